@@ -1,0 +1,1 @@
+"""What the orchestrator remembers between runs."""

@@ -1,0 +1,1 @@
+"""The tools an agent lacks, built and proved at run time."""
