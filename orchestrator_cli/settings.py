@@ -1,0 +1,213 @@
+"""What can be set, and where from: flag > `ORCH_*` > `orch.toml` in the workspace > user file > default.
+
+This is the only module that reads the environment and TOML. `PREFECT_API_URL` is honoured
+where the user has set it; the keys of model providers are looked for only when no model is set,
+and only by name: their values go from the environment to the provider's library, never through here.
+"""
+
+import json
+import os
+import tomllib
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from orchestrator_cli.errors import ConfigError
+
+ROLES = ("planner", "agent", "toolsmith", "reviser", "answer")
+
+
+class Models(BaseModel):
+    """A model name per role; what is not set is `model`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    planner: str | None = None
+    agent: str | None = None
+    toolsmith: str | None = None
+    reviser: str | None = None
+    answer: str | None = None
+
+
+class MemorySettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = None
+    """A Qdrant server; without one, Qdrant Edge keeps the memory in the data folder."""
+    api_key: str | None = None
+
+
+class Settings(BaseSettings):
+    """Every setting with its default. Build it with `load_settings`, which turns faults into clear errors."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ORCH_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+    toml_files: ClassVar[tuple[Path, ...]] = ()
+
+    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
+    """All state: runs, built tools, memory, Prefect."""
+    workspace: Path = Path()
+    """The folder that the work is about."""
+
+    model: str | None = None
+    """LiteLLM's name of the model, such as `anthropic/claude-sonnet-4-5` or `ollama_chat/qwen3`."""
+    models: Models = Models()
+    """A model per role: planner, agent, toolsmith, reviser, answer."""
+    fallbacks: tuple[str, ...] = ()
+    """Models tried in turn when a provider fails."""
+
+    max_parallel: int = Field(default=4, ge=1, le=64)
+    """Subtasks that run at once."""
+    max_subtasks: int = Field(default=20, ge=1, le=500)
+    """The largest plan."""
+    max_steps: int = Field(default=12, ge=1, le=100)
+    """Steps of an agent within one attempt."""
+    max_revisions: int = Field(default=5, ge=0, le=50)
+    """Changes to a plan within one run."""
+    revise: Literal["auto", "always", "never"] = "auto"
+    """When the reviser is asked: after a failure or surprise, after every subtask, or never."""
+    max_cost: float | None = Field(default=None, ge=0)
+    """US dollars for one run."""
+    max_calls: int | None = Field(default=200, ge=1)
+    """Model calls for one run."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Tokens, sent and received, for one run."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds for one run."""
+    model_timeout: float = Field(default=180.0, gt=0)
+    """Seconds for one model call."""
+    model_retries: int = Field(default=2, ge=0, le=10)
+    """Further tries of a call that a provider failed."""
+
+    sandbox: Literal["auto", "bubblewrap", "landlock"] = "auto"
+    """The backend that model-written code runs in."""
+    network: tuple[str, ...] = ()
+    """Domains that the `fetch_url` tool may read; empty: the tool is not offered."""
+    workspace_max_mb: int = Field(default=512, ge=1)
+    """The largest workspace that is copied for a subtask."""
+
+    memory: MemorySettings = MemorySettings()
+    prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
+    """A Prefect server of your own; without one, a local one is kept running."""
+    prefect_idle_minutes: float = Field(default=60.0, gt=0)
+    """The local Prefect server stops after this long without a request."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        files = [TomlConfigSettingsSource(settings_cls, path) for path in cls.toml_files]
+        return (init_settings, env_settings, *files)
+
+    def model_for(self, role: str) -> str | None:
+        """The model of a role, or None where none is set."""
+        return getattr(self.models, role) or self.model
+
+
+def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:
+    """The settings of one command. `flags` holds what was said on the command line; None means unsaid.
+
+    Raises `ConfigError` naming the file or variable and the field.
+    """
+    files = tuple(p for p in (workspace / "orch.toml", user_file()) if p.is_file())
+    for path in files:
+        _check_toml(path)
+    said = {name: value for name, value in flags.items() if value is not None}
+    bound = type("Settings", (Settings,), {"toml_files": files, "__doc__": Settings.__doc__})
+    try:
+        settings: Settings = bound(**said, workspace=workspace)
+    except ValidationError as exc:
+        raise ConfigError(_describe(exc, files), "Correct it, or take it out to have the default.") from exc
+    return settings
+
+
+def user_file() -> Path:
+    """The user's own configuration file; `ORCH_HOME` moves it along with everything else."""
+    home = os.environ.get("ORCH_HOME")
+    return (Path(home) if home else platformdirs.user_config_path("orch")) / "orch.toml"
+
+
+def _check_toml(path: Path) -> None:
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+        raise ConfigError(f"{path} cannot be read: {exc}", "Correct the file, or move it away.") from exc
+
+
+def _describe(exc: ValidationError, files: tuple[Path, ...]) -> str:
+    faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
+    read = ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)])
+    return f"A setting is wrong: {faults} (read from {read})"
+
+
+# --- finding a model where none is set
+
+KEYS = {
+    "ANTHROPIC_API_KEY": "anthropic/claude-sonnet-4-5",
+    "OPENAI_API_KEY": "openai/gpt-5-mini",
+    "GEMINI_API_KEY": "gemini/gemini-pro-latest",
+    "MISTRAL_API_KEY": "mistral/mistral-medium-latest",
+    "DEEPSEEK_API_KEY": "deepseek/deepseek-chat",
+    "XAI_API_KEY": "xai/grok-code-fast",
+    "GROQ_API_KEY": "groq/openai/gpt-oss-120b",
+    "OPENROUTER_API_KEY": "openrouter/auto",
+}
+"""The provider keys that are looked for, and the model taken when one is there."""
+
+OLLAMA = "http://127.0.0.1:11434"
+
+NO_MODEL = (
+    "Set one of three ways:\n"
+    '  1. orch ask -m anthropic/claude-sonnet-4-5 …   (or ORCH_MODEL, or model = "…" in orch.toml)\n'
+    "  2. export a provider's key, such as ANTHROPIC_API_KEY or OPENAI_API_KEY\n"
+    "  3. start a local server: Ollama, or any OpenAI-compatible one named by OPENAI_BASE_URL\n"
+    "Or see it work without a model: orch demo"
+)
+
+
+def find_model() -> str:
+    """A model for a user who has set none. Raises `ConfigError` with the three ways to set one.
+
+    An OpenAI-compatible server that the user points at comes before the bare keys, because
+    `OPENAI_API_KEY` is then meant for that server.
+    """
+    base = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    if base and (name := _first_model(f"{base.rstrip('/')}/models", ("data", "id"))):
+        return f"openai/{name}"
+    for key, model in KEYS.items():
+        if os.environ.get(key) and not (base and key == "OPENAI_API_KEY"):
+            return model
+    if name := _first_model(f"{OLLAMA}/api/tags", ("models", "name")):
+        return f"ollama_chat/{name}"
+    raise ConfigError("No model is set, and none was found.", NO_MODEL)
+
+
+def _first_model(url: str, path: tuple[str, str]) -> str | None:
+    """The first model a local server offers; None where nobody answers within a second."""
+    if not url.startswith(("http://", "https://")):
+        return None
+    request = urllib.request.Request(url)
+    if key := os.environ.get("OPENAI_API_KEY"):
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request, timeout=1.0) as reply:
+            rows = json.load(reply)[path[0]]
+        return str(rows[0][path[1]])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
