@@ -11,8 +11,8 @@ from collections.abc import Callable
 from orchestrator_cli.errors import LimitReached
 from orchestrator_cli.events import Spent
 from orchestrator_cli.models.model import Model, OnDelta, Reply, Request
-from orchestrator_cli.planning.plan import Usage
 from orchestrator_cli.settings import Settings
+from orchestrator_cli.usage import Usage
 
 
 class MeteredModel:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ProviderError
-from orchestrator_cli.planning.plan import Usage
+from orchestrator_cli.usage import Usage
 
 Message = dict[str, Any]
 OnDelta = Callable[[str], None]
@@ -149,6 +149,9 @@ class LiteModel:
                 return reply.model_copy(update={"seconds": time.monotonic() - started})
 
 
+TRY_AGAIN = "Try again, or name another model with -m."
+
+
 class _Passing(ProviderError):
     """A fault that may have passed when the call is made again."""
 
@@ -175,7 +178,7 @@ def prepare() -> None:
 def _litellm() -> Any:
     # Without this LiteLLM fetches its price list over the network at import.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    litellm = importlib.import_module("litellm")
+    litellm: Any = importlib.import_module("litellm")
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.drop_params = True
@@ -269,9 +272,7 @@ def _translate(exc: Exception, name: str) -> ProviderError:
             passing.retry_after = _retry_after(exc)
             return passing
         case foreign.Timeout():
-            return _Passing(
-                f"{name} did not answer in time: {said}", "Try again, or name another model with -m."
-            )
+            return _Passing(f"{name} did not answer in time: {said}", TRY_AGAIN)
         case foreign.BadRequestError() | foreign.UnprocessableEntityError():
             return ProviderError(f"{name} refused the request: {said}", "Name another model with -m.")
         case foreign.APIConnectionError() | ConnectionError() | OSError():
@@ -280,9 +281,7 @@ def _translate(exc: Exception, name: str) -> ProviderError:
                 "Check that its server runs and that OPENAI_BASE_URL or the network is right.",
             )
         case _:
-            return _Passing(
-                f"The provider of {name} failed: {said}", "Try again, or name another model with -m."
-            )
+            return _Passing(f"The provider of {name} failed: {said}", TRY_AGAIN)
 
 
 def _retry_after(exc: Exception) -> float | None:
@@ -290,8 +289,8 @@ def _retry_after(exc: Exception) -> float | None:
     headers = getattr(getattr(exc, "response", None), "headers", None) or {}
     headers = getattr(exc, "litellm_response_headers", None) or headers
     try:
-        return min(float(headers.get("retry-after")), 120.0)
-    except (TypeError, ValueError):
+        return min(float(headers["retry-after"]), 120.0)
+    except (LookupError, TypeError, ValueError):
         return None
 
 

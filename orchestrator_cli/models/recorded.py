@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.models.model import Model, OnDelta, Reply, Request, ToolCall
-from orchestrator_cli.planning.plan import Usage
+from orchestrator_cli.usage import Usage
 
 REMEDY = "Make a new recording: see “The demo's recording” in CONTRIBUTING.md."
 
@@ -82,7 +82,10 @@ class RecordedModel:
 
 
 class RecordingModel:
-    """Asks a model and keeps what it said. With `known`, replies to requests that kept their name are reused."""
+    """Asks a model and keeps what it said.
+
+    With `known`, a request whose name is known gets the earlier reply again.
+    """
 
     def __init__(self, model: Model | None, recording: Recording, known: Recording | None = None) -> None:
         self._model = model

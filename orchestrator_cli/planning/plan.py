@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from orchestrator_cli.usage import Usage
+
 Kind = Literal["answer", "tool", "agent"]
 State = Literal["pending", "running", "done", "failed", "skipped"]
 
@@ -87,25 +89,6 @@ class Patch(Value):
     @property
     def empty(self) -> bool:
         return not (self.add or self.replace or self.remove)
-
-
-class Usage(Value):
-    """What model calls cost. `cost` is in US dollars over the priced calls; `unpriced` counts the others."""
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float = 0.0
-    unpriced: int = 0
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            cost=self.cost + other.cost,
-            unpriced=self.unpriced + other.unpriced,
-        )
 
 
 class Result(Value):
