@@ -1,0 +1,60 @@
+"""What can go wrong between a need and a proved tool.
+
+    ToolsmithError
+    ├── ReplyFaulty       a model's reply does not hold what was asked for
+    │   └── SpecFaulty    … it holds a specification with faults
+    ├── ToolRefused       no round of writing gave a tool that passes its own cases
+    └── LibraryError      the folder of tools cannot be read or written
+        └── ToolEdited    a tool's files were changed by hand after it was proved
+
+Faults of the sandbox itself (`SandboxUnavailable`, …) and of the model (whatever `complete` raises) are not
+translated: the caller knows them and has its own remedies.
+"""
+
+from collections.abc import Sequence
+
+
+class ToolsmithError(Exception):
+    """Base of all errors of this package; its text names the thing and the remedy."""
+
+
+class ReplyFaulty(ToolsmithError):
+    """A model's reply cannot be used. `faults` go back to the model, `reply` is what it wrote."""
+
+    def __init__(self, faults: Sequence[str], reply: str = "") -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+        self.reply = reply
+
+
+class SpecFaulty(ReplyFaulty):
+    """A specification breaks rules; every fault names the field it is about."""
+
+
+class ToolRefused(ToolsmithError):
+    """The toolsmith gave up on a tool. `reasons` are the faults or failed cases of the last round."""
+
+    def __init__(self, name: str, reasons: Sequence[str]) -> None:
+        told = "; ".join(reasons[:3]) + ("; …" if len(reasons) > 3 else "")
+        super().__init__(
+            f"The tool '{name}' was not built: {told}\n"
+            "Say more exactly what it has to do, give the toolsmith a stronger model, or write it by hand."
+        )
+        self.name = name
+        self.reasons = tuple(reasons)
+
+
+class LibraryError(ToolsmithError):
+    """The library cannot do what was asked; the text names the folder and the remedy."""
+
+
+class ToolEdited(LibraryError):
+    """A tool is not what was proved: `tool.py` or `tool.json` was changed by hand."""
+
+    def __init__(self, name: str, version: int, folder: str) -> None:
+        super().__init__(
+            f"The tool '{name}' v{version} was changed by hand since it was proved ({folder}).\n"
+            "Prove it again with adopt_edit, restore its files, or delete that folder."
+        )
+        self.name = name
+        self.version = version

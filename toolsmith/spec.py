@@ -1,0 +1,297 @@
+"""What a missing tool has to do: the need, and the specification with the cases that will prove it.
+
+A specification is written before any code, by a call that never sees code, so that the cases are an oracle
+of their own. It is valid only as a whole; `toolsmith.reader` gives all faults of a model's attempt at once.
+
+Types are smolagents' names without images and sound. An input may be left out when it is `nullable` (it is
+then None) or has a `default`. Paths are relative to the workspace and never climb out of it.
+
+Not covered: whether the expected values are right. A case that is wrong refuses every right tool.
+"""
+
+import builtins
+import keyword
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from toolsmith.expressions import expression_faults
+from toolsmith.names import identifier, name_fault
+from toolsmith.values import TypeName, is_of_type, shown, type_name
+
+MIN_CASES = 3
+MAX_CASES = 20
+
+
+def _tool_name(name: str) -> str:
+    if fault := name_fault(name):
+        raise ValueError(fault)
+    return name
+
+
+def _parameter(name: str) -> str:
+    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or name == "self":
+        raise ValueError(f"the input {name!r} must be a Python identifier that does not start with _")
+    return name
+
+
+def _path(path: str) -> str:
+    parts = path.split("/")
+    if (
+        any(part in ("", ".", "..") for part in parts)
+        or any(sign in path for sign in "\\\0:\n")
+        or path[0] == "~"
+    ):
+        raise ValueError(f"the path {path!r} must be relative, with / between its parts and without '..'")
+    if len(path.encode()) > 200:
+        raise ValueError(f"the path {path[:40]!r}… is longer than 200 bytes")
+    return path
+
+
+def _error_type(name: str) -> str:
+    kind = getattr(builtins, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        raise ValueError(f"{name!r} is not one of Python's built-in exceptions")
+    return name
+
+
+def _check(text: str) -> str:
+    if faults := expression_faults(text):
+        raise ValueError("; ".join(faults))
+    return text
+
+
+ToolName = Annotated[str, AfterValidator(_tool_name)]
+Parameter = Annotated[str, AfterValidator(_parameter)]
+RelativePath = Annotated[str, AfterValidator(_path)]
+ErrorType = Annotated[str, AfterValidator(_error_type)]
+CheckText = Annotated[str, AfterValidator(_check)]
+Text = Annotated[str, Field(min_length=1)]
+Workspace = Literal["none", "read", "write"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A field that was not said stays unsaid: `"expected": null` and no `expected` are different cases.
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
+
+
+class Need(_Value):
+    """A tool that somebody lacks."""
+
+    name: str
+    """What the plan calls it."""
+    purpose: Text
+    """What it is to do, in the asker's words."""
+    context: str = ""
+    """What the asker wants to do with it."""
+    arguments: dict[str, Any] | None = None
+    """The arguments the plan will give, by name; values may be references that are not resolved yet."""
+
+    @model_validator(mode="after")
+    def _nameable(self) -> Self:
+        if not self.tool_name:
+            raise ValueError(
+                f"name: {self.name!r} has no letter or digit to make an identifier of; rename the tool"
+            )
+        return self
+
+    @property
+    def tool_name(self) -> str:
+        """The identifier that the tool gets."""
+        return identifier(self.name)
+
+
+class Input(_Value):
+    """One parameter of a tool."""
+
+    type: TypeName
+    description: Text
+    nullable: bool = False
+    default: JsonValue = None
+    """What is taken when the argument is left out; null means no default, or None when `nullable`."""
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> Self:
+        if self.default is not None and isinstance(self.default, list | dict):
+            raise ValueError(
+                "default: must be a plain value; make the input nullable and describe what null means"
+            )
+        if self.default is not None and not is_of_type(self.default, self.type):
+            raise ValueError(f"default: {shown(self.default)} is not of type {self.type}")
+        return self
+
+    @property
+    def required(self) -> bool:
+        """Whether every call has to give it."""
+        return not self.nullable and self.default is None
+
+    def accepts(self, value: object) -> bool:
+        """Whether a value may be given for it."""
+        return is_of_type(value, self.type) or (value is None and self.nullable)
+
+
+class ErrorSpec(_Value):
+    """An exception that is part of the tool's contract."""
+
+    type: ErrorType
+    when: Text
+
+
+class Case(_Value):
+    """One call with its outcome: exactly one of `expected`, `check` and `error`."""
+
+    title: Text
+    files: dict[RelativePath, str] = {}
+    """The workspace before the call."""
+    arguments: dict[str, JsonValue] = {}
+    expected: JsonValue = None
+    check: CheckText = ""
+    error: str = ""
+    files_after: dict[RelativePath, str | None] = {}
+    """Files that must hold this text afterwards; null: must not exist. Others may be anything."""
+    edge: bool = False
+    """An empty, extreme or odd input that a hasty implementation gets wrong."""
+
+    @model_validator(mode="after")
+    def _one_outcome(self) -> Self:
+        said = [name for name in ("expected", "check", "error") if name in self.model_fields_set]
+        if len(said) != 1:
+            raise ValueError(
+                f"has {' and '.join(said) or 'none'} of expected, check and error; give exactly one"
+            )
+        for path in self.files:
+            if above := [str(folder) for folder in PurePosixPath(path).parents if str(folder) in self.files]:
+                raise ValueError(f"files: {above[0]!r} is a file and the folder of {path!r}")
+        return self
+
+    @property
+    def outcome(self) -> Literal["expected", "check", "error"]:
+        """Which of the three the case gives."""
+        if "expected" in self.model_fields_set:
+            return "expected"
+        return "check" if self.check else "error"
+
+    @property
+    def odd(self) -> bool:
+        """Whether it is about an error or an edge."""
+        return self.edge or self.outcome == "error"
+
+
+class ToolSpec(_Value):
+    """The contract of a tool, and the cases that prove it."""
+
+    name: ToolName
+    purpose: Text
+    inputs: dict[Parameter, Input]
+    output_type: TypeName
+    output_description: Text
+    errors: tuple[ErrorSpec, ...] = ()
+    workspace: Workspace = "none"
+    cases: tuple[Case, ...]
+    """MIN_CASES to MAX_CASES of them, at least one about an error or an edge."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        cases = dict(enumerate(self.cases))
+        faults = list(Parts(cases, self.inputs, self.errors, self.output_type, self.workspace).faults())
+        if not any(case.edge or case.outcome == "error" for case in self.cases):
+            faults.append(
+                "cases: none is about an error or an edge; add one with `error` or with `edge: true`"
+            )
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def argument_faults(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
+        """Why a call with these arguments cannot be made: unknown, lacking or of the wrong type."""
+        faults = _argument_faults(self.inputs, arguments, typed=True)
+        return tuple(f"{place}: {fault}" for place, fault in faults)
+
+    @property
+    def signature(self) -> str:
+        """One line with the types' names, such as `count_words(path: string, top: integer = 10) -> object`."""
+        told = ", ".join(f"{name}: {_typed(given)}" for name, given in self.inputs.items())
+        return f"{self.name}({told}) -> {self.output_type}"
+
+
+class Parts(NamedTuple):
+    """What the rules between the fields look at; None stands for a field that is not sound itself."""
+
+    count: int
+    """How many cases there are, sound or not."""
+    cases: Mapping[int, Case]
+    """By their place in the list; places of unsound cases are left out."""
+    inputs: Mapping[str, Input] | None
+    errors: Sequence[ErrorSpec] | None
+    output_type: TypeName | None
+    workspace: Workspace | None
+
+    def faults(self) -> Iterator[str]:
+        """All breaches of the rules between cases, inputs, errors, output and workspace."""
+        for at, case in self.cases.items():
+            for place, fault in self._case_faults(case):
+                yield f"cases[{at}].{place}: {fault}"
+        if not MIN_CASES <= self.count <= MAX_CASES:
+            yield f"cases: has {self.count}; give {MIN_CASES} to {MAX_CASES}"
+        if len(self.cases) == self.count and not any(case.odd for case in self.cases.values()):
+            yield "cases: none is about an error or an edge; add one with `error` or with `edge: true`"
+        titles = [case.title for case in self.cases.values()]
+        if twice := sorted({title for title in titles if titles.count(title) > 1}):
+            yield f"cases: the title {twice[0]!r} stands more than once; give every case its own"
+
+    def _case_faults(self, case: Case) -> Iterator[tuple[str, str]]:
+        if self.inputs is not None:
+            # An error case may give a value of the wrong type: that can be the very error it is about.
+            yield from _argument_faults(self.inputs, case.arguments, typed=case.outcome != "error")
+        if self.errors is not None and case.outcome == "error":
+            declared = [error.type for error in self.errors]
+            if case.error not in declared:
+                yield (
+                    "error",
+                    f"{case.error!r} is not among errors ({', '.join(declared) or 'none'}); declare it",
+                )
+        if (
+            self.output_type
+            and case.outcome == "expected"
+            and not is_of_type(case.expected, self.output_type)
+        ):
+            yield "expected", f"is {type_name(case.expected)}, but output_type is {self.output_type}"
+        if self.workspace == "none" and case.files:
+            yield "files", "the workspace is 'none'; make it 'read' or 'write', or drop the files"
+        if self.workspace in ("none", "read") and case.files_after:
+            yield "files_after", f"the workspace is '{self.workspace}'; make it 'write', or drop them"
+
+
+def _argument_faults(
+    inputs: Mapping[str, Input], arguments: Mapping[str, object], *, typed: bool
+) -> Iterator[tuple[str, str]]:
+    for name, value in arguments.items():
+        if name not in inputs:
+            yield f"arguments.{name}", f"is no input; the inputs are {', '.join(inputs) or 'none'}"
+        elif typed and not inputs[name].accepts(value):
+            told = f"{shown(value)} is {type_name(value)}, but the input is {inputs[name].type}"
+            yield f"arguments.{name}", told
+    for name, given in inputs.items():
+        if given.required and name not in arguments:
+            yield f"arguments.{name}", "is lacking, and the input has no default"
+
+
+def _typed(given: Input) -> str:
+    if given.default is not None:
+        return f"{given.type} = {given.default!r}"
+    return f"{given.type} | null = null" if given.nullable else given.type

@@ -1,0 +1,104 @@
+"""The two calls to the model: need → specification, specification → code.
+
+They are kept apart on purpose. The call that writes the cases never sees code, so the cases are no echo of it. The
+call that writes the code sees every case's files and arguments, but the outcome of the first one only: enough to
+settle the shape of the result, too little to copy the answers from. When a trial fails, the failed cases' expected
+values are told: then they are the only thing that says what was misunderstood.
+
+Prompts are Markdown files in `toolsmith/prompts/`, rendered by jinja2 where an undefined name is an error. The same
+need or specification always gives the same prompt.
+
+Not covered: a model that learns the expected values from failures and answers from a table; and disputes, where
+the code is right and the case is wrong.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from toolsmith.expressions import FUNCTION_NAMES, METHOD_NAMES
+from toolsmith.reader import read_spec
+from toolsmith.replies import python_block
+from toolsmith.spec import MAX_CASES, MIN_CASES, Case, Need, ToolSpec, Workspace
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+Complete = Callable[[str], str]
+"""A model: the prompt in, its text out. What it raises passes through."""
+
+_WORKSPACE: Mapping[Workspace, str] = {
+    "none": "the tool touches no file.",
+    "read": "the tool may read files and must not change any.",
+    "write": "the tool may read, write and delete files.",
+}
+
+
+def write_spec(need: Need, complete: Complete, faults: Sequence[str] = (), *, previous: str = "") -> ToolSpec:
+    """Ask once for the specification of a needed tool; with `faults`, to mend the reply `previous`.
+
+    Raises:
+        SpecFaulty: the reply holds none, or one with faults; the error has all of them, and the reply.
+    """
+    prompt = _render(
+        "spec.md",
+        need=need,
+        faults=faults,
+        previous=previous,
+        min_cases=MIN_CASES,
+        max_cases=MAX_CASES,
+        functions=FUNCTION_NAMES,
+        methods=METHOD_NAMES,
+    )
+    return read_spec(complete(prompt), need)
+
+
+def write_code(
+    spec: ToolSpec, complete: Complete, *, previous: str | None = None, failures: Sequence[str] = ()
+) -> str:
+    """Ask once for a module that fulfils `spec`; with `failures`, to mend the module `previous`.
+
+    Raises:
+        ReplyFaulty: the reply holds no whole block of Python.
+    """
+    prompt = _render(
+        "code.md",
+        spec=spec,
+        workspace=_WORKSPACE[spec.workspace],
+        parameters=", ".join(spec.inputs),
+        calls=[_call(case, with_outcome=at == 0) for at, case in enumerate(spec.cases)],
+        previous=(previous or "").rstrip(),
+        failures=failures,
+    )
+    return python_block(complete(prompt), spec.name)
+
+
+def _call(case: Case, *, with_outcome: bool) -> dict[str, Any]:
+    hidden = {"edge"} if with_outcome else {"edge", "expected", "check", "error", "files_after"}
+    told: dict[str, Any] = case.model_dump(mode="json", exclude=hidden)
+    return told
+
+
+def _render(name: str, **values: object) -> str:
+    return _environment().get_template(name).render(**values).strip() + "\n"
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(
+            lambda name: files("toolsmith").joinpath("prompts", name).read_text(encoding="utf-8")
+        ),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    environment.filters["quoted"] = lambda text: "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+    environment.filters["literal"] = repr
+    return environment
