@@ -54,7 +54,7 @@ def _faults_of_the_rest(raw: Mapping[str, Any], exc: ValidationError) -> Iterato
     listed = raw["cases"] if isinstance(raw.get("cases"), list) else []
     sound = {at: _made(_CASE, part) for at, part in enumerate(listed)}
     yield from Parts(
-        count=len(listed),
+        total=len(listed),
         cases={at: case for at, case in sound.items() if case is not None},
         inputs=_made(_INPUTS, raw.get("inputs")),
         errors=_made(_ERRORS, raw.get("errors", ())),

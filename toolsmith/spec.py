@@ -208,12 +208,8 @@ class ToolSpec(_Value):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         cases = dict(enumerate(self.cases))
-        faults = list(Parts(cases, self.inputs, self.errors, self.output_type, self.workspace).faults())
-        if not any(case.edge or case.outcome == "error" for case in self.cases):
-            faults.append(
-                "cases: none is about an error or an edge; add one with `error` or with `edge: true`"
-            )
-        if faults:
+        parts = Parts(len(cases), cases, self.inputs, self.errors, self.output_type, self.workspace)
+        if faults := list(parts.faults()):
             raise ValueError("\n".join(faults))
         return self
 
@@ -224,7 +220,7 @@ class ToolSpec(_Value):
 
     @property
     def signature(self) -> str:
-        """One line with the types' names, such as `count_words(path: string, top: integer = 10) -> object`."""
+        """One line with the types' names: `count_words(path: string, top: integer = 10) -> object`."""
         told = ", ".join(f"{name}: {_typed(given)}" for name, given in self.inputs.items())
         return f"{self.name}({told}) -> {self.output_type}"
 
@@ -232,7 +228,7 @@ class ToolSpec(_Value):
 class Parts(NamedTuple):
     """What the rules between the fields look at; None stands for a field that is not sound itself."""
 
-    count: int
+    total: int
     """How many cases there are, sound or not."""
     cases: Mapping[int, Case]
     """By their place in the list; places of unsound cases are left out."""
@@ -246,9 +242,9 @@ class Parts(NamedTuple):
         for at, case in self.cases.items():
             for place, fault in self._case_faults(case):
                 yield f"cases[{at}].{place}: {fault}"
-        if not MIN_CASES <= self.count <= MAX_CASES:
-            yield f"cases: has {self.count}; give {MIN_CASES} to {MAX_CASES}"
-        if len(self.cases) == self.count and not any(case.odd for case in self.cases.values()):
+        if not MIN_CASES <= self.total <= MAX_CASES:
+            yield f"cases: has {self.total}; give {MIN_CASES} to {MAX_CASES}"
+        if len(self.cases) == self.total and not any(case.odd for case in self.cases.values()):
             yield "cases: none is about an error or an edge; add one with `error` or with `edge: true`"
         titles = [case.title for case in self.cases.values()]
         if twice := sorted({title for title in titles if titles.count(title) > 1}):

@@ -1,16 +1,15 @@
 """The two calls to the model: need → specification, specification → code.
 
-They are kept apart on purpose. The call that writes the cases never sees code, so the cases are no echo of it. The
-call that writes the code sees every case's files and arguments, but the outcome of the first one only: enough to
-settle the shape of the result, too little to copy the answers from. When a trial fails, the failed cases' expected
-values are told: then they are the only thing that says what was misunderstood.
+They are kept apart on purpose. The call that writes the cases never sees code, so the cases are no echo of
+it. The call that writes the code sees every case's files and arguments, but the outcome of the first one
+only: enough to settle the shape of the result, too little to copy the answers from. When a trial fails, the
+failed cases' expected values are told: then they are the only thing that says what was misunderstood.
 
-Prompts are Markdown files in `toolsmith/prompts/`, rendered by jinja2 where an undefined name is an error. The same
-need or specification always gives the same prompt.
+Prompts are Markdown files in `toolsmith/prompts/`, rendered by jinja2 where an undefined name is an error.
+The same need or specification always gives the same prompt.
 
-Not covered: a model that learns the expected values from failures and answers from a table; and disputes, where
-the code is right and the case is wrong.
-"""
+Not covered: a model that learns the expected values from failures and answers from a table; and disputes,
+where the code is right and the case is wrong."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
