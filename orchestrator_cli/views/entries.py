@@ -1,0 +1,276 @@
+"""What `fileLog.md` says about an event: a pure function from an event to Markdown, or to nothing.
+
+Everything that a model or a program wrote passes through `markdown.py`, so that no text of
+theirs becomes a heading, a tag or a further entry. Thoughts, pieces of the answer, the start
+of a subtask and the price of a single call get no entry: the journal has them.
+"""
+
+import re
+from functools import singledispatch
+from typing import NamedTuple
+
+from orchestrator_cli import events
+from orchestrator_cli.events import Event
+from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.views.graph import patch_lines, plan_diff
+from orchestrator_cli.views.markdown import bullets, code, fence, prose, said, table
+from orchestrator_cli.views.text import clean, duration, one_line, short_run, size, spent
+
+WHOLE = 60_000
+"""Characters of a source, a prompt or an answer that are shown before it is cut."""
+
+
+class Entry(NamedTuple):
+    """One entry: a title alone makes a single line."""
+
+    title: str
+    body: str = ""
+
+
+def entry_for(event: Event, before: Plan | None = None) -> str | None:
+    """The entry of an event without its closing comment; None for an event that has none.
+
+    `before` is the plan that a revision changed. Without it the entry still names what was
+    added, replaced and removed, but not the fields that were replaced.
+    """
+    if isinstance(event.data, events.RunStarted):
+        return _section(event, event.data)
+    if isinstance(event.data, events.PlanRevised):
+        entry = _plan_revised(event.data, before)
+    else:
+        found = _entry(event.data)
+        if found is None:
+            return None
+        entry = found
+    origin = f"run {code(short_run(event.run))} · {_time(event)}"
+    if not entry.body:
+        return f"**{event.seq}** · {origin} · {entry.title}"
+    return f"### {event.seq} · {entry.title}\n\n{origin}\n\n{entry.body}"
+
+
+def closing_comment(event: Event) -> str:
+    """The line that ends an entry and carries its number."""
+    run = re.sub(r"[^A-Za-z0-9_.-]|(?<=-)-", "_", event.run)
+    return f"<!-- orch entry {event.seq} run {run} -->"
+
+
+def _time(event: Event) -> str:
+    return f"{event.time:%Y-%m-%d %H:%M:%S %Z}".rstrip()
+
+
+def _section(event: Event, fact: events.RunStarted) -> str:
+    models = ", ".join(f"{prose(role)} {code(model)}" for role, model in fact.models.items())
+    about = [
+        f"- workspace {code(fact.workspace)}",
+        f"- models: {models or 'none'}",
+        f"- sandbox {code(fact.sandbox)}",
+        f"- orch {code(fact.version)}",
+    ]
+    heading = f"## Run {prose(event.run)} — {_time(event)}"
+    return "\n\n".join([heading, said(fact.prompt, WHOLE), "\n".join(about)])
+
+
+@singledispatch
+def _entry(fact: events.Fact) -> Entry | None:  # noqa: ARG001 - the kinds that have no entry
+    return None
+
+
+@_entry.register
+def _recalled(fact: events.Recalled) -> Entry | None:
+    parts = [prose(run, 200) for run in fact.runs]
+    parts += [f"tool {code(tool)}" for tool in fact.tools]
+    return Entry("recalled from memory", "\n".join(f"- {part}" for part in parts)) if parts else None
+
+
+# --- the plan
+
+
+@_entry.register
+def _plan_proposed(fact: events.PlanProposed) -> Entry:
+    return Entry(f"plan, version {fact.plan.version}", _plan(fact.plan))
+
+
+def _plan(plan: Plan) -> str:
+    rows = [
+        (
+            code(s.id),
+            s.kind + (f" {code(s.role)}" if s.role else ""),
+            prose(s.title, 200),
+            ", ".join(map(code, s.depends_on)),
+            ", ".join(map(code, s.tools)),
+        )
+        for s in plan.subtasks
+    ]
+    parts = [f"Goal: {prose(plan.goal)}"]
+    if plan.why:
+        parts.append(f"Why so: {prose(plan.why)}")
+    parts.append(table(("subtask", "kind", "title", "depends_on", "tools"), rows))
+    if plan.new_tools:
+        wanted = (f"- {code(tool.name)}: {prose(tool.purpose)}" for tool in plan.new_tools)
+        parts.append("Tools to be built:\n\n" + "\n".join(wanted))
+    return "\n\n".join(parts)
+
+
+@_entry.register
+def _plan_refused(fact: events.PlanRefused) -> Entry:
+    return Entry(f"{fact.what} sent back, round {fact.round}", bullets(fact.faults))
+
+
+def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> Entry:
+    changes = plan_diff(before, fact.plan) if before is not None else patch_lines(fact.patch)
+    reasons = [f"- reason: {prose(fact.patch.reason)}", f"- cause: {prose(fact.cause)}"]
+    body = "\n".join(reasons) + "\n\n" + fence("\n".join(changes), "diff", WHOLE)
+    return Entry(f"plan revised, version {fact.patch.base_version} to {fact.plan.version}", body)
+
+
+@_entry.register
+def _revision_declined(fact: events.RevisionDeclined) -> Entry:
+    return Entry(f"plan kept: {prose(fact.reason)} (asked because: {prose(fact.cause)})")
+
+
+# --- subtasks
+
+
+def _attempt(number: int) -> str:
+    return f", attempt {number}" if number > 1 else ""
+
+
+@_entry.register
+def _code_ran(fact: events.CodeRan) -> Entry:
+    parts = [fence(fact.code, "python", WHOLE)]
+    if clean(fact.output).strip():
+        parts += ["Output:", fence(fact.output, "text")]
+    if fact.error is not None:
+        parts += ["Error:", fence(fact.error, "text")]
+    title = f"code run by {code(fact.subtask)}, step {fact.step}{_attempt(fact.attempt)}"
+    return Entry(title + (", failed" if fact.error is not None else ""), "\n\n".join(parts))
+
+
+@_entry.register
+def _tool_called(fact: events.ToolCalled) -> Entry:
+    arguments = ", ".join(f"{name}={one_line(repr(value), 60)}" for name, value in fact.arguments.items())
+    verdict = "gave" if fact.ok else "failed:"
+    call = code(f"{fact.tool}({arguments})")
+    return Entry(f"{code(fact.subtask)} called {call}, which {verdict} {code(fact.outcome, 120)}")
+
+
+@_entry.register
+def _files_changed(fact: events.FilesChanged) -> Entry | None:
+    if not fact.changes:
+        return None
+    rows = [
+        (
+            code(change.path, 1_000),
+            change.change,
+            f"{_version(change.before_size, change.before_sha256)} → "
+            f"{_version(change.after_size, change.after_sha256)}",
+        )
+        for change in fact.changes
+    ]
+    title = f"files changed by {code(fact.subtask)}{_attempt(fact.attempt)}"
+    return Entry(title, table(("path", "change", "before → after"), rows))
+
+
+def _version(count: int | None, sha256: str | None) -> str:
+    parts = ([size(count)] if count is not None else []) + ([code(sha256[:12])] if sha256 else [])
+    return " ".join(parts) or "none"
+
+
+@_entry.register
+def _subtask_finished(fact: events.SubtaskFinished) -> Entry:
+    result = fact.result
+    parts = [said(result.summary)] if result.summary.strip() else []
+    if result.surprise:
+        parts += ["Not as the plan expected:", said(result.surprise)]
+    title = f"{code(fact.subtask)} finished in {duration(fact.seconds)}{_attempt(result.attempt)}"
+    return Entry(title, "\n\n".join(parts))
+
+
+@_entry.register
+def _subtask_failed(fact: events.SubtaskFailed) -> Entry:
+    after = "for good" if fact.final else "to be tried again"
+    return Entry(f"{code(fact.subtask)} failed, attempt {fact.attempt}, {after}", said(fact.reason))
+
+
+@_entry.register
+def _subtask_skipped(fact: events.SubtaskSkipped) -> Entry:
+    return Entry(f"{code(fact.subtask)} skipped: {prose(fact.reason)}")
+
+
+@_entry.register
+def _late_result(fact: events.LateResult) -> Entry:
+    return Entry(f"late result of {code(fact.result.subtask)}, not used: {prose(fact.result.summary)}")
+
+
+# --- tools
+
+
+@_entry.register
+def _tool_needed(fact: events.ToolNeeded) -> Entry:
+    return Entry(f"tool {code(fact.tool)} needed by {code(fact.asked_by)}: {prose(fact.purpose)}")
+
+
+@_entry.register
+def _tool_tried(fact: events.ToolTried) -> Entry:
+    """A round that passed is a single line: the results follow with the built tool."""
+    verdict = "passed" if fact.passed else "failed"
+    title = f"tool {code(fact.tool)} tried, round {fact.round}: {verdict}"
+    return Entry(title, "" if fact.passed else bullets(fact.results))
+
+
+@_entry.register
+def _tool_built(fact: events.ToolBuilt) -> Entry:
+    functions = [f"{code(_call(function), 500)}\n\n{said(function.doc)}" for function in fact.functions]
+    parts = [
+        f"Purpose: {prose(fact.purpose)}",
+        *functions,
+        f"- permissions: {prose(fact.permissions)}\n- sha256 {code(fact.sha256)}",
+        "Trial:",
+        bullets(fact.trial) or "- no results",
+        "<details><summary>Source</summary>",
+        fence(fact.source, "python", WHOLE),
+        "</details>",
+    ]
+    return Entry(f"tool built: {code(fact.tool)}, version {fact.version}", "\n\n".join(parts))
+
+
+def _call(function: events.FunctionDoc) -> str:
+    """The signature with the function's name, which some writers give with it and some do not."""
+    return function.signature if function.name in function.signature else function.name + function.signature
+
+
+@_entry.register
+def _tool_reused(fact: events.ToolReused) -> Entry:
+    digest = code(fact.sha256[:12])
+    return Entry(f"tool {code(fact.tool)} reused, version {fact.version}, {digest}: {prose(fact.purpose)}")
+
+
+@_entry.register
+def _tool_refused(fact: events.ToolRefused) -> Entry:
+    return Entry(f"tool refused: {code(fact.tool)}", bullets(fact.reasons) or "- no reason given")
+
+
+# --- the run
+
+
+@_entry.register
+def _noticed(fact: events.Noticed) -> Entry:
+    return Entry(f"note: {prose(fact.message)}")
+
+
+@_entry.register
+def _flow_started(fact: events.FlowStarted) -> Entry:
+    return Entry(f"Prefect flow run {code(fact.flow_run)}: {code(fact.url)}")
+
+
+@_entry.register
+def _run_finished(fact: events.RunFinished) -> Entry:
+    about = [f"- {duration(fact.seconds)} · {spent(fact.usage)} · exit code {fact.exit_code}"]
+    if fact.files:
+        about.append("- files: " + ", ".join(code(path, 1_000) for path in fact.files))
+    parts = ["\n".join(about)]
+    if fact.error:
+        parts += ["Error:", said(fact.error)]
+    if fact.answer.strip():
+        parts += ["Answer:", fence(fact.answer, "markdown", WHOLE)]
+    return Entry(f"run {fact.outcome}", "\n\n".join(parts))

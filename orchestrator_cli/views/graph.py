@@ -1,0 +1,140 @@
+"""The task graph as text, as the difference of two versions, and as Mermaid: pure functions.
+
+Lines are plain text without colours; what a model wrote in a plan is cleaned and kept to one
+line. The order is that of the plan, so equal plans give equal lines.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from orchestrator_cli.planning.plan import Patch, Plan, State, Subtask
+from orchestrator_cli.views import text
+from orchestrator_cli.views.text import one_line
+
+SIGNS: dict[State, str] = {"pending": "○", "running": "●", "done": "✓", "failed": "✗", "skipped": "–"}
+
+
+def plan_lines(
+    plan: Plan, states: Mapping[str, State] | None = None, *, ascii_only: bool = False
+) -> list[str]:
+    """The graph in layers: what stands in one layer can run at once, each line says what it waits for.
+
+    A subtask in a circle, which no valid plan has, stands in a last layer marked `?`.
+    """
+    lines = []
+    for number, layer in _layers(plan):
+        for position, subtask in enumerate(layer):
+            margin = number if position == 0 else ""
+            branch = _branch(position, len(layer))
+            sign = SIGNS[(states or {}).get(subtask.id, "pending")]
+            lines.append(f"{margin:>2} {branch} {sign} {subtask_line(subtask)}")
+            if details := _details(plan, subtask):
+                bar = "│" if position < len(layer) - 1 else " "
+                lines.append(f"   {bar}     {details}")
+    return [text.ascii_only(line) for line in lines] if ascii_only else lines
+
+
+def subtask_line(subtask: Subtask) -> str:
+    """`id · kind role · title`"""
+    kind = f"{subtask.kind} {one_line(subtask.role, 24)}" if subtask.role else subtask.kind
+    return f"{subtask.id} · {kind} · {one_line(subtask.title, 80)}"
+
+
+def _branch(position: int, count: int) -> str:
+    if count == 1:
+        return "─"
+    return "┬" if position == 0 else "└" if position == count - 1 else "├"
+
+
+def _details(plan: Plan, subtask: Subtask) -> str:
+    new = {tool.name for tool in plan.new_tools}
+    tools = [f"{one_line(name, 40)} (new)" if name in new else one_line(name, 40) for name in subtask.tools]
+    parts = []
+    if subtask.depends_on:
+        parts.append("← " + ", ".join(one_line(name, 40) for name in subtask.depends_on))
+    if tools:
+        parts.append("tools " + ", ".join(tools))
+    if subtask.when:
+        parts.append("when " + one_line(subtask.when, 60))
+    return " · ".join(parts)
+
+
+def _layers(plan: Plan) -> list[tuple[str, list[Subtask]]]:
+    """The subtasks by the length of their longest way from a subtask that waits for nothing."""
+    layers: list[tuple[str, list[Subtask]]] = []
+    waiting = list(plan.subtasks)
+    while waiting:
+        ids = {s.id for s in waiting}
+        layer = [s for s in waiting if not ids & set(s.depends_on)]
+        layers.append((str(len(layers) + 1) if layer else "?", layer or waiting))
+        waiting = [s for s in waiting if s not in layer] if layer else []
+    return layers
+
+
+# --- how a plan changed
+
+
+def plan_diff(before: Plan, after: Plan) -> list[str]:
+    """A line per change: `+` added, `!` replaced (with every changed field), `-` removed.
+
+    The signs are those that Markdown's `diff` blocks colour.
+    """
+    old, new = {s.id: s for s in before.subtasks}, {s.id: s for s in after.subtasks}
+    lines = [_added(s) for s in after.subtasks if s.id not in old]
+    lines += [
+        f"! {s.id}: {'; '.join(_changes(old[s.id], s))}"
+        for s in after.subtasks
+        if s.id in old and s != old[s.id]
+    ]
+    lines += [f"- {subtask_line(s)}" for s in before.subtasks if s.id not in new]
+    announced = {tool.name for tool in before.new_tools}
+    lines += [
+        f"+ tool {one_line(tool.name, 40)}: {one_line(tool.purpose, 100)}"
+        for tool in after.new_tools
+        if tool.name not in announced
+    ]
+    return lines
+
+
+def patch_lines(patch: Patch) -> list[str]:
+    """What a patch does, where the plan before it is not known: replaced fields cannot be named."""
+    lines = [_added(s) for s in patch.add]
+    lines += [f"! {subtask_line(s)}" for s in patch.replace]
+    return lines + [f"- {one_line(name, 40)}" for name in patch.remove]
+
+
+def _added(subtask: Subtask) -> str:
+    after = f" ← {', '.join(one_line(d, 40) for d in subtask.depends_on)}" if subtask.depends_on else ""
+    return f"+ {subtask_line(subtask)}{after}"
+
+
+def _changes(before: Subtask, after: Subtask) -> Iterable[str]:
+    old, new = before.model_dump(), after.model_dump()
+    for field in type(after).model_fields:
+        if old[field] != new[field]:
+            yield f"{field} {_shown(old[field])} → {_shown(new[field])}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        value = ", ".join(map(str, value))
+    return "none" if value in (None, "") or value == {} else one_line(str(value), 60)
+
+
+# --- Mermaid
+
+
+def plan_mermaid(plan: Plan) -> str:
+    """The graph as a Mermaid flowchart. Nodes are numbered, since `end` and the like cannot be node names."""
+    numbers = {s.id: f"s{number}" for number, s in enumerate(plan.subtasks, 1)}
+    lines = ["flowchart TD"]
+    lines += [f'  {numbers[s.id]}["{_label(s)}"]' for s in plan.subtasks]
+    lines += [
+        f"  {numbers[d]} --> {numbers[s.id]}" for s in plan.subtasks for d in s.depends_on if d in numbers
+    ]
+    return "\n".join(lines)
+
+
+def _label(subtask: Subtask) -> str:
+    """Mermaid reads `#name;` as a character, and backticks or tags inside quotes as markup."""
+    label = f"{subtask.id}: {one_line(subtask.title, 80)}"
+    return "".join(f"#{ord(sign)};" if sign in '#"<>&`\\' else sign for sign in label)

@@ -1,0 +1,73 @@
+"""Foreign text as Markdown that cannot become anything else: pure functions.
+
+`fence` and `code` show a text as it is; `prose` shows words. None of them lets a heading, a
+list, a table cell, an HTML tag, a comment or the end of its own frame out of the text.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from orchestrator_cli.views.text import clean, cut, one_line
+
+_RUNS_OF_TICKS = re.compile(r"`+")
+_INLINE = re.compile(r"([\\`*\[\]|~])|((?<![^\W_])_|_(?![^\W_]))")
+_STARTS_A_BLOCK = re.compile(r"(\d*)([#+=-]|[.)](?=\s|$))")
+_ENTRY_COMMENT = re.compile(r"<!--(?=\s*orch)", re.IGNORECASE)
+
+
+def fence(text: str, language: str = "", limit: int = 4_000) -> str:
+    """A code block; a text longer than `limit` characters loses its middle, visibly."""
+    body = _defused(cut(clean(text), limit)).strip("\n")
+    ticks = "`" * max(3, 1 + _longest_run(body))
+    return f"{ticks}{language}\n{body}\n{ticks}"
+
+
+def code(text: str, limit: int = 200) -> str:
+    """A code span on one line."""
+    line = _defused(one_line(text, limit))
+    if not line:
+        return "*empty*"
+    ticks = "`" * (1 + _longest_run(line)) if "`" in line else "`"
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{ticks}{pad}{line}{pad}{ticks}"
+
+
+def prose(text: str, limit: int = 500) -> str:
+    """Words on one line, with everything that Markdown or HTML would act upon escaped."""
+    line = one_line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = _INLINE.sub(lambda match: "\\" + match.group(), line)
+    return _STARTS_A_BLOCK.sub(r"\1\\\2", line, count=1) if _STARTS_A_BLOCK.match(line) else line
+
+
+def said(text: str, limit: int = 4_000) -> str:
+    """A quotation: one line as words, several lines as they are."""
+    text = clean(text).strip()
+    if "\n" in text or len(text) > 500:
+        return fence(text, "text", limit)
+    return f"> {prose(text)}" if text else "> *empty*"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list of foreign lines, as words."""
+    return "\n".join(f"- {prose(line)}" for line in lines)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; cells are Markdown already (`code`, `prose`)."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(markdown: str) -> str:
+    """A bar ends a cell even inside a code span, unless an odd number of backslashes stands before it."""
+    return re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", markdown)
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, _RUNS_OF_TICKS.findall(text)), default=0)
+
+
+def _defused(text: str) -> str:
+    """Without anything that a reader of the log could take for the comment that ends an entry."""
+    return _ENTRY_COMMENT.sub("<! --", text)

@@ -1,0 +1,98 @@
+"""Foreign text made harmless, and figures in words: pure functions that all views share.
+
+Foreign is whatever a model, a program or a file wrote. `clean` takes out what a terminal or
+an editor would obey rather than show: escape sequences, control characters, and the
+invisible marks that reorder or hide text. The letters that were to be seen stay.
+
+What is not covered: letters of one script that look like those of another, and stacks of
+combining marks.
+"""
+
+import re
+
+from orchestrator_cli.usage import Usage
+
+_COLOUR = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
+_BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ASCII = str.maketrans(
+    {"·": "-", "—": "-", "–": "-", "…": "...", "←": "<-", "→": "->", "✓": "+", "✗": "x", "’": "'"}
+    | {"○": ".", "●": "*", "┬": "+", "├": "|", "└": "`", "─": "-", "│": "|", "⚒": "*", "↻": "~"}
+)
+
+
+def clean(text: str) -> str:
+    """The text with line feeds and tabs as its only control characters."""
+    text = _BREAK.sub("\n", _COLOUR.sub("", text))
+    return _SURROGATE.sub("\ufffd", _HIDDEN.sub("", text))
+
+
+def one_line(text: str, limit: int | None = None) -> str:
+    """The text on one line, at most `limit` characters long."""
+    line = " ".join(clean(text).split())
+    return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def cut(text: str, limit: int) -> str:
+    """A text longer than `limit` without its middle, and how much of it is missing.
+
+    Three quarters of what is kept come from the beginning: it says what the text is, and the
+    end says how it came out.
+    """
+    if len(text) <= limit:
+        return text
+    head, tail = text[: limit * 3 // 4], text[len(text) - limit // 4 :]
+    missing = text[len(head) : len(text) - len(tail)]
+    lines = missing.count("\n")
+    return f"{head}\n[… {len(missing):,} characters, {counted(lines, 'line')}, left out …]\n{tail}"
+
+
+def ascii_only(text: str) -> str:
+    """The text for an encoding that has only ASCII: our signs replaced, foreign letters as `?`."""
+    return text.translate(_ASCII).encode("ascii", "replace").decode()
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def size(count: int) -> str:
+    """A number of bytes, in units of 1,024."""
+    if count < 1024:
+        return f"{count} B"
+    power = min((count.bit_length() - 1) // 10, 4)
+    return f"{count / 1024**power:.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
+
+
+def spent(usage: Usage) -> str:
+    """Calls, tokens and money; calls without a known price are named, never counted as free."""
+    if not usage.calls:
+        return "no model calls"
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    if usage.unpriced == usage.calls:
+        money = "unpriced"
+    else:
+        money = f"${usage.cost:.4f}" + (f" + {usage.unpriced} unpriced" if usage.unpriced else "")
+    return f"{counted(usage.calls, 'call')} · {counted(tokens, 'token')} · {money}"
+
+
+def short_run(run: str) -> str:
+    """Enough of a run's id to know it among its neighbours: what follows the date, or the end."""
+    last = run.rsplit("-", 1)[-1]
+    return last if 4 <= len(last) <= 12 else run[-8:]
