@@ -1,0 +1,65 @@
+"""The results of a run become the answer to the user."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from orchestrator_cli.models.model import Model, Request
+from orchestrator_cli.planning.plan import Plan, Result, State
+from orchestrator_cli.prompts import render
+
+OUTCOME_CHARS = 6_000
+
+
+def write_answer(
+    prompt: str,
+    plan: Plan,
+    *,
+    states: Mapping[str, State],
+    results: Mapping[str, Result],
+    failures: Mapping[str, str],
+    tools: Sequence[str],
+    model: Model,
+    on_delta: Callable[[str], None],
+) -> str:
+    """The answer, in Markdown. A plan of one subtask that succeeded is its own answer: no model is asked.
+
+    Raises what `Model.complete` raises.
+    """
+    if len(plan.subtasks) == 1 and (only := results.get(plan.subtasks[0].id)):
+        text = as_text(only.value)
+        on_delta(text)
+        return text
+    rows = [
+        {
+            "id": subtask.id,
+            "title": subtask.title,
+            "state": states.get(subtask.id, "pending"),
+            "outcome": _outcome(subtask.id, results, failures),
+            "files": results[subtask.id].files if subtask.id in results else (),
+        }
+        for subtask in plan.subtasks
+    ]
+    messages = (
+        {"role": "system", "content": render("answer")},
+        {"role": "user", "content": render("answer_request", prompt=prompt, results=rows, tools=tools)},
+    )
+    return model.complete(Request(role="answer", messages=messages), on_delta).text.strip()
+
+
+def as_text(value: JsonValue) -> str:
+    """A value as a person reads it: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _outcome(subtask: str, results: Mapping[str, Result], failures: Mapping[str, str]) -> str:
+    if subtask in results:
+        text = as_text(results[subtask].value)
+        surprise = results[subtask].surprise
+        text += f"\nSurprise: {surprise}" if surprise else ""
+    else:
+        text = failures.get(subtask, "(not run)")
+    return text if len(text) <= OUTCOME_CHARS else f"{text[:OUTCOME_CHARS]}\n… ({len(text)} characters)"

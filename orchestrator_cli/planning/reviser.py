@@ -1,0 +1,124 @@
+"""A failure or a surprise becomes a patch of the pending part, or the decision to leave it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from orchestrator_cli.events import Fact, PlanRefused
+from orchestrator_cli.models.model import Message, Model
+from orchestrator_cli.planning.conversation import Unusable, ask_for_object, describe
+from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.planning.patching import PatchRefused
+from orchestrator_cli.planning.plan import NewTool, Patch, Plan, State, Subtask, Value
+from orchestrator_cli.prompts import render
+
+OUTCOME_CHARS = 2_000
+
+
+class Cause(Value):
+    """Why the reviser is asked."""
+
+    subtask: str
+    what: Literal["failed", "reported a surprise", "finished"]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.subtask} {self.what}: {self.text}"
+
+
+class Decision(Value):
+    """What the reviser decided; for a patch, `plan` is the next version, already applied."""
+
+    decision: Literal["patch", "keep", "stop"]
+    reason: str
+    patch: Patch | None = None
+    plan: Plan | None = None
+
+
+class _Reply(Value):
+    decision: Literal["patch", "keep", "stop"]
+    reason: str
+    add: tuple[Subtask, ...] = ()
+    replace: tuple[Subtask, ...] = ()
+    remove: tuple[str, ...] = ()
+    new_tools: tuple[NewTool, ...] = ()
+
+
+class Situation(Value):
+    """The run as the reviser sees it."""
+
+    prompt: str
+    plan: Plan
+    states: Mapping[str, State]
+    outcomes: Mapping[str, str]
+    """Per finished subtask its value as JSON, or why it failed."""
+    causes: Sequence[Cause]
+
+
+def revise(
+    situation: Situation,
+    *,
+    offer: Offer,
+    model: Model,
+    apply: Callable[[Patch], Plan],
+    emit: Callable[[Fact], None],
+) -> Decision:
+    """Ask the reviser; a patch is applied by `apply`, at once and against the state of that moment.
+
+    `apply` raises `PatchRefused`, whose faults go back to the reviser, at most three times.
+    Raises `ReplyUnusable`, and what `Model.complete` raises.
+    """
+
+    def use(rows: dict[str, Any]) -> Decision:
+        try:
+            reply = _Reply.model_validate(rows)
+        except ValidationError as exc:
+            raise Unusable(describe(exc, rows)) from exc
+        patch = Patch(
+            base_version=situation.plan.version,
+            **reply.model_dump(include={"reason", "add", "replace", "remove", "new_tools"}),
+        )
+        if reply.decision != "patch":
+            return Decision(decision=reply.decision, reason=reply.reason)
+        if patch.empty:
+            raise Unusable(["the patch changes nothing: decide keep, or give add, replace or remove"])
+        try:
+            return Decision(decision="patch", reason=reply.reason, patch=patch, plan=apply(patch))
+        except PatchRefused as exc:
+            raise Unusable([str(fault) for fault in exc.faults]) from exc
+
+    return ask_for_object(
+        model,
+        "reviser",
+        _messages(situation, offer),
+        what="patch",
+        use=use,
+        refused=lambda round_, found: emit(PlanRefused(what="patch", round=round_, faults=tuple(found))),
+    )
+
+
+def _messages(situation: Situation, offer: Offer) -> list[Message]:
+    plan = situation.plan
+    system = render("reviser", roles=offer.roles, tools=offer.tools, max_subtasks=offer.max_subtasks)
+    request = render(
+        "reviser_request",
+        prompt=situation.prompt,
+        goal=plan.goal,
+        version=plan.version,
+        subtasks=[
+            {
+                "subtask": subtask,
+                "state": situation.states.get(subtask.id, "pending"),
+                "json": json.dumps(
+                    subtask.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False
+                ),
+                "outcome": situation.outcomes.get(subtask.id, "")[:OUTCOME_CHARS],
+            }
+            for subtask in plan.subtasks
+        ],
+        causes=situation.causes,
+        pending=[s.id for s in plan.subtasks if situation.states.get(s.id, "pending") == "pending"],
+    )
+    return [{"role": "system", "content": system}, {"role": "user", "content": request}]
