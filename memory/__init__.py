@@ -1,1 +1,65 @@
-"""What the orchestrator remembers between runs."""
+"""What the orchestrator remembers between runs.
+
+    store = open_store(folder)                       # or open_store(folder, url="http://localhost:6333")
+    store.add([run_record(...), tool_record(...)])
+    recalled = recall(store, prompt, scope=Scope(project="my-project"))
+
+Remembered so far: finished runs and built tools, searched by their words. What is not here yet: turns of
+a conversation, facts and a profile of the user, a knowledge base, dense vectors, ageing.
+
+Importing this package loads neither of Qdrant's libraries; opening a store loads the one it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .distiller import run_record, scrub, tool_record
+from .errors import MemoryBusy, MemoryFault, MemoryUnavailable
+from .recall import Recalled, RecalledRun, RecalledTool, recall
+from .records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
+from .store import MemoryStore
+
+__all__ = [
+    "RUN",
+    "TOOL",
+    "Hit",
+    "MemoryBusy",
+    "MemoryFault",
+    "MemoryStore",
+    "MemoryUnavailable",
+    "Recalled",
+    "RecalledRun",
+    "RecalledTool",
+    "Record",
+    "Scope",
+    "Trust",
+    "open_store",
+    "recall",
+    "record_id",
+    "run_record",
+    "scrub",
+    "tool_record",
+]
+
+
+def open_store(
+    path: Path,
+    *,
+    url: str | None = None,
+    api_key: str | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> MemoryStore:
+    """The memory in the folder `path`, or on the Qdrant server at `url` when one is given.
+
+    `warn` is told, in one sentence, when something unreadable had to be put aside (folder only); without
+    it the sentence goes to the log. Raises `MemoryUnavailable`.
+    """
+    if url is not None:
+        from .server import ServerStore
+
+        return ServerStore(url, api_key)
+    from .edge import EdgeStore
+
+    return EdgeStore(path, warn=warn) if warn else EdgeStore(path)

@@ -1,0 +1,83 @@
+"""Text to sparse vector: BM25 term weights, computed by Qdrant's own code, with nothing to download.
+
+A vector's name is part of what is stored. Another embedder, or a change of this one's tokens, gets a new
+name and is added beside the old vectors; nothing has to be reset.
+
+What is not covered: dense vectors. Stop words and stems are those of English; words of other languages
+are matched by their exact form (accents aside), which inverse document frequency makes up for in part.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from qdrant_edge import Bm25
+
+# Thai, kana, CJK ideographs and Hangul: written without spaces, or glued to their particles.
+_UNSPACED: Final = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """Parallel term ids and weights; both empty when the text holds no searchable word."""
+
+    indices: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+class Embedder(Protocol):
+    @property
+    def name(self) -> str:
+        """The name of the vector in the store."""
+        ...
+
+    def document(self, text: str) -> SparseVector: ...
+
+    def query(self, text: str) -> SparseVector: ...
+
+
+class Bm25Embedder:
+    """BM25 as Qdrant Edge has it built in; the engine multiplies the query by IDF when it searches."""
+
+    name: Final = "bm25"
+
+    def __init__(self) -> None:
+        import qdrant_edge
+
+        config, tokenizer = qdrant_edge.Bm25Config, qdrant_edge.TokenizerType
+        self._spaced = qdrant_edge.Bm25(config(tokenizer=tokenizer.Word, ascii_folding=True))
+        # It drops bare numbers, and loads a dictionary of some 50 MB at the first such text.
+        self._unspaced = qdrant_edge.Bm25(config(tokenizer=tokenizer.Multilingual, ascii_folding=True))
+
+    def document(self, text: str) -> SparseVector:
+        clean = _valid(text)
+        vector = self._for(clean).embed_document(clean)
+        return SparseVector(tuple(vector.indices), tuple(vector.values))
+
+    def query(self, text: str) -> SparseVector:
+        clean = _valid(text)
+        vector = self._for(clean).embed_query(clean)
+        return SparseVector(tuple(vector.indices), tuple(vector.values))
+
+    def _for(self, text: str) -> Bm25:
+        return self._unspaced if _UNSPACED.search(text) else self._spaced
+
+
+@lru_cache(maxsize=1)
+def default_embedder() -> Bm25Embedder:
+    """The process-wide embedder; it is stateless and may be shared by threads."""
+    return Bm25Embedder()
+
+
+def terms(text: str) -> frozenset[int]:
+    """The ids of the distinct stemmed words of a text, stop words left out."""
+    return frozenset(default_embedder().query(text).indices)
+
+
+def _valid(text: str) -> str:
+    # A prompt read from a pipe may hold lone surrogates, which the engine refuses.
+    return text.encode("utf-8", "replace").decode("utf-8")

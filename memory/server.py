@@ -1,0 +1,170 @@
+"""Memory on a Qdrant server: the same protocol, the same sparse vectors, one collection.
+
+The collection `orch_mem` is made at first use, with an index for each field that is filtered by. A write
+returns when the server has applied it; how durable that is then is the server's own affair.
+
+What is not covered: several replicas with weak consistency, and moving records between a folder and a
+server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+
+from .embedder import Embedder, default_embedder
+from .errors import MemoryBusy, MemoryUnavailable
+from .records import Hit, Record, Scope, from_payload, to_payload
+from .store import as_kinds, newest_first
+
+COLLECTION: Final = "orch_mem"
+
+_INDEXED: Final = ("kind", "user", "project")
+_BATCH: Final = 256
+_PAGE: Final = 1000
+_REFUSED: Final = (401, 403)
+_CONFLICT: Final = 409
+
+
+class ServerStore:
+    """A `MemoryStore` on the server at `url`; `client` replaces the connection, for tests."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        client: QdrantClient | None = None,
+        embedder: Embedder | None = None,
+        timeout_s: int = 10,
+    ) -> None:
+        self._url = url
+        self._embedder = embedder or default_embedder()
+        with self._translated():
+            # The version check would warn, not fail, when the server cannot be reached.
+            self._client = client or QdrantClient(
+                url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False
+            )
+            self._ensure_collection()
+
+    def add(self, records: Iterable[Record]) -> None:
+        points = list({record.id: self._point(record) for record in records}.values())
+        with self._translated():
+            for start in range(0, len(points), _BATCH):
+                self._client.upsert(COLLECTION, points[start : start + _BATCH], wait=True)
+
+    def search(self, query: str, *, kinds: str | Collection[str], scope: Scope, limit: int = 10) -> list[Hit]:
+        vector = self._embedder.query(query)
+        if not vector.indices or limit < 1:
+            return []
+        within = _filter(as_kinds(kinds), scope)
+        with self._translated():
+            response = self._client.query_points(
+                COLLECTION,
+                query=models.SparseVector(indices=list(vector.indices), values=list(vector.values)),
+                using=self._embedder.name,
+                query_filter=within,
+                search_params=models.SearchParams(idf=models.IdfCorpusParams(corpus=within)),
+                limit=limit,
+                with_payload=True,
+            )
+        return [Hit(record=from_payload(point.payload or {}), score=point.score) for point in response.points]
+
+    def get(self, ids: Iterable[UUID], scope: Scope) -> list[Record]:
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return []
+        with self._translated():
+            points = self._client.retrieve(COLLECTION, [str(id_) for id_ in wanted], with_payload=True)
+        found = {record.id: record for record in (from_payload(point.payload or {}) for point in points)}
+        return [found[id_] for id_ in wanted if id_ in found and scope.covers(found[id_].scope)]
+
+    def all(self, kinds: str | Collection[str], scope: Scope) -> list[Record]:
+        within = _filter(as_kinds(kinds), scope)
+        with self._translated():
+            return newest_first(from_payload(point.payload or {}) for point in self._scroll(within))
+
+    def delete(self, ids: Iterable[UUID], scope: Scope) -> int:
+        doomed = [str(record.id) for record in self.get(ids, scope)]
+        if doomed:
+            with self._translated():
+                self._client.delete(COLLECTION, models.PointIdsList(points=list(doomed)), wait=True)
+        return len(doomed)
+
+    def count(self, kinds: str | Collection[str], scope: Scope) -> int:
+        within = _filter(as_kinds(kinds), scope)
+        with self._translated():
+            return self._client.count(COLLECTION, count_filter=within, exact=True).count
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _ensure_collection(self) -> None:
+        if self._client.collection_exists(COLLECTION):
+            return
+        try:
+            self._client.create_collection(
+                COLLECTION,
+                vectors_config={},
+                sparse_vectors_config={
+                    self._embedder.name: models.SparseVectorParams(modifier=models.Modifier.IDF)
+                },
+            )
+        except UnexpectedResponse as exc:
+            # Another process made it between the question and the order.
+            if exc.status_code != _CONFLICT:
+                raise
+        for field in _INDEXED:
+            self._client.create_payload_index(COLLECTION, field, models.PayloadSchemaType.KEYWORD)
+
+    def _point(self, record: Record) -> models.PointStruct:
+        vector = self._embedder.document(record.text)
+        sparse = models.SparseVector(indices=list(vector.indices), values=list(vector.values))
+        return models.PointStruct(
+            id=str(record.id), vector={self._embedder.name: sparse}, payload=to_payload(record)
+        )
+
+    def _scroll(self, within: models.Filter) -> Iterator[models.Record]:
+        offset = None
+        while True:
+            page, offset = self._client.scroll(
+                COLLECTION, scroll_filter=within, limit=_PAGE, offset=offset, with_payload=True
+            )
+            yield from page
+            if offset is None:
+                return
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The one place where the client's faults become ours."""
+        try:
+            yield
+        except ResourceExhaustedResponse as exc:
+            raise MemoryBusy(f"The Qdrant server at {self._url} asks to wait; try again.") from exc
+        except UnexpectedResponse as exc:
+            remedy = "check memory.api_key" if exc.status_code in _REFUSED else "look at the server's log"
+            raise MemoryUnavailable(
+                f"The Qdrant server at {self._url} answered {exc.status_code} {exc.reason_phrase}; {remedy}."
+            ) from exc
+        except (ApiException, QdrantException) as exc:
+            raise MemoryUnavailable(
+                f"The Qdrant server at {self._url} cannot be reached ({exc}); start it, or unset memory.url "
+                "to keep memory in a folder."
+            ) from exc
+
+
+def _filter(kinds: list[str], scope: Scope) -> models.Filter:
+    must: list[models.Condition] = [
+        models.FieldCondition(key="user", match=models.MatchValue(value=scope.user)),
+    ]
+    if scope.project is not None:
+        must.append(models.FieldCondition(key="project", match=models.MatchAny(any=["", scope.project])))
+    if kinds:
+        must.append(models.FieldCondition(key="kind", match=models.MatchAny(any=kinds)))
+    return models.Filter(must=must)
