@@ -122,3 +122,7 @@ def _messages(situation: Situation, offer: Offer) -> list[Message]:
         pending=[s.id for s in plan.subtasks if situation.states.get(s.id, "pending") == "pending"],
     )
     return [{"role": "system", "content": system}, {"role": "user", "content": request}]
+
+
+def _as_json(subtask: Subtask) -> str:
+    return json.dumps(subtask.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)

@@ -6,7 +6,7 @@ from importlib import resources
 import jinja2
 
 
-def render(prompt: str, **values: object) -> str:
+def render(prompt: str, /, **values: object) -> str:
     """The prompt `prompts/PROMPT.md` with its names filled in. Raises `jinja2.UndefinedError`."""
     return _environment().get_template(f"{prompt}.md").render(**values)
 
