@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from toolsmith.syntax import parse
+from toolsmith.syntax import parse_expression
 
 NAMES = ("value", "files", "arguments")
 _MAX_CHARS = 1_000
@@ -63,10 +63,10 @@ def _parsed(text: str) -> ast.Expression:
     if len(text) > _MAX_CHARS:
         raise CheckFailed(f"is longer than {_MAX_CHARS} characters")
     try:
-        tree, doubts = parse(text.strip(), mode="eval")
+        tree, doubts = parse_expression(text)
     except SyntaxError as exc:
         raise CheckFailed(f"is not one Python expression: {exc.msg}") from exc
-    if doubts or not isinstance(tree, ast.Expression):
+    if doubts:
         raise CheckFailed(f"is doubtful Python: {'; '.join(doubts)}")
     return tree
 
@@ -158,7 +158,7 @@ _METHODS = """
 """
 METHOD_NAMES = tuple(_METHODS.split())
 _SYNTAX = """
-    Expression expr_context operator unaryop cmpop boolop Name Constant UnaryOp BinOp BoolOp Compare IfExp Call
-    keyword Subscript Slice Attribute List Tuple Dict Set ListComp GeneratorExp DictComp comprehension
+    Expression expr_context operator unaryop cmpop boolop Name Constant UnaryOp BinOp BoolOp Compare IfExp
+    Call keyword Subscript Slice Attribute List Tuple Dict Set ListComp GeneratorExp DictComp comprehension
 """
 _ALLOWED = tuple(getattr(ast, name) for name in _SYNTAX.split())

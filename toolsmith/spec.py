@@ -213,9 +213,9 @@ class ToolSpec(_Value):
             raise ValueError("\n".join(faults))
         return self
 
-    def argument_faults(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
-        """Why a call with these arguments cannot be made: unknown, lacking or of the wrong type."""
-        faults = _argument_faults(self.inputs, arguments, typed=True)
+    def argument_faults(self, arguments: Mapping[str, object], *, typed: bool = True) -> tuple[str, ...]:
+        """Why a call with these arguments cannot be made: unknown, lacking or, if `typed`, of the wrong type."""
+        faults = _argument_faults(self.inputs, arguments, typed=typed)
         return tuple(f"{place}: {fault}" for place, fault in faults)
 
     @property
@@ -254,19 +254,12 @@ class Parts(NamedTuple):
         if self.inputs is not None:
             # An error case may give a value of the wrong type: that can be the very error it is about.
             yield from _argument_faults(self.inputs, case.arguments, typed=case.outcome != "error")
-        if self.errors is not None and case.outcome == "error":
-            declared = [error.type for error in self.errors]
-            if case.error not in declared:
-                yield (
-                    "error",
-                    f"{case.error!r} is not among errors ({', '.join(declared) or 'none'}); declare it",
-                )
-        if (
-            self.output_type
-            and case.outcome == "expected"
-            and not is_of_type(case.expected, self.output_type)
-        ):
-            yield "expected", f"is {type_name(case.expected)}, but output_type is {self.output_type}"
+        declared = [error.type for error in self.errors or ()]
+        if self.errors is not None and case.outcome == "error" and case.error not in declared:
+            yield "error", f"{case.error!r} is not among errors ({', '.join(declared) or 'none'}); declare it"
+        returned = self.output_type if case.outcome == "expected" else None
+        if returned and not is_of_type(case.expected, returned):
+            yield "expected", f"is {type_name(case.expected)}, but output_type is {returned}"
         if self.workspace == "none" and case.files:
             yield "files", "the workspace is 'none'; make it 'read' or 'write', or drop the files"
         if self.workspace in ("none", "read") and case.files_after:
