@@ -14,7 +14,7 @@ from orchestrator_cli.events import Event
 from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.views.graph import patch_lines, plan_diff
 from orchestrator_cli.views.markdown import bullets, code, fence, prose, said, table
-from orchestrator_cli.views.text import clean, duration, one_line, short_run, size, spent
+from orchestrator_cli.views.text import call_form, clean, duration, one_line, short_run, size, spent
 
 WHOLE = 60_000
 """Characters of a source, a prompt or an answer that are shown before it is cut."""
@@ -220,7 +220,10 @@ def _tool_tried(fact: events.ToolTried) -> Entry:
 
 @_entry.register
 def _tool_built(fact: events.ToolBuilt) -> Entry:
-    functions = [f"{code(_call(function), 500)}\n\n{said(function.doc)}" for function in fact.functions]
+    functions = [
+        f"{code(call_form(function.name, function.signature), 500)}\n\n{said(function.doc)}"
+        for function in fact.functions
+    ]
     parts = [
         f"Purpose: {prose(fact.purpose)}",
         *functions,
@@ -232,11 +235,6 @@ def _tool_built(fact: events.ToolBuilt) -> Entry:
         "</details>",
     ]
     return Entry(f"tool built: {code(fact.tool)}, version {fact.version}", "\n\n".join(parts))
-
-
-def _call(function: events.FunctionDoc) -> str:
-    """The signature with the function's name, which some writers give with it and some do not."""
-    return function.signature if function.name in function.signature else function.name + function.signature
 
 
 @_entry.register

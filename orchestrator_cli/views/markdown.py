@@ -11,7 +11,7 @@ from orchestrator_cli.views.text import clean, cut, one_line
 
 _RUNS_OF_TICKS = re.compile(r"`+")
 _INLINE = re.compile(r"([\\`*\[\]|~])|((?<![^\W_])_|_(?![^\W_]))")
-_STARTS_A_BLOCK = re.compile(r"(\d*)([#+=-]|[.)](?=\s|$))")
+_STARTS_A_BLOCK = re.compile(r"\d+(?=[.)](?:\s|$))|(?=[#+=-])")
 _ENTRY_COMMENT = re.compile(r"<!--(?=\s*orch)", re.IGNORECASE)
 
 
@@ -36,7 +36,8 @@ def prose(text: str, limit: int = 500) -> str:
     """Words on one line, with everything that Markdown or HTML would act upon escaped."""
     line = one_line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _INLINE.sub(lambda match: "\\" + match.group(), line)
-    return _STARTS_A_BLOCK.sub(r"\1\\\2", line, count=1) if _STARTS_A_BLOCK.match(line) else line
+    start = _STARTS_A_BLOCK.match(line)
+    return f"{start.group()}\\{line[start.end() :]}" if start else line
 
 
 def said(text: str, limit: int = 4_000) -> str:

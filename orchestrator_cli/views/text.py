@@ -96,3 +96,8 @@ def short_run(run: str) -> str:
     """Enough of a run's id to know it among its neighbours: what follows the date, or the end."""
     last = run.rsplit("-", 1)[-1]
     return last if 4 <= len(last) <= 12 else run[-8:]
+
+
+def call_form(name: str, signature: str) -> str:
+    """The signature with the function's name, which some writers give with it and some do not."""
+    return signature if name in signature else name + signature

@@ -1,0 +1,204 @@
+"""What a person sees while a run goes on, on standard error; the answer alone goes to standard output.
+
+On a terminal a table of the subtasks stands below the lines and is kept up to date; elsewhere
+there are only lines. Foreign text is never read as markup, and holds no escape sequences once
+it gets here. `NO_COLOR`, `TERM=dumb` and encodings without Unicode are honoured.
+
+The table is drawn by a thread of its own, from a frozen `Board` that the view replaces whole;
+nothing here is held while printing, so the two cannot wait for each other.
+"""
+
+import atexit
+import os
+import sys
+import time
+from typing import TextIO
+
+from rich.console import Console as RichConsole
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator_cli.errors import OrchError
+from orchestrator_cli.events import Event, RunFinished, RunStarted
+from orchestrator_cli.views import text
+from orchestrator_cli.views.board import Board, Row, after
+from orchestrator_cli.views.graph import SIGNS
+from orchestrator_cli.views.narration import Line, narrate
+from orchestrator_cli.views.streams import write
+
+NARROW = 60
+"""Columns below which the table leaves the role out."""
+REFRESHES_PER_S = 8
+_STYLES = {"pending": "dim", "running": "bold cyan", "done": "green", "failed": "bold red", "skipped": "dim"}
+_SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
+
+
+class Console:
+    """The view for people. `quiet` leaves errors and the answer; `verbose` adds every step."""
+
+    def __init__(
+        self,
+        stderr: TextIO | None = None,
+        *,
+        stdout: TextIO | None = None,
+        quiet: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self._rich = RichConsole(
+            file=stderr or sys.stderr, markup=False, highlight=False, emoji=False, soft_wrap=False
+        )
+        self._stdout = stdout
+        self._quiet = quiet
+        self._verbose = verbose
+        # Asked of the file and not of rich, which takes FORCE_COLOR for a terminal.
+        self._terminal = self._rich.file.isatty()
+        self._animated = self._terminal and not quiet and not self._rich.is_dumb_terminal
+        self._ascii = not self._rich.encoding.lower().startswith("utf")
+        self._board = Board()
+        self._live: Live | None = None
+        self._told_error = ""
+
+    def __call__(self, event: Event) -> None:
+        before, self._board = self._board, after(self._board, event, time.monotonic())
+        if self._quiet:
+            return
+        if isinstance(event.data, RunStarted):
+            self._told_error = ""
+            self._start()
+        elif isinstance(event.data, RunFinished):
+            self._stop()
+            if event.data.error:
+                self._tell_error(event.data.error)
+        self._say(narrate(event, before, live=self._live is not None, verbose=self._verbose))
+
+    def close(self) -> None:
+        """Take the table away and give the terminal back as it was. May be called again and again."""
+        self._stop()
+
+    def error(self, exc: OrchError) -> None:
+        """What happened and the remedy; nothing where the end of the run has just said the same."""
+        self._tell_error(str(exc))
+
+    def lines(self, lines: list[str]) -> None:
+        """Say plain lines, such as those of `plan_lines`, whether quiet or not."""
+        self._say([Line("", text.clean(line)) for line in lines])
+
+    def print_answer(self, answer: str) -> None:
+        """The answer on standard output: rendered for a terminal, otherwise exactly as it is."""
+        stdout = self._stdout or sys.stdout
+        if not stdout.isatty() or os.environ.get("TERM") == "dumb":
+            write(stdout, answer if answer.endswith("\n") else answer + "\n")
+            return
+        from rich.markdown import Markdown
+
+        # Links are spelled out: one that shows another address than it leads to would deceive.
+        answer = text.clean(answer)
+        RichConsole(file=stdout, highlight=False).print("", Markdown(answer, hyperlinks=False))
+
+    # --- lines
+
+    def _tell_error(self, message: str) -> None:
+        if message == self._told_error:
+            return
+        self._told_error = message
+        first, *remedy = text.clean(message).strip().split("\n") or [""]
+        self._say([Line("error: ", first, sign_style="bold red"), *(Line("  ", line) for line in remedy)])
+
+    def _say(self, lines: list[Line]) -> None:
+        if lines:
+            self._rich.print(Group(*map(self._renderable, lines)), soft_wrap=not self._terminal)
+
+    def _renderable(self, line: Line) -> RenderableType:
+        sign, words = self._text(line.sign, line.sign_style), self._text(line.text, line.style)
+        if not self._terminal or not line.sign:
+            return sign + words
+        grid = Table.grid(expand=False)
+        grid.add_column(no_wrap=True, width=min(sign.cell_len, self._rich.width // 2))
+        grid.add_column(overflow="fold")
+        grid.add_row(sign, words)
+        return grid
+
+    def _text(self, words: str, style: str = "") -> Text:
+        words = text.clean(words)
+        return Text(text.ascii_only(words) if self._ascii else words, style)
+
+    # --- the table
+
+    def _start(self) -> None:
+        self._stop()
+        if self._animated:
+            self._live = Live(
+                console=self._rich,
+                get_renderable=self._table,
+                refresh_per_second=REFRESHES_PER_S,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=self._rich.file is sys.stderr,
+            )
+            # A terminal whose cursor stays hidden is broken for whatever comes next.
+            atexit.register(self.close)
+            self._live.start()
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+            atexit.unregister(self.close)
+
+    def _table(self) -> RenderableType:
+        board, now = self._board, time.monotonic()
+        shown, hidden = _fitting(list(board.rows.values()), self._rich.height - 5 - len(board.tools))
+        grid = Table.grid(padding=(0, 1), expand=True)
+        wide = self._rich.width >= NARROW
+        grid.add_column(width=1)
+        grid.add_column(no_wrap=True, max_width=24 if wide else 12, overflow="ellipsis")
+        if wide:
+            grid.add_column(no_wrap=True, max_width=14, overflow="ellipsis", style="dim")
+        grid.add_column(no_wrap=True, justify="right", min_width=6)
+        grid.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
+        for row in shown:
+            grid.add_row(*self._cells(row, now, wide))
+        parts: list[RenderableType] = ["", grid] if shown else [""]
+        if hidden:
+            parts.append(self._text(f"  … {_counts(hidden)} more", "dim"))
+        parts += [self._tool_line(tool, doing) for tool, doing in board.tools.items()]
+        return Group(*parts, self._status(board, now))
+
+    def _cells(self, row: Row, now: float, wide: bool) -> list[Text]:
+        style = _STYLES[row.state]
+        seconds = now - row.since if row.since is not None else row.seconds
+        cells = [self._text(SIGNS[row.state], style), self._text(row.id, style if row.since else "")]
+        cells += [self._text(row.label)] if wide else []
+        cells.append(self._text("" if seconds is None else text.duration(seconds), "dim"))
+        return [*cells, self._text(row.doing, "" if row.since is not None else "dim")]
+
+    def _tool_line(self, tool: str, doing: str) -> Text:
+        line = self._text("tool  ", "magenta") + self._text(f"{text.one_line(tool, 60)} · {doing}")
+        line.no_wrap, line.overflow = True, "ellipsis"
+        return line
+
+    def _status(self, board: Board, now: float) -> Text:
+        frames = _ASCII_SPINNER if self._ascii else _SPINNER
+        frame = frames[int(now * REFRESHES_PER_S) % len(frames)]
+        over = sum(row.state in ("done", "skipped") for row in board.rows.values())
+        phase = f"{board.phase} {over}/{len(board.rows)}" if board.rows else board.phase
+        elapsed = text.duration(now - board.since) if board.since is not None else ""
+        line = self._text(f"{frame} ", "cyan") + self._text(
+            f"{phase} · {elapsed} · {text.spent(board.usage)}", "dim"
+        )
+        line.no_wrap, line.overflow = True, "ellipsis"
+        return line
+
+
+def _fitting(rows: list[Row], height: int) -> tuple[list[Row], list[Row]]:
+    """The rows there is room for, those that are moving before those that are over, and the others."""
+    rank = {"running": 0, "failed": 1, "pending": 2, "skipped": 3, "done": 4}
+    chosen = {row.id for row in sorted(rows, key=lambda row: rank[row.state])[: max(1, height)]}
+    return [row for row in rows if row.id in chosen], [row for row in rows if row.id not in chosen]
+
+
+def _counts(rows: list[Row]) -> str:
+    states = [row.state for row in rows]
+    return ", ".join(f"{states.count(state)} {state}" for state in SIGNS if state in states)

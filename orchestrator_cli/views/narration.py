@@ -1,0 +1,264 @@
+"""What the console says about an event: a pure function from an event to lines of plain text.
+
+Everything foreign is cleaned and kept to one line here, so that a line is what it seems. How
+lines are wrapped and coloured is the console's business.
+"""
+
+from functools import singledispatch
+from typing import NamedTuple
+
+from orchestrator_cli import events
+from orchestrator_cli.events import Event
+from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.views.board import Board
+from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines
+from orchestrator_cli.views.text import call_form, clean, counted, duration, one_line, short_run, size, spent
+
+LONG = 400
+"""Characters of a reason or a summary."""
+
+
+class Line(NamedTuple):
+    """`sign` stands in front; where `text` is too long for the screen it goes on beneath itself."""
+
+    sign: str
+    text: str
+    style: str = ""
+    sign_style: str = ""
+
+    def __str__(self) -> str:
+        return self.sign + self.text
+
+
+DETAILS = (events.AgentStepped, events.CodeRan, events.ToolCalled, events.Spent, events.LateResult)
+"""Facts that are told only to those who ask for more."""
+
+
+def narrate(event: Event, board: Board, *, live: bool = False, verbose: bool = False) -> list[Line]:
+    """The lines for an event, given what was known before it; none for one not worth saying.
+
+    `live`: a table of the subtasks is on the screen anyway, so starts need not be told.
+    """
+    if isinstance(event.data, events.RunStarted):
+        return [Line("", f"run {short_run(event.run)} in {one_line(event.data.workspace)}", "dim")]
+    if isinstance(event.data, DETAILS) and not verbose:
+        return []
+    if isinstance(event.data, events.SubtaskStarted) and live and not verbose:
+        return []
+    if isinstance(event.data, events.PlanRevised):
+        return _plan_revised(event.data, board.plan)
+    if isinstance(event.data, events.RunFinished):
+        return _run_finished(event.data, board)
+    return _lines(event.data)
+
+
+@singledispatch
+def _lines(fact: events.Fact) -> list[Line]:  # noqa: ARG001 - not worth saying
+    return []
+
+
+@_lines.register
+def _recalled(fact: events.Recalled) -> list[Line]:
+    parts = [counted(len(fact.runs), "earlier run")] if fact.runs else []
+    parts += [counted(len(fact.tools), "tool")] if fact.tools else []
+    return [Line("", f"recalled {' and '.join(parts)}", "dim")] if parts else []
+
+
+# --- the plan
+
+
+@_lines.register
+def _plan_proposed(fact: events.PlanProposed) -> list[Line]:
+    head = f"{counted(len(fact.plan.subtasks), 'subtask')} for: {one_line(fact.plan.goal, LONG)}"
+    return [Line("plan  ", head, sign_style="bold"), *graph_lines(plan_lines(fact.plan))]
+
+
+def graph_lines(lines: list[str]) -> list[Line]:
+    """Lines of `plan_lines`, set in, with the drawing as the sign."""
+    return [Line(f"  {line[:7]}", line[7:], sign_style="cyan") for line in lines]
+
+
+@_lines.register
+def _plan_refused(fact: events.PlanRefused) -> list[Line]:
+    head = Line("", f"{fact.what} sent back, round {fact.round}:", "yellow")
+    return [head, *(Line("  - ", one_line(fault, LONG)) for fault in fact.faults)]
+
+
+def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> list[Line]:
+    changes = plan_diff(before, fact.plan) if before is not None else patch_lines(fact.patch)
+    styles = {"+": "green", "!": "yellow", "-": "red"}
+    return [
+        Line(f"plan {fact.plan.version}  ", one_line(fact.patch.reason, LONG), sign_style="bold yellow"),
+        Line("  because: ", one_line(fact.cause, LONG), "dim", "dim"),
+        *(Line(f"  {line[:2]}", line[2:], sign_style=styles[line[0]]) for line in changes),
+    ]
+
+
+@_lines.register
+def _revision_declined(fact: events.RevisionDeclined) -> list[Line]:
+    return [Line("plan kept  ", one_line(fact.reason, LONG), "dim", "dim")]
+
+
+# --- subtasks
+
+
+@_lines.register
+def _subtask_started(fact: events.SubtaskStarted) -> list[Line]:
+    again = f" (attempt {fact.attempt})" if fact.attempt > 1 else ""
+    return [Line("● ", f"{fact.subtask}{again} · {one_line(fact.title, LONG)}", sign_style="cyan")]
+
+
+@_lines.register
+def _subtask_finished(fact: events.SubtaskFinished) -> list[Line]:
+    summary = f" · {one_line(fact.result.summary, LONG)}" if fact.result.summary.strip() else ""
+    lines = [Line("✓ ", f"{fact.subtask} · {duration(fact.seconds)}{summary}", sign_style="green")]
+    if fact.result.surprise:
+        lines.append(Line("  surprise: ", one_line(fact.result.surprise, LONG), sign_style="yellow"))
+    return lines
+
+
+@_lines.register
+def _subtask_failed(fact: events.SubtaskFailed) -> list[Line]:
+    then = "" if fact.final else ", trying again"
+    head = f"{fact.subtask} failed (attempt {fact.attempt}{then}): {one_line(fact.reason, LONG)}"
+    return [Line("✗ ", head, sign_style="bold red" if fact.final else "yellow")]
+
+
+@_lines.register
+def _subtask_skipped(fact: events.SubtaskSkipped) -> list[Line]:
+    return [Line("– ", f"{fact.subtask} skipped: {one_line(fact.reason, LONG)}", "dim", "dim")]
+
+
+@_lines.register
+def _files_changed(fact: events.FilesChanged) -> list[Line]:
+    styles = {"created": "green", "modified": "yellow", "deleted": "red"}
+    return [
+        Line(
+            f"  {change.change} ",
+            f"{one_line(change.path)}{_sizes(change)} · {fact.subtask}",
+            sign_style=styles[change.change],
+        )
+        for change in fact.changes
+    ]
+
+
+def _sizes(change: events.FileChange) -> str:
+    known = [size(count) for count in (change.before_size, change.after_size) if count is not None]
+    return f" ({' → '.join(known)})" if known else ""
+
+
+# --- tools
+
+
+@_lines.register
+def _tool_needed(fact: events.ToolNeeded) -> list[Line]:
+    asked = "the plan" if fact.asked_by == "plan" else one_line(fact.asked_by, 40)
+    text = (
+        f"{one_line(fact.tool, 60)} does not exist yet, {asked} asks for it: {one_line(fact.purpose, LONG)}"
+    )
+    return [_of_tool(text)]
+
+
+@_lines.register
+def _tool_tried(fact: events.ToolTried) -> list[Line]:
+    verdict = "passed" if fact.passed else "failed"
+    head = f"{one_line(fact.tool, 60)} tried, round {fact.round}: {verdict}"
+    results = [
+        Line("  - ", one_line(result, LONG), sign_style="green" if fact.passed else "yellow")
+        for result in fact.results
+    ]
+    return [_of_tool(head), *results]
+
+
+@_lines.register
+def _tool_built(fact: events.ToolBuilt) -> list[Line]:
+    head = f"{one_line(fact.tool, 60)} built, version {fact.version}: {one_line(fact.purpose, LONG)}"
+    functions = [
+        Line("  ", one_line(call_form(function.name, function.signature), LONG), "dim")
+        for function in fact.functions
+    ]
+    return [_of_tool(head), *functions, Line("  may: ", one_line(fact.permissions, LONG), "dim", "dim")]
+
+
+@_lines.register
+def _tool_reused(fact: events.ToolReused) -> list[Line]:
+    return [_of_tool(f"{one_line(fact.tool, 60)} reused from the library, version {fact.version}")]
+
+
+@_lines.register
+def _tool_refused(fact: events.ToolRefused) -> list[Line]:
+    reasons = [Line("  - ", one_line(reason, LONG), sign_style="red") for reason in fact.reasons]
+    return [Line("✗ ", f"tool {one_line(fact.tool, 60)} refused", sign_style="bold red"), *reasons]
+
+
+def _of_tool(text: str) -> Line:
+    return Line("tool  ", text, sign_style="magenta")
+
+
+# --- details
+
+
+@_lines.register
+def _agent_stepped(fact: events.AgentStepped) -> list[Line]:
+    return [Line(f"  {fact.subtask} {fact.step}: ", one_line(fact.thought, LONG), "italic", "dim")]
+
+
+@_lines.register
+def _code_ran(fact: events.CodeRan) -> list[Line]:
+    lines = [Line(f"  {fact.subtask} {fact.step} | ", line, "", "dim") for line in _shown(fact.code)]
+    lines += [Line("    > ", line, "dim", "dim") for line in _shown(fact.output)]
+    if fact.error is not None:
+        lines.append(Line("    ✗ ", one_line(fact.error, LONG), sign_style="yellow"))
+    return lines
+
+
+def _shown(text: str, most: int = 20) -> list[str]:
+    """At most `most` lines of a text, and how many there are besides."""
+    lines = clean(text).expandtabs(4).strip("\n").split("\n") if text.strip() else []
+    shown = [line[:LONG] for line in lines[:most]]
+    return shown if len(lines) <= most else [*shown, f"… {counted(len(lines) - most, 'more line')}"]
+
+
+@_lines.register
+def _tool_called(fact: events.ToolCalled) -> list[Line]:
+    arguments = ", ".join(f"{name}={one_line(repr(value), 60)}" for name, value in fact.arguments.items())
+    verdict = "→" if fact.ok else "failed:"
+    text = one_line(f"{fact.tool}({arguments}) {verdict} {fact.outcome}", LONG)
+    return [Line(f"  {fact.subtask} called ", text, sign_style="dim")]
+
+
+@_lines.register
+def _spent(fact: events.Spent) -> list[Line]:
+    tokens = counted(fact.prompt_tokens + fact.completion_tokens, "token")
+    cost = "unpriced" if fact.cost is None else f"${fact.cost:.4f}"
+    who = f"{one_line(fact.role, 40)}, {one_line(fact.model, 60)}"
+    return [Line("  ", f"model call: {who} · {duration(fact.seconds)} · {tokens} · {cost}", "dim")]
+
+
+@_lines.register
+def _late_result(fact: events.LateResult) -> list[Line]:
+    return [Line("– ", f"late result of {fact.result.subtask}, not used", "dim", "dim")]
+
+
+# --- the run
+
+
+@_lines.register
+def _noticed(fact: events.Noticed) -> list[Line]:
+    return [Line("note  ", one_line(fact.message, LONG), sign_style="yellow")]
+
+
+@_lines.register
+def _flow_started(fact: events.FlowStarted) -> list[Line]:
+    return [Line("watch  ", one_line(fact.url), "dim", "dim")] if fact.url else []
+
+
+def _run_finished(fact: events.RunFinished, board: Board) -> list[Line]:
+    style = {"completed": "bold green", "failed": "bold red", "interrupted": "bold yellow"}[fact.outcome]
+    words = {"completed": "done", "failed": "failed", "interrupted": "interrupted"}[fact.outcome]
+    lines = [Line(f"{words}  ", f"{duration(fact.seconds)} · {spent(fact.usage)}", sign_style=style)]
+    if board.workspace:
+        lines.append(Line("log    ", f"{one_line(board.workspace).rstrip('/')}/fileLog.md", "dim", "dim"))
+    if board.url:
+        lines.append(Line("watch  ", one_line(board.url), "dim", "dim"))
+    return lines
