@@ -1,0 +1,77 @@
+"""The journal of a run, and the one place where events are numbered and sent out.
+
+A fact is numbered, written to `journal.jsonl` and fsynced, and only then shown: what a person
+saw is on disk. Pieces of the answer as it streams are shown and not journaled; `RunFinished`
+holds the whole.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.events import AnswerDelta, Event, Fact
+
+
+class View(Protocol):
+    def __call__(self, event: Event) -> None: ...
+    def close(self) -> None: ...
+
+
+class EventStream:
+    """Takes facts from any thread and hands events to the views, one at a time and in order.
+
+    Views are called under a lock. A view or journal that cannot write ends the run with
+    `RunFailed`, because a run that nobody can review must not go on.
+    """
+
+    def __init__(self, run: str, journal: Path, views: Iterable[View]) -> None:
+        self._run = run
+        self._views = tuple(views)
+        self._lock = threading.RLock()
+        self._seq = 0
+        journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = journal.open("ab", buffering=0)
+
+    def emit(self, fact: Fact) -> None:
+        """Number, journal and show one fact. Raises `RunFailed` where that cannot be written."""
+        with self._lock:
+            event = Event(run=self._run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
+            try:
+                if not isinstance(fact, AnswerDelta):
+                    self._append(event)
+                for view in self._views:
+                    view(event)
+            except OSError as exc:
+                raise RunFailed(
+                    f"The record of the run cannot be written: {exc}",
+                    "Free some disk space or mend the permissions; the workspace holds what was finished.",
+                ) from exc
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
+            for view in self._views:
+                view.close()
+
+    def _append(self, event: Event) -> None:
+        self._file.write(event.json_line().encode() + b"\n")
+        os.fsync(self._file.fileno())
+        self._seq = event.seq
+
+
+def read_journal(path: Path) -> Iterator[Event]:
+    """The events of a journal; a torn last line and kinds of a later version are passed over."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield Event.model_validate_json(line)
+        except ValidationError:
+            continue
+
+
+Emit = Callable[[Fact], None]

@@ -1,0 +1,203 @@
+"""One local Prefect server per home: started when missing, found again by later and concurrent runs.
+
+The one who finds no server opens its port, hands the open socket and the held lock to a new
+process, and writes down where it is. So the address is known at once, requests wait in the
+socket until the server is up, two runs never start two servers, and a server that dies
+releases its lock by dying. It stops by itself after an hour without a request.
+
+Not covered: Windows (no inherited locks), and moving the database when Prefect is upgraded
+(Prefect migrates it at start).
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import portalocker
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import RunFailed
+
+START_S = 120.0
+"""A first start migrates a database; on a slow laptop that takes most of a minute."""
+
+
+def ensure_server(home: Path, idle_minutes: float) -> str:
+    """The API address of the home's server, which may still be starting. Returns at once."""
+    folder = home / "prefect"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = (folder / "server.lock").open("a+")
+    try:
+        portalocker.lock(lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+    except portalocker.exceptions.LockException:
+        lock.close()
+        return _address(folder)
+    try:
+        return _start(folder, lock.fileno(), idle_minutes)
+    finally:
+        lock.close()
+
+
+def await_server(url: str, home: Path, cancellation: Cancellation) -> None:
+    """Return when the server answers. Raises `RunFailed` where it does not, and what ends the run."""
+    deadline = time.monotonic() + START_S
+    while not _answers(url):
+        cancellation.wait(0.1)
+        if time.monotonic() > deadline:
+            raise RunFailed(
+                f"The Prefect server at {url} did not come up within {START_S:g} s.",
+                f"See {home / 'prefect' / 'server.log'}, or name a server of your own in PREFECT_API_URL.",
+            )
+
+
+def configure_client(url: str, home: Path) -> None:
+    """Set what Prefect reads when it is imported: where its server is, and to keep off the terminal."""
+    logging = Path(__file__).with_name("prefect_logging.yml")
+    os.environ["PREFECT_API_URL"] = url
+    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+    os.environ.setdefault("PREFECT_LOGGING_SETTINGS_PATH", str(logging))
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def ui_address(url: str) -> str:
+    return url.removesuffix("/api")
+
+
+def running_server(home: Path) -> tuple[str, int] | None:
+    """Address and process id of the home's server, or None where none runs."""
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        row = json.loads((home / "prefect" / "server.json").read_text())
+        if _answers(row["url"]):
+            return str(row["url"]), int(row["pid"])
+    return None
+
+
+def _address(folder: Path) -> str:
+    """Where the process that holds the lock serves; it writes that down right after taking the lock."""
+    for _ in range(100):
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            row = json.loads((folder / "server.json").read_text())
+            if _alive(int(row["pid"])):
+                return str(row["url"])
+        time.sleep(0.05)
+    raise RunFailed(
+        f"{folder} is held by a Prefect server that does not say where it is.",
+        f"End the process that uses {folder / 'server.lock'}, or set PREFECT_API_URL.",
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _start(folder: Path, lock_fd: int, idle_minutes: float) -> str:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    port = listener.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    fds = (lock_fd, listener.fileno())
+    with listener, (folder / "server.log").open("ab") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(listener.fileno()), str(idle_minutes)],
+            pass_fds=fds,
+            env=_server_environment(folder, port),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    _write(folder / "server.json", {"url": url, "pid": server.pid})
+    return url
+
+
+def _server_environment(folder: Path, port: int) -> dict[str, str]:
+    # The user's own Prefect settings are for the user's own server.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return kept | {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _write(path: Path, row: dict[str, Any]) -> None:
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    scratch.write_text(json.dumps(row))
+    scratch.replace(path)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2.0) as reply:
+            return bool(reply.status == 200)
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+# --- the server process
+
+App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
+
+
+class IdleWatch:
+    """An ASGI layer that knows for how long nobody has asked anything."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._open = 0
+        self._last = time.monotonic()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        self._open += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._open -= 1
+            self._last = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        return 0.0 if self._open else time.monotonic() - self._last
+
+
+def _serve(listener_fd: int, idle_minutes: float) -> None:
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    watch = IdleWatch(create_app(final=True))
+    server = uvicorn.Server(uvicorn.Config(watch, log_level="warning", timeout_graceful_shutdown=5))
+
+    def stop_when_idle() -> None:
+        while watch.idle_s < idle_minutes * 60:
+            time.sleep(1.0)
+        server.should_exit = True
+
+    threading.Thread(target=stop_when_idle, daemon=True).start()
+    server.run(sockets=[socket.socket(fileno=listener_fd)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), float(sys.argv[2]))

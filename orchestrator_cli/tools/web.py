@@ -1,0 +1,109 @@
+"""Fetching a page, from the domains that the user allowed and from public addresses only.
+
+The address that was checked is the one that is connected to, so a name that resolves
+differently the second time gains nothing. Redirects are followed only within the allowed
+domains. Not covered: pages that need a browser.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+MAX_BYTES = 2_000_000
+MAX_CHARS = 60_000
+MAX_REDIRECTS = 5
+
+Resolve = Callable[[str, int], str]
+"""Host and port to the address to connect to, or `ValueError`."""
+
+
+def public_address(host: str, port: int) -> str:
+    """One public address of a host. Raises `ValueError` where any of its addresses is not public."""
+    found = {str(row[4][0]) for row in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    for address in found:
+        if not ipaddress.ip_address(address).is_global:
+            raise ValueError(f"{host} resolves to {address}, which is not a public address")
+    return sorted(found)[0]
+
+
+def web_tools(domains: Sequence[str], resolve: Resolve = public_address) -> dict[str, Callable[..., Any]]:
+    """`fetch_url` for these domains and their subdomains; nothing at all where there are none."""
+    if not domains:
+        return {}
+
+    def fetch_url(url: str) -> str:
+        """Fetch a web page and return its text.
+
+        Args:
+            url: An http or https address on one of the allowed domains.
+        """
+        for _ in range(MAX_REDIRECTS):
+            _check(url, domains)
+            page = _get(url, resolve)
+            if not page.location:
+                return page.text
+            url = urljoin(url, page.location)
+        raise ValueError(f"{url} redirects more than {MAX_REDIRECTS} times")
+
+    fetch_url.__doc__ = (fetch_url.__doc__ or "").replace(
+        "Fetch a web page", f"Fetch a web page on {', '.join(domains)}"
+    )
+    return {"fetch_url": fetch_url}
+
+
+def _check(url: str, domains: Sequence[str]) -> None:
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower().rstrip(".")
+    if parts.scheme not in ("http", "https") or not host or "\0" in url:
+        raise ValueError(f"{url!r} is no http or https address")
+    if not any(host == domain.lower() or host.endswith(f".{domain.lower()}") for domain in domains):
+        raise ValueError(f"{host} is not allowed: the user allowed {', '.join(domains)}")
+
+
+def _get(url: str, resolve: Resolve) -> "Page":
+    """The reply, its body read up to `MAX_BYTES`; connected to the address that was checked."""
+    import httpx
+
+    parts = urlsplit(url)
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    address = resolve(host, port)
+    netloc = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    headers = {"host": parts.netloc, "user-agent": "orch"}
+    with (
+        httpx.Client(timeout=20.0, trust_env=False) as client,
+        client.stream(
+            "GET", parts._replace(netloc=netloc).geturl(), headers=headers, extensions={"sni_hostname": host}
+        ) as reply,
+    ):
+        if reply.status_code >= 400:
+            raise ValueError(f"{url} answered {reply.status_code}")
+        pieces: list[bytes] = []
+        for piece in reply.iter_bytes():
+            pieces.append(piece)
+            if sum(map(len, pieces)) > MAX_BYTES:
+                break
+        return Page(
+            b"".join(pieces)[:MAX_BYTES].decode(reply.encoding or "utf-8", "replace"),
+            html="html" in reply.headers.get("content-type", ""),
+            location=reply.headers.get("location", ""),
+        )
+
+
+@dataclass(frozen=True)
+class Page:
+    body: str
+    html: bool
+    location: str
+
+    @property
+    def text(self) -> str:
+        """What a reader sees, as Markdown."""
+        if not self.html:
+            return self.body[:MAX_CHARS]
+        from markdownify import markdownify
+
+        return str(markdownify(self.body, strip=["script", "style"])).strip()[:MAX_CHARS]
