@@ -1,0 +1,102 @@
+"""The first choice: namespaces through bubblewrap, with our seccomp filter.
+
+The root inside is an allow-list: /usr, the interpreter, the user's packages, the workspace at /workspace.
+What is not named does not exist there, secrets included. Code sees no process but its own, has no network
+interface and no capability.
+
+What is not covered: faults of the kernel, which is shared; /proc/self/mountinfo tells the workspace's real
+path to code that looks for it. Nothing is ever mounted below the workspace (CVE-2026-87766).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolsmith.sandbox import backend as shared
+from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Launch, Room
+from toolsmith.sandbox.seccomp import filter_program
+from toolsmith.sandbox.shipping import boot_source
+
+TMPFS_BYTES = 64 << 20
+_ETC = ("ld.so.cache", "alternatives", "localtime", "ssl/certs", "fonts")
+
+
+@dataclass(frozen=True)
+class Bubblewrap:
+    """bubblewrap at `program`; `disable_userns` needs version 0.8 and only doubles what seccomp denies."""
+
+    program: str
+    version: str
+    disable_userns: bool = True
+    name: str = "bubblewrap"
+
+    @property
+    def detail(self) -> str:
+        return f"bubblewrap {self.version} at {self.program}"
+
+    @property
+    def hard_processes(self) -> bool:
+        return os.geteuid() != 0  # the kernel exempts root
+
+    def launch(self, room: Room, rx: int, tx: int) -> Launch:
+        seccomp = os.memfd_create("seccomp")
+        os.write(seccomp, filter_program(namespaces=True))
+        os.lseek(seccomp, 0, os.SEEK_SET)
+        report, reported = os.pipe()
+        return Launch(
+            argv=self._arguments(room, rx, tx, seccomp, reported),
+            env={},
+            settings={
+                "pid_namespace": True,
+                "confine": None,
+                "rlimits": shared.rlimits(room.limits, count_processes=True),
+                "scratch": None,
+            },
+            workspace=SHOWN_WORKSPACE,
+            passed_fds=(seccomp, reported),
+            pid_report=report,
+            aliases=shared.python_aliases(),
+        )
+
+    def _arguments(self, room: Room, rx: int, tx: int, seccomp: int, report: int) -> tuple[str, ...]:
+        return (
+            self.program,
+            *("--unshare-all", "--unshare-user"),
+            *(("--disable-userns",) if self.disable_userns else ()),
+            *("--new-session", "--as-pid-1", "--cap-drop", "ALL"),
+            *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--clearenv"),
+            *_system(),
+            *_python(),
+            # Root outside keeps its right to write sysctls, core_pattern among them: only a mount takes it.
+            *(("--ro-bind", "/proc/sys", "/proc/sys") if os.geteuid() == 0 else ()),
+            *("--bind" if room.writable else "--ro-bind", str(room.workspace), SHOWN_WORKSPACE),
+            *("--remount-ro", "/", "--chdir", SHOWN_WORKSPACE),
+            *(word for pair in shared.environment("/tmp").items() for word in ("--setenv", *pair)),
+            *("--seccomp", str(seccomp), "--info-fd", str(report), "--"),
+            *shared.interpreter_argv(boot_source(), rx, tx),
+        )
+
+
+def _system() -> tuple[str, ...]:
+    words = ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
+    words += ["--perms", "1777", "--size", str(TMPFS_BYTES), "--tmpfs", "/tmp"]
+    words += ["--size", str(TMPFS_BYTES), "--tmpfs", "/dev/shm"]
+    for folder in ("bin", "sbin", "lib", "lib64"):
+        if Path("/", folder).is_symlink():
+            words += ["--symlink", f"usr/{folder}", f"/{folder}"]
+        else:
+            words += ["--ro-bind-try", f"/{folder}", f"/{folder}"]
+    for name in _ETC:
+        words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    return tuple(words)
+
+
+def _python() -> tuple[str, ...]:
+    words: list[str] = []
+    for folder in shared.python_folders():
+        words += ["--ro-bind", folder, folder]
+    for link, target in shared.interpreter_links().items():
+        words += ["--symlink", target, link]
+    return tuple(words)

@@ -1,0 +1,66 @@
+"""The second choice: Landlock and seccomp, which need nothing installed and no privilege.
+
+The worker locks itself in before it runs any code (see landlock.py). It can read /usr, the interpreter and
+the user's packages; it can write the workspace and a private temporary folder; signals, abstract sockets
+and TCP end at its border; sockets, namespaces, file attributes and other processes are denied by seccomp.
+
+What is not covered: there are no namespaces, so the workspace has its real path, names and sizes of files
+outside can be asked for, and process ids of the host can be listed (not read). `chmod` and `utime` do
+nothing. The number of processes is polled.
+"""
+
+from __future__ import annotations
+
+import binascii
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolsmith.sandbox import backend as shared
+from toolsmith.sandbox.backend import Launch, Room
+from toolsmith.sandbox.seccomp import filter_program
+from toolsmith.sandbox.shipping import boot_source
+
+_READABLE = (
+    *("/usr", "/lib", "/lib64", "/bin", "/sbin"),
+    *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/ssl/certs", "/etc/fonts"),
+    *("/dev/urandom", "/dev/random", "/dev/zero"),
+)
+
+
+@dataclass(frozen=True)
+class Landlock:
+    """The kernel's Landlock, at version `abi`."""
+
+    abi: int
+    name: str = "landlock"
+    hard_processes: bool = False
+
+    @property
+    def detail(self) -> str:
+        return f"Landlock ABI {self.abi} with seccomp"
+
+    def launch(self, room: Room, rx: int, tx: int) -> Launch:
+        scratch = Path(tempfile.mkdtemp(prefix="orch-sandbox-")).resolve()
+        workspace = str(room.workspace)
+        readable = [*_READABLE, *shared.python_folders()]
+        rules = [(path, "read") for path in readable]
+        rules.append((workspace, "write" if room.writable else "read"))
+        rules += [(str(scratch), "write"), ("/dev/null", "write"), ("/proc", "list")]
+        return Launch(
+            argv=shared.interpreter_argv(boot_source(), rx, tx),
+            env=shared.environment(str(scratch)),
+            settings={
+                "pid_namespace": False,
+                "confine": {
+                    "rules": rules,
+                    "filter_base64": binascii.b2a_base64(filter_program(namespaces=False)).decode(),
+                },
+                "rlimits": shared.rlimits(room.limits, count_processes=False),
+                "scratch": str(scratch),
+            },
+            workspace=workspace,
+            cwd=room.workspace,
+            scratch=scratch,
+            aliases={**shared.python_aliases(), str(scratch): "/tmp"},
+        )

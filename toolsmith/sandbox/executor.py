@@ -1,0 +1,104 @@
+"""smolagents' `PythonExecutor` over a sandbox: what a CodeAgent writes runs inside, and only there.
+
+Tools. An agent gets exactly the mapping it is sent. A tool with the attribute `sandbox_source` was written
+by a model: its source runs inside. `final_answer` is the worker's own. All other tools, managed agents too,
+run on the host: code inside calls a stub that sends name and arguments, and is sent the value or the error.
+
+What is not covered: smolagents' list of authorized imports only shapes the prompt here (the sandbox is what
+holds), and a replacement for `final_answer` is not called. Only the last *expression* of a step is its
+output; smolagents' own interpreter also shows the value of a final assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from smolagents.local_python_executor import CodeOutput, PythonExecutor
+
+from toolsmith.sandbox.backend import Backend
+from toolsmith.sandbox.codec import encode
+from toolsmith.sandbox.limits import Limits
+from toolsmith.sandbox.probe import choose_backend
+from toolsmith.sandbox.session import Bindings, Reply, Session
+
+
+class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships no types
+    """Runs steps in a sandbox whose Python state lasts from one to the next.
+
+    The worker starts with the first thing it has to do (about 30 ms). A crash, a hang or a memory bomb rolls
+    the Python state back to before the step. One thread at a time; `interrupt` and `cleanup` from any.
+    """
+
+    def __init__(
+        self,
+        workspace: Path,
+        *,
+        limits: Limits = Limits(),  # noqa: B008  (frozen)
+        backend: Backend | None = None,
+        writable: bool = True,
+    ) -> None:
+        """Raises SandboxUnavailable when no backend works here, FileNotFoundError without a workspace."""
+        self.state: dict[str, Any] = {}
+        """Holds `_print_outputs`, which smolagents reads after a failed step."""
+        self._session = Session(
+            Path(workspace), limits=limits, backend=backend or choose_backend(), writable=writable
+        )
+        self._steps = 0
+
+    def send_variables(self, variables: dict[str, Any]) -> None:
+        """Sets names in the namespace; values of other than plain types arrive as their text."""
+        bindings = self._session.bindings
+        bindings.variables.update(variables)
+        if bindings.variables:
+            self._session.bind()
+
+    def send_tools(self, tools: Mapping[str, Any]) -> None:
+        """Makes `tools` the tools of this sandbox, in place of those sent before. Raises SandboxError."""
+        inside = {name: str(tool.sandbox_source) for name, tool in tools.items() if _model_written(tool)}
+        host = {name: tool for name, tool in tools.items() if name not in inside and name != "final_answer"}
+        inside.pop("final_answer", None)
+        self._session.bindings = Bindings(self._session.bindings.variables, host, inside)
+        self._session.bind()
+
+    def __call__(self, code_action: str) -> CodeOutput:
+        """Runs one step. Raises SandboxError with what the agent is to be told."""
+        self._steps += 1
+        reply = self._request({"t": "run", "number": self._steps, "code": code_action})
+        return CodeOutput(output=reply.value, logs=reply.output, is_final_answer=reply.final)
+
+    def call_tool(self, source: str, function: str, arguments: dict[str, Any]) -> Any:
+        """Calls `function(**arguments)` of the module `source`, which is loaded once, inside.
+
+        Returns the plain value. Raises SandboxError that begins with `Type: message` of the tool's failure.
+        """
+        request = {"t": "call_tool", "source": source, "function": function, "arguments": encode(arguments)}
+        return self._request(request, message_first=True).value
+
+    def interrupt(self) -> None:
+        """Ends the worker at once, from any thread; a running or later step raises SandboxClosed."""
+        self._session.interrupt()
+
+    def cleanup(self) -> None:
+        """Ends the worker and gives back what it held. Idempotent."""
+        self._session.close()
+
+    def __enter__(self) -> SandboxExecutor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cleanup()
+
+    def _request(self, request: dict[str, Any], *, message_first: bool = False) -> Reply:
+        try:
+            return self._session.request(request, message_first=message_first)
+        finally:
+            self.state["_print_outputs"] = self._session.last_output
+
+
+def _model_written(tool: Any) -> bool:
+    return isinstance(getattr(tool, "sandbox_source", None), str)

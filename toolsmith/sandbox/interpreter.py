@@ -1,0 +1,219 @@
+"""Runs code in a namespace that lasts, and says what came of it; inside the worker.
+
+The result of a step is the value of its last line when that line is an expression. A failed step keeps the
+variables it had set, as a notebook does. Failures are told by type, message and the frames that lie in the
+code itself: no path, no marker line, nothing that differs between Python versions.
+
+What is not covered: chained causes and the members of exception groups are not told; `await` at top level.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import linecache
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from toolsmith.sandbox.codec import Json, decode, encode
+
+HostCall = Callable[[str, list[Any], dict[str, Any]], Any]
+Outcome = dict[str, Json]
+
+MAX_MESSAGE = 4_000
+SHOWN_FRAMES = 6
+_INLINED_SINCE_312 = ("<listcomp>", "<dictcomp>", "<setcomp>")
+
+
+class FinalAnswer(BaseException):
+    """Carries the answer out of the step; a BaseException, so that `except Exception` lets it pass."""
+
+
+class StepTimeout(BaseException):
+    """The time of the step is over."""
+
+
+def final_answer(*values: Any, **named: Any) -> NoReturn:
+    """Ends the step with one value, given by position or by any name."""
+    given = [*values, *named.values()]
+    if len(given) != 1:
+        raise TypeError(f"final_answer() takes exactly one argument ({len(given)} given)")
+    raise FinalAnswer(given[0])
+
+
+class Interpreter:
+    """The namespace of the steps, and the model-written tools that were loaded."""
+
+    def __init__(self, call_host: HostCall) -> None:
+        main = types.ModuleType("__main__")
+        sys.modules["__main__"] = main  # so that pickle, dataclasses and type hints find what steps define
+        self._names: dict[str, Any] = main.__dict__
+        self._call_host = call_host
+        self._lines: dict[str, list[str]] = {}
+        self._modules: dict[str, types.ModuleType] = {}
+        self._bound: dict[str, Any] = {}
+        _offer_stand_ins()
+
+    def perform(self, request: dict[str, Any]) -> Outcome:
+        """Does what `request` asks, within `request["wall_s"]` seconds; never raises."""
+        own_files = "<step" if request["t"] == "run" else "<tool"
+        try:
+            with _alarm(request["wall_s"]):
+                value = getattr(self, "_" + request["t"])(request)
+                return {"value": encode(value), "final": False}
+        except FinalAnswer as answer:
+            return self._final(answer.args[0])
+        except StepTimeout:
+            limit = f"the step took longer than {request['wall_s']:g} s; variables set so far are kept"
+            return {"error": {"type": "TimeoutError", "message": limit, "frames": []}}
+        except BaseException as error:
+            return {"error": self._told(error, own_files)}
+        finally:
+            with contextlib.suppress(BaseException):
+                sys.stdout.flush()
+                sys.stderr.flush()
+
+    def _final(self, value: Any) -> Outcome:
+        try:
+            return {"value": encode(value), "final": True}
+        except BaseException as error:
+            return {"error": self._told(error, "<step")}
+
+    # --- the requests -------------------------------------------------------------------------------------
+
+    def _run(self, request: dict[str, Any]) -> Any:
+        name = f"<step {request['number']}>"
+        code: str = request["code"]
+        self._remember(name, code)
+        tree = ast.parse(code, name)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, name, "exec"), self._names)
+        if not isinstance(last, ast.Expr):
+            return None
+        return eval(compile(ast.Expression(last.value), name, "eval"), self._names)
+
+    def _call_tool(self, request: dict[str, Any]) -> Any:
+        function = self._tool(request["source"], request["function"])
+        return function(**decode(request["arguments"]))
+
+    def _bind(self, request: dict[str, Any]) -> None:
+        for name, value in self._bound.items():
+            if self._names.get(name) is value:
+                del self._names[name]
+        self._bound = {name: _stub(name, self._call_host) for name in request["host"]}
+        self._bound |= {name: self._tool(source, name) for name, source in request["inside"]}
+        self._names.update(decode(request["variables"]))
+        self._names.update(self._bound, final_answer=final_answer)
+
+    def _tool(self, source: str, function: str) -> Callable[..., Any]:
+        digest = hashlib.sha256(source.encode()).hexdigest()[:12]
+        if digest not in self._modules:
+            name = f"<tool {function}>"
+            module = types.ModuleType(f"tool_{digest}")
+            self._remember(name, source)
+            sys.modules[module.__name__] = module
+            exec(compile(source, name, "exec"), module.__dict__)
+            self._modules[digest] = module
+        found = getattr(self._modules[digest], function, None)
+        if not callable(found):
+            raise AttributeError(f"the tool's source defines no function {function!r}")
+        return found() if isinstance(found, type) and issubclass(found, ToolStandIn) else found
+
+    # --- telling failures ---------------------------------------------------------------------------------
+
+    def _remember(self, name: str, source: str) -> None:
+        lines = source.splitlines(keepends=True)
+        self._lines[name] = lines
+        linecache.cache[name] = (len(source), None, lines, name)
+
+    def _told(self, error: BaseException, own_files: str) -> Json:
+        frames: list[Any] = [
+            [line, name, self._line(file, line)] for file, line, name in _frames(error, own_files)
+        ]
+        message = _message(error)
+        if isinstance(error, SyntaxError) and str(error.filename).startswith(own_files):
+            frames.append([error.lineno, "<module>", self._line(str(error.filename), error.lineno or 0)])
+            message = error.msg
+        if len(frames) > SHOWN_FRAMES:
+            frames[SHOWN_FRAMES // 2 : -SHOWN_FRAMES // 2] = [None]
+        return {"type": type(error).__name__, "message": message, "frames": frames}
+
+    def _line(self, file: str, number: int) -> str:
+        lines = self._lines.get(file, [])
+        return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:MAX_MESSAGE]
+    except Exception as fault:
+        return f"(its message failed with {type(fault).__name__})"
+
+
+def _frames(error: BaseException, own_files: str) -> list[tuple[str, int, str]]:
+    """(file, line, function) of the frames in the code itself, outermost first.
+
+    Comprehensions have frames of their own before Python 3.12 only: they are folded into their caller's.
+    """
+    frames: list[tuple[str, int, str]] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename.startswith(own_files):
+            name = code.co_name
+            if name in _INLINED_SINCE_312 and frames:
+                name = frames.pop()[2]
+            frames.append((code.co_filename, trace.tb_lineno, name))
+        trace = trace.tb_next
+    return frames
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    def ring(*_: Any) -> NoReturn:
+        raise StepTimeout
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextlib.contextmanager
+def paused_alarm() -> Iterator[None]:
+    """The step's clock stands still inside; used while the host works."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, max(left, 0.001) if left else 0)
+
+
+def _stub(name: str, call_host: HostCall) -> Callable[..., Any]:
+    def stub(*args: Any, **kwargs: Any) -> Any:
+        return call_host(name, list(args), kwargs)
+
+    stub.__name__ = stub.__qualname__ = name
+    return stub
+
+
+class ToolStandIn:
+    """What `smolagents.Tool` is inside: enough for a class with `forward` to be called."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        forward: Callable[..., Any] = self.forward  # type: ignore[attr-defined]
+        return forward(*args, **kwargs)
+
+
+def _offer_stand_ins() -> None:
+    """Model-written tools import `tool` and `Tool` from smolagents, which is heavy and not needed inside."""
+    for name in ("smolagents", "smolagents.tools"):
+        module = types.ModuleType(name)
+        module.__dict__.update(tool=lambda function: function, Tool=ToolStandIn)
+        sys.modules[name] = module

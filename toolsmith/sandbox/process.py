@@ -1,0 +1,173 @@
+"""One worker process as the host sees it: its pipes, its frames, its output, its end.
+
+The worker is not trusted: reading is bounded, nothing it sends is more than JSON, and nothing it does (not
+reading, not writing, flooding) makes the host wait beyond what `tick` allows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from toolsmith.sandbox import proctree
+from toolsmith.sandbox.backend import Backend, Launch, Room
+from toolsmith.sandbox.codec import CodecError, pack, unpack
+from toolsmith.sandbox.shipping import worker_modules
+
+Tick = Callable[[], None]
+
+TICK_S = 0.03
+_DRAINED_AT_ONCE = 64  # reads; a flood must not keep the host from its other work
+
+
+class WorkerLost(Exception):
+    """The worker has ended, or said what it must not say; it is of no more use."""
+
+
+class WorkerProcess:
+    """A started worker. One thread talks to it; `kill` may be called from any."""
+
+    def __init__(self, backend: Backend, room: Room) -> None:
+        """Starts the process without waiting for it: the first frame it sends is "ready". Raises OSError."""
+        self._output_limit = 4 * room.limits.output_chars  # bytes; a character takes four at most
+        self._buffer = bytearray()
+        self._output = bytearray()
+        self._cut = False
+        self._guard = threading.Lock()
+        self._closed = False
+        worker_rx, self._tx = os.pipe()
+        self._rx, worker_tx = os.pipe()
+        self._out, worker_out = os.pipe()
+        theirs = [worker_rx, worker_tx, worker_out]
+        try:
+            self.launch: Launch = backend.launch(room, worker_rx, worker_tx)
+            theirs += self.launch.passed_fds
+            self._popen = _spawn(self.launch, worker_rx, worker_tx, worker_out)
+        except BaseException:
+            self._close_fds()
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        self.top = self._popen.pid
+        for fd in (self._tx, self._rx, self._out):
+            os.set_blocking(fd, False)
+
+    def start(self, tick: Tick) -> None:
+        """Ships the worker's program and waits until it is ready. Raises WorkerLost."""
+        self.send({"t": "boot", "modules": worker_modules(), "settings": dict(self.launch.settings)}, tick)
+        if self.receive(tick)["t"] != "ready":
+            raise WorkerLost("it did not start as it should")
+        if self.launch.pid_report is not None:
+            self.top = int(json.loads(os.read(self.launch.pid_report, 4096))["child-pid"])
+
+    def send(self, message: dict[str, Any], tick: Tick) -> None:
+        """Raises CodecError for what cannot be sent, WorkerLost when the worker has gone."""
+        rest = memoryview(pack(message))
+        while rest:
+            try:
+                rest = rest[os.write(self._tx, rest) :]
+            except BlockingIOError:
+                select.select([self._out], [self._tx], [], TICK_S)
+                self._drain()
+                tick()
+            except BrokenPipeError:
+                raise self._lost() from None
+
+    def receive(self, tick: Tick) -> dict[str, Any]:
+        """The next message. `tick` is called at least every 30 ms, and ends the wait by raising."""
+        while True:
+            try:
+                message = unpack(self._buffer)
+            except CodecError as error:
+                raise WorkerLost(f"it sent what is no message: {error}") from error
+            if message is not None:
+                self._drain()
+                return message
+            ready, _, _ = select.select([self._rx, self._out], [], [], TICK_S)
+            if self._out in ready:
+                self._drain()
+            if self._rx in ready:
+                chunk = os.read(self._rx, 1 << 20)
+                if not chunk:
+                    raise self._lost()
+                self._buffer += chunk
+            tick()
+
+    def take_output(self) -> tuple[bytes, bool]:
+        """What was printed since the last call, and whether some of it was dropped."""
+        self._drain()
+        taken = bytes(self._output), self._cut
+        self._output.clear()
+        self._cut = False
+        return taken
+
+    def kill(self) -> None:
+        """Ends all processes of the sandbox; returns when they have been told. From any thread."""
+        with self._guard:
+            if self._closed:
+                return
+            if self.launch.settings["pid_namespace"]:
+                proctree.send(self.top, signal.SIGKILL)  # the namespace dies with its first process
+            else:
+                proctree.end_descendants(self.top)
+            self._popen.kill()
+
+    def close(self) -> None:
+        """Ends the worker and gives back all it held. Idempotent; only from the thread that talks to it."""
+        self.kill()
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            self._popen.wait()
+            self._close_fds()
+        if self.launch.scratch is not None:
+            shutil.rmtree(self.launch.scratch, ignore_errors=True)
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_DRAINED_AT_ONCE):
+                chunk = os.read(self._out, 1 << 16)
+                if not chunk:
+                    return
+                room = self._output_limit - len(self._output)
+                self._output += chunk[:room] if room > 0 else b""
+                self._cut = self._cut or len(chunk) > room
+
+    def _lost(self) -> WorkerLost:
+        """Waits for the end, so that the last words are there to be told."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(timeout=1)
+        self._drain()
+        words = bytes(self._output[-500:]).decode(errors="replace").strip()
+        return WorkerLost("it ended" + (f": {words}" if words else ""))
+
+    def _close_fds(self) -> None:
+        mine = [self._tx, self._rx, self._out]
+        launch: Launch | None = getattr(self, "launch", None)
+        if launch is not None and launch.pid_report is not None:
+            mine.append(launch.pid_report)
+        for fd in mine:
+            os.close(fd)
+
+
+def _spawn(launch: Launch, rx: int, tx: int, out: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        launch.argv,
+        pass_fds=(rx, tx, *launch.passed_fds),
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        env=dict(launch.env),
+        cwd=launch.cwd,
+        start_new_session=True,
+    )

@@ -1,0 +1,253 @@
+"""The system calls that code in the sandbox cannot make, as a seccomp filter program.
+
+The rules are an explicit list of what is denied, on top of file and process isolation: kernel interfaces
+with a long history of faults, all ways to sockets, namespaces and mounts, and memory that no limit counts.
+Calls newer than this table fail with ENOSYS, so that programs fall back to older ones.
+
+What is not covered: the filter looks at numbers only, never at memory that an argument points to. 32-bit
+programs are killed. Other machines than x86_64 and aarch64 are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+
+EPERM, ENOSYS = 1, 38
+NEWER_THAN_TABLE = 463  # setxattrat, the first call that this table does not judge
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+
+_LOAD, _RETURN, _EQUAL, _AT_LEAST, _ANY_BIT, _MASK = 0x20, 0x06, 0x15, 0x35, 0x45, 0x54
+_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_NR_OFFSET, _ARCH_OFFSET, _ARGS_OFFSET = 0, 4, 16
+
+# name: number on x86_64, number on aarch64; None where the machine does not have the call.
+Table = dict[str, tuple[int | None, int | None]]
+
+DENIED: Table = {
+    # other processes' memory
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "kcmp": (312, 272),
+    "pidfd_getfd": (438, 438),
+    # mounts and namespaces
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265),
+    "mknod": (133, None),
+    "mknodat": (259, 33),
+    # kernel interfaces that code in a notebook has no use for
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "keyctl": (250, 219),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "fanotify_init": (300, 262),
+    "lookup_dcookie": (212, 18),
+    "personality": (135, 92),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "nfsservctl": (180, 42),
+    "uselib": (134, None),
+    "ustat": (136, None),
+    "modify_ldt": (154, None),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+    "vhangup": (153, 58),
+    # the machine
+    "reboot": (169, 142),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "acct": (163, 89),
+    "syslog": (103, 116),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "adjtimex": (159, 171),
+    "clock_adjtime": (305, 266),
+    # memory that belongs to no process, so that no limit of ours would count it
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "msgget": (68, 186),
+    "semget": (64, 190),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    # sockets; pairs of connected ones stay, see CONDITIONAL
+    "socket": (41, 198),
+    "connect": (42, 203),
+    "bind": (49, 200),
+    "listen": (50, 201),
+    "accept": (43, 202),
+    "accept4": (288, 242),
+}
+
+# Without namespaces of its own, code could reach what Landlock does not guard: attributes of files that it
+# may not write, and the priorities and limits of the user's other processes.
+DENIED_WITHOUT_NAMESPACES: Table = {
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "setpriority": (141, 140),
+}
+# These answer "done" and do nothing: shutil.copy and tarfile fail when they are refused.
+IGNORED_WITHOUT_NAMESPACES: Table = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+}
+OWN_PROCESS_ONLY: Table = {  # first argument: a process, 0 for oneself
+    "prlimit64": (302, 261),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+}
+ENDED_BY_ENOSYS: Table = {"clone3": (435, 435), "openat2": (437, 437)}  # their arguments lie in memory
+
+
+@dataclass(frozen=True)
+class Test:
+    """A condition on the low 32 bits of one argument: `value & mask` is, or is not, `equals`."""
+
+    argument: int
+    mask: int
+    equals: int = 0
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Answers call `number` with `errno` when all tests hold; the first rule that holds decides."""
+
+    number: int
+    errno: int
+    tests: tuple[Test, ...] = ()
+
+
+_NEW_NAMESPACES = 0x7E020080  # CLONE_NEW*
+_SET_ID_BITS = 0o6000
+_O_CREAT = 0o100
+_ALL = 0xFFFFFFFF
+
+CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
+    ((56, 220), (Test(0, _NEW_NAMESPACES, negated=True),)),  # clone into new namespaces
+    ((16, 29), (Test(1, _ALL, 0x5412),)),  # ioctl TIOCSTI: typing into the terminal
+    ((16, 29), (Test(1, _ALL, 0x541C),)),  # ioctl TIOCLINUX
+    # A datagram pair can be pointed at another address, so only pairs that stay connected are left.
+    ((53, 199), (Test(1, 0xF, 2),)),
+    ((90, None), (Test(1, _SET_ID_BITS, negated=True),)),  # chmod, fchmod, fchmodat, fchmodat2
+    ((91, 52), (Test(1, _SET_ID_BITS, negated=True),)),
+    ((268, 53), (Test(2, _SET_ID_BITS, negated=True),)),
+    ((452, 452), (Test(2, _SET_ID_BITS, negated=True),)),
+    ((85, None), (Test(1, _SET_ID_BITS, negated=True),)),  # creat
+    ((2, None), (Test(1, _O_CREAT, _O_CREAT), Test(2, _SET_ID_BITS, negated=True))),  # open
+    ((257, 56), (Test(2, _O_CREAT, _O_CREAT), Test(3, _SET_ID_BITS, negated=True))),  # openat
+]
+
+
+def filter_program(*, namespaces: bool, machine: str | None = None) -> bytes:
+    """The filter as an array of `struct sock_filter`.
+
+    `namespaces`: whether the code has process and mount namespaces of its own; without them more is denied.
+    Raises OSError on a machine whose table is missing.
+    """
+    machine = machine or os.uname().machine
+    if machine not in MACHINES:
+        raise OSError(ENOSYS, f"no seccomp table for {machine}; only x86_64 and aarch64 have one")
+    column, arch = MACHINES[machine]
+    program = _opening(arch)
+    for rule in _rules(column, namespaces):
+        program += _assemble(rule)
+    return b"".join([*program, _instruction(_RETURN, _ALLOW)])
+
+
+def _rules(column: int, namespaces: bool) -> list[Rule]:
+    def simple(table: Table, errno: int, *tests: Test) -> list[Rule]:
+        numbers = [numbers[column] for numbers in table.values()]
+        return [Rule(number, errno, tests) for number in numbers if number is not None]
+
+    rules = simple(DENIED, EPERM) + simple(ENDED_BY_ENOSYS, ENOSYS)
+    for numbers, tests in CONDITIONAL:
+        if (number := numbers[column]) is not None:
+            rules.append(Rule(number, EPERM, tests))
+    if not namespaces:
+        rules += simple(DENIED_WITHOUT_NAMESPACES, EPERM)
+        rules += simple(IGNORED_WITHOUT_NAMESPACES, 0)
+        rules += simple(OWN_PROCESS_ONLY, EPERM, Test(0, _ALL, 0, negated=True))
+        ioprio_set = (251, 30)[column]
+        rules.append(Rule(ioprio_set, EPERM, (Test(1, _ALL, 0, negated=True),)))
+    return rules
+
+
+def _opening(arch: int) -> list[bytes]:
+    """Kills other system call conventions; turns away calls beyond the table (x32 calls among them)."""
+    return [
+        _instruction(_LOAD, _ARCH_OFFSET),
+        _instruction(_EQUAL, arch, if_true=1),
+        _instruction(_RETURN, _KILL),
+        _instruction(_LOAD, _NR_OFFSET),
+        _instruction(_AT_LEAST, NEWER_THAN_TABLE, if_false=1),
+        _instruction(_RETURN, _ERRNO | ENOSYS),
+    ]
+
+
+def _assemble(rule: Rule) -> list[bytes]:
+    """The rule's instructions; they leave the call's number loaded for the rule that follows."""
+    answer = _instruction(_RETURN, _ERRNO | rule.errno)
+    if not rule.tests:
+        return [_instruction(_EQUAL, rule.number, if_false=1), answer]
+    body: list[bytes] = []
+    for index, test in enumerate(rule.tests):
+        beyond = 3 * (len(rule.tests) - index - 1) + 1  # past the tests that follow, and the answer
+        body.append(_instruction(_LOAD, _ARGS_OFFSET + 8 * test.argument))
+        body.append(_instruction(_MASK, test.mask))
+        jump = {"if_true": beyond} if test.negated else {"if_false": beyond}
+        body.append(_instruction(_EQUAL, test.equals, **jump))
+    body += [answer, _instruction(_LOAD, _NR_OFFSET)]
+    return [_instruction(_EQUAL, rule.number, if_false=len(body)), *body]
+
+
+def _instruction(code: int, value: int, *, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, if_true, if_false, value)

@@ -1,0 +1,192 @@
+"""The program inside the sandbox: a first process that watches, and generations that run code.
+
+Standard library only; its source, and that of the modules it imports, is shipped by the host (see boot.py).
+
+Processes. The *nanny* is the first process: it reaps orphans and ends everything when the host hangs up. (A
+parent-death signal would follow the host's thread, which may end long before the host does.) Its child is
+the current *generation*, which holds the Python state. To run a step the generation forks: the child runs
+it, the parent waits as the *snapshot* of the state before. When the step returns, the child ends all other
+processes, the snapshot too, and is the next generation. When the step crashes, or the host sends SIGUSR1,
+the snapshot ends all others and reports: the state is then as it was before the step.
+
+What is not covered: an interpreter with several threads cannot be forked safely, so its steps have no
+snapshot, and their crash ends the whole sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import resource
+import select
+import shutil
+import signal
+import sys
+import threading
+from typing import Any, NoReturn
+
+from toolsmith.sandbox import landlock, proctree
+from toolsmith.sandbox.codec import CodecError, Json, decode, encode, read_frame, write_frame
+from toolsmith.sandbox.interpreter import Interpreter, Outcome, paused_alarm
+
+NOT_CONFINED = 70  # exit status: the sandbox is not what the host meant it to be
+_PARKED = {signal.SIGCHLD, signal.SIGUSR1}  # blocked, and waited for, by a generation that stands by
+
+
+def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
+    """`settings`: what the backend's `Launch.settings` holds. Ends by exiting."""
+    pid_namespace: bool = settings["pid_namespace"]
+    if pid_namespace and os.getpid() != 1:
+        os._exit(NOT_CONFINED)
+    if not pid_namespace:
+        landlock.become_subreaper()
+    if os.fork() == 0:
+        _generation(rx, tx, settings)
+    os.close(tx)
+    _watch(rx)
+    if not pid_namespace:
+        proctree.end_descendants(os.getpid())
+    if settings["scratch"]:
+        shutil.rmtree(settings["scratch"], ignore_errors=True)
+    os._exit(0)
+
+
+def _watch(rx: int) -> None:
+    """Reaps until all descendants have gone, or until the host has."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()
+    poll.register(rx, 0)  # nothing but the hang-up: the generations read from it
+    poll.register(woken, select.POLLIN)
+    while _reap(os.WNOHANG):
+        ready = [fd for fd, _ in poll.poll()]
+        if rx in ready:
+            return
+        os.read(woken, 512)
+
+
+def _reap(options: int) -> bool:
+    """Reaps children; True while some are still alive."""
+    try:
+        while os.waitpid(-1, options)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
+    nanny = os.getppid()
+    if settings["confine"] is not None:
+        landlock.confine(**settings["confine"])
+    for name, value in settings["rlimits"].items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+    if not _alone(nanny):
+        os._exit(NOT_CONFINED)
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a path as text)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "toolsmith"]:
+        del sys.modules[name]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PARKED)
+    generation = Generation(rx, tx, nanny)
+    write_frame(tx, {"t": "ready"})
+    while request := read_frame(rx):
+        generation.answer(request)
+    os._exit(0)
+
+
+def _alone(nanny: int) -> bool:
+    """Whether SIGKILL to "all processes" can only mean those of this sandbox."""
+    if nanny == 1:
+        return True
+    try:
+        os.kill(nanny, 0)
+    except PermissionError:
+        return True
+    return False
+
+
+class Generation:
+    """Answers requests, each in a fork of itself where that is safe."""
+
+    def __init__(self, rx: int, tx: int, nanny: int) -> None:
+        self._rx, self._tx, self._nanny = rx, tx, nanny
+        self._lock = threading.Lock()
+        self._interpreter = Interpreter(self._call_host)
+
+    def answer(self, request: dict[str, Any]) -> None:
+        try:
+            child = os.fork() if _single_threaded() else 0
+        except OSError as error:
+            self._report(request, {"fault": f"cannot start the step: {error.strerror}"})
+            return
+        if child:
+            self._report(request, self._stand_by(child))
+            return
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARKED)
+        try:
+            outcome = self._interpreter.perform(request)
+        except MemoryError:
+            outcome = {"error": {"type": "MemoryError", "message": "", "frames": []}}
+        signal.pthread_sigmask(signal.SIG_BLOCK, _PARKED)
+        self._end_the_others()
+        self._report(request, outcome)
+
+    def _stand_by(self, child: int) -> Outcome:
+        """The snapshot's part: waits for the end of the step; returns only when the step did not."""
+        while signal.sigwaitinfo(_PARKED).si_signo != signal.SIGUSR1:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                self._end_the_others()
+                return {"fault": _end_of(status)}
+        self._end_the_others()
+        return {"stopped": True}
+
+    def _end_the_others(self) -> None:
+        """Ends every other process of the sandbox but the nanny, at one stroke: none can fork away."""
+        if not _alone(self._nanny):
+            os._exit(NOT_CONFINED)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(-1, signal.SIGKILL)
+        _reap(0)
+
+    def _report(self, request: dict[str, Any], outcome: Outcome) -> None:
+        reply: dict[str, Json] = {"t": "done", "id": request["id"]}
+        try:
+            write_frame(self._tx, reply | outcome)
+        except CodecError as error:
+            if outcome.get("final") or request["t"] != "run":
+                told = {"type": "ValueError", "message": f"{error}; write it to a file", "frames": []}
+                write_frame(self._tx, reply | {"error": told})
+            else:
+                write_frame(self._tx, reply | {"value": f"({error})", "final": False})
+
+    def _call_host(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        call = {"t": "call", "name": name, "args": encode(args), "kwargs": encode(kwargs)}
+        with self._lock, paused_alarm():
+            write_frame(self._tx, call)
+            reply = read_frame(self._rx)
+        if reply is None:
+            os._exit(0)
+        if "error" in reply:
+            raise RuntimeError(reply["error"])
+        return decode(reply["value"])
+
+
+def _single_threaded() -> bool:
+    return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
+
+
+def _end_of(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return f"the step crashed ({signal.Signals(number).name})"
+        except ValueError:
+            return f"the step crashed (signal {number})"
+    return f"the step ended its own process (exit status {os.waitstatus_to_exitcode(status)})"
