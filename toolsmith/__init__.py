@@ -1,1 +1,60 @@
-"""The tools an agent lacks, built and proved at run time."""
+"""The tools an agent lacks, built and proved at run time.
+
+    need ─ spec with cases ─ code ─ check ─ trial in the sandbox ─ library ─ SandboxedTool
+
+The package imports nothing of the orchestrator. It is handed a model as `complete`, and tells its steps
+through `emit`. Names are loaded when they are first used, so that importing the package costs nothing."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toolsmith.build import BuildStep as BuildStep
+    from toolsmith.build import CodeFaulty as CodeFaulty
+    from toolsmith.build import CodeWritten as CodeWritten
+    from toolsmith.build import SpecWritten as SpecWritten
+    from toolsmith.build import TrialRan as TrialRan
+    from toolsmith.build import adopt_edit as adopt_edit
+    from toolsmith.build import build_tool as build_tool
+    from toolsmith.built import BuiltTool as BuiltTool
+    from toolsmith.built import FunctionDoc as FunctionDoc
+    from toolsmith.built import Origin as Origin
+    from toolsmith.built import TrialReport as TrialReport
+    from toolsmith.checker import check as check
+    from toolsmith.errors import LibraryError as LibraryError
+    from toolsmith.errors import SpecFaulty as SpecFaulty
+    from toolsmith.errors import ToolEdited as ToolEdited
+    from toolsmith.errors import ToolRefused as ToolRefused
+    from toolsmith.errors import ToolsmithError as ToolsmithError
+    from toolsmith.library import Library as Library
+    from toolsmith.sandboxed import SandboxedTool as SandboxedTool
+    from toolsmith.spec import Need as Need
+    from toolsmith.spec import ToolSpec as ToolSpec
+    from toolsmith.trial import try_tool as try_tool
+
+_HOMES = {
+    "build": (
+        "BuildStep",
+        "CodeFaulty",
+        "CodeWritten",
+        "SpecWritten",
+        "TrialRan",
+        "adopt_edit",
+        "build_tool",
+    ),
+    "built": ("BuiltTool", "FunctionDoc", "Origin", "TrialReport"),
+    "checker": ("check",),
+    "errors": ("LibraryError", "SpecFaulty", "ToolEdited", "ToolRefused", "ToolsmithError"),
+    "library": ("Library",),
+    "sandboxed": ("SandboxedTool",),
+    "spec": ("Need", "ToolSpec"),
+    "trial": ("try_tool",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = list(_HOME_OF)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'toolsmith' has no attribute {name!r}")
+    return getattr(import_module(f"toolsmith.{_HOME_OF[name]}"), name)

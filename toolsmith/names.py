@@ -8,6 +8,7 @@ import keyword
 import re
 import unicodedata
 
+_MAX_CHARS = 60
 _RESERVED = {"final_answer", "tool"} | set(dir(builtins))
 
 
@@ -15,8 +16,8 @@ def identifier(name: str) -> str:
     """The identifier for a tool that a plan calls `name`; empty when there is no Latin letter or digit."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
-    words = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
-    return f"tool_{words}" if words and name_fault(words) else words
+    words = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")[:_MAX_CHARS].rstrip("_")
+    return f"tool_{words}"[:_MAX_CHARS].rstrip("_") if words and name_fault(words) else words
 
 
 def folded(name: str) -> str:
@@ -26,8 +27,10 @@ def folded(name: str) -> str:
 
 def name_fault(name: str) -> str | None:
     """Why a name cannot be a tool's; None when it can."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > 60:
-        return "must be a Python identifier of lower-case letters, digits and _, at most 60 characters long"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > _MAX_CHARS:
+        return (
+            f"must be a Python identifier of lower-case letters, digits and _, at most {_MAX_CHARS} of them"
+        )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in _RESERVED:
         return f"'{name}' is a word of Python or of the agent; choose another"
     return None

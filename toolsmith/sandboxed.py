@@ -4,7 +4,7 @@ There are two ways in. An executor that runs the agent's code inside a sandbox t
 defines the tool there, next to that code. Everything else (a ToolCallingAgent, a subtask that is one call,
 an agent with another executor) calls the object, and the call goes through `executor.call_tool`.
 
-What the tool raises comes out as the executor's SandboxError, whose last line is `Type: message`.
+What the tool raises comes out as the executor's SandboxError, which begins with `Type: message`.
 
 Not covered: export. smolagents loads an exported tool by executing it on the host, so `to_dict`, `save` and
 `push_to_hub` refuse.
@@ -50,7 +50,7 @@ class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
         """Call the tool with arguments by place or by name.
 
         Raises:
-            TypeError: an argument is unknown or lacking. Types are left to the tool, whose own errors say more.
+            TypeError: an argument is unknown or lacking. Types are left to the tool and its own errors.
             SandboxError: the tool raised, or its sandbox ended it.
         """
         spec = self.built.spec

@@ -214,7 +214,7 @@ class ToolSpec(_Value):
         return self
 
     def argument_faults(self, arguments: Mapping[str, object], *, typed: bool = True) -> tuple[str, ...]:
-        """Why a call with these arguments cannot be made: unknown, lacking or, if `typed`, of the wrong type."""
+        """Why a call cannot be made: unknown or lacking arguments or, if `typed`, some of the wrong type."""
         faults = _argument_faults(self.inputs, arguments, typed=typed)
         return tuple(f"{place}: {fault}" for place, fault in faults)
 

@@ -1,0 +1,170 @@
+"""From a need to a proved tool: specification with cases → code → rules → trial → library.
+
+A tool that the library has is taken as it is, without a model call. Otherwise the specification gets two
+repairs, and the code three rounds (a round is: written or rewritten, checked, tried); then the tool is
+refused. Two builders of the same tool, in threads or processes, wait for each other: the second one finds
+what the first one made.
+
+Nothing is kept of a refused tool. `emit` is told of every step as it happens; what it raises ends the
+build, and so does what `complete` raises.
+
+Not covered: a need that a tool of another name would meet, and replacing a tool that turned out not to be
+good."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolsmith.built import BuiltTool, Origin, TrialReport
+from toolsmith.checker import check
+from toolsmith.errors import LibraryError, ReplyFaulty, SpecFaulty, ToolRefused
+from toolsmith.library import Library
+from toolsmith.spec import Need, ToolSpec
+from toolsmith.writer import Complete, write_code, write_spec
+
+if TYPE_CHECKING:
+    from toolsmith.sandbox import Backend, Limits
+
+SPEC_REPAIRS = 2
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class SpecWritten:
+    """There is a specification without faults."""
+
+    spec: ToolSpec
+
+
+@dataclass(frozen=True)
+class CodeWritten:
+    """There is a module, not yet looked at. Rounds count from 1."""
+
+    name: str
+    round: int
+    source: str
+
+
+@dataclass(frozen=True)
+class CodeFaulty:
+    """The module, or the reply that should hold one, breaks rules; it was not run."""
+
+    name: str
+    round: int
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrialRan:
+    """All cases were run on the module."""
+
+    name: str
+    round: int
+    report: TrialReport
+
+
+BuildStep = SpecWritten | CodeWritten | CodeFaulty | TrialRan
+Emit = Callable[[BuildStep], None]
+
+
+def build_tool(
+    need: Need,
+    *,
+    complete: Complete,
+    library: Library,
+    backend: "Backend | None" = None,
+    limits: "Limits | None" = None,
+    emit: Emit | None = None,
+    run: str | None = None,
+) -> BuiltTool:
+    """The tool that `need` asks for: from the library, or built, proved and kept; `run` is noted as origin.
+
+    Raises:
+        ToolRefused: the rounds gave no sound specification or no proved code; it has the last reasons.
+        ToolEdited: the library has it, but changed by hand.
+        LibraryError: the library cannot be read or written, or another builder of the tool does not end.
+        SandboxUnavailable: no sandbox works on this system.
+    """
+    if known := library.find_similar(need):
+        return known
+    with library.building(need.tool_name):
+        if known := library.find_similar(need):
+            return known
+        bench = _Bench(emit or _silent, backend, limits)
+        spec = bench.specify(need, complete)
+        source, report = bench.make(spec, complete)
+        return library.add(spec, source, report, Origin(need=need, run=run))
+
+
+def adopt_edit(
+    name: str, *, library: Library, backend: "Backend | None" = None, limits: "Limits | None" = None
+) -> BuiltTool:
+    """Prove a tool whose files were edited by hand, and keep it as the next version. No model call.
+
+    Raises:
+        ToolRefused: the edited module breaks rules or fails cases; the files stay as they are.
+        LibraryError: there is no such tool, it was not edited, or its files cannot be read.
+    """
+    tool = library.edited(name)
+    if tool is None or not tool.edited:
+        state = "is not in the library" if tool is None else f"v{tool.version} was not edited"
+        raise LibraryError(f"The tool '{name}' {state}, so there is nothing to adopt.")
+    bench = _Bench(_silent, backend, limits)
+    faults, report = bench.prove(tool.spec, tool.source, 1)
+    if report is None or not report.passed:
+        raise ToolRefused(name, faults)
+    origin = tool.origin.model_copy(update={"edit_of": tool.version})
+    return library.add(tool.spec, tool.source, report, origin)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all rounds of one build share."""
+
+    emit: Emit
+    backend: "Backend | None"
+    limits: "Limits | None"
+
+    def specify(self, need: Need, complete: Complete) -> ToolSpec:
+        faults: tuple[str, ...] = ()
+        previous = ""
+        for _ in range(1 + SPEC_REPAIRS):
+            try:
+                spec = write_spec(need, complete, faults, previous=previous)
+            except SpecFaulty as exc:
+                faults, previous = exc.faults, exc.reply
+                continue
+            self.emit(SpecWritten(spec))
+            return spec
+        raise ToolRefused(need.tool_name, [f"specification: {fault}" for fault in faults])
+
+    def make(self, spec: ToolSpec, complete: Complete) -> tuple[str, TrialReport]:
+        failures: Sequence[str] = ()
+        source: str | None = None
+        for number in range(1, 1 + ROUNDS):
+            try:
+                source = write_code(spec, complete, previous=source, failures=failures)
+            except ReplyFaulty as exc:
+                failures = exc.faults
+                self.emit(CodeFaulty(spec.name, number, exc.faults))
+                continue
+            self.emit(CodeWritten(spec.name, number, source))
+            failures, report = self.prove(spec, source, number)
+            if report is not None and report.passed:
+                return source, report
+        raise ToolRefused(spec.name, failures)
+
+    def prove(self, spec: ToolSpec, source: str, number: int) -> tuple[tuple[str, ...], TrialReport | None]:
+        """Check and try a module: why it is not good (empty when it is), and the report if it was run."""
+        from toolsmith.trial import try_tool  # the sandbox is not needed for what the library has
+
+        if faults := check(source, spec):
+            self.emit(CodeFaulty(spec.name, number, faults))
+            return faults, None
+        report = try_tool(spec, source, backend=self.backend, limits=self.limits)
+        self.emit(TrialRan(spec.name, number, report))
+        return report.failures, report
+
+
+def _silent(_: BuildStep) -> None:
+    """For callers that do not watch."""
