@@ -9,13 +9,12 @@ nothing here is held while printing, so the two cannot wait for each other.
 """
 
 import atexit
-import os
 import sys
 import time
 from typing import TextIO
 
 from rich.console import Console as RichConsole
-from rich.console import Group, RenderableType
+from rich.console import Group, OverflowMethod, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -56,6 +55,7 @@ class Console:
         self._terminal = self._rich.file.isatty()
         self._animated = self._terminal and not quiet and not self._rich.is_dumb_terminal
         self._ascii = not self._rich.encoding.lower().startswith("utf")
+        self._overflow: OverflowMethod = "crop" if self._ascii else "ellipsis"
         self._board = Board()
         self._live: Live | None = None
         self._told_error = ""
@@ -88,14 +88,18 @@ class Console:
     def print_answer(self, answer: str) -> None:
         """The answer on standard output: rendered for a terminal, otherwise exactly as it is."""
         stdout = self._stdout or sys.stdout
-        if not stdout.isatty() or os.environ.get("TERM") == "dumb":
+        if not stdout.isatty():
             write(stdout, answer if answer.endswith("\n") else answer + "\n")
+            return
+        answer = text.clean(answer)
+        screen = RichConsole(file=stdout, highlight=False)
+        if screen.is_dumb_terminal or not screen.encoding.lower().startswith("utf"):
+            write(stdout, answer.rstrip("\n") + "\n")
             return
         from rich.markdown import Markdown
 
         # Links are spelled out: one that shows another address than it leads to would deceive.
-        answer = text.clean(answer)
-        RichConsole(file=stdout, highlight=False).print("", Markdown(answer, hyperlinks=False))
+        screen.print("", Markdown(answer, hyperlinks=False))
 
     # --- lines
 
@@ -149,15 +153,15 @@ class Console:
 
     def _table(self) -> RenderableType:
         board, now = self._board, time.monotonic()
-        shown, hidden = _fitting(list(board.rows.values()), self._rich.height - 5 - len(board.tools))
+        shown, hidden = _fitting(list(board.rows.values()), self._rich.height - 6 - len(board.tools))
         grid = Table.grid(padding=(0, 1), expand=True)
         wide = self._rich.width >= NARROW
         grid.add_column(width=1)
-        grid.add_column(no_wrap=True, max_width=24 if wide else 12, overflow="ellipsis")
+        grid.add_column(no_wrap=True, max_width=24 if wide else 12, overflow=self._overflow)
         if wide:
-            grid.add_column(no_wrap=True, max_width=14, overflow="ellipsis", style="dim")
+            grid.add_column(no_wrap=True, max_width=14, overflow=self._overflow, style="dim")
         grid.add_column(no_wrap=True, justify="right", min_width=6)
-        grid.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
+        grid.add_column(no_wrap=True, ratio=1, overflow=self._overflow)
         for row in shown:
             grid.add_row(*self._cells(row, now, wide))
         parts: list[RenderableType] = ["", grid] if shown else [""]
@@ -176,7 +180,7 @@ class Console:
 
     def _tool_line(self, tool: str, doing: str) -> Text:
         line = self._text("tool  ", "magenta") + self._text(f"{text.one_line(tool, 60)} · {doing}")
-        line.no_wrap, line.overflow = True, "ellipsis"
+        line.no_wrap, line.overflow = True, self._overflow
         return line
 
     def _status(self, board: Board, now: float) -> Text:
@@ -185,11 +189,8 @@ class Console:
         over = sum(row.state in ("done", "skipped") for row in board.rows.values())
         phase = f"{board.phase} {over}/{len(board.rows)}" if board.rows else board.phase
         elapsed = text.duration(now - board.since) if board.since is not None else ""
-        line = self._text(f"{frame} ", "cyan") + self._text(
-            f"{phase} · {elapsed} · {text.spent(board.usage)}", "dim"
-        )
-        line.no_wrap, line.overflow = True, "ellipsis"
-        return line
+        words = f"{phase} · {elapsed} · {text.spent(board.usage)}"
+        return self._text(f"{frame} ", "cyan") + self._text(words, "dim")
 
 
 def _fitting(rows: list[Row], height: int) -> tuple[list[Row], list[Row]]:

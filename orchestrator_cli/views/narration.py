@@ -75,7 +75,10 @@ def _plan_proposed(fact: events.PlanProposed) -> list[Line]:
 
 def graph_lines(lines: list[str]) -> list[Line]:
     """Lines of `plan_lines`, set in, with the drawing as the sign."""
-    return [Line(f"  {line[:7]}", line[7:], sign_style="cyan") for line in lines]
+    drawn = [len(line) - len(line[7:].lstrip()) for line in lines]
+    return [
+        Line(f"  {line[:end]}", line[end:], sign_style="cyan") for line, end in zip(lines, drawn, strict=True)
+    ]
 
 
 @_lines.register
