@@ -1,12 +1,12 @@
 """The first words of the worker, given to the interpreter as `-c`: loads the modules the host ships.
 
-`argv`: the descriptors to read from and to write to. The first frame holds `modules`, pairs of a name and a
-source in the order of import, and `settings` for `worker.main`.
+`argv`: the descriptors to read from and to write to. What comes first is a length and, marshalled by the same
+interpreter on the host, pairs of a name and its code in the order of import, and the settings for the last
+one's `main`.
 """
 
-import json
+import marshal
 import os
-import struct
 import sys
 import types
 
@@ -21,22 +21,22 @@ def read(fd: int, size: int) -> bytes:
     return data
 
 
-def load(name: str, source: str) -> types.ModuleType:
+def load(name: str, code: types.CodeType) -> types.ModuleType:
     module = types.ModuleType(name)
     package, _, leaf = name.rpartition(".")
     if package:
         setattr(sys.modules[package], leaf, module)
     sys.modules[name] = module
-    exec(compile(source, f"<{name}>", "exec"), module.__dict__)
+    exec(code, module.__dict__)
     return module
 
 
 def main() -> None:
     rx, tx = int(sys.argv[1]), int(sys.argv[2])
-    order = json.loads(read(rx, struct.unpack(">I", read(rx, 4))[0]))
-    for name, source in order["modules"]:
-        module = load(name, source)
-    module.main(rx, tx, order["settings"])
+    modules, settings = marshal.loads(read(rx, int.from_bytes(read(rx, 4), "big")))
+    for name, code in modules:
+        module = load(name, code)
+    module.main(rx, tx, settings)
 
 
 if __name__ == "__main__":

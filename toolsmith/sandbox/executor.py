@@ -22,7 +22,7 @@ from toolsmith.sandbox.backend import Backend
 from toolsmith.sandbox.codec import encode
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.probe import choose_backend
-from toolsmith.sandbox.session import Bindings, Reply, Session
+from toolsmith.sandbox.session import Bindings, Reply, Session, digest
 
 
 class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships no types
@@ -74,7 +74,13 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
 
         Returns the plain value. Raises SandboxError that begins with `Type: message` of the tool's failure.
         """
-        request = {"t": "call_tool", "source": source, "function": function, "arguments": encode(arguments)}
+        request = {
+            "t": "call_tool",
+            "function": function,
+            "source": source,
+            "digest": digest(source),
+            "arguments": encode(arguments),
+        }
         return self._request(request, message_first=True).value
 
     def interrupt(self) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import hashlib
 import linecache
 import signal
 import sys
@@ -97,7 +96,7 @@ class Interpreter:
         return eval(compile(ast.Expression(last.value), name, "eval"), self._names)
 
     def _call_tool(self, request: dict[str, Any]) -> Any:
-        function = self._tool(request["source"], request["function"])
+        function = self._tool(request["function"], request["source"], request["digest"])
         return function(**decode(request["arguments"]))
 
     def _bind(self, request: dict[str, Any]) -> None:
@@ -105,12 +104,11 @@ class Interpreter:
             if self._names.get(name) is value:
                 del self._names[name]
         self._bound = {name: _stub(name, self._call_host) for name in request["host"]}
-        self._bound |= {name: self._tool(source, name) for name, source in request["inside"]}
+        self._bound |= {name: self._tool(name, *source) for name, source in request["inside"].items()}
         self._names.update(decode(request["variables"]))
         self._names.update(self._bound, final_answer=final_answer)
 
-    def _tool(self, source: str, function: str) -> Callable[..., Any]:
-        digest = hashlib.sha256(source.encode()).hexdigest()[:12]
+    def _tool(self, function: str, source: str, digest: str) -> Callable[..., Any]:
         if digest not in self._modules:
             name = f"<tool {function}>"
             module = types.ModuleType(f"tool_{digest}")

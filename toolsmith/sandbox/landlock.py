@@ -9,7 +9,6 @@ and everything that names another process except signals. Names and sizes of fil
 from __future__ import annotations
 
 import binascii
-import ctypes
 import os
 import stat
 import struct
@@ -78,17 +77,23 @@ def _drop_capabilities(libc: Any) -> None:
 
 
 def _install_filter(libc: Any, program: bytes) -> None:
+    import ctypes
+
     code = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
     _check(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0), "install the seccomp filter")
 
 
 def _libc() -> Any:
+    import ctypes  # not at the top: under bubblewrap it would cost each start for nothing
+
     return ctypes.CDLL(None, use_errno=True)
 
 
 def _check(result: int, what: str) -> int:
     if result < 0:
+        import ctypes
+
         number = ctypes.get_errno()
         raise OSError(number, f"cannot {what}: {os.strerror(number)}")
     return result

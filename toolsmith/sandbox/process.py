@@ -20,7 +20,7 @@ from typing import Any
 from toolsmith.sandbox import proctree
 from toolsmith.sandbox.backend import Backend, Launch, Room
 from toolsmith.sandbox.codec import CodecError, pack, unpack
-from toolsmith.sandbox.shipping import worker_modules
+from toolsmith.sandbox.shipping import first_frame
 
 Tick = Callable[[], None]
 
@@ -63,7 +63,7 @@ class WorkerProcess:
 
     def start(self, tick: Tick) -> None:
         """Ships the worker's program and waits until it is ready. Raises WorkerLost."""
-        self.send({"t": "boot", "modules": worker_modules(), "settings": dict(self.launch.settings)}, tick)
+        self._write(first_frame(self.launch.settings), tick)
         if self.receive(tick)["t"] != "ready":
             raise WorkerLost("it did not start as it should")
         if self.launch.pid_report is not None:
@@ -71,7 +71,10 @@ class WorkerProcess:
 
     def send(self, message: dict[str, Any], tick: Tick) -> None:
         """Raises CodecError for what cannot be sent, WorkerLost when the worker has gone."""
-        rest = memoryview(pack(message))
+        self._write(pack(message), tick)
+
+    def _write(self, data: bytes, tick: Tick) -> None:
+        rest = memoryview(data)
         while rest:
             try:
                 rest = rest[os.write(self._tx, rest) :]

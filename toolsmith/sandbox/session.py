@@ -7,6 +7,7 @@ The same holds while a host tool works.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import signal
@@ -209,7 +210,7 @@ class Session:
             "t": "bind",
             "variables": encode(given.variables),
             "host": sorted(given.host),
-            "inside": sorted(given.inside.items()),
+            "inside": {name: (source, digest(source)) for name, source in sorted(given.inside.items())},
         }
         self._exchange(worker, request, {}, message_first=True)
 
@@ -286,6 +287,11 @@ class _Exchange:
             return {"value": encode(self._host[name](*args, **kwargs))}
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}"[:MAX_TOOL_ERROR]}
+
+
+def digest(source: str) -> str:
+    """Names a tool's source: it is loaded once for each."""
+    return hashlib.sha256(source.encode()).hexdigest()[:12]
 
 
 def _is_text(value: Any) -> bool:

@@ -1,9 +1,13 @@
-"""The worker's program as text: the checkout is not visible inside, so its sources travel."""
+"""The worker's program on its way in: the checkout is not visible inside, so its code travels."""
 
 from __future__ import annotations
 
+import marshal
+import types
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from typing import Any
 
 _PACKAGE = "toolsmith.sandbox"
 _IN_ORDER_OF_IMPORT = ("codec", "proctree", "landlock", "interpreter", "worker")
@@ -15,11 +19,17 @@ def boot_source() -> str:
     return _source("boot")
 
 
+def first_frame(settings: Mapping[str, Any]) -> bytes:
+    """What boot.py reads: the worker's modules and its settings."""
+    body = marshal.dumps((_worker_modules(), dict(settings)))
+    return len(body).to_bytes(4, "big") + body
+
+
 @cache
-def worker_modules() -> list[tuple[str, str]]:
-    """Names and sources of the worker's modules, in the order of import."""
+def _worker_modules() -> list[tuple[str, types.CodeType]]:
     packages = [("toolsmith", ""), (_PACKAGE, "")]
-    return packages + [(f"{_PACKAGE}.{name}", _source(name)) for name in _IN_ORDER_OF_IMPORT]
+    sources = packages + [(f"{_PACKAGE}.{name}", _source(name)) for name in _IN_ORDER_OF_IMPORT]
+    return [(name, compile(source, f"<{name}>", "exec")) for name, source in sources]
 
 
 def _source(name: str) -> str:

@@ -20,7 +20,6 @@ import io
 import os
 import resource
 import select
-import shutil
 import signal
 import sys
 import threading
@@ -48,6 +47,8 @@ def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     if not pid_namespace:
         proctree.end_descendants(os.getpid())
     if settings["scratch"]:
+        import shutil  # not at the top: it would cost each start
+
         shutil.rmtree(settings["scratch"], ignore_errors=True)
     os._exit(0)
 
