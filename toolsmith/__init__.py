@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from toolsmith.build import adopt_edit as adopt_edit
     from toolsmith.build import build_tool as build_tool
     from toolsmith.built import BuiltTool as BuiltTool
+    from toolsmith.built import CaseResult as CaseResult
     from toolsmith.built import FunctionDoc as FunctionDoc
     from toolsmith.built import Origin as Origin
     from toolsmith.built import TrialReport as TrialReport
     from toolsmith.checker import check as check
     from toolsmith.errors import LibraryError as LibraryError
+    from toolsmith.errors import ReplyFaulty as ReplyFaulty
     from toolsmith.errors import SpecFaulty as SpecFaulty
     from toolsmith.errors import ToolEdited as ToolEdited
     from toolsmith.errors import ToolRefused as ToolRefused
@@ -42,9 +44,9 @@ _HOMES = {
         "adopt_edit",
         "build_tool",
     ),
-    "built": ("BuiltTool", "FunctionDoc", "Origin", "TrialReport"),
+    "built": ("BuiltTool", "CaseResult", "FunctionDoc", "Origin", "TrialReport"),
     "checker": ("check",),
-    "errors": ("LibraryError", "SpecFaulty", "ToolEdited", "ToolRefused", "ToolsmithError"),
+    "errors": ("LibraryError", "ReplyFaulty", "SpecFaulty", "ToolEdited", "ToolRefused", "ToolsmithError"),
     "library": ("Library",),
     "sandboxed": ("SandboxedTool",),
     "spec": ("Need", "ToolSpec"),

@@ -1,0 +1,129 @@
+"""The sample tool of these tests: `count_words`, with the replies that a model gives for it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolsmith import CaseResult, Library, Need, Origin, ToolSpec, TrialReport
+
+SPEC: dict[str, Any] = {
+    "name": "count_words",
+    "purpose": "Count how often each word stands in a text file.",
+    "inputs": {
+        "path": {"type": "string", "description": "The file, relative to the workspace."},
+        "top": {"type": "integer", "description": "How many words to return.", "default": 3},
+    },
+    "output_type": "object",
+    "output_description": "Word to count, most frequent first.",
+    "errors": [{"type": "FileNotFoundError", "when": "there is no file at path"}],
+    "workspace": "read",
+    "cases": [
+        {
+            "title": "counts",
+            "files": {"a.txt": "b a b\n"},
+            "arguments": {"path": "a.txt"},
+            "expected": {"b": 2, "a": 1},
+        },
+        {
+            "title": "the top",
+            "files": {"sub/a.txt": "b a b\n"},
+            "arguments": {"path": "sub/a.txt", "top": 1},
+            "check": "len(value) == 1 and value['b'] == 2 and files['sub/a.txt'] == 'b a b\\n'",
+        },
+        {
+            "title": "an empty file",
+            "files": {"a.txt": ""},
+            "arguments": {"path": "a.txt"},
+            "expected": {},
+            "edge": True,
+        },
+        {"title": "no file", "arguments": {"path": "b.txt"}, "error": "FileNotFoundError"},
+    ],
+}
+CODE = '''from collections import Counter
+from pathlib import Path
+
+from smolagents import tool
+
+
+def words_of(text: str) -> list[str]:
+    """Split a text into its words.
+
+    They are what stands between blanks.
+    """
+    return text.split()
+
+
+@tool
+def count_words(path: str, top: int = 3) -> dict[str, int]:
+    """Count how often each word stands in a text file.
+
+    Args:
+        path: The file, relative to the workspace.
+        top: How many words to return.
+
+    Returns:
+        Word to count, most frequent first.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    return dict(Counter(words_of(text)).most_common(top))
+'''
+
+
+@dataclass
+class Scripted:
+    """A model that gives prepared replies in order, and keeps the prompts it was given."""
+
+    replies: list[str]
+    prompts: list[str] = field(default_factory=list)
+
+    def __call__(self, prompt: str) -> str:
+        self.prompts.append(prompt)
+        return self.replies.pop(0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    need: Need
+    raw: dict[str, Any]
+    spec: ToolSpec
+    code: str
+
+    def spec_reply(self, **changes: Any) -> str:
+        return f"Here it is:\n\n```json\n{json.dumps(self.raw | changes, indent=2)}\n```\n"
+
+    def code_reply(self, old: str = "", new: str = "") -> str:
+        assert not old or old in self.code
+        return f"```python\n{self.code.replace(old, new) if old else self.code}```"
+
+    @property
+    def report(self) -> TrialReport:
+        passed = (
+            CaseResult(title=case.title, passed=True, detail="", seconds=0.1) for case in self.spec.cases
+        )
+        return TrialReport(passed=True, results=tuple(passed))
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(need=self.need, run="r1")
+
+
+@pytest.fixture
+def sample() -> Sample:
+    need = Need(name="Count-Words", purpose="Count the words of a file.", arguments={"path": "$write.value"})
+    raw = json.loads(json.dumps(SPEC))
+    return Sample(need, raw, ToolSpec.model_validate(raw), CODE)
+
+
+@pytest.fixture
+def model() -> Callable[..., Scripted]:
+    return lambda *replies: Scripted(list(replies))
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path / "tools")
