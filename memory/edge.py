@@ -232,9 +232,10 @@ class EdgeStore:
         return "shard.new"
 
     def _swap_in(self, fresh: str) -> None:
-        self._rename("shard", "shard.old")
-        self._rename(fresh, "shard")
-        shutil.rmtree(self._root / "shard.old")
+        with _translated(self._shard_path):
+            self._rename("shard", "shard.old")
+            self._rename(fresh, "shard")
+            shutil.rmtree(self._root / "shard.old")
 
     def _finish_swap(self) -> None:
         """Put right what a crash within `_swap_in` left; its delete was not acknowledged."""

@@ -2,7 +2,7 @@
 
 BM25 brings candidates; what counts as alike is judged anew on a scale that means the same for every
 prompt (see `relevance`), with a floor below which nothing is recalled. The floors were set on a few dozen
-hand-written pairs (tests/memory/recall_examples.py): alike pairs lay at 0.43 and above, unlike ones at
+hand-written pairs (tests/memory/test_memory_recall.py): alike pairs lay at 0.43 and above, unlike ones at
 0.35 and below, with a few debatable ones between.
 
 A tool is found by its name and purpose, by requests it was recorded with, and by the completed runs

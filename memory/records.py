@@ -11,13 +11,14 @@ not modelled yet.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+from .errors import MemoryUnavailable
 
 RUN: Final = "run"
 TOOL: Final = "tool"
@@ -28,7 +29,6 @@ Trust = Literal["own", "file", "web"]
 SCHEMA_VERSION: Final = 1
 
 _NAMESPACE: Final = UUID("6f1a3c52-7c0e-5d3b-9d6a-0f5b8a2f4e11")
-_LARGEST_INT: Final = 2**63 - 1
 
 
 class Scope(BaseModel):
@@ -76,16 +76,11 @@ class Record(BaseModel):
             raise ValueError("created has no time zone; use datetime.now(UTC)")
         return value.astimezone(UTC)
 
-    @field_validator("key", "text")
+    @field_validator("key", "text", "data")
     @classmethod
-    def _is_unicode(cls, value: str) -> str:
-        _check_unicode(value)
-        return value
-
-    @field_validator("data")
-    @classmethod
-    def _is_storable(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        _check_storable(value)
+    def _is_storable(cls, value: JsonValue) -> JsonValue:
+        # Raises ValueError for NaN and for lone surrogates, which Python lets through and Qdrant refuses.
+        _as_json(value).encode()
         return value
 
 
@@ -105,7 +100,10 @@ def record_id(scope: Scope, kind: str, key: str) -> UUID:
 
 
 def to_payload(record: Record) -> dict[str, Any]:
-    """The record as a Qdrant payload; scope lies flat so that it can be indexed and filtered."""
+    """The record as a Qdrant payload: what is filtered by lies flat, `data` is JSON text.
+
+    As text `data` comes back exactly; as a payload object its floats would lose their last bit in Qdrant.
+    """
     return {
         "kind": record.kind,
         "user": record.scope.user,
@@ -113,7 +111,7 @@ def to_payload(record: Record) -> dict[str, Any]:
         "project": record.scope.project or "",
         "key": record.key,
         "text": record.text,
-        "data": record.data,
+        "data": _as_json(record.data),
         "created": record.created.isoformat(),
         "trust": record.trust,
         "schema_version": record.schema_version,
@@ -122,31 +120,16 @@ def to_payload(record: Record) -> dict[str, Any]:
 
 def from_payload(payload: Mapping[str, Any]) -> Record:
     """The inverse of `to_payload`; fields that a later version added are ignored."""
-    scope = Scope(user=payload["user"], project=payload["project"] or None)
-    known = {name: payload[name] for name in Record.model_fields if name != "scope" and name in payload}
-    return Record(scope=scope, **known)
-
-
-def _check_storable(value: JsonValue) -> None:
-    """Raise ValueError for what JSON can say in Python but Qdrant would alter or refuse."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _check_unicode(name)
-            _check_storable(item)
-    elif isinstance(value, list):
-        for item in value:
-            _check_storable(item)
-    elif isinstance(value, str):
-        _check_unicode(value)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} is not JSON; use None or a string")
-    elif isinstance(value, int) and abs(value) > _LARGEST_INT:
-        raise ValueError(f"{value} does not fit 64 bits; keep it as a string")
-
-
-def _check_unicode(text: str) -> None:
     try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        raise ValueError(f"not valid Unicode at position {exc.start}; decode with 'replace'") from exc
+        scope = Scope(user=payload["user"], project=payload["project"] or None)
+        known = {name: payload[name] for name in Record.model_fields if name in payload}
+        return Record(**{**known, "scope": scope, "data": json.loads(payload["data"])})
+    except (KeyError, ValueError) as exc:
+        raise MemoryUnavailable(
+            f"A remembered {payload.get('kind', 'record')} has schema {payload.get('schema_version')}, which "
+            "this version cannot read; upgrade it."
+        ) from exc
+
+
+def _as_json(value: JsonValue) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

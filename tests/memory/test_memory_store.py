@@ -1,0 +1,187 @@
+"""The contract of `MemoryStore`, asked of every engine.
+
+A real server is asked only when ORCH_TEST_QDRANT_URL names one; each test keeps to a user of its own, so
+that it may be a server with other data.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from memory import MemoryStore, Record, Scope, record_id
+from memory.edge import EdgeStore
+
+
+def _server_in_memory() -> MemoryStore:
+    from qdrant_client import QdrantClient
+
+    from memory.server import ServerStore
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Payload indexes have no effect in the local Qdrant")
+        return ServerStore("memory", client=QdrantClient(":memory:"))
+
+
+def _real_server() -> MemoryStore:
+    url = os.environ.get("ORCH_TEST_QDRANT_URL")
+    if not url:
+        pytest.skip("no Qdrant server: ORCH_TEST_QDRANT_URL is not set")
+    from memory.server import ServerStore
+
+    return ServerStore(url, os.environ.get("ORCH_TEST_QDRANT_API_KEY"))
+
+
+@pytest.fixture(params=["edge", "client in memory", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStore]:
+    match request.param:
+        case "edge":
+            made: MemoryStore = EdgeStore(tmp_path / "memory")
+        case "client in memory":
+            made = _server_in_memory()
+        case _:
+            made = _real_server()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def scope(store: MemoryStore) -> Iterator[Scope]:
+    mine = Scope(user=f"tester-{uuid4().hex}")
+    yield mine
+    store.delete([record.id for record in store.all((), mine)], mine)
+
+
+def note(scope: Scope, key: str, text: str = "some text", kind: str = "run", **data: object) -> Record:
+    return Record.model_validate({"kind": kind, "key": key, "text": text, "scope": scope, "data": data})
+
+
+def keys(records: list[Record]) -> list[str]:
+    return [record.key for record in records]
+
+
+def test_a_record_comes_back_as_it_was_given(store: MemoryStore, scope: Scope) -> None:
+    given = note(scope, "a", "Überprüfe den Fluss 河流 \x00 🙂", deep=[1, 2.5, None, {"": [True, -(2**80)]}])
+    store.add([given])
+    assert store.get([given.id], scope) == [given]
+    assert store.all("run", scope) == [given]
+    assert store.search("fluss", kinds="run", scope=scope)[0].record == given
+
+
+def test_writing_the_same_record_again_changes_nothing(store: MemoryStore, scope: Scope) -> None:
+    given = note(scope, "a")
+    for _ in range(3):
+        store.add([given, given])
+    assert store.all((), scope) == [given]
+
+
+def test_a_later_content_under_the_same_key_replaces_the_earlier(store: MemoryStore, scope: Scope) -> None:
+    store.add([note(scope, "a", "rivers")])
+    store.add([note(scope, "a", "mountains")])
+    assert store.count((), scope) == 1
+    assert store.search("rivers", kinds="run", scope=scope) == []
+    assert keys([hit.record for hit in store.search("mountain", kinds="run", scope=scope)]) == ["a"]
+
+
+def test_the_best_match_comes_first_and_at_most_the_limit_comes(store: MemoryStore, scope: Scope) -> None:
+    store.add(
+        [
+            note(scope, "both", "bitcoin prices of the week"),
+            note(scope, "one", "prices of bread and of many other things that people buy at a market"),
+            note(scope, "none", "a poem about rivers"),
+        ]
+    )
+    hits = store.search("bitcoin price", kinds="run", scope=scope)
+    assert keys([hit.record for hit in hits]) == ["both", "one"]
+    assert hits[0].score > hits[1].score > 0
+    assert len(store.search("bitcoin price", kinds="run", scope=scope, limit=1)) == 1
+
+
+@pytest.mark.parametrize("query", ["", "   ", "the of and", "zebra", "\ud800"])
+def test_a_query_without_a_known_word_finds_nothing(store: MemoryStore, scope: Scope, query: str) -> None:
+    store.add([note(scope, "a", "bitcoin prices")])
+    assert store.search(query, kinds="run", scope=scope) == []
+
+
+def test_kinds_keep_apart_and_no_kind_means_all(store: MemoryStore, scope: Scope) -> None:
+    store.add(
+        [
+            note(scope, "r", "rivers", "run"),
+            note(scope, "t", "rivers", "tool"),
+            note(scope, "x", "rivers", "x"),
+        ]
+    )
+    assert keys([hit.record for hit in store.search("river", kinds="tool", scope=scope)]) == ["t"]
+    assert len(store.search("river", kinds=("run", "tool"), scope=scope)) == 2
+    assert len(store.search("river", kinds=(), scope=scope)) == 3
+    assert store.count("run", scope) == 1
+    assert store.count((), scope) == 3
+
+
+def test_another_users_records_are_never_seen_nor_deleted(store: MemoryStore, scope: Scope) -> None:
+    other = Scope(user=f"{scope.user}-other")
+    theirs = note(other, "a", "rivers")
+    store.add([theirs])
+    assert store.search("rivers", kinds=(), scope=scope) == []
+    assert store.get([theirs.id], scope) == []
+    assert store.all((), scope) == []
+    assert store.count((), scope) == 0
+    assert store.delete([theirs.id], scope) == 0
+    assert store.get([theirs.id], other) == [theirs]
+    assert store.delete([theirs.id], other) == 1
+
+
+def test_a_project_sees_its_own_records_and_those_of_no_project(store: MemoryStore, scope: Scope) -> None:
+    here, there = (scope.model_copy(update={"project": name}) for name in ("here", "there"))
+    mine, own, elsewhere = (
+        note(scope, "mine", "rivers"),
+        note(here, "own", "rivers"),
+        note(there, "no", "rivers"),
+    )
+    store.add([mine, own, elsewhere])
+    assert {hit.record.key for hit in store.search("rivers", kinds=(), scope=here)} == {"mine", "own"}
+    assert store.count((), here) == 2
+    assert keys(store.get([elsewhere.id, own.id], here)) == ["own"]
+    assert store.delete([elsewhere.id], here) == 0
+    assert store.count((), scope) == 3
+
+
+def test_what_is_deleted_comes_back_in_no_read(store: MemoryStore, scope: Scope) -> None:
+    gone, kept = note(scope, "gone", "rivers"), note(scope, "kept", "rivers too")
+    store.add([gone, kept])
+    assert store.delete([gone.id, gone.id, uuid4()], scope) == 1
+    assert store.delete([gone.id], scope) == 0
+    assert store.get([gone.id], scope) == []
+    assert store.all((), scope) == [kept]
+    assert [hit.record for hit in store.search("rivers", kinds=(), scope=scope)] == [kept]
+    store.add([gone])
+    assert store.count((), scope) == 2
+
+
+def test_get_keeps_the_order_asked_and_leaves_out_the_absent(store: MemoryStore, scope: Scope) -> None:
+    records = [note(scope, key) for key in "abc"]
+    store.add(records)
+    asked = [records[2].id, record_id(scope, "run", "absent"), records[0].id, records[2].id]
+    assert keys(store.get(asked, scope)) == ["c", "a"]
+    assert store.get([], scope) == []
+
+
+def test_all_gives_every_record_newest_first(store: MemoryStore, scope: Scope) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    many = [
+        note(scope, str(number)).model_copy(update={"created": start + timedelta(minutes=number)})
+        for number in range(1203)
+    ]
+    store.add(many)
+    assert store.all("run", scope) == many[::-1]
+
+
+def test_adding_nothing_is_allowed(store: MemoryStore, scope: Scope) -> None:
+    store.add([])
+    assert store.count((), scope) == 0
