@@ -1,50 +1,82 @@
-"""One signal that ends a run: Ctrl-C, a time limit, a cancel from another screen.
+"""One signal that ends a run, or one attempt of it: Ctrl-C, a time limit, a cancel from another screen.
 
-Whoever waits (for a model, a sandbox, a lock) waits through it, so that the run ends at once
+Whoever waits (for a model, a sandbox, a lock) waits through it, so that the work ends at once
 and not when the other side answers.
 """
 
+import contextlib
 import threading
 import time
-
-from orchestrator_cli.errors import OrchError, RunTimedOut
+from collections.abc import Callable, Iterator
 
 
 class Cancellation:
-    """Set once, from any thread, with the error that ends the run; `check` raises it everywhere."""
+    """Set once, from any thread, with the error that ends the work; `check` raises it everywhere.
 
-    def __init__(self, timeout: float | None = None) -> None:
+    A child is cancelled with its parent, never the other way round.
+    """
+
+    def __init__(self) -> None:
         self._set = threading.Event()
-        self._reason: OrchError | None = None
-        self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._lock = threading.Lock()
+        self._reason: Exception | None = None
+        self._callbacks: list[Callable[[], None]] = []
 
-    def cancel(self, reason: OrchError) -> None:
-        """End the run with `reason`; a later reason does not replace the first."""
-        if not self._set.is_set():
+    def cancel(self, reason: Exception) -> None:
+        """End the work with `reason`; a later reason does not replace the first."""
+        with self._lock:
+            if self._reason is not None:
+                return
             self._reason = reason
             self._set.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
 
     @property
-    def reason(self) -> OrchError | None:
-        """Why the run has to end, or None while it may go on."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            self.cancel(
-                RunTimedOut(
-                    f"The run took longer than its {self._timeout:g} s.",
-                    "Give it more with --timeout SECONDS.",
-                )
-            )
+    def reason(self) -> Exception | None:
+        """Why the work has to end, or None while it may go on."""
         return self._reason
 
     def check(self) -> None:
         """Raise the reason where there is one."""
-        if (reason := self.reason) is not None:
-            raise reason
+        if self._reason is not None:
+            raise self._reason
 
     def wait(self, seconds: float) -> None:
         """Sleep, but raise the reason as soon as there is one."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
+            # Short waits, because the main thread takes Ctrl-C only between them on some systems.
             self._set.wait(min(left, 0.2))
             self.check()
+
+    @contextlib.contextmanager
+    def calling(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call `callback` once, from whatever thread cancels, if that happens within the block."""
+        with self._lock:
+            pending = self._reason is None
+            if pending:
+                self._callbacks.append(callback)
+        if not pending:
+            callback()
+        try:
+            yield
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._callbacks.remove(callback)
+
+    @contextlib.contextmanager
+    def limited(self, seconds: float | None, reason: Callable[[], Exception]) -> "Iterator[Cancellation]":
+        """A child that is also cancelled after `seconds`, with what `reason` makes."""
+        child = Cancellation()
+        timer = None if seconds is None else threading.Timer(seconds, lambda: child.cancel(reason()))
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            with self.calling(lambda: child.cancel(self._reason or RuntimeError("cancelled"))):
+                yield child
+        finally:
+            if timer is not None:
+                timer.cancel()

@@ -8,6 +8,7 @@ so a run can pass its cap by one call.
 import threading
 from collections.abc import Callable
 
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import LimitReached
 from orchestrator_cli.events import Spent
 from orchestrator_cli.models.model import Model, OnDelta, Reply, Request
@@ -26,11 +27,13 @@ class MeteredModel:
         self._begun = 0
         self.total = Usage()
 
-    def complete(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+    def complete(
+        self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Reply:
         with self._lock:
             self._refuse_beyond_limits()
             self._begun += 1
-        reply = self._model.complete(request, on_delta)
+        reply = self._model.complete(request, on_delta, cancellation)
         with self._lock:
             self.total += reply.usage
             total = self.total

@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import tenacity
@@ -63,12 +64,24 @@ class Reply(BaseModel):
 
 
 class Model(Protocol):
-    def complete(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+    def complete(
+        self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Reply:
         """Answer one request; `on_delta` is called with pieces of the text as they arrive.
 
-        Raises `ProviderError`, or whatever ended the run meanwhile.
+        `cancellation` is that of an attempt, where it is narrower than the run's. Raises
+        `ProviderError`, or the reason of the cancellation.
         """
         ...
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One request on its way."""
+
+    request: Request
+    on_delta: OnDelta | None
+    cancellation: Cancellation
 
 
 class LiteModel:
@@ -99,37 +112,42 @@ class LiteModel:
         self._retries = retries
         self._notice = notice
 
-    def complete(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+    def complete(
+        self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Reply:
+        asked = _Asked(request, on_delta, cancellation or self._cancellation)
         names = [self._names[request.role], *self._fallbacks]
         for name, following in zip(names, [*names[1:], None], strict=True):
             try:
-                return self._persistently(name, request, on_delta)
+                return self._persistently(name, asked)
             except ProviderError as exc:
                 if following is None:
                     raise
                 self._notice(f"{exc.message} Asking {following} instead.")
         raise AssertionError("there is always a last model")
 
-    def _persistently(self, name: str, request: Request, on_delta: OnDelta | None) -> Reply:
+    def _persistently(self, name: str, asked: "_Asked") -> Reply:
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._retries + 1),
             retry=tenacity.retry_if_exception(lambda exc: isinstance(exc, _Passing)),
             wait=_wait,
-            sleep=self._cancellation.wait,
+            sleep=asked.cancellation.wait,
             before_sleep=lambda state: self._notice(_retry_notice(state)),
             reraise=True,
         )
-        return retrying(self._once, name, request, on_delta)
+        return retrying(self._once, name, asked)
 
-    def _once(self, name: str, request: Request, on_delta: OnDelta | None) -> Reply:
+    def _once(self, name: str, asked: "_Asked") -> Reply:
         started = time.monotonic()
         pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
         call = threading.Thread(
-            target=_call, args=(name, request, on_delta is not None, self._timeout, pieces), daemon=True
+            target=_call,
+            args=(name, asked.request, asked.on_delta is not None, self._timeout, pieces),
+            daemon=True,
         )
         call.start()
         while True:
-            self._cancellation.check()
+            asked.cancellation.check()
             if time.monotonic() - started > self._timeout:
                 raise _Passing(
                     f"{name} did not answer within {self._timeout:g} s.",
@@ -140,8 +158,8 @@ class LiteModel:
             except queue.Empty:
                 continue
             if isinstance(piece, str):
-                if on_delta is not None:
-                    on_delta(piece)
+                if asked.on_delta is not None:
+                    asked.on_delta(piece)
             elif isinstance(piece, Exception):
                 raise piece
             else:

@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.models.model import Model, OnDelta, Reply, Request, ToolCall
 from orchestrator_cli.usage import Usage
@@ -73,7 +74,11 @@ class RecordedModel:
         self._recording = recording
         self._names = _Names()
 
-    def complete(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+    def complete(
+        self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Reply:
+        if cancellation is not None:
+            cancellation.check()
         reply = self._recording.reply_to(self._names.next(request), request)
         if on_delta is not None:
             for word in reply.text.splitlines(keepends=True):
@@ -94,12 +99,14 @@ class RecordingModel:
         self._names = _Names()
         self._lock = threading.Lock()
 
-    def complete(self, request: Request, on_delta: OnDelta | None = None) -> Reply:
+    def complete(
+        self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Reply:
         name = self._names.next(request)
         if self._known is not None and name in self._known.exchanges:
             reply = _as_reply(self._known.exchanges[name]["reply"], request)
         elif self._model is not None:
-            reply = self._model.complete(request, on_delta)
+            reply = self._model.complete(request, on_delta, cancellation)
         else:
             raise RunFailed(f"The earlier recording has no reply to {name}, and no model is set.", REMEDY)
         with self._lock:
