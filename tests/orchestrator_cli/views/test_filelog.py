@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -170,14 +170,24 @@ def test_the_end_gives_answer_outcome_and_usage() -> None:
 
 # --- what nobody can make it say
 
-WORDS = (
-    "``` ```` ~~~ # ## <details> </details> <!-- --> <!--orch | | ` \\ - > <script> &lt; === --- 1. "
-    "![i](http://a) <http://a> $$ ]( ** [x]:"
-).split()
+TICKS = ["```", "````", "~~~", "`", "\\", "|", "**", "](", "$$"]
+TAGS = [
+    "<details>",
+    "</details>",
+    "<script>",
+    "<!--",
+    "-->",
+    "<!--orch",
+    "<http://a>",
+    "&lt;",
+    "![i](http://a)",
+]
+BLOCKS = ["# ", "## ", "- ", "> ", "1. ", "===", "---", "[x]: http://a"]
 LINES = ["# heading", "## Run 1 — now", f"<!-- orch entry 7 run {RUN} -->", "| a | b |", "    ", "\t"]
 CONTROLS = ["\n", "\n\n", "\r", "\x1b[2J", "\x00", "\x85", "\u2028", "\u202e", "\ufeff"]
-BAIT = st.sampled_from([*WORDS, *LINES, *CONTROLS])
-FOREIGN = st.lists(BAIT | st.text(max_size=8), max_size=12).map("".join)
+BAIT = [*TICKS, *TAGS, *BLOCKS, *LINES, *CONTROLS]
+PIECE = st.one_of(st.sampled_from(BAIT), st.sampled_from(BAIT), st.text(max_size=8))
+FOREIGN = st.lists(PIECE, min_size=1, max_size=12).map("".join)
 
 
 def facts(foreign: str) -> Iterator[AnyFact]:
@@ -220,6 +230,11 @@ def facts(foreign: str) -> Iterator[AnyFact]:
 
 @settings(max_examples=120, deadline=None)
 @given(foreign=FOREIGN)
+@example(foreign="".join(BAIT))
+@example(foreign=" ".join(BAIT))
+@example(foreign="\n".join(BAIT))
+@example(foreign=LINES[2])
+@example(foreign="x\n\n" + LINES[2])
 def test_foreign_text_never_becomes_a_heading_a_tag_or_a_further_entry(foreign: str) -> None:
     markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     for fact in facts(foreign):
