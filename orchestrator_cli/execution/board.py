@@ -1,0 +1,110 @@
+"""Where a run stands: the plan, and what became of each subtask. One lock, no effects.
+
+The flow's own thread moves subtasks along; the reviser's thread replaces the plan. Both ask
+here, so a patch meets the state of the very moment at which it is applied.
+"""
+
+import threading
+from collections.abc import Mapping
+
+from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.planning.patching import apply
+from orchestrator_cli.planning.plan import (
+    NewTool,
+    Patch,
+    Plan,
+    Result,
+    State,
+    Subtask,
+    descendants,
+    needs,
+    ready,
+)
+
+
+class Board:
+    def __init__(self, plan: Plan, offer: Offer) -> None:
+        self._lock = threading.RLock()
+        self._offer = offer
+        self.plan = plan
+        self.states: dict[str, State] = {}
+        self.results: dict[str, Result] = {}
+        self.failures: dict[str, str] = {}
+        """Why a subtask failed or was skipped."""
+        self.answered: set[str] = set()
+        """Failed subtasks that the reviser has dealt with."""
+        self.stranded: set[str] = set()
+        """Subtasks that were skipped because what they waited for failed."""
+        self.revisions = 0
+
+    def startable(self, held: frozenset[str]) -> list[Subtask]:
+        """What may start now; `held` waits for a revision."""
+        with self._lock:
+            return ready(self.plan, self.states, held)
+
+    def pending_needs(self) -> list[NewTool]:
+        """The tools that pending subtasks name and that the planner was not offered."""
+        with self._lock:
+            pending = tuple(s for s in self.plan.subtasks if s.id not in self.states)
+            return needs(self.plan.model_copy(update={"subtasks": pending}), self._offer.catalogue)
+
+    def wanting(self, tool: str) -> list[Subtask]:
+        """The pending subtasks that name a tool."""
+        with self._lock:
+            return [s for s in self.plan.subtasks if tool in s.tools and s.id not in self.states]
+
+    def start(self, subtask: str) -> None:
+        self._move(subtask, "running")
+
+    def finish(self, result: Result) -> bool:
+        """Take a result; False where nobody waits for it any more."""
+        with self._lock:
+            if self.states.get(result.subtask) != "running":
+                return False
+            self.results[result.subtask] = result
+            self._move(result.subtask, "done")
+            return True
+
+    def fail(self, subtask: str, reason: str) -> None:
+        with self._lock:
+            self.failures[subtask] = reason
+            self._move(subtask, "failed")
+
+    def skip(self, subtask: str, reason: str) -> None:
+        with self._lock:
+            self.failures[subtask] = reason
+            self._move(subtask, "skipped")
+
+    def strand(self) -> list[Subtask]:
+        """Skip, and return, the pending subtasks that can never start because what they wait for failed."""
+        with self._lock:
+            failed = [name for name, state in self.states.items() if state == "failed"]
+            blocked = descendants(self.plan, failed)
+            found = [s for s in self.plan.subtasks if s.id in blocked and s.id not in self.states]
+            for subtask in found:
+                self.skip(subtask.id, f"what it waits for failed: {', '.join(subtask.depends_on)}")
+                self.stranded.add(subtask.id)
+            return found
+
+    def revise(self, patch: Patch) -> Plan:
+        """Apply a patch to the state of this moment. Raises `PatchRefused`."""
+        with self._lock:
+            self.plan = apply(self.plan, patch, self.states, self._offer.catalogue)
+            self.revisions += 1
+            return self.plan
+
+    def snapshot(self) -> tuple[Plan, Mapping[str, State], Mapping[str, Result], Mapping[str, str]]:
+        """Plan, states, results and failures, as they are together at one moment."""
+        with self._lock:
+            return self.plan, dict(self.states), dict(self.results), dict(self.failures)
+
+    @property
+    def met(self) -> bool:
+        """Whether the plan was carried out: nothing stranded, and no failure left without a decision."""
+        with self._lock:
+            failed = {name for name, state in self.states.items() if state == "failed"}
+            return not self.stranded and failed <= self.answered
+
+    def _move(self, subtask: str, state: State) -> None:
+        with self._lock:
+            self.states[subtask] = state

@@ -1,0 +1,29 @@
+"""What every subtask of a run works with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.execution.journal import Emit
+from orchestrator_cli.execution.roles import Role
+from orchestrator_cli.execution.toolbox import Toolbox
+from orchestrator_cli.execution.workspace import Workspace
+from orchestrator_cli.models.model import Model
+from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.settings import Settings
+from toolsmith.sandbox import Backend
+
+
+@dataclass(frozen=True)
+class RunContext:
+    run: str
+    prompt: str
+    settings: Settings
+    model: Model
+    offer: Offer
+    workspace: Workspace
+    toolbox: Toolbox
+    roles: Mapping[str, Role]
+    backend: Backend
+    cancellation: Cancellation
+    emit: Emit

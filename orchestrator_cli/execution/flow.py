@@ -1,0 +1,400 @@
+"""The plan as one Prefect flow run: a task run per subtask, started the moment it may start.
+
+The flow's thread alone decides what starts; subtasks, tools being built and the reviser are
+task runs on its thread pool, all submitted from the flow's body. While the reviser thinks,
+everything goes on that does not depend on what it was asked about. Retries and timeouts are
+Prefect's (a retry is another run of the same task run, and an attempt of ours).
+
+Not covered yet: resuming a run in another process.
+"""
+
+import os
+import queue
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator_cli import events
+from orchestrator_cli.errors import Interrupted, LimitReached, OrchError, RunFailed
+from orchestrator_cli.execution.board import Board
+from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.execution.expressions import ExpressionFailed, holds
+from orchestrator_cli.execution.prefect_server import ui_address
+from orchestrator_cli.execution.subtask import run_subtask
+from orchestrator_cli.execution.toolbox import ToolUnavailable
+from orchestrator_cli.execution.workspace import Conflict
+from orchestrator_cli.planning.answer import as_text
+from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Result, Subtask, descendants, resolve
+from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
+
+CONFLICT_RETRIES = 3
+GRACE_S = 15.0
+"""Prefect's own timeout comes this much later than ours, for an attempt that does not heed ours."""
+
+
+def run_graph(context: RunContext, board: Board) -> None:
+    """Run the plan of `board` to its end, as one flow run.
+
+    Raises `RunFailed` where the reviser or a subtask stops the run, `LimitReached`, and
+    whatever ended the run from outside. Results and failures are on the board.
+    """
+    from prefect import flow, runtime
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    def orch() -> None:
+        url = f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{runtime.flow_run.id}"
+        context.emit(events.FlowStarted(flow_run=str(runtime.flow_run.id), url=url))
+        create_markdown_artifact(key=PLAN_KEY, markdown=plan_markdown(board.plan), description="The plan")
+        _Graph(context, board).run()
+
+    # One thread more than subtasks may run: the reviser must never wait for them.
+    runner: Any = ThreadPoolTaskRunner(max_workers=context.settings.max_parallel + 1)
+    # A sync flow waits up to a second at its end for the heartbeat thread.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        flow(name="orch", flow_run_name=context.run, task_runner=runner, validate_parameters=False)(orch)()
+
+
+PLAN_KEY = "plan"
+
+
+@dataclass
+class _Graph:
+    """The loop of the flow's own thread, and what it has under way."""
+
+    context: RunContext
+    board: Board
+    done: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue)
+    """What has to be done in the flow's thread when something under way has ended."""
+    futures: dict[str, Any] = field(default_factory=dict)
+    """Prefect's future per subtask, for the edges of its graph."""
+    running: int = 0
+    building: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Tools that could not be had, and why."""
+    causes: list[Cause] = field(default_factory=list)
+    """What waits for the reviser."""
+    asked: list[Cause] = field(default_factory=list)
+    """What the reviser is thinking about."""
+
+    def run(self) -> None:
+        try:
+            while self._start_what_may():
+                self._take_one()
+        except BaseException as exc:
+            # Everything under way waits through the cancellation, so the pool can end.
+            reason = exc if isinstance(exc, OrchError) else Interrupted("The run was interrupted.")
+            self.context.cancellation.cancel(reason)
+            raise
+
+    def _start_what_may(self) -> bool:
+        """Start everything that can; False where nothing is under way and nothing is left."""
+        self._ask_reviser()
+        self._build_tools()
+        while self._start_one():
+            pass
+        if self.running or self.building or self.asked:
+            return True
+        for subtask in self.board.strand():
+            reason = self.board.failures[subtask.id]
+            self.context.emit(events.SubtaskSkipped(subtask=subtask.id, reason=reason))
+        return False
+
+    def _take_one(self) -> None:
+        """Wait until something ends, and deal with it."""
+        while True:
+            self.context.cancellation.check()
+            with suppress(queue.Empty):
+                # Short waits: Ctrl-C reaches the main thread between them.
+                self.done.get(timeout=0.1)()
+                return
+
+    # --- subtasks
+
+    def _start_one(self) -> bool:
+        if self.running + len(self.building) >= self.context.settings.max_parallel:
+            return False
+        for subtask in self.board.startable(self._held()):
+            missing = [name for name in subtask.tools if not self.context.toolbox.has(name)]
+            refused = [self.refused[name] for name in missing if name in self.refused]
+            if refused:
+                self._failed(subtask, attempt=0, reason="; ".join(refused))
+                return True
+            if missing:
+                continue
+            if self._wanted(subtask):
+                self._submit(subtask)
+            return True
+        return False
+
+    def _held(self) -> frozenset[str]:
+        roots = [cause.subtask for cause in (*self.causes, *self.asked)]
+        return descendants(self.board.plan, roots)
+
+    def _wanted(self, subtask: Subtask) -> bool:
+        """Evaluate the condition of a subtask; where it is false, or cannot be told, it does not run."""
+        if subtask.when is None:
+            return True
+        results = self.board.results
+        names = {
+            name.replace("-", "_"): results[name].model_dump(mode="json") if name in results else None
+            for name in subtask.depends_on
+        }
+        try:
+            if holds(subtask.when, names):
+                return True
+        except ExpressionFailed as exc:
+            self._failed(subtask, attempt=0, reason=f"its condition {subtask.when!r} cannot be told: {exc}")
+            return False
+        reason = f"its condition is not met: {subtask.when}"
+        self.board.skip(subtask.id, reason)
+        self.context.emit(events.SubtaskSkipped(subtask=subtask.id, reason=reason))
+        return False
+
+    def _submit(self, subtask: Subtask) -> None:
+        try:
+            inputs = resolve(subtask.inputs, self.board.results)
+        except KeyError as exc:
+            self._failed(subtask, attempt=0, reason=f"there is no {exc.args[0]} in the result it refers to")
+            return
+        self.board.start(subtask.id)
+        self.running += 1
+        version = self.board.plan.version
+        work = _Work(self.context, subtask, version, inputs)  # type: ignore[arg-type]
+        upstream = [self.futures[name] for name in subtask.depends_on if name in self.futures]
+        future = _task(work, subtask).submit(wait_for=upstream)
+        self.futures[subtask.id] = future
+        future.add_done_callback(lambda ended: self.done.put(lambda: self._ended(subtask, work, ended)))
+
+    def _ended(self, subtask: Subtask, work: "_Work", future: Any) -> None:
+        self.running -= 1
+        outcome = future.result(raise_on_failure=False)
+        if isinstance(outcome, Result):
+            self._finished(subtask, outcome)
+        elif isinstance(outcome, OrchError) and not isinstance(outcome, RunFailed):
+            raise outcome
+        else:
+            self._failed(subtask, attempt=work.attempts, reason=reason_of(outcome))
+
+    def _finished(self, subtask: Subtask, result: Result) -> None:
+        if not self.board.finish(result):
+            self.context.emit(events.LateResult(result=result))
+            return
+        revise_ = self.context.settings.revise
+        if result.surprise and revise_ != "never":
+            self._cause(subtask.id, "reported a surprise", result.surprise)
+        elif revise_ == "always":
+            self._cause(subtask.id, "finished", result.summary)
+
+    def _failed(self, subtask: Subtask, *, attempt: int, reason: str) -> None:
+        self.context.emit(
+            events.SubtaskFailed(subtask=subtask.id, attempt=attempt, reason=reason, final=True)
+        )
+        if subtask.on_failure == "skip":
+            self.board.skip(subtask.id, reason)
+            return
+        self.board.fail(subtask.id, reason)
+        if subtask.on_failure == "abort":
+            raise RunFailed(f"{subtask.id} failed: {reason}", "The plan says to stop there.")
+        if self.context.settings.revise != "never":
+            self._cause(subtask.id, "failed", reason)
+
+    # --- tools
+
+    def _build_tools(self) -> None:
+        """Have the tools built that pending subtasks name, before their turn comes."""
+        for tool in self.board.pending_needs():
+            busy = self.running + len(self.building) >= self.context.settings.max_parallel
+            known = self.context.toolbox.has(tool.name) or tool.name in self.refused
+            if not (busy or known or tool.name in self.building):
+                self._build(tool)
+
+    def _build(self, tool: NewTool) -> None:
+        self.building.add(tool.name)
+        wanting = self.board.wanting(tool.name)
+        calls = [s.inputs for s in wanting if s.kind == "tool"]
+        context = "\n".join(f"{s.title}. {s.instruction}".strip() for s in wanting)
+
+        def build() -> str:
+            built = self.context.toolbox.ensure(
+                tool, asked_by="plan", context=context, arguments=calls[0] if calls else None
+            )
+            return f"{built.name} v{built.version}"
+
+        def ended(future: Any) -> None:
+            self.building.discard(tool.name)
+            outcome = future.result(raise_on_failure=False)
+            if isinstance(outcome, ToolUnavailable):
+                self.refused[tool.name] = str(outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+        future = _named(build, f"toolsmith: {tool.name}").submit()
+        future.add_done_callback(lambda done: self.done.put(lambda: ended(done)))
+
+    # --- revisions
+
+    def _cause(self, subtask: str, what: Any, text: str) -> None:
+        self.causes.append(Cause(subtask=subtask, what=what, text=text))
+
+    def _ask_reviser(self) -> None:
+        if self.asked or not self.causes:
+            return
+        limit = self.context.settings.max_revisions
+        if self.board.revisions >= limit:
+            raise LimitReached(
+                f"The plan was revised {limit} times and still {self.causes[0]}.",
+                "Allow more with ORCH_MAX_REVISIONS, or put the prompt another way.",
+            )
+        self.asked, self.causes = self.causes, []
+        plan, states, results, failures = self.board.snapshot()
+        outcomes = failures | {name: as_text(result.value) for name, result in results.items()}
+        situation = Situation(
+            prompt=self.context.prompt,
+            plan=plan,
+            states=states,
+            outcomes=outcomes,
+            causes=tuple(self.asked),
+        )
+        future = _named(lambda: self._revise(situation), "reviser").submit()
+        future.add_done_callback(lambda done: self.done.put(lambda: self._revised(done)))
+
+    def _revise(self, situation: Situation) -> Decision:
+        from prefect.artifacts import create_markdown_artifact
+
+        cause = "; ".join(map(str, situation.causes))
+
+        def apply(patch: Patch) -> Plan:
+            plan = self.board.revise(patch)
+            self.context.emit(events.PlanRevised(plan=plan, patch=patch, cause=cause))
+            return plan
+
+        toolbox = self.context.toolbox
+        offer = self.context.offer.model_copy(
+            update={"tools": toolbox.cards((*toolbox.made, *toolbox.reused))}
+        )
+        decision = revise(
+            situation, offer=offer, model=self.context.model, apply=apply, emit=self.context.emit
+        )
+        if decision.plan is not None:
+            create_markdown_artifact(
+                key=PLAN_KEY, markdown=plan_markdown(decision.plan), description=decision.reason
+            )
+        return decision
+
+    def _revised(self, future: Any) -> None:
+        causes, self.asked = self.asked, []
+        decision = future.result(raise_on_failure=False)
+        if not isinstance(decision, Decision):
+            raise decision
+        cause = "; ".join(map(str, causes))
+        if decision.decision == "stop":
+            raise RunFailed(f"The goal cannot be reached: {decision.reason}", f"What led to it: {cause}")
+        if decision.decision == "keep":
+            self.context.emit(events.RevisionDeclined(reason=decision.reason, cause=cause))
+        self.board.answered.update(item.subtask for item in causes)
+
+
+class _Work:
+    """What Prefect runs for a subtask; it counts its attempts and remembers why the last one failed."""
+
+    def __init__(self, context: RunContext, subtask: Subtask, version: int, inputs: dict[str, Any]) -> None:
+        self._context = context
+        self._subtask = subtask
+        self._version = version
+        self._inputs = inputs
+        self.attempts = 0
+        self._conflicts = 0
+        self._failure = ""
+
+    def __call__(self) -> Result:
+        from prefect.artifacts import create_markdown_artifact
+
+        self.attempts += 1
+        try:
+            result = run_subtask(
+                self._context,
+                self._subtask,
+                attempt=self.attempts,
+                plan_version=self._version,
+                inputs=self._inputs,
+                failure=self._failure,
+            )
+        except Exception as exc:
+            self._note(exc)
+            raise
+        create_markdown_artifact(
+            key=f"result-{self._subtask.id.replace('_', '-')}",
+            markdown=result_markdown(result),
+            description=self._subtask.title,
+        )
+        return result
+
+    def _note(self, exc: Exception) -> None:
+        self._failure = reason_of(exc)
+        self._conflicts += isinstance(exc, Conflict)
+        if self.again(exc):
+            self._context.emit(
+                events.SubtaskFailed(
+                    subtask=self._subtask.id, attempt=self.attempts, reason=self._failure, final=False
+                )
+            )
+
+    def again(self, exc: BaseException) -> bool:
+        """Whether another attempt is worth making: after a conflict always, else as often as the plan says."""
+        if self._context.cancellation.reason is not None or isinstance(exc, OrchError):
+            return False
+        if isinstance(exc, Conflict):
+            return self._conflicts <= CONFLICT_RETRIES
+        return self.attempts - self._conflicts <= self._subtask.retries
+
+
+def _task(work: _Work, subtask: Subtask) -> Any:
+    from prefect.tasks import exponential_backoff
+
+    def again(_task: Any, _run: Any, state: Any) -> bool:
+        return work.again(state.result(raise_on_failure=False))
+
+    return _named(
+        work.__call__,
+        subtask.id,
+        retries=subtask.retries + CONFLICT_RETRIES,
+        retry_condition_fn=again,
+        retry_delay_seconds=exponential_backoff(0.5),
+        retry_jitter_factor=0.5,
+        timeout_seconds=subtask.timeout_s + GRACE_S,
+    )
+
+
+def _named(function: Callable[[], Any], name: str, **options: Any) -> Any:
+    from prefect import task
+
+    def run() -> Any:
+        return function()
+
+    return task(run, name=name, task_run_name=name, persist_result=False, **options)
+
+
+def reason_of(outcome: Any) -> str:
+    """Why something failed, in the words of its error."""
+    text = str(outcome).strip() or type(outcome).__name__
+    known = isinstance(outcome, OrchError | Conflict | TimeoutError) or type(outcome).__module__.startswith(
+        "orchestrator_cli"
+    )
+    return text if known else f"{type(outcome).__name__}: {text}"
+
+
+def plan_markdown(plan: Plan) -> str:
+    rows = [
+        f"| {s.id} | {s.title} | {s.kind} {s.role or ''} | {', '.join(s.tools)} | {', '.join(s.depends_on)} |"
+        for s in plan.subtasks
+    ]
+    head = "| subtask | title | kind | tools | after |\n|---|---|---|---|---|"
+    return "\n".join([f"# Plan, version {plan.version}", "", plan.goal, "", head, *rows])
+
+
+def result_markdown(result: Result) -> str:
+    files = f"\n\nFiles: {', '.join(result.files)}" if result.files else ""
+    return f"````\n{as_text(result.value)[:20_000]}\n````{files}"

@@ -1,0 +1,63 @@
+"""The agents there are: Markdown files with front matter, built in and the user's own.
+
+    ---
+    name: translator
+    when: translates text; for anything that has to be in another language.
+    agent: tools          # or code
+    model: openai/gpt-5-mini   # optional
+    ---
+    Instructions for the agent.
+
+The user's own stand in `roles/` of the data folder and replace a built-in role of the same name.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import frontmatter
+import yaml
+from pydantic import ValidationError
+
+from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.planning.offer import RoleCard
+from orchestrator_cli.planning.plan import Value
+
+
+class Role(Value):
+    name: str
+    when: str
+    """When a planner should choose it."""
+    agent: Literal["code", "tools"]
+    """`code` writes Python in the sandbox; `tools` calls tools."""
+    model: str | None = None
+    instructions: str = ""
+
+    @property
+    def card(self) -> RoleCard:
+        return RoleCard(name=self.name, when=self.when)
+
+
+def load_roles(home: Path) -> dict[str, Role]:
+    """All roles by name. Raises `ConfigError` naming the file."""
+    built_in = resources.files("orchestrator_cli") / "roles"
+    texts = {entry.name: entry.read_text(encoding="utf-8") for entry in built_in.iterdir()}
+    roles = [parse_role(name, text) for name, text in sorted(texts.items()) if name.endswith(".md")]
+    for path in sorted((home / "roles").glob("*.md")):
+        try:
+            roles.append(parse_role(str(path), path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"The role file {path} cannot be read: {exc}", "Mend or remove it.") from exc
+    return {role.name: role for role in roles}
+
+
+def parse_role(name: str, text: str) -> Role:
+    try:
+        post = frontmatter.loads(text)
+        return Role(**{"instructions": post.content.strip()} | post.metadata)
+    except (yaml.YAMLError, ValidationError, TypeError) as exc:
+        first = str(exc).splitlines()[0]
+        raise ConfigError(
+            f"The role file {name} is wrong: {first}",
+            "It needs name, when and agent (code or tools) between two lines of ---.",
+        ) from exc

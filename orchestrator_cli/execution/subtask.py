@@ -1,0 +1,195 @@
+"""One attempt at one subtask: checkout, work, accept, commit; or fail and leave no trace."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jsonschema
+from pydantic import JsonValue
+
+from orchestrator_cli import events
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.execution.expressions import ExpressionFailed, holds
+from orchestrator_cli.execution.workspace import Checkout
+from orchestrator_cli.planning.plan import Result, Subtask
+from orchestrator_cli.usage import Usage
+
+SUMMARY_CHARS = 300
+
+
+class SubtaskTimedOut(TimeoutError):
+    """An attempt took longer than its subtask allows. Prefect shows it as `TimedOut`."""
+
+
+def run_subtask(
+    context: RunContext,
+    subtask: Subtask,
+    *,
+    attempt: int,
+    plan_version: int,
+    inputs: Mapping[str, JsonValue],
+    failure: str,
+) -> Result:
+    """Do a subtask once and commit its changes.
+
+    Args:
+        inputs: its inputs with all references resolved.
+        failure: why the attempt before this one failed; empty for the first.
+
+    Raises `SubtaskTimedOut`, `Conflict`, `AttemptFailed`, and the errors of models and tools.
+    """
+    started = time.monotonic()
+    context.emit(
+        events.SubtaskStarted(
+            subtask=subtask.id, title=subtask.title, attempt=attempt, plan_version=plan_version
+        )
+    )
+    limit = context.cancellation.limited(subtask.timeout_s, lambda: SubtaskTimedOut(_too_long(subtask)))
+    with limit as cancellation:
+        work = _Attempt(context, subtask, attempt, plan_version, inputs, failure, cancellation)
+        result = work.do()
+    context.emit(
+        events.SubtaskFinished(subtask=subtask.id, result=result, seconds=time.monotonic() - started)
+    )
+    return result
+
+
+class _Attempt:
+    """The steps of one attempt, which share all of this."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        subtask: Subtask,
+        attempt: int,
+        plan_version: int,
+        inputs: Mapping[str, JsonValue],
+        failure: str,
+        cancellation: Cancellation,
+    ) -> None:
+        self.context = context
+        self.subtask = subtask
+        self.attempt = attempt
+        self.plan_version = plan_version
+        self.inputs = inputs
+        self.failure = failure
+        self.cancellation = cancellation
+
+    def do(self) -> Result:
+        if self.subtask.kind == "answer":
+            return self._result(self.subtask.instruction, ())
+        with self.context.workspace.checkout() as checkout:
+            value, surprise, usage = self._work(checkout)
+            self.cancellation.check()
+            return self._result(value, self._commit(checkout), surprise, usage)
+
+    def _work(self, checkout: Checkout) -> tuple[JsonValue, str | None, Usage]:
+        # smolagents takes half a second to import, and is not needed for a subtask of kind answer.
+        from orchestrator_cli.execution import agents
+
+        executor = agents.new_executor(checkout.root, self.context.backend, self.subtask.timeout_s)
+        session = agents.Session(
+            context=self.context,
+            subtask=self.subtask,
+            attempt=self.attempt,
+            executor=executor,
+            host_tools=self.context.toolbox.host_tools(checkout.root),
+            cancellation=self.cancellation,
+            accept=lambda value: _refusal(self.subtask, value, checkout.changed_paths),
+        )
+        with executor, self.cancellation.calling(executor.interrupt):
+            try:
+                if self.subtask.kind == "tool":
+                    value = self._call(session)
+                else:
+                    role = self.context.roles[self.subtask.role or ""]
+                    value = agents.run_agent(session, role, self.inputs, self.failure)
+            except Exception:
+                # The sandbox was ended by the time limit or Ctrl-C: that is the reason, not its echo.
+                self.cancellation.check()
+                raise
+        return value, "\n".join(session.surprises) or None, session.usage
+
+    def _call(self, session: Any) -> JsonValue:
+        """A subtask of kind tool: one call, no model."""
+        from orchestrator_cli.execution.agents import AttemptFailed, as_json, told
+
+        name = self.subtask.tools[0]
+        if name in session.host_tools:
+            value = told(session, name, self.inputs, lambda: session.host_tools[name](**self.inputs))
+        else:
+            built = self.context.toolbox.built(name)
+            if built is None:
+                raise AttemptFailed(f"there is no tool {name}")
+            value = told(
+                session,
+                name,
+                self.inputs,
+                lambda: session.executor.call_tool(built.source, name, dict(self.inputs)),
+            )
+        value = as_json(value)
+        if reason := session.accept(value):
+            raise AttemptFailed(reason)
+        return value
+
+    def _commit(self, checkout: Checkout) -> tuple[str, ...]:
+        for name in checkout.refused_paths():
+            message = f"{self.subtask.id} wrote {name}, which no subtask may change; it was not kept"
+            self.context.emit(events.Noticed(message=message))
+        changes = checkout.commit()
+        if changes:
+            self.context.emit(
+                events.FilesChanged(subtask=self.subtask.id, attempt=self.attempt, changes=changes)
+            )
+        return tuple(change.path for change in changes)
+
+    def _result(
+        self,
+        value: JsonValue,
+        files: tuple[str, ...],
+        surprise: str | None = None,
+        usage: Usage = Usage(),  # noqa: B008
+    ) -> Result:
+        return Result(
+            subtask=self.subtask.id,
+            attempt=self.attempt,
+            plan_version=self.plan_version,
+            value=value,
+            summary=summarise(value),
+            files=files,
+            surprise=surprise,
+            usage=usage,
+        )
+
+
+def _refusal(subtask: Subtask, value: JsonValue, changed: Callable[[], list[str]]) -> str | None:
+    """Why a value is not what the subtask asks for, or None."""
+    if subtask.result is not None:
+        found = jsonschema.Draft202012Validator(subtask.result).iter_errors(value)
+        faults = [f"{'.'.join(map(str, e.absolute_path)) or 'the value'}: {e.message[:300]}" for e in found]
+        if faults:
+            return f"the value does not fit the schema: {'; '.join(faults[:5])}"
+    if subtask.check is None:
+        return None
+    names = {"value": value, "summary": summarise(value), "files": changed()}
+    try:
+        if holds(subtask.check, names):
+            return None
+    except ExpressionFailed as exc:
+        return f"the check {subtask.check!r} cannot be evaluated: {exc}"
+    return f"the check {subtask.check!r} does not hold (files: {', '.join(names['files']) or 'none'})"  # type: ignore[arg-type]
+
+
+def summarise(value: JsonValue) -> str:
+    """A value in one short line: its own summary where it has one, else its beginning."""
+    if isinstance(value, dict) and isinstance(value.get("summary"), str):
+        value = value["summary"]
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
+    return text if len(text) <= SUMMARY_CHARS else text[: SUMMARY_CHARS - 1] + "…"
+
+
+def _too_long(subtask: Subtask) -> str:
+    return f"took longer than its {subtask.timeout_s:g} s"

@@ -1,0 +1,196 @@
+"""The tools of a run: hand-written ones, and those that the toolsmith has built or builds now."""
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator_cli import events
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import ConfigError, RunFailed
+from orchestrator_cli.execution.journal import Emit
+from orchestrator_cli.models.model import Model, Request
+from orchestrator_cli.planning.offer import ToolCard
+from orchestrator_cli.planning.plan import NewTool
+from orchestrator_cli.tools.files import file_tools
+from orchestrator_cli.tools.web import web_tools
+from toolsmith import BuiltTool, LibraryError, Need, ToolsmithError, build_tool
+from toolsmith import ToolRefused as Refused
+from toolsmith.build import BuildStep, CodeFaulty, TrialRan
+from toolsmith.library import Library
+from toolsmith.sandbox import Backend, SandboxUnavailable
+
+Tool = Callable[..., Any]
+
+
+class ToolUnavailable(Exception):
+    """A tool could not be had; the message says why, for the planner."""
+
+
+class Toolbox:
+    """Finds tools by name, and has the missing ones built; what was built stays in the library."""
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        network: tuple[str, ...],
+        model: Model,
+        backend: Backend,
+        emit: Emit,
+        run: str,
+    ) -> None:
+        self._library = library
+        self._network = network
+        self._model = model
+        self._backend = backend
+        self._emit = emit
+        self._run = run
+        self._lock = threading.Lock()
+        self._built: dict[str, BuiltTool] = {}
+        self.made: list[str] = []
+        """Names of the tools that this run built, in order."""
+        self.reused: list[str] = []
+
+    def host_tools(self, root: Path) -> dict[str, Tool]:
+        """The hand-written tools, made for one checkout."""
+        return file_tools(root) | web_tools(self._network)
+
+    def cards(self, recalled: Iterable[str]) -> tuple[ToolCard, ...]:
+        """What a planner is shown: every hand-written tool, and those of the library that memory recalled."""
+        hand = [card(name, tool) for name, tool in self.host_tools(Path()).items()]
+        kept = (self._from_library(name) for name in recalled)
+        return (*hand, *(built_card(tool) for tool in kept if tool is not None))
+
+    def has(self, name: str) -> bool:
+        """Whether a subtask that names this tool could start now."""
+        return name in self.host_tools(Path()) or name in self._built
+
+    def built(self, name: str) -> BuiltTool | None:
+        return self._built.get(name)
+
+    def ensure(
+        self,
+        tool: NewTool,
+        *,
+        asked_by: str,
+        context: str = "",
+        arguments: Mapping[str, Any] | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> BuiltTool:
+        """The tool from the library, or built now. Raises `ToolUnavailable` where it is refused."""
+        if known := self._known(tool.name):
+            return known
+        self._emit(events.ToolNeeded(tool=tool.name, purpose=tool.purpose, asked_by=asked_by))
+        need = Need(
+            name=tool.name,
+            purpose=tool.purpose,
+            context=context,
+            arguments=dict(arguments) if arguments is not None else None,
+        )
+        try:
+            built = build_tool(
+                need,
+                complete=lambda prompt: self._complete(tool.name, prompt, cancellation),
+                library=self._library,
+                backend=self._backend,
+                emit=self._progress,
+                run=self._run,
+            )
+        except Refused as exc:
+            self._emit(events.ToolRefused(tool=tool.name, reasons=exc.reasons))
+            raise ToolUnavailable(
+                f"the tool {tool.name} could not be built: {'; '.join(exc.reasons)}"
+            ) from exc
+        except SandboxUnavailable as exc:
+            raise ConfigError("No sandbox works here, so no tool can be tried.", str(exc)) from exc
+        except ToolsmithError as exc:
+            raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc}") from exc
+        self._keep(built, made=built.origin.run == self._run)
+        return built
+
+    def _known(self, name: str) -> BuiltTool | None:
+        if name in self._built:
+            return self._built[name]
+        known = self._from_library(name)
+        if known is not None:
+            self._keep(known, made=False)
+        return known
+
+    def _from_library(self, name: str) -> BuiltTool | None:
+        try:
+            return self._library.get(name)
+        except LibraryError as exc:
+            self._emit(events.Noticed(message=str(exc)))
+            return None
+
+    def _keep(self, tool: BuiltTool, *, made: bool) -> None:
+        with self._lock:
+            if tool.name in self._built:
+                return
+            self._built[tool.name] = tool
+            (self.made if made else self.reused).append(tool.name)
+        self._emit(_built_event(tool) if made else _reused_event(tool))
+
+    def _complete(self, name: str, prompt: str, cancellation: Cancellation | None) -> str:
+        request = Request(role="toolsmith", subject=name, messages=({"role": "user", "content": prompt},))
+        return self._model.complete(request, cancellation=cancellation).text
+
+    def _progress(self, step: BuildStep) -> None:
+        match step:
+            case CodeFaulty(name, round_, faults):
+                self._emit(events.ToolTried(tool=name, round=round_, passed=False, results=faults))
+            case TrialRan(name, round_, report):
+                self._emit(
+                    events.ToolTried(
+                        tool=name, round=round_, passed=report.passed, results=tuple(_trial_lines(report))
+                    )
+                )
+
+
+def tool_names(library: Library) -> list[BuiltTool]:
+    """Every tool of a library that is fit for use. Raises `RunFailed` where it cannot be read."""
+    try:
+        return list(library.list())
+    except LibraryError as exc:
+        raise RunFailed(str(exc)) from exc
+
+
+def card(name: str, tool: Tool) -> ToolCard:
+    """A hand-written tool as a planner is shown it: its signature and what its docstring begins with."""
+    signature = inspect.signature(tool)
+    purpose = (inspect.getdoc(tool) or "").split("\n\n")[0].replace("\n", " ")
+    return ToolCard(name=name, signature=f"{name}{signature}", purpose=purpose)
+
+
+def built_card(tool: BuiltTool) -> ToolCard:
+    purpose = f"{tool.spec.purpose} Returns: {tool.spec.output_description}"
+    return ToolCard(name=tool.name, signature=tool.spec.signature, purpose=purpose)
+
+
+def _trial_lines(report: Any) -> Iterable[str]:
+    for result in report.results:
+        mark = "passed" if result.passed else "failed"
+        yield f"{mark}: {result.title}" + (f": {result.detail}" if result.detail else "")
+
+
+def _built_event(tool: BuiltTool) -> events.ToolBuilt:
+    return events.ToolBuilt(
+        tool=tool.name,
+        version=tool.version,
+        purpose=tool.spec.purpose,
+        functions=tuple(
+            events.FunctionDoc(name=f.name, signature=f.signature, doc=f.doc) for f in tool.functions
+        ),
+        permissions=f"workspace: {tool.spec.workspace}; network: none; secrets: none",
+        trial=tuple(_trial_lines(tool.trial)),
+        sha256=tool.sha256,
+        source=tool.source,
+    )
+
+
+def _reused_event(tool: BuiltTool) -> events.ToolReused:
+    return events.ToolReused(
+        tool=tool.name, version=tool.version, purpose=tool.spec.purpose, sha256=tool.sha256
+    )
