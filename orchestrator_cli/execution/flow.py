@@ -250,7 +250,7 @@ class _Graph:
             )
         self.asked, self.causes = self.causes, []
         plan, states, results, failures = self.board.snapshot()
-        outcomes = failures | {name: as_text(result.value) for name, result in results.items()}
+        outcomes = dict(failures) | {name: as_text(result.value) for name, result in results.items()}
         situation = Situation(
             prompt=self.context.prompt,
             plan=plan,
@@ -343,7 +343,7 @@ class _Work:
             )
 
     def again(self, exc: BaseException) -> bool:
-        """Whether another attempt is worth making: after a conflict always, else as often as the plan says."""
+        """Whether to try again: after a conflict in any case, else as often as the plan says."""
         if self._context.cancellation.reason is not None or isinstance(exc, OrchError):
             return False
         if isinstance(exc, Conflict):
@@ -370,11 +370,13 @@ def _task(work: _Work, subtask: Subtask) -> Any:
 
 def _named(function: Callable[[], Any], name: str, **options: Any) -> Any:
     from prefect import task
+    from prefect.cache_policies import NO_CACHE
 
     def run() -> Any:
         return function()
 
-    return task(run, name=name, task_run_name=name, persist_result=False, **options)
+    made: Any = task(name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE, **options)
+    return made(run)
 
 
 def reason_of(outcome: Any) -> str:
