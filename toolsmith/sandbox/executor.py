@@ -50,9 +50,8 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
 
     def send_variables(self, variables: dict[str, Any]) -> None:
         """Sets names in the namespace; values of other than plain types arrive as their text."""
-        bindings = self._session.bindings
-        bindings.variables.update(variables)
-        if bindings.variables:
+        if variables:
+            self._session.bindings.variables.update(variables)
             self._session.bind()
 
     def send_tools(self, tools: Mapping[str, Any]) -> None:

@@ -51,6 +51,7 @@ class Interpreter:
         main = types.ModuleType("__main__")
         sys.modules["__main__"] = main  # so that pickle, dataclasses and type hints find what steps define
         self._names: dict[str, Any] = main.__dict__
+        self._names["final_answer"] = final_answer
         self._call_host = call_host
         self._lines: dict[str, list[str]] = {}
         self._modules: dict[str, types.ModuleType] = {}
@@ -59,7 +60,7 @@ class Interpreter:
 
     def perform(self, request: dict[str, Any]) -> Outcome:
         """Does what `request` asks, within `request["wall_s"]` seconds; never raises."""
-        own_files = "<step" if request["t"] == "run" else "<tool"
+        own_files = "<step " if request["t"] == "run" else "<tool "
         try:
             with _alarm(request["wall_s"]):
                 value = getattr(self, "_" + request["t"])(request)
@@ -80,7 +81,7 @@ class Interpreter:
         try:
             return {"value": encode(value), "final": True}
         except BaseException as error:
-            return {"error": self._told(error, "<step")}
+            return {"error": self._told(error, "<step ")}
 
     # --- the requests -------------------------------------------------------------------------------------
 
@@ -106,7 +107,7 @@ class Interpreter:
         self._bound = {name: _stub(name, self._call_host) for name in request["host"]}
         self._bound |= {name: self._tool(name, *source) for name, source in request["inside"].items()}
         self._names.update(decode(request["variables"]))
-        self._names.update(self._bound, final_answer=final_answer)
+        self._names.update(self._bound)
 
     def _tool(self, function: str, source: str, digest: str) -> Callable[..., Any]:
         if digest not in self._modules:

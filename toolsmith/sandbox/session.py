@@ -81,12 +81,12 @@ class Session:
     # --- for callers --------------------------------------------------------------------------------------
 
     def bind(self) -> None:
-        """Brings `bindings` into the namespace. Raises SandboxError."""
+        """Brings `bindings` into the namespace; starts the worker only for sources. Raises SandboxError."""
         with self._busy():
-            if self._worker is None:
-                self._start()
-            else:
+            if self._worker is not None:
                 self._bind(self._worker)
+            elif self.bindings.inside:
+                self._start()
 
     def request(self, request: dict[str, Any], *, message_first: bool = False) -> Reply:
         """Has the worker, started if need be, do one thing. Raises SandboxError, SandboxUnavailable."""
@@ -193,7 +193,8 @@ class Session:
             ) from error
         if launch.scratch is not None:
             self._disk = DiskGauge([self._room.workspace, launch.scratch], self._limits.disk_mb << 20)
-        self._bind(worker)
+        if self.bindings != Bindings():
+            self._bind(worker)
         return worker
 
     def _still_starting(self, deadline: float) -> None:
@@ -204,8 +205,6 @@ class Session:
 
     def _bind(self, worker: WorkerProcess) -> None:
         given = self.bindings
-        if not (given.variables or given.host or given.inside):
-            return
         request = {
             "t": "bind",
             "variables": encode(given.variables),

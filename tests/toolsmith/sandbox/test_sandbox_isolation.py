@@ -1,0 +1,121 @@
+"""What code inside cannot reach. The whole set of attempts is in test_sandbox_escapes.py."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolsmith.sandbox import Backend, SandboxError, SandboxExecutor, SandboxUnavailable
+
+
+def test_there_is_no_network(sandbox: SandboxExecutor) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        with pytest.raises(SandboxError, match=r"PermissionError|OSError"):
+            sandbox(f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)")
+
+
+def test_secrets_of_the_environment_are_not_there(
+    sandbox: SandboxExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_CANARY", "canary-in-environment")
+    assert "SECRET_CANARY" not in sandbox("import os\ndict(os.environ)").output
+    code = """
+import os
+found = []
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        found.append(open(f"/proc/{pid}/environ", "rb").read())
+    except OSError:
+        pass
+b"canary-in-environment" in b"".join(found)
+"""
+    assert sandbox(code).output is False
+
+
+def test_files_outside_the_workspace_cannot_be_read(sandbox: SandboxExecutor, tmp_path: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=Path.home(), prefix="canary") as at_home:
+        (tmp_path / "secret").write_text("canary")
+        for path in (at_home.name, tmp_path / "secret", "/etc/shadow", "/etc/passwd"):
+            with pytest.raises(SandboxError, match=r"PermissionError|FileNotFoundError"):
+                sandbox(f"open({str(path)!r})")
+
+
+def test_only_the_workspace_can_be_written(sandbox: SandboxExecutor, tmp_path: Path, workspace: Path) -> None:
+    for path in (tmp_path / "planted", "/usr/planted", "/etc/planted", "/var/tmp/planted", "/planted"):
+        with pytest.raises(SandboxError, match="Error"):
+            sandbox(f"open({str(path)!r}, 'w')")
+        assert not Path(path).exists()
+    sandbox("open('mine', 'w').write('x')")
+    assert (workspace / "mine").read_text() == "x"
+
+
+def test_a_workspace_can_be_given_for_reading_only(make_sandbox: Any, workspace: Path) -> None:
+    (workspace / "given").write_text("text")
+    sandbox = make_sandbox(writable=False)
+    assert sandbox("open('given').read()").output == "text"
+    for action in ("open('new', 'w')", "open('given', 'a')", "import os; os.unlink('given')"):
+        with pytest.raises(SandboxError, match=r"PermissionError|OSError"):
+            sandbox(action)
+    assert [path.name for path in workspace.iterdir()] == ["given"]
+
+
+def test_a_planted_link_leads_nowhere_inside(
+    sandbox: SandboxExecutor, tmp_path: Path, workspace: Path
+) -> None:
+    (tmp_path / "secret").write_text("canary")
+    (workspace / "planted").symlink_to(tmp_path / "secret")
+    sandbox(f"import os\nos.symlink({str(tmp_path / 'secret')!r}, 'made')")
+    for link in ("planted", "made"):
+        with pytest.raises(SandboxError, match=r"PermissionError|FileNotFoundError"):
+            sandbox(f"open('{link}').read()")
+
+
+def test_the_users_packages_cannot_be_changed(sandbox: SandboxExecutor) -> None:
+    code = "import pydantic\nopen(pydantic.__file__, 'a')"
+    with pytest.raises(SandboxError, match=r"PermissionError|OSError"):
+        sandbox(code)
+
+
+def test_attributes_of_files_outside_cannot_be_changed(sandbox: SandboxExecutor, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("x")
+    victim.chmod(0o640)
+    changes = (
+        "chmod(path, 0o777)",
+        "utime(path, (1, 1))",
+        "chown(path, 1, 1)",
+        "setxattr(path, 'user.a', b'x')",
+    )
+    for change in changes:
+        with contextlib.suppress(SandboxError):
+            sandbox(f"import os\npath = {str(victim)!r}\nos.{change}")
+    stat = victim.stat()
+    assert stat.st_mode & 0o7777 == 0o640
+    assert stat.st_mtime > 1
+    assert stat.st_uid == os.getuid()
+    assert os.listxattr(victim) == []
+
+
+def test_limits_of_other_processes_cannot_be_changed(sandbox: SandboxExecutor) -> None:
+    code = f"import resource\nresource.prlimit({os.getpid()}, resource.RLIMIT_NOFILE)"
+    with pytest.raises(SandboxError, match=r"PermissionError|ProcessLookupError"):
+        sandbox(code)
+
+
+def test_limits_cannot_be_raised_again(sandbox: SandboxExecutor) -> None:
+    with pytest.raises(SandboxError, match=r"not allowed to raise maximum limit|PermissionError"):
+        sandbox("import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))")
+
+
+def test_a_workspace_that_holds_the_interpreter_is_refused(backend: Backend) -> None:
+    with pytest.raises(SandboxUnavailable, match="holds the Python environment"):
+        SandboxExecutor(Path(sys.prefix), backend=backend)

@@ -1,0 +1,202 @@
+"""From the start of a sandbox to its end, also when the end is not regular."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from toolsmith.sandbox import Backend, Limits, SandboxClosed, SandboxError, SandboxExecutor
+from toolsmith.sandbox.proctree import tree
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def children() -> list[int]:
+    return tree(os.getpid())[1:]
+
+
+def gone(pids: list[int], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while any(tree(pid)[:1] == [pid] for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_an_interrupt_from_another_thread_ends_a_running_step(sandbox: SandboxExecutor) -> None:
+    sandbox("x = 1")
+    timer = threading.Timer(0.2, sandbox.interrupt)
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(SandboxClosed):
+        sandbox("while True:\n    try:\n        while True: pass\n    except BaseException: pass")
+    assert time.monotonic() - began < 2
+    timer.join()
+    with pytest.raises(SandboxClosed):
+        sandbox("x")
+
+
+def test_an_interrupt_before_the_first_step_counts(sandbox: SandboxExecutor) -> None:
+    sandbox.interrupt()
+    with pytest.raises(SandboxClosed):
+        sandbox("1")
+
+
+def test_cleanup_leaves_no_process_and_can_be_repeated(make_sandbox: Any) -> None:
+    before = children()
+    sandbox = make_sandbox()
+    sandbox("1")
+    assert len(children()) > len(before)
+    sandbox.cleanup()
+    assert children() == before
+    sandbox.cleanup()
+    with pytest.raises(SandboxClosed):
+        sandbox("1")
+
+
+def test_cleanup_during_a_step_of_another_thread_ends_it(sandbox: SandboxExecutor) -> None:
+    told: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            sandbox("import time\ntime.sleep(8)")
+        except SandboxClosed as error:
+            told.append(error)
+
+    before = children()
+    thread = threading.Thread(target=run)
+    thread.start()
+    while len(children()) < len(before) + 3:
+        time.sleep(0.01)
+    sandbox.cleanup()
+    thread.join(3)
+    assert len(told) == 1
+    assert gone([pid for pid in children() if pid not in before], 1)
+
+
+def test_a_sandbox_is_a_context_manager(backend: Backend, workspace: Path) -> None:
+    with SandboxExecutor(workspace, backend=backend) as sandbox:
+        assert sandbox("1").output == 1
+    with pytest.raises(SandboxClosed):
+        sandbox("1")
+
+
+def test_a_second_thread_is_told_that_the_sandbox_is_busy(sandbox: SandboxExecutor) -> None:
+    sandbox("1")
+    other: list[str] = []
+
+    def meanwhile() -> None:
+        with pytest.raises(SandboxError) as caught:
+            sandbox("2")
+        other.append(str(caught.value))
+
+    def tool() -> None:
+        thread = threading.Thread(target=meanwhile)
+        thread.start()
+        thread.join()
+
+    sandbox.send_tools({"tool": tool})
+    sandbox("tool()")
+    assert other == ["the sandbox is busy with another step; use one sandbox for each agent"]
+
+
+def test_a_sandbox_outlives_the_thread_that_started_it(sandbox: SandboxExecutor) -> None:
+    thread = threading.Thread(target=lambda: sandbox("x = 'still here'"))
+    thread.start()
+    thread.join()
+    time.sleep(0.1)
+    assert sandbox("x").output == "still here"
+
+
+def test_nothing_runs_between_two_steps(sandbox: SandboxExecutor, workspace: Path) -> None:
+    code = """
+    import threading, time
+    def tick():
+        while True:
+            open("ticks", "a").write("x")
+            time.sleep(0.005)
+    threading.Thread(target=tick, daemon=True).start()
+    """
+    sandbox(dedent(code))
+    time.sleep(0.05)
+    size = (workspace / "ticks").stat().st_size
+    time.sleep(0.2)
+    assert (workspace / "ticks").stat().st_size == size
+
+
+def test_no_descriptor_of_the_host_is_lost(make_sandbox: Any) -> None:
+    make_sandbox()("1")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        sandbox = make_sandbox()
+        sandbox("1")
+        sandbox.cleanup()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_the_private_temporary_folder_is_deleted(
+    make_sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    sandbox = make_sandbox()
+    sandbox("import tempfile\ntempfile.mkdtemp()")
+    sandbox.cleanup()
+    assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["during a step", "between steps", "during a fork bomb"])
+def test_when_the_host_is_killed_nothing_is_left_within_two_seconds(
+    backend: Backend, workspace: Path, when: str, tmp_path: Path
+) -> None:
+    step = {
+        "during a step": "import os, time\nos.fork() or os.setsid()\ntime.sleep(99)",
+        "between steps": "1",
+        "during a fork bomb": "import os, time\nfor i in range(40):\n    os.fork() or time.sleep(99)",
+    }[when]
+    host = f"""
+import sys, threading, time
+from pathlib import Path
+from toolsmith.sandbox import Limits, SandboxExecutor, choose_backend
+backend = choose_backend({backend.name!r})
+sandbox = SandboxExecutor(Path({str(workspace)!r}), limits=Limits(wall_s=90), backend=backend)
+sandbox("1")
+print("ready", flush=True)
+sandbox({step!r})
+time.sleep(99)
+"""
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", host], stdout=subprocess.PIPE, env=env) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(0.4)
+        descendants = tree(process.pid)[1:]
+        assert len(descendants) >= 2
+        os.kill(process.pid, signal.SIGKILL)
+        assert gone(descendants, within_s=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
+
+
+def test_importing_the_sandbox_does_not_import_smolagents() -> None:
+    code = (
+        "import sys, toolsmith.sandbox as s; s.choose_backend, s.Limits(); print('smolagents' in sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert ran.stdout == "False\n"
+
+
+def test_construction_starts_nothing(backend: Backend, workspace: Path) -> None:
+    before = children()
+    SandboxExecutor(workspace, limits=Limits(), backend=backend)
+    assert children() == before

@@ -1,0 +1,136 @@
+"""Limits: each ends the step, and the state from before it is still there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolsmith.sandbox import Limits, SandboxError, SandboxExecutor
+
+ROLLED_BACK = "The Python state is as it was before this step; files it wrote remain."
+
+
+def ended(sandbox: SandboxExecutor, code: str) -> str:
+    sandbox("marker = 'before'")
+    with pytest.raises(SandboxError) as caught:
+        sandbox(f"marker = 'after'\n{code}")
+    return str(caught.value)
+
+
+def test_a_step_that_takes_too_long_is_interrupted_and_keeps_its_variables(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(wall_s=0.3)
+    told = ended(sandbox, "while True: pass")
+    assert told == "TimeoutError: the step took longer than 0.3 s; variables set so far are kept"
+    assert sandbox("marker").output == "after"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True:\n    try:\n        while True: sum(range(1000))\n    except BaseException: pass",
+        "sum(range(10**12))",
+    ],
+    ids=["swallows everything", "stuck in C"],
+)
+def test_a_step_that_cannot_be_interrupted_is_ended(make_sandbox: Any, code: str) -> None:
+    sandbox = make_sandbox(wall_s=0.3)
+    began = time.monotonic()
+    told = ended(sandbox, code)
+    assert told == f"the step took longer than 0.3 s and could not be interrupted. {ROLLED_BACK}"
+    assert time.monotonic() - began < 4
+    assert sandbox("marker").output == "before"
+
+
+def test_the_memory_of_one_process_is_limited(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(memory_mb=256)
+    assert ended(sandbox, "bytearray(512 << 20)").endswith("MemoryError")
+    assert sandbox("marker").output == "after"
+
+
+@pytest.mark.slow
+def test_the_memory_of_all_processes_together_is_limited(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(memory_mb=256)
+    code = """
+import os, time
+for i in range(4):
+    if os.fork() == 0:
+        held = os.urandom(1 << 16) * (150 * 16)
+        time.sleep(8)
+        os._exit(0)
+time.sleep(8)
+"""
+    told = ended(sandbox, code)
+    assert told == f"the step's processes together held more than 256 MB of memory. {ROLLED_BACK}"
+    assert sandbox("marker").output == "before"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os, time\nfor i in range(400):\n    if os.fork() == 0:\n        time.sleep(8)\ntime.sleep(8)",
+        "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+    ],
+    ids=["400 sleepers", "fork bomb"],
+)
+def test_the_number_of_processes_is_limited(make_sandbox: Any, code: str) -> None:
+    sandbox = make_sandbox(processes=32, wall_s=4)
+    told = ended(sandbox, code)
+    assert told in (
+        f"the step started more than 32 processes. {ROLLED_BACK}",
+        "  line 4: if os.fork() == 0:\nBlockingIOError: [Errno 11] Resource temporarily unavailable",
+    )
+    assert sandbox("1 + 1").output == 2
+
+
+def test_the_size_of_one_file_is_limited(make_sandbox: Any, workspace: Path) -> None:
+    sandbox = make_sandbox(disk_mb=8)
+    assert "File too large" in ended(sandbox, "open('big', 'wb').write(bytes(16 << 20))")
+    assert (workspace / "big").stat().st_size <= 8 << 20
+
+
+@pytest.mark.slow
+def test_the_growth_of_the_workspace_is_limited(make_sandbox: Any, workspace: Path) -> None:
+    (workspace / "was there before").write_bytes(bytes(20 << 20))
+    sandbox = make_sandbox(disk_mb=16)
+    code = """
+import time
+for i in range(100):
+    open(f"part{i}", "wb").write(bytes(2 << 20))
+    time.sleep(0.02)
+"""
+    assert ended(sandbox, code) == f"the workspace grew by more than 16 MB. {ROLLED_BACK}"
+    assert sandbox("marker").output == "before"
+
+
+def test_temporary_files_are_limited_too(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(disk_mb=100, wall_s=5)
+    code = """
+import tempfile, time
+for i in range(60):
+    open(f"{tempfile.gettempdir()}/part{i}", "wb").write(bytes(5 << 20))
+    time.sleep(0.02)
+"""
+    assert "No space left" in (told := ended(sandbox, code)) or "grew by more than" in told
+
+
+def test_output_is_cut(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(output_chars=1000)
+    logs = sandbox("for i in range(2000): print('y' * 1000)").logs
+    assert logs == ("y" * 1000 + "\n")[:1000] + "\n[output cut after 1000 characters]"
+    assert sandbox("print('next')").logs == "next\n"
+
+
+def test_a_flood_of_output_does_not_keep_the_time_limit_from_working(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(wall_s=0.3)
+    code = "import os\nwhile True:\n    os.write(1, b'x' * 65536)"
+    assert "TimeoutError" in ended(sandbox, code)
+
+
+@pytest.mark.parametrize("name", ["wall_s", "memory_mb", "processes", "disk_mb", "output_chars", "calls"])
+def test_a_limit_of_zero_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"limit {name} must be above zero"):
+        Limits(**{name: 0})

@@ -1,0 +1,179 @@
+"""Steps: what lasts, what is shown, how failures are told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from toolsmith.sandbox import SandboxError, SandboxExecutor
+
+
+def failure(sandbox: SandboxExecutor, code: str) -> str:
+    with pytest.raises(SandboxError) as caught:
+        sandbox(dedent(code).strip())
+    return str(caught.value)
+
+
+def test_variables_functions_and_imports_last_from_step_to_step(sandbox: SandboxExecutor) -> None:
+    sandbox("import math\nx = 20\ndef twice(n):\n    return 2 * n")
+    assert sandbox("twice(x) + math.floor(2.5)").output == 42
+
+
+def test_the_value_of_a_last_expression_is_the_output(sandbox: SandboxExecutor) -> None:
+    assert sandbox("1 + 1").output == 2
+    assert sandbox("y = 5").output is None
+    assert sandbox("for i in range(3): pass").output is None
+    assert sandbox("").output is None
+
+
+def test_plain_values_arrive_as_they_are(sandbox: SandboxExecutor) -> None:
+    code = "import datetime\n{'a': (1, 2.5), 'b': {3}, 4: b'x', 'd': datetime.date(2024, 1, 2), 'n': None}"
+    value = sandbox(code).output
+    assert value["a"] == (1, 2.5)
+    assert value["b"] == {3}
+    assert value[4] == b"x"
+    assert value["d"].isoformat() == "2024-01-02"
+
+
+def test_other_values_arrive_as_text_without_addresses(sandbox: SandboxExecutor) -> None:
+    assert sandbox("class Thing: pass\nThing()").output == "<__main__.Thing object>"
+
+
+def test_what_is_printed_comes_back_as_logs(sandbox: SandboxExecutor) -> None:
+    code = "import sys, os\nprint('one')\nprint('two', file=sys.stderr)\nos.system('echo three')"
+    assert sandbox(code).logs == "one\ntwo\nthree\n"
+
+
+def test_logs_of_a_failed_step_are_kept_for_smolagents(sandbox: SandboxExecutor) -> None:
+    failure(sandbox, "print('so far')\n1 / 0")
+    assert sandbox.state["_print_outputs"] == "so far\n"
+
+
+def test_terminal_control_is_taken_out_of_logs(sandbox: SandboxExecutor) -> None:
+    code = r"print('A\x1b]52;c;Y2FuYXJ5\x07B\x1b[31mC\x9bD\x1b]0;title\x1b\\E')"
+    assert sandbox(code).logs == "ABCDE\n"
+
+
+def test_a_failure_is_told_by_its_frames_and_its_message(sandbox: SandboxExecutor) -> None:
+    told = failure(
+        sandbox,
+        """
+        def f(x):
+            return 1 / x
+
+        f(0)
+        """,
+    )
+    assert told == "  line 4: f(0)\n  line 2, in f: return 1 / x\nZeroDivisionError: division by zero"
+
+
+def test_a_syntax_error_is_told_without_marker_lines(sandbox: SandboxExecutor) -> None:
+    assert failure(sandbox, "x = 1\ny = = 2") == "  line 2: y = = 2\nSyntaxError: invalid syntax"
+
+
+def test_frames_of_libraries_are_left_out(sandbox: SandboxExecutor) -> None:
+    told = failure(sandbox, "import json\njson.loads('{')")
+    assert told.splitlines()[0] == "  line 2: json.loads('{')"
+    assert told.splitlines()[1].startswith("JSONDecodeError: Expecting property name")
+    assert len(told.splitlines()) == 2
+
+
+def test_a_failure_in_a_comprehension_is_told_by_the_line_inside_it(sandbox: SandboxExecutor) -> None:
+    told = failure(sandbox, "rows = [1, 0]\n[\n    1 / row\n    for row in rows\n]")
+    assert told == "  line 3: 1 / row\nZeroDivisionError: division by zero"
+
+
+def test_deep_recursion_is_told_briefly(sandbox: SandboxExecutor) -> None:
+    told = failure(sandbox, "def f(n):\n    return f(n + 1)\nf(0)").splitlines()
+    assert told[0] == "  line 3: f(0)"
+    assert "  ..." in told
+    assert told[-1].startswith("RecursionError")
+    assert len(told) < 10
+
+
+def test_variables_set_before_a_failure_are_kept(sandbox: SandboxExecutor) -> None:
+    failure(sandbox, "kept = 1\nraise ValueError('no')")
+    assert sandbox("kept").output == 1
+
+
+def test_no_path_of_the_host_is_told(sandbox: SandboxExecutor, workspace: Path) -> None:
+    told = failure(sandbox, "import os\nprint(os.getcwd())\nopen(os.getcwd() + '/missing.txt')")
+    assert told.endswith("FileNotFoundError: [Errno 2] No such file or directory: '/workspace/missing.txt'")
+    assert sandbox.state["_print_outputs"] == "/workspace\n"
+    assert str(workspace) not in str(
+        sandbox("import os, tempfile\n[os.getcwd(), tempfile.gettempdir()]").output
+    )
+
+
+def test_paths_of_the_interpreter_have_the_same_name_everywhere(sandbox: SandboxExecutor) -> None:
+    told = failure(sandbox, "from json import nothing_of_this_name")
+    last = "ImportError: cannot import name 'nothing_of_this_name' from 'json' (<python>/json/__init__.py)"
+    assert told.splitlines()[-1] == last
+
+
+def test_the_order_of_sets_is_the_same_in_every_sandbox(sandbox: SandboxExecutor) -> None:
+    shown = sandbox("str({'a', 'b', 'c', 'd', 'e', 'f'})").output
+    code = "print({'a', 'b', 'c', 'd', 'e', 'f'})"
+    plain = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONHASHSEED": "0"}, capture_output=True, text=True
+    )
+    assert shown == plain.stdout.strip()
+
+
+def test_files_are_written_to_the_workspace_and_modules_there_can_be_imported(
+    sandbox: SandboxExecutor, workspace: Path
+) -> None:
+    sandbox("open('mine.py', 'w').write('answer = 42\\n')")
+    assert sandbox("import mine\nmine.answer").output == 42
+    assert sorted(path.name for path in workspace.iterdir()) == ["mine.py"], "no __pycache__"
+
+
+def test_temporary_files_do_not_end_up_in_the_workspace(sandbox: SandboxExecutor, workspace: Path) -> None:
+    code = """
+    import tempfile, pathlib, os
+    kept = tempfile.NamedTemporaryFile(delete=False)
+    kept.write(b"x")
+    pathlib.Path.home().joinpath(".cache").mkdir()
+    os.path.dirname(kept.name)
+    """
+    assert sandbox(dedent(code)).output == "/tmp"
+    assert list(workspace.iterdir()) == []
+
+
+def test_standard_input_is_empty(sandbox: SandboxExecutor) -> None:
+    assert failure(sandbox, "input()").endswith("EOFError: EOF when reading a line")
+
+
+def test_packages_of_the_users_environment_can_be_imported(sandbox: SandboxExecutor) -> None:
+    assert sandbox("import pydantic\npydantic.TypeAdapter(int).validate_python('3')").output == 3
+
+
+def test_nothing_a_step_started_outlives_it(sandbox: SandboxExecutor, workspace: Path) -> None:
+    sandbox("import subprocess\np = subprocess.Popen(['sh', '-c', 'sleep 0.2; touch late'])")
+    sandbox("import time\ntime.sleep(0.4)")
+    assert list(workspace.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("import ctypes\nctypes.string_at(0)", "the step crashed (SIGSEGV)"),
+        ("import os\nos._exit(3)", "the step ended its own process (exit status 3)"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "the step crashed (SIGKILL)"),
+    ],
+    ids=["segfault", "exit", "suicide"],
+)
+def test_a_crash_rolls_the_state_back(sandbox: SandboxExecutor, code: str, what: str) -> None:
+    sandbox("x = 'before'")
+    told = failure(sandbox, f"x = 'after'\n{code}")
+    assert told == f"{what}. The Python state is as it was before this step; files it wrote remain."
+    assert sandbox("x").output == "before"
+
+
+def test_a_value_too_large_to_pass_does_not_fail_the_step(sandbox: SandboxExecutor) -> None:
+    assert "at most 8 MB" in sandbox("big = 'x' * 10_000_000\nbig").output
+    assert sandbox("len(big)").output == 10_000_000

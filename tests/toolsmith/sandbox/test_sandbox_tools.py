@@ -1,0 +1,191 @@
+"""Tools: on the host, inside, and the final answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from textwrap import dedent
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from smolagents import tool
+
+from toolsmith.sandbox import SandboxError, SandboxExecutor
+
+DOUBLE = '''
+import os
+from smolagents import tool
+
+@tool
+def double(x: int) -> int:
+    """Twice the number.
+
+    Args:
+        x: the number
+    """
+    if x < 0:
+        raise ValueError(f"x must not be negative, not {x}")
+    loaded.append(x)
+    return 2 * x
+
+loaded = []
+
+@tool
+def seen() -> list:
+    """What was doubled so far."""
+    return loaded
+
+@tool
+def where() -> str:
+    """Process environment."""
+    return os.environ.get("CANARY", "inside")
+'''
+
+
+@tool
+def host_pid(note: str) -> dict:
+    """Tells which process runs it.
+
+    Args:
+        note: given back
+    """
+    return {"pid": os.getpid(), "note": note, "pair": (1, 2)}
+
+
+def model_written(source: str) -> Any:
+    return SimpleNamespace(sandbox_source=source)
+
+
+def test_a_host_tool_runs_on_the_host_and_returns_its_value(sandbox: SandboxExecutor) -> None:
+    sandbox.send_tools({"host_pid": host_pid})
+    assert sandbox("host_pid(note='hi')").output == {"pid": os.getpid(), "note": "hi", "pair": (1, 2)}
+    assert sandbox("a = [host_pid(str(i))['note'] for i in range(3)]\na").output == ["0", "1", "2"]
+
+
+def test_a_host_tools_failure_arrives_inside_with_its_message(sandbox: SandboxExecutor) -> None:
+    def search(query: str) -> str:
+        raise LookupError(f"nothing found for {query!r}")
+
+    sandbox.send_tools({"search": search})
+    code = "try:\n    search('x')\nexcept RuntimeError as error:\n    told = str(error)\ntold"
+    assert sandbox(code).output == "LookupError: nothing found for 'x'"
+    with pytest.raises(SandboxError, match="RuntimeError: LookupError: nothing found for 'x'"):
+        sandbox("search('x')")
+
+
+def test_a_tool_that_was_not_sent_does_not_exist(sandbox: SandboxExecutor) -> None:
+    sandbox.send_tools({"host_pid": host_pid})
+    with pytest.raises(SandboxError, match="NameError: name 'shell' is not defined"):
+        sandbox("shell('id')")
+
+
+def test_a_tool_taken_away_is_gone(sandbox: SandboxExecutor) -> None:
+    sandbox.send_tools({"host_pid": host_pid})
+    sandbox("mine = host_pid")
+    sandbox.send_tools({})
+    with pytest.raises(SandboxError, match="NameError"):
+        sandbox("host_pid('x')")
+    with pytest.raises(SandboxError, match="PermissionError: tool 'host_pid' is not granted"):
+        sandbox("mine('x')")
+
+
+def test_calls_of_host_tools_are_counted(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(calls=3)
+    sandbox.send_tools({"host_pid": host_pid})
+    with pytest.raises(SandboxError, match="PermissionError: more than 3 calls of tools in one step"):
+        sandbox("n = 0\nfor i in range(5):\n    host_pid('x')\n    n += 1")
+    assert sandbox("n").output == 3
+    assert sandbox("host_pid('next step')['note']").output == "next step"
+
+
+def test_time_spent_on_the_host_is_not_charged_to_the_step(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(wall_s=0.5)
+    sandbox.send_tools({"slow": lambda: time.sleep(1.8)})
+    assert sandbox("slow()\n'done'").output == "done"
+
+
+def test_nothing_inside_runs_while_a_host_tool_works(sandbox: SandboxExecutor) -> None:
+    sandbox.send_tools({"slow": lambda: time.sleep(0.4)})
+    code = """
+    import subprocess, os
+    ticking = subprocess.Popen(["sh", "-c", "while true; do echo -n x >> ticks; sleep 0.02; done"])
+    slow()
+    os.path.getsize("ticks") if os.path.exists("ticks") else 0
+    """
+    assert sandbox(dedent(code)).output < 8
+
+
+def test_tools_can_be_called_from_threads_inside(sandbox: SandboxExecutor) -> None:
+    sandbox.send_tools({"host_pid": host_pid})
+    code = """
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(4) as pool:
+        notes = list(pool.map(lambda i: host_pid(str(i))["note"], range(8)))
+    notes
+    """
+    assert sandbox(dedent(code)).output == [str(i) for i in range(8)]
+
+
+def test_a_tool_written_by_a_model_runs_inside(
+    sandbox: SandboxExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANARY", "host")
+    sandbox.send_tools({"double": model_written(DOUBLE), "where": model_written(DOUBLE)})
+    assert sandbox("[double(4), where()]").output == [8, "inside"]
+
+
+def test_a_tool_source_that_does_not_load_is_told_when_it_is_sent(sandbox: SandboxExecutor) -> None:
+    with pytest.raises(SandboxError, match=r"^ModuleNotFoundError: No module named 'no_such_module'"):
+        sandbox.send_tools({"double": model_written("import no_such_module")})
+    with pytest.raises(SandboxError, match="defines no function 'double'"):
+        sandbox.send_tools({"double": model_written("x = 1")})
+
+
+def test_call_tool_returns_the_value_and_loads_a_source_once(sandbox: SandboxExecutor) -> None:
+    assert sandbox.call_tool(DOUBLE, "double", {"x": 4}) == 8
+    assert sandbox.call_tool(DOUBLE, "double", {"x": 5}) == 10
+    assert sandbox.call_tool(DOUBLE, "seen", {}) == [4, 5]
+
+
+def test_call_tool_tells_the_tools_own_failure_first(sandbox: SandboxExecutor) -> None:
+    with pytest.raises(SandboxError) as caught:
+        sandbox.call_tool(DOUBLE, "double", {"x": -1})
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "ValueError: x must not be negative, not -1"
+    assert lines[1].startswith("  line 13, in double: raise ValueError")
+
+
+def test_call_tool_with_wrong_arguments_is_told(sandbox: SandboxExecutor) -> None:
+    with pytest.raises(SandboxError, match=r"^TypeError: double\(\) got an unexpected keyword argument 'y'"):
+        sandbox.call_tool(DOUBLE, "double", {"y": 1})
+
+
+@pytest.mark.parametrize("call", ["final_answer(42)", "final_answer(answer=42)", "final_answer(result=42)"])
+def test_the_final_answer_ends_the_step(sandbox: SandboxExecutor, call: str) -> None:
+    code = f"print('said')\ntry:\n    {call}\nexcept Exception:\n    pass\nprint('never')"
+    result = sandbox(code)
+    assert (result.output, result.is_final_answer, result.logs) == (42, True, "said\n")
+
+
+def test_state_is_kept_after_a_final_answer(sandbox: SandboxExecutor) -> None:
+    sandbox("x = [1]\nfinal_answer(x)")
+    assert sandbox("x").output == [1]
+
+
+def test_variables_sent_are_names_inside(sandbox: SandboxExecutor) -> None:
+    sandbox.send_variables({"rows": [1, 2], "name": "n"})
+    assert sandbox("rows + [name]").output == [1, 2, "n"]
+
+
+def test_tools_and_variables_are_there_again_after_a_restart(sandbox: SandboxExecutor) -> None:
+    sandbox.send_variables({"rows": [1, 2]})
+    sandbox.send_tools({"host_pid": host_pid, "double": model_written(DOUBLE)})
+    with pytest.raises(SandboxError, match="The sandbox was restarted; its variables are lost"):
+        sandbox("import os, sys\nlost = 1\nos.write(int(sys.argv[2]), b'\\xff' * 8)\nwhile True: pass")
+    assert sandbox("[rows, double(1), host_pid('x')['note'], 'lost' in globals()]").output == [
+        [1, 2],
+        2,
+        "x",
+        False,
+    ]
