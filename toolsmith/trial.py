@@ -8,14 +8,16 @@ sandbox has ended, without following links, so that a tool cannot make the host 
 itself.
 
 Not covered: results that differ from run to run by chance, and files that are no UTF-8 text or are larger
-than 1 MB (they count as absent in `files` and `files_after`)."""
+than 1 MB, or past 20 MB in all (they count as absent in `files` and `files_after`)."""
 
 import builtins
 import os
+import shutil
 import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from toolsmith.spec import Case, ToolSpec
 from toolsmith.values import difference, not_json, shown
 
 _MAX_FILE = 1_000_000
+_MAX_TOTAL = 20_000_000
 
 
 def try_tool(
@@ -52,15 +55,25 @@ class _Outcome:
 
 
 def _try_case(spec: ToolSpec, source: str, case: Case, backend: Backend, limits: Limits) -> CaseResult:
-    with tempfile.TemporaryDirectory(prefix="trial-", ignore_cleanup_errors=True) as folder:
-        workspace = Path(folder).resolve()
+    with _fresh_folder() as workspace:
         _lay_out(workspace, case.files)
         started = time.monotonic()
         value, error = _call(spec, source, case, workspace, backend, limits)
         seconds = time.monotonic() - started
         outcome = _Outcome(value, error, dict(_texts(workspace)))
-        detail = "; ".join(_faults(case, outcome))
+        # Half a surrogate pair from the tool must not travel on into prompts and files.
+        detail = "; ".join(_faults(case, outcome)).encode(errors="backslashreplace").decode()
     return CaseResult(title=case.title, passed=not detail, detail=detail, seconds=round(seconds, 3))
+
+
+@contextmanager
+def _fresh_folder() -> Iterator[Path]:
+    folder = tempfile.mkdtemp(prefix="trial-")
+    try:
+        yield Path(folder).resolve()
+    finally:
+        with suppress(RecursionError):  # a tool can nest folders deeper than rmtree goes before Python 3.13
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lay_out(workspace: Path, texts: dict[str, str]) -> None:
@@ -90,11 +103,12 @@ def _faults(case: Case, outcome: _Outcome) -> Iterator[str]:
     if fault := _fault(case, outcome):
         yield fault
     for path, text in case.files_after.items():
+        place = f"files_after[{path!r}]"
         if text is None and path in outcome.files:
-            yield f"files_after: {path!r} must not exist, but does"
+            yield f"{place}: must not exist, but does"
         elif text is not None and path not in outcome.files:
-            yield f"files_after: {path!r} does not exist"
-        elif text is not None and (told := difference(text, outcome.files[path], f"files_after[{path!r}]")):
+            yield f"{place}: does not exist"
+        elif text is not None and (told := difference(text, outcome.files[path], place)):
             yield told
 
 
@@ -135,14 +149,26 @@ def _short(text: str) -> str:
 
 
 def _texts(workspace: Path) -> Iterator[tuple[str, str]]:
-    for folder, _, names in os.walk(workspace, followlinks=False):
-        for name in sorted(names):
-            file = Path(folder) / name
-            if (text := _text(file)) is not None:
-                yield file.relative_to(workspace).as_posix(), text
+    """Path and text of the text files, in a certain order, up to a total size."""
+    folders, left = [str(workspace)], _MAX_TOTAL
+    while folders:
+        for entry in _entries(folders.pop()):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif (text := _text(entry.path)) is not None and len(text) <= left:
+                left -= len(text)
+                yield Path(entry.path).relative_to(workspace).as_posix(), text
 
 
-def _text(file: Path) -> str | None:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _text(file: str) -> str | None:
     """The text of a regular file; None for links, pipes, large and binary files."""
     try:
         handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -53,8 +53,10 @@ def not_json(value: object, where: str = "value") -> str | None:
                     return f"{where} has the key {key!r}, a {type(key).__name__}; JSON has only text keys"
         case list() | tuple():
             pass
-        case None | bool() | int() | str():
+        case None | bool() | int():
             return None
+        case str():
+            return None if _is_text(value) else f"{where} holds half a surrogate pair, which is no text"
         case float():
             return None if math.isfinite(value) else f"{where} is {value!r}, which JSON cannot hold"
         case _:
@@ -85,6 +87,14 @@ def shown(value: object) -> str:
     except (TypeError, ValueError):
         text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _first_difference(expected: Any, got: Any, where: str) -> str | None:

@@ -1,0 +1,166 @@
+"""The rules for a tool's module, and the list of its functions."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from toolsmith import FunctionDoc, check
+from toolsmith.checker import functions
+
+HEAD = "from smolagents import tool\n"
+DOC = '"""Count.\n\n    Args:\n        path: file\n        top: number\n    """'
+
+
+def test_a_sound_module_has_no_faults(sample: Any) -> None:
+    assert check(sample.code, sample.spec) == ()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "import re\n_WORD = re.compile('x')\nSTOP = frozenset({'a', 'b'})\nA, B = 1, 2",
+        "from dataclasses import dataclass\n\n@dataclass\nclass Row:\n    'A row.'\n    name: str = 'x'",
+        "from enum import Enum\n\nclass Colour(Enum):\n    '''A colour.'''\n    RED = 'red'",
+        "try:\n    import yaml\nexcept ImportError:\n    yaml = None",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pathlib import PurePath",
+        "WORDS = 'a b c'.split()\nKEY = lambda word: word.lower()",
+        "import os\n\ndef size(path: str) -> int:\n    '''Size.'''\n    return os.path.getsize(path)",
+        "def _helper(input, vars):\n    return input + vars",
+        "import urllib.parse\nfrom os import path",
+    ],
+)
+def test_what_a_module_may_hold_besides(sample: Any, extra: str) -> None:
+    assert check(f"{sample.code}\n\n{extra}\n", sample.spec) == ()
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ("print('hello')", "acts when the module is imported"),
+        ("open('x', 'w').write('y')", "acts when the module is imported"),
+        ("for n in range(3):\n    pass", "acts when the module is imported"),
+        ("if __name__ == '__main__':\n    count_words('a')", "acts when the module is imported"),
+        ("X = open('x').read()", "open() is called at import"),
+        ("def f(x=open('a')):\n    '''F.'''", "open() is called at import"),
+        ("class A(make()):\n    '''A.'''", "make() is called at import"),
+        ("class A:\n    '''A.'''\n    print(1)", "acts when the module is imported"),
+        ("Path.home = None", "changes something at import"),
+        ("from functools import lru_cache\n\n@lru_cache\ndef f():\n    '''F.'''", "the decorator @lru_cache"),
+        ("import socket", "socket is imported: a tool has no network"),
+        ("from urllib.request import urlopen", "urllib.request is imported"),
+        ("import urllib\n\ndef f():\n    'F.'\n    urllib.request.urlopen('')", "urllib.request is imported"),
+        ("import subprocess as s", "subprocess is imported"),
+        ("import ctypes", "ctypes is imported"),
+        ("import pickle", "pickle is imported"),
+        ("import importlib", "importlib is imported"),
+        ("import os as o\n\ndef f():\n    '''F.'''\n    o.system('x')", "os.system is imported"),
+        ("from os import environ", "os.environ is imported"),
+        ("import os\n\ndef f():\n    '''F.'''\n    return os.environ['KEY']", "os.environ is imported"),
+        ("import os\n\ndef f():\n    '''F.'''\n    os.execv('a', [])", "os.execv is imported"),
+        ("def f(x):\n    '''F.'''\n    return eval(x)", "eval is used"),
+        ("def f(x):\n    '''F.'''\n    exec(x)", "exec is used"),
+        ("def f(x):\n    '''F.'''\n    return __import__(x)", "__import__ is used"),
+        ("g = eval", "eval is used"),
+        ("def f(x):\n    '''F.'''\n    return x.__class__.__subclasses__()", ".__subclasses__ is used"),
+        ("def f(x, y):\n    '''F.'''\n    return getattr(x, y)", "getattr with a computed name"),
+        ("def f():\n    '''F.'''\n    global N\n    N = 1", "global N: keep no state"),
+        ("def f():\n    '''F.'''\n    try:\n        pass\n    except:\n        pass", "a bare except"),
+        ("def f():\n    'F.'\n    try:\n        f()\n    except BaseException: pass", "except BaseException"),
+        ("from os.path import *", "name what is imported"),
+        ("from . import other", "a relative import"),
+        ("def f():\n    return 1", "f has no docstring"),
+        ("class A:\n    '''A.'''\n    def run(self):\n        return 1", "A.run has no docstring"),
+        ("def count_words():\n    '''Again.'''", "exactly one function count_words"),
+        ("PATTERN = '\\d'", "invalid escape sequence"),
+    ],
+)  # fmt: skip
+def test_a_breach_is_told_with_its_line(sample: Any, extra: str, told: str) -> None:
+    faults = check(f"{sample.code}\n\n{extra}\n", sample.spec)
+    assert any(told in fault for fault in faults), faults
+    assert all(fault.startswith("line ") for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("definition", "told"),
+    [
+        ("def words(path: str, top: int = 3) -> dict:", "exactly one function count_words"),
+        ("async def count_words(path: str, top: int = 3) -> dict:", "exactly one function count_words"),
+        ("def count_words(top: int = 3, path: str = '') -> dict:", "must be (path, top) in this order"),
+        ("def count_words(path: str) -> dict:", "must be (path, top) in this order, not (path)"),
+        ("def count_words(path: str, *, top: int = 3) -> dict:", "only have plain parameters"),
+        ("def count_words(path: str, top: int = 3, **more: int) -> dict:", "only have plain parameters"),
+        ("def count_words(path, top: int = 3) -> dict:", "path is not annotated; its type is string"),
+        ("def count_words(path: int, top: int = 3) -> dict:", "annotated int, but its type is string"),
+        ("def count_words(path: str | None, top: int = 3) -> dict:", "annotated str | None, but"),
+        ("def count_words(path: str, top: int = 3):", "the result of count_words is not annotated"),
+        ("def count_words(path: str, top: int = 5) -> dict:", "top must have the default 3"),
+        ("def count_words(path: str, top: int) -> dict:", "top must have the default 3"),
+        ("def count_words(path: str = 'a', top: int = 3) -> dict:", "path has a default, but"),
+    ],
+)
+def test_the_tool_has_the_parameters_of_its_specification(sample: Any, definition: str, told: str) -> None:
+    faults = check(f"{HEAD}@tool\n{definition}\n    {DOC}\n    return {{}}\n", sample.spec)
+    assert any(told in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("@tool\n", "", "must be decorated with @tool"),
+        ("@tool\n", "@tool()\n", "must be decorated with @tool"),
+        ("from smolagents import tool", "from smolagents import tool as t", "tool is not imported"),
+        ("        top: How many words to return.\n", "", "lacks a line 'top: description'"),
+        ("    Args:\n", "    Arguments:\n", "has no section 'Args:'"),
+    ],
+)
+def test_the_tool_is_decorated_and_documented(sample: Any, old: str, new: str, told: str) -> None:
+    assert old in sample.code
+    faults = check(sample.code.replace(old, new), sample.spec)
+    assert any(told in fault for fault in faults), faults
+
+
+def test_a_tool_without_a_workspace_touches_no_file(sample: Any) -> None:
+    spec = sample.spec.model_copy(update={"workspace": "none"})
+    told = "\n".join(check(sample.code + "\n\ndef _f():\n    return open('a')\n", spec))
+    assert "pathlib.Path is imported: the specification says workspace 'none'" in told
+    assert "open is used" in told
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_lines(sample: Any) -> None:
+    faults = check("import socket\nprint(1)\ndef count_words(path):\n    return eval(path)\n", sample.spec)
+    assert len(faults) >= 7
+    lines = [int(fault.split(":")[0].removeprefix("line ")) for fault in faults]
+    assert lines == sorted(lines)
+
+
+def test_what_is_not_python_is_one_fault(sample: Any) -> None:
+    assert check("def f(:\n", sample.spec) == (
+        "line 1: is not Python: invalid syntax; return one whole module",
+    )
+    assert "is not Python" in check("x = " + "(" * 5_000, sample.spec)[0]
+    assert "is not Python" in check("x = '\ud800'", sample.spec)[0]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
+@given(noise=st.text(max_size=30), at=st.integers(0, 700), cut=st.integers(0, 700))
+def test_no_text_makes_the_checker_fail(sample: Any, noise: str, at: int, cut: int) -> None:
+    source = sample.code[:at] + noise + sample.code[at + cut :]
+    assert all(fault.startswith("line ") for fault in check(source, sample.spec))
+
+
+def test_every_function_is_listed_for_the_log(sample: Any) -> None:
+    cell = "    def cell(self, at: int = 0) -> str:\n        '''One\n        cell.'''\n"
+    more = f"\n\nclass Row:\n    'A row.'\n{cell}"
+    assert functions(sample.code + more) == (
+        FunctionDoc(
+            name="words_of", signature="words_of(text: str) -> list[str]", doc="Split a text into its words."
+        ),
+        FunctionDoc(
+            name="count_words",
+            signature="count_words(path: str, top: int=3) -> dict[str, int]",
+            doc="Count how often each word stands in a text file.",
+        ),
+        FunctionDoc(name="Row.cell", signature="Row.cell(self, at: int=0) -> str", doc="One cell."),
+    )
