@@ -14,10 +14,11 @@ import builtins
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,10 @@ def _fresh_folder() -> Iterator[Path]:
     try:
         yield Path(folder).resolve()
     finally:
-        with suppress(RecursionError):  # a tool can nest folders deeper than rmtree goes before Python 3.13
+        try:
             shutil.rmtree(folder, ignore_errors=True)
+        except RecursionError:  # a tool can nest folders deeper than rmtree goes before Python 3.13
+            subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
 
 
 def _lay_out(workspace: Path, texts: dict[str, str]) -> None:

@@ -133,12 +133,15 @@ def test_two_processes_that_need_the_same_tool_build_it_once(sample: Any, tmp_pa
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     builders = [subprocess.Popen([sys.executable, "-c", BUILD], **pipes) for _ in range(2)]
     for builder in builders:
+        assert builder.stdin
+        assert builder.stdout
         builder.stdin.write(given)
         builder.stdin.close()
         assert builder.stdout.readline() == "ready\n"
     (tmp_path / "go").touch()
     told = []
     for builder in builders:
+        assert builder.stdout
         told.append(builder.stdout.read())
         builder.stdout.close()
         assert builder.wait() == 0
