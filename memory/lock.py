@@ -29,16 +29,14 @@ def exclusive(path: Path, *, wait_s: float) -> Iterator[None]:
         file = path.open("a+b")
     except OSError as exc:
         raise MemoryUnavailable(f"The memory's lock {path} cannot be opened: {exc.strerror}.") from exc
-    try:
-        with file:
-            _acquire(file.fileno(), path, wait_s)
-            try:
-                yield
-            finally:
-                # Closing alone would leave it to a child that was forked meanwhile.
-                portalocker.unlock(file.fileno())
-    finally:
-        time.sleep(_REST_S)
+    with file:
+        _acquire(file.fileno(), path, wait_s)
+        try:
+            yield
+        finally:
+            # Closing alone would leave it to a child that was forked meanwhile.
+            portalocker.unlock(file.fileno())
+            time.sleep(_REST_S)
 
 
 def _acquire(descriptor: int, path: Path, wait_s: float) -> None:

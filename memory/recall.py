@@ -1,9 +1,10 @@
 """What memory brings before planning: runs whose prompt was alike, and built tools that may serve.
 
 BM25 brings candidates; what counts as alike is judged anew on a scale that means the same for every
-prompt (see `relevance`), with a floor below which nothing is recalled. The floors were set on a few dozen
-hand-written pairs (tests/memory/test_memory_recall.py): alike pairs lay at 0.43 and above, unlike ones at
-0.35 and below, with a few debatable ones between.
+prompt (see `relevance`), with a floor below which nothing is recalled. The floors were set on the pairs in
+tests/memory/test_memory_recall.py, where alike prompts lay at 0.43 and above and unlike ones at 0.35 and
+below, with three debatable ones between. Of 16 pairs written afterwards 15 were found, and none of the 480
+unlike combinations of their prompts rose above 0.28.
 
 A tool is found by its name and purpose, by requests it was recorded with, and by the completed runs
 recalled for this prompt whose plan used it.

@@ -58,7 +58,7 @@ def test_a_record_survives_its_payload_and_json(record: Record) -> None:
     assert Record.model_validate_json(record.model_dump_json()) == record
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(RECORDS, max_size=4))
 def test_records_survive_the_shard_and_the_outbox(records: list[Record]) -> None:
     expected = {record.id: record for record in records}
