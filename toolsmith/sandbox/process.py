@@ -63,8 +63,12 @@ class WorkerProcess:
 
     def start(self, tick: Tick) -> None:
         """Ships the worker's program and waits until it is ready. Raises WorkerLost."""
-        self._write(first_frame(self.launch.settings), tick)
-        if self.receive(tick)["t"] != "ready":
+        try:
+            self._write(first_frame(self.launch.settings), tick)
+            first = self.receive(tick)["t"]
+        except WorkerLost as error:
+            raise WorkerLost(f"{error}: {self._last_words()}") from error
+        if first != "ready":
             raise WorkerLost("it did not start as it should")
         if self.launch.pid_report is not None:
             self.top = int(json.loads(os.read(self.launch.pid_report, 4096))["child-pid"])
@@ -72,6 +76,12 @@ class WorkerProcess:
     def send(self, message: dict[str, Any], tick: Tick) -> None:
         """Raises CodecError for what cannot be sent, WorkerLost when the worker has gone."""
         self._write(pack(message), tick)
+
+    def resync(self, mark: bytes, tick: Tick) -> None:
+        """After a rollback: tells the worker where the messages begin that it is to read."""
+        self._write(mark, tick)
+        if self.receive(tick)["t"] != "synced":
+            raise WorkerLost("it sent a message out of order")
 
     def _write(self, data: bytes, tick: Tick) -> None:
         rest = memoryview(data)
@@ -83,7 +93,7 @@ class WorkerProcess:
                 self._drain()
                 tick()
             except BrokenPipeError:
-                raise self._lost() from None
+                raise WorkerLost("it ended") from None
 
     def receive(self, tick: Tick) -> dict[str, Any]:
         """The next message. `tick` is called at least every 30 ms, and ends the wait by raising."""
@@ -101,7 +111,7 @@ class WorkerProcess:
             if self._rx in ready:
                 chunk = os.read(self._rx, 1 << 20)
                 if not chunk:
-                    raise self._lost()
+                    raise WorkerLost("it ended")
                 self._buffer += chunk
             tick()
 
@@ -146,13 +156,11 @@ class WorkerProcess:
                 self._output += chunk[:room] if room > 0 else b""
                 self._cut = self._cut or len(chunk) > room
 
-    def _lost(self) -> WorkerLost:
-        """Waits for the end, so that the last words are there to be told."""
+    def _last_words(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(timeout=1)
         self._drain()
-        words = bytes(self._output[-500:]).decode(errors="replace").strip()
-        return WorkerLost("it ended" + (f": {words}" if words else ""))
+        return bytes(self._output[-500:]).decode(errors="replace").strip() or "it said nothing"
 
     def _close_fds(self) -> None:
         mine = [self._tx, self._rx, self._out]

@@ -239,6 +239,8 @@ class _Exchange:
             self._worker.send({"t": "returned", **self._served(message)}, self._tick)
         if message["t"] != "done" or message.get("id") != request["id"]:
             raise WorkerLost("it sent a message out of order")
+        if self.fault(message) is not None:
+            self._worker.resync(bytes.fromhex(request["id"]), self._tick)
         return message
 
     def fault(self, answer: dict[str, Any]) -> str | None:

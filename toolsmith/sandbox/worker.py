@@ -124,10 +124,10 @@ class Generation:
         try:
             child = os.fork() if _single_threaded() else 0
         except OSError as error:
-            self._report(request, {"fault": f"cannot start the step: {error.strerror}"})
+            self._report_rollback(request, {"fault": f"cannot start the step: {error.strerror}"})
             return
         if child:
-            self._report(request, self._stand_by(child))
+            self._report_rollback(request, self._stand_by(child))
             return
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARKED)
         try:
@@ -155,6 +155,17 @@ class Generation:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(-1, signal.SIGKILL)
         _reap(0)
+
+    def _report_rollback(self, request: dict[str, Any], outcome: Outcome) -> None:
+        """The step may have left half of a message unread: all up to the host's mark is dropped."""
+        self._report(request, outcome)
+        mark, seen = bytes.fromhex(request["id"]), b""
+        while not seen.endswith(mark):
+            chunk = os.read(self._rx, 1 << 16)
+            if not chunk:
+                os._exit(0)
+            seen = seen[-len(mark) :] + chunk
+        write_frame(self._tx, {"t": "synced"})
 
     def _report(self, request: dict[str, Any], outcome: Outcome) -> None:
         reply: dict[str, Json] = {"t": "done", "id": request["id"]}

@@ -43,8 +43,8 @@ def where() -> str:
 '''
 
 
-@tool
-def host_pid(note: str) -> dict:
+@tool  # type: ignore[untyped-decorator]
+def host_pid(note: str) -> dict[str, Any]:
     """Tells which process runs it.
 
     Args:

@@ -1,0 +1,116 @@
+"""The filter program, run by a small interpreter of its instructions: so both machines are tested on one."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from toolsmith.sandbox.seccomp import DENIED, MACHINES, filter_program
+
+ALLOW, KILL = "allow", "kill"
+X86, ARM = "x86_64", "aarch64"
+
+
+def judge(program: bytes, machine: str, number: int, *arguments: int, arch: int | None = None) -> str | int:
+    """What the kernel would do with the call: "allow", "kill" or the error number."""
+    padded = [*arguments, *[0] * (6 - len(arguments))]
+    data = struct.pack("=IIQ6Q", number, MACHINES[machine][1] if arch is None else arch, 0, *padded)
+    code = list(struct.iter_unpack("=HBBI", program))
+    position, register = 0, 0
+    while True:
+        operation, if_true, if_false, value = code[position]
+        position += 1
+        if operation == 0x20:
+            register = int(struct.unpack_from("=I", data, value)[0])
+        elif operation == 0x54:
+            register &= value
+        elif operation == 0x15:
+            position += if_true if register == value else if_false
+        elif operation == 0x35:
+            position += if_true if register >= value else if_false
+        elif operation == 0x06:
+            answers: dict[int, str | int] = {0x7FFF0000: ALLOW, 0x80000000: KILL}
+            return answers.get(value, int(value) & 0xFFFF)
+        else:
+            raise AssertionError(f"unknown instruction {operation:#x}")
+
+
+@pytest.mark.parametrize("machine", [X86, ARM])
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_every_call_of_the_list_is_denied_and_ordinary_ones_are_not(machine: str, namespaces: bool) -> None:
+    program = filter_program(namespaces=namespaces, machine=machine)
+    column = MACHINES[machine][0]
+    for name, numbers in DENIED.items():
+        if (number := numbers[column]) is not None:
+            assert judge(program, machine, number) == 1, name
+    ordinary = {
+        X86: (0, 1, 3, 9, 39, 59, 60, 202, 231, 262),
+        ARM: (63, 64, 57, 222, 172, 221, 93, 98, 94, 79),
+    }
+    for number in ordinary[machine]:
+        assert judge(program, machine, number, 1, 2, 3) == ALLOW
+
+
+@pytest.mark.parametrize("machine", [X86, ARM])
+def test_other_conventions_are_killed_and_newer_calls_unknown(machine: str) -> None:
+    program = filter_program(namespaces=True, machine=machine)
+    assert judge(program, machine, 0, arch=0x40000003) == KILL
+    assert judge(program, machine, 463) == 38
+    assert judge(program, machine, 0x40000000 + 59) == 38
+    assert judge(program, machine, 435) == 38, "clone3"
+
+
+@pytest.mark.parametrize(("machine", "clone", "ioctl"), [(X86, 56, 16), (ARM, 220, 29)])
+def test_arguments_decide_where_the_call_alone_does_not(machine: str, clone: int, ioctl: int) -> None:
+    program = filter_program(namespaces=True, machine=machine)
+    assert judge(program, machine, clone, 0x1200011) == ALLOW, "fork"
+    assert judge(program, machine, clone, 0x3D0F00) == ALLOW, "thread"
+    for flag in (0x10000000, 0x20000000, 0x00020000, 0x40000000, 0x04000000, 0x08000000, 0x02000000, 0x80):
+        assert judge(program, machine, clone, flag | 17) == 1, hex(flag)
+    assert judge(program, machine, ioctl, 0, 0x5401) == ALLOW
+    assert judge(program, machine, ioctl, 0, 0x5412) == 1
+    assert judge(program, machine, ioctl, 0, 0x541C) == 1
+
+
+@pytest.mark.parametrize(("machine", "socketpair"), [(X86, 53), (ARM, 199)])
+def test_only_pairs_that_stay_connected_are_allowed(machine: str, socketpair: int) -> None:
+    program = filter_program(namespaces=True, machine=machine)
+    cloexec = 0o2000000
+    assert judge(program, machine, socketpair, 1, 1 | cloexec) == ALLOW
+    assert judge(program, machine, socketpair, 1, 5) == ALLOW
+    assert judge(program, machine, socketpair, 1, 2 | cloexec) == 1
+
+
+@pytest.mark.parametrize(
+    ("machine", "number", "mode_at"), [(X86, 90, 1), (X86, 91, 1), (X86, 268, 2), (ARM, 52, 1), (ARM, 53, 2)]
+)
+def test_set_id_bits_cannot_be_given(machine: str, number: int, mode_at: int) -> None:
+    arguments = [0, 0, 0]
+    for namespaces, ordinary in ((True, ALLOW), (False, 0)):
+        program = filter_program(namespaces=namespaces, machine=machine)
+        arguments[mode_at] = 0o755
+        assert judge(program, machine, number, *arguments) == ordinary
+        for bits in (0o4755, 0o2755, 0o6000):
+            arguments[mode_at] = bits
+            assert judge(program, machine, number, *arguments) == 1
+
+
+@pytest.mark.parametrize(("machine", "openat"), [(X86, 257), (ARM, 56)])
+def test_a_file_cannot_be_created_with_set_id_bits(machine: str, openat: int) -> None:
+    program = filter_program(namespaces=True, machine=machine)
+    assert judge(program, machine, openat, 0, 0, 0o101, 0o644) == ALLOW
+    assert judge(program, machine, openat, 0, 0, 0o101, 0o4755) == 1
+    assert judge(program, machine, openat, 0, 0, 0o1, 0o4755) == ALLOW, "no O_CREAT: the mode means nothing"
+
+
+@pytest.mark.parametrize(("machine", "prlimit"), [(X86, 302), (ARM, 261)])
+def test_without_namespaces_only_the_own_process_can_be_limited(machine: str, prlimit: int) -> None:
+    program = filter_program(namespaces=False, machine=machine)
+    assert judge(program, machine, prlimit, 0, 7) == ALLOW
+    assert judge(program, machine, prlimit, 1234, 7) == 1
+
+
+def test_an_unknown_machine_is_refused() -> None:
+    with pytest.raises(OSError, match="no seccomp table for riscv64"):
+        filter_program(namespaces=True, machine="riscv64")
