@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     memory: MemorySettings = MemorySettings()
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
     """A Prefect server of your own; without one, a local one is kept running."""
+    prefect_home: Path | None = None
+    """Where the local Prefect server keeps its data; by default below `home`."""
     prefect_idle_minutes: float = Field(default=60.0, gt=0)
     """The local Prefect server stops after this long without a request."""
 

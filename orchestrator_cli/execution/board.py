@@ -25,7 +25,7 @@ from orchestrator_cli.planning.plan import (
 class Board:
     def __init__(self, plan: Plan, offer: Offer) -> None:
         self._lock = threading.RLock()
-        self._offer = offer
+        self.offer = offer
         self.plan = plan
         self.states: dict[str, State] = {}
         self.results: dict[str, Result] = {}
@@ -35,7 +35,8 @@ class Board:
         """Failed subtasks that the reviser has dealt with."""
         self.stranded: set[str] = set()
         """Subtasks that were skipped because what they waited for failed."""
-        self.revisions = 0
+        self.lessons: list[str] = []
+        """The reasons of the patches, for those who plan the same again."""
 
     def startable(self, held: frozenset[str]) -> list[Subtask]:
         """What may start now; `held` waits for a revision."""
@@ -46,7 +47,7 @@ class Board:
         """The tools that pending subtasks name and that the planner was not offered."""
         with self._lock:
             pending = tuple(s for s in self.plan.subtasks if s.id not in self.states)
-            return needs(self.plan.model_copy(update={"subtasks": pending}), self._offer.catalogue)
+            return needs(self.plan.model_copy(update={"subtasks": pending}), self.offer.catalogue)
 
     def wanting(self, tool: str) -> list[Subtask]:
         """The pending subtasks that name a tool."""
@@ -89,14 +90,18 @@ class Board:
     def revise(self, patch: Patch) -> Plan:
         """Apply a patch to the state of this moment. Raises `PatchRefused`."""
         with self._lock:
-            self.plan = apply(self.plan, patch, self.states, self._offer.catalogue)
-            self.revisions += 1
+            self.plan = apply(self.plan, patch, self.states, self.offer.catalogue)
+            self.lessons.append(patch.reason)
             return self.plan
 
     def snapshot(self) -> tuple[Plan, Mapping[str, State], Mapping[str, Result], Mapping[str, str]]:
         """Plan, states, results and failures, as they are together at one moment."""
         with self._lock:
             return self.plan, dict(self.states), dict(self.results), dict(self.failures)
+
+    @property
+    def revisions(self) -> int:
+        return len(self.lessons)
 
     @property
     def met(self) -> bool:

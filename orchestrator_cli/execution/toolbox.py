@@ -70,6 +70,10 @@ class Toolbox:
     def built(self, name: str) -> BuiltTool | None:
         return self._built.get(name)
 
+    def used(self) -> tuple[BuiltTool, ...]:
+        """The built tools that this run made or took from the library."""
+        return tuple(self._built.values())
+
     def ensure(
         self,
         tool: NewTool,

@@ -172,11 +172,16 @@ class Checkout:
         self.discard()
 
 
-def _usable(root: Path) -> Path:
+def check_folder(root: Path) -> None:
+    """Raise `UsageError` where a workspace is missing or is a file."""
     if not root.exists():
         raise UsageError(f"There is no folder {root}.", "Make it, or name another one with -C.")
     if not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
+
+
+def _usable(root: Path) -> Path:
+    check_folder(root)
     # os.access lies for root and for read-only mounts, so the only honest test is a write.
     probe = root / f".orch-{uuid.uuid4().hex[:12]}.tmp"
     try:

@@ -1,0 +1,5 @@
+"""`python -m orchestrator_cli` is `orch`."""
+
+from orchestrator_cli.app import main
+
+main()

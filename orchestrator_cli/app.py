@@ -1,0 +1,287 @@
+"""The command line: flags become settings, a run becomes an exit code.
+
+Nothing heavy is imported before a command needs it, so that help and version come at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator_cli import __version__
+from orchestrator_cli.errors import Interrupted, OrchError, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator_cli.models.model import Model
+    from orchestrator_cli.settings import Settings
+    from orchestrator_cli.views.console import Console
+
+app = typer.Typer(
+    name="orch",
+    help="A prompt becomes a task graph that runs, builds the tools it lacks, and changes as results arrive.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ModelName = Annotated[
+    str | None,
+    typer.Option("-m", "--model", help="LiteLLM's name of the model."),
+]
+Folder = Annotated[
+    Path | None, typer.Option("-C", "--workspace", help="The folder to work in (default: here).")
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the answer and nothing else.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show every step.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object about the run.")]
+StreamJson = Annotated[bool, typer.Option("--stream-json", help="Print every event as a line of JSON.")]
+MaxCost = Annotated[float | None, typer.Option(help="End the run at this many US dollars.")]
+MaxCalls = Annotated[int | None, typer.Option(help="End the run at this many model calls.")]
+MaxTokens = Annotated[int | None, typer.Option(help="End the run at this many tokens.")]
+Timeout = Annotated[float | None, typer.Option(help="End the run after this many seconds.")]
+MaxParallel = Annotated[int | None, typer.Option(help="Subtasks that run at once.")]
+Network = Annotated[
+    list[str] | None, typer.Option("--network", help="Domain that fetch_url may read; repeat for more.")
+]
+
+RECORDED = "The model's replies are recorded; everything else is real."
+
+
+@dataclass(frozen=True)
+class Output:
+    """What goes to the screen, and how."""
+
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+    stream_json: bool = False
+    debug: bool = False
+
+    def console(self) -> Console:
+        from orchestrator_cli.views.console import Console
+
+        return Console(quiet=self.quiet or self.as_json or self.stream_json, verbose=self.verbose)
+
+
+def main() -> None:
+    """The `orch` command."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    model: ModelName = None,
+    workspace: Folder = None,
+    max_cost: MaxCost = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Without a command, orch is interactive."""
+    if version:
+        typer.echo(f"orch {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        return
+    output = Output(verbose=verbose, debug=debug)
+    with _reporting(output) as console:
+        from orchestrator_cli.repl import run_repl
+        from orchestrator_cli.session import ReplSession
+
+        settings = _settings(workspace, model=model, max_cost=max_cost)
+        raise typer.Exit(run_repl(ReplSession(settings, console)))
+
+
+@app.command()
+def ask(
+    prompt: Annotated[str, typer.Argument(help="What you want done; - reads it from standard input.")] = "-",
+    model: ModelName = None,
+    workspace: Folder = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+    stream_json: StreamJson = False,
+    max_cost: MaxCost = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    timeout: Timeout = None,
+    max_parallel: MaxParallel = None,
+    network: Network = None,
+    debug: Debug = False,
+) -> None:
+    """Run one prompt and print the answer."""
+    output = Output(quiet, verbose, as_json, stream_json, debug)
+    with _reporting(output) as console:
+        settings = _settings(
+            workspace,
+            model=model,
+            max_cost=max_cost,
+            max_calls=max_calls,
+            max_tokens=max_tokens,
+            timeout=timeout,
+            max_parallel=max_parallel,
+            network=network or None,
+        )
+        _run(_read(prompt), settings, output, console)
+
+
+@app.command()
+def plan(
+    prompt: Annotated[str, typer.Argument(help="What you want done; - reads it from standard input.")] = "-",
+    model: ModelName = None,
+    workspace: Folder = None,
+    as_json: AsJson = False,
+    network: Network = None,
+    debug: Debug = False,
+) -> None:
+    """Show the task graph of a prompt without running it."""
+    output = Output(quiet=True, debug=debug)
+    with _reporting(output):
+        from orchestrator_cli.house import checked_prompt, open_house
+        from orchestrator_cli.orchestrator import plan_prompt
+        from orchestrator_cli.views.graph import plan_lines
+
+        settings = _settings(workspace, model=model, network=network or None)
+        text = checked_prompt(_read(prompt), settings.home)
+        with open_house(settings, [], wants_engine=False) as house:
+            made = plan_prompt(text, house)
+        typer.echo(made.model_dump_json(indent=2) if as_json else "\n".join(plan_lines(made)))
+
+
+@app.command()
+def demo(
+    workspace: Folder = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Repeat the prompt, now that it and its tool are remembered.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+    stream_json: StreamJson = False,
+    debug: Debug = False,
+) -> None:
+    """Watch the founding prompt run on recorded model replies; everything else is real."""
+    output = Output(quiet, verbose, as_json, stream_json, debug)
+    with _reporting(output) as console:
+        from orchestrator_cli import demo as founding
+
+        folder = founding.prepare_workspace(workspace or founding.FOLDER)
+        settings = _settings(folder)
+        home = settings.home / "demo"
+        founding.prepare_home(home, again=again)
+        settings = settings.model_copy(update={"prefect_home": settings.home, "home": home})
+        if not (output.quiet or as_json or stream_json):
+            console.lines(
+                ["The model's replies are recorded; everything else is real.", "", founding.PROMPT, ""]
+            )
+        _run(founding.PROMPT, settings, output, console, founding.recorded_model(again=again))
+
+
+@app.command()
+def doctor(
+    workspace: Folder = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check that everything orch needs is there, and say what to do where it is not."""
+    with _reporting(Output(quiet=True, debug=debug)) as console:
+        from orchestrator_cli.doctor import examine, report_lines
+
+        findings = examine(_settings(workspace))
+        if as_json:
+            typer.echo("[" + ",".join(finding.model_dump_json() for finding in findings) + "]")
+        else:
+            console.lines(report_lines(findings))
+        raise typer.Exit(0 if all(finding.ok for finding in findings) else 3)
+
+
+def _run(
+    prompt: str, settings: Settings, output: Output, console: Console, model: Model | None = None
+) -> None:
+    from orchestrator_cli.house import checked_prompt, open_house
+    from orchestrator_cli.orchestrator import run_prompt
+    from orchestrator_cli.views.filelog import FileLog
+    from orchestrator_cli.views.jsonl import Envelope, JsonLines, envelope_line
+
+    envelope = Envelope()
+    error: OrchError | None = None
+    try:
+        text = checked_prompt(prompt, settings.home)
+        views: list[Any] = [file_log(settings, FileLog), console, envelope]
+        if output.stream_json:
+            views.append(JsonLines(sys.stdout))
+        with open_house(settings, views, model=model) as house:
+            result = run_prompt(text, house)
+    except OrchError as exc:
+        error = exc
+        raise
+    finally:
+        if output.as_json:
+            typer.echo(envelope_line(envelope.result(error)))
+    if not (output.as_json or output.stream_json):
+        console.print_answer(result.answer)
+
+
+def file_log(settings: Settings, make: Any) -> Any:
+    """The log of the workspace. Raises `UsageError` where the workspace is no folder, before the log can."""
+    from orchestrator_cli.execution.workspace import check_folder
+
+    check_folder(settings.workspace)
+    return make(settings.workspace / "fileLog.md")
+
+
+def _settings(workspace: Path | None, **flags: Any) -> Settings:
+    from orchestrator_cli.settings import load_settings
+
+    return load_settings(flags, workspace or Path.cwd())
+
+
+def _read(prompt: str) -> str:
+    if prompt != "-":
+        return prompt
+    if sys.stdin.isatty():
+        raise UsageError("There is no prompt.", 'Say what you want done: orch ask "…", or open orch alone.')
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise UsageError("The prompt on standard input is no UTF-8 text.", "Convert it first.") from exc
+
+
+@contextlib.contextmanager
+def _reporting(output: Output) -> Iterator[Console]:
+    """Turn errors into one message and an exit code; a traceback only where it was asked for."""
+    console = output.console()
+    try:
+        yield console
+    except OrchError as exc:
+        console.close()
+        if output.debug:
+            traceback.print_exc()
+        console.error(exc)
+        raise typer.Exit(exc.exit_code) from exc
+    except KeyboardInterrupt:
+        console.close()
+        interrupted = Interrupted("Interrupted.")
+        console.error(interrupted)
+        raise typer.Exit(interrupted.exit_code) from None
+    finally:
+        console.close()
+
+
+if __name__ == "__main__":
+    main()

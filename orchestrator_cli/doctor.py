@@ -1,0 +1,132 @@
+"""What has to be there for a run, found by trying it: each finding says what it is and what to do."""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from memory import Scope
+from orchestrator_cli.errors import OrchError
+from orchestrator_cli.execution import prefect_server
+from orchestrator_cli.execution.workspace import Workspace
+from orchestrator_cli.house import choose_sandbox, model_names, open_memory
+from orchestrator_cli.planning.plan import Value
+from orchestrator_cli.settings import Settings, user_file
+from orchestrator_cli.views.filelog import FileLog
+from toolsmith.sandbox import Limits, SandboxError
+from toolsmith.sandbox.executor import SandboxExecutor
+
+PARTS = ("prefect", "smolagents", "litellm", "qdrant-edge-py", "qdrant-client")
+
+
+class Finding(Value):
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Try everything a run needs. Nothing is raised: what does not work is a finding."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", lambda: f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("parts", _versions),
+        ("settings", lambda: _files(settings)),
+        ("model", lambda: ", ".join(f"{role} {name}" for role, name in _names(settings).items())),
+        ("workspace", lambda: _workspace(settings)),
+        ("sandbox", lambda: _sandbox(settings)),
+        ("memory", lambda: _memory(settings)),
+        ("prefect", lambda: _prefect(settings)),
+    ]
+    return [_try(name, check) for name, check in checks]
+
+
+def report_lines(findings: list[Finding]) -> list[str]:
+    lines = []
+    for finding in findings:
+        first, *more = finding.detail.splitlines() or [""]
+        lines.append(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<10} {first}")
+        lines += [f"{'':<17}{line}" for line in (*more, *finding.remedy.splitlines())]
+    return lines
+
+
+def _try(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name=name, ok=True, detail=check())
+    except OrchError as exc:
+        return Finding(name=name, ok=False, detail=exc.message, remedy=exc.remedy)
+    except Exception as exc:  # a doctor that dies of an illness tells nothing
+        return Finding(name=name, ok=False, detail=f"{type(exc).__name__}: {exc}")
+
+
+def _versions() -> str:
+    return ", ".join(f"{part} {importlib.metadata.version(part)}" for part in PARTS)
+
+
+def _files(settings: Settings) -> str:
+    files = [path for path in (settings.workspace / "orch.toml", user_file()) if path.is_file()]
+    return f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}"
+
+
+def _names(settings: Settings) -> dict[str, str]:
+    return model_names(settings)
+
+
+def _workspace(settings: Settings) -> str:
+    workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb)
+    FileLog(workspace.root / "fileLog.md")
+    return f"{workspace.root}, {len(workspace.files(limit=10_000))} files"
+
+
+def _sandbox(settings: Settings) -> str:
+    """Start the backend and try to get out of it."""
+    backend = choose_sandbox(settings)
+    limits = Limits()
+    folder = settings.home / "doctor"
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with SandboxExecutor(folder, backend=backend) as executor:
+        executor("x = 1")
+        took = time.monotonic() - started
+        attempts = {
+            "network": "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
+            "home": f"import os; assert os.listdir({str(Path.home())!r})",
+            "outside": f"open({str(settings.home / 'escaped')!r}, 'w')",
+        }
+        open_ways = [name for name, code in attempts.items() if _succeeds(executor, code)]
+    if open_ways:
+        raise OrchError(f"{backend.name} lets code reach: {', '.join(open_ways)}", "Do not run prompts here.")
+    return (
+        f"{backend.name}, started in {took * 1000:.0f} ms; network, home and other folders are closed\n"
+        f"limits: {limits.wall_s:g} s a step, {limits.memory_mb} MB, {limits.processes} processes, "
+        f"{limits.disk_mb} MB on disk"
+    )
+
+
+def _succeeds(executor: SandboxExecutor, code: str) -> bool:
+    try:
+        executor(code)
+    except SandboxError:
+        return False
+    return True
+
+
+def _memory(settings: Settings) -> str:
+    store = open_memory(settings, lambda _: None)
+    try:
+        runs, tools = store.count("run", Scope()), store.count("tool", Scope())
+    finally:
+        store.close()
+    where = settings.memory.url or str(settings.home / "memory")
+    return f"{runs} runs and {tools} tools remembered in {where}"
+
+
+def _prefect(settings: Settings) -> str:
+    if settings.prefect_api_url:
+        return f"your own server at {settings.prefect_api_url}"
+    found = prefect_server.running_server(settings.home)
+    if found is None:
+        return "no local server runs; the next run starts one"
+    url, pid = found
+    return f"local server at {prefect_server.ui_address(url)} (process {pid})"

@@ -1,0 +1,281 @@
+"""Everything a run needs, opened in the order in which a user would want to hear that it is missing.
+
+What takes seconds (LiteLLM, Prefect, its server) begins here and goes on beside the first
+model call: the server in a process of its own, the imports one after the other in a thread,
+LiteLLM first because the planner's request waits for it.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from memory import (
+    MemoryFault,
+    MemoryStore,
+    Recalled,
+    Record,
+    Scope,
+    open_store,
+    recall,
+    run_record,
+    tool_record,
+)
+from memory.records import TOOL, record_id
+from orchestrator_cli import __version__, events
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError
+from orchestrator_cli.execution import prefect_server
+from orchestrator_cli.execution.board import Board
+from orchestrator_cli.execution.journal import Emit, EventStream, View
+from orchestrator_cli.execution.roles import Role, load_roles
+from orchestrator_cli.execution.toolbox import Toolbox
+from orchestrator_cli.execution.workspace import Workspace
+from orchestrator_cli.models.budget import MeteredModel
+from orchestrator_cli.models.model import LiteModel, Model, prepare
+from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.settings import ROLES, Settings, find_model
+from toolsmith.built import BuiltTool
+from toolsmith.library import Library
+from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
+
+MAX_PROMPT_CHARS = 200_000
+
+
+@dataclass(frozen=True)
+class House:
+    """The open parts of one run."""
+
+    run: str
+    settings: Settings
+    model: MeteredModel
+    model_names: dict[str, str]
+    workspace: Workspace
+    toolbox: Toolbox
+    roles: dict[str, Role]
+    backend: Backend
+    memory: MemoryStore
+    cancellation: Cancellation
+    emit: Emit
+    await_engine: Callable[[], None]
+    """Return when Prefect's server answers."""
+
+    def introduce(self, prompt: str) -> events.RunStarted:
+        return events.RunStarted(
+            prompt=prompt,
+            workspace=str(self.workspace.root),
+            models=self.model_names,
+            sandbox=self.backend.name,
+            version=__version__,
+        )
+
+    def recall(self, prompt: str) -> Recalled:
+        """What memory knows; a memory that cannot be read is a notice and not the end."""
+        try:
+            return recall(self.memory, prompt, scope=Scope())
+        except MemoryFault as exc:
+            self.emit(events.Noticed(message=f"Nothing could be recalled: {exc}"))
+            return Recalled()
+
+    def offer(self, recalled: Recalled) -> Offer:
+        return Offer(
+            roles=tuple(role.card for role in self.roles.values()),
+            tools=self.toolbox.cards(tool.name for tool in recalled.tools),
+            max_subtasks=self.settings.max_subtasks,
+        )
+
+    def remember(
+        self, prompt: str, board: Board, answer: str, error: BaseException | None, seconds: float
+    ) -> None:
+        """Keep how the run went and which tools served it."""
+        usage = self.model.total
+        run = run_record(
+            run=self.run,
+            prompt=prompt,
+            outcome="completed" if error is None else "failed",
+            answer=answer,
+            plan=[subtask.model_dump(mode="json") for subtask in board.plan.subtasks],
+            scope=Scope(),
+            revisions=board.revisions,
+            calls=usage.calls,
+            cost=None if usage.unpriced else usage.cost,
+            seconds=seconds,
+            lesson=" ".join(board.lessons),
+        )
+        try:
+            self.memory.add([run, *(self._tool_record(tool, prompt) for tool in self.toolbox.used())])
+        except MemoryFault as exc:
+            self.emit(events.Noticed(message=f"The run could not be remembered: {exc}"))
+
+    def _tool_record(self, tool: BuiltTool, prompt: str) -> Record:
+        """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
+        served: list[str] = []
+        for record in self.memory.get([record_id(Scope(), TOOL, tool.name)], Scope()):
+            prompts = record.data.get("prompts")
+            served += [str(p) for p in prompts] if isinstance(prompts, list) else []
+        return tool_record(
+            name=tool.name,
+            version=str(tool.version),
+            purpose=tool.spec.purpose,
+            signature=tool.spec.signature,
+            scope=Scope(),
+            prompts=[*(p for p in served if p != prompt), prompt],
+        )
+
+
+@contextlib.contextmanager
+def open_house(
+    settings: Settings, views: Iterable[View], *, model: Model | None = None, wants_engine: bool = True
+) -> Iterator[House]:
+    """The parts of one run, closed again at the end.
+
+    Args:
+        views: told every event; they are closed at the end.
+        model: takes the place of the configured models, as a recording does.
+        wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
+
+    Raises `UsageError` and `ConfigError`, each before any work is done.
+    """
+    workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb)
+    names = {role: "recorded" for role in ROLES} if model is not None else model_names(settings)
+    backend = choose_sandbox(settings)
+    roles = load_roles(settings.home)
+    cancellation = Cancellation()
+    run = new_run_id()
+    stream = EventStream(run, settings.home / "runs" / run / "journal.jsonl", views)
+    try:
+        engine = _start_engine(settings, cancellation, live=model is None, wanted=wants_engine)
+        live = model or LiteModel(
+            names,
+            cancellation,
+            fallbacks=settings.fallbacks,
+            timeout=settings.model_timeout,
+            retries=settings.model_retries,
+            notice=lambda text: stream.emit(events.Noticed(message=text)),
+        )
+        metered = MeteredModel(live, settings, stream.emit)
+        library = Library(settings.home / "tools")
+        toolbox = Toolbox(
+            library, network=settings.network, model=metered, backend=backend, emit=stream.emit, run=run
+        )
+        memory = open_memory(settings, stream.emit)
+        house = House(
+            run=run,
+            settings=settings,
+            model=metered,
+            model_names=names,
+            workspace=workspace,
+            toolbox=toolbox,
+            roles=roles,
+            backend=backend,
+            memory=memory,
+            cancellation=cancellation,
+            emit=stream.emit,
+            await_engine=engine,
+        )
+        with contextlib.closing(memory), _time_limit(settings, cancellation):
+            yield house
+    finally:
+        stream.close()
+
+
+def checked_prompt(prompt: str, home: Path) -> str:
+    """The prompt as it is sent. Raises `UsageError`; a prompt that is too long is kept in a file."""
+    if not prompt.strip():
+        raise UsageError(
+            "The prompt is empty.", 'Say what you want done: orch ask "…", or orch ask - < file.'
+        )
+    if len(prompt) > MAX_PROMPT_CHARS:
+        kept = home / "prompts" / f"{hashlib.sha256(prompt.encode()).hexdigest()[:12]}.txt"
+        kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kept.write_text(prompt, encoding="utf-8")
+        raise UsageError(
+            f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT_CHARS:,} are sent to a model.",
+            f"It is kept in {kept}: put the material into a file of the workspace, and ask about it.",
+        )
+    return prompt.strip()
+
+
+def model_names(settings: Settings) -> dict[str, str]:
+    """The model of every role; one is looked for only where a role has none. Raises `ConfigError`."""
+    found: str | None = None
+    names = {}
+    for role in ROLES:
+        name = settings.model_for(role)
+        if name is None:
+            found = found or find_model()
+            name = found
+        names[role] = name
+    return names
+
+
+def choose_sandbox(settings: Settings) -> Backend:
+    try:
+        return choose_backend(None if settings.sandbox == "auto" else settings.sandbox)
+    except SandboxUnavailable as exc:
+        raise ConfigError(
+            "No sandbox works here, so code written by a model cannot be run.", str(exc)
+        ) from exc
+
+
+def open_memory(settings: Settings, emit: Emit) -> MemoryStore:
+    try:
+        return open_store(
+            settings.home / "memory",
+            url=settings.memory.url,
+            api_key=settings.memory.api_key,
+            warn=lambda text: emit(events.Noticed(message=text)),
+        )
+    except MemoryFault as exc:
+        raise ConfigError(f"The memory cannot be opened: {exc}", "See memory.url in orch.toml.") from exc
+
+
+def new_run_id() -> str:
+    """Sorts by time, and is unlike any other."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+def _start_engine(
+    settings: Settings, cancellation: Cancellation, *, live: bool, wanted: bool
+) -> Callable[[], None]:
+    """Begin everything slow, and return what waits for the part that Prefect needs."""
+    url, home = "", settings.prefect_home or settings.home
+    if wanted:
+        url = settings.prefect_api_url or prefect_server.ensure_server(home, settings.prefect_idle_minutes)
+        prefect_server.configure_client(url, home)
+    modules = ["prefect", "smolagents"] if wanted else []
+    threading.Thread(target=_import, args=(live, modules), daemon=True).start()
+    return lambda: prefect_server.await_server(url, home, cancellation)
+
+
+def _import(live: bool, modules: list[str]) -> None:
+    if live:
+        prepare()
+        # The planner's request, which waited for LiteLLM, goes out before more is imported.
+        time.sleep(0.05)
+    for name in modules:
+        importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _time_limit(settings: Settings, cancellation: Cancellation) -> Iterator[None]:
+    seconds = settings.timeout
+    if seconds is None:
+        yield
+        return
+    reason = RunTimedOut(
+        f"The run took longer than its {seconds:g} s.", "Give it more with --timeout SECONDS."
+    )
+    timer = threading.Timer(seconds, cancellation.cancel, [reason])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,144 @@
+"""The straight way: prompt, recall, plan, execute and revise, answer, remember."""
+
+import time
+from dataclasses import dataclass
+
+from orchestrator_cli import events
+from orchestrator_cli.errors import Interrupted, OrchError, RunFailed
+from orchestrator_cli.execution.board import Board
+from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.house import House
+from orchestrator_cli.planning.answer import write_answer
+from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.planning.planner import make_plan
+from orchestrator_cli.usage import Usage
+
+
+@dataclass(frozen=True)
+class RunResult:
+    run: str
+    answer: str
+    plan: Plan
+    met: bool
+    """False where a part of the plan failed for good; the answer says what."""
+    usage: Usage
+    seconds: float
+
+
+def run_prompt(prompt: str, house: House) -> RunResult:
+    """Do what the prompt asks, and remember how it went.
+
+    Everything that happens is an event; the last one is always `RunFinished`. Raises `OrchError`
+    with the exit code of what ended the run.
+    """
+    started, board, answer = time.monotonic(), None, ""
+    error: BaseException | None = None
+    house.emit(house.introduce(prompt))
+    try:
+        board = _plan(prompt, house)
+        _execute(prompt, house, board)
+        answer = _answer(prompt, house, board)
+        if not board.met:
+            raise RunFailed("A part of the work failed; the answer says which.", _failures(board))
+        return RunResult(
+            house.run, answer, board.plan, board.met, house.model.total, time.monotonic() - started
+        )
+    except BaseException as exc:
+        error = exc
+        raise _as_ours(exc) from exc
+    finally:
+        seconds = time.monotonic() - started
+        if board is not None and not isinstance(error, KeyboardInterrupt):
+            house.remember(prompt, board, answer, error, seconds)
+        house.emit(_ending(house, board, answer, error, seconds))
+
+
+def plan_prompt(prompt: str, house: House) -> Plan:
+    """Only the plan: recalled, written and validated, but not run and not remembered."""
+    return _plan(prompt, house).plan
+
+
+def _plan(prompt: str, house: House) -> Board:
+    recalled = house.recall(prompt)
+    house.emit(
+        events.Recalled(
+            runs=tuple(run.prompt for run in recalled.runs), tools=tuple(tool.name for tool in recalled.tools)
+        )
+    )
+    offer = house.offer(recalled)
+    plan = make_plan(
+        prompt,
+        runs=recalled.runs,
+        files=house.workspace.files(),
+        offer=offer,
+        model=house.model,
+        emit=house.emit,
+    )
+    house.emit(events.PlanProposed(plan=plan))
+    return Board(plan, offer)
+
+
+def _execute(prompt: str, house: House, board: Board) -> None:
+    from orchestrator_cli.execution.flow import run_graph  # Prefect, while the planner was thinking
+
+    house.await_engine()
+    run_graph(
+        RunContext(
+            run=house.run,
+            prompt=prompt,
+            settings=house.settings,
+            model=house.model,
+            offer=board.offer,
+            workspace=house.workspace,
+            toolbox=house.toolbox,
+            roles=house.roles,
+            backend=house.backend,
+            cancellation=house.cancellation,
+            emit=house.emit,
+        ),
+        board,
+    )
+
+
+def _answer(prompt: str, house: House, board: Board) -> str:
+    plan, states, results, failures = board.snapshot()
+    return write_answer(
+        prompt,
+        plan,
+        states=states,
+        results=results,
+        failures=failures,
+        tools=house.toolbox.made,
+        model=house.model,
+        on_delta=lambda text: house.emit(events.AnswerDelta(text=text)),
+    )
+
+
+def _ending(
+    house: House, board: Board | None, answer: str, error: BaseException | None, seconds: float
+) -> events.RunFinished:
+    ours = _as_ours(error) if error is not None else None
+    results = board.snapshot()[2] if board is not None else {}
+    return events.RunFinished(
+        outcome="completed" if ours is None else "interrupted" if isinstance(ours, Interrupted) else "failed",
+        answer=answer,
+        error=str(ours) if ours is not None else None,
+        exit_code=ours.exit_code if ours is not None else 0,
+        seconds=seconds,
+        usage=house.model.total,
+        files=tuple(sorted({path for result in results.values() for path in result.files})),
+    )
+
+
+def _as_ours(exc: BaseException) -> OrchError:
+    if isinstance(exc, OrchError):
+        return exc
+    if isinstance(exc, KeyboardInterrupt):
+        return Interrupted("Interrupted.", "What was finished is in the workspace; nothing is half-done.")
+    return RunFailed(
+        f"Something unforeseen: {type(exc).__name__}: {exc}", "Run it with --debug to see where."
+    )
+
+
+def _failures(board: Board) -> str:
+    return "\n".join(f"{name}: {reason}" for name, reason in board.failures.items())

@@ -1,0 +1,78 @@
+"""What the interactive loop asks of the rest: run a prompt, plan one, show tools and log."""
+
+from pathlib import Path
+
+from orchestrator_cli.errors import OrchError
+from orchestrator_cli.execution.journal import View
+from orchestrator_cli.execution.toolbox import tool_names
+from orchestrator_cli.house import checked_prompt, open_house
+from orchestrator_cli.orchestrator import plan_prompt, run_prompt
+from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.views.console import Console
+from orchestrator_cli.views.filelog import FileLog
+from orchestrator_cli.views.graph import plan_lines
+from toolsmith.library import Library
+
+
+class ReplSession:
+    """The session of one REPL: settings and screen stay, each prompt is a run of its own."""
+
+    def __init__(self, settings: Settings, console: Console) -> None:
+        self._settings = settings
+        self._console = console
+        self._last: Plan | None = None
+        self.history_path = settings.home / "history"
+        self._log = settings.workspace / "fileLog.md"
+
+    def ask(self, prompt: str) -> int:
+        """Run a prompt; the views print by themselves. Returns the exit code a one-shot run would have."""
+        text = checked_prompt(prompt, self._settings.home)
+        views: list[View] = [FileLog(self._log), self._console, _LastPlan(self)]
+        try:
+            with open_house(self._settings, views) as house:
+                result = run_prompt(text, house)
+        except OrchError as exc:
+            self._console.error(exc)
+            return exc.exit_code
+        self._console.print_answer(result.answer)
+        return 0
+
+    def plan(self, prompt: str) -> list[str]:
+        text = checked_prompt(prompt, self._settings.home)
+        with open_house(self._settings, [], wants_engine=False) as house:
+            return plan_lines(plan_prompt(text, house))
+
+    def last_plan(self) -> list[str] | None:
+        return plan_lines(self._last) if self._last is not None else None
+
+    def tools(self) -> list[tuple[str, str]]:
+        built = tool_names(Library(self._settings.home / "tools"))
+        return [(tool.spec.signature, tool.spec.purpose) for tool in built]
+
+    def log_tail(self) -> str:
+        """The last run's section of fileLog.md."""
+        path = Path(self._log)
+        if not path.is_file():
+            return ""
+        text = path.read_text(encoding="utf-8", errors="replace")
+        start = text.rfind("\n## Run ")
+        return text[start + 1 :] if start >= 0 else text
+
+    def keep(self, plan: Plan) -> None:
+        self._last = plan
+
+
+class _LastPlan:
+    """The view that keeps the newest plan for `/plan`."""
+
+    def __init__(self, session: ReplSession) -> None:
+        self._session = session
+
+    def __call__(self, event: object) -> None:
+        plan = getattr(getattr(event, "data", None), "plan", None)
+        if isinstance(plan, Plan):
+            self._session.keep(plan)
+
+    def close(self) -> None:
+        """Nothing is held open."""
