@@ -227,6 +227,7 @@ def _run(
             views.append(JsonLines(sys.stdout))
         with open_house(settings, views, model=model) as house:
             result = run_prompt(text, house)
+            error = result.shortfall
     except OrchError as exc:
         error = exc
         raise
@@ -235,6 +236,8 @@ def _run(
             typer.echo(envelope_line(envelope.result(error)))
     if not (output.as_json or output.stream_json):
         console.print_answer(result.answer)
+    if result.shortfall is not None:
+        raise result.shortfall
 
 
 def file_log(settings: Settings, make: Any) -> Any:

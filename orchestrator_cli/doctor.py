@@ -4,7 +4,6 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from memory import Scope
 from orchestrator_cli.errors import OrchError
@@ -85,20 +84,22 @@ def _sandbox(settings: Settings) -> str:
     limits = Limits()
     folder = settings.home / "doctor"
     folder.mkdir(parents=True, exist_ok=True)
+    secret = settings.home / "canary"
+    secret.write_text("not to be read from inside")
     started = time.monotonic()
     with SandboxExecutor(folder, backend=backend) as executor:
         executor("x = 1")
         took = time.monotonic() - started
         attempts = {
             "network": "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
-            "home": f"import os; assert os.listdir({str(Path.home())!r})",
-            "outside": f"open({str(settings.home / 'escaped')!r}, 'w')",
+            "other files": f"open({str(secret)!r}).read()",
+            "other folders": f"open({str(secret)!r}, 'a')",
         }
         open_ways = [name for name, code in attempts.items() if _succeeds(executor, code)]
     if open_ways:
         raise OrchError(f"{backend.name} lets code reach: {', '.join(open_ways)}", "Do not run prompts here.")
     return (
-        f"{backend.name}, started in {took * 1000:.0f} ms; network, home and other folders are closed\n"
+        f"{backend.name}, started in {took * 1000:.0f} ms; network and other files are out of reach\n"
         f"limits: {limits.wall_s:g} s a step, {limits.memory_mb} MB, {limits.processes} processes, "
         f"{limits.disk_mb} MB on disk"
     )

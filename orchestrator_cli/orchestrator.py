@@ -19,8 +19,8 @@ class RunResult:
     run: str
     answer: str
     plan: Plan
-    met: bool
-    """False where a part of the plan failed for good; the answer says what."""
+    shortfall: RunFailed | None
+    """Set where a part of the plan failed for good; the answer says what there is all the same."""
     usage: Usage
     seconds: float
 
@@ -38,11 +38,9 @@ def run_prompt(prompt: str, house: House) -> RunResult:
         board = _plan(prompt, house)
         _execute(prompt, house, board)
         answer = _answer(prompt, house, board)
-        if not board.met:
-            raise RunFailed("A part of the work failed; the answer says which.", _failures(board))
-        return RunResult(
-            house.run, answer, board.plan, board.met, house.model.total, time.monotonic() - started
-        )
+        error = shortfall = _shortfall(board)
+        seconds = time.monotonic() - started
+        return RunResult(house.run, answer, board.plan, shortfall, house.model.total, seconds)
     except BaseException as exc:
         error = exc
         raise _as_ours(exc) from exc
@@ -140,5 +138,9 @@ def _as_ours(exc: BaseException) -> OrchError:
     )
 
 
-def _failures(board: Board) -> str:
-    return "\n".join(f"{name}: {reason}" for name, reason in board.failures.items())
+def _shortfall(board: Board) -> RunFailed | None:
+    """The error of a run that came to its end without doing all of its plan."""
+    if board.met:
+        return None
+    failures = "\n".join(f"{name}: {reason}" for name, reason in board.failures.items())
+    return RunFailed("A part of the work failed; the answer says which.", failures)

@@ -36,7 +36,7 @@ class ReplSession:
             self._console.error(exc)
             return exc.exit_code
         self._console.print_answer(result.answer)
-        return 0
+        return result.shortfall.exit_code if result.shortfall else 0
 
     def plan(self, prompt: str) -> list[str]:
         text = checked_prompt(prompt, self._settings.home)

@@ -325,10 +325,17 @@ def _tell(step: ActionStep, session: Session, writes_code: bool) -> None:
                 attempt=attempt,
                 step=step.step_number,
                 code=step.code_action,
-                output=str(step.observations or ""),
+                output=_output(step),
                 error=str(step.error.message) if step.error else None,
             )
         )
+
+
+def _output(step: ActionStep) -> str:
+    """What a step printed and gave, without the headings that are meant for the model."""
+    logs, _, value = str(step.observations or "").partition("Last output from code snippet:\n")
+    logs = logs.removeprefix("Execution logs:\n")
+    return logs + (f"→ {value}" if value not in ("", "None") else "")
 
 
 def _acceptable(session: Session) -> Callable[..., bool]:

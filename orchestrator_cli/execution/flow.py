@@ -91,10 +91,10 @@ class _Graph:
 
     def _start_what_may(self) -> bool:
         """Start everything that can; False where nothing is under way and nothing is left."""
-        self._ask_reviser()
         self._build_tools()
         while self._start_one():
             pass
+        self._ask_reviser()
         if self.running or self.building or self.asked:
             return True
         for subtask in self.board.strand():

@@ -97,7 +97,7 @@ class _Attempt:
             executor=executor,
             host_tools=self.context.toolbox.host_tools(checkout.root),
             cancellation=self.cancellation,
-            accept=lambda value: _refusal(self.subtask, value, checkout.changed_paths),
+            accept=lambda value: _refusal(self.subtask, value, checkout.written_paths),
         )
         with executor, self.cancellation.calling(executor.interrupt):
             try:
@@ -138,12 +138,13 @@ class _Attempt:
         for name in checkout.refused_paths():
             message = f"{self.subtask.id} wrote {name}, which no subtask may change; it was not kept"
             self.context.emit(events.Noticed(message=message))
+        written = checkout.written_paths()
         changes = checkout.commit()
         if changes:
             self.context.emit(
                 events.FilesChanged(subtask=self.subtask.id, attempt=self.attempt, changes=changes)
             )
-        return tuple(change.path for change in changes)
+        return tuple(written)
 
     def _result(
         self,

@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import portalocker
 
@@ -88,10 +89,11 @@ class Workspace:
 
     def commit(self, checkout: "Checkout") -> tuple[FileChange, ...]:
         with self._commit, self._locked():
-            paths = checkout.changed_paths()
+            paths = checkout.written_paths()
             if conflicts := [p for p in paths if _mark_or_none(self.root / p) != checkout.base.get(p)]:
                 raise Conflict(conflicts)
-            changes = tuple(_describe(self.root / p, checkout.root / p, p) for p in paths)
+            described = (_describe(self.root / p, checkout.root / p, p) for p in paths)
+            changes = tuple(change for change in described if change is not None)
             self._put(checkout, [c for c in changes if c.change != "deleted"])
             for change in changes:
                 if change.change == "deleted":
@@ -137,22 +139,15 @@ class Checkout:
         """The user's files as they were when the checkout was opened."""
         self._copied = copied
 
-    def changed_paths(self) -> list[str]:
-        """What was created, modified or deleted in this view, sorted; protected paths are left out."""
+    def written_paths(self) -> list[str]:
+        """What was created, written or deleted in this view, sorted; protected paths are left out.
+
+        A file that was written again with the content it had counts: the work was done.
+        """
         now = {path: _mark(self.root / path) for path in _walk(self.root)}
         return sorted(
-            path
-            for path in now.keys() | self._copied.keys()
-            if now.get(path) != self._copied.get(path) and not self._same_content(path)
+            path for path in now.keys() | self._copied.keys() if now.get(path) != self._copied.get(path)
         )
-
-    def _same_content(self, path: str) -> bool:
-        """True where a file was rewritten with what it held before."""
-        before, after = self._workspace.root / path, self.root / path
-        if not (_is_file(before) and _is_file(after)):
-            return False
-        same_mode = stat.S_IMODE(before.stat().st_mode) == stat.S_IMODE(after.stat().st_mode)
-        return same_mode and _sha256(before) == _sha256(after)
 
     def refused_paths(self) -> list[str]:
         """Protected files that were written in this view and will not be committed."""
@@ -233,28 +228,38 @@ def _make_parents(root: Path, target: Path) -> None:
         raise Conflict([str(target.relative_to(root))])
 
 
-def _describe(before: Path, after: Path, path: str) -> FileChange:
-    was, now = _size_and_hash(before), _size_and_hash(after)
+def _describe(before: Path, after: Path, path: str) -> FileChange | None:
+    """What commits as a change of `path`; None where the content and the mode stay as they are."""
+    was, now = _facts(before), _facts(after)
+    if was == now:
+        return None
+    change: Literal["created", "modified", "deleted"]
     change = "deleted" if now is None else "created" if was is None else "modified"
     return FileChange(
         path=path,
         change=change,
-        before_size=was and was[0],
-        before_sha256=was and was[1],
-        after_size=now and now[0],
-        after_sha256=now and now[1],
+        before_size=was and was.size,
+        before_sha256=was and was.sha256,
+        after_size=now and now.size,
+        after_sha256=now and now.sha256,
     )
 
 
-def _size_and_hash(path: Path) -> tuple[int, str] | None:
+@dataclass(frozen=True)
+class _Facts:
+    mode: int
+    size: int
+    sha256: str
+
+
+def _facts(path: Path) -> _Facts | None:
     if path.is_symlink():
         target = os.fsencode(path.readlink())
-        return len(target), hashlib.sha256(target).hexdigest()
-    return (path.stat().st_size, _sha256(path)) if path.is_file() else None
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+        return _Facts(path.lstat().st_mode, len(target), hashlib.sha256(target).hexdigest())
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return _Facts(found.st_mode, found.st_size, _sha256(path))
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,267 @@
+"""The interactive loop: prompts and slash commands, one after the other, until Ctrl-D.
+
+What runs is the business of a `Session`; what is shown of a run, that of its views. The loop
+itself writes to standard error, because the answer alone belongs on standard output.
+
+On a terminal: Enter submits; Alt-Enter, or a backslash before Enter, begins a new line; pasted
+lines stay together; Ctrl-C empties the line, or ends the run that goes on, and never the loop.
+Elsewhere every line of the input is a prompt, and Ctrl-C ends everything.
+
+What is not covered: talking to a run that goes on.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
+
+from orchestrator_cli.errors import Interrupted, OrchError, UsageError
+from orchestrator_cli.views.streams import write
+from orchestrator_cli.views.text import clean, one_line
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import Completer
+    from prompt_toolkit.history import History
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+
+class Session(Protocol):
+    """What the loop is about. Every method may raise `OrchError`, which is shown."""
+
+    history_path: Path
+
+    def ask(self, prompt: str) -> int:
+        """Run the prompt, showing all there is to show; gives the exit code of the run."""
+        ...
+
+    def plan(self, prompt: str) -> list[str]:
+        """The lines of the graph that the prompt leads to, without running it."""
+        ...
+
+    def last_plan(self) -> list[str] | None:
+        """The lines of the last run's graph; None before the first run."""
+        ...
+
+    def tools(self) -> list[tuple[str, str]]:
+        """The signature and the purpose of every tool there is."""
+        ...
+
+    def log_tail(self) -> str:
+        """The section of the last run in `fileLog.md`, as Markdown; empty before the first run."""
+        ...
+
+
+def run_repl(session: Session, *, input: TextIO | None = None, output: TextIO | None = None) -> int:  # noqa: A002
+    """Read and do until the end of the input or `/quit`.
+
+    `input` is standard input and `output` standard error where they are not given. Gives 0 on
+    a terminal; elsewhere the exit code of the first run that failed, so that a script notices.
+    """
+    source, sink = input or sys.stdin, output or sys.stderr
+    if source.isatty():
+        _Loop(session, sink).run(_typed(session, source, sink), resilient=True)
+        return 0
+    return _Loop(session, sink).run((line.rstrip("\r\n") for line in source), resilient=False)
+
+
+class Command(NamedTuple):
+    name: str
+    usage: str
+    help: str
+    run: Callable[["_Loop", str], None]
+
+
+class _Quit(Exception):
+    """The user has had enough."""
+
+
+class _Loop:
+    """One sitting: does one line after the other and remembers the first failure."""
+
+    def __init__(self, session: Session, sink: TextIO) -> None:
+        self._session = session
+        self._sink = sink
+        self._first_failure = 0
+
+    def run(self, lines: Iterator[str], *, resilient: bool) -> int:
+        """`resilient`: Ctrl-C ends what is being done, not the loop."""
+        while True:
+            try:
+                self._do(next(lines))
+            except (StopIteration, _Quit):
+                return self._first_failure
+            except OrchError as exc:
+                self._show_error(exc)
+            except KeyboardInterrupt:
+                if not resilient:
+                    return Interrupted.exit_code
+                self.say("Interrupted. The next prompt starts afresh; Ctrl-D leaves.")
+
+    def say(self, *lines: str) -> None:
+        write(self._sink, "".join(f"{clean(line)}\n" for line in lines))
+
+    def _do(self, line: str) -> None:
+        if line.startswith("/"):
+            name, _, rest = line[1:].replace("\n", " \n", 1).partition(" ")
+            self._command(name.strip())(self, rest.strip())
+        elif line.strip():
+            self._failed(self._session.ask(line.strip()))
+
+    def _command(self, name: str) -> Callable[["_Loop", str], None]:
+        """Raises `UsageError` with the nearest command there is."""
+        found = {command.name: command.run for command in COMMANDS}
+        if name not in found:
+            near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
+            hint = f"Did you mean /{near[0]}? " if near else ""
+            remedy = f"{hint}/help lists the commands; a prompt that begins with / needs a space before it."
+            raise UsageError(f"There is no command /{one_line(name, 40)}.", remedy)
+        return found[name]
+
+    def _failed(self, exit_code: int) -> None:
+        self._first_failure = self._first_failure or exit_code
+
+    def _show_error(self, exc: OrchError) -> None:
+        self._failed(exc.exit_code)
+        message, *remedy = str(exc).split("\n")
+        self.say(f"error: {message}", *(f"  {line}" for line in remedy))
+
+    # --- the commands
+
+    def plan(self, prompt: str) -> None:
+        lines = self._session.plan(prompt) if prompt else self._session.last_plan()
+        self.say(
+            *(lines if lines is not None else ["No run yet. /plan PROMPT draws one without running it."])
+        )
+
+    def tools(self, _: str) -> None:
+        found = [
+            f"{one_line(signature)}\n    {one_line(purpose)}" for signature, purpose in self._session.tools()
+        ]
+        self.say(*(found or ["No tools yet: they are built when a plan needs them."]))
+
+    def log(self, _: str) -> None:
+        self.say(self._session.log_tail().rstrip("\n") or "No run yet.")
+
+    def help(self, _: str) -> None:
+        width = max(len(command.usage) for command in COMMANDS)
+        self.say(
+            "Type what you want done; Enter runs it. Alt-Enter, or \\ before Enter, begins a new line.",
+            *(f"  {command.usage:<{width}}  {command.help}" for command in COMMANDS),
+            "Ctrl-C empties the line or ends the run that goes on; Ctrl-D leaves.",
+        )
+
+    def quit(self, _: str) -> None:
+        raise _Quit
+
+
+COMMANDS = (
+    Command(
+        "plan",
+        "/plan [PROMPT]",
+        "the graph of a prompt, without running it; or that of the last run",
+        _Loop.plan,
+    ),
+    Command("tools", "/tools", "the tools there are", _Loop.tools),
+    Command("log", "/log", "what fileLog.md says about the last run", _Loop.log),
+    Command("help", "/help", "this list", _Loop.help),
+    Command("quit", "/quit", "leave, as Ctrl-D does", _Loop.quit),
+)
+
+
+# --- the terminal
+
+
+def _typed(session: Session, source: TextIO, sink: TextIO) -> Iterator[str]:
+    """What is typed, until Ctrl-D. Ctrl-C comes out of `next` and leaves the iterator usable."""
+    return _Typed(session, source, sink)
+
+
+class _Typed(Iterator[str]):
+    """Prompts from a terminal. Not a generator, since `KeyboardInterrupt` would end one."""
+
+    def __init__(self, session: Session, source: TextIO, sink: TextIO) -> None:
+        write(sink, "Type what you want done, or /help. Ctrl-D leaves.\n")
+        self._prompts = _prompt_session(session.history_path, source, sink)
+
+    def __next__(self) -> str:
+        while True:
+            try:
+                return self._prompts.prompt()
+            except EOFError:
+                raise StopIteration from None
+            except KeyboardInterrupt:
+                continue  # At the prompt, Ctrl-C means this line only.
+
+
+def _prompt_session(history: Path, source: TextIO, sink: TextIO) -> "PromptSession[str]":
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.input import create_input
+    from prompt_toolkit.output import create_output
+
+    return PromptSession(
+        "orch> ",
+        prompt_continuation="    > ",
+        multiline=True,
+        history=_history(history, sink),
+        key_bindings=_keys(),
+        completer=_completer(),
+        complete_while_typing=True,
+        reserve_space_for_menu=len(COMMANDS),
+        input=create_input(source),
+        output=create_output(sink),
+    )
+
+
+def _history(path: Path, sink: TextIO) -> "History":
+    """The file's history; that of this sitting alone where the file cannot be had."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.open("ab").close()
+    except OSError as exc:
+        write(sink, f"note  Prompts are not kept for the next time: {path}: {exc.strerror}.\n")
+        return InMemoryHistory()
+    return FileHistory(str(path))
+
+
+def _keys() -> "KeyBindings":
+    from prompt_toolkit.key_binding import KeyBindings
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def submit(event: "KeyPressEvent") -> None:
+        buffer = event.current_buffer
+        if buffer.document.is_cursor_at_the_end and buffer.text.endswith("\\"):
+            buffer.delete_before_cursor()
+            buffer.newline(copy_margin=False)
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def new_line(event: "KeyPressEvent") -> None:
+        event.current_buffer.newline(copy_margin=False)
+
+    return keys
+
+
+def _completer() -> "Completer":
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+    from prompt_toolkit.document import Document
+
+    class Commands(Completer):
+        """The slash commands, at the very beginning only."""
+
+        def get_completions(self, document: Document, _: CompleteEvent) -> Iterable[Completion]:
+            typed = document.text
+            if typed.startswith("/") and document.is_cursor_at_the_end:
+                for command in COMMANDS:
+                    if f"/{command.name}".startswith(typed):
+                        word = f"/{command.name}"
+                        yield Completion(word, -len(typed), display_meta=command.help)
+
+    return Commands()
