@@ -3,8 +3,11 @@
 The collection `orch_mem` is made at first use, with an index for each field that is filtered by. A write
 returns when the server has applied it; how durable that is then is the server's own affair.
 
+Word rarity is counted within the kinds and the scope of a search, which a server must know how to do
+(`idf` in its search parameters).
+
 What is not covered: several replicas with weak consistency, and moving records between a folder and a
-server.
+server. The contract suite runs against a real server only where ORCH_TEST_QDRANT_URL names one.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from memory import MemoryStore, Record, Scope, record_id
+from memory import MemoryStore, Record, Scope, recall, record_id, run_record, tool_record
 from memory.edge import EdgeStore
 
 
@@ -55,7 +55,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStor
 def scope(store: MemoryStore) -> Iterator[Scope]:
     mine = Scope(user=f"tester-{uuid4().hex}")
     yield mine
-    store.delete([record.id for record in store.all((), mine)], mine)
+    if not isinstance(store, EdgeStore):
+        store.delete([record.id for record in store.all((), mine)], mine)
 
 
 def note(scope: Scope, key: str, text: str = "some text", kind: str = "run", **data: object) -> Record:
@@ -185,3 +186,24 @@ def test_all_gives_every_record_newest_first(store: MemoryStore, scope: Scope) -
 def test_adding_nothing_is_allowed(store: MemoryStore, scope: Scope) -> None:
     store.add([])
     assert store.count((), scope) == 0
+
+
+def test_a_run_and_its_tool_are_recalled_from_every_engine(store: MemoryStore, scope: Scope) -> None:
+    store.add(
+        [
+            run_record(
+                run="r",
+                prompt="How far is Oslo from Bergen?",
+                outcome="completed",
+                answer="306 km",
+                plan=[{"id": "look", "tools": ["geo"]}],
+                scope=scope,
+            ),
+            tool_record(name="geo", version="1", purpose="Latitude of a city", signature="()", scope=scope),
+        ]
+    )
+    found = recall(store, "How far is Bergen from Oslo?", scope=scope)
+    assert [(run.run, run.answer_summary) for run in found.runs] == [("r", "306 km")]
+    assert [tool.name for tool in found.tools] == ["geo"]
+    unrelated = recall(store, "Write a poem about rivers", scope=scope)
+    assert (unrelated.runs, unrelated.tools) == ((), ())
