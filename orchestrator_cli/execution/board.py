@@ -16,7 +16,6 @@ from orchestrator_cli.planning.plan import (
     Result,
     State,
     Subtask,
-    descendants,
     needs,
     ready,
 )
@@ -44,10 +43,10 @@ class Board:
             return ready(self.plan, self.states, held)
 
     def pending_needs(self) -> list[NewTool]:
-        """The tools that pending subtasks name and that the planner was not offered."""
+        """The tools that pending subtasks name."""
         with self._lock:
             pending = tuple(s for s in self.plan.subtasks if s.id not in self.states)
-            return needs(self.plan.model_copy(update={"subtasks": pending}), self.offer.catalogue)
+            return needs(self.plan.model_copy(update={"subtasks": pending}))
 
     def wanting(self, tool: str) -> list[Subtask]:
         """The pending subtasks that name a tool."""
@@ -77,11 +76,9 @@ class Board:
             self._move(subtask, "skipped")
 
     def strand(self) -> list[Subtask]:
-        """Skip, and return, the pending subtasks that can never start because what they wait for failed."""
+        """Skip, and return, what is still pending when nothing can start any more."""
         with self._lock:
-            failed = [name for name, state in self.states.items() if state == "failed"]
-            blocked = descendants(self.plan, failed)
-            found = [s for s in self.plan.subtasks if s.id in blocked and s.id not in self.states]
+            found = [s for s in self.plan.subtasks if s.id not in self.states]
             for subtask in found:
                 self.skip(subtask.id, f"what it waits for failed: {', '.join(subtask.depends_on)}")
                 self.stranded.add(subtask.id)

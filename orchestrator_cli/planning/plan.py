@@ -9,7 +9,7 @@ them is refused with that reason rather than run without them.
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from graphlib import TopologicalSorter
 from typing import Any, Literal
 
@@ -207,13 +207,13 @@ def descendants(plan: Plan, roots: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def needs(plan: Plan, catalogue: Catalogue) -> list[NewTool]:
-    """The tools that pending work names and nobody has, each with the purpose the plan gives it."""
+def needs(plan: Plan, known: Container[str] = ()) -> list[NewTool]:
+    """The tools that a plan names beyond `known` ones, each with the purpose the plan gives it."""
     announced = {tool.name: tool for tool in plan.new_tools}
     wanted: dict[str, NewTool] = {}
     for subtask in plan.subtasks:
         for name in subtask.tools:
-            if name not in catalogue.tools and name not in wanted:
+            if name not in known and name not in wanted:
                 purpose = f"{subtask.title}. {subtask.instruction}".strip()
                 wanted[name] = announced.get(name) or NewTool(name=name, purpose=purpose)
     return list(wanted.values())
