@@ -51,16 +51,16 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path)
 
     def write(writer: int) -> None:
-        for number in range(5):
+        for number in range(4):
             store.add([run(f"{writer}-{number}")])
             store.search("bitcoin", kinds=(), scope=ME)
 
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(6)]
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.count((), ME) == 30
+    assert store.count((), ME) == 16
 
 
 def test_only_the_owner_may_look_into_the_folder(tmp_path: Path) -> None:
