@@ -97,7 +97,7 @@ class _Loop:
             except KeyboardInterrupt:
                 if not resilient:
                     return Interrupted.exit_code
-                self.say("Interrupted. The next prompt starts afresh; Ctrl-D leaves.")
+                self.say("", "Interrupted. Ctrl-D leaves.")
 
     def say(self, *lines: str) -> None:
         write(self._sink, "".join(f"{clean(line)}\n" for line in lines))
@@ -115,7 +115,7 @@ class _Loop:
         if name not in found:
             near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
             hint = f"Did you mean /{near[0]}? " if near else ""
-            remedy = f"{hint}/help lists the commands; a prompt that begins with / needs a space before it."
+            remedy = f"{hint}/help lists the commands. A prompt may begin with / after a space."
             raise UsageError(f"There is no command /{one_line(name, 40)}.", remedy)
         return found[name]
 
@@ -158,16 +158,14 @@ class _Loop:
 
 COMMANDS = (
     Command(
-        "plan",
-        "/plan [PROMPT]",
-        "the graph of a prompt, without running it; or that of the last run",
-        _Loop.plan,
+        "plan", "/plan [PROMPT]", "draw the plan for a prompt, or the last one; runs nothing", _Loop.plan
     ),
-    Command("tools", "/tools", "the tools there are", _Loop.tools),
-    Command("log", "/log", "what fileLog.md says about the last run", _Loop.log),
-    Command("help", "/help", "this list", _Loop.help),
+    Command("tools", "/tools", "list the tools there are", _Loop.tools),
+    Command("log", "/log", "show what fileLog.md says about the last run", _Loop.log),
+    Command("help", "/help", "show this list", _Loop.help),
     Command("quit", "/quit", "leave, as Ctrl-D does", _Loop.quit),
 )
+_WORDS = tuple(f"/{command.name}" for command in COMMANDS)
 
 
 # --- the terminal
@@ -229,6 +227,7 @@ def _history(path: Path, sink: TextIO) -> "History":
 
 
 def _keys() -> "KeyBindings":
+    from prompt_toolkit.document import Document
     from prompt_toolkit.key_binding import KeyBindings
 
     keys = KeyBindings()
@@ -246,6 +245,18 @@ def _keys() -> "KeyBindings":
     def new_line(event: "KeyPressEvent") -> None:
         event.current_buffer.newline(copy_margin=False)
 
+    @keys.add("tab")
+    def complete(event: "KeyPressEvent") -> None:
+        buffer = event.current_buffer
+        found = [word for word in _WORDS if buffer.text.startswith("/") and word.startswith(buffer.text)]
+        if len(found) == 1:
+            # Not by way of the menu: while that is still being made for the last letter, it ignores Tab.
+            buffer.document = Document(found[0])
+        elif buffer.complete_state:
+            buffer.complete_next()
+        else:
+            buffer.start_completion(insert_common_part=True)
+
     return keys
 
 
@@ -259,9 +270,8 @@ def _completer() -> "Completer":
         def get_completions(self, document: Document, _: CompleteEvent) -> Iterable[Completion]:
             typed = document.text
             if typed.startswith("/") and document.is_cursor_at_the_end:
-                for command in COMMANDS:
-                    if f"/{command.name}".startswith(typed):
-                        word = f"/{command.name}"
+                for word, command in zip(_WORDS, COMMANDS, strict=True):
+                    if word.startswith(typed):
                         yield Completion(word, -len(typed), display_meta=command.help)
 
     return Commands()

@@ -1,0 +1,275 @@
+"""The interactive loop, in a pseudo-terminal and in a pipe."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+SCRIPT = '''
+import json, sys, time
+from pathlib import Path
+from orchestrator_cli.errors import ProviderError, RunFailed
+from orchestrator_cli.repl import run_repl
+
+home = Path(sys.argv[1])
+
+
+class Files:
+    """A session that writes down what it is asked."""
+
+    history_path = home / "state" / "history"
+
+    def __init__(self):
+        self.asked = []
+
+    def ask(self, prompt):
+        with (home / "asked.jsonl").open("a") as file:
+            file.write(json.dumps(prompt) + "\\n")
+        if prompt == "slow":
+            print("working", flush=True)
+            time.sleep(60)
+        if prompt == "broken":
+            raise ProviderError("The model does not answer.", "Try again \\x1b[2Jlater.")
+        self.asked.append(prompt)
+        print(f"answer {len(self.asked)}", flush=True)
+        return 1 if prompt == "fails" else 0
+
+    def plan(self, prompt):
+        return [f"plan of {prompt!r}"]
+
+    def last_plan(self):
+        return [f"plan of {self.asked[-1]!r}"] if self.asked else None
+
+    def tools(self):
+        return [("count(text: str) -> int", "Count the words")] if self.asked else []
+
+    def log_tail(self):
+        return "## Run 1\\n\\n> it" if self.asked else ""
+
+
+code = run_repl(Files())
+print("left with", code)
+sys.exit(code)
+'''
+
+PASTE, END_OF_PASTE = "\x1b[200~", "\x1b[201~"
+
+
+class Repl:
+    """The loop in a terminal of its own."""
+
+    def __init__(self, home: Path) -> None:
+        script = home / "script.py"
+        script.write_text(SCRIPT)
+        env = {"TERM": "xterm", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        self.home = home
+        self.child: pexpect.spawn[str] = pexpect.spawn(
+            sys.executable,
+            [str(script), str(home)],
+            env=env,
+            encoding="utf-8",
+            timeout=15,
+            dimensions=(40, 100),
+        )
+        self.child.expect("Ctrl-D leaves")
+        self.expect_prompt()
+
+    def expect_prompt(self) -> None:
+        # Each prompt begins by asking the terminal to mark what is pasted; redrawing one does not.
+        self.child.expect(r"\x1b\[\?2004h.*?orch>")
+
+    def send(self, keys: str) -> None:
+        self.child.send(keys)
+
+    def expect(self, text: str) -> None:
+        self.child.expect_exact(text)
+
+    def asked(self) -> list[str]:
+        path = self.home / "asked.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def leave(self) -> None:
+        self.child.sendeof()
+        self.expect("left with 0")
+        self.child.expect(pexpect.EOF)
+        self.child.close()
+        assert self.child.exitstatus == 0
+
+
+@pytest.fixture
+def repl(tmp_path: Path) -> Iterator[Repl]:
+    repl = Repl(tmp_path)
+    yield repl
+    repl.child.close(force=True)
+
+
+def test_enter_runs_a_prompt_and_an_empty_line_does_nothing(repl: Repl) -> None:
+    repl.send("\r")
+    repl.expect_prompt()
+    repl.send("   \r")
+    repl.expect_prompt()
+    repl.send("count words\r")
+    repl.expect("answer 1")
+    repl.expect_prompt()
+    repl.leave()
+    assert repl.asked() == ["count words"]
+
+
+def test_alt_enter_and_a_trailing_backslash_begin_a_new_line(repl: Repl) -> None:
+    repl.send("one\x1b\rtwo\\\rthree\r")
+    repl.expect("answer 1")
+    assert repl.asked() == ["one\ntwo\nthree"]
+
+
+def test_pasted_lines_stay_together(repl: Repl) -> None:
+    repl.send(f"{PASTE}first\nsecond\n\nthird{END_OF_PASTE}")
+    repl.expect("third")
+    assert repl.asked() == []
+    repl.send("\r")
+    repl.expect("answer 1")
+    assert repl.asked() == ["first\nsecond\n\nthird"]
+
+
+def test_history_reaches_into_the_next_start_with_its_lines_whole(tmp_path: Path) -> None:
+    first = Repl(tmp_path)
+    first.send("one\x1b\rtwo\r")
+    first.expect("answer 1")
+    first.expect_prompt()
+    first.leave()
+    second = Repl(tmp_path)
+    second.send("\x1b[A")
+    second.expect("two")
+    second.send("\r")
+    second.expect("answer 1")
+    second.expect_prompt()
+    second.leave()
+    assert second.asked() == ["one\ntwo"] * 2
+    assert (tmp_path / "state" / "history").stat().st_mode & 0o077 == 0
+
+
+def test_ctrl_c_at_the_prompt_empties_the_line(repl: Repl) -> None:
+    repl.send("not this")
+    repl.expect("not this")
+    repl.send("\x03")
+    repl.expect_prompt()
+    repl.send("this\r")
+    repl.expect("answer 1")
+    assert repl.asked() == ["this"]
+
+
+def test_ctrl_c_during_a_run_ends_that_run_only(repl: Repl) -> None:
+    repl.send("slow\r")
+    repl.expect("working")
+    repl.send("\x03")
+    repl.expect("Interrupted.")
+    repl.expect_prompt()
+    repl.send("next\r")
+    repl.expect("answer 1")
+    repl.expect_prompt()
+    repl.leave()
+
+
+def test_an_error_is_shown_with_its_remedy_and_the_loop_goes_on(repl: Repl) -> None:
+    repl.send("broken\r")
+    repl.expect("error: The model does not answer.")
+    repl.expect("  Try again later.")
+    repl.expect_prompt()
+    repl.send("fails\r")
+    repl.expect("answer 1")
+    repl.expect_prompt()
+    repl.leave()
+
+
+def test_the_commands_show_plan_tools_and_log(repl: Repl) -> None:
+    for before, after in (("/plan", "No run yet."), ("/tools", "No tools yet"), ("/log", "No run yet.")):
+        repl.send(f"{before}\r")
+        repl.expect(after)
+        repl.expect_prompt()
+    repl.send("/plan make tea\r")
+    repl.expect("plan of 'make tea'")
+    repl.expect_prompt()
+    assert repl.asked() == []
+    repl.send("go\r")
+    repl.expect("answer 1")
+    repl.expect_prompt()
+    for command, text in (("/plan", "plan of 'go'"), ("/tools", "Count the words"), ("/log", "## Run 1")):
+        repl.send(f"{command}\r")
+        repl.expect(text)
+        repl.expect_prompt()
+
+
+def test_help_lists_every_command(repl: Repl) -> None:
+    repl.send("/help\r")
+    for command in ("/plan [PROMPT]", "/tools", "/log", "/help", "/quit"):
+        repl.expect(f"  {command}")
+
+
+def test_an_unknown_command_gets_a_suggestion(repl: Repl) -> None:
+    repl.send("/tolls\r")
+    repl.expect("error: There is no command /tolls.")
+    repl.expect("Did you mean /tools?")
+    repl.expect_prompt()
+    repl.send(" /etc/hosts, what is it?\r")
+    repl.expect("answer 1")
+    assert repl.asked() == ["/etc/hosts, what is it?"]
+
+
+def test_tab_completes_a_command(repl: Repl) -> None:
+    repl.send("/to\t\r")
+    repl.expect("No tools yet")
+
+
+def test_quit_leaves(repl: Repl) -> None:
+    repl.send("/quit\r")
+    repl.expect("left with 0")
+
+
+def test_a_history_that_cannot_be_written_is_said_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where a folder should be")
+    child = Repl(tmp_path)
+    child.send("go\r")
+    child.expect("answer 1")
+    child.expect_prompt()
+    child.leave()
+
+
+# --- in a pipe
+
+Piped = Callable[[str], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def piped(tmp_path: Path) -> Piped:
+    def run(text: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", SCRIPT, tmp_path]
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=30, check=False)
+
+    return run
+
+
+def test_in_a_pipe_every_line_is_a_prompt(piped: Piped, tmp_path: Path) -> None:
+    done = piped("one\n\n/plan two\nthree\\\nfour")
+    assert done.returncode == 0
+    assert done.stdout == "answer 1\nanswer 2\nanswer 3\nleft with 0\n"
+    assert done.stderr == "plan of 'two'\n"
+    asked = (tmp_path / "asked.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in asked] == ["one", "three\\", "four"]
+
+
+def test_in_a_pipe_the_first_failure_is_the_exit_code_and_the_rest_still_runs(piped: Piped) -> None:
+    done = piped("one\nbroken\nfails\nlast\n/quit\nnever\n")
+    assert done.returncode == 4
+    assert "answer 3" in done.stdout
+    assert "answer 4" not in done.stdout
+    assert done.stderr == "error: The model does not answer.\n  Try again later.\n"
+
+
+def test_importing_the_loop_does_not_load_prompt_toolkit() -> None:
+    script = (
+        "import sys, orchestrator_cli.repl as _; sys.exit(bool({'prompt_toolkit', 'rich'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
