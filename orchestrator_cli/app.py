@@ -9,7 +9,7 @@ import contextlib
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -169,6 +169,8 @@ def demo(
     again: Annotated[
         bool, typer.Option("--again", help="Repeat the prompt, now that it and its tool are remembered.")
     ] = False,
+    record: Annotated[bool, typer.Option("--record", hidden=True)] = False,
+    reuse: Annotated[bool, typer.Option("--reuse", hidden=True)] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -211,7 +213,13 @@ def doctor(
 
 
 def _run(
-    prompt: str, settings: Settings, output: Output, console: Console, model: Model | None = None
+    prompt: str,
+    settings: Settings,
+    output: Output,
+    console: Console,
+    *,
+    model: Model | None = None,
+    recorder: Callable[[Model], Model] | None = None,
 ) -> None:
     from orchestrator_cli.house import checked_prompt, open_house
     from orchestrator_cli.orchestrator import run_prompt
@@ -225,7 +233,7 @@ def _run(
         views: list[Any] = [file_log(settings, FileLog), console, envelope]
         if output.stream_json:
             views.append(JsonLines(sys.stdout))
-        with open_house(settings, views, model=model) as house:
+        with open_house(settings, views, model=model, recorder=recorder) as house:
             result = run_prompt(text, house)
             error = result.shortfall
     except OrchError as exc:

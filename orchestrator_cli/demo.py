@@ -6,12 +6,15 @@ prompt a second time in the same memory: the planner is shown the first run, and
 comes from the library.
 """
 
+import contextlib
 import shutil
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.models.recorded import RecordedModel, Recording
+from orchestrator_cli.models.model import Model
+from orchestrator_cli.models.recorded import RecordedModel, Recording, RecordingModel
 
 PROMPT = (
     "Create an empty file new.txt. Find inventive ways to handle files in Python, and show them by "
@@ -32,6 +35,21 @@ def recording_path(*, again: bool) -> Path:
 def recorded_model(*, again: bool) -> RecordedModel:
     """The model whose replies are played back. Raises `RunFailed` where the recording is broken."""
     return RecordedModel(Recording.read(recording_path(again=again)))
+
+
+@contextlib.contextmanager
+def recording(*, again: bool, reuse: bool) -> Iterator[Callable[[Model], Model]]:
+    """What keeps the replies of the configured model as the new recording, written when all went well.
+
+    With `reuse`, a request whose name the present recording knows gets its reply again: for a
+    prompt whose wording changed and whose answer did not.
+    """
+    path = recording_path(again=again)
+    known = Recording.read(path) if reuse else None
+    made = Recording()
+    yield lambda model: RecordingModel(model, made, known)
+    path.parent.mkdir(exist_ok=True)
+    made.write(path)
 
 
 def prepare_workspace(folder: Path) -> Path:

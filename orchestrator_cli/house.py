@@ -131,13 +131,19 @@ class House:
 
 @contextlib.contextmanager
 def open_house(
-    settings: Settings, views: Iterable[View], *, model: Model | None = None, wants_engine: bool = True
+    settings: Settings,
+    views: Iterable[View],
+    *,
+    model: Model | None = None,
+    recorder: Callable[[Model], Model] | None = None,
+    wants_engine: bool = True,
 ) -> Iterator[House]:
     """The parts of one run, closed again at the end.
 
     Args:
         views: told every event; they are closed at the end.
         model: takes the place of the configured models, as a recording does.
+        recorder: is put around the configured models, to keep what they said.
         wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
 
     Raises `UsageError` and `ConfigError`, each before any work is done.
@@ -159,7 +165,7 @@ def open_house(
             retries=settings.model_retries,
             notice=lambda text: stream.emit(events.Noticed(message=text)),
         )
-        metered = MeteredModel(live, settings, stream.emit)
+        metered = MeteredModel(recorder(live) if recorder else live, settings, stream.emit)
         library = Library(settings.home / "tools")
         toolbox = Toolbox(
             library, network=settings.network, model=metered, backend=backend, emit=stream.emit, run=run
