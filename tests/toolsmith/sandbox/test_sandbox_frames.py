@@ -59,6 +59,7 @@ json.loads(os.read(rx, size))["error"]
     assert sandbox(FORGE + code).output == "PermissionError: tool 'shell' is not granted"
 
 
+@pytest.mark.slow
 def test_a_forged_answer_does_not_buy_time_after_the_step(sandbox: SandboxExecutor, workspace: Path) -> None:
     code = """
 request = sys._getframe(1).f_locals["request"]
@@ -75,6 +76,7 @@ while True:
     assert sandbox("1").output == 1
 
 
+@pytest.mark.slow
 def test_code_that_does_not_read_a_large_reply_is_ended(make_sandbox: Any) -> None:
     sandbox = make_sandbox(wall_s=0.3)
     sandbox.send_tools({"big": lambda: "z" * 4_000_000})

@@ -27,14 +27,18 @@ def test_a_step_that_takes_too_long_is_interrupted_and_keeps_its_variables(make_
     assert sandbox("marker").output == "after"
 
 
+SWALLOWS = "while True:\n    try:\n        while True: {}\n    except BaseException: pass"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
-        "while True:\n    try:\n        while True: sum(range(1000))\n    except BaseException: pass",
+        SWALLOWS.format("sum(range(1000))"),
         "sum(range(10**12))",
+        "import os\n" + SWALLOWS.format("os.write(1, b'x')"),
     ],
-    ids=["swallows everything", "stuck in C"],
+    ids=["swallows everything", "stuck in C", "floods and swallows everything"],
 )
 def test_a_step_that_cannot_be_interrupted_is_ended(make_sandbox: Any, code: str) -> None:
     sandbox = make_sandbox(wall_s=0.3)
@@ -115,6 +119,23 @@ for i in range(60):
     time.sleep(0.02)
 """
     assert "No space left" in (told := ended(sandbox, code)) or "grew by more than" in told
+
+
+@pytest.mark.slow
+def test_many_small_files_do_not_slow_the_next_step_down(make_sandbox: Any) -> None:
+    sandbox = make_sandbox()
+    sandbox("import os\nos.mkdir('many')\nfor i in range(5000):\n    open(f'many/{i}', 'w').close()")
+    began = time.monotonic()
+    assert sandbox("len(os.listdir('many'))").output == 5000
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.slow
+def test_a_large_flood_of_output_is_dropped_and_the_step_goes_on(make_sandbox: Any) -> None:
+    sandbox = make_sandbox()
+    result = sandbox("import sys\nfor i in range(100): sys.stdout.write('y' * (1 << 20))\n'end'")
+    assert result.output == "end"
+    assert len(result.logs) < 51_000
 
 
 def test_output_is_cut(make_sandbox: Any) -> None:

@@ -99,6 +99,7 @@ def test_calls_of_host_tools_are_counted(make_sandbox: Any) -> None:
     assert sandbox("host_pid('next step')['note']").output == "next step"
 
 
+@pytest.mark.slow
 def test_time_spent_on_the_host_is_not_charged_to_the_step(make_sandbox: Any) -> None:
     sandbox = make_sandbox(wall_s=0.5)
     sandbox.send_tools({"slow": lambda: time.sleep(1.8)})
