@@ -4,12 +4,13 @@ A view is called with each event in order and closed once at the end; the caller
 one view from two threads at the same time.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from orchestrator_cli.events import Event
+if TYPE_CHECKING:
+    from orchestrator_cli.events import Event
 
 
 class View(Protocol):
-    def __call__(self, event: Event) -> None: ...
+    def __call__(self, event: "Event") -> None: ...
 
     def close(self) -> None: ...

@@ -9,8 +9,10 @@ combining marks.
 """
 
 import re
+from typing import TYPE_CHECKING
 
-from orchestrator_cli.usage import Usage
+if TYPE_CHECKING:
+    from orchestrator_cli.usage import Usage
 
 _COLOUR = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
 _BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -80,7 +82,7 @@ def size(count: int) -> str:
     return f"{count / 1024**power:.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
 
 
-def spent(usage: Usage) -> str:
+def spent(usage: "Usage") -> str:
     """Calls, tokens and money; calls without a known price are named, never counted as free."""
     if not usage.calls:
         return "no model calls"
