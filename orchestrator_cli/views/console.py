@@ -166,7 +166,7 @@ class Console:
             grid.add_row(*self._cells(row, now, wide))
         parts: list[RenderableType] = ["", grid] if shown else [""]
         if hidden:
-            parts.append(self._text(f"  … {_counts(hidden)} more", "dim"))
+            parts.append(self._text(f"  … and {_counts(hidden)}", "dim"))
         parts += [self._tool_line(tool, doing) for tool, doing in board.tools.items()]
         return Group(*parts, self._status(board, now))
 

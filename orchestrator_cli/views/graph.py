@@ -36,7 +36,7 @@ def plan_lines(
 def subtask_line(subtask: Subtask) -> str:
     """`id · kind role · title`"""
     kind = f"{subtask.kind} {one_line(subtask.role, 24)}" if subtask.role else subtask.kind
-    return f"{subtask.id} · {kind} · {one_line(subtask.title, 80)}"
+    return f"{one_line(subtask.id, 40)} · {kind} · {one_line(subtask.title, 80)}"
 
 
 def _branch(position: int, count: int) -> str:
@@ -81,7 +81,7 @@ def plan_diff(before: Plan, after: Plan) -> list[str]:
     old, new = {s.id: s for s in before.subtasks}, {s.id: s for s in after.subtasks}
     lines = [_added(s) for s in after.subtasks if s.id not in old]
     lines += [
-        f"! {s.id}: {'; '.join(_changes(old[s.id], s))}"
+        f"! {one_line(s.id, 40)}: {'; '.join(_changes(old[s.id], s))}"
         for s in after.subtasks
         if s.id in old and s != old[s.id]
     ]
