@@ -187,11 +187,13 @@ def demo(
         home = settings.home / "demo"
         founding.prepare_home(home, again=again)
         settings = settings.model_copy(update={"prefect_home": settings.home, "home": home})
+        if record:
+            with founding.recording(again=again, reuse=reuse) as recorder:
+                _run(founding.PROMPT, settings, output, console, recorder=recorder)
+            return
         if not (output.quiet or as_json or stream_json):
-            console.lines(
-                ["The model's replies are recorded; everything else is real.", "", founding.PROMPT, ""]
-            )
-        _run(founding.PROMPT, settings, output, console, founding.recorded_model(again=again))
+            console.lines([RECORDED, "", founding.PROMPT, ""])
+        _run(founding.PROMPT, settings, output, console, model=founding.recorded_model(again=again))
 
 
 @app.command()
