@@ -207,6 +207,17 @@ def descendants(plan: Plan, roots: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def ancestors(plan: Plan, subtask: str) -> frozenset[str]:
+    """Everything that is done before a subtask starts: what it depends on, and what that depends on."""
+    above = {s.id: set(s.depends_on) for s in plan.subtasks}
+    found: set[str] = set()
+    frontier = above.get(subtask, set())
+    while frontier:
+        found |= frontier
+        frontier = set().union(*(above.get(name, set()) for name in frontier)) - found
+    return frozenset(found - {subtask})
+
+
 def needs(plan: Plan, known: Container[str] = ()) -> list[NewTool]:
     """The tools that a plan names beyond `known` ones, each with the purpose the plan gives it."""
     announced = {tool.name: tool for tool in plan.new_tools}

@@ -8,7 +8,17 @@ from graphlib import CycleError
 
 import jsonschema
 
-from orchestrator_cli.planning.plan import ID, Catalogue, Fault, Plan, Subtask, names_in, order, references
+from orchestrator_cli.planning.plan import (
+    ID,
+    Catalogue,
+    Fault,
+    Plan,
+    Subtask,
+    ancestors,
+    names_in,
+    order,
+    references,
+)
 
 
 def faults(plan: Plan, catalogue: Catalogue) -> list[Fault]:
@@ -58,9 +68,10 @@ def _edge_faults(plan: Plan, subtask: Subtask) -> list[Fault]:
             found.append(_fault(subtask, "depends_on", "names the subtask itself"))
         elif name not in plan.ids:
             found.append(_fault(subtask, "depends_on", f"names {name!r}, which is no subtask of this plan"))
+    before = ancestors(plan, subtask.id)
     for reference in references(subtask.inputs):
         target = reference[1:].split(".")[0]
-        if target not in subtask.depends_on:
+        if target not in before:
             found.append(_fault(subtask, "inputs", f"{reference!r} needs {target!r} in depends_on"))
     return found
 
