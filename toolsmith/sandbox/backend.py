@@ -116,14 +116,21 @@ def python_folders() -> list[str]:
     folders = {
         path for prefix in (sys.prefix, sys.base_prefix) for path in (prefix, os.path.realpath(prefix))
     }
-    home = Path.home().resolve()
+    home = _home()
     for folder in folders:
-        if home.is_relative_to(folder):
+        if home is not None and home.is_relative_to(folder):
             raise SandboxUnavailable(
                 f"Python lives in {folder}, which holds the home folder {home}: the sandbox would show it. "
                 "Use a Python in a folder of its own, such as a virtual environment."
             )
     return sorted((folder for folder in folders if not Path(folder).is_relative_to("/usr")), key=len)
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home().resolve()
+    except RuntimeError:  # a user without a name, as in some containers
+        return None
 
 
 def interpreter_links() -> dict[str, str]:

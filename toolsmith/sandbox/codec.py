@@ -39,13 +39,14 @@ class CodecError(ValueError):
     """A value too large to send, or bytes that are no frame of ours."""
 
 
-def encode(value: Any) -> Json:
-    """`value` as tagged JSON. Raises CodecError beyond a million values."""
-    return _Encoder().encode(value, 0)
+def encode(value: Any, text: Callable[[str], str] = str) -> Json:
+    """`value` as tagged JSON; `text` is applied to every string. Raises CodecError beyond a million parts."""
+    return _Encoder(text).encode(value, 0)
 
 
 class _Encoder:
-    def __init__(self) -> None:
+    def __init__(self, text: Callable[[str], str]) -> None:
+        self.text = text
         self.left = MAX_VALUES
         self.active: set[int] = set()
 
@@ -61,6 +62,8 @@ class _Encoder:
                 return self._container(value, depth + 1)
             finally:
                 self.active.discard(id(value))
+        if isinstance(value, str):
+            return self.text(str.__str__(value))
         plain = _scalar(value)
         return plain if plain is not NotImplemented else self._foreign(value, depth)
 
@@ -71,17 +74,13 @@ class _Encoder:
         items = [self.encode(item, depth) for item in value]
         if isinstance(value, list):
             return items
-        tag = next(
-            tag
-            for tag, kind in (("tuple", tuple), ("set", set), ("frozenset", frozenset))
-            if isinstance(value, kind)
-        )
+        tag = "tuple" if isinstance(value, tuple) else "set" if isinstance(value, set) else "frozenset"
         return {"$": tag, "v": items}
 
     def _foreign(self, value: Any, depth: int) -> Json:
         if type(value).__module__ == "numpy" and hasattr(value, "tolist") and value.size <= 10_000:
             return self.encode(value.tolist(), depth + 1)
-        return {"$": "text", "v": text_of(value)}
+        return {"$": "text", "v": self.text(text_of(value))}
 
 
 def _scalar(value: Any) -> Json:
@@ -91,8 +90,6 @@ def _scalar(value: Any) -> Json:
         return int(value) if value.bit_length() < _SAFE_BITS else {"$": "int", "v": hex(value)}
     if isinstance(value, float) and type(value).__module__ != "numpy":
         return float(value)
-    if isinstance(value, str):
-        return str.__str__(value)
     if isinstance(value, bytes | bytearray):
         return {"$": "bytes", "v": binascii.b2a_base64(bytes(value), newline=False).decode()}
     for tag, kind in (("datetime", datetime.datetime), ("date", datetime.date), ("time", datetime.time)):

@@ -19,7 +19,8 @@ from typing import Any
 from smolagents.local_python_executor import CodeOutput, PythonExecutor
 
 from toolsmith.sandbox.backend import Backend
-from toolsmith.sandbox.codec import encode
+from toolsmith.sandbox.codec import CodecError, encode
+from toolsmith.sandbox.errors import SandboxError
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.probe import choose_backend
 from toolsmith.sandbox.session import Bindings, Reply, Session, digest
@@ -73,13 +74,11 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
 
         Returns the plain value. Raises SandboxError that begins with `Type: message` of the tool's failure.
         """
-        request = {
-            "t": "call_tool",
-            "function": function,
-            "source": source,
-            "digest": digest(source),
-            "arguments": encode(arguments),
-        }
+        request = {"t": "call_tool", "function": function, "source": source, "digest": digest(source)}
+        try:
+            request["arguments"] = encode(arguments)
+        except CodecError as error:
+            raise SandboxError(f"cannot pass the arguments of {function}: {error}") from error
         return self._request(request, message_first=True).value
 
     def interrupt(self) -> None:

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from toolsmith.sandbox.shipping import first_frame
 Tick = Callable[[], None]
 
 TICK_S = 0.03
+SETTLE_S = 1.0
 _DRAINED_AT_ONCE = 64  # reads; a flood must not keep the host from its other work
 
 
@@ -58,6 +60,9 @@ class WorkerProcess:
             for fd in theirs:
                 os.close(fd)
         self.top = self._popen.pid
+        """Pid of the nanny."""
+        self.generation = 0
+        """Pid of the process that holds the Python state, once it has settled."""
         for fd in (self._tx, self._rx, self._out):
             os.set_blocking(fd, False)
 
@@ -114,6 +119,20 @@ class WorkerProcess:
                     raise WorkerLost("it ended")
                 self._buffer += chunk
             tick()
+
+    def settle(self) -> None:
+        """Waits until one process is left beside the nanny, and stops it. Raises WorkerLost."""
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            pids = proctree.tree(self.top)[1:]
+            if len(pids) == 1:
+                proctree.send(pids[0], signal.SIGSTOP)
+                if proctree.tree(self.top)[1:] == pids:
+                    self.generation = pids[0]
+                    return
+            if time.monotonic() > deadline:
+                raise WorkerLost("processes of the step outlived it")
+            time.sleep(0.0005)
 
     def take_output(self) -> tuple[bytes, bool]:
         """What was printed since the last call, and whether some of it was dropped."""

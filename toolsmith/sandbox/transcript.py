@@ -29,6 +29,9 @@ class Aliases:
         self._pattern = re.compile(rf"(?:{paths})(?![\w.-]*\w)") if paths else None
 
     def hide(self, text: str) -> str:
+        """`text` with the other names, and without what cannot be written as UTF-8."""
+        if not text.isascii():
+            text = text.encode(errors="replace").decode()
         if self._pattern is None or "/" not in text:
             return text
         return self._pattern.sub(lambda match: self._aliases[match[0]], text)
@@ -60,7 +63,8 @@ def told(error: Any, aliases: Aliases, *, message_first: bool = False) -> str:
     lines = [_frame(frame) for frame in frames] if isinstance(frames, list) else []
     parts = [last, *lines] if message_first else [*lines, last]
     text = without_terminal_control("\n".join(parts))
-    return _ADDRESS.sub("", aliases.hide(text))[-MAX_ERROR_CHARS:]
+    text = _ADDRESS.sub("", aliases.hide(text))
+    return text[:MAX_ERROR_CHARS] if message_first else text[-MAX_ERROR_CHARS:]
 
 
 def _frame(frame: Any) -> str:

@@ -129,11 +129,14 @@ class Generation:
         if child:
             self._report_rollback(request, self._stand_by(child))
             return
+        step = os.getpid()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARKED)
         try:
             outcome = self._interpreter.perform(request)
         except MemoryError:
             outcome = {"error": {"type": "MemoryError", "message": "", "frames": []}}
+        if os.getpid() != step:  # a fork made by the step's code that came to its end as well
+            os._exit(0)
         signal.pthread_sigmask(signal.SIG_BLOCK, _PARKED)
         self._end_the_others()
         self._report(request, outcome)

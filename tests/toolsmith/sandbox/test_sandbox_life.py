@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -116,6 +117,18 @@ def test_a_sandbox_outlives_the_thread_that_started_it(sandbox: SandboxExecutor)
     thread.join()
     time.sleep(0.1)
     assert sandbox("x").output == "still here"
+
+
+def test_sandboxes_work_side_by_side(backend: Backend, workspace: Path) -> None:
+    def work(number: int) -> int:
+        with SandboxExecutor(workspace, backend=backend) as sandbox:
+            sandbox.send_tools({"add": lambda x: x + number})
+            for _ in range(5):
+                sandbox("x = add(x) if 'x' in globals() else 0")
+            return int(sandbox("x").output)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(8))) == [4 * number for number in range(8)]
 
 
 def test_nothing_runs_between_two_steps(sandbox: SandboxExecutor, workspace: Path) -> None:

@@ -158,6 +158,16 @@ def test_nothing_a_step_started_outlives_it(sandbox: SandboxExecutor, workspace:
     assert list(workspace.iterdir()) == []
 
 
+def test_a_fork_that_comes_to_the_end_of_the_step_is_not_the_step(sandbox: SandboxExecutor) -> None:
+    code = "import os, time\nparent = os.getpid()\nos.fork() and time.sleep(0.2)\nos.getpid() == parent"
+    assert sandbox(code).output is True
+
+
+def test_text_that_is_no_utf_8_is_made_so(sandbox: SandboxExecutor) -> None:
+    assert sandbox(r"['a\udcffb', {'\ud800': 1}]").output == ["a?b", {"?": 1}]
+    assert failure(sandbox, r"raise ValueError('\udcff')").endswith("ValueError: ?")
+
+
 @pytest.mark.parametrize(
     ("code", "what"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
@@ -115,6 +116,43 @@ def test_nothing_inside_runs_while_a_host_tool_works(sandbox: SandboxExecutor) -
     os.path.getsize("ticks") if os.path.exists("ticks") else 0
     """
     assert sandbox(dedent(code)).output < 8
+
+
+def test_paths_have_their_inner_names_on_both_ways(sandbox: SandboxExecutor, workspace: Path) -> None:
+    seen = []
+
+    def read(path: str) -> str:
+        seen.append(path)
+        raise FileNotFoundError(f"no file {workspace}/{path}")
+
+    sandbox.send_tools({"read": read, "root": lambda: str(workspace)})
+    with pytest.raises(SandboxError) as caught:
+        sandbox("import os\nread(os.getcwd() + '/a')")
+    assert str(caught.value).splitlines()[-1].endswith("FileNotFoundError: no file /workspace//workspace/a")
+    assert seen == ["/workspace/a"]
+    assert sandbox("import os\n[root() == os.getcwd(), root()]").output == [True, "/workspace"]
+
+
+def test_values_too_large_to_pass_are_refused_and_the_state_is_kept(sandbox: SandboxExecutor) -> None:
+    sandbox.send_tools({"big": lambda: "x" * (9 << 20)})
+    sandbox("x = 1")
+    with pytest.raises(SandboxError, match="ValueError: the value takes 9 MB; at most 8 MB can be passed"):
+        sandbox("big()")
+    with pytest.raises(SandboxError, match="at most 8 MB can be passed"):
+        sandbox.call_tool(DOUBLE, "double", {"x": "x" * (9 << 20)})
+    with pytest.raises(SandboxError, match="ValueError: the value takes 9 MB"):
+        sandbox("final_answer('x' * (9 << 20))")
+    assert sandbox("x").output == 1
+
+
+def test_an_interrupted_host_tool_does_not_leave_half_an_exchange(sandbox: SandboxExecutor) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    sandbox.send_tools({"stop": stop})
+    with pytest.raises(KeyboardInterrupt):
+        sandbox("stop()")
+    assert sandbox("1").output == 1
 
 
 def test_tools_can_be_called_from_threads_inside(sandbox: SandboxExecutor) -> None:
