@@ -191,6 +191,19 @@ def _retry_notice(state: tenacity.RetryCallState) -> str:
 def prepare() -> None:
     """Import LiteLLM: seconds of work that can happen beside everything else."""
     _litellm()
+    _prepare_for_tools()
+
+
+def _prepare_for_tools() -> None:
+    """Import what LiteLLM imports in the middle of its first call with tools.
+
+    Two first calls at once would meet its half-imported modules.
+    """
+    with _IMPORTING:
+        importlib.import_module("litellm.responses.mcp.chat_completions_handler")
+
+
+_IMPORTING = threading.Lock()
 
 
 def _litellm() -> Any:
@@ -211,6 +224,7 @@ def _call(name: str, request: Request, stream: bool, timeout: float, out: "queue
     options: dict[str, Any] = {"model": name, "messages": list(request.messages), "timeout": timeout}
     options |= {"num_retries": 0, "max_retries": 0, "stream": stream}
     if request.tools:
+        _prepare_for_tools()
         options["tools"] = list(request.tools)
     if request.stop:
         options["stop"] = list(request.stop)
