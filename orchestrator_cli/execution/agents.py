@@ -2,7 +2,8 @@
 
 An agent gets the tools its subtask names, `final_answer`, `report_surprise` and `request_tool`,
 and no others. What it gives to `final_answer` is accepted when it fits the subtask's schema and
-check; the first refusal goes back to the agent, the second ends the attempt.
+check; the first refusal goes back to the agent, the second ends the attempt. After a reported
+surprise the first one does: the agent has said why it can do no better.
 
 Not covered: images and sound, agents that manage agents, and smolagents' own planning steps
 (planning is the orchestrator's).
@@ -114,13 +115,19 @@ def _drive(agent: MultiStepAgent, session: Session, task: str) -> JsonValue:
             continue
         _tell(item, session, isinstance(agent, CodeAgent))
         last = str(item.error) if item.error else ""
-        if len(session.refusals) >= REFUSALS:
-            raise AttemptFailed(session.refusals[-1])
+        if session.refusals and (session.surprises or len(session.refusals) >= REFUSALS):
+            raise AttemptFailed(_with_surprises(session.refusals[-1], session))
         if item.step_number >= agent.max_steps and not item.is_final_answer:
             break
         _add_requested(agent, session)
     reason = f"it did not finish within {agent.max_steps} steps"
-    raise AttemptFailed(f"{reason}; the last error was: {last}" if last else reason)
+    reason = f"{reason}; the last error was: {last}" if last else reason
+    raise AttemptFailed(_with_surprises(reason, session))
+
+
+def _with_surprises(reason: str, session: Session) -> str:
+    """What an agent said it could not foresee explains a failure better than the failure does."""
+    return f"{reason}; the agent reported: {' '.join(session.surprises)}" if session.surprises else reason
 
 
 def _make(session: Session, role: Role) -> MultiStepAgent:
@@ -131,7 +138,7 @@ def _make(session: Session, role: Role) -> MultiStepAgent:
     prompt = source("agent_code" if role.agent == "code" else "agent_tools")
     common: dict[str, Any] = {
         "tools": tools,
-        "model": AgentModel(session),
+        "model": AgentModel(session, writes_code=role.agent == "code"),
         "prompt_templates": _templates(prompt),
         "instructions": role.instructions,
         "max_steps": context.settings.max_steps,
@@ -219,7 +226,7 @@ def _report_surprise(session: Session) -> Callable[..., Any]:
             text: What was found, and what it means for the work that follows.
         """
         session.surprises.append(text)
-        return "noted; now finish the task as well as you can"
+        return "noted; now call final_answer with what there is"
 
     return report_surprise
 
@@ -266,9 +273,10 @@ def _add_requested(agent: MultiStepAgent, session: Session) -> None:
 class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
     """Our model as smolagents wants one."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, writes_code: bool) -> None:
         super().__init__(model_id=session.subtask.id)
         self._session = session
+        self._writes_code = writes_code
         self._model: Model = session.context.model
 
     def generate(
@@ -280,7 +288,9 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
         **_: Any,
     ) -> ChatMessage:
         rows = get_clean_message_list(
-            messages, role_conversions=tool_role_conversions, flatten_messages_as_text=True
+            [message for message in messages if not self._is_echo(message)],
+            role_conversions=tool_role_conversions,
+            flatten_messages_as_text=True,
         )
         request = Request(
             role="agent",
@@ -307,6 +317,10 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
                 input_tokens=reply.usage.prompt_tokens, output_tokens=reply.usage.completion_tokens
             ),
         )
+
+    def _is_echo(self, message: Any) -> bool:
+        """smolagents says a code agent's code a second time, as if it had called a tool."""
+        return self._writes_code and message.role == MessageRole.TOOL_CALL
 
 
 def _tell(step: ActionStep, session: Session, writes_code: bool) -> None:
