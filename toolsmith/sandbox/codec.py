@@ -26,7 +26,26 @@ MAX_VALUES = 1_000_000
 MAX_TEXT = 20_000
 _SAFE_BITS = 2**12  # json writes decimal digits, which Python refuses beyond 4,300 of them
 
-_CONTAINERS: dict[str, Callable[[Any], Any]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
+
+class OrderedTextSet(set[Any]):
+    """A set whose text has one order, whatever the hash seed of the process: texts are recorded."""
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(sorted(map(repr, self))) + "}" if self else "set()"
+
+
+class OrderedTextFrozenset(frozenset[Any]):
+    """The same, frozen."""
+
+    def __repr__(self) -> str:
+        return f"frozenset({OrderedTextSet(self)!r})" if self else "frozenset()"
+
+
+_CONTAINERS: dict[str, Callable[[Any], Any]] = {
+    "tuple": tuple,
+    "set": OrderedTextSet,
+    "frozenset": OrderedTextFrozenset,
+}
 _DATES: dict[str, Callable[[str], Any]] = {
     "datetime": datetime.datetime.fromisoformat,
     "date": datetime.date.fromisoformat,

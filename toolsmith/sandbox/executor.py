@@ -44,9 +44,8 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         """Raises SandboxUnavailable when no backend works here, FileNotFoundError without a workspace."""
         self.state: dict[str, Any] = {}
         """Holds `_print_outputs`, which smolagents reads after a failed step."""
-        self._session = Session(
-            Path(workspace), limits=limits, backend=backend or choose_backend(), writable=writable
-        )
+        self.backend = backend or choose_backend()
+        self._session = Session(Path(workspace), limits=limits, backend=self.backend, writable=writable)
         self._steps = 0
 
     def send_variables(self, variables: dict[str, Any]) -> None:

