@@ -353,13 +353,13 @@ def _output(step: ActionStep) -> str:
 
 
 def _acceptable(session: Session) -> Callable[..., bool]:
-    def acceptable(value: Any, memory: Any, agent: Any = None) -> bool:  # noqa: ARG001 - smolagents' signature
+    def on_the_value(value: Any, memory: Any, agent: Any = None) -> bool:  # noqa: ARG001 - smolagents' signature
         if reason := session.accept(as_json(value)):
             session.refusals.append(reason)
             raise ValueError(reason)
         return True
 
-    return acceptable
+    return on_the_value
 
 
 def _templates(system_prompt: str) -> Any:

@@ -168,9 +168,11 @@ def _look_up(reference: str, match: re.Match[str], results: Mapping[str, Result]
 
 
 def names_in(expression: str) -> frozenset[str]:
-    """The names an expression reads. Raises `SyntaxError` where it is no expression."""
+    """The names an expression reads from outside. Raises `SyntaxError` where it is no expression."""
     tree = ast.parse(expression.strip(), mode="eval")
-    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    return frozenset(node.id for node in names) - own
 
 
 # --- what may happen next
