@@ -75,6 +75,8 @@ def _advice(facts: Facts) -> str:
     why = facts.failures.get("bubblewrap", "")
     if why == "not installed":
         return f"Install bubblewrap: {_install(facts.distributions)}"
+    if facts.userns_switched_off:
+        return f"Allow user namespaces: {facts.userns_switched_off}"
     if facts.container:
         return (
             "This is a container that forbids user namespaces: start it with "
@@ -82,8 +84,6 @@ def _advice(facts: Facts) -> str:
         )
     if facts.apparmor_restricts:
         return f"Allow bubblewrap to make user namespaces:\n{_APPARMOR}"
-    if facts.userns_switched_off:
-        return f"Allow user namespaces: {facts.userns_switched_off}"
     if not why:
         return f"Use bubblewrap instead, or Linux 6.12 or newer with Landlock (ABI {NEEDED_ABI}) switched on."
     return f"See `bwrap --ro-bind / / --unshare-all true`, or use Linux 6.12 (Landlock ABI {NEEDED_ABI})."

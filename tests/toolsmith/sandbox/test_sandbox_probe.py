@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,37 @@ def test_the_remedy_fits_the_system(facts: Facts, advice: str) -> None:
 
 def test_the_facts_of_this_system_can_be_read() -> None:
     assert read_facts(MISSING).system == "Linux"
+
+
+def in_a_world_without_user_namespaces(code: str) -> str:
+    """Runs `code` where the kernel makes no more user namespaces, as hardened systems are set up."""
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh", sys.executable, "-c", code]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])}
+    ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
+    if "unshare" in ran.stderr or "max_user_namespaces" in ran.stderr.splitlines()[:1]:
+        pytest.skip(f"cannot set the scene: {ran.stderr.strip()}")
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_where_user_namespaces_are_switched_off_landlock_takes_over() -> None:
+    try:
+        choose_backend("landlock")
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    code = "from toolsmith.sandbox import choose_backend; print(choose_backend().name)"
+    assert in_a_world_without_user_namespaces(code) == "landlock\n"
+
+
+def test_a_backend_that_was_asked_for_is_never_replaced_by_another() -> None:
+    code = """
+from toolsmith.sandbox import SandboxUnavailable, choose_backend
+try:
+    choose_backend("bubblewrap")
+except SandboxUnavailable as error:
+    print(error)
+"""
+    told = in_a_world_without_user_namespaces(code)
+    assert told.startswith("No sandbox works on this system (bubblewrap: the sandbox did not start")
+    assert told.endswith("Allow user namespaces: sudo sysctl -w user.max_user_namespaces=15000\n")
