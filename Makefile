@@ -14,7 +14,8 @@ SHELL := /bin/sh
 
 IN := .venv/bin/
 CODE := orchestrator_cli memory toolsmith
-READ_BY_TESTS := $(shell find $(CODE) tests docs examples benchmarks -not -path '*/__pycache__*' -not -name '* *') \
+READ_BY_TESTS := $(shell find $(CODE) tests docs examples benchmarks \
+	-not -path '*/__pycache__*' -not -name '* *' 2>/dev/null) \
 	$(wildcard *.md *.toml .ci/run .gitignore LICENSE Makefile requirements.lock)
 
 # A checkout that was moved, or a Python that was removed, leaves an environment that is no use.

@@ -1,0 +1,64 @@
+"""Settings come from one place: `settings.py` alone reads the environment and TOML.
+
+So `Settings` is the whole truth about what a run was told, and a secret has one way in. The few
+other places that touch the environment hand something to a library or to a process; each is named
+here with its reason.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
+READER = "orchestrator_cli/settings.py"
+EXECUTION = "orchestrator_cli/execution"
+
+EXCEPTIONS = {
+    ("orchestrator_cli/models/model.py", "_litellm"): "sets what LiteLLM reads at its import",
+    (
+        "orchestrator_cli/execution/prefect_server.py",
+        "configure_client",
+    ): "sets what Prefect reads at its import",
+    ("orchestrator_cli/execution/prefect_server.py", "_server_environment"): "makes the server's environment",
+    ("orchestrator_cli/execution/flow.py", "run_graph"): "reads back what configure_client has set",
+}
+
+
+def _touches_environment(node: ast.AST) -> bool:
+    match node:
+        case ast.Attribute(value=ast.Name(id="os"), attr=name):
+            return name in {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+        case ast.ImportFrom(module="os", names=names):
+            return any(alias.name.startswith(("environ", "getenv")) for alias in names)
+    return False
+
+
+def _uses(node: ast.AST, function: str = "") -> Iterator[str]:
+    """The outermost function around each use."""
+    for child in ast.iter_child_nodes(node):
+        inside = function or (child.name if isinstance(child, ast.FunctionDef) else "")
+        if _touches_environment(child):
+            yield inside
+        yield from _uses(child, inside)
+
+
+def _sources() -> Iterator[tuple[str, ast.Module]]:
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_the_environment_is_touched_in_the_named_places_only():
+    found = {(name, function) for name, tree in _sources() for function in _uses(tree) if name != READER}
+    assert found == EXCEPTIONS.keys()
+
+
+def test_toml_is_read_by_the_settings_only():
+    readers = {
+        name
+        for name, tree in _sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import) and any(alias.name == "tomllib" for alias in node.names)
+    }
+    assert readers == {READER}

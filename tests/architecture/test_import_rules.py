@@ -1,0 +1,199 @@
+"""Who may import whom, read from the source.
+
+The rules keep each part understandable and replaceable without the others: rules do not know of
+effects, a run does not know of the screen that shows it, `memory` and `toolsmith` can be used
+without the orchestrator, and a large library has one home, so that changing it, or its version,
+touches one place.
+
+Imports within functions and those for type checkers count as well. What is not covered: a module
+whose name is put together at run time (`house` warms Prefect and smolagents up that way).
+"""
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
+
+# What every module of orchestrator_cli may use: values, errors and the signal that ends a run.
+EVERYWHERE = ("settings", "errors", "events", "usage", "cancellation")
+
+# The row of a module is the longest name that it is or lies below. Names are those of orchestrator_cli,
+# unless they begin with memory or toolsmith.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    # values and rules
+    "errors": (),
+    "usage": (),
+    "cancellation": (),
+    "prompts": (),
+    "settings": ("errors",),
+    "events": ("planning.plan", "usage"),
+    "planning": (*EVERYWHERE, "planning", "models.model", "prompts"),
+    "planning.plan": ("usage",),
+    "planning.validation": ("planning.plan",),
+    "planning.patching": ("planning.plan", "planning.validation"),
+    # the doors to models, to tools and to the screen
+    "models": (*EVERYWHERE, "models"),
+    "tools": ("tools",),
+    "views": (*EVERYWHERE, "views", "planning.plan"),
+    # carrying a plan out
+    "execution": (*EVERYWHERE, "execution", "planning", "models.model", "tools", "prompts", "toolsmith"),
+    "execution.workspace": (*EVERYWHERE, "tools.protected"),
+    "execution.journal": ("errors", "events"),
+    "execution.prefect_server": ("errors", "cancellation"),
+    # the run as a whole
+    "house": (*EVERYWHERE, "", "execution", "models", "planning.offer", "memory", "toolsmith"),
+    "orchestrator": (*EVERYWHERE, "house", "planning", "execution"),
+    # what the user meets
+    "session": (*EVERYWHERE, "orchestrator", "house", "views", "execution", "planning.plan", "toolsmith"),
+    "repl": ("errors", "views"),
+    "demo": ("errors", "models"),
+    "doctor": (*EVERYWHERE, "house", "views", "execution", "planning.plan", "memory", "toolsmith.sandbox"),
+    "app": (
+        *EVERYWHERE,
+        *("", "orchestrator", "house", "session", "repl", "demo", "doctor", "views"),
+        *("execution.workspace", "models.model"),
+    ),
+    "__main__": ("app",),
+    "": (),
+    # the two that know nothing of the orchestrator
+    "memory": ("memory",),
+    "toolsmith": ("toolsmith",),
+    "toolsmith.sandbox": ("toolsmith.sandbox",),
+}
+
+HOMES = {
+    "typer": ("orchestrator_cli.app",),
+    "rich": ("orchestrator_cli.views.console",),
+    "prompt_toolkit": ("orchestrator_cli.repl",),
+    "prefect": ("orchestrator_cli.execution.flow", "orchestrator_cli.execution.prefect_server"),
+    "uvicorn": ("orchestrator_cli.execution.prefect_server",),
+    "fastapi": (),
+    "litellm": ("orchestrator_cli.models.model",),
+    "openai": (),
+    # Modules named execution/agent*.py, the hand-written tools, and the toolsmith.
+    "smolagents": ("orchestrator_cli.execution.agent", "orchestrator_cli.tools", "toolsmith"),
+    "qdrant_edge": ("memory.edge", "memory.embedder"),
+    "qdrant_client": ("memory.server",),
+}
+"""The beginnings of the names of the modules that may import a large dependency."""
+
+
+class Import(NamedTuple):
+    module: str
+    """Who imports."""
+    name: str
+    """What: a module of ours by its whole name, any other by its first."""
+    place: str
+
+
+def _module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {_module_name(path): path for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+
+
+def _imported_names(node: ast.AST, package: str) -> Iterator[str]:
+    match node:
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module=module, names=names, level=level):
+            base = (
+                importlib.util.resolve_name("." * level + (module or ""), package) if level else module or ""
+            )
+            for alias in names:
+                whole = f"{base}.{alias.name}"
+                yield whole if whole in MODULES else base
+        case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]):
+            if ast.unparse(func) in {"importlib.import_module", "import_module", "__import__"}:
+                yield name
+
+
+def _imports() -> Iterator[Import]:
+    for module, path in MODULES.items():
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for name in _imported_names(node, package):
+                ours = name.split(".")[0] in PACKAGES
+                place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+                yield Import(module, name if ours else name.split(".")[0], place)
+
+
+IMPORTS = list(_imports())
+OURS = [found for found in IMPORTS if found.name.split(".")[0] in PACKAGES]
+
+
+def _short(module: str) -> str:
+    return module.removeprefix("orchestrator_cli").removeprefix(".")
+
+
+def _lies_in(module: str, name: str) -> bool:
+    return module == name or (name != "" and module.startswith(f"{name}."))
+
+
+def _row(module: str) -> str | None:
+    rows = [name for name in MAY_IMPORT if _lies_in(_short(module), name)]
+    return max(rows, key=len, default=None)
+
+
+def test_every_module_has_a_row_in_the_table():
+    lost = [module for module in MODULES if _row(module) is None]
+    assert not lost, f"say in MAY_IMPORT what these may import: {lost}"
+
+
+def test_every_row_of_the_table_is_the_row_of_a_module():
+    assert set(MAY_IMPORT) == {_row(module) for module in MODULES}
+
+
+def test_a_module_imports_only_what_its_row_allows():
+    breaches = [
+        f"{found.place}: {found.module} may not import {found.name}"
+        for found in OURS
+        if not any(_lies_in(_short(found.name), allowed) for allowed in MAY_IMPORT[_row(found.module) or ""])
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
+def test_memory_and_toolsmith_import_nothing_of_the_orchestrator():
+    breaches = [
+        found.place
+        for found in OURS
+        if found.name.startswith("orchestrator_cli") and not found.module.startswith("orchestrator_cli")
+    ]
+    assert not breaches
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph: dict[str, set[str]] = {module: set() for module in MODULES}
+    for found in OURS:
+        graph[found.module].add(found.name)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        raise AssertionError(" → ".join(circle.args[1])) from None
+
+
+def test_every_large_dependency_stays_in_its_home():
+    breaches = [
+        f"{found.place}: {found.name} is at home in {', '.join(HOMES[found.name]) or 'no module'}"
+        for found in IMPORTS
+        if found.name in HOMES and not found.module.startswith(HOMES[found.name])
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
+def test_every_home_of_a_dependency_is_lived_in():
+    used = {(found.name, found.module) for found in IMPORTS}
+    empty = [
+        (name, home)
+        for name, homes in HOMES.items()
+        for home in homes
+        if home != "orchestrator_cli.tools"  # allowed, and not needed so far
+        and not any(name == of and module.startswith(home) for of, module in used)
+    ]
+    assert not empty

@@ -1,0 +1,34 @@
+"""Help and version come at once: nothing that takes seconds to import is loaded for them."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("prefect", "litellm", "smolagents", "qdrant_client", "qdrant_edge")
+
+RUN = """
+import atexit, sys
+atexit.register(lambda: print("\\nmodules:", *sorted({name.split(".")[0] for name in sys.modules})))
+from orchestrator_cli.app import main
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ask", "--help"], ["demo", "--help"]])
+def test_help_and_version_load_no_heavy_library(arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = done.stdout.rpartition("\nmodules:")[2].split()
+    assert "typer" in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+@pytest.mark.parametrize("package", ["memory", "toolsmith", "toolsmith.sandbox"])
+def test_importing_a_package_loads_no_heavy_library(package):
+    code = f"import sys, {package}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert [name for name in HEAVY if name in done.stdout.split()] == []
