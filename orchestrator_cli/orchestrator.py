@@ -106,6 +106,7 @@ def _answer(prompt: str, house: House, board: Board) -> str:
         states=states,
         results=results,
         failures=failures,
+        answered=board.answered,
         tools=house.toolbox.made,
         model=house.model,
         on_delta=lambda text: house.emit(events.AnswerDelta(text=text)),

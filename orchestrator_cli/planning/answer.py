@@ -1,12 +1,12 @@
 """The results of a run become the answer to the user."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pydantic import JsonValue
 
 from orchestrator_cli.models.model import Model, Request
-from orchestrator_cli.planning.plan import Plan, Result, State
+from orchestrator_cli.planning.plan import Plan, Result, State, order
 from orchestrator_cli.prompts import render
 
 OUTCOME_CHARS = 6_000
@@ -19,11 +19,12 @@ def write_answer(
     states: Mapping[str, State],
     results: Mapping[str, Result],
     failures: Mapping[str, str],
+    answered: Collection[str],
     tools: Sequence[str],
     model: Model,
     on_delta: Callable[[str], None],
 ) -> str:
-    """The answer, in Markdown. A plan of one subtask that succeeded is its own answer: no model is asked.
+    """The answer, in Markdown; `answered` are failures after which the plan was changed. A plan of one subtask that succeeded is its own answer: no model is asked.
 
     Raises what `Model.complete` raises.
     """
@@ -33,19 +34,23 @@ def write_answer(
         return text
     rows = [
         {
-            "id": subtask.id,
-            "title": subtask.title,
-            "state": states.get(subtask.id, "pending"),
-            "outcome": _outcome(subtask.id, results, failures),
-            "files": results[subtask.id].files if subtask.id in results else (),
+            "id": name,
+            "title": plan[name].title,
+            "state": _state(states.get(name, "pending"), name in answered),
+            "outcome": _outcome(name, results, failures),
+            "files": results[name].files if name in results else (),
         }
-        for subtask in plan.subtasks
+        for name in order(plan)
     ]
     messages = (
         {"role": "system", "content": render("answer")},
         {"role": "user", "content": render("answer_request", prompt=prompt, results=rows, tools=tools)},
     )
     return model.complete(Request(role="answer", messages=messages), on_delta).text.strip()
+
+
+def _state(state: State, answered: bool) -> str:
+    return "failed; the plan was then changed" if state == "failed" and answered else state
 
 
 def as_text(value: JsonValue) -> str:
