@@ -24,7 +24,9 @@ def write_answer(
     model: Model,
     on_delta: Callable[[str], None],
 ) -> str:
-    """The answer, in Markdown; `answered` are failures after which the plan was changed. A plan of one subtask that succeeded is its own answer: no model is asked.
+    """The answer, in Markdown; `answered` are the failures after which the plan was changed.
+
+    A plan of one subtask that succeeded is its own answer: no model is asked.
 
     Raises what `Model.complete` raises.
     """
