@@ -2,6 +2,9 @@
 
 The worker is not trusted: reading is bounded, nothing it sends is more than JSON, and nothing it does (not
 reading, not writing, flooding) makes the host wait beyond what `tick` allows.
+
+What is not covered: the worker ends when the host's end of its pipe is closed. A host that forks without exec
+(multiprocessing's "fork") hands that end to its child, and the worker then lives as long as the child.
 """
 
 from __future__ import annotations
@@ -94,7 +97,7 @@ class WorkerProcess:
             try:
                 rest = rest[os.write(self._tx, rest) :]
             except BlockingIOError:
-                select.select([self._out], [self._tx], [], TICK_S)
+                _wait({self._out: select.POLLIN, self._tx: select.POLLOUT})
                 self._drain()
                 tick()
             except BrokenPipeError:
@@ -110,7 +113,7 @@ class WorkerProcess:
             if message is not None:
                 self._drain()
                 return message
-            ready, _, _ = select.select([self._rx, self._out], [], [], TICK_S)
+            ready = _wait({self._rx: select.POLLIN, self._out: select.POLLIN})
             if self._out in ready:
                 self._drain()
             if self._rx in ready:
@@ -188,6 +191,14 @@ class WorkerProcess:
             mine.append(launch.pid_report)
         for fd in mine:
             os.close(fd)
+
+
+def _wait(wanted: dict[int, int]) -> list[int]:
+    """The descriptors that are ready within a tick. Not `select`, which knows only the first 1,024."""
+    poll = select.poll()
+    for fd, events in wanted.items():
+        poll.register(fd, events)
+    return [fd for fd, _ in poll.poll(TICK_S * 1000)]
 
 
 def _spawn(launch: Launch, rx: int, tx: int, out: int) -> subprocess.Popen[bytes]:

@@ -45,7 +45,7 @@ def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     os.close(tx)
     _watch(rx)
     if not pid_namespace:
-        proctree.end_descendants(os.getpid())
+        proctree.end_descendants(os.getpid(), patience_s=60.0)
     if settings["scratch"]:
         import shutil  # not at the top: it would cost each start
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -145,6 +146,21 @@ def test_nothing_runs_between_two_steps(sandbox: SandboxExecutor, workspace: Pat
     size = (workspace / "ticks").stat().st_size
     time.sleep(0.2)
     assert (workspace / "ticks").stat().st_size == size
+
+
+def test_a_host_with_very_many_open_files_can_use_it(sandbox: SandboxExecutor) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("this system allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert sandbox("1").output == 1
+        sandbox.cleanup()
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_no_descriptor_of_the_host_is_lost(make_sandbox: Any) -> None:
