@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from .records import RUN, TOOL, Record, Scope, Trust
 
-PLAN_FIELDS: Final = ("id", "title", "kind", "role", "tools", "depends_on")
+PLAN_FIELDS: Final = ("id", "title", "kind", "role", "tools", "depends_on", "state")
 REMOVED: Final = "[secret removed]"
 
 _SUMMARY_CHARS: Final = 800
@@ -88,7 +88,7 @@ def run_record(
     """The memory of a finished run, found again by its prompt.
 
     `run` is the run's id, `outcome` "completed", "failed" or another word for how it ended, `plan` the
-    subtasks as dicts (only the fields in `PLAN_FIELDS` are kept), `cost` in US dollars or None when it is
+    subtasks as dicts (only the fields in `PLAN_FIELDS` are kept; `state` is how it ended), `cost` in US dollars or None when it is
     not known, `lesson` one sentence for the planner or "".
     """
     return Record(

@@ -40,6 +40,7 @@ from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.model import LiteModel, Model, prepare
 from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.planning.plan import order
 from orchestrator_cli.settings import ROLES, Settings, find_model
 from toolsmith.built import BuiltTool
 from toolsmith.library import Library
@@ -95,12 +96,14 @@ class House:
     ) -> None:
         """Keep how the run went and which tools served it."""
         usage = self.model.total
+        plan, states, *_ = board.snapshot()
+        shape = [plan[name].model_dump(mode="json") | {"state": states.get(name)} for name in order(plan)]
         run = run_record(
             run=self.run,
             prompt=prompt,
             outcome="completed" if error is None else "failed",
             answer=answer,
-            plan=[subtask.model_dump(mode="json") for subtask in board.plan.subtasks],
+            plan=shape,
             scope=Scope(),
             revisions=board.revisions,
             calls=usage.calls,
