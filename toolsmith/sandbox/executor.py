@@ -29,7 +29,7 @@ from toolsmith.sandbox.session import Bindings, Reply, Session, digest
 class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships no types
     """Runs steps in a sandbox whose Python state lasts from one to the next.
 
-    The worker starts with the first thing it has to do (about 30 ms). A crash, a hang or a memory bomb rolls
+    The worker starts with the first thing it has to do (about 50 ms). A crash, a hang or a memory bomb rolls
     the Python state back to before the step. One thread at a time; `interrupt` and `cleanup` from any.
     """
 
