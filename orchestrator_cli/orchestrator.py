@@ -107,7 +107,8 @@ def _answer(prompt: str, house: House, board: Board) -> str:
         results=results,
         failures=failures,
         answered=board.answered,
-        tools=house.toolbox.made,
+        made=house.toolbox.made,
+        reused=house.toolbox.reused,
         model=house.model,
         on_delta=lambda text: house.emit(events.AnswerDelta(text=text)),
     )

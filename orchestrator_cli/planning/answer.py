@@ -20,12 +20,14 @@ def write_answer(
     results: Mapping[str, Result],
     failures: Mapping[str, str],
     answered: Collection[str],
-    tools: Sequence[str],
+    made: Sequence[str],
+    reused: Sequence[str],
     model: Model,
     on_delta: Callable[[str], None],
 ) -> str:
     """The answer, in Markdown; `answered` are the failures after which the plan was changed.
 
+    `made` and `reused` are names of tools.
     A plan of one subtask that succeeded is its own answer: no model is asked.
 
     Raises what `Model.complete` raises.
@@ -46,7 +48,10 @@ def write_answer(
     ]
     messages = (
         {"role": "system", "content": render("answer")},
-        {"role": "user", "content": render("answer_request", prompt=prompt, results=rows, tools=tools)},
+        {
+            "role": "user",
+            "content": render("answer_request", prompt=prompt, results=rows, made=made, reused=reused),
+        },
     )
     return model.complete(Request(role="answer", messages=messages), on_delta).text.strip()
 
