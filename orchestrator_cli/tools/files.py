@@ -66,7 +66,9 @@ def file_tools(root: Path) -> dict[str, Callable[..., Any]]:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    pure = PurePosixPath(path)
+    # Code in the sandbox knows the checkout as /workspace.
+    inside = path.removeprefix("/workspace").lstrip("/") if path.startswith("/workspace/") else path
+    pure = PurePosixPath("." if inside == "/workspace" else inside)
     if pure.is_absolute() or ".." in pure.parts or "\0" in path:
         raise ValueError(f"{path!r} is not inside the workspace: give a relative path without '..'")
     if any(is_protected(part) for part in pure.parts):
