@@ -1,0 +1,210 @@
+"""A model for tests: an OpenAI-compatible HTTP endpoint on loopback whose replies a function gives.
+
+`reply(request, n)` is given the JSON of the n-th chat completion (from 1) and returns the text of
+the assistant's message, or a dict:
+
+    content, tool_calls, finish_reason      an assistant message (`call` makes a tool call)
+    status, headers, body                   a fault instead of a message
+    sleep                                   seconds to wait before anything is sent
+    cut                                     True: the connection ends in the middle of the reply
+
+Both streamed and whole replies are spoken. Every exchange is kept with the times at which its
+request arrived and its reply began. Not covered: embeddings, images, more than one choice.
+"""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Reply = str | dict[str, Any]
+Play = Callable[[dict[str, Any], int], Reply]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and what was answered; times are seconds of `time.monotonic`."""
+
+    n: int
+    request: dict[str, Any]
+    reply: dict[str, Any]
+    arrived: float
+    answered: float
+
+    @property
+    def model(self) -> str:
+        return str(self.request.get("model"))
+
+    @property
+    def text(self) -> str:
+        return texts_of(self.request)
+
+
+class Endpoint:
+    """The endpoint; `reply` may be replaced between runs. As a context manager it serves until it is left."""
+
+    def __init__(self, reply: Play | None = None) -> None:
+        self.reply: Play = reply or _nobody
+        self.exchanges: list[Exchange] = []
+        self.arrived = 0
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._server = _Server(self)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self) -> "Endpoint":
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def of(self, model: str) -> list[Exchange]:
+        """The exchanges of one model name, in the order of their arrival."""
+        return sorted((e for e in self.exchanges if e.model == model), key=lambda e: e.n)
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Decide a reply, wait as long as it says, and keep the exchange."""
+        arrived = time.monotonic()
+        with self._lock:
+            self.arrived += 1
+            n = self.arrived
+        found = self.reply(request, n)
+        reply = {"content": found} if isinstance(found, str) else found
+        self._closing.wait(float(reply.get("sleep", 0)))
+        with self._lock:
+            self.exchanges.append(Exchange(n, request, reply, arrived, time.monotonic()))
+        return reply
+
+
+def texts_of(request: dict[str, Any]) -> str:
+    """All text that a request sends, in order."""
+    return "\n".join(_text(message.get("content")) for message in request.get("messages", ()))
+
+
+def call(name: str, arguments: dict[str, Any], ident: str = "call_1") -> dict[str, Any]:
+    """A message that calls one tool."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return {"content": None, "tool_calls": [{"id": ident, "type": "function", "function": function}]}
+
+
+def fault(status: int, message: str = "it is broken", **headers: str) -> dict[str, Any]:
+    """An HTTP fault; an underscore in a header's name stands for a dash."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return {"status": status, "headers": named, "body": {"error": {"message": message, "code": status}}}
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content)
+    return str(content or "")
+
+
+def _nobody(_request: dict[str, Any], n: int) -> Reply:
+    return fault(400, f"the test gave no reply to request {n}")
+
+
+def _usage(request: dict[str, Any], reply: dict[str, Any]) -> dict[str, int]:
+    """Tokens at four characters each."""
+    asked = max(1, len(texts_of(request)) // 4)
+    said = max(1, len(str(reply.get("content") or reply.get("tool_calls"))) // 4)
+    return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+
+
+def _finish(reply: dict[str, Any]) -> str:
+    return str(reply.get("finish_reason") or ("tool_calls" if reply.get("tool_calls") else "stop"))
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(("127.0.0.1", 0), _Requests)
+        self.endpoint = endpoint
+
+
+class _Requests(BaseHTTPRequestHandler):
+    server: "_Server"
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+    def do_GET(self) -> None:
+        known = self.path.endswith("/models")
+        self._send(200 if known else 404, {"data": [{"id": "found", "object": "model"}]} if known else {})
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with contextlib.suppress(ConnectionError):
+            reply = self.server.endpoint.answer(request)
+            if "status" in reply:
+                self._send(reply["status"], reply.get("body", {}), reply.get("headers"))
+            elif request.get("stream"):
+                self._stream(request, reply)
+            else:
+                self._whole(request, reply)
+
+    def _send(
+        self, status: int, body: Any, headers: dict[str, str] | None = None, cut: bool = False
+    ) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if cut else data)
+        self.close_connection = self.close_connection or cut
+
+    def _whole(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
+        message = {"role": "assistant", "content": reply.get("content")}
+        if reply.get("tool_calls"):
+            message["tool_calls"] = reply["tool_calls"]
+        choice = {"index": 0, "message": message, "finish_reason": _finish(reply)}
+        body = _frame(request, "chat.completion") | {"choices": [choice], "usage": _usage(request, reply)}
+        self._send(200, body, cut=bool(reply.get("cut")))
+
+    def _stream(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        for row in _pieces(request, reply):
+            self.wfile.write(b"data: " + json.dumps(row).encode() + b"\n\n")
+            self.wfile.flush()
+        if not reply.get("cut"):
+            self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+
+def _frame(request: dict[str, Any], kind: str) -> dict[str, Any]:
+    return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": request.get("model")}
+
+
+def _pieces(request: dict[str, Any], reply: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The chunks of a streamed reply; one that is cut has half of its text and no end."""
+    frame = _frame(request, "chat.completion.chunk")
+
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        return frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+    text = str(reply.get("content") or "")
+    text = text[: len(text) // 2] if reply.get("cut") else text
+    yield chunk({"role": "assistant", "content": ""})
+    for start in range(0, len(text), 24):
+        yield chunk({"content": text[start : start + 24]})
+    if reply.get("cut"):
+        return
+    for index, made in enumerate(reply.get("tool_calls") or ()):
+        yield chunk({"tool_calls": [{"index": index, **made}]})
+    yield chunk({}, _finish(reply))
+    yield frame | {"choices": [], "usage": _usage(request, reply)}

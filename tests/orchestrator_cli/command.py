@@ -1,0 +1,121 @@
+"""The real `orch` command with a home and a workspace of its own, run from start or from a warm process."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from warm import Warm
+
+COMMAND = (sys.executable, "-m", "orchestrator_cli")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        """What `--json` printed."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+    @property
+    def error(self) -> str:
+        """The error message with its remedy, in one line."""
+        lines = self.err.splitlines()
+        start = next((n for n, line in enumerate(lines) if line.startswith("error")), len(lines))
+        return " ".join(line.strip() for line in lines[start:])
+
+
+@dataclass(frozen=True)
+class Orch:
+    """A user of `orch`: calling it runs the command and returns when it has ended."""
+
+    home: Path
+    workspace: Path
+    warm: Warm
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, *args: str, stdin: str = "", timeout: float = 60, **env: str) -> Done:
+        started = time.monotonic()
+        folder = self.home.parent / f"streams-{uuid.uuid4().hex[:8]}"
+        folder.mkdir()
+        streams = {name: folder / name for name in ("stdin", "stdout", "stderr")}
+        for path in streams.values():
+            path.touch()
+        streams["stdin"].write_text(stdin, encoding="utf-8")
+        code = self.warm.run(
+            args, env=self.environment(**env), cwd=self._cwd, streams=streams, timeout=timeout
+        )
+        out, err = (streams[name].read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+        return Done(code, out, err, time.monotonic() - started)
+
+    def cold(self, *args: str, stdin: str = "", timeout: float = 60, **env: str) -> Done:
+        """The same in a fresh interpreter."""
+        started = time.monotonic()
+        done = subprocess.run(
+            [*COMMAND, *args],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=self._cwd,
+            env=self.environment(**env),
+            timeout=timeout,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+    def environment(self, **env: str) -> dict[str, str]:
+        """Nothing of the tester's own settings; an empty value takes a name out."""
+        base = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "LC_ALL": "C.UTF-8",
+            "ORCH_HOME": str(self.home),
+        }
+        return {name: value for name, value in (base | dict(self.env) | env).items() if value}
+
+    @property
+    def _cwd(self) -> Path:
+        return self.workspace if self.workspace.is_dir() else self.home
+
+    # --- what a run left behind
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The facts of the newest run's journal, or those of one kind."""
+        rows = [json.loads(line)["data"] for line in self.journal().read_text().splitlines()]
+        return [row for row in rows if kind is None or row["kind"] == kind]
+
+    def journal(self) -> Path:
+        journals = (self.home / "runs").glob("*/journal.jsonl")
+        return max(journals, key=lambda path: path.stat().st_mtime_ns)
+
+    @property
+    def log(self) -> str:
+        """The text of fileLog.md."""
+        return (self.workspace / "fileLog.md").read_text(encoding="utf-8")
+
+    def file(self, name: str) -> str:
+        return (self.workspace / name).read_text(encoding="utf-8")
+
+    def files(self) -> list[str]:
+        """Everything in the workspace but the log, sorted."""
+        found = (path for path in self.workspace.rglob("*") if path.is_file() or path.is_symlink())
+        return sorted(str(p.relative_to(self.workspace)) for p in found if p.name != "fileLog.md")
+
+    def remains(self) -> list[str]:
+        """What no run may leave behind: scratch files and checkouts."""
+        scratch = [str(p) for p in self.workspace.rglob(".orch-*")]
+        return scratch + [str(p) for p in (self.home / "checkouts").glob("*")]

@@ -1,0 +1,61 @@
+"""What tests of whole runs share: a Prefect server, a warm process, and users of `orch`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cast import MODELS
+from command import Orch
+from endpoint import Endpoint
+from engine import Engine, end, start_server
+from warm import Warm
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.execution import prefect_server
+
+NewUser = Callable[[Path, Endpoint], Orch]
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    home = tmp_path_factory.mktemp("prefect")
+    try:
+        url = start_server(home)
+        warm = Warm(url, home)  # imports while the server starts
+        prefect_server.await_server(url, home, Cancellation())
+        yield Engine(home, url, warm)
+        warm.close()
+    finally:
+        if found := prefect_server.running_server(home):
+            end(found[1])
+
+
+@pytest.fixture(scope="session")
+def new_user(engine: Engine) -> NewUser:
+    """Makes a user with an empty home and workspace below a folder, whose models are at an endpoint."""
+
+    def make(folder: Path, endpoint: Endpoint) -> Orch:
+        home, workspace = folder / "home", folder / "workspace"
+        home.mkdir()
+        workspace.mkdir()
+        env = {
+            "ORCH_PREFECT_HOME": str(engine.home),
+            "OPENAI_BASE_URL": endpoint.url,
+            "OPENAI_API_KEY": "test-key",
+            **MODELS,
+        }
+        return Orch(home, workspace, engine.warm, env)
+
+    return make
+
+
+@pytest.fixture
+def orch(tmp_path: Path, endpoint: Endpoint, new_user: NewUser) -> Orch:
+    return new_user(tmp_path, endpoint)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory, new_user: NewUser) -> Iterator[tuple[Orch, Endpoint]]:
+    """A user and an endpoint for a module whose tests all look at one run."""
+    with Endpoint() as endpoint:
+        yield new_user(tmp_path_factory.mktemp("stage"), endpoint), endpoint

@@ -1,0 +1,63 @@
+"""The test session's Prefect server, its API, and the process that runs `orch` on it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from warm import Warm
+
+
+@dataclass(frozen=True)
+class Engine:
+    home: Path
+    url: str
+    warm: Warm
+
+    def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """What Prefect's server says: to a POST where there is a body."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return json.load(reply)
+
+    def flow_runs(self, run: str) -> list[dict[str, Any]]:
+        """The flow runs of one run of ours."""
+        found: list[dict[str, Any]] = self.api("flow_runs/filter", {"flow_runs": {"name": {"any_": [run]}}})
+        return found
+
+    def task_runs(self, run: str) -> list[dict[str, Any]]:
+        flow_run = self.flow_runs(run)[0]["id"]
+        found: list[dict[str, Any]] = self.api(
+            "task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}}
+        )
+        return found
+
+
+def start_server(home: Path, idle_minutes: float = 30) -> str:
+    """Have another process ask for a home's server, as `orch` does; its address."""
+    program = (
+        "import sys; from pathlib import Path; from orchestrator_cli.execution.prefect_server import *; "
+        "print(ensure_server(Path(sys.argv[1]), float(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", program, str(home), str(idle_minutes)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+def end(process_id: int) -> None:
+    """Ask a process to end, and wait until it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process_id, signal.SIGTERM)
+        for _ in range(200):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process_id, os.WNOHANG)
+            os.kill(process_id, 0)
+            time.sleep(0.05)

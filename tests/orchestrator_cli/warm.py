@@ -1,0 +1,120 @@
+"""Runs of `orch` without the seconds that its imports take: each is a fork of one process that has made them.
+
+Everything from the command line on is the real thing, in a process and session of its own. What
+is not: start-up, which tests of a cold start and of signals run for themselves (`Orch.start`).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Warm:
+    """The process that forks. One run at a time."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        """`url` and `home` are those of the one Prefect server: Prefect reads them at import."""
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, url, str(home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PREFECT_HOME": str(home / "prefect")},
+        )
+
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        streams: Mapping[str, Path],
+        timeout: float,
+    ) -> int:
+        """Run `orch` with these arguments; `streams` are the files stdin, stdout, stderr. The exit code."""
+        order = {"args": list(args), "env": dict(env), "cwd": str(cwd), "timeout": timeout}
+        order["streams"] = {name: str(path) for name, path in streams.items()}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=10)
+        self._process.stdout.close()
+
+
+def serve(url: str, home: Path) -> None:
+    """Import everything, then fork a run per line of standard input and write its exit code."""
+    _import(url, home)
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _become(order)
+        sys.stdout.write(f"{_wait(child, order['timeout'])}\n")
+        sys.stdout.flush()
+
+
+def _import(url: str, home: Path) -> None:
+    from orchestrator_cli.execution.prefect_server import configure_client
+    from orchestrator_cli.models.model import prepare
+
+    configure_client(url, home)
+    prepare()
+    import prefect.artifacts
+    import prefect.flows
+    import prefect.task_runners
+    import prefect.tasks  # noqa: F401
+
+    import orchestrator_cli.demo
+    import orchestrator_cli.execution.agents
+    import orchestrator_cli.execution.flow
+    import orchestrator_cli.house
+    import orchestrator_cli.orchestrator
+    import orchestrator_cli.views.filelog  # noqa: F401
+
+
+def _become(order: dict[str, Any]) -> None:
+    """Turn into the command, as a fresh process would find its streams, folder and environment."""
+    from orchestrator_cli.app import main
+
+    os.setsid()
+    os.chdir(order["cwd"])
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        opened = os.open(order["streams"][name], os.O_RDONLY if number == 0 else os.O_WRONLY)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own
+    os.environ.clear()
+    os.environ.update(order["env"])
+    sys.argv = ["orch", *order["args"]]
+    main()
+    sys.exit(0)
+
+
+def _wait(child: int, timeout: float) -> int:
+    import signal
+    import time
+
+    deadline = time.monotonic() + timeout
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGINT)
+            deadline += 5
+        time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], Path(sys.argv[2]))
