@@ -17,20 +17,16 @@ from typing import Any
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import Interrupted, LimitReached, OrchError, RunFailed
+from orchestrator_cli.execution.artifacts import show_plan
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
 from orchestrator_cli.execution.prefect_server import ui_address
-from orchestrator_cli.execution.subtask import run_subtask
+from orchestrator_cli.execution.task_run import SubtaskWork, named_task, reason_of, subtask_task
 from orchestrator_cli.execution.toolbox import ToolUnavailable
-from orchestrator_cli.execution.workspace import Conflict
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Result, Subtask, descendants, resolve
 from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
-
-CONFLICT_RETRIES = 3
-GRACE_S = 15.0
-"""Prefect's own timeout comes this much later than ours, for an attempt that does not heed ours."""
 
 
 def run_graph(context: RunContext, board: Board) -> None:
@@ -40,14 +36,13 @@ def run_graph(context: RunContext, board: Board) -> None:
     whatever ended the run from outside. Results and failures are on the board.
     """
     from prefect import flow, runtime
-    from prefect.artifacts import create_markdown_artifact
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.task_runners import ThreadPoolTaskRunner
 
     def orch() -> None:
         url = f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{runtime.flow_run.id}"
         context.emit(events.FlowStarted(flow_run=str(runtime.flow_run.id), url=url))
-        create_markdown_artifact(key=PLAN_KEY, markdown=plan_markdown(board.plan), description="The plan")
+        show_plan(board.plan, "The plan")
         _Graph(context, board).run()
 
     # One thread more than subtasks may run: the reviser must never wait for them.
@@ -55,9 +50,6 @@ def run_graph(context: RunContext, board: Board) -> None:
     # A sync flow waits up to a second at its end for the heartbeat thread.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         flow(name="orch", flow_run_name=context.run, task_runner=runner, validate_parameters=False)(orch)()
-
-
-PLAN_KEY = "plan"
 
 
 @dataclass
@@ -162,13 +154,13 @@ class _Graph:
         self.board.start(subtask.id)
         self.running += 1
         version = self.board.plan.version
-        work = _Work(self.context, subtask, version, inputs)  # type: ignore[arg-type]
+        work = SubtaskWork(self.context, subtask, version, inputs)  # type: ignore[arg-type]
         upstream = [self.futures[name] for name in subtask.depends_on if name in self.futures]
-        future = _task(work, subtask).submit(wait_for=upstream)
+        future = subtask_task(work, subtask).submit(wait_for=upstream)
         self.futures[subtask.id] = future
         future.add_done_callback(lambda ended: self.done.put(lambda: self._ended(subtask, work, ended)))
 
-    def _ended(self, subtask: Subtask, work: "_Work", future: Any) -> None:
+    def _ended(self, subtask: Subtask, work: "SubtaskWork", future: Any) -> None:
         self.running -= 1
         outcome = future.result(raise_on_failure=False)
         if isinstance(outcome, Result):
@@ -231,7 +223,7 @@ class _Graph:
             elif isinstance(outcome, BaseException):
                 raise outcome
 
-        future = _named(build, f"toolsmith: {tool.name}").submit()
+        future = named_task(build, f"toolsmith: {tool.name}").submit()
         future.add_done_callback(lambda done: self.done.put(lambda: ended(done)))
 
     # --- revisions
@@ -258,12 +250,10 @@ class _Graph:
             outcomes=outcomes,
             causes=tuple(self.asked),
         )
-        future = _named(lambda: self._revise(situation), "reviser").submit()
+        future = named_task(lambda: self._revise(situation), "reviser").submit()
         future.add_done_callback(lambda done: self.done.put(lambda: self._revised(done)))
 
     def _revise(self, situation: Situation) -> Decision:
-        from prefect.artifacts import create_markdown_artifact
-
         cause = "; ".join(map(str, situation.causes))
 
         def apply(patch: Patch) -> Plan:
@@ -279,9 +269,7 @@ class _Graph:
             situation, offer=offer, model=self.context.model, apply=apply, emit=self.context.emit
         )
         if decision.plan is not None:
-            create_markdown_artifact(
-                key=PLAN_KEY, markdown=plan_markdown(decision.plan), description=decision.reason
-            )
+            show_plan(decision.plan, decision.reason)
         return decision
 
     def _revised(self, future: Any) -> None:
@@ -295,108 +283,3 @@ class _Graph:
         if decision.decision == "keep":
             self.context.emit(events.RevisionDeclined(reason=decision.reason, cause=cause))
         self.board.answered.update(item.subtask for item in causes)
-
-
-class _Work:
-    """What Prefect runs for a subtask; it counts its attempts and remembers why the last one failed."""
-
-    def __init__(self, context: RunContext, subtask: Subtask, version: int, inputs: dict[str, Any]) -> None:
-        self._context = context
-        self._subtask = subtask
-        self._version = version
-        self._inputs = inputs
-        self.attempts = 0
-        self._conflicts = 0
-        self._failure = ""
-
-    def __call__(self) -> Result:
-        from prefect.artifacts import create_markdown_artifact
-
-        self.attempts += 1
-        try:
-            result = run_subtask(
-                self._context,
-                self._subtask,
-                attempt=self.attempts,
-                plan_version=self._version,
-                inputs=self._inputs,
-                failure=self._failure,
-            )
-        except Exception as exc:
-            self._note(exc)
-            raise
-        create_markdown_artifact(
-            key=f"result-{self._subtask.id.replace('_', '-')}",
-            markdown=result_markdown(result),
-            description=self._subtask.title,
-        )
-        return result
-
-    def _note(self, exc: Exception) -> None:
-        self._failure = reason_of(exc)
-        self._conflicts += isinstance(exc, Conflict)
-        if self.again(exc):
-            self._context.emit(
-                events.SubtaskFailed(
-                    subtask=self._subtask.id, attempt=self.attempts, reason=self._failure, final=False
-                )
-            )
-
-    def again(self, exc: BaseException) -> bool:
-        """Whether to try again: after a conflict in any case, else as often as the plan says."""
-        if self._context.cancellation.reason is not None or isinstance(exc, OrchError):
-            return False
-        if isinstance(exc, Conflict):
-            return self._conflicts <= CONFLICT_RETRIES
-        return self.attempts - self._conflicts <= self._subtask.retries
-
-
-def _task(work: _Work, subtask: Subtask) -> Any:
-    from prefect.tasks import exponential_backoff
-
-    def again(_task: Any, _run: Any, state: Any) -> bool:
-        return work.again(state.result(raise_on_failure=False))
-
-    return _named(
-        work.__call__,
-        subtask.id,
-        retries=subtask.retries + CONFLICT_RETRIES,
-        retry_condition_fn=again,
-        retry_delay_seconds=exponential_backoff(0.5),
-        retry_jitter_factor=0.5,
-        timeout_seconds=subtask.timeout_s + GRACE_S,
-    )
-
-
-def _named(function: Callable[[], Any], name: str, **options: Any) -> Any:
-    from prefect import task
-    from prefect.cache_policies import NO_CACHE
-
-    def run() -> Any:
-        return function()
-
-    made: Any = task(name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE, **options)
-    return made(run)
-
-
-def reason_of(outcome: Any) -> str:
-    """Why something failed, in the words of its error."""
-    text = str(outcome).strip() or type(outcome).__name__
-    known = isinstance(outcome, OrchError | Conflict | TimeoutError) or type(outcome).__module__.startswith(
-        "orchestrator_cli"
-    )
-    return text if known else f"{type(outcome).__name__}: {text}"
-
-
-def plan_markdown(plan: Plan) -> str:
-    rows = [
-        f"| {s.id} | {s.title} | {s.kind} {s.role or ''} | {', '.join(s.tools)} | {', '.join(s.depends_on)} |"
-        for s in plan.subtasks
-    ]
-    head = "| subtask | title | kind | tools | after |\n|---|---|---|---|---|"
-    return "\n".join([f"# Plan, version {plan.version}", "", plan.goal, "", head, *rows])
-
-
-def result_markdown(result: Result) -> str:
-    files = f"\n\nFiles: {', '.join(result.files)}" if result.files else ""
-    return f"````\n{as_text(result.value)[:20_000]}\n````{files}"

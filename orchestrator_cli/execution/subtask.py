@@ -87,13 +87,14 @@ class _Attempt:
 
     def _work(self, checkout: Checkout) -> tuple[JsonValue, str | None, Usage]:
         # smolagents takes half a second to import, and is not needed for a subtask of kind answer.
-        from orchestrator_cli.execution import agents
+        from orchestrator_cli.execution import attempt as attempts
+        from orchestrator_cli.execution.agents import run_agent
 
-        executor = agents.new_executor(checkout.root, self.context.backend, self.subtask.timeout_s)
-        session = agents.Session(
+        executor = attempts.new_executor(checkout.root, self.context.backend, self.subtask.timeout_s)
+        attempt = attempts.Attempt(
             context=self.context,
             subtask=self.subtask,
-            attempt=self.attempt,
+            number=self.attempt,
             executor=executor,
             host_tools=self.context.toolbox.host_tools(checkout.root),
             cancellation=self.cancellation,
@@ -102,35 +103,35 @@ class _Attempt:
         with executor, self.cancellation.calling(executor.interrupt):
             try:
                 if self.subtask.kind == "tool":
-                    value = self._call(session)
+                    value = self._call(attempt)
                 else:
                     role = self.context.roles[self.subtask.role or ""]
-                    value = agents.run_agent(session, role, self.inputs, self.failure)
+                    value = run_agent(attempt, role, self.inputs, self.failure)
             except Exception:
                 # The sandbox was ended by the time limit or Ctrl-C: that is the reason, not its echo.
                 self.cancellation.check()
                 raise
-        return value, "\n".join(session.surprises) or None, session.usage
+        return value, "\n".join(attempt.surprises) or None, attempt.usage
 
-    def _call(self, session: Any) -> JsonValue:
+    def _call(self, attempt: Any) -> JsonValue:
         """A subtask of kind tool: one call, no model."""
-        from orchestrator_cli.execution.agents import AttemptFailed, as_json, told
+        from orchestrator_cli.execution.attempt import AttemptFailed, as_json, told
 
         name = self.subtask.tools[0]
-        if name in session.host_tools:
-            value = told(session, name, self.inputs, lambda: session.host_tools[name](**self.inputs))
+        if name in attempt.host_tools:
+            value = told(attempt, name, self.inputs, lambda: attempt.host_tools[name](**self.inputs))
         else:
             built = self.context.toolbox.built(name)
             if built is None:
                 raise AttemptFailed(f"there is no tool {name}")
             value = told(
-                session,
+                attempt,
                 name,
                 self.inputs,
-                lambda: session.executor.call_tool(built.source, name, dict(self.inputs)),
+                lambda: attempt.executor.call_tool(built.source, name, dict(self.inputs)),
             )
         value = as_json(value)
-        if reason := session.accept(value):
+        if reason := attempt.accept(value):
             raise AttemptFailed(reason)
         return value
 

@@ -1,0 +1,73 @@
+"""Our model behind smolagents' model."""
+
+from typing import Any
+
+from smolagents import Model as SmolModel
+from smolagents import Tool as SmolTool
+from smolagents.models import (
+    ChatMessage,
+    ChatMessageToolCall,
+    ChatMessageToolCallFunction,
+    MessageRole,
+    get_clean_message_list,
+    get_tool_json_schema,
+    remove_content_after_stop_sequences,
+    tool_role_conversions,
+)
+from smolagents.monitoring import TokenUsage
+
+from orchestrator_cli.execution.attempt import Attempt
+from orchestrator_cli.models.model import Model, Request
+
+
+class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
+    """Our model as smolagents wants one."""
+
+    def __init__(self, attempt: Attempt, *, writes_code: bool) -> None:
+        super().__init__(model_id=attempt.subtask.id)
+        self._attempt = attempt
+        self._writes_code = writes_code
+        self._model: Model = attempt.context.model
+
+    def generate(
+        self,
+        messages: list[Any],
+        stop_sequences: list[str] | None = None,
+        response_format: dict[str, str] | None = None,  # noqa: ARG002 - smolagents' signature
+        tools_to_call_from: list[SmolTool] | None = None,
+        **_: Any,
+    ) -> ChatMessage:
+        rows = get_clean_message_list(
+            [message for message in messages if not self._is_echo(message)],
+            role_conversions=tool_role_conversions,
+            flatten_messages_as_text=True,
+        )
+        request = Request(
+            role="agent",
+            subject=self._attempt.subtask.id,
+            messages=tuple({"role": str(row["role"].value), "content": row["content"]} for row in rows),
+            tools=tuple(get_tool_json_schema(tool) for tool in tools_to_call_from or ()),
+            stop=tuple(stop_sequences or ()),
+        )
+        reply = self._model.complete(request, cancellation=self._attempt.cancellation)
+        self._attempt.usage += reply.usage
+        calls = [
+            ChatMessageToolCall(
+                id=call.id,
+                type="function",
+                function=ChatMessageToolCallFunction(name=call.name, arguments=call.arguments),
+            )
+            for call in reply.tool_calls
+        ]
+        return ChatMessage(
+            role=MessageRole.ASSISTANT,
+            content=remove_content_after_stop_sequences(reply.text, stop_sequences),
+            tool_calls=calls or None,
+            token_usage=TokenUsage(
+                input_tokens=reply.usage.prompt_tokens, output_tokens=reply.usage.completion_tokens
+            ),
+        )
+
+    def _is_echo(self, message: Any) -> bool:
+        """smolagents says a code agent's code a second time, as if it had called a tool."""
+        return self._writes_code and message.role == MessageRole.TOOL_CALL

@@ -1,0 +1,99 @@
+"""The tools of an agent: the hand-written ones, the built ones, and the two that every agent has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from smolagents import Tool as SmolTool
+from smolagents._function_type_hints_utils import get_json_schema
+
+from orchestrator_cli.execution.attempt import Attempt, AttemptFailed, told
+from orchestrator_cli.execution.toolbox import ToolUnavailable
+from orchestrator_cli.planning.plan import NewTool
+from toolsmith.sandboxed import SandboxedTool
+
+
+def agent_tools(attempt: Attempt) -> list[SmolTool]:
+    """Exactly the tools that the subtask names, with `report_surprise` and `request_tool`."""
+    extra = {"report_surprise": _report_surprise(attempt), "request_tool": _request_tool(attempt)}
+    named = [agent_tool(name, attempt) for name in attempt.subtask.tools]
+    return named + [HostTool(name, function, attempt) for name, function in extra.items()]
+
+
+def agent_tool(name: str, attempt: Attempt) -> SmolTool:
+    if name in attempt.host_tools:
+        return HostTool(name, attempt.host_tools[name], attempt)
+    built = attempt.context.toolbox.built(name)
+    if built is None:
+        raise AttemptFailed(f"there is no tool {name}")
+    return SandboxedTool(built, _Told(attempt, name))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The sandbox as a built tool sees it: each call from the host is an event."""
+
+    attempt: Attempt
+    name: str
+
+    def call_tool(self, source: str, function: str, arguments: dict[str, Any]) -> Any:
+        call = self.attempt.executor.call_tool
+        return told(self.attempt, self.name, arguments, lambda: call(source, function, arguments))
+
+
+class HostTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
+    """A hand-written function as a smolagents tool; each call is an event."""
+
+    skip_forward_signature_validation = True
+
+    def __init__(self, name: str, function: Callable[..., Any], attempt: Attempt) -> None:
+        schema = get_json_schema(function)["function"]
+        self.name = name
+        self.description = schema["description"]
+        self.inputs = schema["parameters"]["properties"]
+        self.output_type = schema["return"]["type"]
+        self._function = function
+        self._attempt = attempt
+        super().__init__()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        arguments = dict(zip(self.inputs, args, strict=False)) | kwargs
+        return told(self._attempt, self.name, arguments, lambda: self._function(**arguments))
+
+
+def _report_surprise(attempt: Attempt) -> Callable[..., Any]:
+    def report_surprise(text: str) -> str:
+        """Tell the orchestrator something the task did not expect and that may change the plan.
+
+        Args:
+            text: What was found, and what it means for the work that follows.
+        """
+        attempt.surprises.append(text)
+        return "noted; now call final_answer with what there is"
+
+    return report_surprise
+
+
+def _request_tool(attempt: Attempt) -> Callable[..., Any]:
+    def request_tool(name: str, purpose: str) -> str:
+        """Ask for a tool that does not exist. It can be called from the next step on.
+
+        Args:
+            name: The function's name.
+            purpose: What it does, what it takes and what it gives back.
+        """
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no function name")
+        try:
+            tool = attempt.context.toolbox.ensure(
+                NewTool(name=name, purpose=purpose),
+                asked_by=attempt.subtask.id,
+                context=attempt.subtask.instruction,
+                cancellation=attempt.cancellation,
+            )
+        except ToolUnavailable as exc:
+            return f"Not available: {exc}"
+        attempt.requested.append(name)
+        return f"From the next step on you can call {tool.spec.signature}: {tool.spec.purpose}"
+
+    return request_tool

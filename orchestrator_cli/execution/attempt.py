@@ -1,0 +1,87 @@
+"""One attempt at a subtask: what it may use, what it said on the side, and how its tool calls are told."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from orchestrator_cli import events
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.planning.plan import Subtask
+from orchestrator_cli.usage import Usage
+from toolsmith.sandbox import Backend, Limits
+from toolsmith.sandbox.executor import SandboxExecutor
+
+STEP_WALL_S = 120.0
+SHOWN_CHARS = 2_000
+
+
+class AttemptFailed(Exception):
+    """The attempt did not bring what the subtask asks for; the message says why."""
+
+
+@dataclass
+class Attempt:
+    """What one try at one subtask works with. The lists grow while it goes on."""
+
+    context: RunContext
+    subtask: Subtask
+    number: int
+    """Counts from 1."""
+    executor: SandboxExecutor
+    host_tools: Mapping[str, Callable[..., Any]]
+    cancellation: Cancellation
+    accept: Callable[[JsonValue], str | None]
+    """Why a value is not accepted, or None."""
+    surprises: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    refusals: list[str] = field(default_factory=list)
+
+
+def new_executor(root: Path, backend: Backend, timeout_s: float) -> SandboxExecutor:
+    """A sandbox on a checkout, whose steps may not outlast the attempt."""
+    return SandboxExecutor(root, limits=Limits(wall_s=min(STEP_WALL_S, timeout_s)), backend=backend)
+
+
+def told(attempt: Attempt, name: str, arguments: Mapping[str, Any], call: Callable[[], Any]) -> Any:
+    """Make a tool call and emit what came of it."""
+    try:
+        value = call()
+    except Exception as exc:
+        _emit_call(attempt, name, arguments, f"{type(exc).__name__}: {exc}", ok=False)
+        raise
+    _emit_call(attempt, name, arguments, value if isinstance(value, str) else pretty(value), ok=True)
+    return value
+
+
+def _emit_call(attempt: Attempt, name: str, arguments: Mapping[str, Any], outcome: str, *, ok: bool) -> None:
+    attempt.context.emit(
+        events.ToolCalled(
+            subtask=attempt.subtask.id,
+            attempt=attempt.number,
+            tool=name,
+            arguments={key: as_json(value) for key, value in arguments.items()},
+            outcome=outcome[:SHOWN_CHARS],
+            ok=ok,
+        )
+    )
+
+
+def as_json(value: Any) -> JsonValue:
+    """A value as plain JSON; what has no JSON form becomes its text."""
+    plain: JsonValue = json.loads(json.dumps(value, default=_plain))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value, key=str) if isinstance(value, set | frozenset) else str(value)
+
+
+def pretty(value: Any) -> str:
+    """A value as JSON to be read."""
+    return json.dumps(as_json(value), ensure_ascii=False, indent=2)

@@ -1,0 +1,103 @@
+"""What Prefect runs: a named task run without a cache, and a subtask with its attempts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator_cli import events
+from orchestrator_cli.errors import OrchError
+from orchestrator_cli.execution.artifacts import show_result
+from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.execution.subtask import run_subtask
+from orchestrator_cli.execution.workspace import Conflict
+from orchestrator_cli.planning.plan import Result, Subtask
+
+CONFLICT_RETRIES = 3
+GRACE_S = 15.0
+"""Prefect's own timeout comes this much later than ours, for an attempt that does not heed ours."""
+
+
+class SubtaskWork:
+    """What Prefect runs for a subtask; it counts its attempts and remembers why the last one failed."""
+
+    def __init__(self, context: RunContext, subtask: Subtask, version: int, inputs: dict[str, Any]) -> None:
+        self._context = context
+        self._subtask = subtask
+        self._version = version
+        self._inputs = inputs
+        self.attempts = 0
+        self._conflicts = 0
+        self._failure = ""
+
+    def __call__(self) -> Result:
+        self.attempts += 1
+        try:
+            result = run_subtask(
+                self._context,
+                self._subtask,
+                attempt=self.attempts,
+                plan_version=self._version,
+                inputs=self._inputs,
+                failure=self._failure,
+            )
+        except Exception as exc:
+            self._note(exc)
+            raise
+        show_result(result, self._subtask.title)
+        return result
+
+    def _note(self, exc: Exception) -> None:
+        self._failure = reason_of(exc)
+        self._conflicts += isinstance(exc, Conflict)
+        if self.again(exc):
+            self._context.emit(
+                events.SubtaskFailed(
+                    subtask=self._subtask.id, attempt=self.attempts, reason=self._failure, final=False
+                )
+            )
+
+    def again(self, exc: BaseException) -> bool:
+        """Whether to try again: after a conflict in any case, else as often as the plan says."""
+        if self._context.cancellation.reason is not None or isinstance(exc, OrchError):
+            return False
+        if isinstance(exc, Conflict):
+            return self._conflicts <= CONFLICT_RETRIES
+        return self.attempts - self._conflicts <= self._subtask.retries
+
+
+def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
+    """The task of a subtask: named after it, tried again by Prefect as long as that is worth it."""
+    from prefect.tasks import exponential_backoff
+
+    def again(_task: Any, _run: Any, state: Any) -> bool:
+        return work.again(state.result(raise_on_failure=False))
+
+    return named_task(
+        work.__call__,
+        subtask.id,
+        retries=subtask.retries + CONFLICT_RETRIES,
+        retry_condition_fn=again,
+        retry_delay_seconds=exponential_backoff(0.5),
+        retry_jitter_factor=0.5,
+        timeout_seconds=subtask.timeout_s + GRACE_S,
+    )
+
+
+def named_task(function: Callable[[], Any], name: str, **options: Any) -> Any:
+    """A Prefect task around a function without arguments; its result stays in this process."""
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    def run() -> Any:
+        return function()
+
+    made: Any = task(name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE, **options)
+    return made(run)
+
+
+def reason_of(outcome: Any) -> str:
+    """Why something failed, in the words of its error."""
+    text = str(outcome).strip() or type(outcome).__name__
+    known = isinstance(outcome, OrchError | Conflict | TimeoutError) or type(outcome).__module__.startswith(
+        "orchestrator_cli"
+    )
+    return text if known else f"{type(outcome).__name__}: {text}"
