@@ -185,12 +185,29 @@ def _refusal(subtask: Subtask, value: JsonValue, changed: Callable[[], list[str]
 
 
 def summarise(value: JsonValue) -> str:
-    """A value in one short line: its own summary where it has one, else its beginning."""
+    """A value in one short line: its own summary where it has one, else what a person would say of it."""
     if isinstance(value, dict) and isinstance(value.get("summary"), str):
         value = value["summary"]
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
+    text = " ".join(_said(value).split())
     return text if len(text) <= SUMMARY_CHARS else text[: SUMMARY_CHARS - 1] + "…"
+
+
+def _said(value: JsonValue) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_label(item)}" for key, item in value.items()) or "{}"
+    if isinstance(value, list):
+        labels = ", ".join(_label(item) for item in value)
+        return f"{len(value)} item{'' if len(value) == 1 else 's'}: {labels}" if value else "[]"
+    return _label(value)
+
+
+def _label(value: JsonValue) -> str:
+    """What stands for a value inside a line: a text, a number, the first text of an object, a count."""
+    if isinstance(value, dict):
+        return next((item for item in value.values() if isinstance(item, str)), f"{len(value)} keys")
+    if isinstance(value, list):
+        return f"{len(value)} item{'' if len(value) == 1 else 's'}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _too_long(subtask: Subtask) -> str:
