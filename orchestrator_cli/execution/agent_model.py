@@ -17,16 +17,17 @@ from smolagents.models import (
 from smolagents.monitoring import TokenUsage
 
 from orchestrator_cli.execution.attempt import Attempt
+from orchestrator_cli.execution.roles import Role
 from orchestrator_cli.models.model import Model, Request
 
 
 class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
     """Our model as smolagents wants one."""
 
-    def __init__(self, attempt: Attempt, *, writes_code: bool) -> None:
+    def __init__(self, attempt: Attempt, role: Role) -> None:
         super().__init__(model_id=attempt.subtask.id)
         self._attempt = attempt
-        self._writes_code = writes_code
+        self._role = role
         self._model: Model = attempt.context.model
 
     def generate(
@@ -45,6 +46,7 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
         request = Request(
             role="agent",
             subject=self._attempt.subtask.id,
+            model=self._role.model,
             messages=tuple({"role": str(row["role"].value), "content": row["content"]} for row in rows),
             tools=tuple(get_tool_json_schema(tool) for tool in tools_to_call_from or ()),
             stop=tuple(stop_sequences or ()),
@@ -70,4 +72,4 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
 
     def _is_echo(self, message: Any) -> bool:
         """smolagents says a code agent's code a second time, as if it had called a tool."""
-        return self._writes_code and message.role == MessageRole.TOOL_CALL
+        return self._role.agent == "code" and message.role == MessageRole.TOOL_CALL

@@ -84,7 +84,7 @@ def _make(attempt: Attempt, role: Role) -> MultiStepAgent:
     prompt = source("agent_code" if role.agent == "code" else "agent_tools")
     common: dict[str, Any] = {
         "tools": agent_tools(attempt),
-        "model": AgentModel(attempt, writes_code=role.agent == "code"),
+        "model": AgentModel(attempt, role),
         "prompt_templates": _templates(prompt),
         "instructions": role.instructions,
         "max_steps": context.settings.max_steps,

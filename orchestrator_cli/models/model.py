@@ -47,6 +47,8 @@ class Request(BaseModel):
     role: str
     subject: str = ""
     """The subtask or tool it is about; empty for the run as a whole."""
+    model: str | None = None
+    """Asked instead of the role's model, where an agent's role file names one."""
     messages: tuple[Message, ...]
     tools: tuple[dict[str, JsonValue], ...] = ()
     """OpenAI's function schemas."""
@@ -116,7 +118,7 @@ class LiteModel:
         self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
     ) -> Reply:
         asked = _Asked(request, on_delta, cancellation or self._cancellation)
-        names = [self._names[request.role], *self._fallbacks]
+        names = [request.model or self._names[request.role], *self._fallbacks]
         for name, following in zip(names, [*names[1:], None], strict=True):
             try:
                 return self._persistently(name, asked)
