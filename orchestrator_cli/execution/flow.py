@@ -146,6 +146,8 @@ class _Graph:
         return False
 
     def _submit(self, subtask: Subtask) -> None:
+        from prefect import allow_failure
+
         try:
             inputs = resolve(subtask.inputs, self.board.results)
         except KeyError as exc:
@@ -155,7 +157,8 @@ class _Graph:
         self.running += 1
         version = self.board.plan.version
         work = SubtaskWork(self.context, subtask, version, inputs)  # type: ignore[arg-type]
-        upstream = [self.futures[name] for name in subtask.depends_on if name in self.futures]
+        # Without allow_failure Prefect would not run what follows a subtask that was skipped when it failed.
+        upstream = [allow_failure(self.futures[name]) for name in subtask.depends_on if name in self.futures]
         future = subtask_task(work, subtask).submit(wait_for=upstream)
         self.futures[subtask.id] = future
         future.add_done_callback(lambda ended: self.done.put(lambda: self._ended(subtask, work, ended)))
@@ -186,6 +189,8 @@ class _Graph:
         )
         if subtask.on_failure == "skip":
             self.board.skip(subtask.id, reason)
+            skipped = "it failed, and the plan goes on without it"
+            self.context.emit(events.SubtaskSkipped(subtask=subtask.id, reason=skipped))
             return
         self.board.fail(subtask.id, reason)
         if subtask.on_failure == "abort":
