@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "execution.journal": ("errors", "events"),
     "execution.prefect_server": ("errors", "cancellation"),
     # the run as a whole
-    "house": (*EVERYWHERE, "", "execution", "models", "planning.offer", "memory", "toolsmith"),
+    "house": (*EVERYWHERE, "", "execution", "models", "planning", "memory", "toolsmith"),
     "orchestrator": (*EVERYWHERE, "house", "planning", "execution"),
     # what the user meets
     "session": (*EVERYWHERE, "orchestrator", "house", "views", "execution", "planning.plan", "toolsmith"),
@@ -70,7 +70,9 @@ HOMES = {
     "typer": ("orchestrator_cli.app",),
     "rich": ("orchestrator_cli.views.console",),
     "prompt_toolkit": ("orchestrator_cli.repl",),
-    "prefect": ("orchestrator_cli.execution.flow", "orchestrator_cli.execution.prefect_server"),
+    "prefect": tuple(
+        f"orchestrator_cli.execution.{name}" for name in ("flow", "task_run", "artifacts", "prefect_server")
+    ),
     "uvicorn": ("orchestrator_cli.execution.prefect_server",),
     "fastapi": (),
     "litellm": ("orchestrator_cli.models.model",),

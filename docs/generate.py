@@ -1,0 +1,210 @@
+"""Writes the parts of README.md and docs/*.md that say what the code says: python docs/generate.py [--check]
+
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->`. With `--check` nothing is written, and
+the exit code is 1 where a part is not what the code says now; the tests run it that way.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import itertools
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from orchestrator_cli import errors, settings
+from orchestrator_cli.app import app
+from orchestrator_cli.execution.roles import load_roles
+from orchestrator_cli.tools.protected import PROTECTED
+from toolsmith.sandbox.limits import Limits
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
+WIDTH = 88
+PART = re.compile(r"(<!-- generated: ([a-z -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> int:
+    parts = {name: function() for name, function in PARTS.items()}
+    stale = 0
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        old = path.read_text(encoding="utf-8")
+        new = PART.sub(lambda match: f"{match[1]}{parts[match[2]]}\n{match[3]}", old)
+        if new == old:
+            continue
+        stale += 1
+        if "--check" in sys.argv:
+            sys.stdout.writelines(
+                difflib.unified_diff(*_lines(old, new), f"{path.name}", "what the code says")
+            )
+        else:
+            path.write_text(new, encoding="utf-8")
+    return int("--check" in sys.argv and stale > 0)
+
+
+def _lines(old: str, new: str) -> tuple[list[str], list[str]]:
+    return old.splitlines(keepends=True), new.splitlines(keepends=True)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# --- settings
+
+
+def settings_table() -> str:
+    return table(("setting", "flag", "default", "what it is"), _settings(settings.Settings))
+
+
+def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    said, flags = field_docs(model), _flags()
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from _settings(nested, f"{name}.")
+            continue
+        about = said.get(name) or OTHERWISE[f"{prefix}{name}"]
+        if isinstance(field.validation_alias, str):
+            about += f" Set by `{field.validation_alias}` in the environment."
+        yield f"`{prefix}{name}`", flags.get(f"{prefix}{name}", ""), _default(name, field), about
+
+
+OTHERWISE = {f"models.{role}": f"The model of the {role}." for role in settings.ROLES} | {
+    "memory.api_key": "The key of that server."
+}
+"""What is said of settings that have no words of their own in the source."""
+
+
+def _default(name: str, field: Any) -> str:
+    if field.default_factory is not None:
+        return "the platform's data folder"
+    if name == "workspace":
+        return "the current folder"
+    if isinstance(field.default, tuple):
+        return ", ".join(map(str, field.default)) or "none"
+    return "none" if field.default is None else str(field.default)
+
+
+def _flags() -> dict[str, str]:
+    import typer.main
+
+    parameters = typer.main.get_command(app).commands["ask"].params  # type: ignore[attr-defined]
+    return {p.name or "": f"`{p.opts[-1]}`" for p in parameters if p.opts[0].startswith("-")}
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstrings under the fields of a class, each as one line."""
+    tree = ast.parse(inspect.getsource(cls))
+    body = tree.body[0].body  # type: ignore[attr-defined]
+    found = {}
+    for field, after in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr):
+            found[ast.unparse(field.target)] = " ".join(ast.literal_eval(after.value).split())
+    return found
+
+
+# --- the rest
+
+
+def modules() -> str:
+    return "\n".join(["```", *_modules(), "```"])
+
+
+def _modules() -> Iterator[str]:
+    for package in PACKAGES:
+        folders = [path.parent for path in (ROOT / package).rglob("__init__.py")]
+        for folder in sorted(folders):
+            about = first_sentence(folder / "__init__.py")
+            yield f"{folder.relative_to(ROOT).as_posix() + '/':<33}{about}".rstrip()
+            for path in sorted(folder.glob("*.py")):
+                if path.name != "__init__.py":
+                    yield f"  {path.name:<31}{first_sentence(path)}"
+
+
+def first_sentence(path: Path) -> str:
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    sentence = re.split(r"(?<=[.]) ", " ".join(said.split("\n\n")[0].split()))[0].rstrip(".:")
+    # A long sentence mostly says before its colon what the module is.
+    head = re.split(r"[:;] ", sentence)[0]
+    if len(sentence) <= WIDTH or len(head) < WIDTH // 3:
+        return textwrap.shorten(sentence, WIDTH, placeholder=" …")
+    return textwrap.shorten(head, WIDTH, placeholder=" …")
+
+
+def help_text() -> str:
+    command = [Path(sys.executable).with_name("orch"), "--help"]
+    env = os.environ | {"COLUMNS": "80", "NO_COLOR": "1"}
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+    return f"```\n$ orch --help\n{said.strip()}\n```"
+
+
+def exit_codes() -> str:
+    rows = [("0", "done", "")]
+    found = sorted(_tree(errors.OrchError), key=lambda cls: cls.exit_code)
+    for code in sorted({cls.exit_code for cls in found}):
+        names = ", ".join(f"`{cls.__name__}`" for cls in found if cls.exit_code == code)
+        rows.append((str(code), MEANINGS[code], names))
+    return table(("exit code", "means", "error"), rows)
+
+
+MEANINGS = {
+    1: "the run failed",
+    2: "the command line, the prompt or the workspace is wrong",
+    3: "the configuration is wrong: no model, a broken file, no sandbox",
+    4: "the model's provider failed",
+    5: "a limit was reached",
+    6: "an approval is missing",
+    124: "the run took longer than it may",
+    130: "interrupted",
+}
+
+
+def _tree(cls: type[errors.OrchError]) -> Iterator[type[errors.OrchError]]:
+    yield cls
+    for below in cls.__subclasses__():
+        yield from _tree(below)
+
+
+def limits() -> str:
+    said = field_docs(Limits)
+    rows = [(f"`{f.name}`", str(f.default), said[f.name]) for f in dataclasses.fields(Limits)]
+    return table(("limit", "default", "how it is kept"), rows)
+
+
+def roles() -> str:
+    found = load_roles(ROOT / "nowhere").values()
+    return table(("role", "agent", "when it is chosen"), [(f"`{r.name}`", r.agent, r.when) for r in found])
+
+
+def keys() -> str:
+    return table(("variable", "model"), [(f"`{key}`", f"`{name}`") for key, name in settings.KEYS.items()])
+
+
+def protected() -> str:
+    return ", ".join(f"`{name}`" for name in PROTECTED)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "modules": modules,
+    "help": help_text,
+    "exit codes": exit_codes,
+    "limits": limits,
+    "roles": roles,
+    "keys": keys,
+    "protected": protected,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""What README.md and docs/ say is true: generated parts are what the code says, links lead somewhere, the
+examples run, and the session, the log and the memory that the README shows are those of a real demo.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from endpoint import Endpoint
+
+from memory import RUN, Scope, open_store
+from orchestrator_cli.execution.roles import parse_role
+from orchestrator_cli.settings import load_settings
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+BLOCK = re.compile(r"^(`{3,})([a-z]*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [body for _, kind, body in BLOCK.findall(text) if kind == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_generated_parts_are_what_the_code_says():
+    command = [sys.executable, ROOT / "docs" / "generate.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, f"run docs/generate.py\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_exist(page):
+    broken = []
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name) if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_every_page_of_docs_is_reached_from_the_readme():
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or not page.is_file() or page.suffix != ".md":
+            continue
+        reached.add(page)
+        links = LINK.findall(page.read_text(encoding="utf-8"))
+        waiting += [(page.parent / link.partition("#")[0]).resolve() for link in links if "://" not in link]
+    assert set(ROOT.glob("docs/*.md")) <= reached
+
+
+def test_every_command_that_the_pages_name_is_a_target_of_the_makefile():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"(?:`|^|\$ )make ([a-z]+)", text, re.MULTILINE)
+        assert set(named) <= targets, page.name
+
+
+def test_the_code_of_the_straight_way_is_quoted_as_it_stands():
+    quoted = next(block for block in blocks(README, "python") if "_execute" in block)
+    assert quoted in (ROOT / "orchestrator_cli" / "orchestrator.py").read_text(encoding="utf-8")
+
+
+def test_the_example_settings_are_settings(tmp_path):
+    pages = [ROOT / "examples" / "orch.toml", ROOT / "docs" / "models.md"]
+    texts = [pages[0].read_text(encoding="utf-8"), *blocks(pages[1].read_text(encoding="utf-8"), "toml")]
+    for text in texts:
+        (tmp_path / "orch.toml").write_text(text, encoding="utf-8")
+        settings = load_settings({}, tmp_path)
+        assert settings.model_for("planner") == "anthropic/claude-opus-4-5"
+        assert settings.fallbacks == ("openai/gpt-5-mini",)
+
+
+def test_the_example_role_is_a_role_and_stands_in_the_docs_as_it_is():
+    text = (ROOT / "examples" / "translator.md").read_text(encoding="utf-8")
+    assert parse_role("translator.md", text).agent == "tools"
+    assert text in (ROOT / "docs" / "roles-and-tools.md").read_text(encoding="utf-8")
+
+
+# --- what has to run
+
+
+class Place(NamedTuple):
+    """A user's home with a running Prefect server, and the environment that leads there."""
+
+    home: Path
+    env: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    home = tmp_path_factory.mktemp("home")
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "ORCH_HOME": str(home), "LC_ALL": "C.UTF-8"}
+    yield Place(home, env)
+    server = home / "prefect" / "server.json"
+    if server.is_file():
+        _end(json.loads(server.read_text())["pid"])
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+
+
+class Demo(NamedTuple):
+    screen: list[str]
+    log: list[str]
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def demo(place: Place) -> Demo:
+    """A real run of the demo, with what it showed and left behind."""
+    folder = place.home / "orch-demo"
+    command = [sys.executable, "-m", "orchestrator_cli", "demo", "-C", str(folder)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=170, env=place.env, cwd=place.home
+    )
+    assert done.returncode == 0, done.stderr
+    log = (folder / "fileLog.md").read_text(encoding="utf-8").splitlines()
+    return Demo(done.stderr.splitlines(), log, place.home / "demo")
+
+
+def _steady(line: str) -> str:
+    """A line without what differs from run to run."""
+    return re.sub(r"\d+(\.\d+)? (ms|s|min)\b", "TIME", line).strip()
+
+
+def _unseen(shown: list[str], real: list[str]) -> list[str]:
+    """The lines shown that no real line is, or begins with where they end in `…`."""
+    found = [_steady(line) for line in real]
+    wanted = [line for line in map(_steady, shown) if line not in ("", "…")]
+    return [line for line in wanted if not any(_is_shown_as(have, line) for have in found)]
+
+
+def _is_shown_as(real: str, line: str) -> bool:
+    return real.startswith(line[:-1].rstrip()) if line.endswith("…") else real == line
+
+
+@pytest.mark.slow
+def test_the_session_in_the_readme_is_that_of_the_demo(demo):
+    session = next(block for block in blocks(README, "") if block.startswith("$ make demo"))
+    assert _unseen(session.splitlines()[1:], demo.screen) == []
+
+
+@pytest.mark.slow
+def test_the_log_in_the_readme_is_that_of_the_demo(demo):
+    (excerpt,) = blocks(README, "markdown")
+    # Numbers of entries depend on which of two parallel subtasks was first.
+    shown = [re.sub(r"^### \d+", "### N", line) for line in excerpt.splitlines()]
+    log = [re.sub(r"^### \d+", "### N", line) for line in demo.log]
+    assert _unseen(shown, log) == []
+
+
+@pytest.mark.slow
+def test_the_memory_in_the_readme_is_that_of_the_demo(demo):
+    (excerpt,) = blocks(README, "json")
+    store = open_store(demo.home / "memory")
+    (hit,) = store.search("Create an empty file", kinds=RUN, scope=Scope(), limit=5)
+    store.close()
+    real = {"kind": hit.record.kind, "prompt": hit.record.text, **hit.record.data}
+    for name, shown in json.loads(excerpt).items():
+        assert _unseen([str(shown)], [str(real[name])]) == []
+
+
+PLAN = json.dumps(
+    {
+        "goal": "the question is answered",
+        "subtasks": [
+            {"id": "reply", "title": "Reply", "kind": "answer", "instruction": "One file, one line."}
+        ],
+    }
+)
+
+
+def _python(code: list[str], place: Place, endpoint: Endpoint, cwd: Path) -> str:
+    endpoint.reply = lambda request, n: PLAN
+    env = place.env | {"OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": "none"}
+    done = subprocess.run(
+        [sys.executable, *code], capture_output=True, text=True, check=False, timeout=170, env=env, cwd=cwd
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_use_from_python_in_the_readme_runs(place, endpoint, tmp_path):
+    code = next(block for block in blocks(README, "python") if "open_house" in block)
+    assert _python(["-c", code], place, endpoint, tmp_path) == "One file, one line. 1\n"
+
+
+@pytest.mark.slow
+def test_the_example_that_watches_a_run_runs(place, endpoint, tmp_path):
+    example = str(ROOT / "examples" / "watch.py")
+    assert _python([example, "How many lines?"], place, endpoint, tmp_path) == "One file, one line.\n"
