@@ -109,6 +109,7 @@ def _answer(prompt: str, house: House, board: Board) -> str:
         answered=board.answered,
         made=house.toolbox.made,
         reused=house.toolbox.reused,
+        lessons=board.lessons,
         model=house.model,
         on_delta=lambda text: house.emit(events.AnswerDelta(text=text)),
     )

@@ -31,7 +31,7 @@ class Board:
         self.failures: dict[str, str] = {}
         """Why a subtask failed or was skipped."""
         self.answered: set[str] = set()
-        """Failed subtasks that the reviser has dealt with."""
+        """Failed subtasks that the reviser has changed the plan for."""
         self.stranded: set[str] = set()
         """Subtasks that were skipped because what they waited for failed."""
         self.lessons: list[str] = []
@@ -102,7 +102,7 @@ class Board:
 
     @property
     def met(self) -> bool:
-        """Whether the plan was carried out: nothing stranded, and no failure left without a decision."""
+        """Whether the plan was carried out: nothing stranded, and no failure that led to no change."""
         with self._lock:
             failed = {name for name, state in self.states.items() if state == "failed"}
             return not self.stranded and failed <= self.answered

@@ -101,7 +101,10 @@ class _Graph:
             with suppress(queue.Empty):
                 # Short waits: Ctrl-C reaches the main thread between them.
                 self.done.get(timeout=0.1)()
-                return
+                break
+        # What ended at the same time belongs to the same picture, before the reviser is shown it.
+        while not self.done.empty():
+            self.done.get()()
 
     # --- subtasks
 
@@ -254,6 +257,7 @@ class _Graph:
             states=states,
             outcomes=outcomes,
             causes=tuple(self.asked),
+            lessons=tuple(self.board.lessons),
         )
         future = named_task(lambda: self._revise(situation), "reviser").submit()
         future.add_done_callback(lambda done: self.done.put(lambda: self._revised(done)))
@@ -287,4 +291,5 @@ class _Graph:
             raise RunFailed(f"The goal cannot be reached: {decision.reason}", f"What led to it: {cause}")
         if decision.decision == "keep":
             self.context.emit(events.RevisionDeclined(reason=decision.reason, cause=cause))
-        self.board.answered.update(item.subtask for item in causes)
+        else:
+            self.board.answered.update(item.subtask for item in causes)

@@ -22,12 +22,13 @@ def write_answer(
     answered: Collection[str],
     made: Sequence[str],
     reused: Sequence[str],
+    lessons: Sequence[str],
     model: Model,
     on_delta: Callable[[str], None],
 ) -> str:
     """The answer, in Markdown; `answered` are the failures after which the plan was changed.
 
-    `made` and `reused` are names of tools.
+    `made` and `reused` are names of tools, `lessons` the reasons of the patches.
     A plan of one subtask that succeeded is its own answer: no model is asked.
 
     Raises what `Model.complete` raises.
@@ -50,7 +51,9 @@ def write_answer(
         {"role": "system", "content": render("answer")},
         {
             "role": "user",
-            "content": render("answer_request", prompt=prompt, results=rows, made=made, reused=reused),
+            "content": render(
+                "answer_request", prompt=prompt, results=rows, made=made, reused=reused, lessons=lessons
+            ),
         },
     )
     return model.complete(Request(role="answer", messages=messages), on_delta).text.strip()

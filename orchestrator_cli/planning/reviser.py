@@ -41,7 +41,8 @@ class _Reply(Value):
     decision: Literal["patch", "keep", "stop"]
     reason: str
     add: tuple[Subtask, ...] = ()
-    replace: tuple[Subtask, ...] = ()
+    replace: tuple[dict[str, Any], ...] = ()
+    """Fields that change, with the id of their subtask."""
     remove: tuple[str, ...] = ()
     new_tools: tuple[NewTool, ...] = ()
 
@@ -55,6 +56,8 @@ class Situation(Value):
     outcomes: Mapping[str, str]
     """Per finished subtask its value as JSON, or why it failed."""
     causes: Sequence[Cause]
+    lessons: Sequence[str] = ()
+    """The reasons of earlier patches."""
 
 
 def revise(
@@ -76,12 +79,9 @@ def revise(
             reply = _Reply.model_validate(rows)
         except ValidationError as exc:
             raise Unusable(describe(exc, rows)) from exc
-        patch = Patch(
-            base_version=situation.plan.version,
-            **reply.model_dump(include={"reason", "add", "replace", "remove", "new_tools"}),
-        )
         if reply.decision != "patch":
             return Decision(decision=reply.decision, reason=reply.reason)
+        patch = _patch(situation.plan, reply)
         if patch.empty:
             raise Unusable(["the patch changes nothing: decide keep, or give add, replace or remove"])
         try:
@@ -111,18 +111,46 @@ def _messages(situation: Situation, offer: Offer) -> list[Message]:
             {
                 "subtask": subtask,
                 "state": situation.states.get(subtask.id, "pending"),
-                "json": json.dumps(
-                    subtask.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False
-                ),
+                "json": _as_json(subtask, started=subtask.id in situation.states),
                 "outcome": situation.outcomes.get(subtask.id, "")[:OUTCOME_CHARS],
             }
             for subtask in plan.subtasks
         ],
         causes=situation.causes,
+        lessons=situation.lessons,
         pending=[s.id for s in plan.subtasks if situation.states.get(s.id, "pending") == "pending"],
     )
     return [{"role": "system", "content": system}, {"role": "user", "content": request}]
 
 
-def _as_json(subtask: Subtask) -> str:
-    return json.dumps(subtask.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)
+def _patch(plan: Plan, reply: _Reply) -> Patch:
+    """The patch a reply means: a replaced subtask keeps every field that is not named."""
+    replace: list[Subtask] = []
+    faults: list[str] = []
+    for fields in reply.replace:
+        name = str(fields.get("id", ""))
+        if name not in plan.ids:
+            faults.append(f"replace.{name or '(no id)'}: is no subtask of this plan")
+            continue
+        try:
+            replace.append(Subtask.model_validate(plan[name].model_dump() | fields))
+        except ValidationError as exc:
+            faults += [f"replace.{name}.{line}" for line in describe(exc, {})]
+    if faults:
+        raise Unusable(faults)
+    return Patch(
+        base_version=plan.version,
+        reason=reply.reason,
+        add=reply.add,
+        replace=tuple(replace),
+        remove=reply.remove,
+        new_tools=reply.new_tools,
+    )
+
+
+def _as_json(subtask: Subtask, *, started: bool) -> str:
+    """A subtask for the reviser; of one that can no longer change, only what it is."""
+    shown = {"id", "title", "kind", "role", "tools", "depends_on"} if started else None
+    return json.dumps(
+        subtask.model_dump(mode="json", exclude_defaults=True, include=shown), ensure_ascii=False
+    )
