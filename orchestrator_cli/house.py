@@ -153,6 +153,7 @@ def open_house(
     Raises `UsageError` and `ConfigError`, each before any work is done.
     """
     workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb)
+    _check_home(settings.home)
     names = {role: "recorded" for role in ROLES} if model is not None else model_names(settings)
     backend = choose_sandbox(settings)
     roles = load_roles(settings.home)
@@ -195,6 +196,22 @@ def open_house(
         stream.close()
 
 
+def _check_home(home: Path) -> None:
+    """Raise `ConfigError` where the data folder cannot be made or written to."""
+    probe = home / f".orch-{uuid.uuid4().hex[:12]}.tmp"
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            probe.write_bytes(b"written")
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            f"The data folder {home} cannot be written to: {exc.strerror}.",
+            "Free some space, mend its permissions, or name another folder in ORCH_HOME.",
+        ) from exc
+
+
 def checked_prompt(prompt: str, home: Path) -> str:
     """The prompt as it is sent. Raises `UsageError`; a prompt that is too long is kept in a file."""
     if not prompt.strip():
@@ -203,6 +220,7 @@ def checked_prompt(prompt: str, home: Path) -> str:
         )
     if len(prompt) > MAX_PROMPT_CHARS:
         kept = home / "prompts" / f"{hashlib.sha256(prompt.encode()).hexdigest()[:12]}.txt"
+        _check_home(home)
         kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         kept.write_text(prompt, encoding="utf-8")
         raise UsageError(

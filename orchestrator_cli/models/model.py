@@ -285,6 +285,8 @@ def _translate(exc: Exception, name: str) -> ProviderError:
     """LiteLLM's and the network's errors in our words."""
     import litellm.exceptions as foreign
 
+    if fault := _unconnected(exc):
+        return _unreachable(name, fault)
     said = _first_line(exc)
     match exc:
         case foreign.AuthenticationError() | foreign.PermissionDeniedError():
@@ -310,12 +312,27 @@ def _translate(exc: Exception, name: str) -> ProviderError:
         case foreign.BadRequestError() | foreign.UnprocessableEntityError():
             return ProviderError(f"{name} refused the request: {said}", "Name another model with -m.")
         case foreign.APIConnectionError() | ConnectionError() | OSError():
-            return _Passing(
-                f"{name} cannot be reached: {said}",
-                "Check that its server runs and that OPENAI_BASE_URL or the network is right.",
-            )
+            return _unreachable(name, said)
         case _:
             return _Passing(f"The provider of {name} failed: {said}", TRY_AGAIN)
+
+
+def _unreachable(name: str, fault: str) -> _Passing:
+    return _Passing(
+        f"{name} cannot be reached: {fault}",
+        "Check that its server runs and that OPENAI_BASE_URL or the network is right.",
+    )
+
+
+def _unconnected(exc: BaseException | None) -> str:
+    """Why no connection was made; empty where one was. LiteLLM calls it an error of the server."""
+    import httpx
+
+    while exc is not None:
+        if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):
+            return str(exc) or "it did not answer"
+        exc = exc.__cause__ or exc.__context__
+    return ""
 
 
 def _retry_after(exc: Exception) -> float | None:

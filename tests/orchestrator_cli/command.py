@@ -77,6 +77,10 @@ class Orch:
         )
         return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        return COMMAND
+
     def environment(self, **env: str) -> dict[str, str]:
         """Nothing of the tester's own settings; an empty value takes a name out."""
         base = {

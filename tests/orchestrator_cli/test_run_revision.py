@@ -172,7 +172,7 @@ def test_on_failure_skip_goes_on_and_abort_stops(orch: Orch, endpoint: Endpoint)
     skipping = orch("ask", "--json", "Use gone.txt if it is there.")
     assert (skipping.code, skipping.envelope["states"]) == (0, {"fetch": "skipped", "use": "done"})
     aborting = orch("ask", "--json", "Use gone.txt.")
-    assert (aborting.code, aborting.envelope["states"]) == (1, {"fetch": "failed"})
+    assert (aborting.code, aborting.envelope["states"]) == (1, {"fetch": "failed", "use": "pending"})
     assert "fetch failed" in aborting.envelope["error"]["message"]
 
 

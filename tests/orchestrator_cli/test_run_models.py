@@ -1,0 +1,90 @@
+"""Which model is asked, what follows when it fails, and what a run may spend."""
+
+import pytest
+from cast import Cast, answered, caller, code, coder, plan
+from command import Orch
+from endpoint import Endpoint, call, fault
+
+FINISH = call("final_answer", {"answer": "done"})
+
+
+def test_each_role_asks_its_own_model(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(
+        planner=[plan(caller("one"), caller("two"))], agents={"Do one": [FINISH], "Do two": [FINISH]}
+    )
+    assert orch("ask", "Do both.").code == 0
+    assert sorted(e.model for e in endpoint.exchanges) == ["agent", "agent", "answer", "planner"]
+
+
+def test_a_role_file_may_name_a_model_of_its_own(orch: Orch, endpoint: Endpoint) -> None:
+    (orch.home / "roles").mkdir()
+    (orch.home / "roles" / "poet.md").write_text(
+        "---\nname: poet\nwhen: writes verse.\nagent: tools\nmodel: openai/muse\n---\nRhyme."
+    )
+    cast = Cast(planner=[plan(caller("one", role="poet"))])
+    endpoint.reply = lambda request, n: FINISH if request["model"] == "muse" else cast(request, n)
+    assert orch("ask", "Write a verse.").code == 0
+    assert [e.model for e in endpoint.exchanges] == ["planner", "muse"]
+    assert "- poet: writes verse." in endpoint.of("planner")[0].text
+    assert "Rhyme." in endpoint.of("muse")[0].text
+
+
+def test_the_flag_is_the_model_of_every_role_that_has_none(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = lambda request, n: answered(f"from {request['model']}")
+    done = orch("ask", "-q", "-m", "openai/mine", "Who?", ORCH_MODELS__PLANNER="")
+    assert done.out == "from mine\n"
+
+
+def test_a_fallback_is_asked_when_the_first_model_fails(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = lambda request, n: (
+        answered("from the spare") if request["model"] == "spare" else fault(401, "bad key")
+    )
+    done = orch("ask", "Who?", ORCH_FALLBACKS='["openai/broken", "openai/spare"]')
+    assert (done.code, done.out) == (0, "from the spare\n")
+    assert [e.model for e in endpoint.exchanges] == ["planner", "broken", "spare"]
+    assert "Asking openai/spare instead." in done.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [(["--max-calls", "2"], "its 2 model calls"), (["--max-tokens", "50"], "of its 50 tokens")],
+)
+def test_a_limit_ends_the_run_with_exit_code_5_and_names_the_flag(
+    orch: Orch, endpoint: Endpoint, flags: list[str], said: str
+) -> None:
+    endpoint.reply = Cast(
+        planner=[plan(coder("one"), coder("two", ["one"]))],
+        agents={
+            "Do one": [code("open('one.txt', 'w').write('kept')\nfinal_answer(1)")],
+            "Do two": [code("final_answer(2)")],
+        },
+    )
+    done = orch("ask", *flags, "Do both.")
+    assert done.code == 5
+    assert said in done.error
+    assert f"higher {flags[0]}" in done.error
+    assert orch.remains() == []
+    finished = orch.events("RunFinished")[0]
+    assert (finished["outcome"], finished["exit_code"]) == ("failed", 5)
+    if "--max-calls" in flags:
+        assert orch.files() == ["one.txt"]
+
+
+@pytest.mark.parametrize("who", ["planner", "agent"])
+def test_a_time_limit_ends_the_run_with_exit_code_124(orch: Orch, endpoint: Endpoint, who: str) -> None:
+    late = {"content": "late", "sleep": 60}
+    endpoint.reply = Cast(
+        planner=[late if who == "planner" else plan(coder("one"))], agents={"Do one": [late]}
+    )
+    done = orch("ask", "--timeout", "3", "Do it.")
+    assert done.code == 124
+    assert "took longer than its 3 s" in done.error
+    assert "--timeout" in done.error
+    assert done.seconds < 8
+    assert orch.remains() == []
+
+
+def test_an_unpriced_model_is_reported_as_unpriced_and_not_as_free(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(planner=[answered("hello"), answered("hello")])
+    assert "unpriced" in orch("ask", "Hello?").err
+    assert orch("ask", "--json", "Hello?").envelope["usage"]["unpriced"] == 1
