@@ -6,12 +6,15 @@ of a subtask and the price of a single call get no entry: the journal has them.
 """
 
 import re
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import NamedTuple
 
+import yaml
+
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.planning.plan import Plan, Subtask
 from orchestrator_cli.views.graph import patch_lines, plan_diff
 from orchestrator_cli.views.markdown import bullets, code, fence, prose, said, table
 from orchestrator_cli.views.text import call_form, clean, duration, one_line, short_run, size, spent
@@ -108,7 +111,15 @@ def _plan(plan: Plan) -> str:
     if plan.new_tools:
         wanted = (f"- {code(tool.name)}: {prose(tool.purpose)}" for tool in plan.new_tools)
         parts.append("Tools to be built:\n\n" + "\n".join(wanted))
+    parts.append(_details("What each subtask is asked", plan.subtasks))
     return "\n\n".join(parts)
+
+
+def _details(summary: str, subtasks: Sequence[Subtask]) -> str:
+    """Subtasks with all their fields, folded away."""
+    rows = [s.model_dump(mode="json", exclude_defaults=True) for s in subtasks]
+    text = yaml.safe_dump(rows, sort_keys=False, allow_unicode=True, width=100)
+    return f"<details><summary>{summary}</summary>\n\n{fence(text, 'yaml', WHOLE)}\n\n</details>"
 
 
 @_entry.register
@@ -117,10 +128,13 @@ def _plan_refused(fact: events.PlanRefused) -> Entry:
 
 
 def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> Entry:
-    changes = plan_diff(before, fact.plan) if before is not None else patch_lines(fact.patch)
+    changes = plan_diff(before, fact.plan, WHOLE) if before is not None else patch_lines(fact.patch)
     reasons = [f"- reason: {prose(fact.patch.reason)}", f"- cause: {prose(fact.cause)}"]
-    body = "\n".join(reasons) + "\n\n" + fence("\n".join(changes), "diff", WHOLE)
-    return Entry(f"plan revised, version {fact.patch.base_version} to {fact.plan.version}", body)
+    parts = ["\n".join(reasons), fence("\n".join(changes), "diff", WHOLE)]
+    if changed := (*fact.patch.add, *fact.patch.replace):
+        parts.append(_details("The subtasks as they are now", changed))
+    title = f"plan revised, version {fact.patch.base_version} to {fact.plan.version}"
+    return Entry(title, "\n\n".join(parts))
 
 
 @_entry.register

@@ -5,6 +5,7 @@ line. The order is that of the plan, so equal plans give equal lines.
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 from orchestrator_cli.planning.plan import Patch, Plan, State, Subtask
 from orchestrator_cli.views import text
@@ -73,15 +74,16 @@ def _layers(plan: Plan) -> list[tuple[str, list[Subtask]]]:
 # --- how a plan changed
 
 
-def plan_diff(before: Plan, after: Plan) -> list[str]:
+def plan_diff(before: Plan, after: Plan, limit: int = 120) -> list[str]:
     """A line per change: `+` added, `!` replaced (with every changed field), `-` removed.
 
-    The signs are those that Markdown's `diff` blocks colour.
+    The signs are those that Markdown's `diff` blocks colour. Of a value longer than `limit`
+    characters only the part that differs is shown, itself cut to `limit`.
     """
     old, new = {s.id: s for s in before.subtasks}, {s.id: s for s in after.subtasks}
     lines = [_added(s) for s in after.subtasks if s.id not in old]
     lines += [
-        f"! {one_line(s.id, 40)}: {'; '.join(_changes(old[s.id], s))}"
+        f"! {one_line(s.id, 40)}: {'; '.join(_changes(old[s.id], s, limit))}"
         for s in after.subtasks
         if s.id in old and s != old[s.id]
     ]
@@ -107,17 +109,38 @@ def _added(subtask: Subtask) -> str:
     return f"+ {subtask_line(subtask)}{after}"
 
 
-def _changes(before: Subtask, after: Subtask) -> Iterable[str]:
+def _changes(before: Subtask, after: Subtask, limit: int) -> Iterable[str]:
     old, new = before.model_dump(), after.model_dump()
     for field in type(after).model_fields:
         if old[field] != new[field]:
-            yield f"{field} {_shown(old[field])} → {_shown(new[field])}"
+            was, now = _differing(_shown(old[field]), _shown(new[field]), limit)
+            yield f"{field} {was} → {now}"
 
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         value = ", ".join(map(str, value))
-    return "none" if value in (None, "") or value == {} else one_line(str(value), 60)
+    return "none" if value in (None, "") or value == {} else one_line(str(value))
+
+
+def _differing(old: str, new: str, limit: int) -> tuple[str, str]:
+    """Two texts without the words that both begin and end with, where they are long."""
+    if max(len(old), len(new)) <= limit:
+        return old, new
+    was, now = old.split(" "), new.split(" ")
+    head = _shared(was, now)
+    tail = _shared(was[head:][::-1], now[head:][::-1])
+    return tuple(  # type: ignore[return-value]
+        one_line(
+            ("… " if head else "") + " ".join(words[head : len(words) - tail]) + (" …" if tail else ""), limit
+        )
+        for words in (was, now)
+    )
+
+
+def _shared(a: list[str], b: list[str]) -> int:
+    """How many words two lists begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 # --- Mermaid

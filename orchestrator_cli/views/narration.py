@@ -216,10 +216,14 @@ def _code_ran(fact: events.CodeRan) -> list[Line]:
 
 
 def _shown(text: str, most: int = 20) -> list[str]:
-    """At most `most` lines of a text, and how many there are besides."""
+    """At most `most` lines of a text, its beginning and its end, and how many are left out between."""
     lines = clean(text).expandtabs(4).strip("\n").split("\n") if text.strip() else []
-    shown = [line[:LONG] for line in lines[:most]]
-    return shown if len(lines) <= most else [*shown, f"… {counted(len(lines) - most, 'more line')}"]
+    lines = [line if len(line) <= LONG else line[: LONG - 1] + "…" for line in lines]
+    if len(lines) <= most:
+        return lines
+    head, tail = most * 3 // 5, most * 2 // 5
+    left_out = f"… {counted(len(lines) - head - tail, 'more line')} …"
+    return [*lines[:head], left_out, *lines[-tail:]]
 
 
 @_lines.register
@@ -234,7 +238,8 @@ def _tool_called(fact: events.ToolCalled) -> list[Line]:
 def _spent(fact: events.Spent) -> list[Line]:
     tokens = counted(fact.prompt_tokens + fact.completion_tokens, "token")
     cost = "unpriced" if fact.cost is None else f"${fact.cost:.4f}"
-    who = f"{one_line(fact.role, 40)}, {one_line(fact.model, 60)}"
+    subject = f" for {one_line(fact.subtask, 40)}" if fact.subtask else ""
+    who = f"{one_line(fact.role, 40)}{subject}, {one_line(fact.model, 60)}"
     return [Line("  ", f"model call: {who} · {duration(fact.seconds)} · {tokens} · {cost}", "dim")]
 
 

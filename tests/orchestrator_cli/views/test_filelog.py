@@ -228,6 +228,13 @@ def facts(foreign: str) -> Iterator[AnyFact]:
     )
 
 
+FOLDED = {
+    "ToolBuilt": "Source",
+    "PlanProposed": "What each subtask is asked",
+    "PlanRevised": "The subtasks as they are now",
+}
+
+
 @settings(max_examples=120, deadline=None)
 @given(foreign=FOREIGN)
 @example(foreign="".join(BAIT))
@@ -243,8 +250,10 @@ def test_foreign_text_never_becomes_a_heading_a_tag_or_a_further_entry(foreign: 
         tokens = markdown.parse(text)
         assert sum(t.type == "heading_open" for t in tokens) == text.startswith("#"), text
         tags = [t.content.strip() for t in tokens if t.type == "html_block"]
-        source = ["<details><summary>Source</summary>", "</details>"] if fact.kind == "ToolBuilt" else []
-        assert tags == [*source, closing_comment(here)], text
+        folded = (
+            [f"<details><summary>{FOLDED[fact.kind]}</summary>", "</details>"] if fact.kind in FOLDED else []
+        )
+        assert tags == [*folded, closing_comment(here)], text
         inline = [child.type for t in tokens for child in t.children or []]
         assert not {"html_inline", "image", "link_open"} & set(inline), text
         assert len(re.findall("<!--\\s*orch", text, re.IGNORECASE)) == 1, text
