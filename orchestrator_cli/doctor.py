@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from memory import Scope
 from orchestrator_cli.errors import OrchError
@@ -13,8 +13,9 @@ from orchestrator_cli.house import choose_sandbox, model_names, open_memory
 from orchestrator_cli.planning.plan import Value
 from orchestrator_cli.settings import Settings, user_file
 from orchestrator_cli.views.filelog import FileLog
-from toolsmith.sandbox import Limits, SandboxError
-from toolsmith.sandbox.executor import SandboxExecutor
+from toolsmith.sandbox import Backend, Limits
+from toolsmith.sandbox.probe import advice_for, passed_over
+from toolsmith.sandbox.selftest import self_test
 
 PARTS = ("prefect", "smolagents", "litellm", "qdrant-edge-py", "qdrant-client")
 
@@ -79,38 +80,39 @@ def _workspace(settings: Settings) -> str:
 
 
 def _sandbox(settings: Settings) -> str:
-    """Start the backend and try to get out of it."""
+    """Make attempts to get out of the sandbox, and tell how well it holds."""
     backend = choose_sandbox(settings)
-    limits = Limits()
-    folder = settings.home / "doctor"
-    folder.mkdir(parents=True, exist_ok=True)
-    secret = settings.home / "canary"
-    secret.write_text("not to be read from inside")
     started = time.monotonic()
-    with SandboxExecutor(folder, backend=backend) as executor:
-        executor("x = 1")
-        took = time.monotonic() - started
-        attempts = {
-            "network": "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
-            "other files": f"open({str(secret)!r}).read()",
-            "other folders": f"open({str(secret)!r}, 'a')",
-        }
-        open_ways = [name for name, code in attempts.items() if _succeeds(executor, code)]
-    if open_ways:
-        raise OrchError(f"{backend.name} lets code reach: {', '.join(open_ways)}", "Do not run prompts here.")
-    return (
-        f"{backend.name}, started in {took * 1000:.0f} ms; network and other files are out of reach\n"
-        f"limits: {limits.wall_s:g} s a step, {limits.memory_mb} MB, {limits.processes} processes, "
-        f"{limits.disk_mb} MB on disk"
+    found = self_test(backend)
+    took = time.monotonic() - started
+    if not found.passed:
+        faults = [f"can {what}" for what in found.escaped] + [f"cannot {what}" for what in found.missing]
+        raise OrchError(f"{backend.detail}: {found}; code inside {', '.join(faults)}", "Run no prompts here.")
+    return "\n".join(
+        [
+            f"{backend.detail}; {found}, in {took:.1f} s",
+            *_passed_over(settings, backend),
+            *_limits(backend),
+        ]
     )
 
 
-def _succeeds(executor: SandboxExecutor, code: str) -> bool:
-    try:
-        executor(code)
-    except SandboxError:
-        return False
-    return True
+def _passed_over(settings: Settings, backend: Backend) -> Iterator[str]:
+    """Why a better backend is not used, how to have it, and what is different without it."""
+    failures = passed_over(None if settings.sandbox == "auto" else settings.sandbox)
+    if not failures:
+        return
+    yield from (f"{name} cannot be used: {why}" for name, why in failures.items())
+    yield from advice_for(failures).splitlines()
+    yield f"What changes under {backend.name}:"
+    yield from (f"- {sentence}" for sentence in backend.weaker)
+
+
+def _limits(backend: Backend) -> Iterator[str]:
+    """Each limit of a step: its default, and whether it can be passed for a moment."""
+    values = vars(Limits())
+    for kept in backend.kept:
+        yield f"{kept.limit:<12} {values[kept.limit]:>6g}  {kept.grade:<15} {kept}"
 
 
 def _memory(settings: Settings) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from toolsmith.sandbox.errors import SandboxUnavailable
-from toolsmith.sandbox.limits import Limits
+from toolsmith.sandbox.limits import Kept, Limits
 
 SHOWN_WORKSPACE = "/workspace"
 """What the workspace is called in every text that leaves the sandbox, whatever it is called inside."""
@@ -63,6 +63,14 @@ class Backend(Protocol):
     @property
     def hard_processes(self) -> bool:
         """Whether the kernel enforces the number of processes; otherwise it is polled."""
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """How each limit is kept: one for each field of `Limits`."""
+
+    @property
+    def weaker(self) -> tuple[str, ...]:
+        """What does not hold here that holds under bubblewrap, one sentence each."""
 
     def launch(self, room: Room, rx: int, tx: int) -> Launch:
         """Prepares to start one worker that reads from `rx` and writes to `tx`. Raises OSError."""

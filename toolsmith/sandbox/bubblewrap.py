@@ -16,6 +16,7 @@ from pathlib import Path
 
 from toolsmith.sandbox import backend as shared
 from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Launch, Room
+from toolsmith.sandbox.limits import Kept, kept_with_rlimits
 from toolsmith.sandbox.seccomp import filter_program
 from toolsmith.sandbox.shipping import boot_source
 
@@ -31,6 +32,7 @@ class Bubblewrap:
     version: str
     disable_userns: bool = True
     name: str = "bubblewrap"
+    weaker: tuple[str, ...] = ()
 
     @property
     def detail(self) -> str:
@@ -39,6 +41,10 @@ class Bubblewrap:
     @property
     def hard_processes(self) -> bool:
         return os.geteuid() != 0  # the kernel exempts root
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_with_rlimits(hard_processes=self.hard_processes)
 
     def launch(self, room: Room, rx: int, tx: int) -> Launch:
         seccomp = os.memfd_create("seccomp")

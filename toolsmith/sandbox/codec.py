@@ -41,6 +41,10 @@ class OrderedTextFrozenset(frozenset[Any]):
         return f"frozenset({OrderedTextSet(self)!r})" if self else "frozenset()"
 
 
+# Callers tell people the type of a value: for them these are what they were inside.
+OrderedTextSet.__name__ = "set"
+OrderedTextFrozenset.__name__ = "frozenset"
+
 _CONTAINERS: dict[str, Callable[[Any], Any]] = {
     "tuple": tuple,
     "set": OrderedTextSet,

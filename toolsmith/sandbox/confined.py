@@ -18,6 +18,7 @@ from pathlib import Path
 
 from toolsmith.sandbox import backend as shared
 from toolsmith.sandbox.backend import Launch, Room
+from toolsmith.sandbox.limits import Kept, kept_with_rlimits
 from toolsmith.sandbox.seccomp import filter_program
 from toolsmith.sandbox.shipping import boot_source
 
@@ -35,6 +36,15 @@ class Landlock:
     abi: int
     name: str = "landlock"
     hard_processes: bool = False
+    weaker: tuple[str, ...] = (
+        "The workspace has its real path inside, and names and sizes of files outside can be asked for.",
+        "Ids of the host's processes can be listed, though nothing about them can be read.",
+        "chmod and utime do nothing.",
+    )
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        return kept_with_rlimits(hard_processes=self.hard_processes)
 
     @property
     def detail(self) -> str:

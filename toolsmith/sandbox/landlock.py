@@ -51,11 +51,11 @@ def confine(rules: list[tuple[str, str]], filter_base64: str) -> None:
     ruleset = _check(libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0), "make a Landlock ruleset")
     for path, right in rules:
         _allow(libc, ruleset, path, _RIGHTS[right])
-    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up new privileges")
+    _give_up_privileges(libc)
     _drop_capabilities(libc)
     _check(libc.syscall(_RESTRICT_SELF, ruleset, 0), "enter the Landlock ruleset")
     os.close(ruleset)
-    _install_filter(libc, binascii.a2b_base64(filter_base64))
+    install_filter(binascii.a2b_base64(filter_base64))
 
 
 def _allow(libc: Any, ruleset: int, path: str, rights: int) -> None:
@@ -76,12 +76,19 @@ def _drop_capabilities(libc: Any) -> None:
     _check(libc.syscall(_CAPSET[os.uname().machine], header, bytes(24)), "drop capabilities")
 
 
-def _install_filter(libc: Any, program: bytes) -> None:
+def install_filter(program: bytes) -> None:
+    """Has the kernel judge this process's calls by `program` from now on. Raises OSError."""
     import ctypes
 
+    libc = _libc()
+    _give_up_privileges(libc)
     code = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
     _check(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0), "install the seccomp filter")
+
+
+def _give_up_privileges(libc: Any) -> None:
+    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up new privileges")
 
 
 def _libc() -> Any:

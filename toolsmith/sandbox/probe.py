@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from toolsmith.sandbox import landlock
 from toolsmith.sandbox.backend import Backend
@@ -22,34 +22,14 @@ from toolsmith.sandbox.bubblewrap import Bubblewrap
 from toolsmith.sandbox.confined import Landlock
 from toolsmith.sandbox.errors import SandboxError, SandboxUnavailable
 from toolsmith.sandbox.limits import Limits
-from toolsmith.sandbox.remedy import Facts, read_facts, remedy
+from toolsmith.sandbox.remedy import Facts, advice, read_facts, remedy
+from toolsmith.sandbox.selftest import WALL_S, attempt_all
 from toolsmith.sandbox.session import Session
 
 NAMES = ("bubblewrap", "landlock")
 _SYSTEM_PROGRAM = Path("/usr/bin/bwrap")  # where distributions' AppArmor profiles expect it
 
-_ATTEMPTS = """
-import os, socket
-def works(action):
-    try:
-        action()
-    except OSError:
-        return False
-    return True
-def write(path):
-    open(path, "w").close()
-{
-    "connect to the host": works(lambda: socket.create_connection(("127.0.0.1", port), 1)),
-    "read a file outside": works(lambda: open(secret).read()),
-    "write a file outside": works(lambda: write(outside)),
-    "see the environment": works(lambda: open(f"/proc/{host}/environ").read()),
-    "signal the host": works(lambda: os.kill(host, 0)),
-    "write the workspace": works(lambda: write("probe")),
-}
-"""
-_WANTED = {"write the workspace"}
-
-_chosen: dict[str | None, Backend] = {}
+_chosen: dict[str | None, tuple[Backend, Mapping[str, str]]] = {}
 _choosing = threading.Lock()
 
 
@@ -60,13 +40,29 @@ def choose_backend(prefer: str | None = None) -> Backend:
     """
     if prefer is not None and prefer not in NAMES:
         raise ValueError(f"unknown sandbox backend {prefer!r}; known are {', '.join(NAMES)}")
+    return _choice(prefer)[0]
+
+
+def passed_over(prefer: str | None = None) -> Mapping[str, str]:
+    """Why each backend that comes before the chosen one does not work here, by its name. Raises as above."""
+    return _choice(prefer)[1]
+
+
+def advice_for(failures: Mapping[str, str]) -> str:
+    """What to do so that a backend that was passed over works here."""
+    return advice(read_facts(failures))
+
+
+def _choice(prefer: str | None) -> tuple[Backend, Mapping[str, str]]:
     with _choosing:
         if prefer not in _chosen:
             _chosen[prefer] = _choose(NAMES if prefer is None else (prefer,), read_facts)
         return _chosen[prefer]
 
 
-def _choose(names: tuple[str, ...], facts: Callable[[dict[str, str]], Facts]) -> Backend:
+def _choose(
+    names: tuple[str, ...], facts: Callable[[dict[str, str]], Facts]
+) -> tuple[Backend, Mapping[str, str]]:
     failures: dict[str, str] = {}
     for name in names:
         for candidate in _candidates(name, failures):
@@ -75,7 +71,8 @@ def _choose(names: tuple[str, ...], facts: Callable[[dict[str, str]], Facts]) ->
             except (SandboxError, SandboxUnavailable) as error:
                 failures[name] = str(error)
             else:
-                return candidate
+                failures.pop(name, None)  # an earlier candidate of the same name is no loss
+                return candidate, MappingProxyType(failures)
     raise SandboxUnavailable(remedy(facts(failures)))
 
 
@@ -113,24 +110,17 @@ def _version(program: str) -> str:
 
 def prove(backend: Backend) -> None:
     """Starts a worker and has it try to break out. Raises SandboxUnavailable or SandboxError."""
-    with tempfile.TemporaryDirectory(prefix="orch-probe-") as folder, socket.socket() as listener:
-        outside, workspace = Path(folder), Path(folder, "workspace")
-        workspace.mkdir()
-        (outside / "secret").write_text("canary")
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        session = Session(workspace, limits=Limits(wall_s=10), backend=backend, writable=True)
-        session.bindings.variables = {
-            "port": listener.getsockname()[1],
-            "secret": str(outside / "secret"),
-            "outside": str(outside / "planted"),
-            "host": os.getpid(),
-        }
+
+    def run(workspace: Path, variables: dict[str, Any], code: str) -> dict[str, bool]:
+        session = Session(workspace, limits=Limits(wall_s=WALL_S), backend=backend, writable=True)
+        session.bindings.variables = variables
         try:
-            did = session.request({"t": "run", "number": 0, "code": _ATTEMPTS}).value
+            found: dict[str, bool] = session.request({"t": "run", "number": 0, "code": code}).value
+            return found
         finally:
             session.close()
-    wrong = [what for what, worked in did.items() if worked is not (what in _WANTED)]
-    if wrong:
-        could = ", ".join(f"could not {what}" if what in _WANTED else f"could {what}" for what in wrong)
-        raise SandboxUnavailable(f"{backend.detail} does not hold: code inside {could}")
+
+    found = attempt_all(run)
+    if not found.passed:
+        could = [f"could {what}" for what in found.escaped] + [f"could not {what}" for what in found.missing]
+        raise SandboxUnavailable(f"{backend.detail} does not hold: code inside {', '.join(could)}")

@@ -64,10 +64,11 @@ def read_facts(failures: Mapping[str, str]) -> Facts:
 def remedy(facts: Facts) -> str:
     """What happened and what to do: the reasons on the first line, the remedy after it."""
     reasons = "; ".join(f"{name}: {why}" for name, why in facts.failures.items())
-    return f"No sandbox works on this system ({reasons}).\n{_advice(facts)}"
+    return f"No sandbox works on this system ({reasons}).\n{advice(facts)}"
 
 
-def _advice(facts: Facts) -> str:
+def advice(facts: Facts) -> str:
+    """What to do so that a better sandbox works here."""
     if facts.system != "Linux":
         return "Run orch on Linux: on Windows in WSL 2, on macOS in a Linux virtual machine or container."
     if facts.machine not in ("x86_64", "aarch64"):

@@ -193,12 +193,25 @@ def filter_program(*, namespaces: bool, machine: str | None = None) -> bytes:
     `namespaces`: whether the code has process and mount namespaces of its own; without them more is denied.
     Raises OSError on a machine whose table is missing.
     """
-    machine = machine or os.uname().machine
-    if machine not in MACHINES:
-        raise OSError(ENOSYS, f"no seccomp table for {machine}; only x86_64 and aarch64 have one")
-    column, arch = MACHINES[machine]
-    program = _opening(arch)
-    for rule in _rules(column, namespaces):
+    column, arch = _machine(machine)
+    return _program(_opening(arch) + _beyond_the_table(), _rules(column, namespaces))
+
+
+def assembled(rules: list[Rule], *, machine: str | None = None) -> bytes:
+    """A filter of only these rules; all other calls are allowed. Raises OSError as above."""
+    return _program(_opening(_machine(machine)[1]), rules)
+
+
+def _machine(name: str | None) -> tuple[int, int]:
+    name = name or os.uname().machine
+    if name not in MACHINES:
+        raise OSError(ENOSYS, f"no seccomp table for {name}; only x86_64 and aarch64 have one")
+    return MACHINES[name]
+
+
+def _program(opening: list[bytes], rules: list[Rule]) -> bytes:
+    program = list(opening)
+    for rule in rules:
         program += _assemble(rule)
     return b"".join([*program, _instruction(_RETURN, _ALLOW)])
 
@@ -222,12 +235,18 @@ def _rules(column: int, namespaces: bool) -> list[Rule]:
 
 
 def _opening(arch: int) -> list[bytes]:
-    """Kills other system call conventions; turns away calls beyond the table (x32 calls among them)."""
+    """Kills other system call conventions, and leaves the call's number loaded."""
     return [
         _instruction(_LOAD, _ARCH_OFFSET),
         _instruction(_EQUAL, arch, if_true=1),
         _instruction(_RETURN, _KILL),
         _instruction(_LOAD, _NR_OFFSET),
+    ]
+
+
+def _beyond_the_table() -> list[bytes]:
+    """Turns away newer calls, and x32 calls, whose numbers are high."""
+    return [
         _instruction(_AT_LEAST, NEWER_THAN_TABLE, if_false=1),
         _instruction(_RETURN, _ERRNO | ENOSYS),
     ]

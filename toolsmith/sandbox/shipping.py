@@ -19,6 +19,12 @@ def boot_source() -> str:
     return _source("boot")
 
 
+@cache
+def attempts_source() -> str:
+    """The attempts to get out, as code for a step; its last line is the caller's."""
+    return _source("attempts")
+
+
 def first_frame(settings: Mapping[str, Any]) -> bytes:
     """What boot.py reads: the worker's modules and its settings."""
     body = marshal.dumps((_worker_modules(), dict(settings)))

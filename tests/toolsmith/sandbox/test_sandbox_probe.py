@@ -89,10 +89,25 @@ def test_the_facts_of_this_system_can_be_read() -> None:
     assert read_facts(MISSING).system == "Linux"
 
 
-def in_a_world_without_user_namespaces(code: str) -> str:
+SWITCHED_OFF = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+FILTERED = """
+import os, sys
+from toolsmith.sandbox import landlock
+from toolsmith.sandbox.seccomp import Rule, Test, assembled
+new_user = (Test(0, 0x10000000, negated=True),)
+rules = [Rule(272, 1), Rule(97, 1), Rule(435, 38), Rule(56, 1, new_user), Rule(220, 1, new_user)]
+landlock.install_filter(assembled(rules))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+WORLDS = {
+    "a sysctl": ["unshare", "--user", "--map-root-user", "sh", "-c", SWITCHED_OFF, "sh"],
+    "a filter, as container engines set it": [sys.executable, "-c", FILTERED],
+}
+
+
+def in_a_world_without_user_namespaces(code: str, world: str = "a sysctl") -> str:
     """Runs `code` where the kernel makes no more user namespaces, as hardened systems are set up."""
-    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
-    command = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh", sys.executable, "-c", code]
+    command = [*WORLDS[world], sys.executable, "-c", code]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])}
     ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
     if "unshare" in ran.stderr or "max_user_namespaces" in ran.stderr.splitlines()[:1]:
@@ -101,13 +116,45 @@ def in_a_world_without_user_namespaces(code: str) -> str:
     return ran.stdout
 
 
-def test_where_user_namespaces_are_switched_off_landlock_takes_over() -> None:
+@pytest.fixture
+def _landlock() -> None:
     try:
         choose_backend("landlock")
     except SandboxUnavailable as error:
         pytest.skip(str(error))
-    code = "from toolsmith.sandbox import choose_backend; print(choose_backend().name)"
-    assert in_a_world_without_user_namespaces(code) == "landlock\n"
+
+
+@pytest.mark.usefixtures("_landlock")
+@pytest.mark.parametrize("world", WORLDS)
+def test_where_user_namespaces_are_switched_off_landlock_takes_over(world: str) -> None:
+    code = """
+from toolsmith.sandbox import choose_backend
+from toolsmith.sandbox.probe import passed_over
+from toolsmith.sandbox.selftest import self_test
+print(choose_backend().name, *passed_over())
+print(self_test(choose_backend()))
+"""
+    told = in_a_world_without_user_namespaces(code, world)
+    assert told == "landlock bubblewrap\nself-test 14/14 blocked\n"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_landlock")
+def test_the_doctor_says_what_changes_without_bubblewrap(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from orchestrator_cli.doctor import examine, report_lines
+from orchestrator_cli.settings import Settings
+settings = Settings(home=Path({str(tmp_path)!r}), workspace=Path({str(tmp_path)!r}))
+print("\\n".join(report_lines([one for one in examine(settings) if one.name == "sandbox"])))
+"""
+    lines = [line.strip() for line in in_a_world_without_user_namespaces(code).splitlines()]
+    assert "Landlock ABI" in lines[0]
+    assert "self-test 14/14 blocked" in lines[0]
+    assert lines[1].startswith("bubblewrap cannot be used: the sandbox did not start")
+    assert lines[2] == "Allow user namespaces: sudo sysctl -w user.max_user_namespaces=15000"
+    assert lines[3] == "What changes under landlock:"
+    assert any(line.split()[:3] == ["processes", "64", "polled"] for line in lines)
 
 
 def test_a_backend_that_was_asked_for_is_never_replaced_by_another() -> None:

@@ -1,0 +1,172 @@
+"""A dozen attempts to get out, as code that runs inside: what `prove` and the self-test have a backend stop.
+
+Shipped as text and given to the sandbox as a step, so the standard library only. Each attempt returns whether
+it got out; an OSError means that it was stopped. None of them changes anything when it works: they are also
+made by backends that do not hold.
+
+What is not covered: faults of the kernel, and everything subtler than asking for what is forbidden.
+"""
+# Attempts are made with plain system calls.
+# ruff: noqa: PTH101, PTH116, PTH120, PTH123, PTH208, PTH211, SIM115
+
+import contextlib
+import ctypes
+import os
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+At = dict[str, Any]  # what is worth reaching: paths, ports and process ids on the host
+
+_SEIZE = 0x4206  # PTRACE_SEIZE, which does not stop the process it is used on
+_NEW_USER = 0x10000000
+_TIOCSTI = 0x5412
+
+
+def over_tcp(at: At) -> bool:
+    with socket.create_connection(("127.0.0.1", at["tcp"]), 1):
+        return True
+
+
+def over_udp(at: At) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        return sender.sendto(b"canary", ("127.0.0.1", at["udp"])) > 0
+
+
+def over_unix_sockets(at: At) -> bool:
+    return _any(lambda: _dial("\0" + at["abstract"]), lambda: _dial(at["socket"]))
+
+
+def home_folder(at: At) -> bool:
+    return bool(os.listdir(at["home"]))
+
+
+def environment(at: At) -> bool:
+    return any(name in os.environ for name in at["names"])
+
+
+def read_outside(at: At) -> bool:
+    return bool(open(at["secret"]).read())
+
+
+def write_outside(at: At) -> bool:
+    return _any(lambda: _make(at["planted"]), lambda: bool(os.open(at["secret"], os.O_WRONLY)))
+
+
+def read_processes(at: At) -> bool:
+    pid = at["pid"]
+    if _is_ours(at):
+        return False
+    return _any(
+        lambda: at["canary"] in open(f"/proc/{pid}/environ", errors="replace").read(),
+        lambda: bool(os.open(f"/proc/{pid}/mem", os.O_RDONLY)),
+        lambda: bool(os.listdir(f"/proc/{pid}/root{os.path.dirname(at['secret'])}")),
+    )
+
+
+def signal_processes(at: At) -> bool:
+    os.kill(at["pid"], 0)
+    return not _is_ours(at)
+
+
+def trace_processes(at: At) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    return libc.ptrace(_SEIZE, at["pid"], 0, 0) == 0 and not _is_ours(at)
+
+
+def namespaces_and_mounts(_: At) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def works(call: Callable[[], int]) -> bool:
+        child = os.fork()
+        if not child:
+            os._exit(0 if call() == 0 else 1)
+        return os.waitpid(child, 0)[1] == 0
+
+    return works(lambda: libc.unshare(_NEW_USER)) or works(lambda: libc.mount(b"x", b"/tmp", b"tmpfs", 0, 0))
+
+
+def set_id_files(_: At) -> bool:
+    made = []
+    with contextlib.suppress(OSError):
+        os.close(os.open("set-id", os.O_CREAT | os.O_WRONLY, 0o4755))
+        made.append(os.stat("set-id").st_mode & 0o4000)
+    with contextlib.suppress(OSError):
+        os.chmod("set-id", 0o4755)
+        made.append(os.stat("set-id").st_mode & 0o4000)
+    return any(made)
+
+
+def type_into_the_terminal(_: At) -> bool:
+    """An empty string would type nothing, so the kernel is given an address that it cannot read."""
+    terminal = os.open("/dev/tty", os.O_RDWR)
+    try:
+        ctypes.CDLL(None, use_errno=True).ioctl(terminal, _TIOCSTI, 0)
+        return ctypes.get_errno() not in (1, 38)
+    finally:
+        os.close(terminal)
+
+
+def follow_a_link(at: At) -> bool:
+    with contextlib.suppress(FileExistsError):
+        os.symlink(at["secret"], "way-out")
+    return bool(open("way-out").read())
+
+
+def write_the_workspace(_: At) -> bool:
+    return _make("made")
+
+
+ATTEMPTS: dict[str, Callable[[At], bool]] = {
+    "connect to the host over TCP": over_tcp,
+    "send the host a datagram": over_udp,
+    "connect to a unix socket of the host": over_unix_sockets,
+    "read the home folder": home_folder,
+    "see the environment": environment,
+    "read a file outside": read_outside,
+    "write a file outside": write_outside,
+    "read other processes": read_processes,
+    "signal other processes": signal_processes,
+    "trace other processes": trace_processes,
+    "make namespaces and mounts": namespaces_and_mounts,
+    "make set-id files": set_id_files,
+    "type into the terminal": type_into_the_terminal,
+    "follow a link out of the workspace": follow_a_link,
+    "write the workspace": write_the_workspace,
+}
+
+
+def try_all(at: At) -> dict[str, bool]:
+    """What worked, by the name of the attempt."""
+    return {name: _any(partial(attempt, at)) for name, attempt in ATTEMPTS.items()}
+
+
+def _any(*actions: Callable[[], bool]) -> bool:
+    def works(action: Callable[[], bool]) -> bool:
+        try:
+            return action()
+        except (OSError, AttributeError):  # AttributeError: a system whose libc lacks the call
+            return False
+
+    return any([works(action) for action in actions])
+
+
+def _dial(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
+        return True
+
+
+def _make(path: str) -> bool:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+    return True
+
+
+def _is_ours(at: At) -> bool:
+    """Process ids mean something else in a namespace: whether this one names a process in here."""
+    try:
+        fields = open(f"/proc/{at['pid']}/stat").read().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return bool(fields[19] != at["started"])
