@@ -12,6 +12,7 @@ What is not covered: faults of the kernel, and everything subtler than asking fo
 import contextlib
 import ctypes
 import os
+import posix
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -43,7 +44,7 @@ def home_folder(at: At) -> bool:
 
 
 def environment(at: At) -> bool:
-    return any(name in os.environ for name in at["names"])
+    return any(os.fsdecode(name) not in at["names"] for name in posix.environ)
 
 
 def read_outside(at: At) -> bool:

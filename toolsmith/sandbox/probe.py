@@ -23,8 +23,8 @@ from toolsmith.sandbox.confined import Landlock
 from toolsmith.sandbox.errors import SandboxError, SandboxUnavailable
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.remedy import Facts, advice, read_facts, remedy
-from toolsmith.sandbox.selftest import WALL_S, attempt_all
 from toolsmith.sandbox.session import Session
+from toolsmith.sandbox.surroundings import WALL_S, attempt_all
 
 NAMES = ("bubblewrap", "landlock")
 _SYSTEM_PROGRAM = Path("/usr/bin/bwrap")  # where distributions' AppArmor profiles expect it

@@ -14,7 +14,8 @@ import pytest
 
 from toolsmith.sandbox import Backend, Limits
 from toolsmith.sandbox.limits import Kept
-from toolsmith.sandbox.selftest import attempt_all, self_test
+from toolsmith.sandbox.selftest import self_test
+from toolsmith.sandbox.surroundings import attempt_all
 
 
 def without_a_sandbox(workspace: Path, variables: dict[str, Any], code: str) -> dict[str, bool]:
