@@ -130,6 +130,8 @@ class ToolTried(Fact):
     passed: bool
     results: tuple[str, ...]
     """A line per trial case, or the checker's faults."""
+    source: str = ""
+    """The code of the round."""
 
 
 class FunctionDoc(Part):

@@ -79,6 +79,8 @@ class House:
 
     def recall(self, prompt: str) -> Recalled:
         """What memory knows; a memory that cannot be read is a notice and not the end."""
+        for text in self.workspace.recovered:
+            self.emit(events.Noticed(message=text))
         try:
             return recall(self.memory, prompt, scope=Scope())
         except MemoryFault as exc:
@@ -152,13 +154,13 @@ def open_house(
 
     Raises `UsageError` and `ConfigError`, each before any work is done.
     """
-    workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb)
+    run = new_run_id()
+    workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb, run=run)
     _check_home(settings.home)
     names = {role: "recorded" for role in ROLES} if model is not None else model_names(settings)
     backend = choose_sandbox(settings)
     roles = load_roles(settings.home)
     cancellation = Cancellation()
-    run = new_run_id()
     stream = EventStream(run, settings.home / "runs" / run / "journal.jsonl", views)
     try:
         engine = _start_engine(settings, cancellation, live=model is None, wanted=wants_engine)

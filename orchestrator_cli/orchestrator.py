@@ -1,16 +1,17 @@
 """The straight way: prompt, recall, plan, execute and revise, answer, remember."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator_cli import events
-from orchestrator_cli.errors import Interrupted, OrchError, RunFailed
+from orchestrator_cli.errors import Interrupted, OrchError, ProviderError, RunFailed
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.house import House
-from orchestrator_cli.planning.answer import write_answer
+from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.plan import Plan
-from orchestrator_cli.planning.planner import make_plan
+from orchestrator_cli.planning.planner import Turn, make_plan
 from orchestrator_cli.usage import Usage
 
 
@@ -19,26 +20,27 @@ class RunResult:
     run: str
     answer: str
     plan: Plan
-    shortfall: RunFailed | None
-    """Set where a part of the plan failed for good; the answer says what there is all the same."""
+    shortfall: OrchError | None
+    """Set where a part of the work failed for good; the answer says what there is all the same."""
     usage: Usage
     seconds: float
 
 
-def run_prompt(prompt: str, house: House) -> RunResult:
+def run_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) -> RunResult:
     """Do what the prompt asks, and remember how it went.
 
-    Everything that happens is an event; the last one is always `RunFinished`. Raises `OrchError`
-    with the exit code of what ended the run.
+    `conversation` is what was said before in the same session. Everything that happens is an
+    event; the last one is always `RunFinished`. Raises `OrchError` with the exit code of what
+    ended the run.
     """
     started, board, answer = time.monotonic(), None, ""
     error: BaseException | None = None
     house.emit(house.introduce(prompt))
     try:
-        board = _plan(prompt, house)
+        board = _plan(prompt, house, conversation)
         _execute(prompt, house, board)
-        answer = _answer(prompt, house, board)
-        error = shortfall = _shortfall(board)
+        answer, unwritten = _answer(prompt, house, board)
+        error = shortfall = _shortfall(board) or unwritten
         seconds = time.monotonic() - started
         return RunResult(house.run, answer, board.plan, shortfall, house.model.total, seconds)
     except BaseException as exc:
@@ -51,12 +53,12 @@ def run_prompt(prompt: str, house: House) -> RunResult:
         house.emit(_ending(house, board, answer, error, seconds))
 
 
-def plan_prompt(prompt: str, house: House) -> Plan:
+def plan_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) -> Plan:
     """Only the plan: recalled, written and validated, but not run and not remembered."""
-    return _plan(prompt, house).plan
+    return _plan(prompt, house, conversation).plan
 
 
-def _plan(prompt: str, house: House) -> Board:
+def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
     recalled = house.recall(prompt)
     house.emit(
         events.Recalled(
@@ -67,6 +69,7 @@ def _plan(prompt: str, house: House) -> Board:
     plan = make_plan(
         prompt,
         runs=recalled.runs,
+        conversation=conversation,
         files=house.workspace.files(),
         offer=offer,
         model=house.model,
@@ -98,7 +101,18 @@ def _execute(prompt: str, house: House, board: Board) -> None:
     )
 
 
-def _answer(prompt: str, house: House, board: Board) -> str:
+def _answer(prompt: str, house: House, board: Board) -> tuple[str, OrchError | None]:
+    """The answer; where the provider fails at the last step, the bare results and that error."""
+    plan, states, results, failures = board.snapshot()
+    try:
+        return _written(prompt, house, board), None
+    except ProviderError as exc:
+        answer = list_results(plan, states=states, results=results, failures=failures)
+        house.emit(events.AnswerDelta(text=answer))
+        return answer, exc
+
+
+def _written(prompt: str, house: House, board: Board) -> str:
     plan, states, results, failures = board.snapshot()
     return write_answer(
         prompt,

@@ -8,11 +8,16 @@ from orchestrator_cli.execution.toolbox import tool_names
 from orchestrator_cli.house import checked_prompt, open_house
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
 from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.planning.planner import Turn
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.graph import plan_lines
 from toolsmith.library import Library
+
+TURNS = 3
+TURN_CHARS = 2_000
+"""What a planner is shown of the conversation; nothing is compacted yet, only cut."""
 
 
 class ReplSession:
@@ -22,6 +27,7 @@ class ReplSession:
         self._settings = settings
         self._console = console
         self._last: Plan | None = None
+        self._turns: list[Turn] = []
         self.history_path = settings.home / "history"
         self._log = settings.workspace / "fileLog.md"
 
@@ -31,17 +37,19 @@ class ReplSession:
         views: list[View] = [FileLog(self._log), self._console, _LastPlan(self)]
         try:
             with open_house(self._settings, views) as house:
-                result = run_prompt(text, house)
+                result = run_prompt(text, house, self._turns[-TURNS:])
         except OrchError as exc:
             self._console.error(exc)
             return exc.exit_code
         self._console.print_answer(result.answer)
+        self._turns.append(Turn(prompt=text[:TURN_CHARS], answer=result.answer[:TURN_CHARS]))
         return result.shortfall.exit_code if result.shortfall else 0
 
     def plan(self, prompt: str) -> list[str]:
         text = checked_prompt(prompt, self._settings.home)
+        self._console.lines(["planning …"])
         with open_house(self._settings, [], wants_engine=False) as house:
-            return plan_lines(plan_prompt(text, house))
+            return plan_lines(plan_prompt(text, house, self._turns[-TURNS:]))
 
     def last_plan(self) -> list[str] | None:
         return plan_lines(self._last) if self._last is not None else None

@@ -1,5 +1,6 @@
 """Our model behind smolagents' model."""
 
+import dataclasses
 from typing import Any
 
 from smolagents import Model as SmolModel
@@ -19,6 +20,7 @@ from smolagents.monitoring import TokenUsage
 from orchestrator_cli.execution.attempt import Attempt
 from orchestrator_cli.execution.roles import Role
 from orchestrator_cli.models.model import Model, Request
+from orchestrator_cli.prompts import as_data
 
 
 class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
@@ -39,7 +41,7 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
         **_: Any,
     ) -> ChatMessage:
         rows = get_clean_message_list(
-            [message for message in messages if not self._is_echo(message)],
+            [_marked(message) for message in messages if not self._is_echo(message)],
             role_conversions=tool_role_conversions,
             flatten_messages_as_text=True,
         )
@@ -48,7 +50,7 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
             subject=self._attempt.subtask.id,
             model=self._role.model,
             messages=tuple({"role": str(row["role"].value), "content": row["content"]} for row in rows),
-            tools=tuple(get_tool_json_schema(tool) for tool in tools_to_call_from or ()),
+            tools=tuple(self._schema(tool) for tool in tools_to_call_from or ()),
             stop=tuple(stop_sequences or ()),
         )
         reply = self._model.complete(request, cancellation=self._attempt.cancellation)
@@ -70,6 +72,25 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
             ),
         )
 
+    def _schema(self, tool: SmolTool) -> dict[str, Any]:
+        """A tool's schema; smolagents calls any value a string, which final_answer's need not be."""
+        schema: dict[str, Any] = get_tool_json_schema(tool)
+        if tool.name == "final_answer":
+            answer = {"description": "The value the task asks for."} | (self._attempt.subtask.result or {})
+            schema["function"]["parameters"]["properties"]["answer"] = answer
+        return schema
+
     def _is_echo(self, message: Any) -> bool:
         """smolagents says a code agent's code a second time, as if it had called a tool."""
         return self._role.agent == "code" and message.role == MessageRole.TOOL_CALL
+
+
+def _marked(message: Any) -> Any:
+    """What a step gave, marked as data: it can hold text of files and pages."""
+    if message.role != MessageRole.TOOL_RESPONSE:
+        return message
+    text = "\n".join(part["text"] for part in message.content if part["type"] == "text")
+    if not text.startswith("Observation:"):
+        return message
+    marked = f'<untrusted source="what the step gave">\n{as_data(text)}\n</untrusted>'
+    return dataclasses.replace(message, content=[{"type": "text", "text": marked}])

@@ -1,4 +1,4 @@
-"""The tools of an agent: the hand-written ones, the built ones, and the two that every agent has."""
+"""The tools of an agent: the hand-written ones, the built ones, and the three that every agent has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +14,12 @@ from toolsmith.sandboxed import SandboxedTool
 
 
 def agent_tools(attempt: Attempt) -> list[SmolTool]:
-    """Exactly the tools that the subtask names, with `report_surprise` and `request_tool`."""
-    extra = {"report_surprise": _report_surprise(attempt), "request_tool": _request_tool(attempt)}
+    """Exactly the tools that the subtask names, with `report_surprise`, `give_up` and `request_tool`."""
+    extra = {
+        "report_surprise": _report_surprise(attempt),
+        "give_up": _give_up(attempt),
+        "request_tool": _request_tool(attempt),
+    }
     named = [agent_tool(name, attempt) for name in attempt.subtask.tools]
     return named + [HostTool(name, function, attempt) for name, function in extra.items()]
 
@@ -69,9 +73,22 @@ def _report_surprise(attempt: Attempt) -> Callable[..., Any]:
             text: What was found, and what it means for the work that follows.
         """
         attempt.surprises.append(text)
-        return "noted; now call final_answer with what there is"
+        return "noted; go on with the task"
 
     return report_surprise
+
+
+def _give_up(attempt: Attempt) -> Callable[..., Any]:
+    def give_up(reason: str) -> str:
+        """End the task because it cannot be done as it is put.
+
+        Args:
+            reason: What was found, why that makes the task impossible, and what would be needed.
+        """
+        attempt.gave_up = reason
+        return "noted; the task ends here"
+
+    return give_up
 
 
 def _request_tool(attempt: Attempt) -> Callable[..., Any]:

@@ -1,9 +1,8 @@
 """smolagents agents made from roles: our models behind their model, our sandbox behind their interpreter.
 
-An agent gets the tools its subtask names, `final_answer`, `report_surprise` and `request_tool`,
-and no others. What it gives to `final_answer` is accepted when it fits the subtask's schema and
-check; the first refusal goes back to the agent, the second ends the attempt. After a reported
-surprise the first one does: the agent has said why it can do no better.
+An agent gets the tools its subtask names, `final_answer`, `report_surprise`, `give_up` and
+`request_tool`, and no others. What it gives to `final_answer` is accepted when it fits the
+subtask's schema and check; the first refusal goes back to the agent, the second ends the attempt.
 
 Not covered: images and sound, agents that manage agents, and smolagents' own planning steps
 (planning is the orchestrator's).
@@ -19,7 +18,7 @@ from smolagents.memory import ActionStep, FinalAnswerStep
 from orchestrator_cli import events
 from orchestrator_cli.execution.agent_model import AgentModel
 from orchestrator_cli.execution.agent_tools import agent_tool, agent_tools
-from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
+from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, meant, pretty
 from orchestrator_cli.execution.roles import Role
 from orchestrator_cli.prompts import render, source
 
@@ -59,12 +58,14 @@ def _drive(agent: MultiStepAgent, attempt: Attempt, task: str) -> JsonValue:
     for item in agent.run(task, stream=True):
         attempt.cancellation.check()
         if isinstance(item, FinalAnswerStep):
-            return as_json(item.output)
+            return meant(item.output, attempt.subtask.result)
         if not isinstance(item, ActionStep):
             continue
         _tell(item, attempt, isinstance(agent, CodeAgent))
         last = str(item.error) if item.error else ""
-        if attempt.refusals and (attempt.surprises or len(attempt.refusals) >= REFUSALS):
+        if attempt.gave_up is not None:
+            raise AttemptFailed(f"it cannot be done as it was put: {attempt.gave_up}")
+        if len(attempt.refusals) >= REFUSALS:
             raise AttemptFailed(_with_surprises(attempt.refusals[-1], attempt))
         if item.step_number >= agent.max_steps and not item.is_final_answer:
             break
@@ -138,7 +139,7 @@ def _output(step: ActionStep) -> str:
 
 def _acceptable(attempt: Attempt) -> Callable[..., bool]:
     def on_the_value(value: Any, memory: Any, agent: Any = None) -> bool:  # noqa: ARG001 - smolagents' signature
-        if reason := attempt.accept(as_json(value)):
+        if reason := attempt.accept(meant(value, attempt.subtask.result)):
             attempt.refusals.append(reason)
             raise ValueError(reason)
         return True

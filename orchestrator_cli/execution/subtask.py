@@ -80,7 +80,7 @@ class _Attempt:
     def do(self) -> Result:
         if self.subtask.kind == "answer":
             return self._result(self.subtask.instruction, ())
-        with self.context.workspace.checkout() as checkout:
+        with self.context.workspace.checkout(self.subtask.id, self.attempt) as checkout:
             value, surprise, usage = self._work(checkout)
             self.cancellation.check()
             return self._result(value, self._commit(checkout), surprise, usage)
@@ -170,7 +170,9 @@ def _refusal(subtask: Subtask, value: JsonValue, changed: Callable[[], list[str]
     """Why a value is not what the subtask asks for, or None."""
     if subtask.result is not None:
         found = jsonschema.Draft202012Validator(subtask.result).iter_errors(value)
-        faults = [f"{'.'.join(map(str, e.absolute_path)) or 'the value'}: {e.message[:300]}" for e in found]
+        faults = [
+            f"{'.'.join(map(str, e.absolute_path)) or 'the value'}: {_shortened(e.message)}" for e in found
+        ]
         if faults:
             return f"the value does not fit the schema: {'; '.join(faults[:5])}"
     if subtask.check is None:
@@ -182,6 +184,11 @@ def _refusal(subtask: Subtask, value: JsonValue, changed: Callable[[], list[str]
     except ExpressionFailed as exc:
         return f"the check {subtask.check!r} cannot be evaluated: {exc}"
     return f"the check {subtask.check!r} does not hold (files: {', '.join(names['files']) or 'none'})"  # type: ignore[arg-type]
+
+
+def _shortened(message: str) -> str:
+    """jsonschema puts the value first and what is wrong with it last."""
+    return message if len(message) <= 240 else f"{message[:100]} … {message[-140:]}"
 
 
 def summarise(value: JsonValue) -> str:

@@ -17,7 +17,7 @@ from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
 from toolsmith import BuiltTool, LibraryError, Need, ToolsmithError, build_tool
 from toolsmith import ToolRefused as Refused
-from toolsmith.build import BuildStep, CodeFaulty, TrialRan
+from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, TrialRan
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable
 
@@ -49,6 +49,8 @@ class Toolbox:
         self._run = run
         self._lock = threading.Lock()
         self._built: dict[str, BuiltTool] = {}
+        self._written: dict[str, str] = {}
+        """The code of the round under way, per tool."""
         self.made: list[str] = []
         """Names of the tools that this run built, in order."""
         self.reused: list[str] = []
@@ -143,14 +145,16 @@ class Toolbox:
 
     def _progress(self, step: BuildStep) -> None:
         match step:
+            case CodeWritten(name, _, source):
+                self._written[name] = source
             case CodeFaulty(name, round_, faults):
-                self._emit(events.ToolTried(tool=name, round=round_, passed=False, results=faults))
+                self._tried(name, round_, False, faults)
             case TrialRan(name, round_, report):
-                self._emit(
-                    events.ToolTried(
-                        tool=name, round=round_, passed=report.passed, results=tuple(_trial_lines(report))
-                    )
-                )
+                self._tried(name, round_, report.passed, tuple(_trial_lines(report)))
+
+    def _tried(self, name: str, round_: int, passed: bool, results: tuple[str, ...]) -> None:
+        source = self._written.pop(name, "")
+        self._emit(events.ToolTried(tool=name, round=round_, passed=passed, results=results, source=source))
 
 
 def tool_names(library: Library) -> list[BuiltTool]:

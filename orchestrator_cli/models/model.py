@@ -288,6 +288,12 @@ def _translate(exc: Exception, name: str) -> ProviderError:
     if fault := _unconnected(exc):
         return _unreachable(name, fault)
     said = _first_line(exc)
+    if "missing credentials" in said.lower():
+        return ProviderError(
+            f"There is no API key for {name}.",
+            "Export the provider's key, such as OPENAI_API_KEY (any text for a local server), "
+            "or name another model with -m.",
+        )
     match exc:
         case foreign.AuthenticationError() | foreign.PermissionDeniedError():
             return ProviderError(

@@ -59,6 +59,21 @@ def write_answer(
     return model.complete(Request(role="answer", messages=messages), on_delta).text.strip()
 
 
+def list_results(
+    plan: Plan,
+    *,
+    states: Mapping[str, State],
+    results: Mapping[str, Result],
+    failures: Mapping[str, str],
+) -> str:
+    """The results as they are, for when nobody can word them."""
+    lines = ["The answer could not be written; these are the results:", ""]
+    for name in order(plan):
+        outcome = _outcome(name, results, failures)
+        lines += [f"## {plan[name].title} ({states.get(name, 'pending')})", "", outcome, ""]
+    return "\n".join(lines).rstrip()
+
+
 def _state(state: State, answered: bool) -> str:
     return "failed; the plan was then changed" if state == "failed" and answered else state
 

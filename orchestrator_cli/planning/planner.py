@@ -1,6 +1,6 @@
 """Prompt and recall become a plan that may run, or a clear error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -9,11 +9,18 @@ from orchestrator_cli.events import Fact, PlanRefused
 from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.planning.conversation import Unusable, ask_for_object, describe
 from orchestrator_cli.planning.offer import Offer
-from orchestrator_cli.planning.plan import Plan, match_aliases
+from orchestrator_cli.planning.plan import Plan, Value, match_aliases
 from orchestrator_cli.planning.validation import faults
 from orchestrator_cli.prompts import render
 
 Emit = Callable[[Fact], None]
+
+
+class Turn(Value):
+    """A prompt of the same session and what was answered."""
+
+    prompt: str
+    answer: str
 
 
 class EarlierRun(Protocol):
@@ -29,6 +36,7 @@ def make_plan(
     prompt: str,
     *,
     runs: tuple[EarlierRun, ...],
+    conversation: Sequence[Turn] = (),
     files: list[str],
     offer: Offer,
     model: Model,
@@ -56,7 +64,12 @@ def make_plan(
                 "planner", roles=offer.roles, tools=offer.tools, max_subtasks=offer.max_subtasks
             ),
         },
-        {"role": "user", "content": render("planner_request", prompt=prompt, runs=runs, files=files)},
+        {
+            "role": "user",
+            "content": render(
+                "planner_request", prompt=prompt, runs=runs, files=files, conversation=conversation
+            ),
+        },
     ]
     return ask_for_object(
         model,

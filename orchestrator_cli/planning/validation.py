@@ -4,6 +4,8 @@ A planner mends in one go what it is told in one go. Nothing here raises, and no
 repaired silently.
 """
 
+import builtins
+import keyword
 from graphlib import CycleError
 
 import jsonschema
@@ -94,6 +96,11 @@ def _agent_faults(subtask: Subtask, catalogue: Catalogue) -> list[Fault]:
         found.append(_fault(subtask, "role", f"{subtask.role!r} is unknown: there are {known}"))
     if not subtask.instruction.strip():
         found.append(_fault(subtask, "instruction", "is empty: say what the agent is to do"))
+    for name in subtask.inputs:
+        if not name.isidentifier() or keyword.iskeyword(name) or hasattr(builtins, name):
+            found.append(
+                _fault(subtask, "inputs", f"{name!r} is no good name for a variable: choose another")
+            )
     return found
 
 

@@ -229,7 +229,10 @@ def _tool_tried(fact: events.ToolTried) -> Entry:
     """A round that passed is a single line: the results follow with the built tool."""
     verdict = "passed" if fact.passed else "failed"
     title = f"tool {code(fact.tool)} tried, round {fact.round}: {verdict}"
-    return Entry(title, "" if fact.passed else bullets(fact.results))
+    if fact.passed:
+        return Entry(title)
+    source = ["Source of this round:", fence(fact.source, "python", WHOLE)] if fact.source else []
+    return Entry(title, "\n\n".join([bullets(fact.results), *source]))
 
 
 @_entry.register

@@ -31,7 +31,8 @@ What `orch` did in this folder, oldest first: one section per run, and in it eve
 code that ran, every file that changed, every tool that was built, every change of the plan.
 Times are as the run recorded them. Entries are only ever added at the end, by `orch` itself
 and never by a model; those of runs that went on at the same time alternate, so each names
-its run. You may move this file away; the next run begins a new one.
+its run. Numbers are those of the run's journal, where events stand that have no entry here,
+so numbers are passed over. You may move this file away; the next run begins a new one.
 """
 
 CUT_OFF = "*The entry above was cut off: its writer was stopped while writing.*"

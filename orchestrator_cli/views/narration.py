@@ -203,6 +203,8 @@ def _of_tool(text: str) -> Line:
 
 @_lines.register
 def _agent_stepped(fact: events.AgentStepped) -> list[Line]:
+    if not fact.thought.strip():
+        return []
     return [Line(f"  {fact.subtask} {fact.step}: ", one_line(fact.thought, LONG), "italic", "dim")]
 
 

@@ -91,10 +91,10 @@ class Interpreter:
         self._remember(name, code)
         tree = ast.parse(code, name)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, name, "exec"), self._names)
+        exec(compile(tree, name, "exec", dont_inherit=True), self._names)
         if not isinstance(last, ast.Expr):
             return None
-        return eval(compile(ast.Expression(last.value), name, "eval"), self._names)
+        return eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), self._names)
 
     def _call_tool(self, request: dict[str, Any]) -> Any:
         function = self._tool(request["function"], request["source"], request["digest"])
@@ -115,7 +115,7 @@ class Interpreter:
             module = types.ModuleType(f"tool_{digest}")
             self._remember(name, source)
             sys.modules[module.__name__] = module
-            exec(compile(source, name, "exec"), module.__dict__)
+            exec(compile(source, name, "exec", dont_inherit=True), module.__dict__)
             self._modules[digest] = module
         found = getattr(self._modules[digest], function, None)
         if not callable(found):

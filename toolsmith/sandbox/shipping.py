@@ -35,7 +35,7 @@ def first_frame(settings: Mapping[str, Any]) -> bytes:
 def _worker_modules() -> list[tuple[str, types.CodeType]]:
     packages = [("toolsmith", ""), (_PACKAGE, "")]
     sources = packages + [(f"{_PACKAGE}.{name}", _source(name)) for name in _IN_ORDER_OF_IMPORT]
-    return [(name, compile(source, f"<{name}>", "exec")) for name, source in sources]
+    return [(name, compile(source, f"<{name}>", "exec", dont_inherit=True)) for name, source in sources]
 
 
 def _source(name: str) -> str:
