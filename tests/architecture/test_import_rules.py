@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "views": (*EVERYWHERE, "views", "planning.plan"),
     # carrying a plan out
     "execution": (*EVERYWHERE, "execution", "planning", "models.model", "tools", "prompts", "toolsmith"),
-    "execution.workspace": (*EVERYWHERE, "tools.protected"),
+    "execution.workspace": (*EVERYWHERE, "execution.workspace", "tools.protected"),
     "execution.journal": ("errors", "events"),
     "execution.prefect_server": ("errors", "cancellation"),
     # the run as a whole

@@ -1,0 +1,85 @@
+"""A subtask's private view of the workspace, until it is committed or discarded."""
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator_cli.events import FileChange
+from orchestrator_cli.execution.workspace.marks import Tree, differing, telling
+from orchestrator_cli.execution.workspace.tree import Root, remove
+from orchestrator_cli.tools.protected import is_protected
+
+SCRATCH = (".orch-", ".tmp")
+"""How names of ours begin and end that stand in a workspace for a moment."""
+
+
+def hidden(name: str) -> bool:
+    """Names that are neither copied into a checkout nor committed from one, wherever they stand."""
+    return is_protected(name) or (name.startswith(SCRATCH[0]) and name.endswith(SCRATCH[1]))
+
+
+class Checkout:
+    """A private view; `root` is its folder.
+
+    As a context manager, leaving it discards what was not committed.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        base: Tree,
+        copied: Tree,
+        holder: int,
+        author: tuple[str, int],
+        commit: "Callable[[Checkout], tuple[FileChange, ...]]",
+    ) -> None:
+        """`holder`: a descriptor whose lock says that the checkout is in use; closed by `discard`."""
+        self.root = root
+        self.base = base
+        """The user's files as they were when the checkout was opened."""
+        self.copied = copied
+        """The same files as they lay in `root` then."""
+        self.subtask, self.attempt = author
+        self._holder: int | None = holder
+        self._commit = commit
+
+    def now(self) -> Tree:
+        """What lies in `root`. Raises `WorkspaceFault` where folders are nested too deep."""
+        with Root(self.root) as tree:
+            return dict(tree.walk(hidden))
+
+    def written_paths(self) -> list[str]:
+        """What was created, written or deleted in this view, sorted; protected paths are left out.
+
+        A file that was written again with the content it had counts: the work was done. A folder,
+        told as `name/`, counts where nothing in it does.
+        """
+        now = self.now()
+        return telling(differing(self.copied, now), self.copied, now)
+
+    def refused_paths(self) -> list[str]:
+        """Protected files that were written in this view and will not be committed, sorted."""
+        with Root(self.root) as tree:
+            found = (path for path, _ in tree.walk(lambda _: False))
+            rows = sorted(path for path in found if is_protected(path.rpartition("/")[2]))
+        return [path for path in rows if not any(is_protected(part) for part in path.split("/")[:-1])]
+
+    def commit(self) -> tuple[FileChange, ...]:
+        """Bring all changes into the workspace. Raises `Conflict` or `WorkspaceFault`, nothing changed."""
+        return self._commit(self)
+
+    def discard(self) -> None:
+        """Remove the view. Idempotent."""
+        remove(self.root)
+        if self._holder is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._holder)
+            self._holder = None
+
+    def __enter__(self) -> "Checkout":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
