@@ -1,6 +1,6 @@
 """Where code written by a model runs: no network, no secrets, one writable folder, hard limits.
 
-    backend = choose_backend()                       # bubblewrap, else Landlock; proves itself, or refuses
+    backend = choose_backend()                       # bubblewrap first; each proves itself, or is refused
     with SandboxExecutor(folder, backend=backend) as run:
         run("x = 1")
         assert run("x + 1").output == 2              # the Python state lasts

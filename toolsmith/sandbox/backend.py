@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from toolsmith.sandbox.errors import SandboxUnavailable
 from toolsmith.sandbox.limits import Kept, Limits
+from toolsmith.sandbox.processes import Processes
 
 SHOWN_WORKSPACE = "/workspace"
 """What the workspace is called in every text that leaves the sandbox, whatever it is called inside."""
@@ -35,7 +36,7 @@ class Launch:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     settings: Mapping[str, Any]
-    """For the worker: pid_namespace, confine, rlimits, scratch."""
+    """For the worker: pid_namespace, alone, confine, rlimits, scratch."""
     workspace: str
     """The workspace's path as code inside sees it."""
     cwd: Path | None = None
@@ -45,6 +46,10 @@ class Launch:
     """Besides the worker's own two; closed on the host once the process has started."""
     pid_report: int | None = None
     """Reading end of the descriptor where the launcher reports the worker's pid, as JSON `child-pid`."""
+    standard_streams: bool = False
+    """Frames go over the command's standard input and output instead; output over its standard error."""
+    processes: Callable[[int], Processes] | None = None
+    """Makes what holds the sandbox's processes from the command's pid, where they are not its descendants."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Paths that code inside can see, and what to call them instead."""
 
@@ -54,7 +59,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """ "bubblewrap" or "landlock"."""
+        """What `choose_backend` knows it by."""
 
     @property
     def detail(self) -> str:
@@ -74,6 +79,11 @@ class Backend(Protocol):
 
     def launch(self, room: Room, rx: int, tx: int) -> Launch:
         """Prepares to start one worker that reads from `rx` and writes to `tx`. Raises OSError."""
+
+
+def client_environment() -> dict[str, str]:
+    """What the client of a container engine needs to find its engine."""
+    return {"PATH": os.defpath, "HOME": str(_home() or "/")}
 
 
 def interpreter_argv(boot: str, rx: int, tx: int) -> tuple[str, ...]:

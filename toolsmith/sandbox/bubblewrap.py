@@ -56,6 +56,7 @@ class Bubblewrap:
             env={},
             settings={
                 "pid_namespace": True,
+                "alone": True,
                 "confine": None,
                 "rlimits": shared.rlimits(room.limits, count_processes=True),
                 "scratch": None,

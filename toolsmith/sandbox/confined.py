@@ -62,6 +62,7 @@ class Landlock:
             env=shared.environment(str(scratch)),
             settings={
                 "pid_namespace": False,
+                "alone": True,
                 "confine": {
                     "rules": rules,
                     "filter_base64": binascii.b2a_base64(filter_program(namespaces=False)).decode(),

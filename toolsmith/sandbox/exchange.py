@@ -5,14 +5,12 @@ Nothing inside runs while a host tool works, and that time is not charged to the
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from toolsmith.sandbox import proctree
 from toolsmith.sandbox.codec import CodecError, decode, encode
 from toolsmith.sandbox.process import WorkerLost, WorkerProcess
 from toolsmith.sandbox.transcript import Aliases
@@ -43,7 +41,7 @@ class Exchange:
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """The worker's answer, still encoded. Raises WorkerLost, OSError; CodecError if nothing was sent."""
-        proctree.thaw([self.worker.generation])
+        self.worker.processes.wake()
         self.worker.send(request, self._tick)
         while (message := self.worker.receive(self._tick))["t"] == "call":
             self._return(self._served(message))
@@ -77,15 +75,15 @@ class Exchange:
         if why is not None:
             self.stopped_for = why
             self._stop_deadline = time.monotonic() + STOP_S
-            proctree.send(self.worker.generation, signal.SIGUSR1)
+            self.worker.processes.end_step()
 
     def _served(self, message: dict[str, Any]) -> dict[str, Any]:
         began = time.monotonic()
-        stopped = proctree.freeze(self.worker.top)
+        self.worker.processes.hold()
         try:
             return self._called(message)
         finally:
-            proctree.thaw(stopped)
+            self.worker.processes.release()
             self.watch.held_s += time.monotonic() - began
 
     def _called(self, message: dict[str, Any]) -> dict[str, Any]:

@@ -42,8 +42,17 @@ def become_subreaper() -> None:
     _check(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "become the subreaper")
 
 
-def confine(rules: list[tuple[str, str]], filter_base64: str) -> None:
-    """Locks this process in. `rules`: pairs of a path and "read", "write" or "list". Raises OSError."""
+def confine(rules: list[tuple[str, str]] | None, filter_base64: str) -> None:
+    """Locks this process in. `rules`: pairs of a path and "read", "write" or "list". Raises OSError.
+
+    None for `rules`: something else confines files and signals, only the filter is put on.
+    """
+    if rules is not None:
+        _enter(rules)
+    install_filter(binascii.a2b_base64(filter_base64))
+
+
+def _enter(rules: list[tuple[str, str]]) -> None:
     if abi() < NEEDED_ABI:
         raise OSError(f"Landlock ABI {abi()} is older than {NEEDED_ABI}")
     libc = _libc()
@@ -55,7 +64,6 @@ def confine(rules: list[tuple[str, str]], filter_base64: str) -> None:
     _drop_capabilities(libc)
     _check(libc.syscall(_RESTRICT_SELF, ruleset, 0), "enter the Landlock ruleset")
     os.close(ruleset)
-    install_filter(binascii.a2b_base64(filter_base64))
 
 
 def _allow(libc: Any, ruleset: int, path: str, rights: int) -> None:

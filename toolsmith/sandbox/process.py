@@ -14,22 +14,19 @@ import json
 import os
 import select
 import shutil
-import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-from toolsmith.sandbox import proctree
 from toolsmith.sandbox.backend import Backend, Launch, Room
 from toolsmith.sandbox.codec import CodecError, pack, unpack
+from toolsmith.sandbox.processes import LocalProcesses, Processes, Unsettled
 from toolsmith.sandbox.shipping import first_frame
 
 Tick = Callable[[], None]
 
 TICK_S = 0.03
-SETTLE_S = 1.0
 _DRAINED_AT_ONCE = 64  # reads; a flood must not keep the host from its other work
 
 
@@ -62,10 +59,8 @@ class WorkerProcess:
         finally:
             for fd in theirs:
                 os.close(fd)
-        self.top = self._popen.pid
-        """Pid of the nanny."""
-        self.generation = 0
-        """Pid of the process that holds the Python state, once it has settled."""
+        self.processes = self._hold(self._popen.pid)
+        """The host's hold on what runs inside."""
         for fd in (self._tx, self._rx, self._out):
             os.set_blocking(fd, False)
 
@@ -79,7 +74,7 @@ class WorkerProcess:
         if first != "ready":
             raise WorkerLost("it did not start as it should")
         if self.launch.pid_report is not None:
-            self.top = int(json.loads(os.read(self.launch.pid_report, 4096))["child-pid"])
+            self.processes = self._hold(json.loads(os.read(self.launch.pid_report, 4096))["child-pid"])
 
     def send(self, message: dict[str, Any], tick: Tick) -> None:
         """Raises CodecError for what cannot be sent, WorkerLost when the worker has gone."""
@@ -125,17 +120,15 @@ class WorkerProcess:
 
     def settle(self) -> None:
         """Waits until one process is left beside the nanny, and stops it. Raises WorkerLost."""
-        deadline = time.monotonic() + SETTLE_S
-        while True:
-            pids = proctree.tree(self.top)[1:]
-            if len(pids) == 1:
-                proctree.send(pids[0], signal.SIGSTOP)
-                if proctree.tree(self.top)[1:] == pids:
-                    self.generation = pids[0]
-                    return
-            if time.monotonic() > deadline:
-                raise WorkerLost("processes of the step outlived it")
-            time.sleep(0.0005)
+        try:
+            self.processes.settle()
+        except Unsettled as error:
+            raise WorkerLost(str(error)) from error
+
+    def _hold(self, pid: int) -> Processes:
+        if self.launch.processes is not None:
+            return self.launch.processes(pid)
+        return LocalProcesses(pid, dies_with_top=self.launch.settings["pid_namespace"])
 
     def take_output(self) -> tuple[bytes, bool]:
         """What was printed since the last call, and whether some of it was dropped."""
@@ -150,10 +143,7 @@ class WorkerProcess:
         with self._guard:
             if self._closed:
                 return
-            if self.launch.settings["pid_namespace"]:
-                proctree.send(self.top, signal.SIGKILL)  # the namespace dies with its first process
-            else:
-                proctree.end_descendants(self.top)
+            self.processes.kill()
             self._popen.kill()
 
     def close(self) -> None:
@@ -202,11 +192,12 @@ def _wait(wanted: dict[int, int]) -> list[int]:
 
 
 def _spawn(launch: Launch, rx: int, tx: int, out: int) -> subprocess.Popen[bytes]:
+    over_streams = launch.standard_streams
     return subprocess.Popen(
         launch.argv,
-        pass_fds=(rx, tx, *launch.passed_fds),
-        stdin=subprocess.DEVNULL,
-        stdout=out,
+        pass_fds=launch.passed_fds if over_streams else (rx, tx, *launch.passed_fds),
+        stdin=rx if over_streams else subprocess.DEVNULL,
+        stdout=tx if over_streams else out,
         stderr=out,
         env=dict(launch.env),
         cwd=launch.cwd,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolsmith.sandbox.container import IMAGE
 from toolsmith.sandbox.landlock import NEEDED_ABI
 
 _INSTALL = {
@@ -70,7 +71,10 @@ def remedy(facts: Facts) -> str:
 def advice(facts: Facts) -> str:
     """What to do so that a better sandbox works here."""
     if facts.system != "Linux":
-        return "Run orch on Linux: on Windows in WSL 2, on macOS in a Linux virtual machine or container."
+        return (
+            f"Start Docker or Podman with the image {IMAGE}, or run orch on Linux: on Windows in WSL 2, "
+            "on macOS in a Linux virtual machine."
+        )
     if facts.machine not in ("x86_64", "aarch64"):
         return f"Run orch on x86_64 or aarch64: there is no system call table for {facts.machine}."
     why = facts.failures.get("bubblewrap", "")

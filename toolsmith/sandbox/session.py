@@ -24,6 +24,7 @@ from toolsmith.sandbox.errors import SandboxClosed, SandboxError, SandboxUnavail
 from toolsmith.sandbox.exchange import Exchange, HostTool
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.process import WorkerLost, WorkerProcess
+from toolsmith.sandbox.processes import Unsettled
 from toolsmith.sandbox.transcript import Aliases, printed, told
 from toolsmith.sandbox.watch import DiskGauge, Watch
 
@@ -137,7 +138,7 @@ class Session:
         exchange = Exchange(
             worker=worker,
             host=host,
-            watch=Watch(worker.top, limits, running.disk, limits.wall_s),
+            watch=Watch(worker.processes, limits, running.disk, limits.wall_s),
             closed=self._closed,
             outward=running.outward,
             inward=running.inward,
@@ -146,7 +147,7 @@ class Session:
         try:
             answer = exchange.run({**request, "id": secrets.token_hex(8), "wall_s": limits.wall_s})
             worker.settle()
-        except (WorkerLost, OSError) as error:
+        except (WorkerLost, Unsettled, OSError) as error:
             self._lose(running, exchange.stopped_for or f"the sandbox failed: {error}")
         except CodecError:
             raise
@@ -187,7 +188,7 @@ class Session:
             self._worker = worker = WorkerProcess(self._backend, self._room)
             worker.start(lambda: self._still_starting(deadline))
             worker.settle()
-        except (WorkerLost, OSError, ValueError) as error:
+        except (WorkerLost, Unsettled, OSError, ValueError) as error:
             self._drop()
             if self._closed.is_set():
                 raise SandboxClosed(CLOSED) from None

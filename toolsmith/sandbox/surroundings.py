@@ -24,7 +24,11 @@ from toolsmith.sandbox.shipping import attempts_source
 
 WALL_S = 10.0
 _WANTED = ("write the workspace",)
-_SET_BY_LAUNCHERS = {"PWD", "OLDPWD", "SHLVL", "_", "HOSTNAME", "LC_CTYPE", "__CF_USER_TEXT_ENCODING"}
+# By bubblewrap, shells and locale coercion; and by the container backend and the image it uses.
+_SET_BY_LAUNCHERS = (
+    *("PWD", "OLDPWD", "SHLVL", "_", "HOSTNAME", "LC_CTYPE", "__CF_USER_TEXT_ENCODING"),
+    *("PYTHONPATH", "PYTHON_VERSION", "PYTHON_SHA256", "GPG_KEY"),
+)
 
 Run = Callable[[Path, dict[str, Any], str], dict[str, bool]]
 """Runs code in a sandbox on a workspace, with variables set, and returns the value of its last line."""

@@ -10,13 +10,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolsmith.sandbox import proctree
 from toolsmith.sandbox.limits import Limits
+from toolsmith.sandbox.processes import Processes
 
 MEMORY_EVERY_S = 0.15
 FOLDERS_EVERY_S = 2.0
 GRACE_S = 1.0
-_OURS = 2  # the nanny and the snapshot
 
 
 def used_bytes(folder: Path) -> int:
@@ -67,9 +66,9 @@ class DiskGauge:
 
 @dataclass
 class Watch:
-    """One step under watch. `top`: the nanny's pid. `held_s`: time that was not the step's own."""
+    """One step under watch. `held_s`: time that was not the step's own."""
 
-    top: int
+    processes: Processes
     limits: Limits
     disk: DiskGauge
     wall_s: float
@@ -82,13 +81,12 @@ class Watch:
         now = time.monotonic()
         if now - self.started - self.held_s > self.wall_s + GRACE_S:
             return f"the step took longer than {self.wall_s:g} s and could not be interrupted"
-        pids = proctree.tree(self.top)
-        if len(pids) > self.limits.processes + _OURS:
+        if self.processes.count() > self.limits.processes:
             return f"the step started more than {self.limits.processes} processes"
         if now - self._memory_at < MEMORY_EVERY_S:
             return None
         self._memory_at = now
-        if proctree.memory(pids) > self.limits.memory_mb << 20:
+        if self.processes.memory() > self.limits.memory_mb << 20:
             return f"the step's processes together held more than {self.limits.memory_mb} MB of memory"
         if self.disk.over():
             return f"the workspace grew by more than {self.limits.disk_mb} MB"

@@ -9,8 +9,8 @@ it, the parent waits as the *snapshot* of the state before. When the step return
 processes, the snapshot too, and is the next generation. When the step crashes, or the host sends SIGUSR1,
 the snapshot ends all others and reports: the state is then as it was before the step.
 
-What is not covered: an interpreter with several threads cannot be forked safely, so its steps have no
-snapshot, and their crash ends the whole sandbox.
+What is not covered: an interpreter with several threads cannot be forked safely, and on systems other than
+Linux orphans would be lost, so such steps have no snapshot, and their crash ends the whole sandbox.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     pid_namespace: bool = settings["pid_namespace"]
     if pid_namespace and os.getpid() != 1:
         os._exit(NOT_CONFINED)
-    if not pid_namespace:
+    if not pid_namespace and sys.platform == "linux":
         landlock.become_subreaper()
     if os.fork() == 0:
         _generation(rx, tx, settings)
@@ -57,9 +57,12 @@ def _watch(rx: int) -> None:
     """Reaps until all descendants have gone, or until the host has."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    woken, waker = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGUSR1, _pass_on)
     poll = select.poll()
     poll.register(rx, 0)  # nothing but the hang-up: the generations read from it
     poll.register(woken, select.POLLIN)
@@ -68,6 +71,12 @@ def _watch(rx: int) -> None:
         if rx in ready:
             return
         os.read(woken, 512)
+
+
+def _pass_on(number: int, _: Any) -> None:
+    """A container engine can signal its first process only: the snapshot, a child of it, is meant."""
+    for pid in proctree.children(os.getpid()):
+        proctree.send(pid, signal.Signals(number))
 
 
 def _reap(options: int) -> bool:
@@ -86,7 +95,7 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
         landlock.confine(**settings["confine"])
     for name, value in settings["rlimits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
-    if not _alone(nanny):
+    if settings["alone"] and not _alone(nanny):
         os._exit(NOT_CONFINED)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a path as text)
     for name in [name for name in sys.modules if name.partition(".")[0] == "toolsmith"]:
@@ -94,7 +103,7 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     signal.pthread_sigmask(signal.SIG_BLOCK, _PARKED)
-    generation = Generation(rx, tx, nanny)
+    generation = Generation(rx, tx, nanny, alone=settings["alone"])
     write_frame(tx, {"t": "ready"})
     while request := read_frame(rx):
         generation.answer(request)
@@ -115,14 +124,15 @@ def _alone(nanny: int) -> bool:
 class Generation:
     """Answers requests, each in a fork of itself where that is safe."""
 
-    def __init__(self, rx: int, tx: int, nanny: int) -> None:
-        self._rx, self._tx, self._nanny = rx, tx, nanny
+    def __init__(self, rx: int, tx: int, nanny: int, *, alone: bool) -> None:
+        """`alone`: no signal from here reaches a process that does not belong to this sandbox."""
+        self._rx, self._tx, self._nanny, self._alone = rx, tx, nanny, alone
         self._lock = threading.Lock()
         self._interpreter = Interpreter(self._call_host)
 
     def answer(self, request: dict[str, Any]) -> None:
         try:
-            child = os.fork() if _single_threaded() else 0
+            child = os.fork() if _can_leave_a_snapshot() else 0
         except OSError as error:
             self._report_rollback(request, {"fault": f"cannot start the step: {error.strerror}"})
             return
@@ -143,7 +153,7 @@ class Generation:
 
     def _stand_by(self, child: int) -> Outcome:
         """The snapshot's part: waits for the end of the step; returns only when the step did not."""
-        while signal.sigwaitinfo(_PARKED).si_signo != signal.SIGUSR1:
+        while signal.sigwait(_PARKED) != signal.SIGUSR1:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 self._end_the_others()
@@ -152,7 +162,16 @@ class Generation:
         return {"stopped": True}
 
     def _end_the_others(self) -> None:
-        """Ends every other process of the sandbox but the nanny, at one stroke: none can fork away."""
+        """Ends every other process of the sandbox but the nanny, at one stroke: none can fork away.
+
+        Where that stroke would hit others of the user, the descendants that can be seen are ended; where none
+        can be seen, that is left to the host.
+        """
+        if not self._alone:
+            if proctree.HAS_PROC:
+                proctree.end_descendants(self._nanny, spare=os.getpid())
+                _reap(0)
+            return
         if not _alone(self._nanny):
             os._exit(NOT_CONFINED)
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -193,8 +212,9 @@ class Generation:
         return decode(reply["value"])
 
 
-def _single_threaded() -> bool:
-    return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
+def _can_leave_a_snapshot() -> bool:
+    """One thread, and a system that gives the orphans of a process to its subreaper."""
+    return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
 
 
 def _end_of(status: int) -> str:

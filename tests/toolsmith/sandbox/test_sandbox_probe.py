@@ -20,8 +20,8 @@ def test_the_choice_is_made_once() -> None:
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown sandbox backend 'docker'; known are bubblewrap, landlock"):
-        choose_backend("docker")
+    with pytest.raises(ValueError, match="unknown sandbox backend 'chroot'; known are bubblewrap, landlock"):
+        choose_backend("chroot")
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"])
@@ -63,6 +63,7 @@ FORBIDDEN = {**MISSING, "bubblewrap": "setting up uid map: Permission denied"}
 @pytest.mark.parametrize(
     ("facts", "advice"),
     [
+        (Facts(MISSING, system="Darwin"), "Start Docker or Podman with the image python:3"),
         (Facts(MISSING, distributions=("debian",)), "Install bubblewrap: sudo apt install bubblewrap"),
         (Facts(MISSING, distributions=("pop", "ubuntu", "debian")), "sudo apt install bubblewrap"),
         (Facts(MISSING, distributions=("fedora",)), "sudo dnf install bubblewrap"),
