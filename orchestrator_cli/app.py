@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,9 +20,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator_cli import __version__
+from orchestrator_cli.cancellation import something_runs_beside
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 
 if TYPE_CHECKING:
+    from orchestrator_cli.execution.journal import View
     from orchestrator_cli.models.model import Model
     from orchestrator_cli.settings import Settings
     from orchestrator_cli.views.console import Console
@@ -53,6 +57,12 @@ MaxParallel = Annotated[int | None, typer.Option(help="Subtasks that run at once
 Network = Annotated[
     list[str] | None, typer.Option("--network", help="Domain that fetch_url may read; repeat for more.")
 ]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="The run's id, the end of it, or `last`: this folder's newest.")
+]
+
+ENDING_S = 5.0
+"""After this long, one more Ctrl-C ends a process that should have ended by itself."""
 
 RECORDED = "The model's replies are recorded; everything else is real."
 
@@ -75,16 +85,40 @@ class Output:
 
 def main() -> None:
     """The `orch` command."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts = _Interrupts()
+    signal.signal(signal.SIGINT, interrupts)
+    signal.signal(signal.SIGTERM, interrupts)
     try:
         app()
+    except SystemExit as exc:
+        if something_runs_beside():
+            _leave(exc.code)
+        raise
     finally:
         # At exit the interpreter would spend more than a second collecting what is about to vanish.
         gc.freeze()
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _leave(code: object) -> None:
+    """End the process here and now; all that has to last is on disk."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 1 if code else 0)
+
+
+class _Interrupts:
+    """The first signal ends the run; more of them do not disturb its end, unless that takes too long."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def __call__(self, *_: object) -> None:
+        if self._first is None:
+            self._first = time.monotonic()
+            raise KeyboardInterrupt
+        if time.monotonic() - self._first > ENDING_S:
+            _leave(Interrupted.exit_code)
 
 
 @app.callback(invoke_without_command=True)
@@ -108,6 +142,7 @@ def start(
         from orchestrator_cli.repl import run_repl
         from orchestrator_cli.session import ReplSession
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # each run of the loop may be interrupted
         settings = _settings(workspace, model=model, max_cost=max_cost)
         raise typer.Exit(run_repl(ReplSession(settings, console)))
 
@@ -199,6 +234,62 @@ def demo(
         if not (output.quiet or as_json or stream_json):
             console.lines([RECORDED, "", founding.PROMPT, ""])
         _run(founding.PROMPT, settings, output, console, model=founding.recorded_model(again=again))
+
+
+@app.command()
+def undo(
+    run: RunName,
+    to: Annotated[
+        str, typer.Option("--to", help="Go back only to where the workspace was just after this subtask.")
+    ] = "",
+    workspace: Folder = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Restore the workspace to before a run; refuses where a file was changed since."""
+    with _reporting(Output(quiet=as_json, debug=debug)) as console:
+        from orchestrator_cli.undo import find_run, undo_run
+        from orchestrator_cli.views.filelog import FileLog
+        from orchestrator_cli.views.jsonl import changes_line
+
+        settings = _settings(workspace)
+        past = find_run(settings, run)
+
+        def views() -> list[View]:
+            return [FileLog(past.root / "fileLog.md"), console]
+
+        changes = undo_run(settings, past, to, views)
+        if as_json:
+            typer.echo(changes_line(past.run, changes))
+        elif not changes:
+            console.lines([f"There is nothing to undo: the workspace is as it was before run {past.run}."])
+
+
+@app.command()
+def diff(
+    run: RunName,
+    workspace: Folder = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a run changed in the workspace, as a unified diff."""
+    with _reporting(Output(quiet=True, debug=debug)) as console:
+        from orchestrator_cli.undo import find_run, show_changes
+        from orchestrator_cli.views.jsonl import changes_line
+        from orchestrator_cli.views.streams import write
+        from orchestrator_cli.views.text import clean
+
+        past = find_run(_settings(workspace), run)
+        shown = show_changes(past)
+        if as_json:
+            typer.echo(changes_line(past.run, shown.changes))
+            return
+        lines = map(clean, shown.lines) if sys.stdout.isatty() else shown.lines
+        write(sys.stdout, "".join(f"{line}\n" for line in lines))
+        if not shown.lines:
+            console.lines([f"Run {past.run} changed no files."])
+        elif shown.undone:
+            console.lines([f"Run {past.run} was undone since."])
 
 
 @app.command()

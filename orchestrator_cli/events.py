@@ -186,6 +186,15 @@ class FilesChanged(Fact):
     changes: tuple[FileChange, ...]
 
 
+class RunUndone(Fact):
+    """The run was taken back, by the user and after its end."""
+
+    kind: Literal["RunUndone"] = "RunUndone"
+    to: str | None = None
+    """The subtask after whose commit the workspace is now; null where it is as before the run."""
+    changes: tuple[FileChange, ...]
+
+
 class SubtaskFinished(Fact):
     kind: Literal["SubtaskFinished"] = "SubtaskFinished"
     subtask: str
@@ -277,6 +286,7 @@ AnyFact = Annotated[
     | ToolReused
     | ToolRefused
     | FilesChanged
+    | RunUndone
     | SubtaskFinished
     | SubtaskFailed
     | SubtaskSkipped

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from pydantic import ValidationError
 
@@ -30,13 +30,16 @@ class EventStream:
     `RunFailed`, because a run that nobody can review must not go on.
     """
 
-    def __init__(self, run: str, journal: Path, views: Iterable[View]) -> None:
+    def __init__(self, run: str, journal: Path, views: Iterable[View], *, last: int = 0) -> None:
+        """`last`: the number of the last event that the journal holds already."""
         self._run = run
         self._views = tuple(views)
         self._lock = threading.RLock()
-        self._seq = 0
+        self._seq = last
         journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = journal.open("ab", buffering=0)
+        self._file = journal.open("a+b", buffering=0)
+        if _is_torn(self._file):
+            self._file.write(b"\n")
 
     def emit(self, fact: Fact) -> None:
         """Number, journal and show one fact. Raises `RunFailed` where that cannot be written."""
@@ -63,6 +66,12 @@ class EventStream:
         self._file.write(event.json_line().encode() + b"\n")
         os.fsync(self._file.fileno())
         self._seq = event.seq
+
+
+def _is_torn(file: BinaryIO) -> bool:
+    """Whether a killed writer left its last line without an end."""
+    size = os.fstat(file.fileno()).st_size
+    return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
 
 
 def read_journal(path: Path) -> Iterator[Event]:

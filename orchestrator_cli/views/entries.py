@@ -172,6 +172,17 @@ def _tool_called(fact: events.ToolCalled) -> Entry:
 def _files_changed(fact: events.FilesChanged) -> Entry | None:
     if not fact.changes:
         return None
+    title = f"files changed by {code(fact.subtask)}{_attempt(fact.attempt)}"
+    return Entry(title, _change_table(fact.changes))
+
+
+@_entry.register
+def _run_undone(fact: events.RunUndone) -> Entry:
+    state = f"just after {code(fact.to)}" if fact.to else "before it"
+    return Entry(f"run undone: the workspace is as {state}", _change_table(fact.changes))
+
+
+def _change_table(changes: tuple[events.FileChange, ...]) -> str:
     rows = [
         (
             code(change.path, 1_000),
@@ -179,10 +190,9 @@ def _files_changed(fact: events.FilesChanged) -> Entry | None:
             f"{_version(change.before_size, change.before_sha256)} → "
             f"{_version(change.after_size, change.after_sha256)}",
         )
-        for change in fact.changes
+        for change in changes
     ]
-    title = f"files changed by {code(fact.subtask)}{_attempt(fact.attempt)}"
-    return Entry(title, table(("path", "change", "before → after"), rows))
+    return table(("path", "change", "before → after"), rows)
 
 
 def _version(count: int | None, sha256: str | None) -> str:

@@ -1,6 +1,7 @@
 """A run for programs: every event as a line of JSON, or the whole run as one JSON object."""
 
 import json
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from orchestrator_cli import events
@@ -94,6 +95,12 @@ class Envelope:
 def envelope_line(result: dict[str, Any]) -> str:
     """The object on one line."""
     return json.dumps(result, ensure_ascii=False)
+
+
+def changes_line(run: str, changes: Iterable[FileChange]) -> str:
+    """What a run, or its undo, changed: `schema`, `run`, `files`."""
+    files = [change.model_dump(mode="json") for change in changes]
+    return envelope_line({"schema": SCHEMA, "run": run, "files": files})
 
 
 def write_line(stream: TextIO, line: str) -> bool:

@@ -134,15 +134,20 @@ def _subtask_skipped(fact: events.SubtaskSkipped) -> list[Line]:
 
 @_lines.register
 def _files_changed(fact: events.FilesChanged) -> list[Line]:
+    return [_change_line(change, f" · {fact.subtask}") for change in fact.changes]
+
+
+@_lines.register
+def _run_undone(fact: events.RunUndone) -> list[Line]:
+    state = f"just after {one_line(fact.to, 40)}" if fact.to else "before the run"
+    head = Line("undo  ", f"the workspace is as {state}", sign_style="bold")
+    return [head, *(_change_line(change, "") for change in fact.changes)]
+
+
+def _change_line(change: events.FileChange, whose: str) -> Line:
     styles = {"created": "green", "modified": "yellow", "deleted": "red"}
-    return [
-        Line(
-            f"  {change.change} ",
-            f"{one_line(change.path)}{_sizes(change)} · {fact.subtask}",
-            sign_style=styles[change.change],
-        )
-        for change in fact.changes
-    ]
+    said = f"{one_line(change.path)}{_sizes(change)}{whose}"
+    return Line(f"  {change.change} ", said, sign_style=styles[change.change])
 
 
 def _sizes(change: events.FileChange) -> str:

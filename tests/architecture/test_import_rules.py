@@ -49,14 +49,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "house": (*EVERYWHERE, "", "execution", "models", "planning", "memory", "toolsmith"),
     "orchestrator": (*EVERYWHERE, "house", "planning", "execution"),
     # what the user meets
-    "session": (*EVERYWHERE, "orchestrator", "house", "views", "execution", "planning.plan", "toolsmith"),
+    "session": (*EVERYWHERE, "orchestrator", "house", "views", "execution", "planning", "toolsmith"),
+    "undo": (*EVERYWHERE, "execution.workspace", "execution.journal"),
     "repl": ("errors", "views"),
     "demo": ("errors", "models"),
     "doctor": (*EVERYWHERE, "house", "views", "execution", "planning.plan", "memory", "toolsmith.sandbox"),
     "app": (
         *EVERYWHERE,
-        *("", "orchestrator", "house", "session", "repl", "demo", "doctor", "views"),
-        *("execution.workspace", "models.model"),
+        *("", "orchestrator", "house", "session", "undo", "repl", "demo", "doctor", "views"),
+        *("execution.workspace", "execution.journal", "models.model"),
     ),
     "__main__": ("app",),
     "": (),

@@ -1,0 +1,156 @@
+"""What can be done about a run that is over: find it, show what it changed, and take it back.
+
+An undo is told in `fileLog.md` and the run's journal after it was done; one whose telling a kill
+prevented is told by the next `undo` of that run.
+
+What is not covered: a run that is still going on can be undone as far as it has come, and will
+then meet conflicts.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator_cli import events
+from orchestrator_cli.errors import UsageError
+from orchestrator_cli.events import FileChange
+from orchestrator_cli.execution.journal import EventStream, View, read_journal
+from orchestrator_cli.execution.workspace import Workspace
+from orchestrator_cli.execution.workspace.diff import diff_lines, run_changes, was_undone
+from orchestrator_cli.execution.workspace.faults import WorkspaceFault
+from orchestrator_cli.execution.workspace.folder import history_folder
+from orchestrator_cli.execution.workspace.history import History
+from orchestrator_cli.execution.workspace.marks import Entry, file_changes
+from orchestrator_cli.execution.workspace.record import Record
+from orchestrator_cli.execution.workspace.undo import Undo
+from orchestrator_cli.settings import Settings
+
+LAST = "last"
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run with a journal. `root` is the workspace it worked on."""
+
+    run: str
+    home: Path
+    root: Path
+
+    @property
+    def history(self) -> History:
+        return History(history_folder(self.home, self.run))
+
+    @property
+    def journal(self) -> Path:
+        return self.home / "runs" / self.run / "journal.jsonl"
+
+
+def find_run(settings: Settings, name: str) -> PastRun:
+    """A run by its id, the end of its id, or `last`: the newest of this workspace.
+
+    The runs of `orch demo`, which has a home of its own, are found too. Raises `UsageError`.
+    """
+    homes = (settings.home, settings.home / "demo")
+    paths = [path for home in homes for path in (home / "runs").glob("*/journal.jsonl")]
+    if name == LAST:
+        return _last(paths, settings.workspace.resolve())
+    fitting = [path for path in paths if path.parent.name.endswith(name)] if name else []
+    exact = [path for path in fitting if path.parent.name == name]
+    found = [_past_run(path) for path in exact or fitting]
+    if len(found) != 1 or found[0] is None:
+        which = ", ".join(sorted(path.parent.name for path in fitting))
+        raise UsageError(
+            f"Several runs end in {name}: {which}." if len(found) > 1 else f"There is no run {name}.",
+            f"The id of each run stands in fileLog.md; `{LAST}` is the newest of a workspace.",
+        )
+    return found[0]
+
+
+def _last(paths: Iterable[Path], root: Path) -> PastRun:
+    # The ids begin with the time.
+    for path in sorted(paths, key=lambda path: path.parent.name, reverse=True):
+        found = _past_run(path)
+        if found is not None and found.root == root:
+            return found
+    raise UsageError(f"No run has worked on {root}.", "Name its workspace with -C, or the run by its id.")
+
+
+def _past_run(journal: Path) -> PastRun | None:
+    with contextlib.suppress(OSError):
+        for event in read_journal(journal):
+            if isinstance(event.data, events.RunStarted):
+                return PastRun(event.run, journal.parents[2], Path(event.data.workspace))
+    return None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a run changed."""
+
+    lines: list[str]
+    changes: tuple[FileChange, ...]
+    undone: bool
+
+
+def show_changes(past: PastRun) -> Shown:
+    """The net of a run as a diff. Raises `UsageError`."""
+    try:
+        changes = file_changes(run_changes(past.history))
+        return Shown(list(diff_lines(past.history, past.root)), changes, was_undone(past.history))
+    except (WorkspaceFault, OSError) as exc:
+        raise UsageError(f"What run {past.run} changed cannot be shown: {exc}.") from exc
+
+
+def undo_run(
+    settings: Settings, past: PastRun, to: str, views: Callable[[], Iterable[View]]
+) -> tuple[FileChange, ...]:
+    """Restore the workspace to before a run, or to just after its subtask `to`.
+
+    Returns what was changed now; nothing where there is nothing to undo. Raises `UsageError`.
+    `views` are told `RunUndone`; they are made only where there is something to tell.
+    """
+    workspace = Workspace(past.root, past.home, settings.workspace_max_mb, run=past.run)
+    undo = Undo(past.run, past.history, to, lambda path, entry: _author_of(settings, past, path, entry))
+    undone = undo.apply(workspace)
+    records = [record for record in past.history.records() if record.author.undo_to is not None]
+    _tell(past, records, views)
+    return file_changes(records[-1].changes) if undone else ()
+
+
+def _tell(past: PastRun, records: list[Record], views: Callable[[], Iterable[View]]) -> None:
+    """Emit the undos that are not in the journal yet."""
+    journal = list(read_journal(past.journal))
+    told = sum(isinstance(event.data, events.RunUndone) for event in journal)
+    if len(records) <= told:
+        return
+    last = max((event.seq for event in journal), default=0)
+    stream = EventStream(past.run, past.journal, views(), last=last)
+    try:
+        for record in records[told:]:
+            stream.emit(
+                events.RunUndone(to=record.author.undo_to or None, changes=file_changes(record.changes))
+            )
+    finally:
+        stream.close()
+
+
+def _author_of(settings: Settings, past: PastRun, path: str, entry: Entry | None) -> str:
+    """Another run that left a path as it is now."""
+    for home in {past.home, settings.home}:
+        for folder in sorted((home / "runs").glob("*/undo"), reverse=True):
+            run = folder.parent.name
+            if run == past.run:
+                continue
+            with contextlib.suppress(WorkspaceFault, OSError):
+                for record in History(folder).records():
+                    if record.root == str(past.root) and _left(record, path, entry):
+                        return f"run {run}"
+    return ""
+
+
+def _left(record: Record, path: str, entry: Entry | None) -> bool:
+    for change in record.changes:
+        if change.path == path:
+            return change.after is entry or (change.after is not None and change.after.same(entry))
+    return False
