@@ -27,6 +27,8 @@ class Room:
     workspace: Path
     writable: bool
     limits: Limits
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Set inside, besides what `environment()` names. May be secret: it stands on no command line."""
 
 
 @dataclass(frozen=True)

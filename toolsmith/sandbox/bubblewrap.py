@@ -11,6 +11,7 @@ path to code that looks for it. Nothing is ever mounted below the workspace (CVE
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +48,11 @@ class Bubblewrap:
         return kept_with_rlimits(hard_processes=self.hard_processes)
 
     def launch(self, room: Room, rx: int, tx: int) -> Launch:
-        seccomp = os.memfd_create("seccomp")
-        os.write(seccomp, filter_program(namespaces=True))
-        os.lseek(seccomp, 0, os.SEEK_SET)
+        seccomp = _file("seccomp", filter_program(namespaces=True))
+        given = _file("environment", _set(room.environment).encode(errors="surrogateescape"))
         report, reported = os.pipe()
         return Launch(
-            argv=self._arguments(room, rx, tx, seccomp, reported),
+            argv=self._arguments(room, rx, tx, (seccomp, given, reported)),
             env={},
             settings={
                 "pid_namespace": True,
@@ -62,12 +62,13 @@ class Bubblewrap:
                 "scratch": None,
             },
             workspace=SHOWN_WORKSPACE,
-            passed_fds=(seccomp, reported),
+            passed_fds=(seccomp, given, reported),
             pid_report=report,
             aliases=shared.python_aliases(),
         )
 
-    def _arguments(self, room: Room, rx: int, tx: int, seccomp: int, report: int) -> tuple[str, ...]:
+    def _arguments(self, room: Room, rx: int, tx: int, fds: tuple[int, int, int]) -> tuple[str, ...]:
+        seccomp, given, report = map(str, fds)
         return (
             self.program,
             *("--unshare-all", "--unshare-user"),
@@ -81,9 +82,22 @@ class Bubblewrap:
             *("--bind" if room.writable else "--ro-bind", str(room.workspace), SHOWN_WORKSPACE),
             *("--remount-ro", "/", "--chdir", SHOWN_WORKSPACE),
             *(word for pair in shared.environment("/tmp").items() for word in ("--setenv", *pair)),
-            *("--seccomp", str(seccomp), "--info-fd", str(report), "--"),
+            *("--args", given, "--seccomp", seccomp, "--info-fd", report, "--"),
             *shared.interpreter_argv(boot_source(), rx, tx),
         )
+
+
+def _file(name: str, content: bytes) -> int:
+    """A file that only a descriptor leads to, to be read from its beginning."""
+    fd = os.memfd_create(name)
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _set(environment: Mapping[str, str]) -> str:
+    """Arguments that other users cannot see in the process list."""
+    return "".join(f"--setenv\0{name}\0{value}\0" for name, value in environment.items())
 
 
 def _system() -> tuple[str, ...]:

@@ -129,32 +129,35 @@ def text_of(value: Any) -> str:
         return f"<{type(value).__name__}: its text failed with {type(error).__name__}>"
 
 
-def decode(data: Json, text: Callable[[str], str] = str) -> Any:
-    """The plain value behind tagged JSON; `text` is applied to every string. Raises CodecError."""
+def decode(data: Json, text: Callable[[str], str] = str, raw: Callable[[bytes], bytes] = bytes) -> Any:
+    """The plain value behind tagged JSON. Raises CodecError.
+
+    `text` is applied to every string, `raw` to all bytes.
+    """
     try:
-        return _decode(data, text)
+        return _decode(data, text, raw)
     except CodecError:
         raise
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CodecError(f"malformed value: {type(error).__name__}") from error
 
 
-def _decode(data: Json, text: Callable[[str], str]) -> Any:
+def _decode(data: Json, text: Callable[[str], str], raw: Callable[[bytes], bytes]) -> Any:
     if isinstance(data, str):
         return text(data)
     if isinstance(data, list):
-        return [_decode(item, text) for item in data]
+        return [_decode(item, text, raw) for item in data]
     if not isinstance(data, dict):
         return data
     tag, payload = data["$"], data["v"]
     if tag == "dict":
-        return {_decode(key, text): _decode(value, text) for key, value in payload}
+        return {_decode(key, text, raw): _decode(value, text, raw) for key, value in payload}
     if tag in _CONTAINERS:
-        return _CONTAINERS[tag](_decode(item, text) for item in payload)
+        return _CONTAINERS[tag](_decode(item, text, raw) for item in payload)
     if tag in _DATES:
         return _DATES[tag](payload)
     if tag == "bytes":
-        return binascii.a2b_base64(payload)
+        return raw(binascii.a2b_base64(payload))
     if tag == "int":
         return int(payload, 16)
     if tag == "text":

@@ -59,7 +59,7 @@ class Landlock:
         rules += [(str(scratch), "write"), ("/dev/null", "write"), ("/proc", "list")]
         return Launch(
             argv=shared.interpreter_argv(boot_source(), rx, tx),
-            env=shared.environment(str(scratch)),
+            env={**shared.environment(str(scratch)), **room.environment},
             settings={
                 "pid_namespace": False,
                 "alone": True,

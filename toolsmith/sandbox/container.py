@@ -71,7 +71,7 @@ class Container:
         name = f"orch-{secrets.token_hex(8)}"
         return Launch(
             argv=self.arguments(room, name),
-            env=dict(shared.client_environment()),
+            env={**room.environment, **shared.client_environment()},
             settings={
                 "pid_namespace": True,
                 "alone": True,
@@ -101,6 +101,7 @@ class Container:
             *_packages(),
             *("--workdir", SHOWN_WORKSPACE, "--entrypoint", "sh"),
             *(word for pair in _environment().items() for word in ("--env", "=".join(pair))),
+            *(word for name in room.environment for word in ("--env", name)),  # from the client's own
             *(self.image, "-c", _APART, "sh", "python3"),
             *shared.interpreter_argv(boot_source(), _RX, _TX)[1:],
         )

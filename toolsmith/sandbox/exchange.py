@@ -26,7 +26,8 @@ MAX_TOOL_ERROR = 2_000
 class Exchange:
     """Talks to `worker` about one request.
 
-    `outward` and `inward` put the names that paths have on the other side into what is passed.
+    `outward` and `inward` put the names that paths have on the other side into what is passed, and `masked`
+    takes secrets out of data that leaves.
     """
 
     worker: WorkerProcess
@@ -35,6 +36,7 @@ class Exchange:
     closed: Event
     outward: Aliases
     inward: Aliases
+    masked: Callable[[bytes], bytes] = bytes
     calls: int = 0
     stopped_for: str = ""
     _stop_deadline: float = 0.0
@@ -102,8 +104,8 @@ class Exchange:
 
     def _arguments(self, message: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         try:
-            args = decode(message.get("args"), self.outward.hide)
-            kwargs = decode(message.get("kwargs"), self.outward.hide)
+            args = decode(message.get("args"), self.outward.hide, self.masked)
+            kwargs = decode(message.get("kwargs"), self.outward.hide, self.masked)
         except CodecError as error:
             raise WorkerLost(f"it sent what is no call: {error}") from error
         if not isinstance(args, list) or not isinstance(kwargs, dict):

@@ -23,7 +23,7 @@ from toolsmith.sandbox.codec import CodecError, encode
 from toolsmith.sandbox.errors import SandboxError
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.probe import choose_backend
-from toolsmith.sandbox.session import Bindings, Reply, Session, digest
+from toolsmith.sandbox.session import NOTHING, Bindings, Reply, Session, digest
 
 
 class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships no types
@@ -40,12 +40,20 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         limits: Limits = Limits(),  # noqa: B008  (frozen)
         backend: Backend | None = None,
         writable: bool = True,
+        secrets: Mapping[str, str] = NOTHING,
     ) -> None:
-        """Raises SandboxUnavailable when no backend works here, FileNotFoundError without a workspace."""
+        """Raises SandboxUnavailable when no backend works here, FileNotFoundError without a workspace.
+
+        `secrets` are the variables that exist inside besides the fixed ones, whose values are masked in all
+        that leaves (see masking.py); ValueError for a name or a value that cannot be used. Which secret is
+        given to whom, and that the user approved it, is the caller's part.
+        """
         self.state: dict[str, Any] = {}
         """Holds `_print_outputs`, which smolagents reads after a failed step."""
         self.backend = backend or choose_backend()
-        self._session = Session(Path(workspace), limits=limits, backend=self.backend, writable=writable)
+        self._session = Session(
+            Path(workspace), limits=limits, backend=self.backend, writable=writable, secrets=secrets
+        )
         self._steps = 0
 
     def send_variables(self, variables: dict[str, Any]) -> None:

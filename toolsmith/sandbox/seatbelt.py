@@ -53,7 +53,7 @@ class Seatbelt:
         counted = shared.rlimits(room.limits, count_processes=False)
         return Launch(
             argv=self.arguments(room, scratch, rx, tx),
-            env=shared.environment(str(scratch)),
+            env={**shared.environment(str(scratch)), **room.environment},
             settings={
                 "pid_namespace": False,
                 "alone": False,

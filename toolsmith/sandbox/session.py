@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
+import secrets as tokens
 import sys
 import threading
 import time
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Backend, Launch, Room
@@ -23,6 +24,7 @@ from toolsmith.sandbox.codec import CodecError, decode, encode
 from toolsmith.sandbox.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from toolsmith.sandbox.exchange import Exchange, HostTool
 from toolsmith.sandbox.limits import Limits
+from toolsmith.sandbox.masking import Secrets
 from toolsmith.sandbox.process import WorkerLost, WorkerProcess
 from toolsmith.sandbox.processes import Unsettled
 from toolsmith.sandbox.transcript import Aliases, printed, told
@@ -33,6 +35,7 @@ START_S = 20.0
 ROLLED_BACK = "The Python state is as it was before this step; files it wrote remain."
 RESTARTED = "The sandbox was restarted; its variables are lost, files in the workspace remain."
 CLOSED = "the sandbox was closed"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,21 @@ class _Running:
 class Session:
     """One sandbox. Requests come from one thread at a time; `interrupt` and `close` from any."""
 
-    def __init__(self, workspace: Path, *, limits: Limits, backend: Backend, writable: bool) -> None:
-        """Starts nothing yet. Raises FileNotFoundError, SandboxUnavailable."""
+    def __init__(
+        self,
+        workspace: Path,
+        *,
+        limits: Limits,
+        backend: Backend,
+        writable: bool,
+        secrets: Mapping[str, str] = NOTHING,
+    ) -> None:
+        """Starts nothing yet. Raises FileNotFoundError, SandboxUnavailable, ValueError."""
         workspace = workspace.resolve(strict=True)
         if writable:
             _refuse_the_interpreter(workspace)
-        self._room = Room(workspace, writable, limits)
+        self._secrets = Secrets(secrets)
+        self._room = Room(workspace, writable, limits, environment=self._secrets.values)
         self._backend = backend
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -142,10 +154,11 @@ class Session:
             closed=self._closed,
             outward=running.outward,
             inward=running.inward,
+            masked=self._secrets.mask_bytes,
         )
         worker.take_output()
         try:
-            answer = exchange.run({**request, "id": secrets.token_hex(8), "wall_s": limits.wall_s})
+            answer = exchange.run({**request, "id": tokens.token_hex(8), "wall_s": limits.wall_s})
             worker.settle()
         except (WorkerLost, Unsettled, OSError) as error:
             self._lose(running, exchange.stopped_for or f"the sandbox failed: {error}")
@@ -163,7 +176,7 @@ class Session:
 
     def _reply(self, running: _Running, answer: dict[str, Any]) -> Reply:
         try:
-            value = decode(answer.get("value"), running.outward.hide)
+            value = decode(answer.get("value"), running.outward.hide, self._secrets.mask_bytes)
         except CodecError as error:
             raise SandboxError(f"the step returned no proper value: {error}") from error
         return Reply(value=value, final=answer.get("final") is True, output=self.last_output)
@@ -193,7 +206,8 @@ class Session:
             if self._closed.is_set():
                 raise SandboxClosed(CLOSED) from None
             where = self._backend.detail
-            raise SandboxUnavailable(f"the sandbox did not start ({where}): {error}") from error
+            told = self._secrets.mask(f"the sandbox did not start ({where}): {error}")
+            raise SandboxUnavailable(told) from error
         self._running = running = self._belongings(worker, worker.launch)
         if self.bindings != Bindings():
             self._bind(running)
@@ -206,7 +220,7 @@ class Session:
         return _Running(
             worker=worker,
             disk=DiskGauge(folders, self._room.limits.disk_mb << 20),
-            outward=Aliases({**launch.aliases, **names}),
+            outward=Aliases({**launch.aliases, **names}, self._secrets.mask),
             inward=Aliases({str(workspace): launch.workspace}),
         )
 

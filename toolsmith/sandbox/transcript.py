@@ -7,7 +7,7 @@ that changes from one machine to the next.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _CONTROL_STRING = r"\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # titles, clipboard, device control: to their end
@@ -20,16 +20,18 @@ MAX_ERROR_CHARS = 8_000
 
 
 class Aliases:
-    """Replaces real paths by the names they have on every system."""
+    """Replaces real paths by the names they have on every system, after what `mask` replaces."""
 
-    def __init__(self, aliases: Mapping[str, str]) -> None:
+    def __init__(self, aliases: Mapping[str, str], mask: Callable[[str], str] = str) -> None:
+        self._mask = mask
         self._aliases = {path: name for path, name in aliases.items() if path != name and path.count("/") > 1}
         longest_first = sorted(self._aliases, key=len, reverse=True)
         paths = "|".join(map(re.escape, longest_first))
         self._pattern = re.compile(rf"(?:{paths})(?![\w.-]*\w)") if paths else None
 
     def hide(self, text: str) -> str:
-        """`text` with the other names, and without what cannot be written as UTF-8."""
+        """`text` masked, with the other names, and without what cannot be written as UTF-8."""
+        text = self._mask(text)
         if not text.isascii():
             text = text.encode(errors="replace").decode()
         if self._pattern is None or "/" not in text:

@@ -35,7 +35,7 @@ class UnsafeBackend:
         scratch = Path(tempfile.mkdtemp(prefix="orch-unsafe-")).resolve()
         return Launch(
             argv=shared.interpreter_argv(boot_source(), rx, tx),
-            env=shared.environment(str(scratch)),
+            env={**shared.environment(str(scratch)), **room.environment},
             settings={
                 "pid_namespace": False,
                 "alone": False,

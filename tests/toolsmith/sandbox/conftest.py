@@ -32,9 +32,11 @@ def workspace(tmp_path: Path) -> Path:
 def make_sandbox(backend: Backend, workspace: Path) -> Iterator[MakeSandbox]:
     made: list[SandboxExecutor] = []
 
-    def make(writable: bool = True, **limits: Any) -> SandboxExecutor:
+    def make(writable: bool = True, given: dict[str, Any] | None = None, **limits: Any) -> SandboxExecutor:
         bounds = Limits(**{"wall_s": 10.0, **limits})
-        made.append(SandboxExecutor(workspace, limits=bounds, backend=backend, writable=writable))
+        made.append(
+            SandboxExecutor(workspace, limits=bounds, backend=backend, writable=writable, **(given or {}))
+        )
         return made[-1]
 
     yield make

@@ -116,6 +116,17 @@ def test_steps_in_a_container_keep_state_and_call_host_tools(contained: SandboxE
     assert contained("[x, os.getcwd(), os.getpid() > 1]").output == [8, "/workspace", True]
 
 
+def test_secrets_reach_a_container_by_name_only(engine: str, workspace: Path) -> None:
+    backend, secrets = Container("docker", engine, "27"), {"API_KEY": "hunter2-hunter2"}
+    with SandboxExecutor(workspace, backend=backend, secrets=secrets) as sandbox:
+        assert sandbox("import os\n[os.environ['API_KEY'], len(os.environ['API_KEY'])]").output == [
+            "[secret API_KEY]",
+            15,
+        ]
+        lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in tree(os.getpid())[1:]]
+    assert not any(b"hunter2" in line for line in lines)
+
+
 def test_a_crash_in_a_container_goes_back_to_before_the_step(contained: SandboxExecutor) -> None:
     contained("x = 1")
     with pytest.raises(SandboxError, match="the step crashed \\(SIGSEGV\\)"):
