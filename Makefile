@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types bench clean
+.PHONY: help demo test check lint types docs bench clean
 
 IN := .venv/bin/
 CODE := orchestrator_cli memory toolsmith
@@ -27,6 +27,7 @@ help:
 	@echo 'make test    run all tests; ARGS="-k sandbox" chooses among them'
 	@echo 'make check   what has to hold before a commit: style, types, and the tests where they have not'
 	@echo '             passed on these very files already'
+	@echo 'make docs    write anew what README.md and docs/ say of the code'
 	@echo 'make bench   measure, as ratios within one run; ARGS=--large takes minutes more'
 	@echo 'make clean   take away .venv and what the tools cached'
 	@echo
@@ -54,6 +55,9 @@ types: .venv/ready
 	@rm -f $@
 	$(IN)python -m pytest
 	@touch $@
+
+docs: .venv/ready
+	$(IN)python docs/generate.py
 
 bench: .venv/ready
 	$(IN)python -m benchmarks $(ARGS)

@@ -28,7 +28,7 @@ from toolsmith.sandbox.limits import Limits
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
-WIDTH = 88
+COLUMN, WIDTH = 38, 88
 PART = re.compile(r"(<!-- generated: ([a-z -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -126,10 +126,10 @@ def _modules() -> Iterator[str]:
         folders = [path.parent for path in (ROOT / package).rglob("__init__.py")]
         for folder in sorted(folders):
             about = first_sentence(folder / "__init__.py")
-            yield f"{folder.relative_to(ROOT).as_posix() + '/':<33}{about}".rstrip()
+            yield f"{folder.relative_to(ROOT).as_posix() + '/':<{COLUMN}}{about}".rstrip()
             for path in sorted(folder.glob("*.py")):
                 if path.name != "__init__.py":
-                    yield f"  {path.name:<31}{first_sentence(path)}"
+                    yield f"  {path.name:<{COLUMN - 2}}{first_sentence(path)}"
 
 
 def first_sentence(path: Path) -> str:
