@@ -1,7 +1,8 @@
 """One signal that ends a run, or one attempt of it: Ctrl-C, a time limit, a cancel from another screen.
 
 Whoever waits (for a model, a sandbox, a lock) waits through it, so that the work ends at once
-and not when the other side answers.
+and not when the other side answers. What cannot be ended that way (an import, a call that is
+never answered) runs beside it, in a thread that is left behind.
 """
 
 import contextlib
@@ -80,3 +81,20 @@ class Cancellation:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+BESIDE = "orch: beside"
+
+
+def run_beside(target: Callable[..., object], *args: object) -> None:
+    """Run something in a thread that nobody waits for when the process ends."""
+    threading.Thread(target=target, args=args, name=BESIDE, daemon=True).start()
+
+
+def something_runs_beside() -> bool:
+    """Whether such a thread is still at work.
+
+    It may hold one of the interpreter's locks on imports. The interpreter imports at its own end, so
+    it would wait for that lock for ever: a process must then end without it.
+    """
+    return any(thread.name == BESIDE for thread in threading.enumerate())

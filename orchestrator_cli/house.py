@@ -30,7 +30,7 @@ from memory import (
 )
 from memory.records import TOOL, record_id
 from orchestrator_cli import __version__, events
-from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError
 from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.board import Board
@@ -280,7 +280,7 @@ def _start_engine(
         url = settings.prefect_api_url or prefect_server.ensure_server(home, settings.prefect_idle_minutes)
         prefect_server.configure_client(url, home)
     modules = ["prefect", "smolagents"] if wanted else []
-    threading.Thread(target=_import, args=(live, modules), daemon=True).start()
+    run_beside(_import, live, modules)
     return lambda: prefect_server.await_server(url, home, cancellation)
 
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import tenacity
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ProviderError
 from orchestrator_cli.usage import Usage
 
@@ -142,12 +142,7 @@ class LiteModel:
     def _once(self, name: str, asked: "_Asked") -> Reply:
         started = time.monotonic()
         pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        call = threading.Thread(
-            target=_call,
-            args=(name, asked.request, asked.on_delta is not None, self._timeout, pieces),
-            daemon=True,
-        )
-        call.start()
+        run_beside(_call, name, asked.request, asked.on_delta is not None, self._timeout, pieces)
         while True:
             asked.cancellation.check()
             if time.monotonic() - started > self._timeout:

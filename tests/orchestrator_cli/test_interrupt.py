@@ -1,0 +1,230 @@
+"""Ctrl-C and SIGTERM at every moment of a run, in a real terminal and a real process group.
+
+Each test starts a cold `orch`, waits until the run has come to a moment, and interrupts it. What
+must hold: exit code 130 soon, one line that says so, no process left, the workspace consistent,
+Prefect's server still healthy and the flow run ended.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+from cast import Cast, caller, code, coder, plan, tool_call
+from command import Orch
+from endpoint import Endpoint, call
+from engine import Engine
+from smithy import SPECIFIED
+
+ENDED_S = 4.0
+"""Seconds from the signal to the end; two are asked for, and two given to a busy machine."""
+
+LATE = {"content": "too late", "sleep": 60}
+SLOW_CODE = code("open('half.txt', 'w').write('half')\nimport time\nwhile True:\n    time.sleep(0.01)")
+BOTH = plan(coder("first"), coder("one", ["first"]), coder("two", ["first"]))
+FIRST = [code("open('first.txt', 'w').write('whole')\nfinal_answer('done')")]
+
+
+@dataclass
+class Running:
+    """A run in a terminal of its own."""
+
+    orch: Orch
+    endpoint: Endpoint
+    child: "pexpect.spawn[str]"
+
+    def when(self, moment: Callable[["Running"], bool]) -> None:
+        """Wait for a moment of the run."""
+        for _ in range(1200):
+            if moment(self):
+                return
+            assert self.child.isalive(), self.child.read()
+            time.sleep(0.025)
+        raise AssertionError("the run did not come to this moment")
+
+    def events(self) -> list[dict[str, Any]]:
+        return self.orch.events() if list((self.orch.home / "runs").glob("*/journal.jsonl")) else []
+
+    def seen(self, kind: str) -> bool:
+        return any(row["kind"] == kind for row in self.events())
+
+    def processes(self) -> list[str]:
+        """Command lines of all living processes that this run started: they hold its home or workspace."""
+        marks = [str(self.orch.home), str(self.orch.workspace)]
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit() and int(folder.name) != os.getpid():
+                text = _read(folder / "environ") + _read(folder / "cmdline")
+                if any(mark in text for mark in marks):
+                    found.append(_read(folder / "cmdline").replace("\0", " "))
+        return found
+
+    def ends(self) -> str:
+        """Wait for the end; what the terminal showed since the signal."""
+        self.child.expect(pexpect.EOF, timeout=ENDED_S)
+        self.child.close()
+        return str(self.child.before)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+Start = Callable[[Cast], Running]
+
+
+@pytest.fixture
+def start(orch: Orch, endpoint: Endpoint) -> Iterator[Start]:
+    started: list[pexpect.spawn[str]] = []
+
+    def begin(cast: Cast) -> Running:
+        endpoint.reply = cast
+        (orch.workspace / "mine.txt").write_text("mine")
+        child: pexpect.spawn[str] = pexpect.spawn(
+            orch.command[0],
+            [*orch.command[1:], "ask", "Do much."],
+            env={**orch.environment(), "TERM": "xterm"},  # type: ignore[arg-type]
+            cwd=str(orch.workspace),
+            encoding="utf-8",
+            timeout=60,
+            dimensions=(40, 100),
+        )
+        started.append(child)
+        return Running(orch, endpoint, child)
+
+    yield begin
+    for child in started:
+        child.close(force=True)
+
+
+def importing(_: Running) -> bool:
+    return True
+
+
+def opened(run: Running) -> bool:
+    return run.seen("RunStarted")
+
+
+def planning(run: Running) -> bool:
+    return run.endpoint.arrived == 1
+
+
+def agents_thinking(run: Running) -> bool:
+    return run.endpoint.arrived == 4
+
+
+def code_running(run: Running) -> bool:
+    return any(list((run.orch.home / "checkouts").glob("*/half.txt")))
+
+
+def tool_writing(run: Running) -> bool:
+    return run.endpoint.arrived == 3
+
+
+def revising(run: Running) -> bool:
+    return run.endpoint.arrived == 2
+
+
+def answering(run: Running) -> bool:
+    return run.endpoint.arrived == 4
+
+
+MOMENTS = {
+    "during imports": (importing, lambda: Cast(), 0),
+    "while the model is imported": (opened, lambda: Cast(planner=[LATE]), 0),
+    "while the planner waits": (planning, lambda: Cast(planner=[LATE]), 0),
+    "while agents wait for their model": (
+        agents_thinking,
+        lambda: Cast(planner=[BOTH], agents={"Do first": FIRST, "Do one": [LATE], "Do two": [LATE]}),
+        1,
+    ),
+    "while agents run code": (
+        code_running,
+        lambda: Cast(planner=[BOTH], agents={"Do first": FIRST, "Do one": [SLOW_CODE], "Do two": [SLOW_CODE]}),
+        1,
+    ),
+    "while the toolsmith writes": (
+        tool_writing,
+        lambda: Cast(planner=[plan(tool_call("count", "count_vowels", text="x"))], toolsmith=[SPECIFIED, LATE]),
+        0,
+    ),
+    "while the reviser thinks": (
+        revising,
+        lambda: Cast(planner=[plan(tool_call("fetch", "read_file", path="gone"))], reviser=[LATE]),
+        0,
+    ),
+    "while the answer is written": (
+        answering,
+        lambda: Cast(
+            planner=[plan(coder("first"), caller("look"))],
+            agents={"Do first": FIRST, "Do look": [call("final_answer", {"answer": "x"})]},
+            answer=[LATE],
+        ),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_ends_a_run_at_once_and_leaves_everything_consistent(
+    start: Start, engine: Engine, moment: str
+) -> None:
+    reached, cast, finished = MOMENTS[moment]
+    run = start(cast())
+    run.when(reached)
+    time.sleep(0.15)
+    run.child.sendintr()
+    shown = run.ends()
+    assert run.child.exitstatus == 130, shown
+    assert "Traceback" not in shown
+    assert_consistent(run, engine, finished)
+
+
+@pytest.mark.parametrize("moment", ["while the planner waits", "while agents run code"])
+def test_sigterm_ends_a_run_as_ctrl_c_does(start: Start, engine: Engine, moment: str) -> None:
+    reached, cast, finished = MOMENTS[moment]
+    run = start(cast())
+    run.when(reached)
+    run.child.kill(signal.SIGTERM)
+    shown = run.ends()
+    assert run.child.exitstatus == 130, shown
+    assert "Interrupted." in shown
+    assert_consistent(run, engine, finished)
+
+
+def test_a_second_ctrl_c_does_no_harm(start: Start, engine: Engine) -> None:
+    reached, cast, finished = MOMENTS["while agents run code"]
+    run = start(cast())
+    run.when(reached)
+    for _ in range(3):
+        run.child.sendintr()
+        time.sleep(0.05)
+    run.ends()
+    assert run.child.exitstatus == 130
+    assert_consistent(run, engine, finished)
+
+
+def assert_consistent(run: Running, engine: Engine, finished: int) -> None:
+    deadline = time.monotonic() + 2
+    while (left := run.processes()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+    files = ["first.txt", "mine.txt"] if finished else ["mine.txt"]
+    assert run.orch.files() == files
+    assert run.orch.file("mine.txt") == "mine"
+    assert run.orch.remains() == []
+    assert engine.api("health") is True
+    if run.seen("FlowStarted"):
+        (flow_run,) = engine.flow_runs(run.orch.journal().parent.name)
+        assert flow_run["state_type"] not in ("RUNNING", "PENDING", "SCHEDULED")
+    if run.seen("RunStarted"):
+        assert run.events()[-1]["kind"] == "RunFinished"
+        assert run.events()[-1]["outcome"] == "interrupted"
