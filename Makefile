@@ -10,10 +10,11 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types docs bench clean
+.PHONY: help demo test check lint types pages bench clean
 
 IN := .venv/bin/
 CODE := orchestrator_cli memory toolsmith
+# Folders are in it too: they tell of files that were taken away.
 READ_BY_TESTS := $(shell find $(CODE) tests docs examples benchmarks \
 	-not -path '*/__pycache__*' -not -name '* *' 2>/dev/null) \
 	$(wildcard *.md *.toml .ci/run .gitignore LICENSE Makefile requirements.lock)
@@ -27,7 +28,7 @@ help:
 	@echo 'make test    run all tests; ARGS="-k sandbox" chooses among them'
 	@echo 'make check   what has to hold before a commit: style, types, and the tests where they have not'
 	@echo '             passed on these very files already'
-	@echo 'make docs    write anew what README.md and docs/ say of the code'
+	@echo 'make pages   write anew what README.md and docs/ say of the code'
 	@echo 'make bench   measure, as ratios within one run; ARGS=--large takes minutes more'
 	@echo 'make clean   take away .venv and what the tools cached'
 	@echo
@@ -56,7 +57,7 @@ types: .venv/ready
 	$(IN)python -m pytest
 	@touch $@
 
-docs: .venv/ready
+pages: .venv/ready
 	$(IN)python docs/generate.py
 
 bench: .venv/ready

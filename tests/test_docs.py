@@ -41,7 +41,7 @@ def anchors(page: Path) -> set[str]:
 def test_generated_parts_are_what_the_code_says():
     command = [sys.executable, ROOT / "docs" / "generate.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, f"run make docs\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"run make pages\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
