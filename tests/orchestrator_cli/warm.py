@@ -27,6 +27,11 @@ class Warm:
             env={**os.environ, "PREFECT_HOME": str(home / "prefect")},
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the process whose children the runs are."""
+        return self._process.pid
+
     def run(
         self,
         args: Sequence[str],
