@@ -1,9 +1,14 @@
-"""What every test may use: a model endpoint of its own."""
+"""What every test may use: a model endpoint of its own, and hypothesis without a stop-watch."""
 
 from collections.abc import Iterator
 
 import pytest
 from endpoint import Endpoint
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("orch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("orch")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Conditions and checks of a plan, evaluated by simpleeval and never by `eval`."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,8 @@ class ExpressionFailed(Exception):
 
 def holds(expression: str, names: Mapping[str, Any]) -> bool:
     """Whether an expression is true of these values. Raises `ExpressionFailed`."""
-    evaluator = simpleeval.EvalWithCompoundTypes(names=dict(names), functions=FUNCTIONS)
+    # On copies: a method such as `append` would change the value that is judged.
+    evaluator = simpleeval.EvalWithCompoundTypes(names=copy.deepcopy(dict(names)), functions=FUNCTIONS)
     try:
         return bool(evaluator.eval(expression.strip()))
     except Exception as exc:  # simpleeval lets through whatever the values raise

@@ -76,7 +76,8 @@ def _is_torn(file: BinaryIO) -> bool:
 
 def read_journal(path: Path) -> Iterator[Event]:
     """The events of a journal; a torn last line and kinds of a later version are passed over."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Bytes and this one sign: a text may hold other line breaks, and a torn line half a letter.
+    for line in path.read_bytes().split(b"\n"):
         try:
             yield Event.model_validate_json(line)
         except ValidationError:

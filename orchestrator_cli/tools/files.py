@@ -4,6 +4,7 @@ Every component of a path is opened on its own, from the folder before it and wi
 links, so that `..`, absolute paths and planted symbolic links lead nowhere.
 """
 
+import codecs
 import contextlib
 import os
 import stat
@@ -14,6 +15,7 @@ from typing import Any
 from orchestrator_cli.tools.protected import is_protected
 
 MAX_CHARS = 100_000
+UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
 def file_tools(root: Path) -> dict[str, Callable[..., Any]]:
@@ -45,7 +47,8 @@ def file_tools(root: Path) -> dict[str, Callable[..., Any]]:
         with _opened(root, path, os.O_RDONLY) as fd, os.fdopen(os.dup(fd), "rb") as file:
             data = file.read(MAX_CHARS * 4 + 1)
         try:
-            text = data.decode("utf-8")
+            # The last letter may be cut where the file goes on.
+            text = UTF8().decode(data, final=len(data) <= MAX_CHARS * 4)
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8 text") from None
         return text if len(text) <= MAX_CHARS else text[:MAX_CHARS] + "\n… (cut)"

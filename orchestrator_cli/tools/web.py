@@ -106,4 +106,4 @@ class Page:
             return self.body[:MAX_CHARS]
         from markdownify import markdownify
 
-        return str(markdownify(self.body, strip=["script", "style"])).strip()[:MAX_CHARS]
+        return str(markdownify(self.body)).strip()[:MAX_CHARS]

@@ -148,12 +148,16 @@ MOMENTS = {
     ),
     "while agents run code": (
         code_running,
-        lambda: Cast(planner=[BOTH], agents={"Do first": FIRST, "Do one": [SLOW_CODE], "Do two": [SLOW_CODE]}),
+        lambda: Cast(
+            planner=[BOTH], agents={"Do first": FIRST, "Do one": [SLOW_CODE], "Do two": [SLOW_CODE]}
+        ),
         1,
     ),
     "while the toolsmith writes": (
         tool_writing,
-        lambda: Cast(planner=[plan(tool_call("count", "count_vowels", text="x"))], toolsmith=[SPECIFIED, LATE]),
+        lambda: Cast(
+            planner=[plan(tool_call("count", "count_vowels", text="x"))], toolsmith=[SPECIFIED, LATE]
+        ),
         0,
     ),
     "while the reviser thinks": (

@@ -1,0 +1,125 @@
+"""The journal: numbered without gaps, on disk before it is shown, readable after a kill."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.events import AnswerDelta, Event, Noticed
+from orchestrator_cli.execution.journal import EventStream, read_journal
+
+
+class Seen:
+    """A view that notes, at each event, what the journal holds."""
+
+    def __init__(self, journal: Path) -> None:
+        self.journal = journal
+        self.events: list[Event] = []
+        self.held: list[int] = []
+        self.closed = 0
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self.held.append(self.journal.read_bytes().count(b"\n"))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "journal.jsonl"
+
+
+def test_a_fact_is_in_the_journal_before_it_is_shown(journal: Path) -> None:
+    seen = Seen(journal)
+    stream = EventStream("r", journal, [seen])
+    for n in range(3):
+        stream.emit(Noticed(message=str(n)))
+    stream.close()
+    assert seen.held == [1, 2, 3]
+    assert [event.seq for event in read_journal(journal)] == [1, 2, 3]
+    assert seen.closed == 1
+
+
+def test_pieces_of_an_answer_are_shown_and_not_kept(journal: Path) -> None:
+    seen = Seen(journal)
+    stream = EventStream("r", journal, [seen])
+    stream.emit(AnswerDelta(text="a"))
+    stream.emit(Noticed(message="b"))
+    stream.close()
+    assert [event.kind for event in seen.events] == ["AnswerDelta", "Noticed"]
+    assert [event.seq for event in read_journal(journal)] == [1]
+
+
+def test_threads_get_numbers_without_gaps_and_in_order(journal: Path) -> None:
+    seen = Seen(journal)
+    stream = EventStream("r", journal, [seen])
+
+    def emit() -> None:
+        for n in range(20):
+            stream.emit(Noticed(message=str(n)))
+
+    threads = [threading.Thread(target=emit) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stream.close()
+    assert [event.seq for event in seen.events] == list(range(1, 101))
+    assert [event.seq for event in read_journal(journal)] == list(range(1, 101))
+
+
+@pytest.mark.parametrize("text", ["one\u2028two\u0085three\r\nfour", "ünï 漢字 \x00 😀"])
+def test_any_text_comes_back_as_it_was(journal: Path, text: str) -> None:
+    stream = EventStream("r", journal, [])
+    stream.emit(Noticed(message=text))
+    stream.emit(Noticed(message="after"))
+    stream.close()
+    assert [event.data.message for event in read_journal(journal)] == [text, "after"]  # type: ignore[union-attr]
+
+
+def test_a_torn_last_line_is_passed_over_wherever_it_was_torn(journal: Path) -> None:
+    stream = EventStream("r", journal, [])
+    for text in ("first", "漢字"):
+        stream.emit(Noticed(message=text))
+    stream.close()
+    whole = journal.read_bytes()
+    start = whole.index(b"\n") + 1
+    for cut in range(start, len(whole) - 1):
+        journal.write_bytes(whole[:cut])
+        assert [event.seq for event in read_journal(journal)] == [1]
+
+
+def test_what_is_written_after_a_torn_line_is_read(journal: Path) -> None:
+    journal.parent.mkdir()
+    journal.write_bytes(b'{"run": "r", "se')
+    stream = EventStream("r", journal, [], last=4)
+    stream.emit(Noticed(message="on"))
+    stream.close()
+    assert [event.seq for event in read_journal(journal)] == [5]
+
+
+def test_a_kind_of_a_later_version_is_passed_over(journal: Path) -> None:
+    stream = EventStream("r", journal, [])
+    stream.emit(Noticed(message="known"))
+    stream.close()
+    row = json.loads(journal.read_text())
+    row["data"]["kind"] = "Teleported"
+    with journal.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    assert [event.kind for event in read_journal(journal)] == ["Noticed"]
+
+
+def test_a_view_that_cannot_write_ends_the_run_with_a_remedy(journal: Path) -> None:
+    class Full(Seen):
+        def __call__(self, event: Event) -> None:
+            raise OSError(28, "No space left on device")
+
+    stream = EventStream("r", journal, [Full(journal)])
+    with pytest.raises(RunFailed, match="No space left") as raised:
+        stream.emit(Noticed(message="x"))
+    stream.close()
+    assert "Free some disk space" in raised.value.remedy

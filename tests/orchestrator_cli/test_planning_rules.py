@@ -1,0 +1,187 @@
+"""The rules of a plan: what is wrong with it, what may start, what references mean, how patches apply."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator_cli.planning.patching import PatchRefused, apply
+from orchestrator_cli.planning.plan import (
+    Catalogue,
+    Patch,
+    Plan,
+    Result,
+    State,
+    Subtask,
+    ancestors,
+    descendants,
+    match_aliases,
+    needs,
+    order,
+    ready,
+    references,
+    resolve,
+)
+from orchestrator_cli.planning.validation import faults
+
+CATALOGUE = Catalogue(roles=frozenset({"coder"}), tools=frozenset({"read_file"}))
+
+
+def subtask(name: str, *after: str, **fields: Any) -> Subtask:
+    base: dict[str, Any] = {"title": name, "kind": "agent", "role": "coder", "instruction": "do it"}
+    return Subtask(id=name, depends_on=after, **(base | fields))
+
+
+def plan(*subtasks: Subtask, **fields: Any) -> Plan:
+    return Plan(goal="g", subtasks=subtasks, **fields)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Plans without circles: each subtask depends on some of those before it; listed in any order."""
+    count = draw(st.integers(1, 8))
+    rows = [
+        subtask(f"s{n}", *draw(st.lists(st.sampled_from([f"s{i}" for i in range(n)]), unique=True)))
+        if n
+        else subtask("s0")
+        for n in range(count)
+    ]
+    return plan(*draw(st.permutations(rows)))
+
+
+@given(plans())
+def test_a_plan_without_circles_has_no_faults_and_an_order(made: Plan) -> None:
+    assert faults(made, CATALOGUE) == []
+    place = {name: n for n, name in enumerate(order(made))}
+    assert set(place) == made.ids
+    assert all(place[d] < place[s.id] for s in made.subtasks for d in s.depends_on)
+
+
+@given(plans(), st.data())
+def test_closing_a_circle_is_one_named_fault(made: Plan, data: st.DataObject) -> None:
+    edges = [(d, s.id) for s in made.subtasks for d in ancestors(made, s.id)]
+    if not edges:
+        return
+    first, last = data.draw(st.sampled_from(edges))
+    rows = (
+        s.model_copy(update={"depends_on": (*s.depends_on, last)}) if s.id == first else s
+        for s in made.subtasks
+    )
+    found = faults(plan(*rows), CATALOGUE)
+    assert [fault.field for fault in found] == ["depends_on"]
+    assert "goes in a circle" in found[0].message
+
+
+@given(plans())
+def test_working_off_what_is_ready_does_every_subtask_once_after_its_dependencies(made: Plan) -> None:
+    states: dict[str, State] = {}
+    while found := ready(made, states):
+        for one in found:
+            assert all(states[d] == "done" for d in one.depends_on)
+            assert one.id not in states
+        states |= {one.id: "done" for one in found}
+    assert set(states) == made.ids
+
+
+@given(plans(), st.data())
+def test_ancestors_and_descendants_are_each_others_reverse(made: Plan, data: st.DataObject) -> None:
+    one = data.draw(st.sampled_from(sorted(made.ids)))
+    assert {name for name in made.ids if one in ancestors(made, name)} == descendants(made, [one])
+    assert one not in ancestors(made, one) | descendants(made, [one])
+
+
+def test_what_waits_for_a_failure_or_a_revision_is_not_ready() -> None:
+    made = plan(subtask("a"), subtask("b", "a"), subtask("c"), subtask("d", "e"), subtask("e"))
+    assert [s.id for s in ready(made, {"a": "failed"}, frozenset({"c"}))] == ["e"]
+    assert [s.id for s in ready(made, {"a": "skipped", "c": "running", "e": "done"})] == ["b", "d"]
+
+
+@given(
+    st.recursive(st.none() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v))
+)
+def test_a_value_without_references_resolves_to_itself(value: Any) -> None:
+    if not list(references(value)):
+        assert resolve(value, {}) == value
+
+
+RESULT = Result(
+    subtask="a", attempt=1, plan_version=1, value={"xs": [1, {"y": 2}]}, summary="s", files=("f",)
+)
+
+
+@pytest.mark.parametrize(
+    ("reference", "value"),
+    [
+        ("$a.value", {"xs": [1, {"y": 2}]}),
+        ("$a.value.xs.1.y", 2),
+        ("$a.summary", "s"),
+        ("$a.files", ["f"]),
+        ("$a.files.0", "f"),
+        ("$b.value.any.thing", None),
+        ("price: $a.value", "price: $a.value"),
+        ("$a.nothing", "$a.nothing"),
+        ("$A.value", "$A.value"),
+    ],
+)
+def test_a_reference_is_replaced_as_a_whole_and_anything_else_is_text(reference: str, value: Any) -> None:
+    assert resolve({"deep": [reference]}, {"a": RESULT}) == {"deep": [value]}
+
+
+@pytest.mark.parametrize("reference", ["$a.value.no", "$a.value.xs.9", "$a.value.xs.y", "$a.summary.0.x"])
+def test_a_reference_to_nothing_names_itself(reference: str) -> None:
+    with pytest.raises(KeyError) as raised:
+        resolve(reference, {"a": RESULT})
+    assert raised.value.args == (reference,)
+
+
+def test_tools_that_nobody_has_are_needs_with_the_purpose_the_plan_gives() -> None:
+    made = plan(subtask("a", tools=("new", "read_file")), new_tools=({"name": "new", "purpose": "counts"},))
+    assert [(n.name, n.purpose) for n in needs(made, {"read_file"})] == [("new", "counts")]
+    assert match_aliases(plan(subtask("a", tools=("READ-file",))), CATALOGUE)["a"].tools == ("read_file",)
+
+
+# --- patches
+
+
+@given(plans(), st.data())
+def test_a_patch_of_pending_subtasks_raises_the_version_and_leaves_the_rest(
+    made: Plan, data: st.DataObject
+) -> None:
+    done = data.draw(st.integers(0, len(made.subtasks)))
+    states: dict[str, State] = dict.fromkeys(order(made)[:done], "done")
+    patched = apply(
+        made, Patch(base_version=1, reason="r", add=(subtask("new", *states),)), states, CATALOGUE
+    )
+    assert patched.version == 2
+    assert patched.subtasks[:-1] == made.subtasks
+    assert faults(patched, CATALOGUE) == []
+
+
+MADE = plan(subtask("a"), subtask("b", "a"), subtask("c", "b"))
+
+
+@pytest.mark.parametrize(
+    ("patch", "states", "said"),
+    [
+        ({"base_version": 7, "add": [subtask("x")]}, {}, "the plan is at version 1"),
+        ({"replace": [subtask("a")]}, {"a": "running"}, "only pending subtasks can change"),
+        ({"remove": ["a"]}, {"a": "done"}, "only pending subtasks can change"),
+        ({"remove": ["z"]}, {}, "is no subtask"),
+        ({"add": [subtask("a")]}, {}, "exists already"),
+        ({"remove": ["b"]}, {}, "'b', which is no subtask"),
+        ({"replace": [subtask("b", "a", "c")]}, {}, "goes in a circle"),
+        ({"replace": [subtask("b", "a", title="again")]}, {"a": "failed"}, "which failed"),
+        ({"add": [subtask("x", role="poet")]}, {}, "'poet' is unknown"),
+    ],
+)
+def test_a_patch_that_cannot_be_applied_is_refused_with_the_reason(
+    patch: dict[str, Any], states: dict[str, State], said: str
+) -> None:
+    with pytest.raises(PatchRefused, match=said):
+        apply(MADE, Patch(**({"base_version": 1, "reason": "r"} | patch)), states, CATALOGUE)
+
+
+def test_a_subtask_can_be_removed_and_added_anew_in_one_patch() -> None:
+    patch = Patch(base_version=1, reason="r", remove=("c",), add=(subtask("c", "a"),))
+    assert apply(MADE, patch, {}, CATALOGUE)["c"].depends_on == ("a",)

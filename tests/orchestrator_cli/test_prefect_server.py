@@ -1,0 +1,93 @@
+"""One Prefect server per home: found by all, replaced when it dies, gone when it is not needed."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from engine import end, start_server
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.execution import prefect_server
+from orchestrator_cli.execution.prefect_server import IdleWatch, await_server, running_server
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home whose server, if one is left, is ended."""
+    yield tmp_path
+    if found := running_server(tmp_path):
+        end(found[1])
+
+
+@pytest.mark.slow
+def test_processes_that_start_at_once_get_one_server_and_a_dead_one_is_replaced(home: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        urls = set(pool.map(lambda _: start_server(home), range(4)))
+    assert len(urls) == 1
+    await_server(urls.pop(), home, Cancellation())
+    first = running_server(home)
+    assert first is not None
+    os.kill(first[1], signal.SIGKILL)
+    end(first[1])
+    second = start_server(home)
+    assert second != first[0]
+    await_server(second, home, Cancellation())
+    assert running_server(home) is not None
+
+
+@pytest.mark.slow
+def test_a_server_that_nobody_asks_stops_by_itself(home: Path) -> None:
+    url = start_server(home, idle_minutes=0.05)
+    await_server(url, home, Cancellation())
+    time.sleep(8)
+    for _ in range(20):
+        if not prefect_server._answers(url):
+            break
+        time.sleep(4)
+    assert running_server(home) is None
+
+
+def test_a_home_without_a_server_has_none(home: Path) -> None:
+    assert running_server(home) is None
+
+
+def test_a_server_that_does_not_come_up_is_an_error_with_the_place_of_its_log(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_server, "START_S", 0.1)
+    with pytest.raises(RunFailed, match="did not come up") as raised:
+        await_server("http://127.0.0.1:9/api", home, Cancellation())
+    assert "server.log" in raised.value.remedy
+
+
+def test_waiting_for_a_server_ends_with_the_run(home: Path) -> None:
+    cancellation = Cancellation()
+    cancellation.cancel(KeyError("the run ended"))
+    with pytest.raises(KeyError, match="the run ended"):
+        await_server("http://127.0.0.1:9/api", home, cancellation)
+
+
+def test_a_server_is_not_idle_while_a_request_is_open() -> None:
+    import asyncio
+
+    opened = asyncio.Event()
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        await opened.wait()
+
+    async def watch() -> None:
+        watching = IdleWatch(app)
+        request = asyncio.create_task(watching({"type": "http"}, None, None))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        assert watching.idle_s == 0
+        opened.set()
+        await request
+        await asyncio.sleep(0.05)
+        assert watching.idle_s >= 0.05
+
+    asyncio.run(watch())

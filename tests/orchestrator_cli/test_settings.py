@@ -1,0 +1,110 @@
+"""Where a setting comes from, and what is said of a wrong one."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.settings import KEYS, Settings, find_model, load_settings
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings but those of a test: home and workspace are empty folders."""
+    import os
+
+    for name in [*os.environ]:
+        if name.startswith(("ORCH_", "OPENAI_", "PREFECT_")) or name in KEYS:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ORCH_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "workspace").mkdir()
+
+
+def load(tmp_path: Path, **flags: object) -> Settings:
+    return load_settings(flags, tmp_path / "workspace")
+
+
+def test_each_source_goes_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(tmp_path).max_parallel == 4
+    (tmp_path / "home" / "orch.toml").write_text("max_parallel = 5\nmax_steps = 50")
+    assert load(tmp_path).max_parallel == 5
+    (tmp_path / "workspace" / "orch.toml").write_text("max_parallel = 6")
+    assert load(tmp_path).max_parallel == 6
+    monkeypatch.setenv("ORCH_MAX_PARALLEL", "7")
+    assert load(tmp_path).max_parallel == 7
+    assert load(tmp_path, max_parallel=8, max_steps=None).max_parallel == 8
+    assert load(tmp_path, max_parallel=8, max_steps=None).max_steps == 50
+
+
+def test_a_table_is_joined_from_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home" / "orch.toml").write_text("model = 'all'\n[models]\nplanner = 'p'\nagent = 'a'")
+    (tmp_path / "workspace" / "orch.toml").write_text("[models]\nagent = 'b'")
+    monkeypatch.setenv("ORCH_MODELS__ANSWER", "c")
+    settings = load(tmp_path)
+    roles = ("planner", "agent", "answer", "reviser")
+    assert [settings.model_for(role) for role in roles] == ["p", "b", "c", "all"]
+
+
+def test_an_empty_variable_is_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCH_MAX_PARALLEL", "")
+    assert load(tmp_path).max_parallel == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_parallel = 'x'", "max_parallel"),
+        ("nonsense = 1", "nonsense"),
+        ("[memory]\nurll = 'x'", "memory.urll"),
+        ("a = = 1", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_field(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "workspace" / "orch.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as raised:
+        load(tmp_path)
+    assert str(path) in raised.value.message
+    assert raised.value.remedy
+
+
+def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCH_REVISE", "sometimes")
+    with pytest.raises(ConfigError, match="revise"):
+        load(tmp_path)
+
+
+def test_the_prefect_server_of_the_user_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert load(tmp_path).prefect_api_url == "http://127.0.0.1:9/api"
+
+
+def test_settings_do_not_change(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(tmp_path).max_parallel = 9  # type: ignore[misc]
+
+
+# --- finding a model
+
+
+def test_a_key_in_the_environment_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISTRAL_API_KEY", "k")
+    assert find_model() == KEYS["MISTRAL_API_KEY"]
+
+
+def test_a_server_the_user_points_at_comes_before_the_keys(
+    endpoint: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)  # type: ignore[attr-defined]
+    assert find_model() == "openai/found"
+
+
+def test_the_key_of_a_server_that_does_not_answer_is_not_sent_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    with pytest.raises(ConfigError, match="No model is set"):
+        find_model()

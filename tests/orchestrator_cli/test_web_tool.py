@@ -1,0 +1,126 @@
+"""Fetching pages: only from the domains that were allowed, only from public addresses."""
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from orchestrator_cli.tools.web import MAX_CHARS, public_address, web_tools
+
+PAGES = {
+    "/": (200, "text/html", "<html><script>evil()</script><h1>Title</h1><p>Word &amp; more</p></html>"),
+    "/plain": (200, "text/plain; charset=utf-8", "just text"),
+    "/long": (200, "text/plain", "x" * 3_000_000),
+    "/gone": (404, "text/plain", "no"),
+    "/moved": (302, "/plain", ""),
+    "/away": (302, "http://elsewhere.net/", ""),
+    "/inside": (302, "http://127.0.0.1/", ""),
+    "/round": (302, "/round", ""),
+}
+
+
+class Site(BaseHTTPRequestHandler):
+    asked: list[tuple[str, str]] = []  # noqa: RUF012 - one site per test module
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+    def do_GET(self) -> None:
+        self.asked.append((self.headers["host"], self.path))
+        status, kind, text = PAGES[self.path]
+        self.send_response(status)
+        self.send_header("location" if status == 302 else "content-type", kind)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        try:
+            self.wfile.write(text.encode())
+        except ConnectionError:
+            self.close_connection = True
+
+
+Fetch = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with HTTPServer(("127.0.0.1", 0), Site) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def fetch(port: int) -> Fetch:
+    """`fetch_url` for example.org, which resolves to the site."""
+    tool = web_tools(["example.org"], lambda host, _: "127.0.0.1")["fetch_url"]
+    return lambda path: str(tool(f"http://www.example.org:{port}{path}"))
+
+
+def test_a_page_is_read_as_markdown_and_text_as_it_is(fetch: Fetch, port: int) -> None:
+    page = fetch("/")
+    assert "Title" in page
+    assert "Word & more" in page
+    assert "<" not in page
+    assert fetch("/plain") == "just text"
+    assert Site.asked[-1] == (f"www.example.org:{port}", "/plain")
+
+
+def test_what_a_script_says_is_not_read(fetch: Fetch) -> None:
+    assert "evil" not in fetch("/")
+
+
+def test_a_long_page_is_cut(fetch: Fetch) -> None:
+    assert len(fetch("/long")) == MAX_CHARS
+
+
+def test_a_redirect_is_followed_on_the_domain_and_nowhere_else(fetch: Fetch) -> None:
+    assert fetch("/moved") == "just text"
+    for path in ("/away", "/inside"):
+        with pytest.raises(ValueError, match=r"is not allowed: the user allowed example\.org"):
+            fetch(path)
+    with pytest.raises(ValueError, match="redirects more than"):
+        fetch("/round")
+
+
+def test_a_fault_of_the_site_is_said(fetch: Fetch) -> None:
+    with pytest.raises(ValueError, match="answered 404"):
+        fetch("/gone")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://elsewhere.net/",
+        "http://notexample.org/",
+        "http://example.org.evil.net/",
+        "http://evil.net/?example.org",
+        "http://example.org@evil.net/",
+        "http://127.0.0.1/",
+        "file:///etc/passwd",
+        "ftp://example.org/",
+        "example.org",
+        "",
+    ],
+)
+def test_another_address_is_refused_before_it_is_resolved(url: str) -> None:
+    def resolve(host: str, port: int) -> str:
+        raise AssertionError(host)
+
+    with pytest.raises(ValueError, match=r"is not allowed|is no http or https address"):
+        web_tools(["example.org"], resolve)["fetch_url"](url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "::1", "fe80::1", "0.0.0.0", "localhost"],
+)
+def test_an_address_that_is_not_public_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="not a public address"):
+        public_address(host, 80)
+
+
+def test_without_domains_there_is_no_tool() -> None:
+    assert web_tools([]) == {}
