@@ -74,7 +74,7 @@ class Root:
         return found
 
     def walk(self, hidden: Callable[[str], bool]) -> Iterator[tuple[str, Mark]]:
-        """Every file, link and folder below; names that are `hidden` are not entered or told."""
+        """Every file, link and folder below; what is `hidden`, by its path, is not entered or told."""
         yield from _walk(self.fd, "", hidden, MAX_DEPTH)
 
     def sync(self, folder: str) -> None:
@@ -89,7 +89,7 @@ def _walk(folder: int, prefix: str, hidden: Callable[[str], bool], depth: int) -
     with os.scandir(folder) as found:
         entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
     for name, is_folder in entries:
-        if hidden(name) or (mark := mark_at(folder, name)) is None:
+        if hidden(prefix + name) or (mark := mark_at(folder, name)) is None:
             continue
         yield prefix + name, mark
         if is_folder:
@@ -117,7 +117,8 @@ def mark_at(folder: int, name: str) -> Mark | None:
         return Mark(found.st_mode)
     if not (stat.S_ISREG(found.st_mode) or target):
         return None
-    return Mark(found.st_mode, found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns, target)
+    times = found.st_mtime_ns, found.st_ino, found.st_ctime_ns
+    return Mark(found.st_mode, found.st_size, *times, target, found.st_uid)
 
 
 # --- contents
@@ -181,20 +182,23 @@ def dress(source: int, target: int, mode: int, mtime_ns: int) -> None:
 
 def remove(folder: Path) -> None:
     """Delete a folder with all in it, however deep, without following links; what cannot go stays."""
+
+    def unlock(_function: Callable[..., object], path: str, _error: object) -> None:
+        """A folder without write permission keeps its files until it is given that permission."""
+        place = Path(path)
+        with contextlib.suppress(OSError):
+            if folder in place.parents:
+                # Never the parent of the folder itself: that one is the user's.
+                place.parent.chmod(0o700)
+            if place.is_dir() and not place.is_symlink():
+                place.chmod(0o700)
+                shutil.rmtree(place, ignore_errors=True)
+            else:
+                place.unlink()
+
     try:
-        shutil.rmtree(folder, onerror=_unlock)
+        shutil.rmtree(folder, onerror=unlock)
     except RecursionError:
         import subprocess
 
         subprocess.run(["rm", "-rf", "--", str(folder)], check=False, capture_output=True)
-
-
-def _unlock(function: Callable[..., object], path: str, _: object) -> None:
-    """A folder without write permission keeps its files until it is given that permission."""
-    with contextlib.suppress(OSError):
-        Path(path).parent.chmod(0o700)
-        if Path(path).is_dir() and not Path(path).is_symlink():
-            Path(path).chmod(0o700)
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            function(path)

@@ -162,3 +162,13 @@ def test_the_checkout_of_a_killed_process_is_removed_and_that_of_a_living_one_is
         Workspace(workspace.root, home, 10)
         assert list((home / "checkouts").iterdir()) == [living.root]
     assert os.listdir(home / "checkouts") == []  # noqa: PTH208
+
+
+def test_the_folder_of_the_user_keeps_its_own_permissions(tmp_path):
+    root = tmp_path / "work"
+    root.mkdir()
+    root.chmod(0o755)
+    with Workspace(root, tmp_path / "state", 100).checkout() as checkout:
+        (checkout.root / "new.txt").write_text("x")
+        checkout.commit()
+    assert root.stat().st_mode & 0o777 == 0o755
