@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from toolsmith.sandbox.errors import SandboxUnavailable
+from toolsmith.sandbox.grants import Grant
 from toolsmith.sandbox.limits import Kept, Limits
 from toolsmith.sandbox.processes import Processes
+from toolsmith.sandbox.proxy import Dialer
 
 SHOWN_WORKSPACE = "/workspace"
 """What the workspace is called in every text that leaves the sandbox, whatever it is called inside."""
@@ -29,6 +31,15 @@ class Room:
     limits: Limits
     environment: Mapping[str, str] = field(default_factory=dict)
     """Set inside, besides what `environment()` names. May be secret: it stands on no command line."""
+    network: Network | None = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """The connections that code inside may make."""
+
+    grants: tuple[Grant, ...]
+    dialer: Dialer
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,10 @@ class Backend(Protocol):
     @property
     def hard_processes(self) -> bool:
         """Whether the kernel enforces the number of processes; otherwise it is polled."""
+
+    @property
+    def connections(self) -> Literal["granted", "never", "open"]:
+        """Whether code inside can be granted connections; "open" where nothing keeps it from making them."""
 
     @property
     def kept(self) -> tuple[Kept, ...]:

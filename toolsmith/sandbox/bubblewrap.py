@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from toolsmith.sandbox import backend as shared
 from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Launch, Room
@@ -44,11 +45,15 @@ class Bubblewrap:
         return os.geteuid() != 0  # the kernel exempts root
 
     @property
+    def connections(self) -> Literal["granted", "never", "open"]:
+        return "granted"
+
+    @property
     def kept(self) -> tuple[Kept, ...]:
         return kept_with_rlimits(hard_processes=self.hard_processes)
 
     def launch(self, room: Room, rx: int, tx: int) -> Launch:
-        seccomp = _file("seccomp", filter_program(namespaces=True))
+        seccomp = _file("seccomp", filter_program(namespaces=True, connections=room.network is not None))
         given = _file("environment", _set(room.environment).encode(errors="surrogateescape"))
         report, reported = os.pipe()
         return Launch(

@@ -15,6 +15,7 @@ import binascii
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from toolsmith.sandbox import backend as shared
 from toolsmith.sandbox.backend import Launch, Room
@@ -43,6 +44,10 @@ class Landlock:
     )
 
     @property
+    def connections(self) -> Literal["granted", "never", "open"]:
+        return "granted"
+
+    @property
     def kept(self) -> tuple[Kept, ...]:
         return kept_with_rlimits(hard_processes=self.hard_processes)
 
@@ -55,6 +60,7 @@ class Landlock:
         workspace = str(room.workspace)
         readable = [*_READABLE, *shared.python_folders()]
         rules = [(path, "read") for path in readable]
+        program = filter_program(namespaces=False, connections=room.network is not None)
         rules.append((workspace, "write" if room.writable else "read"))
         rules += [(str(scratch), "write"), ("/dev/null", "write"), ("/proc", "list")]
         return Launch(
@@ -65,7 +71,7 @@ class Landlock:
                 "alone": True,
                 "confine": {
                     "rules": rules,
-                    "filter_base64": binascii.b2a_base64(filter_program(namespaces=False)).decode(),
+                    "filter_base64": binascii.b2a_base64(program).decode(),
                 },
                 "rlimits": shared.rlimits(room.limits, count_processes=False),
                 "scratch": str(scratch),

@@ -20,6 +20,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from toolsmith.sandbox import backend as shared
 from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Launch, Room
@@ -57,6 +58,10 @@ class Container:
     @property
     def detail(self) -> str:
         return f"{self.engine} {self.version} with the image {self.image}"
+
+    @property
+    def connections(self) -> Literal["granted", "never", "open"]:
+        return "never"
 
     @property
     def kept(self) -> tuple[Kept, ...]:

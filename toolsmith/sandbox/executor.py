@@ -11,7 +11,7 @@ output; smolagents' own interpreter also shows the value of a final assignment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ from toolsmith.sandbox.codec import CodecError, encode
 from toolsmith.sandbox.errors import SandboxError
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.probe import choose_backend
+from toolsmith.sandbox.proxy import Dialer
 from toolsmith.sandbox.session import NOTHING, Bindings, Reply, Session, digest
 
 
@@ -41,18 +42,30 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         backend: Backend | None = None,
         writable: bool = True,
         secrets: Mapping[str, str] = NOTHING,
+        network: Sequence[str] = (),
+        dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
     ) -> None:
         """Raises SandboxUnavailable when no backend works here, FileNotFoundError without a workspace.
 
         `secrets` are the variables that exist inside besides the fixed ones, whose values are masked in all
         that leaves (see masking.py); ValueError for a name or a value that cannot be used. Which secret is
         given to whom, and that the user approved it, is the caller's part.
+
+        `network` are the domains that HTTP clients inside can reach, through a proxy on the host (see
+        grants.py); ValueError for what is no domain, SandboxUnavailable where `backend` cannot do it.
+        `dialer` resolves and checks addresses. That the user approved the grant is the caller's part too.
         """
         self.state: dict[str, Any] = {}
         """Holds `_print_outputs`, which smolagents reads after a failed step."""
         self.backend = backend or choose_backend()
         self._session = Session(
-            Path(workspace), limits=limits, backend=self.backend, writable=writable, secrets=secrets
+            Path(workspace),
+            limits=limits,
+            backend=self.backend,
+            writable=writable,
+            secrets=secrets,
+            network=network,
+            dialer=dialer,
         )
         self._steps = 0
 

@@ -28,6 +28,8 @@ _RIGHTS = {"write": _READ_WRITE_ALL, "read": _READ_ONLY, "list": _LIST_ONLY}
 
 _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 22, 36, 38
 _SECCOMP_MODE_FILTER = 2
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_SECCOMP_SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -93,6 +95,27 @@ def install_filter(program: bytes) -> None:
     code = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
     _check(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0), "install the seccomp filter")
+
+
+def hand_sockets_to_host(control: int, filter_base64: str) -> None:
+    """Has the host answer the calls that a filter asks about, and sends it what it does that with.
+
+    `control`: one end of a pair of unix sockets; it is closed. Raises OSError.
+    """
+    import ctypes
+    import socket
+
+    program = binascii.a2b_base64(filter_base64)
+    code = ctypes.create_string_buffer(program, len(program))
+    pointer = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
+    libc = _libc()
+    _give_up_privileges(libc)
+    number = _SECCOMP[os.uname().machine]
+    listener = libc.syscall(number, _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER, pointer)
+    _check(listener, "let the host answer for connections")
+    with socket.socket(fileno=control) as channel:
+        socket.send_fds(channel, [b"x"], [listener])
+    os.close(listener)
 
 
 def _give_up_privileges(libc: Any) -> None:

@@ -9,11 +9,13 @@ What is not covered: the worker ends when the host's end of its pipe is closed. 
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Callable
@@ -21,7 +23,10 @@ from typing import Any
 
 from toolsmith.sandbox.backend import Backend, Launch, Room
 from toolsmith.sandbox.codec import CodecError, pack, unpack
+from toolsmith.sandbox.door import Door, take_listener
 from toolsmith.sandbox.processes import LocalProcesses, Processes, Unsettled
+from toolsmith.sandbox.proxy import Proxy
+from toolsmith.sandbox.seccomp import connection_program
 from toolsmith.sandbox.shipping import first_frame
 
 Tick = Callable[[], None]
@@ -48,11 +53,19 @@ class WorkerProcess:
         worker_rx, self._tx = os.pipe()
         self._rx, worker_tx = os.pipe()
         self._out, worker_out = os.pipe()
+        self._network = room.network
+        self._control: socket.socket | None = None
+        self._door: Door | None = None
+        control: int | None = None
         theirs = [worker_rx, worker_tx, worker_out]
         try:
+            if room.network is not None:
+                self._control, control = _pair()
+                theirs.append(control)
+            self._connections = None if control is None else _connections(control)
             self.launch: Launch = backend.launch(room, worker_rx, worker_tx)
             theirs += self.launch.passed_fds
-            self._popen = _spawn(self.launch, worker_rx, worker_tx, worker_out)
+            self._popen = _spawn(self.launch, worker_rx, worker_tx, worker_out, control)
         except BaseException:
             self._close_fds()
             raise
@@ -67,12 +80,16 @@ class WorkerProcess:
     def start(self, tick: Tick) -> None:
         """Ships the worker's program and waits until it is ready. Raises WorkerLost."""
         try:
-            self._write(first_frame(self.launch.settings), tick)
+            settings = {**self.launch.settings, "connections": self._connections}
+            self._write(first_frame(settings), tick)
             first = self.receive(tick)["t"]
         except WorkerLost as error:
             raise WorkerLost(f"{error}: {self._last_words()}") from error
         if first != "ready":
             raise WorkerLost("it did not start as it should")
+        if self._control is not None and self._network is not None:
+            proxy = Proxy(self._network.grants, self._network.dialer)
+            self._door = Door(take_listener(self._control), proxy)
         if self.launch.pid_report is not None:
             self.processes = self._hold(json.loads(os.read(self.launch.pid_report, 4096))["child-pid"])
 
@@ -154,6 +171,8 @@ class WorkerProcess:
                 return
             self._closed = True
             self._popen.wait()
+            if self._door is not None:
+                self._door.close()
             self._close_fds()
         if self.launch.scratch is not None:
             shutil.rmtree(self.launch.scratch, ignore_errors=True)
@@ -175,6 +194,8 @@ class WorkerProcess:
         return bytes(self._output[-500:]).decode(errors="replace").strip() or "it said nothing"
 
     def _close_fds(self) -> None:
+        if self._control is not None:
+            self._control.close()
         mine = [self._tx, self._rx, self._out]
         launch: Launch | None = getattr(self, "launch", None)
         if launch is not None and launch.pid_report is not None:
@@ -191,11 +212,23 @@ def _wait(wanted: dict[int, int]) -> list[int]:
     return [fd for fd, _ in poll.poll(TICK_S * 1000)]
 
 
-def _spawn(launch: Launch, rx: int, tx: int, out: int) -> subprocess.Popen[bytes]:
+def _pair() -> tuple[socket.socket, int]:
+    """What the worker sends its listener over: our end, and the descriptor that it is given."""
+    ours, theirs = socket.socketpair()
+    return ours, theirs.detach()
+
+
+def _connections(control: int) -> dict[str, Any]:
+    program = binascii.b2a_base64(connection_program()).decode()
+    return {"control": control, "filter_base64": program}
+
+
+def _spawn(launch: Launch, rx: int, tx: int, out: int, control: int | None = None) -> subprocess.Popen[bytes]:
     over_streams = launch.standard_streams
+    passed = launch.passed_fds if control is None else (*launch.passed_fds, control)
     return subprocess.Popen(
         launch.argv,
-        pass_fds=launch.passed_fds if over_streams else (rx, tx, *launch.passed_fds),
+        pass_fds=passed if over_streams else (rx, tx, *passed),
         stdin=rx if over_streams else subprocess.DEVNULL,
         stdout=tx if over_streams else out,
         stderr=out,

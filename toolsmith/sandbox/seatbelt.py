@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from toolsmith.sandbox import backend as shared
 from toolsmith.sandbox.backend import Launch, Room
@@ -38,6 +39,10 @@ class Seatbelt:
         "There are no namespaces and no filter of system calls.",
         "Processes that leave their family are neither counted nor ended, though they stay confined.",
     )
+
+    @property
+    def connections(self) -> Literal["granted", "never", "open"]:
+        return "never"
 
     @property
     def kept(self) -> tuple[Kept, ...]:

@@ -1,8 +1,9 @@
 """The system calls that code in the sandbox cannot make, as a seccomp filter program.
 
 The rules are an explicit list of what is denied, on top of file and process isolation: kernel interfaces
-with a long history of faults, all ways to sockets, namespaces and mounts, and memory that no limit counts.
-Calls newer than this table fail with ENOSYS, so that programs fall back to older ones.
+with a long history of faults, all ways to sockets (but for those that the host gives out), namespaces and
+mounts, and memory that no limit counts. Calls newer than this table fail with ENOSYS, so that
+programs fall back to older ones.
 
 What is not covered: the filter looks at numbers only, never at memory that an argument points to. 32-bit
 programs are killed. Other machines than x86_64 and aarch64 are refused.
@@ -19,7 +20,7 @@ NEWER_THAN_TABLE = 463  # setxattrat, the first call that this table does not ju
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 _LOAD, _RETURN, _EQUAL, _AT_LEAST, _ANY_BIT, _MASK = 0x20, 0x06, 0x15, 0x35, 0x45, 0x54
-_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_ALLOW, _KILL, _ERRNO, _ASK = 0x7FFF0000, 0x80000000, 0x00050000, 0x7FC00000
 _NR_OFFSET, _ARCH_OFFSET, _ARGS_OFFSET = 0, 4, 16
 
 # name: number on x86_64, number on aarch64; None where the machine does not have the call.
@@ -159,11 +160,15 @@ class Test:
 
 @dataclass(frozen=True)
 class Rule:
-    """Answers call `number` with `errno` when all tests hold; the first rule that holds decides."""
+    """Answers call `number` with `errno` when all tests hold; the first rule that holds decides.
+
+    `ask_host`: the host answers instead, through a listener. Without one the call fails with ENOSYS.
+    """
 
     number: int
     errno: int
     tests: tuple[Test, ...] = ()
+    ask_host: bool = False
 
 
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEW*
@@ -187,14 +192,34 @@ CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
 ]
 
 
-def filter_program(*, namespaces: bool, machine: str | None = None) -> bytes:
+def filter_program(*, namespaces: bool, connections: bool = False, machine: str | None = None) -> bytes:
     """The filter as an array of `struct sock_filter`.
 
     `namespaces`: whether the code has process and mount namespaces of its own; without them more is denied.
+    `connections`: whether the host is asked for internet stream sockets; all other sockets stay denied.
     Raises OSError on a machine whose table is missing.
     """
     column, arch = _machine(machine)
-    return _program(_opening(arch) + _beyond_the_table(), _rules(column, namespaces))
+    granted = _granted(column) if connections else []
+    return _program(_opening(arch) + _beyond_the_table(), granted + _rules(column, namespaces))
+
+
+def connection_program(machine: str | None = None) -> bytes:
+    """The filter whose listener the host takes: it only asks for sockets. Raises OSError as above."""
+    column, _ = _machine(machine)
+    return assembled(_granted(column)[:1], machine=machine)
+
+
+def _granted(column: int) -> list[Rule]:
+    """The host gives out sockets that are connected already, so connecting has nothing left to do."""
+    socket, connect, setsockopt = ((41, 42, 54), (198, 203, 208))[column]
+    internet = Test(0, _ALL ^ 0x8, 2)  # AF_INET is 2, AF_INET6 is 10
+    stream, of_tcp = Test(1, 0xF, 1), Test(1, _ALL, 6)
+    return [
+        Rule(socket, 0, (internet, stream), ask_host=True),
+        Rule(connect, 0),
+        Rule(setsockopt, 0, (of_tcp,)),  # such as TCP_NODELAY, which these sockets do not know
+    ]
 
 
 def assembled(rules: list[Rule], *, machine: str | None = None) -> bytes:
@@ -254,7 +279,7 @@ def _beyond_the_table() -> list[bytes]:
 
 def _assemble(rule: Rule) -> list[bytes]:
     """The rule's instructions; they leave the call's number loaded for the rule that follows."""
-    answer = _instruction(_RETURN, _ERRNO | rule.errno)
+    answer = _instruction(_RETURN, _ASK if rule.ask_host else _ERRNO | rule.errno)
     if not rule.tests:
         return [_instruction(_EQUAL, rule.number, if_false=1), answer]
     body: list[bytes] = []

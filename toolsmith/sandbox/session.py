@@ -12,21 +12,23 @@ import secrets as tokens
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Backend, Launch, Room
+from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Backend, Launch, Network, Room
 from toolsmith.sandbox.codec import CodecError, decode, encode
 from toolsmith.sandbox.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from toolsmith.sandbox.exchange import Exchange, HostTool
+from toolsmith.sandbox.grants import parse_grants
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.masking import Secrets
 from toolsmith.sandbox.process import WorkerLost, WorkerProcess
 from toolsmith.sandbox.processes import Unsettled
+from toolsmith.sandbox.proxy import Dialer
 from toolsmith.sandbox.transcript import Aliases, printed, told
 from toolsmith.sandbox.watch import DiskGauge, Watch
 
@@ -36,6 +38,10 @@ ROLLED_BACK = "The Python state is as it was before this step; files it wrote re
 RESTARTED = "The sandbox was restarted; its variables are lost, files in the workspace remain."
 CLOSED = "the sandbox was closed"
 NOTHING: Mapping[str, str] = MappingProxyType({})
+_PROXY = "http://127.0.0.1:3128"  # whatever address is connected to, the host's proxy is what answers
+PROXIES = MappingProxyType(
+    {name: _PROXY for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
+)
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,17 @@ class Session:
         backend: Backend,
         writable: bool,
         secrets: Mapping[str, str] = NOTHING,
+        network: Sequence[str] = (),
+        dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
     ) -> None:
         """Starts nothing yet. Raises FileNotFoundError, SandboxUnavailable, ValueError."""
         workspace = workspace.resolve(strict=True)
         if writable:
             _refuse_the_interpreter(workspace)
         self._secrets = Secrets(secrets)
-        self._room = Room(workspace, writable, limits, environment=self._secrets.values)
+        granted = _network(backend, network, dialer)
+        environment = {**self._secrets.values, **(PROXIES if granted else NOTHING)}
+        self._room = Room(workspace, writable, limits, environment, granted)
         self._backend = backend
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -244,6 +254,19 @@ class Session:
         worker, self._worker, self._running = self._worker, None, None
         if worker is not None:
             worker.close()
+
+
+def _network(backend: Backend, grants: Sequence[str], dialer: Dialer) -> Network | None:
+    """What is granted, None for nothing. Raises SandboxUnavailable where the backend cannot do it."""
+    parsed = parse_grants(grants)
+    if not parsed or backend.connections == "open":
+        return None
+    if backend.connections == "never":
+        raise SandboxUnavailable(
+            f"the sandbox {backend.name} cannot be granted connections ({', '.join(grants)}). "
+            "Use bubblewrap or Landlock, or do without the network."
+        )
+    return Network(parsed, dialer)
 
 
 def digest(source: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from toolsmith.sandbox import backend as shared
 from toolsmith.sandbox.backend import Launch, Room
@@ -26,6 +27,10 @@ class UnsafeBackend:
     detail: str = "NO SANDBOX: NOTHING IS CONFINED, code written by a model has all your rights"
     hard_processes: bool = False
     weaker: tuple[str, ...] = ("NOTHING IS CONFINED.",)
+
+    @property
+    def connections(self) -> Literal["granted", "never", "open"]:
+        return "open"
 
     @property
     def kept(self) -> tuple[Kept, ...]:

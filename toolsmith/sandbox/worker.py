@@ -93,6 +93,8 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     nanny = os.getppid()
     if settings["confine"] is not None:
         landlock.confine(**settings["confine"])
+    if settings["connections"] is not None:
+        landlock.hand_sockets_to_host(**settings["connections"])
     for name, value in settings["rlimits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     if settings["alone"] and not _alone(nanny):

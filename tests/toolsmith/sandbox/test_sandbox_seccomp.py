@@ -6,14 +6,14 @@ import struct
 
 import pytest
 
-from toolsmith.sandbox.seccomp import DENIED, MACHINES, filter_program
+from toolsmith.sandbox.seccomp import DENIED, MACHINES, connection_program, filter_program
 
-ALLOW, KILL = "allow", "kill"
+ALLOW, KILL, ASK = "allow", "kill", "ask the host"
 X86, ARM = "x86_64", "aarch64"
 
 
 def judge(program: bytes, machine: str, number: int, *arguments: int, arch: int | None = None) -> str | int:
-    """What the kernel would do with the call: "allow", "kill" or the error number."""
+    """What the kernel would do with the call: "allow", "kill", "ask the host" or the error number."""
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("=IIQ6Q", number, MACHINES[machine][1] if arch is None else arch, 0, *padded)
     code = list(struct.iter_unpack("=HBBI", program))
@@ -30,7 +30,7 @@ def judge(program: bytes, machine: str, number: int, *arguments: int, arch: int 
         elif operation == 0x35:
             position += if_true if register >= value else if_false
         elif operation == 0x06:
-            answers: dict[int, str | int] = {0x7FFF0000: ALLOW, 0x80000000: KILL}
+            answers: dict[int, str | int] = {0x7FFF0000: ALLOW, 0x80000000: KILL, 0x7FC00000: ASK}
             return answers.get(value, int(value) & 0xFFFF)
         else:
             raise AssertionError(f"unknown instruction {operation:#x}")
@@ -109,6 +109,26 @@ def test_without_namespaces_only_the_own_process_can_be_limited(machine: str, pr
     program = filter_program(namespaces=False, machine=machine)
     assert judge(program, machine, prlimit, 0, 7) == ALLOW
     assert judge(program, machine, prlimit, 1234, 7) == 1
+
+
+@pytest.mark.parametrize(("machine", "socket", "connect"), [(X86, 41, 42), (ARM, 198, 203)])
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_with_a_grant_the_host_is_asked_for_internet_streams_only(
+    machine: str, socket: int, connect: int, namespaces: bool
+) -> None:
+    program = filter_program(namespaces=namespaces, connections=True, machine=machine)
+    asks = connection_program(machine)
+    flags = 0o2004000  # close on exec, not blocking
+    for family, kind in ((2, 1), (10, 1), (2, 1 | flags)):
+        assert judge(program, machine, socket, family, kind) == ASK
+        assert judge(asks, machine, socket, family, kind) == ASK
+    for family, kind in ((2, 2), (2, 3), (10, 2), (1, 1), (1, 2), (16, 3), (17, 3), (40, 1), (38, 5), (0, 1)):
+        assert judge(program, machine, socket, family, kind) == 1
+        assert judge(asks, machine, socket, family, kind) == ALLOW, "what the other filter denies"
+    assert judge(program, machine, connect, 3) == 0, "says that it worked, and does nothing"
+    without = filter_program(namespaces=namespaces, machine=machine)
+    assert judge(without, machine, socket, 2, 1) == 1
+    assert judge(without, machine, connect, 3) == 1
 
 
 def test_an_unknown_machine_is_refused() -> None:
