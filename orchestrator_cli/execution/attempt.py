@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 from pydantic import JsonValue
@@ -12,9 +12,11 @@ from pydantic import JsonValue
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.execution.workspace import Checkout
 from orchestrator_cli.planning.plan import Subtask
 from orchestrator_cli.usage import Usage
 from toolsmith.sandbox import Backend, Limits
+from toolsmith.sandbox.backend import Launch, Room
 from toolsmith.sandbox.executor import SandboxExecutor
 
 STEP_WALL_S = 120.0
@@ -43,6 +45,36 @@ class Attempt:
     usage: Usage = field(default_factory=Usage)
     refusals: list[str] = field(default_factory=list)
     gave_up: str | None = None
+
+
+class Entering:
+    """A backend whose workers are started within the namespace that a checkout is mounted in."""
+
+    def __init__(self, backend: Backend, entrance: tuple[str, ...]) -> None:
+        self._backend = backend
+        self._entrance = entrance
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def launch(self, room: Room, rx: int, tx: int) -> Launch:
+        launch = self._backend.launch(room, rx, tx)
+        return replace(launch, argv=(*self._entrance, *launch.argv), cwd=None)
+
+
+ENTERING = ("bubblewrap", "landlock")
+"""The backends whose command is the sandbox itself, and not the client of an engine elsewhere."""
+
+
+def within(checkout: Checkout, backend: Backend) -> Backend:
+    """The backend as a checkout needs it. Raises `AttemptFailed` where it cannot see the checkout."""
+    if not checkout.entrance:
+        return backend
+    if backend.name not in ENTERING:
+        raise AttemptFailed(
+            f"the workspace is too large to copy, and the sandbox {backend.name} cannot use a mounted view"
+        )
+    return cast(Backend, Entering(backend, checkout.entrance))
 
 
 def new_executor(root: Path, backend: Backend, timeout_s: float) -> SandboxExecutor:

@@ -90,7 +90,8 @@ class _Attempt:
         from orchestrator_cli.execution import attempt as attempts
         from orchestrator_cli.execution.agents import run_agent
 
-        executor = attempts.new_executor(checkout.root, self.context.backend, self.subtask.timeout_s)
+        backend = attempts.within(checkout, self.context.backend)
+        executor = attempts.new_executor(checkout.folder, backend, self.subtask.timeout_s)
         attempt = attempts.Attempt(
             context=self.context,
             subtask=self.subtask,

@@ -7,20 +7,29 @@ from pathlib import Path
 
 from orchestrator_cli.events import FileChange
 from orchestrator_cli.execution.workspace.marks import Tree, differing, telling
+from orchestrator_cli.execution.workspace.overlay import Overlay, overlaid
 from orchestrator_cli.execution.workspace.tree import Root, remove
 from orchestrator_cli.tools.protected import is_protected
 
 SCRATCH = (".orch-", ".tmp")
 """How names of ours begin and end that stand in a workspace for a moment."""
 
+WORK = ".work"
 
-def hidden(name: str) -> bool:
-    """Names that are neither copied into a checkout nor committed from one, wherever they stand."""
+
+def hidden(path: str) -> bool:
+    """Whether a path is neither copied into a checkout nor committed from one: its name decides."""
+    name = path.rpartition("/")[2]
     return is_protected(name) or (name.startswith(SCRATCH[0]) and name.endswith(SCRATCH[1]))
 
 
+def work_of(folder: Path) -> Path:
+    """Where an overlay over a checkout's folder has its own things."""
+    return folder.with_name(f"{folder.name}{WORK}")
+
+
 class Checkout:
-    """A private view; `root` is its folder.
+    """A private view; `root` is its folder, for the host.
 
     As a context manager, leaving it discards what was not committed.
     """
@@ -32,11 +41,19 @@ class Checkout:
         base: Tree,
         copied: Tree,
         holder: int,
+        overlay: Overlay | None = None,
         author: tuple[str, int],
         commit: "Callable[[Checkout], tuple[FileChange, ...]]",
     ) -> None:
-        """`holder`: a descriptor whose lock says that the checkout is in use; closed by `discard`."""
-        self.root = root
+        """`root`: its folder; `holder`: a descriptor whose lock says that it is in use, closed by `discard`.
+
+        `overlay`: the view over that folder, which then holds only what was changed.
+        """
+        self.folder = root
+        """The folder as a sandbox is given it, which enters the overlay where there is one."""
+        self.root = root if overlay is None else overlay.view
+        """The whole view for the host."""
+        self._overlay = overlay
         self.base = base
         """The user's files as they were when the checkout was opened."""
         self.copied = copied
@@ -47,8 +64,15 @@ class Checkout:
 
     def now(self) -> Tree:
         """What lies in `root`. Raises `WorkspaceFault` where folders are nested too deep."""
-        with Root(self.root) as tree:
+        with Root(self.folder) as tree:
+            if self._overlay is not None:
+                return overlaid(self.copied, tree, hidden)
             return dict(tree.walk(hidden))
+
+    @property
+    def entrance(self) -> tuple[str, ...]:
+        """What the command of a sandbox has to begin with; nothing where the checkout is a copy."""
+        return self._overlay.entrance if self._overlay is not None else ()
 
     def written_paths(self) -> list[str]:
         """What was created, written or deleted in this view, sorted; protected paths are left out.
@@ -61,7 +85,7 @@ class Checkout:
 
     def refused_paths(self) -> list[str]:
         """Protected files that were written in this view and will not be committed, sorted."""
-        with Root(self.root) as tree:
+        with Root(self.folder) as tree:
             found = (path for path, _ in tree.walk(lambda _: False))
             rows = sorted(path for path in found if is_protected(path.rpartition("/")[2]))
         return [path for path in rows if not any(is_protected(part) for part in path.split("/")[:-1])]
@@ -72,7 +96,10 @@ class Checkout:
 
     def discard(self) -> None:
         """Remove the view. Idempotent."""
-        remove(self.root)
+        if self._overlay is not None:
+            self._overlay.close()
+        remove(self.folder)
+        remove(work_of(self.folder))
         if self._holder is not None:
             with contextlib.suppress(OSError):
                 os.close(self._holder)

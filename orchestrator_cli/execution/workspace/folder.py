@@ -17,13 +17,14 @@ import portalocker
 
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.execution.workspace.checkout import SCRATCH, Checkout, hidden
+from orchestrator_cli.execution.workspace.checkout import SCRATCH, WORK, Checkout, hidden, work_of
 from orchestrator_cli.execution.workspace.commit import Commits, Intent, lock_folder
 from orchestrator_cli.execution.workspace.copying import copy_tree
 from orchestrator_cli.execution.workspace.faults import Conflict, WorkspaceFault
 from orchestrator_cli.execution.workspace.history import History
 from orchestrator_cli.execution.workspace.intents import Intents
 from orchestrator_cli.execution.workspace.marks import Mark, Tree, file_changes
+from orchestrator_cli.execution.workspace.overlay import NoOverlay, Overlay, hide
 from orchestrator_cli.execution.workspace.record import Author
 from orchestrator_cli.execution.workspace.tree import Root, remove
 
@@ -39,10 +40,10 @@ class Workspace:
     """
 
     def __init__(self, root: Path, state: Path, max_mb: int, *, run: str = UNNAMED) -> None:
-        """`run`: whose history keeps what commits replace."""
+        """`max_mb`: the size up to which it is copied; `run`: whose history keeps what commits replace."""
         self.root = usable(root)
         self._run = run
-        self._max_bytes = max_mb << 20
+        self._copy_bytes = max_mb << 20
         self._digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
         self._lock_path = state / "locks" / f"workspace-{self._digest}.lock"
         self._checkouts = state / "checkouts"
@@ -68,27 +69,60 @@ class Workspace:
         return lines + ([f"… and {len(rows) - limit} more files"] if len(rows) > limit else [])
 
     def checkout(self, subtask: str = "", attempt: int = 1) -> Checkout:
-        """A private view. Raises `UsageError` where the workspace is larger than the set size."""
+        """A private view: a copy up to the set size, beyond it an overlay.
+
+        Raises `UsageError` where the workspace is too large for one and the other is not to be had.
+        """
         with self.locked(shared=True):
-            base = self._walk()
-            self._refuse_too_large(base)
+            concealed: list[str] = []
+            base = self._walk(concealed)
+            size = sum(mark.size for mark in base.values())
             root = self._checkouts / f"{self._digest}-{uuid.uuid4().hex}"
             root.mkdir(parents=True, mode=0o700)
             holder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             lock_folder(holder)
+            overlay = None
             try:
                 wait_a_tick()
-                base = copy_tree(self.root, root, base)
-                wait_a_tick()
-                with Root(root) as tree:
-                    copied = dict(tree.walk(hidden))
+                if size > self._copy_bytes:
+                    overlay = self._overlay(root, base, concealed, size)
+                    copied = base
+                else:
+                    base = copy_tree(self.root, root, base)
+                    wait_a_tick()
+                    with Root(root) as tree:
+                        copied = dict(tree.walk(hidden))
             except BaseException:
                 remove(root)
                 os.close(holder)
                 raise
         return Checkout(
-            root, base=base, copied=copied, holder=holder, author=(subtask, attempt), commit=self.commit
+            root,
+            base=base,
+            copied=copied,
+            holder=holder,
+            overlay=overlay,
+            author=(subtask, attempt),
+            commit=self.commit,
         )
+
+    def _overlay(self, root: Path, base: Tree, concealed: list[str], size: int) -> Overlay:
+        work = work_of(root)
+        work.mkdir(mode=0o700)
+        try:
+            if foreign := next(
+                (p for p, m in base.items() if not m.is_folder and m.owner != os.geteuid()), ""
+            ):
+                raise NoOverlay(f"{foreign} belongs to somebody else")
+            hide(self.root, root, concealed)
+            return Overlay(self.root, root, work)
+        except (NoOverlay, OSError) as exc:
+            remove(work)
+            raise UsageError(
+                f"The workspace {self.root} holds {size >> 20} MB, more than the {self._copy_bytes >> 20} MB "
+                f"that are copied for a subtask, and cannot be mounted instead: {exc}.",
+                "Choose a smaller folder with -C, or raise workspace_max_mb.",
+            ) from exc
 
     def commit(self, checkout: Checkout) -> tuple[FileChange, ...]:
         """Bring a checkout's changes in. Raises `Conflict` or `WorkspaceFault`, with nothing changed."""
@@ -132,10 +166,19 @@ class Workspace:
         finally:
             lock.release()
 
-    def _walk(self) -> Tree:
+    def _walk(self, concealed: list[str] | None = None) -> Tree:
+        """The files of the user; into `concealed` go the paths that are passed over."""
+
+        def passed_over(path: str) -> bool:
+            if hidden(path):
+                if concealed is not None:
+                    concealed.append(path)
+                return True
+            return False
+
         try:
             with Root(self.root) as tree:
-                return dict(tree.walk(hidden))
+                return dict(tree.walk(passed_over))
         except OSError as exc:
             raise UsageError(
                 f"{exc.filename or self.root} in the workspace {self.root} cannot be read: {exc.strerror}.",
@@ -143,15 +186,6 @@ class Workspace:
             ) from exc
         except WorkspaceFault as exc:
             raise UsageError(f"{self.root}: {exc}.", "Choose another folder with -C.") from exc
-
-    def _refuse_too_large(self, base: Tree) -> None:
-        size = sum(mark.size for mark in base.values())
-        if size > self._max_bytes:
-            raise UsageError(
-                f"The workspace {self.root} holds {size >> 20} MB, more than the {self._max_bytes >> 20} MB "
-                "that are copied for a subtask.",
-                "Choose a smaller folder with -C, or raise workspace_max_mb.",
-            )
 
     def _authors(self, tree: Root, paths: list[str]) -> dict[str, str]:
         """Which subtask of this run left these paths as they are."""
@@ -170,11 +204,14 @@ class Workspace:
     def _sweep(self) -> None:
         """Remove the checkouts of processes that are gone."""
         for path in self._own_checkouts():
+            if path.suffix == WORK:
+                continue
             with contextlib.suppress(OSError):
                 fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
                     if lock_folder(fd):
                         remove(path)
+                        remove(work_of(path))
                 finally:
                     os.close(fd)
 

@@ -22,6 +22,7 @@ class Mark:
     """The kernel alone sets it, so it also tells of changes whose author set the time back."""
     target: str = ""
     """Where a link leads; else empty."""
+    owner: int = 0
 
     @property
     def is_folder(self) -> bool:

@@ -95,16 +95,24 @@ def after(seconds: float) -> Callable[[], None]:
 
 
 def in_a_commit(orch: Orch, chance: random.Random) -> Callable[[], None]:
-    wanted, late = chance.randint(1, 3), chance.uniform(0, 0.03)
+    """While it is staged, or when it was just decided."""
+    place, begins = chance.choice([(orch.workspace, ".orch-"), (orch.home / "commits", "")])
+    wanted, late = chance.randint(1, 3), chance.uniform(0, 0.05 if begins else 0.006)
 
     def wait() -> None:
-        seen: set[str] = set()
         deadline = time.monotonic() + 15
-        while len(seen) < wanted and time.monotonic() < deadline:
-            seen |= {name for name in os.listdir(orch.workspace) if name.startswith(".orch-")}  # noqa: PTH208
+        for _ in range(wanted):
+            wait_for(lambda: not is_there(place, begins) or time.monotonic() > deadline)
+            wait_for(lambda: is_there(place, begins) or time.monotonic() > deadline)
         time.sleep(late)
 
     return wait
+
+
+def is_there(folder: Path, begins: str) -> bool:
+    with contextlib.suppress(OSError):
+        return any(name.startswith(begins) for name in os.listdir(folder))  # noqa: PTH208
+    return False
 
 
 def run_and_kill(orch: Orch, moment: Callable[[], None]) -> set[tuple[int, str]]:
@@ -113,7 +121,8 @@ def run_and_kill(orch: Orch, moment: Callable[[], None]) -> set[tuple[int, str]]
     thread = threading.Thread(target=lambda: done.append(orch("ask", "Write all three.")))
     known = children(orch.warm.pid)
     thread.start()
-    host = wait_for(lambda: children(orch.warm.pid) - known)
+    wait_for(lambda: bool(children(orch.warm.pid) - known))
+    host = children(orch.warm.pid) - known
     moment()
     slain: set[tuple[int, str]] = set()
     for pid in host:
@@ -126,10 +135,9 @@ def run_and_kill(orch: Orch, moment: Callable[[], None]) -> set[tuple[int, str]]
     return slain
 
 
-def wait_for(find: Callable[[], set[int]]) -> set[int]:
-    while not (found := find()):
-        time.sleep(0.001)
-    return found
+def wait_for(holds: Callable[[], bool]) -> None:
+    while not holds():
+        time.sleep(0.0002)
 
 
 def children(pid: int) -> set[int]:
