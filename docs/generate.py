@@ -195,8 +195,19 @@ def protected() -> str:
     return ", ".join(f"`{name}`" for name in PROTECTED)
 
 
+def straight_way() -> str:
+    """What `run_prompt` does where nothing goes wrong."""
+    path = ROOT / "orchestrator_cli" / "orchestrator.py"
+    source = path.read_text(encoding="utf-8")
+    functions = {f.name: f for f in ast.parse(source).body if isinstance(f, ast.FunctionDef)}
+    tried = next(step for step in functions["run_prompt"].body if isinstance(step, ast.Try))
+    lines = [ast.get_source_segment(source, step) or "" for step in tried.body]
+    return "\n".join(["```python", *lines, "```"])
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
+    "straight way": straight_way,
     "modules": modules,
     "help": help_text,
     "exit codes": exit_codes,

@@ -77,11 +77,6 @@ def test_every_command_that_the_pages_name_is_a_target_of_the_makefile():
         assert set(named) <= targets, page.name
 
 
-def test_the_code_of_the_straight_way_is_quoted_as_it_stands():
-    quoted = next(block for block in blocks(README, "python") if "_execute" in block)
-    assert quoted in (ROOT / "orchestrator_cli" / "orchestrator.py").read_text(encoding="utf-8")
-
-
 def test_the_example_settings_are_settings(tmp_path):
     pages = [ROOT / "examples" / "orch.toml", ROOT / "docs" / "models.md"]
     texts = [pages[0].read_text(encoding="utf-8"), *blocks(pages[1].read_text(encoding="utf-8"), "toml")]
