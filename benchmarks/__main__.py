@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("startup", "sandbox", "overhead", "makespan", "subtasks", "recall")
-HAVE_LARGE = ("subtasks", "recall")
+NAMES = ("startup", "sandbox", "workspace", "overhead", "makespan", "subtasks", "recall")
+HAVE_LARGE = ("workspace", "subtasks", "recall")
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -197,7 +198,10 @@ def remove(folder: Path) -> None:
                 place.unlink()
 
     try:
-        shutil.rmtree(folder, onerror=unlock)
+        if sys.version_info >= (3, 12):
+            shutil.rmtree(folder, onexc=unlock)
+        else:
+            shutil.rmtree(folder, onerror=unlock)
     except RecursionError:
         import subprocess
 
