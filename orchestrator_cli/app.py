@@ -94,7 +94,11 @@ def main() -> None:
         if something_runs_beside():
             _leave(exc.code)
         raise
+    except KeyboardInterrupt:
+        _leave(Interrupted.exit_code)
     finally:
+        # The interpreter's end undoes handlers: one more Ctrl-C would then change the exit code.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # At exit the interpreter would spend more than a second collecting what is about to vanish.
         gc.freeze()
 

@@ -176,7 +176,11 @@ class IdleWatch:
             await self._app(scope, receive, send)
         finally:
             self._open -= 1
-            self._last = time.monotonic()
+            self.awake()
+
+    def awake(self) -> None:
+        """Count from now on."""
+        self._last = time.monotonic()
 
     @property
     def idle_s(self) -> float:
@@ -191,6 +195,9 @@ def _serve(listener_fd: int, idle_minutes: float) -> None:
     server = uvicorn.Server(uvicorn.Config(watch, log_level="warning", timeout_graceful_shutdown=5))
 
     def stop_when_idle() -> None:
+        while not server.started:  # which may take longer than it may be idle
+            time.sleep(0.2)
+        watch.awake()
         while watch.idle_s < idle_minutes * 60:
             time.sleep(1.0)
         server.should_exit = True

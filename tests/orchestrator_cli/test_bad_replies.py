@@ -109,6 +109,7 @@ def test_a_429_that_never_ends_exits_with_4(orch: Orch, endpoint: Endpoint) -> N
     assert "fallbacks" in done.error
 
 
+@pytest.mark.slow
 def test_a_500_is_tried_again(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = lambda request, n: fault(500, "oops") if n < 3 else GOOD
     done = orch("ask", "Hello?")

@@ -94,6 +94,7 @@ def start(orch: Orch, endpoint: Endpoint) -> Iterator[Start]:
             env={**orch.environment(), "TERM": "xterm"},  # type: ignore[arg-type]
             cwd=str(orch.workspace),
             encoding="utf-8",
+            codec_errors="replace",  # at Ctrl-C a terminal drops what was not shown yet, letters cut
             timeout=60,
             dimensions=(40, 100),
         )
@@ -105,8 +106,9 @@ def start(orch: Orch, endpoint: Endpoint) -> Iterator[Start]:
         child.close(force=True)
 
 
-def importing(_: Running) -> bool:
-    return True
+def importing(run: Running) -> bool:
+    """The command has begun, and imports what settings need."""
+    return "pydantic_core" in _read(Path(f"/proc/{run.child.pid}/maps"))
 
 
 def opened(run: Running) -> bool:
@@ -177,7 +179,17 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+LONG = (
+    "while agents wait for their model",
+    "while the toolsmith writes",
+    "while the reviser thinks",
+    "while the answer is written",
+)
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param(m, marks=pytest.mark.slow if m in LONG else ()) for m in MOMENTS]
+)
 def test_ctrl_c_ends_a_run_at_once_and_leaves_everything_consistent(
     start: Start, engine: Engine, moment: str
 ) -> None:
@@ -192,6 +204,7 @@ def test_ctrl_c_ends_a_run_at_once_and_leaves_everything_consistent(
     assert_consistent(run, engine, finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["while the planner waits", "while agents run code"])
 def test_sigterm_ends_a_run_as_ctrl_c_does(start: Start, engine: Engine, moment: str) -> None:
     reached, cast, finished = MOMENTS[moment]

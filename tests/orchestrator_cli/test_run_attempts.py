@@ -96,7 +96,7 @@ def test_two_subtasks_that_change_one_file_conflict_and_the_later_is_tried_on_th
     assert (done.code, done.envelope["states"]) == (0, {"a": "done", "b": "done"})
     (conflict,) = orch.events("SubtaskFailed")
     assert not conflict["final"]
-    assert "shared.txt changed in the workspace" in conflict["reason"]
+    assert "changed in the workspace" in conflict["reason"]
     assert orch.file("shared.txt") in ("begun+a+b", "begun+b+a")
     assert orch.remains() == []
     assert endpoint.of("reviser") == []

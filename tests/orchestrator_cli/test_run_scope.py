@@ -8,7 +8,7 @@ from cast import Cast, caller, code, coder, plan
 from command import Orch
 from endpoint import Endpoint, call
 
-OWN = {"final_answer", "report_surprise", "request_tool"}
+OWN = {"final_answer", "give_up", "report_surprise", "request_tool"}
 
 
 def tools_of(request: dict[str, Any]) -> set[str]:
