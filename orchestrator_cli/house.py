@@ -155,7 +155,13 @@ def open_house(
     Raises `UsageError` and `ConfigError`, each before any work is done.
     """
     run = new_run_id()
-    workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb, run=run)
+    workspace = Workspace(
+        settings.workspace,
+        settings.home,
+        settings.workspace_max_mb,
+        run=run,
+        allowed=settings.allow_protected,
+    )
     _check_home(settings.home)
     names = {role: "recorded" for role in ROLES} if model is not None else model_names(settings)
     backend = choose_sandbox(settings)
@@ -175,7 +181,13 @@ def open_house(
         metered = MeteredModel(recorder(live) if recorder else live, settings, stream.emit)
         library = Library(settings.home / "tools")
         toolbox = Toolbox(
-            library, network=settings.network, model=metered, backend=backend, emit=stream.emit, run=run
+            library,
+            network=settings.network,
+            allow_protected=settings.allow_protected,
+            model=metered,
+            backend=backend,
+            emit=stream.emit,
+            run=run,
         )
         memory = open_memory(settings, stream.emit)
         house = House(

@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     workspace_max_mb: int = Field(default=512, ge=1)
     """The largest workspace that is copied for a subtask."""
 
+    allow_protected: tuple[str, ...] = ()
+    """Protected names, such as `.env.example`, that subtasks may read and change all the same."""
+
     memory: MemorySettings = MemorySettings()
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
     """A Prefect server of your own; without one, a local one is kept running."""

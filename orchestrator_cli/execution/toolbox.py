@@ -36,6 +36,7 @@ class Toolbox:
         library: Library,
         *,
         network: tuple[str, ...],
+        allow_protected: tuple[str, ...] = (),
         model: Model,
         backend: Backend,
         emit: Emit,
@@ -43,6 +44,7 @@ class Toolbox:
     ) -> None:
         self._library = library
         self._network = network
+        self._allowed = allow_protected
         self._model = model
         self._backend = backend
         self._emit = emit
@@ -57,7 +59,7 @@ class Toolbox:
 
     def host_tools(self, root: Path) -> dict[str, Tool]:
         """The hand-written tools, made for one checkout."""
-        return file_tools(root) | web_tools(self._network)
+        return file_tools(root, self._allowed) | web_tools(self._network)
 
     def cards(self, recalled: Iterable[str]) -> tuple[ToolCard, ...]:
         """What a planner is shown: every hand-written tool, and those of the library that memory recalled."""

@@ -8,7 +8,7 @@ import codecs
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,8 +18,11 @@ MAX_CHARS = 100_000
 UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
-def file_tools(root: Path) -> dict[str, Callable[..., Any]]:
-    """The file tools of one checkout, by name. They raise `ValueError` and `OSError` with a plain reason."""
+def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[..., Any]]:
+    """The file tools of one checkout, by name. They raise `ValueError` and `OSError` with a plain reason.
+
+    `allowed`: protected names that they may touch all the same.
+    """
 
     def list_files(folder: str = ".") -> list[str]:
         """List the files below a folder of the workspace, with their sizes in bytes.
@@ -27,12 +30,12 @@ def file_tools(root: Path) -> dict[str, Callable[..., Any]]:
         Args:
             folder: The folder, relative to the workspace.
         """
-        parts = _parts(folder)
+        parts = _parts(folder, allowed)
         with _folder(root, parts):
             start = root.joinpath(*parts)
         found = []
         for place, folders, names in os.walk(start):
-            folders[:] = sorted(name for name in folders if not is_protected(name))
+            folders[:] = sorted(name for name in folders if not is_protected(name, allowed))
             for name in sorted(names):
                 path = Path(place, name)
                 found.append(f"{path.relative_to(root)} ({path.lstat().st_size} bytes)")
@@ -44,7 +47,7 @@ def file_tools(root: Path) -> dict[str, Callable[..., Any]]:
         Args:
             path: The file, relative to the workspace.
         """
-        with _opened(root, path, os.O_RDONLY) as fd, os.fdopen(os.dup(fd), "rb") as file:
+        with _opened(root, path, allowed, os.O_RDONLY) as fd, os.fdopen(os.dup(fd), "rb") as file:
             data = file.read(MAX_CHARS * 4 + 1)
         try:
             # The last letter may be cut where the file goes on.
@@ -61,20 +64,23 @@ def file_tools(root: Path) -> dict[str, Callable[..., Any]]:
             content: The whole new content.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with _opened(root, path, flags, make_folders=True) as fd, os.fdopen(os.dup(fd), "wb") as file:
+        with (
+            _opened(root, path, allowed, flags, make_folders=True) as fd,
+            os.fdopen(os.dup(fd), "wb") as file,
+        ):
             file.write(content.encode())
         return f"wrote {len(content.encode())} bytes to {path}"
 
     return {"list_files": list_files, "read_file": read_file, "write_file": write_file}
 
 
-def _parts(path: str) -> tuple[str, ...]:
+def _parts(path: str, allowed: Collection[str]) -> tuple[str, ...]:
     # Code in the sandbox knows the checkout as /workspace.
     inside = path.removeprefix("/workspace").lstrip("/") if path.startswith("/workspace/") else path
     pure = PurePosixPath("." if inside == "/workspace" else inside)
     if pure.is_absolute() or ".." in pure.parts or "\0" in path:
         raise ValueError(f"{path!r} is not inside the workspace: give a relative path without '..'")
-    if any(is_protected(part) for part in pure.parts):
+    if any(is_protected(part, allowed) for part in pure.parts):
         raise ValueError(f"{path!r} is protected: no tool reads or writes it")
     return pure.parts
 
@@ -97,8 +103,10 @@ def _folder(root: Path, parts: tuple[str, ...], make: bool = False) -> Iterator[
 
 
 @contextlib.contextmanager
-def _opened(root: Path, path: str, flags: int, make_folders: bool = False) -> Iterator[int]:
-    *folders, name = _parts(path) or (".",)
+def _opened(
+    root: Path, path: str, allowed: Collection[str], flags: int, make_folders: bool = False
+) -> Iterator[int]:
+    *folders, name = _parts(path, allowed) or (".",)
     with _folder(root, tuple(folders), make_folders) as parent:
         # O_NONBLOCK: opening a named pipe that somebody planted must not hang the host.
         fd = _open(name, flags | os.O_NONBLOCK, parent)

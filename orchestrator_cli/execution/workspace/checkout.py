@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.events import FileChange
@@ -17,10 +18,21 @@ SCRATCH = (".orch-", ".tmp")
 WORK = ".work"
 
 
-def hidden(path: str) -> bool:
-    """Whether a path is neither copied into a checkout nor committed from one: its name decides."""
-    name = path.rpartition("/")[2]
-    return is_protected(name) or (name.startswith(SCRATCH[0]) and name.endswith(SCRATCH[1]))
+@dataclass(frozen=True)
+class Hidden:
+    """Says of a path whether it is neither copied into a checkout nor committed from one.
+
+    Its last name decides; `allowed` are protected names that the user lets subtasks have.
+    """
+
+    allowed: tuple[str, ...] = ()
+
+    def __call__(self, path: str) -> bool:
+        name = path.rpartition("/")[2]
+        return self.protects(name) or (name.startswith(SCRATCH[0]) and name.endswith(SCRATCH[1]))
+
+    def protects(self, name: str) -> bool:
+        return is_protected(name, self.allowed)
 
 
 def work_of(folder: Path) -> Path:
@@ -42,6 +54,7 @@ class Checkout:
         copied: Tree,
         holder: int,
         overlay: Overlay | None = None,
+        hidden: Hidden,
         author: tuple[str, int],
         commit: "Callable[[Checkout], tuple[FileChange, ...]]",
     ) -> None:
@@ -60,14 +73,15 @@ class Checkout:
         """The same files as they lay in `root` then."""
         self.subtask, self.attempt = author
         self._holder: int | None = holder
+        self._hidden = hidden
         self._commit = commit
 
     def now(self) -> Tree:
         """What lies in `root`. Raises `WorkspaceFault` where folders are nested too deep."""
         with Root(self.folder) as tree:
             if self._overlay is not None:
-                return overlaid(self.copied, tree, hidden)
-            return dict(tree.walk(hidden))
+                return overlaid(self.copied, tree, self._hidden)
+            return dict(tree.walk(self._hidden))
 
     @property
     def entrance(self) -> tuple[str, ...]:
@@ -87,8 +101,8 @@ class Checkout:
         """Protected files that were written in this view and will not be committed, sorted."""
         with Root(self.folder) as tree:
             found = (path for path, _ in tree.walk(lambda _: False))
-            rows = sorted(path for path in found if is_protected(path.rpartition("/")[2]))
-        return [path for path in rows if not any(is_protected(part) for part in path.split("/")[:-1])]
+            rows = sorted(path for path in found if self._hidden.protects(path.rpartition("/")[2]))
+        return [path for path in rows if not any(map(self._hidden.protects, path.split("/")[:-1]))]
 
     def commit(self) -> tuple[FileChange, ...]:
         """Bring all changes into the workspace. Raises `Conflict` or `WorkspaceFault`, nothing changed."""

@@ -73,8 +73,9 @@ class Commits:
         except OSError as exc:
             self._drop_undecided(name)
             where = f"{exc.filename}: " if exc.filename else ""
+            then = "The next commit ends this one." if self._pending.exists() else "Nothing was changed."
             raise WorkspaceFault(
-                f"The changes could not be committed: {where}{exc.strerror}. Nothing was changed."
+                f"The changes could not be committed: {where}{exc.strerror}. {then}"
             ) from exc
         except Exception:
             self._drop_undecided(name)
@@ -197,6 +198,9 @@ class Commits:
         history = self._history_of(record.author.run)
         with Root(self._root) as tree:
             staging = _open_staging(tree, record.staging)
+            if staging is None and record.phase == "back":
+                self._pending.unlink()
+                return f"{whose}; it was taken back."
             if staging is None:
                 # Only after the last step does the staging folder change its name.
                 self._end(tree, record, history)

@@ -17,7 +17,7 @@ import portalocker
 
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.execution.workspace.checkout import SCRATCH, WORK, Checkout, hidden, work_of
+from orchestrator_cli.execution.workspace.checkout import SCRATCH, WORK, Checkout, Hidden, work_of
 from orchestrator_cli.execution.workspace.commit import Commits, Intent, lock_folder
 from orchestrator_cli.execution.workspace.copying import copy_tree
 from orchestrator_cli.execution.workspace.faults import Conflict, WorkspaceFault
@@ -39,8 +39,14 @@ class Workspace:
     Raises `UsageError` where it cannot be used.
     """
 
-    def __init__(self, root: Path, state: Path, max_mb: int, *, run: str = UNNAMED) -> None:
-        """`max_mb`: the size up to which it is copied; `run`: whose history keeps what commits replace."""
+    def __init__(
+        self, root: Path, state: Path, max_mb: int, *, run: str = UNNAMED, allowed: tuple[str, ...] = ()
+    ) -> None:
+        """`max_mb`: the size up to which it is copied; `run`: whose history keeps what commits replace.
+
+        `allowed`: protected names that subtasks may have all the same.
+        """
+        self._hidden = Hidden(allowed)
         self.root = usable(root)
         self._run = run
         self._copy_bytes = max_mb << 20
@@ -91,7 +97,7 @@ class Workspace:
                     base = copy_tree(self.root, root, base)
                     wait_a_tick()
                     with Root(root) as tree:
-                        copied = dict(tree.walk(hidden))
+                        copied = dict(tree.walk(self._hidden))
             except BaseException:
                 remove(root)
                 os.close(holder)
@@ -102,6 +108,7 @@ class Workspace:
             copied=copied,
             holder=holder,
             overlay=overlay,
+            hidden=self._hidden,
             author=(subtask, attempt),
             commit=self.commit,
         )
@@ -170,7 +177,7 @@ class Workspace:
         """The files of the user; into `concealed` go the paths that are passed over."""
 
         def passed_over(path: str) -> bool:
-            if hidden(path):
+            if self._hidden(path):
                 if concealed is not None:
                     concealed.append(path)
                 return True

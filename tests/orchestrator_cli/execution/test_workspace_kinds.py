@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator_cli.execution.workspace import Conflict, Workspace, WorkspaceFault
+from orchestrator_cli.tools.files import file_tools
 
 
 @pytest.fixture
@@ -238,3 +239,22 @@ def test_a_change_right_after_the_checkout_is_noticed_however_fast_it_comes(work
             (checkout.root / "it").write_text("six")
             with pytest.raises(Conflict):
                 checkout.commit()
+
+
+def test_a_protected_name_that_the_user_allows_is_like_any_other_and_the_log_never_is(root, tmp_path):
+    for name in (".env.example", ".env", "fileLog.md"):
+        (root / name).write_text("old")
+    workspace = Workspace(root, tmp_path / "home", 10, allowed=(".env.example", "fileLog.md"))
+    with workspace.checkout() as checkout:
+        assert [path.name for path in checkout.root.iterdir()] == [".env.example"]
+        for name in (".env.example", ".env", "fileLog.md"):
+            (checkout.root / name).write_text("new")
+        assert checkout.refused_paths() == [".env", "fileLog.md"]
+        checkout.commit()
+    assert [(root / name).read_text() for name in (".env.example", ".env", "fileLog.md")] == [
+        *("new", "old", "old")
+    ]
+    tools = file_tools(root, (".env.example",))
+    assert tools["read_file"](".env.example") == "new"
+    with pytest.raises(ValueError, match="protected"):
+        tools["read_file"](".env")
