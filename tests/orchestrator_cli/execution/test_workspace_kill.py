@@ -3,10 +3,12 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,10 +63,22 @@ def test_a_run_can_be_killed_at_fifty_moments(orch: Orch, endpoint: Endpoint) ->
     kill_again_and_again(orch, endpoint, 50)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_on_mounted_views_can_be_killed_too(orch: Orch, endpoint: Endpoint) -> None:
+    large = replace(orch, env={**orch.env, "ORCH_WORKSPACE_MAX_MB": "1"})
+    (orch.workspace / "large").write_bytes(bytes(2 << 20))
+    endpoint.reply = cast()
+    if "cannot be mounted" in large("ask", "Write all three.").err:
+        pytest.skip("no overlay mounts here")
+    kill_again_and_again(large, endpoint, 20)
+
+
 def kill_again_and_again(orch: Orch, endpoint: Endpoint, times: int) -> None:
     seed = random.randrange(1 << 30)
     print("seed", seed)  # noqa: T201 - pytest shows it where the test fails
     chance = random.Random(seed)
+    clear(orch.workspace)
     (orch.workspace / "shared").write_text("")
     endpoint.reply = cast()
     whole = orch("ask", "Write all three.").seconds
@@ -84,9 +98,9 @@ def kill_again_and_again(orch: Orch, endpoint: Endpoint, times: int) -> None:
 
 
 def clear(root: Path) -> None:
-    import shutil
-
     for path in root.iterdir():
+        if path.name == "large":
+            continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
