@@ -20,7 +20,8 @@ import contextlib
 import os
 import stat
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from orchestrator_cli.execution.workspace.steps import Turn, back, forward, step
 from orchestrator_cli.execution.workspace.tree import Root, copy_hashed, dress, mark_at, remove
 
 DONE = "-done"
+MANY, THREADS = 32, 8
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,12 @@ class Commits:
         name: str,
         intents: Sequence[Intent],
     ) -> Record:
-        staged = []
-        for number, intent in enumerate(intents):
+        def stage(numbered: tuple[int, Intent]) -> _Staged | None:
+            number, intent = numbered
             _refuse_what_cannot_be_kept(tree, intent.path)
-            found = self._stage(tree, staging, history, str(number), intent)
-            if found is not None:
-                staged.append(found)
+            return self._stage(tree, staging, history, str(number), intent)
+
+        staged = [item for item in _each(stage, list(enumerate(intents))) if item is not None]
         record = Record(
             author=author,
             root=str(self._root),
@@ -227,6 +229,16 @@ class Commits:
 
 
 # --- staging
+
+
+def _each(
+    stage: Callable[[tuple[int, Intent]], _Staged | None], rows: list[tuple[int, Intent]]
+) -> Iterable[_Staged | None]:
+    """Stage several at once where there are many: most of the time goes in waiting for the disk."""
+    if len(rows) < MANY:
+        return map(stage, rows)
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(stage, rows))
 
 
 @contextlib.contextmanager

@@ -172,3 +172,17 @@ def test_the_folder_of_the_user_keeps_its_own_permissions(tmp_path):
         (checkout.root / "new.txt").write_text("x")
         checkout.commit()
     assert root.stat().st_mode & 0o777 == 0o755
+
+
+def test_many_files_are_whole_or_nothing_too(workspace):
+    with workspace.checkout("s") as checkout:
+        for number in range(100):
+            (checkout.root / f"many-{number}").write_text(str(number))
+        (checkout.root / os.fsdecode(b"zz-\xff")).write_text("no name")
+        with pytest.raises(WorkspaceFault, match="no UTF-8 name"):
+            checkout.commit()
+        assert contents(workspace.root) == OLD
+        assert list(workspace.root.glob(".orch-*")) == []
+        (checkout.root / os.fsdecode(b"zz-\xff")).unlink()
+        assert len(checkout.commit()) == 100
+    assert contents(workspace.root) == OLD | {f"many-{number}": str(number) for number in range(100)}
