@@ -102,7 +102,10 @@ def _listen(stack: ExitStack, address: str) -> str:
 
 @contextmanager
 def _process(env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(["sleep", "60"], env={**env, "PATH": os.defpath}) as process:
+    # It reads from a pipe of ours, so it ends with us even when we are killed.
+    with subprocess.Popen(
+        ["cat"], env={**env, "PATH": os.defpath}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
         try:
             yield process
         finally:
