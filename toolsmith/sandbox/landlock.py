@@ -26,7 +26,7 @@ _TCP = 0b11
 _SCOPES = 0b11  # abstract unix sockets, signals
 _RIGHTS = {"write": _READ_WRITE_ALL, "read": _READ_ONLY, "list": _LIST_ONLY}
 
-_PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 22, 36, 38
+_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 22, 36, 38
 _SECCOMP_MODE_FILTER = 2
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER = 1, 8
@@ -42,6 +42,11 @@ def abi() -> int:
 def become_subreaper() -> None:
     """Orphans among the descendants come to this process, so that none can leave its tree."""
     _check(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "become the subreaper")
+
+
+def hide_memory() -> None:
+    """This process's memory cannot be opened through /proc by others of the same user."""
+    _check(_libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "hide the memory")
 
 
 def confine(rules: list[tuple[str, str]] | None, filter_base64: str) -> None:

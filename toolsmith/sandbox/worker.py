@@ -43,6 +43,8 @@ def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     if os.fork() == 0:
         _generation(rx, tx, settings)
     os.close(tx)
+    if pid_namespace:
+        landlock.hide_memory()  # after the fork: the generation would inherit it
     _watch(rx)
     if not pid_namespace:
         proctree.end_descendants(os.getpid(), patience_s=60.0)
