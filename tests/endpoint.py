@@ -152,9 +152,7 @@ class _Requests(BaseHTTPRequestHandler):
             else:
                 self._whole(request, reply)
 
-    def _send(
-        self, status: int, body: Any, headers: dict[str, str] | None = None, cut: bool = False
-    ) -> None:
+    def _send(self, status: int, body: Any, headers: dict[str, str] | None = None, cut: bool = False) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
