@@ -88,7 +88,7 @@ FITS := import sys; sys.exit(sys.version_info < (3, 11))
 	fi; \
 	echo "Making .venv with $$("$$python" --version). This is done once and takes a minute or two." >&2; \
 	"$$python" -m venv --clear .venv
-	@$(IN)python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(IN)python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@echo '$(CURDIR)' > $@
 
 .venv/ready: .venv/locked pyproject.toml
