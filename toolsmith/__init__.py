@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from toolsmith.built import TrialReport as TrialReport
     from toolsmith.checker import check as check
     from toolsmith.errors import LibraryError as LibraryError
+    from toolsmith.errors import PermissionRefused as PermissionRefused
     from toolsmith.errors import ReplyFaulty as ReplyFaulty
     from toolsmith.errors import SpecFaulty as SpecFaulty
     from toolsmith.errors import ToolEdited as ToolEdited
     from toolsmith.errors import ToolRefused as ToolRefused
     from toolsmith.errors import ToolsmithError as ToolsmithError
     from toolsmith.library import Library as Library
+    from toolsmith.permissions import Permissions as Permissions
     from toolsmith.sandboxed import SandboxedTool as SandboxedTool
     from toolsmith.spec import Need as Need
     from toolsmith.spec import ToolSpec as ToolSpec
@@ -46,8 +48,17 @@ _HOMES = {
     ),
     "built": ("BuiltTool", "CaseResult", "FunctionDoc", "Origin", "TrialReport"),
     "checker": ("check",),
-    "errors": ("LibraryError", "ReplyFaulty", "SpecFaulty", "ToolEdited", "ToolRefused", "ToolsmithError"),
+    "errors": (
+        "LibraryError",
+        "PermissionRefused",
+        "ReplyFaulty",
+        "SpecFaulty",
+        "ToolEdited",
+        "ToolRefused",
+        "ToolsmithError",
+    ),
     "library": ("Library",),
+    "permissions": ("Permissions",),
     "sandboxed": ("SandboxedTool",),
     "spec": ("Need", "ToolSpec"),
     "trial": ("try_tool",),

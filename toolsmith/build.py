@@ -2,28 +2,32 @@
 
 A tool that the library has is taken as it is, without a model call. Otherwise the specification gets two
 repairs, and the code three rounds (a round is: written or rewritten, checked, tried); then the tool is
-refused. Two builders of the same tool, in threads or processes, wait for each other: the second one finds
-what the first one made.
+refused. Between the two, the network and the secrets that the specification asks for have to be permitted.
+Two builders of the same tool, in threads or processes, wait for each other: the second one finds what the
+first one made.
 
 Nothing is kept of a refused tool. `emit` is told of every step as it happens; what it raises ends the
 build, and so does what `complete` raises.
 
-Not covered: a need that a tool of another name would meet, and replacing a tool that turned out not to be
+Not covered: permissions of a tool that the library has (whoever calls it asks for them), a need that a tool
+of another name would meet, and replacing a tool that turned out not to be
 good."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.checker import check
-from toolsmith.errors import LibraryError, ReplyFaulty, SpecFaulty, ToolRefused
+from toolsmith.errors import LibraryError, PermissionRefused, ReplyFaulty, SpecFaulty, ToolRefused
 from toolsmith.library import Library
+from toolsmith.permissions import NOTHING, Permissions, Permit, nobody_allows
 from toolsmith.spec import Need, ToolSpec
 from toolsmith.writer import Complete, write_code, write_spec
 
 if TYPE_CHECKING:
     from toolsmith.sandbox import Backend, Limits
+    from toolsmith.sandbox.proxy import Dialer
 
 SPEC_REPAIRS = 2
 ROUNDS = 3
@@ -76,11 +80,18 @@ def build_tool(
     limits: "Limits | None" = None,
     emit: Emit | None = None,
     run: str | None = None,
+    permit: Permit = nobody_allows,
+    dialer: "Dialer | None" = None,
 ) -> BuiltTool:
     """The tool that `need` asks for: from the library, or built, proved and kept; `run` is noted as origin.
 
+    Args:
+        permit: asked once for a specification's network and secrets; its trial runs with what is returned.
+        dialer: resolves and checks the addresses of granted names.
+
     Raises:
-        ToolRefused: the rounds gave no sound specification or no proved code; it has the last reasons.
+        ToolRefused: the rounds gave no sound specification or no proved code; it has the last reasons. Or
+            what the tool needs is not permitted; it has that reason.
         ToolEdited: the library has it, but changed by hand.
         LibraryError: the library cannot be read or written, or another builder of the tool does not end.
         SandboxUnavailable: no sandbox works on this system.
@@ -90,26 +101,42 @@ def build_tool(
     with library.building(need.tool_name):
         if known := library.find_similar(need):
             return known
-        bench = _Bench(emit or _silent, backend, limits)
+        bench = _Bench(emit or _silent, backend, limits, dialer)
         spec = bench.specify(need, complete)
+        bench = replace(bench, permissions=_permitted(spec, permit))
         source, report = bench.make(spec, complete)
         return library.add(spec, source, report, Origin(need=need, run=run))
 
 
+def _permitted(spec: ToolSpec, permit: Permit) -> Permissions:
+    if not spec.privileged:
+        return NOTHING
+    try:
+        return permit(spec)
+    except PermissionRefused as exc:
+        raise ToolRefused(spec.name, [exc.reason]) from exc
+
+
 def adopt_edit(
-    name: str, *, library: Library, backend: "Backend | None" = None, limits: "Limits | None" = None
+    name: str,
+    *,
+    library: Library,
+    backend: "Backend | None" = None,
+    limits: "Limits | None" = None,
+    permit: Permit = nobody_allows,
 ) -> BuiltTool:
     """Prove a tool whose files were edited by hand, and keep it as the next version. No model call.
 
     Raises:
-        ToolRefused: the edited module breaks rules or fails cases; the files stay as they are.
+        ToolRefused: the edited module breaks rules or fails cases, or what it needs is not permitted; the
+            files stay as they are.
         LibraryError: there is no such tool, it was not edited, or its files cannot be read.
     """
     tool = library.edited(name)
     if tool is None or not tool.edited:
         state = "is not in the library" if tool is None else f"v{tool.version} was not edited"
         raise LibraryError(f"The tool '{name}' {state}, so there is nothing to adopt.")
-    bench = _Bench(_silent, backend, limits)
+    bench = _Bench(_silent, backend, limits, permissions=_permitted(tool.spec, permit))
     faults, report = bench.prove(tool.spec, tool.source, 1)
     if report is None or not report.passed:
         raise ToolRefused(name, faults)
@@ -124,6 +151,8 @@ class _Bench:
     emit: Emit
     backend: "Backend | None"
     limits: "Limits | None"
+    dialer: "Dialer | None" = None
+    permissions: Permissions = NOTHING
 
     def specify(self, need: Need, complete: Complete) -> ToolSpec:
         faults: tuple[str, ...] = ()
@@ -161,7 +190,14 @@ class _Bench:
         if faults := check(source, spec):
             self.emit(CodeFaulty(spec.name, number, faults))
             return faults, None
-        report = try_tool(spec, source, backend=self.backend, limits=self.limits)
+        report = try_tool(
+            spec,
+            source,
+            backend=self.backend,
+            limits=self.limits,
+            permissions=self.permissions,
+            dialer=self.dialer,
+        )
         self.emit(TrialRan(spec.name, number, report))
         return report.failures, report
 

@@ -39,7 +39,7 @@ def check(source: str, spec: ToolSpec) -> tuple[str, ...]:
         tree, doubts = parse_module(source)
     except SyntaxError as exc:
         return (f"line {exc.lineno or 1}: is not Python: {exc.msg}; return one whole module",)
-    faults = {*module_faults(tree, spec.workspace), *_tool_faults(tree, spec), *_undocumented(tree)}
+    faults = {*module_faults(tree, spec), *_tool_faults(tree, spec), *_undocumented(tree)}
     return (
         *(f"{doubt}; mend it" for doubt in doubts),
         *(f"line {line}: {told}" for line, told in sorted(faults)),

@@ -3,7 +3,8 @@
     ToolsmithError
     ├── ReplyFaulty       a model's reply does not hold what was asked for
     │   └── SpecFaulty    … it holds a specification with faults
-    ├── ToolRefused       no round of writing gave a tool that passes its own cases
+    ├── ToolRefused       no round of writing gave a tool that passes its own cases, or it was not allowed
+    ├── PermissionRefused what a specification asks for is not allowed; `build_tool` makes it a ToolRefused
     └── LibraryError      the folder of tools cannot be read or written
         └── ToolEdited    a tool's files were changed by hand after it was proved
 
@@ -42,6 +43,14 @@ class ToolRefused(ToolsmithError):
         )
         self.name = name
         self.reasons = tuple(reasons)
+
+
+class PermissionRefused(ToolsmithError):
+    """A tool may not have what its specification asks for. `reason` says why, in words for the asker."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class LibraryError(ToolsmithError):

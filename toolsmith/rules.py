@@ -1,16 +1,16 @@
 """What a tool's module may contain and touch. Pure rules over the syntax tree, as `(line, what; remedy)`.
 
-Three concerns: nothing happens at import; nothing is touched that the permissions of a tool (its workspace)
-do not cover; nothing is kept between calls and no failure is swallowed whole, so that a passed trial means
-something.
+Three concerns: nothing happens at import; nothing is touched that the permissions of a tool (workspace,
+network, secrets) do not cover; nothing is kept between calls and no failure is swallowed whole, so that a
+passed trial means something.
 
 Not covered: getting around the rules on purpose, for which Python has countless ways. The sandbox is the
 boundary."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
-from toolsmith.spec import Workspace
+from toolsmith.spec import ToolSpec
 
 Fault = tuple[int, str]
 
@@ -39,6 +39,8 @@ _MODULES = {
         ("builtins", "gc", "inspect", "sys", "site", "pdb", "bdb", "pkgutil", "zipimport"), _UNSAFE
     ),
 }
+_CLIENTS = ("http.client", "urllib.request", "requests", "httpx", "urllib3")
+"""What a tool with network may import: ordinary clients, which take the sandbox's way out by themselves."""
 _FILE_MODULES = ("shutil", "glob", "tempfile", "fileinput", "sqlite3", "zipfile", "tarfile")
 _NAMES = {
     **dict.fromkeys(("eval", "exec", "compile", "__import__", "globals", "locals", "vars"), _UNSAFE),
@@ -120,14 +122,44 @@ _QUIET_CALLS = {
 }
 
 
-def module_faults(tree: ast.Module, workspace: Workspace) -> Iterator[Fault]:
+def module_faults(tree: ast.Module, spec: ToolSpec) -> Iterator[Fault]:
     """All breaches in a module, in no certain order; some may come twice."""
     yield from _import_time_faults(tree.body)
     aliases, own = _aliases(tree), _own_names(tree)
+    reads = set(_secret_reads(tree, aliases, spec.secrets))
     for node in ast.walk(tree):
-        yield from _import_faults(node, workspace)
-        yield from _reach_faults(node, aliases, own, workspace)
+        yield from _import_faults(node, spec)
+        if node not in reads:
+            yield from _reach_faults(node, aliases, own, spec)
         yield from _habit_faults(node)
+
+
+def _secret_reads(tree: ast.Module, aliases: dict[str, str], secrets: Container[object]) -> Iterator[ast.AST]:
+    """The places that read a declared secret by its written name: `os.environ` or `os.getenv` of it."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(
+                value=ast.Attribute(value=ast.Name(id=owner), attr="environ") as reach,
+                slice=ast.Constant(value=name),
+                ctx=ast.Load(),
+            ):
+                pass
+            case ast.Call(
+                func=ast.Attribute(
+                    value=ast.Attribute(value=ast.Name(id=owner), attr="environ") as reach, attr="get"
+                ),
+                args=[ast.Constant(value=name), *_],
+            ):
+                pass
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=owner), attr="getenv") as reach,
+                args=[ast.Constant(value=name), *_],
+            ):
+                pass
+            case _:
+                continue
+        if name in secrets and aliases.get(owner) == "os":
+            yield reach
 
 
 def _import_time_faults(body: Iterable[ast.stmt]) -> Iterator[Fault]:
@@ -205,7 +237,7 @@ def _aliases(tree: ast.Module) -> dict[str, str]:
     return found
 
 
-def _import_faults(node: ast.AST, workspace: Workspace) -> Iterator[Fault]:
+def _import_faults(node: ast.AST, spec: ToolSpec) -> Iterator[Fault]:
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -217,17 +249,26 @@ def _import_faults(node: ast.AST, workspace: Workspace) -> Iterator[Fault]:
     else:
         return
     for name in names:
-        yield from ((node.lineno, told) for told in _module_faults(name, workspace))
+        yield from ((node.lineno, told) for told in _module_faults(name, spec))
 
 
-def _module_faults(name: str, workspace: Workspace) -> Iterator[str]:
+def _module_faults(name: str, spec: ToolSpec) -> Iterator[str]:
     prefixes = [name.rsplit(".", cut)[0] if cut else name for cut in range(name.count(".") + 1)]
-    if forbidden := next((prefix for prefix in prefixes if prefix in _MODULES), None):
+    allowed = bool(spec.network) and any(prefix in _CLIENTS for prefix in prefixes)
+    if not allowed and (forbidden := next((prefix for prefix in prefixes if prefix in _MODULES), None)):
         yield f"{forbidden} is imported: {_MODULES[forbidden]}"
     if name.startswith("os.") and _is_os_reach(name.removeprefix("os.")):
-        yield f"{name} is imported: a tool has no environment and no other programs; take it away"
-    if workspace == "none" and (prefixes[-1] in _FILE_MODULES or name == "pathlib.Path"):
+        yield f"{name} is imported: {_os_rule(name, spec)}"
+    if spec.workspace == "none" and (prefixes[-1] in _FILE_MODULES or name == "pathlib.Path"):
         yield f"{name} is imported: {_FILES}"
+
+
+def _os_rule(name: str, spec: ToolSpec) -> str:
+    if not spec.secrets or "env" not in name:
+        return "a tool has no environment and no other programs; take it away"
+    return (
+        f'of the environment only os.environ["NAME"] can be read, with NAME one of {", ".join(spec.secrets)}'
+    )
 
 
 def _is_os_reach(member: str) -> bool:
@@ -241,18 +282,16 @@ def _own_names(tree: ast.Module) -> set[str]:
     return _PARAMETERS & (stored | {node.arg for node in nodes if isinstance(node, ast.arg)})
 
 
-def _reach_faults(
-    node: ast.AST, aliases: dict[str, str], own: set[str], workspace: Workspace
-) -> Iterator[Fault]:
+def _reach_faults(node: ast.AST, aliases: dict[str, str], own: set[str], spec: ToolSpec) -> Iterator[Fault]:
     match node:
         case ast.Name(id=name) if name in _NAMES and name not in own:
             yield node.lineno, f"{name} is used: {_NAMES[name]}"
-        case ast.Name(id="open") if workspace == "none":
+        case ast.Name(id="open") if spec.workspace == "none":
             yield node.lineno, f"open is used: {_FILES}"
         case ast.Attribute(attr=attr) if attr in _DUNDERS:
             yield node.lineno, f".{attr} is used: {_UNSAFE}"
         case ast.Attribute(value=ast.Name(id=owner), attr=attr) if owner in aliases:
-            yield from ((node.lineno, told) for told in _module_faults(f"{aliases[owner]}.{attr}", workspace))
+            yield from ((node.lineno, told) for told in _module_faults(f"{aliases[owner]}.{attr}", spec))
         case ast.Call(func=ast.Name(id="getattr"), args=[_, name, *_]) if not isinstance(name, ast.Constant):
             yield node.lineno, "getattr with a computed name: name the attribute"
         case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str() as attr), *_]):

@@ -2,7 +2,8 @@
 
 There are two ways in. An executor that runs the agent's code inside a sandbox takes `sandbox_source` and
 defines the tool there, next to that code. Everything else (a ToolCallingAgent, a subtask that is one call,
-an agent with another executor) calls the object, and the call goes through `executor.call_tool`.
+an agent with another executor) calls the object, and the call goes through `executor.call_tool`. A tool that
+has network or secrets has only the second way: next to an agent's code it would share them with that code.
 
 What the tool raises comes out as the executor's SandboxError, which begins with `Type: message`.
 
@@ -17,6 +18,7 @@ from smolagents import Tool
 
 from toolsmith.built import BuiltTool
 from toolsmith.errors import ToolsmithError
+from toolsmith.permissions import asked_for
 from toolsmith.spec import ToolSpec
 
 _FILES = {"read": "Reads files of the workspace.", "write": "Reads and changes files of the workspace."}
@@ -41,7 +43,8 @@ class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
         self.description = describe(spec)
         self.inputs = smolagents_inputs(spec)
         self.output_type = spec.output_type
-        self.sandbox_source = tool.source
+        if not spec.privileged:
+            self.sandbox_source = tool.source
         self.built = tool
         self._executor = executor
         super().__init__()
@@ -57,7 +60,7 @@ class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
         arguments = _bound(spec, args, kwargs)
         if faults := spec.argument_faults(arguments, typed=False):
             raise TypeError(f"{spec.signature} cannot be called so: {'; '.join(faults)}")
-        return self._executor.call_tool(self.sandbox_source, self.name, arguments)
+        return self._executor.call_tool(self.built.source, self.name, arguments)
 
     def to_dict(self) -> NoReturn:
         """Refuse: what smolagents makes of an exported tool is executed on the host when it is loaded."""
@@ -68,10 +71,12 @@ class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
 
 
 def describe(spec: ToolSpec) -> str:
-    """What an agent has to know to call a tool: purpose, signature, result, errors, what it does to files."""
+    """What an agent has to know to call a tool: purpose, signature, result, errors, what it reaches."""
     errors = [f"Raises {error.type} when {error.when.rstrip('.')}." for error in spec.errors]
     files = [_FILES[spec.workspace]] if spec.workspace in _FILES else []
-    parts = [spec.purpose, f"Call: {spec.signature}", f"Returns: {spec.output_description}", *errors, *files]
+    given = [f"It alone has {asked}." for asked in [asked_for(spec)] if asked]
+    told = [*errors, *files, *given]
+    parts = [spec.purpose, f"Call: {spec.signature}", f"Returns: {spec.output_description}", *told]
     return "\n".join(parts)
 
 

@@ -28,6 +28,8 @@ from pydantic import (
 
 from toolsmith.expressions import expression_faults
 from toolsmith.names import identifier, name_fault
+from toolsmith.sandbox.grants import parse_grants
+from toolsmith.sandbox.masking import check_name
 from toolsmith.values import TypeName, is_of_type, shown, type_name
 
 MIN_CASES = 3
@@ -72,11 +74,23 @@ def _check(text: str) -> str:
     return text
 
 
+def _domain(text: str) -> str:
+    parse_grants([text])
+    return text.strip().lower()
+
+
+def _secret(name: str) -> str:
+    check_name(name)
+    return name
+
+
 ToolName = Annotated[str, AfterValidator(_tool_name)]
 Parameter = Annotated[str, AfterValidator(_parameter)]
 RelativePath = Annotated[str, AfterValidator(_path)]
 ErrorType = Annotated[str, AfterValidator(_error_type)]
 CheckText = Annotated[str, AfterValidator(_check)]
+Domain = Annotated[str, AfterValidator(_domain)]
+SecretName = Annotated[str, AfterValidator(_secret)]
 Text = Annotated[str, Field(min_length=1)]
 Workspace = Literal["none", "read", "write"]
 
@@ -202,6 +216,10 @@ class ToolSpec(_Value):
     output_description: Text
     errors: tuple[ErrorSpec, ...] = ()
     workspace: Workspace = "none"
+    network: tuple[Domain, ...] = ()
+    """What it may reach, as `api.example.org`; `.example.org` is that name with all below it."""
+    secrets: tuple[SecretName, ...] = ()
+    """Environment variables that it is given."""
     cases: tuple[Case, ...]
     """MIN_CASES to MAX_CASES of them, at least one about an error or an edge."""
 
@@ -217,6 +235,11 @@ class ToolSpec(_Value):
         """Why a call cannot be made: unknown or lacking arguments or, if `typed`, some of the wrong type."""
         faults = _argument_faults(self.inputs, arguments, typed=typed)
         return tuple(f"{place}: {fault}" for place, fault in faults)
+
+    @property
+    def privileged(self) -> bool:
+        """Whether it asks for more than arguments and files: its calls then need a sandbox of their own."""
+        return bool(self.network or self.secrets)
 
     @property
     def signature(self) -> str:

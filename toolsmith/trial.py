@@ -1,14 +1,16 @@
 """The trial: every case of a specification, run in the sandbox, each in a fresh folder and a fresh sandbox.
 
 Fresh on purpose: a tool that keeps something between calls, in memory or on disk, must not pass by it. The
-workspace can be changed only where the specification says `write`.
+workspace can be changed only where the specification says `write`. Domains and secrets are those that were
+permitted, and no others.
 
 A `detail` is the same text in every run: no times, no paths of the host. Files are read back after the
 sandbox has ended, without following links, so that a tool cannot make the host read what it may not read
 itself.
 
-Not covered: results that differ from run to run by chance, and files that are no UTF-8 text or are larger
-than 1 MB, or past 20 MB in all (they count as absent in `files` and `files_after`)."""
+Not covered: results that differ from run to run by chance or with what a server says, and files that are no
+UTF-8 text or are larger than 1 MB, or past 20 MB in all (they count as absent in `files` and
+`files_after`)."""
 
 import builtins
 import os
@@ -25,8 +27,10 @@ from typing import Any
 
 from toolsmith.built import CaseResult, TrialReport
 from toolsmith.expressions import CheckFailed, holds
+from toolsmith.permissions import NOTHING, Permissions
 from toolsmith.sandbox import Backend, Limits, SandboxError, choose_backend
 from toolsmith.sandbox.executor import SandboxExecutor
+from toolsmith.sandbox.proxy import Dialer
 from toolsmith.spec import Case, ToolSpec
 from toolsmith.values import difference, not_json, shown
 
@@ -35,16 +39,44 @@ _MAX_TOTAL = 20_000_000
 
 
 def try_tool(
-    spec: ToolSpec, source: str, *, backend: Backend | None = None, limits: Limits | None = None
+    spec: ToolSpec,
+    source: str,
+    *,
+    backend: Backend | None = None,
+    limits: Limits | None = None,
+    permissions: Permissions = NOTHING,
+    dialer: Dialer | None = None,
 ) -> TrialReport:
     """Run all cases on the module `source`, also after a failure, and say what each gave.
 
     Raises:
-        SandboxUnavailable: no sandbox works on this system. What the tool itself does wrong is in the report.
+        SandboxUnavailable: no sandbox works on this system, or it cannot be granted connections. What the
+            tool itself does wrong is in the report.
     """
-    chosen = backend or choose_backend()
-    results = tuple(_try_case(spec, source, case, chosen, limits or Limits()) for case in spec.cases)
+    room = _Room(backend or choose_backend(), limits or Limits(), permissions, dialer or Dialer())
+    results = tuple(_try_case(spec, source, case, room) for case in spec.cases)
     return TrialReport(passed=all(result.passed for result in results), results=results)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What every case's sandbox is made of."""
+
+    backend: Backend
+    limits: Limits
+    permissions: Permissions
+    dialer: Dialer
+
+    def executor(self, workspace: Path, *, writable: bool) -> SandboxExecutor:
+        return SandboxExecutor(
+            workspace,
+            limits=self.limits,
+            backend=self.backend,
+            writable=writable,
+            secrets=self.permissions.secrets,
+            network=self.permissions.network,
+            dialer=self.dialer,
+        )
 
 
 @dataclass(frozen=True)
@@ -55,11 +87,11 @@ class _Outcome:
     files: dict[str, str]
 
 
-def _try_case(spec: ToolSpec, source: str, case: Case, backend: Backend, limits: Limits) -> CaseResult:
+def _try_case(spec: ToolSpec, source: str, case: Case, room: _Room) -> CaseResult:
     with _fresh_folder() as workspace:
         _lay_out(workspace, case.files)
         started = time.monotonic()
-        value, error = _call(spec, source, case, workspace, backend, limits)
+        value, error = _call(spec, source, case, workspace, room)
         seconds = time.monotonic() - started
         outcome = _Outcome(value, error, dict(_texts(workspace)))
         # Half a surrogate pair from the tool must not travel on into prompts and files.
@@ -86,12 +118,9 @@ def _lay_out(workspace: Path, texts: dict[str, str]) -> None:
         file.write_text(text, encoding="utf-8", newline="")
 
 
-def _call(
-    spec: ToolSpec, source: str, case: Case, workspace: Path, backend: Backend, limits: Limits
-) -> tuple[Any, str]:
-    writable = spec.workspace == "write"
+def _call(spec: ToolSpec, source: str, case: Case, workspace: Path, room: _Room) -> tuple[Any, str]:
     try:
-        with SandboxExecutor(workspace, limits=limits, backend=backend, writable=writable) as executor:
+        with room.executor(workspace, writable=spec.workspace == "write") as executor:
             return executor.call_tool(source, spec.name, dict(case.arguments)), ""
     except SandboxError as exc:
         return None, str(exc).splitlines()[0]  # `Type: message`; the frames below it say where

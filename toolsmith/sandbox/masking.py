@@ -61,11 +61,16 @@ class Secrets:
         return text
 
 
-def _check(name: str, value: str) -> None:
+def check_name(name: str) -> None:
+    """Raises ValueError for what no secret may be called."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"a secret cannot be called {name!r}; use letters, digits and underscores")
     if name in environment("") or _STEERS.fullmatch(name):
         raise ValueError(f"a secret cannot be called {name}: that name steers programs; use another")
+
+
+def _check(name: str, value: str) -> None:
+    check_name(name)
     if len(value.strip()) < SHORTEST:
         raise ValueError(f"the secret {name} is too short to be masked: it needs {SHORTEST} characters")
     if "\0" in value:

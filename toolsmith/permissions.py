@@ -1,0 +1,42 @@
+"""What a built tool may reach beside its arguments and its files: domains, and secrets by name.
+
+A specification names them; the caller's `permit` allows them, or raises `PermissionRefused`, once the
+specification is written and before there is any code. Without a `permit` everything is refused.
+
+Not covered: what a granted server does with what a tool sends it, a secret among that."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from toolsmith.errors import PermissionRefused
+
+if TYPE_CHECKING:
+    from toolsmith.spec import ToolSpec
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """What was allowed. The values of secrets stand in no text that is made of this."""
+
+    network: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Value by name."""
+
+
+NOTHING = Permissions()
+Permit = Callable[["ToolSpec"], Permissions]
+"""Allows what a specification asks for. Raises PermissionRefused."""
+
+
+def nobody_allows(spec: "ToolSpec") -> Permissions:
+    """For callers that allow nothing."""
+    if asked := asked_for(spec):
+        raise PermissionRefused(f"it asks for {asked}, and nobody is there to allow that")
+    return NOTHING
+
+
+def asked_for(spec: "ToolSpec") -> str:
+    """What a specification asks for, in one line; empty for nothing: `network: a.example; secrets: KEY`."""
+    parts = [("network", spec.network), ("secrets", spec.secrets)]
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
