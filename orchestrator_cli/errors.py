@@ -62,6 +62,11 @@ class LimitReached(OrchError):
 class ApprovalNeeded(OrchError):
     exit_code = 6
 
+    def __init__(self, message: str, remedy: str = "", approvals: tuple[str, ...] = ()) -> None:
+        super().__init__(message, remedy)
+        self.approvals = approvals
+        """The ids of the questions."""
+
 
 class RunTimedOut(OrchError):
     exit_code = 124

@@ -26,15 +26,43 @@ class Fact(Part):
     kind: str
 
 
+class Turn(Part):
+    """A prompt of the same session and what was answered."""
+
+    prompt: str
+    answer: str
+
+
 class RunStarted(Fact):
     kind: Literal["RunStarted"] = "RunStarted"
     prompt: str
+    conversation: tuple[Turn, ...] = ()
+    """What was said before in the same session, oldest first."""
     workspace: str
     models: dict[str, str]
     """Model name per role; `recorded` where replies are played back."""
     sandbox: str
     """The backend that model-written code runs in."""
     version: str
+    forked_from: str | None = None
+    """The run whose finished part this one shares."""
+
+
+class RunResumed(Fact):
+    """Another process went on with a run that had stopped."""
+
+    kind: Literal["RunResumed"] = "RunResumed"
+    version: str
+    limits: dict[str, JsonValue] = {}
+    """The limits that were said anew."""
+
+
+class RunPaused(Fact):
+    """Nothing more can be done before a person has answered."""
+
+    kind: Literal["RunPaused"] = "RunPaused"
+    approvals: tuple[str, ...]
+    """The ids of the open questions."""
 
 
 class Recalled(Fact):
@@ -49,6 +77,22 @@ class Recalled(Fact):
 class PlanProposed(Fact):
     kind: Literal["PlanProposed"] = "PlanProposed"
     plan: Plan
+
+
+class PlanApproved(Fact):
+    """A person allowed the plan to run; `plan` is what they made of it."""
+
+    kind: Literal["PlanApproved"] = "PlanApproved"
+    plan: Plan
+    edited: bool = False
+
+
+class PlanRepaired(Fact):
+    """What was set right in a plan without asking the planner again."""
+
+    kind: Literal["PlanRepaired"] = "PlanRepaired"
+    what: Literal["plan", "patch"] = "plan"
+    repairs: tuple[str, ...]
 
 
 class PlanRefused(Fact):
@@ -82,6 +126,15 @@ class SubtaskStarted(Fact):
     title: str
     attempt: int
     plan_version: int
+
+
+class SubtaskWaiting(Fact):
+    """It cannot start, or go on, before a person has answered."""
+
+    kind: Literal["SubtaskWaiting"] = "SubtaskWaiting"
+    subtask: str
+    approval: str
+    """The id of the question."""
 
 
 class AgentStepped(Fact):
@@ -195,6 +248,18 @@ class RunUndone(Fact):
     changes: tuple[FileChange, ...]
 
 
+class SubtaskAccepted(Fact):
+    """The result is as it has to be, and its files are about to be committed.
+
+    `SubtaskFinished` follows the commit. Where it is missing because the process was killed, the
+    record of the commit says which of the two it was: before or after.
+    """
+
+    kind: Literal["SubtaskAccepted"] = "SubtaskAccepted"
+    subtask: str
+    result: Result
+
+
 class SubtaskFinished(Fact):
     kind: Literal["SubtaskFinished"] = "SubtaskFinished"
     subtask: str
@@ -222,6 +287,60 @@ class LateResult(Fact):
 
     kind: Literal["LateResult"] = "LateResult"
     result: Result
+
+
+Asked = Literal["plan", "tools", "network", "secrets", "writes", "effects", "sandbox", "subtask", "question"]
+"""What an approval is about; `question` is a subtask of kind human."""
+
+
+class ApprovalAsked(Fact):
+    """A person is asked. The same question has the same id, and is asked once in a run."""
+
+    kind: Literal["ApprovalAsked"] = "ApprovalAsked"
+    id: str
+    what: Asked
+    subject: str
+    """The subtask, tool or plan version that it is about."""
+    question: str
+    details: str = ""
+    result: dict[str, JsonValue] | None = None
+    """For a `question` the JSON Schema of its answer, where it has one."""
+
+
+class ApprovalGiven(Fact):
+    kind: Literal["ApprovalGiven"] = "ApprovalGiven"
+    id: str
+    decision: Literal["yes", "no", "answered"]
+    value: JsonValue = None
+    """For a `question`, the answer."""
+    remark: str = ""
+    """What the person said along with it."""
+    by: Literal["user", "flag", "settings"] = "user"
+
+
+class Remarked(Fact):
+    """What a person said while the run went on; the reviser is told."""
+
+    kind: Literal["Remarked"] = "Remarked"
+    text: str
+
+
+class EffectBegun(Fact):
+    """Something with effects outside the workspace is about to be done."""
+
+    kind: Literal["EffectBegun"] = "EffectBegun"
+    key: str
+    """The idempotency key that goes with it."""
+    subtask: str
+    attempt: int
+    what: str
+
+
+class EffectEnded(Fact):
+    kind: Literal["EffectEnded"] = "EffectEnded"
+    key: str
+    ok: bool
+    outcome: JsonValue = None
 
 
 class Spent(Fact):
@@ -260,7 +379,7 @@ class AnswerDelta(Fact):
 
 class RunFinished(Fact):
     kind: Literal["RunFinished"] = "RunFinished"
-    outcome: Literal["completed", "failed", "interrupted"]
+    outcome: Literal["completed", "failed", "interrupted", "paused", "cancelled"]
     answer: str
     error: str | None = None
     exit_code: int = 0
@@ -271,12 +390,17 @@ class RunFinished(Fact):
 
 AnyFact = Annotated[
     RunStarted
+    | RunResumed
+    | RunPaused
     | Recalled
     | PlanProposed
+    | PlanApproved
+    | PlanRepaired
     | PlanRefused
     | PlanRevised
     | RevisionDeclined
     | SubtaskStarted
+    | SubtaskWaiting
     | AgentStepped
     | CodeRan
     | ToolCalled
@@ -287,10 +411,16 @@ AnyFact = Annotated[
     | ToolRefused
     | FilesChanged
     | RunUndone
+    | SubtaskAccepted
     | SubtaskFinished
     | SubtaskFailed
     | SubtaskSkipped
     | LateResult
+    | ApprovalAsked
+    | ApprovalGiven
+    | Remarked
+    | EffectBegun
+    | EffectEnded
     | Spent
     | Noticed
     | FlowStarted

@@ -34,6 +34,7 @@ from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError
 from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.board import Board
+from orchestrator_cli.execution.desk import Desk
 from orchestrator_cli.execution.journal import Emit, EventStream, View
 from orchestrator_cli.execution.roles import Role, load_roles
 from orchestrator_cli.execution.toolbox import Toolbox
@@ -64,6 +65,7 @@ class House:
     backend: Backend
     memory: MemoryStore
     cancellation: Cancellation
+    desk: Desk
     emit: Emit
     await_engine: Callable[[], None]
     """Return when Prefect's server answers."""
@@ -143,6 +145,7 @@ def open_house(
     model: Model | None = None,
     recorder: Callable[[Model], Model] | None = None,
     wants_engine: bool = True,
+    attended: bool = False,
 ) -> Iterator[House]:
     """The parts of one run, closed again at the end.
 
@@ -151,6 +154,7 @@ def open_house(
         model: takes the place of the configured models, as a recording does.
         recorder: is put around the configured models, to keep what they said.
         wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
+        attended: whether somebody is there who can answer questions while the run goes on.
 
     Raises `UsageError` and `ConfigError`, each before any work is done.
     """
@@ -201,6 +205,7 @@ def open_house(
             backend=backend,
             memory=memory,
             cancellation=cancellation,
+            desk=Desk(stream.emit, policy=settings.approve, yes=settings.yes, attended=attended),
             emit=stream.emit,
             await_engine=engine,
         )

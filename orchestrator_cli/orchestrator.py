@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import Interrupted, OrchError, ProviderError, RunFailed
+from orchestrator_cli.events import Turn
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.house import House
 from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.plan import Plan
-from orchestrator_cli.planning.planner import Turn, make_plan
+from orchestrator_cli.planning.planner import make_plan
 from orchestrator_cli.usage import Usage
 
 
@@ -95,6 +96,7 @@ def _execute(prompt: str, house: House, board: Board) -> None:
             roles=house.roles,
             backend=house.backend,
             cancellation=house.cancellation,
+            desk=house.desk,
             emit=house.emit,
         ),
         board,

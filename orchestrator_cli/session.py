@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from orchestrator_cli.errors import OrchError
+from orchestrator_cli.events import Turn
 from orchestrator_cli.execution.journal import View
 from orchestrator_cli.execution.toolbox import tool_names
 from orchestrator_cli.house import checked_prompt, open_house
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
 from orchestrator_cli.planning.plan import Plan
-from orchestrator_cli.planning.planner import Turn
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog

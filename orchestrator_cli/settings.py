@@ -24,6 +24,8 @@ from pydantic_settings import (
 
 from orchestrator_cli.errors import ConfigError
 
+Approval = Literal["plan", "tools", "network", "secrets", "writes", "effects"]
+
 ROLES = ("planner", "agent", "toolsmith", "reviser", "answer")
 
 
@@ -90,10 +92,17 @@ class Settings(BaseSettings):
     model_retries: int = Field(default=2, ge=0, le=10)
     """Further tries of a call that a provider failed."""
 
-    sandbox: Literal["auto", "bubblewrap", "landlock"] = "auto"
+    approve: tuple[Approval, ...] = ("network", "secrets", "effects")
+    """What a person is asked about before it happens."""
+    yes: bool = False
+    """Whether everything that would be asked is answered yes."""
+
+    sandbox: Literal["auto", "bubblewrap", "landlock", "docker", "podman", "sandbox-exec"] = "auto"
     """The backend that model-written code runs in."""
     network: tuple[str, ...] = ()
-    """Domains that the `fetch_url` tool may read; empty: the tool is not offered."""
+    """Domains, with those below them, that may be reached without a question."""
+    secrets: tuple[str, ...] = ()
+    """Variables of the environment that tools may be given without a question, such as `WEATHER_KEY`."""
     workspace_max_mb: int = Field(default=512, ge=1)
     """The largest workspace that is copied for a subtask."""
 
@@ -159,6 +168,11 @@ def _describe(exc: ValidationError, files: tuple[Path, ...]) -> str:
     faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
     read = ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)])
     return f"A setting is wrong: {faults} (read from {read})"
+
+
+def read_secret(name: str) -> str | None:
+    """The value of a variable that a tool was allowed to be given; None where it is not set."""
+    return os.environ.get(name) or None
 
 
 # --- finding a model where none is set

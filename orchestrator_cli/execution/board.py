@@ -18,6 +18,7 @@ from orchestrator_cli.planning.plan import (
     Subtask,
     needs,
     ready,
+    unstarted,
 )
 
 
@@ -28,12 +29,18 @@ class Board:
         self.plan = plan
         self.states: dict[str, State] = {}
         self.results: dict[str, Result] = {}
+        self.instances: dict[str, Result] = {}
+        """Results of instances of `for_each` subtasks that were done in an earlier process."""
+        self.attempts: dict[str, int] = {}
+        """Attempts that were begun in an earlier process."""
         self.failures: dict[str, str] = {}
         """Why a subtask failed or was skipped."""
         self.answered: set[str] = set()
         """Failed subtasks that the reviser has changed the plan for."""
         self.stranded: set[str] = set()
         """Subtasks that were skipped because what they waited for failed."""
+        self.missed = ""
+        """In what the plan missed its goal though everything was done."""
         self.lessons: list[str] = []
         """The reasons of the patches, for those who plan the same again."""
 
@@ -45,13 +52,29 @@ class Board:
     def pending_needs(self) -> list[NewTool]:
         """The tools that pending subtasks name."""
         with self._lock:
-            pending = tuple(s for s in self.plan.subtasks if s.id not in self.states)
+            pending = tuple(unstarted(self.plan, self.states))
             return needs(self.plan.model_copy(update={"subtasks": pending}))
 
     def wanting(self, tool: str) -> list[Subtask]:
         """The pending subtasks that name a tool."""
         with self._lock:
-            return [s for s in self.plan.subtasks if tool in s.tools and s.id not in self.states]
+            return [s for s in unstarted(self.plan, self.states) if tool in s.tools]
+
+    def wait(self, subtask: str) -> None:
+        """It waits for a person."""
+        self._move(subtask, "waiting")
+
+    def wake(self, subtask: str) -> None:
+        """What it waited for has come, or need not come any more."""
+        with self._lock:
+            if self.states.get(subtask) == "waiting":
+                del self.states[subtask]
+
+    @property
+    def waiting(self) -> list[str]:
+        """The subtasks that wait for a person."""
+        with self._lock:
+            return [name for name, state in self.states.items() if state == "waiting"]
 
     def start(self, subtask: str) -> None:
         self._move(subtask, "running")
@@ -78,7 +101,7 @@ class Board:
     def strand(self) -> list[Subtask]:
         """Skip, and return, what is still pending when nothing can start any more."""
         with self._lock:
-            found = [s for s in self.plan.subtasks if s.id not in self.states]
+            found = unstarted(self.plan, self.states)
             for subtask in found:
                 self.skip(subtask.id, f"what it waits for failed: {', '.join(subtask.depends_on)}")
                 self.stranded.add(subtask.id)
@@ -89,6 +112,9 @@ class Board:
         with self._lock:
             self.plan = apply(self.plan, patch, self.states, self.offer.catalogue)
             self.lessons.append(patch.reason)
+            for subtask in self.waiting:
+                # What it is asked about may have changed, or it may be gone.
+                self.wake(subtask)
             return self.plan
 
     def snapshot(self) -> tuple[Plan, Mapping[str, State], Mapping[str, Result], Mapping[str, str]]:
@@ -105,7 +131,7 @@ class Board:
         """Whether the plan was carried out: nothing stranded, and no failure that led to no change."""
         with self._lock:
             failed = {name for name, state in self.states.items() if state == "failed"}
-            return not self.stranded and failed <= self.answered
+            return not self.stranded and not self.missed and failed <= self.answered
 
     def _move(self, subtask: str, state: State) -> None:
         with self._lock:

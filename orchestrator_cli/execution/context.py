@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.execution.desk import Desk
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.roles import Role
 from orchestrator_cli.execution.toolbox import Toolbox
@@ -26,4 +27,5 @@ class RunContext:
     roles: Mapping[str, Role]
     backend: Backend
     cancellation: Cancellation
+    desk: Desk
     emit: Emit

@@ -5,27 +5,41 @@ task runs on its thread pool, all submitted from the flow's body. While the revi
 everything goes on that does not depend on what it was asked about. Retries and timeouts are
 Prefect's (a retry is another run of the same task run, and an attempt of ours).
 
-Not covered yet: resuming a run in another process.
+Subtasks that wait for a person take no place of those that can go on. Where nobody is there to
+answer, the run stops when nothing else can be done, and its flow run is paused.
 """
 
 import os
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator_cli import events
-from orchestrator_cli.errors import Interrupted, LimitReached, OrchError, RunFailed
+from orchestrator_cli.errors import ApprovalNeeded, Interrupted, LimitReached, OrchError, RunFailed
 from orchestrator_cli.execution.artifacts import show_plan
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.execution.desk import needed
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
+from orchestrator_cli.execution.fan import Fan, spread
+from orchestrator_cli.execution.people import question_before
 from orchestrator_cli.execution.prefect_server import ui_address
 from orchestrator_cli.execution.task_run import SubtaskWork, named_task, reason_of, subtask_task
 from orchestrator_cli.execution.toolbox import ToolUnavailable
 from orchestrator_cli.planning.answer import as_text
-from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Result, Subtask, descendants, resolve
+from orchestrator_cli.planning.plan import (
+    NewTool,
+    Patch,
+    Plan,
+    Result,
+    Subtask,
+    as_name,
+    descendants,
+    resolve,
+    whole_name,
+)
 from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
 
 
@@ -60,9 +74,14 @@ class _Graph:
     board: Board
     done: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue)
     """What has to be done in the flow's thread when something under way has ended."""
-    futures: dict[str, Any] = field(default_factory=dict)
-    """Prefect's future per subtask, for the edges of its graph."""
-    running: int = 0
+    futures: dict[str, list[Any]] = field(default_factory=dict)
+    """Prefect's futures per subtask, for the edges of its graph."""
+    under_way: set[str] = field(default_factory=set)
+    """The subtasks and instances that run."""
+    fans: dict[str, Fan] = field(default_factory=dict)
+    """Per subtask with `for_each` that has started, its instances."""
+    goal_told: int = 0
+    """The plan version of which the reviser was told that it missed the goal."""
     building: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     """Tools that could not be had, and why."""
@@ -84,20 +103,28 @@ class _Graph:
     def _start_what_may(self) -> bool:
         """Start everything that can; False where nothing is under way and nothing is left."""
         self._build_tools()
+        self._ask_people()
         while self._start_one():
             pass
         self._ask_reviser()
-        if self.running or self.building or self.asked:
+        if self.under_way or self.building or self.asked:
             return True
+        if self.board.waiting or any(fan.blocked for fan in self.fans.values()):
+            return self._may_be_answered()
+        self._judge_goal()
+        if self.causes:
+            return self._start_what_may()
         for subtask in self.board.strand():
             reason = self.board.failures[subtask.id]
             self.context.emit(events.SubtaskSkipped(subtask=subtask.id, reason=reason))
         return False
 
     def _take_one(self) -> None:
-        """Wait until something ends, and deal with it."""
+        """Wait until something ends or somebody says something, and deal with it."""
         while True:
             self.context.cancellation.check()
+            if self._hear():
+                return
             with suppress(queue.Empty):
                 # Short waits: Ctrl-C reaches the main thread between them.
                 self.done.get(timeout=0.1)()
@@ -106,11 +133,63 @@ class _Graph:
         while not self.done.empty():
             self.done.get()()
 
+    # --- people
+
+    def _ask_people(self) -> None:
+        """Put the questions that subtasks wait for, before it is their turn to start."""
+        for subtask in self.board.startable(self._held()):
+            try:
+                question = question_before(subtask, self.board.results)
+            except KeyError:
+                continue  # its inputs cannot be had: that is told when it starts
+            if question is None or not self._wanted(subtask):
+                continue
+            wake = self._waking(subtask.id)
+            if self.context.desk.post(question, wake) is None:
+                self._waits(subtask.id, question.id)
+
+    def _waits(self, subtask: str, approval: str) -> None:
+        self.board.wait(subtask)
+        self.context.emit(events.SubtaskWaiting(subtask=subtask, approval=approval))
+
+    def _waking(self, subtask: str) -> Callable[[events.ApprovalGiven], None]:
+        return lambda _: self.done.put(lambda: self.board.wake(subtask))
+
+    def _may_be_answered(self) -> bool:
+        """True while somebody is there who can answer. Raises `ApprovalNeeded` where nobody is."""
+        desk = self.context.desk
+        if desk.attended or not desk.open:
+            return True
+        raise needed(desk.open)
+
+    def _hear(self) -> bool:
+        """Whether somebody said something; the reviser is told."""
+        said = self.context.desk.take_remarks()
+        for text in said:
+            self._cause("", "the user said", text)
+        return bool(said)
+
+    def _forget_questions(self) -> None:
+        """After a revision: withdraw what nobody waits for any more."""
+        wanted = set()
+        for subtask in self.board.plan.subtasks:
+            with suppress(KeyError):
+                question = question_before(subtask, self.board.results)
+                wanted.add(question.id if question is not None else "")
+        for question in self.context.desk.open:
+            if question.what in ("question", "subtask") and question.id not in wanted:
+                self.context.desk.withdraw(question)
+
     # --- subtasks
 
     def _start_one(self) -> bool:
-        if self.running + len(self.building) >= self.context.settings.max_parallel:
+        if len(self.under_way) + len(self.building) >= self.context.settings.max_parallel:
             return False
+        for fan in self.fans.values():
+            if (place := fan.next()) is not None:
+                instance = fan.start(place)
+                self._submit(instance, dict(instance.inputs))
+                return True
         for subtask in self.board.startable(self._held()):
             missing = [name for name in subtask.tools if not self.context.toolbox.has(name)]
             refused = [self.refused[name] for name in missing if name in self.refused]
@@ -119,26 +198,24 @@ class _Graph:
                 return True
             if missing:
                 continue
-            if self._wanted(subtask):
-                self._submit(subtask)
+            if self._wanted(subtask) and self._allowed(subtask):
+                self._begin(subtask)
             return True
         return False
 
     def _held(self) -> frozenset[str]:
-        roots = [cause.subtask for cause in (*self.causes, *self.asked)]
-        return descendants(self.board.plan, roots)
+        """What waits for the reviser: the descendants of what it was asked about, or all there is."""
+        causes = (*self.causes, *self.asked)
+        if any(not cause.subtask for cause in causes):
+            return self.board.plan.ids
+        return descendants(self.board.plan, [cause.subtask for cause in causes])
 
     def _wanted(self, subtask: Subtask) -> bool:
         """Evaluate the condition of a subtask; where it is false, or cannot be told, it does not run."""
         if subtask.when is None:
             return True
-        results = self.board.results
-        names = {
-            name.replace("-", "_"): results[name].model_dump(mode="json") if name in results else None
-            for name in subtask.depends_on
-        }
         try:
-            if holds(subtask.when, names):
+            if holds(subtask.when, self._outcomes(subtask.depends_on)):
                 return True
         except ExpressionFailed as exc:
             self._failed(subtask, attempt=0, reason=f"its condition {subtask.when!r} cannot be told: {exc}")
@@ -148,33 +225,115 @@ class _Graph:
         self.context.emit(events.SubtaskSkipped(subtask=subtask.id, reason=reason))
         return False
 
-    def _submit(self, subtask: Subtask) -> None:
-        from prefect import allow_failure
+    def _outcomes(self, names: Iterable[str]) -> dict[str, Any]:
+        """What an expression reads of some subtasks; None for one without a result."""
+        results = self.board.results
+        return {
+            as_name(name): results[name].model_dump(mode="json") if name in results else None
+            for name in names
+        }
 
+    def _allowed(self, subtask: Subtask) -> bool:
+        """Whether a person who was asked has said yes; where it was no, the subtask has failed."""
         try:
+            question = question_before(subtask, self.board.results)
+        except KeyError:
+            return True
+        given = self.context.desk.post(question) if question is not None else None
+        if given is None or given.decision != "no":
+            return True
+        said = f": {given.remark}" if given.remark else ""
+        self._failed(subtask, attempt=0, reason=f"the user did not allow it{said}")
+        return False
+
+    def _begin(self, subtask: Subtask) -> None:
+        try:
+            if subtask.for_each is not None:
+                self._spread(subtask)
+                return
             inputs = resolve(subtask.inputs, self.board.results)
         except KeyError as exc:
             self._failed(subtask, attempt=0, reason=f"there is no {exc.args[0]} in the result it refers to")
             return
+        except ValueError as exc:
+            self._failed(subtask, attempt=0, reason=str(exc))
+            return
         self.board.start(subtask.id)
-        self.running += 1
+        self._submit(subtask, inputs)  # type: ignore[arg-type]  # an object stays one
+
+    def _spread(self, subtask: Subtask) -> None:
+        """Begin a subtask that is done for each item of a list. Raises `KeyError` and `ValueError`."""
         version = self.board.plan.version
-        work = SubtaskWork(self.context, subtask, version, inputs)  # type: ignore[arg-type]
+        fan = spread(subtask, version, self.board.results, self.board.instances)
+        self.board.start(subtask.id)
+        self.context.emit(
+            events.SubtaskStarted(subtask=subtask.id, title=subtask.title, attempt=1, plan_version=version)
+        )
+        self.fans[subtask.id] = fan
+        self._gather(fan)
+
+    def _submit(self, subtask: Subtask, inputs: dict[str, Any]) -> None:
+        from prefect import allow_failure
+
+        self.under_way.add(subtask.id)
+        version = self.board.plan.version
+        work = SubtaskWork(self.context, subtask, version, inputs, self.board.attempts.get(subtask.id, 0))
         # Without allow_failure Prefect would not run what follows a subtask that was skipped when it failed.
-        upstream = [allow_failure(self.futures[name]) for name in subtask.depends_on if name in self.futures]
+        upstream = [allow_failure(one) for name in subtask.depends_on for one in self.futures.get(name, ())]
         future = subtask_task(work, subtask).submit(wait_for=upstream)
-        self.futures[subtask.id] = future
+        self.futures.setdefault(whole_name(subtask.id), []).append(future)
         future.add_done_callback(lambda ended: self.done.put(lambda: self._ended(subtask, work, ended)))
 
     def _ended(self, subtask: Subtask, work: "SubtaskWork", future: Any) -> None:
-        self.running -= 1
+        self.under_way.discard(subtask.id)
         outcome = future.result(raise_on_failure=False)
-        if isinstance(outcome, Result):
-            self._finished(subtask, outcome)
+        if isinstance(outcome, ApprovalNeeded):
+            self._blocked(subtask, outcome.approvals[0])
         elif isinstance(outcome, OrchError) and not isinstance(outcome, RunFailed):
             raise outcome
+        elif fan := self.fans.get(whole_name(subtask.id)):
+            self._instance_ended(fan, subtask, outcome, work.attempts)
+        elif isinstance(outcome, Result):
+            self._finished(subtask, outcome)
         else:
             self._failed(subtask, attempt=work.attempts, reason=reason_of(outcome))
+
+    def _blocked(self, subtask: Subtask, approval: str) -> None:
+        """An attempt came to something that a person has to allow; it is made again when that is answered."""
+        fan = self.fans.get(whole_name(subtask.id))
+        if fan is None:
+            self._waits(subtask.id, approval)
+            self.context.desk.tell(approval, self._waking(subtask.id))
+            return
+        place = fan.instances.index(subtask)
+        fan.blocked.add(place)
+        self.context.emit(events.SubtaskWaiting(subtask=subtask.id, approval=approval))
+        self.context.desk.tell(approval, lambda _: self.done.put(lambda: fan.wake(place)))
+
+    def _instance_ended(self, fan: Fan, instance: Subtask, outcome: Any, attempt: int) -> None:
+        place = fan.instances.index(instance)
+        if isinstance(outcome, Result):
+            fan.results[place] = outcome
+        else:
+            fan.failures[place] = reason_of(outcome)
+            self.context.emit(
+                events.SubtaskFailed(
+                    subtask=instance.id, attempt=attempt, reason=fan.failures[place], final=True
+                )
+            )
+        self._gather(fan)
+
+    def _gather(self, fan: Fan) -> None:
+        """Finish a `for_each` subtask when nothing more of it is to come."""
+        if not fan.over(sum(whole_name(name) == fan.subtask.id for name in self.under_way)):
+            return
+        del self.fans[fan.subtask.id]
+        if reason := fan.failure():
+            self._failed(fan.subtask, attempt=1, reason=reason)
+            return
+        result = fan.gathered()
+        self.context.emit(events.SubtaskFinished(subtask=fan.subtask.id, result=result, seconds=fan.seconds))
+        self._finished(fan.subtask, result)
 
     def _finished(self, subtask: Subtask, result: Result) -> None:
         if not self.board.finish(result):
@@ -201,12 +360,26 @@ class _Graph:
         if self.context.settings.revise != "never":
             self._cause(subtask.id, "failed", reason)
 
+    def _judge_goal(self) -> None:
+        """Tell the reviser, once a version, where everything is done and the goal is missed all the same."""
+        plan = self.board.plan
+        if plan.check is None or self.board.failures:
+            return
+        try:
+            missed = "" if holds(plan.check, self._outcomes(plan.ids)) else f"{plan.check} does not hold"
+        except ExpressionFailed as exc:
+            missed = f"{plan.check} cannot be told: {exc}"
+        self.board.missed = missed
+        if missed and self.goal_told < plan.version and self.context.settings.revise != "never":
+            self.goal_told = plan.version
+            self._cause("", "the goal is not met", missed)
+
     # --- tools
 
     def _build_tools(self) -> None:
         """Have the tools built that pending subtasks name, before their turn comes."""
         for tool in self.board.pending_needs():
-            busy = self.running + len(self.building) >= self.context.settings.max_parallel
+            busy = len(self.under_way) + len(self.building) >= self.context.settings.max_parallel
             known = self.context.toolbox.has(tool.name) or tool.name in self.refused
             if not (busy or known or tool.name in self.building):
                 self._build(tool)
@@ -291,5 +464,6 @@ class _Graph:
             raise RunFailed(f"The goal cannot be reached: {decision.reason}", f"What led to it: {cause}")
         if decision.decision == "keep":
             self.context.emit(events.RevisionDeclined(reason=decision.reason, cause=cause))
-        else:
-            self.board.answered.update(item.subtask for item in causes)
+            return
+        self.board.answered.update(item.subtask for item in causes if item.subtask)
+        self._forget_questions()

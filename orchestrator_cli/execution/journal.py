@@ -30,10 +30,23 @@ class EventStream:
     `RunFailed`, because a run that nobody can review must not go on.
     """
 
-    def __init__(self, run: str, journal: Path, views: Iterable[View], *, last: int = 0) -> None:
-        """`last`: the number of the last event that the journal holds already."""
+    def __init__(
+        self,
+        run: str,
+        journal: Path,
+        views: Iterable[View],
+        *,
+        last: int = 0,
+        mask: Callable[[Fact], Fact] = lambda fact: fact,
+    ) -> None:
+        """
+        Args:
+            last: the number of the last event that the journal holds already.
+            mask: takes the secrets of the run out of a fact.
+        """
         self._run = run
         self._views = tuple(views)
+        self._mask = mask
         self._lock = threading.RLock()
         self._seq = last
         journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -43,6 +56,7 @@ class EventStream:
 
     def emit(self, fact: Fact) -> None:
         """Number, journal and show one fact. Raises `RunFailed` where that cannot be written."""
+        fact = self._mask(fact)
         with self._lock:
             event = Event(run=self._run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
             try:

@@ -1,6 +1,5 @@
 """One attempt at one subtask: checkout, work, accept, commit; or fail and leave no trace."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,11 +11,11 @@ from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
+from orchestrator_cli.execution.people import asking
 from orchestrator_cli.execution.workspace import Checkout
 from orchestrator_cli.planning.plan import Result, Subtask
+from orchestrator_cli.planning.summary import summarise
 from orchestrator_cli.usage import Usage
-
-SUMMARY_CHARS = 300
 
 
 class SubtaskTimedOut(TimeoutError):
@@ -80,10 +79,19 @@ class _Attempt:
     def do(self) -> Result:
         if self.subtask.kind == "answer":
             return self._result(self.subtask.instruction, ())
+        if self.subtask.kind == "human":
+            return self._result(self._answered(), ())
         with self.context.workspace.checkout(self.subtask.id, self.attempt) as checkout:
             value, surprise, usage = self._work(checkout)
             self.cancellation.check()
-            return self._result(value, self._commit(checkout), surprise, usage)
+            result = self._result(value, tuple(checkout.written_paths()), surprise, usage)
+            self._commit(checkout, result)
+            return result
+
+    def _answered(self) -> JsonValue:
+        """What the person said who was asked before this started."""
+        question = asking(self.subtask, self.inputs)
+        return self.context.desk.ask(question, self.cancellation).value
 
     def _work(self, checkout: Checkout) -> tuple[JsonValue, str | None, Usage]:
         # smolagents takes half a second to import, and is not needed for a subtask of kind answer.
@@ -136,17 +144,18 @@ class _Attempt:
             raise AttemptFailed(reason)
         return value
 
-    def _commit(self, checkout: Checkout) -> tuple[str, ...]:
+    def _commit(self, checkout: Checkout, result: Result) -> None:
         for name in checkout.refused_paths():
             message = f"{self.subtask.id} wrote {name}, which no subtask may change; it was not kept"
             self.context.emit(events.Noticed(message=message))
-        written = checkout.written_paths()
+        if result.files:
+            # Whoever goes on after a kill reads in this, and the record of the commit, what was done.
+            self.context.emit(events.SubtaskAccepted(subtask=self.subtask.id, result=result))
         changes = checkout.commit()
         if changes:
             self.context.emit(
                 events.FilesChanged(subtask=self.subtask.id, attempt=self.attempt, changes=changes)
             )
-        return tuple(written)
 
     def _result(
         self,
@@ -190,32 +199,6 @@ def _refusal(subtask: Subtask, value: JsonValue, changed: Callable[[], list[str]
 def _shortened(message: str) -> str:
     """jsonschema puts the value first and what is wrong with it last."""
     return message if len(message) <= 240 else f"{message[:100]} … {message[-140:]}"
-
-
-def summarise(value: JsonValue) -> str:
-    """A value in one short line: its own summary where it has one, else what a person would say of it."""
-    if isinstance(value, dict) and isinstance(value.get("summary"), str):
-        value = value["summary"]
-    text = " ".join(_said(value).split())
-    return text if len(text) <= SUMMARY_CHARS else text[: SUMMARY_CHARS - 1] + "…"
-
-
-def _said(value: JsonValue) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_label(item)}" for key, item in value.items()) or "{}"
-    if isinstance(value, list):
-        labels = ", ".join(_label(item) for item in value)
-        return f"{len(value)} item{'' if len(value) == 1 else 's'}: {labels}" if value else "[]"
-    return _label(value)
-
-
-def _label(value: JsonValue) -> str:
-    """What stands for a value inside a line: a text, a number, the first text of an object, a count."""
-    if isinstance(value, dict):
-        return next((item for item in value.values() if isinstance(item, str)), f"{len(value)} keys")
-    if isinstance(value, list):
-        return f"{len(value)} item{'' if len(value) == 1 else 's'}"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _too_long(subtask: Subtask) -> str:

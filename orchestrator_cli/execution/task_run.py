@@ -19,12 +19,16 @@ GRACE_S = 15.0
 class SubtaskWork:
     """What Prefect runs for a subtask; it counts its attempts and remembers why the last one failed."""
 
-    def __init__(self, context: RunContext, subtask: Subtask, version: int, inputs: dict[str, Any]) -> None:
+    def __init__(
+        self, context: RunContext, subtask: Subtask, version: int, inputs: dict[str, Any], before: int = 0
+    ) -> None:
+        """`before`: attempts that were begun in an earlier process; their numbers are not used again."""
         self._context = context
         self._subtask = subtask
         self._version = version
         self._inputs = inputs
-        self.attempts = 0
+        self.attempts = before
+        self._before = before
         self._conflicts = 0
         self._failure = ""
 
@@ -61,7 +65,7 @@ class SubtaskWork:
             return False
         if isinstance(exc, Conflict):
             return self._conflicts <= CONFLICT_RETRIES
-        return self.attempts - self._conflicts <= self._subtask.retries
+        return self.attempts - self._before - self._conflicts <= self._subtask.retries
 
 
 def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from orchestrator_cli.planning.plan import Catalogue, Fault, Patch, Plan, State, match_aliases
+from orchestrator_cli.planning.plan import NOT_STARTED, Catalogue, Fault, Patch, Plan, State, match_aliases
 from orchestrator_cli.planning.validation import faults
 
 
@@ -50,7 +50,7 @@ def _patch_faults(plan: Plan, patch: Patch, states: Mapping[str, State]) -> list
         for name in ids:
             if name not in plan.ids:
                 found.append(Fault(subtask=name, field=field, message="is no subtask of this plan"))
-            elif states.get(name, "pending") != "pending":
+            elif states.get(name, "pending") not in NOT_STARTED:
                 message = f"is {states[name]}: only pending subtasks can change; add a new one instead"
                 found.append(Fault(subtask=name, field=field, message=message))
     found += [

@@ -3,8 +3,8 @@
 A `Plan` is never edited: `patching.apply` makes the next version from a `Patch`, and
 `validation.faults` names everything that is wrong with one at once.
 
-Not covered yet: `for_each`, `approve`, and the kinds `process` and `human`. A plan that uses
-them is refused with that reason rather than run without them.
+A subtask with `for_each` is one node of the plan. It becomes one instance for each item of the
+list, named `ID[0]`, `ID[1]`, …, and has one result: the list of their values, in order.
 """
 
 import ast
@@ -17,11 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from orchestrator_cli.usage import Usage
 
-Kind = Literal["answer", "tool", "agent"]
-State = Literal["pending", "running", "done", "failed", "skipped"]
+Kind = Literal["answer", "tool", "agent", "process", "human"]
+State = Literal["pending", "waiting", "running", "done", "failed", "skipped"]
+"""`waiting`: for a person."""
 
 ID = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 REFERENCE = re.compile(r"\$([a-z][a-z0-9_-]{0,39})\.(value|summary|files)((?:\.[A-Za-z0-9_-]+)*)\Z")
+ITEM = re.compile(r"\$(?:item((?:\.[A-Za-z0-9_-]+)*)|index)\Z")
+"""What an instance of `for_each` reads of its own item, and its place, counted from 0."""
+RESERVED = frozenset({"item", "index"})
+"""What no subtask may be called, because references to it would mean something else."""
 
 
 class Value(BaseModel):
@@ -49,12 +54,22 @@ class Subtask(Value):
     """Values, or references to the result of a dependency: `"$id.value.key"`."""
     when: str | None = None
     """A condition over the results of dependencies; the subtask is skipped where it is false."""
+    for_each: str | None = None
+    """A reference to a list; the subtask is done once for each of its items."""
     role: str | None = None
     tools: tuple[str, ...] = ()
+    process: str | None = None
+    """Of kind `process`: the name under which the user registered it."""
+    network: tuple[str, ...] = ()
+    """Domains that its code and `fetch_url` may reach; a person approves them."""
     result: dict[str, JsonValue] | None = None
     """JSON Schema of the value."""
     check: str | None = None
     """An expression over `value`, `summary` and `files` that is true of a good result."""
+    judge: str | None = None
+    """What makes the result good, in words: judged by a model, where no expression can."""
+    approve: bool = False
+    """Whether a person is asked before it starts."""
     on_failure: Literal["revise", "skip", "abort"] = "revise"
     retries: int = Field(default=0, ge=0, le=5)
     timeout_s: float = Field(default=300.0, gt=0, le=86_400)
@@ -65,6 +80,8 @@ class Plan(Value):
     goal: str
     subtasks: tuple[Subtask, ...]
     new_tools: tuple[NewTool, ...] = ()
+    check: str | None = None
+    """An expression over the results of the subtasks that is true when the goal is met."""
     why: str = ""
     version: int = 1
 
@@ -120,6 +137,7 @@ class Catalogue(Value):
 
     roles: frozenset[str]
     tools: frozenset[str]
+    processes: frozenset[str] = frozenset()
     max_subtasks: int = 20
 
 
@@ -139,26 +157,41 @@ def references(value: JsonValue) -> Iterable[str]:
             yield from references(item)
 
 
-def resolve(value: JsonValue, results: Mapping[str, Result]) -> JsonValue:
+class Instance(Value):
+    """One item of a `for_each` list, and its place, counted from 0."""
+
+    item: JsonValue
+    index: int
+
+
+def resolve(value: JsonValue, results: Mapping[str, Result], instance: Instance | None = None) -> JsonValue:
     """Replace each reference by what it points to; a skipped dependency gives null.
 
-    Raises `KeyError` with the whole reference where the result has no such part.
+    What a reference gave is not looked at again: data holds no references. Raises `KeyError`
+    with the whole reference where the result, or the item, has no such part.
     """
     if isinstance(value, str):
-        match = REFERENCE.match(value)
-        return _look_up(value, match, results) if match else value
+        return _look_up(value, results, instance)
     if isinstance(value, Mapping):
-        return {key: resolve(item, results) for key, item in value.items()}
+        return {key: resolve(item, results, instance) for key, item in value.items()}
     if isinstance(value, list):
-        return [resolve(item, results) for item in value]
+        return [resolve(item, results, instance) for item in value]
     return value
 
 
-def _look_up(reference: str, match: re.Match[str], results: Mapping[str, Result]) -> JsonValue:
+def _look_up(text: str, results: Mapping[str, Result], instance: Instance | None) -> JsonValue:
+    if instance is not None and (own := ITEM.match(text)):
+        return instance.index if text == "$index" else _part(text, instance.item, own[1])
+    match = REFERENCE.match(text)
+    if not match:
+        return text
     subtask, part, path = match.groups()
     if subtask not in results:
         return None
-    found: Any = results[subtask].model_dump(mode="json")[part]
+    return _part(text, results[subtask].model_dump(mode="json")[part], path)
+
+
+def _part(reference: str, found: Any, path: str) -> JsonValue:
     for key in path.split(".")[1:]:
         try:
             found = found[int(key)] if isinstance(found, list) else found[key]
@@ -175,6 +208,21 @@ def names_in(expression: str) -> frozenset[str]:
     return frozenset(node.id for node in names) - own
 
 
+def instance_name(subtask: str, index: int) -> str:
+    """What the instance of a `for_each` subtask is called in events, results and Prefect."""
+    return f"{subtask}[{index}]"
+
+
+def whole_name(name: str) -> str:
+    """The subtask that an instance belongs to; of any other name itself."""
+    return name.partition("[")[0]
+
+
+def as_name(subtask: str) -> str:
+    """A subtask's id as expressions read it."""
+    return subtask.replace("-", "_")
+
+
 # --- what may happen next
 
 
@@ -182,6 +230,14 @@ def order(plan: Plan) -> list[str]:
     """The ids, dependencies first. Raises `graphlib.CycleError`."""
     graph = {s.id: [d for d in s.depends_on if d in plan.ids and d != s.id] for s in plan.subtasks}
     return list(TopologicalSorter(graph).static_order())
+
+
+NOT_STARTED: frozenset[State] = frozenset({"pending", "waiting"})
+
+
+def unstarted(plan: Plan, states: Mapping[str, State]) -> list[Subtask]:
+    """What can still change: the subtasks that have not started, in plan order."""
+    return [s for s in plan.subtasks if states.get(s.id, "pending") in NOT_STARTED]
 
 
 def ready(plan: Plan, states: Mapping[str, State], held: frozenset[str] = frozenset()) -> list[Subtask]:

@@ -5,22 +5,15 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from orchestrator_cli.events import Fact, PlanRefused
+from orchestrator_cli.events import Fact, PlanRefused, Turn
 from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.planning.conversation import Unusable, ask_for_object, describe
 from orchestrator_cli.planning.offer import Offer
-from orchestrator_cli.planning.plan import Plan, Value, match_aliases
+from orchestrator_cli.planning.plan import Plan, match_aliases
 from orchestrator_cli.planning.validation import faults
 from orchestrator_cli.prompts import render
 
 Emit = Callable[[Fact], None]
-
-
-class Turn(Value):
-    """A prompt of the same session and what was answered."""
-
-    prompt: str
-    answer: str
 
 
 class EarlierRun(Protocol):

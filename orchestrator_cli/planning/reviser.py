@@ -11,7 +11,7 @@ from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.planning.conversation import Unusable, ask_for_object, describe
 from orchestrator_cli.planning.offer import Offer
 from orchestrator_cli.planning.patching import PatchRefused
-from orchestrator_cli.planning.plan import NewTool, Patch, Plan, State, Subtask, Value
+from orchestrator_cli.planning.plan import NewTool, Patch, Plan, State, Subtask, Value, unstarted
 from orchestrator_cli.prompts import render
 
 OUTCOME_CHARS = 2_000
@@ -21,11 +21,14 @@ class Cause(Value):
     """Why the reviser is asked."""
 
     subtask: str
-    what: Literal["failed", "reported a surprise", "finished"]
+    """Empty where it concerns the whole run."""
+    what: Literal[
+        "failed", "reported a surprise", "finished", "the user said", "the goal is not met", "was refused"
+    ]
     text: str
 
     def __str__(self) -> str:
-        return f"{self.subtask} {self.what}: {self.text}"
+        return f"{self.subtask} {self.what}: {self.text}".strip()
 
 
 class Decision(Value):
@@ -101,6 +104,7 @@ def revise(
 
 def _messages(situation: Situation, offer: Offer) -> list[Message]:
     plan = situation.plan
+    changeable = {s.id for s in unstarted(plan, situation.states)}
     system = render("reviser", roles=offer.roles, tools=offer.tools, max_subtasks=offer.max_subtasks)
     request = render(
         "reviser_request",
@@ -111,14 +115,14 @@ def _messages(situation: Situation, offer: Offer) -> list[Message]:
             {
                 "subtask": subtask,
                 "state": situation.states.get(subtask.id, "pending"),
-                "json": _as_json(subtask, started=subtask.id in situation.states),
+                "json": _as_json(subtask, started=subtask.id not in changeable),
                 "outcome": situation.outcomes.get(subtask.id, "")[:OUTCOME_CHARS],
             }
             for subtask in plan.subtasks
         ],
         causes=situation.causes,
         lessons=situation.lessons,
-        pending=[s.id for s in plan.subtasks if situation.states.get(s.id, "pending") == "pending"],
+        pending=[s.id for s in plan.subtasks if s.id in changeable],
     )
     return [{"role": "system", "content": system}, {"role": "user", "content": request}]
 

@@ -6,17 +6,23 @@ repaired silently.
 
 import builtins
 import keyword
+from collections.abc import Iterator
 from graphlib import CycleError
 
 import jsonschema
+from pydantic import JsonValue
 
 from orchestrator_cli.planning.plan import (
     ID,
+    ITEM,
+    REFERENCE,
+    RESERVED,
     Catalogue,
     Fault,
     Plan,
     Subtask,
     ancestors,
+    as_name,
     names_in,
     order,
     references,
@@ -36,7 +42,8 @@ def faults(plan: Plan, catalogue: Catalogue) -> list[Fault]:
         found += _tool_faults(subtask)
         found += _schema_faults(subtask)
         found += _expression_faults(subtask)
-    return found + _circle_faults(plan)
+        found += _each_faults(plan, subtask)
+    return found + _goal_faults(plan) + _circle_faults(plan)
 
 
 def _size_faults(plan: Plan, catalogue: Catalogue) -> list[Fault]:
@@ -57,6 +64,9 @@ def _id_faults(plan: Plan) -> list[Fault]:
                 f"{subtask.id!r} is no slug: lower-case letters, digits, - and _, starting with a letter"
             )
             found.append(Fault(subtask=subtask.id or "(empty)", field="id", message=message))
+        if subtask.id in RESERVED:
+            message = "is reserved: `$item` and `$index` mean the item of a for_each; take another id"
+            found.append(Fault(subtask=subtask.id, field="id", message=message))
         if subtask.id in seen:
             found.append(Fault(subtask=subtask.id, field="id", message="is used twice: ids are unique"))
         seen.add(subtask.id)
@@ -86,6 +96,11 @@ def _kind_faults(subtask: Subtask, catalogue: Catalogue) -> list[Fault]:
             return [_fault(subtask, "tools", "a subtask of kind 'tool' names exactly one tool")]
         case "answer" if not subtask.instruction.strip():
             return [_fault(subtask, "instruction", "is empty: it holds the answer itself")]
+        case "human" if not subtask.instruction.strip():
+            return [_fault(subtask, "instruction", "is empty: it holds the question to the person")]
+        case "process" if subtask.process not in catalogue.processes:
+            known = ", ".join(sorted(catalogue.processes)) or "none"
+            return [_fault(subtask, "process", f"{subtask.process!r} is not registered: there are {known}")]
     return []
 
 
@@ -123,24 +138,52 @@ def _schema_faults(subtask: Subtask) -> list[Fault]:
 
 
 def _expression_faults(subtask: Subtask) -> list[Fault]:
-    allowed = {
-        "check": frozenset({"value", "summary", "files"}) | _FUNCTIONS,
-        "when": frozenset(name.replace("-", "_") for name in subtask.depends_on) | _FUNCTIONS,
-    }
     found = []
-    for field, names in allowed.items():
-        expression = getattr(subtask, field)
-        if expression is None:
-            continue
-        try:
-            unknown = sorted(names_in(expression) - names)
-        except (SyntaxError, ValueError) as exc:
-            found.append(_fault(subtask, field, f"is no expression: {exc}"))
-            continue
-        if unknown:
-            readable = ", ".join(sorted(names - _FUNCTIONS)) or "nothing"
-            found.append(_fault(subtask, field, f"reads {', '.join(unknown)}; it can read {readable}"))
+    if subtask.check is not None:
+        found += _unreadable(subtask.id, "check", subtask.check, {"value", "summary", "files"})
+    if subtask.when is not None:
+        found += _unreadable(subtask.id, "when", subtask.when, set(map(as_name, subtask.depends_on)))
     return found
+
+
+def _goal_faults(plan: Plan) -> list[Fault]:
+    """Faults of the expression that tells whether the goal is met."""
+    return [] if plan.check is None else _unreadable("plan", "check", plan.check, set(map(as_name, plan.ids)))
+
+
+def _unreadable(subtask: str, field: str, expression: str, names: set[str]) -> list[Fault]:
+    try:
+        unknown = sorted(names_in(expression) - names - _FUNCTIONS)
+    except (SyntaxError, ValueError) as exc:
+        return [Fault(subtask=subtask, field=field, message=f"is no expression: {exc}")]
+    if not unknown:
+        return []
+    readable = ", ".join(sorted(names)) or "nothing"
+    message = f"reads {', '.join(unknown)}; it can read {readable}"
+    return [Fault(subtask=subtask, field=field, message=message)]
+
+
+def _each_faults(plan: Plan, subtask: Subtask) -> list[Fault]:
+    """Faults of `for_each`, and of reading an item where there is none."""
+    if subtask.for_each is None:
+        reads = any(ITEM.match(text) for text in _texts(subtask.inputs))
+        return [_fault(subtask, "inputs", "reads $item or $index, but has no for_each")] if reads else []
+    if subtask.kind in ("answer", "human"):
+        return [_fault(subtask, "for_each", f"does not go with kind {subtask.kind!r}")]
+    match = REFERENCE.match(subtask.for_each)
+    if match is None:
+        return [_fault(subtask, "for_each", "is no reference to a list, such as $find.value.rows")]
+    if match[1] not in ancestors(plan, subtask.id):
+        return [_fault(subtask, "for_each", f"{subtask.for_each!r} needs {match[1]!r} in depends_on")]
+    return []
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 _FUNCTIONS = frozenset({"len", "str", "int", "float", "abs", "min", "max", "sum", "any", "all", "sorted"})

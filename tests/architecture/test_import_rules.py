@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "execution": (*EVERYWHERE, "execution", "planning", "models.model", "tools", "prompts", "toolsmith"),
     "execution.workspace": (*EVERYWHERE, "execution.workspace", "tools.protected"),
     "execution.journal": ("errors", "events"),
+    "execution.desk": ("errors", "events", "cancellation", "execution.journal"),
     "execution.prefect_server": ("errors", "cancellation"),
     # the run as a whole
     "house": (*EVERYWHERE, "", "execution", "models", "planning", "memory", "toolsmith"),

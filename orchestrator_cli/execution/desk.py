@@ -1,0 +1,235 @@
+"""Where the questions of a run meet the answers of a person.
+
+A question is asked once in a run: its id follows from what it says, so an answer is found again
+after the process was killed, and by whoever asks the same later. The desk neither shows nor
+reads anything: questions are events, and answers come from whoever can give them (a terminal,
+another process, the journal of a run that goes on).
+
+Who asks either waits (`ask`), or is told later (`post`). Where nobody is there to answer, `ask`
+raises `ApprovalNeeded`, so that the run can stop and be resumed when somebody has.
+
+Events are emitted while the desk is locked, so a view must not call the desk while it is told
+an event; it leaves that to a thread of its own.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import Literal
+
+import jsonschema
+from pydantic import JsonValue
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import ApprovalNeeded, UsageError
+from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
+from orchestrator_cli.execution.journal import Emit
+
+GRANTS = frozenset({"network", "secrets", "effects"})
+"""What stands in the record also where the user has said beforehand that it need not be asked."""
+ALWAYS = frozenset({"subtask", "question"})
+"""What the plan itself wants a person for, whatever the policy is."""
+
+Told = Callable[[ApprovalGiven], None]
+
+
+class Question(Part):
+    what: Asked
+    subject: str
+    """The subtask, tool or plan version that it is about."""
+    question: str
+    details: str = ""
+    result: dict[str, JsonValue] | None = None
+    """The JSON Schema of the answer, of a `question` that has one."""
+
+    @property
+    def id(self) -> str:
+        told = json.dumps([self.what, self.subject, self.question, self.details])
+        return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+class Desk:
+    """The questions and answers of one run. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        emit: Emit,
+        *,
+        policy: Container[str],
+        yes: bool = False,
+        attended: bool = False,
+        before: Iterable[ApprovalGiven] = (),
+    ) -> None:
+        """
+        Args:
+            policy: what a person is asked about.
+            yes: whether everything that can be answered so is answered yes.
+            attended: whether somebody is there who may answer while the run goes on.
+            before: what was answered when the run went on in another process.
+        """
+        self._emit = emit
+        self._policy = policy
+        self._yes = yes
+        self.attended = attended
+        self._lock = threading.RLock()
+        self._answered = threading.Condition(self._lock)
+        self._given = {given.id: given for given in before}
+        self._open: dict[str, Question] = {}
+        self._told: dict[str, list[Told]] = {}
+        self._remarks: list[str] = []
+
+    # --- for those who ask
+
+    def needs(self, what: Asked) -> bool:
+        """Whether a person is asked about this kind of thing."""
+        return what in ALWAYS or what in self._policy
+
+    def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:
+        """The answer, waited for as long as somebody is there. Raises `ApprovalNeeded`."""
+        with self._answered:
+            if given := self.post(question):
+                return given
+            while (found := self._given.get(question.id)) is None:
+                cancellation.check()
+                if not self.attended:
+                    raise needed([question])
+                # Short waits, because a cancellation does not wake this up.
+                self._answered.wait(0.2)
+            return found
+
+    def post(self, question: Question, told: Told | None = None) -> ApprovalGiven | None:
+        """The answer where there is one already; else the question is open, and `told` hears the answer."""
+        with self._lock:
+            if given := self._given.get(question.id):
+                return given
+            if not self.needs(question.what):
+                return self._settle(question, "settings")
+            if told is not None:
+                self._told.setdefault(question.id, []).append(told)
+            if question.id not in self._open:
+                self._open[question.id] = question
+                self._emit(_asked(question))
+            if self._yes and question.what != "question":
+                return self.answer(question.id, "yes", by="flag")
+            return None
+
+    def tell(self, id_: str, told: Told) -> None:
+        """Have `told` hear the answer of a question that was asked before, at once where it is there."""
+        with self._lock:
+            given = self._given.get(id_)
+            if given is None:
+                self._told.setdefault(id_, []).append(told)
+        if given is not None:
+            told(given)
+
+    def withdraw(self, question: Question) -> None:
+        """Nobody waits for the answer any more."""
+        with self._lock:
+            self._open.pop(question.id, None)
+            self._told.pop(question.id, None)
+
+    @property
+    def open(self) -> tuple[Question, ...]:
+        """The questions without an answer, in the order in which they came up."""
+        with self._lock:
+            return tuple(self._open.values())
+
+    def take_remarks(self) -> list[str]:
+        """What was said since this was asked last."""
+        with self._lock:
+            said, self._remarks = self._remarks, []
+            return said
+
+    # --- for those who answer
+
+    def answer(
+        self,
+        id_: str,
+        decision: Literal["yes", "no", "answered"],
+        *,
+        value: JsonValue = None,
+        remark: str = "",
+        by: Literal["user", "flag"] = "user",
+    ) -> ApprovalGiven:
+        """Give the answer to an open question. Raises `UsageError` where it does not fit one."""
+        with self._answered:
+            question = self._open.get(id_)
+            if question is None:
+                raise UsageError(f"There is no open question {id_}.", "It may have been answered meanwhile.")
+            if decision != "no":
+                check_answer(question, decision, value)
+            given = ApprovalGiven(id=id_, decision=decision, value=value, remark=remark, by=by)
+            self._emit(given)
+            self._given[id_] = given
+            del self._open[id_]
+            told = self._told.pop(id_, [])
+            self._answered.notify_all()
+        for tell in told:
+            tell(given)
+        return given
+
+    def remark(self, text: str) -> None:
+        """Say something that concerns the whole run."""
+        with self._lock:
+            self._remarks.append(text)
+            self._emit(Remarked(text=text))
+
+    def leave(self) -> None:
+        """The person has gone: nobody waits for an answer any more."""
+        with self._answered:
+            self.attended = False
+            self._answered.notify_all()
+
+    def _settle(self, question: Question, by: Literal["settings"]) -> ApprovalGiven:
+        given = ApprovalGiven(id=question.id, decision="yes", by=by)
+        self._given[given.id] = given
+        if question.what in GRANTS:
+            self._emit(_asked(question))
+            self._emit(given)
+        return given
+
+
+def _asked(question: Question) -> ApprovalAsked:
+    return ApprovalAsked(id=question.id, **question.model_dump())
+
+
+def needed(questions: Sequence[Question]) -> ApprovalNeeded:
+    """The error of a run that cannot go on before these are answered."""
+    told = "\n".join(f"{question.id}  {question.question}" for question in questions)
+    return ApprovalNeeded(
+        f"A person has to decide:\n{told}",
+        "Answer with orch approve RUN, or allow it beforehand with -y.",
+        tuple(question.id for question in questions),
+    )
+
+
+def check_answer(question: Question, decision: str, value: JsonValue) -> None:
+    """Raise `UsageError` where an answer is not of the kind that the question wants."""
+    if (question.what == "question") != (decision == "answered"):
+        wanted = "an answer" if question.what == "question" else "yes or no"
+        raise UsageError(f"Question {question.id} wants {wanted}.", question.question)
+    if question.result is None or question.what != "question":
+        return
+    faults = list(jsonschema.Draft202012Validator(question.result).iter_errors(value))
+    if faults:
+        raise UsageError(f"The answer does not fit: {faults[0].message[-240:]}", question.question)
+
+
+def read_answer(question: Question, text: str) -> JsonValue:
+    """What a person typed, as the value that the question wants: text, or JSON where only that fits."""
+    if question.result is None:
+        return text
+    validator = jsonschema.Draft202012Validator(question.result)
+    if validator.is_valid(text):
+        return text
+    try:
+        value: JsonValue = json.loads(text)
+    except ValueError:
+        return text
+    return value if validator.is_valid(value) else text
+
+
+def answers(facts: Iterable[object]) -> Mapping[str, ApprovalGiven]:
+    """What was answered among the facts of a journal."""
+    return {fact.id: fact for fact in facts if isinstance(fact, ApprovalGiven)}
