@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from orchestrator_cli import errors, settings
 from orchestrator_cli.app import app
 from orchestrator_cli.execution.roles import load_roles
+from orchestrator_cli.planning.plan import Subtask
 from orchestrator_cli.tools.protected import PROTECTED
 from toolsmith.sandbox.limits import Limits
 
@@ -191,6 +192,21 @@ def keys() -> str:
     return table(("variable", "model"), [(f"`{key}`", f"`{name}`") for key, name in settings.KEYS.items()])
 
 
+def subtask_fields() -> str:
+    said = field_docs(Subtask)
+    fields = Subtask.model_fields.items()
+    return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
+
+
+def _plain(field: Any) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value == () or value == {} or value == "":
+        return "none"
+    return "no" if value is False else f"`{value}`"
+
+
 def protected() -> str:
     return ", ".join(f"`{name}`" for name in PROTECTED)
 
@@ -215,6 +231,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "roles": roles,
     "keys": keys,
     "protected": protected,
+    "subtask fields": subtask_fields,
 }
 
 if __name__ == "__main__":

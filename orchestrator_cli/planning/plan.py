@@ -45,11 +45,15 @@ class NewTool(Value):
 
 class Subtask(Value):
     id: str
+    """Unique in the plan: lower-case letters, digits, `-` and `_`, beginning with a letter."""
     title: str
+    """A few words for a person who watches."""
     kind: Kind
+    """How it is done, see above."""
     instruction: str = ""
-    """For an agent, what to do; for `answer`, the answer itself."""
+    """For an agent, what to do; for `answer`, the answer itself; for `human`, the question."""
     depends_on: tuple[str, ...] = ()
+    """The ids of what has to be done before it starts."""
     inputs: dict[str, JsonValue] = Field(default_factory=dict)
     """Values, or references to the result of a dependency: `"$id.value.key"`."""
     when: str | None = None
@@ -57,7 +61,9 @@ class Subtask(Value):
     for_each: str | None = None
     """A reference to a list; the subtask is done once for each of its items."""
     role: str | None = None
+    """Of kind `agent`: who does it."""
     tools: tuple[str, ...] = ()
+    """Of kind `agent` the tools it may call; of kind `tool` exactly one."""
     process: str | None = None
     """Of kind `process`: the name under which the user registered it."""
     network: tuple[str, ...] = ()
@@ -71,9 +77,13 @@ class Subtask(Value):
     approve: bool = False
     """Whether a person is asked before it starts."""
     on_failure: Literal["revise", "skip", "abort"] = "revise"
+    """What a failure leads to: the plan is looked at again, goes on without it, or the run ends."""
     retries: int = Field(default=0, ge=0, le=5)
+    """Further attempts before it counts as failed, each after a longer wait."""
     timeout_s: float = Field(default=300.0, gt=0, le=86_400)
+    """Seconds that one attempt may take."""
     why: str = ""
+    """Why it is there and of this kind; it changes nothing."""
 
 
 class Plan(Value):
