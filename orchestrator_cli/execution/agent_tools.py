@@ -10,6 +10,7 @@ from smolagents._function_type_hints_utils import get_json_schema
 from orchestrator_cli.execution.attempt import Attempt, AttemptFailed, told
 from orchestrator_cli.execution.toolbox import ToolUnavailable
 from orchestrator_cli.planning.plan import NewTool
+from toolsmith.built import BuiltTool
 from toolsmith.sandboxed import SandboxedTool
 
 
@@ -30,7 +31,7 @@ def agent_tool(name: str, attempt: Attempt) -> SmolTool:
     built = attempt.context.toolbox.built(name)
     if built is None:
         raise AttemptFailed(f"there is no tool {name}")
-    return SandboxedTool(built, _Told(attempt, name))
+    return SandboxedTool(built, _Told(attempt, built))
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ class _Told:
     """The sandbox as a built tool sees it: each call from the host is an event."""
 
     attempt: Attempt
-    name: str
+    tool: BuiltTool
 
     def call_tool(self, source: str, function: str, arguments: dict[str, Any]) -> Any:
-        call = self.attempt.executor.call_tool
-        return told(self.attempt, self.name, arguments, lambda: call(source, function, arguments))
+        def call() -> Any:
+            return self.attempt.sandbox_of(self.tool).call_tool(source, function, arguments)
+
+        return told(self.attempt, self.tool.name, arguments, call)
 
 
 class HostTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types

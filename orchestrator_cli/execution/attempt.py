@@ -11,13 +11,17 @@ from pydantic import JsonValue
 
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.execution.apart import Apart
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.workspace import Checkout
 from orchestrator_cli.planning.plan import Subtask
 from orchestrator_cli.usage import Usage
-from toolsmith.sandbox import Backend, Limits
+from toolsmith.built import BuiltTool
+from toolsmith.permissions import NOTHING, Permissions
+from toolsmith.sandbox import Backend, Limits, SandboxUnavailable
 from toolsmith.sandbox.backend import Launch, Room
 from toolsmith.sandbox.executor import SandboxExecutor
+from toolsmith.sandbox.proxy import Dialer
 
 STEP_WALL_S = 120.0
 SHOWN_CHARS = 2_000
@@ -36,6 +40,7 @@ class Attempt:
     number: int
     """Counts from 1."""
     executor: SandboxExecutor
+    apart: Apart
     host_tools: Mapping[str, Callable[..., Any]]
     cancellation: Cancellation
     accept: Callable[[JsonValue], str | None]
@@ -45,6 +50,10 @@ class Attempt:
     usage: Usage = field(default_factory=Usage)
     refusals: list[str] = field(default_factory=list)
     gave_up: str | None = None
+
+    def sandbox_of(self, tool: BuiltTool) -> SandboxExecutor:
+        """Where a built tool runs: beside the agent's code, or apart where it has what that code has not."""
+        return self.apart.of(tool) if tool.spec.privileged else self.executor
 
 
 class Entering:
@@ -77,9 +86,33 @@ def within(checkout: Checkout, backend: Backend) -> Backend:
     return cast(Backend, Entering(backend, checkout.entrance))
 
 
-def new_executor(root: Path, backend: Backend, timeout_s: float) -> SandboxExecutor:
-    """A sandbox on a checkout, whose steps may not outlast the attempt."""
-    return SandboxExecutor(root, limits=Limits(wall_s=min(STEP_WALL_S, timeout_s)), backend=backend)
+def new_executor(
+    root: Path,
+    backend: Backend,
+    timeout_s: float,
+    *,
+    writable: bool = True,
+    given: Permissions = NOTHING,
+    dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
+) -> SandboxExecutor:
+    """A sandbox on a checkout, whose steps may not outlast the attempt.
+
+    Raises `AttemptFailed` where the backend cannot be given connections.
+    """
+    try:
+        return SandboxExecutor(
+            root,
+            limits=Limits(wall_s=min(STEP_WALL_S, timeout_s)),
+            backend=backend,
+            writable=writable,
+            secrets=given.secrets,
+            network=given.network,
+            dialer=dialer,
+        )
+    except SandboxUnavailable as exc:
+        if not given.network:
+            raise
+        raise AttemptFailed(str(exc)) from exc
 
 
 def told(attempt: Attempt, name: str, arguments: Mapping[str, Any], call: Callable[[], Any]) -> Any:

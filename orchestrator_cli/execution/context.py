@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.desk import Desk
 from orchestrator_cli.execution.journal import Emit
+from orchestrator_cli.execution.masks import Masks
+from orchestrator_cli.execution.permissions import Permits
 from orchestrator_cli.execution.roles import Role
 from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
@@ -28,4 +30,6 @@ class RunContext:
     backend: Backend
     cancellation: Cancellation
     desk: Desk
+    permits: Permits
+    masks: Masks
     emit: Emit

@@ -1,7 +1,9 @@
 """One attempt at one subtask: checkout, work, accept, commit; or fail and leave no trace."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -16,6 +18,7 @@ from orchestrator_cli.execution.workspace import Checkout
 from orchestrator_cli.planning.plan import Result, Subtask
 from orchestrator_cli.planning.summary import summarise
 from orchestrator_cli.usage import Usage
+from toolsmith.permissions import Permissions
 
 
 class SubtaskTimedOut(TimeoutError):
@@ -37,7 +40,8 @@ def run_subtask(
         inputs: its inputs with all references resolved.
         failure: why the attempt before this one failed; empty for the first.
 
-    Raises `SubtaskTimedOut`, `Conflict`, `AttemptFailed`, and the errors of models and tools.
+    Raises `SubtaskTimedOut`, `Conflict`, `AttemptFailed`, `NotAllowed`, `ApprovalNeeded`, and the
+    errors of models and tools.
     """
     started = time.monotonic()
     context.emit(
@@ -45,6 +49,7 @@ def run_subtask(
             subtask=subtask.id, title=subtask.title, attempt=attempt, plan_version=plan_version
         )
     )
+    context.permits.network_for(subtask)
     limit = context.cancellation.limited(subtask.timeout_s, lambda: SubtaskTimedOut(_too_long(subtask)))
     with limit as cancellation:
         work = _Attempt(context, subtask, attempt, plan_version, inputs, failure, cancellation)
@@ -98,18 +103,23 @@ class _Attempt:
         from orchestrator_cli.execution import attempt as attempts
         from orchestrator_cli.execution.agents import run_agent
 
-        backend = attempts.within(checkout, self.context.backend)
-        executor = attempts.new_executor(checkout.folder, backend, self.subtask.timeout_s)
+        executor, apart = self._sandbox(checkout), self._sandboxes_apart(checkout)
         attempt = attempts.Attempt(
             context=self.context,
             subtask=self.subtask,
             number=self.attempt,
             executor=executor,
-            host_tools=self.context.toolbox.host_tools(checkout.root),
+            apart=apart,
+            host_tools=self.context.toolbox.host_tools(checkout.root, self.subtask.network),
             cancellation=self.cancellation,
             accept=lambda value: _refusal(self.subtask, value, checkout.written_paths),
         )
-        with executor, self.cancellation.calling(executor.interrupt):
+        with (
+            executor,
+            contextlib.closing(apart),
+            self.cancellation.calling(executor.interrupt),
+            self.cancellation.calling(apart.interrupt),
+        ):
             try:
                 if self.subtask.kind == "tool":
                     value = self._call(attempt)
@@ -121,6 +131,38 @@ class _Attempt:
                 self.cancellation.check()
                 raise
         return value, "\n".join(attempt.surprises) or None, attempt.usage
+
+    def _sandbox(self, checkout: Checkout) -> Any:
+        """Where the agent's code runs; the subtask's network is for that code, and for no built tool."""
+        from orchestrator_cli.execution import attempt as attempts
+
+        role = self.context.roles.get(self.subtask.role or "")
+        writes_code = self.subtask.kind == "agent" and role is not None and role.agent == "code"
+        return attempts.new_executor(
+            checkout.folder,
+            attempts.within(checkout, self.context.backend),
+            self.subtask.timeout_s,
+            given=Permissions(self.subtask.network if writes_code else ()),
+            dialer=self.context.permits.dialer,
+        )
+
+    def _sandboxes_apart(self, checkout: Checkout) -> Any:
+        from orchestrator_cli.execution import attempt as attempts
+        from orchestrator_cli.execution.apart import Apart
+
+        def make(folder: Path | None, *, writable: bool, given: Permissions) -> Any:
+            backend = self.context.backend
+            return attempts.new_executor(
+                folder or checkout.folder,
+                backend if folder else attempts.within(checkout, backend),
+                self.subtask.timeout_s,
+                writable=writable,
+                given=given,
+                dialer=self.context.permits.dialer,
+            )
+
+        permit = self.context.permits.permit_tool
+        return Apart(lambda tool: permit(tool.spec, self.cancellation), make)
 
     def _call(self, attempt: Any) -> JsonValue:
         """A subtask of kind tool: one call, no model."""
@@ -137,7 +179,7 @@ class _Attempt:
                 attempt,
                 name,
                 self.inputs,
-                lambda: attempt.executor.call_tool(built.source, name, dict(self.inputs)),
+                lambda: attempt.sandbox_of(built).call_tool(built.source, name, dict(self.inputs)),
             )
         value = as_json(value)
         if reason := attempt.accept(value):
@@ -164,6 +206,7 @@ class _Attempt:
         surprise: str | None = None,
         usage: Usage = Usage(),  # noqa: B008
     ) -> Result:
+        value = self.context.masks(value)
         return Result(
             subtask=self.subtask.id,
             attempt=self.attempt,
@@ -171,7 +214,7 @@ class _Attempt:
             value=value,
             summary=summarise(value),
             files=files,
-            surprise=surprise,
+            surprise=self.context.masks(surprise),
             usage=usage,
         )
 

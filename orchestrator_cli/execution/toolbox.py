@@ -2,7 +2,7 @@
 
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,20 @@ from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, RunFailed
 from orchestrator_cli.execution.journal import Emit
+from orchestrator_cli.execution.permissions import Permits
 from orchestrator_cli.models.model import Model, Request
 from orchestrator_cli.planning.offer import ToolCard
 from orchestrator_cli.planning.plan import NewTool
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
-from toolsmith import BuiltTool, LibraryError, Need, ToolsmithError, build_tool
+from toolsmith import BuiltTool, LibraryError, Need, PermissionRefused, ToolsmithError, build_tool
 from toolsmith import ToolRefused as Refused
 from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, TrialRan
 from toolsmith.library import Library
+from toolsmith.permissions import Permissions, asked_for
 from toolsmith.sandbox import Backend, SandboxUnavailable
+from toolsmith.sandbox.grants import parse_grants
+from toolsmith.spec import ToolSpec
 
 Tool = Callable[..., Any]
 
@@ -39,6 +43,7 @@ class Toolbox:
         allow_protected: tuple[str, ...] = (),
         model: Model,
         backend: Backend,
+        permits: Permits,
         emit: Emit,
         run: str,
     ) -> None:
@@ -47,6 +52,7 @@ class Toolbox:
         self._allowed = allow_protected
         self._model = model
         self._backend = backend
+        self._permits = permits
         self._emit = emit
         self._run = run
         self._lock = threading.Lock()
@@ -57,13 +63,23 @@ class Toolbox:
         """Names of the tools that this run built, in order."""
         self.reused: list[str] = []
 
-    def host_tools(self, root: Path) -> dict[str, Tool]:
-        """The hand-written tools, made for one checkout."""
-        return file_tools(root, self._allowed) | web_tools(self._network)
+    def host_tools(self, root: Path, granted: Sequence[str] = ()) -> dict[str, Tool]:
+        """The hand-written tools, made for one checkout and the domains that its subtask was granted."""
+        grants = parse_grants(granted)
+        web = web_tools(
+            self._network,
+            self._permits.public_address,
+            granted=lambda host, port: any(grant.covers(host, port) for grant in grants),
+            named=granted,
+        )
+        return file_tools(root, self._allowed) | web
 
     def cards(self, recalled: Iterable[str]) -> tuple[ToolCard, ...]:
         """What a planner is shown: every hand-written tool, and those of the library that memory recalled."""
-        hand = [card(name, tool) for name, tool in self.host_tools(Path()).items()]
+        # A planner is told the same everywhere: it names the domains it needs, and the user allows them.
+        hand = [
+            card(name, tool) for name, tool in (file_tools(Path(), self._allowed) | web_tools(())).items()
+        ]
         kept = (self._from_library(name) for name in recalled)
         return (*hand, *(built_card(tool) for tool in kept if tool is not None))
 
@@ -88,7 +104,7 @@ class Toolbox:
         cancellation: Cancellation | None = None,
     ) -> BuiltTool:
         """The tool from the library, or built now. Raises `ToolUnavailable` where it is refused."""
-        if known := self._known(tool.name):
+        if known := self._known(tool.name, cancellation):
             return known
         self._emit(events.ToolNeeded(tool=tool.name, purpose=tool.purpose, asked_by=asked_by))
         need = Need(
@@ -105,6 +121,8 @@ class Toolbox:
                 backend=self._backend,
                 emit=self._progress,
                 run=self._run,
+                permit=lambda spec: self._permit(spec, cancellation),
+                dialer=self._permits.dialer,
             )
         except Refused as exc:
             self._emit(events.ToolRefused(tool=tool.name, reasons=exc.reasons))
@@ -115,14 +133,32 @@ class Toolbox:
             raise ConfigError("No sandbox works here, so no tool can be tried.", str(exc)) from exc
         except ToolsmithError as exc:
             raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc}") from exc
+        self._check_permitted(built, cancellation)
         self._keep(built, made=built.origin.run == self._run)
         return built
 
-    def _known(self, name: str) -> BuiltTool | None:
+    def _permit(self, spec: ToolSpec, cancellation: Cancellation | None) -> Permissions:
+        """Raises `PermissionRefused`."""
+        if spec.network and self._backend.connections == "never":
+            raise PermissionRefused(f"the sandbox {self._backend.name} can give no tool a network")
+        return self._permits.permit_tool(spec, cancellation)
+
+    def _check_permitted(self, tool: BuiltTool, cancellation: Cancellation | None) -> None:
+        """Raise `ToolUnavailable` where this run may not use what the library has."""
+        if not tool.spec.privileged:
+            return
+        try:
+            self._permit(tool.spec, cancellation)
+        except PermissionRefused as exc:
+            self._emit(events.ToolRefused(tool=tool.name, reasons=(exc.reason,)))
+            raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc.reason}") from exc
+
+    def _known(self, name: str, cancellation: Cancellation | None) -> BuiltTool | None:
         if name in self._built:
             return self._built[name]
         known = self._from_library(name)
         if known is not None:
+            self._check_permitted(known, cancellation)
             self._keep(known, made=False)
         return known
 
@@ -176,7 +212,15 @@ def card(name: str, tool: Tool) -> ToolCard:
 
 def built_card(tool: BuiltTool) -> ToolCard:
     purpose = f"{tool.spec.purpose} Returns: {tool.spec.output_description}"
+    if asked := asked_for(tool.spec):
+        purpose = f"{purpose} The user is asked for {asked}."
     return ToolCard(name=tool.name, signature=tool.spec.signature, purpose=purpose)
+
+
+def permissions_of(spec: ToolSpec) -> str:
+    """What a built tool may reach, in one line."""
+    network, secrets = ", ".join(spec.network) or "none", ", ".join(spec.secrets) or "none"
+    return f"workspace: {spec.workspace}; network: {network}; secrets: {secrets}"
 
 
 def _trial_lines(report: Any) -> Iterable[str]:
@@ -193,7 +237,7 @@ def _built_event(tool: BuiltTool) -> events.ToolBuilt:
         functions=tuple(
             events.FunctionDoc(name=f.name, signature=f.signature, doc=f.doc) for f in tool.functions
         ),
-        permissions=f"workspace: {tool.spec.workspace}; network: none; secrets: none",
+        permissions=permissions_of(tool.spec),
         trial=tuple(_trial_lines(tool.trial)),
         sha256=tool.sha256,
         source=tool.source,

@@ -18,6 +18,8 @@ MAX_REDIRECTS = 5
 
 Resolve = Callable[[str, int], str]
 """Host and port to the address to connect to, or `ValueError`."""
+Granted = Callable[[str, int], bool]
+"""Whether a host and port may be reached besides the domains."""
 
 
 def public_address(host: str, port: int) -> str:
@@ -29,38 +31,55 @@ def public_address(host: str, port: int) -> str:
     return sorted(found)[0]
 
 
-def web_tools(domains: Sequence[str], resolve: Resolve = public_address) -> dict[str, Callable[..., Any]]:
-    """`fetch_url` for these domains and their subdomains; nothing at all where there are none."""
-    if not domains:
-        return {}
+def web_tools(
+    domains: Sequence[str],
+    resolve: Resolve = public_address,
+    *,
+    granted: Granted = lambda _host, _port: False,
+    named: Sequence[str] = (),
+) -> dict[str, Callable[..., Any]]:
+    """`fetch_url` for these domains and their subdomains, and for what is `granted`, by the names `named`.
+
+    Where there is neither, as before a plan is made, it says what it needs and refuses every address.
+    """
+    reachable = [*domains, *named]
 
     def fetch_url(url: str) -> str:
-        """Fetch a web page and return its text.
+        """Fetch a web page and return its text; needs the page's domain in the subtask's network.
 
         Args:
             url: An http or https address on one of the allowed domains.
         """
         for _ in range(MAX_REDIRECTS):
-            _check(url, domains)
+            _check(url, domains, granted, reachable)
             page = _get(url, resolve)
             if not page.location:
                 return page.text
             url = urljoin(url, page.location)
         raise ValueError(f"{url} redirects more than {MAX_REDIRECTS} times")
 
-    fetch_url.__doc__ = (fetch_url.__doc__ or "").replace(
-        "Fetch a web page", f"Fetch a web page on {', '.join(domains)}"
-    )
+    if reachable:
+        fetch_url.__doc__ = (fetch_url.__doc__ or "").replace(
+            "Fetch a web page and return its text; needs the page's domain in the subtask's network.",
+            f"Fetch a web page on {', '.join(reachable)} and return its text.",
+        )
     return {"fetch_url": fetch_url}
 
 
-def _check(url: str, domains: Sequence[str]) -> None:
+def _check(url: str, domains: Sequence[str], granted: Granted, reachable: Sequence[str]) -> None:
     parts = urlsplit(url)
     host = (parts.hostname or "").lower().rstrip(".")
     if parts.scheme not in ("http", "https") or not host or "\0" in url:
         raise ValueError(f"{url!r} is no http or https address")
-    if not any(host == domain.lower() or host.endswith(f".{domain.lower()}") for domain in domains):
-        raise ValueError(f"{host} is not allowed: the user allowed {', '.join(domains)}")
+    allowed = any(host == domain.lower() or host.endswith(f".{domain.lower()}") for domain in domains)
+    if not (allowed or granted(host, _port(url))):
+        raise ValueError(f"{host} is not allowed: allowed are {', '.join(reachable) or 'no domains at all'}")
+
+
+def _port(url: str) -> int:
+    """Raises `ValueError` where the address names a port that is none."""
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _get(url: str, resolve: Resolve) -> "Page":
@@ -68,8 +87,7 @@ def _get(url: str, resolve: Resolve) -> "Page":
     import httpx
 
     parts = urlsplit(url)
-    host, secure = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
+    host, port = parts.hostname or "", _port(url)
     address = resolve(host, port)
     netloc = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     headers = {"host": parts.netloc, "user-agent": "orch"}

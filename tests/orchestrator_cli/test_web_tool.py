@@ -79,7 +79,7 @@ def test_a_long_page_is_cut(fetch: Fetch) -> None:
 def test_a_redirect_is_followed_on_the_domain_and_nowhere_else(fetch: Fetch) -> None:
     assert fetch("/moved") == "just text"
     for path in ("/away", "/inside"):
-        with pytest.raises(ValueError, match=r"is not allowed: the user allowed example\.org"):
+        with pytest.raises(ValueError, match=r"is not allowed: allowed are example\.org"):
             fetch(path)
     with pytest.raises(ValueError, match="redirects more than"):
         fetch("/round")
@@ -122,5 +122,22 @@ def test_an_address_that_is_not_public_is_refused(host: str) -> None:
         public_address(host, 80)
 
 
-def test_without_domains_there_is_no_tool() -> None:
-    assert web_tools([]) == {}
+def test_without_domains_it_says_what_it_needs_and_refuses_everything() -> None:
+    tool = web_tools([])["fetch_url"]
+    assert "needs the page's domain in the subtask's network" in str(tool.__doc__)
+    with pytest.raises(ValueError, match="allowed are no domains at all"):
+        tool("http://example.org/")
+
+
+def test_a_granted_name_is_read_on_its_port_and_told(port: int) -> None:
+    tool = web_tools(
+        [],
+        lambda host, _: "127.0.0.1",
+        granted=lambda host, at: (host, at) == ("api.example.org", port),
+        named=[f"api.example.org:{port}"],
+    )["fetch_url"]
+    assert f"Fetch a web page on api.example.org:{port} and" in str(tool.__doc__)
+    assert tool(f"http://api.example.org:{port}/plain") == "just text"
+    for other in ("http://api.example.org/plain", f"http://www.api.example.org:{port}/plain"):
+        with pytest.raises(ValueError, match="is not allowed"):
+            tool(other)

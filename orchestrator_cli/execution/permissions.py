@@ -1,0 +1,179 @@
+"""What a plan or a tool may reach, asked of the user: domains of the network, and secrets by name.
+
+What the settings allow is allowed without a question. Everything else is asked at the desk, one
+question for the domains and one for the secrets. The record has both.
+
+The value of a secret comes out of the environment when it has been allowed, and is masked from
+then on in all that the run keeps, shows or sends to a model.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.events import ApprovalAsked, ApprovalGiven
+from orchestrator_cli.execution.desk import Question, needed
+from orchestrator_cli.execution.journal import Emit
+from orchestrator_cli.execution.masks import Masks
+from orchestrator_cli.planning.plan import Subtask, whole_name
+from orchestrator_cli.settings import Settings, read_secret
+from toolsmith.errors import PermissionRefused
+from toolsmith.permissions import Permissions
+from toolsmith.sandbox.grants import Grant, parse_grants
+from toolsmith.sandbox.proxy import Dialer
+from toolsmith.spec import ToolSpec
+
+
+class NotAllowed(Exception):
+    """A subtask may not have what the plan gives it; the message says why."""
+
+
+class Asks(Protocol):
+    """Where questions are answered, such as `Desk`."""
+
+    def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:
+        """The answer, waited for. Raises `ApprovalNeeded` where nobody is there."""
+
+    def post(self, question: Question) -> ApprovalGiven | None:
+        """The answer where there is one already; else the question is open from now on."""
+
+
+class Permits:
+    """The permissions of one run. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        desk: Asks,
+        settings: Settings,
+        *,
+        emit: Emit,
+        masks: Masks,
+        cancellation: Cancellation,
+        dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
+    ) -> None:
+        """
+        Args:
+            cancellation: the run's, for those who have none of their own.
+            dialer: resolves and checks the addresses of what was granted.
+        """
+        self._desk = desk
+        self._settings = settings
+        self._emit = emit
+        self._masks = masks
+        self._cancellation = cancellation
+        self.dialer = dialer
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+        """Questions that the settings have answered."""
+
+    def public_address(self, host: str, port: int) -> str:
+        """The address of a host that a hand-written tool connects to. Raises `ValueError`."""
+        try:
+            addresses = self.dialer.resolve(host, port)
+        except OSError as exc:
+            raise ValueError(f"{host} cannot be resolved: {exc}") from exc
+        if not addresses or not all(map(self.dialer.allowed, addresses)):
+            raise ValueError(f"{host} resolves to an address that is not public")
+        return addresses[0]
+
+    def network_for(self, subtask: Subtask) -> tuple[str, ...]:
+        """The domains that an attempt may reach.
+
+        Raises `NotAllowed`, and `ApprovalNeeded` at once where the question is open: a subtask waits
+        without taking a place of those that can go on.
+        """
+        name = whole_name(subtask.id)  # one question for all instances
+        question = Question(
+            what="network",
+            subject=name,
+            question=f"The subtask `{name}` ({subtask.title}) wants to reach {_listed(subtask.network)}.",
+        )
+        if not subtask.network:
+            return ()
+        try:
+            left = self._uncovered(subtask.network)
+        except ValueError as exc:
+            raise NotAllowed(str(exc)) from exc
+        if self._settled(question, left):
+            return subtask.network
+        given = self._desk.post(question)
+        if given is None:
+            raise needed([question])
+        if given.decision == "no":
+            raise NotAllowed(_refusal(subtask.network, given))
+        return subtask.network
+
+    def permit_tool(self, spec: ToolSpec, cancellation: Cancellation | None = None) -> Permissions:
+        """What a tool asks for, waited for. Raises `PermissionRefused` and `ApprovalNeeded`."""
+        values = {name: _value(name) for name in spec.secrets}
+        for question, things, open_ones in self._questions(spec):
+            if things and not self._settled(question, open_ones):
+                given = self._desk.ask(question, cancellation or self._cancellation)
+                if given.decision == "no":
+                    raise PermissionRefused(_refusal(things, given))
+        for name, value in values.items():
+            self._masks.add(name, value)
+        return Permissions(spec.network, values)
+
+    def _questions(self, spec: ToolSpec) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
+        """What is asked about a tool: the question, what it is about, and what of that the settings leave."""
+        who = f"The tool `{spec.name}` ({spec.purpose.rstrip('.')})"
+        reach = Question(
+            what="network", subject=spec.name, question=f"{who} wants to reach {_listed(spec.network)}."
+        )
+        yield reach, spec.network, self._uncovered(spec.network)
+        given = Question(
+            what="secrets",
+            subject=spec.name,
+            question=f"{who} wants to be given {_listed(spec.secrets)} from your environment.",
+            details=f"It can send it to {_listed(spec.network) or 'nobody: it has no network'}.",
+        )
+        yield given, spec.secrets, [name for name in spec.secrets if name not in self._settings.secrets]
+
+    def _uncovered(self, domains: Sequence[str]) -> list[str]:
+        grants = zip(domains, parse_grants(domains), strict=True)
+        return [domain for domain, grant in grants if not covered(grant, self._settings.network)]
+
+    def _settled(self, question: Question, left: Sequence[str]) -> bool:
+        """Whether the settings leave nothing to be asked; that stands in the record once."""
+        if left:
+            return False
+        with self._lock:
+            new = question.id not in self._told
+            self._told.add(question.id)
+        if new:
+            self._emit(ApprovalAsked(id=question.id, **question.model_dump()))
+            self._emit(ApprovalGiven(id=question.id, decision="yes", by="settings"))
+        return True
+
+
+def covered(grant: Grant, domains: Sequence[str]) -> bool:
+    """Whether the setting `network` allows all that a grant does: these domains and what lies below them.
+
+    Other ports than those of HTTP are never allowed beforehand.
+    """
+    names = (domain.lower().strip().removeprefix(".") for domain in domains)
+    named = any(grant.domain == name or grant.domain.endswith(f".{name}") for name in names)
+    return named and grant.ports == Grant("", below=False).ports
+
+
+def _refusal(things: Sequence[str], given: ApprovalGiven) -> str:
+    said = f": {given.remark}" if given.remark else ""
+    return f"the user did not allow {_listed(things)}{said}"
+
+
+def _value(name: str) -> str:
+    """The value of a secret. Raises `PermissionRefused` where it cannot be used."""
+    value = read_secret(name)
+    if value is None:
+        raise PermissionRefused(f"the secret {name} is not there: set {name} in the environment")
+    try:
+        Masks().add(name, value)
+    except ValueError as exc:
+        raise PermissionRefused(str(exc)) from exc
+    return value
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
