@@ -50,6 +50,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came f
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object about the run.")]
 StreamJson = Annotated[bool, typer.Option("--stream-json", help="Print every event as a line of JSON.")]
 MaxCost = Annotated[float | None, typer.Option(help="End the run at this many US dollars.")]
+AllowUnpriced = Annotated[
+    bool | None,
+    typer.Option("--allow-unpriced", help="With --max-cost, use models whose price is not known as well."),
+]
 MaxCalls = Annotated[int | None, typer.Option(help="End the run at this many model calls.")]
 MaxTokens = Annotated[int | None, typer.Option(help="End the run at this many tokens.")]
 Timeout = Annotated[float | None, typer.Option(help="End the run after this many seconds.")]
@@ -131,6 +135,7 @@ def start(
     model: ModelName = None,
     workspace: Folder = None,
     max_cost: MaxCost = None,
+    allow_unpriced: AllowUnpriced = None,
     verbose: Verbose = False,
     debug: Debug = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -147,7 +152,7 @@ def start(
         from orchestrator_cli.session import ReplSession
 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # each run of the loop may be interrupted
-        settings = _settings(workspace, model=model, max_cost=max_cost)
+        settings = _settings(workspace, model=model, max_cost=max_cost, allow_unpriced=allow_unpriced)
         raise typer.Exit(run_repl(ReplSession(settings, console)))
 
 
@@ -161,6 +166,7 @@ def ask(
     as_json: AsJson = False,
     stream_json: StreamJson = False,
     max_cost: MaxCost = None,
+    allow_unpriced: AllowUnpriced = None,
     max_calls: MaxCalls = None,
     max_tokens: MaxTokens = None,
     timeout: Timeout = None,
@@ -175,6 +181,7 @@ def ask(
             workspace,
             model=model,
             max_cost=max_cost,
+            allow_unpriced=allow_unpriced,
             max_calls=max_calls,
             max_tokens=max_tokens,
             timeout=timeout,

@@ -6,9 +6,13 @@ never answered) runs beside it, in a thread that is left behind.
 """
 
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Cancellation:
@@ -52,6 +56,15 @@ class Cancellation:
             self._set.wait(min(left, 0.2))
             self.check()
 
+    def waiting_for(self, function: Callable[[], T]) -> T:
+        """What a function gives or raises that cannot be ended: it runs beside."""
+        ended: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
+        run_beside(lambda: ended.put(_outcome(function)))
+        while True:
+            self.check()
+            with contextlib.suppress(queue.Empty):
+                return ended.get(timeout=0.1)()
+
     @contextlib.contextmanager
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:
         """Call `callback` once, from whatever thread cancels, if that happens within the block."""
@@ -81,6 +94,20 @@ class Cancellation:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+def _outcome(function: Callable[[], T]) -> Callable[[], T]:
+    """What gives or raises again what the function came to."""
+    try:
+        value = function()
+    except Exception as exc:
+        error = exc  # the name of an except clause ends with it
+
+        def fail() -> T:
+            raise error
+
+        return fail
+    return lambda: value
 
 
 BESIDE = "orch: beside"

@@ -344,7 +344,7 @@ class EffectEnded(Fact):
 
 
 class Spent(Fact):
-    """One model call. `cost` in US dollars; null where the model has no known price."""
+    """One try of a model call. `cost` in US dollars; null where the model has no known price."""
 
     kind: Literal["Spent"] = "Spent"
     role: str
@@ -355,6 +355,8 @@ class Spent(Fact):
     cost: float | None
     seconds: float
     total: Usage
+    fault: str | None = None
+    """Why there was no reply; the try counts all the same."""
 
 
 class Noticed(Fact):

@@ -36,20 +36,18 @@ from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.desk import Desk
 from orchestrator_cli.execution.journal import Emit, EventStream, View
-from orchestrator_cli.execution.masks import MaskedModel, Masks
-from orchestrator_cli.execution.permissions import Permits
 from orchestrator_cli.execution.roles import Role, load_roles
 from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.models.budget import MeteredModel
-from orchestrator_cli.models.model import LiteModel, Model, prepare
+from orchestrator_cli.models.chain import check_prices, open_models, played_models
+from orchestrator_cli.models.model import Model, prepare
 from orchestrator_cli.planning.offer import Offer
 from orchestrator_cli.planning.plan import order
 from orchestrator_cli.settings import ROLES, Settings, find_model
 from toolsmith.built import BuiltTool
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
-from toolsmith.sandbox.proxy import Dialer
 
 MAX_PROMPT_CHARS = 200_000
 
@@ -60,7 +58,9 @@ class House:
 
     run: str
     settings: Settings
-    model: MeteredModel
+    model: Model
+    meter: MeteredModel
+    """What the calls of `model` came to."""
     model_names: dict[str, str]
     workspace: Workspace
     toolbox: Toolbox
@@ -69,10 +69,6 @@ class House:
     memory: MemoryStore
     cancellation: Cancellation
     desk: Desk
-    permits: Permits
-    masks: Masks
-    unsafe: str
-    """How the user allowed that there is no sandbox; empty where there is one."""
     emit: Emit
     await_engine: Callable[[], None]
     """Return when Prefect's server answers."""
@@ -82,7 +78,7 @@ class House:
             prompt=prompt,
             workspace=str(self.workspace.root),
             models=self.model_names,
-            sandbox=f"{self.backend.detail}; allowed by {self.unsafe}" if self.unsafe else self.backend.name,
+            sandbox=self.backend.name,
             version=__version__,
         )
 
@@ -107,21 +103,21 @@ class House:
         self, prompt: str, board: Board, answer: str, error: BaseException | None, seconds: float
     ) -> None:
         """Keep how the run went and which tools served it."""
-        usage = self.model.total
+        usage = self.meter.total
         plan, states, *_ = board.snapshot()
         shape = [plan[name].model_dump(mode="json") | {"state": states.get(name)} for name in order(plan)]
         run = run_record(
             run=self.run,
-            prompt=self.masks(prompt),
+            prompt=prompt,
             outcome="completed" if error is None else "failed",
-            answer=self.masks(answer),
-            plan=self.masks(shape),
+            answer=answer,
+            plan=shape,
             scope=Scope(),
             revisions=board.revisions,
             calls=usage.calls,
             cost=None if usage.unpriced else usage.cost,
             seconds=seconds,
-            lesson=self.masks(" ".join(board.lessons)),
+            lesson=" ".join(board.lessons),
         )
         try:
             self.memory.add([run, *(self._tool_record(tool, prompt) for tool in self.toolbox.used())])
@@ -153,8 +149,6 @@ def open_house(
     recorder: Callable[[Model], Model] | None = None,
     wants_engine: bool = True,
     attended: bool = False,
-    unsafe: str = "",
-    dialer: Dialer = Dialer(),  # noqa: B008 - it is frozen
 ) -> Iterator[House]:
     """The parts of one run, closed again at the end.
 
@@ -164,8 +158,6 @@ def open_house(
         recorder: is put around the configured models, to keep what they said.
         wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
         attended: whether somebody is there who can answer questions while the run goes on.
-        unsafe: run code WITHOUT A SANDBOX; says how the user has allowed that.
-        dialer: resolves and checks the addresses of what may be reached.
 
     Raises `UsageError` and `ConfigError`, each before any work is done.
     """
@@ -179,36 +171,27 @@ def open_house(
     )
     _check_home(settings.home)
     names = {role: "recorded" for role in ROLES} if model is not None else model_names(settings)
-    backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
+    backend = choose_sandbox(settings)
     roles = load_roles(settings.home)
+    goes_on = run if wants_engine else ""
     cancellation = Cancellation()
-    masks = Masks()
-    stream = EventStream(run, settings.home / "runs" / run / "journal.jsonl", views, mask=masks)
+    stream = EventStream(run, settings.home / "runs" / run / "journal.jsonl", views)
     try:
         engine = _start_engine(settings, cancellation, live=model is None, wanted=wants_engine)
-        live = model or LiteModel(
-            names,
-            cancellation,
-            fallbacks=settings.fallbacks,
-            timeout=settings.model_timeout,
-            retries=settings.model_retries,
-            notice=lambda text: stream.emit(events.Noticed(message=text)),
-        )
-        metered = MeteredModel(
-            MaskedModel(recorder(live) if recorder else live, masks), settings, stream.emit
-        )
-        desk = Desk(stream.emit, policy=settings.approve, yes=settings.yes, attended=attended)
-        permits = Permits(
-            desk, settings, emit=stream.emit, masks=masks, cancellation=cancellation, dialer=dialer
-        )
+        if model is not None:
+            models = played_models(model, settings, stream.emit, run=goes_on)
+        else:
+            named = (role.model for role in roles.values() if role.model)
+            check_prices(settings, [*names.values(), *named], cancellation)
+            models = open_models(settings, names, cancellation, stream.emit, run=goes_on)
+        asked = recorder(models.model) if recorder else models.model
         library = Library(settings.home / "tools")
         toolbox = Toolbox(
             library,
             network=settings.network,
             allow_protected=settings.allow_protected,
-            model=metered,
+            model=asked,
             backend=backend,
-            permits=permits,
             emit=stream.emit,
             run=run,
         )
@@ -216,7 +199,8 @@ def open_house(
         house = House(
             run=run,
             settings=settings,
-            model=metered,
+            model=asked,
+            meter=models.meter,
             model_names=names,
             workspace=workspace,
             toolbox=toolbox,
@@ -224,14 +208,11 @@ def open_house(
             backend=backend,
             memory=memory,
             cancellation=cancellation,
-            desk=desk,
-            permits=permits,
-            masks=masks,
-            unsafe=unsafe,
+            desk=Desk(stream.emit, policy=settings.approve, yes=settings.yes, attended=attended),
             emit=stream.emit,
             await_engine=engine,
         )
-        with contextlib.closing(memory), _time_limit(settings, cancellation):
+        with contextlib.closing(memory), _time_limit(settings, cancellation, run=goes_on):
             yield house
     finally:
         stream.close()
@@ -338,15 +319,19 @@ def _import(live: bool, modules: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _time_limit(settings: Settings, cancellation: Cancellation) -> Iterator[None]:
+def _time_limit(
+    settings: Settings, cancellation: Cancellation, *, run: str = "", spent_s: float = 0.0
+) -> Iterator[None]:
+    """Cancel after the run's time; `spent_s` is what earlier processes of the same run took of it."""
     seconds = settings.timeout
     if seconds is None:
         yield
         return
+    remedy = f"Go on with more: orch resume {run} --timeout {2 * seconds:g}" if run else ""
     reason = RunTimedOut(
-        f"The run took longer than its {seconds:g} s.", "Give it more with --timeout SECONDS."
+        f"The run took longer than its {seconds:g} s.", remedy or "Give it more with ORCH_TIMEOUT."
     )
-    timer = threading.Timer(seconds, cancellation.cancel, [reason])
+    timer = threading.Timer(max(0.0, seconds - spent_s), cancellation.cancel, [reason])
     timer.daemon = True
     timer.start()
     try:

@@ -43,7 +43,7 @@ def run_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) -> 
         answer, unwritten = _answer(prompt, house, board)
         error = shortfall = _shortfall(board) or unwritten
         seconds = time.monotonic() - started
-        return RunResult(house.run, answer, board.plan, shortfall, house.model.total, seconds)
+        return RunResult(house.run, answer, board.plan, shortfall, house.meter.total, seconds)
     except BaseException as exc:
         error = exc
         raise _as_ours(exc) from exc
@@ -97,8 +97,6 @@ def _execute(prompt: str, house: House, board: Board) -> None:
             backend=house.backend,
             cancellation=house.cancellation,
             desk=house.desk,
-            permits=house.permits,
-            masks=house.masks,
             emit=house.emit,
         ),
         board,
@@ -144,7 +142,7 @@ def _ending(
         error=str(ours) if ours is not None else None,
         exit_code=ours.exit_code if ours is not None else 0,
         seconds=seconds,
-        usage=house.model.total,
+        usage=house.meter.total,
         files=tuple(sorted({path for result in results.values() for path in result.files})),
     )
 

@@ -11,7 +11,7 @@ import tomllib
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -71,6 +71,10 @@ class Settings(BaseSettings):
 
     max_parallel: int = Field(default=4, ge=1, le=64)
     """Subtasks that run at once."""
+    max_parallel_roles: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Fewer of them for a role of agents, such as `{coder = 2}`."""
+    max_parallel_models: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Calls at once of a model, such as `{"ollama_chat/qwen3" = 1}`."""
     max_subtasks: int = Field(default=20, ge=1, le=500)
     """The largest plan."""
     max_steps: int = Field(default=12, ge=1, le=100)
@@ -81,6 +85,8 @@ class Settings(BaseSettings):
     """When the reviser is asked: after a failure or surprise, after every subtask, or never."""
     max_cost: float | None = Field(default=None, ge=0)
     """US dollars for one run."""
+    allow_unpriced: bool = False
+    """With `max_cost`, use models whose price is not known all the same: their calls cost what they cost."""
     max_calls: int | None = Field(default=200, ge=1)
     """Model calls for one run."""
     max_tokens: int | None = Field(default=None, ge=1)

@@ -9,16 +9,16 @@ class Usage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     calls: int = 0
+    """Those that were answered."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
     unpriced: int = 0
+    failed: int = 0
+    """Tries of a call that were not answered."""
+    unsure_tokens: int = 0
+    """What those of them whose reply was late or cut may have used at most, where a limit needed to know."""
+    unsure_cost: float = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            cost=self.cost + other.cost,
-            unpriced=self.unpriced + other.unpriced,
-        )
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})

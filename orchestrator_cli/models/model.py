@@ -1,9 +1,8 @@
 """The one door to models: LiteLLM behind a small protocol, its faults translated into ours.
 
 A call is made in a thread of its own that nobody waits for at exit, because a provider that
-does not answer must not hold a run that was cancelled. A fault that may pass (429, 5xx, a
-cut or late reply) is tried again, as long as `Retry-After` asks; then the next model of the
-fallbacks is asked; then the error is the user's.
+does not answer must not hold a run that was cancelled. One call is one try: who tries again, and
+when, is for `persistent` to say. Prices and counts of tokens are LiteLLM's too.
 
 Not covered: audio and image content, and providers' batch interfaces.
 """
@@ -11,19 +10,19 @@ Not covered: audio and image content, and providers' batch interfaces.
 import importlib
 import json
 import logging
+import math
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-import tenacity
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ProviderError
+from orchestrator_cli.models.limits import Quote
 from orchestrator_cli.usage import Usage
 
 Message = dict[str, Any]
@@ -53,6 +52,8 @@ class Request(BaseModel):
     tools: tuple[dict[str, JsonValue], ...] = ()
     """OpenAI's function schemas."""
     stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    """The longest reply that is asked for."""
 
 
 class Reply(BaseModel):
@@ -77,86 +78,36 @@ class Model(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """One request on its way."""
-
-    request: Request
-    on_delta: OnDelta | None
-    cancellation: Cancellation
-
-
 class LiteModel:
-    """Models by LiteLLM's names.
+    """Models by LiteLLM's names; a request has to name its own. `timeout` is from request to last word."""
 
-    Args:
-        names: model name per role.
-        fallbacks: names tried in turn when a provider fails.
-        timeout: seconds for one call, from the request to the last word.
-        retries: further tries of a call that failed in a way that may pass.
-        notice: told in one line of each retry and fallback.
-    """
-
-    def __init__(
-        self,
-        names: Mapping[str, str],
-        cancellation: Cancellation,
-        *,
-        fallbacks: Sequence[str] = (),
-        timeout: float = 180.0,
-        retries: int = 2,
-        notice: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._names = names
-        self._fallbacks = tuple(fallbacks)
+    def __init__(self, cancellation: Cancellation, *, timeout: float = 180.0) -> None:
         self._cancellation = cancellation
         self._timeout = timeout
-        self._retries = retries
-        self._notice = notice
 
     def complete(
         self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
     ) -> Reply:
-        asked = _Asked(request, on_delta, cancellation or self._cancellation)
-        names = [request.model or self._names[request.role], *self._fallbacks]
-        for name, following in zip(names, [*names[1:], None], strict=True):
-            try:
-                return self._persistently(name, asked)
-            except ProviderError as exc:
-                if following is None:
-                    raise
-                self._notice(f"{exc.message} Asking {following} instead.")
-        raise AssertionError("there is always a last model")
-
-    def _persistently(self, name: str, asked: "_Asked") -> Reply:
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._retries + 1),
-            retry=tenacity.retry_if_exception(lambda exc: isinstance(exc, _Passing)),
-            wait=_wait,
-            sleep=asked.cancellation.wait,
-            before_sleep=lambda state: self._notice(_retry_notice(state)),
-            reraise=True,
-        )
-        return retrying(self._once, name, asked)
-
-    def _once(self, name: str, asked: "_Asked") -> Reply:
+        """Raises `PassingFault` where another try may go better."""
+        cancellation, name = cancellation or self._cancellation, request.model or ""
         started = time.monotonic()
         pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        run_beside(_call, name, asked.request, asked.on_delta is not None, self._timeout, pieces)
+        run_beside(_call, name, request, on_delta is not None, self._timeout, pieces)
         while True:
-            asked.cancellation.check()
+            cancellation.check()
             if time.monotonic() - started > self._timeout:
-                raise _Passing(
+                raise PassingFault(
                     f"{name} did not answer within {self._timeout:g} s.",
                     "Try again, give it more with ORCH_MODEL_TIMEOUT, or name another model with -m.",
+                    unsure=True,
                 )
             try:
                 piece = pieces.get(timeout=0.05)
             except queue.Empty:
                 continue
             if isinstance(piece, str):
-                if asked.on_delta is not None:
-                    asked.on_delta(piece)
+                if on_delta is not None:
+                    on_delta(piece)
             elif isinstance(piece, Exception):
                 raise piece
             else:
@@ -167,22 +118,18 @@ class LiteModel:
 TRY_AGAIN = "Try again, or name another model with -m."
 
 
-class _Passing(ProviderError):
-    """A fault that may have passed when the call is made again."""
+class PassingFault(ProviderError):
+    """A fault that may have passed when the call is made again.
 
-    retry_after: float | None = None
+    `unsure`: the provider had begun to answer, or may have, and may bill it.
+    """
 
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    exc = state.outcome.exception() if state.outcome else None
-    asked = exc.retry_after if isinstance(exc, _Passing) else None
-    return asked if asked is not None else tenacity.wait_exponential_jitter(initial=0.5, max=20)(state)
-
-
-def _retry_notice(state: tenacity.RetryCallState) -> str:
-    exc = state.outcome.exception() if state.outcome else None
-    what = exc.message if isinstance(exc, ProviderError) else "The model call failed."
-    return f"{what} Trying again in {state.upcoming_sleep:.1f} s."
+    def __init__(
+        self, message: str, remedy: str = "", *, unsure: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, remedy)
+        self.unsure = unsure
+        self.retry_after = retry_after
 
 
 def prepare() -> None:
@@ -210,6 +157,7 @@ def _litellm() -> Any:
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.drop_params = True
+    litellm.disable_hf_tokenizer_download = True
     for name in ("LiteLLM", "litellm", "httpx", "openai"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return litellm
@@ -225,6 +173,8 @@ def _call(name: str, request: Request, stream: bool, timeout: float, out: "queue
         options["tools"] = list(request.tools)
     if request.stop:
         options["stop"] = list(request.stop)
+    if request.max_tokens is not None:
+        options["max_tokens"] = request.max_tokens
     if stream:
         options["stream_options"] = {"include_usage": True}
     try:
@@ -250,10 +200,7 @@ def _gather(litellm: Any, chunks: Iterator[Any], request: Request, out: "queue.S
 def _reply(litellm: Any, name: str, answer: Any) -> Reply:
     message = answer.choices[0].message
     usage = getattr(answer, "usage", None)
-    try:
-        cost = float(litellm.completion_cost(completion_response=answer, model=name))
-    except Exception:  # LiteLLM raises a bare Exception for a model without a price
-        cost = None
+    cost = _cost(litellm, name, answer)
     calls = tuple(
         ToolCall(id=c.id or f"call_{i}", name=c.function.name or "", arguments=_as_text(c.function.arguments))
         for i, c in enumerate(message.tool_calls or ())
@@ -270,6 +217,70 @@ def _reply(litellm: Any, name: str, answer: Any) -> Reply:
             unpriced=1 if cost is None else 0,
         ),
     )
+
+
+def _cost(litellm: Any, name: str, answer: Any) -> float | None:
+    if not _has_price(litellm, name):
+        return None
+    try:
+        return float(litellm.completion_cost(completion_response=answer, model=name))
+    except Exception:  # LiteLLM raises a bare Exception where it cannot tell
+        return None
+
+
+# --- what a call can come to
+
+TOKENS_MARGIN = 1.35
+"""Other tokenizers make up to a third more of the same text than the one that counts here."""
+FRAME_TOKENS = 64
+"""What a provider puts around the messages."""
+SAMPLE_TOKENS = 1_000
+
+
+def quote(request: Request) -> Quote:
+    """The worst case of a request that names its model: some milliseconds, and no network."""
+    litellm, name = _litellm(), request.model or ""
+    prompt = math.ceil(TOKENS_MARGIN * _count(litellm, name, request)) + FRAME_TOKENS
+    try:
+        known = litellm.get_model_info(name)
+    except Exception:  # LiteLLM raises a bare Exception for a model that it does not know
+        return Quote(prompt_tokens=prompt)
+    longest = known.get("max_output_tokens") or known.get("max_tokens")
+    if not _has_price(litellm, name):
+        return Quote(prompt_tokens=prompt, reply_tokens=longest)
+    said, told = litellm.cost_per_token(model=name, prompt_tokens=prompt, completion_tokens=SAMPLE_TOKENS)
+    return Quote(
+        prompt_tokens=prompt,
+        reply_tokens=longest,
+        prompt_cost=said,
+        # A token of hidden thought may be dearer than one of the reply.
+        token_cost=max(told / SAMPLE_TOKENS, known.get("output_cost_per_reasoning_token") or 0.0),
+    )
+
+
+def unpriced(names: Iterable[str]) -> list[str]:
+    """Those of the models whose price LiteLLM's list does not know."""
+    litellm = _litellm()
+    return sorted({name for name in names if not _has_price(litellm, name)})
+
+
+def _has_price(litellm: Any, name: str) -> bool:
+    """Whether there is a price; models of a server on this machine have one, and it is 0."""
+    try:
+        known = litellm.get_model_info(name)
+    except Exception:  # as above
+        return False
+    entry = litellm.model_cost.get(known["key"])
+    # LiteLLM takes an entry that says nothing of money for free.
+    return entry is None or any("cost" in key for key in entry)
+
+
+def _count(litellm: Any, name: str, request: Request) -> int:
+    messages, tools = list(request.messages), list(request.tools) or None
+    try:
+        return int(litellm.token_counter(model=name, messages=messages, tools=tools))
+    except Exception:  # an odd message is no reason to make no call: two bytes a token are plenty
+        return len(json.dumps([messages, tools]).encode()) // 2
 
 
 def _as_text(arguments: Any) -> str:
@@ -302,38 +313,48 @@ def _translate(exc: Exception, name: str) -> ProviderError:
                 f"The request is too long for {name}: {said}", "Name a model with a larger context with -m."
             )
         case foreign.RateLimitError():
-            passing = _Passing(
+            return PassingFault(
                 f"The provider of {name} is limiting requests (429): {said}",
                 "Wait a little, or set fallbacks in orch.toml.",
+                retry_after=_retry_after(exc),
             )
-            passing.retry_after = _retry_after(exc)
-            return passing
         case foreign.Timeout():
-            return _Passing(f"{name} did not answer in time: {said}", TRY_AGAIN)
+            return PassingFault(f"{name} did not answer in time: {said}", TRY_AGAIN, unsure=True)
         case foreign.BadRequestError() | foreign.UnprocessableEntityError():
             return ProviderError(f"{name} refused the request: {said}", "Name another model with -m.")
         case foreign.APIConnectionError() | ConnectionError() | OSError():
-            return _unreachable(name, said)
+            return _unreachable(name, said, unsure=True)
         case _:
-            return _Passing(f"The provider of {name} failed: {said}", TRY_AGAIN)
+            return PassingFault(f"The provider of {name} failed: {said}", TRY_AGAIN, unsure=_was_cut(exc))
 
 
-def _unreachable(name: str, fault: str) -> _Passing:
-    return _Passing(
+def _unreachable(name: str, fault: str, *, unsure: bool = False) -> PassingFault:
+    return PassingFault(
         f"{name} cannot be reached: {fault}",
         "Check that its server runs and that OPENAI_BASE_URL or the network is right.",
+        unsure=unsure,
     )
 
 
-def _unconnected(exc: BaseException | None) -> str:
+def _unconnected(exc: BaseException) -> str:
     """Why no connection was made; empty where one was. LiteLLM calls it an error of the server."""
     import httpx
 
+    found = (e for e in _causes(exc) if isinstance(e, httpx.ConnectError | httpx.ConnectTimeout))
+    return next((str(e) or "it did not answer" for e in found), "")
+
+
+def _was_cut(exc: BaseException) -> bool:
+    """Whether the connection was lost once it was there: the provider may have begun to answer."""
+    import httpx
+
+    return any(isinstance(e, httpx.TransportError) for e in _causes(exc))
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
     while exc is not None:
-        if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):
-            return str(exc) or "it did not answer"
+        yield exc
         exc = exc.__cause__ or exc.__context__
-    return ""
 
 
 def _retry_after(exc: Exception) -> float | None:

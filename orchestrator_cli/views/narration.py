@@ -247,6 +247,9 @@ def _spent(fact: events.Spent) -> list[Line]:
     cost = "unpriced" if fact.cost is None else f"${fact.cost:.4f}"
     subject = f" for {one_line(fact.subtask, 40)}" if fact.subtask else ""
     who = f"{one_line(fact.role, 40)}{subject}, {one_line(fact.model, 60)}"
+    if fact.fault:
+        said = f"model call failed: {who} · {duration(fact.seconds)} · {one_line(fact.fault, LONG)}"
+        return [Line("  ", said, "dim")]
     return [Line("  ", f"model call: {who} · {duration(fact.seconds)} · {tokens} · {cost}", "dim")]
 
 

@@ -84,14 +84,17 @@ def size(count: int) -> str:
 
 def spent(usage: "Usage") -> str:
     """Calls, tokens and money; calls without a known price are named, never counted as free."""
+    failed = f" + {usage.failed} failed" if usage.failed else ""
     if not usage.calls:
-        return "no model calls"
+        return f"no model calls{failed}"
     tokens = usage.prompt_tokens + usage.completion_tokens
     if usage.unpriced == usage.calls:
         money = "unpriced"
     else:
         money = f"${usage.cost:.4f}" + (f" + {usage.unpriced} unpriced" if usage.unpriced else "")
-    return f"{counted(usage.calls, 'call')} · {counted(tokens, 'token')} · {money}"
+    if usage.unsure_cost:
+        money += f" + at most ${usage.unsure_cost:.4f} for late or cut replies"
+    return f"{counted(usage.calls, 'call')}{failed} · {counted(tokens, 'token')} · {money}"
 
 
 def short_run(run: str) -> str:
