@@ -25,9 +25,11 @@ from typing import Any
 
 import portalocker
 
-from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import RunFailed
 
+STOP_S = 15.0
+"""A server that leaves has closed its connections by then."""
 START_S = 120.0
 """A first start migrates a database; on a slow laptop that takes most of a minute."""
 
@@ -36,16 +38,25 @@ def ensure_server(home: Path, idle_minutes: float) -> str:
     """The API address of the home's server, which may still be starting. Returns at once."""
     folder = home / "prefect"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = (folder / "server.lock").open("a+")
-    try:
-        portalocker.lock(lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-    except portalocker.exceptions.LockException:
-        lock.close()
-        return _address(folder)
-    try:
+    deadline = time.monotonic() + STOP_S
+    while time.monotonic() < deadline:
+        if (url := _start_alone(folder, idle_minutes)) or (url := _address(folder)):
+            return url
+        time.sleep(0.05)
+    raise RunFailed(
+        f"{folder} is held by a Prefect server that does not say where it is.",
+        f"End the process that uses {folder / 'server.lock'}, or set PREFECT_API_URL.",
+    )
+
+
+def _start_alone(folder: Path, idle_minutes: float) -> str | None:
+    """The address of a new server; None where there is one, which holds the lock."""
+    with (folder / "server.lock").open("a+") as lock:
+        try:
+            portalocker.lock(lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.exceptions.LockException:
+            return None
         return _start(folder, lock.fileno(), idle_minutes)
-    finally:
-        lock.close()
 
 
 def await_server(url: str, home: Path, cancellation: Cancellation) -> None:
@@ -82,18 +93,15 @@ def running_server(home: Path) -> tuple[str, int] | None:
     return None
 
 
-def _address(folder: Path) -> str:
-    """Where the process that holds the lock serves; it writes that down right after taking the lock."""
-    for _ in range(100):
-        with contextlib.suppress(OSError, ValueError, LookupError):
-            row = json.loads((folder / "server.json").read_text())
-            if _alive(int(row["pid"])):
-                return str(row["url"])
-        time.sleep(0.05)
-    raise RunFailed(
-        f"{folder} is held by a Prefect server that does not say where it is.",
-        f"End the process that uses {folder / 'server.lock'}, or set PREFECT_API_URL.",
-    )
+def _address(folder: Path) -> str | None:
+    """Where the process that holds the lock serves; None before it has said so, and when it is leaving."""
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        row = json.loads((folder / "server.json").read_text())
+        if _alive(int(row["pid"])):
+            # Whoever is asked is not idle: it will not leave before the run comes to it.
+            run_beside(_answers, str(row["url"]))
+            return str(row["url"])
+    return None
 
 
 def _alive(pid: int) -> bool:
@@ -187,7 +195,7 @@ class IdleWatch:
         return 0.0 if self._open else time.monotonic() - self._last
 
 
-def _serve(listener_fd: int, idle_minutes: float) -> None:
+def _serve(listener_fd: int, idle_minutes: float, folder: Path) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -200,6 +208,8 @@ def _serve(listener_fd: int, idle_minutes: float) -> None:
         watch.awake()
         while watch.idle_s < idle_minutes * 60:
             time.sleep(1.0)
+        # From here on nobody comes to this one; whoever wants a server waits for the lock.
+        (folder / "server.json").unlink(missing_ok=True)
         server.should_exit = True
 
     threading.Thread(target=stop_when_idle, daemon=True).start()
@@ -207,4 +217,4 @@ def _serve(listener_fd: int, idle_minutes: float) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), float(sys.argv[2]))
+    _serve(int(sys.argv[1]), float(sys.argv[2]), Path.cwd())
