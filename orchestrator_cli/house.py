@@ -36,6 +36,8 @@ from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.desk import Desk
 from orchestrator_cli.execution.journal import Emit, EventStream, View
+from orchestrator_cli.execution.masks import MaskedModel, Masks
+from orchestrator_cli.execution.permissions import Permits
 from orchestrator_cli.execution.roles import Role, load_roles
 from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
@@ -48,6 +50,7 @@ from orchestrator_cli.settings import ROLES, Settings, find_model
 from toolsmith.built import BuiltTool
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
+from toolsmith.sandbox.proxy import Dialer
 
 MAX_PROMPT_CHARS = 200_000
 
@@ -69,6 +72,10 @@ class House:
     memory: MemoryStore
     cancellation: Cancellation
     desk: Desk
+    permits: Permits
+    masks: Masks
+    unsafe: str
+    """How the user allowed that there is no sandbox; empty where there is one."""
     emit: Emit
     await_engine: Callable[[], None]
     """Return when Prefect's server answers."""
@@ -78,7 +85,7 @@ class House:
             prompt=prompt,
             workspace=str(self.workspace.root),
             models=self.model_names,
-            sandbox=self.backend.name,
+            sandbox=f"{self.backend.detail}; allowed by {self.unsafe}" if self.unsafe else self.backend.name,
             version=__version__,
         )
 
@@ -108,16 +115,16 @@ class House:
         shape = [plan[name].model_dump(mode="json") | {"state": states.get(name)} for name in order(plan)]
         run = run_record(
             run=self.run,
-            prompt=prompt,
+            prompt=self.masks(prompt),
             outcome="completed" if error is None else "failed",
-            answer=answer,
-            plan=shape,
+            answer=self.masks(answer),
+            plan=self.masks(shape),
             scope=Scope(),
             revisions=board.revisions,
             calls=usage.calls,
             cost=None if usage.unpriced else usage.cost,
             seconds=seconds,
-            lesson=" ".join(board.lessons),
+            lesson=self.masks(" ".join(board.lessons)),
         )
         try:
             self.memory.add([run, *(self._tool_record(tool, prompt) for tool in self.toolbox.used())])
@@ -149,6 +156,8 @@ def open_house(
     recorder: Callable[[Model], Model] | None = None,
     wants_engine: bool = True,
     attended: bool = False,
+    unsafe: str = "",
+    dialer: Dialer = Dialer(),  # noqa: B008 - it is frozen
 ) -> Iterator[House]:
     """The parts of one run, closed again at the end.
 
@@ -158,6 +167,8 @@ def open_house(
         recorder: is put around the configured models, to keep what they said.
         wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
         attended: whether somebody is there who can answer questions while the run goes on.
+        unsafe: run code WITHOUT A SANDBOX; says how the user has allowed that.
+        dialer: resolves and checks the addresses of what may be reached.
 
     Raises `UsageError` and `ConfigError`, each before any work is done.
     """
@@ -171,11 +182,12 @@ def open_house(
     )
     _check_home(settings.home)
     names = {role: "recorded" for role in ROLES} if model is not None else model_names(settings)
-    backend = choose_sandbox(settings)
+    backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
     roles = load_roles(settings.home)
     goes_on = run if wants_engine else ""
     cancellation = Cancellation()
-    stream = EventStream(run, settings.home / "runs" / run / "journal.jsonl", views)
+    masks = Masks()
+    stream = EventStream(run, settings.home / "runs" / run / "journal.jsonl", views, mask=masks)
     try:
         engine = _start_engine(settings, cancellation, live=model is None, wanted=wants_engine)
         if model is not None:
@@ -184,7 +196,11 @@ def open_house(
             named = (role.model for role in roles.values() if role.model)
             check_prices(settings, [*names.values(), *named], cancellation)
             models = open_models(settings, names, cancellation, stream.emit, run=goes_on)
-        asked = recorder(models.model) if recorder else models.model
+        asked = MaskedModel(recorder(models.model) if recorder else models.model, masks)
+        desk = Desk(stream.emit, policy=settings.approve, yes=settings.yes, attended=attended)
+        permits = Permits(
+            desk, settings, emit=stream.emit, masks=masks, cancellation=cancellation, dialer=dialer
+        )
         library = Library(settings.home / "tools")
         toolbox = Toolbox(
             library,
@@ -192,6 +208,7 @@ def open_house(
             allow_protected=settings.allow_protected,
             model=asked,
             backend=backend,
+            permits=permits,
             emit=stream.emit,
             run=run,
         )
@@ -208,7 +225,10 @@ def open_house(
             backend=backend,
             memory=memory,
             cancellation=cancellation,
-            desk=Desk(stream.emit, policy=settings.approve, yes=settings.yes, attended=attended),
+            desk=desk,
+            permits=permits,
+            masks=masks,
+            unsafe=unsafe,
             emit=stream.emit,
             await_engine=engine,
         )

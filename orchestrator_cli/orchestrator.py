@@ -97,6 +97,8 @@ def _execute(prompt: str, house: House, board: Board) -> None:
             backend=house.backend,
             cancellation=house.cancellation,
             desk=house.desk,
+            permits=house.permits,
+            masks=house.masks,
             emit=house.emit,
         ),
         board,
