@@ -59,7 +59,16 @@ MaxTokens = Annotated[int | None, typer.Option(help="End the run at this many to
 Timeout = Annotated[float | None, typer.Option(help="End the run after this many seconds.")]
 MaxParallel = Annotated[int | None, typer.Option(help="Subtasks that run at once.")]
 Network = Annotated[
-    list[str] | None, typer.Option("--network", help="Domain that fetch_url may read; repeat for more.")
+    list[str] | None,
+    typer.Option("--network", help="Domain that may be reached without a question; repeat for more."),
+]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Answer yes to everything that would be asked.")]
+NoSandbox = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-no-sandbox",
+        help="Run code written by a model WITHOUT A SANDBOX, with all your rights. Has to be confirmed.",
+    ),
 ]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="The run's id, the end of it, or `last`: this folder's newest.")
@@ -137,6 +146,7 @@ def start(
     max_cost: MaxCost = None,
     allow_unpriced: AllowUnpriced = None,
     verbose: Verbose = False,
+    unsafe_no_sandbox: NoSandbox = False,
     debug: Debug = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
@@ -150,10 +160,12 @@ def start(
     with _reporting(output) as console:
         from orchestrator_cli.repl import run_repl
         from orchestrator_cli.session import ReplSession
+        from orchestrator_cli.unsafe import allowed_by
 
+        unsafe = allowed_by(asked=unsafe_no_sandbox, yes=False)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # each run of the loop may be interrupted
         settings = _settings(workspace, model=model, max_cost=max_cost, allow_unpriced=allow_unpriced)
-        raise typer.Exit(run_repl(ReplSession(settings, console)))
+        raise typer.Exit(run_repl(ReplSession(settings, console, unsafe)))
 
 
 @app.command()
@@ -172,11 +184,16 @@ def ask(
     timeout: Timeout = None,
     max_parallel: MaxParallel = None,
     network: Network = None,
+    yes: Yes = False,
+    unsafe_no_sandbox: NoSandbox = False,
     debug: Debug = False,
 ) -> None:
     """Run one prompt and print the answer."""
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with _reporting(output) as console:
+        from orchestrator_cli.unsafe import allowed_by
+
+        unsafe = allowed_by(asked=unsafe_no_sandbox, yes=yes)
         settings = _settings(
             workspace,
             model=model,
@@ -187,8 +204,9 @@ def ask(
             timeout=timeout,
             max_parallel=max_parallel,
             network=network or None,
+            yes=yes or None,
         )
-        _run(_read(prompt), settings, output, console)
+        _run(_read(prompt), settings, output, console, unsafe=unsafe)
 
 
 @app.command()
@@ -329,6 +347,7 @@ def _run(
     *,
     model: Model | None = None,
     recorder: Callable[[Model], Model] | None = None,
+    unsafe: str = "",
 ) -> None:
     from orchestrator_cli.house import checked_prompt, open_house
     from orchestrator_cli.orchestrator import run_prompt
@@ -342,7 +361,7 @@ def _run(
         views: list[Any] = [file_log(settings, FileLog), console, envelope]
         if output.stream_json:
             views.append(JsonLines(sys.stdout))
-        with open_house(settings, views, model=model, recorder=recorder) as house:
+        with open_house(settings, views, model=model, recorder=recorder, unsafe=unsafe) as house:
             result = run_prompt(text, house)
             error = result.shortfall
     except OrchError as exc:

@@ -23,8 +23,10 @@ TURN_CHARS = 2_000
 class ReplSession:
     """The session of one REPL: settings and screen stay, each prompt is a run of its own."""
 
-    def __init__(self, settings: Settings, console: Console) -> None:
+    def __init__(self, settings: Settings, console: Console, unsafe: str = "") -> None:
+        """`unsafe`: how the user has allowed to run WITHOUT A SANDBOX; empty where there is one."""
         self._settings = settings
+        self._unsafe = unsafe
         self._console = console
         self._last: Plan | None = None
         self._turns: list[Turn] = []
@@ -36,7 +38,7 @@ class ReplSession:
         text = checked_prompt(prompt, self._settings.home)
         views: list[View] = [FileLog(self._log), self._console, _LastPlan(self)]
         try:
-            with open_house(self._settings, views) as house:
+            with open_house(self._settings, views, unsafe=self._unsafe) as house:
                 result = run_prompt(text, house, self._turns[-TURNS:])
         except OrchError as exc:
             self._console.error(exc)

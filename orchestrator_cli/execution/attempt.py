@@ -71,7 +71,7 @@ class Entering:
         return replace(launch, argv=(*self._entrance, *launch.argv), cwd=None)
 
 
-ENTERING = ("bubblewrap", "landlock")
+ENTERING = ("bubblewrap", "landlock", "unsafe")
 """The backends whose command is the sandbox itself, and not the client of an engine elsewhere."""
 
 

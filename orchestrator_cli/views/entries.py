@@ -17,7 +17,16 @@ from orchestrator_cli.events import Event
 from orchestrator_cli.planning.plan import Plan, Subtask
 from orchestrator_cli.views.graph import patch_lines, plan_diff
 from orchestrator_cli.views.markdown import bullets, code, fence, prose, said, table
-from orchestrator_cli.views.text import call_form, clean, duration, one_line, short_run, size, spent
+from orchestrator_cli.views.text import (
+    NO_SANDBOX,
+    call_form,
+    clean,
+    duration,
+    one_line,
+    short_run,
+    size,
+    spent,
+)
 
 WHOLE = 60_000
 """Characters of a source, a prompt or an answer that are shown before it is cut."""
@@ -66,11 +75,17 @@ def _section(event: Event, fact: events.RunStarted) -> str:
     about = [
         f"- workspace {code(fact.workspace)}",
         f"- models: {models or 'none'}",
-        f"- sandbox {code(fact.sandbox)}",
+        _sandbox(fact.sandbox),
         f"- orch {code(fact.version)}",
     ]
     heading = f"## Run {prose(event.run)} — {_time(event)}"
     return "\n\n".join([heading, said(fact.prompt, WHOLE), "\n".join(about)])
+
+
+def _sandbox(told: str) -> str:
+    if not told.startswith(NO_SANDBOX):
+        return f"- sandbox {code(told)}"
+    return f"- **{NO_SANDBOX}**{prose(told.removeprefix(NO_SANDBOX))}"
 
 
 @singledispatch
@@ -120,6 +135,11 @@ def _details(summary: str, subtasks: Sequence[Subtask]) -> str:
     rows = [s.model_dump(mode="json", exclude_defaults=True) for s in subtasks]
     text = yaml.safe_dump(rows, sort_keys=False, allow_unicode=True, width=100)
     return f"<details><summary>{summary}</summary>\n\n{fence(text, 'yaml', WHOLE)}\n\n</details>"
+
+
+@_entry.register
+def _plan_repaired(fact: events.PlanRepaired) -> Entry:
+    return Entry(f"{fact.what} set right", bullets(fact.repairs))
 
 
 @_entry.register

@@ -12,7 +12,17 @@ from orchestrator_cli.events import Event
 from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.views.board import Board
 from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines
-from orchestrator_cli.views.text import call_form, clean, counted, duration, one_line, short_run, size, spent
+from orchestrator_cli.views.text import (
+    NO_SANDBOX,
+    call_form,
+    clean,
+    counted,
+    duration,
+    one_line,
+    short_run,
+    size,
+    spent,
+)
 
 LONG = 400
 """Characters of a reason or a summary."""
@@ -40,7 +50,7 @@ def narrate(event: Event, board: Board, *, live: bool = False, verbose: bool = F
     `live`: a table of the subtasks is on the screen anyway, so starts need not be told.
     """
     if isinstance(event.data, events.RunStarted):
-        return [Line("", f"run {short_run(event.run)} in {one_line(event.data.workspace)}", "dim")]
+        return _run_started(event.run, event.data)
     if isinstance(event.data, DETAILS) and not verbose:
         return []
     if isinstance(event.data, events.SubtaskStarted) and live and not verbose:
@@ -50,6 +60,13 @@ def narrate(event: Event, board: Board, *, live: bool = False, verbose: bool = F
     if isinstance(event.data, events.RunFinished):
         return _run_finished(event.data, board)
     return _lines(event.data)
+
+
+def _run_started(run: str, fact: events.RunStarted) -> list[Line]:
+    line = Line("", f"run {short_run(run)} in {one_line(fact.workspace)}", "dim")
+    if not fact.sandbox.startswith(NO_SANDBOX):
+        return [line]
+    return [Line("", one_line(fact.sandbox, LONG), "bold red"), line]
 
 
 @singledispatch
@@ -79,6 +96,12 @@ def graph_lines(lines: list[str]) -> list[Line]:
     return [
         Line(f"  {line[:end]}", line[end:], sign_style="cyan") for line, end in zip(lines, drawn, strict=True)
     ]
+
+
+@_lines.register
+def _plan_repaired(fact: events.PlanRepaired) -> list[Line]:
+    head = Line("", f"{fact.what} set right:", "dim")
+    return [head, *(Line("  - ", one_line(repair, LONG), "dim", "dim") for repair in fact.repairs)]
 
 
 @_lines.register

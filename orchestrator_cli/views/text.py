@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator_cli.usage import Usage
 
+NO_SANDBOX = "NO SANDBOX"
+"""What `RunStarted.sandbox` begins with where the user has allowed to run without one."""
+
 _COLOUR = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
 _BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _HIDDEN = re.compile(

@@ -52,12 +52,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # what the user meets
     "session": (*EVERYWHERE, "orchestrator", "house", "views", "execution", "planning", "toolsmith"),
     "undo": (*EVERYWHERE, "execution.workspace", "execution.journal"),
+    "unsafe": ("errors",),
     "repl": ("errors", "views"),
     "demo": ("errors", "models"),
     "doctor": (*EVERYWHERE, "house", "views", "execution", "planning.plan", "memory", "toolsmith.sandbox"),
     "app": (
         *EVERYWHERE,
-        *("", "orchestrator", "house", "session", "undo", "repl", "demo", "doctor", "views"),
+        *("", "orchestrator", "house", "session", "undo", "unsafe", "repl", "demo", "doctor", "views"),
         *("execution.workspace", "execution.journal", "models.model"),
     ),
     "__main__": ("app",),
