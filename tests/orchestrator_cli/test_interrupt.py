@@ -7,6 +7,8 @@ Prefect's server still healthy and the flow run ended.
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -245,3 +247,20 @@ def assert_consistent(run: Running, engine: Engine, finished: int) -> None:
     if run.seen("RunStarted"):
         assert run.events()[-1]["kind"] == "RunFinished"
         assert run.events()[-1]["outcome"] == "interrupted"
+
+
+def test_ctrl_c_while_the_command_is_still_being_imported_ends_quietly(tmp_path: Path) -> None:
+    # Stands in for the first package that is imported, on a disk that takes its time.
+    (tmp_path / "typer.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator_cli", "--version"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=10)
+    assert (child.returncode, said) == (130, "error: Interrupted.\n")
