@@ -2,9 +2,12 @@
 
 A fact is numbered, written to `journal.jsonl` and fsynced, and only then shown: what a person
 saw is on disk. Pieces of the answer as it streams are shown and not journaled; `RunFinished`
-holds the whole.
+holds the whole. Values that would make a line long lie beside the journal, see `blobs`.
+
+What is not covered: a journal in which a line before the last was damaged is read without it.
 """
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +19,7 @@ from pydantic import ValidationError
 
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import AnswerDelta, Event, Fact
+from orchestrator_cli.execution.blobs import LARGE, BlobMissing, Blobs, missing_folders, sync_folder
 
 
 class View(Protocol):
@@ -49,8 +53,12 @@ class EventStream:
         self._mask = mask
         self._lock = threading.RLock()
         self._seq = last
+        self._blobs = blobs_of(journal)
+        new = [*missing_folders(journal.parent), journal] if not journal.exists() else []
         journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = journal.open("a+b", buffering=0)
+        for path in new:
+            sync_folder(path.parent)
         if _is_torn(self._file):
             self._file.write(b"\n")
 
@@ -77,7 +85,11 @@ class EventStream:
                 view.close()
 
     def _append(self, event: Event) -> None:
-        self._file.write(event.json_line().encode() + b"\n")
+        line = event.json_line()
+        if len(line) > LARGE:
+            row = self._blobs.take_out(json.loads(line))
+            line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+        self._file.write(line.encode() + b"\n")
         os.fsync(self._file.fileno())
         self._seq = event.seq
 
@@ -89,13 +101,29 @@ def _is_torn(file: BinaryIO) -> bool:
 
 
 def read_journal(path: Path) -> Iterator[Event]:
-    """The events of a journal; a torn last line and kinds of a later version are passed over."""
+    """The events of a journal; a torn last line and what only a later version knows are passed over.
+
+    Raises `RunFailed` where a value that lies beside the journal is gone or damaged.
+    """
+    blobs = blobs_of(path)
     # Bytes and this one sign: a text may hold other line breaks, and a torn line half a letter.
     for line in path.read_bytes().split(b"\n"):
         try:
-            yield Event.model_validate_json(line)
-        except ValidationError:
+            if LARGE_MARK in line:
+                yield Event.model_validate(blobs.put_back(json.loads(line)), extra="ignore")
+            else:
+                yield Event.model_validate_json(line, extra="ignore")
+        except BlobMissing as exc:
+            raise RunFailed(f"{exc}.", "Put it back from a copy; without it the run cannot be read.") from exc
+        except (ValidationError, ValueError, LookupError, TypeError):
             continue
+
+
+LARGE_MARK = b',"large":['
+
+
+def blobs_of(journal: Path) -> Blobs:
+    return Blobs(journal.with_name("blobs"))
 
 
 Emit = Callable[[Fact], None]

@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "planning": (*EVERYWHERE, "planning", "models.model", "prompts"),
     "planning.plan": ("usage",),
     "planning.validation": ("planning.plan",),
-    "planning.patching": ("planning.plan", "planning.validation"),
+    "planning.repair": ("planning.plan", "planning.validation"),
+    "planning.patching": ("planning.plan", "planning.validation", "planning.repair"),
     # the doors to models, to tools and to the screen
     "models": (*EVERYWHERE, "models"),
     "tools": ("tools",),
@@ -43,7 +44,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # carrying a plan out
     "execution": (*EVERYWHERE, "execution", "planning", "models.model", "tools", "prompts", "toolsmith"),
     "execution.workspace": (*EVERYWHERE, "execution.workspace", "tools.protected"),
-    "execution.journal": ("errors", "events"),
+    "execution.blobs": (),
+    "execution.journal": ("errors", "events", "execution.blobs"),
     "execution.desk": ("errors", "events", "cancellation", "execution.journal"),
     "execution.prefect_server": ("errors", "cancellation"),
     # the run as a whole

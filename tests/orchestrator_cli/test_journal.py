@@ -2,13 +2,24 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.events import AnswerDelta, Event, Noticed
+from orchestrator_cli.events import (
+    AnswerDelta,
+    CodeRan,
+    Event,
+    Noticed,
+    PlanProposed,
+    SubtaskFinished,
+    ToolCalled,
+)
 from orchestrator_cli.execution.journal import EventStream, read_journal
+from orchestrator_cli.planning.plan import Plan, Result, Subtask
 
 
 class Seen:
@@ -111,6 +122,64 @@ def test_a_kind_of_a_later_version_is_passed_over(journal: Path) -> None:
     with journal.open("a") as file:
         file.write(json.dumps(row) + "\n")
     assert [event.kind for event in read_journal(journal)] == ["Noticed"]
+
+
+def test_fields_of_a_later_version_are_passed_over_however_deep(journal: Path) -> None:
+    plan = Plan(goal="g", subtasks=(Subtask(id="a", title="t", kind="answer"),))
+    stream = EventStream("r", journal, [])
+    stream.emit(PlanProposed(plan=plan))
+    stream.close()
+    row = json.loads(journal.read_text())
+    for place in (row, row["data"], row["data"]["plan"], row["data"]["plan"]["subtasks"][0]):
+        place["of_tomorrow"] = {"a": 1}
+    journal.write_text(json.dumps(row) + "\n")
+    assert [event.data for event in read_journal(journal)] == [PlanProposed(plan=plan)]
+
+
+LONG = "a line\n" * 20_000
+ROWS: list[JsonValue] = [{"n": n, "text": "x" * 100} for n in range(2_000)]
+
+
+def test_large_values_lie_beside_the_journal_and_come_back(journal: Path) -> None:
+    nested: JsonValue = {"rows": ROWS, "deep": [{"text": LONG}], "small": 1}
+    facts = [
+        CodeRan(subtask="s", attempt=1, step=1, code="1", output=LONG),
+        SubtaskFinished(
+            subtask="s", result=Result(subtask="s", attempt=1, plan_version=1, value=nested), seconds=1
+        ),
+        Noticed(message="after"),
+    ]
+    stream = EventStream("r", journal, [])
+    for fact in facts:
+        stream.emit(fact)
+    stream.close()
+    assert [event.data for event in read_journal(journal)] == facts
+    assert max(map(len, journal.read_bytes().split(b"\n"))) < 2_000
+    kept = [path.read_text() for path in journal.with_name("blobs").iterdir()]
+    assert sorted(map(len, kept)) == sorted({len(LONG), len(json.dumps(ROWS, indent=1))})
+    assert LONG in kept
+
+
+def test_a_value_that_looks_like_the_name_of_a_large_one_stays_what_it_is(journal: Path) -> None:
+    arguments: dict[str, JsonValue] = {"large": [{"at": ["data"], "sha256": "0" * 64, "form": "text"}]}
+    fact = ToolCalled(subtask="s", attempt=1, tool="t", arguments=arguments, outcome="(see blobs/0)", ok=True)
+    stream = EventStream("r", journal, [])
+    stream.emit(fact)
+    stream.close()
+    assert [event.data for event in read_journal(journal)] == [fact]
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_text("another")])
+def test_a_large_value_that_is_gone_or_damaged_is_named(
+    journal: Path, harm: Callable[[Path], object]
+) -> None:
+    stream = EventStream("r", journal, [])
+    stream.emit(Noticed(message=LONG))
+    stream.close()
+    (blob,) = journal.with_name("blobs").iterdir()
+    harm(blob)
+    with pytest.raises(RunFailed, match=blob.name):
+        list(read_journal(journal))
 
 
 def test_a_view_that_cannot_write_ends_the_run_with_a_remedy(journal: Path) -> None:
