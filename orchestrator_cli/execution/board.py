@@ -27,6 +27,8 @@ class Board:
         self._lock = threading.RLock()
         self.offer = offer
         self.plan = plan
+        self.earlier: list[Plan] = []
+        """The versions that the plan had before, oldest first."""
         self.states: dict[str, State] = {}
         self.results: dict[str, Result] = {}
         self.instances: dict[str, Result] = {}
@@ -107,10 +109,16 @@ class Board:
                 self.stranded.add(subtask.id)
             return found
 
-    def revise(self, patch: Patch) -> Plan:
-        """Apply a patch to the state of this moment. Raises `PatchRefused`."""
+    def revise(self, patch: Patch, *, may_go_back: bool = False) -> Plan:
+        """Apply a patch to the state of this moment. Raises `PatchRefused`.
+
+        `may_go_back`: whether the pending part may become what it was in an earlier version.
+        """
         with self._lock:
-            self.plan = apply(self.plan, patch, self.states, self.offer.catalogue)
+            versions = () if may_go_back else (*self.earlier, self.plan)
+            plan = apply(self.plan, patch, self.states, self.offer.catalogue, versions)
+            self.earlier.append(self.plan)
+            self.plan = plan
             self.lessons.append(patch.reason)
             for subtask in self.waiting:
                 # What it is asked about may have changed, or it may be gone.

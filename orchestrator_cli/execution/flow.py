@@ -437,9 +437,11 @@ class _Graph:
 
     def _revise(self, situation: Situation) -> Decision:
         cause = "; ".join(map(str, situation.causes))
+        # A person may change their mind; a reviser that does so goes in circles.
+        asked_for = any(item.what == "the user said" for item in situation.causes)
 
         def apply(patch: Patch) -> Plan:
-            plan = self.board.revise(patch)
+            plan = self.board.revise(patch, may_go_back=asked_for)
             self.context.emit(events.PlanRevised(plan=plan, patch=patch, cause=cause))
             return plan
 

@@ -211,8 +211,11 @@ def _part(reference: str, found: Any, path: str) -> JsonValue:
 
 
 def names_in(expression: str) -> frozenset[str]:
-    """The names an expression reads from outside. Raises `SyntaxError` where it is no expression."""
-    tree = ast.parse(expression.strip(), mode="eval")
+    """The names an expression reads from outside. Raises `SyntaxError` or `ValueError` where it is none."""
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+    except (RecursionError, MemoryError) as exc:
+        raise ValueError("it goes too deep") from exc
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     return frozenset(node.id for node in names) - own
@@ -296,17 +299,3 @@ def needs(plan: Plan, known: Container[str] = ()) -> list[NewTool]:
                 purpose = f"{subtask.title}. {subtask.instruction}".strip()
                 wanted[name] = announced.get(name) or NewTool(name=name, purpose=purpose)
     return list(wanted.values())
-
-
-def match_aliases(plan: Plan, catalogue: Catalogue) -> Plan:
-    """The plan with tool names that differ from a known tool's only in case, `-` and `_` spelled so."""
-    known = {_normal(name): name for name in catalogue.tools}
-    subtasks = tuple(
-        s.model_copy(update={"tools": tuple(known.get(_normal(name), name) for name in s.tools)})
-        for s in plan.subtasks
-    )
-    return plan.model_copy(update={"subtasks": subtasks})
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).lower()

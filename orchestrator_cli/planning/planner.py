@@ -3,14 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
-from orchestrator_cli.events import Fact, PlanRefused, Turn
+from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired, Turn
 from orchestrator_cli.models.model import Message, Model
-from orchestrator_cli.planning.conversation import Unusable, ask_for_object, describe
+from orchestrator_cli.planning.conversation import ask_for_object
 from orchestrator_cli.planning.offer import Offer
-from orchestrator_cli.planning.plan import Plan, match_aliases
-from orchestrator_cli.planning.validation import faults
+from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.planning.reading import read_plan
 from orchestrator_cli.prompts import render
 
 Emit = Callable[[Fact], None]
@@ -35,19 +33,15 @@ def make_plan(
     model: Model,
     emit: Emit,
 ) -> Plan:
-    """Ask the planner for a plan; its faults go back to it, at most three times.
+    """Ask the planner for a plan; slips are set right and told, faults go back to it, at most three times.
 
     Raises `ReplyUnusable` with the faults of the last plan, and what `Model.complete` raises.
     """
 
     def use(rows: dict[str, Any]) -> Plan:
-        try:
-            plan = Plan.model_validate({k: v for k, v in rows.items() if k != "version"})
-        except ValidationError as exc:
-            raise Unusable(describe(exc, rows)) from exc
-        plan = match_aliases(plan, offer.catalogue)
-        if found := faults(plan, offer.catalogue):
-            raise Unusable([str(fault) for fault in found])
+        plan, told = read_plan(rows, offer.catalogue)
+        if told:
+            emit(PlanRepaired(repairs=tuple(map(str, told))))
         return plan
 
     messages: list[Message] = [

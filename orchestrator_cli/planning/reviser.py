@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from orchestrator_cli.events import Fact, PlanRefused
+from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.planning.conversation import Unusable, ask_for_object, describe
 from orchestrator_cli.planning.offer import Offer
-from orchestrator_cli.planning.patching import PatchRefused
+from orchestrator_cli.planning.patching import PatchRefused, repaired_patch
 from orchestrator_cli.planning.plan import NewTool, Patch, Plan, State, Subtask, Value, unstarted
 from orchestrator_cli.prompts import render
 
@@ -87,6 +87,9 @@ def revise(
         patch = _patch(situation.plan, reply)
         if patch.empty:
             raise Unusable(["the patch changes nothing: decide keep, or give add, replace or remove"])
+        patch, told = repaired_patch(situation.plan, patch, offer.catalogue)
+        if told:
+            emit(PlanRepaired(what="patch", repairs=tuple(map(str, told))))
         try:
             return Decision(decision="patch", reason=reply.reason, patch=patch, plan=apply(patch))
         except PatchRefused as exc:

@@ -83,7 +83,9 @@ def _edge_faults(plan: Plan, subtask: Subtask) -> list[Fault]:
     before = ancestors(plan, subtask.id)
     for reference in references(subtask.inputs):
         target = reference[1:].split(".")[0]
-        if target not in before:
+        if target == subtask.id:
+            found.append(_fault(subtask, "inputs", f"{reference!r} is the result of the subtask itself"))
+        elif target not in before:
             found.append(_fault(subtask, "inputs", f"{reference!r} needs {target!r} in depends_on"))
     return found
 
@@ -153,7 +155,7 @@ def _goal_faults(plan: Plan) -> list[Fault]:
 
 def _unreadable(subtask: str, field: str, expression: str, names: set[str]) -> list[Fault]:
     try:
-        unknown = sorted(names_in(expression) - names - _FUNCTIONS)
+        unknown = sorted(names_in(expression) - names - FUNCTIONS)
     except (SyntaxError, ValueError) as exc:
         return [Fault(subtask=subtask, field=field, message=f"is no expression: {exc}")]
     if not unknown:
@@ -186,7 +188,7 @@ def _texts(value: JsonValue) -> Iterator[str]:
             yield from _texts(item)
 
 
-_FUNCTIONS = frozenset({"len", "str", "int", "float", "abs", "min", "max", "sum", "any", "all", "sorted"})
+FUNCTIONS = frozenset({"len", "str", "int", "float", "abs", "min", "max", "sum", "any", "all", "sorted"})
 
 
 def _circle_faults(plan: Plan) -> list[Fault]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_cli.planning.patching import PatchRefused, apply
+from orchestrator_cli.planning.patching import PatchRefused, apply, repaired_patch
 from orchestrator_cli.planning.plan import (
     Catalogue,
     Patch,
@@ -16,7 +16,6 @@ from orchestrator_cli.planning.plan import (
     Subtask,
     ancestors,
     descendants,
-    match_aliases,
     needs,
     order,
     ready,
@@ -138,7 +137,6 @@ def test_a_reference_to_nothing_names_itself(reference: str) -> None:
 def test_tools_that_nobody_has_are_needs_with_the_purpose_the_plan_gives() -> None:
     made = plan(subtask("a", tools=("new", "read_file")), new_tools=({"name": "new", "purpose": "counts"},))
     assert [(n.name, n.purpose) for n in needs(made, {"read_file"})] == [("new", "counts")]
-    assert match_aliases(plan(subtask("a", tools=("READ-file",))), CATALOGUE)["a"].tools == ("read_file",)
 
 
 # --- patches
@@ -185,3 +183,72 @@ def test_a_patch_that_cannot_be_applied_is_refused_with_the_reason(
 def test_a_subtask_can_be_removed_and_added_anew_in_one_patch() -> None:
     patch = Patch(base_version=1, reason="r", remove=("c",), add=(subtask("c", "a"),))
     assert apply(MADE, patch, {}, CATALOGUE)["c"].depends_on == ("a",)
+
+
+# --- going back
+
+
+def patched(made: Plan, *versions: Plan, states: dict[str, State], **changes: Any) -> Plan:
+    """The plan after a patch, that may not restore what any of the versions was."""
+    patch = Patch(base_version=made.version, reason="r", **changes)
+    return apply(made, patch, states, CATALOGUE, (*versions, made))
+
+
+def test_a_patch_that_restores_an_earlier_pending_part_is_refused_with_the_version() -> None:
+    other = patched(MADE, states={"a": "done"}, replace=(subtask("b", "a", title="another way"),))
+    with pytest.raises(PatchRefused, match="as it was in version 1"):
+        patched(other, MADE, states={"a": "done"}, replace=(subtask("b", "a", why="it was better"),))
+
+
+def test_what_has_started_since_does_not_hide_that_a_patch_goes_back() -> None:
+    added = patched(MADE, states={}, add=(subtask("x"),))
+    with pytest.raises(PatchRefused, match="as it was in version 1"):
+        patched(added, MADE, states={"a": "done", "b": "failed"}, remove=("x",))
+
+
+def test_a_patch_that_changes_nothing_is_refused_and_one_that_leaves_out_the_rest_is_not() -> None:
+    with pytest.raises(PatchRefused, match="as it was in version 1"):
+        patched(MADE, states={"a": "done"}, replace=(subtask("c", "b"),))
+    assert patched(MADE, states={"a": "done"}, remove=("b", "c")).ids == {"a"}
+
+
+@given(plans(), st.data())
+def test_a_change_and_its_reverse_are_never_both_applied(made: Plan, data: st.DataObject) -> None:
+    done = data.draw(st.integers(0, len(made.subtasks) - 1))
+    states: dict[str, State] = dict.fromkeys(order(made)[:done], "done")
+    name = data.draw(st.sampled_from([s.id for s in made.subtasks if s.id not in states]))
+    changed = patched(made, states=states, replace=(made[name].model_copy(update={"title": "new"}),))
+    with pytest.raises(PatchRefused, match="as it was in version 1"):
+        patched(changed, made, states=states, replace=(made[name],))
+
+
+# --- slips in patches
+
+
+def test_the_slips_of_a_patch_are_set_right_in_what_it_brings() -> None:
+    patch = Patch(
+        base_version=1,
+        reason="r",
+        add=(subtask("New One", "A", tools=("READ-file",)), subtask("last", inputs={"x": "$New One.value"})),
+        replace=(subtask("c", inputs={"x": "$b.value"}),),
+    )
+    mended, told = repaired_patch(MADE, patch, CATALOGUE)
+    assert [s.id for s in mended.add] == ["new-one", "last"]
+    assert mended.add[0].depends_on == ("a",)
+    assert mended.add[0].tools == ("read_file",)
+    assert mended.add[1].depends_on == ("new-one",)
+    assert mended.replace[0].depends_on == ("b",)
+    assert len(told) == 6
+    assert apply(MADE, mended, {}, CATALOGUE).ids == {"a", "b", "c", "new-one", "last"}
+
+
+@given(plans(), plans())
+def test_a_repair_of_a_patch_touches_nothing_else(made: Plan, other: Plan) -> None:
+    names = {s.id: f"{s.id} again" for s in other.subtasks}
+    add = tuple(
+        s.model_copy(update={"id": names[s.id], "depends_on": tuple(names[d] for d in s.depends_on)})
+        for s in other.subtasks
+    )
+    patch, told = repaired_patch(made, Patch(base_version=1, reason="r", add=add), CATALOGUE)
+    assert told
+    assert apply(made, patch, {}, CATALOGUE).subtasks[: len(made.subtasks)] == made.subtasks

@@ -1,0 +1,342 @@
+"""What is set right in a plan without asking its author again: slips of the pen, and each one told. Pure.
+
+A repair never chooses between two meanings. It spells a name as the plan or the catalogue spells it, it
+renames what nobody refers to, and it adds the edge that a reference implies; an added edge can only
+make a subtask start later. What is left for `validation.faults` to name, because a guess could change
+what the plan means: an edge to nobody or to the subtask itself (without it the subtask might start too
+early), a name that fits two, an id that two subtasks share and others refer to, an unknown role, and
+an implied edge that would close a circle.
+"""
+
+import ast
+import keyword
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from pydantic import JsonValue
+
+from orchestrator_cli.planning.plan import (
+    ID,
+    RESERVED,
+    Catalogue,
+    Plan,
+    Subtask,
+    Value,
+    as_name,
+    names_in,
+)
+from orchestrator_cli.planning.validation import FUNCTIONS
+
+ID_CHARS = 40
+A_REFERENCE = re.compile(r"\$(.+?)(\.(?:value|summary|files)(?:\.[A-Za-z0-9_-]+)*)\Z", re.DOTALL)
+"""As `plan.REFERENCE`, with any text for the id."""
+
+
+class Repair(Value):
+    """One thing that was set right: the subtask under its final id, the field, and what was done."""
+
+    subtask: str
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.subtask}.{self.field}: {self.message}"
+
+
+Rule = Callable[[Plan, Catalogue], tuple[Plan, list[Repair]]]
+
+
+def repaired(plan: Plan, catalogue: Catalogue) -> tuple[Plan, tuple[Repair, ...]]:
+    """The plan with its slips set right, and what they were; a plan that comes back changed has repairs.
+
+    The outcome can still have faults. Repairing it again changes nothing.
+    """
+    told: list[Repair] = []
+    # Spelling comes first: only then is it known which of two that share an id is referred to.
+    for rule in (_said_once, _spelled, _unique, _tools, _roles, _implied):
+        plan, found = rule(plan, catalogue)
+        told += found
+    return plan, tuple(told)
+
+
+# --- ids
+
+
+def _said_once(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
+    """A subtask that is given twice, word for word, is one subtask."""
+    kept: list[Subtask] = []
+    known: dict[str, list[Subtask]] = {}
+    told = []
+    for subtask in plan.subtasks:
+        if subtask in known.setdefault(subtask.id, []):
+            told.append(_repair(subtask, "id", "was given twice, word for word; it is done once"))
+        else:
+            known[subtask.id].append(subtask)
+            kept.append(subtask)
+    return _with(plan, kept), told
+
+
+def _spelled(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
+    """Ids as they have to be; and whoever names one in another spelling means it, where only one fits."""
+    slugs = _slugs([s.id for s in plan.subtasks])
+    told = [
+        Repair(subtask=new, field="id", message=f"was {old!r}, which is no id")
+        for old, new in slugs.items()
+        if old != new
+    ]
+    letters = _by_unique(slugs, _letters)
+    rows = []
+    for subtask in plan.subtasks:
+        own = _changed(subtask, id=slugs[subtask.id])
+        meant = _meant(_named(subtask), slugs, letters)
+        rows.append(_renamed(own, meant))
+        if rows[-1] != own:
+            said = ", ".join(f"{name!r} is {found!r}" for name, found in meant.items())
+            told.append(_repair(own, "depends_on", f"in what it refers to, {said}"))
+    made = _with(plan, rows)
+    if plan.check and (meant := _meant(_names_read(plan.check), slugs, letters)):
+        check = _reworded(plan.check, {as_name(old): as_name(new) for old, new in meant.items()})
+        told += [Repair(subtask="plan", field="check", message=f"reads {check}")] * (check != plan.check)
+        made = made.model_copy(update={"check": check})
+    return made, told
+
+
+def _meant(named: Iterable[str], slugs: Mapping[str, str], letters: Mapping[str, str]) -> dict[str, str]:
+    """The names that are not spelled as the id they mean, each with that id."""
+    right = {*slugs.values(), *map(as_name, slugs.values()), *FUNCTIONS} - (slugs.keys() - slugs.values())
+    found = {}
+    for name in sorted(set(named) - right):
+        old = name if name in slugs else letters.get(_letters(name))
+        if old is not None and slugs[old] != name:
+            found[name] = slugs[old]
+    return found
+
+
+def _slugs(names: Iterable[str]) -> dict[str, str]:
+    """What each id has to be; most are that already."""
+    slugs = {name: name for name in names if ID.match(name) and name not in RESERVED}
+    taken = set(slugs)
+    for name in names:
+        if name not in slugs:
+            slugs[name] = _free(_slug(name), taken)
+            taken.add(slugs[name])
+    return slugs
+
+
+def _unique(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
+    """Of subtasks that share an id nobody refers to, the later ones get another."""
+    counts = Counter(s.id for s in plan.subtasks)
+    named = set[str]().union(_names_read(plan.check), *(_named(s) for s in plan.subtasks))
+    free = {name for name, n in counts.items() if n > 1 and not named & {name, as_name(name)}}
+    seen: set[str] = set()
+    rows, told = [], []
+    for subtask in plan.subtasks:
+        name = subtask.id
+        if name in free and name in seen:
+            own = _changed(subtask, id=_free(name, counts.keys() | seen))
+            told.append(_repair(own, "id", f"was {name!r}, as another's, and nothing refers to either"))
+        else:
+            own = subtask
+        seen.add(own.id)
+        rows.append(own)
+    return _with(plan, rows), told
+
+
+def _slug(name: str) -> str:
+    slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")
+    return (slug if slug[:1].isalpha() else f"s-{slug}".rstrip("-"))[:ID_CHARS]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or with the first number after it that nobody has."""
+    number, free = 2, name
+    while free in taken or free in RESERVED:
+        free = f"{name[: ID_CHARS - len(str(number)) - 1]}-{number}"
+        number += 1
+    return free
+
+
+# --- names of tools and roles
+
+
+def _tools(plan: Plan, catalogue: Catalogue) -> tuple[Plan, list[Repair]]:
+    """A tool is named as it is where it exists or is announced, and always as a function can be named."""
+    announced = {tool.name: _as_function(tool.name) for tool in plan.new_tools}
+    known = _by_unique(catalogue.tools, _letters)
+    new = _by_unique(set(announced.values()), _letters)
+    rows, told = [], []
+    for subtask in plan.subtasks:
+        tools = tuple(
+            name
+            if name in catalogue.tools
+            else known.get(_letters(name))
+            or announced.get(name)
+            or new.get(_letters(name))
+            or _as_function(name)
+            for name in subtask.tools
+        )
+        for name, meant in zip(subtask.tools, tools, strict=True):
+            if name != meant:
+                told.append(_repair(subtask, "tools", f"{name!r} is {meant!r}"))
+        rows.append(_changed(subtask, tools=tools) if tools != subtask.tools else subtask)
+    for old, meant in announced.items():
+        if old != meant:
+            told.append(Repair(subtask="plan", field="new_tools", message=f"{old!r} is {meant!r}"))
+    tools_made = tuple(tool.model_copy(update={"name": announced[tool.name]}) for tool in plan.new_tools)
+    return _with(plan, rows).model_copy(update={"new_tools": tools_made}), told
+
+
+def _as_function(name: str) -> str:
+    """The name as a function could bear it; unchanged where none can be made of it."""
+    made = name if name.isidentifier() else re.sub(r"\W+", "_", name).strip("_").lower()
+    return made if made.isidentifier() and not keyword.iskeyword(made) else name
+
+
+def _roles(plan: Plan, catalogue: Catalogue) -> tuple[Plan, list[Repair]]:
+    known = _by_unique(catalogue.roles, _letters)
+    rows, told = [], []
+    for subtask in plan.subtasks:
+        role = subtask.role
+        meant = known.get(_letters(role)) if role and role not in catalogue.roles else None
+        rows.append(_changed(subtask, role=meant) if meant else subtask)
+        if meant:
+            told.append(_repair(subtask, "role", f"{role!r} is {meant!r}"))
+    return _with(plan, rows), told
+
+
+# --- edges
+
+
+def _implied(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
+    """Who reads the result of a subtask waits for it."""
+    before = {s.id: set(s.depends_on) for s in plan.subtasks}
+    if len(before) < len(plan.subtasks):
+        return plan, []  # it cannot be told which of two is read
+    as_read = _by_unique(before, as_name)
+    rows, told = [], []
+    for subtask in plan.subtasks:
+        # A condition reads direct dependencies only, inputs whatever is done before.
+        conditions = [as_read[n] for n in sorted(_names_read(subtask.when)) if n in as_read]
+        wanted = [n for n in conditions if n not in subtask.depends_on]
+        read = [n for n in _referred(subtask) if n in before and n not in subtask.depends_on]
+        if read:
+            above = _above(subtask.id, before)
+            wanted += [n for n in read if n not in above]
+        added = []
+        for name in dict.fromkeys(wanted):
+            if name != subtask.id and subtask.id not in _above(name, before):
+                before[subtask.id].add(name)
+                added.append(name)
+                told.append(_repair(subtask, "depends_on", f"{name!r} was added: its result is read"))
+        rows.append(_changed(subtask, depends_on=(*subtask.depends_on, *added)) if added else subtask)
+    return _with(plan, rows), told
+
+
+def _above(subtask: str, before: Mapping[str, Collection[str]]) -> set[str]:
+    """Everything that is done before a subtask starts; in a circle, the subtask too."""
+    found: set[str] = set()
+    frontier = set(before.get(subtask, ()))
+    while frontier:
+        found |= frontier
+        frontier = {name for known in frontier for name in before.get(known, ())} - found
+    return found
+
+
+# --- what a subtask refers to
+
+
+def _named(subtask: Subtask) -> set[str]:
+    """The subtasks that a subtask names anywhere, as it spells them."""
+    return {*subtask.depends_on, *_referred(subtask), *_names_read(subtask.when)}
+
+
+def _referred(subtask: Subtask) -> list[str]:
+    """The ids in the references of a subtask, in order."""
+    texts = [*_texts(subtask.inputs), *([subtask.for_each] if subtask.for_each else ())]
+    found = [match[1] for text in texts if (match := A_REFERENCE.match(text))]
+    return [name for name in found if not (subtask.for_each and name.split(".")[0] in RESERVED)]
+
+
+def _texts(value: JsonValue) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _names_read(expression: str | None) -> frozenset[str]:
+    """The names that an expression reads; none of one that cannot be read."""
+    try:
+        return names_in(expression) if expression else frozenset()
+    except (SyntaxError, ValueError):
+        return frozenset()
+
+
+def _renamed(subtask: Subtask, names: Mapping[str, str]) -> Subtask:
+    """The subtask with other names for those that it refers to."""
+    inputs = _replaced(subtask.inputs, names)
+    in_when = {as_name(old): as_name(new) for old, new in names.items()}
+    changed = {
+        "depends_on": tuple(names.get(name, name) for name in subtask.depends_on),
+        "inputs": inputs,
+        "for_each": subtask.for_each and _replaced(subtask.for_each, names),
+        "when": subtask.when and _reworded(subtask.when, in_when),
+    }
+    return _changed(subtask, **changed)
+
+
+def _replaced(value: JsonValue, names: Mapping[str, str]) -> JsonValue:
+    if isinstance(value, str):
+        match = A_REFERENCE.match(value)
+        return f"${names[match[1]]}{match[2]}" if match and match[1] in names else value
+    if isinstance(value, Mapping):
+        return {key: _replaced(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, names) for item in value]
+    return value
+
+
+def _reworded(expression: str, names: Mapping[str, str]) -> str:
+    """An expression that reads other names, where it reads any of these."""
+    if not _names_read(expression) & names.keys():
+        return expression
+
+    class Rename(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.Name:
+            return ast.Name(id=names.get(node.id, node.id), ctx=node.ctx)
+
+    try:
+        return ast.unparse(Rename().visit(ast.parse(expression.strip(), mode="eval")))
+    except RecursionError:
+        return expression
+
+
+# --- spelling
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
+def _by_unique(names: Iterable[str], form: Callable[[str], str]) -> dict[str, str]:
+    """The names by a form of theirs, without those that share it."""
+    counts = Counter(map(form, names))
+    return {form(name): name for name in names if counts[form(name)] == 1}
+
+
+def _with(plan: Plan, subtasks: Iterable[Subtask]) -> Plan:
+    rows = tuple(subtasks)
+    return plan if rows == plan.subtasks else plan.model_copy(update={"subtasks": rows})
+
+
+def _changed(subtask: Subtask, **fields: object) -> Subtask:
+    return subtask.model_copy(update=fields)
+
+
+def _repair(subtask: Subtask, field: str, message: str) -> Repair:
+    return Repair(subtask=subtask.id, field=field, message=message)
