@@ -203,6 +203,7 @@ def facts(foreign: str) -> Iterator[AnyFact]:
     yield events.Recalled(runs=(foreign,), tools=(foreign,))
     yield events.PlanProposed(plan=plan)
     yield events.PlanRefused(round=1, faults=(foreign,))
+    yield events.PlanRepaired(repairs=(foreign,))
     yield events.PlanRevised(plan=plan, patch=patch, cause=foreign)
     yield events.RevisionDeclined(reason=foreign, cause=foreign)
     yield code_ran(foreign, foreign, foreign)
