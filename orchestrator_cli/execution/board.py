@@ -20,6 +20,7 @@ from orchestrator_cli.planning.plan import (
     ready,
     unstarted,
 )
+from orchestrator_cli.planning.reviser import Cause
 
 
 class Board:
@@ -35,6 +36,10 @@ class Board:
         """Results of instances of `for_each` subtasks that were done in an earlier process."""
         self.attempts: dict[str, int] = {}
         """Attempts that were begun in an earlier process."""
+        self.causes: tuple[Cause, ...] = ()
+        """What an earlier process left for the reviser."""
+        self.goal_told = 0
+        """The plan version of which the reviser was told that it missed the goal."""
         self.failures: dict[str, str] = {}
         """Why a subtask failed or was skipped."""
         self.answered: set[str] = set()

@@ -24,8 +24,10 @@ from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.desk import needed
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
 from orchestrator_cli.execution.fan import Fan, spread
+from orchestrator_cli.execution.flow_run import begin
 from orchestrator_cli.execution.people import question_before
 from orchestrator_cli.execution.prefect_server import ui_address
+from orchestrator_cli.execution.resuming import causes_for
 from orchestrator_cli.execution.task_run import SubtaskWork, named_task, reason_of, subtask_task
 from orchestrator_cli.execution.toolbox import ToolUnavailable
 from orchestrator_cli.planning.answer import as_text
@@ -43,8 +45,8 @@ from orchestrator_cli.planning.plan import (
 from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
 
 
-def run_graph(context: RunContext, board: Board) -> None:
-    """Run the plan of `board` to its end, as one flow run.
+def run_graph(context: RunContext, board: Board, earlier: str = "") -> None:
+    """Run the plan of `board` to its end, as one flow run; as the one named `earlier` where that is there.
 
     Raises `RunFailed` where the reviser or a subtask stops the run, `LimitReached`, and
     whatever ended the run from outside. Results and failures are on the board.
@@ -55,15 +57,17 @@ def run_graph(context: RunContext, board: Board) -> None:
 
     def orch() -> None:
         url = f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{runtime.flow_run.id}"
-        context.emit(events.FlowStarted(flow_run=str(runtime.flow_run.id), url=url))
+        if str(runtime.flow_run.id) != earlier:
+            context.emit(events.FlowStarted(flow_run=str(runtime.flow_run.id), url=url))
         show_plan(board.plan, "The plan")
-        _Graph(context, board).run()
+        _Graph(context, board, causes=causes_for(board, context.settings.revise)).run()
 
     # One thread more than subtasks may run: the reviser must never wait for them.
     runner: Any = ThreadPoolTaskRunner(max_workers=context.settings.max_parallel + 1)
     # A sync flow waits up to a second at its end for the heartbeat thread.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        flow(name="orch", flow_run_name=context.run, task_runner=runner, validate_parameters=False)(orch)()
+        named = flow(name="orch", flow_run_name=context.run, task_runner=runner, validate_parameters=False)
+        begin(named(orch), earlier)
 
 
 @dataclass
@@ -80,8 +84,6 @@ class _Graph:
     """The subtasks and instances that run."""
     fans: dict[str, Fan] = field(default_factory=dict)
     """Per subtask with `for_each` that has started, its instances."""
-    goal_told: int = 0
-    """The plan version of which the reviser was told that it missed the goal."""
     building: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     """Tools that could not be had, and why."""
@@ -370,8 +372,8 @@ class _Graph:
         except ExpressionFailed as exc:
             missed = f"{plan.check} cannot be told: {exc}"
         self.board.missed = missed
-        if missed and self.goal_told < plan.version and self.context.settings.revise != "never":
-            self.goal_told = plan.version
+        if missed and self.board.goal_told < plan.version and self.context.settings.revise != "never":
+            self.board.goal_told = plan.version
             self._cause("", "the goal is not met", missed)
 
     # --- tools

@@ -92,7 +92,15 @@ class Toolbox:
 
     def used(self) -> tuple[BuiltTool, ...]:
         """The built tools that this run made or took from the library."""
-        return tuple(self._built.values())
+        found = (self._built.get(name) or self._from_library(name) for name in (*self.made, *self.reused))
+        return tuple(tool for tool in found if tool is not None)
+
+    def restore(self, made: Iterable[str], reused: Iterable[str]) -> None:
+        """Have what an earlier process of this run had; permissions are looked at when a tool is needed."""
+        self.made, self.reused = list(made), list(reused)
+        for tool in self.used():
+            if not tool.spec.privileged:
+                self._built[tool.name] = tool
 
     def ensure(
         self,
@@ -159,7 +167,8 @@ class Toolbox:
         known = self._from_library(name)
         if known is not None:
             self._check_permitted(known, cancellation)
-            self._keep(known, made=False)
+            # Its maker may have been killed before it could say so.
+            self._keep(known, made=known.origin.run == self._run)
         return known
 
     def _from_library(self, name: str) -> BuiltTool | None:
@@ -171,9 +180,10 @@ class Toolbox:
 
     def _keep(self, tool: BuiltTool, *, made: bool) -> None:
         with self._lock:
-            if tool.name in self._built:
-                return
+            told = tool.name in self._built or tool.name in (*self.made, *self.reused)
             self._built[tool.name] = tool
+            if told:
+                return
             (self.made if made else self.reused).append(tool.name)
         self._emit(_built_event(tool) if made else _reused_event(tool))
 
