@@ -67,6 +67,9 @@ def _drive(agent: MultiStepAgent, attempt: Attempt, task: str) -> JsonValue:
             raise AttemptFailed(f"it cannot be done as it was put: {attempt.gave_up}")
         if len(attempt.refusals) >= REFUSALS:
             raise AttemptFailed(_with_surprises(attempt.refusals[-1], attempt))
+        if attempt.circles.found is not None:
+            raise AttemptFailed(_with_surprises(attempt.circles.found, attempt))
+        attempt.circles.end_step()
         if item.step_number >= agent.max_steps and not item.is_final_answer:
             break
         _add_requested(agent, attempt)
@@ -118,6 +121,7 @@ def _tell(step: ActionStep, attempt: Attempt, writes_code: bool) -> None:
         )
     )
     if writes_code and step.code_action:
+        attempt.circles.note("ran the same code", step.code_action, _output(step), str(step.error or ""))
         emit(
             events.CodeRan(
                 subtask=subtask,

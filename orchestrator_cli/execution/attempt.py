@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.apart import Apart
+from orchestrator_cli.execution.circles import Circles
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.workspace import Checkout
 from orchestrator_cli.planning.plan import Subtask
@@ -50,6 +51,7 @@ class Attempt:
     usage: Usage = field(default_factory=Usage)
     refusals: list[str] = field(default_factory=list)
     gave_up: str | None = None
+    circles: Circles = field(default_factory=Circles)
 
     def sandbox_of(self, tool: BuiltTool) -> SandboxExecutor:
         """Where a built tool runs: beside the agent's code, or apart where it has what that code has not."""
@@ -127,6 +129,8 @@ def told(attempt: Attempt, name: str, arguments: Mapping[str, Any], call: Callab
 
 
 def _emit_call(attempt: Attempt, name: str, arguments: Mapping[str, Any], outcome: str, *, ok: bool) -> None:
+    said = json.dumps(as_json(arguments), sort_keys=True)
+    attempt.circles.note(f"called {name} with the same arguments", said, outcome)
     attempt.context.emit(
         events.ToolCalled(
             subtask=attempt.subtask.id,
