@@ -133,6 +133,8 @@ class _Server(ThreadingHTTPServer):
 class _Requests(BaseHTTPRequestHandler):
     server: "_Server"
     protocol_version = "HTTP/1.1"
+    # Headers and body are written apart: without this the second waits for the first to be acknowledged.
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: object) -> None:
         """Silent."""
