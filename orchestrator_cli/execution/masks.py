@@ -33,6 +33,11 @@ class Masks:
             if known.get(name) != value:
                 self._secrets = Secrets({**known, name: value})
 
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to mask."""
+        return self._secrets is not None
+
     def __call__(self, thing: T) -> T:
         """The same without the values: text, a frozen value, or what is made of both."""
         secrets = self._secrets
@@ -61,7 +66,10 @@ def _masked(thing: Any, secrets: Secrets) -> Any:
 
 
 class MaskedModel:
-    """A model that is sent no secret that this run has given out."""
+    """A model that is sent no secret that this run has given out, and says none.
+
+    As soon as there is one, replies come whole instead of in pieces: a piece can end within a value.
+    """
 
     def __init__(self, model: Model, masks: Masks) -> None:
         self._model = model
@@ -70,4 +78,9 @@ class MaskedModel:
     def complete(
         self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
     ) -> Reply:
-        return self._model.complete(self._masks(request), on_delta, cancellation)
+        if not self._masks.active:
+            return self._model.complete(request, on_delta, cancellation)
+        reply = self._masks(self._model.complete(self._masks(request), None, cancellation))
+        if on_delta is not None:
+            on_delta(reply.text)
+        return reply
