@@ -126,6 +126,8 @@ class SubtaskStarted(Fact):
     title: str
     attempt: int
     plan_version: int
+    items: int | None = None
+    """For a `for_each` subtask as a whole, how many items its list has."""
 
 
 class SubtaskWaiting(Fact):
@@ -337,10 +339,25 @@ class EffectBegun(Fact):
 
 
 class EffectEnded(Fact):
+    """How it ended. Where this is missing, nobody knows whether it was done."""
+
     kind: Literal["EffectEnded"] = "EffectEnded"
     key: str
     ok: bool
     outcome: JsonValue = None
+    """The value, or why it failed."""
+    files: tuple[str, ...] = ()
+    """What it wrote in its checkout, where it is lost unless the subtask is finished."""
+
+
+class ResultJudged(Fact):
+    """A model held a result against what the plan says makes it good."""
+
+    kind: Literal["ResultJudged"] = "ResultJudged"
+    subtask: str
+    attempt: int
+    good: bool
+    reason: str
 
 
 class Spent(Fact):
@@ -423,6 +440,7 @@ AnyFact = Annotated[
     | Remarked
     | EffectBegun
     | EffectEnded
+    | ResultJudged
     | Spent
     | Noticed
     | FlowStarted

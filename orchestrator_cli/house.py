@@ -35,6 +35,7 @@ from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError
 from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.desk import Desk
+from orchestrator_cli.execution.effects import Effects
 from orchestrator_cli.execution.journal import Emit, EventStream, View
 from orchestrator_cli.execution.masks import MaskedModel, Masks
 from orchestrator_cli.execution.permissions import Permits
@@ -44,7 +45,7 @@ from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import check_prices, open_models, played_models
 from orchestrator_cli.models.model import Model, prepare
-from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.planning.offer import Offer, ProcessCard
 from orchestrator_cli.planning.plan import order
 from orchestrator_cli.settings import ROLES, Settings, find_model
 from toolsmith.built import BuiltTool
@@ -74,6 +75,7 @@ class House:
     desk: Desk
     permits: Permits
     masks: Masks
+    effects: Effects
     unsafe: str
     """How the user allowed that there is no sandbox; empty where there is one."""
     emit: Emit
@@ -103,6 +105,10 @@ class House:
         return Offer(
             roles=tuple(role.card for role in self.roles.values()),
             tools=self.toolbox.cards(tool.name for tool in recalled.tools),
+            processes=tuple(
+                ProcessCard(name=name, when=process.when, inputs=process.inputs)
+                for name, process in self.settings.processes.items()
+            ),
             max_subtasks=self.settings.max_subtasks,
         )
 
@@ -228,6 +234,7 @@ def open_house(
             desk=desk,
             permits=permits,
             masks=masks,
+            effects=Effects(run, desk=desk, emit=stream.emit, policy=settings.effects),
             unsafe=unsafe,
             emit=stream.emit,
             await_engine=engine,

@@ -99,6 +99,7 @@ def _execute(prompt: str, house: House, board: Board) -> None:
             desk=house.desk,
             permits=house.permits,
             masks=house.masks,
+            effects=house.effects,
             emit=house.emit,
         ),
         board,

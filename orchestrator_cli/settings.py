@@ -7,6 +7,7 @@ and only by name: their values go from the environment to the provider's library
 
 import json
 import os
+import re
 import tomllib
 import urllib.request
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,7 +27,7 @@ from orchestrator_cli.errors import ConfigError
 
 Approval = Literal["plan", "tools", "network", "secrets", "writes", "effects"]
 
-ROLES = ("planner", "agent", "toolsmith", "reviser", "answer")
+ROLES = ("planner", "agent", "toolsmith", "reviser", "judge", "answer")
 
 
 class Models(BaseModel):
@@ -38,7 +39,51 @@ class Models(BaseModel):
     agent: str | None = None
     toolsmith: str | None = None
     reviser: str | None = None
+    judge: str | None = None
+    """The model of the judge; by default that of the agent."""
     answer: str | None = None
+
+
+class Process(BaseModel):
+    """A program or a Prefect flow of the user's, which plans may run: `[processes.NAME]` in orch.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    when: str
+    """What it does and when to use it, for the planner."""
+    command: tuple[str, ...] = ()
+    """The program and its arguments; no shell reads them."""
+    flow: str | None = None
+    """Instead of a command, a Prefect flow: `path/to/file.py:function`."""
+    inputs: dict[str, JsonValue] | None = None
+    """JSON Schema of what it is given: an object, on standard input or as the flow's parameters."""
+    result: dict[str, JsonValue] | None = None
+    """JSON Schema of its value."""
+    effects: bool = True
+    """Whether it does something outside the workspace that must not be done twice by accident."""
+    timeout_s: float | None = Field(default=None, gt=0, le=86_400)
+    """Seconds for one attempt, whatever the plan says."""
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "Process":
+        if bool(self.command) == bool(self.flow):
+            raise ValueError("give it either a command or a flow")
+        if self.flow is not None and not re.fullmatch(r".+\.py:[A-Za-z_]\w*", self.flow):
+            raise ValueError(f"{self.flow!r} is no flow: write path/to/file.py:function")
+        for schema in (self.inputs, self.result):
+            if schema is not None:
+                check_schema(schema)
+        return self
+
+
+def check_schema(schema: dict[str, JsonValue]) -> None:
+    """Raise `ValueError` where something is no JSON Schema."""
+    import jsonschema  # a tenth of a second, for those who have processes
+
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as exc:
+        raise ValueError(f"it is no JSON Schema: {exc.message}") from exc
 
 
 class MemorySettings(BaseModel):
@@ -65,7 +110,7 @@ class Settings(BaseSettings):
     model: str | None = None
     """LiteLLM's name of the model, such as `anthropic/claude-sonnet-4-5` or `ollama_chat/qwen3`."""
     models: Models = Models()
-    """A model per role: planner, agent, toolsmith, reviser, answer."""
+    """A model per role: planner, agent, toolsmith, reviser, judge, answer."""
     fallbacks: tuple[str, ...] = ()
     """Models tried in turn when a provider fails."""
 
@@ -103,6 +148,11 @@ class Settings(BaseSettings):
     yes: bool = False
     """Whether everything that would be asked is answered yes."""
 
+    processes: dict[str, Process] = Field(default_factory=dict)
+    """Programs and Prefect flows of yours that plans may run; see docs/processes.md."""
+    effects: Literal["ask", "retry", "skip"] = "ask"
+    """What becomes of a process with effects that was begun and of which nobody knows whether it was done."""
+
     sandbox: Literal["auto", "bubblewrap", "landlock", "docker", "podman", "sandbox-exec"] = "auto"
     """The backend that model-written code runs in."""
     network: tuple[str, ...] = ()
@@ -137,7 +187,8 @@ class Settings(BaseSettings):
 
     def model_for(self, role: str) -> str | None:
         """The model of a role, or None where none is set."""
-        return getattr(self.models, role) or self.model
+        own: str | None = getattr(self.models, role)
+        return own or (self.models.agent if role == "judge" else None) or self.model
 
 
 def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:

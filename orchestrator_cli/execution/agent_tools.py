@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from smolagents import Tool as SmolTool
@@ -65,7 +66,8 @@ class HostTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         arguments = dict(zip(self.inputs, args, strict=False)) | kwargs
-        return told(self._attempt, self.name, arguments, lambda: self._function(**arguments))
+        call = partial(self._function, **arguments)
+        return told(self._attempt, self.name, arguments, lambda: self._attempt.cancellation.waiting_for(call))
 
 
 def _report_surprise(attempt: Attempt) -> Callable[..., Any]:

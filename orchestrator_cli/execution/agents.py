@@ -16,6 +16,7 @@ from smolagents import CodeAgent, LogLevel, MultiStepAgent, ToolCallingAgent
 from smolagents.memory import ActionStep, FinalAnswerStep
 
 from orchestrator_cli import events
+from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.agent_model import AgentModel
 from orchestrator_cli.execution.agent_tools import agent_tool, agent_tools
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, meant, pretty
@@ -63,6 +64,8 @@ def _drive(agent: MultiStepAgent, attempt: Attempt, task: str) -> JsonValue:
             continue
         _tell(item, attempt, isinstance(agent, CodeAgent))
         last = str(item.error) if item.error else ""
+        if attempt.broken is not None:
+            raise attempt.broken
         if attempt.gave_up is not None:
             raise AttemptFailed(f"it cannot be done as it was put: {attempt.gave_up}")
         if len(attempt.refusals) >= REFUSALS:
@@ -143,7 +146,13 @@ def _output(step: ActionStep) -> str:
 
 def _acceptable(attempt: Attempt) -> Callable[..., bool]:
     def on_the_value(value: Any, memory: Any, agent: Any = None) -> bool:  # noqa: ARG001 - smolagents' signature
-        if reason := attempt.accept(meant(value, attempt.subtask.result)):
+        try:
+            reason = attempt.accept(meant(value, attempt.subtask.result))
+        except OrchError as exc:
+            # smolagents takes whatever is raised here for a refusal and goes on.
+            attempt.broken = exc
+            raise
+        if reason:
             attempt.refusals.append(reason)
             raise ValueError(reason)
         return True

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.apart import Apart
 from orchestrator_cli.execution.circles import Circles
 from orchestrator_cli.execution.context import RunContext
@@ -51,6 +52,8 @@ class Attempt:
     usage: Usage = field(default_factory=Usage)
     refusals: list[str] = field(default_factory=list)
     gave_up: str | None = None
+    broken: OrchError | None = None
+    """What ended the judging of a value, and so the attempt."""
     circles: Circles = field(default_factory=Circles)
 
     def sandbox_of(self, tool: BuiltTool) -> SandboxExecutor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.desk import Desk
+from orchestrator_cli.execution.effects import Effects
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.masks import Masks
 from orchestrator_cli.execution.permissions import Permits
@@ -32,4 +33,5 @@ class RunContext:
     desk: Desk
     permits: Permits
     masks: Masks
+    effects: Effects
     emit: Emit

@@ -98,12 +98,17 @@ class Desk:
                 self._answered.wait(0.2)
             return found
 
-    def post(self, question: Question, told: Told | None = None) -> ApprovalGiven | None:
-        """The answer where there is one already; else the question is open, and `told` hears the answer."""
+    def post(
+        self, question: Question, told: Told | None = None, *, always: bool = False
+    ) -> ApprovalGiven | None:
+        """The answer where there is one already; else the question is open, and `told` hears the answer.
+
+        `always`: it is asked whatever the policy is.
+        """
         with self._lock:
             if given := self._given.get(question.id):
                 return given
-            if not self.needs(question.what):
+            if not (always or self.needs(question.what)):
                 return self._settle(question, "settings")
             if told is not None:
                 self._told.setdefault(question.id, []).append(told)

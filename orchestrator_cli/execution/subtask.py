@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
 from orchestrator_cli.execution.people import asking
 from orchestrator_cli.execution.workspace import Checkout
+from orchestrator_cli.planning.judge import judge
 from orchestrator_cli.planning.plan import Result, Subtask
 from orchestrator_cli.planning.summary import summarise
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 from toolsmith.permissions import Permissions
 
@@ -50,14 +53,20 @@ def run_subtask(
         )
     )
     context.permits.network_for(subtask)
-    limit = context.cancellation.limited(subtask.timeout_s, lambda: SubtaskTimedOut(_too_long(subtask)))
-    with limit as cancellation:
+    seconds = time_limit(subtask, context.settings)
+    with context.cancellation.limited(seconds, lambda: SubtaskTimedOut(_too_long(seconds))) as cancellation:
         work = _Attempt(context, subtask, attempt, plan_version, inputs, failure, cancellation)
         result = work.do()
     context.emit(
         events.SubtaskFinished(subtask=subtask.id, result=result, seconds=time.monotonic() - started)
     )
     return result
+
+
+def time_limit(subtask: Subtask, settings: Settings) -> float:
+    """The seconds of one attempt: for a process, those that the user has set for it."""
+    process = settings.processes.get(subtask.process or "") if subtask.kind == "process" else None
+    return process.timeout_s if process is not None and process.timeout_s else subtask.timeout_s
 
 
 class _Attempt:
@@ -80,6 +89,8 @@ class _Attempt:
         self.inputs = inputs
         self.failure = failure
         self.cancellation = cancellation
+        self.judging = Usage()
+        """What it cost to have the value judged."""
 
     def do(self) -> Result:
         if self.subtask.kind == "answer":
@@ -87,9 +98,13 @@ class _Attempt:
         if self.subtask.kind == "human":
             return self._result(self._answered(), ())
         with self.context.workspace.checkout(self.subtask.id, self.attempt) as checkout:
-            value, surprise, usage = self._work(checkout)
+            if self.subtask.kind == "process":
+                value, surprise, usage = self._process(checkout), None, Usage()
+            else:
+                value, surprise, usage = self._work(checkout)
             self.cancellation.check()
-            result = self._result(value, tuple(checkout.written_paths()), surprise, usage)
+            files = tuple(checkout.written_paths())
+            result = self._result(value, files, surprise, usage + self.judging)
             self._commit(checkout, result)
             return result
 
@@ -112,7 +127,7 @@ class _Attempt:
             apart=apart,
             host_tools=self.context.toolbox.host_tools(checkout.root, self.subtask.network),
             cancellation=self.cancellation,
-            accept=lambda value: _refusal(self.subtask, value, checkout.written_paths),
+            accept=lambda value: self._refusal(value, checkout),
         )
         with (
             executor,
@@ -131,6 +146,44 @@ class _Attempt:
                 self.cancellation.check()
                 raise
         return value, "\n".join(attempt.surprises) or None, attempt.usage
+
+    def _process(self, checkout: Checkout) -> JsonValue:
+        """A subtask of kind process: what the user registered, on the host."""
+        from orchestrator_cli.execution.attempt import AttemptFailed
+        from orchestrator_cli.execution.process import run_process
+
+        value = run_process(
+            self.context,
+            self.subtask,
+            self.inputs,
+            attempt=self.attempt,
+            checkout=checkout,
+            cancellation=self.cancellation,
+        )
+        registered = self.context.settings.processes[self.subtask.process or ""]
+        if reason := _misfit(registered.result, value) or self._refusal(value, checkout):
+            raise AttemptFailed(reason)
+        return value
+
+    def _refusal(self, value: JsonValue, checkout: Checkout) -> str | None:
+        """Why a value is not what the subtask asks for, or None; a model is asked last, if at all."""
+        reason = _refusal(self.subtask, value, checkout.written_paths)
+        if reason is not None or self.subtask.judge is None:
+            return reason
+        verdict = judge(
+            self.subtask,
+            self.context.masks(value),
+            checkout.written_paths(),
+            model=self.context.model,
+            cancellation=self.cancellation,
+        )
+        self.judging += verdict.usage
+        self.context.emit(
+            events.ResultJudged(
+                subtask=self.subtask.id, attempt=self.attempt, good=verdict.good, reason=verdict.reason
+            )
+        )
+        return None if verdict.good else f"it was judged not to be good: {verdict.reason}"
 
     def _sandbox(self, checkout: Checkout) -> Any:
         """Where the agent's code runs; the subtask's network is for that code, and for no built tool."""
@@ -170,7 +223,8 @@ class _Attempt:
 
         name = self.subtask.tools[0]
         if name in attempt.host_tools:
-            value = told(attempt, name, self.inputs, lambda: attempt.host_tools[name](**self.inputs))
+            tool = partial(attempt.host_tools[name], **self.inputs)
+            value = told(attempt, name, self.inputs, lambda: self.cancellation.waiting_for(tool))
         else:
             built = self.context.toolbox.built(name)
             if built is None:
@@ -221,13 +275,8 @@ class _Attempt:
 
 def _refusal(subtask: Subtask, value: JsonValue, changed: Callable[[], list[str]]) -> str | None:
     """Why a value is not what the subtask asks for, or None."""
-    if subtask.result is not None:
-        found = jsonschema.Draft202012Validator(subtask.result).iter_errors(value)
-        faults = [
-            f"{'.'.join(map(str, e.absolute_path)) or 'the value'}: {_shortened(e.message)}" for e in found
-        ]
-        if faults:
-            return f"the value does not fit the schema: {'; '.join(faults[:5])}"
+    if reason := _misfit(subtask.result, value):
+        return reason
     if subtask.check is None:
         return None
     names = {"value": value, "summary": summarise(value), "files": changed()}
@@ -239,10 +288,19 @@ def _refusal(subtask: Subtask, value: JsonValue, changed: Callable[[], list[str]
     return f"the check {subtask.check!r} does not hold (files: {', '.join(names['files']) or 'none'})"  # type: ignore[arg-type]
 
 
+def _misfit(schema: dict[str, JsonValue] | None, value: JsonValue) -> str | None:
+    """In what a value does not fit a schema, or None."""
+    if schema is None:
+        return None
+    found = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    faults = [f"{'.'.join(map(str, e.absolute_path)) or 'the value'}: {_shortened(e.message)}" for e in found]
+    return f"the value does not fit the schema: {'; '.join(faults[:5])}" if faults else None
+
+
 def _shortened(message: str) -> str:
     """jsonschema puts the value first and what is wrong with it last."""
     return message if len(message) <= 240 else f"{message[:100]} … {message[-140:]}"
 
 
-def _too_long(subtask: Subtask) -> str:
-    return f"took longer than its {subtask.timeout_s:g} s"
+def _too_long(seconds: float) -> str:
+    return f"took longer than its {seconds:g} s"

@@ -7,7 +7,8 @@ from orchestrator_cli import events
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.artifacts import show_result
 from orchestrator_cli.execution.context import RunContext
-from orchestrator_cli.execution.subtask import run_subtask
+from orchestrator_cli.execution.effects import EffectRefused
+from orchestrator_cli.execution.subtask import run_subtask, time_limit
 from orchestrator_cli.execution.workspace import Conflict
 from orchestrator_cli.planning.plan import Result, Subtask
 
@@ -31,6 +32,7 @@ class SubtaskWork:
         self._before = before
         self._conflicts = 0
         self._failure = ""
+        self.limit_s = time_limit(subtask, context.settings)
 
     def __call__(self) -> Result:
         self.attempts += 1
@@ -61,7 +63,7 @@ class SubtaskWork:
 
     def again(self, exc: BaseException) -> bool:
         """Whether to try again: after a conflict in any case, else as often as the plan says."""
-        if self._context.cancellation.reason is not None or isinstance(exc, OrchError):
+        if self._context.cancellation.reason is not None or isinstance(exc, OrchError | EffectRefused):
             return False
         if isinstance(exc, Conflict):
             return self._conflicts <= CONFLICT_RETRIES
@@ -82,7 +84,7 @@ def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
         retry_condition_fn=again,
         retry_delay_seconds=exponential_backoff(0.5),
         retry_jitter_factor=0.5,
-        timeout_seconds=subtask.timeout_s + GRACE_S,
+        timeout_seconds=work.limit_s + GRACE_S,
     )
 
 

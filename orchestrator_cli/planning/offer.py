@@ -1,5 +1,7 @@
 """What a planner may count on: the roles and tools there are, as it is shown them."""
 
+from pydantic import JsonValue
+
 from orchestrator_cli.planning.plan import Catalogue, Value
 
 
@@ -15,9 +17,18 @@ class ToolCard(Value):
     purpose: str
 
 
+class ProcessCard(Value):
+    name: str
+    when: str
+    """What it does and when to use it."""
+    inputs: dict[str, JsonValue] | None = None
+    """JSON Schema of what it is given."""
+
+
 class Offer(Value):
     roles: tuple[RoleCard, ...]
     tools: tuple[ToolCard, ...]
+    processes: tuple[ProcessCard, ...] = ()
     max_subtasks: int = 20
 
     @property
@@ -25,5 +36,6 @@ class Offer(Value):
         return Catalogue(
             roles=frozenset(role.name for role in self.roles),
             tools=frozenset(tool.name for tool in self.tools),
+            processes=frozenset(process.name for process in self.processes),
             max_subtasks=self.max_subtasks,
         )

@@ -48,7 +48,11 @@ def make_plan(
         {
             "role": "system",
             "content": render(
-                "planner", roles=offer.roles, tools=offer.tools, max_subtasks=offer.max_subtasks
+                "planner",
+                roles=offer.roles,
+                tools=offer.tools,
+                processes=offer.processes,
+                max_subtasks=offer.max_subtasks,
             ),
         },
         {

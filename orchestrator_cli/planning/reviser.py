@@ -108,7 +108,13 @@ def revise(
 def _messages(situation: Situation, offer: Offer) -> list[Message]:
     plan = situation.plan
     changeable = {s.id for s in unstarted(plan, situation.states)}
-    system = render("reviser", roles=offer.roles, tools=offer.tools, max_subtasks=offer.max_subtasks)
+    system = render(
+        "reviser",
+        roles=offer.roles,
+        tools=offer.tools,
+        processes=offer.processes,
+        max_subtasks=offer.max_subtasks,
+    )
     request = render(
         "reviser_request",
         prompt=situation.prompt,

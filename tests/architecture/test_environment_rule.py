@@ -21,6 +21,7 @@ EXCEPTIONS = {
         "configure_client",
     ): "sets what Prefect reads at its import",
     ("orchestrator_cli/execution/prefect_server.py", "_server_environment"): "makes the server's environment",
+    ("orchestrator_cli/execution/command.py", "_environment"): "hands it on to the user's own programs",
     ("orchestrator_cli/execution/flow.py", "run_graph"): "reads back what configure_client has set",
 }
 

@@ -76,7 +76,8 @@ HOMES = {
     "rich": ("orchestrator_cli.views.console",),
     "prompt_toolkit": ("orchestrator_cli.repl",),
     "prefect": tuple(
-        f"orchestrator_cli.execution.{name}" for name in ("flow", "task_run", "artifacts", "prefect_server")
+        f"orchestrator_cli.execution.{name}"
+        for name in ("flow", "run_flow", "task_run", "artifacts", "prefect_server")
     ),
     "uvicorn": ("orchestrator_cli.execution.prefect_server",),
     "fastapi": (),

@@ -15,7 +15,7 @@ from endpoint import Reply, fault, texts_of
 Line = Reply | Callable[[dict[str, Any]], Reply]
 """A reply, or what makes one of the request."""
 
-ROLES = ("planner", "agent", "toolsmith", "reviser", "answer")
+ROLES = ("planner", "agent", "toolsmith", "reviser", "judge", "answer")
 MODELS = {f"ORCH_MODELS__{role.upper()}": f"openai/{role}" for role in ROLES}
 """The settings that make each role ask for a model of its own name."""
 
@@ -28,12 +28,14 @@ class Cast:
         agents: Mapping[str, Iterable[Line]] | None = None,
         toolsmith: Iterable[Line] = (),
         reviser: Iterable[Line] = (),
+        judge: Iterable[Line] = (),
         answer: Iterable[Line] = ("All is done.",),
     ) -> None:
         self._lines = {
             "planner": list(planner),
             "toolsmith": list(toolsmith),
             "reviser": list(reviser),
+            "judge": list(judge),
             "answer": list(answer),
         }
         self._agents = {title: list(lines) for title, lines in (agents or {}).items()}
@@ -87,6 +89,17 @@ def tool_call(name: str, tool: str, after: Iterable[str] = (), **inputs: Any) ->
 def code(text: str) -> str:
     """A coder's step."""
     return f"Thought: on with it.\n<code>\n{text}\n</code>"
+
+
+def process(name: str, of: str, after: Iterable[str] = (), **fields: Any) -> dict[str, Any]:
+    """A subtask that a registered process does."""
+    base = {"id": name, "title": f"Run {of}", "kind": "process", "process": of, "depends_on": list(after)}
+    return base | fields
+
+
+def judged(good: bool, reason: str) -> str:
+    """A judge's reply."""
+    return json.dumps({"good": good, "reason": reason})
 
 
 def patch(reason: str, **changes: Any) -> str:

@@ -49,6 +49,7 @@ class Workspace:
         self._hidden = Hidden(allowed)
         self.root = usable(root)
         self._run = run
+        self._history = history_folder(state, run)
         self._copy_bytes = max_mb << 20
         self._digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
         self._lock_path = state / "locks" / f"workspace-{self._digest}.lock"
@@ -73,6 +74,11 @@ class Workspace:
         lines = [f"{path} ({size} bytes)" for path, size in rows[:limit]]
         lines = [line.encode("utf-8", "replace").decode() for line in lines]
         return lines + ([f"… and {len(rows) - limit} more files"] if len(rows) > limit else [])
+
+    def written(self) -> frozenset[str]:
+        """The paths that commits of this run wrote, also those of another process."""
+        records = History(self._history).records()
+        return frozenset(change.path for record in records for change in record.changes if change.after)
 
     def checkout(self, subtask: str = "", attempt: int = 1) -> Checkout:
         """A private view: a copy up to the set size, beyond it an overlay.
