@@ -12,7 +12,7 @@ import importlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,15 +36,21 @@ from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.desk import Desk
 from orchestrator_cli.execution.effects import Effects
-from orchestrator_cli.execution.journal import Emit, EventStream, View
+from orchestrator_cli.execution.holding import held
+from orchestrator_cli.execution.journal import CatchesUp, Emit, EventStream, View, read_journal
 from orchestrator_cli.execution.masks import MaskedModel, Masks
 from orchestrator_cli.execution.permissions import Permits
+from orchestrator_cli.execution.replay import Past, replay
+from orchestrator_cli.execution.resuming import check_resumable
 from orchestrator_cli.execution.roles import Role, load_roles
 from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
+from orchestrator_cli.execution.workspace.folder import history_folder
+from orchestrator_cli.execution.workspace.history import History
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import check_prices, open_models, played_models
 from orchestrator_cli.models.model import Model, prepare
+from orchestrator_cli.models.recorded import RecordedModel
 from orchestrator_cli.planning.offer import Offer, ProcessCard
 from orchestrator_cli.planning.plan import order
 from orchestrator_cli.settings import ROLES, Settings, find_model
@@ -81,30 +87,43 @@ class House:
     emit: Emit
     await_engine: Callable[[], None]
     """Return when Prefect's server answers."""
+    past: Past
+    """What the run had come to in earlier processes; empty for a new one."""
 
-    def introduce(self, prompt: str) -> events.RunStarted:
+    @property
+    def history(self) -> History:
+        """What the run's commits replaced."""
+        return History(history_folder(self.settings.home, self.run))
+
+    def introduce(self, prompt: str, conversation: Sequence[events.Turn] = ()) -> events.RunStarted:
         return events.RunStarted(
             prompt=prompt,
+            conversation=tuple(conversation),
             workspace=str(self.workspace.root),
             models=self.model_names,
             sandbox=f"{self.backend.detail}; allowed by {self.unsafe}" if self.unsafe else self.backend.name,
             version=__version__,
         )
 
-    def recall(self, prompt: str) -> Recalled:
-        """What memory knows; a memory that cannot be read is a notice and not the end."""
+    def tell_recovered(self) -> None:
+        """Say what the opening of the workspace has ended."""
         for text in self.workspace.recovered:
             self.emit(events.Noticed(message=text))
+
+    def recall(self, prompt: str) -> Recalled:
+        """What memory knows; a memory that cannot be read is a notice and not the end."""
+        self.tell_recovered()
         try:
             return recall(self.memory, prompt, scope=Scope())
         except MemoryFault as exc:
             self.emit(events.Noticed(message=f"Nothing could be recalled: {exc}"))
             return Recalled()
 
-    def offer(self, recalled: Recalled) -> Offer:
+    def offer(self, recalled: Iterable[str]) -> Offer:
+        """What a plan may count on; `recalled` are names of tools."""
         return Offer(
             roles=tuple(role.card for role in self.roles.values()),
-            tools=self.toolbox.cards(tool.name for tool in recalled.tools),
+            tools=self.toolbox.cards(recalled),
             processes=tuple(
                 ProcessCard(name=name, when=process.when, inputs=process.inputs)
                 for name, process in self.settings.processes.items()
@@ -160,6 +179,7 @@ def open_house(
     *,
     model: Model | None = None,
     recorder: Callable[[Model], Model] | None = None,
+    resumed: str = "",
     wants_engine: bool = True,
     attended: bool = False,
     unsafe: str = "",
@@ -171,6 +191,7 @@ def open_house(
         views: told every event; they are closed at the end.
         model: takes the place of the configured models, as a recording does.
         recorder: is put around the configured models, to keep what they said.
+        resumed: the run to go on with, instead of a new one.
         wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
         attended: whether somebody is there who can answer questions while the run goes on.
         unsafe: run code WITHOUT A SANDBOX; says how the user has allowed that.
@@ -178,7 +199,7 @@ def open_house(
 
     Raises `UsageError` and `ConfigError`, each before any work is done.
     """
-    run = new_run_id()
+    views, run = list(views), resumed or new_run_id()
     workspace = Workspace(
         settings.workspace,
         settings.home,
@@ -187,23 +208,40 @@ def open_house(
         allowed=settings.allow_protected,
     )
     _check_home(settings.home)
-    names = {role: "recorded" for role in ROLES} if model is not None else model_names(settings)
+    played = model.name if isinstance(model, RecordedModel) else "recorded"
+    names = dict.fromkeys(ROLES, played) if model is not None else model_names(settings)
     backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
     roles = load_roles(settings.home)
     goes_on = run if wants_engine else ""
     cancellation = Cancellation()
     masks = Masks()
-    stream = EventStream(run, settings.home / "runs" / run / "journal.jsonl", views, mask=masks)
-    try:
+    with contextlib.ExitStack() as closing:
+        folder = settings.home / "runs" / run
+        closing.enter_context(held(folder))
+        found = list(read_journal(folder / "journal.jsonl")) if resumed else []
+        past = replay(found)
+        if resumed:
+            check_resumable(past)
+        for view in views:
+            if isinstance(view, CatchesUp):
+                view.catch_up(found)
+        stream = EventStream(run, folder / "journal.jsonl", views, last=past.last, mask=masks)
+        closing.callback(stream.close)
         engine = _start_engine(settings, cancellation, live=model is None, wanted=wants_engine)
         if model is not None:
-            models = played_models(model, settings, stream.emit, run=goes_on)
+            models = played_models(model, settings, stream.emit, used=past.usage, run=goes_on)
         else:
             named = (role.model for role in roles.values() if role.model)
             check_prices(settings, [*names.values(), *named], cancellation)
-            models = open_models(settings, names, cancellation, stream.emit, run=goes_on)
+            models = open_models(settings, names, cancellation, stream.emit, used=past.usage, run=goes_on)
         asked = MaskedModel(recorder(models.model) if recorder else models.model, masks)
-        desk = Desk(stream.emit, policy=settings.approve, yes=settings.yes, attended=attended)
+        desk = Desk(
+            stream.emit,
+            policy=settings.approve,
+            yes=settings.yes,
+            attended=attended,
+            before=past.given.values(),
+        )
         permits = Permits(
             desk, settings, emit=stream.emit, masks=masks, cancellation=cancellation, dialer=dialer
         )
@@ -218,6 +256,7 @@ def open_house(
             emit=stream.emit,
             run=run,
         )
+        toolbox.restore(past.made, past.reused)
         memory = open_memory(settings, stream.emit)
         house = House(
             run=run,
@@ -234,15 +273,23 @@ def open_house(
             desk=desk,
             permits=permits,
             masks=masks,
-            effects=Effects(run, desk=desk, emit=stream.emit, policy=settings.effects),
+            effects=Effects(
+                run,
+                desk=desk,
+                emit=stream.emit,
+                policy=settings.effects,
+                before=(*past.effects.values(), *past.ended.values()),
+            ),
             unsafe=unsafe,
             emit=stream.emit,
             await_engine=engine,
+            past=past,
         )
-        with contextlib.closing(memory), _time_limit(settings, cancellation, run=goes_on):
+        with (
+            contextlib.closing(memory),
+            _time_limit(settings, cancellation, run=goes_on, spent_s=past.seconds),
+        ):
             yield house
-    finally:
-        stream.close()
 
 
 def _check_home(home: Path) -> None:

@@ -1,14 +1,25 @@
 """The straight way: prompt, recall, plan, execute and revise, answer, remember."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator_cli import events
-from orchestrator_cli.errors import Interrupted, OrchError, ProviderError, RunFailed
+from pydantic import JsonValue
+
+from orchestrator_cli import __version__, events
+from orchestrator_cli.errors import (
+    ApprovalNeeded,
+    Interrupted,
+    LimitReached,
+    OrchError,
+    ProviderError,
+    RunFailed,
+    RunTimedOut,
+)
 from orchestrator_cli.events import Turn
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.execution.resuming import board_of, has_work, told, untold
 from orchestrator_cli.house import House
 from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.plan import Plan
@@ -34,19 +45,34 @@ def run_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) -> 
     event; the last one is always `RunFinished`. Raises `OrchError` with the exit code of what
     ended the run.
     """
-    started, board, answer = time.monotonic(), None, ""
+    house.emit(house.introduce(prompt, conversation))
+    return _carry_out(prompt, house, lambda: _plan(prompt, house, conversation))
+
+
+def resume_run(house: House, limits: Mapping[str, JsonValue] | None = None) -> RunResult:
+    """Go on with the run of the house where another process has left it; else as `run_prompt`.
+
+    `limits` are those that were said anew.
+    """
+    past = house.past
+    house.emit(events.RunResumed(version=__version__, limits=dict(limits or {})))
+    return _carry_out(past.prompt, house, lambda: _go_on(house))
+
+
+def _carry_out(prompt: str, house: House, begin: Callable[[], Board]) -> RunResult:
+    started, board, answer = time.monotonic() - house.past.seconds, None, ""
     error: BaseException | None = None
-    house.emit(house.introduce(prompt))
     try:
-        board = _plan(prompt, house, conversation)
-        _execute(prompt, house, board)
+        board = begin()
+        if has_work(board, house.settings.revise):
+            _execute(prompt, house, board)
         answer, unwritten = _answer(prompt, house, board)
         error = shortfall = _shortfall(board) or unwritten
         seconds = time.monotonic() - started
         return RunResult(house.run, answer, board.plan, shortfall, house.meter.total, seconds)
     except BaseException as exc:
         error = exc
-        raise _as_ours(exc) from exc
+        raise _as_ours(exc, house.run) from exc
     finally:
         seconds = time.monotonic() - started
         if board is not None and not isinstance(error, KeyboardInterrupt):
@@ -61,12 +87,12 @@ def plan_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) ->
 
 def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
     recalled = house.recall(prompt)
-    house.emit(
-        events.Recalled(
-            runs=tuple(run.prompt for run in recalled.runs), tools=tuple(tool.name for tool in recalled.tools)
-        )
+    fact = events.Recalled(
+        runs=tuple(run.prompt for run in recalled.runs), tools=tuple(tool.name for tool in recalled.tools)
     )
-    offer = house.offer(recalled)
+    if fact != house.past.recalled:
+        house.emit(fact)
+    offer = house.offer(fact.tools)
     plan = make_plan(
         prompt,
         runs=recalled.runs,
@@ -78,6 +104,18 @@ def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
     )
     house.emit(events.PlanProposed(plan=plan))
     return Board(plan, offer)
+
+
+def _go_on(house: House) -> Board:
+    """The board as the earlier process left it; one that was killed while planning plans anew."""
+    past = house.past
+    if past.plan is None:
+        return _plan(past.prompt, house, past.conversation)
+    house.tell_recovered()
+    facts = untold(past, house.history)
+    for fact in facts:
+        house.emit(fact)
+    return board_of(told(past, facts), house.offer(past.recalled.tools if past.recalled else ()))
 
 
 def _execute(prompt: str, house: House, board: Board) -> None:
@@ -103,6 +141,7 @@ def _execute(prompt: str, house: House, board: Board) -> None:
             emit=house.emit,
         ),
         board,
+        house.past.flow_run,
     )
 
 
@@ -137,7 +176,7 @@ def _written(prompt: str, house: House, board: Board) -> str:
 def _ending(
     house: House, board: Board | None, answer: str, error: BaseException | None, seconds: float
 ) -> events.RunFinished:
-    ours = _as_ours(error) if error is not None else None
+    ours = _as_ours(error, house.run) if error is not None else None
     results = board.snapshot()[2] if board is not None else {}
     return events.RunFinished(
         outcome="completed" if ours is None else "interrupted" if isinstance(ours, Interrupted) else "failed",
@@ -150,14 +189,25 @@ def _ending(
     )
 
 
-def _as_ours(exc: BaseException) -> OrchError:
-    if isinstance(exc, OrchError):
-        return exc
+def _as_ours(exc: BaseException, run: str) -> OrchError:
+    """The error as a user is told it, with the way to go on where there is one."""
+    go_on = f"Go on with: orch resume {run}"
     if isinstance(exc, KeyboardInterrupt):
-        return Interrupted("Interrupted.", "What was finished is in the workspace; nothing is half-done.")
-    return RunFailed(
-        f"Something unforeseen: {type(exc).__name__}: {exc}", "Run it with --debug to see where."
-    )
+        return Interrupted(
+            "Interrupted.", f"What was finished is in the workspace; nothing is half-done. {go_on}"
+        )
+    if not isinstance(exc, OrchError):
+        return RunFailed(
+            f"Something unforeseen: {type(exc).__name__}: {exc}",
+            f"Run it with --debug to see where. {go_on}",
+        )
+    if isinstance(exc, PASSING) and "orch resume" not in exc.remedy:
+        exc.remedy = f"{exc.remedy}\n{go_on}".strip()
+    return exc
+
+
+PASSING = (ProviderError, LimitReached, ApprovalNeeded, RunTimedOut, Interrupted)
+"""What ends a run that may be gone on with later."""
 
 
 def _shortfall(board: Board) -> RunFailed | None:

@@ -30,7 +30,7 @@ def _made_ready(ident: str) -> Any:
 
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
         flow_run = UUID(ident)
-        # Forced, because the server takes neither a run that is running nor one that has ended for one to begin.
+        # Forced, because the server begins neither a run that is running nor one that has ended.
         client.set_flow_run_state(flow_run, Pending(message="Resumed."), force=True)
         running = client.read_task_runs(
             flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [ident]}}),

@@ -10,10 +10,10 @@ What is not covered: a journal in which a line before the last was damaged is re
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -25,6 +25,14 @@ from orchestrator_cli.execution.blobs import LARGE, BlobMissing, Blobs, missing_
 class View(Protocol):
     def __call__(self, event: Event) -> None: ...
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class CatchesUp(Protocol):
+    """A view that has to know what came before, when a run goes on in another process."""
+
+    def catch_up(self, found: Sequence[Event]) -> None:
+        """Told once, before any new event: all that the journal holds."""
 
 
 class EventStream:

@@ -73,7 +73,7 @@ class Past:
     """What was begun outside the workspace, by key, and is not known to have ended."""
     ended: Mapping[str, events.EffectEnded] = field(default_factory=dict)
     flow_run: str = ""
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     finished: events.RunFinished | None = None
     """How the run ended, unless somebody went on with it since."""
     paused: bool = False

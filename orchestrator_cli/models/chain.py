@@ -50,9 +50,16 @@ def open_models(
     return Models(model, meter)
 
 
-def played_models(model: Model, settings: Settings, emit: Emit, *, run: str = "") -> Models:
+def played_models(
+    model: Model,
+    settings: Settings,
+    emit: Emit,
+    *,
+    used: Usage = Usage(),  # noqa: B008 - it is frozen
+    run: str = "",
+) -> Models:
     """A recording in the place of models."""
-    meter = MeteredModel(model, settings, emit, run=run)
+    meter = MeteredModel(model, settings, emit, used=used, run=run)
     return Models(meter, meter)
 
 

@@ -56,6 +56,16 @@ class Recording:
         calls = [call.model_dump(mode="json") for call in reply.tool_calls]
         self.exchanges[name] = {"messages": shas, "reply": {"text": reply.text, "tool_calls": calls}}
 
+    def name_of(self, name: str, request: Request) -> str:
+        """The exchange of the same role and subject with this very request; `name` where there is none."""
+        subject = name.rpartition("#")[0]
+        sent = _comparable(request)
+        for known, exchange in self.exchanges.items():
+            same = known.rpartition("#")[0] == subject
+            if same and [self.messages[sha] for sha in exchange["messages"]] == sent:
+                return known
+        return name
+
     def reply_to(self, name: str, request: Request) -> Reply:
         """The recorded reply; `RunFailed` where there is none or the request is another one."""
         exchange = self.exchanges.get(name)
@@ -68,10 +78,18 @@ class Recording:
 
 
 class RecordedModel:
-    """Answers from a recording, each exchange at most once."""
+    """Answers from a recording, each exchange at most once.
 
-    def __init__(self, recording: Recording) -> None:
+    Where a run goes on in another process, an attempt that was cut off begins anew, and what was
+    asked in the earlier process is not: so the next reply cannot be told by counting. With
+    `resumed` it is the one that was given to the very same request of the same role and subject.
+    """
+
+    def __init__(self, recording: Recording, *, name: str = "recorded", resumed: bool = False) -> None:
+        self.name = name
+        """What the record of a run calls it."""
         self._recording = recording
+        self._resumed = resumed
         self._names = _Names()
 
     def complete(
@@ -79,7 +97,10 @@ class RecordedModel:
     ) -> Reply:
         if cancellation is not None:
             cancellation.check()
-        reply = self._recording.reply_to(self._names.next(request), request)
+        name = self._names.next(request)
+        if self._resumed:
+            name = self._recording.name_of(name, request)
+        reply = self._recording.reply_to(name, request)
         if on_delta is not None:
             for word in reply.text.splitlines(keepends=True):
                 on_delta(word)
