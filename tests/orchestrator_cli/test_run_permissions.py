@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 import weather
 from cast import Cast, coder, plan, tool_call
@@ -202,3 +203,29 @@ def test_no_setting_takes_the_sandbox_away(orch: Orch, endpoint: Endpoint) -> No
     done = orch("ask", "-y", "Look.", ORCH_SANDBOX="unsafe")
     assert done.code == 3
     assert endpoint.exchanges == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "said"), [("yes", 3, "No model"), ("y", 2, "It was not confirmed")]
+)
+def test_on_a_terminal_it_has_to_be_typed_before_anything_else_happens(
+    orch: Orch, typed: str, code: int, said: str
+) -> None:
+    """With `yes` the command goes on, as far as it gets without a model; with anything else it ends."""
+    environment = orch.environment(OPENAI_BASE_URL="", OPENAI_API_KEY="")
+    models = {name: "" for name in environment if name.startswith("ORCH_MODEL")}
+    child: pexpect.spawn[str] = pexpect.spawn(
+        sys.executable,
+        ["-m", "orchestrator_cli", "ask", "-y", "--unsafe-no-sandbox", "Look."],
+        env={**environment, **models},  # type: ignore[arg-type]
+        cwd=str(orch.workspace),
+        encoding="utf-8",
+        timeout=60,
+    )
+    child.expect("Type yes to go on: ")
+    assert "with all your rights" in str(child.before)
+    child.sendline(typed)
+    child.expect(pexpect.EOF)
+    child.wait()
+    assert child.exitstatus == code
+    assert said in str(child.before)
