@@ -269,7 +269,13 @@ class _Graph:
         fan = spread(subtask, version, self.board.results, self.board.instances)
         self.board.start(subtask.id)
         self.context.emit(
-            events.SubtaskStarted(subtask=subtask.id, title=subtask.title, attempt=1, plan_version=version)
+            events.SubtaskStarted(
+                subtask=subtask.id,
+                title=subtask.title,
+                attempt=1,
+                plan_version=version,
+                items=len(fan.instances),
+            )
         )
         self.fans[subtask.id] = fan
         self._gather(fan)

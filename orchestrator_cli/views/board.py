@@ -10,7 +10,7 @@ from functools import singledispatch
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.planning.plan import Plan, State, Subtask
+from orchestrator_cli.planning.plan import NOT_STARTED, Plan, State, Subtask, whole_name
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.text import clean, one_line
 
@@ -27,6 +27,12 @@ class Row:
     since: float | None = None
     seconds: float | None = None
     """How long it took, once it is over."""
+    items: int | None = None
+    """Of a `for_each` subtask: how many items it is done for."""
+    over: frozenset[str] = frozenset()
+    """Its instances that have come to an end."""
+    approval: str = ""
+    """The question that it waits for."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,12 @@ def after(board: Board, event: Event, now: float = 0.0) -> Board:
     return _after(fact, board)
 
 
-_PHASES = {"Recalled": "planning", "AnswerDelta": "writing the answer"}
+_PHASES = {
+    "Recalled": "planning",
+    "RunResumed": "going on",
+    "RunPaused": "waiting for you",
+    "AnswerDelta": "writing the answer",
+}
 
 
 @singledispatch
@@ -79,6 +90,11 @@ def _plan_proposed(fact: events.PlanProposed, board: Board) -> Board:
 
 
 @_after.register
+def _plan_approved(fact: events.PlanApproved, board: Board) -> Board:
+    return _with_plan(board, fact.plan)
+
+
+@_after.register
 def _plan_revised(fact: events.PlanRevised, board: Board) -> Board:
     return _with_plan(board, fact.plan)
 
@@ -87,7 +103,7 @@ def _with_plan(board: Board, plan: Plan) -> Board:
     rows = {}
     for subtask in plan.subtasks:
         old = board.rows.get(subtask.id)
-        rows[subtask.id] = old if old is not None and old.state != "pending" else _pending(subtask)
+        rows[subtask.id] = old if old is not None and old.state not in NOT_STARTED else _pending(subtask)
     return replace(board, plan=plan, rows=rows, phase="running")
 
 
@@ -116,12 +132,28 @@ def _run_finished(fact: events.RunFinished, board: Board) -> Board:
 
 
 def _row(board: Board, subtask: str, state: State, doing: str) -> Board:
+    """The board with a row moved on; what an instance does stands in the row of the whole."""
+    whole = whole_name(subtask)
+    if whole != subtask:
+        return _instance_row(board, whole, subtask.removeprefix(whole), doing)
     old = board.rows.get(subtask, Row(subtask))
-    new = replace(old, state=state, doing=one_line(doing, 200))
+    new = replace(old, state=state, doing=one_line(doing, 200), approval="")
     return replace(board, rows={**board.rows, subtask: new})
 
 
+def _instance_row(board: Board, whole: str, place: str, doing: str) -> Board:
+    row = board.rows.get(whole, Row(whole, state="running"))
+    count = f"{len(row.over)} of {row.items}" if row.items is not None else f"{len(row.over)}"
+    told = one_line(f"{count} done · {place} {doing}", 200)
+    return replace(board, rows={**board.rows, whole: replace(row, doing=told)})
+
+
 def _over(board: Board, subtask: str, state: State, doing: str, seconds: float | None) -> Board:
+    whole = whole_name(subtask)
+    if whole != subtask:
+        row = board.rows.get(whole, Row(whole, state="running"))
+        counted = replace(row, over=row.over | {subtask} if state not in NOT_STARTED else row.over)
+        return _row(replace(board, rows={**board.rows, whole: counted}), subtask, state, doing)
     board = _row(board, subtask, state, doing)
     row = replace(board.rows[subtask], seconds=seconds, since=None)
     return replace(board, rows={**board.rows, subtask: row})
@@ -131,8 +163,28 @@ def _over(board: Board, subtask: str, state: State, doing: str, seconds: float |
 def _subtask_started(fact: events.SubtaskStarted, board: Board) -> Board:
     again = f"attempt {fact.attempt}: " if fact.attempt > 1 else ""
     board = _row(board, fact.subtask, "running", again + fact.title)
-    row = replace(board.rows[fact.subtask], since=board.now, seconds=None)
+    if whole_name(fact.subtask) != fact.subtask:
+        return board
+    row = replace(board.rows[fact.subtask], since=board.now, seconds=None, items=fact.items)
     return replace(board, rows={**board.rows, fact.subtask: row})
+
+
+@_after.register
+def _subtask_waiting(fact: events.SubtaskWaiting, board: Board) -> Board:
+    board = _over(board, fact.subtask, "waiting", f"waits for you ({fact.approval})", None)
+    row = board.rows.get(fact.subtask)
+    if row is None:
+        return board
+    return replace(board, rows={**board.rows, fact.subtask: replace(row, approval=fact.approval)})
+
+
+@_after.register
+def _approval_given(fact: events.ApprovalGiven, board: Board) -> Board:
+    rows = {
+        name: replace(row, state="pending", doing="", approval="") if row.approval == fact.id else row
+        for name, row in board.rows.items()
+    }
+    return replace(board, rows=rows)
 
 
 @_after.register

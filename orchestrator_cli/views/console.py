@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.events import Event, RunFinished, RunStarted
+from orchestrator_cli.events import Event, RunFinished, RunResumed, RunStarted
 from orchestrator_cli.views import text
 from orchestrator_cli.views.board import Board, Row, after
 from orchestrator_cli.views.graph import SIGNS
@@ -30,7 +30,14 @@ from orchestrator_cli.views.streams import write
 NARROW = 60
 """Columns below which the table leaves the role out."""
 REFRESHES_PER_S = 8
-_STYLES = {"pending": "dim", "running": "bold cyan", "done": "green", "failed": "bold red", "skipped": "dim"}
+_STYLES = {
+    "pending": "dim",
+    "waiting": "bold magenta",
+    "running": "bold cyan",
+    "done": "green",
+    "failed": "bold red",
+    "skipped": "dim",
+}
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
@@ -64,7 +71,7 @@ class Console:
         before, self._board = self._board, after(self._board, event, time.monotonic())
         if self._quiet:
             return
-        if isinstance(event.data, RunStarted):
+        if isinstance(event.data, RunStarted | RunResumed):
             self._told_error = ""
             self._start()
         elif isinstance(event.data, RunFinished):
@@ -195,7 +202,7 @@ class Console:
 
 def _fitting(rows: list[Row], height: int) -> tuple[list[Row], list[Row]]:
     """The rows there is room for, those that are moving before those that are over, and the others."""
-    rank = {"running": 0, "failed": 1, "pending": 2, "skipped": 3, "done": 4}
+    rank = {"waiting": 0, "running": 0, "failed": 1, "pending": 2, "skipped": 3, "done": 4}
     chosen = {row.id for row in sorted(rows, key=lambda row: rank[row.state])[: max(1, height)]}
     return [row for row in rows if row.id in chosen], [row for row in rows if row.id not in chosen]
 

@@ -5,6 +5,7 @@ theirs becomes a heading, a tag or a further entry. Thoughts, pieces of the answ
 of a subtask and the price of a single call get no entry: the journal has them.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from functools import singledispatch
@@ -26,6 +27,7 @@ from orchestrator_cli.views.text import (
     short_run,
     size,
     spent,
+    value_text,
 )
 
 WHOLE = 60_000
@@ -78,6 +80,8 @@ def _section(event: Event, fact: events.RunStarted) -> str:
         _sandbox(fact.sandbox),
         f"- orch {code(fact.version)}",
     ]
+    if fact.forked_from:
+        about.append(f"- goes on from the finished part of run {code(fact.forked_from)}")
     heading = f"## Run {prose(event.run)} — {_time(event)}"
     return "\n\n".join([heading, said(fact.prompt, WHOLE), "\n".join(about)])
 
@@ -135,6 +139,13 @@ def _details(summary: str, subtasks: Sequence[Subtask]) -> str:
     rows = [s.model_dump(mode="json", exclude_defaults=True) for s in subtasks]
     text = yaml.safe_dump(rows, sort_keys=False, allow_unicode=True, width=100)
     return f"<details><summary>{summary}</summary>\n\n{fence(text, 'yaml', WHOLE)}\n\n</details>"
+
+
+@_entry.register
+def _plan_approved(fact: events.PlanApproved) -> Entry:
+    if not fact.edited:
+        return Entry(f"plan approved, version {fact.plan.version}")
+    return Entry(f"plan edited by the user and approved, version {fact.plan.version}", _plan(fact.plan))
 
 
 @_entry.register
@@ -246,6 +257,53 @@ def _late_result(fact: events.LateResult) -> Entry:
     return Entry(f"late result of {code(fact.result.subtask)}, not used: {prose(fact.result.summary)}")
 
 
+# --- people
+
+
+@_entry.register
+def _approval_asked(fact: events.ApprovalAsked) -> Entry:
+    parts = [said(fact.question)]
+    if fact.details.strip():
+        parts.append(fence(fact.details, "diff" if fact.what == "writes" else "text", WHOLE))
+    if fact.result is not None:
+        parts += ["The answer has to fit:", fence(json.dumps(fact.result, ensure_ascii=False), "json")]
+    return Entry(
+        f"asked about {fact.what}: {code(fact.subject)}, question {code(fact.id)}", "\n\n".join(parts)
+    )
+
+
+@_entry.register
+def _approval_given(fact: events.ApprovalGiven) -> Entry:
+    whose = {"user": "the user", "flag": "the flag -y", "settings": "the settings"}[fact.by]
+    title = f"question {code(fact.id)}: {fact.decision}, by {whose}"
+    parts = [] if fact.decision != "answered" else [said(value_text(fact.value), WHOLE)]
+    parts += ["Because:", said(fact.remark)] if fact.remark.strip() else []
+    return Entry(title, "\n\n".join(parts))
+
+
+@_entry.register
+def _remarked(fact: events.Remarked) -> Entry:
+    return Entry("the user said", said(fact.text))
+
+
+@_entry.register
+def _subtask_waiting(fact: events.SubtaskWaiting) -> Entry:
+    return Entry(f"{code(fact.subtask)} waits for the answer to {code(fact.approval)}")
+
+
+@_entry.register
+def _effect_begun(fact: events.EffectBegun) -> Entry:
+    return Entry(
+        f"{code(fact.subtask)}{_attempt(fact.attempt)} begins, with key {code(fact.key)}: {prose(fact.what)}"
+    )
+
+
+@_entry.register
+def _effect_ended(fact: events.EffectEnded) -> Entry:
+    verdict = "done" if fact.ok else "failed"
+    return Entry(f"key {code(fact.key)} {verdict}: {code(value_text(fact.outcome))}")
+
+
 # --- tools
 
 
@@ -301,6 +359,17 @@ def _tool_refused(fact: events.ToolRefused) -> Entry:
 @_entry.register
 def _noticed(fact: events.Noticed) -> Entry:
     return Entry(f"note: {prose(fact.message)}")
+
+
+@_entry.register
+def _run_resumed(fact: events.RunResumed) -> Entry:
+    limits = ", ".join(f"{prose(name)} {code(str(value))}" for name, value in fact.limits.items())
+    return Entry(f"run goes on, with orch {code(fact.version)}" + (f" and {limits}" if limits else ""))
+
+
+@_entry.register
+def _run_paused(fact: events.RunPaused) -> Entry:
+    return Entry(f"run paused until these are answered: {', '.join(map(code, fact.approvals))}")
 
 
 @_entry.register

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.events import Event, PlanProposed, PlanRevised, RunFinished
+from orchestrator_cli.events import Event, PlanApproved, PlanProposed, PlanRevised, RunFinished
 from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.views.entries import closing_comment, entry_for
 
@@ -65,7 +65,7 @@ class FileLog:
 
     def _keep_plan(self, event: Event) -> None:
         match event.data:
-            case PlanProposed(plan=plan) | PlanRevised(plan=plan):
+            case PlanProposed(plan=plan) | PlanApproved(plan=plan) | PlanRevised(plan=plan):
                 self._plans[event.run] = plan
             case RunFinished():
                 self._plans.pop(event.run, None)

@@ -11,7 +11,14 @@ from orchestrator_cli.planning.plan import Patch, Plan, State, Subtask
 from orchestrator_cli.views import text
 from orchestrator_cli.views.text import one_line
 
-SIGNS: dict[State, str] = {"pending": "○", "running": "●", "done": "✓", "failed": "✗", "skipped": "–"}
+SIGNS: dict[State, str] = {
+    "pending": "○",
+    "waiting": "?",
+    "running": "●",
+    "done": "✓",
+    "failed": "✗",
+    "skipped": "–",
+}
 
 
 def plan_lines(
@@ -56,6 +63,10 @@ def _details(plan: Plan, subtask: Subtask) -> str:
         parts.append("tools " + ", ".join(tools))
     if subtask.when:
         parts.append("when " + one_line(subtask.when, 60))
+    if subtask.for_each:
+        parts.append("for each of " + one_line(subtask.for_each, 60))
+    if subtask.approve:
+        parts.append("asks first")
     return " · ".join(parts)
 
 

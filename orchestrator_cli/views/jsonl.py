@@ -38,6 +38,7 @@ class Envelope:
         self._revisions: list[dict[str, Any]] = []
         self._changes: dict[str, FileChange] = {}
         self._tools: list[dict[str, Any]] = []
+        self._asked: dict[str, events.ApprovalAsked] = {}
 
     def __call__(self, event: Event) -> None:
         self._board = after(self._board, event)
@@ -50,6 +51,10 @@ class Envelope:
                     self._keep(change)
             case events.ToolBuilt(tool=tool, version=version, sha256=sha256):
                 self._tools.append({"tool": tool, "version": version, "sha256": sha256})
+            case events.ApprovalAsked(id=name):
+                self._asked[name] = event.data
+            case events.ApprovalGiven(id=name):
+                self._asked.pop(name, None)
             case events.RunFinished():
                 self._end = event.data
 
@@ -60,9 +65,10 @@ class Envelope:
         """The envelope, of JSON values. `error` is what ended the run, or kept it from starting.
 
         Keys: `schema`, `run` (null before one started), `outcome` (`completed`, `failed`,
-        `interrupted`), `answer`, `exit_code`, `plan` (the last version, or null), `states` (per
-        subtask), `revisions`, `tools` (built in this run), `files` (net changes by path),
-        `usage`, `seconds`, `error` (null, or `message` and `remedy`).
+        `interrupted`, `paused`, `cancelled`), `answer`, `exit_code`, `plan` (the last version, or
+        null), `states` (per subtask), `approvals` (questions without an answer), `revisions`,
+        `tools` (built in this run), `files` (net changes by path), `usage`, `seconds`, `error` (null,
+        or `message` and `remedy`).
         """
         end, plan = self._end, self._board.plan
         return {
@@ -73,6 +79,7 @@ class Envelope:
             "exit_code": error.exit_code if error else end.exit_code if end else 1,
             "plan": plan.model_dump(mode="json") if plan else None,
             "states": self._board.states,
+            "approvals": [asked.model_dump(mode="json", exclude={"kind"}) for asked in self._asked.values()],
             "revisions": self._revisions,
             "tools": self._tools,
             "files": [change.model_dump(mode="json") for change in self._changes.values()],

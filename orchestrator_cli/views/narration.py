@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.planning.plan import Plan, whole_name
 from orchestrator_cli.views.board import Board
 from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines
 from orchestrator_cli.views.text import (
@@ -22,10 +22,20 @@ from orchestrator_cli.views.text import (
     short_run,
     size,
     spent,
+    value_text,
 )
 
 LONG = 400
 """Characters of a reason or a summary."""
+DETAIL_LINES = 120
+"""Of what a person decides about; the whole stands in fileLog.md."""
+OUTCOMES = {
+    "completed": ("done", "bold green"),
+    "failed": ("failed", "bold red"),
+    "interrupted": ("interrupted", "bold yellow"),
+    "paused": ("paused", "bold magenta"),
+    "cancelled": ("cancelled", "bold yellow"),
+}
 
 
 class Line(NamedTuple):
@@ -55,8 +65,12 @@ def narrate(event: Event, board: Board, *, live: bool = False, verbose: bool = F
         return []
     if isinstance(event.data, events.SubtaskStarted) and live and not verbose:
         return []
+    if _goes_without_saying(event.data, live) and not verbose:
+        return []
     if isinstance(event.data, events.PlanRevised):
         return _plan_revised(event.data, board.plan)
+    if isinstance(event.data, events.PlanApproved):
+        return _plan_approved(event.data, board.plan)
     if isinstance(event.data, events.RunFinished):
         return _run_finished(event.data, board)
     return _lines(event.data)
@@ -67,6 +81,13 @@ def _run_started(run: str, fact: events.RunStarted) -> list[Line]:
     if not fact.sandbox.startswith(NO_SANDBOX):
         return [line]
     return [Line("", one_line(fact.sandbox, LONG), "bold red"), line]
+
+
+def _goes_without_saying(fact: events.Fact, live: bool) -> bool:
+    """An instance that starts or ends well, and a subtask that waits where a table says so."""
+    if isinstance(fact, events.SubtaskStarted | events.SubtaskFinished):
+        return whole_name(fact.subtask) != fact.subtask
+    return isinstance(fact, events.SubtaskWaiting) and live
 
 
 @singledispatch
@@ -118,6 +139,15 @@ def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> list[Line]:
         Line("  because: ", one_line(fact.cause, LONG), "dim", "dim"),
         *(Line(f"  {line[:2]}", line[2:], sign_style=styles[line[0]]) for line in changes),
     ]
+
+
+def _plan_approved(fact: events.PlanApproved, before: Plan | None) -> list[Line]:
+    if not fact.edited or before is None:
+        return [Line("plan  ", "approved", "dim", "bold")]
+    styles = {"+": "green", "!": "yellow", "-": "red"}
+    changes = plan_diff(before, fact.plan)
+    lines = [Line(f"  {line[:2]}", line[2:], sign_style=styles[line[0]]) for line in changes]
+    return [Line("plan  ", "approved, as you changed it:", sign_style="bold"), *lines]
 
 
 @_lines.register
@@ -176,6 +206,54 @@ def _change_line(change: events.FileChange, whose: str) -> Line:
 def _sizes(change: events.FileChange) -> str:
     known = [size(count) for count in (change.before_size, change.after_size) if count is not None]
     return f" ({' → '.join(known)})" if known else ""
+
+
+# --- people
+
+
+@_lines.register
+def _approval_asked(fact: events.ApprovalAsked) -> list[Line]:
+    # The plan has just been shown; everything else is decided by what is read here.
+    details = [] if fact.what == "plan" else _shown(fact.details, DETAIL_LINES)
+    lines = [Line("    ", line, _diff_style(fact, line), "dim") for line in details]
+    return [*lines, Line("? ", f"{one_line(fact.question, LONG)} ({fact.id})", sign_style="bold magenta")]
+
+
+def _diff_style(fact: events.ApprovalAsked, line: str) -> str:
+    return {"+": "green", "-": "red"}.get(line[:1], "dim") if fact.what == "writes" else ""
+
+
+@_lines.register
+def _approval_given(fact: events.ApprovalGiven) -> list[Line]:
+    said = fact.decision if fact.decision != "answered" else f"answered: {value_text(fact.value)}"
+    remark = f", because: {one_line(fact.remark, LONG)}" if fact.remark else ""
+    whose = {"user": "", "flag": " (-y)", "settings": " (allowed in the settings)"}[fact.by]
+    return [Line("  ", f"{fact.id} {one_line(said, LONG)}{remark}{whose}", "dim")]
+
+
+@_lines.register
+def _remarked(fact: events.Remarked) -> list[Line]:
+    return [Line("you  ", one_line(fact.text, LONG), sign_style="bold magenta")]
+
+
+@_lines.register
+def _subtask_waiting(fact: events.SubtaskWaiting) -> list[Line]:
+    return [Line("? ", f"{fact.subtask} waits for you ({fact.approval})", "dim", "magenta")]
+
+
+@_lines.register
+def _effect_begun(fact: events.EffectBegun) -> list[Line]:
+    return [
+        Line("effect  ", f"{one_line(fact.subtask, 60)} begins: {one_line(fact.what, LONG)}", "dim", "dim")
+    ]
+
+
+@_lines.register
+def _effect_ended(fact: events.EffectEnded) -> list[Line]:
+    if fact.ok:
+        return []
+    reason = one_line(value_text(fact.outcome), LONG)
+    return [Line("effect  ", f"failed: {reason}", sign_style="yellow")]
 
 
 # --- tools
@@ -290,13 +368,24 @@ def _noticed(fact: events.Noticed) -> list[Line]:
 
 
 @_lines.register
+def _run_resumed(fact: events.RunResumed) -> list[Line]:
+    limits = ", ".join(f"{name} {one_line(str(value), 40)}" for name, value in fact.limits.items())
+    return [Line("going on  ", limits, "dim", "bold")]
+
+
+@_lines.register
+def _run_paused(fact: events.RunPaused) -> list[Line]:
+    open_ones = f"{counted(len(fact.approvals), 'question')} open: {', '.join(fact.approvals)}"
+    return [Line("paused  ", open_ones, sign_style="bold magenta")]
+
+
+@_lines.register
 def _flow_started(fact: events.FlowStarted) -> list[Line]:
     return [Line("watch  ", one_line(fact.url), "dim", "dim")] if fact.url else []
 
 
 def _run_finished(fact: events.RunFinished, board: Board) -> list[Line]:
-    style = {"completed": "bold green", "failed": "bold red", "interrupted": "bold yellow"}[fact.outcome]
-    words = {"completed": "done", "failed": "failed", "interrupted": "interrupted"}[fact.outcome]
+    words, style = OUTCOMES[fact.outcome]
     lines = [Line(f"{words}  ", f"{duration(fact.seconds)} · {spent(fact.usage)}", sign_style=style)]
     if board.workspace:
         lines.append(Line("log    ", f"{one_line(board.workspace).rstrip('/')}/fileLog.md", "dim", "dim"))

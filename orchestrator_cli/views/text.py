@@ -8,6 +8,7 @@ What is not covered: letters of one script that look like those of another, and 
 combining marks.
 """
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -109,3 +110,8 @@ def short_run(run: str) -> str:
 def call_form(name: str, signature: str) -> str:
     """The signature with the function's name, which some writers give with it and some do not."""
     return signature if name in signature else name + signature
+
+
+def value_text(value: object) -> str:
+    """An answer as a person gave it: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
