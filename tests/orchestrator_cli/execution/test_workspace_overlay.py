@@ -150,6 +150,15 @@ def test_code_in_the_sandbox_and_file_tools_share_the_view(workspace, root, name
     assert (root / "from-code").read_text() == "toolold"
 
 
+def test_without_a_sandbox_code_works_in_the_view_all_the_same(workspace, root):
+    with workspace.checkout() as checkout:
+        with new_executor(checkout.folder, within(checkout, choose_backend("unsafe")), 30) as executor:
+            executor("open('text', 'w').write(open('sub/b').read() + 'new')")
+        assert (root / "text").read_text() == "old"
+        checkout.commit()
+    assert (root / "text").read_text() == "bnew"
+
+
 @pytest.mark.parametrize("name", ["bubblewrap", "landlock"])
 def test_the_sandbox_holds_within_the_namespace_of_a_view(workspace, name):
     try:
