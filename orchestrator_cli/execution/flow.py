@@ -85,6 +85,8 @@ class _Graph:
     fans: dict[str, Fan] = field(default_factory=dict)
     """Per subtask with `for_each` that has started, its instances."""
     building: set[str] = field(default_factory=set)
+    unanswered: set[str] = field(default_factory=set)
+    """Tools that are not built before a person has allowed what they ask for."""
     refused: dict[str, str] = field(default_factory=dict)
     """Tools that could not be had, and why."""
     causes: list[Cause] = field(default_factory=list)
@@ -111,7 +113,7 @@ class _Graph:
         self._ask_reviser()
         if self.under_way or self.building or self.asked:
             return True
-        if self.board.waiting or any(fan.blocked for fan in self.fans.values()):
+        if self.board.waiting or self.unanswered or any(fan.blocked for fan in self.fans.values()):
             return self._may_be_answered()
         self._judge_goal()
         if self.causes:
@@ -389,7 +391,7 @@ class _Graph:
         for tool in self.board.pending_needs():
             busy = len(self.under_way) + len(self.building) >= self.context.settings.max_parallel
             known = self.context.toolbox.has(tool.name) or tool.name in self.refused
-            if not (busy or known or tool.name in self.building):
+            if not (busy or known or tool.name in self.building | self.unanswered):
                 self._build(tool)
 
     def _build(self, tool: NewTool) -> None:
@@ -409,11 +411,17 @@ class _Graph:
             outcome = future.result(raise_on_failure=False)
             if isinstance(outcome, ToolUnavailable):
                 self.refused[tool.name] = str(outcome)
+            elif isinstance(outcome, ApprovalNeeded):
+                self._tool_waits(tool.name, outcome.approvals[0])
             elif isinstance(outcome, BaseException):
                 raise outcome
 
         future = named_task(build, f"toolsmith: {tool.name}").submit()
         future.add_done_callback(lambda done: self.done.put(lambda: ended(done)))
+
+    def _tool_waits(self, tool: str, approval: str) -> None:
+        self.unanswered.add(tool)
+        self.context.desk.tell(approval, lambda _: self.done.put(lambda: self.unanswered.discard(tool)))
 
     # --- revisions
 

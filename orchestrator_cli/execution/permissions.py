@@ -24,6 +24,8 @@ from toolsmith.sandbox.grants import Grant, parse_grants
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.spec import ToolSpec
 
+PURPOSE_CHARS = 200
+
 
 class NotAllowed(Exception):
     """A subtask may not have what the plan gives it; the message says why."""
@@ -104,10 +106,16 @@ class Permits:
             raise NotAllowed(_refusal(subtask.network, given))
         return subtask.network
 
-    def permit_tool(self, spec: ToolSpec, cancellation: Cancellation | None = None) -> Permissions:
-        """What a tool asks for, waited for. Raises `PermissionRefused` and `ApprovalNeeded`."""
+    def permit_tool(
+        self, spec: ToolSpec, purpose: str, cancellation: Cancellation | None = None
+    ) -> Permissions:
+        """What a tool asks for, waited for. Raises `PermissionRefused` and `ApprovalNeeded`.
+
+        `purpose`: of the need that it was built for. Unlike the specification's it is the same when
+        the run goes on in another process, so that the question is the same and its answer counts.
+        """
         values = {name: _value(name) for name in spec.secrets}
-        for question, things, open_ones in self._questions(spec):
+        for question, things, open_ones in self._questions(spec, purpose):
             if things and not self._settled(question, open_ones):
                 given = self._desk.ask(question, cancellation or self._cancellation)
                 if given.decision == "no":
@@ -116,9 +124,11 @@ class Permits:
             self._masks.add(name, value)
         return Permissions(spec.network, values)
 
-    def _questions(self, spec: ToolSpec) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
+    def _questions(
+        self, spec: ToolSpec, purpose: str
+    ) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
         """What is asked about a tool: the question, what it is about, and what of that the settings leave."""
-        who = f"The tool `{spec.name}` ({spec.purpose.rstrip('.')})"
+        who = f"The tool `{spec.name}` ({shortened(purpose)})"
         reach = Question(
             what="network", subject=spec.name, question=f"{who} wants to reach {_listed(spec.network)}."
         )
@@ -156,6 +166,12 @@ def covered(grant: Grant, domains: Sequence[str]) -> bool:
     names = (domain.lower().strip().removeprefix(".") for domain in domains)
     named = any(grant.domain == name or grant.domain.endswith(f".{name}") for name in names)
     return named and grant.ports == Grant("", below=False).ports
+
+
+def shortened(purpose: str) -> str:
+    """A purpose as a part of a sentence."""
+    text = " ".join(purpose.split()).rstrip(".")
+    return text if len(text) <= PURPOSE_CHARS else text[: PURPOSE_CHARS - 1] + "…"
 
 
 def _refusal(things: Sequence[str], given: ApprovalGiven) -> str:

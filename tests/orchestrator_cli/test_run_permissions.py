@@ -120,7 +120,7 @@ def test_what_was_asked_and_who_allowed_it_stands_in_the_record(whole: Whole) ->
     given = {(asked[row["id"]]["what"], row["by"]) for row in whole.orch.events("ApprovalGiven")}
     assert given == {("network", "flag"), ("secrets", "settings")}
     texts = [row["question"] for row in asked.values()]
-    who = "The tool `weather` (Say what the weather is in a city)"
+    who = "The tool `weather` (says the weather of a city, from DOMAIN)"
     assert f"{who} wants to reach {whole.domain}." in texts
     assert f"{who} wants to be given WEATHER_KEY from your environment." in texts
     assert f"The subtask `granted` (Do granted) wants to reach {whole.domain}." in texts
@@ -133,10 +133,15 @@ def test_what_was_asked_and_who_allowed_it_stands_in_the_record(whole: Whole) ->
 GOES = plan(tool_call("ask", "weather", city="Bern"), new_tools=NEW)
 
 
-def test_without_a_terminal_a_tools_grant_is_waited_for(orch: Orch, endpoint: Endpoint) -> None:
-    endpoint.reply = Cast(planner=[GOES], toolsmith=[specified("api.example.org")])
+def test_without_a_terminal_a_tools_grant_is_waited_for_and_the_rest_is_done(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    both = plan(tool_call("ask", "weather", city="Bern"), coder("other"), new_tools=NEW)
+    agents = {"Do other": [{"content": step("final_answer('done')"), "sleep": 0.5}]}
+    endpoint.reply = Cast(planner=[both], toolsmith=[specified("api.example.org")], agents=agents)
     done = orch("ask", "What is the weather?", WEATHER_KEY=KEY)
     assert done.code == 6
+    assert [row["subtask"] for row in orch.events("SubtaskFinished")] == ["other"]
     assert "wants to reach api.example.org" in done.error
     assert "orch approve" in done.error
 

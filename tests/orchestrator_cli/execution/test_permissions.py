@@ -98,7 +98,7 @@ def test_a_no_is_the_reason_why_a_subtask_fails(room: Callable[..., Room]) -> No
 def test_a_tool_is_given_the_value_after_two_times_yes(room: Callable[..., Room]) -> None:
     here = room()
     somebody = here.answering("yes", "yes")
-    given = here.permits.permit_tool(SPEC)
+    given = here.permits.permit_tool(SPEC, "the weather")
     somebody.join()
     assert (given.network, given.secrets) == (("api.example.org",), {"WEATHER_KEY": KEY})
     assert here.masks(f"it is {KEY}") == "it is [secret WEATHER_KEY]"
@@ -114,14 +114,14 @@ def test_a_no_refuses_the_tool_and_its_secret_stays_where_it_was(
     here = room()
     somebody = here.answering(*decisions)
     with pytest.raises(PermissionRefused, match=f"the user did not allow {refused}"):
-        here.permits.permit_tool(SPEC)
+        here.permits.permit_tool(SPEC, "the weather")
     somebody.join()
     assert not here.masks.active
 
 
 def test_what_the_settings_allow_is_recorded_once_and_not_asked(room: Callable[..., Room]) -> None:
     here = room(attended=False, network=("example.org",), secrets=("WEATHER_KEY",))
-    assert here.permits.permit_tool(SPEC) == here.permits.permit_tool(SPEC)
+    assert here.permits.permit_tool(SPEC, "the weather") == here.permits.permit_tool(SPEC, "the weather")
     assert [given.by for given in here.of(events.ApprovalGiven)] == ["settings", "settings"]
 
 
@@ -130,7 +130,7 @@ def test_a_secret_that_cannot_be_masked_is_refused(
 ) -> None:
     monkeypatch.setenv("WEATHER_KEY", "12345")
     with pytest.raises(PermissionRefused, match="too short to be masked"):
-        room().permits.permit_tool(SPEC)
+        room().permits.permit_tool(SPEC, "the weather")
 
 
 @pytest.mark.parametrize(
