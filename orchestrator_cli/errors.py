@@ -6,10 +6,12 @@ OrchError (1)
 ├── ProviderError (4)         the model's provider: unreachable, 401, 429, 5xx, too late
 │   └── ReplyUnusable (1)     it answered, but never with what was asked for
 ├── RunFailed (1)             the plan could not be made or carried out
+│   └── NotApproved (1)       the user did not want the plan
 ├── LimitReached (5)          money, tokens, calls, revisions
 ├── ApprovalNeeded (6)        somebody has to say yes, and nobody is there
 ├── RunTimedOut (124)
 └── Interrupted (130)
+    └── Cancelled (130)       by the user, from another process
 
 Errors of libraries are translated into these at one boundary each (`raise … from`); what
 `memory` and `toolsmith` raise is translated where they are called. Nothing here is caught
@@ -55,6 +57,10 @@ class RunFailed(OrchError):
     exit_code = 1
 
 
+class NotApproved(RunFailed):
+    """The user said no to what the run was about to do."""
+
+
 class LimitReached(OrchError):
     exit_code = 5
 
@@ -74,3 +80,7 @@ class RunTimedOut(OrchError):
 
 class Interrupted(OrchError):
     exit_code = 130
+
+
+class Cancelled(Interrupted):
+    """The user ended the run from another process, for good."""

@@ -12,6 +12,7 @@ Events are emitted while the desk is locked, so a view must not call the desk wh
 an event; it leaves that to a thread of its own.
 """
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -19,7 +20,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Literal
 
 import jsonschema
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
@@ -43,10 +44,23 @@ class Question(Part):
     result: dict[str, JsonValue] | None = None
     """The JSON Schema of the answer, of a `question` that has one."""
 
+    sense: str = Field(default="", exclude=True)
+    """What makes the question the same where a model may put its words another way the next time."""
+
     @property
     def id(self) -> str:
-        told = json.dumps([self.what, self.subject, self.question, self.details])
+        words = [self.sense] if self.sense else [self.question, self.details]
+        told = json.dumps([self.what, self.subject, *words])
         return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+class Reply(Part):
+    """What a person said to a question, before it is known whether that fits."""
+
+    decision: Literal["yes", "no", "answered"]
+    text: str = ""
+    """The answer to a `question`; to a plan the YAML that they made of it."""
+    remark: str = ""
 
 
 class Desk:
@@ -78,6 +92,7 @@ class Desk:
         self._open: dict[str, Question] = {}
         self._told: dict[str, list[Told]] = {}
         self._remarks: list[str] = []
+        self._foretold: dict[str, Reply] = {}
 
     # --- for those who ask
 
@@ -117,6 +132,10 @@ class Desk:
                 self._emit(_asked(question))
             if self._yes and question.what != "question":
                 return self.answer(question.id, "yes", by="flag")
+            if reply := self._foretold.pop(question.id, None):
+                # One that does not fit leaves the question open.
+                with contextlib.suppress(UsageError):
+                    return self.reply(question.id, reply)
             return None
 
     def tell(self, id_: str, told: Told) -> None:
@@ -133,6 +152,10 @@ class Desk:
         with self._lock:
             self._open.pop(question.id, None)
             self._told.pop(question.id, None)
+
+    def is_answered(self, id_: str) -> bool:
+        with self._lock:
+            return id_ in self._given
 
     @property
     def open(self) -> tuple[Question, ...]:
@@ -173,6 +196,20 @@ class Desk:
         for tell in told:
             tell(given)
         return given
+
+    def reply(self, id_: str, reply: Reply) -> ApprovalGiven:
+        """As `answer`, with what was typed read as the question wants it. Raises `UsageError`."""
+        with self._lock:
+            question = self._open.get(id_)
+            value: JsonValue = reply.text or None
+            if question is not None and question.what == "question" and reply.decision == "answered":
+                value = read_answer(question, reply.text)
+            return self.answer(id_, reply.decision, value=value, remark=reply.remark)
+
+    def foretell(self, id_: str, reply: Reply) -> None:
+        """Give the answer to a question that an earlier process asked, and that will be asked again."""
+        with self._lock:
+            self._foretold[id_] = reply
 
     def remark(self, text: str) -> None:
         """Say something that concerns the whole run."""
