@@ -44,6 +44,8 @@ class RunStarted(Fact):
     sandbox: str
     """The backend that model-written code runs in."""
     version: str
+    approve: tuple[str, ...] = ()
+    """What the user wanted to be asked about; so it is when the run is gone on with."""
     forked_from: str | None = None
     """The run whose finished part this one shares."""
 

@@ -37,6 +37,7 @@ from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.desk import Desk
 from orchestrator_cli.execution.effects import Effects
 from orchestrator_cli.execution.holding import held
+from orchestrator_cli.execution.inbox import Inbox, reading
 from orchestrator_cli.execution.journal import CatchesUp, Emit, EventStream, View, read_journal
 from orchestrator_cli.execution.masks import MaskedModel, Masks
 from orchestrator_cli.execution.permissions import Permits
@@ -103,6 +104,7 @@ class House:
             models=self.model_names,
             sandbox=f"{self.backend.detail}; allowed by {self.unsafe}" if self.unsafe else self.backend.name,
             version=__version__,
+            approve=self.settings.approve,
         )
 
     def tell_recovered(self) -> None:
@@ -237,7 +239,7 @@ def open_house(
         asked = MaskedModel(recorder(models.model) if recorder else models.model, masks)
         desk = Desk(
             stream.emit,
-            policy=settings.approve,
+            policy={*settings.approve, *(past.started.approve if past.started else ())},
             yes=settings.yes,
             attended=attended,
             before=past.given.values(),
@@ -285,8 +287,10 @@ def open_house(
             await_engine=engine,
             past=past,
         )
+        inbox = Inbox(folder, desk, cancellation, stream.emit, [asked.id for asked in past.open])
         with (
             contextlib.closing(memory),
+            reading(inbox) if wants_engine else contextlib.nullcontext(),
             _time_limit(settings, cancellation, run=goes_on, spent_s=past.seconds),
         ):
             yield house

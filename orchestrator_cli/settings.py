@@ -10,14 +10,15 @@ import os
 import re
 import tomllib
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -26,6 +27,9 @@ from pydantic_settings import (
 from orchestrator_cli.errors import ConfigError
 
 Approval = Literal["plan", "tools", "network", "secrets", "writes", "effects"]
+APPROVALS: tuple[Approval, ...] = get_args(Approval)
+ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "effects")
+"""What is asked about unless the user says `none`."""
 
 ROLES = ("planner", "agent", "toolsmith", "reviser", "judge", "answer")
 
@@ -143,8 +147,8 @@ class Settings(BaseSettings):
     model_retries: int = Field(default=2, ge=0, le=10)
     """Further tries of a call that a provider failed."""
 
-    approve: tuple[Approval, ...] = ("network", "secrets", "effects")
-    """What a person is asked about before it happens."""
+    approve: Annotated[tuple[Approval, ...], NoDecode] = ("network", "secrets", "effects")
+    """What you are asked about before it happens, besides the default: plan, tools, writes; or all, or none."""
     yes: bool = False
     """Whether everything that would be asked is answered yes."""
 
@@ -173,6 +177,13 @@ class Settings(BaseSettings):
     prefect_idle_minutes: float = Field(default=60.0, gt=0)
     """The local Prefect server stops after this long without a request."""
 
+    @field_validator("approve", mode="before")
+    @classmethod
+    def _kinds(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+        return approvals(value) if isinstance(value, list | tuple) else value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -189,6 +200,20 @@ class Settings(BaseSettings):
         """The model of a role, or None where none is set."""
         own: str | None = getattr(self.models, role)
         return own or (self.models.agent if role == "judge" else None) or self.model
+
+
+def approvals(names: Iterable[object]) -> tuple[Approval, ...]:
+    """The kinds that are meant. Naming some never leaves out what is asked about anyway; `none` does.
+
+    Raises `ValueError` with all the names there are.
+    """
+    said = [str(name).strip() for name in names]
+    if wrong := [name for name in said if name not in (*APPROVALS, "all", "none")]:
+        raise ValueError(f"{', '.join(map(repr, wrong))}: say {', '.join(APPROVALS)}, all or none")
+    if "all" in said:
+        return APPROVALS
+    anyway = () if "none" in said or not said else ASKED_ANYWAY
+    return tuple(kind for kind in APPROVALS if kind in said or kind in anyway)
 
 
 def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:

@@ -46,6 +46,8 @@ class Past:
     recalled: events.Recalled | None = None
     versions: tuple[Plan, ...] = ()
     """Every version of the plan, oldest first."""
+    approved: bool = False
+    """Whether the user has allowed the plan to run."""
     moved: Mapping[str, State] = field(default_factory=dict)
     """The states as they were when the run stopped."""
     results: Mapping[str, Result] = field(default_factory=dict)
@@ -182,7 +184,7 @@ def _plan_proposed(fact: events.PlanProposed, past: Past) -> Past:
 
 @_after.register
 def _plan_approved(fact: events.PlanApproved, past: Past) -> Past:
-    return replace(past, versions=(*past.versions[:-1], fact.plan))
+    return replace(past, versions=(*past.versions[:-1], fact.plan), approved=True)
 
 
 @_after.register
