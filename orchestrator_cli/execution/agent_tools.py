@@ -8,6 +8,7 @@ from typing import Any
 from smolagents import Tool as SmolTool
 from smolagents._function_type_hints_utils import get_json_schema
 
+from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.attempt import Attempt, AttemptFailed, told
 from orchestrator_cli.execution.toolbox import ToolUnavailable
 from orchestrator_cli.planning.plan import NewTool
@@ -115,6 +116,10 @@ def _request_tool(attempt: Attempt) -> Callable[..., Any]:
             )
         except ToolUnavailable as exc:
             return f"Not available: {exc}"
+        except OrchError as exc:
+            # Nothing for an agent to deal with: a limit of the run, or a person who has to allow it.
+            attempt.broken = exc
+            raise
         attempt.requested.append(name)
         return f"From the next step on you can call {tool.spec.signature}: {tool.spec.purpose}"
 

@@ -53,7 +53,7 @@ class Attempt:
     refusals: list[str] = field(default_factory=list)
     gave_up: str | None = None
     broken: OrchError | None = None
-    """What ended the judging of a value, and so the attempt."""
+    """What ended the judging of a value or a request for a tool, and so the attempt."""
     circles: Circles = field(default_factory=Circles)
 
     def sandbox_of(self, tool: BuiltTool) -> SandboxExecutor:

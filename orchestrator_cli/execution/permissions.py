@@ -106,16 +106,10 @@ class Permits:
             raise NotAllowed(_refusal(subtask.network, given))
         return subtask.network
 
-    def permit_tool(
-        self, spec: ToolSpec, purpose: str, cancellation: Cancellation | None = None
-    ) -> Permissions:
-        """What a tool asks for, waited for. Raises `PermissionRefused` and `ApprovalNeeded`.
-
-        `purpose`: of the need that it was built for. Unlike the specification's it is the same when
-        the run goes on in another process, so that the question is the same and its answer counts.
-        """
+    def permit_tool(self, spec: ToolSpec, cancellation: Cancellation | None = None) -> Permissions:
+        """What a tool asks for, waited for. Raises `PermissionRefused` and `ApprovalNeeded`."""
         values = {name: _value(name) for name in spec.secrets}
-        for question, things, open_ones in self._questions(spec, purpose):
+        for question, things, open_ones in self._questions(spec):
             if things and not self._settled(question, open_ones):
                 given = self._desk.ask(question, cancellation or self._cancellation)
                 if given.decision == "no":
@@ -124,13 +118,14 @@ class Permits:
             self._masks.add(name, value)
         return Permissions(spec.network, values)
 
-    def _questions(
-        self, spec: ToolSpec, purpose: str
-    ) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
+    def _questions(self, spec: ToolSpec) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
         """What is asked about a tool: the question, what it is about, and what of that the settings leave."""
-        who = f"The tool `{spec.name}` ({shortened(purpose)})"
+        who = f"The tool `{spec.name}` ({shortened(spec.purpose)})"
         reach = Question(
-            what="network", subject=spec.name, question=f"{who} wants to reach {_listed(spec.network)}."
+            what="network",
+            subject=spec.name,
+            question=f"{who} wants to reach {_listed(spec.network)}.",
+            sense=f"reaches {_listed(sorted(spec.network))}",
         )
         yield reach, spec.network, self._uncovered(spec.network)
         given = Question(
@@ -138,6 +133,7 @@ class Permits:
             subject=spec.name,
             question=f"{who} wants to be given {_listed(spec.secrets)} from your environment.",
             details=f"It can send it to {_listed(spec.network) or 'nobody: it has no network'}.",
+            sense=f"{_listed(sorted(spec.secrets))} to {_listed(sorted(spec.network))}",
         )
         yield given, spec.secrets, [name for name in spec.secrets if name not in self._settings.secrets]
 

@@ -129,7 +129,7 @@ class Toolbox:
                 backend=self._backend,
                 emit=self._progress,
                 run=self._run,
-                permit=lambda spec: self._permit(spec, tool.purpose, cancellation),
+                permit=lambda spec: self._permit(spec, cancellation),
                 dialer=self._permits.dialer,
             )
         except Refused as exc:
@@ -145,18 +145,18 @@ class Toolbox:
         self._keep(built, made=built.origin.run == self._run)
         return built
 
-    def _permit(self, spec: ToolSpec, purpose: str, cancellation: Cancellation | None) -> Permissions:
+    def _permit(self, spec: ToolSpec, cancellation: Cancellation | None) -> Permissions:
         """Raises `PermissionRefused`."""
         if spec.network and self._backend.connections == "never":
             raise PermissionRefused(f"the sandbox {self._backend.name} can give no tool a network")
-        return self._permits.permit_tool(spec, purpose, cancellation)
+        return self._permits.permit_tool(spec, cancellation)
 
     def _check_permitted(self, tool: BuiltTool, cancellation: Cancellation | None) -> None:
         """Raise `ToolUnavailable` where this run may not use what the library has."""
         if not tool.spec.privileged:
             return
         try:
-            self._permit(tool.spec, tool.origin.need.purpose, cancellation)
+            self._permit(tool.spec, cancellation)
         except PermissionRefused as exc:
             self._emit(events.ToolRefused(tool=tool.name, reasons=(exc.reason,)))
             raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc.reason}") from exc

@@ -120,7 +120,7 @@ def test_what_was_asked_and_who_allowed_it_stands_in_the_record(whole: Whole) ->
     given = {(asked[row["id"]]["what"], row["by"]) for row in whole.orch.events("ApprovalGiven")}
     assert given == {("network", "flag"), ("secrets", "settings")}
     texts = [row["question"] for row in asked.values()]
-    who = "The tool `weather` (says the weather of a city, from DOMAIN)"
+    who = "The tool `weather` (Say what the weather is in a city)"
     assert f"{who} wants to reach {whole.domain}." in texts
     assert f"{who} wants to be given WEATHER_KEY from your environment." in texts
     assert f"The subtask `granted` (Do granted) wants to reach {whole.domain}." in texts
@@ -144,6 +144,18 @@ def test_without_a_terminal_a_tools_grant_is_waited_for_and_the_rest_is_done(
     assert [row["subtask"] for row in orch.events("SubtaskFinished")] == ["other"]
     assert "wants to reach api.example.org" in done.error
     assert "orch approve" in done.error
+
+
+def test_a_tool_that_an_agent_asks_for_is_waited_for_too(orch: Orch, endpoint: Endpoint) -> None:
+    asks = step("request_tool(name='weather', purpose='the weather of a city')")
+    endpoint.reply = Cast(
+        planner=[plan(coder("look"))],
+        agents={"Do look": [asks]},
+        toolsmith=[specified("api.example.org")],
+    )
+    done = orch("ask", "What is the weather?", WEATHER_KEY=KEY)
+    assert done.code == 6
+    assert "wants to reach api.example.org" in done.error
 
 
 def test_a_secret_that_is_not_set_is_named_and_the_tool_refused(orch: Orch, endpoint: Endpoint) -> None:

@@ -98,11 +98,24 @@ def test_a_no_is_the_reason_why_a_subtask_fails(room: Callable[..., Room]) -> No
 def test_a_tool_is_given_the_value_after_two_times_yes(room: Callable[..., Room]) -> None:
     here = room()
     somebody = here.answering("yes", "yes")
-    given = here.permits.permit_tool(SPEC, "the weather")
+    given = here.permits.permit_tool(SPEC)
     somebody.join()
     assert (given.network, given.secrets) == (("api.example.org",), {"WEATHER_KEY": KEY})
     assert here.masks(f"it is {KEY}") == "it is [secret WEATHER_KEY]"
     assert "It can send it to api.example.org." in here.of(events.ApprovalAsked)[1].details
+
+
+def test_an_answer_counts_for_the_same_wish_in_other_words(room: Callable[..., Room]) -> None:
+    here = room(secrets=("WEATHER_KEY",))
+    somebody = here.answering("yes")
+    here.permits.permit_tool(SPEC)
+    somebody.join()
+    here.permits.permit_tool(SPEC.model_copy(update={"purpose": "Tell the weather."}))
+    wider = SPEC.model_copy(update={"network": ("api.example.org", "b.example.org")})
+    somebody = here.answering("no")
+    with pytest.raises(PermissionRefused):
+        here.permits.permit_tool(wider)
+    somebody.join()
 
 
 @pytest.mark.parametrize(
@@ -114,14 +127,14 @@ def test_a_no_refuses_the_tool_and_its_secret_stays_where_it_was(
     here = room()
     somebody = here.answering(*decisions)
     with pytest.raises(PermissionRefused, match=f"the user did not allow {refused}"):
-        here.permits.permit_tool(SPEC, "the weather")
+        here.permits.permit_tool(SPEC)
     somebody.join()
     assert not here.masks.active
 
 
 def test_what_the_settings_allow_is_recorded_once_and_not_asked(room: Callable[..., Room]) -> None:
     here = room(attended=False, network=("example.org",), secrets=("WEATHER_KEY",))
-    assert here.permits.permit_tool(SPEC, "the weather") == here.permits.permit_tool(SPEC, "the weather")
+    assert here.permits.permit_tool(SPEC) == here.permits.permit_tool(SPEC)
     assert [given.by for given in here.of(events.ApprovalGiven)] == ["settings", "settings"]
 
 
@@ -130,7 +143,7 @@ def test_a_secret_that_cannot_be_masked_is_refused(
 ) -> None:
     monkeypatch.setenv("WEATHER_KEY", "12345")
     with pytest.raises(PermissionRefused, match="too short to be masked"):
-        room().permits.permit_tool(SPEC, "the weather")
+        room().permits.permit_tool(SPEC)
 
 
 @pytest.mark.parametrize(
