@@ -8,7 +8,7 @@ comes from the library.
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -32,9 +32,22 @@ def recording_path(*, again: bool) -> Path:
     return Path(str(resources.files("orchestrator_cli") / "recordings" / name))
 
 
-def recorded_model(*, again: bool) -> RecordedModel:
+NAMES = {False: "recorded", True: "recorded again"}
+"""What the record of a run calls its model, by whether it was the second run."""
+
+
+def recorded_model(*, again: bool, resumed: bool = False) -> RecordedModel:
     """The model whose replies are played back. Raises `RunFailed` where the recording is broken."""
-    return RecordedModel(Recording.read(recording_path(again=again)))
+    recording = Recording.read(recording_path(again=again))
+    return RecordedModel(recording, name=NAMES[again], resumed=resumed)
+
+
+def model_of(names: Collection[str]) -> RecordedModel | None:
+    """The model that a demo goes on with, known from the names in its record; None of another run."""
+    for again, name in NAMES.items():
+        if set(names) == {name}:
+            return recorded_model(again=again, resumed=True)
+    return None
 
 
 @contextlib.contextmanager

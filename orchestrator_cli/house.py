@@ -12,10 +12,12 @@ import importlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from memory import (
     MemoryFault,
@@ -106,6 +108,10 @@ class House:
             version=__version__,
             approve=self.settings.approve,
         )
+
+    def introduce_again(self, limits: Mapping[str, JsonValue]) -> events.RunResumed:
+        """What begins the part of another process; `limits` are those that were said anew."""
+        return events.RunResumed(version=__version__, limits=dict(limits))
 
     def tell_recovered(self) -> None:
         """Say what the opening of the workspace has ended."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from orchestrator_cli import __version__, events
+from orchestrator_cli import events
 from orchestrator_cli.errors import (
     ApprovalNeeded,
     Interrupted,
@@ -54,9 +54,8 @@ def resume_run(house: House, limits: Mapping[str, JsonValue] | None = None) -> R
 
     `limits` are those that were said anew.
     """
-    past = house.past
-    house.emit(events.RunResumed(version=__version__, limits=dict(limits or {})))
-    return _carry_out(past.prompt, house, lambda: _go_on(house))
+    house.emit(house.introduce_again(limits or {}))
+    return _carry_out(house.past.prompt, house, lambda: _go_on(house))
 
 
 def _carry_out(prompt: str, house: House, begin: Callable[[], Board]) -> RunResult:

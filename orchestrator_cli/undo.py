@@ -1,4 +1,4 @@
-"""What can be done about a run that is over: find it, show what it changed, and take it back.
+"""What can be done about the changes of a run that is over: show them, and take them back.
 
 An undo is told in `fileLog.md` and the run's journal after it was done; one whose telling a kill
 prevented is told by the next `undo` of that run.
@@ -10,7 +10,6 @@ then meet conflicts.
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
@@ -19,69 +18,12 @@ from orchestrator_cli.execution.journal import EventStream, View, read_journal
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.execution.workspace.diff import diff_lines, run_changes, was_undone
 from orchestrator_cli.execution.workspace.faults import WorkspaceFault
-from orchestrator_cli.execution.workspace.folder import history_folder
 from orchestrator_cli.execution.workspace.history import History
 from orchestrator_cli.execution.workspace.marks import Entry, file_changes
 from orchestrator_cli.execution.workspace.record import Record
 from orchestrator_cli.execution.workspace.undo import Undo
+from orchestrator_cli.runs import PastRun
 from orchestrator_cli.settings import Settings
-
-LAST = "last"
-
-
-@dataclass(frozen=True)
-class PastRun:
-    """A run with a journal. `root` is the workspace it worked on."""
-
-    run: str
-    home: Path
-    root: Path
-
-    @property
-    def history(self) -> History:
-        return History(history_folder(self.home, self.run))
-
-    @property
-    def journal(self) -> Path:
-        return self.home / "runs" / self.run / "journal.jsonl"
-
-
-def find_run(settings: Settings, name: str) -> PastRun:
-    """A run by its id, the end of its id, or `last`: the newest of this workspace.
-
-    The runs of `orch demo`, which has a home of its own, are found too. Raises `UsageError`.
-    """
-    homes = (settings.home, settings.home / "demo")
-    paths = [path for home in homes for path in (home / "runs").glob("*/journal.jsonl")]
-    if name == LAST:
-        return _last(paths, settings.workspace.resolve())
-    fitting = [path for path in paths if path.parent.name.endswith(name)] if name else []
-    exact = [path for path in fitting if path.parent.name == name]
-    found = [_past_run(path) for path in exact or fitting]
-    if len(found) != 1 or found[0] is None:
-        which = ", ".join(sorted(path.parent.name for path in fitting))
-        raise UsageError(
-            f"Several runs end in {name}: {which}." if len(found) > 1 else f"There is no run {name}.",
-            f"The id of each run stands in fileLog.md; `{LAST}` is the newest of a workspace.",
-        )
-    return found[0]
-
-
-def _last(paths: Iterable[Path], root: Path) -> PastRun:
-    # The ids begin with the time.
-    for path in sorted(paths, key=lambda path: path.parent.name, reverse=True):
-        found = _past_run(path)
-        if found is not None and found.root == root:
-            return found
-    raise UsageError(f"No run has worked on {root}.", "Name its workspace with -C, or the run by its id.")
-
-
-def _past_run(journal: Path) -> PastRun | None:
-    with contextlib.suppress(OSError):
-        for event in read_journal(journal):
-            if isinstance(event.data, events.RunStarted):
-                return PastRun(event.run, journal.parents[2], Path(event.data.workspace))
-    return None
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ def after(board: Board, event: Event, now: float = 0.0) -> Board:
         phase = "recalling and planning"
         return Board(run=event.run, workspace=fact.workspace, since=now, phase=phase, now=now)
     board = replace(board, now=now)
+    if isinstance(fact, events.RunResumed):
+        return _resumed(board)
     if fact.kind in _PHASES:
         return replace(board, phase=_PHASES[fact.kind])
     return _after(fact, board)
@@ -70,10 +72,18 @@ def after(board: Board, event: Event, now: float = 0.0) -> Board:
 
 _PHASES = {
     "Recalled": "planning",
-    "RunResumed": "going on",
     "RunPaused": "waiting for you",
     "AnswerDelta": "writing the answer",
 }
+
+
+def _resumed(board: Board) -> Board:
+    """What the earlier process had under way is pending again."""
+    rows = {
+        name: row if row.state in ("done", "failed", "skipped") else replace(row, state="pending", since=None)
+        for name, row in board.rows.items()
+    }
+    return replace(board, rows=rows, tools={}, phase="going on", since=board.now)
 
 
 @singledispatch

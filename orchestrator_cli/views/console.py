@@ -11,6 +11,7 @@ nothing here is held while printing, so the two cannot wait for each other.
 import atexit
 import sys
 import time
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console as RichConsole
@@ -79,6 +80,11 @@ class Console:
             if event.data.error:
                 self._tell_error(event.data.error)
         self._say(narrate(event, before, live=self._live is not None, verbose=self._verbose))
+
+    def catch_up(self, found: Sequence[Event]) -> None:
+        """Know what a run had come to that goes on in another process; nothing of it is told again."""
+        for event in found:
+            self._board = after(self._board, event, time.monotonic())
 
     def close(self) -> None:
         """Take the table away and give the terminal back as it was. May be called again and again."""

@@ -49,6 +49,8 @@ def entry_for(event: Event, before: Plan | None = None) -> str | None:
     """
     if isinstance(event.data, events.RunStarted):
         return _section(event, event.data)
+    if isinstance(event.data, events.RunResumed):
+        return _resumed(event, event.data)
     if isinstance(event.data, events.PlanRevised):
         entry = _plan_revised(event.data, before)
     else:
@@ -90,6 +92,13 @@ def _sandbox(told: str) -> str:
     if not told.startswith(NO_SANDBOX):
         return f"- sandbox {code(told)}"
     return f"- **{NO_SANDBOX}**{prose(told.removeprefix(NO_SANDBOX))}"
+
+
+def _resumed(event: Event, fact: events.RunResumed) -> str:
+    """A heading of its own: from here on, another process wrote."""
+    about = [f"- {prose(name)} {code(str(value))}" for name, value in fact.limits.items()]
+    heading = f"## Run {prose(event.run)} goes on — {_time(event)}"
+    return "\n\n".join([heading, "\n".join([f"- orch {code(fact.version)}", *about])])
 
 
 @singledispatch
@@ -359,12 +368,6 @@ def _tool_refused(fact: events.ToolRefused) -> Entry:
 @_entry.register
 def _noticed(fact: events.Noticed) -> Entry:
     return Entry(f"note: {prose(fact.message)}")
-
-
-@_entry.register
-def _run_resumed(fact: events.RunResumed) -> Entry:
-    limits = ", ".join(f"{prose(name)} {code(str(value))}" for name, value in fact.limits.items())
-    return Entry(f"run goes on, with orch {code(fact.version)}" + (f" and {limits}" if limits else ""))
 
 
 @_entry.register

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator_cli.errors import UsageError
@@ -59,6 +59,20 @@ class FileLog:
         self._keep_plan(event)
         if entry is not None:
             self._append(f"\n{entry}\n\n{closing_comment(event)}\n")
+
+    def catch_up(self, found: Sequence[Event]) -> None:
+        """Write the entries that a killed process has not come to, and know the plan.
+
+        Entries are told by the comments that end them, so none is written twice.
+        """
+        with _translated(self.path), _locked(self.path) as file:
+            text = os.pread(file, os.fstat(file).st_size, 0).decode("utf-8", "replace")
+        written = set(_A_COMMENT.findall(text))
+        for event in found:
+            if closing_comment(event) in written:
+                self._keep_plan(event)
+            else:
+                self(event)
 
     def close(self) -> None:
         """Nothing is held open between entries."""

@@ -1,7 +1,7 @@
 """A run for programs: every event as a line of JSON, or the whole run as one JSON object."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from orchestrator_cli import events
@@ -57,6 +57,13 @@ class Envelope:
                 self._asked.pop(name, None)
             case events.RunFinished():
                 self._end = event.data
+            case events.RunResumed():
+                self._end = None
+
+    def catch_up(self, found: Sequence[Event]) -> None:
+        """Be told what a run had come to that goes on in another process."""
+        for event in found:
+            self(event)
 
     def close(self) -> None:
         """Nothing is held open."""

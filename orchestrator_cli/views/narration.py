@@ -69,6 +69,8 @@ def narrate(event: Event, board: Board, *, live: bool = False, verbose: bool = F
         return []
     if isinstance(event.data, events.PlanRevised):
         return _plan_revised(event.data, board.plan)
+    if isinstance(event.data, events.RunResumed):
+        return _run_resumed(event, event.data, board)
     if isinstance(event.data, events.PlanApproved):
         return _plan_approved(event.data, board.plan)
     if isinstance(event.data, events.RunFinished):
@@ -367,10 +369,12 @@ def _noticed(fact: events.Noticed) -> list[Line]:
     return [Line("note  ", one_line(fact.message, LONG), sign_style="yellow")]
 
 
-@_lines.register
-def _run_resumed(fact: events.RunResumed) -> list[Line]:
-    limits = ", ".join(f"{name} {one_line(str(value), 40)}" for name, value in fact.limits.items())
-    return [Line("going on  ", limits, "dim", "bold")]
+def _run_resumed(event: Event, fact: events.RunResumed, board: Board) -> list[Line]:
+    done = sum(state == "done" for state in board.states.values())
+    how_far = f"{done} of {counted(len(board.rows), 'subtask')} done" if board.rows else "nothing done yet"
+    limits = "".join(f" · {name} {one_line(str(value), 40)}" for name, value in fact.limits.items())
+    where = f"run {short_run(event.run)} in {one_line(board.workspace)}"
+    return [Line("", where, "dim"), Line("resumed  ", f"{how_far}{limits}", sign_style="bold")]
 
 
 @_lines.register

@@ -53,15 +53,21 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "orchestrator": (*EVERYWHERE, "house", "planning", "execution"),
     # what the user meets
     "session": (*EVERYWHERE, "orchestrator", "house", "views", "execution", "planning", "toolsmith"),
-    "undo": (*EVERYWHERE, "execution.workspace", "execution.journal"),
+    "runs": (*EVERYWHERE, "execution"),
+    "undo": (*EVERYWHERE, "execution", "runs"),
+    "fork": (*EVERYWHERE, "", "execution", "planning.plan", "house", "runs"),
     "unsafe": ("errors",),
     "repl": ("errors", "views"),
     "demo": ("errors", "models"),
     "doctor": (*EVERYWHERE, "house", "views", "execution", "planning.plan", "memory", "toolsmith.sandbox"),
+    "commands": (
+        *EVERYWHERE,
+        *("", "commands", "orchestrator", "house", "runs", "undo", "fork", "unsafe", "demo", "views"),
+        *("execution", "models.model"),
+    ),
     "app": (
         *EVERYWHERE,
-        *("", "orchestrator", "house", "session", "undo", "unsafe", "repl", "demo", "doctor", "views"),
-        *("execution.workspace", "execution.journal", "models.model"),
+        *("", "commands", "orchestrator", "house", "session", "unsafe", "repl", "demo", "doctor", "views"),
     ),
     "__main__": ("app",),
     "": (),
@@ -72,7 +78,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 
 HOMES = {
-    "typer": ("orchestrator_cli.app",),
+    "typer": ("orchestrator_cli.app", "orchestrator_cli.commands"),
     "rich": ("orchestrator_cli.views.console",),
     "prompt_toolkit": ("orchestrator_cli.repl",),
     "prefect": tuple(
