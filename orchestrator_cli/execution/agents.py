@@ -8,9 +8,11 @@ Not covered: images and sound, agents that manage agents, and smolagents' own pl
 (planning is the orchestrator's).
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jinja2
 from pydantic import JsonValue
 from smolagents import CodeAgent, LogLevel, MultiStepAgent, ToolCallingAgent
 from smolagents.memory import ActionStep, FinalAnswerStep
@@ -99,8 +101,42 @@ def _make(attempt: Attempt, role: Role) -> MultiStepAgent:
         "final_answer_checks": [_acceptable(attempt)],
     }
     if role.agent == "code":
-        return CodeAgent(executor=attempt.executor, additional_authorized_imports=["*"], **common)
-    return ToolCallingAgent(**common)
+        return _CodeAgent(executor=attempt.executor, additional_authorized_imports=["*"], **common)
+    return _ToolCallingAgent(**common)
+
+
+class _Prompted:
+    """smolagents compiles the template of a system prompt twice for each agent; here it is done once.
+
+    It comes to the same text.
+    """
+
+    tools: dict[str, Any]
+    instructions: str | None
+    prompt_templates: Any
+
+    def initialize_system_prompt(self) -> str:
+        return _compiled(self.prompt_templates["system_prompt"]).render(
+            tools=self.tools,
+            custom_instructions=self.instructions,
+            managed_agents={},
+            authorized_imports="You can import from any package you want.",
+            code_block_opening_tag="<code>",
+            code_block_closing_tag="</code>",
+        )
+
+
+class _CodeAgent(_Prompted, CodeAgent):  # type: ignore[misc]  # smolagents ships no types
+    """smolagents' code agent."""
+
+
+class _ToolCallingAgent(_Prompted, ToolCallingAgent):  # type: ignore[misc]
+    """smolagents' agent that calls tools."""
+
+
+@functools.cache
+def _compiled(template: str) -> jinja2.Template:
+    return jinja2.Template(template, undefined=jinja2.StrictUndefined)
 
 
 def _add_requested(agent: MultiStepAgent, attempt: Attempt) -> None:

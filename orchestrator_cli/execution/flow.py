@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, LimitReached, OrchError, RunFailed
-from orchestrator_cli.execution.artifacts import show_plan
+from orchestrator_cli.execution.artifacts import Artifacts
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.desk import needed
@@ -59,8 +59,9 @@ def run_graph(context: RunContext, board: Board, earlier: str = "") -> None:
         url = f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{runtime.flow_run.id}"
         if str(runtime.flow_run.id) != earlier:
             context.emit(events.FlowStarted(flow_run=str(runtime.flow_run.id), url=url))
-        show_plan(board.plan, "The plan")
-        _Graph(context, board, causes=causes_for(board, context.settings.revise)).run()
+        with Artifacts(lambda text: context.emit(events.Noticed(message=text))) as artifacts:
+            artifacts.show_plan(board.plan, "The plan")
+            _Graph(context, board, artifacts, causes=causes_for(board, context.settings.revise)).run()
 
     # One thread more than subtasks may run: the reviser must never wait for them.
     runner: Any = ThreadPoolTaskRunner(max_workers=context.settings.max_parallel + 1)
@@ -76,6 +77,7 @@ class _Graph:
 
     context: RunContext
     board: Board
+    artifacts: Artifacts
     done: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue)
     """What has to be done in the flow's thread when something under way has ended."""
     futures: dict[str, list[Any]] = field(default_factory=dict)
@@ -287,7 +289,8 @@ class _Graph:
 
         self.under_way.add(subtask.id)
         version = self.board.plan.version
-        work = SubtaskWork(self.context, subtask, version, inputs, self.board.attempts.get(subtask.id, 0))
+        before = self.board.attempts.get(subtask.id, 0)
+        work = SubtaskWork(self.context, subtask, version, inputs, self.artifacts, before)
         # Without allow_failure Prefect would not run what follows a subtask that was skipped when it failed.
         upstream = [allow_failure(one) for name in subtask.depends_on for one in self.futures.get(name, ())]
         future = subtask_task(work, subtask).submit(wait_for=upstream)
@@ -469,7 +472,7 @@ class _Graph:
             situation, offer=offer, model=self.context.model, apply=apply, emit=self.context.emit
         )
         if decision.plan is not None:
-            show_plan(decision.plan, decision.reason)
+            self.artifacts.show_plan(decision.plan, decision.reason)
         return decision
 
     def _revised(self, future: Any) -> None:

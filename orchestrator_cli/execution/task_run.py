@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.execution.artifacts import show_result
+from orchestrator_cli.execution.artifacts import Artifacts
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.effects import EffectRefused
 from orchestrator_cli.execution.subtask import run_subtask, time_limit
@@ -21,10 +21,17 @@ class SubtaskWork:
     """What Prefect runs for a subtask; it counts its attempts and remembers why the last one failed."""
 
     def __init__(
-        self, context: RunContext, subtask: Subtask, version: int, inputs: dict[str, Any], before: int = 0
+        self,
+        context: RunContext,
+        subtask: Subtask,
+        version: int,
+        inputs: dict[str, Any],
+        artifacts: Artifacts,
+        before: int = 0,
     ) -> None:
         """`before`: attempts that were begun in an earlier process; their numbers are not used again."""
         self._context = context
+        self._artifacts = artifacts
         self._subtask = subtask
         self._version = version
         self._inputs = inputs
@@ -48,7 +55,7 @@ class SubtaskWork:
         except Exception as exc:
             self._note(exc)
             raise
-        show_result(result, self._subtask.title)
+        self._artifacts.show_result(result, self._subtask.title)
         return result
 
     def _note(self, exc: Exception) -> None:
