@@ -55,6 +55,8 @@ class RunResumed(Fact):
 
     kind: Literal["RunResumed"] = "RunResumed"
     version: str
+    sandbox: str = ""
+    """The backend from now on; empty in journals of versions that did not say it."""
     limits: dict[str, JsonValue] = {}
     """The limits that were said anew."""
 

@@ -104,14 +104,18 @@ class House:
             conversation=tuple(conversation),
             workspace=str(self.workspace.root),
             models=self.model_names,
-            sandbox=f"{self.backend.detail}; allowed by {self.unsafe}" if self.unsafe else self.backend.name,
+            sandbox=self._sandbox,
             version=__version__,
             approve=self.settings.approve,
         )
 
+    @property
+    def _sandbox(self) -> str:
+        return f"{self.backend.detail}; allowed by {self.unsafe}" if self.unsafe else self.backend.name
+
     def introduce_again(self, limits: Mapping[str, JsonValue]) -> events.RunResumed:
         """What begins the part of another process; `limits` are those that were said anew."""
-        return events.RunResumed(version=__version__, limits=dict(limits))
+        return events.RunResumed(version=__version__, sandbox=self._sandbox, limits=dict(limits))
 
     def tell_recovered(self) -> None:
         """Say what the opening of the workspace has ended."""

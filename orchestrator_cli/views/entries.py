@@ -98,7 +98,8 @@ def _resumed(event: Event, fact: events.RunResumed) -> str:
     """A heading of its own: from here on, another process wrote."""
     about = [f"- {prose(name)} {code(str(value))}" for name, value in fact.limits.items()]
     heading = f"## Run {prose(event.run)} goes on — {_time(event)}"
-    return "\n\n".join([heading, "\n".join([f"- orch {code(fact.version)}", *about])])
+    sandbox = [_sandbox(fact.sandbox)] if fact.sandbox else []
+    return "\n\n".join([heading, "\n".join([*sandbox, f"- orch {code(fact.version)}", *about])])
 
 
 @singledispatch

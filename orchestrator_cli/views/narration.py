@@ -79,10 +79,11 @@ def narrate(event: Event, board: Board, *, live: bool = False, verbose: bool = F
 
 
 def _run_started(run: str, fact: events.RunStarted) -> list[Line]:
-    line = Line("", f"run {short_run(run)} in {one_line(fact.workspace)}", "dim")
-    if not fact.sandbox.startswith(NO_SANDBOX):
-        return [line]
-    return [Line("", one_line(fact.sandbox, LONG), "bold red"), line]
+    return [*_warning(fact.sandbox), Line("", f"run {short_run(run)} in {one_line(fact.workspace)}", "dim")]
+
+
+def _warning(sandbox: str) -> list[Line]:
+    return [Line("", one_line(sandbox, LONG), "bold red")] if sandbox.startswith(NO_SANDBOX) else []
 
 
 def _goes_without_saying(fact: events.Fact, live: bool) -> bool:
@@ -374,7 +375,11 @@ def _run_resumed(event: Event, fact: events.RunResumed, board: Board) -> list[Li
     how_far = f"{done} of {counted(len(board.rows), 'subtask')} done" if board.rows else "nothing done yet"
     limits = "".join(f" · {name} {one_line(str(value), 40)}" for name, value in fact.limits.items())
     where = f"run {short_run(event.run)} in {one_line(board.workspace)}"
-    return [Line("", where, "dim"), Line("resumed  ", f"{how_far}{limits}", sign_style="bold")]
+    return [
+        *_warning(fact.sandbox),
+        Line("", where, "dim"),
+        Line("resumed  ", f"{how_far}{limits}", sign_style="bold"),
+    ]
 
 
 @_lines.register
