@@ -400,9 +400,12 @@ class AnswerDelta(Fact):
     text: str
 
 
+Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled"]
+
+
 class RunFinished(Fact):
     kind: Literal["RunFinished"] = "RunFinished"
-    outcome: Literal["completed", "failed", "interrupted", "paused", "cancelled"]
+    outcome: Outcome
     answer: str
     error: str | None = None
     exit_code: int = 0

@@ -9,15 +9,18 @@ from pydantic import JsonValue
 from orchestrator_cli import events
 from orchestrator_cli.errors import (
     ApprovalNeeded,
+    Cancelled,
     Interrupted,
     LimitReached,
+    NotApproved,
     OrchError,
     ProviderError,
     RunFailed,
     RunTimedOut,
 )
-from orchestrator_cli.events import Turn
+from orchestrator_cli.events import Outcome, Turn
 from orchestrator_cli.execution.board import Board
+from orchestrator_cli.execution.consent import approved_plan
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.resuming import board_of, has_work, told, untold
 from orchestrator_cli.house import House
@@ -46,7 +49,7 @@ def run_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) -> 
     ended the run.
     """
     house.emit(house.introduce(prompt, conversation))
-    return _carry_out(prompt, house, lambda: _plan(prompt, house, conversation))
+    return _carry_out(prompt, house, lambda: _approved(house, _plan(prompt, house, conversation)))
 
 
 def resume_run(house: House, limits: Mapping[str, JsonValue] | None = None) -> RunResult:
@@ -55,7 +58,7 @@ def resume_run(house: House, limits: Mapping[str, JsonValue] | None = None) -> R
     `limits` are those that were said anew.
     """
     house.emit(house.introduce_again(limits or {}))
-    return _carry_out(house.past.prompt, house, lambda: _go_on(house))
+    return _carry_out(house.past.prompt, house, lambda: _approved(house, _go_on(house)))
 
 
 def _carry_out(prompt: str, house: House, begin: Callable[[], Board]) -> RunResult:
@@ -74,7 +77,9 @@ def _carry_out(prompt: str, house: House, begin: Callable[[], Board]) -> RunResu
         raise _as_ours(exc, house.run) from exc
     finally:
         seconds = time.monotonic() - started
-        if board is not None and not isinstance(error, KeyboardInterrupt):
+        if isinstance(error, ApprovalNeeded):
+            house.emit(events.RunPaused(approvals=error.approvals))
+        elif board is not None and not isinstance(error, KeyboardInterrupt):
             house.remember(prompt, board, answer, error, seconds)
         house.emit(_ending(house, board, answer, error, seconds))
 
@@ -115,6 +120,24 @@ def _go_on(house: House) -> Board:
     for fact in facts:
         house.emit(fact)
     return board_of(told(past, facts), house.offer(past.recalled.tools if past.recalled else ()))
+
+
+def _approved(house: House, board: Board) -> Board:
+    """The board with the plan as a person lets it run, where one is to be asked.
+
+    A plan that is nothing but the answer does nothing that could be refused.
+    """
+    answers = all(subtask.kind == "answer" for subtask in board.plan.subtasks)
+    begun = house.past.approved or board.states or board.revisions
+    if house.desk.needs("plan") and not answers and not begun:
+        board.plan = approved_plan(
+            board.plan,
+            board.offer.catalogue,
+            desk=house.desk,
+            cancellation=house.cancellation,
+            emit=house.emit,
+        )
+    return board
 
 
 def _execute(prompt: str, house: House, board: Board) -> None:
@@ -178,7 +201,7 @@ def _ending(
     ours = _as_ours(error, house.run) if error is not None else None
     results = board.snapshot()[2] if board is not None else {}
     return events.RunFinished(
-        outcome="completed" if ours is None else "interrupted" if isinstance(ours, Interrupted) else "failed",
+        outcome=_outcome(ours),
         answer=answer,
         error=str(ours) if ours is not None else None,
         exit_code=ours.exit_code if ours is not None else 0,
@@ -186,6 +209,19 @@ def _ending(
         usage=house.meter.total,
         files=tuple(sorted({path for result in results.values() for path in result.files})),
     )
+
+
+def _outcome(error: OrchError | None) -> Outcome:
+    match error:
+        case None:
+            return "completed"
+        case ApprovalNeeded():
+            return "paused"
+        case Cancelled() | NotApproved():
+            return "cancelled"
+        case Interrupted():
+            return "interrupted"
+    return "failed"
 
 
 def _as_ours(exc: BaseException, run: str) -> OrchError:
@@ -200,7 +236,12 @@ def _as_ours(exc: BaseException, run: str) -> OrchError:
             f"Something unforeseen: {type(exc).__name__}: {exc}",
             f"Run it with --debug to see where. {go_on}",
         )
-    if isinstance(exc, PASSING) and "orch resume" not in exc.remedy:
+    if isinstance(exc, ApprovalNeeded):
+        exc.remedy = (
+            f"Say yes to all with: orch approve {run} --yes\n"
+            f"or to one: orch approve {run} ID --yes | --no --because TEXT | --answer TEXT"
+        )
+    elif isinstance(exc, PASSING) and not isinstance(exc, Cancelled) and "orch resume" not in exc.remedy:
         exc.remedy = f"{exc.remedy}\n{go_on}".strip()
     return exc
 

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -148,7 +156,7 @@ class Settings(BaseSettings):
     """Further tries of a call that a provider failed."""
 
     approve: Annotated[tuple[Approval, ...], NoDecode] = ("network", "secrets", "effects")
-    """What you are asked about before it happens, besides the default: plan, tools, writes; or all, or none."""
+    """What you are asked about before it happens, besides these: plan, tools, writes; or all, or none."""
     yes: bool = False
     """Whether everything that would be asked is answered yes."""
 
@@ -223,7 +231,7 @@ def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:
     """
     files = tuple(p for p in (workspace / "orch.toml", user_file()) if p.is_file())
     for path in files:
-        _check_toml(path)
+        _check_toml(path, yours=path.parent != workspace)
     said = {name: value for name, value in flags.items() if value is not None}
     bound = type("Settings", (Settings,), {"toml_files": files, "__doc__": Settings.__doc__})
     try:
@@ -239,11 +247,20 @@ def user_file() -> Path:
     return (Path(home) if home else platformdirs.user_config_path("orch")) / "orch.toml"
 
 
-def _check_toml(path: Path) -> None:
+YOURS = ("secrets", "yes")
+"""What a workspace cannot set for the user: it may hold what somebody else has written."""
+
+
+def _check_toml(path: Path, *, yours: bool) -> None:
     try:
-        tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}", "Correct the file, or move it away.") from exc
+    if taken := [] if yours else [name for name in YOURS if name in found]:
+        raise ConfigError(
+            f"{path} sets {', '.join(taken)}, which no workspace can set.",
+            f"Set it in {user_file()}, or in the environment, and take it out there.",
+        )
 
 
 def _describe(exc: ValidationError, files: tuple[Path, ...]) -> str:

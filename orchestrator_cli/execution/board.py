@@ -114,14 +114,19 @@ class Board:
                 self.stranded.add(subtask.id)
             return found
 
+    def preview(self, patch: Patch, *, may_go_back: bool = False) -> Plan:
+        """What a patch would make of the plan now. Raises `PatchRefused`."""
+        with self._lock:
+            versions = () if may_go_back else (*self.earlier, self.plan)
+            return apply(self.plan, patch, self.states, self.offer.catalogue, versions)
+
     def revise(self, patch: Patch, *, may_go_back: bool = False) -> Plan:
         """Apply a patch to the state of this moment. Raises `PatchRefused`.
 
         `may_go_back`: whether the pending part may become what it was in an earlier version.
         """
         with self._lock:
-            versions = () if may_go_back else (*self.earlier, self.plan)
-            plan = apply(self.plan, patch, self.states, self.offer.catalogue, versions)
+            plan = self.preview(patch, may_go_back=may_go_back)
             self.earlier.append(self.plan)
             self.plan = plan
             self.lessons.append(patch.reason)

@@ -20,6 +20,7 @@ from orchestrator_cli import events
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, LimitReached, OrchError, RunFailed
 from orchestrator_cli.execution.artifacts import Artifacts
 from orchestrator_cli.execution.board import Board
+from orchestrator_cli.execution.consent import check_consent
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.desk import needed
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
@@ -48,27 +49,41 @@ from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
 def run_graph(context: RunContext, board: Board, earlier: str = "") -> None:
     """Run the plan of `board` to its end, as one flow run; as the one named `earlier` where that is there.
 
-    Raises `RunFailed` where the reviser or a subtask stops the run, `LimitReached`, and
+    Raises `RunFailed` where the reviser or a subtask stops the run, `LimitReached`, `ApprovalNeeded`
+    where only a person can bring it on and none is there (the flow run is then paused), and
     whatever ended the run from outside. Results and failures are on the board.
     """
     from prefect import flow, runtime
+    from prefect.exceptions import PausedRun
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.states import Paused
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    def orch() -> None:
+    paused: list[ApprovalNeeded] = []
+
+    def orch() -> Any:
         url = f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{runtime.flow_run.id}"
         if str(runtime.flow_run.id) != earlier:
             context.emit(events.FlowStarted(flow_run=str(runtime.flow_run.id), url=url))
-        with Artifacts(lambda text: context.emit(events.Noticed(message=text))) as artifacts:
-            artifacts.show_plan(board.plan, "The plan")
-            _Graph(context, board, artifacts, causes=causes_for(board, context.settings.revise)).run()
+        try:
+            with Artifacts(lambda text: context.emit(events.Noticed(message=text))) as artifacts:
+                artifacts.show_plan(board.plan, "The plan")
+                _Graph(context, board, artifacts, causes=causes_for(board, context.settings.revise)).run()
+        except ApprovalNeeded as exc:
+            # Prefect takes a state that is returned for the flow run's own.
+            paused.append(exc)
+            return Paused(message=exc.message)
+        return None
 
     # One thread more than subtasks may run: the reviser must never wait for them.
     runner: Any = ThreadPoolTaskRunner(max_workers=context.settings.max_parallel + 1)
     # A sync flow waits up to a second at its end for the heartbeat thread.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         named = flow(name="orch", flow_run_name=context.run, task_runner=runner, validate_parameters=False)
-        begin(named(orch), earlier)
+        with suppress(PausedRun):
+            begin(named(orch), earlier)
+    if paused:
+        raise paused[0]
 
 
 @dataclass
@@ -89,6 +104,8 @@ class _Graph:
     building: set[str] = field(default_factory=set)
     unanswered: set[str] = field(default_factory=set)
     """Tools that are not built before a person has allowed what they ask for."""
+    unapproved: str = ""
+    """The question whether the plan may be changed, where nobody is there to answer it."""
     refused: dict[str, str] = field(default_factory=dict)
     """Tools that could not be had, and why."""
     causes: list[Cause] = field(default_factory=list)
@@ -115,9 +132,10 @@ class _Graph:
         self._ask_reviser()
         if self.under_way or self.building or self.asked:
             return True
-        if self.board.waiting or self.unanswered or any(fan.blocked for fan in self.fans.values()):
+        if self._waits_for_people():
             return self._may_be_answered()
         self._judge_goal()
+        self._hear()
         if self.causes:
             return self._start_what_may()
         for subtask in self.board.strand():
@@ -129,7 +147,7 @@ class _Graph:
         """Wait until something ends or somebody says something, and deal with it."""
         while True:
             self.context.cancellation.check()
-            if self._hear():
+            if self._hear() or self._is_deserted():
                 return
             with suppress(queue.Empty):
                 # Short waits: Ctrl-C reaches the main thread between them.
@@ -160,6 +178,15 @@ class _Graph:
 
     def _waking(self, subtask: str) -> Callable[[events.ApprovalGiven], None]:
         return lambda _: self.done.put(lambda: self.board.wake(subtask))
+
+    def _waits_for_people(self) -> bool:
+        blocked = any(fan.blocked for fan in self.fans.values())
+        return bool(self.board.waiting or self.unanswered or self.unapproved or blocked)
+
+    def _is_deserted(self) -> bool:
+        """Whether only a person could bring the run on, and the person has gone."""
+        busy = self.under_way or self.building or self.asked
+        return not (busy or self.context.desk.attended) and self._waits_for_people() and self.done.empty()
 
     def _may_be_answered(self) -> bool:
         """True while somebody is there who can answer. Raises `ApprovalNeeded` where nobody is."""
@@ -432,7 +459,7 @@ class _Graph:
         self.causes.append(Cause(subtask=subtask, what=what, text=text))
 
     def _ask_reviser(self) -> None:
-        if self.asked or not self.causes:
+        if self.asked or self.unapproved or not self.causes:
             return
         limit = self.context.settings.max_revisions
         if self.board.revisions >= limit:
@@ -460,6 +487,8 @@ class _Graph:
         asked_for = any(item.what == "the user said" for item in situation.causes)
 
         def apply(patch: Patch) -> Plan:
+            self.board.preview(patch, may_go_back=asked_for)
+            check_consent(patch, desk=self.context.desk, cancellation=self.context.cancellation)
             plan = self.board.revise(patch, may_go_back=asked_for)
             self.context.emit(events.PlanRevised(plan=plan, patch=patch, cause=cause))
             return plan
@@ -475,9 +504,22 @@ class _Graph:
             self.artifacts.show_plan(decision.plan, decision.reason)
         return decision
 
+    def _change_waits(self, causes: list[Cause], approval: str) -> None:
+        """Ask the reviser again when the person has answered: a patch is made for one state of the run."""
+        self.causes[:0] = causes
+        self.unapproved = approval
+
+        def answered() -> None:
+            self.unapproved = ""
+
+        self.context.desk.tell(approval, lambda _: self.done.put(answered))
+
     def _revised(self, future: Any) -> None:
         causes, self.asked = self.asked, []
         decision = future.result(raise_on_failure=False)
+        if isinstance(decision, ApprovalNeeded):
+            self._change_waits(causes, decision.approvals[0])
+            return
         if not isinstance(decision, Decision):
             raise decision
         cause = "; ".join(map(str, causes))
