@@ -85,6 +85,15 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
         load(tmp_path).max_parallel = 9  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("line", ["secrets = ['AWS_KEY']", "yes = true"])
+def test_a_workspace_cannot_allow_what_only_its_user_may(tmp_path: Path, line: str) -> None:
+    (tmp_path / "home" / "orch.toml").write_text(line)
+    load(tmp_path)
+    (tmp_path / "workspace" / "orch.toml").write_text(line)
+    with pytest.raises(ConfigError, match=r"workspace/orch\.toml sets \w+, which no workspace can set"):
+        load(tmp_path)
+
+
 # --- finding a model
 
 
