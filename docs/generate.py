@@ -16,6 +16,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 from pydantic import BaseModel
@@ -212,12 +213,12 @@ def protected() -> str:
 
 
 def straight_way() -> str:
-    """What `run_prompt` does where nothing goes wrong."""
+    """What a run does where nothing goes wrong, be it new or gone on with."""
     path = ROOT / "orchestrator_cli" / "orchestrator.py"
     source = path.read_text(encoding="utf-8")
     functions = {f.name: f for f in ast.parse(source).body if isinstance(f, ast.FunctionDef)}
-    tried = next(step for step in functions["run_prompt"].body if isinstance(step, ast.Try))
-    lines = [ast.get_source_segment(source, step) or "" for step in tried.body]
+    tried = next(step for step in functions["_carry_out"].body if isinstance(step, ast.Try))
+    lines = [dedent(ast.get_source_segment(source, step, padded=True) or "") for step in tried.body]
     return "\n".join(["```python", *lines, "```"])
 
 
