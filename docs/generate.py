@@ -89,6 +89,8 @@ OTHERWISE = {f"models.{role}": f"The model of the {role}." for role in settings.
 
 
 def _default(name: str, field: Any) -> str:
+    if field.default_factory is dict:
+        return "none"
     if field.default_factory is not None:
         return "the platform's data folder"
     if name == "workspace":
@@ -199,13 +201,19 @@ def subtask_fields() -> str:
     return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
 
 
+def process_fields() -> str:
+    said = field_docs(settings.Process)
+    fields = settings.Process.model_fields.items()
+    return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
+
+
 def _plain(field: Any) -> str:
     if field.is_required():
         return "needed"
     value = field.get_default(call_default_factory=True)
     if value is None or value == () or value == {} or value == "":
         return "none"
-    return "no" if value is False else f"`{value}`"
+    return {False: "no", True: "yes"}[value] if isinstance(value, bool) else f"`{value}`"
 
 
 def protected() -> str:
@@ -233,6 +241,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "keys": keys,
     "protected": protected,
     "subtask fields": subtask_fields,
+    "process fields": process_fields,
 }
 
 if __name__ == "__main__":

@@ -113,6 +113,8 @@ class Settings(BaseSettings):
         env_prefix="ORCH_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
     )
     toml_files: ClassVar[tuple[Path, ...]] = ()
+    foreign: ClassVar[frozenset[str]] = frozenset()
+    """Processes that the workspace registers, which somebody else may have written: always asked about."""
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
     """All state: runs, built tools, memory, Prefect."""
@@ -230,10 +232,11 @@ def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:
     Raises `ConfigError` naming the file or variable and the field.
     """
     files = tuple(p for p in (workspace / "orch.toml", user_file()) if p.is_file())
-    for path in files:
-        _check_toml(path, yours=path.parent != workspace)
+    found = {path: _checked_toml(path, yours=path.parent != workspace) for path in files}
+    foreign = frozenset(found.get(workspace / "orch.toml", {}).get("processes", ()))
     said = {name: value for name, value in flags.items() if value is not None}
-    bound = type("Settings", (Settings,), {"toml_files": files, "__doc__": Settings.__doc__})
+    own = {"toml_files": files, "foreign": foreign, "__doc__": Settings.__doc__}
+    bound = type("Settings", (Settings,), own)
     try:
         settings: Settings = bound(**said, workspace=workspace)
     except ValidationError as exc:
@@ -251,7 +254,8 @@ YOURS = ("secrets", "yes")
 """What a workspace cannot set for the user: it may hold what somebody else has written."""
 
 
-def _check_toml(path: Path, *, yours: bool) -> None:
+def _checked_toml(path: Path, *, yours: bool) -> dict[str, Any]:
+    """What a file holds. Raises `ConfigError`."""
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
@@ -261,6 +265,7 @@ def _check_toml(path: Path, *, yours: bool) -> None:
             f"{path} sets {', '.join(taken)}, which no workspace can set.",
             f"Set it in {user_file()}, or in the environment, and take it out there.",
         )
+    return found
 
 
 def _describe(exc: ValidationError, files: tuple[Path, ...]) -> str:

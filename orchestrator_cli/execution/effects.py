@@ -107,14 +107,14 @@ class Effects:
         for fact in before:
             self._note(fact)
 
-    def allow(self, name: str, question: str, details: str) -> None:
-        """Ask, once in a run, whether something with effects may be done at all.
+    def allow(self, name: str, question: str, details: str, *, always: bool = False) -> None:
+        """Ask, once in a run, whether something may be done at all; `always`: whatever the policy is.
 
         Raises `EffectRefused`, and `ApprovalNeeded` until it is answered: nothing waits here, so
         that a person's time is not that of the subtask.
         """
         asked = Question(what="effects", subject=name, question=question, details=details)
-        given = self._desk.post(asked)
+        given = self._desk.post(asked, always=always)
         if given is None:
             raise needed([asked])
         if given.decision == "no":

@@ -63,10 +63,14 @@ def run_process(
         )
         return Outcome(value, tuple(checkout.written_paths()))
 
+    foreign = name in context.settings.foreign
+    if process.effects or foreign:
+        whose = ", which orch.toml of this workspace registers," if foreign else ""
+        question = f"The process `{name}` ({process.when.rstrip('.')}){whose} wants to run, with your rights."
+        what = process.flow or shlex.join(process.command)
+        context.effects.allow(f"process {name}", question, what, always=foreign)
     if not process.effects:
         return do().value
-    question = f"The process `{name}` ({process.when.rstrip('.')}) wants to run, with your rights."
-    context.effects.allow(f"process {name}", question, process.flow or shlex.join(process.command))
     call = Call(subtask.id, attempt, f"process {name}", inputs)
     return context.effects.once(call, do).value
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,11 @@ class Orch:
         """The facts of the newest run's journal, or those of one kind."""
         rows = [json.loads(line)["data"] for line in self.journal().read_text().splitlines()]
         return [row for row in rows if kind is None or row["kind"] == kind]
+
+    def times(self, kind: str) -> list[datetime]:
+        """When the facts of one kind were told."""
+        rows = [json.loads(line) for line in self.journal().read_text().splitlines()]
+        return [datetime.fromisoformat(row["time"]) for row in rows if row["data"]["kind"] == kind]
 
     def journal(self) -> Path:
         journals = (self.home / "runs").glob("*/journal.jsonl")

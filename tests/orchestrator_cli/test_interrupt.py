@@ -5,6 +5,7 @@ must hold: exit code 130 soon, one line that says so, no process left, the works
 Prefect's server still healthy and the flow run ended.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 
 import pexpect
 import pytest
-from cast import Cast, caller, code, coder, plan, tool_call
+from cast import Cast, caller, code, coder, plan, process, tool_call
 from command import Orch
 from endpoint import Endpoint, call
 from engine import Engine
@@ -28,6 +29,15 @@ ENDED_S = 4.0
 
 LATE = {"content": "too late", "sleep": 60}
 SLOW_CODE = code("open('half.txt', 'w').write('half')\nimport time\nwhile True:\n    time.sleep(0.01)")
+WAIT = f"""
+[processes.wait]
+when = "waits"
+command = [
+    {json.dumps(sys.executable)}, "-c",
+    "import os, time; os.fork() or os.setsid(); open('process.txt', 'w'); time.sleep(600)",
+]
+effects = false
+"""
 BOTH = plan(coder("first"), coder("one", ["first"]), coder("two", ["first"]))
 FIRST = [code("open('first.txt', 'w').write('whole')\nfinal_answer('done')")]
 
@@ -90,6 +100,7 @@ def start(orch: Orch, endpoint: Endpoint) -> Iterator[Start]:
     def begin(cast: Cast) -> Running:
         endpoint.reply = cast
         (orch.workspace / "mine.txt").write_text("mine")
+        (orch.home / "orch.toml").write_text(WAIT)
         child: pexpect.spawn[str] = pexpect.spawn(
             orch.command[0],
             [*orch.command[1:], "ask", "Do much."],
@@ -129,6 +140,10 @@ def code_running(run: Running) -> bool:
     return any(list((run.orch.home / "checkouts").glob("*/half.txt")))
 
 
+def process_running(run: Running) -> bool:
+    return any(list((run.orch.home / "checkouts").glob("*/process.txt")))
+
+
 def tool_writing(run: Running) -> bool:
     return run.endpoint.arrived == 3
 
@@ -156,6 +171,11 @@ MOMENTS = {
             planner=[BOTH], agents={"Do first": FIRST, "Do one": [SLOW_CODE], "Do two": [SLOW_CODE]}
         ),
         1,
+    ),
+    "while a process runs": (
+        process_running,
+        lambda: Cast(planner=[plan(process("wait", "wait"))]),
+        0,
     ),
     "while the toolsmith writes": (
         tool_writing,

@@ -1,11 +1,15 @@
 """Attempts: tried again as the plan says, ended by their time limit, and without a trace when they fail."""
 
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import weather
 from cast import Cast, caller, code, coder, decided, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, Reply, call
@@ -44,6 +48,29 @@ def test_retries_end_where_the_plan_says(orch: Orch, endpoint: Endpoint) -> None
     assert [row["final"] for row in orch.events("SubtaskFailed")] == [False, True]
 
 
+LATE_S = 2.5
+"""Seconds from an attempt's limit to its end; two are asked for, and some given to a busy machine."""
+
+
+def ended_after(orch: Orch) -> float:
+    """Seconds from the start of the only attempt to its failure."""
+    (start,), (end,) = orch.times("SubtaskStarted"), orch.times("SubtaskFailed")
+    return (end - start).total_seconds()
+
+
+def test_a_time_limit_ends_a_page_that_a_silent_server_never_sends(orch: Orch, endpoint: Endpoint) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        domain = f"api.example.org:{silent.getsockname()[1]}"
+        page = tool_call("page", "fetch_url", url=f"http://{domain}/") | {"network": [domain], "timeout_s": 1}
+        endpoint.reply = Cast(planner=[plan(page)], reviser=KEEP)
+        command = [sys.executable, weather.__file__, "Read it."]
+        env = orch.environment(ORCH_PREFECT_API_URL="")
+        subprocess.run(command, cwd=orch.workspace, env=env, capture_output=True, timeout=60, check=True)
+    (failed,) = orch.events("SubtaskFailed")
+    assert failed["reason"] == "took longer than its 1 s"
+    assert ended_after(orch) < 1 + LATE_S
+
+
 def never_answered(_: Any) -> Reply:
     return {"content": "too late", "sleep": 60}
 
@@ -65,6 +92,7 @@ def test_a_time_limit_ends_an_attempt_without_a_trace(
     assert (done.code, done.envelope["states"]) == (1, {"loop": "failed"})
     (failed,) = orch.events("SubtaskFailed")
     assert failed["reason"] == "took longer than its 1.5 s"
+    assert ended_after(orch) < 1.5 + LATE_S
     states = {run["name"]: run["state_name"] for run in engine.task_runs(orch.journal().parent.name)}
     assert states["loop"] == "TimedOut"
     assert (orch.files(), orch.remains()) == ([], [])
