@@ -1,5 +1,6 @@
 """The tools of an agent: the hand-written ones, the built ones, and the three that every agent has."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +57,7 @@ class HostTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
     skip_forward_signature_validation = True
 
     def __init__(self, name: str, function: Callable[..., Any], attempt: Attempt) -> None:
-        schema = get_json_schema(function)["function"]
+        schema = _schema(function)
         self.name = name
         self.description = schema["description"]
         self.inputs = schema["parameters"]["properties"]
@@ -69,6 +70,17 @@ class HostTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
         arguments = dict(zip(self.inputs, args, strict=False)) | kwargs
         call = partial(self._function, **arguments)
         return told(self._attempt, self.name, arguments, lambda: self._attempt.cancellation.waiting_for(call))
+
+
+_SCHEMAS: dict[tuple[str, str, str | None], dict[str, Any]] = {}
+
+
+def _schema(function: Callable[..., Any]) -> dict[str, Any]:
+    """What smolagents reads of a function, which is made anew for each attempt but is the same each time."""
+    key = (function.__module__, function.__qualname__, function.__doc__)
+    if key not in _SCHEMAS:
+        _SCHEMAS[key] = get_json_schema(function)["function"]
+    return copy.deepcopy(_SCHEMAS[key])
 
 
 def _report_surprise(attempt: Attempt) -> Callable[..., Any]:

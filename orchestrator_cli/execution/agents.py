@@ -136,7 +136,8 @@ class _ToolCallingAgent(_Prompted, ToolCallingAgent):  # type: ignore[misc]
 
 @functools.cache
 def _compiled(template: str) -> jinja2.Template:
-    return jinja2.Template(template, undefined=jinja2.StrictUndefined)
+    made: jinja2.Template = jinja2.Template(template, undefined=jinja2.StrictUndefined)
+    return made
 
 
 def _add_requested(agent: MultiStepAgent, attempt: Attempt) -> None:

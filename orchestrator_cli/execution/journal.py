@@ -10,7 +10,9 @@ What is not covered: a journal in which a line before the last was damaged is re
 import json
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -35,11 +37,21 @@ class CatchesUp(Protocol):
         """Told once, before any new event: all that the journal holds."""
 
 
+@dataclass
+class _Written:
+    """An event that is in the journal's file, and maybe not on the disk yet."""
+
+    event: Event
+    shown: bool = False
+
+
 class EventStream:
     """Takes facts from any thread and hands events to the views, one at a time and in order.
 
-    Views are called under a lock. A view or journal that cannot write ends the run with
-    `RunFailed`, because a run that nobody can review must not go on.
+    Threads that emit at the same time share one fsync: whoever comes first writes through and shows
+    what has gathered meanwhile, and the others find their events shown. Views are called under a
+    lock. A view or journal that cannot write ends the run with `RunFailed`, because a run that
+    nobody can review must not go on.
     """
 
     def __init__(
@@ -59,7 +71,10 @@ class EventStream:
         self._run = run
         self._views = tuple(views)
         self._mask = mask
-        self._lock = threading.RLock()
+        self._writing = threading.Lock()
+        self._showing = threading.RLock()
+        """Taken before `_writing` where both are."""
+        self._unshown: deque[_Written] = deque()
         self._seq = last
         self._blobs = blobs_of(journal)
         new = [*missing_folders(journal.parent), journal] if not journal.exists() else []
@@ -73,24 +88,31 @@ class EventStream:
     def emit(self, fact: Fact) -> None:
         """Number, journal and show one fact. Raises `RunFailed` where that cannot be written."""
         fact = self._mask(fact)
-        with self._lock:
-            event = Event(run=self._run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
-            try:
-                if not isinstance(fact, AnswerDelta):
-                    self._append(event)
-                for view in self._views:
-                    view(event)
-            except OSError as exc:
-                raise RunFailed(
-                    f"The record of the run cannot be written: {exc}",
-                    "Free some disk space or mend the permissions; the workspace holds what was finished.",
-                ) from exc
+        try:
+            written = self._write(fact)
+            with self._showing:
+                if not written.shown:
+                    self._show()
+        except OSError as exc:
+            raise RunFailed(
+                f"The record of the run cannot be written: {exc}",
+                "Free some disk space or mend the permissions; the workspace holds what was finished.",
+            ) from exc
 
     def close(self) -> None:
-        with self._lock:
+        with self._showing, self._writing:
             self._file.close()
             for view in self._views:
                 view.close()
+
+    def _write(self, fact: Fact) -> _Written:
+        with self._writing:
+            event = Event(run=self._run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
+            if not isinstance(fact, AnswerDelta):
+                self._append(event)
+            written = _Written(event)
+            self._unshown.append(written)
+            return written
 
     def _append(self, event: Event) -> None:
         line = event.json_line()
@@ -98,8 +120,25 @@ class EventStream:
             row = self._blobs.take_out(json.loads(line))
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
         self._file.write(line.encode() + b"\n")
-        os.fsync(self._file.fileno())
         self._seq = event.seq
+
+    def _show(self) -> None:
+        """Bring what was written to the disk, and show it in order."""
+        with self._writing:
+            gathered = self._unshown
+            self._unshown = deque()
+        try:
+            if any(not isinstance(one.event.data, AnswerDelta) for one in gathered):
+                os.fsync(self._file.fileno())
+            while gathered:
+                one = gathered.popleft()
+                one.shown = True
+                for view in self._views:
+                    view(one.event)
+        finally:
+            # After a fault the others, which wait for theirs, try it themselves.
+            with self._writing:
+                self._unshown.extendleft(reversed(gathered))
 
 
 def _is_torn(file: BinaryIO) -> bool:

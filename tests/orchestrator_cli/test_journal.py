@@ -83,6 +83,40 @@ def test_threads_get_numbers_without_gaps_and_in_order(journal: Path) -> None:
     assert [event.seq for event in read_journal(journal)] == list(range(1, 101))
 
 
+def test_what_a_view_fails_at_is_told_once_and_the_rest_is_shown_in_order(journal: Path) -> None:
+    class Full:
+        def __init__(self) -> None:
+            self.seen: list[int] = []
+
+        def __call__(self, event: Event) -> None:
+            if event.seq % 10 == 0:
+                raise OSError(28, "No space left on device")
+            self.seen.append(event.seq)
+
+        def close(self) -> None:
+            """Nothing is held open."""
+
+    full, failed = Full(), []
+    stream = EventStream("r", journal, [full])
+
+    def emit() -> None:
+        for _ in range(50):
+            try:
+                stream.emit(Noticed(message="x"))
+            except RunFailed as exc:
+                failed.append(exc)
+
+    threads = [threading.Thread(target=emit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stream.close()
+    assert len(failed) == 20
+    assert full.seen == [n for n in range(1, 201) if n % 10]
+    assert [event.seq for event in read_journal(journal)] == list(range(1, 201))
+
+
 @pytest.mark.parametrize("text", ["one\u2028two\u0085three\r\nfour", "ünï 漢字 \x00 😀"])
 def test_any_text_comes_back_as_it_was(journal: Path, text: str) -> None:
     stream = EventStream("r", journal, [])
