@@ -1,9 +1,10 @@
-"""Runs killed at every event and gone on with: python -m benchmarks.kill_matrix [NAME ...] [--every N] [--by WAY]
+"""Runs killed at every event and gone on with: python -m benchmarks.kill_matrix [NAME ...] [--every N]
 
 Two runs are looked at: the demo on its recorded replies (`demo`), and a plan of twelve subtasks with
-branches, a loop, a failure, a revision and a condition, whose model is an endpoint on loopback (`twelve`). Each is
-run once without being disturbed; then, for each of its events, once more: killed with SIGKILL at that
-event (see `mortal` in the tests for the two ways), and resumed. What is compared:
+branches, a loop, a failure, a revision and a condition, whose model is an endpoint on loopback (`twelve`).
+Each is run once without being disturbed; then, for each of its events, once more: killed with SIGKILL at
+that event (see `mortal` in the tests for the two ways), and resumed; a quarter of the resumed ones are
+killed again first. What is compared:
 
     the answer, the files of the workspace, the values of the subtasks and what became of each
     the journal's numbers, and facts that may be in it only once

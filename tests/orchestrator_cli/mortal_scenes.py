@@ -108,7 +108,7 @@ PLAN = plan(
     coder("join", ["left", "right", "each", "copy", "forgiven", "never"]),
     coder("last", ["join", "after_broken"]),
 )
-"""`broken` fails and is replaced by the reviser, `forgiven` fails and is skipped, `never` is not to be done."""
+"""`broken` fails and is replaced by the reviser, `forgiven` fails and is skipped, `never` is not done."""
 
 REPLACED = patch(
     "Broken things are done another way.",
