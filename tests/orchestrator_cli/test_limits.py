@@ -5,15 +5,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from cast import Cast, answered, code, coder, plan
+from cast import MODELS, Cast, answered, code, coder, plan
 from command import Orch
 from endpoint import Endpoint, fault
 
 PRICED = "openai/gpt-4o-mini"
 """A model whose price LiteLLM knows, asked at the test's endpoint."""
-ALL_PRICED = {
-    f"ORCH_MODELS__{role}": PRICED for role in ("PLANNER", "AGENT", "TOOLSMITH", "REVISER", "ANSWER")
-}
+ALL_PRICED = dict.fromkeys(MODELS, PRICED)
 
 # The first agent's reply is 5,000 tokens long: $0.003.
 TWO = plan(coder("one"), coder("two", ["one"]))
@@ -59,6 +57,18 @@ def test_a_limit_ends_the_run_with_exit_code_5_and_the_command_that_goes_on(
     used = finished["usage"]
     assert used["calls"] == 2
     assert used["prompt_tokens"] + used["completion_tokens"] <= 8000
+
+
+def test_the_command_that_is_named_goes_on_and_what_was_used_counts(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(planner=[TWO], agents=AGENTS)
+    done = orch("ask", "--max-calls", "2", "Do both.")
+    command = re.search(r"orch (resume \S+ --max-calls) (\d+)", done.error)
+    assert command is not None
+    assert orch(*command[1].split(), "3").code == 5
+    done = orch(*command[1].split(), command[2])
+    assert (done.code, done.out) == (0, "All is done.\n")
+    assert orch.events("RunFinished")[-1]["usage"]["calls"] == 4
+    assert len(endpoint.of("planner")) == len([e for e in endpoint.of("agent") if "Do one" in e.text]) == 1
 
 
 def test_a_limit_on_money_is_kept_to_and_named(orch: Orch, endpoint: Endpoint) -> None:
@@ -147,6 +157,6 @@ def test_unpriced_models_may_be_allowed_and_are_said_to_be_unpriced(orch: Orch, 
 
 
 def test_a_model_of_a_server_on_this_machine_costs_nothing(orch: Orch, endpoint: Endpoint) -> None:
-    done = orch("ask", "--max-cost", "1", "Hello?", **{k: "ollama_chat/qwen3" for k in ALL_PRICED})
+    done = orch("ask", "--max-cost", "1", "Hello?", **dict.fromkeys(MODELS, "ollama_chat/qwen3"))
     assert done.code == 4
     assert "ollama_chat/qwen3 cannot be reached" in done.error
