@@ -357,9 +357,12 @@ def choose_sandbox(settings: Settings) -> Backend:
     try:
         return choose_backend(None if settings.sandbox == "auto" else settings.sandbox)
     except SandboxUnavailable as exc:
-        raise ConfigError(
-            "No sandbox works here, so code written by a model cannot be run.", str(exc)
-        ) from exc
+        if settings.sandbox == "auto":
+            told, remedy = "No sandbox works here, so code written by a model cannot be run.", str(exc)
+        else:
+            told = f"The setting sandbox names {settings.sandbox}, which does not work here."
+            remedy = f"{str(exc).splitlines()[0]}\nWithout the setting, the best one that works is chosen."
+        raise ConfigError(told, remedy) from exc
 
 
 def open_memory(settings: Settings, emit: Emit) -> MemoryStore:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven
 from orchestrator_cli.execution.desk import Question, needed
 from orchestrator_cli.execution.journal import Emit
@@ -27,8 +28,8 @@ from toolsmith.spec import ToolSpec
 PURPOSE_CHARS = 200
 
 
-class NotAllowed(Exception):
-    """A subtask may not have what the plan gives it; the message says why."""
+class NotAllowed(RunFailed):
+    """A subtask may not have what the plan gives it; another try would change nothing."""
 
 
 class Asks(Protocol):

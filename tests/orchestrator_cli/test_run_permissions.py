@@ -29,7 +29,7 @@ final_answer({
     "tool": weather(city="Rome"),
     "environment": tried(lambda: os.environ["WEATHER_KEY"]),
     "module": tried(lambda: weather.__globals__["os"].environ["WEATHER_KEY"]),
-    "page": tried(lambda: urllib.request.urlopen("http://DOMAIN/own", timeout=5).read().decode()),
+    "page": tried(lambda: urllib.request.urlopen("http://DOMAIN/own", timeout=30).read().decode()),
 })"""
 
 
@@ -75,10 +75,14 @@ def whole(stage: tuple[Orch, Endpoint], engine: Engine) -> Any:
         done = subprocess.run(
             [sys.executable, weather.__file__, "What is the weather?"],
             cwd=orch.workspace,
-            env=orch.environment(WEATHER_KEY=KEY, ORCH_SECRETS='["WEATHER_KEY"]', ORCH_PREFECT_API_URL=""),
+            env=orch.environment(
+                WEATHER_KEY=KEY,
+                ORCH_SECRETS='["WEATHER_KEY"]',
+                PYTHONPATH=str(Path(weather.__file__).parents[2]),
+            ),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -186,11 +190,12 @@ def test_what_the_settings_allow_is_not_asked(orch: Orch, endpoint: Endpoint) ->
 
 
 def test_what_can_never_be_granted_fails_the_subtask(orch: Orch, endpoint: Endpoint) -> None:
-    page = tool_call("page", "fetch_url", url="http://127.0.0.1/") | {"network": ["127.0.0.1"]}
+    page = tool_call("page", "fetch_url", url="http://127.0.0.1/") | {"network": ["127.0.0.1"], "retries": 2}
     endpoint.reply = Cast(planner=[plan(page)])
     done = orch("ask", "-y", "Read it.", ORCH_REVISE="never")
     assert done.code == 1
-    assert "'127.0.0.1' is no domain that can be granted" in orch.events("SubtaskFailed")[-1]["reason"]
+    (failed,) = orch.events("SubtaskFailed")
+    assert "'127.0.0.1' is no domain that can be granted" in failed["reason"]
 
 
 # --- no sandbox at all
@@ -214,6 +219,13 @@ def test_no_sandbox_is_unmistakable_in_the_log_and_on_the_screen(orch: Orch, end
     assert said in " ".join(done.err.split())
     assert "**NO SANDBOX**: NOTHING IS CONFINED" in orch.log
     assert "unsafe-no-sandbox with -y" in orch.log.replace("\\", "")
+
+
+def test_a_backend_that_a_setting_names_is_not_replaced_by_another(orch: Orch, endpoint: Endpoint) -> None:
+    done = orch("ask", "Look.", ORCH_SANDBOX="sandbox-exec")
+    assert done.code == 3
+    assert "names sandbox-exec, which does not work here" in done.error
+    assert endpoint.exchanges == []
 
 
 def test_no_setting_takes_the_sandbox_away(orch: Orch, endpoint: Endpoint) -> None:

@@ -47,7 +47,7 @@ def weather(city: str) -> str:
         raise ValueError("the city is empty")
     request = urllib.request.Request(f"http://DOMAIN/{city}")
     request.add_header("X-Key", os.environ["WEATHER_KEY"])
-    with urllib.request.urlopen(request, timeout=5) as reply:
+    with urllib.request.urlopen(request, timeout=30) as reply:
         return reply.read().decode()
 '''
 
