@@ -258,6 +258,13 @@ def _subtask_failed(fact: events.SubtaskFailed) -> Entry:
 
 
 @_entry.register
+def _result_judged(fact: events.ResultJudged) -> Entry:
+    verdict = "good" if fact.good else "not good"
+    because = f": {prose(fact.reason)}" if fact.reason.strip() else ""
+    return Entry(f"result of {code(fact.subtask)}{_attempt(fact.attempt)} judged {verdict}{because}")
+
+
+@_entry.register
 def _subtask_skipped(fact: events.SubtaskSkipped) -> Entry:
     return Entry(f"{code(fact.subtask)} skipped: {prose(fact.reason)}")
 

@@ -184,6 +184,14 @@ def _subtask_failed(fact: events.SubtaskFailed) -> list[Line]:
 
 
 @_lines.register
+def _result_judged(fact: events.ResultJudged) -> list[Line]:
+    if fact.good:
+        return []
+    text = f"{one_line(fact.subtask, 60)}: not good: {one_line(fact.reason, LONG)}"
+    return [Line("judge  ", text, sign_style="yellow")]
+
+
+@_lines.register
 def _subtask_skipped(fact: events.SubtaskSkipped) -> list[Line]:
     return [Line("– ", f"{fact.subtask} skipped: {one_line(fact.reason, LONG)}", "dim", "dim")]
 

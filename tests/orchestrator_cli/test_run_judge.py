@@ -47,6 +47,7 @@ def test_a_result_that_was_mended_is_accepted_and_the_judging_is_on_the_bill(
     verdicts = [(row["good"], row["reason"]) for row in orch.events("ResultJudged")]
     assert verdicts == [(False, "it is rude"), (True, "it is friendly")]
     assert [row["subtask"] for row in orch.events("Spent") if row["role"] == "judge"] == ["write", "write"]
+    assert "result of `write` judged not good: it is rude" in orch.log
     (finished,) = orch.events("SubtaskFinished")
     assert finished["result"]["usage"]["calls"] == 4
 
