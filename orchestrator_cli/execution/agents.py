@@ -9,7 +9,8 @@ Not covered: images and sound, agents that manage agents, and smolagents' own pl
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import jinja2
@@ -58,29 +59,45 @@ def run_agent(attempt: Attempt, role: Role, inputs: Mapping[str, JsonValue], fai
 
 def _drive(agent: MultiStepAgent, attempt: Attempt, task: str) -> JsonValue:
     last = ""
-    for item in agent.run(task, stream=True):
-        attempt.cancellation.check()
-        if isinstance(item, FinalAnswerStep):
-            return meant(item.output, attempt.subtask.result)
-        if not isinstance(item, ActionStep):
-            continue
-        _tell(item, attempt, isinstance(agent, CodeAgent))
-        last = str(item.error) if item.error else ""
-        if attempt.broken is not None:
-            raise attempt.broken
-        if attempt.gave_up is not None:
-            raise AttemptFailed(f"it cannot be done as it was put: {attempt.gave_up}")
-        if len(attempt.refusals) >= REFUSALS:
-            raise AttemptFailed(_with_surprises(attempt.refusals[-1], attempt))
-        if attempt.circles.found is not None:
-            raise AttemptFailed(_with_surprises(attempt.circles.found, attempt))
-        attempt.circles.end_step()
-        if item.step_number >= agent.max_steps and not item.is_final_answer:
-            break
-        _add_requested(agent, attempt)
+    with stepping(agent, task) as steps:
+        for item in steps:
+            attempt.cancellation.check()
+            if isinstance(item, FinalAnswerStep):
+                return meant(item.output, attempt.subtask.result)
+            if not isinstance(item, ActionStep):
+                continue
+            _tell(item, attempt, isinstance(agent, CodeAgent))
+            last = str(item.error) if item.error else ""
+            if attempt.broken is not None:
+                raise attempt.broken
+            if attempt.gave_up is not None:
+                raise AttemptFailed(f"it cannot be done as it was put: {attempt.gave_up}")
+            if len(attempt.refusals) >= REFUSALS:
+                raise AttemptFailed(_with_surprises(attempt.refusals[-1], attempt))
+            if attempt.circles.found is not None:
+                raise AttemptFailed(_with_surprises(attempt.circles.found, attempt))
+            attempt.circles.end_step()
+            if item.step_number >= agent.max_steps and not item.is_final_answer:
+                break
+            _add_requested(agent, attempt)
     reason = f"it did not finish within {agent.max_steps} steps"
     reason = f"{reason}; the last error was: {last}" if last else reason
     raise AttemptFailed(_with_surprises(reason, attempt))
+
+
+@contextmanager
+def stepping(agent: MultiStepAgent, task: str) -> Iterator[Iterator[Any]]:
+    """What an agent does, as it comes; ended for good however the block is left.
+
+    smolagents gives a step once more when it is closed in the midst of it. Python would print that.
+    """
+    steps = agent.run(task, stream=True)
+    try:
+        yield steps
+    finally:
+        with suppress(RuntimeError):
+            steps.close()
+        steps.close()
 
 
 def _with_surprises(reason: str, attempt: Attempt) -> str:
