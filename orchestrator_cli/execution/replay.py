@@ -150,13 +150,13 @@ def replay(found: Iterable[Event]) -> Past:
 
 def after(past: Past, event: Event) -> Past:
     """The run once one more event is known."""
-    if past.since is not None or isinstance(event.data, events.RunResumed):
-        past = replace(past, latest=event.time)
-    past = replace(past, run=event.run, last=event.seq)
+    if isinstance(event.data, events.RunResumed):
+        # Counted before the clock moves on: nobody worked on it since.
+        past = replace(past, before_s=past.seconds, since=event.time, finished=None, paused=False)
+    latest = past.latest if past.since is None else event.time
+    past = replace(past, run=event.run, last=event.seq, latest=latest)
     if isinstance(event.data, events.RunStarted):
         return replace(past, started=event.data, began=event.time, since=event.time, latest=event.time)
-    if isinstance(event.data, events.RunResumed):
-        return replace(past, since=event.time, finished=None, paused=False)
     if isinstance(event.data, events.SubtaskStarted):
         past = replace(past, starts={**past.starts, event.data.subtask: event.time})
     if isinstance(event.data, events.SubtaskAccepted):
