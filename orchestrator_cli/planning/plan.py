@@ -96,11 +96,29 @@ class Plan(Value):
     version: int = 1
 
     def __getitem__(self, subtask: str) -> Subtask:
-        return next(s for s in self.subtasks if s.id == subtask)
+        return self.index.by_id[subtask]
 
     @property
     def ids(self) -> frozenset[str]:
-        return frozenset(s.id for s in self.subtasks)
+        return self.index.ids
+
+    @property
+    def index(self) -> "Index":
+        """Made once, because a large plan is asked often; a copy with other subtasks makes its own."""
+        found: Index | None = self.__dict__.get("_index")
+        if found is None or found.of is not self.subtasks:
+            found = Index(self.subtasks)
+            self.__dict__["_index"] = found
+        return found
+
+
+class Index:
+    """The subtasks of a plan by their ids; of two that share one, the first."""
+
+    def __init__(self, subtasks: tuple[Subtask, ...]) -> None:
+        self.of = subtasks
+        self.by_id = {s.id: s for s in reversed(subtasks)}
+        self.ids = frozenset(self.by_id)
 
 
 class Patch(Value):
@@ -280,12 +298,13 @@ def descendants(plan: Plan, roots: Iterable[str]) -> frozenset[str]:
 
 def ancestors(plan: Plan, subtask: str) -> frozenset[str]:
     """Everything that is done before a subtask starts: what it depends on, and what that depends on."""
-    above = {s.id: set(s.depends_on) for s in plan.subtasks}
+    by_id = plan.index.by_id
     found: set[str] = set()
-    frontier = above.get(subtask, set())
+    frontier = [subtask]
     while frontier:
-        found |= frontier
-        frontier = set().union(*(above.get(name, set()) for name in frontier)) - found
+        new = [d for name in frontier if name in by_id for d in by_id[name].depends_on if d not in found]
+        found.update(new)
+        frontier = new
     return frozenset(found - {subtask})
 
 

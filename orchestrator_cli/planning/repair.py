@@ -86,27 +86,27 @@ def _spelled(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
         if old != new
     ]
     letters = _by_unique(slugs, _letters)
+    known = {*slugs.values(), *map(as_name, slugs.values()), *FUNCTIONS} - (slugs.keys() - slugs.values())
     rows = []
     for subtask in plan.subtasks:
         own = _changed(subtask, id=slugs[subtask.id])
-        meant = _meant(_named(subtask), slugs, letters)
+        meant = _meant(_named(subtask) - known, slugs, letters)
         rows.append(_renamed(own, meant))
         if rows[-1] != own:
             said = ", ".join(f"{name!r} is {found!r}" for name, found in meant.items())
             told.append(_repair(own, "depends_on", f"in what it refers to, {said}"))
     made = _with(plan, rows)
-    if plan.check and (meant := _meant(_names_read(plan.check), slugs, letters)):
+    if plan.check and (meant := _meant(_names_read(plan.check) - known, slugs, letters)):
         check = _reworded(plan.check, {as_name(old): as_name(new) for old, new in meant.items()})
         told += [Repair(subtask="plan", field="check", message=f"reads {check}")] * (check != plan.check)
         made = made.model_copy(update={"check": check})
     return made, told
 
 
-def _meant(named: Iterable[str], slugs: Mapping[str, str], letters: Mapping[str, str]) -> dict[str, str]:
+def _meant(unknown: Iterable[str], slugs: Mapping[str, str], letters: Mapping[str, str]) -> dict[str, str]:
     """The names that are not spelled as the id they mean, each with that id."""
-    right = {*slugs.values(), *map(as_name, slugs.values()), *FUNCTIONS} - (slugs.keys() - slugs.values())
     found = {}
-    for name in sorted(set(named) - right):
+    for name in sorted(unknown):
         old = name if name in slugs else letters.get(_letters(name))
         if old is not None and slugs[old] != name:
             found[name] = slugs[old]

@@ -80,9 +80,12 @@ def _edge_faults(plan: Plan, subtask: Subtask) -> list[Fault]:
             found.append(_fault(subtask, "depends_on", "names the subtask itself"))
         elif name not in plan.ids:
             found.append(_fault(subtask, "depends_on", f"names {name!r}, which is no subtask of this plan"))
-    before = ancestors(plan, subtask.id)
-    for reference in references(subtask.inputs):
-        target = reference[1:].split(".")[0]
+    read = list(references(subtask.inputs))
+    targets = [reference[1:].split(".")[0] for reference in read]
+    # Most read what they depend on directly: then nobody has to look further.
+    direct = set(targets) <= set(subtask.depends_on)
+    before = frozenset(subtask.depends_on) if direct else ancestors(plan, subtask.id)
+    for reference, target in zip(read, targets, strict=True):
         if target == subtask.id:
             found.append(_fault(subtask, "inputs", f"{reference!r} is the result of the subtask itself"))
         elif target not in before:
