@@ -58,7 +58,9 @@ def ended_after(orch: Orch) -> float:
     return (end - start).total_seconds()
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_a_page_that_a_silent_server_never_sends(orch: Orch, endpoint: Endpoint) -> None:
+    """About 7 s: a cold start."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         domain = f"api.example.org:{silent.getsockname()[1]}"
         page = tool_call("page", "fetch_url", url=f"http://{domain}/") | {"network": [domain], "timeout_s": 1}

@@ -1,6 +1,7 @@
 """Subtasks that a registered process does: given, done, told and committed; and ended when they must end."""
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -236,6 +237,38 @@ def test_a_process_with_effects_that_was_cut_off_is_not_repeated_blindly(
     assert "process send was begun, and it is not known whether it was done." in done.error
     assert len(outside(orch).read_text().split()) == 1
     assert orch.events("EffectEnded") == []
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_in_a_process_with_effects_asks_and_repeats_it_with_the_same_key(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    """About 15 s: three cold starts."""
+    mark = f"mark-{time.monotonic_ns()}"
+    note = NOTE_KEY.format(path=str(outside(orch)))
+    wait = f"import time; time.sleep(600 * (len(open({str(outside(orch))!r}).readlines()) < 2))"
+    register(orch, send={"command": [*python(f"{note}; {wait}; print('sent')"), mark]})
+    endpoint.reply = Cast(planner=[plan(process("mail", "send"))])
+    killed = subprocess.Popen(
+        [*orch.command, "ask", "-y", "-q", "Send."],
+        env=orch.environment(),
+        cwd=orch.workspace,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not outside(orch).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    paused = orch("resume", "--json", "last")
+    assert paused.code == 6
+    assert "process send was begun, and it is not known whether it was done." in paused.error
+    assert family(mark) == []
+    done = orch("approve", "--json", "last", "--yes")
+    assert (done.code, done.envelope["states"]) == (0, {"mail": "done"}), done.err
+    keys = outside(orch).read_text().split()
+    assert (len(keys), len(set(keys))) == (2, 1)
 
 
 @pytest.mark.parametrize(
