@@ -17,9 +17,10 @@ import typer
 
 from orchestrator_cli import __version__
 from orchestrator_cli.cancellation import something_runs_beside
-from orchestrator_cli.commands import past
+from orchestrator_cli.commands import approving, past
 from orchestrator_cli.commands.options import (
     AllowUnpriced,
+    Approve,
     AsJson,
     Debug,
     Folder,
@@ -37,7 +38,7 @@ from orchestrator_cli.commands.options import (
     Verbose,
     Yes,
 )
-from orchestrator_cli.commands.running import Running, reporting, settings_of
+from orchestrator_cli.commands.running import Running, kinds, reporting, settings_of
 from orchestrator_cli.errors import Interrupted, UsageError
 
 app = typer.Typer(
@@ -76,6 +77,8 @@ def main() -> None:
 
 def _leave(code: object) -> None:
     """End the process here and now; all that has to last is on disk."""
+    if keyboard := sys.modules.get("orchestrator_cli.views.keyboard"):
+        keyboard.restore()  # nothing that is registered for the end is done
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -104,6 +107,8 @@ def start(
     max_cost: MaxCost = None,
     allow_unpriced: AllowUnpriced = None,
     verbose: Verbose = False,
+    approve: Approve = None,
+    yes: Yes = False,
     unsafe_no_sandbox: NoSandbox = False,
     debug: Debug = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -122,7 +127,14 @@ def start(
 
         unsafe = allowed_by(asked=unsafe_no_sandbox, yes=False)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # each run of the loop may be interrupted
-        settings = settings_of(workspace, model=model, max_cost=max_cost, allow_unpriced=allow_unpriced)
+        settings = settings_of(
+            workspace,
+            model=model,
+            max_cost=max_cost,
+            allow_unpriced=allow_unpriced,
+            approve=kinds(approve),
+            yes=yes or None,
+        )
         raise typer.Exit(run_repl(ReplSession(settings, console, unsafe)))
 
 
@@ -142,6 +154,7 @@ def ask(
     timeout: Timeout = None,
     max_parallel: MaxParallel = None,
     network: Network = None,
+    approve: Approve = None,
     yes: Yes = False,
     unsafe_no_sandbox: NoSandbox = False,
     debug: Debug = False,
@@ -162,6 +175,7 @@ def ask(
             timeout=timeout,
             max_parallel=max_parallel,
             network=network or None,
+            approve=kinds(approve),
             yes=yes or None,
         )
         Running(settings, output, console, unsafe=unsafe).ask(_read(prompt))
@@ -253,6 +267,7 @@ def _read(prompt: str) -> str:
 
 
 app.add_typer(past.app)
+app.add_typer(approving.app)
 
 
 if __name__ == "__main__":

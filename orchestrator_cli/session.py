@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from orchestrator_cli.editor import edit
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Turn
 from orchestrator_cli.execution.journal import View
 from orchestrator_cli.execution.toolbox import tool_names
 from orchestrator_cli.house import checked_prompt, open_house
+from orchestrator_cli.listening import can_listen, listening
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
 from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.settings import Settings
@@ -38,7 +40,12 @@ class ReplSession:
         text = checked_prompt(prompt, self._settings.home)
         views: list[View] = [FileLog(self._log), self._console, _LastPlan(self)]
         try:
-            with open_house(self._settings, views, unsafe=self._unsafe) as house:
+            with (
+                open_house(
+                    self._settings, views, attended=can_listen(self._console), unsafe=self._unsafe
+                ) as house,
+                listening(house.desk, self._console, edit=edit, interjecting=True),
+            ):
                 result = run_prompt(text, house, self._turns[-TURNS:])
         except OrchError as exc:
             self._console.error(exc)

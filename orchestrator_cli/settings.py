@@ -279,6 +279,11 @@ def read_secret(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def editor() -> str:
+    """The command of the user's editor."""
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+
+
 # --- finding a model where none is set
 
 KEYS = {

@@ -37,6 +37,13 @@ Network = Annotated[
     typer.Option("--network", help="Domain that may be reached without a question; repeat for more."),
 ]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Answer yes to everything that would be asked.")]
+Approve = Annotated[
+    str | None,
+    typer.Option(
+        "--approve",
+        help="Ask about more than network, secrets and effects: plan, tools, writes; or all, or none.",
+    ),
+]
 NoSandbox = Annotated[
     bool,
     typer.Option(

@@ -10,6 +10,7 @@ import typer
 
 from orchestrator_cli.commands.options import (
     AllowUnpriced,
+    Approve,
     AsJson,
     Debug,
     Folder,
@@ -28,8 +29,7 @@ from orchestrator_cli.commands.options import (
     Verbose,
     Yes,
 )
-from orchestrator_cli.commands.running import Running, reporting, settings_of
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.commands.running import Running, kinds, reporting, settings_of
 
 if TYPE_CHECKING:
     from orchestrator_cli.execution.journal import View
@@ -101,6 +101,7 @@ def resume(
     timeout: Timeout = None,
     max_parallel: MaxParallel = None,
     network: Network = None,
+    approve: Approve = None,
     yes: Yes = False,
     unsafe_no_sandbox: NoSandbox = False,
     debug: Debug = False,
@@ -118,11 +119,12 @@ def resume(
             "allow_unpriced": allow_unpriced,
             "max_parallel": max_parallel,
             "network": network or None,
+            "approve": kinds(approve),
             "yes": yes or None,
         }
         unsafe = allowed_by(asked=unsafe_no_sandbox, yes=yes)
         where = find_run(settings_of(workspace), run)
-        _go_on(where, flags, limits, output, console, unsafe)
+        go_on(where, flags, limits, output, console, unsafe)
 
 
 @app.command()
@@ -154,20 +156,23 @@ def fork(
         limits = {"max_cost": max_cost, "max_calls": max_calls, "max_tokens": max_tokens, "timeout": timeout}
         where = find_run(settings_of(workspace), run)
         made = fork_run(where, at, prompt.strip())
-        _go_on(made, {**limits, "model": model, "yes": yes or None}, limits, output, console)
+        go_on(made, {**limits, "model": model, "yes": yes or None}, limits, output, console)
 
 
 @app.command()
 def cancel(run: RunName, workspace: Folder = None, debug: Debug = False) -> None:
     """End a run for good, whether it goes on now or has stopped; what it finished stays."""
     with reporting(Output(debug=debug)) as console:
+        from orchestrator_cli.execution.inbox import drop_cancel
         from orchestrator_cli.runs import end_run, find_run, state_of
         from orchestrator_cli.views.filelog import FileLog
 
         where = find_run(settings_of(workspace), run)
         state = state_of(where)
         if state.state == "running":
-            raise UsageError(f"Run {where.run} is going on in process {state.pid}.", "Press Ctrl-C there.")
+            drop_cancel(where.folder)
+            console.lines([f"Run {where.run} was told to end (process {state.pid or 'unknown'})."])
+            return
         end_run(where, [FileLog(where.root / "fileLog.md"), console])
 
 
@@ -226,7 +231,7 @@ def diff(
             console.lines([f"Run {past.run} was undone since."])
 
 
-def _go_on(
+def go_on(
     where: PastRun,
     flags: dict[str, Any],
     limits: dict[str, Any],

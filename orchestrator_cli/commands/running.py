@@ -6,7 +6,6 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from orchestrator_cli.commands.options import Output
-from orchestrator_cli.errors import Interrupted, OrchError, RunFailed
+from orchestrator_cli.errors import Interrupted, OrchError, RunFailed, UsageError
 
 if TYPE_CHECKING:
     from orchestrator_cli.events import Event, RunFinished
@@ -31,6 +30,18 @@ def settings_of(workspace: Path | None, **flags: Any) -> Settings:
     from orchestrator_cli.settings import load_settings
 
     return load_settings(flags, workspace or Path.cwd())
+
+
+def kinds(text: str | None) -> tuple[str, ...] | None:
+    """What `--approve` names. Raises `UsageError` with all the names there are."""
+    from orchestrator_cli.settings import approvals
+
+    if text is None:
+        return None
+    try:
+        return approvals(text.split(","))
+    except ValueError as exc:
+        raise UsageError(f"--approve does not know {exc}.".replace(": say ", ".\nSay "), "") from exc
 
 
 @contextlib.contextmanager
@@ -88,9 +99,14 @@ class Running:
         self._through(begin)
 
     def say_again(self, found: Sequence[Event], end: RunFinished) -> None:
-        """Print once more what came of a run that is over. Raises `OrchError` as it did then."""
+        """Print once more what came of a run that is over. Raises `OrchError` as it did then.
+
+        Its last process may have been killed before it could write the end into the log.
+        """
+        from orchestrator_cli.views.filelog import FileLog
         from orchestrator_cli.views.jsonl import Envelope, envelope_line
 
+        file_log(self.settings, FileLog).catch_up(found)
         message, _, remedy = (end.error or "").partition("\n")
         if self.output.as_json:
             envelope = Envelope()
@@ -124,17 +140,25 @@ class Running:
         if error is not None:
             raise error
 
-    def _house(self, views: list[View], resumed: str = "") -> AbstractContextManager[House]:
+    @contextlib.contextmanager
+    def _house(self, views: list[View], resumed: str = "") -> Iterator[House]:
+        from orchestrator_cli.editor import edit
         from orchestrator_cli.house import open_house
+        from orchestrator_cli.listening import can_listen, listening
 
-        return open_house(
-            self.settings,
-            views,
-            model=self.model,
-            recorder=self.recorder,
-            resumed=resumed,
-            unsafe=self.unsafe,
-        )
+        with (
+            open_house(
+                self.settings,
+                views,
+                model=self.model,
+                recorder=self.recorder,
+                resumed=resumed,
+                attended=can_listen(self.console),
+                unsafe=self.unsafe,
+            ) as house,
+            listening(house.desk, self.console, edit=edit, interjecting=False),
+        ):
+            yield house
 
 
 def file_log(settings: Settings, make: Any) -> Any:

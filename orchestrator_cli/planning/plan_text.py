@@ -54,6 +54,11 @@ def fault_lines(faults: Iterable[str]) -> str:
     return "".join(f"# {line}\n" for line in ("", "It cannot run like this:", *told, "")) if told else ""
 
 
+def may_be_edited(text: str) -> bool:
+    """Whether a question shows a plan that can be given back edited."""
+    return text.startswith(HEAD)
+
+
 def is_empty(text: str) -> bool:
     """Whether nothing but comments is left."""
     return all(not line.strip() or line.lstrip().startswith("#") for line in text.split("\n"))

@@ -9,9 +9,10 @@ nothing here is held while printing, so the two cannot wait for each other.
 """
 
 import atexit
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console as RichConsole
@@ -25,7 +26,7 @@ from orchestrator_cli.events import Event, RunFinished, RunResumed, RunStarted
 from orchestrator_cli.views import text
 from orchestrator_cli.views.board import Board, Row, after
 from orchestrator_cli.views.graph import SIGNS
-from orchestrator_cli.views.narration import Line, narrate
+from orchestrator_cli.views.narration import OUTCOMES, Line, narrate
 from orchestrator_cli.views.streams import write
 
 NARROW = 60
@@ -39,6 +40,8 @@ _STYLES = {
     "failed": "bold red",
     "skipped": "dim",
 }
+OVER = frozenset(OUTCOMES)
+"""The phases of a board in which nothing more happens."""
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
@@ -67,6 +70,17 @@ class Console:
         self._board = Board()
         self._live: Live | None = None
         self._told_error = ""
+        self._typed: tuple[str, str] | None = None
+        self._held: list[Line] | None = None
+
+    @property
+    def animated(self) -> bool:
+        """Whether a table stands below the lines while a run goes on."""
+        return self._animated
+
+    @property
+    def stream(self) -> TextIO:
+        return self._rich.file  # type: ignore[return-value]  # rich says IO
 
     def __call__(self, event: Event) -> None:
         before, self._board = self._board, after(self._board, event, time.monotonic())
@@ -98,6 +112,26 @@ class Console:
         """Say plain lines, such as those of `plan_lines`, whether quiet or not."""
         self._say([Line("", text.clean(line)) for line in lines])
 
+    def show_typed(self, typed: tuple[str, str] | None) -> None:
+        """Show a prompt and what a person has typed below the table; None shows neither."""
+        if typed != self._typed:
+            self._typed = typed
+            if (live := self._live) is not None:
+                live.refresh()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Leave the screen to another program; what is said meanwhile follows at the end."""
+        self._held, shown = [], self._live is not None
+        self._stop()
+        try:
+            yield
+        finally:
+            lines, self._held = self._held, None
+            if shown and self._board.phase not in OVER:
+                self._start()
+            self._say(lines)
+
     def print_answer(self, answer: str) -> None:
         """The answer on standard output: rendered for a terminal, otherwise exactly as it is."""
         stdout = self._stdout or sys.stdout
@@ -124,7 +158,9 @@ class Console:
         self._say([Line("error: ", first, sign_style="bold red"), *(Line("  ", line) for line in remedy)])
 
     def _say(self, lines: list[Line]) -> None:
-        if lines:
+        if self._held is not None:
+            self._held += lines
+        elif lines:
             self._rich.print(Group(*map(self._renderable, lines)), soft_wrap=not self._terminal)
 
     def _renderable(self, line: Line) -> RenderableType:
@@ -181,7 +217,22 @@ class Console:
         if hidden:
             parts.append(self._text(f"  … and {_counts(hidden)}", "dim"))
         parts += [self._tool_line(tool, doing) for tool, doing in board.tools.items()]
-        return Group(*parts, self._status(board, now))
+        parts.append(self._status(board, now))
+        if self._typed is not None:
+            parts.append(self._typed_line(*self._typed))
+        return Group(*parts)
+
+    def _typed_line(self, prompt: str, line: str) -> Text:
+        """The end of what is typed is always in sight."""
+        words = self._text(line, "bold")
+        room = max(10, self._rich.width - min(len(prompt), self._rich.width // 2) - 2)
+        while words.cell_len > room:
+            words = words[1:]
+        shown = self._text(prompt[: self._rich.width // 2] if len(prompt) > self._rich.width // 2 else prompt)
+        shown.stylize("magenta")
+        line_ = shown + words + self._text("_" if self._ascii else "▏", "blink")
+        line_.no_wrap, line_.overflow = True, self._overflow
+        return line_
 
     def _cells(self, row: Row, now: float, wide: bool) -> list[Text]:
         style = _STYLES[row.state]

@@ -47,12 +47,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "execution.blobs": (),
     "execution.journal": ("errors", "events", "execution.blobs"),
     "execution.desk": ("errors", "events", "cancellation", "execution.journal"),
+    "execution.inbox": ("errors", "events", "cancellation", "execution.desk", "execution.journal"),
     "execution.prefect_server": ("errors", "cancellation"),
     # the run as a whole
     "house": (*EVERYWHERE, "", "execution", "models", "planning", "memory", "toolsmith"),
     "orchestrator": (*EVERYWHERE, "house", "planning", "execution"),
     # what the user meets
-    "session": (*EVERYWHERE, "orchestrator", "house", "views", "execution", "planning", "toolsmith"),
+    "session": (
+        *EVERYWHERE,
+        *("orchestrator", "house", "views", "execution", "planning", "toolsmith", "editor", "listening"),
+    ),
+    "listening": (*EVERYWHERE, "execution.desk", "planning.plan_text", "views"),
+    "editor": ("settings", "errors"),
     "runs": (*EVERYWHERE, "execution"),
     "undo": (*EVERYWHERE, "execution", "runs"),
     "fork": (*EVERYWHERE, "", "execution", "planning.plan", "house", "runs"),
@@ -63,7 +69,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "commands": (
         *EVERYWHERE,
         *("", "commands", "orchestrator", "house", "runs", "undo", "fork", "unsafe", "demo", "views"),
-        *("execution", "models.model"),
+        *("execution", "models.model", "planning.plan_text", "editor", "listening"),
     ),
     "app": (
         *EVERYWHERE,
@@ -80,7 +86,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 HOMES = {
     "typer": ("orchestrator_cli.app", "orchestrator_cli.commands"),
     "rich": ("orchestrator_cli.views.console",),
-    "prompt_toolkit": ("orchestrator_cli.repl",),
+    "prompt_toolkit": ("orchestrator_cli.repl", "orchestrator_cli.views.keyboard"),
     "prefect": tuple(
         f"orchestrator_cli.execution.{name}"
         for name in ("flow", "run_flow", "task_run", "artifacts", "prefect_server")
