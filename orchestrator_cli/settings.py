@@ -159,6 +159,8 @@ class Settings(BaseSettings):
 
     approve: Annotated[tuple[Approval, ...], NoDecode] = ("network", "secrets", "effects")
     """What you are asked about before it happens, besides these: plan, tools, writes; or all, or none."""
+    trusted: tuple[Path, ...] = ()
+    """Workspaces whose `orch.toml` may set what is yours to allow, such as `network` and `approve`."""
     yes: bool = False
     """Whether everything that would be asked is answered yes."""
 
@@ -231,9 +233,13 @@ def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:
 
     Raises `ConfigError` naming the file or variable and the field.
     """
-    files = tuple(p for p in (workspace / "orch.toml", user_file()) if p.is_file())
-    found = {path: _checked_toml(path, yours=path.parent != workspace) for path in files}
-    foreign = frozenset(found.get(workspace / "orch.toml", {}).get("processes", ()))
+    theirs, yours = workspace / "orch.toml", user_file()
+    files = tuple(path for path in (theirs, yours) if path.is_file())
+    found = {path: _read_toml(path) for path in files}
+    foreign: frozenset[str] = frozenset()
+    if theirs in found and theirs != yours and not _trusted(workspace, found.get(yours, {})):
+        _refuse_what_is_yours(theirs, found[theirs])
+        foreign = frozenset(found[theirs].get("processes", ()))
     said = {name: value for name, value in flags.items() if value is not None}
     own = {"toml_files": files, "foreign": foreign, "__doc__": Settings.__doc__}
     bound = type("Settings", (Settings,), own)
@@ -250,22 +256,36 @@ def user_file() -> Path:
     return (Path(home) if home else platformdirs.user_config_path("orch")) / "orch.toml"
 
 
-YOURS = ("secrets", "yes")
+YOURS = (
+    *("secrets", "yes", "trusted", "network", "approve", "effects"),
+    *("allow_protected", "home", "memory", "prefect_home"),
+)
 """What a workspace cannot set for the user: it may hold what somebody else has written."""
 
 
-def _checked_toml(path: Path, *, yours: bool) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     """What a file holds. Raises `ConfigError`."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}", "Correct the file, or move it away.") from exc
-    if taken := [] if yours else [name for name in YOURS if name in found]:
+
+
+def _trusted(workspace: Path, yours: Mapping[str, Any]) -> bool:
+    """Whether the user's own file names a workspace, which then speaks for the user."""
+    named = yours.get("trusted", ())
+    paths = [Path(path).expanduser() for path in named if isinstance(path, str)]
+    return workspace.resolve() in [path.resolve() for path in paths if path.is_absolute()]
+
+
+def _refuse_what_is_yours(path: Path, found: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` where the file of a workspace sets what only its user may."""
+    if taken := [name for name in YOURS if name in found]:
         raise ConfigError(
-            f"{path} sets {', '.join(taken)}, which no workspace can set.",
-            f"Set it in {user_file()}, or in the environment, and take it out there.",
+            f"{path} sets {', '.join(taken)}, which no workspace can set for you.",
+            f"Where you have read that file and trust it: add {str(path.parent.resolve())!r} to `trusted` in "
+            f"{user_file()}. Else take it out, or set it there.",
         )
-    return found
 
 
 def _describe(exc: ValidationError, files: tuple[Path, ...]) -> str:

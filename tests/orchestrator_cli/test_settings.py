@@ -56,7 +56,7 @@ def test_an_empty_variable_is_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         ("max_parallel = 'x'", "max_parallel"),
         ("nonsense = 1", "nonsense"),
-        ("[memory]\nurll = 'x'", "memory.urll"),
+        ("[models]\nplaner = 'x'", "models.planer"),
         ("a = = 1", "cannot be read"),
     ],
 )
@@ -85,12 +85,45 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
         load(tmp_path).max_parallel = 9  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("line", ["secrets = ['AWS_KEY']", "yes = true"])
+TAKEN = [
+    "secrets = ['AWS_KEY']",
+    "yes = true",
+    "trusted = ['/']",
+    "network = ['example.org']",
+    "approve = ['none']",
+    "effects = 'retry'",
+    "allow_protected = ['.env']",
+    "memory.url = 'http://memory.example.org'",
+]
+
+
+@pytest.mark.parametrize("line", TAKEN)
 def test_a_workspace_cannot_allow_what_only_its_user_may(tmp_path: Path, line: str) -> None:
     (tmp_path / "home" / "orch.toml").write_text(line)
     load(tmp_path)
     (tmp_path / "workspace" / "orch.toml").write_text(line)
-    with pytest.raises(ConfigError, match=r"workspace/orch\.toml sets \w+, which no workspace can set"):
+    with pytest.raises(
+        ConfigError, match=r"workspace/orch\.toml sets \w+, which no workspace can set"
+    ) as told:
+        load(tmp_path)
+    assert f"add '{tmp_path / 'workspace'}' to `trusted`" in told.value.remedy
+
+
+def test_a_workspace_that_its_user_trusts_may_set_all_of_it(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    (tmp_path / "home" / "orch.toml").write_text(f"trusted = ['{workspace}']")
+    (workspace / "orch.toml").write_text(
+        "network = ['example.org']\n[processes.tests]\nwhen = 'tests'\ncommand = ['true']"
+    )
+    settings = load(tmp_path)
+    assert settings.network == ("example.org",)
+    assert not settings.foreign
+
+
+def test_a_workspace_cannot_name_itself_as_trusted(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    (workspace / "orch.toml").write_text(f"trusted = ['{workspace}']\nnetwork = ['example.org']")
+    with pytest.raises(ConfigError, match="sets trusted, network"):
         load(tmp_path)
 
 
