@@ -8,11 +8,16 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.artifacts import Artifacts
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.effects import EffectRefused
+from orchestrator_cli.execution.permissions import NotAllowed
 from orchestrator_cli.execution.subtask import run_subtask, time_limit
 from orchestrator_cli.execution.workspace import Conflict
 from orchestrator_cli.planning.plan import Result, Subtask
 
 CONFLICT_RETRIES = 3
+PATIENCE_S = 7 * 86_400.0
+"""For a person who is asked in the middle of an attempt. Our own limits do not count that time."""
+HOPELESS = (OrchError, NotAllowed, EffectRefused)
+"""What another attempt would meet in the same way."""
 GRACE_S = 15.0
 """Prefect's own timeout comes this much later than ours, for an attempt that does not heed ours."""
 
@@ -40,6 +45,7 @@ class SubtaskWork:
         self._conflicts = 0
         self._failure = ""
         self.limit_s = time_limit(subtask, context.settings)
+        self.may_ask = context.desk.needs("writes")
 
     def __call__(self) -> Result:
         self.attempts += 1
@@ -70,7 +76,7 @@ class SubtaskWork:
 
     def again(self, exc: BaseException) -> bool:
         """Whether to try again: after a conflict in any case, else as often as the plan says."""
-        if self._context.cancellation.reason is not None or isinstance(exc, OrchError | EffectRefused):
+        if self._context.cancellation.reason is not None or isinstance(exc, HOPELESS):
             return False
         if isinstance(exc, Conflict):
             return self._conflicts <= CONFLICT_RETRIES
@@ -91,7 +97,7 @@ def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
         retry_condition_fn=again,
         retry_delay_seconds=exponential_backoff(0.5),
         retry_jitter_factor=0.5,
-        timeout_seconds=work.limit_s + GRACE_S,
+        timeout_seconds=work.limit_s + GRACE_S + (PATIENCE_S if work.may_ask else 0.0),
     )
 
 

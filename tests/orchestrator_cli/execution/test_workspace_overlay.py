@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.attempt import new_executor, within
+from orchestrator_cli.execution.process import run
 from orchestrator_cli.execution.workspace import Checkout, Conflict, Workspace
 from orchestrator_cli.execution.workspace.overlay import NoOverlay, Overlay
 from orchestrator_cli.tools.files import file_tools
@@ -215,3 +217,15 @@ def test_a_small_workspace_is_copied(root, tmp_path):
     with Workspace(root, tmp_path / "home", 10).checkout() as checkout:
         assert isinstance(checkout, Checkout)
         assert checkout.entrance == ()
+
+
+def test_a_process_of_the_users_sees_the_whole_view_and_what_it_writes_is_committed(
+    workspace: Workspace, root: Path
+) -> None:
+    program = "import os; open('new', 'w').write(open('text').read()); print(os.path.getsize('large'))"
+    with workspace.checkout() as checkout:
+        assert checkout.entrance
+        value = run([sys.executable, "-c", program], {}, {}, checkout, Cancellation())
+        assert not (root / "new").exists()
+        checkout.commit()
+    assert (value, (root / "new").read_text()) == (2 << 20, "old")
