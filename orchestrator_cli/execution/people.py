@@ -1,7 +1,8 @@
 """What a person is asked before a subtask starts."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -9,6 +10,7 @@ from orchestrator_cli.execution.desk import Question
 from orchestrator_cli.planning.plan import Result, Subtask, resolve
 
 DETAIL_CHARS = 4_000
+DIFF_CHARS = 60_000
 
 
 def question_before(subtask: Subtask, results: Mapping[str, Result]) -> Question | None:
@@ -35,3 +37,18 @@ def asking(subtask: Subtask, inputs: Mapping[str, JsonValue]) -> Question:
         )
     told = f"May {subtask.id} start? {subtask.title}: {subtask.instruction}".strip(": ")
     return Question(what="subtask", subject=subtask.id, question=told, details=details)
+
+
+def writes_question(subtask: str, files: Sequence[str], diff: str) -> Question:
+    """The question whether what an attempt wrote may be committed; another diff is another question."""
+    details = (
+        diff if len(diff) <= DIFF_CHARS else f"{diff[:DIFF_CHARS]}\n… and {len(diff) - DIFF_CHARS:,} more"
+    )
+    count = f"{len(files)} file" if len(files) == 1 else f"{len(files)} files"
+    return Question(
+        what="writes",
+        subject=subtask,
+        question=f"May {subtask} change {count}? {', '.join(files)}"[:DETAIL_CHARS],
+        details=details,
+        sense=hashlib.sha256(diff.encode()).hexdigest(),
+    )

@@ -13,12 +13,13 @@ from typing import Protocol
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.events import ApprovalAsked, ApprovalGiven
+from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked
 from orchestrator_cli.execution.desk import Question, needed
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.masks import Masks
 from orchestrator_cli.planning.plan import Subtask, whole_name
 from orchestrator_cli.settings import Settings, read_secret
+from toolsmith.built import BuiltTool
 from toolsmith.errors import PermissionRefused
 from toolsmith.permissions import Permissions
 from toolsmith.sandbox.grants import Grant, parse_grants
@@ -34,6 +35,9 @@ class NotAllowed(RunFailed):
 
 class Asks(Protocol):
     """Where questions are answered, such as `Desk`."""
+
+    def needs(self, what: Asked) -> bool:
+        """Whether a person is asked about this kind of thing."""
 
     def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:
         """The answer, waited for. Raises `ApprovalNeeded` where nobody is there."""
@@ -119,6 +123,21 @@ class Permits:
             self._masks.add(name, value)
         return Permissions(spec.network, values)
 
+    def permit_use(self, tool: BuiltTool, cancellation: Cancellation | None = None) -> None:
+        """Have the person look at a tool's code. Raises `PermissionRefused` and `ApprovalNeeded`."""
+        if not self._desk.needs("tools"):
+            return
+        question = Question(
+            what="tools",
+            subject=tool.name,
+            question=f"Use the tool `{tool.name}` (version {tool.version})? {tool.spec.purpose}",
+            details=tool.source,
+            sense=tool.sha256,
+        )
+        given = self._desk.ask(question, cancellation or self._cancellation)
+        if given.decision == "no":
+            raise PermissionRefused(f"the user did not allow it{_said(given)}")
+
     def _questions(self, spec: ToolSpec) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
         """What is asked about a tool: the question, what it is about, and what of that the settings leave."""
         who = f"The tool `{spec.name}` ({shortened(spec.purpose)})"
@@ -172,8 +191,11 @@ def shortened(purpose: str) -> str:
 
 
 def _refusal(things: Sequence[str], given: ApprovalGiven) -> str:
-    said = f": {given.remark}" if given.remark else ""
-    return f"the user did not allow {_listed(things)}{said}"
+    return f"the user did not allow {_listed(things)}{_said(given)}"
+
+
+def _said(given: ApprovalGiven) -> str:
+    return f": {given.remark}" if given.remark else ""
 
 
 def _value(name: str) -> str:

@@ -14,7 +14,7 @@ from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
-from orchestrator_cli.execution.people import asking
+from orchestrator_cli.execution.people import asking, writes_question
 from orchestrator_cli.execution.workspace import Checkout
 from orchestrator_cli.planning.judge import judge
 from orchestrator_cli.planning.plan import Result, Subtask
@@ -105,6 +105,7 @@ class _Attempt:
             self.cancellation.check()
             files = tuple(checkout.written_paths())
             result = self._result(value, files, surprise, usage + self.judging)
+            self._ask_for_writes(checkout, result)
             self._commit(checkout, result)
             return result
 
@@ -239,6 +240,22 @@ class _Attempt:
         if reason := attempt.accept(value):
             raise AttemptFailed(reason)
         return value
+
+    def _ask_for_writes(self, checkout: Checkout, result: Result) -> None:
+        """Show the person what would be committed, where they want that. Raises `NotAllowed`."""
+        from orchestrator_cli.execution.permissions import NotAllowed
+        from orchestrator_cli.execution.workspace.diff import pending_lines
+
+        desk = self.context.desk
+        if not desk.needs("writes") or not result.files:
+            return
+        lines = "\n".join(pending_lines(checkout, self.context.workspace.root))
+        question = writes_question(self.subtask.id, result.files, lines)
+        # The time in which a person thinks is not the attempt's: this waits through the run's own end only.
+        given = desk.ask(question, self.context.cancellation)
+        if given.decision == "no":
+            said = f": {given.remark}" if given.remark else ""
+            raise NotAllowed(f"the user did not allow it to change files{said}")
 
     def _commit(self, checkout: Checkout, result: Result) -> None:
         for name in checkout.refused_paths():

@@ -153,10 +153,10 @@ class Toolbox:
 
     def _check_permitted(self, tool: BuiltTool, cancellation: Cancellation | None) -> None:
         """Raise `ToolUnavailable` where this run may not use what the library has."""
-        if not tool.spec.privileged:
-            return
         try:
-            self._permit(tool.spec, cancellation)
+            if tool.spec.privileged:
+                self._permit(tool.spec, cancellation)
+            self._permits.permit_use(tool, cancellation)
         except PermissionRefused as exc:
             self._emit(events.ToolRefused(tool=tool.name, reasons=(exc.reason,)))
             raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc.reason}") from exc

@@ -4,7 +4,9 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
+from orchestrator_cli.execution.workspace.checkout import Checkout
 from orchestrator_cli.execution.workspace.faults import WorkspaceFault
 from orchestrator_cli.execution.workspace.history import History, net
 from orchestrator_cli.execution.workspace.marks import Change, Entry
@@ -36,6 +38,34 @@ def diff_lines(history: History, root: Path) -> Iterator[str]:
             yield from _lines(change, _Contents(history, tree))
 
 
+def pending_lines(checkout: Checkout, root: Path) -> Iterator[str]:
+    """The lines of what a checkout would change in the workspace as it is now."""
+    with Root(root) as before, Root(checkout.root) as after:
+        contents = _Pending(before, after)
+        for path in checkout.written_paths():
+            name = path.rstrip("/")
+            was, now = entry_at(before, name), entry_at(after, name)
+            if was is not None or now is not None:
+                yield from _lines(Change(path=name, before=was, after=now), contents)
+
+
+class _Pending:
+    """What stands in either of two trees."""
+
+    def __init__(self, *trees: Root) -> None:
+        self._trees = trees
+
+    def of(self, path: str, entry: Entry | None) -> bytes | None:
+        if entry is None or entry.type == "folder":
+            return b""
+        if entry.type == "link":
+            return os.fsencode(entry.target)
+        if entry.size > LARGE:
+            return None
+        found = (_present(tree, path, entry) for tree in self._trees)
+        return next((content for content in found if content is not None), None)
+
+
 class _Contents:
     def __init__(self, history: History, tree: Root) -> None:
         self._history = history
@@ -50,20 +80,27 @@ class _Contents:
         if entry.size > LARGE:
             return None
         kept = self._history.content(entry.sha256)
-        return kept if kept is not None else self._present(path, entry)
+        return kept if kept is not None else _present(self._tree, path, entry)
 
-    def _present(self, path: str, entry: Entry) -> bytes | None:
-        try:
-            found = entry_at(self._tree, path)
-            if found is None or found.sha256 != entry.sha256:
-                return None
-            with os.fdopen(self._tree.open_file(path), "rb") as file:
-                return file.read(LARGE + 1)
-        except (OSError, WorkspaceFault):
+
+def _present(tree: Root, path: str, entry: Entry) -> bytes | None:
+    """The content of a file that still is as the entry says."""
+    try:
+        found = entry_at(tree, path)
+        if found is None or found.sha256 != entry.sha256:
             return None
+        with os.fdopen(tree.open_file(path), "rb") as file:
+            return file.read(LARGE + 1)
+    except (OSError, WorkspaceFault):
+        return None
 
 
-def _lines(change: Change, contents: _Contents) -> Iterator[str]:
+class _Source(Protocol):
+    def of(self, path: str, entry: Entry | None) -> bytes | None:
+        """The content of what an entry tells of; None where it is not to be had, or too large."""
+
+
+def _lines(change: Change, contents: _Source) -> Iterator[str]:
     was, now, path = change.before, change.after, change.path
     if was is not None and now is not None and was.type != now.type:
         # As git does: one thing goes, another comes.
@@ -99,7 +136,7 @@ def _mode(entry: Entry) -> str:
     return "120000" if entry.type == "link" else f"100{entry.mode:03o}"
 
 
-def _content_lines(change: Change, contents: _Contents) -> Iterator[str]:
+def _content_lines(change: Change, contents: _Source) -> Iterator[str]:
     was, now = change.before, change.after
     if was and now and was.sha256 == now.sha256:
         return
