@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("startup", "sandbox", "workspace", "overhead", "makespan", "subtasks", "recall")
-HAVE_LARGE = ("workspace", "subtasks", "recall")
+NAMES = ("startup", "sandbox", "workspace", "overhead", "makespan", "subtasks", "worfbench", "recall")
+HAVE_LARGE = ("workspace", "subtasks", "worfbench", "recall")
 
 
 def main() -> int:

@@ -111,3 +111,33 @@ def gold_graph(name: str, text: str) -> GoldGraph:
     nodes = dict(re.findall(r"^\s*(\d+)\s*[:.]\s*(.+)$", head, re.MULTILINE))
     edges = re.findall(r"\(\s*(\w+)\s*,\s*(\w+)\s*\)", tail)
     return GoldGraph(name, nodes, tuple(edges))
+
+
+def as_plan(graph: GoldGraph, tool: str = "", inputs: bool = True) -> Rows:
+    """A gold graph as a plan: each node calls `tool`, or one of its own, and may read those before it."""
+    subtasks = []
+    for number, title in graph.nodes.items():
+        before = [f"n{source}" for source, target in graph.edges if target == number and source != "START"]
+        row: Rows = {"id": f"n{number}", "title": title[:200], "kind": "tool", "depends_on": before}
+        row |= {"tools": [tool or f"step_{number}"]}
+        subtasks.append(
+            row | ({"inputs": {"after": [f"${name}.value" for name in before]}} if inputs else {})
+        )
+    return {"goal": f"{graph.name} is done", "subtasks": subtasks}
+
+
+def out_of_order(graph: GoldGraph, events: list[tuple[str, str]]) -> list[str]:
+    """What of a run went against its graph. `events`: what happened to which subtask, in order."""
+    place = {event: n for n, event in enumerate(events)}
+    faults = [
+        f"n{number} was {what} {events.count((what, f'n{number}'))} times"
+        for number in graph.nodes
+        for what in ("started", "finished")
+        if events.count((what, f"n{number}")) != 1
+    ]
+    return faults + [
+        f"n{target} was started before n{source} was finished"
+        for source, target in graph.edges
+        if source in graph.nodes and target in graph.nodes
+        if not faults and place["finished", f"n{source}"] > place["started", f"n{target}"]
+    ]
