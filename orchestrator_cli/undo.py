@@ -1,10 +1,7 @@
 """What can be done about the changes of a run that is over: show them, and take them back.
 
 An undo is told in `fileLog.md` and the run's journal after it was done; one whose telling a kill
-prevented is told by the next `undo` of that run.
-
-What is not covered: a run that is still going on can be undone as far as it has come, and will
-then meet conflicts.
+prevented is told by the next `undo` of that run. A run that another process has is not undone.
 """
 
 import contextlib
@@ -14,6 +11,7 @@ from dataclasses import dataclass
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import FileChange
+from orchestrator_cli.execution.holding import held
 from orchestrator_cli.execution.journal import EventStream, View, read_journal
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.execution.workspace.diff import diff_lines, run_changes, was_undone
@@ -52,11 +50,12 @@ def undo_run(
     Returns what was changed now; nothing where there is nothing to undo. Raises `UsageError`.
     `views` are told `RunUndone`; they are made only where there is something to tell.
     """
-    workspace = Workspace(past.root, past.home, settings.workspace_max_mb, run=past.run)
-    undo = Undo(past.run, past.history, to, lambda path, entry: _author_of(settings, past, path, entry))
-    undone = undo.apply(workspace)
-    records = [record for record in past.history.records() if record.author.undo_to is not None]
-    _tell(past, records, views)
+    with held(past.folder):
+        workspace = Workspace(past.root, past.home, settings.workspace_max_mb, run=past.run)
+        undo = Undo(past.run, past.history, to, lambda path, entry: _author_of(settings, past, path, entry))
+        undone = undo.apply(workspace)
+        records = [record for record in past.history.records() if record.author.undo_to is not None]
+        _tell(past, records, views)
     return file_changes(records[-1].changes) if undone else ()
 
 
