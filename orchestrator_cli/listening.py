@@ -19,7 +19,7 @@ from orchestrator_cli.execution.desk import Desk, Question, Reply
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.keyboard import Key, Keyboard, edited
-from orchestrator_cli.views.text import clean, one_line, value_text
+from orchestrator_cli.views.text import choices, clean, numbered, one_line, value_text
 
 EVERY_S = 0.1
 QUESTION_CHARS = 60
@@ -167,18 +167,11 @@ def wanted(question: Question) -> str:
 
 
 def choices_of(question: Question) -> list[JsonValue]:
-    found = (question.result or {}).get("enum")
-    if found is None and (question.result or {}).get("type") == "boolean":
-        return [True, False]
-    return found if isinstance(found, list) else []
+    return choices(question.result) if question.what == "question" else []
 
 
 def choice_lines(question: Question) -> list[str]:
-    """The choices with their numbers; empty where every answer is free."""
-    return [
-        f"  {number}  {one_line(value_text(choice), 200)}"
-        for number, choice in enumerate(choices_of(question), 1)
-    ]
+    return [f"  {line}" for line in numbered(choices_of(question))]
 
 
 def reply_of(question: Question, line: str) -> Reply:

@@ -15,9 +15,11 @@ from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines
 from orchestrator_cli.views.text import (
     NO_SANDBOX,
     call_form,
+    choices,
     clean,
     counted,
     duration,
+    numbered,
     one_line,
     short_run,
     size,
@@ -224,10 +226,17 @@ def _sizes(change: events.FileChange) -> str:
 
 @_lines.register
 def _approval_asked(fact: events.ApprovalAsked) -> list[Line]:
-    # The plan has just been shown; everything else is decided by what is read here.
-    details = [] if fact.what == "plan" else _shown(fact.details, DETAIL_LINES)
+    details = _shown(_decisive(fact), DETAIL_LINES)
     lines = [Line("    ", line, _diff_style(fact, line), "dim") for line in details]
-    return [*lines, Line("? ", f"{one_line(fact.question, LONG)} ({fact.id})", sign_style="bold magenta")]
+    asked = Line("? ", f"{one_line(fact.question, LONG)} ({fact.id})", sign_style="bold magenta")
+    return [*lines, asked, *(Line("    ", choice) for choice in numbered(choices(fact.result)))]
+
+
+def _decisive(fact: events.ApprovalAsked) -> str:
+    """What is decided by; of a whole plan, which has just been shown, only what is wrong with it."""
+    if fact.what != "plan" or not fact.details.startswith("#"):
+        return fact.details
+    return "\n".join(line[2:] for line in fact.details.split("\n") if line.startswith("# - "))
 
 
 def _diff_style(fact: events.ApprovalAsked, line: str) -> str:
@@ -237,7 +246,7 @@ def _diff_style(fact: events.ApprovalAsked, line: str) -> str:
 @_lines.register
 def _approval_given(fact: events.ApprovalGiven) -> list[Line]:
     said = fact.decision if fact.decision != "answered" else f"answered: {value_text(fact.value)}"
-    remark = f", because: {one_line(fact.remark, LONG)}" if fact.remark else ""
+    remark = f", because {one_line(fact.remark, LONG)}" if fact.remark else ""
     whose = {"user": "", "flag": " (-y)", "settings": " (allowed in the settings)"}[fact.by]
     return [Line("  ", f"{fact.id} {one_line(said, LONG)}{remark}{whose}", "dim")]
 

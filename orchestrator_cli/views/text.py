@@ -10,7 +10,10 @@ combining marks.
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 if TYPE_CHECKING:
     from orchestrator_cli.usage import Usage
@@ -115,3 +118,16 @@ def call_form(name: str, signature: str) -> str:
 def value_text(value: object) -> str:
     """An answer as a person gave it: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def choices(schema: Mapping[str, JsonValue] | None) -> list[JsonValue]:
+    """The values among which a JSON Schema leaves a choice; none where it leaves more than a list."""
+    found = (schema or {}).get("enum")
+    if isinstance(found, list):
+        return found
+    return [True, False] if (schema or {}).get("type") == "boolean" else []
+
+
+def numbered(values: Iterable[JsonValue]) -> list[str]:
+    """A line for each value, with its number from 1."""
+    return [f"{number}  {one_line(value_text(value), 200)}" for number, value in enumerate(values, 1)]
