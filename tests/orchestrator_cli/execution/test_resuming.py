@@ -1,0 +1,80 @@
+"""A subtask that was killed around its commit: the record of the commit says whether it is finished."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from orchestrator_cli import events
+from orchestrator_cli.events import Event, Fact
+from orchestrator_cli.execution.replay import Past, replay
+from orchestrator_cli.execution.resuming import told, untold
+from orchestrator_cli.execution.workspace import Workspace
+from orchestrator_cli.execution.workspace.folder import history_folder
+from orchestrator_cli.execution.workspace.history import History
+from orchestrator_cli.planning.plan import Plan, Result, Subtask
+
+PLAN = Plan(goal="g", subtasks=(Subtask(id="a", title="a", kind="agent"),))
+RESULT = Result(subtask="a", attempt=2, plan_version=1, value="v", files=("a.txt",))
+BEGUN: tuple[Fact, ...] = (
+    events.RunStarted(prompt="p", workspace="/w", models={}, sandbox="s", version="1"),
+    events.PlanProposed(plan=PLAN),
+    events.SubtaskStarted(subtask="a", title="a", attempt=2, plan_version=1),
+    events.SubtaskAccepted(subtask="a", result=RESULT),
+)
+
+
+def past(*facts: Fact) -> Past:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return replay(
+        Event(run="the-run", seq=n, time=start + timedelta(seconds=n), data=fact)  # type: ignore[arg-type]
+        for n, fact in enumerate([*BEGUN, *facts], start=1)
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "workspace").mkdir()
+    return Workspace(tmp_path / "workspace", tmp_path / "home", 100, run="the-run")
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    return History(history_folder(tmp_path / "home", "the-run"))
+
+
+def commit(workspace: Workspace, attempt: int) -> tuple[events.FileChange, ...]:
+    with workspace.checkout("a", attempt) as checkout:
+        (checkout.root / "a.txt").write_text(f"attempt {attempt}")
+        return checkout.commit()
+
+
+def test_a_commit_that_happened_finishes_its_subtask(workspace: Workspace, history: History) -> None:
+    changes = commit(workspace, 2)
+    facts = untold(past(), history)
+    assert facts == [
+        events.FilesChanged(subtask="a", attempt=2, changes=changes),
+        events.SubtaskFinished(subtask="a", result=RESULT, seconds=1),
+    ]
+    assert told(past(), facts).states == {"a": "done"}
+
+
+def test_what_was_told_before_the_kill_is_not_told_again(workspace: Workspace, history: History) -> None:
+    changes = commit(workspace, 2)
+    found = past(events.FilesChanged(subtask="a", attempt=2, changes=changes))
+    assert untold(found, history) == [events.SubtaskFinished(subtask="a", result=RESULT, seconds=1)]
+
+
+@pytest.mark.parametrize("attempts", [(), (1,)], ids=["none", "another attempt"])
+def test_without_its_commit_a_subtask_is_done_again(
+    workspace: Workspace, history: History, attempts: tuple[int, ...]
+) -> None:
+    for attempt in attempts:
+        commit(workspace, attempt)
+    assert untold(past(), history) == []
+    assert past().states == {}
+
+
+def test_a_finished_subtask_is_left_alone(workspace: Workspace, history: History) -> None:
+    commit(workspace, 2)
+    assert untold(past(events.SubtaskFinished(subtask="a", result=RESULT, seconds=1)), history) == []
