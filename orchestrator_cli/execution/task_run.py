@@ -8,7 +8,6 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.artifacts import Artifacts
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.effects import EffectRefused
-from orchestrator_cli.execution.permissions import NotAllowed
 from orchestrator_cli.execution.subtask import run_subtask, time_limit
 from orchestrator_cli.execution.workspace import Conflict
 from orchestrator_cli.planning.plan import Result, Subtask
@@ -16,7 +15,7 @@ from orchestrator_cli.planning.plan import Result, Subtask
 CONFLICT_RETRIES = 3
 PATIENCE_S = 7 * 86_400.0
 """For a person who is asked in the middle of an attempt. Our own limits do not count that time."""
-HOPELESS = (OrchError, NotAllowed, EffectRefused)
+HOPELESS = (OrchError, EffectRefused)
 """What another attempt would meet in the same way."""
 GRACE_S = 15.0
 """Prefect's own timeout comes this much later than ours, for an attempt that does not heed ours."""
