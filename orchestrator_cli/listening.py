@@ -115,12 +115,13 @@ class _Listener:
             if not self._line:
                 self._begun_for = question.id if question else None
             self._line = edited(self._line, key)
-        self._show(self._question())
 
     def _said(self, line: str, question: Question | None) -> None:
         try:
             if question is not None:
                 self._answer(question, line)
+            elif self._interjecting and _is_answer(line):
+                self._console.lines(["  Nothing is asked now."])
             elif self._interjecting:
                 self._desk.remark(line)
         except UsageError as exc:
@@ -150,6 +151,11 @@ class _Listener:
 
 
 # --- rules
+
+
+def _is_answer(line: str) -> bool:
+    """Whether a line can only have been meant as the answer to a question."""
+    return line.lower() in ("y", "yes", "n", "no", "e", "edit") or line.isdecimal()
 
 
 def prompt_of(question: Question) -> str:

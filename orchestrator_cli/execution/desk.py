@@ -129,14 +129,20 @@ class Desk:
                 self._told.setdefault(question.id, []).append(told)
             if question.id not in self._open:
                 self._open[question.id] = question
+                if given := self._foretold_answer(question):
+                    return given
                 self._emit(_asked(question))
             if self._yes and question.what != "question":
                 return self.answer(question.id, "yes", by="flag")
-            if reply := self._foretold.pop(question.id, None):
-                # One that does not fit leaves the question open.
-                with contextlib.suppress(UsageError):
-                    return self.reply(question.id, reply)
             return None
+
+    def _foretold_answer(self, question: Question) -> ApprovalGiven | None:
+        """What was answered after an earlier process had asked; one that does not fit leaves it open."""
+        reply = self._foretold.pop(question.id, None)
+        if reply is not None:
+            with contextlib.suppress(UsageError):
+                return self.reply(question.id, reply)
+        return None
 
     def tell(self, id_: str, told: Told) -> None:
         """Have `told` hear the answer of a question that was asked before, at once where it is there."""

@@ -125,6 +125,7 @@ class _Graph:
 
     def _start_what_may(self) -> bool:
         """Start everything that can; False where nothing is under way and nothing is left."""
+        self._hear()
         self._build_tools()
         self._ask_people()
         while self._start_one():
@@ -135,8 +136,7 @@ class _Graph:
         if self._waits_for_people():
             return self._may_be_answered()
         self._judge_goal()
-        self._hear()
-        if self.causes:
+        if self._hear() or self.causes:
             return self._start_what_may()
         for subtask in self.board.strand():
             reason = self.board.failures[subtask.id]
