@@ -7,7 +7,7 @@ On a terminal: Enter submits; Alt-Enter, or a backslash before Enter, begins a n
 lines stay together; Ctrl-C empties the line, or ends the run that goes on, and never the loop.
 Elsewhere every line of the input is a prompt, and Ctrl-C ends everything.
 
-What is not covered: talking to a run that goes on.
+What is typed while a run goes on is not read here but by the session, and is a remark or an answer.
 """
 
 import difflib
@@ -149,6 +149,7 @@ class _Loop:
         self.say(
             "Type what you want done; Enter runs it. Alt-Enter, or \\ before Enter, begins a new line.",
             *(f"  {command.usage:<{width}}  {command.help}" for command in COMMANDS),
+            "What you type while a run goes on is a remark to it, or the answer where it asks.",
             "Ctrl-C empties the line or ends the run that goes on; Ctrl-D leaves.",
         )
 

@@ -51,7 +51,8 @@ def edited_text(text: str, faults: Iterable[str]) -> str:
 
 def fault_lines(faults: Iterable[str]) -> str:
     told = [line for fault in faults for line in f"- {fault}".split("\n")]
-    return "".join(f"# {line}\n" for line in ("", "It cannot run like this:", *told, "")) if told else ""
+    lines = ("", "It cannot run like this:", *told, "") if told else ()
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 
 def may_be_edited(text: str) -> bool:
