@@ -12,8 +12,9 @@ import pytest
 from orchestrator_cli import events
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.events import AnyFact, Event
-from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Subtask
+from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Result, Subtask
 from orchestrator_cli.usage import Usage
+from orchestrator_cli.views.board import Board, after
 from orchestrator_cli.views.console import Console
 
 PLAN = Plan(
@@ -97,6 +98,44 @@ def test_a_model_without_a_price_is_called_unpriced_and_not_free() -> None:
     text = shown(FINISHED.model_copy(update={"usage": usage}))
     assert "unpriced" in text
     assert "$" not in text
+
+
+def test_a_question_is_shown_with_what_it_is_decided_by_and_its_choices() -> None:
+    diff = "--- a/x\n+++ b/x\n-old\n+new"
+    text = shown(
+        events.ApprovalAsked(
+            id="q1", what="writes", subject="scan", question="May scan change x?", details=diff
+        ),
+        events.ApprovalGiven(id="q1", decision="no", remark="it was \x1b[2Jfine"),
+        events.ApprovalAsked(
+            id="q2", what="question", subject="pick", question="Which?", result={"enum": ["red", 7]}
+        ),
+        events.ApprovalGiven(id="q2", decision="answered", value=7),
+        events.Remarked(text="and quickly"),
+        events.RunPaused(approvals=("q3",)),
+    )
+    for line in ("    +new\n? May scan change x? (q1)\n", "  q1 no, because it was fine\n", "    1  red\n"):
+        assert line in text
+    assert "    2  7\n  q2 answered: 7\nyou  and quickly\npaused  1 question open: q3\n" in text
+
+
+def test_the_items_of_a_loop_are_counted_in_one_row() -> None:
+    board = Board()
+    facts: list[AnyFact] = [
+        events.PlanProposed(plan=PLAN),
+        events.SubtaskStarted(subtask="scan", title="Scan", attempt=1, plan_version=1, items=3),
+        events.SubtaskStarted(subtask="scan[0]", title="Scan (1 of 3)", attempt=1, plan_version=1),
+        events.SubtaskFinished(
+            subtask="scan[0]", result=Result(subtask="scan[0]", attempt=1, plan_version=1), seconds=1
+        ),
+        events.SubtaskFailed(subtask="scan[1]", attempt=1, reason="no", final=False),
+        events.SubtaskFailed(subtask="scan[2]", attempt=1, reason="gone", final=True),
+    ]
+    for fact in facts:
+        board = after(board, event(fact))
+    assert list(board.rows) == ["scan", "report"]
+    assert board.rows["scan"].state == "running"
+    assert board.rows["scan"].doing == "2 of 3 done · [2] gone"
 
 
 def test_steps_are_told_only_to_those_who_ask() -> None:
