@@ -17,12 +17,11 @@ from pydantic import JsonValue
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.execution.desk import Desk, Question, Reply
 from orchestrator_cli.planning.plan_text import may_be_edited
-from orchestrator_cli.views.console import Console
+from orchestrator_cli.views.console import Console, Typed
 from orchestrator_cli.views.keyboard import Key, Keyboard, edited
 from orchestrator_cli.views.text import choices, clean, numbered, one_line, value_text
 
 EVERY_S = 0.1
-QUESTION_CHARS = 60
 
 Edit = Callable[[str], str | None]
 """What an editor makes of a text; None where it was left as it is. Raises `UsageError`."""
@@ -74,12 +73,13 @@ class _Listener:
                 else:
                     self.over.wait(EVERY_S)
         except OrchError:
-            self._desk.leave()  # the record cannot be written: the run ends and says so
+            pass  # the record cannot be written: the run ends by itself, and says so
         except OSError as exc:
             self._console.lines([f"The terminal cannot be read any more: {exc}"])
-            self._desk.leave()
         finally:
             self._console.show_typed(None)
+            if not self.over.is_set():
+                self._desk.leave()  # nobody would answer any more: the run must not wait for ever
 
     def _listen(self) -> None:
         with Keyboard(sys.stdin, self._console.stream, forget=not self._interjecting) as keyboard:
@@ -99,8 +99,10 @@ class _Listener:
         if question is not None and self._begun_for not in (None, question.id):
             self._line, self._begun_for = "", None  # it was answered elsewhere
         asked = question is not None and not (self._line and self._begun_for is None)
-        prompt = prompt_of(question) if asked and question is not None else "you › "
-        self._console.show_typed((prompt, self._line) if asked or self._line else None)
+        if asked and question is not None:
+            self._console.show_typed(Typed(question.question, wanted(question), self._line))
+        else:
+            self._console.show_typed(Typed("you", "", self._line) if self._line else None)
 
     def _take(self, key: Key) -> None:
         question = self._question()
@@ -156,12 +158,6 @@ class _Listener:
 def _is_answer(line: str) -> bool:
     """Whether a line can only have been meant as the answer to a question."""
     return line.lower() in ("y", "yes", "n", "no", "e", "edit") or line.isdecimal()
-
-
-def prompt_of(question: Question) -> str:
-    """What stands before the line that is typed."""
-    asked = one_line(question.question, QUESTION_CHARS)
-    return f"{asked} {wanted(question)} › "
 
 
 def wanted(question: Question) -> str:

@@ -13,7 +13,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from rich.console import Console as RichConsole
 from rich.console import Group, OverflowMethod, RenderableType
@@ -45,6 +45,14 @@ OVER = frozenset(OUTCOMES)
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
+class Typed(NamedTuple):
+    """A line that a person types, and what it is to say."""
+
+    asked: str
+    wanted: str
+    line: str
+
+
 class Console:
     """The view for people. `quiet` leaves errors and the answer; `verbose` adds every step."""
 
@@ -70,7 +78,7 @@ class Console:
         self._board = Board()
         self._live: Live | None = None
         self._told_error = ""
-        self._typed: tuple[str, str] | None = None
+        self._typed: Typed | None = None
         self._held: list[Line] | None = None
 
     @property
@@ -112,8 +120,8 @@ class Console:
         """Say plain lines, such as those of `plan_lines`, whether quiet or not."""
         self._say([Line("", text.clean(line)) for line in lines])
 
-    def show_typed(self, typed: tuple[str, str] | None) -> None:
-        """Show a prompt and what a person has typed below the table; None shows neither."""
+    def show_typed(self, typed: Typed | None) -> None:
+        """Show what a person types below the table; None shows nothing."""
         if typed != self._typed:
             self._typed = typed
             if (live := self._live) is not None:
@@ -219,20 +227,20 @@ class Console:
         parts += [self._tool_line(tool, doing) for tool, doing in board.tools.items()]
         parts.append(self._status(board, now))
         if self._typed is not None:
-            parts.append(self._typed_line(*self._typed))
+            parts.append(self._typed_line(self._typed))
         return Group(*parts)
 
-    def _typed_line(self, prompt: str, line: str) -> Text:
-        """The end of what is typed is always in sight."""
-        words = self._text(line, "bold")
-        room = max(10, self._rich.width - min(len(prompt), self._rich.width // 2) - 2)
-        while words.cell_len > room:
+    def _typed_line(self, typed: Typed) -> Text:
+        """The end of what is typed is always in sight, and what is wanted too."""
+        room = max(4, self._rich.width // 2 - len(typed.wanted))
+        parts = (text.one_line(typed.asked, room), typed.wanted, "› ")
+        prompt = self._text(" ".join(filter(None, parts)), "magenta")
+        words = self._text(typed.line, "bold")
+        while words.cell_len > max(10, self._rich.width - prompt.cell_len - 2):
             words = words[1:]
-        shown = self._text(prompt[: self._rich.width // 2] if len(prompt) > self._rich.width // 2 else prompt)
-        shown.stylize("magenta")
-        line_ = shown + words + self._text("_" if self._ascii else "▏", "blink")
-        line_.no_wrap, line_.overflow = True, self._overflow
-        return line_
+        line = prompt + words + self._text("_" if self._ascii else "▏", "blink")
+        line.no_wrap, line.overflow = True, self._overflow
+        return line
 
     def _cells(self, row: Row, now: float, wide: bool) -> list[Text]:
         style = _STYLES[row.state]

@@ -1,0 +1,209 @@
+"""A person at a real terminal: answers, interjects, edits the plan, leaves, and gets the terminal back."""
+
+import json
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+from cast import Cast, caller, patch, plan, tool_call
+from command import Orch
+from endpoint import Endpoint, call
+
+FINISH = call("final_answer", {"answer": "made"})
+CHOOSE = {
+    "id": "choose",
+    "title": "Choose",
+    "kind": "human",
+    "instruction": "Which colour?",
+    "result": {"enum": ["red", "green"]},
+}
+WRITE = tool_call("write", "write_file", path="one.txt", content="made")
+START_S = 90
+
+
+class Screen:
+    """`orch` in a terminal of its own."""
+
+    def __init__(self, orch: Orch, *args: str, **env: str) -> None:
+        self.orch = orch
+        self.child: pexpect.spawn[str] = pexpect.spawn(
+            orch.command[0],
+            [*orch.command[1:], *args],
+            env={**orch.environment(**env), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},  # type: ignore[arg-type]
+            cwd=str(orch.workspace),
+            encoding="utf-8",
+            codec_errors="replace",
+            timeout=START_S,
+            dimensions=(40, 100),
+        )
+        self.before = self.modes()
+
+    def modes(self) -> list[Any]:
+        return termios.tcgetattr(self.child.child_fd)[:4]
+
+    def expect_prompt(self) -> None:
+        # Each prompt begins by asking the terminal to mark what is pasted; redrawing one does not.
+        self.child.expect(r"\x1b\[\?2004h.*?orch>")
+
+    def expect(self, text: str) -> None:
+        self.child.expect_exact(text)
+
+    def type(self, text: str) -> None:
+        self.child.send(text)
+
+    def end(self) -> int:
+        self.child.expect(pexpect.EOF)
+        modes = self.modes()
+        self.child.close()
+        assert modes == self.before
+        return int(self.child.exitstatus or 0)
+
+    def when(self, moment: Callable[[], bool]) -> None:
+        wait_for(moment)
+
+
+def wait_for(moment: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_S
+    while not moment():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def open_screen(orch: Orch) -> Iterator[Callable[..., Screen]]:
+    opened: list[Screen] = []
+
+    def begin(*args: str, **env: str) -> Screen:
+        opened.append(Screen(orch, *args, **env))
+        return opened[-1]
+
+    yield begin
+    for screen in opened:
+        screen.child.close(force=True)
+
+
+Open = Callable[..., Screen]
+
+
+def test_a_sitting_in_which_a_person_answers_interjects_and_asks_again(
+    open_screen: Open, orch: Orch, endpoint: Endpoint
+) -> None:
+    def until_said(_: dict[str, Any]) -> Any:
+        wait_for(lambda: bool(orch.events("Remarked")))
+        return FINISH
+
+    use = caller("use", ["choose", "write"], inputs={"colour": "$choose.value"})
+    reviser = [patch("The user asks for more.", add=[caller("more", ["use"])])]
+    endpoint.reply = Cast(
+        planner=[plan(CHOOSE, WRITE | {"approve": True}, caller("slow"), use)],
+        agents={"Do slow": [until_said], "Do use": [FINISH], "Do more": [FINISH]},
+        reviser=reviser,
+    )
+    screen = open_screen()
+    screen.expect_prompt()
+    screen.type("Paint it.\r")
+    screen.expect("2  green")
+    screen.expect("[1-2] › ")
+    screen.type("3\r")
+    screen.expect("none of the choices")
+    # A line is mended with the keys people expect, whatever its letters are.
+    screen.type("9ü\x7f\x7f2")
+    screen.type("\r")
+    screen.expect("May write start?")
+    screen.expect("[yes/no] › ")
+    screen.type("\r")
+    screen.type("perhaps\r")
+    screen.expect("Nothing was decided")
+    screen.type("YES\r")
+    screen.when(lambda: len(orch.events("ApprovalGiven")) == 2)
+    screen.type("\x1b[200~Make\rmore of it, größer\x1b[201~")
+    screen.expect("you › ")
+    screen.type("\r")
+    screen.expect("All is done.")
+    assert [row["text"] for row in orch.events("Remarked")] == ["Make more of it, größer"]
+    assert "Make more of it, größer" in endpoint.of("reviser")[0].text
+    assert [row["plan"]["version"] for row in orch.events("PlanRevised")] == [2]
+    done = {row["subtask"] for row in orch.events("SubtaskFinished")}
+    assert done == {"choose", "write", "slow", "use", "more"}
+    assert "green" in next(e.text for e in endpoint.of("agent") if "Do use" in e.text)
+    screen.expect_prompt()
+    screen.type("/help\r")
+    screen.expect("Ctrl-D leaves")
+    screen.type("\x04")
+    assert screen.end() == 0
+
+
+def test_ctrl_c_ends_a_run_that_asks_and_gives_the_terminal_back(
+    open_screen: Open, orch: Orch, endpoint: Endpoint
+) -> None:
+    endpoint.reply = Cast(planner=[plan(CHOOSE)])
+    screen = open_screen("ask", "Paint it.")
+    screen.expect("[1-2] › ")
+    screen.type("half a li")
+    screen.expect("half a li")
+    screen.type("\x03")
+    assert screen.end() == 130
+    assert orch.events("RunFinished")[-1]["outcome"] == "interrupted"
+
+
+def test_ctrl_d_leaves_the_question_for_later_and_another_process_can_answer_while_one_waits(
+    open_screen: Open, orch: Orch, endpoint: Endpoint
+) -> None:
+    use = caller("use", ["choose"], inputs={"colour": "$choose.value"})
+    endpoint.reply = Cast(planner=[plan(CHOOSE, use)], agents={"Do use": [FINISH]})
+    screen = open_screen("ask", "Paint it.")
+    screen.expect("[1-2] › ")
+    screen.type("\x04")
+    screen.expect("paused")
+    assert screen.end() == 6
+    again = open_screen("resume", "last")
+    again.expect("[1-2] › ")
+    told = orch("approve", "last", "--answer", "red")
+    assert (told.code, "was told (process" in told.err) == (0, True)
+    again.expect("All is done.")
+    assert again.end() == 0
+    assert orch.events("ApprovalGiven")[-1]["value"] == "red"
+
+
+def test_a_plan_is_edited_until_it_has_no_faults(
+    open_screen: Open, orch: Orch, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    script = tmp_path / "editor.py"
+    script.write_text(
+        "import json, pathlib, sys, termios\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "text = path.read_text()\n"
+        f"log = pathlib.Path({str(tmp_path / 'seen.jsonl')!r})\n"
+        "echo = bool(termios.tcgetattr(0)[3] & termios.ECHO)\n"
+        "log.open('a').write(json.dumps([text, echo]) + '\\n')\n"
+        "if 'kind: wand' in text:\n"
+        "    text = text.replace('kind: wand', 'kind: tool')\n"
+        "else:\n"
+        "    text = text.replace('kind: tool', 'kind: wand').replace('one.txt', 'two.txt')\n"
+        "path.write_text(text)\n"
+    )
+    endpoint.reply = Cast(planner=[plan(WRITE)])
+    screen = open_screen("ask", "--approve", "plan", "Write.", EDITOR=f"{sys.executable} {script}")
+    screen.expect("[yes/no/edit] › ")
+    screen.type("edit\r")
+    screen.expect("cannot run")
+    screen.expect("[yes/no/edit] › ")
+    screen.type("e\r")
+    screen.expect("as you changed it")
+    assert screen.end() == 0
+    assert orch.files() == ["two.txt"]
+    seen = [json.loads(line) for line in (tmp_path / "seen.jsonl").read_text().splitlines()]
+    assert [echo for _, echo in seen] == [True, True]
+    assert "# - subtasks.one.kind: " in seen[1][0]
+
+
+def test_with_quiet_nobody_is_asked(open_screen: Open, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(planner=[plan(CHOOSE)])
+    screen = open_screen("ask", "-q", "Paint it.")
+    screen.expect("A person has to decide")
+    assert screen.end() == 6
