@@ -199,7 +199,7 @@ def test_a_plan_is_edited_until_it_has_no_faults(
     assert orch.files() == ["two.txt"]
     seen = [json.loads(line) for line in (tmp_path / "seen.jsonl").read_text().splitlines()]
     assert [echo for _, echo in seen] == [True, True]
-    assert "# - subtasks.one.kind: " in seen[1][0]
+    assert "# - subtasks.write.kind: " in seen[1][0]
 
 
 def test_with_quiet_nobody_is_asked(open_screen: Open, endpoint: Endpoint) -> None:
