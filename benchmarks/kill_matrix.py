@@ -7,6 +7,7 @@ that event (see `mortal` in the tests for the two ways), and resumed; a quarter 
 killed again first. What is compared:
 
     the answer, the files of the workspace, the values of the subtasks and what became of each
+    that the run, and each tool it used, is remembered once
     the journal's numbers, and facts that may be in it only once
     the entries of the log: none missing, none doubled
     that no subtask was started again after it had finished
@@ -37,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kill_matrix")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; without any, all")
     parser.add_argument("--every", type=int, default=1, help="only every N-th event")
+    parser.add_argument("--first", type=int, default=1, help="the event to begin with")
     parser.add_argument("--by", choices=WAYS, help="only this way to die")
     parser.add_argument("--seed", type=int, default=1, help="of the second deaths")
     options = parser.parse_args()
@@ -46,20 +48,24 @@ def main() -> int:
         for name in options.names or NAMES:
             with _scene(name, Path(folder, name)) as scene:
                 for way in [options.by] if options.by else WAYS:
-                    faulty += matrix(run, scene, name, way, options.every, random.Random(options.seed))
+                    chance = random.Random(options.seed)
+                    faulty += matrix(run, scene, name, way, (options.first, options.every), chance)
     return int(faulty > 0)
 
 
-def matrix(run: Any, scene: Any, name: str, way: str, every: int, chance: random.Random) -> int:
+def matrix(run: Any, scene: Any, name: str, way: str, points: tuple[int, int], chance: random.Random) -> int:
     """Kill at each event in turn; how many of the runs were not as they have to be."""
     started, counts, faulty = time.monotonic(), Counter[str](), 0
     whole = scene.undisturbed(run)
     total = len(scene.place.journal)
-    for at in range(1, total + 1, every):
+    first, every = points
+    for at in range(first, total + 1, every):
         faults = scene.disturbed(run, way, at, counts, whole, chance)
         faulty += bool(faults)
         for fault in faults:
             print(f"  {name}, killed by {way} at event {at}: {fault}", flush=True)
+        if counts["resumed"] % 20 == 0:
+            print(f"  {name}, killed by {way}: {at} of {total} events, {faulty} faulty so far", flush=True)
     took = time.monotonic() - started
     print(f"{name}, killed by {way}: {total} events, {faulty} faulty, in {took:.0f} s", flush=True)
     for what, count in sorted(counts.items()):

@@ -126,6 +126,7 @@ class Told:
     files: dict[str, str]
     results: dict[str, Any]
     states: dict[str, str]
+    remembered: list[str]
 
 
 @dataclass
@@ -162,7 +163,17 @@ class Place:
         }
         over = {"SubtaskFinished": "done", "SubtaskFailed": "failed", "SubtaskSkipped": "skipped"}
         states = {fact["subtask"]: over[fact["kind"]] for fact in facts if fact["kind"] in over}
-        return Told(ends[-1]["answer"] if ends else "", files, results, states)
+        return Told(ends[-1]["answer"] if ends else "", files, results, states, self._remembered())
+
+    def _remembered(self) -> list[str]:
+        """The records of runs, with how they went, and of tools."""
+        from memory import RUN, Scope, open_store
+        from memory.records import TOOL
+
+        (folder,) = (path for path in (self.folder / "home").glob("**/memory") if path.is_dir())
+        with contextlib.closing(open_store(folder)) as store:
+            rows = store.all([RUN, TOOL], Scope())
+        return sorted(f"{row.kind} {row.data.get('outcome') or row.data.get('name')}" for row in rows)
 
     def faults(self) -> Iterator[str]:
         """What no journal and no log may show."""

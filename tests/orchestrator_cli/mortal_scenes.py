@@ -71,7 +71,7 @@ class Scene:
 def _differences(whole: Told, told: Told) -> list[str]:
     return [
         f"another {name}: {str(getattr(told, name))[:600]!r} instead of {str(getattr(whole, name))[:600]!r}"
-        for name in ("answer", "files", "results", "states")
+        for name in ("answer", "files", "results", "states", "remembered")
         if getattr(told, name) != getattr(whole, name)
     ]
 

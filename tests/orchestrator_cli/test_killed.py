@@ -1,0 +1,55 @@
+"""Runs killed with SIGKILL and gone on with: nothing finished is done twice, and nothing is lost or doubled.
+
+Every event of both runs is for `python -m benchmarks.kill_matrix`; here it is one event of each kind.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from engine import Engine
+from mortal import By, Mortals
+from mortal_scenes import Demo, Scene, Twelve
+
+
+@pytest.fixture(scope="module")
+def mortals(engine: Engine) -> Iterator[Mortals]:
+    run = Mortals(engine.url, engine.home)
+    yield run
+    run.close()
+
+
+def first_of_each_kind(scene: Scene, kinds: set[str] | None) -> dict[int, str]:
+    """The events of a run at which it is killed, of these kinds or of all."""
+    found: dict[str, int] = {}
+    for row in scene.place.journal:
+        found.setdefault(row["data"]["kind"], row["seq"])
+    return {at: kind for kind, at in found.items() if kinds is None or kind in kinds}
+
+
+TWELVE_ALONE = {"SubtaskAccepted", "SubtaskSkipped", "SubtaskFailed", "PlanRevised", "SubtaskFinished"}
+"""What is worth killing at where branches run beside each other."""
+
+
+@pytest.mark.slow  # some 20 runs of the demo and as many resumed: 50 s
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("make", "by", "kinds"), [(Demo, "line", None), (Twelve, "journal", TWELVE_ALONE)], ids=["demo", "twelve"]
+)
+def test_a_run_killed_at_an_event_ends_as_if_it_had_not_been(
+    mortals: Mortals, tmp_path: Path, make: Callable[[Path], Scene], by: By, kinds: set[str] | None
+) -> None:
+    counts, chance = Counter[str](), random.Random(7)
+    with make(tmp_path / "scene") as scene:
+        whole = scene.undisturbed(mortals)
+        points = first_of_each_kind(scene, kinds)
+        faults = {
+            f"{kind} (event {at})": found
+            for at, kind in points.items()
+            if (found := scene.disturbed(mortals, by, at, counts, whole, chance))
+        }
+    assert not faults
+    assert counts["runs killed"] >= len(points) - 1
+    assert counts["finished subtasks run twice"] == 0
