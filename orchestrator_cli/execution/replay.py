@@ -134,12 +134,14 @@ class Past:
     @property
     def open(self) -> tuple[events.ApprovalAsked, ...]:
         """The questions that nobody has answered and somebody still waits for."""
-        over = self.states
+        if self.finished is not None and self.finished.outcome in ("completed", "cancelled"):
+            return ()
+        waiting = (self.plan.ids if self.plan else frozenset()) - self.states.keys()
         return tuple(
             asked
             for name, asked in self.asked.items()
             if name not in self.given
-            and not (asked.what in ("subtask", "question") and whole_name(asked.subject) in over)
+            and (asked.what not in ("subtask", "question") or whole_name(asked.subject) in waiting)
         )
 
 
