@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +76,8 @@ class EventStream:
         self._showing = threading.RLock()
         """Taken before `_writing` where both are."""
         self._unshown: deque[_Written] = deque()
-        self._seq = last
+        # What a later version has written and this one passes over has its numbers too.
+        self._seq = max(last, _last_number(journal))
         self._blobs = blobs_of(journal)
         new = [*missing_folders(journal.parent), journal] if not journal.exists() else []
         journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -145,6 +147,14 @@ def _is_torn(file: BinaryIO) -> bool:
     """Whether a killed writer left its last line without an end."""
     size = os.fstat(file.fileno()).st_size
     return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+
+
+def _last_number(journal: Path) -> int:
+    numbers = [0]
+    for line in journal.read_bytes().split(b"\n") if journal.exists() else ():
+        with suppress(ValueError, LookupError, TypeError):
+            numbers.append(int(json.loads(line)["seq"]))
+    return max(numbers)
 
 
 def read_journal(path: Path) -> Iterator[Event]:

@@ -158,6 +158,15 @@ def test_a_kind_of_a_later_version_is_passed_over(journal: Path) -> None:
     assert [event.kind for event in read_journal(journal)] == ["Noticed"]
 
 
+def test_numbers_go_on_after_what_only_a_later_version_knows(journal: Path) -> None:
+    journal.parent.mkdir()
+    journal.write_text('{"run": "r", "seq": 7, "schema": 3, "data": {"kind": "Teleported"}}\n')
+    stream = EventStream("r", journal, [])
+    stream.emit(Noticed(message="on"))
+    stream.close()
+    assert [event.seq for event in read_journal(journal)] == [8]
+
+
 def test_fields_of_a_later_version_are_passed_over_however_deep(journal: Path) -> None:
     plan = Plan(goal="g", subtasks=(Subtask(id="a", title="t", kind="answer"),))
     stream = EventStream("r", journal, [])
