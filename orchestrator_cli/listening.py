@@ -183,7 +183,7 @@ def reply_of(question: Question, line: str) -> Reply:
     if question.what == "question":
         if head == "/no":
             return Reply(decision="no", remark=reason_of(rest))
-        return Reply(decision="answered", text=_chosen(question, line.strip()))
+        return Reply(decision="answered", text=chosen(question, line.strip()))
     if head in ("n", "no", "/no"):
         return Reply(decision="no", remark=reason_of(rest))
     if head in ("y", "yes") and not rest:
@@ -197,7 +197,8 @@ def reason_of(text: str) -> str:
     return text[len("because") :].strip() if text.lower().startswith("because") else text
 
 
-def _chosen(question: Question, line: str) -> str:
+def chosen(question: Question, line: str) -> str:
+    """The answer that a line means, which may be the number of a choice. Raises `UsageError`."""
     choices = choices_of(question)
     if not choices:
         return line
@@ -208,8 +209,8 @@ def _chosen(question: Question, line: str) -> str:
     raise UsageError("That is none of the choices.", "\n".join(choice_lines(question)))
 
 
-def question_lines(question: Question) -> list[str]:
-    """A question as it is listed: with its details and what an answer looks like."""
+def question_lines(name: str, question: Question) -> list[str]:
+    """A question as it is listed, with the id that it was asked under, and what an answer looks like."""
     details = [f"    {line}" for line in clean(question.details).split("\n")] if question.details else []
-    head = f"{question.id}  {one_line(question.question)} {wanted(question)}".rstrip()
+    head = f"{name}  {one_line(question.question)} {wanted(question)}".rstrip()
     return [head, *details, *choice_lines(question)]

@@ -73,19 +73,21 @@ def approve(
     """List what a run asks, or answer it; when nothing is left to be answered the run goes on."""
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with reporting(output) as console:
-        from orchestrator_cli.execution.inbox import Answer, drop
+        from orchestrator_cli.execution.inbox import Answer, answers_in, drop
         from orchestrator_cli.runs import find_run, state_of
 
         said = Said(yes, no, answer, edit, because)
         where = find_run(settings_of(workspace), run)
         state = state_of(where)
+        told = answers_in(where.folder)
+        found = tuple(asked for asked in state.past.open if asked.id not in told)
         if not said.decided:
-            _list(state.past.open, where, console, as_json=as_json)
+            _list(found, where, console, as_json=as_json)
             return
-        chosen = _chosen(state.past.open, question, said, where)
+        chosen = _chosen(found, question, said, where)
         for asked in chosen:
             drop(where.folder, Answer(id=asked.id, reply=_reply(asked, said)))
-        left = [asked.id for asked in state.past.open if asked not in chosen]
+        left = [asked.id for asked in found if asked not in chosen]
         if state.state == "running":
             console.lines([f"Run {where.run} was told (process {state.pid or 'unknown'})."])
         elif left:
@@ -107,7 +109,7 @@ def _list(found: tuple[ApprovalAsked, ...], where: PastRun, console: Console, *,
         console.lines([f"Run {where.run} asks nothing."])
         return
     for asked in found:
-        console.lines(question_lines(_question(asked)))
+        console.lines(question_lines(asked.id, _question(asked)))
     console.lines([f"orch approve {where.run} ID --yes | --no --because TEXT | --answer TEXT"])
 
 
@@ -134,13 +136,15 @@ def _chosen(
 def _reply(asked: ApprovalAsked, said: Said) -> Reply:
     """Raises `UsageError` where what was said is no answer to this."""
     from orchestrator_cli.execution.desk import Reply, check_answer, read_answer
+    from orchestrator_cli.listening import chosen
 
     question = _question(asked)
     if said.edit:
         return Reply(decision="yes", text=_edited(question), remark=said.because)
     if said.answer is not None:
-        check_answer(question, "answered", read_answer(question, said.answer))
-        return Reply(decision="answered", text=said.answer, remark=said.because)
+        text = chosen(question, said.answer)
+        check_answer(question, "answered", read_answer(question, text))
+        return Reply(decision="answered", text=text, remark=said.because)
     if said.yes:
         check_answer(question, "yes", None)
         return Reply(decision="yes", remark=said.because)
@@ -152,7 +156,7 @@ def _edited(question: Question) -> str:
     from orchestrator_cli.planning.plan_text import may_be_edited
 
     if not may_be_edited(question.details):
-        raise UsageError(f"Question {question.id} shows no plan to be edited.", question.question)
+        raise UsageError("The question shows no plan to be edited.", question.question)
     text = edit(question.details)
     if text is None:
         raise UsageError("Nothing was saved.", "Say --yes to run the plan as it is.")
@@ -160,6 +164,7 @@ def _edited(question: Question) -> str:
 
 
 def _question(asked: ApprovalAsked) -> Question:
+    """What was asked; its own id may be another, because the event does not hold all that makes it."""
     from orchestrator_cli.execution.desk import Question
 
     return Question(**asked.model_dump(exclude={"kind", "id"}))

@@ -256,7 +256,7 @@ def check_answer(question: Question, decision: str, value: JsonValue) -> None:
     """Raise `UsageError` where an answer is not of the kind that the question wants."""
     if (question.what == "question") != (decision == "answered"):
         wanted = "an answer" if question.what == "question" else "yes or no"
-        raise UsageError(f"Question {question.id} wants {wanted}.", question.question)
+        raise UsageError(f"The question wants {wanted}.", question.question)
     if question.result is None or question.what != "question":
         return
     faults = list(jsonschema.Draft202012Validator(question.result).iter_errors(value))

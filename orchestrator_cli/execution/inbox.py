@@ -85,6 +85,17 @@ def drop_cancel(folder: Path, reason: str = "") -> None:
     drop(folder, Cancel(reason=reason))
 
 
+def answers_in(folder: Path) -> frozenset[str]:
+    """The ids of the questions whose answers lie there and have not been read yet."""
+    found: set[str] = set()
+    for path in (folder / FOLDER).glob("*.json"):
+        with contextlib.suppress(OSError, UsageError, ValidationError):
+            message = _MESSAGE.validate_json(_content(path))
+            if isinstance(message, Answer):
+                found.add(message.id)
+    return frozenset(found)
+
+
 class Inbox:
     """The messages to one run, read by the process that has it."""
 

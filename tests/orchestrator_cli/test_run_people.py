@@ -57,11 +57,11 @@ def test_a_run_that_only_a_person_can_bring_on_pauses_when_all_else_is_done_and_
     listed = orch("approve", "last")
     assert f"{question['id']}  Which colour? [1-2]" in listed.err
     wrong = orch("approve", "last", "--answer", "blue")
-    assert (wrong.code, "does not fit" in wrong.error) == (2, True)
+    assert (wrong.code, "none of the choices" in wrong.error) == (2, True)
     mistaken = orch("approve", "last", "--yes")
     assert (mistaken.code, "wants an answer" in mistaken.error) == (2, True)
 
-    approved = orch("approve", "last", question["id"], "--answer", "green", "--json")
+    approved = orch("approve", "last", question["id"], "--answer", "2", "--json")
     assert (approved.code, approved.envelope["outcome"]) == (0, "completed")
     assert "green" in endpoint.of("agent")[0].text
     assert flow_state(engine, orch) == ("COMPLETED",)
@@ -93,6 +93,24 @@ def test_a_question_that_a_patch_makes_needless_is_withdrawn(orch: Orch, endpoin
     assert (done.code, done.envelope["outcome"]) == (0, "completed")
     assert done.envelope["states"] == {"fetch": "failed", "other": "done"}
     assert orch("approve", "last").err == f"Run {run_of(orch)} asks nothing.\n"
+
+
+def test_the_run_goes_on_when_the_last_of_several_questions_is_answered(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    endpoint.reply = Cast(planner=[plan(human(), human("again"), writes("one", approve=True))])
+    assert orch("ask", "Paint it.").code == 6
+    first, second, _ = asked(orch)
+    several = orch("approve", "last", "--answer", "red")
+    assert (several.code, "asks 3 things" in several.error) == (2, True)
+    told = orch("approve", "last", "--yes")
+    assert (told.code, f"Still open: {first['id']}, {second['id']}." in told.err) == (0, True)
+    assert "Still open" in orch("approve", "last", first["id"], "--answer", "red").err
+    done = orch("approve", "last", "--answer", "green", "--json")
+    assert (done.code, done.envelope["outcome"]) == (0, "completed")
+    values = {row["subject"]: row["id"] for row in asked(orch)}
+    given = {row["id"]: row["value"] for row in orch.events("ApprovalGiven")}
+    assert (given[values["choose"]], given[values["again"]]) == ("red", "green")
 
 
 def test_with_y_what_asks_for_yes_is_answered_yes(orch: Orch, endpoint: Endpoint) -> None:
@@ -221,6 +239,7 @@ def test_what_an_attempt_would_write_is_shown_and_kept_back_where_it_is_refused(
     (question,) = asked(orch)
     assert question["what"] == "writes"
     assert "-before\n+made" in question["details"]
+    assert f"{question['id']}  May one change 1 file? one.txt [yes/no]\n" in orch("approve", "last").err
     done = orch("approve", "last", "--no", "--because", "it was fine")
     assert done.code == 1
     assert "the user did not allow it to change files: it was fine" in endpoint.of("reviser")[0].text
