@@ -11,39 +11,31 @@ answer, the run stops when nothing else can be done, and its flow run is paused.
 
 import os
 import queue
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from functools import partial
 from typing import Any
 
 from orchestrator_cli import events
-from orchestrator_cli.errors import ApprovalNeeded, Interrupted, LimitReached, OrchError, RunFailed
+from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, RunFailed
 from orchestrator_cli.execution.artifacts import Artifacts
 from orchestrator_cli.execution.board import Board
-from orchestrator_cli.execution.consent import check_consent
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.desk import needed
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
 from orchestrator_cli.execution.fan import Fan, spread
 from orchestrator_cli.execution.flow_run import begin
+from orchestrator_cli.execution.missing_tools import MissingTools
 from orchestrator_cli.execution.people import question_before
 from orchestrator_cli.execution.prefect_server import ui_address
 from orchestrator_cli.execution.resuming import causes_for
+from orchestrator_cli.execution.revisions import Revisions
 from orchestrator_cli.execution.task_run import SubtaskWork, named_task, reason_of, subtask_task
-from orchestrator_cli.execution.toolbox import ToolUnavailable
-from orchestrator_cli.planning.answer import as_text
-from orchestrator_cli.planning.plan import (
-    NewTool,
-    Patch,
-    Plan,
-    Result,
-    Subtask,
-    as_name,
-    descendants,
-    resolve,
-    whole_name,
-)
-from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
+from orchestrator_cli.planning.plan import Result, Subtask, as_name, resolve, whole_name
+from orchestrator_cli.planning.reviser import Cause
+from orchestrator_cli.planning.scheduling import role_has_room
 
 
 def run_graph(context: RunContext, board: Board, earlier: str = "") -> None:
@@ -68,7 +60,7 @@ def run_graph(context: RunContext, board: Board, earlier: str = "") -> None:
         try:
             with Artifacts(lambda text: context.emit(events.Noticed(message=text))) as artifacts:
                 artifacts.show_plan(board.plan, "The plan")
-                _Graph(context, board, artifacts, causes=causes_for(board, context.settings.revise)).run()
+                _Graph(context, board, artifacts, causes_for(board, context.settings.revise)).run()
         except ApprovalNeeded as exc:
             # Prefect takes a state that is returned for the flow run's own.
             paused.append(exc)
@@ -93,6 +85,8 @@ class _Graph:
     context: RunContext
     board: Board
     artifacts: Artifacts
+    causes: InitVar[list[Cause]]
+    """What the reviser has to be told from the beginning."""
     done: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue)
     """What has to be done in the flow's thread when something under way has ended."""
     futures: dict[str, list[Any]] = field(default_factory=dict)
@@ -101,17 +95,12 @@ class _Graph:
     """The subtasks and instances that run."""
     fans: dict[str, Fan] = field(default_factory=dict)
     """Per subtask with `for_each` that has started, its instances."""
-    building: set[str] = field(default_factory=set)
-    unanswered: set[str] = field(default_factory=set)
-    """Tools that are not built before a person has allowed what they ask for."""
-    unapproved: str = ""
-    """The question whether the plan may be changed, where nobody is there to answer it."""
-    refused: dict[str, str] = field(default_factory=dict)
-    """Tools that could not be had, and why."""
-    causes: list[Cause] = field(default_factory=list)
-    """What waits for the reviser."""
-    asked: list[Cause] = field(default_factory=list)
-    """What the reviser is thinking about."""
+    tools: MissingTools = field(init=False)
+    revisions: Revisions = field(init=False)
+
+    def __post_init__(self, causes: list[Cause]) -> None:
+        self.tools = MissingTools(self.context, self.board, self)
+        self.revisions = Revisions(self.context, self.board, self.artifacts, self, causes)
 
     def run(self) -> None:
         try:
@@ -126,17 +115,17 @@ class _Graph:
     def _start_what_may(self) -> bool:
         """Start everything that can; False where nothing is under way and nothing is left."""
         self._hear()
-        self._build_tools()
+        self.tools.build(self._has_room)
         self._ask_people()
         while self._start_one():
             pass
-        self._ask_reviser()
-        if self.under_way or self.building or self.asked:
+        self.revisions.ask()
+        if self._is_busy():
             return True
         if self._waits_for_people():
             return self._may_be_answered()
         self._judge_goal()
-        if self._hear() or self.causes:
+        if self._hear() or self.revisions.causes:
             return self._start_what_may()
         for subtask in self.board.strand():
             reason = self.board.failures[subtask.id]
@@ -157,36 +146,50 @@ class _Graph:
         while not self.done.empty():
             self.done.get()()
 
+    def beside(self, work: Callable[[], Any], name: str, ended: Callable[[Any], None]) -> None:
+        """As `FlowThread` says."""
+        future = named_task(work, name).submit()
+        future.add_done_callback(
+            lambda done: self.done.put(lambda: ended(done.result(raise_on_failure=False)))
+        )
+
+    def later(self, act: Callable[[], None]) -> Callable[[events.ApprovalGiven], None]:
+        """As `FlowThread` says."""
+        return lambda _: self.done.put(act)
+
+    def _has_room(self) -> bool:
+        return len(self.under_way) + len(self.tools.building) < self.context.settings.max_parallel
+
+    def _is_busy(self) -> bool:
+        return bool(self.under_way or self.tools.building or self.revisions.asked)
+
     # --- people
 
     def _ask_people(self) -> None:
         """Put the questions that subtasks wait for, before it is their turn to start."""
-        for subtask in self.board.startable(self._held()):
+        for subtask in self.board.startable(self.revisions.held()):
             try:
                 question = question_before(subtask, self.board.results)
             except KeyError:
                 continue  # its inputs cannot be had: that is told when it starts
             if question is None or not self._wanted(subtask):
                 continue
-            wake = self._waking(subtask.id)
-            if self.context.desk.post(question, wake) is None:
+            wake = partial(self.board.wake, subtask.id)
+            if self.context.desk.post(question, self.later(wake)) is None:
                 self._waits(subtask.id, question.id)
 
     def _waits(self, subtask: str, approval: str) -> None:
         self.board.wait(subtask)
         self.context.emit(events.SubtaskWaiting(subtask=subtask, approval=approval))
 
-    def _waking(self, subtask: str) -> Callable[[events.ApprovalGiven], None]:
-        return lambda _: self.done.put(lambda: self.board.wake(subtask))
-
     def _waits_for_people(self) -> bool:
         blocked = any(fan.blocked for fan in self.fans.values())
-        return bool(self.board.waiting or self.unanswered or self.unapproved or blocked)
+        return bool(self.board.waiting or self.tools.unanswered or self.revisions.unapproved or blocked)
 
     def _is_deserted(self) -> bool:
         """Whether only a person could bring the run on, and the person has gone."""
-        busy = self.under_way or self.building or self.asked
-        return not (busy or self.context.desk.attended) and self._waits_for_people() and self.done.empty()
+        alone = not (self._is_busy() or self.context.desk.attended)
+        return alone and self._waits_for_people() and self.done.empty()
 
     def _may_be_answered(self) -> bool:
         """True while somebody is there who can answer. Raises `ApprovalNeeded` where nobody is."""
@@ -199,49 +202,40 @@ class _Graph:
         """Whether somebody said something; the reviser is told."""
         said = self.context.desk.take_remarks()
         for text in said:
-            self._cause("", "the user said", text)
+            self.revisions.cause("", "the user said", text)
         return bool(said)
-
-    def _forget_questions(self) -> None:
-        """After a revision: withdraw what nobody waits for any more."""
-        wanted = set()
-        for subtask in self.board.plan.subtasks:
-            with suppress(KeyError):
-                question = question_before(subtask, self.board.results)
-                wanted.add(question.id if question is not None else "")
-        for question in self.context.desk.open:
-            if question.what in ("question", "subtask") and question.id not in wanted:
-                self.context.desk.withdraw(question)
 
     # --- subtasks
 
     def _start_one(self) -> bool:
-        if len(self.under_way) + len(self.building) >= self.context.settings.max_parallel:
+        if not self._has_room():
             return False
         for fan in self.fans.values():
-            if (place := fan.next()) is not None:
+            if (place := fan.next()) is not None and self._role_is_free(fan.subtask):
                 instance = fan.start(place)
                 self._submit(instance, dict(instance.inputs))
                 return True
-        for subtask in self.board.startable(self._held()):
-            missing = [name for name in subtask.tools if not self.context.toolbox.has(name)]
-            refused = [self.refused[name] for name in missing if name in self.refused]
-            if refused:
+        for subtask in self.board.startable(self.revisions.held()):
+            if refused := self.tools.refusals(subtask):
                 self._failed(subtask, attempt=0, reason="; ".join(refused))
                 return True
-            if missing:
+            if self.tools.missing(subtask) or not self._role_is_free(subtask):
                 continue
             if self._wanted(subtask) and self._allowed(subtask):
                 self._begin(subtask)
             return True
         return False
 
-    def _held(self) -> frozenset[str]:
-        """What waits for the reviser: the descendants of what it was asked about, or all there is."""
-        causes = (*self.causes, *self.asked)
-        if any(not cause.subtask for cause in causes):
-            return self.board.plan.ids
-        return descendants(self.board.plan, [cause.subtask for cause in causes])
+    def _role_is_free(self, subtask: Subtask) -> bool:
+        """Whether its role has a place, where the settings give that role only so many."""
+        limits = self.context.settings.max_parallel_roles
+        if subtask.role not in limits:
+            return True
+        plan = self.board.plan
+        running = Counter(
+            plan[whole].role for name in self.under_way if (whole := whole_name(name)) in plan.ids
+        )
+        return role_has_room(subtask, running, limits)
 
     def _wanted(self, subtask: Subtask) -> bool:
         """Evaluate the condition of a subtask; where it is false, or cannot be told, it does not run."""
@@ -343,12 +337,12 @@ class _Graph:
         fan = self.fans.get(whole_name(subtask.id))
         if fan is None:
             self._waits(subtask.id, approval)
-            self.context.desk.tell(approval, self._waking(subtask.id))
+            self.context.desk.tell(approval, self.later(partial(self.board.wake, subtask.id)))
             return
         place = fan.instances.index(subtask)
         fan.blocked.add(place)
         self.context.emit(events.SubtaskWaiting(subtask=subtask.id, approval=approval))
-        self.context.desk.tell(approval, lambda _: self.done.put(lambda: fan.wake(place)))
+        self.context.desk.tell(approval, self.later(partial(fan.wake, place)))
 
     def _instance_ended(self, fan: Fan, instance: Subtask, outcome: Any, attempt: int) -> None:
         place = fan.instances.index(instance)
@@ -381,9 +375,9 @@ class _Graph:
             return
         revise_ = self.context.settings.revise
         if result.surprise and revise_ != "never":
-            self._cause(subtask.id, "reported a surprise", result.surprise)
+            self.revisions.cause(subtask.id, "reported a surprise", result.surprise)
         elif revise_ == "always":
-            self._cause(subtask.id, "finished", result.summary)
+            self.revisions.cause(subtask.id, "finished", result.summary)
 
     def _failed(self, subtask: Subtask, *, attempt: int, reason: str) -> None:
         self.context.emit(
@@ -398,7 +392,7 @@ class _Graph:
         if subtask.on_failure == "abort":
             raise RunFailed(f"{subtask.id} failed: {reason}", "The plan says to stop there.")
         if self.context.settings.revise != "never":
-            self._cause(subtask.id, "failed", reason)
+            self.revisions.cause(subtask.id, "failed", reason)
 
     def _judge_goal(self) -> None:
         """Tell the reviser, once a version, where everything is done and the goal is missed all the same."""
@@ -412,121 +406,4 @@ class _Graph:
         self.board.missed = missed
         if missed and self.board.goal_told < plan.version and self.context.settings.revise != "never":
             self.board.goal_told = plan.version
-            self._cause("", "the goal is not met", missed)
-
-    # --- tools
-
-    def _build_tools(self) -> None:
-        """Have the tools built that pending subtasks name, before their turn comes."""
-        for tool in self.board.pending_needs():
-            busy = len(self.under_way) + len(self.building) >= self.context.settings.max_parallel
-            known = self.context.toolbox.has(tool.name) or tool.name in self.refused
-            if not (busy or known or tool.name in self.building | self.unanswered):
-                self._build(tool)
-
-    def _build(self, tool: NewTool) -> None:
-        self.building.add(tool.name)
-        wanting = self.board.wanting(tool.name)
-        calls = [s.inputs for s in wanting if s.kind == "tool"]
-        context = "\n".join(f"{s.title}. {s.instruction}".strip() for s in wanting)
-
-        def build() -> str:
-            built = self.context.toolbox.ensure(
-                tool, asked_by="plan", context=context, arguments=calls[0] if calls else None
-            )
-            return f"{built.name} v{built.version}"
-
-        def ended(future: Any) -> None:
-            self.building.discard(tool.name)
-            outcome = future.result(raise_on_failure=False)
-            if isinstance(outcome, ToolUnavailable):
-                self.refused[tool.name] = str(outcome)
-            elif isinstance(outcome, ApprovalNeeded):
-                self._tool_waits(tool.name, outcome.approvals[0])
-            elif isinstance(outcome, BaseException):
-                raise outcome
-
-        future = named_task(build, f"toolsmith: {tool.name}").submit()
-        future.add_done_callback(lambda done: self.done.put(lambda: ended(done)))
-
-    def _tool_waits(self, tool: str, approval: str) -> None:
-        self.unanswered.add(tool)
-        self.context.desk.tell(approval, lambda _: self.done.put(lambda: self.unanswered.discard(tool)))
-
-    # --- revisions
-
-    def _cause(self, subtask: str, what: Any, text: str) -> None:
-        self.causes.append(Cause(subtask=subtask, what=what, text=text))
-
-    def _ask_reviser(self) -> None:
-        if self.asked or self.unapproved or not self.causes:
-            return
-        limit = self.context.settings.max_revisions
-        if self.board.revisions >= limit:
-            raise LimitReached(
-                f"The plan was revised {limit} times and still {self.causes[0]}.",
-                "Allow more with ORCH_MAX_REVISIONS, or put the prompt another way.",
-            )
-        self.asked, self.causes = self.causes, []
-        plan, states, results, failures = self.board.snapshot()
-        outcomes = dict(failures) | {name: as_text(result.value) for name, result in results.items()}
-        situation = Situation(
-            prompt=self.context.prompt,
-            plan=plan,
-            states=states,
-            outcomes=outcomes,
-            causes=tuple(self.asked),
-            lessons=tuple(self.board.lessons),
-        )
-        future = named_task(lambda: self._revise(situation), "reviser").submit()
-        future.add_done_callback(lambda done: self.done.put(lambda: self._revised(done)))
-
-    def _revise(self, situation: Situation) -> Decision:
-        cause = "; ".join(map(str, situation.causes))
-        # A person may change their mind; a reviser that does so goes in circles.
-        asked_for = any(item.what == "the user said" for item in situation.causes)
-
-        def apply(patch: Patch) -> Plan:
-            self.board.preview(patch, may_go_back=asked_for)
-            check_consent(patch, desk=self.context.desk, cancellation=self.context.cancellation)
-            plan = self.board.revise(patch, may_go_back=asked_for)
-            self.context.emit(events.PlanRevised(plan=plan, patch=patch, cause=cause))
-            return plan
-
-        toolbox = self.context.toolbox
-        offer = self.context.offer.model_copy(
-            update={"tools": toolbox.cards((*toolbox.made, *toolbox.reused))}
-        )
-        decision = revise(
-            situation, offer=offer, model=self.context.model, apply=apply, emit=self.context.emit
-        )
-        if decision.plan is not None:
-            self.artifacts.show_plan(decision.plan, decision.reason)
-        return decision
-
-    def _change_waits(self, causes: list[Cause], approval: str) -> None:
-        """Ask the reviser again when the person has answered: a patch is made for one state of the run."""
-        self.causes[:0] = causes
-        self.unapproved = approval
-
-        def answered() -> None:
-            self.unapproved = ""
-
-        self.context.desk.tell(approval, lambda _: self.done.put(answered))
-
-    def _revised(self, future: Any) -> None:
-        causes, self.asked = self.asked, []
-        decision = future.result(raise_on_failure=False)
-        if isinstance(decision, ApprovalNeeded):
-            self._change_waits(causes, decision.approvals[0])
-            return
-        if not isinstance(decision, Decision):
-            raise decision
-        cause = "; ".join(map(str, causes))
-        if decision.decision == "stop":
-            raise RunFailed(f"The goal cannot be reached: {decision.reason}", f"What led to it: {cause}")
-        if decision.decision == "keep":
-            self.context.emit(events.RevisionDeclined(reason=decision.reason, cause=cause))
-            return
-        self.board.answered.update(item.subtask for item in causes if item.subtask)
-        self._forget_questions()
+            self.revisions.cause("", "the goal is not met", missed)

@@ -1,48 +1,37 @@
-"""Which ready subtasks start: within what is free, and within the limit of each role."""
+"""How many subtasks of one role run at once."""
 
-from collections import Counter
+import itertools
 
-from hypothesis import given
-from hypothesis import strategies as st
+from cast import Cast, code, coder, plan
+from command import Orch
+from endpoint import Endpoint
 
 from orchestrator_cli.planning.plan import Subtask
-from orchestrator_cli.planning.scheduling import admissible
-
-ROLES = ["coder", "researcher", "writer"]
+from orchestrator_cli.planning.scheduling import role_has_room
 
 
-def subtask(name: str, role: str | None) -> Subtask:
-    kind = "agent" if role else "tool"
-    return Subtask.model_validate({"id": name, "title": name, "kind": kind, "role": role, "instruction": "x"})
+def of(role: str | None) -> Subtask:
+    return Subtask(id="one", title="One", kind="agent" if role else "tool", role=role)
 
 
-ready = st.lists(st.none() | st.sampled_from(ROLES), max_size=12).map(
-    lambda roles: [subtask(f"s{n}", role) for n, role in enumerate(roles)]
-)
-counts = st.dictionaries(st.sampled_from(ROLES), st.integers(0, 4))
-limits = st.dictionaries(st.sampled_from(ROLES), st.integers(1, 5))
+def test_a_role_with_a_limit_has_room_until_as_many_run() -> None:
+    assert role_has_room(of("coder"), {"coder": 1, "writer": 9}, {"coder": 2})
+    assert not role_has_room(of("coder"), {"coder": 2}, {"coder": 2})
 
 
-def test_a_role_that_is_busy_does_not_hold_up_the_others() -> None:
-    waiting = [subtask("a", "coder"), subtask("b", "coder"), subtask("c", "writer"), subtask("d", None)]
-    chosen = admissible(waiting, {"coder": 1}, {"coder": 2}, free=9)
-    assert [s.id for s in chosen] == ["a", "c", "d"]
+def test_what_has_no_role_or_no_limit_always_has_room() -> None:
+    assert role_has_room(of("writer"), {"writer": 50}, {"coder": 1})
+    assert role_has_room(of(None), {None: 50}, {"coder": 1})
 
 
-@given(ready, counts, limits, st.integers(0, 12))
-def test_no_limit_is_passed_and_nothing_waits_that_could_start(
-    waiting: list[Subtask], running: dict[str, int], most: dict[str, int], free: int
-) -> None:
-    chosen = admissible(waiting, running, most, free=free)
-    busy = Counter(running)
-    busy.update(s.role for s in chosen if s.role)
-    assert len(chosen) <= free
-    for role, limit in most.items():
-        assert busy[role] <= max(limit, running.get(role, 0))
-    for left in (s for s in waiting if s not in chosen):
-        assert len(chosen) == free or (left.role in most and busy[left.role] >= most[left.role])
-
-
-@given(ready, st.integers(0, 12))
-def test_without_limits_they_start_in_their_order(waiting: list[Subtask], free: int) -> None:
-    assert admissible(waiting, {}, {}, free=free) == waiting[:free]
+def test_a_role_that_may_run_once_is_never_running_twice(orch: Orch, endpoint: Endpoint) -> None:
+    names = ["one", "two", "three"]
+    slowly = {"content": code("final_answer('done')"), "sleep": 0.5}
+    endpoint.reply = Cast(
+        planner=[plan(*map(coder, names))], agents={f"Do {name}": [slowly] for name in names}
+    )
+    done = orch("ask", "Do three things.", ORCH_MAX_PARALLEL_ROLES='{"coder": 1}')
+    assert done.code == 0, done.err
+    calls = sorted(endpoint.of("agent"), key=lambda call: call.arrived)
+    assert len(calls) == len(names)
+    assert all(before.answered <= after.arrived for before, after in itertools.pairwise(calls))
