@@ -58,7 +58,7 @@ class Launch:
     passed_fds: tuple[int, ...] = ()
     """Besides the worker's own two; closed on the host once the process has started."""
     pid_report: int | None = None
-    """Reading end of the descriptor where the launcher reports the worker's pid, as JSON `child-pid`."""
+    """A file in which the launcher has reported the worker's pid, as JSON `child-pid`, when it is ready."""
     standard_streams: bool = False
     """Frames go over the command's standard input and output instead; output over its standard error."""
     processes: Callable[[int], Processes] | None = None

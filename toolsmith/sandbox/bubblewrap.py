@@ -55,7 +55,9 @@ class Bubblewrap:
     def launch(self, room: Room, rx: int, tx: int) -> Launch:
         seccomp = _file("seccomp", filter_program(namespaces=True, connections=room.network is not None))
         given = _file("environment", _set(room.environment).encode(errors="surrogateescape"))
-        report, reported = os.pipe()
+        # A file and no pipe: where the host dies meanwhile, writing to a pipe would end bubblewrap's first
+        # process, and its second one would wait for the first for ever.
+        reported = os.memfd_create("report")
         return Launch(
             argv=self._arguments(room, rx, tx, (seccomp, given, reported)),
             env={},
@@ -68,7 +70,7 @@ class Bubblewrap:
             },
             workspace=SHOWN_WORKSPACE,
             passed_fds=(seccomp, given, reported),
-            pid_report=report,
+            pid_report=os.dup(reported),
             aliases=shared.python_aliases(),
         )
 

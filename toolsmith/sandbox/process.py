@@ -91,7 +91,7 @@ class WorkerProcess:
             proxy = Proxy(self._network.grants, self._network.dialer)
             self._door = Door(take_listener(self._control), proxy)
         if self.launch.pid_report is not None:
-            self.processes = self._hold(json.loads(os.read(self.launch.pid_report, 4096))["child-pid"])
+            self.processes = self._hold(json.loads(os.pread(self.launch.pid_report, 4096, 0))["child-pid"])
 
     def send(self, message: dict[str, Any], tick: Tick) -> None:
         """Raises CodecError for what cannot be sent, WorkerLost when the worker has gone."""

@@ -229,3 +229,39 @@ def test_construction_starts_nothing(backend: Backend, workspace: Path) -> None:
     before = children()
     SandboxExecutor(workspace, limits=Limits(), backend=backend)
     assert children() == before
+
+
+DIES_WHILE_STARTING = """
+import os, pathlib, signal, sys, time
+from toolsmith.sandbox import Limits, choose_backend
+from toolsmith.sandbox.backend import Room
+from toolsmith.sandbox.process import WorkerProcess
+
+backend = choose_backend(sys.argv[1])
+time.sleep(0.1)  # what the probe has started is gone
+WorkerProcess(backend, Room(pathlib.Path(sys.argv[2]), True, Limits()))
+time.sleep(float(sys.argv[3]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def naming(folder: Path) -> list[int]:
+    """The processes with a folder in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.fsencode(folder) in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
+def test_a_host_killed_while_the_sandbox_starts_leaves_no_process(backend: Backend, workspace: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
+    for moment in range(16):
+        after = f"{moment / 4000}"
+        command = [sys.executable, "-c", DIES_WHILE_STARTING, backend.name, str(workspace), after]
+        done = subprocess.run(command, env=environment, check=False, timeout=60)
+        assert done.returncode == -signal.SIGKILL
+    assert gone(naming(workspace), within_s=2)
