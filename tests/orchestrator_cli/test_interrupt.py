@@ -5,6 +5,7 @@ must hold: exit code 130 soon, one line that says so, no process left, the works
 Prefect's server still healthy and the flow run ended.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -51,13 +52,15 @@ class Running:
     child: "pexpect.spawn[str]"
 
     def when(self, moment: Callable[["Running"], bool]) -> None:
-        """Wait for a moment of the run."""
+        """Wait for a moment of the run, reading the terminal meanwhile: a full one would stop the run."""
+        shown = ""
         for _ in range(1200):
             if moment(self):
                 return
-            assert self.child.isalive(), self.child.read()
-            time.sleep(0.025)
-        raise AssertionError("the run did not come to this moment")
+            with contextlib.suppress(pexpect.TIMEOUT):
+                shown += self.child.read_nonblocking(1 << 16, timeout=0.025)
+            assert self.child.isalive(), shown
+        raise AssertionError(f"the run did not come to this moment: {shown}")
 
     def events(self) -> list[dict[str, Any]]:
         return self.orch.events() if list((self.orch.home / "runs").glob("*/journal.jsonl")) else []
