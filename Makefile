@@ -14,6 +14,8 @@ SHELL := /bin/sh
 
 IN := .venv/bin/
 CODE := orchestrator_cli memory toolsmith
+# Many tests wait for something most of the time, so one process more than there are cores.
+ALL := --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 8 --dist loadfile
 # Folders are in it too: they tell of files that were taken away.
 READ_BY_TESTS := $(shell find $(CODE) tests docs examples benchmarks \
 	-not -path '*/__pycache__*' -not -name '* *' 2>/dev/null) \
@@ -39,7 +41,7 @@ demo: .venv/ready
 
 test: .venv/ready
 	@rm -f .venv/tested
-	$(IN)python -m pytest $(ARGS)
+	$(IN)python -m pytest $(or $(ARGS),$(ALL))
 	@$(if $(ARGS),:,touch .venv/tested)
 
 check: lint types .venv/tested
@@ -54,7 +56,7 @@ types: .venv/ready
 
 .venv/tested: .venv/ready $(READ_BY_TESTS)
 	@rm -f $@
-	$(IN)python -m pytest
+	$(IN)python -m pytest $(ALL)
 	@touch $@
 
 pages: .venv/ready
