@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from .records import RUN, TOOL, Record, Scope, Trust
 
-PLAN_FIELDS: Final = ("id", "title", "kind", "role", "tools", "depends_on", "state")
+PLAN_FIELDS: Final = ("id", "title", "kind", "role", "tools", "depends_on", "state", "seconds", "cost")
 REMOVED: Final = "[secret removed]"
 
 _SUMMARY_CHARS: Final = 800

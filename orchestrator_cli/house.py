@@ -30,13 +30,14 @@ from memory import (
     run_record,
     tool_record,
 )
-from memory.records import TOOL, record_id
+from memory.records import RUN, TOOL, record_id
 from orchestrator_cli import __version__, events
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError
 from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.desk import Desk
+from orchestrator_cli.execution.durations import Durations, shape_of
 from orchestrator_cli.execution.effects import Effects
 from orchestrator_cli.execution.holding import held
 from orchestrator_cli.execution.inbox import Inbox, reading
@@ -45,7 +46,7 @@ from orchestrator_cli.execution.masks import MaskedModel, Masks
 from orchestrator_cli.execution.permissions import Permits
 from orchestrator_cli.execution.replay import Past, replay
 from orchestrator_cli.execution.resuming import check_resumable
-from orchestrator_cli.execution.roles import Role, load_roles
+from orchestrator_cli.execution.roles import Role, askable, load_roles
 from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.execution.workspace.folder import history_folder
@@ -55,14 +56,16 @@ from orchestrator_cli.models.chain import check_prices, open_models, played_mode
 from orchestrator_cli.models.model import Model, prepare
 from orchestrator_cli.models.recorded import RecordedModel
 from orchestrator_cli.planning.offer import Offer, ProcessCard
-from orchestrator_cli.planning.plan import order
-from orchestrator_cli.settings import ROLES, Settings, find_model
+from orchestrator_cli.planning.routing import Ground, deeds_of
+from orchestrator_cli.settings import ROLES, Settings, find_model, missing_key
 from toolsmith.built import BuiltTool
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.proxy import Dialer
 
 MAX_PROMPT_CHARS = 200_000
+RUNS_LOOKED_AT = 200
+"""How many remembered runs roles are judged by; to read them takes a twentieth of a second."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class House:
     workspace: Workspace
     toolbox: Toolbox
     roles: dict[str, Role]
+    lost_models: dict[str, Role]
+    """Roles as their files say, whose own model cannot be asked."""
     backend: Backend
     memory: MemoryStore
     cancellation: Cancellation
@@ -90,6 +95,7 @@ class House:
     emit: Emit
     await_engine: Callable[[], None]
     """Return when Prefect's server answers."""
+    durations: Durations
     past: Past
     """What the run had come to in earlier processes; empty for a new one."""
 
@@ -143,19 +149,34 @@ class House:
             max_subtasks=self.settings.max_subtasks,
         )
 
+    def ground(self, prompt: str) -> Ground:
+        """What roles are chosen by: what they came to at prompts that share words with this one."""
+        try:
+            hits = self.memory.search(prompt, kinds=RUN, scope=Scope(), limit=RUNS_LOOKED_AT)
+        except MemoryFault as exc:
+            self.emit(events.Noticed(message=f"How roles did before could not be recalled: {exc}"))
+            hits = []
+        # What others have written may inform a planner; it decides nothing.
+        plans = [hit.record.data.get("plan") for hit in hits if hit.record.trust == "own"]
+        return Ground(
+            cards=tuple(role.card for role in (self.roles | self.lost_models).values()),
+            deeds=deeds_of(plans),
+            prompt=prompt,
+            model=self.model_names["agent"],
+            unasked={name: missing_key(role.model or "") for name, role in self.lost_models.items()},
+        )
+
     def remember(
         self, prompt: str, board: Board, answer: str, error: BaseException | None, seconds: float
     ) -> None:
         """Keep how the run went and which tools served it."""
         usage = self.meter.total
-        plan, states, *_ = board.snapshot()
-        shape = [plan[name].model_dump(mode="json") | {"state": states.get(name)} for name in order(plan)]
         run = run_record(
             run=self.run,
             prompt=self.masks(prompt),
             outcome="completed" if error is None else "failed",
             answer=self.masks(answer),
-            plan=self.masks(shape),
+            plan=self.masks(shape_of(board, self.durations.seconds)),
             scope=Scope(),
             revisions=board.revisions,
             calls=usage.calls,
@@ -211,7 +232,8 @@ def open_house(
 
     Raises `UsageError` and `ConfigError`, each before any work is done.
     """
-    views, run = list(views), resumed or new_run_id()
+    durations = Durations()
+    views, run = [*views, durations], resumed or new_run_id()
     workspace = Workspace(
         settings.workspace,
         settings.home,
@@ -223,7 +245,8 @@ def open_house(
     played = model.name if isinstance(model, RecordedModel) else "recorded"
     names = dict.fromkeys(ROLES, played) if model is not None else model_names(settings)
     backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
-    roles = load_roles(settings.home)
+    # Played-back replies need no provider.
+    roles, lost_models = askable(load_roles(settings.home), missing_key if model is None else lambda _: "")
     goes_on = run if wants_engine else ""
     cancellation = Cancellation()
     masks = Masks()
@@ -279,6 +302,7 @@ def open_house(
             workspace=workspace,
             toolbox=toolbox,
             roles=roles,
+            lost_models=lost_models,
             backend=backend,
             memory=memory,
             cancellation=cancellation,
@@ -295,6 +319,7 @@ def open_house(
             unsafe=unsafe,
             emit=stream.emit,
             await_engine=engine,
+            durations=durations,
             past=past,
         )
         inbox = Inbox(folder, desk, cancellation, stream.emit, [asked.id for asked in past.open])

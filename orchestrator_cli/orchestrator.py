@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from pydantic import JsonValue
 
@@ -27,6 +28,7 @@ from orchestrator_cli.house import House
 from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.planning.planner import make_plan
+from orchestrator_cli.planning.routing import route
 from orchestrator_cli.usage import Usage
 
 
@@ -106,6 +108,8 @@ def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
         model=house.model,
         emit=house.emit,
     )
+    if any(subtask.kind == "agent" for subtask in plan.subtasks):
+        plan = route(plan, house.ground(prompt))
     house.emit(events.PlanProposed(plan=plan))
     return Board(plan, offer)
 
@@ -151,6 +155,7 @@ def _execute(prompt: str, house: House, board: Board) -> None:
             settings=house.settings,
             model=house.model,
             offer=board.offer,
+            ground=cache(lambda: house.ground(prompt)),
             workspace=house.workspace,
             toolbox=house.toolbox,
             roles=house.roles,

@@ -329,6 +329,28 @@ NO_MODEL = (
 )
 
 
+OTHER_NAMES = {
+    "ANTHROPIC_API_KEY": ("ANTHROPIC_AUTH_TOKEN",),
+    "GEMINI_API_KEY": ("GOOGLE_API_KEY",),
+    "OPENAI_API_KEY": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+    "OPENROUTER_API_KEY": ("OR_API_KEY",),
+}
+"""What serves in the place of a key."""
+
+
+def missing_key(model: str) -> str:
+    """What has to be set before a model can be asked; empty where nothing is known to be missing.
+
+    Not covered: providers beside those of `KEYS`, a key that is wrong, and a server that is down.
+    """
+    provider, slash, _ = model.partition("/")
+    for key, known in KEYS.items():
+        if slash and known.partition("/")[0] == provider:
+            found = any(os.environ.get(name) for name in (key, *OTHER_NAMES.get(key, ())))
+            return "" if found else f"{key} is not set"
+    return ""
+
+
 def find_model() -> str:
     """A model for a user who has set none. Raises `ConfigError` with the three ways to set one.
 

@@ -52,7 +52,7 @@ def approved_plan(
             continue
         if told:
             emit(PlanRepaired(repairs=tuple(map(str, told))))
-        edited = edited.model_copy(update={"version": plan.version})
+        edited = edited.model_copy(update={"version": plan.version, "routes": plan.routes})
         emit(PlanApproved(plan=edited, edited=edited != plan))
         return edited
     raise NotApproved(f"The plan still had faults after it was edited {ROUNDS} times.", "Nothing was done.")

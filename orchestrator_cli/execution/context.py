@@ -1,6 +1,6 @@
 """What every subtask of a run works with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orchestrator_cli.cancellation import Cancellation
@@ -14,6 +14,7 @@ from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.planning.routing import Ground
 from orchestrator_cli.settings import Settings
 from toolsmith.sandbox import Backend
 
@@ -25,6 +26,8 @@ class RunContext:
     settings: Settings
     model: Model
     offer: Offer
+    ground: Callable[[], Ground]
+    """What the roles of subtasks are chosen by."""
     workspace: Workspace
     toolbox: Toolbox
     roles: Mapping[str, Role]

@@ -18,6 +18,7 @@ from orchestrator_cli.execution.people import question_before
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.planning.plan import Patch, Plan, descendants
 from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
+from orchestrator_cli.planning.routing import route_patch
 
 
 class Revisions:
@@ -83,7 +84,10 @@ class Revisions:
         # A person may change their mind; a reviser that does so goes in circles.
         asked_for = any(item.what == "the user said" for item in situation.causes)
 
+        failed = {situation.plan[n].role or "" for n, state in situation.states.items() if state == "failed"}
+
         def apply(patch: Patch) -> Plan:
+            patch = route_patch(patch, situation.plan, self._context.ground(), failed)
             self._board.preview(patch, may_go_back=asked_for)
             check_consent(patch, desk=self._context.desk, cancellation=self._context.cancellation)
             plan = self._board.revise(patch, may_go_back=asked_for)

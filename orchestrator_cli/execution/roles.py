@@ -11,6 +11,7 @@
 The user's own stand in `roles/` of the data folder and replace a built-in role of the same name.
 """
 
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -35,7 +36,7 @@ class Role(Value):
 
     @property
     def card(self) -> RoleCard:
-        return RoleCard(name=self.name, when=self.when)
+        return RoleCard(name=self.name, when=self.when, agent=self.agent, model=self.model)
 
 
 def load_roles(home: Path) -> dict[str, Role]:
@@ -49,6 +50,17 @@ def load_roles(home: Path) -> dict[str, Role]:
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError(f"The role file {path} cannot be read: {exc}", "Mend or remove it.") from exc
     return {role.name: role for role in roles}
+
+
+def askable(
+    roles: Mapping[str, Role], missing: Callable[[str], str]
+) -> tuple[dict[str, Role], dict[str, Role]]:
+    """The roles as they can be asked, and those among them whose own model cannot be.
+
+    `missing` says what a model lacks, or nothing. The agents of such a role ask the model of the others.
+    """
+    lost = {name: role for name, role in roles.items() if role.model and missing(role.model)}
+    return {**roles, **{name: role.model_copy(update={"model": None}) for name, role in lost.items()}}, lost
 
 
 def parse_role(name: str, text: str) -> Role:

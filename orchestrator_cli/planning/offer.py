@@ -1,5 +1,7 @@
 """What a planner may count on: the roles and tools there are, as it is shown them."""
 
+from typing import Literal
+
 from pydantic import JsonValue
 
 from orchestrator_cli.planning.plan import Catalogue, Value
@@ -9,6 +11,10 @@ class RoleCard(Value):
     name: str
     when: str
     """When to use it."""
+    agent: Literal["code", "tools"] = "tools"
+    """What its agents do: write code, or call tools."""
+    model: str | None = None
+    """The model that its agents ask, where it is one of its own."""
 
 
 class ToolCard(Value):

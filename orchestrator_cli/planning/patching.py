@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator_cli.planning.plan import NOT_STARTED, Catalogue, Fault, Patch, Plan, State, Subtask
+from orchestrator_cli.planning.plan import NOT_STARTED, Catalogue, Fault, Patch, Plan, Route, State, Subtask
 from orchestrator_cli.planning.repair import Repair, repaired
 from orchestrator_cli.planning.validation import faults
 
@@ -70,9 +70,16 @@ def _joined(plan: Plan, patch: Patch) -> Plan:
         update={
             "subtasks": (*kept, *patch.add),
             "new_tools": (*plan.new_tools, *patch.new_tools),
+            "routes": _joined_routes(plan, patch),
             "version": plan.version + 1,
         }
     )
+
+
+def _joined_routes(plan: Plan, patch: Patch) -> tuple[Route, ...]:
+    """Those of the patch come in the place of the plan's."""
+    gone = {route.subtask for route in patch.routes} | set(patch.remove)
+    return (*(route for route in plan.routes if route.subtask not in gone), *patch.routes)
 
 
 def _patch_faults(plan: Plan, patch: Patch, states: Mapping[str, State]) -> list[Fault]:

@@ -86,10 +86,26 @@ class Subtask(Value):
     """Why it is there and of this kind; it changes nothing."""
 
 
+class Route(Value):
+    """Who does the work of an agent subtask, and why; see `routing`."""
+
+    subtask: str
+    role: str
+    model: str | None = None
+    """The model that its agent asks."""
+    reason: str
+    planned: bool = True
+    """Whether it is as the planner or the reviser wanted it."""
+    instead_of: str | None = None
+    """The role that was proposed, where another was taken."""
+
+
 class Plan(Value):
     goal: str
     subtasks: tuple[Subtask, ...]
     new_tools: tuple[NewTool, ...] = ()
+    routes: tuple[Route, ...] = ()
+    """Who does which subtask and why; written by routing, and shown to no model."""
     check: str | None = None
     """An expression over the results of the subtasks that is true when the goal is met."""
     why: str = ""
@@ -101,6 +117,11 @@ class Plan(Value):
     @property
     def ids(self) -> frozenset[str]:
         return self.index.ids
+
+    def route_of(self, subtask: Subtask) -> Route | None:
+        """Why a subtask is done by its role; None where somebody gave it to another since."""
+        found = (r for r in self.routes if r.subtask == subtask.id and r.role == subtask.role)
+        return next(found, None)
 
     @property
     def index(self) -> "Index":
@@ -130,6 +151,8 @@ class Patch(Value):
     replace: tuple[Subtask, ...] = ()
     remove: tuple[str, ...] = ()
     new_tools: tuple[NewTool, ...] = ()
+    routes: tuple[Route, ...] = ()
+    """Who does what it adds or gives to another role, and why."""
 
     @property
     def empty(self) -> bool:

@@ -27,7 +27,7 @@ WIDTH = 100
 
 def plan_text(plan: Plan, faults: Iterable[str] = ()) -> str:
     """The plan in block style, below an explanation and what is wrong with it."""
-    rows = plan.model_dump(mode="json", exclude_defaults=True, exclude={"version", "subtasks"})
+    rows = plan.model_dump(mode="json", exclude_defaults=True, exclude={"version", "subtasks", "routes"})
     rows["subtasks"] = [_rows(subtask) for subtask in plan.subtasks]
     return HEAD + fault_lines(faults) + _dumped(rows)
 

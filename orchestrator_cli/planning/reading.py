@@ -10,7 +10,7 @@ from orchestrator_cli.planning.plan import Catalogue, Plan
 from orchestrator_cli.planning.repair import Repair, repaired
 from orchestrator_cli.planning.validation import faults
 
-OWN = frozenset({"version"})
+OWN = frozenset({"version", "routes"})
 """What the runtime says of a plan, whatever its author writes there."""
 OF_A_KIND = frozenset({"instruction", "role", "tools", "process", "for_each"})
 """Fields that cannot be judged where the kind is not known."""

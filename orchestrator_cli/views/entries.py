@@ -15,7 +15,7 @@ import yaml
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.planning.plan import Plan, Subtask
+from orchestrator_cli.planning.plan import Plan, Route, Subtask
 from orchestrator_cli.views.graph import patch_lines, plan_diff
 from orchestrator_cli.views.markdown import bullets, code, fence, prose, said, table
 from orchestrator_cli.views.text import (
@@ -137,11 +137,22 @@ def _plan(plan: Plan) -> str:
     if plan.why:
         parts.append(f"Why so: {prose(plan.why)}")
     parts.append(table(("subtask", "kind", "title", "depends_on", "tools"), rows))
+    if plan.routes:
+        parts.append("Who does it, and why:\n\n" + _routes(plan.routes))
     if plan.new_tools:
         wanted = (f"- {code(tool.name)}: {prose(tool.purpose)}" for tool in plan.new_tools)
         parts.append("Tools to be built:\n\n" + "\n".join(wanted))
     parts.append(_details("What each subtask is asked", plan.subtasks))
     return "\n\n".join(parts)
+
+
+def _routes(routes: Sequence[Route]) -> str:
+    return "\n".join(
+        f"- {code(r.subtask)}: {code(r.role)}"
+        + (f" on {code(r.model)}" if r.model else "")
+        + f", {prose(r.reason)}"
+        for r in routes
+    )
 
 
 def _details(summary: str, subtasks: Sequence[Subtask]) -> str:
@@ -174,6 +185,8 @@ def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> Entry:
     parts = ["\n".join(reasons), fence("\n".join(changes), "diff", WHOLE)]
     if changed := (*fact.patch.add, *fact.patch.replace):
         parts.append(_details("The subtasks as they are now", changed))
+    if fact.patch.routes:
+        parts.append("Who does it, and why:\n\n" + _routes(fact.patch.routes))
     title = f"plan revised, version {fact.patch.base_version} to {fact.plan.version}"
     return Entry(title, "\n\n".join(parts))
 

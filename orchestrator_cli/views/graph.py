@@ -67,6 +67,8 @@ def _details(plan: Plan, subtask: Subtask) -> str:
         parts.append("for each of " + one_line(subtask.for_each, 60))
     if subtask.approve:
         parts.append("asks first")
+    if (route := plan.route_of(subtask)) is not None and not route.planned:
+        parts.append(one_line(route.reason, 200))
     return " · ".join(parts)
 
 

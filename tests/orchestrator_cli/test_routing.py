@@ -1,0 +1,249 @@
+"""Which role does a subtask, as pure rules: confirmed, or changed for a reason that can be read."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator_cli.planning.offer import RoleCard
+from orchestrator_cli.planning.patching import apply
+from orchestrator_cli.planning.plan import Catalogue, Patch, Plan, Subtask
+from orchestrator_cli.planning.routing import (
+    ENOUGH,
+    Deed,
+    Ground,
+    deeds_of,
+    is_named,
+    record_of,
+    route,
+    route_patch,
+    wilson,
+)
+
+CARDS = (
+    RoleCard(name="coder", when="", agent="code"),
+    RoleCard(name="researcher", when="", agent="tools"),
+    RoleCard(name="reader", when="", agent="tools", model="openai/small"),
+    RoleCard(name="writer", when="", agent="tools"),
+)
+NAMES = [card.name for card in CARDS]
+KIND = {card.name: card.agent for card in CARDS}
+CATALOGUE = Catalogue(roles=frozenset(NAMES), tools=frozenset({"read_file"}))
+
+
+def agent(name: str = "look", role: str = "researcher", *tools: str) -> Subtask:
+    return Subtask(id=name, title=name, kind="agent", role=role, tools=tools, instruction="Look.")
+
+
+def plan(*subtasks: Subtask) -> Plan:
+    return Plan(goal="g", subtasks=subtasks)
+
+
+def deeds(role: str, done: int, failed: int, *tools: str, cost: float | None = None) -> tuple[Deed, ...]:
+    return tuple(Deed(role=role, tools=tools, ok=n < done, cost=cost) for n in range(done + failed))
+
+
+def chosen(subtask: Subtask, *known: Deed, prompt: str = "", **unasked: str) -> str | None:
+    ground = Ground(cards=CARDS, deeds=known, prompt=prompt, model="m", unasked=unasked)
+    return route(plan(subtask), ground).subtasks[0].role
+
+
+def test_a_choice_without_a_record_is_the_planners_and_says_so():
+    found = route(plan(agent()), Ground(cards=CARDS, model="openai/large"))
+    (told,) = found.routes
+    assert found.subtasks == (agent(),)
+    assert (told.role, told.model, told.reason, told.planned) == (
+        "researcher",
+        "openai/large",
+        "as planned",
+        True,
+    )
+
+
+def test_a_role_that_fails_at_such_work_gives_it_to_one_of_its_kind_that_does_not():
+    known = (*deeds("researcher", 0, 5, "read_file"), *deeds("writer", 6, 0, "read_file", cost=0.02))
+    found = route(plan(agent("look", "researcher", "read_file")), Ground(cards=CARDS, deeds=known))
+    (told,) = found.routes
+    assert found.subtasks[0].role == told.role == "writer"
+    assert told.instead_of == "researcher"
+    assert told.reason == (
+        "instead of researcher, who did 0 of 5 such subtasks; writer did 6 of 6, for $0.0200"
+    )
+
+
+def test_success_at_other_work_does_not_count():
+    known = (*deeds("researcher", 0, 6, "read_file"), *deeds("writer", 9, 0))
+    assert chosen(agent("look", "researcher", "read_file"), *known) == "researcher"
+
+
+def test_too_few_of_a_kind_of_work_say_nothing():
+    known = (*deeds("researcher", 0, ENOUGH - 1), *deeds("writer", 50, 0))
+    assert chosen(agent(), *known) == "researcher"
+    known = (*deeds("researcher", 0, 50), *deeds("writer", ENOUGH - 1, 0))
+    assert chosen(agent(), *known) == "researcher"
+
+
+def test_a_little_better_is_not_better():
+    known = (*deeds("researcher", 7, 3), *deeds("writer", 10, 0))
+    assert chosen(agent(), *known) == "researcher"
+
+
+def test_an_agent_of_the_other_kind_never_takes_over():
+    known = (*deeds("researcher", 0, 30), *deeds("coder", 30, 0))
+    assert chosen(agent(), *known) == "researcher"
+
+
+def test_what_costs_less_is_taken_of_two_that_are_as_good():
+    known = (
+        *deeds("researcher", 0, 9),
+        *deeds("reader", 9, 0, cost=0.5),
+        *deeds("writer", 9, 0, cost=0.1),
+    )
+    assert chosen(agent(), *known) == "writer"
+
+
+def test_a_role_that_the_prompt_names_keeps_its_work():
+    known = (*deeds("researcher", 0, 9), *deeds("writer", 9, 0))
+    assert chosen(agent(), *known, prompt="Have the Researcher look.") == "researcher"
+    assert chosen(agent(), *known, prompt="Have my co-researchers look.") == "writer"
+    assert not is_named("writer", "rewriter, writer-in-chief")
+
+
+def test_a_role_whose_model_cannot_be_asked_keeps_its_work_and_says_which_model_does_it():
+    ground = Ground(cards=CARDS, model="openai/large", unasked={"reader": "A_KEY is not set"})
+    found = route(plan(agent("look", "reader")), ground)
+    (told,) = found.routes
+    assert found.subtasks[0].role == "reader"
+    assert (told.model, told.planned) == ("openai/large", False)
+    assert told.reason == "as planned; its own model openai/small cannot be asked: A_KEY is not set"
+
+
+def test_work_is_not_given_to_a_role_whose_model_cannot_be_asked():
+    known = (*deeds("researcher", 0, 9), *deeds("reader", 9, 0))
+    assert chosen(agent(), *known) == "reader"
+    assert chosen(agent(), *known, reader="A_KEY is not set") == "researcher"
+
+
+def test_only_agents_have_a_role_to_choose():
+    tool = Subtask(id="read", title="t", kind="tool", tools=("read_file",))
+    assert route(plan(tool), Ground(cards=CARDS)).routes == ()
+
+
+# --- what a patch adds and changes
+
+BAD_RESEARCHER = Ground(cards=CARDS, deeds=(*deeds("researcher", 0, 9), *deeds("writer", 9, 0)))
+
+
+def test_what_a_patch_adds_is_routed_and_the_plan_says_why():
+    before = route(plan(agent("first", "writer")), BAD_RESEARCHER)
+    added = Patch(base_version=1, reason="more", add=(agent("more"),))
+    after = apply(before, route_patch(added, before, BAD_RESEARCHER), {}, CATALOGUE)
+    assert after["more"].role == "writer"
+    assert [(r.subtask, r.role, r.instead_of) for r in after.routes] == [
+        ("first", "writer", None),
+        ("more", "writer", "researcher"),
+    ]
+
+
+def test_a_role_that_failed_in_this_run_takes_nothing_over():
+    before = plan(agent("first", "writer"))
+    added = Patch(base_version=1, reason="more", add=(agent("more"),))
+    assert route_patch(added, before, BAD_RESEARCHER, {"writer"}).add == added.add
+
+
+def test_the_role_that_a_reviser_gives_a_subtask_stays():
+    before = route(plan(agent("first", "writer")), BAD_RESEARCHER)
+    changed = Patch(base_version=1, reason="facts are needed", replace=(agent("first"),))
+    after = apply(before, route_patch(changed, before, BAD_RESEARCHER), {}, CATALOGUE)
+    assert after["first"].role == "researcher"
+    (told,) = after.routes
+    assert (told.role, told.reason) == ("researcher", "as planned; did 0 of 9 such subtasks")
+
+
+def test_a_subtask_that_is_removed_has_no_reason_any_more():
+    before = route(plan(agent("first", "writer"), agent("second", "coder")), Ground(cards=CARDS))
+    after = apply(before, Patch(base_version=1, reason="less", remove=("second",)), {}, CATALOGUE)
+    assert [r.subtask for r in after.routes] == ["first"]
+
+
+# --- records
+
+TOOLS = st.sampled_from([(), ("read_file",), ("read_file", "fetch_url")])
+DEEDS = st.lists(
+    st.builds(
+        Deed,
+        role=st.sampled_from([*NAMES, "gone"]),
+        tools=TOOLS,
+        ok=st.booleans(),
+        seconds=st.none() | st.floats(0, 1e6),
+        cost=st.none() | st.floats(0, 100),
+    ),
+    max_size=80,
+)
+SUBTASKS = st.builds(lambda role, tools: agent("look", role, *tools), st.sampled_from(NAMES), TOOLS)
+BIASED = st.builds(
+    lambda bad, good, n, m: (*deeds(bad, 0, n), *deeds(good, m, 0)),
+    st.sampled_from(NAMES),
+    st.sampled_from(NAMES),
+    st.integers(0, 20),
+    st.integers(0, 20),
+)
+
+
+@given(SUBTASKS, DEEDS, BIASED)
+def test_whatever_is_known_a_change_is_within_the_kind_and_to_a_better_record(subtask, some, biased):
+    ground = Ground(cards=CARDS, deeds=(*some, *biased))
+    found = route(plan(subtask), ground)
+    (told,) = found.routes
+    now = found.subtasks[0]
+    assert now.model_copy(update={"role": subtask.role}) == subtask
+    assert KIND[now.role] == KIND[subtask.role]
+    assert told.role == now.role
+    assert told.reason
+    if now.role != subtask.role:
+        old, new = (record_of(name, subtask.tools, ground.deeds) for name in (subtask.role, now.role))
+        assert min(old.count, new.count) >= ENOUGH
+        assert new.done * old.count > old.done * new.count
+        assert told.instead_of == subtask.role
+
+
+@given(SUBTASKS, DEEDS, BIASED)
+def test_what_was_chosen_is_chosen_again(subtask, some, biased):
+    ground = Ground(cards=CARDS, deeds=(*some, *biased))
+    once = route(plan(subtask), ground)
+    assert route(once, ground).subtasks == once.subtasks
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_the_interval_holds_the_rate_and_narrows_with_the_number(done, failed):
+    count = done + failed
+    low, high = wilson(done, count)
+    assert 0 <= low <= (done / count if count else 0.5) + 1e-9
+    assert (done / count if count else 0.5) - 1e-9 <= high <= 1
+    more_low, more_high = wilson(10 * done, 10 * count)
+    assert more_high - more_low <= high - low + 1e-9
+
+
+def test_the_interval_of_five_in_five_is_the_known_one():
+    low, high = wilson(5, 5)
+    assert (round(low, 3), round(high, 3)) == (0.566, 1.0)
+
+
+def test_only_what_agents_did_or_failed_is_in_a_record():
+    rows = [
+        {
+            "kind": "agent",
+            "role": "writer",
+            "tools": ["read_file"],
+            "state": "done",
+            "seconds": 2,
+            "cost": None,
+        },
+        {"kind": "agent", "role": "writer", "tools": [], "state": "failed"},
+        {"kind": "agent", "role": "writer", "state": "skipped"},
+        {"kind": "agent", "role": "writer", "state": None},
+        {"kind": "tool", "role": None, "tools": ["read_file"], "state": "done"},
+        "no row",
+    ]
+    assert deeds_of([rows, "no plan", None]) == (
+        Deed(role="writer", tools=("read_file",), ok=True, seconds=2.0),
+        Deed(role="writer", ok=False),
+    )

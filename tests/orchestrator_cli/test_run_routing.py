@@ -1,0 +1,105 @@
+"""Who does what follows from what memory knows of the roles, and anybody can read why."""
+
+import json
+
+from cast import Cast, caller, patch, plan
+from command import Orch
+from endpoint import Endpoint, call, texts_of
+
+from memory import Scope, open_store, run_record
+
+WRITER = "You are a writer."
+RESEARCHER = "You are a researcher."
+PROMPT = "Describe the old lighthouse"
+LOOK = {"id": "look", "title": "Look", "kind": "agent", "tools": [], "depends_on": []}
+
+
+def remember(orch: Orch, *deeds: tuple[str, str, int]) -> None:
+    """Runs of the same prompt, each of one agent: role, how it ended, and how often."""
+    store = open_store(orch.home / "memory")
+    store.add(
+        run_record(
+            run=f"{role}-{state}-{n}",
+            prompt=PROMPT,
+            outcome="completed" if state == "done" else "failed",
+            answer="",
+            plan=[LOOK | {"role": role, "state": state}],
+            scope=Scope(),
+        )
+        for role, state, times in deeds
+        for n in range(times)
+    )
+    store.close()
+
+
+def instructions(endpoint: Endpoint) -> list[str]:
+    """What the agents were told to be, in order."""
+    asked = [exchange for exchange in endpoint.exchanges if exchange.model == "agent"]
+    return [role for e in asked for role in (WRITER, RESEARCHER) if role in texts_of(e.request)]
+
+
+def test_a_role_with_a_bad_record_gives_its_work_to_a_better_one_of_its_kind(orch: Orch, endpoint: Endpoint):
+    remember(orch, ("researcher", "failed", 6), ("writer", "done", 6))
+    agents = {"Do look": [call("final_answer", {"answer": "It is white."})]}
+    endpoint.reply = Cast(planner=[plan(caller("look"))], agents=agents, answer=[])
+    done = orch("ask", PROMPT)
+    assert done.code == 0, done.err
+    assert instructions(endpoint) == [WRITER]
+    reason = "instead of researcher, who did 0 of 6 such subtasks; writer did 6 of 6"
+    assert f"- `look`: `writer` on `openai/agent`, {reason}" in orch.log
+    assert reason in " ".join(done.err.split())
+    (route,) = orch.events("PlanProposed")[0]["plan"]["routes"]
+    assert (route["role"], route["instead_of"]) == ("writer", "researcher")
+    assert reason in orch("show", orch.journal().parent.name).out
+
+
+def test_what_a_run_came_to_is_the_record_of_the_next(orch: Orch, endpoint: Endpoint):
+    agents = {"Do look": [call("final_answer", {"answer": "It is white."})] * 2}
+    endpoint.reply = Cast(planner=[plan(caller("look"))] * 2, agents=agents, answer=[])
+    assert orch("ask", PROMPT).code == 0
+    assert "- `look`: `researcher` on `openai/agent`, as planned\n" in orch.log
+    assert orch("ask", PROMPT).code == 0
+    assert "as planned; did 1 of 1 such subtasks, in " in orch.log
+
+
+def test_the_plan_alone_says_who_would_do_it_and_why(orch: Orch, endpoint: Endpoint):
+    remember(orch, ("researcher", "failed", 6), ("writer", "done", 6))
+    endpoint.reply = Cast(planner=[plan(caller("look"))])
+    assert "agent writer" in (out := orch("plan", PROMPT).out)
+    assert "instead of researcher" in out
+
+
+def test_what_a_patch_adds_goes_to_the_better_role_too(orch: Orch, endpoint: Endpoint):
+    remember(orch, ("researcher", "failed", 6), ("writer", "done", 6))
+    first = {
+        "id": "read",
+        "title": "Read",
+        "kind": "tool",
+        "tools": ["read_file"],
+        "inputs": {"path": "gone"},
+    }
+    endpoint.reply = Cast(
+        planner=[plan(first)],
+        reviser=[patch("there is no such file", add=[caller("look")])],
+        agents={"Do look": [call("final_answer", {"answer": "It is white."})]},
+    )
+    done = orch("ask", PROMPT)
+    assert done.code == 0, done.err
+    assert instructions(endpoint) == [WRITER]
+    revised = orch.log.partition("plan revised")[2]
+    assert "- `look`: `writer` on `openai/agent`, instead of researcher" in revised
+
+
+def test_a_role_whose_model_has_no_key_is_done_by_the_model_of_the_others(orch: Orch, endpoint: Endpoint):
+    roles = orch.home / "roles"
+    roles.mkdir(parents=True)
+    text = "---\nname: painter\nwhen: paints\nagent: tools\nmodel: mistral/large\n---\nYou are a painter."
+    (roles / "painter.md").write_text(text)
+    agents = {"Do look": [call("final_answer", {"answer": "It is white."})]}
+    row = caller("look", role="painter")
+    endpoint.reply = Cast(planner=[plan(row)], agents=agents, answer=[])
+    done = orch("ask", "--json", PROMPT)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["answer"] == "It is white."
+    told = "its own model mistral/large cannot be asked: MISTRAL_API_KEY is not set"
+    assert f"- `look`: `painter` on `openai/agent`, as planned; {told}" in orch.log
