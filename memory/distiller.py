@@ -88,8 +88,9 @@ def run_record(
     """The memory of a finished run, found again by its prompt.
 
     `run` is the run's id, `outcome` "completed", "failed" or another word for how it ended, `plan` the
-    subtasks as dicts (only the fields in `PLAN_FIELDS` are kept; `state` is how one ended), `cost` in
-    US dollars or None when it is not known, `lesson` one sentence for the planner or "".
+    subtasks as dicts (only the fields in `PLAN_FIELDS` are kept; `state` is how one ended, `seconds` and
+    `cost` what it took), `cost` in US dollars or None when it is not known, `lesson` one sentence for the
+    planner or "".
     """
     return Record(
         kind=RUN,

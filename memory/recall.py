@@ -43,7 +43,7 @@ class RecalledRun(BaseModel):
     outcome: str
     answer_summary: str
     plan: tuple[dict[str, JsonValue], ...]
-    """The subtasks: id, title, kind, role, tools, depends_on, state."""
+    """The subtasks: id, title, kind, role, tools, depends_on, state, seconds, cost."""
     revisions: int
     calls: int
     cost: float | None

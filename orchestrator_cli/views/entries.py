@@ -137,8 +137,8 @@ def _plan(plan: Plan) -> str:
     if plan.why:
         parts.append(f"Why so: {prose(plan.why)}")
     parts.append(table(("subtask", "kind", "title", "depends_on", "tools"), rows))
-    if plan.routes:
-        parts.append("Who does it, and why:\n\n" + _routes(plan.routes))
+    if routes := [route for s in plan.subtasks if (route := plan.route_of(s)) is not None]:
+        parts.append("Who does it, and why:\n\n" + _routes(routes))
     if plan.new_tools:
         wanted = (f"- {code(tool.name)}: {prose(tool.purpose)}" for tool in plan.new_tools)
         parts.append("Tools to be built:\n\n" + "\n".join(wanted))
