@@ -164,7 +164,7 @@ def _route(
 def _told(record: RoleRecord, what: str = "") -> str:
     parts = [f"did {record.done} of {record.count}{what}"]
     if record.seconds is not None:
-        parts.append(f"in {record.seconds:.0f} s")
+        parts.append(f"in {record.seconds:.{0 if record.seconds >= 10 else 1}f} s")
     if record.cost:
         parts.append(f"for ${record.cost:.4f}")
     return ", ".join(parts)

@@ -62,6 +62,21 @@ def test_what_a_run_came_to_is_the_record_of_the_next(orch: Orch, endpoint: Endp
     assert "as planned; did 1 of 1 such subtasks, in " in orch.log
 
 
+def test_the_role_that_a_person_writes_into_the_plan_is_left(orch: Orch, endpoint: Endpoint):
+    remember(orch, ("researcher", "failed", 6), ("writer", "done", 6))
+    agents = {"Do look": [call("final_answer", {"answer": "It is white."})]}
+    endpoint.reply = Cast(planner=[plan(caller("look"))], agents=agents, answer=[])
+    assert orch("ask", "--approve", "plan", PROMPT).code == 6
+    run = orch.journal().parent.name
+    (asked,) = orch.events("ApprovalAsked")
+    assert "role: writer" in asked["details"]
+    assert "routes" not in asked["details"]
+    done = orch("approve", run, asked["id"], "--edit", EDITOR="sed -i s/writer$/researcher/")
+    assert done.code == 0, done.err
+    assert instructions(endpoint) == [RESEARCHER]
+    assert "instead of researcher" not in orch.log.partition("plan edited by the user")[2]
+
+
 def test_the_plan_alone_says_who_would_do_it_and_why(orch: Orch, endpoint: Endpoint):
     remember(orch, ("researcher", "failed", 6), ("writer", "done", 6))
     endpoint.reply = Cast(planner=[plan(caller("look"))])
