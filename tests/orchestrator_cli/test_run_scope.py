@@ -36,16 +36,18 @@ def test_an_agent_has_the_tools_its_subtask_names_and_no_others(orch: Orch, endp
     assert "write_file" in ran["error"]
 
 
-def test_a_tool_the_user_did_not_open_is_not_offered(orch: Orch, endpoint: Endpoint) -> None:
+def test_a_domain_that_nobody_allowed_is_asked_about_and_one_that_the_user_named_is_not(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    look = caller("look", tools=["fetch_url"], network=["example.org"])
     finish = {"Do look": [call("final_answer", {"answer": "done"})]}
-    endpoint.reply = Cast(planner=[plan(caller("look"))], agents=finish)
-    assert orch("ask", "Look.").code == 0
-    assert "fetch_url" not in endpoint.of("planner")[0].text
-    endpoint.reply = Cast(planner=[plan(caller("look", tools=["fetch_url"]))], agents=finish)
+    endpoint.reply = Cast(planner=[plan(look)], agents=finish)
+    done = orch("ask", "Look.")
+    assert done.code == 6
+    assert "wants to reach example.org" in done.error
+    endpoint.reply = Cast(planner=[plan(look)], agents=finish)
     assert orch("ask", "--network", "example.org", "Look.").code == 0
-    assert "fetch_url" in endpoint.of("planner")[1].text
-    assert "example.org" in endpoint.of("planner")[1].text
-    assert "fetch_url" in tools_of(endpoint.of("agent")[1].request)
+    assert "fetch_url" in tools_of(endpoint.of("agent")[0].request)
 
 
 @pytest.fixture
