@@ -15,7 +15,7 @@ SHELL := /bin/sh
 IN := .venv/bin/
 CODE := orchestrator_cli memory toolsmith
 # Many tests wait for something most of the time, so one process more than there are cores.
-ALL := --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 8 --dist loadfile
+ALL := --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 8 --dist worksteal
 # Folders are in it too: they tell of files that were taken away.
 READ_BY_TESTS := $(shell find $(CODE) tests docs examples benchmarks \
 	-not -path '*/__pycache__*' -not -name '* *' 2>/dev/null) \

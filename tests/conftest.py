@@ -1,10 +1,14 @@
 """What every test may use: a model endpoint of its own, and hypothesis without a stop-watch."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 from endpoint import Endpoint
 from hypothesis import HealthCheck, settings
+
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("orch", deadline=None, suppress_health_check=[HealthCheck.too_slow])

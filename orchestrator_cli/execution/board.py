@@ -22,6 +22,8 @@ from orchestrator_cli.planning.plan import (
 )
 from orchestrator_cli.planning.reviser import Cause
 
+FORGIVEN = "it failed, and the plan goes on without it"
+
 
 class Board:
     def __init__(self, plan: Plan, offer: Offer) -> None:

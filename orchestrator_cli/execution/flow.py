@@ -21,7 +21,7 @@ from typing import Any
 from orchestrator_cli import events
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, RunFailed
 from orchestrator_cli.execution.artifacts import Artifacts
-from orchestrator_cli.execution.board import Board
+from orchestrator_cli.execution.board import FORGIVEN, Board
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.desk import needed
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
@@ -104,6 +104,8 @@ class _Graph:
 
     def run(self) -> None:
         try:
+            for subtask in self.board.plan.subtasks:
+                self._stop_where_the_plan_says(subtask)
             while self._start_what_may():
                 self._take_one()
         except BaseException as exc:
@@ -385,14 +387,18 @@ class _Graph:
         )
         if subtask.on_failure == "skip":
             self.board.skip(subtask.id, reason)
-            skipped = "it failed, and the plan goes on without it"
-            self.context.emit(events.SubtaskSkipped(subtask=subtask.id, reason=skipped))
+            self.context.emit(events.SubtaskSkipped(subtask=subtask.id, reason=FORGIVEN))
             return
         self.board.fail(subtask.id, reason)
-        if subtask.on_failure == "abort":
-            raise RunFailed(f"{subtask.id} failed: {reason}", "The plan says to stop there.")
+        self._stop_where_the_plan_says(subtask)
         if self.context.settings.revise != "never":
             self.revisions.cause(subtask.id, "failed", reason)
+
+    def _stop_where_the_plan_says(self, subtask: Subtask) -> None:
+        """Raise `RunFailed` for a subtask that failed, where the plan goes no further then."""
+        if subtask.on_failure == "abort" and self.board.states.get(subtask.id) == "failed":
+            reason = self.board.failures[subtask.id]
+            raise RunFailed(f"{subtask.id} failed: {reason}", "The plan says to stop there.")
 
     def _judge_goal(self) -> None:
         """Tell the reviser, once a version, where everything is done and the goal is missed all the same."""

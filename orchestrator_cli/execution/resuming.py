@@ -9,7 +9,7 @@ said; else it is pending, and is done again.
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.execution.board import Board
+from orchestrator_cli.execution.board import FORGIVEN, Board
 from orchestrator_cli.execution.replay import Past, after
 from orchestrator_cli.execution.workspace.history import History
 from orchestrator_cli.execution.workspace.marks import file_changes
@@ -38,7 +38,19 @@ def is_over(past: Past) -> bool:
 
 
 def untold(past: Past, history: History) -> list[Fact]:
-    """What is true of the accepted subtasks and not in the journal. Raises `WorkspaceFault`."""
+    """What follows from the journal and is not in it. Raises `WorkspaceFault`."""
+    return [*_committed(past, history), *_forgiven(past)]
+
+
+def _forgiven(past: Past) -> list[Fact]:
+    """What failed and is skipped by its plan, where the process was killed between the two."""
+    failed = [name for name, state in past.states.items() if state == "failed"]
+    forgiven = [name for name in failed if past.plan and past.plan[name].on_failure == "skip"]
+    return [events.SubtaskSkipped(subtask=name, reason=FORGIVEN) for name in forgiven]
+
+
+def _committed(past: Past, history: History) -> list[Fact]:
+    """Accepted subtasks whose commit happened."""
     if not past.accepted:
         return []
     records = {(r.author.subtask, r.author.attempt): r for r in history.records() if r.author.undo_to is None}
