@@ -2,8 +2,8 @@
 
 The flow's thread alone decides what starts; subtasks, tools being built and the reviser are
 task runs on its thread pool, all submitted from the flow's body. While the reviser thinks,
-everything goes on that does not depend on what it was asked about. Retries and timeouts are
-Prefect's (a retry is another run of the same task run, and an attempt of ours).
+everything goes on that does not depend on what it was asked about. Retries are Prefect's: one is
+another run of the same task run, and an attempt of ours.
 
 Subtasks that wait for a person take no place of those that can go on. Where nobody is there to
 answer, the run stops when nothing else can be done, and its flow run is paused.

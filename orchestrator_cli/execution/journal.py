@@ -121,7 +121,7 @@ class EventStream:
         if len(line) > LARGE:
             row = self._blobs.take_out(json.loads(line))
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-        self._file.write(line.encode() + b"\n")
+        _append_whole(self._file, line.encode() + b"\n")
         self._seq = event.seq
 
     def _show(self) -> None:
@@ -141,6 +141,18 @@ class EventStream:
             # After a fault the others, which wait for theirs, try it themselves.
             with self._writing:
                 self._unshown.extendleft(reversed(gathered))
+
+
+def _append_whole(file: BinaryIO, data: bytes) -> None:
+    """Append all of it or nothing: a disk that fills up takes a part of a line without a word."""
+    before = os.fstat(file.fileno()).st_size
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        os.ftruncate(file.fileno(), before)
+        raise
 
 
 def _is_torn(file: BinaryIO) -> bool:

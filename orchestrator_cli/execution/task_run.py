@@ -1,4 +1,8 @@
-"""What Prefect runs: a named task run without a cache, and a subtask with its attempts."""
+"""What Prefect runs: a named task run without a cache, and a subtask with its attempts.
+
+The limit of time is the attempt's own: Prefect's cannot end what runs in a thread, and would throw
+into it at any line, in the middle of a commit too.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,17 +12,13 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.artifacts import Artifacts
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.effects import EffectRefused
-from orchestrator_cli.execution.subtask import run_subtask, time_limit
+from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.execution.workspace import Conflict
 from orchestrator_cli.planning.plan import Result, Subtask
 
 CONFLICT_RETRIES = 3
-PATIENCE_S = 7 * 86_400.0
-"""For a person who is asked in the middle of an attempt. Our own limits do not count that time."""
 HOPELESS = (OrchError, EffectRefused)
 """What another attempt would meet in the same way."""
-GRACE_S = 15.0
-"""Prefect's own timeout comes this much later than ours, for an attempt that does not heed ours."""
 
 
 class SubtaskWork:
@@ -43,8 +43,6 @@ class SubtaskWork:
         self._before = before
         self._conflicts = 0
         self._failure = ""
-        self.limit_s = time_limit(subtask, context.settings)
-        self.may_ask = context.desk.needs("writes")
 
     def __call__(self) -> Result:
         self.attempts += 1
@@ -96,7 +94,6 @@ def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
         retry_condition_fn=again,
         retry_delay_seconds=exponential_backoff(0.5),
         retry_jitter_factor=0.5,
-        timeout_seconds=work.limit_s + GRACE_S + (PATIENCE_S if work.may_ask else 0.0),
     )
 
 

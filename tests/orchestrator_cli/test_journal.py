@@ -1,6 +1,7 @@
 """The journal: numbered without gaps, on disk before it is shown, readable after a kill."""
 
 import json
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -235,3 +236,20 @@ def test_a_view_that_cannot_write_ends_the_run_with_a_remedy(journal: Path) -> N
         stream.emit(Noticed(message="x"))
     stream.close()
     assert "Free some disk space" in raised.value.remedy
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_line_leaves_no_part_of_it(journal: Path) -> None:
+    stream = EventStream("r", journal, [])
+    stream.emit(Noticed(message="before"))
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A file that may grow by a few bytes takes them and then refuses, as a full disk does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 20, most[1]))
+    try:
+        with pytest.raises(RunFailed, match="cannot be written"):
+            stream.emit(Noticed(message="lost"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    stream.emit(Noticed(message="after"))
+    stream.close()
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [(row["seq"], row["data"]["message"]) for row in rows] == [(1, "before"), (2, "after")]
