@@ -60,6 +60,8 @@ def runs(
             typer.echo(json.dumps([row.as_json() for row in rows], ensure_ascii=False))
         elif rows:
             _print(runs_lines(rows, everywhere=everywhere))
+        elif everywhere:
+            console.lines(["No run has been made yet."])
         else:
             console.lines([f"No run has worked on {settings.workspace.resolve()}. --all lists every run."])
 
