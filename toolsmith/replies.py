@@ -75,12 +75,20 @@ def _from_first_object(text: str, reply: str) -> str:
             decoder.raw_decode(text, at)
             return text[at:]
         except json.JSONDecodeError as exc:
-            if exc.msg.startswith("Unterminated") or exc.pos >= len(text.rstrip()):
+            if _is_cut(exc, text):
                 return text[at:]
         except RecursionError:
             return text[at:]
         at = text.find("{", at + 1)
     raise SpecFaulty(["The reply has no JSON object; give the specification in one ```json block."], reply)
+
+
+def _is_cut(exc: json.JSONDecodeError, text: str) -> bool:
+    """Whether JSON breaks because its end is missing; it may end in the middle of a word or an escape."""
+    rest = text[exc.pos :].rstrip()
+    in_a_word = any(word.startswith(rest) for word in ("true", "false", "null", "-", ".", "e"))
+    in_an_escape = exc.msg.startswith("Invalid \\u") and len(rest) < len("u1234")
+    return exc.msg.startswith("Unterminated") or in_a_word or in_an_escape
 
 
 def _decoded(text: str, reply: str) -> dict[str, Any]:
@@ -89,8 +97,7 @@ def _decoded(text: str, reply: str) -> dict[str, Any]:
         found, _ = decoder.raw_decode(text)
         json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as exc:
-        cut = exc.msg.startswith("Unterminated") or exc.pos >= len(text)
-        hint = "; the reply seems cut, so give a shorter one" if cut else ""
+        hint = "; the reply seems cut, so give a shorter one" if _is_cut(exc, text) else ""
         raise SpecFaulty(
             [f"The JSON breaks at line {exc.lineno}, column {exc.colno}: {exc.msg}{hint}."], reply
         ) from exc

@@ -136,7 +136,9 @@ def test_a_disk_that_fills_up_under_a_checkout_is_told_to_the_agent(orch: Orch, 
             ]
         },
     )
-    with mounted(orch.home, "-t", "tmpfs", "-o", "size=3m", "tmpfs"):
+    # The journal has room: one that has none ends the run.
+    (orch.home / "checkouts").mkdir(mode=0o700)
+    with mounted(orch.home / "checkouts", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs"):
         done = orch("ask", "-q", "Write much.")
         (failed,) = [row for row in orch.events("CodeRan") if row["error"]]
     assert (done.code, done.out) == (0, "the disk is full\n")

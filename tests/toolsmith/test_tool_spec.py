@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -60,6 +60,7 @@ def test_prose_instead_of_json_is_told_as_that(sample: Any) -> None:
 
 
 @shared
+@example(cut=87, fenced=False)  # in the middle of a word
 @given(cut=st.integers(1, 1_000), fenced=st.booleans())
 def test_json_that_is_cut_anywhere_is_one_fault_about_the_json(sample: Any, cut: int, fenced: bool) -> None:
     text = json.dumps(sample.raw)
