@@ -323,6 +323,11 @@ class ApprovalGiven(Fact):
     """What the person said along with it."""
     by: Literal["user", "flag", "settings"] = "user"
 
+    @property
+    def reason(self) -> str:
+        """The remark as the end of a sentence."""
+        return f": {self.remark}" if self.remark else ""
+
 
 class Remarked(Fact):
     """What a person said while the run went on; the reviser is told."""

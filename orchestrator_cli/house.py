@@ -277,9 +277,7 @@ def open_house(
             attended=attended,
             before=past.given.values(),
         )
-        permits = Permits(
-            desk, settings, emit=stream.emit, masks=masks, cancellation=cancellation, dialer=dialer
-        )
+        permits = Permits(desk, settings, masks=masks, cancellation=cancellation, dialer=dialer)
         library = Library(settings.home / "tools")
         toolbox = Toolbox(
             library,

@@ -29,16 +29,15 @@ def approved_plan(
     plan: Plan, catalogue: Catalogue, *, desk: Desk, cancellation: Cancellation, emit: Callable[[Fact], None]
 ) -> Plan:
     """The plan as the person lets it run. Raises `NotApproved` and `ApprovalNeeded`."""
-    question = text = ""
+    question, text = RUN_IT, plan_text(plan)
     for round_ in range(1, ROUNDS + 1):
-        question, text = question or RUN_IT, text or plan_text(plan)
         asked = Question(what="plan", subject=f"version {plan.version}", question=question, details=text)
         given = desk.ask(asked, cancellation)
         written = given.value if isinstance(given.value, str) else text
         if given.decision == "no" or is_empty(written):
-            said = f": {given.remark}" if given.remark else "."
             raise NotApproved(
-                f"The plan was not approved{said}", "Nothing was done. Ask again in other words."
+                f"The plan was not approved{given.reason or '.'}",
+                "Nothing was done. Ask again in other words.",
             )
         if written == text and round_ == 1:
             emit(PlanApproved(plan=plan))
@@ -73,6 +72,5 @@ def check_consent(patch: Patch, *, desk: Desk, cancellation: Cancellation) -> No
     )
     given = desk.ask(question, cancellation)
     if given.decision == "no":
-        said = f": {given.remark}" if given.remark else ""
-        fault = Fault(subtask="plan", field="reason", message=f"the user did not approve this change{said}")
-        raise PatchRefused([fault])
+        said = f"the user did not approve this change{given.reason}"
+        raise PatchRefused([Fault(subtask="plan", field="reason", message=said)])

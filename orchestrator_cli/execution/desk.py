@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Literal
 
 import jsonschema
@@ -124,7 +124,7 @@ class Desk:
             if given := self._given.get(question.id):
                 return given
             if not (always or self.needs(question.what)):
-                return self._settle(question, "settings")
+                return self.settle(question)
             if told is not None:
                 self._told.setdefault(question.id, []).append(told)
             if question.id not in self._open:
@@ -135,6 +135,18 @@ class Desk:
             if self._yes and question.what != "question":
                 return self.answer(question.id, "yes", by="flag")
             return None
+
+    def settle(self, question: Question) -> ApprovalGiven:
+        """Yes, because the settings say so; of a grant that stands in the record, once."""
+        with self._lock:
+            given = self._given.get(question.id)
+            if given is None or given.decision == "no":
+                given = ApprovalGiven(id=question.id, decision="yes", by="settings")
+                self._given[given.id] = given
+                if question.what in GRANTS:
+                    self._emit(_asked(question))
+                    self._emit(given)
+            return given
 
     def _foretold_answer(self, question: Question) -> ApprovalGiven | None:
         """What was answered after an earlier process had asked; one that does not fit leaves it open."""
@@ -229,14 +241,6 @@ class Desk:
             self.attended = False
             self._answered.notify_all()
 
-    def _settle(self, question: Question, by: Literal["settings"]) -> ApprovalGiven:
-        given = ApprovalGiven(id=question.id, decision="yes", by=by)
-        self._given[given.id] = given
-        if question.what in GRANTS:
-            self._emit(_asked(question))
-            self._emit(given)
-        return given
-
 
 def _asked(question: Question) -> ApprovalAsked:
     return ApprovalAsked(id=question.id, **question.model_dump())
@@ -276,8 +280,3 @@ def read_answer(question: Question, text: str) -> JsonValue:
     except ValueError:
         return text
     return value if validator.is_valid(value) else text
-
-
-def answers(facts: Iterable[object]) -> Mapping[str, ApprovalGiven]:
-    """What was answered among the facts of a journal."""
-    return {fact.id: fact for fact in facts if isinstance(fact, ApprovalGiven)}

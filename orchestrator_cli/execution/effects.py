@@ -118,8 +118,7 @@ class Effects:
         if given is None:
             raise needed([asked])
         if given.decision == "no":
-            said = f": {given.remark}" if given.remark else ""
-            raise EffectRefused(f"the user did not allow {name}{said}")
+            raise EffectRefused(f"the user did not allow {name}{given.reason}")
 
     def once(self, call: Call, do: Callable[[str], Outcome]) -> Outcome:
         """Make a call, unless it was made before; `do` is given the key.

@@ -271,8 +271,7 @@ class _Graph:
         given = self.context.desk.post(question) if question is not None else None
         if given is None or given.decision != "no":
             return True
-        said = f": {given.remark}" if given.remark else ""
-        self._failed(subtask, attempt=0, reason=f"the user did not allow it{said}")
+        self._failed(subtask, attempt=0, reason=f"the user did not allow it{given.reason}")
         return False
 
     def _begin(self, subtask: Subtask) -> None:

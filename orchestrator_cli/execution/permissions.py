@@ -7,15 +7,13 @@ The value of a secret comes out of the environment when it has been allowed, and
 then on in all that the run keeps, shows or sends to a model.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked
+from orchestrator_cli.events import ApprovalGiven, Asked
 from orchestrator_cli.execution.desk import Question, needed
-from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.masks import Masks
 from orchestrator_cli.planning.plan import Subtask, whole_name
 from orchestrator_cli.settings import Settings, read_secret
@@ -45,6 +43,9 @@ class Asks(Protocol):
     def post(self, question: Question) -> ApprovalGiven | None:
         """The answer where there is one already; else the question is open from now on."""
 
+    def settle(self, question: Question) -> ApprovalGiven:
+        """What the settings have answered beforehand; it stands in the record once."""
+
 
 class Permits:
     """The permissions of one run. Every method may be called from any thread."""
@@ -54,7 +55,6 @@ class Permits:
         desk: Asks,
         settings: Settings,
         *,
-        emit: Emit,
         masks: Masks,
         cancellation: Cancellation,
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
@@ -66,13 +66,9 @@ class Permits:
         """
         self._desk = desk
         self._settings = settings
-        self._emit = emit
         self._masks = masks
         self._cancellation = cancellation
         self.dialer = dialer
-        self._lock = threading.Lock()
-        self._told: set[str] = set()
-        """Questions that the settings have answered."""
 
     def public_address(self, host: str, port: int) -> str:
         """The address of a host that a hand-written tool connects to. Raises `ValueError`."""
@@ -136,7 +132,7 @@ class Permits:
         )
         given = self._desk.ask(question, cancellation or self._cancellation)
         if given.decision == "no":
-            raise PermissionRefused(f"the user did not allow it{_said(given)}")
+            raise PermissionRefused(f"the user did not allow it{given.reason}")
 
     def _questions(self, spec: ToolSpec) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
         """What is asked about a tool: the question, what it is about, and what of that the settings leave."""
@@ -162,15 +158,10 @@ class Permits:
         return [domain for domain, grant in grants if not covered(grant, self._settings.network)]
 
     def _settled(self, question: Question, left: Sequence[str]) -> bool:
-        """Whether the settings leave nothing to be asked; that stands in the record once."""
+        """Whether the settings leave nothing to be asked; that stands in the record."""
         if left:
             return False
-        with self._lock:
-            new = question.id not in self._told
-            self._told.add(question.id)
-        if new:
-            self._emit(ApprovalAsked(id=question.id, **question.model_dump()))
-            self._emit(ApprovalGiven(id=question.id, decision="yes", by="settings"))
+        self._desk.settle(question)
         return True
 
 
@@ -191,11 +182,7 @@ def shortened(purpose: str) -> str:
 
 
 def _refusal(things: Sequence[str], given: ApprovalGiven) -> str:
-    return f"the user did not allow {_listed(things)}{_said(given)}"
-
-
-def _said(given: ApprovalGiven) -> str:
-    return f": {given.remark}" if given.remark else ""
+    return f"the user did not allow {_listed(things)}{given.reason}"
 
 
 def _value(name: str) -> str:

@@ -254,8 +254,7 @@ class _Attempt:
         # The time in which a person thinks is not the attempt's: this waits through the run's own end only.
         given = desk.ask(question, self.context.cancellation)
         if given.decision == "no":
-            said = f": {given.remark}" if given.remark else ""
-            raise NotAllowed(f"the user did not allow it to change files{said}")
+            raise NotAllowed(f"the user did not allow it to change files{given.reason}")
 
     def _commit(self, checkout: Checkout, result: Result) -> None:
         for name in checkout.refused_paths():

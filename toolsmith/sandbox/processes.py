@@ -12,7 +12,7 @@ from typing import Protocol
 
 from toolsmith.sandbox import proctree
 
-SETTLE_S = 1.0
+SETTLE_S = 3.0  # a fork bomb on a busy machine is long in dying, and rolling back waits for that
 _ENGINE_S = 20.0  # for one word of a container engine
 _OURS = 2  # the nanny and the generation
 

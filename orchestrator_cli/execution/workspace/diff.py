@@ -4,7 +4,6 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from orchestrator_cli.execution.workspace.checkout import Checkout
 from orchestrator_cli.execution.workspace.faults import WorkspaceFault
@@ -35,13 +34,13 @@ def diff_lines(history: History, root: Path) -> Iterator[str]:
     """
     with Root(root) as tree:
         for change in run_changes(history):
-            yield from _lines(change, _Contents(history, tree))
+            yield from _lines(change, _Contents(tree, history=history))
 
 
 def pending_lines(checkout: Checkout, root: Path) -> Iterator[str]:
     """The lines of what a checkout would change in the workspace as it is now."""
     with Root(root) as before, Root(checkout.root) as after:
-        contents = _Pending(before, after)
+        contents = _Contents(before, after)
         for path in checkout.written_paths():
             name = path.rstrip("/")
             was, now = entry_at(before, name), entry_at(after, name)
@@ -49,27 +48,12 @@ def pending_lines(checkout: Checkout, root: Path) -> Iterator[str]:
                 yield from _lines(Change(path=name, before=was, after=now), contents)
 
 
-class _Pending:
-    """What stands in either of two trees."""
-
-    def __init__(self, *trees: Root) -> None:
-        self._trees = trees
-
-    def of(self, path: str, entry: Entry | None) -> bytes | None:
-        if entry is None or entry.type == "folder":
-            return b""
-        if entry.type == "link":
-            return os.fsencode(entry.target)
-        if entry.size > LARGE:
-            return None
-        found = (_present(tree, path, entry) for tree in self._trees)
-        return next((content for content in found if content is not None), None)
-
-
 class _Contents:
-    def __init__(self, history: History, tree: Root) -> None:
+    """What a file held or holds: as the history has kept it, or as it stands in one of the trees."""
+
+    def __init__(self, *trees: Root, history: History | None = None) -> None:
+        self._trees = trees
         self._history = history
-        self._tree = tree
 
     def of(self, path: str, entry: Entry | None) -> bytes | None:
         """None where the content is not to be had any more, or too large."""
@@ -79,8 +63,10 @@ class _Contents:
             return os.fsencode(entry.target)
         if entry.size > LARGE:
             return None
-        kept = self._history.content(entry.sha256)
-        return kept if kept is not None else _present(self._tree, path, entry)
+        if self._history is not None and (kept := self._history.content(entry.sha256)) is not None:
+            return kept
+        found = (_present(tree, path, entry) for tree in self._trees)
+        return next((content for content in found if content is not None), None)
 
 
 def _present(tree: Root, path: str, entry: Entry) -> bytes | None:
@@ -95,12 +81,7 @@ def _present(tree: Root, path: str, entry: Entry) -> bytes | None:
         return None
 
 
-class _Source(Protocol):
-    def of(self, path: str, entry: Entry | None) -> bytes | None:
-        """The content of what an entry tells of; None where it is not to be had, or too large."""
-
-
-def _lines(change: Change, contents: _Source) -> Iterator[str]:
+def _lines(change: Change, contents: _Contents) -> Iterator[str]:
     was, now, path = change.before, change.after, change.path
     if was is not None and now is not None and was.type != now.type:
         # As git does: one thing goes, another comes.
@@ -136,7 +117,7 @@ def _mode(entry: Entry) -> str:
     return "120000" if entry.type == "link" else f"100{entry.mode:03o}"
 
 
-def _content_lines(change: Change, contents: _Source) -> Iterator[str]:
+def _content_lines(change: Change, contents: _Contents) -> Iterator[str]:
     was, now = change.before, change.after
     if was and now and was.sha256 == now.sha256:
         return

@@ -58,8 +58,11 @@ def living(folder: Path) -> list[str]:
     found = []
     for name in NAMES:
         pid = int((folder / name).read_text())
-        state = Path(f"/proc/{pid}/stat")
-        if state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # the second where it ends while it is being read
+            continue
+        if stat.rpartition(")")[2].split()[0] != "Z":
             found.append(name)
     return found
 

@@ -41,9 +41,7 @@ class Room:
         self.masks = Masks()
         made = Settings(**settings)
         self.desk = Desk(self.told.append, policy=made.approve, attended=attended)
-        self.permits = Permits(
-            self.desk, made, emit=self.told.append, masks=self.masks, cancellation=Cancellation()
-        )
+        self.permits = Permits(self.desk, made, masks=self.masks, cancellation=Cancellation())
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [fact for fact in self.told if isinstance(fact, kind)]
