@@ -7,8 +7,8 @@ has network or secrets has only the second way: next to an agent's code it would
 
 What the tool raises comes out as the executor's SandboxError, which begins with `Type: message`.
 
-Not covered: export. smolagents loads an exported tool by executing it on the host, so `to_dict`, `save` and
-`push_to_hub` refuse.
+Not covered: smolagents' own export. What it makes is executed on the host when it is loaded, so `to_dict`,
+`save` and `push_to_hub` refuse; `smolagents_folder` writes a folder that says so.
 """
 
 from collections.abc import Mapping
@@ -63,10 +63,10 @@ class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
         return self._executor.call_tool(self.built.source, self.name, arguments)
 
     def to_dict(self) -> NoReturn:
-        """Refuse: what smolagents makes of an exported tool is executed on the host when it is loaded."""
+        """Refuse: what smolagents makes of this would need `orch` and its sandbox to be loaded."""
         raise ToolsmithError(
-            f"The tool '{self.name}' runs in the sandbox only and is not exported.\n"
-            "Copy its folder from the library instead."
+            f"The tool '{self.name}' runs in the sandbox only and is not exported from here.\n"
+            f"Write it as a folder that smolagents loads: orch tools export --smolagents FOLDER {self.name}"
         )
 
 
