@@ -5,6 +5,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from toolsmith.requirements import PackageLock
 from toolsmith.spec import Need, ToolSpec
 
 
@@ -69,5 +70,7 @@ class BuiltTool(_Value):
     trial: TrialReport
     origin: Origin
     created: datetime
+    lock: PackageLock = PackageLock()
+    """The exact packages that it was proved with."""
     edited: bool = False
     """Its files were changed by hand since it was proved, so `trial` says nothing about `source`."""

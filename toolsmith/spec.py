@@ -28,6 +28,7 @@ from pydantic import (
 
 from toolsmith.expressions import expression_faults
 from toolsmith.names import identifier, name_fault
+from toolsmith.requirements import MAX_PACKAGES, requirement, twice
 from toolsmith.sandbox.grants import parse_grants
 from toolsmith.sandbox.masking import check_name
 from toolsmith.values import TypeName, is_of_type, shown, type_name
@@ -84,6 +85,12 @@ def _secret(name: str) -> str:
     return name
 
 
+def _different(packages: tuple[str, ...]) -> tuple[str, ...]:
+    if named := twice(packages):
+        raise ValueError(f"{named[0]} stands more than once; put all its bounds into one")
+    return packages
+
+
 ToolName = Annotated[str, AfterValidator(_tool_name)]
 Parameter = Annotated[str, AfterValidator(_parameter)]
 RelativePath = Annotated[str, AfterValidator(_path)]
@@ -91,6 +98,8 @@ ErrorType = Annotated[str, AfterValidator(_error_type)]
 CheckText = Annotated[str, AfterValidator(_check)]
 Domain = Annotated[str, AfterValidator(_domain)]
 SecretName = Annotated[str, AfterValidator(_secret)]
+Package = Annotated[str, AfterValidator(requirement)]
+Packages = Annotated[tuple[Package, ...], Field(max_length=MAX_PACKAGES), AfterValidator(_different)]
 Text = Annotated[str, Field(min_length=1)]
 Workspace = Literal["none", "read", "write"]
 
@@ -220,6 +229,8 @@ class ToolSpec(_Value):
     """What it may reach, as `api.example.org`; `.example.org` is that name with all below it."""
     secrets: tuple[SecretName, ...] = ()
     """Environment variables that it is given."""
+    packages: Packages = ()
+    """Packages of the package index that it imports, as `markdown>=3.6`."""
     cases: tuple[Case, ...]
     """MIN_CASES to MAX_CASES of them, at least one about an error or an edge."""
 
@@ -239,7 +250,7 @@ class ToolSpec(_Value):
     @property
     def privileged(self) -> bool:
         """Whether it asks for more than arguments and files: its calls then need a sandbox of their own."""
-        return bool(self.network or self.secrets)
+        return bool(self.network or self.secrets or self.packages)
 
     @property
     def signature(self) -> str:
