@@ -1,7 +1,8 @@
-"""What a built tool may reach beside its arguments and its files: domains, and secrets by name.
+"""What a built tool may have beside its arguments and its files: domains, secrets by name, and packages.
 
 A specification names them; the caller's `permit` allows them, or raises `PermissionRefused`, once the
-specification is written and before there is any code. Without a `permit` everything is refused.
+specification is written and before there is any code. Packages it also has installed, in a folder that the
+tool's sandbox alone can read. Without a `permit` everything is refused.
 
 Not covered: what a granted server does with what a tool sends it, a secret among that."""
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from toolsmith.errors import PermissionRefused
 
 if TYPE_CHECKING:
+    from toolsmith.packages import Environment
     from toolsmith.spec import ToolSpec
 
 
@@ -22,11 +24,13 @@ class Permissions:
     network: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Value by name."""
+    packages: "Environment | None" = None
+    """Where the packages are that it asks for."""
 
 
 NOTHING = Permissions()
 Permit = Callable[["ToolSpec"], Permissions]
-"""Allows what a specification asks for. Raises PermissionRefused."""
+"""Allows what a specification asks for. Raises PermissionRefused, and PackagesUnavailable."""
 
 
 def nobody_allows(spec: "ToolSpec") -> Permissions:
@@ -37,6 +41,6 @@ def nobody_allows(spec: "ToolSpec") -> Permissions:
 
 
 def asked_for(spec: "ToolSpec") -> str:
-    """What a specification asks for, in one line; empty for nothing: `network: a.example; secrets: KEY`."""
-    parts = [("network", spec.network), ("secrets", spec.secrets)]
+    """What a specification asks for, in one line; empty for nothing: `network: a.example; packages: markdown`."""
+    parts = [("network", spec.network), ("secrets", spec.secrets), ("packages", spec.packages)]
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)

@@ -11,8 +11,6 @@ names no address, so it can be installed from any index that has the same files.
 import re
 from collections.abc import Iterable
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, field_validator
 
 MAX_PACKAGES = 10
@@ -23,6 +21,8 @@ _REMEDY = "write a name of the package index, with bounds if need be, like markd
 
 def requirement(text: str) -> str:
     """A package in its one spelling: `Markdown >= 3.6` is `markdown>=3.6`. Raises ValueError."""
+    from packaging.requirements import InvalidRequirement, Requirement  # not needed for most tools
+
     if not _PLAIN.fullmatch(text) or text.lstrip().startswith("-"):
         raise ValueError(f"{text[:80]!r} is no package that can be asked for; {_REMEDY}")
     try:
@@ -31,12 +31,18 @@ def requirement(text: str) -> str:
         raise ValueError(f"{text[:80]!r} is no package that can be asked for; {_REMEDY}") from exc
     if any(bound.operator == "===" for bound in read.specifier):
         raise ValueError(f"{text!r} compares versions as text; use == instead")
-    return f"{canonicalize_name(read.name)}{read.specifier}"
+    return f"{_canonical(read.name)}{read.specifier}"
 
 
 def name_of(wanted: str) -> str:
     """The name alone, as an index compares names: `markdown>=3.6` is about `markdown`."""
-    return canonicalize_name(re.split(r"[<>=!~ ]", wanted.strip(), maxsplit=1)[0])
+    return _canonical(re.split(r"[<>=!~ ]", wanted.strip(), maxsplit=1)[0])
+
+
+def _canonical(name: str) -> str:
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(name)
 
 
 class PackageLock(BaseModel):
