@@ -5,8 +5,11 @@
     │   └── SpecFaulty    … it holds a specification with faults
     ├── ToolRefused       no round of writing gave a tool that passes its own cases, or it was not allowed
     ├── PermissionRefused what a specification asks for is not allowed; `build_tool` makes it a ToolRefused
-    └── LibraryError      the folder of tools cannot be read or written
-        └── ToolEdited    a tool's files were changed by hand after it was proved
+    ├── PackagesUnavailable its packages cannot be installed; `build_tool` makes it a ToolRefused as well
+    └── LibraryError      the folder of tools cannot be read or written, or a tool is not fit for use
+        ├── ToolEdited        a tool's files were changed by hand after it was proved
+        ├── ToolDisabled      the user does not want a tool to be used
+        └── ToolQuarantined   a tool failed too often in a row
 
 Faults of the sandbox itself (`SandboxUnavailable`, …) and of the model (whatever `complete` raises) are not
 translated: the caller knows them and has its own remedies.
@@ -53,6 +56,14 @@ class PermissionRefused(ToolsmithError):
         self.reason = reason
 
 
+class PackagesUnavailable(ToolsmithError):
+    """The packages of a tool cannot be had. `reason` says why and what to do, and holds no address."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class LibraryError(ToolsmithError):
     """The library cannot do what was asked; the text names the folder and the remedy."""
 
@@ -67,3 +78,29 @@ class ToolEdited(LibraryError):
         )
         self.name = name
         self.version = version
+
+
+class ToolDisabled(LibraryError):
+    """The user has disabled a tool. `reason` is what was said of why; it may be empty."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"The tool '{name}' is disabled" + (f": {reason}" if reason else ".") + "\n"
+            "Enable it, or do without it."
+        )
+        self.name = name
+        self.reason = reason
+
+
+class ToolQuarantined(LibraryError):
+    """A tool failed several times in a row. `failures` are what went wrong, oldest first."""
+
+    def __init__(self, name: str, version: int, failures: Sequence[str]) -> None:
+        failed = f"it failed {len(failures)} times in a row: {'; '.join(failures[-3:])}"
+        super().__init__(
+            f"The tool '{name}' v{version} is in quarantine: {failed}\n"
+            "Build a new version, go back to an earlier one, or enable it when its trial passes again."
+        )
+        self.name = name
+        self.version = version
+        self.failures = tuple(failures)

@@ -2,42 +2,44 @@
 
     ROOT/count_words/v1/tool.py      the module
                        /tool.json    specification, trial, origin, hash of tool.py, seal of the record
+                    /.proved/v1/     the same two files as they were proved
+                    /history.jsonl   uses, and what was decided about the tool; see `history`
     ROOT/.locks/count_words.build    held while a tool is being built, so that it is built once
                            .write    held while a version is added
+                           .history  held while a line of the history is written
+    ROOT/.trash/                     tools that were removed, each with the time
 
 A version is written into a temporary folder beside its place, synced, and renamed: it is there whole or not
-at all, also after `kill -9`. Versions are never changed; the highest one counts.
+at all, also after `kill -9`. Versions are never changed, and no number is given twice. The highest one
+counts, unless an earlier one was chosen with `roll_back`.
 
-A hand edit is noticed by hash. `get` raises ToolEdited, because running a tool that no case has proved
-would break what the library promises; `list` shows it with `edited=True`, because looking must always work;
-`adopt_edit` in `toolsmith.build` proves it and makes it the next version.
+`get` gives what may be used. It raises ToolDisabled where the user does not want the tool, ToolQuarantined
+where it failed three times in a row, and ToolEdited after a hand edit, because running a tool that no case
+has proved would break what the library promises. `toolsmith.edits` proves an edit and makes it the next
+version; until then, and where it cannot be proved, `fallback` is the tool as it was proved. `list` shows
+every tool, because looking must always work.
 
-Similarity in this version is the name alone: case, `-`, `_` and blanks do not count. Not covered: removing
-tools (delete the folder), comparing what tools do, and an edit that also repairs hash and seal: they
-notice, they do not defend. Locks work between processes of one machine; on a network file system they are
-as good as its `flock`."""
+Similarity in this version is the name alone: case, `-`, `_` and blanks do not count. Not covered: an edit
+that also repairs hash and seal, or that is made in `.proved`: they notice, they do not defend. Locks work
+between processes of one machine; on a network file system they are as good as its `flock`."""
 
-import hashlib
-import json
-import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
+from toolsmith import records
 from toolsmith.built import BuiltTool, Origin, TrialReport
-from toolsmith.checker import functions
-from toolsmith.errors import LibraryError, ToolEdited
+from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined
+from toolsmith.history import History
 from toolsmith.names import folded
 from toolsmith.spec import Need, ToolSpec
+from toolsmith.standing import Disabled, Enabled, Entry, RolledBack, Standing, Tried, Used
+from toolsmith.uses import Judgement
 
-_FORMAT = 1
 _PATIENCE_S = 900.0
 
 
@@ -48,21 +50,59 @@ class Library:
         self.root = root
         self._now = now
 
+    # --- looking
+
     def get(self, name: str) -> BuiltTool | None:
-        """The latest version of the tool with exactly this name; None when there is none.
+        """The version that counts of the tool with exactly this name; None when there is none.
 
         Raises:
+            ToolDisabled: the user does not want it to be used.
             ToolEdited: its files were changed by hand.
+            ToolQuarantined: it failed too often in a row.
             LibraryError: its files cannot be read.
         """
-        tool = self._latest(name)
-        if tool is not None and tool.edited:
-            raise ToolEdited(name, tool.version, str(self._folder(name, tool.version)))
+        if not self.versions(name):
+            return None
+        standing = self.standing(name)
+        if standing.disabled is not None:
+            raise ToolDisabled(name, standing.disabled)
+        tool = self._read(name, standing.counting(self.versions(name)))
+        if tool.edited:
+            raise ToolEdited(name, tool.version, str(self.folder(name, tool.version)))
+        if failures := standing.quarantine(tool.version):
+            raise ToolQuarantined(name, tool.version, failures)
         return tool
 
     def edited(self, name: str) -> BuiltTool | None:
-        """The latest version even when it was changed by hand; None when there is none."""
-        return self._latest(name)
+        """The version that counts, even when it was changed by hand; None when there is none."""
+        number = self.counting(name)
+        return self._read(name, number) if number else None
+
+    def version(self, name: str, number: int) -> BuiltTool:
+        """One version as it lies there, changed by hand or not. Raises `LibraryError`."""
+        if number not in self.versions(name):
+            raise LibraryError(f"{self._lacking(name)}v{number}.\n{self._there(name)}")
+        return self._read(name, number)
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The numbers of a tool's versions, in order; empty when there is no such tool."""
+        return _numbers(self.root / name) if not name.startswith(".") else ()
+
+    def counting(self, name: str) -> int:
+        """The number of the version that counts; 0 when there is no such tool."""
+        found = self.versions(name)
+        return self._history(name).chosen().counting(found) if found else 0
+
+    def known(self) -> Mapping[str, int]:
+        """Every tool's name with the version that counts. No tool is read for that."""
+        return {name: number for name in self._names() if (number := self.counting(name))}
+
+    def standing(self, name: str) -> Standing:
+        """How a tool stands: uses, quarantine, whether it is disabled. Raises `LibraryError`."""
+        try:
+            return self._history(name).standing()
+        except OSError as exc:
+            raise LibraryError(f"The history of the tool '{name}' cannot be read: {exc}.") from exc
 
     def find_similar(self, need: Need) -> BuiltTool | None:
         """The tool that a need means: by its exact name, else by the same name written differently.
@@ -74,39 +114,81 @@ class Library:
         return next((tool for name in alike if (tool := self.get(name)) is not None), None)
 
     def list(self) -> tuple[BuiltTool, ...]:
-        """The latest version of every readable tool, by name; `edited` says which were changed by hand."""
+        """The version that counts of every readable tool, by name; `edited` says which were changed by hand.
+
+        Those that are disabled or in quarantine are among them; see `fit`.
+        """
         return tuple(tool for tool, _ in self._all() if tool is not None)
+
+    def fit(self) -> tuple[BuiltTool, ...]:
+        """The tools that `get` would give, by name."""
+        found = []
+        for name in self._names():
+            try:
+                found.append(self.get(name))
+            except LibraryError:
+                continue
+        return tuple(tool for tool in found if tool is not None)
 
     def faults(self) -> tuple[str, ...]:
         """What is wrong in the library: tools that cannot be read, and tools that were changed by hand."""
         return tuple(fault for _, fault in self._all() if fault)
+
+    def fallback(self, name: str) -> BuiltTool | None:
+        """The newest proved version up to the one that counts; that one too, as it was before an edit."""
+        for number in reversed([n for n in self.versions(name) if n <= self.counting(name)]):
+            for folder in (self.folder(name, number), self._kept(name, number)):
+                try:
+                    tool = records.read(folder, name, number)
+                except records.Unreadable:
+                    continue
+                if not tool.edited:
+                    return tool
+        return None
+
+    def folder(self, name: str, version: int) -> Path:
+        """Where a version lies."""
+        return self.root / name / f"v{version}"
+
+    # --- keeping
 
     def add(self, spec: ToolSpec, source: str, report: TrialReport, origin: Origin) -> BuiltTool:
         """Keep a proved tool as its next version; the same specification and module again add nothing.
 
         Raises:
             LibraryError: the report says that it did not pass, or the folder cannot be written.
+            ToolQuarantined: it is the very version that is in quarantine.
         """
         if not report.passed or len(report.results) != len(spec.cases):
             raise LibraryError(
                 f"The tool '{spec.name}' has not passed all its cases; only proved tools are kept."
             )
         with self._lock(spec.name, "write"):
-            last = max(self._versions(spec.name), default=0)
-            if last and (same := self._same(spec, source, last)):
+            if (counts := self.counting(spec.name)) and (same := self._same(spec, source, counts)):
                 return same
-            record = {
-                "format": _FORMAT,
-                "name": spec.name,
-                "version": last + 1,
-                "created": self._now().isoformat(),
-                "sha256": _sha256(source.encode()),
-                "origin": origin.model_dump(mode="json"),
-                "trial": report.model_dump(mode="json"),
-                "spec": spec.model_dump(mode="json"),
-            }
-            self._write(record, source)
-            return self._read(spec.name, last + 1)
+            tool = BuiltTool(
+                name=spec.name,
+                version=self._last(spec.name) + 1,
+                spec=spec,
+                source=source,
+                sha256=records.sha256(source.encode()),
+                functions=(),
+                trial=report,
+                origin=origin,
+                created=self._now(),
+            )
+            self._write(tool)
+            return self._read(tool.name, tool.version)
+
+    def restore(self, name: str, version: int) -> None:
+        """Put a version's files back as they were proved, where there is a copy. Raises `LibraryError`."""
+        with self._lock(name, "write"):
+            try:
+                tool = records.read(self._kept(name, version), name, version)
+            except records.Unreadable:
+                return
+            if not tool.edited:
+                self._write(tool, copy=False)
 
     @contextmanager
     def building(self, name: str, *, patience_s: float = _PATIENCE_S) -> Iterator[None]:
@@ -120,26 +202,104 @@ class Library:
         with self._lock(name, "build", patience_s):
             yield
 
-    def _latest(self, name: str) -> BuiltTool | None:
-        numbers = self._versions(name)
-        return self._read(name, numbers[-1]) if numbers else None
+    # --- deciding; all raise `LibraryError`, also where there is no such tool
+
+    def note_use(
+        self, tool: BuiltTool, judgement: Judgement, seconds: float, run: str = ""
+    ) -> Standing | None:
+        """Keep what a call came to; the standing then, or None where the tool is gone."""
+        use = Used(
+            at=self._now(),
+            version=tool.version,
+            outcome=judgement.outcome,
+            error=judgement.error,
+            seconds=round(seconds, 3),
+            run=run,
+        )
+        return self.note(tool.name, use)
+
+    def note_trial(self, name: str, version: int, *, passed: bool) -> None:
+        """Keep that a version's trial was run again."""
+        self.note(name, Tried(at=self._now(), version=version, passed=passed))
+
+    def disable(self, name: str, reason: str = "") -> None:
+        """Take a tool out of use until it is enabled."""
+        self._check(name)
+        self.note(name, Disabled(at=self._now(), reason=reason))
+
+    def enable(self, name: str) -> bool:
+        """Bring a tool back into use; False where it was in use.
+
+        Raises:
+            ToolQuarantined: no trial of it has passed since it failed.
+        """
+        self._check(name)
+        standing, version = self.standing(name), self.counting(name)
+        failures = standing.quarantine(version)
+        if failures and version not in standing.passed:
+            raise ToolQuarantined(name, version, failures)
+        if standing.disabled is None and not failures:
+            return False
+        self.note(name, Enabled(at=self._now(), version=version))
+        return True
+
+    def roll_back(self, name: str, version: int | None = None, reason: str = "") -> BuiltTool:
+        """Make another version count, the one before where none is named, until a newer one is added."""
+        self._check(name)
+        found, now = self.versions(name), self.counting(name)
+        target = max((n for n in found if n < now), default=0) if version is None else version
+        if not target:
+            raise LibraryError(f"The tool '{name}' v{now} has no earlier version to go back to.")
+        tool = self.version(name, target)
+        if target == now:
+            raise LibraryError(f"The tool '{name}' v{now} is the version that counts already.")
+        self.note(name, RolledBack(at=self._now(), version=target, newest=max(found), reason=reason))
+        return tool
+
+    def remove(self, name: str) -> Path:
+        """Move a tool with all its versions into the trash; where it lies then."""
+        self._check(name)
+        place = self.root / ".trash" / f"{name}-{self._now():%Y%m%dT%H%M%S.%f}"
+        with self._lock(name, "build"), self._lock(name, "write"), self._lock(name, "history"):
+            try:
+                place.parent.mkdir(exist_ok=True)
+                (self.root / name).rename(place)
+                records.sync_folder(self.root)
+            except OSError as exc:
+                raise LibraryError(f"The tool '{name}' could not be moved to {place}: {exc}.") from exc
+        return place
+
+    def note(
+        self, name: str, entry: Entry, *, unless: Callable[[Standing], bool] | None = None
+    ) -> Standing | None:
+        """Add an entry to a tool's history; see `History.add`."""
+        try:
+            return self._history(name).add(entry, unless=unless)
+        except OSError as exc:
+            raise LibraryError(f"The history of the tool '{name}' cannot be written: {exc}.") from exc
+
+    # --- files
 
     def _same(self, spec: ToolSpec, source: str, version: int) -> BuiltTool | None:
         try:
             tool = self._read(spec.name, version)
         except LibraryError:
             return None
-        return tool if not tool.edited and (tool.spec, tool.source) == (spec, source) else None
+        if tool.edited or (tool.spec, tool.source) != (spec, source):
+            return None
+        if failures := self.standing(tool.name).quarantine(version):
+            raise ToolQuarantined(tool.name, version, failures)
+        return tool
 
     def _all(self) -> Iterator[tuple[BuiltTool | None, str]]:
         for name in self._names():
             try:
-                tool = self._latest(name)
+                tool = self.edited(name)
             except LibraryError as exc:
                 yield None, str(exc)
                 continue
             if tool is not None and tool.edited:
-                yield tool, str(ToolEdited(name, tool.version, str(self._folder(name, tool.version))))
+                yield tool, str(ToolEdited(name, tool.version, str(self.folder(name, tool.version))))
             else:
                 yield tool, ""
 
@@ -150,54 +310,49 @@ class Library:
             return ()
         return tuple(sorted(name for name in entries if not name.startswith(".")))
 
-    def _versions(self, name: str) -> tuple[int, ...]:
-        try:
-            entries = [entry.name for entry in (self.root / name).iterdir()]
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
-        return tuple(sorted(int(entry[1:]) for entry in entries if re.fullmatch("v[1-9][0-9]*", entry)))
+    def _last(self, name: str) -> int:
+        """The highest number that was given; a version whose folder was deleted keeps its own."""
+        return max((*self.versions(name), *_numbers(self.root / name / ".proved")), default=0)
 
-    def _folder(self, name: str, version: int) -> Path:
-        return self.root / name / f"v{version}"
+    def _check(self, name: str) -> None:
+        if not self.versions(name):
+            raise LibraryError(f"The library has no tool '{name}'.\n{self._there(name)}")
+
+    def _lacking(self, name: str) -> str:
+        return f"The tool '{name}' has no " if self.versions(name) else f"The library has no tool '{name}' "
+
+    def _there(self, name: str) -> str:
+        numbers: Sequence[int] = self.versions(name)
+        if numbers:
+            return f"It has {', '.join(f'v{number}' for number in numbers)}."
+        names = self._names()
+        return f"It has {', '.join(names[:20])}{', …' if names[20:] else ''}." if names else "It is empty."
+
+    def _kept(self, name: str, version: int) -> Path:
+        return self.root / name / ".proved" / f"v{version}"
+
+    def _history(self, name: str) -> History:
+        return History(self.root / name / "history.jsonl", lambda: self._lock(name, "history"))
 
     def _read(self, name: str, version: int) -> BuiltTool:
-        folder = self._folder(name, version)
         try:
-            source = (folder / "tool.py").read_bytes()
-            record = json.loads((folder / "tool.json").read_bytes())
-            if (record["name"], record["version"]) != (name, version):
-                raise ValueError(f"tool.json says that it is '{record['name']}' v{record['version']}")
-            edited = record.get("sha256") != _sha256(source) or record.get("seal") != _seal(record)
-            return _built(record, source.decode(), edited=edited)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            AttributeError,
-            TypeError,
-            SyntaxError,
-            ValidationError,
-        ) as exc:
-            reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+            return records.read(self.folder(name, version), name, version)
+        except records.Unreadable as exc:
             raise LibraryError(
-                f"The tool '{name}' v{version} cannot be read: {reason}\nRestore or delete {folder}."
+                f"The tool '{name}' v{version} cannot be read: {exc}\n"
+                f"Restore or delete {self.folder(name, version)}."
             ) from exc
 
-    def _write(self, record: dict[str, Any], source: str) -> None:
-        place = self._folder(record["name"], record["version"])
-        scratch = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
-        text = json.dumps({**record, "seal": _seal(record)}, ensure_ascii=False, indent=2) + "\n"
+    def _write(self, tool: BuiltTool, *, copy: bool = True) -> None:
+        place, record = self.folder(tool.name, tool.version), records.record_of(tool)
+        places = [self._kept(tool.name, tool.version), place] if copy else [place]
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            for left in place.parent.glob(".v*"):
+            for left in (*place.parent.glob(".v*"), *place.parent.glob(".proved/.v*")):
                 shutil.rmtree(left)  # by a process that died here: the lock is ours now
-            scratch.mkdir()
-            _write_synced(scratch / "tool.py", source)
-            _write_synced(scratch / "tool.json", text)
-            _sync_folder(scratch)
-            scratch.rename(place)
-            _sync_folder(place.parent)
-            _sync_folder(self.root)
+            for folder in places:
+                scratch = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+                records.write(folder, scratch, record, tool.source)
+            records.sync_folder(self.root)
         except OSError as exc:
             raise LibraryError(
                 f"The tool could not be written to {place}: {exc}. Free space or rights?"
@@ -224,43 +379,9 @@ class Library:
             lock.release()
 
 
-def _built(record: dict[str, Any], source: str, *, edited: bool) -> BuiltTool:
-    if record["format"] != _FORMAT:
-        raise ValueError(f"tool.json has the format {record['format']}, and this version reads {_FORMAT}")
-    return BuiltTool(
-        name=record["name"],
-        version=record["version"],
-        spec=ToolSpec.model_validate(record["spec"]),
-        source=source,
-        sha256=_sha256(source.encode()),
-        functions=() if edited else functions(source),
-        trial=TrialReport.model_validate(record["trial"]),
-        origin=Origin.model_validate(record["origin"]),
-        created=record["created"],
-        edited=edited,
-    )
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _seal(record: dict[str, Any]) -> str:
-    """A hash over the whole record, so that an edit of the cases is noticed as an edit of the code is."""
-    told = {key: value for key, value in record.items() if key != "seal"}
-    return _sha256(json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
-
-
-def _write_synced(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8", newline="") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _numbers(folder: Path) -> tuple[int, ...]:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        entries = [entry.name for entry in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return tuple(sorted(int(entry[1:]) for entry in entries if re.fullmatch("v[1-9][0-9]*", entry)))
