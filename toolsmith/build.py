@@ -3,7 +3,8 @@
 A tool that the library has is taken as it is, without a model call. Otherwise the specification gets two
 repairs, and the code three rounds (a round is: written or rewritten, checked, tried); then the tool is
 refused. Between the two, the network and the secrets that the specification asks for have to be permitted.
-Two builders of the same tool, in threads or processes, wait for each other: the second one finds what the
+A tool in quarantine is built anew, as its next version, with
+what it failed at as a hint. Two builders of the same tool, in threads or processes, wait for each other: the second one finds what the
 first one made.
 
 Nothing is kept of a refused tool. `emit` is told of every step as it happens; what it raises ends the
@@ -19,7 +20,14 @@ from typing import TYPE_CHECKING
 
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.checker import check
-from toolsmith.errors import LibraryError, PermissionRefused, ReplyFaulty, SpecFaulty, ToolRefused
+from toolsmith.errors import (
+    LibraryError,
+    PermissionRefused,
+    ReplyFaulty,
+    SpecFaulty,
+    ToolQuarantined,
+    ToolRefused,
+)
 from toolsmith.library import Library
 from toolsmith.permissions import NOTHING, Permissions, Permit, nobody_allows
 from toolsmith.spec import Need, ToolSpec
@@ -93,19 +101,35 @@ def build_tool(
         ToolRefused: the rounds gave no sound specification or no proved code; it has the last reasons. Or
             what the tool needs is not permitted; it has that reason.
         ToolEdited: the library has it, but changed by hand.
+        ToolDisabled: the library has it, and the user does not want it to be used.
         LibraryError: the library cannot be read or written, or another builder of the tool does not end.
         SandboxUnavailable: no sandbox works on this system.
     """
-    if known := library.find_similar(need):
+    known, need = _known(need, library)
+    if known is not None:
         return known
     with library.building(need.tool_name):
-        if known := library.find_similar(need):
+        known, need = _known(need, library)
+        if known is not None:
             return known
         bench = _Bench(emit or _silent, backend, limits, dialer)
         spec = bench.specify(need, complete)
         bench = replace(bench, permissions=_permitted(spec, permit))
         source, report = bench.make(spec, complete)
         return library.add(spec, source, report, Origin(need=need, run=run))
+
+
+def _known(need: Need, library: Library) -> tuple[BuiltTool | None, Need]:
+    """The tool that the library has; else what is to be built, with what one in quarantine failed at."""
+    try:
+        return library.find_similar(need), need
+    except ToolQuarantined as exc:
+        failed = "\n".join(f"- {failure}" for failure in dict.fromkeys(exc.failures))
+        hint = f"A version of it is there already, which failed when it was used:\n{failed}"
+        if hint in need.context:
+            return None, need
+        context = f"{need.context}\n\n{hint}".strip()
+        return None, need.model_copy(update={"name": exc.name, "context": context})
 
 
 def _permitted(spec: ToolSpec, permit: Permit) -> Permissions:
