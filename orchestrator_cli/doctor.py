@@ -75,7 +75,7 @@ def _names(settings: Settings) -> dict[str, str]:
 
 def _workspace(settings: Settings) -> str:
     workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb)
-    FileLog(workspace.root / "fileLog.md")
+    FileLog(workspace.root / "fileLog.md", settings.home)
     return f"{workspace.root}, {len(workspace.files(limit=10_000))} files"
 
 

@@ -38,7 +38,7 @@ class ReplSession:
     def ask(self, prompt: str) -> int:
         """Run a prompt; the views print by themselves. Returns the exit code a one-shot run would have."""
         text = checked_prompt(prompt, self._settings.home)
-        views: list[View] = [FileLog(self._log), self._console, _LastPlan(self)]
+        views: list[View] = [FileLog(self._log, self._settings.home), self._console, _LastPlan(self)]
         try:
             with (
                 open_house(

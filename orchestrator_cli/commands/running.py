@@ -166,4 +166,4 @@ def file_log(settings: Settings, make: Any) -> Any:
     from orchestrator_cli.execution.workspace import check_folder
 
     check_folder(settings.workspace)
-    return make(settings.workspace / "fileLog.md")
+    return make(settings.workspace / "fileLog.md", settings.home)

@@ -62,11 +62,12 @@ class Blobs:
             return value
         form = "text" if isinstance(value, str) else "json"
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-        digest = self._keep(text.encode())
+        digest = self.keep(text.encode())
         large.append({"at": place, "sha256": digest, "form": form})
         return f"(see blobs/{digest})"
 
-    def _keep(self, content: bytes) -> str:
+    def keep(self, content: bytes) -> str:
+        """Keep a content, and return its hash. Raises `OSError`."""
         digest = hashlib.sha256(content).hexdigest()
         path = self._folder / digest
         if path.exists():

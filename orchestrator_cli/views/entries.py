@@ -6,7 +6,6 @@ of a subtask and the price of a single call get no entry: the journal has them.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import NamedTuple
@@ -42,7 +41,7 @@ class Entry(NamedTuple):
 
 
 def entry_for(event: Event, before: Plan | None = None) -> str | None:
-    """The entry of an event without its closing comment; None for an event that has none.
+    """The entry of an event without its seal; None for an event that has none.
 
     `before` is the plan that a revision changed. Without it the entry still names what was
     added, replaced and removed, but not the fields that were replaced.
@@ -62,12 +61,6 @@ def entry_for(event: Event, before: Plan | None = None) -> str | None:
     if not entry.body:
         return f"**{event.seq}** · {origin} · {entry.title}"
     return f"### {event.seq} · {entry.title}\n\n{origin}\n\n{entry.body}"
-
-
-def closing_comment(event: Event) -> str:
-    """The line that ends an entry and carries its number."""
-    run = re.sub(r"[^A-Za-z0-9_.-]|(?<=-)-", "_", event.run)
-    return f"<!-- orch entry {event.seq} run {run} -->"
 
 
 def _time(event: Event) -> str:
@@ -212,6 +205,13 @@ def _code_ran(fact: events.CodeRan) -> Entry:
         parts += ["Error:", fence(fact.error, "text")]
     title = f"code run by {code(fact.subtask)}, step {fact.step}{_attempt(fact.attempt)}"
     return Entry(title + (", failed" if fact.error is not None else ""), "\n\n".join(parts))
+
+
+@_entry.register
+def _function_repeated(fact: events.FunctionRepeated) -> Entry:
+    return Entry(
+        f"{code(fact.subtask)} wrote {code(fact.function)}, the same function a third time in this run"
+    )
 
 
 @_entry.register
@@ -375,7 +375,9 @@ def _tool_built(fact: events.ToolBuilt) -> Entry:
 @_entry.register
 def _tool_reused(fact: events.ToolReused) -> Entry:
     digest = code(fact.sha256[:12])
-    return Entry(f"tool {code(fact.tool)} reused, version {fact.version}, {digest}: {prose(fact.purpose)}")
+    served = f" instead of {code(fact.instead_of)} ({prose(fact.reason)})" if fact.instead_of else ""
+    told = f"tool {code(fact.tool)} reused{served}, version {fact.version}, {digest}: {prose(fact.purpose)}"
+    return Entry(told)
 
 
 @_entry.register

@@ -1,9 +1,12 @@
 """`fileLog.md`: what the runs of a workspace did, appended entry by entry for people to read.
 
 Each entry is one write under a lock on the file, flushed to the disk before the lock is let
-go, so that entries of several runs may alternate but are never torn. What a killed writer
-left half written is closed by the next one, so that it swallows nothing that follows. A log
-that somebody moved away is begun anew.
+go, so that entries of several runs may alternate but are never torn. A seal ends each, which
+chains it to the one before (`ledger.chain`). What a killed writer left half written is closed
+and sealed by the next one, so that it swallows nothing that follows. A log that somebody moved
+away is begun anew; one from before there were seals goes on with them.
+
+Texts that are too long for an entry are cut in it, and kept whole beside the run by their hash.
 
 The file is never followed through a link: code that runs in the workspace could have laid one.
 
@@ -14,6 +17,7 @@ saves an old copy over newer entries.
 import contextlib
 import os
 import re
+import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -21,8 +25,23 @@ from pathlib import Path
 
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, PlanApproved, PlanProposed, PlanRevised, RunFinished
+from orchestrator_cli.execution.blobs import Blobs
+from orchestrator_cli.ledger.chain import (
+    LONGEST_SEAL,
+    NONE,
+    Seal,
+    entries_in,
+    entry_head,
+    first_seal,
+    is_torn,
+    last_seal,
+    read_log,
+    sealed,
+)
+from orchestrator_cli.ledger.heads import Head, note_head
 from orchestrator_cli.planning.plan import Plan
-from orchestrator_cli.views.entries import closing_comment, entry_for
+from orchestrator_cli.views.entries import entry_for
+from orchestrator_cli.views.markdown import noting_cuts
 
 HEADER = """\
 # fileLog
@@ -38,27 +57,35 @@ so numbers are passed over. You may move this file away; the next run begins a n
 CUT_OFF = "*The entry above was cut off: its writer was stopped while writing.*"
 LOCK_WAIT_S = 30.0
 
-_LAST_COMMENT = re.compile(rb"(?:^|\n)<!-- orch entry [^\n]*-->\n+\Z")
-_A_COMMENT = re.compile(r"^<!-- orch entry .*-->$", re.MULTILINE)
+_A_COMMENT = re.compile(r"^<!-- orch .*-->$", re.MULTILINE)
 _AN_ENTRY = re.compile(r"^(?:### \d+ · |\*\*\d+\*\* · run |## Run )", re.MULTILINE)
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
 class FileLog:
-    """The view that writes `path`. Raises `UsageError` where the file cannot be written."""
+    """The view that writes `path`. Raises `UsageError` where the file cannot be written.
 
-    def __init__(self, path: Path) -> None:
+    `home` keeps how far the log has come, and what was cut; without it neither is kept.
+    """
+
+    def __init__(self, path: Path, home: Path | None = None) -> None:
         self.path = path
+        self._home = home
         self._plans: dict[str, Plan] = {}
-        with _translated(path), _locked(path):
-            pass
+        self._id = ("", 0)
+        """The log's id, and the inode of the file that has it."""
+        with _translated(path), _locked(path) as file:
+            if os.fstat(file).st_size == 0:
+                self._write(file, b"", begun(HEADER))
 
     def __call__(self, event: Event) -> None:
         """Raises `UsageError` where the file can no longer be written."""
-        entry = entry_for(event, self._plans.get(event.run))
+        with noting_cuts() as whole:
+            entry = entry_for(event, self._plans.get(event.run))
         self._keep_plan(event)
         if entry is not None:
-            self._append(f"\n{entry}\n\n{closing_comment(event)}\n")
+            self._keep(event.run, whole)
+            self._append(entry_head(event.seq, event.run), entry)
 
     def catch_up(self, found: Sequence[Event]) -> None:
         """Write the entries that a killed process has not come to, and know the plan.
@@ -66,10 +93,9 @@ class FileLog:
         Entries are told by the comments that end them, so none is written twice.
         """
         with _translated(self.path), _locked(self.path) as file:
-            text = os.pread(file, os.fstat(file).st_size, 0).decode("utf-8", "replace")
-        written = set(_A_COMMENT.findall(text))
+            written = {entry_head(*entry) for entry in entries_in(_whole(file))}
         for event in found:
-            if closing_comment(event) in written:
+            if entry_head(event.seq, event.run) in written:
                 self._keep_plan(event)
             else:
                 self(event)
@@ -84,9 +110,33 @@ class FileLog:
             case RunFinished():
                 self._plans.pop(event.run, None)
 
-    def _append(self, text: str) -> None:
+    def _keep(self, run: str, whole: Sequence[str]) -> None:
+        if whole and self._home is not None:
+            blobs = Blobs(self._home / "runs" / run / "blobs")
+            with _translated(self.path):
+                for text in whole:
+                    blobs.keep(text.encode("utf-8", "replace"))
+
+    def _append(self, head: str, entry: str) -> None:
         with _translated(self.path), _locked(self.path) as file:
-            _write(file, _mend(file) + text)
+            before, last = _end_of(file) if os.fstat(file).st_size else begun(HEADER)
+            text = f"\n{entry}\n\n".encode("utf-8", "replace")
+            seal = sealed(head, last.place + 1, last.hash, text)
+            self._write(file, before, (text + seal.line.encode(), seal))
+
+    def _write(self, file: int, before: bytes, added: tuple[bytes, Seal]) -> None:
+        """Write, and remember how far the log has come."""
+        text, seal = added
+        _write(file, before + text)
+        if self._home is not None:
+            note_head(self._home, Head(self._id_of(file), str(self.path.absolute()), seal.place, seal.hash))
+
+    def _id_of(self, file: int) -> str:
+        inode = os.fstat(file).st_ino
+        if self._id[1] != inode:
+            head = first_seal(_whole(file))
+            self._id = (head.id if head is not None else "", inode)
+        return self._id[0]
 
 
 @contextlib.contextmanager
@@ -108,7 +158,7 @@ def _remedy(path: Path) -> str:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """The file, open for appending, made with its heading where it is new, and locked."""
+    """The file, open for appending, made where it is not there, and locked."""
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         file = _open(path)
@@ -116,8 +166,6 @@ def _locked(path: Path) -> Iterator[int]:
             _lock(file, deadline)
             # Between opening and locking, the file may have been moved away: then begin anew.
             if _is_still(file, path):
-                if os.fstat(file).st_size == 0:
-                    _write(file, HEADER)
                 yield file
                 return
         finally:
@@ -157,10 +205,10 @@ def _is_still(file: int, path: Path) -> bool:
         return False
 
 
-def _write(file: int, text: str) -> None:
+def _write(file: int, text: bytes) -> None:
     """All of the text, on the disk, or none of it."""
     before = os.fstat(file).st_size
-    left = memoryview(text.encode("utf-8", "replace"))
+    left = memoryview(text)
     try:
         while left:
             left = left[os.write(file, left) :]
@@ -170,24 +218,55 @@ def _write(file: int, text: str) -> None:
             os.ftruncate(file, before)
 
 
-# --- what another writer, or a person, left open
+def _whole(file: int) -> bytes:
+    return os.pread(file, os.fstat(file).st_size, 0)
 
 
-def _mend(file: int) -> str:
-    """What has to be written first so that the next entry stands for itself; mostly nothing."""
+# --- what another writer, or a person, left
+
+
+def begun(text: str | bytes) -> tuple[bytes, Seal]:
+    """The first block of a chain, and its seal."""
+    text = (text.encode() if isinstance(text, str) else text) + b"\n"
+    seal = sealed(f"log {secrets.token_hex(8)}", 0, NONE, text)
+    return text + seal.line.encode(), seal
+
+
+def _end_of(file: int) -> tuple[bytes, Seal]:
+    """What has to be written before the next entry so that it stands for itself, and what it comes after."""
     end = os.fstat(file).st_size
-    if _LAST_COMMENT.search(os.pread(file, 512, max(0, end - 512))):
-        return ""
-    rest = _A_COMMENT.split(os.pread(file, end, 0).decode("utf-8", "replace"))[-1]
-    mended = "" if rest.endswith("\n") or not rest else "\n"
+    if (seal := last_seal(os.pread(file, LONGEST_SEAL, max(0, end - LONGEST_SEAL)))) is not None:
+        return b"", seal
+    data = _whole(file)
+    log = read_log(data)
+    if not log.blocks:
+        old, seal = begun(data + _closing(data))
+        return old[len(data) :], seal
+    last = log.blocks[-1].seal
+    if not log.rest:
+        return b"\n", last
+    torn = is_torn(log.rest)
+    closing = _closing(log.rest, whole=not torn) + b"\n"
+    head = f"cut {len(log.rest)}" if torn else "added"
+    seal = sealed(head, last.place + 1, last.hash, log.rest + closing)
+    return closing + seal.line.encode(), seal
+
+
+def _closing(data: bytes, *, whole: bool = False) -> bytes:
+    """What ends a line, a code block, a comment or a fold that is open; and says that an entry was cut off.
+
+    `whole`: nothing was cut off.
+    """
+    rest = _A_COMMENT.split(data.decode("utf-8", "replace"))[-1]
+    closing = "" if rest.endswith("\n") or not rest else "\n"
     opened = _open_fence(rest)
     if opened:
-        mended += f"{opened}\n"
+        closing += f"{opened}\n"
     elif rest.rfind("<!--") > rest.rfind("-->"):
-        mended += "-->\n"
+        closing += "-->\n"
     if rest.count("<details>") > rest.count("</details>"):
-        mended += "\n</details>\n"
-    return mended + (f"\n{CUT_OFF}\n" if _AN_ENTRY.search(rest) else "")
+        closing += "\n</details>\n"
+    return (closing + ("" if whole or not _AN_ENTRY.search(rest) else f"\n{CUT_OFF}\n")).encode()
 
 
 def _open_fence(text: str) -> str | None:

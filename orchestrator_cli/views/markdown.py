@@ -4,8 +4,11 @@
 list, a table cell, an HTML tag, a comment or the end of its own frame out of the text.
 """
 
+import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from orchestrator_cli.views.text import clean, cut, one_line
 
@@ -15,11 +18,38 @@ _STARTS_A_BLOCK = re.compile(r"\d+(?=[.)](?:\s|$))|(?=[#+=-])")
 _ENTRY_COMMENT = re.compile(r"<!--(?=\s*orch)", re.IGNORECASE)
 
 
+_LEFT_OUT: ContextVar[list[str] | None] = ContextVar("left_out", default=None)
+
+
+@contextmanager
+def noting_cuts() -> Iterator[list[str]]:
+    """Gathers the whole of every text that is cut meanwhile, so that somebody can keep it."""
+    found: list[str] = []
+    token = _LEFT_OUT.set(found)
+    try:
+        yield found
+    finally:
+        _LEFT_OUT.reset(token)
+
+
 def fence(text: str, language: str = "", limit: int = 4_000) -> str:
-    """A code block; a text longer than `limit` characters loses its middle, visibly."""
-    body = _defused(cut(clean(text), limit)).strip("\n")
+    """A code block; a text longer than `limit` characters loses its middle, visibly.
+
+    What stands there instead names the SHA-256 of the whole.
+    """
+    shown = clean(text)
+    if len(shown) > limit:
+        shown = cut(shown, limit, f"; the whole: orch log show {digest_of(text)}")
+        if (found := _LEFT_OUT.get()) is not None:
+            found.append(text)
+    body = _defused(shown).strip("\n")
     ticks = "`" * max(3, 1 + _longest_run(body))
     return f"{ticks}{language}\n{body}\n{ticks}"
+
+
+def digest_of(text: str) -> str:
+    """The hash by which a text that was cut is found again."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def code(text: str, limit: int = 200) -> str:

@@ -46,8 +46,8 @@ def one_line(text: str, limit: int | None = None) -> str:
     return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
-def cut(text: str, limit: int) -> str:
-    """A text longer than `limit` without its middle, and how much of it is missing.
+def cut(text: str, limit: int, remark: str = "") -> str:
+    """A text longer than `limit` without its middle, and how much of it is missing, with a remark on that.
 
     Three quarters of what is kept come from the beginning: it says what the text is, and the
     end says how it came out.
@@ -57,7 +57,7 @@ def cut(text: str, limit: int) -> str:
     head, tail = text[: limit * 3 // 4], text[len(text) - limit // 4 :]
     missing = text[len(head) : len(text) - len(tail)]
     lines = missing.count("\n")
-    return f"{head}\n[… {len(missing):,} characters, {counted(lines, 'line')}, left out …]\n{tail}"
+    return f"{head}\n[… {len(missing):,} characters, {counted(lines, 'line')}, left out{remark} …]\n{tail}"
 
 
 def ascii_only(text: str) -> str:

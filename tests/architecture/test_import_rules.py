@@ -41,6 +41,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models": (*EVERYWHERE, "models"),
     "tools": ("tools",),
     "views": (*EVERYWHERE, "views", "planning.plan"),
+    "views.filelog": (*EVERYWHERE, "views", "planning.plan", "ledger", "execution.blobs"),
+    "ledger": ("ledger",),
     # carrying a plan out
     "execution": (*EVERYWHERE, "execution", "planning", "models.model", "tools", "prompts", "toolsmith"),
     "execution.workspace": (*EVERYWHERE, "execution.workspace", "tools.protected"),

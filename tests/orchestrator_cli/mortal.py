@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 By = Literal["line", "journal"]
-COMMENT = re.compile(r"^<!-- orch entry (\d+) run (\S+) -->$", re.MULTILINE)
+COMMENT = re.compile(r"^<!-- orch entry (\d+) run (\S+) place \d+ after \w+ hash \w+ -->$", re.MULTILINE)
 TIMEOUT_S = 120.0
 
 

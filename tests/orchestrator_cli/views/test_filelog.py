@@ -19,13 +19,14 @@ from markdown_it import MarkdownIt
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import AnyFact, Event
+from orchestrator_cli.ledger.chain import entry_head, sealed
 from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Result, Subtask
 from orchestrator_cli.usage import Usage
-from orchestrator_cli.views.entries import closing_comment, entry_for
+from orchestrator_cli.views.entries import entry_for
 from orchestrator_cli.views.filelog import CUT_OFF, FileLog
 
 RUN = "20260701-140322-3f2a9c1b"
-COMMENT = re.compile(r"^<!-- orch entry (\d+) run (\S+) -->$", re.MULTILINE)
+COMMENT = re.compile(r"^<!-- orch entry (\d+) run (\S+) place \d+ after \w+ hash \w+ -->$", re.MULTILINE)
 PLAN = Plan(
     goal="Count words",
     subtasks=(
@@ -38,6 +39,10 @@ PLAN = Plan(
 
 def event(fact: AnyFact, seq: int = 1, run: str = RUN) -> Event:
     return Event(run=run, seq=seq, time=datetime(2026, 7, 1, 14, 3, 22, tzinfo=UTC), data=fact)
+
+
+def closing_comment(here: Event) -> str:
+    return sealed(entry_head(here.seq, here.run), 3, "0" * 64, b"").line.rstrip("\n")
 
 
 def entry(fact: AnyFact, before: Plan | None = None) -> str:
@@ -95,7 +100,7 @@ def test_code_is_shown_with_its_output_and_its_error() -> None:
 
 def test_output_that_is_too_long_says_how_much_is_missing() -> None:
     text = entry(code_ran(output="x" * 10_000))
-    assert "[… 6,000 characters, 0 lines, left out …]" in text
+    assert "[… 6,000 characters, 0 lines, left out; the whole: orch log show " in text
     assert len(text) < 6_000
 
 
@@ -250,14 +255,15 @@ def test_foreign_text_never_becomes_a_heading_a_tag_or_a_further_entry(foreign: 
     markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     for fact in facts(foreign):
         here = event(fact)
-        text = f"{entry_for(here)}\n\n{closing_comment(here)}\n"
+        comment = closing_comment(here)
+        text = f"{entry_for(here)}\n\n{comment}\n"
         tokens = markdown.parse(text)
         assert sum(t.type == "heading_open" for t in tokens) == text.startswith("#"), text
         tags = [t.content.strip() for t in tokens if t.type == "html_block"]
         folded = (
             [f"<details><summary>{FOLDED[fact.kind]}</summary>", "</details>"] if fact.kind in FOLDED else []
         )
-        assert tags == [*folded, closing_comment(here)], text
+        assert tags == [*folded, comment], text
         inline = [child.type for t in tokens for child in t.children or []]
         assert not {"html_inline", "image", "link_open"} & set(inline), text
         assert len(re.findall("<!--\\s*orch", text, re.IGNORECASE)) == 1, text
@@ -267,7 +273,9 @@ def test_foreign_text_never_becomes_a_heading_a_tag_or_a_further_entry(foreign: 
 @given(run=st.text(max_size=20))
 def test_no_run_id_breaks_out_of_the_closing_comment(run: str) -> None:
     comment = closing_comment(event(code_ran(), run=run))
-    assert re.fullmatch(r"<!-- orch entry 1 run [A-Za-z0-9_.-]* -->", comment)
+    assert re.fullmatch(
+        r"<!-- orch entry 1 run [A-Za-z0-9_.-]* place 3 after \w{64} hash \w{64} -->", comment
+    )
     assert "--" not in comment[4:-3]
 
 
