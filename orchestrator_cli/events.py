@@ -97,6 +97,8 @@ class PlanRepaired(Fact):
     kind: Literal["PlanRepaired"] = "PlanRepaired"
     what: Literal["plan", "patch"] = "plan"
     repairs: tuple[str, ...]
+    plan: Plan | None = None
+    """What the plan is from now on, where it was set right while it ran; its version stays."""
 
 
 class PlanRefused(Fact):
@@ -161,6 +163,17 @@ class CodeRan(Fact):
     error: str | None = None
 
 
+class FunctionRepeated(Fact):
+    """Agents of the run have written the same function for the third time."""
+
+    kind: Literal["FunctionRepeated"] = "FunctionRepeated"
+    subtask: str
+    """Where it was written the third time."""
+    function: str
+    mark: str
+    """The same for every function that does the same in the same way."""
+
+
 class ToolCalled(Fact):
     kind: Literal["ToolCalled"] = "ToolCalled"
     subtask: str
@@ -219,6 +232,10 @@ class ToolReused(Fact):
     version: int
     purpose: str
     sha256: str
+    instead_of: str = ""
+    """The tool that was asked for, where it is served by one of another name."""
+    reason: str = ""
+    """Why that one serves."""
 
 
 class ToolRefused(Fact):
@@ -434,6 +451,7 @@ AnyFact = Annotated[
     | SubtaskWaiting
     | AgentStepped
     | CodeRan
+    | FunctionRepeated
     | ToolCalled
     | ToolNeeded
     | ToolTried

@@ -44,6 +44,7 @@ from orchestrator_cli.execution.inbox import Inbox, reading
 from orchestrator_cli.execution.journal import CatchesUp, Emit, EventStream, View, read_journal
 from orchestrator_cli.execution.masks import MaskedModel, Masks
 from orchestrator_cli.execution.permissions import Permits
+from orchestrator_cli.execution.repeats import Repeats
 from orchestrator_cli.execution.replay import Past, replay
 from orchestrator_cli.execution.resuming import check_resumable
 from orchestrator_cli.execution.roles import Role, askable, load_roles
@@ -90,6 +91,7 @@ class House:
     permits: Permits
     masks: Masks
     effects: Effects
+    repeats: Repeats
     unsafe: str
     """How the user allowed that there is no sandbox; empty where there is one."""
     emit: Emit
@@ -314,6 +316,7 @@ def open_house(
                 policy=settings.effects,
                 before=(*past.effects.values(), *past.ended.values()),
             ),
+            repeats=Repeats(event.data for event in found),
             unsafe=unsafe,
             emit=stream.emit,
             await_engine=engine,

@@ -165,6 +165,7 @@ def _execute(prompt: str, house: House, board: Board) -> None:
             permits=house.permits,
             masks=house.masks,
             effects=house.effects,
+            repeats=house.repeats,
             emit=house.emit,
         ),
         board,

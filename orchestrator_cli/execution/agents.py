@@ -179,16 +179,18 @@ def _tell(step: ActionStep, attempt: Attempt, writes_code: bool) -> None:
     )
     if writes_code and step.code_action:
         attempt.circles.note("ran the same code", step.code_action, _output(step), str(step.error or ""))
-        emit(
-            events.CodeRan(
-                subtask=subtask,
-                attempt=number,
-                step=step.step_number,
-                code=step.code_action,
-                output=_output(step),
-                error=str(step.error.message) if step.error else None,
-            )
+        ran = events.CodeRan(
+            subtask=subtask,
+            attempt=number,
+            step=step.step_number,
+            code=step.code_action,
+            output=_output(step),
+            error=str(step.error.message) if step.error else None,
         )
+        emit(ran)
+        for repeated in attempt.context.repeats.note(ran):
+            emit(repeated)
+            attempt.context.repeats.tell(repeated)
 
 
 def _output(step: ActionStep) -> str:

@@ -9,6 +9,7 @@ from orchestrator_cli.execution.effects import Effects
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.masks import Masks
 from orchestrator_cli.execution.permissions import Permits
+from orchestrator_cli.execution.repeats import Repeats
 from orchestrator_cli.execution.roles import Role
 from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
@@ -37,4 +38,5 @@ class RunContext:
     permits: Permits
     masks: Masks
     effects: Effects
+    repeats: Repeats
     emit: Emit

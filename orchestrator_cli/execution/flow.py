@@ -30,6 +30,7 @@ from orchestrator_cli.execution.flow_run import begin
 from orchestrator_cli.execution.missing_tools import MissingTools
 from orchestrator_cli.execution.people import question_before
 from orchestrator_cli.execution.prefect_server import ui_address
+from orchestrator_cli.execution.repeats import cause_of
 from orchestrator_cli.execution.resuming import causes_for
 from orchestrator_cli.execution.revisions import Revisions
 from orchestrator_cli.execution.task_run import SubtaskWork, named_task, reason_of, subtask_task
@@ -201,11 +202,13 @@ class _Graph:
         raise needed(desk.open)
 
     def _hear(self) -> bool:
-        """Whether somebody said something; the reviser is told."""
+        """Whether somebody said something, or a tool would save work; the reviser is told."""
         said = self.context.desk.take_remarks()
         for text in said:
             self.revisions.cause("", "the user said", text)
-        return bool(said)
+        repeated = self.context.repeats.take() if self.context.settings.revise != "never" else []
+        self.revisions.causes += map(cause_of, repeated)
+        return bool(said or repeated)
 
     # --- subtasks
 

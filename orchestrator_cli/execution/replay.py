@@ -15,6 +15,7 @@ from functools import reduce, singledispatch
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
+from orchestrator_cli.execution.repeats import HINT, cause_of
 from orchestrator_cli.planning.plan import Plan, Result, State, order, whole_name
 from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.usage import Usage
@@ -185,6 +186,11 @@ def _plan_proposed(fact: events.PlanProposed, past: Past) -> Past:
 
 
 @_after.register
+def _plan_repaired(fact: events.PlanRepaired, past: Past) -> Past:
+    return past if fact.plan is None else replace(past, versions=(*past.versions[:-1], fact.plan))
+
+
+@_after.register
 def _plan_approved(fact: events.PlanApproved, past: Past) -> Past:
     return replace(past, versions=(*past.versions[:-1], fact.plan), approved=True)
 
@@ -197,7 +203,7 @@ def _plan_revised(fact: events.PlanRevised, past: Past) -> Past:
         past,
         versions=(*past.versions, fact.plan),
         causes=tuple(cause for cause in past.causes if cause not in dealt),
-        answered=past.answered | {cause.subtask for cause in dealt if cause.subtask},
+        answered=past.answered | {cause.subtask for cause in dealt if cause.subtask and cause.what != HINT},
         lessons=(*past.lessons, fact.patch.reason),
     )
 
@@ -297,13 +303,19 @@ def _not_accepted(past: Past, subtask: str) -> Past:
 
 
 @_after.register
+def _function_repeated(fact: events.FunctionRepeated, past: Past) -> Past:
+    return replace(past, causes=(*past.causes, cause_of(fact)))
+
+
+@_after.register
 def _tool_built(fact: events.ToolBuilt, past: Past) -> Past:
     return replace(past, made=(*past.made, fact.tool))
 
 
 @_after.register
 def _tool_reused(fact: events.ToolReused, past: Past) -> Past:
-    return replace(past, reused=(*past.reused, fact.tool))
+    # One that serves under several names is told for each.
+    return past if fact.tool in past.reused else replace(past, reused=(*past.reused, fact.tool))
 
 
 @_after.register

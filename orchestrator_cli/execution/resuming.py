@@ -97,7 +97,7 @@ def causes_for(board: Board, revise: str) -> list[Cause]:
     """What the earlier process left for the reviser, as far as it is asked at all."""
     wanted = {
         "never": ("the user said",),
-        "auto": ("the user said", "failed", "reported a surprise"),
+        "auto": ("the user said", "failed", "reported a surprise", "wrote the same function"),
     }.get(revise)
     return [cause for cause in board.causes if wanted is None or cause.what in wanted]
 

@@ -15,8 +15,9 @@ from orchestrator_cli.execution.consent import check_consent
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.flow_thread import FlowThread
 from orchestrator_cli.execution.people import question_before
+from orchestrator_cli.execution.repeats import HINT
 from orchestrator_cli.planning.answer import as_text
-from orchestrator_cli.planning.plan import Patch, Plan, descendants
+from orchestrator_cli.planning.plan import Patch, Plan, descendants, unstarted
 from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
 from orchestrator_cli.planning.routing import route_patch
 
@@ -56,9 +57,10 @@ class Revisions:
 
     def ask(self) -> None:
         """Put to the reviser what came up, unless it is thinking. Raises `LimitReached`."""
+        limit = self._context.settings.max_revisions
+        self._drop_hints(limit)
         if self.asked or self.unapproved or not self.causes:
             return
-        limit = self._context.settings.max_revisions
         if self._board.revisions >= limit:
             raise LimitReached(
                 f"The plan was revised {limit} times and still {self.causes[0]}.",
@@ -67,6 +69,12 @@ class Revisions:
         self.asked, self.causes = self.causes, []
         situation = self._situation()
         self._thread.beside(lambda: self._revise(situation), "reviser", self._revised)
+
+    def _drop_hints(self, limit: int) -> None:
+        """A hint is no reason to end a run, nor to ask where nothing is left that could follow it."""
+        plan, states, *_ = self._board.snapshot()
+        if self._board.revisions >= limit or not unstarted(plan, states):
+            self.causes = [cause for cause in self.causes if cause.what != HINT]
 
     def _situation(self) -> Situation:
         plan, states, results, failures = self._board.snapshot()
@@ -118,7 +126,7 @@ class Revisions:
         if decision.decision == "keep":
             self._context.emit(events.RevisionDeclined(reason=decision.reason, cause=cause))
             return
-        self._board.answered.update(item.subtask for item in causes if item.subtask)
+        self._board.answered.update(item.subtask for item in causes if item.subtask and item.what != HINT)
         self._forget_questions()
 
     def _wait(self, causes: list[Cause], approval: str) -> None:

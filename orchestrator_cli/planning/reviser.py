@@ -23,7 +23,13 @@ class Cause(Value):
     subtask: str
     """Empty where it concerns the whole run."""
     what: Literal[
-        "failed", "reported a surprise", "finished", "the user said", "the goal is not met", "was refused"
+        "failed",
+        "reported a surprise",
+        "finished",
+        "the user said",
+        "the goal is not met",
+        "was refused",
+        "wrote the same function",
     ]
     text: str
 

@@ -311,7 +311,14 @@ def _tool_built(fact: events.ToolBuilt) -> list[Line]:
 
 @_lines.register
 def _tool_reused(fact: events.ToolReused) -> list[Line]:
-    return [_of_tool(f"{one_line(fact.tool, 60)} reused from the library, version {fact.version}")]
+    served = f" instead of {one_line(fact.instead_of, 60)}" if fact.instead_of else ""
+    told = f"{one_line(fact.tool, 60)} reused from the library{served}, version {fact.version}"
+    return [_of_tool(told)]
+
+
+@_lines.register
+def _function_repeated(fact: events.FunctionRepeated) -> list[Line]:
+    return [_of_tool(f"would serve: {one_line(fact.function, 60)} was written a third time")]
 
 
 @_lines.register
