@@ -3,9 +3,8 @@
 A tool that the library has is taken as it is, without a model call. Otherwise the specification gets two
 repairs, and the code three rounds (a round is: written or rewritten, checked, tried); then the tool is
 refused. Between the two, the network and the secrets that the specification asks for have to be permitted.
-A tool in quarantine is built anew, as its next version, with
-what it failed at as a hint. Two builders of the same tool, in threads or processes, wait for each other: the second one finds what the
-first one made.
+A tool in quarantine is built anew, as its next version, with what it failed at as a hint. Two builders of
+the same tool, in threads or processes, wait for each other: the second one finds what the first one made.
 
 Nothing is kept of a refused tool. `emit` is told of every step as it happens; what it raises ends the
 build, and so does what `complete` raises.
