@@ -95,15 +95,15 @@ class Workspace:
             lock_folder(holder)
             overlay = None
             try:
-                wait_a_tick()
+                outlast(base)
                 if size > self._copy_bytes:
                     overlay = self._overlay(root, base, concealed, size)
                     copied = base
                 else:
                     base = copy_tree(self.root, root, base)
-                    wait_a_tick()
                     with Root(root) as tree:
                         copied = dict(tree.walk(self._hidden))
+                    outlast(copied)
             except BaseException:
                 remove(root)
                 os.close(holder)
@@ -258,7 +258,9 @@ def usable(root: Path) -> Path:
     return root.resolve()
 
 
-def wait_a_tick() -> None:
-    """Wait until the file system's clock has moved on, so that a later change has a later time."""
-    seconds = time.clock_getres(_COARSE) if sys.platform == "linux" else 0.01
-    time.sleep(seconds * 1.5)
+def outlast(tree: Tree) -> None:
+    """Wait, where one of the files is that new, until another change of it would have another time."""
+    tick = time.clock_getres(_COARSE) if sys.platform == "linux" else 0.01
+    newest = max((mark.ctime_ns for mark in tree.values()), default=0)
+    if newest > time.time_ns() - 2e9 * tick:
+        time.sleep(1.5 * tick)
