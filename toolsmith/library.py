@@ -134,6 +134,17 @@ class Library:
         """What is wrong in the library: tools that cannot be read, and tools that were changed by hand."""
         return tuple(fault for _, fault in self._all() if fault)
 
+    def is_unreadable(self, name: str) -> bool:
+        """Whether the version that counts is there and is none that could be read."""
+        number = self.counting(name)
+        if not number:
+            return False
+        try:
+            self._read(name, number)
+        except LibraryError:
+            return True
+        return False
+
     def fallback(self, name: str) -> BuiltTool | None:
         """The newest proved version up to the one that counts; that one too, as it was before an edit."""
         for number in reversed([n for n in self.versions(name) if n <= self.counting(name)]):

@@ -35,6 +35,8 @@ def read(folder: Path, name: str, version: int) -> BuiltTool:
         record = json.loads((folder / RECORD).read_bytes())
         if (record["name"], record["version"]) != (name, version):
             raise ValueError(f"tool.json says that it is '{record['name']}' v{record['version']}")
+        if record["spec"]["name"] != name:
+            raise ValueError(f"its specification is that of '{record['spec']['name']}'")
         edited = record.get("sha256") != sha256(source) or record.get("seal") != seal(record)
         return _built(record, source.decode(), edited=edited)
     except (
