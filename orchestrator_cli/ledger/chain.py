@@ -37,6 +37,10 @@ _SEAL = re.compile(rb"^" + _FORM + rb"\r?(?:\n|\Z)", re.MULTILINE)
 _LAST = re.compile(rb"(?:\A|\n)" + _FORM + rb"\r?\n\Z")
 _ENTRY = re.compile(rb"^<!-- orch entry (\d+) run (\S*)(?: place [^\n]*)? -->\r?$", re.MULTILINE)
 _UNSEALED = re.compile(rb"^<!-- orch entry \d+ run \S* -->\r?$", re.MULTILINE)
+_COMMENT = re.compile(
+    rb"^(?:" + _FORM + rb"|<!-- orch entry (?P<seq_>\d+) run (?P<run_>[A-Za-z0-9_.-]*) -->)\r?(?:\n|\Z)",
+    re.MULTILINE,
+)
 _BEGINNINGS = tuple(text.encode() for text in ("\n### 0 · ", "\n**0** · run ", "\n## Run "))
 """What every entry begins with, numbers as 0."""
 _DIGITS = re.compile(rb"\d+")
@@ -139,6 +143,30 @@ def last_seal(end: bytes) -> Seal | None:
 def first_seal(data: bytes) -> Seal | None:
     match = _SEAL.search(data)
     return _seal(match) if match else None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An entry, sealed or not, or (without a number) what stands between entries."""
+
+    text: bytes
+    line: int
+    seq: int | None = None
+    run: str = ""
+    hash: str = ""
+
+
+def pieces_of(data: bytes) -> Iterator[Piece]:
+    """All of a log but the comments, in order: also what was written before there were seals."""
+    start, line = 0, 1
+    for match in _COMMENT.finditer(data):
+        text = data[start : match.start()]
+        seq, run = match["seq"] or match["seq_"], match["run"] or match["run_"] or b""
+        yield Piece(text, line, int(seq) if seq else None, run.decode(), (match["hash"] or b"").decode())
+        line += text.count(b"\n") + 1
+        start = match.end()
+    if rest := data[start:]:
+        yield Piece(rest, line)
 
 
 def entries_in(data: bytes) -> set[tuple[int, str]]:

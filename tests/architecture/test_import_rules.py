@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models": (*EVERYWHERE, "models"),
     "tools": ("tools",),
     "views": (*EVERYWHERE, "views", "planning.plan"),
+    "views.reading": ("views", "ledger"),
     "views.filelog": (*EVERYWHERE, "views", "planning.plan", "ledger", "execution.blobs"),
     "ledger": ("ledger",),
     # carrying a plan out
@@ -62,6 +63,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "listening": (*EVERYWHERE, "execution.desk", "planning.plan_text", "views"),
     "editor": ("settings", "errors"),
     "runs": (*EVERYWHERE, "execution"),
+    "audit": (*EVERYWHERE, "", "execution.journal", "ledger", "planning.plan", "runs", "views.entries"),
     "undo": (*EVERYWHERE, "execution", "runs"),
     "fork": (*EVERYWHERE, "", "execution", "planning.plan", "house", "runs"),
     "unsafe": ("errors",),
@@ -70,7 +72,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "doctor": (*EVERYWHERE, "house", "views", "execution", "planning.plan", "memory", "toolsmith.sandbox"),
     "commands": (
         *EVERYWHERE,
-        *("", "commands", "orchestrator", "house", "runs", "undo", "fork", "unsafe", "demo", "views"),
+        *(
+            "",
+            "commands",
+            "orchestrator",
+            "house",
+            "runs",
+            "undo",
+            "fork",
+            "audit",
+            "unsafe",
+            "demo",
+            "views",
+        ),
         *("execution", "models.model", "planning.plan_text", "editor", "listening"),
     ),
     "app": (
@@ -87,7 +101,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 HOMES = {
     "typer": ("orchestrator_cli.app", "orchestrator_cli.commands"),
-    "rich": ("orchestrator_cli.views.console",),
+    "rich": ("orchestrator_cli.views.console", "orchestrator_cli.views.pages"),
     "prompt_toolkit": ("orchestrator_cli.repl", "orchestrator_cli.views.keyboard"),
     "prefect": tuple(
         f"orchestrator_cli.execution.{name}"

@@ -1,0 +1,125 @@
+"""`orch log`: read what the runs of a workspace did, check that nobody changed it, and do it again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator_cli.commands.options import AsJson, Debug, Folder, Output
+from orchestrator_cli.commands.running import reporting, settings_of
+from orchestrator_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator_cli.audit import Audit
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def log(
+    context: typer.Context,
+    run: Annotated[
+        str, typer.Option("--run", metavar="RUN", help="Only this run: its id, the end of it, or `last`.")
+    ] = "",
+    tools: Annotated[bool, typer.Option("--tools", help="Only what befell tools.")] = False,
+    grep: Annotated[str, typer.Option("--grep", metavar="TEXT", help="Only entries with this text.")] = "",
+    workspace: Folder = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Read fileLog.md: what the runs of this workspace did."""
+    if context.invoked_subcommand is not None:
+        return
+    with reporting(Output(quiet=True, debug=debug)):
+        from orchestrator_cli.audit import read_file_log
+        from orchestrator_cli.views.pages import show_page
+        from orchestrator_cli.views.reading import Wanted, chosen, entries_of, markdown_of
+
+        path = _log_of(workspace)
+        found = chosen(entries_of(read_file_log(path)), Wanted(run, tools, grep))
+        if as_json:
+            rows = [entry.as_json() for entry in found if entry.number is not None]
+            typer.echo(json.dumps(rows, ensure_ascii=False))
+        elif found:
+            show_page(markdown_of(found))
+        else:
+            raise UsageError(f"No entry of {path} fits.", "`orch log` without options shows all of them.")
+
+
+@app.command()
+def verify(
+    file: Annotated[
+        Path | None, typer.Argument(help="The log to check (default: that of the workspace).")
+    ] = None,
+    workspace: Folder = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check that no entry was altered, removed, reordered or inserted; name the first that was."""
+    with reporting(Output(quiet=True, debug=debug)):
+        from orchestrator_cli.audit import audit
+
+        found = audit(file or _log_of(workspace), settings_of(workspace))
+        if as_json:
+            typer.echo(json.dumps(_audit_json(found), ensure_ascii=False))
+        else:
+            _print(_audit_lines(found))
+        raise typer.Exit(1 if found.fault else 0)
+
+
+@app.command()
+def show(
+    digest: Annotated[str, typer.Argument(metavar="HASH", help="What an entry names, or its beginning.")],
+    workspace: Folder = None,
+    debug: Debug = False,
+) -> None:
+    """Print the whole of a text that was too long for its entry."""
+    with reporting(Output(quiet=True, debug=debug)):
+        from orchestrator_cli.audit import kept_text
+        from orchestrator_cli.views.streams import write
+        from orchestrator_cli.views.text import clean
+
+        text = kept_text(settings_of(workspace), digest)
+        write(sys.stdout, clean(text) if sys.stdout.isatty() else text)
+
+
+def _log_of(workspace: Path | None) -> Path:
+    return settings_of(workspace).workspace.resolve() / "fileLog.md"
+
+
+def _audit_lines(found: Audit) -> list[str]:
+    if found.fault is not None:
+        head = f"{found.path}, line {found.fault.line}: {found.fault.kind}. {found.fault.what}"
+    else:
+        runs = f"{len(found.runs)} journal" + ("" if len(found.runs) == 1 else "s")
+        entries = f"{found.findings.entries} entr" + ("y" if found.findings.entries == 1 else "ies")
+        head = f"{found.path}: {entries} with hashes, none altered; held against {runs}."
+    return [head, *(f"  {note}" for note in found.notes)]
+
+
+def _audit_json(found: Audit) -> dict[str, object]:
+    """Keys: `file`, `ok`, `entries`, `last` (hash of the last), `runs` (with a journal), `fault`, `notes`."""
+    fault, end = found.fault, found.findings.end
+    told = None if fault is None else vars(fault)
+    return {
+        "file": str(found.path),
+        "ok": fault is None,
+        "entries": found.findings.entries,
+        "last": end.hash if end is not None else None,
+        "runs": list(found.runs),
+        "fault": told,
+        "notes": list(found.notes),
+    }
+
+
+def _print(lines: list[str]) -> None:
+    """Lines on standard output; on a terminal without anything that could act upon it."""
+    from orchestrator_cli.views.streams import write
+    from orchestrator_cli.views.text import clean
+
+    shown = map(clean, lines) if sys.stdout.isatty() else lines
+    write(sys.stdout, "".join(f"{line}\n" for line in shown))
