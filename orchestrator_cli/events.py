@@ -183,6 +183,8 @@ class ToolCalled(Fact):
     outcome: str
     """The value, shortened, or the error."""
     ok: bool
+    returned: JsonValue = None
+    """The whole value, where the same call could give another one later."""
 
 
 class ToolNeeded(Fact):

@@ -17,6 +17,7 @@ from orchestrator_cli.execution.circles import Circles
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.workspace import Checkout
 from orchestrator_cli.planning.plan import Subtask
+from orchestrator_cli.tools.files import FILE_TOOLS
 from orchestrator_cli.usage import Usage
 from toolsmith.built import BuiltTool
 from toolsmith.permissions import NOTHING, Permissions
@@ -125,13 +126,15 @@ def told(attempt: Attempt, name: str, arguments: Mapping[str, Any], call: Callab
     try:
         value = call()
     except Exception as exc:
-        _emit_call(attempt, name, arguments, f"{type(exc).__name__}: {exc}", ok=False)
+        _emit_call(attempt, name, arguments, f"{type(exc).__name__}: {exc}", None, ok=False)
         raise
-    _emit_call(attempt, name, arguments, value if isinstance(value, str) else pretty(value), ok=True)
+    _emit_call(attempt, name, arguments, value if isinstance(value, str) else pretty(value), value, ok=True)
     return value
 
 
-def _emit_call(attempt: Attempt, name: str, arguments: Mapping[str, Any], outcome: str, *, ok: bool) -> None:
+def _emit_call(
+    attempt: Attempt, name: str, arguments: Mapping[str, Any], outcome: str, value: Any, *, ok: bool
+) -> None:
     said = json.dumps(as_json(arguments), sort_keys=True)
     attempt.circles.note(f"called {name} with the same arguments", said, outcome)
     attempt.context.emit(
@@ -142,6 +145,7 @@ def _emit_call(attempt: Attempt, name: str, arguments: Mapping[str, Any], outcom
             arguments={key: as_json(value) for key, value in arguments.items()},
             outcome=outcome[:SHOWN_CHARS],
             ok=ok,
+            returned=as_json(value) if ok and name not in FILE_TOOLS else None,
         )
     )
 

@@ -74,6 +74,10 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
     return {"list_files": list_files, "read_file": read_file, "write_file": write_file}
 
 
+FILE_TOOLS = frozenset(file_tools(Path()))
+"""Names of the tools whose calls can be made again on another checkout."""
+
+
 def _parts(path: str, allowed: Collection[str]) -> tuple[str, ...]:
     # Code in the sandbox knows the checkout as /workspace.
     inside = path.removeprefix("/workspace").lstrip("/") if path.startswith("/workspace/") else path

@@ -56,7 +56,7 @@ class Workspace:
         self._checkouts = state / "checkouts"
         # Two homes that work on one folder must not take each other's staging for their own remains.
         home = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
-        pending = state / "commits" / f"{self._digest}.json"
+        pending = pending_commit(self.root, state)
         self._commits = Commits(
             self.root, pending, f"{SCRATCH[0]}{home}-", lambda name: History(history_folder(state, name))
         )
@@ -227,6 +227,11 @@ class Workspace:
                         remove(work_of(path))
                 finally:
                     os.close(fd)
+
+
+def pending_commit(root: Path, state: Path) -> Path:
+    """Where the record of a commit into a folder stands while it is under way; `root` is resolved."""
+    return state / "commits" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
 
 
 def history_folder(state: Path, run: str) -> Path:
