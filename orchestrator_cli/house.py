@@ -289,6 +289,7 @@ def open_house(
             backend=backend,
             permits=permits,
             emit=stream.emit,
+            masks=masks,
             run=run,
         )
         toolbox.restore(past.made, past.reused)

@@ -54,6 +54,23 @@ def judged_message(spec: ToolSpec, told: str, arguments: Mapping[str, Any] | Non
     return Judgement("failure", _cut(told))
 
 
+def judged_inside(spec: ToolSpec, error: str, type_: str) -> Judgement:
+    """What a call from an agent's code says, as the sandbox tells it: what was raised, or the value's type.
+
+    The arguments are not told: a TypeError may be the caller's, and is not counted against the tool.
+    """
+    if error:
+        if error.partition(":")[0] == "TypeError":
+            return Judgement("declined", "")
+        return judged_message(spec, error)
+    if type_ not in _JSON_TYPES:
+        return Judgement("failure", _cut(f"it returned a {type_}, which is no JSON"))
+    name = _JSON_TYPES[type_]
+    if spec.output_type in ("any", name) or (spec.output_type, name) == ("number", "integer"):
+        return Judgement("success", "")
+    return Judgement("failure", _cut(f"it returned {name} and not {spec.output_type}"))
+
+
 def is_declared(spec: ToolSpec, name: str) -> bool:
     """Whether an exception of that name is one that a specification declares, or is a kind of it."""
     raised = _exception(name)
@@ -64,6 +81,16 @@ def is_declared(spec: ToolSpec, name: str) -> bool:
     return False
 
 
+_JSON_TYPES = {
+    "NoneType": "null",
+    "bool": "boolean",
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "list": "array",
+    "tuple": "array",
+    "dict": "object",
+}
 # What the host says of a call that never came to the tool; see `toolsmith.sandbox`.
 _NOT_THE_TOOL = ("cannot pass the arguments of ", "the sandbox is busy ")
 

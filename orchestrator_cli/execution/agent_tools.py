@@ -33,7 +33,7 @@ def agent_tool(name: str, attempt: Attempt) -> SmolTool:
         return HostTool(name, attempt.host_tools[name], attempt)
     built = attempt.context.toolbox.built(name)
     if built is None:
-        raise AttemptFailed(f"there is no tool {name}")
+        raise AttemptFailed(attempt.context.toolbox.shelf.stopped(name) or f"there is no tool {name}")
     return SandboxedTool(built, _Told(attempt, built))
 
 
@@ -48,7 +48,8 @@ class _Told:
         def call() -> Any:
             return self.attempt.sandbox_of(self.tool).call_tool(source, function, arguments)
 
-        return told(self.attempt, self.tool.name, arguments, call)
+        shelf = self.attempt.context.toolbox.shelf
+        return told(self.attempt, self.tool.name, arguments, lambda: shelf.use(self.tool, arguments, call))
 
 
 class HostTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types

@@ -25,6 +25,8 @@ from orchestrator_cli.execution.agent_tools import agent_tool, agent_tools
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, meant, pretty
 from orchestrator_cli.execution.roles import Role
 from orchestrator_cli.prompts import render, source
+from toolsmith.sandbox.session import InsideCall
+from toolsmith.sandboxed import SandboxedTool
 
 REFUSALS = 2
 
@@ -35,6 +37,7 @@ def run_agent(attempt: Attempt, role: Role, inputs: Mapping[str, JsonValue], fai
     Raises `AttemptFailed` where it does not come to one, and whatever ended its model calls.
     """
     agent = _make(attempt, role)
+    attempt.executor.on_calls = functools.partial(_count, agent, attempt)
     if role.agent == "code":
         agent.state.update(inputs)
     task = render(
@@ -79,6 +82,7 @@ def _drive(agent: MultiStepAgent, attempt: Attempt, task: str) -> JsonValue:
             attempt.circles.end_step()
             if item.step_number >= agent.max_steps and not item.is_final_answer:
                 break
+            _withdraw_stopped(agent, attempt)
             _add_requested(agent, attempt)
     reason = f"it did not finish within {agent.max_steps} steps"
     reason = f"{reason}; the last error was: {last}" if last else reason
@@ -165,6 +169,27 @@ def _add_requested(agent: MultiStepAgent, attempt: Attempt) -> None:
         agent.tools[name] = agent_tool(name, attempt)
     attempt.requested.clear()
     if isinstance(agent, CodeAgent):
+        attempt.executor.send_tools(agent.tools)
+
+
+def _count(agent: MultiStepAgent, attempt: Attempt, calls: tuple[InsideCall, ...]) -> None:
+    """Keep how the built tools did that the agent's code has called."""
+    built = {name: tool.built for name, tool in agent.tools.items() if isinstance(tool, SandboxedTool)}
+    attempt.context.toolbox.shelf.note_inside(built, calls)
+
+
+def _withdraw_stopped(agent: MultiStepAgent, attempt: Attempt) -> None:
+    """What failed too often leaves the sandbox; a call of it from now on is told why."""
+    stopped = [
+        tool
+        for tool in agent.tools.values()
+        if isinstance(tool, SandboxedTool)
+        and hasattr(tool, "sandbox_source")
+        and attempt.context.toolbox.shelf.stopped(tool.name, tool.built.version)
+    ]
+    for tool in stopped:
+        del tool.sandbox_source
+    if stopped and isinstance(agent, CodeAgent):
         attempt.executor.send_tools(agent.tools)
 
 

@@ -227,15 +227,14 @@ class _Attempt:
             tool = partial(attempt.host_tools[name], **self.inputs)
             value = told(attempt, name, self.inputs, lambda: self.cancellation.waiting_for(tool))
         else:
-            built = self.context.toolbox.built(name)
+            shelf, built = self.context.toolbox.shelf, self.context.toolbox.built(name)
             if built is None:
-                raise AttemptFailed(f"there is no tool {name}")
-            value = told(
-                attempt,
-                name,
-                self.inputs,
-                lambda: attempt.sandbox_of(built).call_tool(built.source, name, dict(self.inputs)),
-            )
+                raise AttemptFailed(shelf.stopped(name) or f"there is no tool {name}")
+
+            def call() -> Any:
+                return attempt.sandbox_of(built).call_tool(built.source, name, dict(self.inputs))
+
+            value = told(attempt, name, self.inputs, lambda: shelf.use(built, self.inputs, call))
         value = as_json(value)
         if reason := attempt.accept(value):
             raise AttemptFailed(reason)

@@ -11,14 +11,23 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, RunFailed
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.permissions import Permits
+from orchestrator_cli.execution.shelf import Shelf
 from orchestrator_cli.models.model import Model, Request
 from orchestrator_cli.planning.offer import ToolCard
 from orchestrator_cli.planning.plan import NewTool
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
-from toolsmith import BuiltTool, LibraryError, Need, PermissionRefused, ToolsmithError, build_tool
+from toolsmith import (
+    BuiltTool,
+    LibraryError,
+    Need,
+    PermissionRefused,
+    ToolsmithError,
+    build_tool,
+)
 from toolsmith import ToolRefused as Refused
 from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, TrialRan
+from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
 from toolsmith.permissions import Permissions, asked_for
 from toolsmith.sandbox import Backend, SandboxUnavailable
@@ -45,6 +54,7 @@ class Toolbox:
         backend: Backend,
         permits: Permits,
         emit: Emit,
+        masks: Callable[[str], str],
         run: str,
     ) -> None:
         self._library = library
@@ -55,6 +65,7 @@ class Toolbox:
         self._permits = permits
         self._emit = emit
         self._run = run
+        self.shelf = Shelf(library, backend=backend, permits=permits, emit=emit, masks=masks, run=run)
         self._lock = threading.Lock()
         self._built: dict[str, BuiltTool] = {}
         self._written: dict[str, str] = {}
@@ -62,6 +73,8 @@ class Toolbox:
         self.made: list[str] = []
         """Names of the tools that this run built, in order."""
         self.reused: list[str] = []
+        self._renewed: set[str] = set()
+        """Tools that were in quarantine, and for which a new version was asked for in this process."""
 
     def host_tools(self, root: Path, granted: Sequence[str] = ()) -> dict[str, Tool]:
         """The hand-written tools, made for one checkout and the domains that its subtask was granted."""
@@ -80,19 +93,21 @@ class Toolbox:
         hand = [
             card(name, tool) for name, tool in (file_tools(Path(), self._allowed) | web_tools(())).items()
         ]
-        kept = (self._from_library(name) for name in recalled)
+        kept = (self.shelf.glance(name) for name in recalled)
         return (*hand, *(built_card(tool) for tool in kept if tool is not None))
 
     def has(self, name: str) -> bool:
         """Whether a subtask that names this tool could start now."""
-        return name in self.host_tools(Path()) or name in self._built
+        return name in self.host_tools(Path()) or self.built(name) is not None
 
     def built(self, name: str) -> BuiltTool | None:
-        return self._built.get(name)
+        """The tool as this run uses it; None where it was not got yet, or failed too often since."""
+        tool = self._built.get(name)
+        return tool if tool is not None and not self.shelf.stopped(name, tool.version) else None
 
     def used(self) -> tuple[BuiltTool, ...]:
         """The built tools that this run made or took from the library."""
-        found = (self._built.get(name) or self._from_library(name) for name in (*self.made, *self.reused))
+        found = (self._built.get(name) or self.shelf.glance(name) for name in (*self.made, *self.reused))
         return tuple(tool for tool in found if tool is not None)
 
     def restore(self, made: Iterable[str], reused: Iterable[str]) -> None:
@@ -111,7 +126,10 @@ class Toolbox:
         arguments: Mapping[str, Any] | None = None,
         cancellation: Cancellation | None = None,
     ) -> BuiltTool:
-        """The tool from the library, or built now. Raises `ToolUnavailable` where it is refused."""
+        """The tool from the library, or built now; built anew, once in a run, where it is in quarantine.
+
+        Raises `ToolUnavailable` where it is refused.
+        """
         if known := self._known(tool.name, cancellation):
             return known
         self._emit(events.ToolNeeded(tool=tool.name, purpose=tool.purpose, asked_by=asked_by))
@@ -137,6 +155,8 @@ class Toolbox:
             raise ToolUnavailable(
                 f"the tool {tool.name} could not be built: {'; '.join(exc.reasons)}"
             ) from exc
+        except ToolDisabled as exc:
+            raise self._refusal(tool.name, str(exc).partition("\n")[0]) from exc
         except SandboxUnavailable as exc:
             raise ConfigError("No sandbox works here, so no tool can be tried.", str(exc)) from exc
         except ToolsmithError as exc:
@@ -162,29 +182,39 @@ class Toolbox:
             raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc.reason}") from exc
 
     def _known(self, name: str, cancellation: Cancellation | None) -> BuiltTool | None:
-        if name in self._built:
-            return self._built[name]
-        known = self._from_library(name)
+        if (tool := self.built(name)) is not None:
+            return tool
+        try:
+            known = self.shelf.take(name, cancellation)
+        except ToolDisabled as exc:
+            raise self._refusal(name, str(exc).partition("\n")[0]) from exc
+        except ToolQuarantined as exc:
+            with self._lock:
+                again = name in self._renewed
+                self._renewed.add(name)
+            if again:
+                raise self._refusal(name, str(exc).partition("\n")[0]) from exc
+            return None
         if known is not None:
             self._check_permitted(known, cancellation)
             # Its maker may have been killed before it could say so.
             self._keep(known, made=known.origin.run == self._run)
         return known
 
-    def _from_library(self, name: str) -> BuiltTool | None:
-        try:
-            return self._library.get(name)
-        except LibraryError as exc:
-            self._emit(events.Noticed(message=str(exc)))
-            return None
+    def _refusal(self, name: str, why: str) -> ToolUnavailable:
+        """The refusal of a tool that the library has, told."""
+        self._emit(events.ToolRefused(tool=name, reasons=(why,)))
+        return ToolUnavailable(f"the tool {name} cannot be used: {why}")
 
     def _keep(self, tool: BuiltTool, *, made: bool) -> None:
         with self._lock:
-            told = tool.name in self._built or tool.name in (*self.made, *self.reused)
+            before = self._built.get(tool.name)
+            listed = tool.name in (*self.made, *self.reused)
             self._built[tool.name] = tool
-            if told:
+            if listed if before is None else before.version == tool.version:
                 return
-            (self.made if made else self.reused).append(tool.name)
+            if not listed:
+                (self.made if made else self.reused).append(tool.name)
         self._emit(_built_event(tool) if made else _reused_event(tool))
 
     def _complete(self, name: str, prompt: str, cancellation: Cancellation | None) -> str:

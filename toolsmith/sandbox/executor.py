@@ -11,7 +11,7 @@ output; smolagents' own interpreter also shows the value of a final assignment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,7 @@ from toolsmith.sandbox.errors import SandboxError
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.probe import choose_backend
 from toolsmith.sandbox.proxy import Dialer
-from toolsmith.sandbox.session import NOTHING, Bindings, Reply, Session, digest
+from toolsmith.sandbox.session import NOTHING, Bindings, InsideCall, Reply, Session, digest
 
 
 class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships no types
@@ -57,6 +57,8 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         """
         self.state: dict[str, Any] = {}
         """Holds `_print_outputs`, which smolagents reads after a failed step."""
+        self.on_calls: Callable[[tuple[InsideCall, ...]], None] | None = None
+        """Told after each step which model-written tools its code called, where it called any."""
         self.backend = backend or choose_backend()
         self._session = Session(
             Path(workspace),
@@ -122,6 +124,8 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
             return self._session.request(request, message_first=message_first)
         finally:
             self.state["_print_outputs"] = self._session.last_output
+            if self.on_calls is not None and self._session.last_calls:
+                self.on_calls(self._session.last_calls)
 
 
 def _model_written(tool: Any) -> bool:

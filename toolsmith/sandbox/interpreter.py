@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import linecache
 import signal
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -24,6 +26,8 @@ HostCall = Callable[[str, list[Any], dict[str, Any]], Any]
 Outcome = dict[str, Json]
 
 MAX_MESSAGE = 4_000
+MAX_NOTED = 200
+MAX_NOTED_ERROR = 300
 SHOWN_FRAMES = 6
 _INLINED_SINCE_312 = ("<listcomp>", "<dictcomp>", "<setcomp>")
 
@@ -56,10 +60,17 @@ class Interpreter:
         self._lines: dict[str, list[str]] = {}
         self._modules: dict[str, types.ModuleType] = {}
         self._bound: dict[str, Any] = {}
+        self._calls: list[Json] = []
+        """What the step called of the model-written tools; see `_told_of`."""
         _offer_stand_ins()
 
     def perform(self, request: dict[str, Any]) -> Outcome:
         """Does what `request` asks, within `request["wall_s"]` seconds; never raises."""
+        self._calls = []
+        outcome = self._outcome(request)
+        return outcome | {"calls": self._calls} if self._calls else outcome
+
+    def _outcome(self, request: dict[str, Any]) -> Outcome:
         own_files = "<step " if request["t"] == "run" else "<tool "
         try:
             with _alarm(request["wall_s"]):
@@ -105,7 +116,8 @@ class Interpreter:
             if self._names.get(name) is value:
                 del self._names[name]
         self._bound = {name: _stub(name, self._call_host) for name in request["host"]}
-        self._bound |= {name: self._tool(name, *source) for name, source in request["inside"].items()}
+        inside = {name: self._tool(name, *source) for name, source in request["inside"].items()}
+        self._bound |= {name: self._told_of(name, tool) for name, tool in inside.items()}
         self._names.update(decode(request["variables"]))
         self._names.update(self._bound)
 
@@ -121,6 +133,29 @@ class Interpreter:
         if not callable(found):
             raise AttributeError(f"the tool's source defines no function {function!r}")
         return found() if isinstance(found, type) and issubclass(found, ToolStandIn) else found
+
+    def _told_of(self, name: str, tool: Callable[..., Any]) -> Callable[..., Any]:
+        """The tool, with each call that comes to an end noted for the host.
+
+        It is code of the step's own process that notes it: good enough to count, and for nothing else.
+        """
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            began = time.monotonic()
+            try:
+                value = tool(*args, **kwargs)
+            except Exception as error:
+                self._note(name, began, f"{type(error).__name__}: {_message(error)}"[:MAX_NOTED_ERROR], "")
+                raise
+            self._note(name, began, "", type(value).__name__)
+            return value
+
+        functools.update_wrapper(noted, tool, updated=())
+        return noted
+
+    def _note(self, name: str, began: float, error: str, kind: str) -> None:
+        if len(self._calls) < MAX_NOTED:
+            self._calls.append([name, round(time.monotonic() - began, 3), error, kind])
 
     # --- telling failures ---------------------------------------------------------------------------------
 

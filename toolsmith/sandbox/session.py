@@ -12,18 +12,19 @@ import secrets as tokens
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Backend, Launch, Network, Room
 from toolsmith.sandbox.codec import CodecError, decode, encode
 from toolsmith.sandbox.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from toolsmith.sandbox.exchange import Exchange, HostTool
 from toolsmith.sandbox.grants import parse_grants
+from toolsmith.sandbox.interpreter import MAX_NOTED, MAX_NOTED_ERROR
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.masking import Secrets
 from toolsmith.sandbox.process import WorkerLost, WorkerProcess
@@ -51,6 +52,17 @@ class Reply:
     value: Any
     final: bool
     output: str
+
+
+class InsideCall(NamedTuple):
+    """A call of a model-written tool by the code of a step, as the sandbox tells it: not to be trusted."""
+
+    name: str
+    seconds: float
+    error: str
+    """`Type: message` of what it raised; empty when it returned."""
+    type: str
+    """Python's name of what it returned; empty when it raised."""
 
 
 @dataclass
@@ -102,6 +114,8 @@ class Session:
         self._running: _Running | None = None
         self.bindings = Bindings()
         self.last_output = ""
+        self.last_calls: tuple[InsideCall, ...] = ()
+        """What the last step called of the model-written tools, as far as it came to its end."""
 
     # --- for callers --------------------------------------------------------------------------------------
 
@@ -116,7 +130,7 @@ class Session:
     def request(self, request: dict[str, Any], *, message_first: bool = False) -> Reply:
         """Has the worker, started if need be, do one thing. Raises SandboxError, SandboxUnavailable."""
         with self._busy():
-            self.last_output = ""
+            self.last_output, self.last_calls = "", ()
             running = self._running or self._start()
             return self._exchange(running, request, self.bindings.host, message_first)
 
@@ -178,6 +192,7 @@ class Session:
             self._drop()
             raise
         self.last_output = self._printed(running)
+        self.last_calls = tuple(_inside_calls(answer.get("calls"), running.outward, self._secrets.mask))
         if (fault := exchange.fault(answer)) is not None:
             raise SandboxError(f"{running.outward.hide(fault)}. {ROLLED_BACK}")
         if "error" in answer:
@@ -254,6 +269,14 @@ class Session:
         worker, self._worker, self._running = self._worker, None, None
         if worker is not None:
             worker.close()
+
+
+def _inside_calls(told: Any, aliases: Aliases, mask: Callable[[str], str]) -> Iterator[InsideCall]:
+    """What the worker tells of calls, as far as it has the form of it."""
+    for row in told[:MAX_NOTED] if isinstance(told, list) else ():
+        match row:
+            case [str(name), int() | float() as seconds, str(error), str(kind)] if 0 <= seconds < 1e6:
+                yield InsideCall(name, float(seconds), mask(aliases.hide(error))[:MAX_NOTED_ERROR], kind[:80])
 
 
 def _network(backend: Backend, grants: Sequence[str], dialer: Dialer) -> Network | None:
