@@ -1,6 +1,6 @@
 """The tools an agent lacks, built and proved at run time.
 
-    need ─ spec with cases ─ code ─ check ─ trial in the sandbox ─ library ─ SandboxedTool
+    need ─ spec ─ cases ─ code ─ check ─ trial in the sandbox ─ library ─ SandboxedTool
 
 The package imports nothing of the orchestrator. It is handed a model as `complete`, and tells its steps
 through `emit`. Names are loaded when they are first used, so that importing the package costs nothing."""
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from toolsmith.build import BuildStep as BuildStep
+    from toolsmith.build import CasesWritten as CasesWritten
     from toolsmith.build import CodeFaulty as CodeFaulty
     from toolsmith.build import CodeWritten as CodeWritten
     from toolsmith.build import SpecWritten as SpecWritten
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from toolsmith.built import FunctionDoc as FunctionDoc
     from toolsmith.built import Origin as Origin
     from toolsmith.built import TrialReport as TrialReport
+    from toolsmith.cases import Property as Property
+    from toolsmith.cases import Suite as Suite
     from toolsmith.checker import check as check
+    from toolsmith.errors import CasesFaulty as CasesFaulty
     from toolsmith.errors import LibraryError as LibraryError
     from toolsmith.errors import PermissionRefused as PermissionRefused
     from toolsmith.errors import ReplyFaulty as ReplyFaulty
     from toolsmith.errors import SpecFaulty as SpecFaulty
+    from toolsmith.errors import ToolDisabled as ToolDisabled
     from toolsmith.errors import ToolEdited as ToolEdited
+    from toolsmith.errors import ToolQuarantined as ToolQuarantined
     from toolsmith.errors import ToolRefused as ToolRefused
     from toolsmith.errors import ToolsmithError as ToolsmithError
     from toolsmith.library import Library as Library
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "build": (
         "BuildStep",
+        "CasesWritten",
         "CodeFaulty",
         "CodeWritten",
         "SpecWritten",
@@ -47,13 +54,17 @@ _HOMES = {
         "build_tool",
     ),
     "built": ("BuiltTool", "CaseResult", "FunctionDoc", "Origin", "TrialReport"),
+    "cases": ("Property", "Suite"),
     "checker": ("check",),
     "errors": (
+        "CasesFaulty",
         "LibraryError",
         "PermissionRefused",
         "ReplyFaulty",
         "SpecFaulty",
+        "ToolDisabled",
         "ToolEdited",
+        "ToolQuarantined",
         "ToolRefused",
         "ToolsmithError",
     ),

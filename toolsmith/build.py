@@ -1,8 +1,9 @@
-"""From a need to a proved tool: specification with cases → code → rules → trial → library.
+"""From a need to a proved tool: specification → cases → code → rules → trial → library.
 
-A tool that the library has is taken as it is, without a model call. Otherwise the specification gets two
-repairs, and the code three rounds (a round is: written or rewritten, checked, tried); then the tool is
-refused. Between the two, the network and the secrets that the specification asks for have to be permitted.
+A tool that the library has is taken as it is, without a model call. Otherwise the specification and the
+cases get two repairs each, and the code three rounds (a round is: written or rewritten, checked, tried);
+then the tool is refused. Before the cases are written, the network and the secrets that the specification
+asks for have to be permitted.
 A tool in quarantine is built anew, as its next version, with what it failed at as a hint. Two builders of
 the same tool, in threads or processes, wait for each other: the second one finds what the first one made.
 
@@ -18,25 +19,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from toolsmith.built import BuiltTool, Origin, TrialReport
+from toolsmith.cases import Suite
 from toolsmith.checker import check
 from toolsmith.errors import (
     LibraryError,
     PermissionRefused,
     ReplyFaulty,
-    SpecFaulty,
     ToolQuarantined,
     ToolRefused,
 )
 from toolsmith.library import Library
 from toolsmith.permissions import NOTHING, Permissions, Permit, nobody_allows
 from toolsmith.spec import Need, ToolSpec
-from toolsmith.writer import Complete, write_code, write_spec
+from toolsmith.writer import Complete, write_cases, write_code, write_spec
 
 if TYPE_CHECKING:
     from toolsmith.sandbox import Backend, Limits
     from toolsmith.sandbox.proxy import Dialer
 
-SPEC_REPAIRS = 2
+REPAIRS = 2
 ROUNDS = 3
 
 
@@ -45,6 +46,14 @@ class SpecWritten:
     """There is a specification without faults."""
 
     spec: ToolSpec
+
+
+@dataclass(frozen=True)
+class CasesWritten:
+    """There are cases for it, without faults; again when there are more of them."""
+
+    name: str
+    suite: Suite
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class TrialRan:
     report: TrialReport
 
 
-BuildStep = SpecWritten | CodeWritten | CodeFaulty | TrialRan
+BuildStep = SpecWritten | CasesWritten | CodeWritten | CodeFaulty | TrialRan
 Emit = Callable[[BuildStep], None]
 
 
@@ -114,8 +123,9 @@ def build_tool(
         bench = _Bench(emit or _silent, backend, limits, dialer)
         spec = bench.specify(need, complete)
         bench = replace(bench, permissions=_permitted(spec, permit))
-        source, report = bench.make(spec, complete)
-        return library.add(spec, source, report, Origin(need=need, run=run))
+        suite = bench.write_cases(spec, complete)
+        source, report = bench.make(spec, suite, complete)
+        return library.add(spec, source, report, Origin(need=need, run=run), suite)
 
 
 def _known(need: Need, library: Library) -> tuple[BuiltTool | None, Need]:
@@ -160,11 +170,11 @@ def adopt_edit(
         state = "is not in the library" if tool is None else f"v{tool.version} was not edited"
         raise LibraryError(f"The tool '{name}' {state}, so there is nothing to adopt.")
     bench = _Bench(_silent, backend, limits, permissions=_permitted(tool.spec, permit))
-    faults, report = bench.prove(tool.spec, tool.source, 1)
+    faults, report = bench.prove(tool.spec, tool.suite, tool.source, 1)
     if report is None or not report.passed:
         raise ToolRefused(name, faults)
     origin = tool.origin.model_copy(update={"edit_of": tool.version})
-    return library.add(tool.spec, tool.source, report, origin)
+    return library.add(tool.spec, tool.source, report, origin, tool.suite)
 
 
 @dataclass(frozen=True)
@@ -180,33 +190,48 @@ class _Bench:
     def specify(self, need: Need, complete: Complete) -> ToolSpec:
         faults: tuple[str, ...] = ()
         previous = ""
-        for _ in range(1 + SPEC_REPAIRS):
+        for _ in range(1 + REPAIRS):
             try:
                 spec = write_spec(need, complete, faults, previous=previous)
-            except SpecFaulty as exc:
+            except ReplyFaulty as exc:
                 faults, previous = exc.faults, exc.reply
                 continue
             self.emit(SpecWritten(spec))
             return spec
         raise ToolRefused(need.tool_name, [f"specification: {fault}" for fault in faults])
 
-    def make(self, spec: ToolSpec, complete: Complete) -> tuple[str, TrialReport]:
+    def write_cases(self, spec: ToolSpec, complete: Complete) -> Suite:
+        faults: tuple[str, ...] = ()
+        previous = ""
+        for _ in range(1 + REPAIRS):
+            try:
+                suite = write_cases(spec, complete, faults, previous=previous)
+            except ReplyFaulty as exc:
+                faults, previous = exc.faults, exc.reply
+                continue
+            self.emit(CasesWritten(spec.name, suite))
+            return suite
+        raise ToolRefused(spec.name, [f"cases: {fault}" for fault in faults])
+
+    def make(self, spec: ToolSpec, suite: Suite, complete: Complete) -> tuple[str, TrialReport]:
         failures: Sequence[str] = ()
         source: str | None = None
         for number in range(1, 1 + ROUNDS):
             try:
-                source = write_code(spec, complete, previous=source, failures=failures)
+                source = write_code(spec, suite, complete, previous=source, failures=failures)
             except ReplyFaulty as exc:
                 failures = exc.faults
                 self.emit(CodeFaulty(spec.name, number, exc.faults))
                 continue
             self.emit(CodeWritten(spec.name, number, source))
-            failures, report = self.prove(spec, source, number)
+            failures, report = self.prove(spec, suite, source, number)
             if report is not None and report.passed:
                 return source, report
         raise ToolRefused(spec.name, failures)
 
-    def prove(self, spec: ToolSpec, source: str, number: int) -> tuple[tuple[str, ...], TrialReport | None]:
+    def prove(
+        self, spec: ToolSpec, suite: Suite, source: str, number: int
+    ) -> tuple[tuple[str, ...], TrialReport | None]:
         """Check and try a module: why it is not good (empty when it is), and the report if it was run."""
         from toolsmith.trial import try_tool  # the sandbox is not needed for what the library has
 
@@ -215,6 +240,7 @@ class _Bench:
             return faults, None
         report = try_tool(
             spec,
+            suite,
             source,
             backend=self.backend,
             limits=self.limits,

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from toolsmith.cases import Suite
 from toolsmith.requirements import PackageLock
 from toolsmith.spec import Need, ToolSpec
 
@@ -34,7 +35,7 @@ class CaseResult(_Value):
 
 
 class TrialReport(_Value):
-    """What all cases of a specification gave, in their order."""
+    """What all cases gave, in their order: the examples of the specification first."""
 
     passed: bool
     results: tuple[CaseResult, ...]
@@ -58,11 +59,12 @@ class Origin(_Value):
 
 
 class BuiltTool(_Value):
-    """A tool of the library: its module passed every case of its specification."""
+    """A tool of the library: its module passed every case."""
 
     name: str
     version: int
     spec: ToolSpec
+    suite: Suite = Suite(cases=())
     source: str
     sha256: str
     """Of `source` in UTF-8."""

@@ -2,7 +2,8 @@
 
     ToolsmithError
     ├── ReplyFaulty       a model's reply does not hold what was asked for
-    │   └── SpecFaulty    … it holds a specification with faults
+    │   ├── SpecFaulty    … it holds a specification with faults
+    │   └── CasesFaulty   … it holds cases or properties with faults
     ├── ToolRefused       no round of writing gave a tool that passes its own cases, or it was not allowed
     ├── PermissionRefused what a specification asks for is not allowed; `build_tool` makes it a ToolRefused
     ├── PackagesUnavailable its packages cannot be installed; `build_tool` makes it a ToolRefused as well
@@ -33,6 +34,10 @@ class ReplyFaulty(ToolsmithError):
 
 class SpecFaulty(ReplyFaulty):
     """A specification breaks rules; every fault names the field it is about."""
+
+
+class CasesFaulty(ReplyFaulty):
+    """Cases or properties break rules; every fault names the one that it is about."""
 
 
 class ToolRefused(ToolsmithError):

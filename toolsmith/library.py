@@ -33,6 +33,7 @@ from pathlib import Path
 
 from toolsmith import records
 from toolsmith.built import BuiltTool, Origin, TrialReport
+from toolsmith.cases import Suite
 from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined
 from toolsmith.history import History
 from toolsmith.names import folded
@@ -163,24 +164,33 @@ class Library:
 
     # --- keeping
 
-    def add(self, spec: ToolSpec, source: str, report: TrialReport, origin: Origin) -> BuiltTool:
-        """Keep a proved tool as its next version; the same specification and module again add nothing.
+    def add(
+        self,
+        spec: ToolSpec,
+        source: str,
+        report: TrialReport,
+        origin: Origin,
+        suite: Suite = Suite(cases=()),  # noqa: B008  (frozen)
+    ) -> BuiltTool:
+        """Keep a proved tool as its next version; the same specification, cases and module add nothing.
 
         Raises:
             LibraryError: the report says that it did not pass, or the folder cannot be written.
             ToolQuarantined: it is the very version that is in quarantine.
         """
-        if not report.passed or len(report.results) != len(spec.cases):
+        tried = {result.title for result in report.results}
+        if not report.passed or not tried or not tried >= {case.title for case in suite.of(spec)}:
             raise LibraryError(
                 f"The tool '{spec.name}' has not passed all its cases; only proved tools are kept."
             )
         with self._lock(spec.name, "write"):
-            if (counts := self.counting(spec.name)) and (same := self._same(spec, source, counts)):
+            if (counts := self.counting(spec.name)) and (same := self._same(spec, suite, source, counts)):
                 return same
             tool = BuiltTool(
                 name=spec.name,
                 version=self._last(spec.name) + 1,
                 spec=spec,
+                suite=suite,
                 source=source,
                 sha256=records.sha256(source.encode()),
                 functions=(),
@@ -291,12 +301,12 @@ class Library:
 
     # --- files
 
-    def _same(self, spec: ToolSpec, source: str, version: int) -> BuiltTool | None:
+    def _same(self, spec: ToolSpec, suite: Suite, source: str, version: int) -> BuiltTool | None:
         try:
             tool = self._read(spec.name, version)
         except LibraryError:
             return None
-        if tool.edited or (tool.spec, tool.source) != (spec, source):
+        if tool.edited or (tool.spec, tool.suite, tool.source) != (spec, suite, source):
             return None
         if failures := self.standing(tool.name).quarantine(version):
             raise ToolQuarantined(tool.name, version, failures)

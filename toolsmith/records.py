@@ -17,10 +17,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from toolsmith.built import BuiltTool, Origin, TrialReport
+from toolsmith.cases import Suite
 from toolsmith.checker import functions
 from toolsmith.spec import ToolSpec
 
-FORMAT = 1
+FORMAT = 2
+"""In the format 1 the cases stood in the specification, and there were no examples and no properties."""
 MODULE, RECORD = "tool.py", "tool.json"
 
 
@@ -73,6 +75,7 @@ def record_of(tool: BuiltTool) -> dict[str, Any]:
         "origin": tool.origin.model_dump(mode="json"),
         "trial": tool.trial.model_dump(mode="json"),
         "spec": tool.spec.model_dump(mode="json"),
+        **tool.suite.model_dump(mode="json"),
     }
 
 
@@ -109,12 +112,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def _built(record: dict[str, Any], source: str, *, edited: bool) -> BuiltTool:
-    if record["format"] != FORMAT:
+    if record["format"] not in (1, FORMAT):
         raise ValueError(f"tool.json has the format {record['format']}, and this version reads {FORMAT}")
+    spec = dict(record["spec"])
+    cases = spec.pop("cases") if record["format"] == 1 else record["cases"]
     return BuiltTool(
         name=record["name"],
         version=record["version"],
-        spec=ToolSpec.model_validate(record["spec"]),
+        spec=ToolSpec.model_validate(spec),
+        suite=Suite.model_validate({"cases": cases, "properties": record.get("properties", ())}),
         source=source,
         sha256=sha256(source.encode()),
         functions=() if edited else functions(source),

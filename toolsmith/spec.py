@@ -1,12 +1,13 @@
-"""What a missing tool has to do: the need, and the specification with the cases that will prove it.
+"""What a missing tool has to do: the need, and the specification with a few examples.
 
-A specification is written before any code, by a call that never sees code, so that the cases are an oracle
-of their own. It is valid only as a whole; `toolsmith.reader` gives all faults of a model's attempt at once.
+A specification is written before any code. The cases that prove the tool are written from it by another
+call (`toolsmith.cases`), so that they are no echo of it either: what it leaves open shows when the two
+disagree. It is valid only as a whole; `toolsmith.reader` gives all faults of a model's attempt at once.
 
 Types are smolagents' names without images and sound. An input may be left out when it is `nullable` (it is
 then None) or has a `default`. Paths are relative to the workspace and never climb out of it.
 
-Not covered: whether the expected values are right. A case that is wrong refuses every right tool.
+Not covered: whether the expected values are right. An example that is wrong refuses every right tool.
 """
 
 import builtins
@@ -33,8 +34,7 @@ from toolsmith.sandbox.grants import parse_grants
 from toolsmith.sandbox.masking import check_name
 from toolsmith.values import TypeName, is_of_type, shown, type_name
 
-MIN_CASES = 3
-MAX_CASES = 20
+MAX_EXAMPLES = 3
 
 
 def _tool_name(name: str) -> str:
@@ -104,7 +104,9 @@ Text = Annotated[str, Field(min_length=1)]
 Workspace = Literal["none", "read", "write"]
 
 
-class _Value(BaseModel):
+class Value(BaseModel):
+    """A frozen value of which only what was said is written down."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_serializer(mode="wrap")
@@ -113,7 +115,7 @@ class _Value(BaseModel):
         return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
 
 
-class Need(_Value):
+class Need(Value):
     """A tool that somebody lacks."""
 
     name: str
@@ -139,7 +141,7 @@ class Need(_Value):
         return identifier(self.name)
 
 
-class Input(_Value):
+class Input(Value):
     """One parameter of a tool."""
 
     type: TypeName
@@ -168,14 +170,14 @@ class Input(_Value):
         return is_of_type(value, self.type) or (value is None and self.nullable)
 
 
-class ErrorSpec(_Value):
+class ErrorSpec(Value):
     """An exception that is part of the tool's contract."""
 
     type: ErrorType
     when: Text
 
 
-class Case(_Value):
+class Case(Value):
     """One call with its outcome: exactly one of `expected`, `check` and `error`."""
 
     title: Text
@@ -215,8 +217,8 @@ class Case(_Value):
         return self.edge or self.outcome == "error"
 
 
-class ToolSpec(_Value):
-    """The contract of a tool, and the cases that prove it."""
+class ToolSpec(Value):
+    """The contract of a tool, with examples of it."""
 
     name: ToolName
     purpose: Text
@@ -231,14 +233,12 @@ class ToolSpec(_Value):
     """Environment variables that it is given."""
     packages: Packages = ()
     """Packages of the package index that it imports, as `markdown>=3.6`."""
-    cases: tuple[Case, ...]
-    """MIN_CASES to MAX_CASES of them, at least one about an error or an edge."""
+    examples: tuple[Case, ...] = ()
+    """One to MAX_EXAMPLES in a new specification; none in one of before there were any."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        cases = dict(enumerate(self.cases))
-        parts = Parts(len(cases), cases, self.inputs, self.errors, self.output_type, self.workspace)
-        if faults := list(parts.faults()):
+        if faults := list(Contract.of(self).example_faults(dict(enumerate(self.examples)))):
             raise ValueError("\n".join(faults))
         return self
 
@@ -259,30 +259,33 @@ class ToolSpec(_Value):
         return f"{self.name}({told}) -> {self.output_type}"
 
 
-class Parts(NamedTuple):
-    """What the rules between the fields look at; None stands for a field that is not sound itself."""
+class Contract(NamedTuple):
+    """What the rules between calls and a specification look at; None: the field is not sound itself."""
 
-    total: int
-    """How many cases there are, sound or not."""
-    cases: Mapping[int, Case]
-    """By their place in the list; places of unsound cases are left out."""
     inputs: Mapping[str, Input] | None
     errors: Sequence[ErrorSpec] | None
     output_type: TypeName | None
     workspace: Workspace | None
 
-    def faults(self) -> Iterator[str]:
-        """All breaches of the rules between cases, inputs, errors, output and workspace."""
-        for at, case in self.cases.items():
+    @classmethod
+    def of(cls, spec: ToolSpec) -> "Contract":
+        """That of a sound specification."""
+        return cls(spec.inputs, spec.errors, spec.output_type, spec.workspace)
+
+    def example_faults(self, examples: Mapping[int, Case]) -> Iterator[str]:
+        """All breaches of the rules between the examples, by their places, and the other fields."""
+        yield from self.faults("examples", examples)
+        if len(examples) > MAX_EXAMPLES:
+            yield f"examples: has {len(examples)}; give 1 to {MAX_EXAMPLES}"
+
+    def faults(self, where: str, cases: Mapping[int, Case]) -> Iterator[str]:
+        """What is wrong with each of some cases that stand in the list `where`, and with their titles."""
+        for at, case in cases.items():
             for place, fault in self._case_faults(case):
-                yield f"cases[{at}].{place}: {fault}"
-        if not MIN_CASES <= self.total <= MAX_CASES:
-            yield f"cases: has {self.total}; give {MIN_CASES} to {MAX_CASES}"
-        if len(self.cases) == self.total and not any(case.odd for case in self.cases.values()):
-            yield "cases: none is about an error or an edge; add one with `error` or with `edge: true`"
-        titles = [case.title for case in self.cases.values()]
+                yield f"{where}[{at}].{place}: {fault}"
+        titles = [case.title for case in cases.values()]
         if twice := sorted({title for title in titles if titles.count(title) > 1}):
-            yield f"cases: the title {twice[0]!r} stands more than once; give every case its own"
+            yield f"{where}: the title {twice[0]!r} stands more than once; give every case its own"
 
     def _case_faults(self, case: Case) -> Iterator[tuple[str, str]]:
         if self.inputs is not None:

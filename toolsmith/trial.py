@@ -1,4 +1,4 @@
-"""The trial: every case of a specification, run in the sandbox, each in a fresh folder and a fresh sandbox.
+"""The trial: every case of a tool, run in the sandbox, each in a fresh folder and a fresh sandbox.
 
 Fresh on purpose: a tool that keeps something between calls, in memory or on disk, must not pass by it. The
 workspace can be changed only where the specification says `write`. Domains and secrets are those that were
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from toolsmith.built import CaseResult, TrialReport
+from toolsmith.cases import Suite
 from toolsmith.expressions import CheckFailed, holds
 from toolsmith.permissions import NOTHING, Permissions
 from toolsmith.sandbox import Backend, Limits, SandboxError, choose_backend
@@ -40,6 +41,7 @@ _MAX_TOTAL = 20_000_000
 
 def try_tool(
     spec: ToolSpec,
+    suite: Suite,
     source: str,
     *,
     backend: Backend | None = None,
@@ -54,7 +56,7 @@ def try_tool(
             tool itself does wrong is in the report.
     """
     room = _Room(backend or choose_backend(), limits or Limits(), permissions, dialer or Dialer())
-    results = tuple(_try_case(spec, source, case, room) for case in spec.cases)
+    results = tuple(_try_case(spec, source, case, room) for case in suite.of(spec))
     return TrialReport(passed=all(result.passed for result in results), results=results)
 
 

@@ -1,15 +1,16 @@
-"""The two calls to the model: need → specification, specification → code.
+"""The calls to the model: need → specification, specification → cases, specification → code.
 
-They are kept apart on purpose. The call that writes the cases never sees code, so the cases are no echo of
-it. The call that writes the code sees every case's files and arguments, but the outcome of the first one
-only: enough to settle the shape of the result, too little to copy the answers from. When a trial fails, the
-failed cases' expected values are told: then they are the only thing that says what was misunderstood.
+They are kept apart on purpose. The call that writes the cases sees the specification alone and never code,
+so the cases are no echo of it. The call that writes the code sees the specification with its examples whole,
+and of the cases the calls: enough to know what it will be given, too little to copy the answers from. When
+a trial fails, the failed cases' expected values are told: then they are the only thing that says what was
+misunderstood.
 
 Prompts are Markdown files in `toolsmith/prompts/`, rendered by jinja2 where an undefined name is an error.
 The same need or specification always gives the same prompt.
 
-Not covered: a model that learns the expected values from failures and answers from a table; and disputes,
-where the code is right and the case is wrong."""
+Not covered: a model that learns the expected values from failures and answers from a table in a way that
+the rules (`toolsmith.honesty`) do not see."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +18,12 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from toolsmith.cases import EXAMPLES, MAX_CASES, MAX_PROPERTIES, MIN_CASES, Suite
 from toolsmith.expressions import FUNCTION_NAMES, METHOD_NAMES
-from toolsmith.reader import read_spec
+from toolsmith.reader import read_spec, read_suite
 from toolsmith.replies import python_block
-from toolsmith.spec import MAX_CASES, MIN_CASES, Case, Need, ToolSpec, Workspace
+from toolsmith.schemas import TYPES
+from toolsmith.spec import MAX_EXAMPLES, Case, Need, ToolSpec, Workspace
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,46 +44,89 @@ def write_spec(need: Need, complete: Complete, faults: Sequence[str] = (), *, pr
     Raises:
         SpecFaulty: the reply holds none, or one with faults; the error has all of them, and the reply.
     """
-    prompt = _render(
+    prompt = render(
         "spec.md",
         need=need,
         faults=faults,
         previous=previous,
-        min_cases=MIN_CASES,
-        max_cases=MAX_CASES,
+        max_examples=MAX_EXAMPLES,
         functions=FUNCTION_NAMES,
         methods=METHOD_NAMES,
     )
     return read_spec(complete(prompt), need)
 
 
+def write_cases(
+    spec: ToolSpec,
+    complete: Complete,
+    faults: Sequence[str] = (),
+    *,
+    previous: str = "",
+    known: Suite | None = None,
+    gaps: Sequence[str] = (),
+) -> Suite:
+    """Ask once for the cases that prove a tool; with `faults`, to mend the reply `previous`.
+
+    With `known`, ask for more of them, that would notice faults such as `gaps`.
+
+    Raises:
+        CasesFaulty: the reply holds none, or some with faults; the error has all of them, and the reply.
+    """
+    prompt = render(
+        "cases.md",
+        spec=spec,
+        workspace=_WORKSPACE[spec.workspace],
+        known=known and known.model_dump(mode="json"),
+        gaps=gaps,
+        faults=faults,
+        previous=previous,
+        min_cases=MIN_CASES,
+        max_cases=MAX_CASES,
+        max_properties=MAX_PROPERTIES,
+        examples=[case.model_dump(mode="json") for case in spec.examples],
+        tries=EXAMPLES,
+        types=TYPES,
+        functions=FUNCTION_NAMES,
+        methods=METHOD_NAMES,
+    )
+    return read_suite(complete(prompt), spec, known)
+
+
 def write_code(
-    spec: ToolSpec, complete: Complete, *, previous: str | None = None, failures: Sequence[str] = ()
+    spec: ToolSpec,
+    suite: Suite,
+    complete: Complete,
+    *,
+    previous: str | None = None,
+    failures: Sequence[str] = (),
 ) -> str:
     """Ask once for a module that fulfils `spec`; with `failures`, to mend the module `previous`.
 
     Raises:
         ReplyFaulty: the reply holds no whole block of Python.
     """
-    prompt = _render(
+    prompt = render(
         "code.md",
         spec=spec,
         workspace=_WORKSPACE[spec.workspace],
         parameters=", ".join(spec.inputs),
-        calls=[_call(case, with_outcome=at == 0) for at, case in enumerate(spec.cases)],
+        examples=[case.model_dump(mode="json") for case in spec.examples],
+        calls=[_call(case) for case in suite.cases],
         previous=(previous or "").rstrip(),
         failures=failures,
     )
     return python_block(complete(prompt), spec.name)
 
 
-def _call(case: Case, *, with_outcome: bool) -> dict[str, Any]:
-    hidden = {"edge"} if with_outcome else {"edge", "expected", "check", "error", "files_after"}
+def _call(case: Case) -> dict[str, Any]:
+    """A case without its outcome."""
+    hidden = {"edge", "expected", "check", "error", "files_after"}
     told: dict[str, Any] = case.model_dump(mode="json", exclude=hidden)
     return told
 
 
-def _render(name: str, **values: object) -> str:
+def render(name: str, **values: object) -> str:
+    """A prompt of this package. Raises jinja2's UndefinedError for a name that is not given."""
     return _environment().get_template(name).render(**values).strip() + "\n"
 
 

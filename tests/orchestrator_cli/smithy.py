@@ -11,11 +11,14 @@ SPEC: dict[str, Any] = {
     "output_description": "The number of a, e, i, o, u in either case.",
     "errors": [{"type": "ValueError", "when": "the text is empty"}],
     "workspace": "none",
+    "examples": [{"title": "an example", "arguments": {"text": "Oslo"}, "expected": 2}],
+}
+CASES: dict[str, Any] = {
     "cases": [
         {"title": "a word", "arguments": {"text": "banana"}, "expected": 3},
         {"title": "capitals", "arguments": {"text": "IO"}, "expected": 2},
         {"title": "nothing", "arguments": {"text": ""}, "error": "ValueError", "edge": True},
-    ],
+    ]
 }
 CODE = '''from smolagents import tool
 
@@ -41,6 +44,7 @@ def count_vowels(text: str) -> int:
 '''
 
 SPECIFIED = f"```json\n{json.dumps(SPEC)}\n```"
+CASED = f"```json\n{json.dumps(CASES)}\n```"
 WRITTEN = f"```python\n{CODE}```"
 WRONG = WRITTEN.replace("sum(is_vowel(sign) for sign in text)", "7")
-"""It breaks no rule, and fails two cases."""
+"""It breaks no rule, and fails all cases."""

@@ -23,7 +23,7 @@ from cast import Cast, caller, code, coder, plan, process, tool_call
 from command import Orch
 from endpoint import Endpoint, call
 from engine import Engine
-from smithy import SPECIFIED
+from smithy import CASED, SPECIFIED
 
 ENDED_S = 4.0
 """Seconds from the signal to the end; two are asked for, and two given to a busy machine."""
@@ -183,7 +183,7 @@ MOMENTS = {
     "while the toolsmith writes": (
         tool_writing,
         lambda: Cast(
-            planner=[plan(tool_call("count", "count_vowels", text="x"))], toolsmith=[SPECIFIED, LATE]
+            planner=[plan(tool_call("count", "count_vowels", text="x"))], toolsmith=[SPECIFIED, CASED, LATE]
         ),
         0,
     ),

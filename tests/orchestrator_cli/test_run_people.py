@@ -10,7 +10,7 @@ from cast import Cast, caller, code, coder, decided, patch, plan, tool_call
 from command import Done, Orch
 from endpoint import Endpoint, call
 from engine import Engine
-from smithy import SPECIFIED, WRITTEN
+from smithy import CASED, SPECIFIED, WRITTEN
 
 FINISH = call("final_answer", {"answer": "made"})
 COLOURS = {"enum": ["red", "green"]}
@@ -253,7 +253,7 @@ def test_a_built_tool_is_used_when_its_code_was_looked_at_and_is_not_built_again
     new = [{"name": "count_vowels", "purpose": "Count the vowels of a text."}]
     endpoint.reply = Cast(
         planner=[plan(tool_call("count", "count_vowels", text="banana"), writes("other"), new_tools=new)],
-        toolsmith=[SPECIFIED, WRITTEN],
+        toolsmith=[SPECIFIED, CASED, WRITTEN],
     )
     assert orch("ask", "--approve", "tools", "Count.").code == 6
     (question,) = asked(orch)

@@ -14,7 +14,7 @@ from cast import code as step
 from command import Done, Orch
 from endpoint import Endpoint
 from engine import Engine
-from weather import KEY, specified, written
+from weather import KEY, cased, specified, written
 
 NEW = [{"name": "weather", "purpose": "says the weather of a city, from DOMAIN"}]
 MASK = "[secret WEATHER_KEY]"
@@ -65,7 +65,7 @@ def whole(stage: tuple[Orch, Endpoint], engine: Engine) -> Any:
                     new_tools=NEW,
                 )
             ],
-            toolsmith=[specified(domain), written(domain)],
+            toolsmith=[specified(domain), cased(), written(domain)],
             agents={
                 "Do granted": [step(PRY.replace("DOMAIN", domain))],
                 "Do bare": [step(PRY.replace("DOMAIN", domain))],

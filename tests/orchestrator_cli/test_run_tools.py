@@ -6,7 +6,7 @@ import pytest
 from cast import Cast, caller, code, coder, patch, plan, tool_call
 from command import Done, Orch
 from endpoint import Endpoint, call
-from smithy import CODE, SPECIFIED, WRITTEN, WRONG
+from smithy import CASED, CODE, SPECIFIED, WRITTEN, WRONG
 
 PROMPT = "How many vowels has banana? Build a tool for it."
 NEW = [{"name": "count_vowels", "purpose": "counts the vowels of a text"}]
@@ -31,7 +31,7 @@ class Twice:
 def twice(stage: tuple[Orch, Endpoint]) -> Twice:
     orch, endpoint = stage
     endpoint.reply = Cast(
-        planner=[GOES], toolsmith=[SPECIFIED, WRITTEN], agents={"Do tell": [FINISH]}, answer=["Three."]
+        planner=[GOES], toolsmith=[SPECIFIED, CASED, WRITTEN], agents={"Do tell": [FINISH]}, answer=["Three."]
     )
     first = orch("ask", "--json", PROMPT)
     kinds, calls = [row["kind"] for row in orch.events()], endpoint.arrived
@@ -69,7 +69,7 @@ def test_the_next_run_takes_the_tool_from_the_library(twice: Twice) -> None:
     assert twice.second.code == 0
     assert twice.second.envelope["tools"] == []
     assert [row["tool"] for row in twice.orch.events("ToolReused")] == ["count_vowels"]
-    assert len(twice.endpoint.of("toolsmith")) == 2
+    assert len(twice.endpoint.of("toolsmith")) == 3
 
 
 def test_the_next_planner_is_shown_the_remembered_run_and_the_tool(twice: Twice) -> None:
@@ -100,7 +100,7 @@ def test_a_tool_that_an_agent_asks_for_can_be_called_in_its_next_step(
     endpoint.reply = Cast(
         planner=[plan(make("count", result={"const": 3}))],
         agents={"Do count": steps[kind]},
-        toolsmith=[SPECIFIED, WRITTEN],
+        toolsmith=[SPECIFIED, CASED, WRITTEN],
     )
     done = orch("ask", "--json", "How many vowels has banana?")
     assert (done.code, done.envelope["answer"]) == (0, "3")
@@ -113,18 +113,18 @@ def test_a_tool_that_an_agent_asks_for_can_be_called_in_its_next_step(
 def test_a_first_version_that_fails_its_cases_is_written_again(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(
         planner=[plan(tool_call("count", "count_vowels", text="banana"), new_tools=NEW)],
-        toolsmith=[SPECIFIED, WRONG, WRITTEN],
+        toolsmith=[SPECIFIED, CASED, WRONG, WRITTEN],
     )
     done = orch("ask", "--json", PROMPT)
     assert (done.code, done.envelope["answer"]) == (0, "3")
     assert [row["passed"] for row in orch.events("ToolTried")] == [False, True]
-    assert "a word" in endpoint.of("toolsmith")[2].text
+    assert "a word" in endpoint.of("toolsmith")[3].text
 
 
 def test_of_a_tool_that_is_refused_three_times_the_reviser_hears(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(
         planner=[plan(tool_call("count", "count_vowels", text="banana"), new_tools=NEW)],
-        toolsmith=[SPECIFIED, WRONG, WRONG, WRONG],
+        toolsmith=[SPECIFIED, CASED, WRONG, WRONG, WRONG],
         reviser=[patch("It is counted by code instead.", add=[coder("count-here")])],
         agents={"Do count-here": [code("final_answer(sum(c in 'aeiou' for c in 'banana'))")]},
     )

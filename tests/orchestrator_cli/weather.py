@@ -50,13 +50,19 @@ def specified(domain: str) -> str:
         "errors": [{"type": "ValueError", "when": "the city is empty"}],
         "network": [domain],
         "secrets": ["WEATHER_KEY"],
-        "cases": [
-            {"title": "a city", "arguments": {"city": "Bern"}, "check": "len(value) > 0"},
-            {"title": "another", "arguments": {"city": "Rome"}, "check": "len(value) > 0"},
-            {"title": "no city", "arguments": {"city": ""}, "error": "ValueError"},
-        ],
+        "examples": [{"title": "a city", "arguments": {"city": "Bern"}, "check": "len(value) > 0"}],
     }
     return f"```json\n{json.dumps(spec)}\n```"
+
+
+def cased() -> str:
+    """Its cases."""
+    cases = [
+        {"title": "another", "arguments": {"city": "Rome"}, "check": "len(value) > 0"},
+        {"title": "a third", "arguments": {"city": "Oslo"}, "check": "'Oslo' in value"},
+        {"title": "no city", "arguments": {"city": ""}, "error": "ValueError"},
+    ]
+    return f"```json\n{json.dumps({'cases': cases})}\n```"
 
 
 def written(domain: str) -> str:

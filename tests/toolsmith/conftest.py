@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from toolsmith import CaseResult, Library, Need, Origin, ToolSpec, TrialReport
+from toolsmith import CaseResult, Library, Need, Origin, Suite, ToolSpec, TrialReport
 
 SPEC: dict[str, Any] = {
     "name": "count_words",
@@ -21,13 +21,17 @@ SPEC: dict[str, Any] = {
     "output_description": "Word to count, most frequent first.",
     "errors": [{"type": "FileNotFoundError", "when": "there is no file at path"}],
     "workspace": "read",
-    "cases": [
+    "examples": [
         {
             "title": "counts",
             "files": {"a.txt": "b a b\n"},
             "arguments": {"path": "a.txt"},
             "expected": {"b": 2, "a": 1},
         },
+    ],
+}
+CASES: dict[str, Any] = {
+    "cases": [
         {
             "title": "the top",
             "files": {"sub/a.txt": "b a b\n"},
@@ -42,7 +46,7 @@ SPEC: dict[str, Any] = {
             "edge": True,
         },
         {"title": "no file", "arguments": {"path": "b.txt"}, "error": "FileNotFoundError"},
-    ],
+    ]
 }
 CODE = '''from collections import Counter
 from pathlib import Path
@@ -90,11 +94,16 @@ class Scripted:
 class Sample:
     need: Need
     raw: dict[str, Any]
+    raw_suite: dict[str, Any]
     spec: ToolSpec
+    suite: Suite
     code: str
 
     def spec_reply(self, **changes: Any) -> str:
         return f"Here it is:\n\n```json\n{json.dumps(self.raw | changes, indent=2)}\n```\n"
+
+    def cases_reply(self, **changes: Any) -> str:
+        return f"These:\n\n```json\n{json.dumps(self.raw_suite | changes, indent=2)}\n```\n"
 
     def code_reply(self, old: str = "", new: str = "") -> str:
         assert not old or old in self.code
@@ -103,7 +112,8 @@ class Sample:
     @property
     def report(self) -> TrialReport:
         passed = (
-            CaseResult(title=case.title, passed=True, detail="", seconds=0.1) for case in self.spec.cases
+            CaseResult(title=case.title, passed=True, detail="", seconds=0.1)
+            for case in self.suite.of(self.spec)
         )
         return TrialReport(passed=True, results=tuple(passed))
 
@@ -115,8 +125,8 @@ class Sample:
 @pytest.fixture
 def sample() -> Sample:
     need = Need(name="Count-Words", purpose="Count the words of a file.", arguments={"path": "$write.value"})
-    raw = json.loads(json.dumps(SPEC))
-    return Sample(need, raw, ToolSpec.model_validate(raw), CODE)
+    raw, suite = json.loads(json.dumps([SPEC, CASES]))
+    return Sample(need, raw, suite, ToolSpec.model_validate(raw), Suite.model_validate(suite), CODE)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from toolsmith import (
     BuildStep,
+    CasesWritten,
     CodeFaulty,
     CodeWritten,
     Library,
@@ -31,21 +32,23 @@ WRONG = ("most_common(top)", "most_common()")
 def test_a_tool_is_built_proved_and_taken_from_the_library_the_next_time(
     library: Library, sample: Any, model: Callable[..., Any]
 ) -> None:
-    complete, steps = model(sample.spec_reply(), sample.code_reply()), list[BuildStep]()
+    complete, steps = model(sample.spec_reply(), sample.cases_reply(), sample.code_reply()), list[BuildStep]()
     built = build_tool(sample.need, complete=complete, library=library, emit=steps.append, run="r1")
-    assert [type(step) for step in steps] == [SpecWritten, CodeWritten, TrialRan]
+    assert [type(step) for step in steps] == [SpecWritten, CasesWritten, CodeWritten, TrialRan]
     assert built.trial.passed
-    assert [result.title for result in built.trial.results] == [case.title for case in sample.spec.cases]
+    assert [result.title for result in built.trial.results] == [
+        case.title for case in sample.suite.of(sample.spec)
+    ]
     assert built.origin.run == "r1"
     assert build_tool(sample.need, complete=model(), library=library, emit=steps.append) == built
-    assert len(steps) == 3
+    assert len(steps) == 4
 
 
 def test_a_wrong_implementation_is_caught_by_its_cases_and_mended_in_the_second_round(
     library: Library, sample: Any, model: Callable[..., Any]
 ) -> None:
     complete, steps = (
-        model(sample.spec_reply(), sample.code_reply(*WRONG), sample.code_reply()),
+        model(sample.spec_reply(), sample.cases_reply(), sample.code_reply(*WRONG), sample.code_reply()),
         list[BuildStep](),
     )
     built = build_tool(sample.need, complete=complete, library=library, emit=steps.append)
@@ -56,25 +59,34 @@ def test_a_wrong_implementation_is_caught_by_its_cases_and_mended_in_the_second_
         'true; it returned {"b": 2, "a": 1}',
     )
     assert second.passed
-    assert first.failures[0] in complete.prompts[2]
-    assert "most_common()" in complete.prompts[2]
+    assert first.failures[0] in complete.prompts[3]
+    assert "most_common()" in complete.prompts[3]
 
 
 def test_a_module_that_breaks_rules_is_not_run_and_mended(
     library: Library, sample: Any, model: Callable[..., Any]
 ) -> None:
     loud = sample.code_reply("@tool\n", "print('hello')\n\n\n@tool\n")
-    complete, steps = model(sample.spec_reply(), loud, sample.code_reply()), list[BuildStep]()
+    complete, steps = (
+        model(sample.spec_reply(), sample.cases_reply(), loud, sample.code_reply()),
+        list[BuildStep](),
+    )
     build_tool(sample.need, complete=complete, library=library, emit=steps.append)
     kinds = [type(step) for step in steps]
-    assert kinds == [SpecWritten, CodeWritten, CodeFaulty, CodeWritten, TrialRan]
-    assert "acts when the module is imported" in complete.prompts[2]
+    assert kinds == [SpecWritten, CasesWritten, CodeWritten, CodeFaulty, CodeWritten, TrialRan]
+    assert "acts when the module is imported" in complete.prompts[3]
 
 
 def test_a_tool_that_fails_three_times_is_refused_with_reasons_and_leaves_nothing(
     library: Library, sample: Any, model: Callable[..., Any]
 ) -> None:
-    complete = model(sample.spec_reply(), sample.code_reply(*WRONG), "I am sorry.", sample.code_reply(*WRONG))
+    complete = model(
+        sample.spec_reply(),
+        sample.cases_reply(),
+        sample.code_reply(*WRONG),
+        "I am sorry.",
+        sample.code_reply(*WRONG),
+    )
     with pytest.raises(ToolRefused, match="The tool 'count_words' was not built: case 'the top'") as caught:
         build_tool(sample.need, complete=complete, library=library)
     assert caught.value.name == "count_words"
@@ -85,7 +97,7 @@ def test_a_tool_that_fails_three_times_is_refused_with_reasons_and_leaves_nothin
 
 def test_a_specification_gets_two_repairs(library: Library, sample: Any, model: Callable[..., Any]) -> None:
     cut = sample.spec_reply()[:300]
-    complete = model("Gladly!", cut, sample.spec_reply(), sample.code_reply())
+    complete = model("Gladly!", cut, sample.spec_reply(), sample.cases_reply(), sample.code_reply())
     assert build_tool(sample.need, complete=complete, library=library).name == "count_words"
     assert "no JSON object" in complete.prompts[1]
     assert "seems cut" in complete.prompts[2]
@@ -129,7 +141,13 @@ print(tool.version, tool.sha256)
 
 
 def test_two_processes_that_need_the_same_tool_build_it_once(sample: Any, tmp_path: Path) -> None:
-    given = json.dumps([str(tmp_path), [sample.spec_reply(), sample.code_reply()], sample.need.model_dump()])
+    given = json.dumps(
+        [
+            str(tmp_path),
+            [sample.spec_reply(), sample.cases_reply(), sample.code_reply()],
+            sample.need.model_dump(),
+        ]
+    )
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     builders = [subprocess.Popen([sys.executable, "-c", BUILD], **pipes) for _ in range(2)]
     for builder in builders:
@@ -147,13 +165,17 @@ def test_two_processes_that_need_the_same_tool_build_it_once(sample: Any, tmp_pa
         assert builder.wait() == 0
     assert told[0] == told[1]
     assert told[0].startswith("1 ")
-    assert (tmp_path / "calls").read_text().count("call") == 2
+    assert (tmp_path / "calls").read_text().count("call") == 3
 
 
 def test_an_edited_tool_is_used_again_once_its_cases_pass(
     library: Library, sample: Any, model: Callable[..., Any]
 ) -> None:
-    build_tool(sample.need, complete=model(sample.spec_reply(), sample.code_reply()), library=library)
+    build_tool(
+        sample.need,
+        complete=model(sample.spec_reply(), sample.cases_reply(), sample.code_reply()),
+        library=library,
+    )
     file = library.root / "count_words" / "v1" / "tool.py"
     with pytest.raises(LibraryError, match="was not edited"):
         adopt_edit("count_words", library=library)
@@ -170,12 +192,14 @@ def test_an_edited_tool_is_used_again_once_its_cases_pass(
 
 def trial_of(sample: Any, body: str, head: str = "", **changes: Any) -> dict[str, str]:
     """Title → detail of the failed cases of a tool with this body, tried without asking the checker."""
-    spec = type(sample.spec).model_validate(sample.raw | changes)
+    own = {"cases": changes.pop("cases", [*sample.raw["examples"], *sample.raw_suite["cases"]])}
+    spec = type(sample.spec).model_validate(sample.raw | {"examples": []} | changes)
+    suite = type(sample.suite).model_validate(own)
     source = (
         f"from smolagents import tool\n{head}\n@tool\ndef count_words(path: str, top: int = 3):\n    {body}\n"
     )
-    report = try_tool(spec, source, limits=Limits(wall_s=1))
-    assert [result.title for result in report.results] == [case.title for case in spec.cases]
+    report = try_tool(spec, suite, source, limits=Limits(wall_s=1))
+    assert [result.title for result in report.results] == [case.title for case in suite.cases]
     return {result.title: result.detail for result in report.results if not result.passed}
 
 
@@ -199,7 +223,7 @@ def test_a_failed_case_says_what_was_expected_and_what_came(sample: Any, body: s
 
 
 def test_a_tool_without_end_fails_its_cases(sample: Any) -> None:
-    cases = sample.raw["cases"][:1] + sample.raw["cases"][2:]
+    cases = sample.raw["examples"] + sample.raw_suite["cases"][1:]
     failed = trial_of(
         sample, "\n    while path == 'a.txt': pass\n    raise FileNotFoundError(path)", cases=cases
     )

@@ -19,7 +19,7 @@ from toolsmith import CaseResult, Library, Need, Origin, ToolSpec, TrialReport
 
 root, spec, code = json.load(sys.stdin)
 spec = ToolSpec.model_validate(spec)
-passed = [CaseResult(title=case.title, passed=True, detail="", seconds=0) for case in spec.cases]
+passed = [CaseResult(title=case.title, passed=True, detail="", seconds=0) for case in spec.examples]
 report = TrialReport(passed=True, results=passed)
 library = Library(Path(root))
 origin = Origin(need=Need(name=spec.name, purpose="p"))

@@ -62,12 +62,17 @@ def raw(domain: str, **changes: Any) -> dict[str, Any]:
         "errors": [{"type": "ValueError", "when": "the city is empty"}],
         "network": [domain],
         "secrets": ["WEATHER_KEY"],
-        "cases": [
-            {"title": "a city", "arguments": {"city": "Bern"}, "check": "len(value) > 0"},
-            {"title": "another", "arguments": {"city": "Rome"}, "check": "len(value) > 0"},
-            {"title": "no city", "arguments": {"city": ""}, "error": "ValueError"},
-        ],
+        "examples": [{"title": "a city", "arguments": {"city": "Bern"}, "check": "len(value) > 0"}],
     } | changes
+
+
+SUITE = {
+    "cases": [
+        {"title": "another", "arguments": {"city": "Rome"}, "check": "len(value) > 0"},
+        {"title": "a third", "arguments": {"city": "Oslo"}, "check": "'Oslo' in value"},
+        {"title": "no city", "arguments": {"city": ""}, "error": "ValueError"},
+    ]
+}
 
 
 class Weather(http.server.BaseHTTPRequestHandler):
@@ -100,8 +105,9 @@ NEED = Need(name="weather", purpose="the weather of a city, from DOMAIN")
 WriteModel = Callable[..., Any]
 
 
-def replies(domain: str) -> tuple[str, str]:
-    return f"```json\n{json.dumps(raw(domain))}\n```", f"```python\n{CODE.replace('DOMAIN', domain)}```"
+def replies(domain: str) -> tuple[str, str, str]:
+    code = f"```python\n{CODE.replace('DOMAIN', domain)}```"
+    return f"```json\n{json.dumps(raw(domain))}\n```", f"```json\n{json.dumps(SUITE)}\n```", code
 
 
 def test_a_trial_has_exactly_what_was_permitted_and_its_secret_leaves_nowhere(
@@ -117,12 +123,12 @@ def test_a_trial_has_exactly_what_was_permitted_and_its_secret_leaves_nowhere(
     built = build_tool(NEED, complete=complete, library=library, permit=permit, dialer=LOOPBACK)
     assert built.trial.passed
     assert [spec.secrets for spec in asked] == [("WEATHER_KEY",)]
-    assert server.seen == [KEY, KEY]
+    assert server.seen == [KEY, KEY, KEY]
     kept = "".join(path.read_text() for path in library.root.rglob("v1/*"))
     assert KEY not in kept + repr(permit(built.spec)) + "".join(complete.prompts)
     assert library.get("weather") == built
-    assert '`os.environ["WEATHER_KEY"]`' in complete.prompts[1]
-    assert domain in complete.prompts[1]
+    assert '`os.environ["WEATHER_KEY"]`' in complete.prompts[2]
+    assert domain in complete.prompts[2]
 
 
 def test_what_is_not_permitted_is_refused_before_any_code_is_written(
@@ -212,5 +218,5 @@ def test_next_to_an_agents_code_stands_a_call_to_the_host_and_not_the_tool(
 
 
 def passed(spec: ToolSpec) -> TrialReport:
-    results = (CaseResult(title=case.title, passed=True, detail="", seconds=0.1) for case in spec.cases)
+    results = (CaseResult(title=case.title, passed=True, detail="", seconds=0.1) for case in spec.examples)
     return TrialReport(passed=True, results=tuple(results))

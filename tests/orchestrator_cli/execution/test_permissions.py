@@ -28,7 +28,7 @@ SPEC = ToolSpec.model_validate(
         "output_description": "What the server says.",
         "network": ["api.example.org"],
         "secrets": ["WEATHER_KEY"],
-        "cases": [{"title": f"{n}", "check": "len(value) > 0", "edge": True} for n in range(3)],
+        "examples": [{"title": "any", "check": "len(value) > 0"}],
     }
 )
 
