@@ -11,7 +11,7 @@ rules (the sandbox's part: it is the boundary, these rules are a signpost)."""
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from toolsmith.built import FunctionDoc
 from toolsmith.rules import module_faults
@@ -33,13 +33,16 @@ _TYPES = {
 Fault = tuple[int, str]
 
 
-def check(source: str, spec: ToolSpec) -> tuple[str, ...]:
-    """All breaches of the rules, in the order of lines, as `line N: what; remedy`; empty when all is well."""
+def check(source: str, spec: ToolSpec, modules: Collection[str] = ()) -> tuple[str, ...]:
+    """All breaches of the rules, in the order of lines, as `line N: what; remedy`; empty when all is well.
+
+    `modules` are the names that the packages of the specification can be imported by.
+    """
     try:
         tree, doubts = parse_module(source)
     except SyntaxError as exc:
         return (f"line {exc.lineno or 1}: is not Python: {exc.msg}; return one whole module",)
-    faults = {*module_faults(tree, spec), *_tool_faults(tree, spec), *_undocumented(tree)}
+    faults = {*module_faults(tree, spec, modules), *_tool_faults(tree, spec), *_undocumented(tree)}
     return (
         *(f"{doubt}; mend it" for doubt in doubts),
         *(f"line {line}: {told}" for line, told in sorted(faults)),

@@ -8,6 +8,7 @@ Not covered: what a granted server does with what a tool sends it, a secret amon
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolsmith.errors import PermissionRefused
@@ -27,6 +28,11 @@ class Permissions:
     packages: "Environment | None" = None
     """Where the packages are that it asks for."""
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of its packages, for its sandbox."""
+        return self.packages.folder if self.packages is not None else None
+
 
 NOTHING = Permissions()
 Permit = Callable[["ToolSpec"], Permissions]
@@ -41,6 +47,6 @@ def nobody_allows(spec: "ToolSpec") -> Permissions:
 
 
 def asked_for(spec: "ToolSpec") -> str:
-    """What a specification asks for, in one line; empty for nothing: `network: a.example; packages: markdown`."""
+    """What a specification asks for, in one line; empty for nothing: `network: a.example; packages: b`."""
     parts = [("network", spec.network), ("secrets", spec.secrets), ("packages", spec.packages)]
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)

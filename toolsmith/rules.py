@@ -8,7 +8,8 @@ Not covered: getting around the rules on purpose, for which Python has countless
 boundary."""
 
 import ast
-from collections.abc import Container, Iterable, Iterator
+import sys
+from collections.abc import Collection, Container, Iterable, Iterator
 
 from toolsmith.spec import ToolSpec
 
@@ -41,6 +42,8 @@ _MODULES = {
 }
 _CLIENTS = ("http.client", "urllib.request", "requests", "httpx", "urllib3")
 """What a tool with network may import: ordinary clients, which take the sandbox's way out by themselves."""
+_BESIDE = ("smolagents", "yaml", "jinja2", "jsonschema")
+"""What every tool may import besides the standard library."""
 _FILE_MODULES = ("shutil", "glob", "tempfile", "fileinput", "sqlite3", "zipfile", "tarfile")
 _NAMES = {
     **dict.fromkeys(("eval", "exec", "compile", "__import__", "globals", "locals", "vars"), _UNSAFE),
@@ -122,13 +125,17 @@ _QUIET_CALLS = {
 }
 
 
-def module_faults(tree: ast.Module, spec: ToolSpec) -> Iterator[Fault]:
-    """All breaches in a module, in no certain order; some may come twice."""
+def module_faults(tree: ast.Module, spec: ToolSpec, modules: Collection[str] = ()) -> Iterator[Fault]:
+    """All breaches in a module, in no certain order; some may come twice.
+
+    `modules` are the names that the packages of the specification can be imported by.
+    """
     yield from _import_time_faults(tree.body)
     aliases, own = _aliases(tree), _own_names(tree)
     reads = set(_secret_reads(tree, aliases, spec.secrets))
     for node in ast.walk(tree):
         yield from _import_faults(node, spec)
+        yield from _unknown_imports(node, spec, modules)
         if node not in reads:
             yield from _reach_faults(node, aliases, own, spec)
         yield from _habit_faults(node)
@@ -250,6 +257,24 @@ def _import_faults(node: ast.AST, spec: ToolSpec) -> Iterator[Fault]:
         return
     for name in names:
         yield from ((node.lineno, told) for told in _module_faults(name, spec))
+
+
+def _unknown_imports(node: ast.AST, spec: ToolSpec, modules: Collection[str]) -> Iterator[Fault]:
+    """Imports of what is neither there for every tool nor brought by the packages of this one."""
+    match node:
+        case ast.Import(names=names):
+            first = {alias.name.partition(".")[0] for alias in names}
+        case ast.ImportFrom(module=str() as module, level=0):
+            first = {module.partition(".")[0]}
+        case _:
+            return
+    for name in first.difference(sys.stdlib_module_names, _BESIDE, modules, _MODULES):
+        brought = f", which bring {', '.join(sorted(modules))}" if modules else ""
+        yield (
+            node.lineno,
+            f"{name} is imported: it is neither in the standard library nor in the packages of the "
+            f"specification ({', '.join(spec.packages) or 'none'}{brought}); do without it",
+        )
 
 
 def _module_faults(name: str, spec: ToolSpec) -> Iterator[str]:

@@ -78,6 +78,7 @@ class _Room:
             secrets=self.permissions.secrets,
             network=self.permissions.network,
             dialer=self.dialer,
+            packages=self.permissions.folder,
         )
 
 

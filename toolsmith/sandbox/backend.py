@@ -20,6 +20,8 @@ from toolsmith.sandbox.proxy import Dialer
 
 SHOWN_WORKSPACE = "/workspace"
 """What the workspace is called in every text that leaves the sandbox, whatever it is called inside."""
+TOOL_PACKAGES = "/opt/tool-packages"
+"""Where a tool's own packages are, where the backend has a root of its own."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Room:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Set inside, besides what `environment()` names. May be secret: it stands on no command line."""
     network: Network | None = None
+    packages: Path | None = None
+    """A folder of installed packages, besides those of the interpreter; resolved. Never writable inside."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Launch:
     """Makes what holds the sandbox's processes from the command's pid, where they are not its descendants."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Paths that code inside can see, and what to call them instead."""
+    packages: str | None = None
+    """The path of the room's packages as code inside sees it."""
 
 
 class Backend(Protocol):
@@ -179,6 +185,16 @@ def interpreter_links() -> dict[str, str]:
             links[str(current)] = target
         current = Path(os.path.normpath(current.parent / target))
     return links
+
+
+def own_packages(room: Room) -> list[str]:
+    """The folder of a tool's own packages, where there is one."""
+    return [str(room.packages)] if room.packages else []
+
+
+def package_aliases(room: Room) -> dict[str, str]:
+    """What the folder of a tool's own packages is called in every text, wherever it lies."""
+    return {str(room.packages): "<packages>", TOOL_PACKAGES: "<packages>"} if room.packages else {}
 
 
 def python_aliases() -> dict[str, str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from toolsmith.sandbox import backend as shared
-from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Launch, Room
+from toolsmith.sandbox.backend import SHOWN_WORKSPACE, TOOL_PACKAGES, Launch, Room
 from toolsmith.sandbox.limits import Kept, kept_with_rlimits
 from toolsmith.sandbox.seccomp import filter_program
 from toolsmith.sandbox.shipping import boot_source
@@ -69,9 +69,10 @@ class Bubblewrap:
                 "scratch": None,
             },
             workspace=SHOWN_WORKSPACE,
+            packages=TOOL_PACKAGES if room.packages else None,
             passed_fds=(seccomp, given, reported),
             pid_report=os.dup(reported),
-            aliases=shared.python_aliases(),
+            aliases={**shared.python_aliases(), **shared.package_aliases(room)},
         )
 
     def _arguments(self, room: Room, rx: int, tx: int, fds: tuple[int, int, int]) -> tuple[str, ...]:
@@ -84,6 +85,7 @@ class Bubblewrap:
             *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--clearenv"),
             *_system(),
             *_python(),
+            *(("--ro-bind", str(room.packages), TOOL_PACKAGES) if room.packages else ()),
             # Root outside keeps its right to write sysctls, core_pattern among them: only a mount takes it.
             *(("--ro-bind", "/proc/sys", "/proc/sys") if os.geteuid() == 0 else ()),
             *("--bind" if room.writable else "--ro-bind", str(room.workspace), SHOWN_WORKSPACE),

@@ -58,7 +58,7 @@ class Landlock:
     def launch(self, room: Room, rx: int, tx: int) -> Launch:
         scratch = Path(tempfile.mkdtemp(prefix="orch-sandbox-")).resolve()
         workspace = str(room.workspace)
-        readable = [*_READABLE, *shared.python_folders()]
+        readable = [*_READABLE, *shared.python_folders(), *shared.own_packages(room)]
         rules = [(path, "read") for path in readable]
         program = filter_program(namespaces=False, connections=room.network is not None)
         rules.append((workspace, "write" if room.writable else "read"))
@@ -77,7 +77,8 @@ class Landlock:
                 "scratch": str(scratch),
             },
             workspace=workspace,
+            packages=str(room.packages) if room.packages else None,
             cwd=room.workspace,
             scratch=scratch,
-            aliases={**shared.python_aliases(), str(scratch): "/tmp"},
+            aliases={**shared.python_aliases(), **shared.package_aliases(room), str(scratch): "/tmp"},
         )

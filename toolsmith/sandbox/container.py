@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from toolsmith.sandbox import backend as shared
-from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Launch, Room
+from toolsmith.sandbox.backend import SHOWN_WORKSPACE, TOOL_PACKAGES, Launch, Room
 from toolsmith.sandbox.limits import Kept, Limits, kept_by_the_host
 from toolsmith.sandbox.processes import ContainerProcesses, Processes
 from toolsmith.sandbox.seccomp import filter_program
@@ -88,9 +88,10 @@ class Container:
                 "scratch": None,
             },
             workspace=SHOWN_WORKSPACE,
+            packages=TOOL_PACKAGES if room.packages else None,
             standard_streams=True,
             processes=lambda _: self._processes(name),
-            aliases=shared.python_aliases(),
+            aliases={**shared.python_aliases(), **shared.package_aliases(room)},
         )
 
     def arguments(self, room: Room, name: str) -> tuple[str, ...]:
@@ -104,6 +105,7 @@ class Container:
             *(("--userns", "keep-id") if self.engine == "podman" and os.getuid() else ()),
             *("--mount", _mount(str(room.workspace), SHOWN_WORKSPACE, writable=room.writable)),
             *_packages(),
+            *_tool_packages(room),
             *("--workdir", SHOWN_WORKSPACE, "--entrypoint", "sh"),
             *(word for pair in _environment().items() for word in ("--env", "=".join(pair))),
             *(word for name in room.environment for word in ("--env", name)),  # from the client's own
@@ -136,6 +138,10 @@ def _packages() -> tuple[str, ...]:
     if sys.platform != "linux" or not folder.is_dir():
         return ()
     return ("--mount", _mount(str(folder), _PACKAGES, writable=False))
+
+
+def _tool_packages(room: Room) -> tuple[str, ...]:
+    return ("--mount", _mount(str(room.packages), TOOL_PACKAGES, writable=False)) if room.packages else ()
 
 
 def _environment() -> dict[str, str]:

@@ -44,6 +44,7 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         secrets: Mapping[str, str] = NOTHING,
         network: Sequence[str] = (),
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
+        packages: Path | None = None,
     ) -> None:
         """Raises SandboxUnavailable when no backend works here, FileNotFoundError without a workspace.
 
@@ -54,6 +55,8 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         `network` are the domains that HTTP clients inside can reach, through a proxy on the host (see
         grants.py); ValueError for what is no domain, SandboxUnavailable where `backend` cannot do it.
         `dialer` resolves and checks addresses. That the user approved the grant is the caller's part too.
+
+        `packages` is a folder of installed packages that code inside can read and import.
         """
         self.state: dict[str, Any] = {}
         """Holds `_print_outputs`, which smolagents reads after a failed step."""
@@ -68,6 +71,7 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
             secrets=secrets,
             network=network,
             dialer=dialer,
+            packages=packages,
         )
         self._steps = 0
 

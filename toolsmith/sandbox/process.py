@@ -80,7 +80,11 @@ class WorkerProcess:
     def start(self, tick: Tick) -> None:
         """Ships the worker's program and waits until it is ready. Raises WorkerLost."""
         try:
-            settings = {**self.launch.settings, "connections": self._connections}
+            settings = {
+                **self.launch.settings,
+                "connections": self._connections,
+                "packages": self.launch.packages,
+            }
             self._write(first_frame(settings), tick)
             first = self.receive(tick)["t"]
         except WorkerLost as error:

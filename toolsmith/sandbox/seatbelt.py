@@ -68,14 +68,15 @@ class Seatbelt:
                 "scratch": str(scratch),
             },
             workspace=str(room.workspace),
+            packages=str(room.packages) if room.packages else None,
             cwd=room.workspace,
             scratch=scratch,
-            aliases={**shared.python_aliases(), str(scratch): "/tmp"},
+            aliases={**shared.python_aliases(), **shared.package_aliases(room), str(scratch): "/tmp"},
         )
 
     def arguments(self, room: Room, scratch: Path, rx: int, tx: int) -> tuple[str, ...]:
         """The command. Paths are parameters of the profile, so that none of them can change its meaning."""
-        readable = [*_READABLE, *shared.python_folders()]
+        readable = [*_READABLE, *shared.python_folders(), *shared.own_packages(room)]
         given = {"WORKSPACE": str(room.workspace), "SCRATCH": str(scratch)}
         given |= {f"READ{number}": path for number, path in enumerate(readable)}
         return (

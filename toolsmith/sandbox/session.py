@@ -98,6 +98,7 @@ class Session:
         secrets: Mapping[str, str] = NOTHING,
         network: Sequence[str] = (),
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
+        packages: Path | None = None,
     ) -> None:
         """Starts nothing yet. Raises FileNotFoundError, SandboxUnavailable, ValueError."""
         workspace = workspace.resolve(strict=True)
@@ -106,7 +107,8 @@ class Session:
         self._secrets = Secrets(secrets)
         granted = _network(backend, network, dialer)
         environment = {**self._secrets.values, **(PROXIES if granted else NOTHING)}
-        self._room = Room(workspace, writable, limits, environment, granted)
+        packages = packages.resolve(strict=True) if packages is not None else None
+        self._room = Room(workspace, writable, limits, environment, granted, packages)
         self._backend = backend
         self._lock = threading.Lock()
         self._closed = threading.Event()

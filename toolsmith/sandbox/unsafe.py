@@ -49,7 +49,8 @@ class UnsafeBackend:
                 "scratch": str(scratch),
             },
             workspace=str(room.workspace),
+            packages=str(room.packages) if room.packages else None,
             cwd=room.workspace,
             scratch=scratch,
-            aliases={**shared.python_aliases(), str(scratch): "/tmp"},
+            aliases={**shared.python_aliases(), **shared.package_aliases(room), str(scratch): "/tmp"},
         )

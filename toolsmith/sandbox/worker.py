@@ -102,6 +102,8 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     if settings["alone"] and not _alone(nanny):
         os._exit(NOT_CONFINED)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a path as text)
+    if settings["packages"] is not None:
+        _offer(settings["packages"])
     for name in [name for name in sys.modules if name.partition(".")[0] == "toolsmith"]:
         del sys.modules[name]
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -112,6 +114,16 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     while request := read_frame(rx):
         generation.answer(request)
     os._exit(0)
+
+
+def _offer(packages: str) -> None:
+    """After the standard library, which no package takes the place of, and before other packages."""
+    others = [
+        at
+        for at, path in enumerate(sys.path)
+        if path.endswith(("site-packages", "dist-packages", "/packages"))
+    ]
+    sys.path.insert(min(others, default=len(sys.path)), packages)
 
 
 def _alone(nanny: int) -> bool:
