@@ -314,7 +314,18 @@ class LateResult(Fact):
     result: Result
 
 
-Asked = Literal["plan", "tools", "network", "secrets", "writes", "effects", "sandbox", "subtask", "question"]
+Asked = Literal[
+    "plan",
+    "tools",
+    "network",
+    "secrets",
+    "packages",
+    "writes",
+    "effects",
+    "sandbox",
+    "subtask",
+    "question",
+]
 """What an approval is about; `question` is a subtask of kind human."""
 
 

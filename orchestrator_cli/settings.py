@@ -34,9 +34,9 @@ from pydantic_settings import (
 
 from orchestrator_cli.errors import ConfigError
 
-Approval = Literal["plan", "tools", "network", "secrets", "writes", "effects"]
+Approval = Literal["plan", "tools", "network", "secrets", "packages", "writes", "effects"]
 APPROVALS: tuple[Approval, ...] = get_args(Approval)
-ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "effects")
+ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "packages", "effects")
 """What is asked about unless the user says `none`."""
 
 ROLES = ("planner", "agent", "toolsmith", "reviser", "judge", "answer")
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     model_retries: int = Field(default=2, ge=0, le=10)
     """Further tries of a call that a provider failed."""
 
-    approve: Annotated[tuple[Approval, ...], NoDecode] = ("network", "secrets", "effects")
+    approve: Annotated[tuple[Approval, ...], NoDecode] = ("network", "secrets", "packages", "effects")
     """What you are asked about before it happens, besides these: plan, tools, writes; or all, or none."""
     trusted: tuple[Path, ...] = ()
     """Workspaces whose `orch.toml` may set what is yours to allow, such as `network` and `approve`."""
@@ -175,6 +175,8 @@ class Settings(BaseSettings):
     """Domains, with those below them, that may be reached without a question."""
     secrets: tuple[str, ...] = ()
     """Variables of the environment that tools may be given without a question, such as `WEATHER_KEY`."""
+    packages: tuple[str, ...] = ()
+    """Packages of the index that tools may be given without a question, by name, such as `markdown`."""
     workspace_max_mb: int = Field(default=512, ge=1)
     """The largest workspace that is copied for a subtask."""
 
@@ -257,7 +259,7 @@ def user_file() -> Path:
 
 
 YOURS = (
-    *("secrets", "yes", "trusted", "network", "approve", "effects"),
+    *("secrets", "packages", "yes", "trusted", "network", "approve", "effects"),
     *("allow_protected", "home", "memory", "prefect_home"),
 )
 """What a workspace cannot set for the user: it may hold what somebody else has written."""
@@ -297,6 +299,27 @@ def _describe(exc: ValidationError, files: tuple[Path, ...]) -> str:
 def read_secret(name: str) -> str | None:
     """The value of a variable that a tool was allowed to be given; None where it is not set."""
     return os.environ.get(name) or None
+
+
+def package_index() -> dict[str, str]:
+    """What uv has to be told besides its own variables and files: the index that the user set for pip.
+
+    Where something is set for uv itself, that counts.
+    """
+    found = {}
+    for wanted, others, theirs in _PIPS:
+        value = " ".join(os.environ.get(theirs, "").split())
+        if value and not any(os.environ.get(name) for name in (wanted, *others)):
+            found[wanted] = value.replace(" ", ",") if wanted == "UV_FIND_LINKS" else value
+    return found
+
+
+_PIPS = (
+    ("UV_DEFAULT_INDEX", ("UV_INDEX_URL",), "PIP_INDEX_URL"),
+    ("UV_EXTRA_INDEX_URL", ("UV_INDEX",), "PIP_EXTRA_INDEX_URL"),
+    ("UV_FIND_LINKS", (), "PIP_FIND_LINKS"),
+    ("SSL_CERT_FILE", (), "PIP_CERT"),
+)
 
 
 def editor() -> str:

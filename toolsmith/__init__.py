@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from toolsmith.checker import check as check
     from toolsmith.errors import CasesFaulty as CasesFaulty
     from toolsmith.errors import LibraryError as LibraryError
+    from toolsmith.errors import PackagesUnavailable as PackagesUnavailable
     from toolsmith.errors import PermissionRefused as PermissionRefused
     from toolsmith.errors import ReplyFaulty as ReplyFaulty
     from toolsmith.errors import SpecFaulty as SpecFaulty
@@ -59,6 +60,7 @@ _HOMES = {
     "errors": (
         "CasesFaulty",
         "LibraryError",
+        "PackagesUnavailable",
         "PermissionRefused",
         "ReplyFaulty",
         "SpecFaulty",

@@ -23,6 +23,7 @@ from toolsmith.cases import Suite
 from toolsmith.checker import check
 from toolsmith.errors import (
     LibraryError,
+    PackagesUnavailable,
     PermissionRefused,
     ReplyFaulty,
     ToolQuarantined,
@@ -102,7 +103,8 @@ def build_tool(
     """The tool that `need` asks for: from the library, or built, proved and kept; `run` is noted as origin.
 
     Args:
-        permit: asked once for a specification's network and secrets; its trial runs with what is returned.
+        permit: asked once for a specification's network, secrets and packages; its trial runs with what is
+            returned.
         dialer: resolves and checks the addresses of granted names.
 
     Raises:
@@ -146,7 +148,7 @@ def _permitted(spec: ToolSpec, permit: Permit) -> Permissions:
         return NOTHING
     try:
         return permit(spec)
-    except PermissionRefused as exc:
+    except (PermissionRefused, PackagesUnavailable) as exc:
         raise ToolRefused(spec.name, [exc.reason]) from exc
 
 
@@ -235,7 +237,7 @@ class _Bench:
         """Check and try a module: why it is not good (empty when it is), and the report if it was run."""
         from toolsmith.trial import try_tool  # the sandbox is not needed for what the library has
 
-        if faults := check(source, spec):
+        if faults := check(source, spec, self.permissions.modules):
             self.emit(CodeFaulty(spec.name, number, faults))
             return faults, None
         report = try_tool(

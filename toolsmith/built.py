@@ -39,6 +39,8 @@ class TrialReport(_Value):
 
     passed: bool
     results: tuple[CaseResult, ...]
+    lock: PackageLock = PackageLock()
+    """The packages that it was tried with."""
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -72,7 +74,10 @@ class BuiltTool(_Value):
     trial: TrialReport
     origin: Origin
     created: datetime
-    lock: PackageLock = PackageLock()
-    """The exact packages that it was proved with."""
     edited: bool = False
     """Its files were changed by hand since it was proved, so `trial` says nothing about `source`."""
+
+    @property
+    def lock(self) -> PackageLock:
+        """The exact packages that it was proved with, and is used with."""
+        return self.trial.lock

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolsmith.errors import PermissionRefused
+from toolsmith.requirements import PackageLock
 
 if TYPE_CHECKING:
     from toolsmith.packages import Environment
@@ -27,6 +28,16 @@ class Permissions:
     """Value by name."""
     packages: "Environment | None" = None
     """Where the packages are that it asks for."""
+
+    @property
+    def lock(self) -> PackageLock:
+        """The exact packages."""
+        return self.packages.lock if self.packages is not None else PackageLock()
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """What a tool may import of its packages."""
+        return self.packages.modules if self.packages is not None else frozenset()
 
     @property
     def folder(self) -> Path | None:

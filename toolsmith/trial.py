@@ -57,7 +57,8 @@ def try_tool(
     """
     room = _Room(backend or choose_backend(), limits or Limits(), permissions, dialer or Dialer())
     results = tuple(_try_case(spec, source, case, room) for case in suite.of(spec))
-    return TrialReport(passed=all(result.passed for result in results), results=results)
+    passed = all(result.passed for result in results)
+    return TrialReport(passed=passed, results=results, lock=room.permissions.lock)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ Approve = Annotated[
     str | None,
     typer.Option(
         "--approve",
-        help="Ask about more than network, secrets and effects: plan, tools, writes; or all, or none.",
+        help="Ask about more than is asked anyway: plan, tools, writes; or all, or none.",
     ),
 ]
 NoSandbox = Annotated[

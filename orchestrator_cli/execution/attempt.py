@@ -114,6 +114,7 @@ def new_executor(
             secrets=given.secrets,
             network=given.network,
             dialer=dialer,
+            packages=given.folder,
         )
     except SandboxUnavailable as exc:
         if not given.network:

@@ -27,7 +27,7 @@ from orchestrator_cli.errors import ApprovalNeeded, UsageError
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
 from orchestrator_cli.execution.journal import Emit
 
-GRANTS = frozenset({"network", "secrets", "effects"})
+GRANTS = frozenset({"network", "secrets", "packages", "effects"})
 """What stands in the record also where the user has said beforehand that it need not be asked."""
 ALWAYS = frozenset({"subtask", "question"})
 """What the plan itself wants a person for, whatever the policy is."""

@@ -1,25 +1,30 @@
-"""What a plan or a tool may reach, asked of the user: domains of the network, and secrets by name.
+"""What a plan or a tool may have, asked of the user: domains, secrets by name, packages of the index.
 
 What the settings allow is allowed without a question. Everything else is asked at the desk, one
-question for the domains and one for the secrets. The record has both.
+question for the domains, one for the secrets and one for the packages. The record has all three.
 
 The value of a secret comes out of the environment when it has been allowed, and is masked from
-then on in all that the run keeps, shows or sends to a model.
+then on in all that the run keeps, shows or sends to a model. Packages are installed when they have
+been allowed, for the tool alone.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import ApprovalGiven, Asked
+from orchestrator_cli.execution.command import run_command
 from orchestrator_cli.execution.desk import Question, needed
 from orchestrator_cli.execution.masks import Masks
 from orchestrator_cli.planning.plan import Subtask, whole_name
-from orchestrator_cli.settings import Settings, read_secret
+from orchestrator_cli.settings import Settings, package_index, read_secret
 from toolsmith.built import BuiltTool
-from toolsmith.errors import PermissionRefused
+from toolsmith.errors import PackagesUnavailable, PermissionRefused
+from toolsmith.packages import PATIENCE_S, Environment, Packages, Ran
 from toolsmith.permissions import Permissions
+from toolsmith.requirements import PackageLock, name_of
 from toolsmith.sandbox.grants import Grant, parse_grants
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.spec import ToolSpec
@@ -68,6 +73,7 @@ class Permits:
         self._settings = settings
         self._masks = masks
         self._cancellation = cancellation
+        self._packages = Packages(settings.home / "tools" / ".packages")
         self.dialer = dialer
 
     def public_address(self, host: str, port: int) -> str:
@@ -107,8 +113,16 @@ class Permits:
             raise NotAllowed(_refusal(subtask.network, given))
         return subtask.network
 
-    def permit_tool(self, spec: ToolSpec, cancellation: Cancellation | None = None) -> Permissions:
-        """What a tool asks for, waited for. Raises `PermissionRefused` and `ApprovalNeeded`."""
+    def permit_tool(
+        self,
+        spec: ToolSpec,
+        cancellation: Cancellation | None = None,
+        lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
+    ) -> Permissions:
+        """What a tool asks for, waited for; its packages are those of `lock`, where it has one.
+
+        Raises `PermissionRefused`, `PackagesUnavailable` and `ApprovalNeeded`.
+        """
         values = {name: _value(name) for name in spec.secrets}
         for question, things, open_ones in self._questions(spec):
             if things and not self._settled(question, open_ones):
@@ -117,7 +131,27 @@ class Permits:
                     raise PermissionRefused(_refusal(things, given))
         for name, value in values.items():
             self._masks.add(name, value)
-        return Permissions(spec.network, values)
+        return Permissions(spec.network, values, self._installed(spec, lock, cancellation))
+
+    def _installed(
+        self, spec: ToolSpec, lock: PackageLock, cancellation: Cancellation | None
+    ) -> Environment | None:
+        if not spec.packages:
+            return None
+        too_long = PackagesUnavailable(
+            f"the package index took longer than {PATIENCE_S:g} s; try again later"
+        )
+        with (cancellation or self._cancellation).limited(PATIENCE_S, lambda: too_long) as limited:
+
+            def run(argv: Sequence[str], given: str) -> Ran:
+                # In the root folder no file of a workspace can tell uv anything.
+                return run_command(
+                    argv, cwd=Path("/"), given=given, env=package_index(), cancellation=limited
+                )
+
+            return self._packages.ensure(
+                lock if lock.lines else self._packages.resolve(spec.packages, run), run
+            )
 
     def permit_use(self, tool: BuiltTool, cancellation: Cancellation | None = None) -> None:
         """Have the person look at a tool's code. Raises `PermissionRefused` and `ApprovalNeeded`."""
@@ -152,6 +186,16 @@ class Permits:
             sense=f"{_listed(sorted(spec.secrets))} to {_listed(sorted(spec.network))}",
         )
         yield given, spec.secrets, [name for name in spec.secrets if name not in self._settings.secrets]
+        wanted = "the package" if len(spec.packages) == 1 else "the packages"
+        brought = Question(
+            what="packages",
+            subject=spec.name,
+            question=f"{who} wants {wanted} {_listed(spec.packages)} of the package index.",
+            details="With what they depend on, they are installed for this tool and run in its sandbox only.",
+            sense=f"has {_listed(sorted(spec.packages))}",
+        )
+        known = {name_of(name) for name in self._settings.packages}
+        yield brought, spec.packages, [each for each in spec.packages if name_of(each) not in known]
 
     def _uncovered(self, domains: Sequence[str]) -> list[str]:
         grants = zip(domains, parse_grants(domains), strict=True)

@@ -17,7 +17,7 @@ from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.permissions import Permits
-from toolsmith import BuiltTool, LibraryError, PermissionRefused, adopt_edit
+from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused, adopt_edit
 from toolsmith.edits import Settled, usable
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
@@ -70,9 +70,12 @@ class Shelf:
             tool, settled = usable(name, self._library, lambda name: self._adopt(name, cancellation))
         except (ToolDisabled, ToolQuarantined):
             raise
-        except (LibraryError, PermissionRefused) as exc:
+        except (PermissionRefused, PackagesUnavailable) as exc:
             self._tell(str(exc))
-            return self._library.fallback(name) if isinstance(exc, PermissionRefused) else None
+            return self._library.fallback(name)
+        except LibraryError as exc:
+            self._tell(str(exc))
+            return None
         if settled is not None:
             self._tell(_about(name, settled))
         return tool
@@ -96,7 +99,7 @@ class Shelf:
             return None
 
     def _adopt(self, name: str, cancellation: Cancellation | None) -> BuiltTool:
-        """Raises `PermissionRefused` where its trial may not have what it needs: no fault of the edit."""
+        """Raises `PermissionRefused` and `PackagesUnavailable`: that is no fault of the edit."""
         tool = self._library.edited(name)
         given = NOTHING
         if tool is not None and tool.spec.privileged:

@@ -216,7 +216,7 @@ class _Attempt:
             )
 
         permit = self.context.permits.permit_tool
-        return Apart(lambda tool: permit(tool.spec, self.cancellation), make)
+        return Apart(lambda tool: permit(tool.spec, self.cancellation, tool.lock), make)
 
     def _call(self, attempt: Any) -> JsonValue:
         """A subtask of kind tool: one call, no model."""

@@ -21,6 +21,7 @@ from toolsmith import (
     BuiltTool,
     LibraryError,
     Need,
+    PackagesUnavailable,
     PermissionRefused,
     ToolsmithError,
     build_tool,
@@ -30,6 +31,7 @@ from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, TrialRan
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
 from toolsmith.permissions import Permissions, asked_for
+from toolsmith.requirements import PackageLock
 from toolsmith.sandbox import Backend, SandboxUnavailable
 from toolsmith.sandbox.grants import parse_grants
 from toolsmith.spec import ToolSpec
@@ -165,19 +167,24 @@ class Toolbox:
         self._keep(built, made=built.origin.run == self._run)
         return built
 
-    def _permit(self, spec: ToolSpec, cancellation: Cancellation | None) -> Permissions:
-        """Raises `PermissionRefused`."""
+    def _permit(
+        self,
+        spec: ToolSpec,
+        cancellation: Cancellation | None,
+        lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
+    ) -> Permissions:
+        """Raises `PermissionRefused` and `PackagesUnavailable`."""
         if spec.network and self._backend.connections == "never":
             raise PermissionRefused(f"the sandbox {self._backend.name} can give no tool a network")
-        return self._permits.permit_tool(spec, cancellation)
+        return self._permits.permit_tool(spec, cancellation, lock)
 
     def _check_permitted(self, tool: BuiltTool, cancellation: Cancellation | None) -> None:
         """Raise `ToolUnavailable` where this run may not use what the library has."""
         try:
             if tool.spec.privileged:
-                self._permit(tool.spec, cancellation)
+                self._permit(tool.spec, cancellation, tool.lock)
             self._permits.permit_use(tool, cancellation)
-        except PermissionRefused as exc:
+        except (PermissionRefused, PackagesUnavailable) as exc:
             self._emit(events.ToolRefused(tool=tool.name, reasons=(exc.reason,)))
             raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc.reason}") from exc
 
@@ -257,10 +264,14 @@ def built_card(tool: BuiltTool) -> ToolCard:
     return ToolCard(name=tool.name, signature=tool.spec.signature, purpose=purpose)
 
 
-def permissions_of(spec: ToolSpec) -> str:
-    """What a built tool may reach, in one line."""
+def permissions_of(tool: BuiltTool) -> str:
+    """What a built tool may have, in one line, with the exact versions of its packages."""
+    spec = tool.spec
     network, secrets = ", ".join(spec.network) or "none", ", ".join(spec.secrets) or "none"
-    return f"workspace: {spec.workspace}; network: {network}; secrets: {secrets}"
+    told = f"workspace: {spec.workspace}; network: {network}; secrets: {secrets}"
+    if not spec.packages:
+        return told
+    return f"{told}; packages: {', '.join(spec.packages)} (installed: {', '.join(tool.lock.versions)})"
 
 
 def _trial_lines(report: Any) -> Iterable[str]:
@@ -277,7 +288,7 @@ def _built_event(tool: BuiltTool) -> events.ToolBuilt:
         functions=tuple(
             events.FunctionDoc(name=f.name, signature=f.signature, doc=f.doc) for f in tool.functions
         ),
-        permissions=permissions_of(tool.spec),
+        permissions=permissions_of(tool),
         trial=tuple(_trial_lines(tool.trial)),
         sha256=tool.sha256,
         source=tool.source,

@@ -70,11 +70,11 @@ def test_a_line_is_mended_from_its_end() -> None:
 @pytest.mark.parametrize(
     ("said", "kinds"),
     [
-        ("plan", "plan network secrets effects"),
+        ("plan", "plan network secrets packages effects"),
         ("none", ""),
         ("none,plan", "plan"),
-        ("plan, writes", "plan network secrets writes effects"),
-        ("all", "plan tools network secrets writes effects"),
+        ("plan, writes", "plan network secrets packages writes effects"),
+        ("all", "plan tools network secrets packages writes effects"),
     ],
 )
 def test_naming_kinds_adds_to_what_is_asked_about_anyway(said: str, kinds: str) -> None:

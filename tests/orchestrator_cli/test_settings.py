@@ -87,6 +87,7 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
 
 TAKEN = [
     "secrets = ['AWS_KEY']",
+    "packages = ['markdown']",
     "yes = true",
     "trusted = ['/']",
     "network = ['example.org']",
