@@ -28,10 +28,9 @@ from memory import (
     open_store,
     recall,
     run_record,
-    tool_record,
 )
-from memory.records import RUN, TOOL, record_id
-from orchestrator_cli import __version__, events
+from memory.records import RUN
+from orchestrator_cli import __version__, events, tool_index
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError
 from orchestrator_cli.execution import prefect_server
@@ -60,6 +59,7 @@ from orchestrator_cli.planning.offer import Offer, ProcessCard
 from orchestrator_cli.planning.routing import Ground, deeds_of
 from orchestrator_cli.settings import ROLES, Settings, find_model, missing_key
 from toolsmith.built import BuiltTool
+from toolsmith.errors import LibraryError
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.proxy import Dialer
@@ -80,6 +80,7 @@ class House:
     """What the calls of `model` came to."""
     model_names: dict[str, str]
     workspace: Workspace
+    library: Library
     toolbox: Toolbox
     roles: dict[str, Role]
     lost_models: dict[str, Role]
@@ -133,6 +134,10 @@ class House:
     def recall(self, prompt: str) -> Recalled:
         """What memory knows; a memory that cannot be read is a notice and not the end."""
         self.tell_recovered()
+        try:
+            tool_index.fill(self.library, self.memory)
+        except (MemoryFault, LibraryError, OSError) as exc:
+            self.emit(events.Noticed(message=f"The index of tools could not be kept in step: {exc}"))
         try:
             return recall(self.memory, prompt, scope=Scope())
         except MemoryFault as exc:
@@ -193,18 +198,8 @@ class House:
 
     def _tool_record(self, tool: BuiltTool, prompt: str) -> Record:
         """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
-        served: list[str] = []
-        for record in self.memory.get([record_id(Scope(), TOOL, tool.name)], Scope()):
-            prompts = record.data.get("prompts")
-            served += [str(p) for p in prompts] if isinstance(prompts, list) else []
-        return tool_record(
-            name=tool.name,
-            version=str(tool.version),
-            purpose=tool.spec.purpose,
-            signature=tool.spec.signature,
-            scope=Scope(),
-            prompts=[*(p for p in served if p != prompt), prompt],
-        )
+        served = tool_index.served(self.memory, tool.name)
+        return tool_index.record_of(tool, [*(p for p in served if p != prompt), prompt])
 
 
 @contextlib.contextmanager
@@ -301,6 +296,7 @@ def open_house(
             meter=models.meter,
             model_names=names,
             workspace=workspace,
+            library=library,
             toolbox=toolbox,
             roles=roles,
             lost_models=lost_models,

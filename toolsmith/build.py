@@ -171,12 +171,27 @@ def adopt_edit(
     if tool is None or not tool.edited:
         state = "is not in the library" if tool is None else f"v{tool.version} was not edited"
         raise LibraryError(f"The tool '{name}' {state}, so there is nothing to adopt.")
-    bench = _Bench(_silent, backend, limits, permissions=_permitted(tool.spec, permit))
-    faults, report = bench.prove(tool.spec, tool.suite, tool.source, 1)
+    faults, report = prove_again(tool, backend=backend, limits=limits, permit=permit)
     if report is None or not report.passed:
         raise ToolRefused(name, faults)
     origin = tool.origin.model_copy(update={"edit_of": tool.version})
     return library.add(tool.spec, tool.source, report, origin, tool.suite)
+
+
+def prove_again(
+    tool: BuiltTool,
+    *,
+    backend: "Backend | None" = None,
+    limits: "Limits | None" = None,
+    permit: Permit = nobody_allows,
+) -> tuple[tuple[str, ...], TrialReport | None]:
+    """Check and try a tool as it is: why it is not good (empty when it is), and the report if it was run.
+
+    Raises:
+        ToolRefused: what it needs is not permitted.
+    """
+    bench = _Bench(_silent, backend, limits, permissions=_permitted(tool.spec, permit))
+    return bench.prove(tool.spec, tool.suite, tool.source, 1)
 
 
 @dataclass(frozen=True)

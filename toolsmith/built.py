@@ -58,6 +58,8 @@ class Origin(_Value):
     """The run that needed it."""
     edit_of: int | None = None
     """The version whose files were edited by hand to make this one."""
+    imported_from: str | None = None
+    """The folder or file that it was taken in from; somebody else made it."""
 
 
 class BuiltTool(_Value):

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from toolsmith import records
 from toolsmith.built import BuiltTool, Origin, TrialReport
@@ -178,17 +179,10 @@ class Library:
             LibraryError: the report says that it did not pass, or the folder cannot be written.
             ToolQuarantined: it is the very version that is in quarantine.
         """
-        tried = {result.title for result in report.results}
-        if not report.passed or not tried or not tried >= {case.title for case in suite.of(spec)}:
-            raise LibraryError(
-                f"The tool '{spec.name}' has not passed all its cases; only proved tools are kept."
-            )
-        with self._lock(spec.name, "write"):
-            if (counts := self.counting(spec.name)) and (same := self._same(spec, suite, source, counts)):
-                return same
-            tool = BuiltTool(
+        return self.keep(
+            BuiltTool(
                 name=spec.name,
-                version=self._last(spec.name) + 1,
+                version=1,
                 spec=spec,
                 suite=suite,
                 source=source,
@@ -198,8 +192,28 @@ class Library:
                 origin=origin,
                 created=self._now(),
             )
-            self._write(tool)
-            return self._read(tool.name, tool.version)
+        )
+
+    def keep(self, tool: BuiltTool) -> BuiltTool:
+        """The same for a tool as a whole; its version, hash and time are given here."""
+        spec, report = tool.spec, tool.trial
+        tried = {result.title for result in report.results}
+        if not report.passed or not tried or not tried >= {case.title for case in tool.suite.of(spec)}:
+            raise LibraryError(
+                f"The tool '{spec.name}' has not passed all its cases; only proved tools are kept."
+            )
+        with self._lock(spec.name, "write"):
+            counts = self.counting(spec.name)
+            if counts and (same := self._same(spec, tool.suite, tool.source, counts)):
+                return same
+            given: dict[str, Any] = {
+                "name": spec.name,
+                "version": self._last(spec.name) + 1,
+                "sha256": records.sha256(tool.source.encode()),
+                "created": self._now(),
+            }
+            self._write(tool.model_copy(update=given))
+            return self._read(spec.name, given["version"])
 
     def restore(self, name: str, version: int) -> None:
         """Put a version's files back as they were proved, where there is a copy. Raises `LibraryError`."""

@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "execution.inbox": ("errors", "events", "cancellation", "execution.desk", "execution.journal"),
     "execution.prefect_server": ("errors", "cancellation"),
     # the run as a whole
-    "house": (*EVERYWHERE, "", "execution", "models", "planning", "memory", "toolsmith"),
+    "tool_index": ("memory", "toolsmith"),
+    "house": (*EVERYWHERE, "", "tool_index", "execution", "models", "planning", "memory", "toolsmith"),
     "orchestrator": (*EVERYWHERE, "house", "planning", "execution"),
     # what the user meets
     "session": (

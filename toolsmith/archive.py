@@ -1,0 +1,213 @@
+"""Tools as something to give away: a folder, or a zip file, of the layout that the library has.
+
+    orch-tools.json              the tools it holds, each with the sha256 of its module
+    count_words/v2/tool.py       the module
+                  /tool.json     specification, cases, trial, hash and seal
+
+What comes in is foreign. Nothing of it is run to read it; only the files above are looked at, up to a size;
+hashes and seals have to fit; and `take_in` keeps a tool only when its own trial passes here, in the
+sandbox. Where a tool came from stands in its origin.
+
+The words of the prompt that a tool was made for do not leave the library: `export` says its purpose only.
+
+Not covered: who made an archive. Hashes tell that it arrived whole, and not that it is from somebody.
+"""
+
+import json
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolsmith import records
+from toolsmith.built import BuiltTool, Origin, TrialReport
+from toolsmith.errors import LibraryError, ToolRefused
+from toolsmith.library import Library
+from toolsmith.spec import Need
+
+MANIFEST = "orch-tools.json"
+MAX_FILE = 2_000_000
+MAX_TOOLS = 200
+
+_FORMAT = 1
+_PLACE = re.compile(r"([a-z][a-z0-9_]{0,59})/v([1-9][0-9]{0,5})/tool\.(?:py|json)")
+
+Prove = Callable[[BuiltTool], tuple[Sequence[str], TrialReport | None]]
+"""Checks and tries a tool: why it is not good, and the report where it was run."""
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """A tool of an archive, as the library has it now."""
+
+    tool: BuiltTool
+    new: bool
+    """False where the library had the very same."""
+
+
+# --- out
+
+
+def export(tools: Sequence[BuiltTool], target: Path) -> Path:
+    """Write tools into a new folder, or a zip file where the name ends in `.zip`: whole or not at all.
+
+    Raises:
+        LibraryError: there is something already, or it cannot be written.
+    """
+    try:
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise LibraryError(f"{target} is there already.\nMove it away, or name another.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".orch-", dir=target.parent))
+    except OSError as exc:
+        raise LibraryError(f"{target} cannot be written: {exc}.") from exc
+    try:
+        folder = scratch / "tools"
+        _lay_out(tools, folder)
+        if target.suffix == ".zip":
+            _zip(folder, scratch / "tools.zip").rename(target)
+        else:
+            folder.rename(target)
+    except OSError as exc:
+        raise LibraryError(f"{target} cannot be written: {exc}. Free space or rights?") from exc
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _lay_out(tools: Sequence[BuiltTool], folder: Path) -> None:
+    folder.mkdir()
+    for tool in tools:
+        origin = Origin(need=Need(name=tool.name, purpose=tool.spec.purpose))
+        place = folder / tool.name / f"v{tool.version}"
+        told = tool.model_copy(update={"origin": origin})
+        records.write(place, place.with_name(".scratch"), records.record_of(told), tool.source)
+    rows = [{"name": tool.name, "version": tool.version, "sha256": tool.sha256} for tool in tools]
+    text = json.dumps({"format": _FORMAT, "tools": rows}, indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _zip(folder: Path, file: Path) -> Path:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                out.write(path, path.relative_to(folder).as_posix())
+    return file
+
+
+# --- in
+
+
+def read_archive(path: Path) -> tuple[BuiltTool, ...]:
+    """The tools of a folder or a zip file, with hashes and seals compared. Nothing is run.
+
+    Raises:
+        LibraryError: it is no archive of tools, or something in it does not fit.
+    """
+    with _unpacked(path) as folder:
+        rows = _manifest(folder, path)
+        return tuple(_tool(folder, path, *row) for row in rows)
+
+
+def take_in(tool: BuiltTool, library: Library, prove: Prove, *, source: str, beside: bool = False) -> TakenIn:
+    """Prove a tool of an archive, and keep it as the next version of its name.
+
+    Args:
+        source: where it came from, for its origin.
+        beside: whether it may become the next version of a tool that is there already, which then counts.
+
+    Raises:
+        LibraryError: the library has another tool of that name.
+        ToolRefused: its trial did not pass here, or it breaks rules.
+    """
+    if number := library.counting(tool.name):
+        known = library.version(tool.name, number)
+        if (known.spec, known.suite, known.source) == (tool.spec, tool.suite, tool.source):
+            return TakenIn(known, new=False)
+        if not beside:
+            raise LibraryError(
+                f"The library has another tool '{tool.name}' (v{number}).\n"
+                "Take this one in as its next version, which then counts, or remove the other one first."
+            )
+    reasons, report = prove(tool)
+    if report is None or not report.passed:
+        raise ToolRefused(tool.name, reasons)
+    origin = tool.origin.model_copy(update={"imported_from": source})
+    return TakenIn(library.keep(tool.model_copy(update={"trial": report, "origin": origin})), new=True)
+
+
+def _manifest(folder: Path, path: Path) -> list[tuple[str, int, str]]:
+    try:
+        told = json.loads((folder / MANIFEST).read_bytes())
+        if told["format"] != _FORMAT:
+            raise LibraryError(f"{path} has the format {told['format']}, and this version reads {_FORMAT}.")
+        rows = [(str(row["name"]), int(row["version"]), str(row["sha256"])) for row in told["tools"]]
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise LibraryError(
+            f"{path} is no archive of tools: {MANIFEST} cannot be read.\nMake one with `export`."
+        ) from exc
+    if not 0 < len(rows) <= MAX_TOOLS:
+        raise LibraryError(f"{path} names {len(rows)} tools; 1 to {MAX_TOOLS} can be taken in at once.")
+    return rows
+
+
+def _tool(folder: Path, path: Path, name: str, version: int, sha256: str) -> BuiltTool:
+    if not _PLACE.fullmatch(f"{name}/v{version}/{records.MODULE}"):
+        raise LibraryError(f"{path} names {name!r} v{version}, which can be no tool.")
+    try:
+        tool = records.read(folder / name / f"v{version}", name, version)
+    except records.Unreadable as exc:
+        raise LibraryError(f"The tool '{name}' in {path} cannot be read: {exc}") from exc
+    if tool.edited or tool.sha256 != sha256:
+        raise LibraryError(
+            f"The tool '{name}' in {path} was changed since it was exported: its hashes do not fit.\n"
+            "Have it sent again; a change is made in a library, where it is proved, and exported from there."
+        )
+    return tool
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """A private folder with the files that may be in an archive."""
+    with tempfile.TemporaryDirectory(prefix="orch-import-") as name:
+        folder = Path(name)
+        try:
+            for place, content in _contents(path):
+                file = folder / place
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+        except FileNotFoundError as exc:
+            raise LibraryError(f"There is no {path}.") from exc
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as exc:
+            raise LibraryError(f"{path} cannot be read as a folder or a zip file of tools: {exc}") from exc
+        yield folder
+
+
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    if path.is_dir():
+        for file in [*sorted(path.glob("*/v*/tool.*")), path / MANIFEST]:
+            place = file.relative_to(path).as_posix()
+            # A link could name any file of whoever takes the tool in.
+            if _wanted(place) and stat.S_ISREG(file.lstat().st_mode) and not file.parent.is_symlink():
+                yield place, _bounded(file.read_bytes(), place)
+        return
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if _wanted(info.filename):
+                with archive.open(info) as content:
+                    yield info.filename, _bounded(content.read(MAX_FILE + 1), info.filename)
+
+
+def _wanted(place: str) -> bool:
+    return place == MANIFEST or bool(_PLACE.fullmatch(place))
+
+
+def _bounded(content: bytes, place: str) -> bytes:
+    if len(content) > MAX_FILE:
+        raise LibraryError(f"{place} is larger than {MAX_FILE:,} bytes, which no tool is.")
+    return content
