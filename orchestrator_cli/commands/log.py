@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orchestrator_cli.commands.options import AsJson, Debug, Folder, Output
+from orchestrator_cli.commands.options import AsJson, Debug, Folder, Output, RunName
 from orchestrator_cli.commands.running import reporting, settings_of
 from orchestrator_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from orchestrator_cli.audit import Audit
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -62,12 +59,13 @@ def verify(
     """Check that no entry was altered, removed, reordered or inserted; name the first that was."""
     with reporting(Output(quiet=True, debug=debug)):
         from orchestrator_cli.audit import audit
+        from orchestrator_cli.views.checks import audit_json, audit_lines
 
         found = audit(file or _log_of(workspace), settings_of(workspace))
         if as_json:
-            typer.echo(json.dumps(_audit_json(found), ensure_ascii=False))
+            typer.echo(json.dumps(audit_json(found), ensure_ascii=False))
         else:
-            _print(_audit_lines(found))
+            _print(audit_lines(found))
         raise typer.Exit(1 if found.fault else 0)
 
 
@@ -87,33 +85,26 @@ def show(
         write(sys.stdout, clean(text) if sys.stdout.isatty() else text)
 
 
+@app.command()
+def replay(run: RunName, workspace: Folder = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Do a run's recorded work again on a copy of the workspace, and compare the files it makes."""
+    with reporting(Output(quiet=True, debug=debug)):
+        from orchestrator_cli.house import choose_sandbox
+        from orchestrator_cli.replaying import replay_run
+        from orchestrator_cli.runs import find_run
+        from orchestrator_cli.views.checks import replayed_json, replayed_lines
+
+        settings = settings_of(workspace)
+        found = replay_run(find_run(settings, run), settings, choose_sandbox(settings))
+        if as_json:
+            typer.echo(json.dumps(replayed_json(found), ensure_ascii=False))
+        else:
+            _print(replayed_lines(found))
+        raise typer.Exit(0 if found.same else 1)
+
+
 def _log_of(workspace: Path | None) -> Path:
     return settings_of(workspace).workspace.resolve() / "fileLog.md"
-
-
-def _audit_lines(found: Audit) -> list[str]:
-    if found.fault is not None:
-        head = f"{found.path}, line {found.fault.line}: {found.fault.kind}. {found.fault.what}"
-    else:
-        runs = f"{len(found.runs)} journal" + ("" if len(found.runs) == 1 else "s")
-        entries = f"{found.findings.entries} entr" + ("y" if found.findings.entries == 1 else "ies")
-        head = f"{found.path}: {entries} with hashes, none altered; held against {runs}."
-    return [head, *(f"  {note}" for note in found.notes)]
-
-
-def _audit_json(found: Audit) -> dict[str, object]:
-    """Keys: `file`, `ok`, `entries`, `last` (hash of the last), `runs` (with a journal), `fault`, `notes`."""
-    fault, end = found.fault, found.findings.end
-    told = None if fault is None else vars(fault)
-    return {
-        "file": str(found.path),
-        "ok": fault is None,
-        "entries": found.findings.entries,
-        "last": end.hash if end is not None else None,
-        "runs": list(found.runs),
-        "fault": told,
-        "notes": list(found.notes),
-    }
 
 
 def _print(lines: list[str]) -> None:
