@@ -117,6 +117,7 @@ def test_a_kill_in_the_middle_of_deletes_loses_only_what_was_to_go(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_in_twenty_rounds_of_kills(tmp_path: Path) -> None:
     for turn in range(20):

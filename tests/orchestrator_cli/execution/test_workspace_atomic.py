@@ -41,6 +41,7 @@ def test_a_commit_that_is_killed_anywhere_is_whole_or_nothing_after_the_next_ope
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_a_commit_can_be_killed_at_any_of_its_calls(tmp_path):
     check(kill(tmp_path, 3))

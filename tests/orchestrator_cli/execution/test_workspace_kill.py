@@ -56,6 +56,7 @@ def test_a_run_that_is_killed_leaves_no_half_of_a_subtask(orch: Orch, endpoint: 
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_a_run_can_be_killed_at_fifty_moments(orch: Orch, endpoint: Endpoint) -> None:
     kill_again_and_again(orch, endpoint, 50)
@@ -63,13 +64,14 @@ def test_a_run_can_be_killed_at_fifty_moments(orch: Orch, endpoint: Endpoint) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_run_on_mounted_views_can_be_killed_too(orch: Orch, endpoint: Endpoint) -> None:
+@pytest.mark.parametrize("times", [8, pytest.param(20, marks=pytest.mark.thorough)])
+def test_a_run_on_mounted_views_can_be_killed_too(orch: Orch, endpoint: Endpoint, times: int) -> None:
     large = replace(orch, env={**orch.env, "ORCH_WORKSPACE_MAX_MB": "1"})
     (orch.workspace / "large").write_bytes(bytes(2 << 20))
     endpoint.reply = cast()
     if "cannot be mounted" in large("ask", "Write all three.").err:
         pytest.skip("no overlay mounts here")
-    kill_again_and_again(large, endpoint, 20)
+    kill_again_and_again(large, endpoint, times)
 
 
 def kill_again_and_again(orch: Orch, endpoint: Endpoint, times: int) -> None:
