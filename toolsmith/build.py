@@ -235,7 +235,14 @@ class _Bench:
         source: str | None = None
         for number in range(1, 1 + ROUNDS):
             try:
-                source = write_code(spec, suite, complete, previous=source, failures=failures)
+                source = write_code(
+                    spec,
+                    suite,
+                    complete,
+                    previous=source,
+                    failures=failures,
+                    installed=self.permissions.packages,
+                )
             except ReplyFaulty as exc:
                 failures = exc.faults
                 self.emit(CodeFaulty(spec.name, number, exc.faults))

@@ -72,7 +72,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Environment:
+class Installation:
     """Installed packages: where they are, how they are imported, and which they are."""
 
     folder: Path
@@ -103,21 +103,21 @@ class Packages:
         except ValueError as exc:
             raise PackagesUnavailable(f"the packages {told} cannot be locked: {exc}") from exc
 
-    def ensure(self, lock: PackageLock, run: Command) -> Environment:
+    def ensure(self, lock: PackageLock, run: Command) -> Installation:
         """The packages of a lock, installed now where they are not there as they were.
 
         Raises `PackagesUnavailable` where that cannot be done.
         """
         place = self.root / _key(lock)
         if not _fault(place, lock):
-            return _environment(place, lock)
+            return _installation(place, lock)
         try:
             with self._making(place):
                 if fault := _fault(place, lock):
                     self._make(place, lock, run, fault)
         except OSError as exc:
             raise PackagesUnavailable(f"the folder of packages cannot be written: {exc.strerror}") from exc
-        return _environment(place, lock)
+        return _installation(place, lock)
 
     def _make(self, place: Path, lock: PackageLock, run: Command, fault: str) -> None:
         for left in self.root.glob(f".{place.name}-*"):
@@ -220,8 +220,8 @@ def _fault(place: Path, lock: PackageLock) -> str:
         return "their manifest cannot be read"
 
 
-def _environment(place: Path, lock: PackageLock) -> Environment:
-    return Environment(place / "site", installed.modules(place / "site"), lock)
+def _installation(place: Path, lock: PackageLock) -> Installation:
+    return Installation(place / "site", installed.modules(place / "site"), lock)
 
 
 def _reason(said: str) -> str:

@@ -15,7 +15,7 @@ from toolsmith.errors import PermissionRefused
 from toolsmith.requirements import PackageLock
 
 if TYPE_CHECKING:
-    from toolsmith.packages import Environment
+    from toolsmith.packages import Installation
     from toolsmith.spec import ToolSpec
 
 
@@ -26,7 +26,7 @@ class Permissions:
     network: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Value by name."""
-    packages: "Environment | None" = None
+    packages: "Installation | None" = None
     """Where the packages are that it asks for."""
 
     @property

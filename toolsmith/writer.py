@@ -28,6 +28,8 @@ from toolsmith.spec import MAX_EXAMPLES, Case, Need, ToolSpec, Workspace
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from toolsmith.packages import Installation
+
 Complete = Callable[[str], str]
 """A model: the prompt in, its text out. What it raises passes through."""
 
@@ -99,8 +101,11 @@ def write_code(
     *,
     previous: str | None = None,
     failures: Sequence[str] = (),
+    installed: "Installation | None" = None,
 ) -> str:
     """Ask once for a module that fulfils `spec`; with `failures`, to mend the module `previous`.
+
+    `installed` are its packages.
 
     Raises:
         ReplyFaulty: the reply holds no whole block of Python.
@@ -114,6 +119,7 @@ def write_code(
         calls=[_call(case) for case in suite.cases],
         previous=(previous or "").rstrip(),
         failures=failures,
+        installed=installed,
     )
     return python_block(complete(prompt), spec.name)
 

@@ -22,7 +22,7 @@ from orchestrator_cli.planning.plan import Subtask, whole_name
 from orchestrator_cli.settings import Settings, package_index, read_secret
 from toolsmith.built import BuiltTool
 from toolsmith.errors import PackagesUnavailable, PermissionRefused
-from toolsmith.packages import PATIENCE_S, Environment, Packages, Ran
+from toolsmith.packages import PATIENCE_S, Installation, Packages, Ran
 from toolsmith.permissions import Permissions
 from toolsmith.requirements import PackageLock, name_of
 from toolsmith.sandbox.grants import Grant, parse_grants
@@ -135,7 +135,7 @@ class Permits:
 
     def _installed(
         self, spec: ToolSpec, lock: PackageLock, cancellation: Cancellation | None
-    ) -> Environment | None:
+    ) -> Installation | None:
         if not spec.packages:
             return None
         too_long = PackagesUnavailable(
