@@ -1,0 +1,130 @@
+"""Thirty needs as users have them: a planted fault is caught by the cases, and right tools are not refused.
+
+Each folder of needs/ has what a model would reply: the specification (spec.json), the cases written from it
+by somebody who had not seen code (cases.json), a right tool (tool.py), often a second one in another style
+(tool_other.py), and one with a fault that somebody planted who had not seen the cases (bug.py).
+
+Run alone, this file ends with the figures. A tool.py is tried once: after its bug.py, or else first.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from toolsmith import BuildStep, BuiltTool, CodeFaulty, Library, Need, TrialRan, build_tool
+
+NEEDS = sorted(file.parent for file in Path(__file__).with_name("needs").glob("*/need.json"))
+RIGHT = [
+    file
+    for folder in NEEDS
+    for file in sorted(folder.glob("tool*.py"))
+    if file.name != "tool.py" or not (folder / "bug.py").exists()
+]
+
+
+@dataclass
+class Model:
+    """Gives the prepared replies to each kind of call, which it knows by the first line of the prompt."""
+
+    replies: dict[str, list[str]]
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, prompt: str) -> str:
+        kinds = {_opening(kind): kind for kind in ("spec", "cases", "code", "challenge")}
+        kind = kinds[prompt.splitlines()[0]]
+        assert self.replies.get(kind), f"a further {kind} call:\n{prompt}"
+        self.asked.append(kind)
+        return self.replies[kind].pop(0)
+
+
+def _opening(kind: str) -> str:
+    prompt = files("toolsmith").joinpath("prompts", f"{kind}.md")
+    return prompt.read_text(encoding="utf-8").splitlines()[0] if prompt.is_file() else kind
+
+
+def model_for(folder: Path, *modules: Path) -> Model:
+    return Model(
+        {
+            "spec": [f"```json\n{(folder / 'spec.json').read_text(encoding='utf-8')}```"],
+            "cases": [f"```json\n{(folder / 'cases.json').read_text(encoding='utf-8')}```"],
+            "code": [f"```python\n{module.read_text(encoding='utf-8')}```" for module in modules],
+        }
+    )
+
+
+def build(folder: Path, model: Model, library: Library, steps: list[BuildStep]) -> BuiltTool:
+    need = Need.model_validate_json((folder / "need.json").read_text(encoding="utf-8"))
+    return build_tool(need, complete=model, library=library, emit=steps.append)
+
+
+def refused(steps: list[BuildStep]) -> dict[int, tuple[str, ...]]:
+    """Round → why its module was not taken."""
+    told = {step.round: step.faults for step in steps if isinstance(step, CodeFaulty)}
+    return told | {
+        step.round: step.report.failures
+        for step in steps
+        if isinstance(step, TrialRan) and not step.report.passed
+    }
+
+
+@dataclass
+class Figures:
+    planted: int = 0
+    caught: int = 0
+    right: int = 0
+    kept: int = 0
+
+    def __str__(self) -> str:
+        wrongly = f"wrongly refused: {self.right - self.kept} of {self.right} right tools"
+        return f"caught: {self.caught} of {self.planted} planted faults; {wrongly}"
+
+
+@pytest.fixture(scope="module")
+def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
+    counted = Figures()
+    yield counted
+    # Processes that share the tests have no terminal, and each counts its own share only.
+    if terminal := request.config.pluginmanager.get_plugin("terminalreporter"):
+        terminal.write_line(f"\n{counted}")
+
+
+@pytest.mark.parametrize("folder", NEEDS, ids=lambda folder: folder.name)
+def test_a_planted_fault_is_caught_and_the_right_tool_is_kept_in_the_next_round(
+    folder: Path, library: Library, figures: Figures
+) -> None:
+    bug, right = folder / "bug.py", folder / "tool.py"
+    if not bug.exists():
+        pytest.skip("nobody has planted a fault here yet")
+    model, steps = model_for(folder, bug, right), list[BuildStep]()
+    figures.planted += 1
+    figures.right += 1
+    try:
+        built = build(folder, model, library, steps)
+    finally:
+        figures.caught += any(isinstance(step, TrialRan) and step.round in refused(steps) for step in steps)
+    assert not [step for step in steps if isinstance(step, CodeFaulty)], "refused by rules, not by cases"
+    assert built.source == right.read_text(encoding="utf-8")
+    assert list(refused(steps)) == [1]
+    assert model.asked == ["spec", "cases", "code", "code"]
+    figures.kept += 1
+
+
+@pytest.mark.parametrize("right", RIGHT, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_a_right_tool_is_kept_as_it_was_first_written(
+    right: Path, library: Library, figures: Figures
+) -> None:
+    model, steps = model_for(right.parent, right), list[BuildStep]()
+    figures.right += 1
+    built = build(right.parent, model, library, steps)
+    assert refused(steps) == {}
+    assert built.source == right.read_text(encoding="utf-8")
+    assert model.asked == ["spec", "cases", "code"]
+    figures.kept += 1
+
+
+def test_there_are_thirty_needs_and_a_third_of_them_have_a_second_right_tool() -> None:
+    assert len(NEEDS) == 30
+    assert len([folder for folder in NEEDS if (folder / "tool_other.py").exists()]) >= 10
