@@ -145,7 +145,7 @@ class Interpreter:
             try:
                 value = tool(*args, **kwargs)
             except Exception as error:
-                self._note(name, began, f"{type(error).__name__}: {_message(error)}"[:MAX_NOTED_ERROR], "")
+                self._note(name, began, f"{_kind(error)}: {_message(error)}"[:MAX_NOTED_ERROR], "")
                 raise
             self._note(name, began, "", type(value).__name__)
             return value
@@ -174,11 +174,26 @@ class Interpreter:
             message = error.msg
         if len(frames) > SHOWN_FRAMES:
             frames[SHOWN_FRAMES // 2 : -SHOWN_FRAMES // 2] = [None]
-        return {"type": type(error).__name__, "message": message, "frames": frames}
+        of_a_tool = own_files == "<tool " and frames
+        return {
+            "type": _kind(error) if of_a_tool else type(error).__name__,
+            "message": message,
+            "frames": frames,
+        }
 
     def _line(self, file: str, number: int) -> str:
         lines = self._lines.get(file, [])
         return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+
+def _kind(error: BaseException) -> str:
+    """Its type; one of a library's own, or of a tool's, stands behind the built-in one that it is a kind of.
+
+    A tool declares built-in errors, and json's JSONDecodeError keeps the promise of a ValueError.
+    """
+    built_in = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    names = [built_in.__name__, type(error).__name__]
+    return ": ".join(dict.fromkeys(names))
 
 
 def _message(error: BaseException) -> str:

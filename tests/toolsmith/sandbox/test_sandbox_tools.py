@@ -228,3 +228,11 @@ def test_tools_and_variables_are_there_again_after_a_restart(sandbox: SandboxExe
         "x",
         False,
     ]
+
+
+def test_call_tool_tells_which_built_in_error_a_librarys_own_is_a_kind_of(sandbox: SandboxExecutor) -> None:
+    source = "import json\ndef read(text): return json.loads(text)"
+    with pytest.raises(SandboxError, match=r"^ValueError: JSONDecodeError: Expecting value"):
+        sandbox.call_tool(source, "read", {"text": "?"})
+    with pytest.raises(SandboxError, match=r"^TypeError: read\(\) missing"):
+        sandbox.call_tool(source, "read", {})
