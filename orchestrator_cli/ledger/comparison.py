@@ -10,6 +10,8 @@ from orchestrator_cli.ledger.chain import Block
 from orchestrator_cli.ledger.heads import Head
 from orchestrator_cli.ledger.verification import Fault, Findings, name_of
 
+_SEAL = b"<!-- orch entry "
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -41,12 +43,19 @@ def fault_of_cuts(findings: Findings, recorded: Iterable[Recorded]) -> Fault | N
     known = [text for one in recorded for text in one.entries.values()]
     for block in findings.log.blocks:
         torn = block.text[: block.seal.torn]
-        if block.seal.what == "cut" and not any(text.startswith(torn) for text in known):
+        if block.seal.what == "cut" and not any(_is_beginning(torn, text) for text in known):
             told = (
                 f"The text that was cut off (place {block.seal.place}) is the beginning of no recorded entry."
             )
             return Fault("inserted", block.seal.place, block.line, told)
     return None
+
+
+def _is_beginning(torn: bytes, text: bytes) -> bool:
+    """Whether an entry breaks off so, in its text or in the seal after it."""
+    seal = torn[len(text) :]
+    begun = seal.startswith(_SEAL) or _SEAL.startswith(seal)
+    return text.startswith(torn) or (torn.startswith(text) and begun)
 
 
 def fault_of_head(findings: Findings, head: Head) -> Fault | None:
