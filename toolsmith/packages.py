@@ -229,7 +229,5 @@ def _reason(said: str) -> str:
     lines = (line.strip().removeprefix("error:").removeprefix("cause:").strip() for line in said.splitlines())
     text = _ADDRESS.sub("[address]", " ".join(filter(None, lines)))
     if _SOURCE.search(text):
-        text = (
-            f"{text} Only wheels are installed: to build from source would run a package's code on the host"
-        )
+        text = f"only wheels are installed, since to build a package runs its code on the host: {text}"
     return text if len(text) <= REASON_CHARS else f"{text[: REASON_CHARS - 1]}…"
