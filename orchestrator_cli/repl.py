@@ -44,8 +44,8 @@ class Session(Protocol):
         """The lines of the last run's graph; None before the first run."""
         ...
 
-    def tools(self) -> list[tuple[str, str]]:
-        """The signature and the purpose of every tool there is."""
+    def tools(self) -> list[str]:
+        """Lines about every tool there is: what it does, how it stands, how its uses went."""
         ...
 
     def log_tail(self) -> str:
@@ -136,10 +136,7 @@ class _Loop:
         )
 
     def tools(self, _: str) -> None:
-        found = [
-            f"{one_line(signature)}\n    {one_line(purpose)}" for signature, purpose in self._session.tools()
-        ]
-        self.say(*(found or ["No tools yet: they are built when a plan needs them."]))
+        self.say(*(self._session.tools() or ["No tools yet: they are built when a plan needs them."]))
 
     def log(self, _: str) -> None:
         self.say(self._session.log_tail().rstrip("\n") or "No run yet.")
@@ -161,7 +158,7 @@ COMMANDS = (
     Command(
         "plan", "/plan [PROMPT]", "draw the plan for a prompt, or the last one; runs nothing", _Loop.plan
     ),
-    Command("tools", "/tools", "list the tools there are", _Loop.tools),
+    Command("tools", "/tools", "list the tools there are, and how they stand", _Loop.tools),
     Command("log", "/log", "show what fileLog.md says about the last run", _Loop.log),
     Command("help", "/help", "show this list", _Loop.help),
     Command("quit", "/quit", "leave, as Ctrl-D does", _Loop.quit),

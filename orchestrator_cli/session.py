@@ -6,16 +6,16 @@ from orchestrator_cli.editor import edit
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Turn
 from orchestrator_cli.execution.journal import View
-from orchestrator_cli.execution.toolbox import tool_names
 from orchestrator_cli.house import checked_prompt, open_house
 from orchestrator_cli.listening import can_listen, listening
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
 from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.settings import Settings
+from orchestrator_cli.tool_keeping import Keeping
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.graph import plan_lines
-from toolsmith.library import Library
+from orchestrator_cli.views.tools import list_lines
 
 TURNS = 3
 TURN_CHARS = 2_000
@@ -63,9 +63,8 @@ class ReplSession:
     def last_plan(self) -> list[str] | None:
         return plan_lines(self._last) if self._last is not None else None
 
-    def tools(self) -> list[tuple[str, str]]:
-        built = tool_names(Library(self._settings.home / "tools"))
-        return [(tool.spec.signature, tool.spec.purpose) for tool in built]
+    def tools(self) -> list[str]:
+        return list_lines(Keeping(self._settings).rows())
 
     def log_tail(self) -> str:
         """The last run's section of fileLog.md."""

@@ -106,6 +106,13 @@ class Library:
         except OSError as exc:
             raise LibraryError(f"The history of the tool '{name}' cannot be read: {exc}.") from exc
 
+    def entries(self, name: str) -> tuple[Entry, ...]:
+        """Whatever befell a tool, oldest first; old uses are added up. Raises `LibraryError`."""
+        try:
+            return self._history(name).entries()
+        except OSError as exc:
+            raise LibraryError(f"The history of the tool '{name}' cannot be read: {exc}.") from exc
+
     def find_similar(self, need: Need) -> BuiltTool | None:
         """The tool that a need means: by its exact name, else by the same name written differently.
 

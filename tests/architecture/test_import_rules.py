@@ -57,10 +57,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tool_index": ("memory", "toolsmith"),
     "house": (*EVERYWHERE, "", "tool_index", "execution", "models", "planning", "memory", "toolsmith"),
     "orchestrator": (*EVERYWHERE, "house", "planning", "execution"),
+    "tool_keeping": (*EVERYWHERE, "tool_index", "house", "views", "execution", "memory", "toolsmith"),
     # what the user meets
     "session": (
         *EVERYWHERE,
-        *("orchestrator", "house", "views", "execution", "planning", "toolsmith", "editor", "listening"),
+        *("orchestrator", "house", "views", "execution", "planning", "tool_keeping", "editor", "listening"),
     ),
     "listening": (*EVERYWHERE, "execution.desk", "planning.plan_text", "views"),
     "editor": ("settings", "errors"),
@@ -84,6 +85,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
             "undo",
             "fork",
             "audit",
+            "tool_keeping",
             "replaying",
             "unsafe",
             "demo",

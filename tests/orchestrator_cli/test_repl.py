@@ -45,7 +45,7 @@ class Files:
         return [f"plan of {self.asked[-1]!r}"] if self.asked else None
 
     def tools(self):
-        return [("count(text: str) -> int", "Count the words")] if self.asked else []
+        return ["count v1  in use", "    Count the words"] if self.asked else []
 
     def log_tail(self):
         return "## Run 1\\n\\n> it" if self.asked else ""

@@ -1,0 +1,194 @@
+"""The library of built tools for people and programs. Pure: from values to plain lines or to JSON values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from orchestrator_cli.views.text import clean, counted, duration, one_line
+
+WIDE = 100
+
+
+@dataclass(frozen=True)
+class UseRow:
+    """How the uses of a version went."""
+
+    calls: int = 0
+    successes: int = 0
+    declined: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    """Of all calls together."""
+    last: datetime | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "calls": self.calls,
+            "successes": self.successes,
+            "declined": self.declined,
+            "failures": self.failures,
+            "seconds": round(self.seconds, 3),
+            "last": self.last.isoformat() if self.last else None,
+        }
+
+
+@dataclass(frozen=True)
+class ToolRow:
+    """A tool in one line."""
+
+    name: str
+    version: int
+    state: str
+    """`in use`, `disabled`, `quarantine`, `edited` or `unreadable`."""
+    why: tuple[str, ...] = ()
+    """What the state is about: a reason, failures, what to do."""
+    versions: tuple[int, ...] = ()
+    signature: str = ""
+    purpose: str = ""
+    permissions: str = ""
+    created: datetime | None = None
+    uses: UseRow = UseRow()
+
+    def as_json(self) -> dict[str, Any]:
+        """Keys: `name`, `version` (the one that counts), `versions`, `state`, `why`, `signature`, `purpose`,
+        `permissions`, `created`, `uses` (of that version).
+        """
+        return {
+            "name": self.name,
+            "version": self.version,
+            "versions": list(self.versions),
+            "state": self.state,
+            "why": list(self.why),
+            "signature": self.signature,
+            "purpose": self.purpose,
+            "permissions": self.permissions,
+            "created": self.created.isoformat() if self.created else None,
+            "uses": self.uses.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial gave."""
+
+    passed: bool
+    results: tuple[tuple[str, bool, str], ...]
+    """Title, whether it passed, and what was wrong, of every case and property."""
+    faults: tuple[str, ...] = ()
+    """Why it was not run, or what else was wrong."""
+
+
+@dataclass(frozen=True)
+class ToolPage:
+    """All there is to know of one version."""
+
+    row: ToolRow
+    version: int
+    folder: str
+    sha256: str
+    origin: str
+    functions: tuple[tuple[str, str], ...]
+    """Signature and documentation."""
+    trial: Trial
+    source: str
+    tallies: tuple[tuple[int, UseRow], ...]
+    """By version, oldest first."""
+    decisions: tuple[tuple[datetime, str], ...]
+    """What was decided about the tool, oldest first."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What `orch tools list` tells, and besides: `shown` (the version that the rest is about), `folder`,
+        `sha256`, `origin`, `functions`, `trial`, `source`, `uses_by_version` and `decisions`.
+        """
+        return {
+            **self.row.as_json(),
+            "shown": self.version,
+            "folder": self.folder,
+            "sha256": self.sha256,
+            "origin": self.origin,
+            "functions": [{"signature": signature, "doc": doc} for signature, doc in self.functions],
+            "trial": trial_json(self.trial),
+            "source": self.source,
+            "uses_by_version": {str(version): uses.as_json() for version, uses in self.tallies},
+            "decisions": [{"time": time.isoformat(), "what": what} for time, what in self.decisions],
+        }
+
+
+def list_lines(rows: Sequence[ToolRow]) -> list[str]:
+    """Three lines per tool: name, version, state and uses; the signature; what it does. More where it is not
+    in use.
+    """
+    lines = []
+    for row in rows:
+        lines.append(f"{row.name} v{row.version}  {_state(row)}  {uses_text(row.uses)}".rstrip())
+        lines += [f"    {one_line(row.signature, WIDE)}"] if row.signature else []
+        lines += [f"    {one_line(row.purpose, WIDE)}"] if row.purpose else []
+        if row.state != "in use":
+            lines += [f"    {one_line(text, 2 * WIDE)}" for text in row.why]
+    return lines
+
+
+def uses_text(uses: UseRow) -> str:
+    """`12 calls, 2 failed, 0.3 s each`."""
+    if not uses.calls:
+        return "never called"
+    parts = [counted(uses.calls, "call")]
+    if uses.failures:
+        parts.append(f"{uses.failures} failed")
+    if uses.declined:
+        parts.append(f"{uses.declined} declined")
+    return ", ".join([*parts, f"{duration(uses.seconds / uses.calls)} each"])
+
+
+def page_lines(page: ToolPage) -> list[str]:
+    row = page.row
+    counts = "" if page.version == row.version else f" (v{row.version} counts)"
+    lines = [
+        f"{row.name} v{page.version}{counts} · {_state(row)}",
+        f"  purpose      {one_line(row.purpose, 4 * WIDE)}",
+        f"  call         {one_line(row.signature, 4 * WIDE)}",
+        f"  permissions  {one_line(row.permissions, 4 * WIDE)}",
+        f"  origin       {one_line(page.origin, 2 * WIDE)}",
+        f"  created      {row.created:%Y-%m-%d %H:%M:%S %Z}".rstrip() if row.created else "  created      ?",
+        f"  sha256       {page.sha256}",
+        f"  files        {one_line(page.folder)}",
+        f"  versions     {', '.join(f'v{number}' for number in row.versions)}",
+    ]
+    lines += [f"  because      {one_line(text, 2 * WIDE)}" for text in row.why]
+    if page.tallies:
+        lines += ["", "uses"]
+        lines += [f"  v{version}  {uses_text(uses)}" for version, uses in page.tallies]
+    if page.decisions:
+        lines += ["", "decisions"]
+        lines += [f"  {time:%Y-%m-%d %H:%M}  {one_line(what, 2 * WIDE)}" for time, what in page.decisions]
+    if page.functions:
+        lines += ["", "functions"]
+    for signature, doc in page.functions:
+        lines.append(f"  {one_line(signature, WIDE)}")
+        lines += [f"      {one_line(doc, WIDE)}"] if doc else []
+    lines += ["", "trial", *(f"  {line}" for line in trial_lines(page.trial))]
+    return [*lines, "", *clean(page.source).rstrip("\n").split("\n")]
+
+
+def trial_lines(trial: Trial) -> list[str]:
+    """A line per case, and what is wrong beneath it."""
+    lines = [f"FAIL  {one_line(fault, 4 * WIDE)}" for fault in trial.faults]
+    for title, passed, detail in trial.results:
+        lines.append(f"{'ok  ' if passed else 'FAIL'}  {one_line(title, WIDE)}")
+        lines += [f"      {one_line(detail, 4 * WIDE)}"] if detail else []
+    return lines
+
+
+def trial_json(trial: Trial) -> dict[str, Any]:
+    return {
+        "passed": trial.passed,
+        "results": [
+            {"title": title, "passed": passed, "detail": detail} for title, passed, detail in trial.results
+        ],
+        "faults": list(trial.faults),
+    }
+
+
+def _state(row: ToolRow) -> str:
+    return "in use" if row.state == "in use" else row.state.upper()
