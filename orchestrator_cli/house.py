@@ -63,6 +63,8 @@ from toolsmith.errors import LibraryError
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.proxy import Dialer
+from toolsmith.search import Recall
+from toolsmith.spec import Need
 
 MAX_PROMPT_CHARS = 200_000
 RUNS_LOOKED_AT = 200
@@ -276,6 +278,7 @@ def open_house(
         )
         permits = Permits(desk, settings, masks=masks, cancellation=cancellation, dialer=dialer)
         library = Library(settings.home / "tools")
+        memory = open_memory(settings, stream.emit)
         toolbox = Toolbox(
             library,
             network=settings.network,
@@ -285,10 +288,10 @@ def open_house(
             permits=permits,
             emit=stream.emit,
             masks=masks,
+            recall=_recalling(memory, stream.emit),
             run=run,
         )
         toolbox.restore(past.made, past.reused)
-        memory = open_memory(settings, stream.emit)
         house = House(
             run=run,
             settings=settings,
@@ -327,6 +330,20 @@ def open_house(
             _time_limit(settings, cancellation, run=goes_on, spent_s=past.seconds),
         ):
             yield house
+
+
+def _recalling(memory: MemoryStore, emit: Emit) -> Recall:
+    """What memory holds for alike, of the tools that are needed; names only."""
+
+    def names(need: Need) -> list[str]:
+        try:
+            found = recall(memory, f"{need.name.replace('_', ' ')}. {need.purpose}", scope=Scope())
+        except MemoryFault as exc:
+            emit(events.Noticed(message=f"Alike tools could not be recalled: {exc}"))
+            return []
+        return [tool.name for tool in found.tools]
+
+    return names
 
 
 def _check_home(home: Path) -> None:

@@ -4,23 +4,28 @@ A tool that the library has is taken as it is, without a model call. Otherwise t
 cases get two repairs each, and the code three rounds (a round is: written or rewritten, checked, tried);
 then the tool is refused. Before the cases are written, the network and the secrets that the specification
 asks for have to be permitted.
+Before anything is written, the library is searched for a tool of another name that serves, as it is or
+extended (`toolsmith.search`, `toolsmith.extension`). Once there are cases, tools that take the same are run
+on them, and one that passes all is used instead (`toolsmith.duplicates`). An extension that is not proved
+is given up for a tool of its own.
+
 A tool in quarantine is built anew, as its next version, with what it failed at as a hint. Two builders of
 the same tool, in threads or processes, wait for each other: the second one finds what the first one made.
 
 Nothing is kept of a refused tool. `emit` is told of every step as it happens; what it raises ends the
 build, and so does what `complete` raises.
 
-Not covered: permissions of a tool that the library has (whoever calls it asks for them), a need that a tool
-of another name would meet, and replacing a tool that turned out not to be
-good."""
+Not covered: permissions of a tool that the library has (whoever calls it asks for them), and replacing a tool
+that turned out not to be good."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.cases import Suite
 from toolsmith.checker import check
+from toolsmith.duplicates import Duplicate, duplicate_of
 from toolsmith.errors import (
     LibraryError,
     PackagesUnavailable,
@@ -29,8 +34,10 @@ from toolsmith.errors import (
     ToolQuarantined,
     ToolRefused,
 )
+from toolsmith.extension import extended_need, whole_proof
 from toolsmith.library import Library
 from toolsmith.permissions import NOTHING, Permissions, Permit, nobody_allows
+from toolsmith.search import Decision, Found, Search, find
 from toolsmith.spec import Need, ToolSpec
 from toolsmith.writer import Complete, write_cases, write_code, write_spec
 
@@ -84,7 +91,24 @@ class TrialRan:
     report: TrialReport
 
 
-BuildStep = SpecWritten | CasesWritten | CodeWritten | CodeFaulty | TrialRan
+@dataclass(frozen=True)
+class Searched:
+    """The library had tools that might serve the need `name`, and this was decided."""
+
+    name: str
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class NotExtended:
+    """No next version of `base` was proved that also serves the need `name`; a tool of its own is built."""
+
+    name: str
+    base: str
+    reasons: tuple[str, ...]
+
+
+BuildStep = Searched | NotExtended | SpecWritten | CasesWritten | CodeWritten | CodeFaulty | TrialRan
 Emit = Callable[[BuildStep], None]
 
 
@@ -99,17 +123,21 @@ def build_tool(
     run: str | None = None,
     permit: Permit = nobody_allows,
     dialer: "Dialer | None" = None,
+    search: Search = Search(),  # noqa: B008  (frozen)
 ) -> BuiltTool:
     """The tool that `need` asks for: from the library, or built, proved and kept; `run` is noted as origin.
 
+    It has another name where another tool of the library serves, as it is or extended for it.
+
     Args:
+        search: what is known of the need beside its words.
         permit: asked once for a specification's network, secrets and packages; its trial runs with what is
             returned.
         dialer: resolves and checks the addresses of granted names.
 
     Raises:
         ToolRefused: the rounds gave no sound specification or no proved code; it has the last reasons. Or
-            what the tool needs is not permitted; it has that reason.
+            what the tool needs is not permitted, or a tool that cannot be called as planned does it already.
         ToolEdited: the library has it, but changed by hand.
         ToolDisabled: the library has it, and the user does not want it to be used.
         LibraryError: the library cannot be read or written, or another builder of the tool does not end.
@@ -123,9 +151,24 @@ def build_tool(
         if known is not None:
             return known
         bench = _Bench(emit or _silent, backend, limits, dialer)
+        # A tool in quarantine is built anew under its name, whatever others do.
+        tools = () if need.tool_name in library.known() else library.fit()
+        found = find(need, tools, complete, search)
+        if found.candidates:
+            bench.emit(Searched(need.tool_name, found.decision))
+        if found.tool is not None and found.decision.kind == "use":
+            return found.tool
+        if found.tool is not None:
+            try:
+                return _extended(found, _Order(need, complete, library, permit, run), bench)
+            except (ToolRefused, LibraryError) as exc:
+                reasons = exc.reasons if isinstance(exc, ToolRefused) else (str(exc),)
+                bench.emit(NotExtended(need.tool_name, found.tool.name, reasons))
         spec = bench.specify(need, complete)
         bench = replace(bench, permissions=_permitted(spec, permit))
         suite = bench.write_cases(spec, complete)
+        if twin := bench.duplicate(spec, suite, found.ordered(tools)):
+            return _served(need, twin, bench, search)
         source, report = bench.make(spec, suite, complete)
         return library.add(spec, source, report, Origin(need=need, run=run), suite)
 
@@ -141,6 +184,45 @@ def _known(need: Need, library: Library) -> tuple[BuiltTool | None, Need]:
             return None, need
         context = f"{need.context}\n\n{hint}".strip()
         return None, need.model_copy(update={"name": exc.name, "context": context})
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a tool is built for, and with what."""
+
+    need: Need
+    complete: Complete
+    library: Library
+    permit: Permit
+    run: str | None
+
+
+def _extended(found: Found, order: _Order, bench: "_Bench") -> BuiltTool:
+    """The next version of the tool that was found, which also does what was decided to be added.
+
+    All that proved the old version is part of the proof. Raises ToolRefused and LibraryError.
+    """
+    name, what, library = found.decision.tool, found.decision.reason, order.library
+    with library.building(name):
+        tool = library.get(name)  # somebody may have extended it meanwhile
+        if tool is None:
+            raise ToolRefused(name, ["it was removed meanwhile"])
+        wider = extended_need(tool, order.need, what)
+        spec = bench.specify(wider, order.complete, base=tool.spec)
+        bench = replace(bench, permissions=_permitted(spec, order.permit))
+        suite = whole_proof(tool, spec, bench.write_cases(spec, order.complete))
+        lacking = [f"It was right so far, and lacks what is to be added: {what}"]
+        source, report = bench.make(spec, suite, order.complete, source=tool.source, failures=lacking)
+        return library.add(spec, source, report, Origin(need=wider, run=order.run), suite)
+
+
+def _served(need: Need, twin: Duplicate, bench: "_Bench", search: Search) -> BuiltTool:
+    """The tool that does it already. Raises ToolRefused where it cannot be called as planned."""
+    bench.emit(Searched(need.tool_name, Decision("use", twin.tool.name, twin.reason)))
+    if faults := search.faults(twin.tool.spec, need):
+        told = f"'{twin.tool.name}' does it already ({twin.reason}); call {twin.tool.spec.signature} instead"
+        raise ToolRefused(need.tool_name, [f"{told}. The planned call does not fit it: {'; '.join(faults)}"])
+    return twin.tool
 
 
 def _permitted(spec: ToolSpec, permit: Permit) -> Permissions:
@@ -204,12 +286,12 @@ class _Bench:
     dialer: "Dialer | None" = None
     permissions: Permissions = NOTHING
 
-    def specify(self, need: Need, complete: Complete) -> ToolSpec:
+    def specify(self, need: Need, complete: Complete, base: ToolSpec | None = None) -> ToolSpec:
         faults: tuple[str, ...] = ()
         previous = ""
         for _ in range(1 + REPAIRS):
             try:
-                spec = write_spec(need, complete, faults, previous=previous)
+                spec = write_spec(need, complete, faults, previous=previous, base=base)
             except ReplyFaulty as exc:
                 faults, previous = exc.faults, exc.reply
                 continue
@@ -230,9 +312,25 @@ class _Bench:
             return suite
         raise ToolRefused(spec.name, [f"cases: {fault}" for fault in faults])
 
-    def make(self, spec: ToolSpec, suite: Suite, complete: Complete) -> tuple[str, TrialReport]:
-        failures: Sequence[str] = ()
-        source: str | None = None
+    def duplicate(self, spec: ToolSpec, suite: Suite, tools: Iterable[BuiltTool]) -> Duplicate | None:
+        """A tool that does it already; it is told of none of the trials that found it."""
+        from toolsmith.trial import try_tool
+
+        def try_(asked: ToolSpec, part: Suite, source: str) -> TrialReport:
+            return try_tool(asked, part, source, backend=self.backend, limits=self.limits)
+
+        return duplicate_of(spec, suite, tools, try_)
+
+    def make(
+        self,
+        spec: ToolSpec,
+        suite: Suite,
+        complete: Complete,
+        *,
+        source: str | None = None,
+        failures: Sequence[str] = (),
+    ) -> tuple[str, TrialReport]:
+        """Code that is proved; with `source`, made of that, which lacks what `failures` say."""
         for number in range(1, 1 + ROUNDS):
             try:
                 source = write_code(

@@ -19,7 +19,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from toolsmith.cases import EXAMPLES, MAX_CASES, MAX_PROPERTIES, MIN_CASES, Suite
+from toolsmith.errors import SpecFaulty
 from toolsmith.expressions import FUNCTION_NAMES, METHOD_NAMES
+from toolsmith.extension import extension_faults
 from toolsmith.reader import read_spec, read_suite
 from toolsmith.replies import python_block
 from toolsmith.schemas import TYPES
@@ -40,8 +42,17 @@ _WORKSPACE: Mapping[Workspace, str] = {
 }
 
 
-def write_spec(need: Need, complete: Complete, faults: Sequence[str] = (), *, previous: str = "") -> ToolSpec:
+def write_spec(
+    need: Need,
+    complete: Complete,
+    faults: Sequence[str] = (),
+    *,
+    previous: str = "",
+    base: ToolSpec | None = None,
+) -> ToolSpec:
     """Ask once for the specification of a needed tool; with `faults`, to mend the reply `previous`.
+
+    With `base`, for one that extends that and breaks nobody who uses it.
 
     Raises:
         SpecFaulty: the reply holds none, or one with faults; the error has all of them, and the reply.
@@ -49,13 +60,18 @@ def write_spec(need: Need, complete: Complete, faults: Sequence[str] = (), *, pr
     prompt = render(
         "spec.md",
         need=need,
+        base=base and base.model_dump(mode="json"),
         faults=faults,
         previous=previous,
         max_examples=MAX_EXAMPLES,
         functions=FUNCTION_NAMES,
         methods=METHOD_NAMES,
     )
-    return read_spec(complete(prompt), need)
+    reply = complete(prompt)
+    spec = read_spec(reply, need)
+    if base is not None and (broken := list(extension_faults(base, spec))):
+        raise SpecFaulty(broken, reply)
+    return spec
 
 
 def write_cases(

@@ -133,7 +133,8 @@ def _request_tool(attempt: Attempt) -> Callable[..., Any]:
             # Nothing for an agent to deal with: a limit of the run, or a person who has to allow it.
             attempt.broken = exc
             raise
-        attempt.requested.append(name)
-        return f"From the next step on you can call {tool.spec.signature}: {tool.spec.purpose}"
+        attempt.requested.append(tool.name)
+        called = "" if tool.name == name else f"There is a tool for it already, which is called {tool.name}. "
+        return f"{called}From the next step on you can call {tool.spec.signature}: {tool.spec.purpose}"
 
     return request_tool

@@ -5,7 +5,7 @@ here, so a patch meets the state of the very moment at which it is applied.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from orchestrator_cli.planning.offer import Offer
 from orchestrator_cli.planning.patching import apply
@@ -20,7 +20,9 @@ from orchestrator_cli.planning.plan import (
     ready,
     unstarted,
 )
+from orchestrator_cli.planning.repair import Repair
 from orchestrator_cli.planning.reviser import Cause
+from orchestrator_cli.planning.substitution import substituted
 
 FORGIVEN = "it failed, and the plan goes on without it"
 
@@ -68,6 +70,13 @@ class Board:
         """The pending subtasks that name a tool."""
         with self._lock:
             return [s for s in unstarted(self.plan, self.states) if tool in s.tools]
+
+    def serve(self, wanted: str, serving: str, subtasks: Collection[str]) -> tuple[Plan, tuple[Repair, ...]]:
+        """Have pending subtasks use another tool than the one they name; the plan, and what was changed."""
+        with self._lock:
+            pending = {s.id for s in unstarted(self.plan, self.states)}
+            self.plan, told = substituted(self.plan, wanted, serving, pending & set(subtasks))
+            return self.plan, told
 
     def wait(self, subtask: str) -> None:
         """It waits for a person."""

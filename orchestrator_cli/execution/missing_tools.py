@@ -1,15 +1,21 @@
-"""The tools that a plan names and nobody has: built beside the subtasks, before their turn comes."""
+"""The tools that a plan names and nobody has: built beside the subtasks, before their turn comes.
+
+Where a tool of another name serves, the plan is made to name that one, and that is told with the whole plan,
+so that another process goes on with it.
+"""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from orchestrator_cli import events
 from orchestrator_cli.errors import ApprovalNeeded
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.flow_thread import FlowThread
 from orchestrator_cli.execution.toolbox import ToolUnavailable
 from orchestrator_cli.planning.plan import NewTool, Subtask
+from toolsmith.search import planned_faults
 
 
 class MissingTools:
@@ -36,6 +42,9 @@ class MissingTools:
         """Have those built that pending subtasks name, as far as there is room."""
         for tool in self._board.pending_needs():
             known = self._context.toolbox.has(tool.name) or tool.name in self._refused
+            if not known and self._context.toolbox.serving(tool.name) is not None:
+                self._serve(tool.name)  # a patch names it once more
+                continue
             if not known and tool.name not in self.building | self.unanswered and has_room():
                 self._build(tool)
 
@@ -46,9 +55,7 @@ class MissingTools:
         context = "\n".join(f"{s.title}. {s.instruction}".strip() for s in wanting)
 
         def build() -> str:
-            built = self._context.toolbox.ensure(
-                tool, asked_by="plan", context=context, arguments=calls[0] if calls else None
-            )
+            built = self._context.toolbox.ensure(tool, asked_by="plan", context=context, calls=calls)
             return f"{built.name} v{built.version}"
 
         self._thread.beside(build, f"toolsmith: {tool.name}", lambda outcome: self._ended(tool.name, outcome))
@@ -63,3 +70,22 @@ class MissingTools:
             self._context.desk.tell(outcome.approvals[0], answered)
         elif isinstance(outcome, BaseException):
             raise outcome
+        else:
+            self._serve(tool)
+
+    def _serve(self, wanted: str) -> None:
+        """Have the plan name the tool that serves, where it is another; calls that do not fit are refused."""
+        serving = self._context.toolbox.serving(wanted)
+        if serving is None:
+            return
+        faults = {
+            s.id: planned_faults(serving.spec, s.inputs) if s.kind == "tool" else ()
+            for s in self._board.wanting(wanted)
+        }
+        fitting = [name for name, found in faults.items() if not found]
+        plan, told = self._board.serve(wanted, serving.name, fitting)
+        if told:
+            self._context.emit(events.PlanRepaired(repairs=tuple(map(str, told)), plan=plan))
+        if unfit := [fault for found in faults.values() for fault in found]:
+            signature, why = serving.spec.signature, "; ".join(unfit)
+            self._refused[wanted] = f"{signature} serves as {wanted} and cannot be called as planned: {why}"

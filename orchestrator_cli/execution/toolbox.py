@@ -27,13 +27,15 @@ from toolsmith import (
     build_tool,
 )
 from toolsmith import ToolRefused as Refused
-from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, TrialRan
+from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, NotExtended, Searched, TrialRan
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
+from toolsmith.names import identifier
 from toolsmith.permissions import Permissions, asked_for
 from toolsmith.requirements import PackageLock
 from toolsmith.sandbox import Backend, SandboxUnavailable
 from toolsmith.sandbox.grants import parse_grants
+from toolsmith.search import Recall, Search
 from toolsmith.spec import ToolSpec
 
 Tool = Callable[..., Any]
@@ -57,6 +59,7 @@ class Toolbox:
         permits: Permits,
         emit: Emit,
         masks: Callable[[str], str],
+        recall: Recall = lambda _: (),
         run: str,
     ) -> None:
         self._library = library
@@ -66,6 +69,7 @@ class Toolbox:
         self._backend = backend
         self._permits = permits
         self._emit = emit
+        self._recall = recall
         self._run = run
         self.shelf = Shelf(library, backend=backend, permits=permits, emit=emit, masks=masks, run=run)
         self._lock = threading.Lock()
@@ -75,6 +79,10 @@ class Toolbox:
         self.made: list[str] = []
         """Names of the tools that this run built, in order."""
         self.reused: list[str] = []
+        self._served: dict[str, str] = {}
+        """The tool that serves, by the name that was asked for."""
+        self._reasons: dict[str, str] = {}
+        """What the search for each tool came to."""
         self._renewed: set[str] = set()
         """Tools that were in quarantine, and for which a new version was asked for in this process."""
 
@@ -107,6 +115,11 @@ class Toolbox:
         tool = self._built.get(name)
         return tool if tool is not None and not self.shelf.stopped(name, tool.version) else None
 
+    def serving(self, name: str) -> BuiltTool | None:
+        """The tool of another name that serves where this one was asked for, as far as that is known."""
+        other = self._served.get(name)
+        return self.built(other) if other is not None else None
+
     def used(self) -> tuple[BuiltTool, ...]:
         """The built tools that this run made or took from the library."""
         found = (self._built.get(name) or self.shelf.glance(name) for name in (*self.made, *self.reused))
@@ -125,21 +138,22 @@ class Toolbox:
         *,
         asked_by: str,
         context: str = "",
-        arguments: Mapping[str, Any] | None = None,
+        calls: Sequence[Mapping[str, Any]] = (),
         cancellation: Cancellation | None = None,
     ) -> BuiltTool:
-        """The tool from the library, or built now; built anew, once in a run, where it is in quarantine.
+        """The tool from the library, maybe one of another name that serves (see `serving`), or built now.
 
+        Built anew, once in a run, where it is in quarantine. `calls` are planned with these arguments.
         Raises `ToolUnavailable` where it is refused.
         """
-        if known := self._known(tool.name, cancellation):
+        if known := self._known(tool.name, cancellation) or self.serving(tool.name):
             return known
         self._emit(events.ToolNeeded(tool=tool.name, purpose=tool.purpose, asked_by=asked_by))
         need = Need(
             name=tool.name,
             purpose=tool.purpose,
             context=context,
-            arguments=dict(arguments) if arguments is not None else None,
+            arguments=dict(calls[0]) if calls else None,
         )
         try:
             built = build_tool(
@@ -151,6 +165,7 @@ class Toolbox:
                 run=self._run,
                 permit=lambda spec: self._permit(spec, cancellation),
                 dialer=self._permits.dialer,
+                search=Search(self._recall, calls),
             )
         except Refused as exc:
             self._emit(events.ToolRefused(tool=tool.name, reasons=exc.reasons))
@@ -164,7 +179,7 @@ class Toolbox:
         except ToolsmithError as exc:
             raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc}") from exc
         self._check_permitted(built, cancellation)
-        self._keep(built, made=built.origin.run == self._run)
+        self._keep(built, made=built.origin.run == self._run, asked_for=tool.name)
         return built
 
     def _permit(
@@ -213,16 +228,25 @@ class Toolbox:
         self._emit(events.ToolRefused(tool=name, reasons=(why,)))
         return ToolUnavailable(f"the tool {name} cannot be used: {why}")
 
-    def _keep(self, tool: BuiltTool, *, made: bool) -> None:
+    def _keep(self, tool: BuiltTool, *, made: bool, asked_for: str = "") -> None:
+        """Have a tool from now on. `asked_for`: by which name, where that may be another than its own."""
+        instead_of = asked_for if asked_for != tool.name else ""
         with self._lock:
             before = self._built.get(tool.name)
             listed = tool.name in (*self.made, *self.reused)
             self._built[tool.name] = tool
-            if listed if before is None else before.version == tool.version:
+            if instead_of:
+                self._served[instead_of] = tool.name
+            told = listed if before is None else before.version == tool.version
+            if told and not instead_of:
                 return
             if not listed:
                 (self.made if made else self.reused).append(tool.name)
-        self._emit(_built_event(tool) if made else _reused_event(tool))
+        if made and not told:
+            self._emit(_built_event(tool))
+        else:
+            reason = self._reasons.get(identifier(instead_of), "it is the same name")
+            self._emit(_reused_event(tool, instead_of, reason if instead_of else ""))
 
     def _complete(self, name: str, prompt: str, cancellation: Cancellation | None) -> str:
         request = Request(role="toolsmith", subject=name, messages=({"role": "user", "content": prompt},))
@@ -230,6 +254,11 @@ class Toolbox:
 
     def _progress(self, step: BuildStep) -> None:
         match step:
+            case Searched(name, decision):
+                self._reasons[name] = decision.reason
+            case NotExtended(name, base, reasons):
+                told = f"{base} could not be extended, so {name} is built: {'; '.join(reasons)}"
+                self._emit(events.Noticed(message=told))
             case CodeWritten(name, _, source):
                 self._written[name] = source
             case CodeFaulty(name, round_, faults):
@@ -295,7 +324,12 @@ def _built_event(tool: BuiltTool) -> events.ToolBuilt:
     )
 
 
-def _reused_event(tool: BuiltTool) -> events.ToolReused:
+def _reused_event(tool: BuiltTool, instead_of: str, reason: str) -> events.ToolReused:
     return events.ToolReused(
-        tool=tool.name, version=tool.version, purpose=tool.spec.purpose, sha256=tool.sha256
+        tool=tool.name,
+        version=tool.version,
+        purpose=tool.spec.purpose,
+        sha256=tool.sha256,
+        instead_of=instead_of,
+        reason=reason,
     )

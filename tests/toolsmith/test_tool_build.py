@@ -103,7 +103,7 @@ def test_a_specification_gets_two_repairs(library: Library, sample: Any, model: 
     assert "seems cut" in complete.prompts[2]
     with pytest.raises(ToolRefused, match="specification: The reply has no JSON object"):
         build_tool(
-            sample.need.model_copy(update={"name": "other"}),
+            sample.need.model_copy(update={"name": "other", "purpose": "Draw it."}),
             complete=model("prose", "prose", "prose"),
             library=library,
         )
