@@ -244,7 +244,7 @@ FOLDED = {
 }
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(foreign=FOREIGN)
 @example(foreign="".join(BAIT))
 @example(foreign=" ".join(BAIT))
