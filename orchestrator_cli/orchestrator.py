@@ -104,7 +104,7 @@ def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
         runs=recalled.runs,
         conversation=conversation,
         files=house.workspace.files(),
-        offer=offer,
+        offer=board.offer,
         model=house.model,
         emit=house.emit,
     )
@@ -148,28 +148,29 @@ def _execute(prompt: str, house: House, board: Board) -> None:
     from orchestrator_cli.execution.flow import run_graph  # Prefect, while the planner was thinking
 
     house.await_engine()
-    run_graph(
-        RunContext(
-            run=house.run,
-            prompt=prompt,
-            settings=house.settings,
-            model=house.model,
-            offer=board.offer,
-            ground=cache(lambda: house.ground(prompt)),
-            workspace=house.workspace,
-            toolbox=house.toolbox,
-            roles=house.roles,
-            backend=house.backend,
-            cancellation=house.cancellation,
-            desk=house.desk,
-            permits=house.permits,
-            masks=house.masks,
-            effects=house.effects,
-            repeats=house.repeats,
-            emit=house.emit,
-        ),
-        board,
-        house.past.flow_run,
+    run_graph(context_of(house, prompt, board), board, house.past.flow_run)
+
+
+def context_of(house: House, prompt: str, board: Board) -> RunContext:
+    """What every subtask of a run works with."""
+    return RunContext(
+        run=house.run,
+        prompt=prompt,
+        settings=house.settings,
+        model=house.model,
+        offer=board.offer,
+        ground=cache(lambda: house.ground(prompt)),
+        workspace=house.workspace,
+        toolbox=house.toolbox,
+        roles=house.roles,
+        backend=house.backend,
+        cancellation=house.cancellation,
+        desk=house.desk,
+        permits=house.permits,
+        masks=house.masks,
+        effects=house.effects,
+        repeats=house.repeats,
+        emit=house.emit,
     )
 
 

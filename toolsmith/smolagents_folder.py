@@ -187,7 +187,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _requirements(spec: ToolSpec) -> list[str]:
-    return ["smolagents", *getattr(spec, "packages", ())]
+    return ["smolagents", *spec.packages]
 
 
 def _readme(tool: BuiltTool) -> str:

@@ -69,6 +69,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "replaying": (*EVERYWHERE, "execution", "runs", "toolsmith"),
     "audit": (*EVERYWHERE, "", "execution.journal", "ledger", "planning.plan", "runs", "views.entries"),
     "undo": (*EVERYWHERE, "execution", "runs"),
+    "serving": (
+        *(*EVERYWHERE, "", "serving", "orchestrator", "house", "execution", "models.model", "planning"),
+        *("views", "toolsmith"),
+    ),
     "fork": (*EVERYWHERE, "", "execution", "planning.plan", "house", "runs"),
     "unsafe": ("errors",),
     "repl": ("errors", "views"),
@@ -87,6 +91,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
             "audit",
             "tool_keeping",
             "replaying",
+            "serving",
             "unsafe",
             "demo",
             "views",
@@ -115,6 +120,8 @@ HOMES = {
     ),
     "uvicorn": ("orchestrator_cli.execution.prefect_server",),
     "fastapi": (),
+    "mcp": ("orchestrator_cli.serving.server",),
+    "mcp_types": ("orchestrator_cli.serving.server",),
     "litellm": ("orchestrator_cli.models.model",),
     "openai": (),
     # Modules named execution/agent*.py, the hand-written tools, and the toolsmith.

@@ -4,11 +4,11 @@ import ast
 import json
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
+import smolagents
 
 from toolsmith import Library, LibraryError, ToolSpec
 from toolsmith.smolagents_folder import export, files, module
@@ -44,7 +44,7 @@ print(json.dumps([tool.name, tool.inputs, tool.output_type, [said(call) for call
 def loaded_plainly(folder: Path, *calls: dict[str, Any], cwd: Path, cache: Path | None = None) -> Any:
     """What a process makes of the folder that has smolagents and nothing of ours."""
     # `-S` leaves out the file among the packages that leads to this checkout.
-    packages = sysconfig.get_paths()["purelib"]
+    packages = Path(smolagents.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", PLAIN, packages, folder, json.dumps(calls), str(cache or "")],
         capture_output=True,
@@ -63,7 +63,7 @@ def spec_of(sample: Any, **changes: Any) -> ToolSpec:
 
 @pytest.fixture
 def kept(library: Library, sample: Any) -> Any:
-    return library.add(sample.spec, sample.code, sample.report, sample.origin)
+    return library.add(sample.spec, sample.code, sample.report, sample.origin, sample.suite)
 
 
 def test_plain_smolagents_loads_an_exported_tool_and_it_gives_what_it_gave_here(kept, tmp_path):
@@ -97,7 +97,7 @@ def test_the_folder_says_what_it_needs_where_it_comes_from_and_that_loading_it_r
     assert "from tool import CountWordsTool" in found["app.py"]
     readme = found["README.md"]
     assert kept.sha256 in readme
-    assert "all 4 of its cases" in readme
+    assert f"all {len(kept.trial.results)} of its cases" in readme
     assert "trust_remote_code=True" in readme
     assert "outside of any sandbox" in readme
     place = export(kept, tmp_path)
@@ -176,25 +176,15 @@ def test_names_in_a_module_that_an_export_would_need_are_left_to_it(library, sam
         "anything": {"type": "any", "description": 'What, "quoted"\nand on two lines.'},
         "top": {"type": "integer", "description": "How many.", "default": 3},
     }
-    case = {"title": "c", "arguments": {"anything": 1}, "expected": "x", "edge": True}
-    cases = [case | {"title": f"c{number}"} for number in range(3)]
-    spec = spec_of(
-        sample,
-        inputs=inputs,
-        output_type="string",
-        errors=[],
-        workspace="none",
-        cases=cases,
-        purpose='Say "it".',
+    example = {"title": "e", "arguments": {"anything": 1}, "expected": "x"}
+    changes = {"output_type": "string", "errors": [], "workspace": "none", "purpose": 'Say "it".'}
+    spec = spec_of(sample, inputs=inputs, examples=[example], **changes)
+    report = sample.report.model_copy(
+        update={"results": (sample.report.results[0].model_copy(update={"title": "e"}),)}
     )
-    report = sample.report.model_copy(update={"results": sample.report.results[:3]})
-    hard = library.add(spec, HARD, report, sample.origin)
-    _, said_inputs, _, said = loaded_plainly(
-        export(hard, tmp_path / "shared"),
-        {"anything": [1]},
-        {"anything": 1, "path": "p", "top": 4},
-        cwd=tmp_path,
-    )
+    place = export(library.add(spec, HARD, report, sample.origin), tmp_path / "shared")
+    calls = [{"anything": [1]}, {"anything": 1, "path": "p", "top": 4}]
+    _, said_inputs, _, said = loaded_plainly(place, *calls, cwd=tmp_path)
     assert said == ["3@toolNone31", "3@toolp41"]
     assert said_inputs["anything"]["description"] == inputs["anything"]["description"]
     assert list(said_inputs) == list(inputs)
