@@ -104,7 +104,7 @@ def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
         runs=recalled.runs,
         conversation=conversation,
         files=house.workspace.files(),
-        offer=board.offer,
+        offer=offer,
         model=house.model,
         emit=house.emit,
     )
