@@ -4,18 +4,23 @@ Each folder of needs/ has what a model would reply: the specification (spec.json
 by somebody who had not seen code (cases.json), a right tool (tool.py), often a second one in another style
 (tool_other.py), and one with a fault that somebody planted who had not seen the cases (bug.py).
 
-Run alone, this file ends with the figures. A tool.py is tried once: after its bug.py, or else first.
+In every run a few of them are built, which have files, errors of libraries and all kinds of properties, and
+the others are read and checked by the rules. `-m "thorough or not thorough"` builds all. Run alone, this file
+ends with the figures. A tool.py is tried once: after its bug.py, or else first.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from toolsmith import BuildStep, BuiltTool, CodeFaulty, Library, Need, TrialRan, build_tool
+from toolsmith import BuildStep, BuiltTool, CodeFaulty, Library, Need, TrialRan, build_tool, check
+from toolsmith.writer import write_cases, write_spec
 
+ALWAYS = ("column_stats", "normalise_url", "rank_scores", "replace_in_files", "run_length", "sort_versions")
 NEEDS = sorted(file.parent for file in Path(__file__).with_name("needs").glob("*/need.json"))
 RIGHT = [
     file
@@ -23,6 +28,18 @@ RIGHT = [
     for file in sorted(folder.glob("tool*.py"))
     if file.name != "tool.py" or not (folder / "bug.py").exists()
 ]
+
+
+def named(files: list[Path]) -> list[Any]:
+    """Parameters of a test, `thorough` where the need is not among those of every run."""
+    return [
+        pytest.param(
+            file,
+            id="-".join(file.relative_to(NEEDS[0].parent).with_suffix("").parts),
+            marks=[] if {file.name, file.parent.name} & set(ALWAYS) else [pytest.mark.thorough],
+        )
+        for file in files
+    ]
 
 
 @dataclass
@@ -91,7 +108,7 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
         terminal.write_line(f"\n{counted}")
 
 
-@pytest.mark.parametrize("folder", NEEDS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", named(NEEDS))
 def test_a_planted_fault_is_caught_and_the_right_tool_is_kept_in_the_next_round(
     folder: Path, library: Library, figures: Figures
 ) -> None:
@@ -112,7 +129,7 @@ def test_a_planted_fault_is_caught_and_the_right_tool_is_kept_in_the_next_round(
     figures.kept += 1
 
 
-@pytest.mark.parametrize("right", RIGHT, ids=lambda file: f"{file.parent.name}-{file.stem}")
+@pytest.mark.parametrize("right", named(RIGHT))
 def test_a_right_tool_is_kept_as_it_was_first_written(
     right: Path, library: Library, figures: Figures
 ) -> None:
@@ -123,6 +140,17 @@ def test_a_right_tool_is_kept_as_it_was_first_written(
     assert built.source == right.read_text(encoding="utf-8")
     assert model.asked == ["spec", "cases", "code"]
     figures.kept += 1
+
+
+@pytest.mark.parametrize("folder", NEEDS, ids=lambda folder: folder.name)
+def test_specification_and_cases_are_sound_and_no_rule_is_against_a_right_tool(folder: Path) -> None:
+    need = Need.model_validate_json((folder / "need.json").read_text(encoding="utf-8"))
+    model = model_for(folder)
+    spec = write_spec(need, model)
+    suite = write_cases(spec, model)
+    assert 5 <= len(suite.cases) <= 10
+    for right in folder.glob("tool*.py"):
+        assert check(right.read_text(encoding="utf-8"), spec) == ()
 
 
 def test_there_are_thirty_needs_and_a_third_of_them_have_a_second_right_tool() -> None:
