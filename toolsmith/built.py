@@ -6,6 +6,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from toolsmith.cases import Suite
+from toolsmith.challenges import Challenge
 from toolsmith.requirements import PackageLock
 from toolsmith.spec import Need, ToolSpec
 
@@ -32,22 +33,63 @@ class CaseResult(_Value):
     detail: str
     """Empty when passed; else expected against got, in words that are the same in every run."""
     seconds: float
+    """Of the call itself."""
+    memory_mb: float | None = None
+    """The most that it held; unknown of tools that were tried before it was measured."""
+
+
+class PropertyResult(_Value):
+    """What one property gave."""
+
+    title: str
+    passed: bool
+    detail: str
+    """Empty when passed; else the smallest input that was found to fail, and how it fails."""
+    weak: str = ""
+    """Why it says little, although it holds."""
+    inputs: int
+    """How many were tried."""
+    counted: int
+    """How many of them did not raise a declared error."""
+    seconds: float
+
+
+class MutantResult(_Value):
+    """One small fault that was planted into a tool's module, to see whether it is noticed."""
+
+    kind: str
+    line: int
+    told: str
+    """What is wrong with such a tool, in words about behaviour."""
+    caught_by: str = ""
+    """Title of the first case or property that noticed it; empty when none did."""
 
 
 class TrialReport(_Value):
     """What all cases gave, in their order: the examples of the specification first."""
 
     passed: bool
+    """Whether all cases passed and all properties hold."""
     results: tuple[CaseResult, ...]
+    properties: tuple[PropertyResult, ...] = ()
+    mutants: tuple[MutantResult, ...] = ()
+    """Empty where none could be made, of tools with network, and of those from before there were any."""
+    challenges: tuple[Challenge, ...] = ()
+    """What the writer of the code said against cases, and what came of it."""
     lock: PackageLock = PackageLock()
     """The packages that it was tried with."""
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """The failed cases as `case 'title': detail`."""
-        return tuple(
-            f"case '{result.title}': {result.detail}" for result in self.results if not result.passed
-        )
+        """What failed, as `case 'title': detail` or `property 'title': detail`."""
+        failed = [("case", result.title, result.detail) for result in self.results if not result.passed]
+        failed += [("property", held.title, held.detail) for held in self.properties if not held.passed]
+        return tuple(f"{what} '{title}': {detail}" for what, title, detail in failed)
+
+    @property
+    def unnoticed(self) -> tuple[MutantResult, ...]:
+        """The planted faults that nothing noticed."""
+        return tuple(mutant for mutant in self.mutants if not mutant.caught_by)
 
 
 class Origin(_Value):

@@ -1,0 +1,259 @@
+"""Calls of a tool on trial: in the sandbox, in a folder of its own, with what came of it.
+
+Two ways. `fresh` has a sandbox and a folder for one call alone: what a case is judged by. A `Bench` is one
+sandbox for many calls, each in a process and a folder of its own (see inside.py): what properties and
+mutants need, which make hundreds of calls. Either way nothing that a tool keeps in memory or in its folder is
+there in the next call.
+
+Files are read back while nothing runs inside, without following links, so that a tool cannot make the host
+read what it may not read itself.
+
+Not covered: files that are no UTF-8 text or are larger than 1 MB, or past 20 MB in all (they count as
+absent), and what a tool leaves in the temporary folder of a bench.
+"""
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from toolsmith.permissions import NOTHING, Permissions
+from toolsmith.sandbox import Backend, Limits, SandboxError
+from toolsmith.sandbox.codec import CodecError, decode
+from toolsmith.sandbox.executor import SandboxExecutor
+from toolsmith.sandbox.proxy import Dialer
+from toolsmith.spec import ToolSpec
+
+MEMORY_MB = 256
+"""The most that one call may hold; a tool that takes more is too greedy to be kept."""
+_SHOWN = "/workspace"
+_MAX_FILE = 1_000_000
+_MAX_TOTAL = 20_000_000
+_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call, and the workspace before it."""
+
+    arguments: Mapping[str, Any]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a call."""
+
+    value: Any = None
+    error: str = ""
+    """`Type: message` of what it raised."""
+    kinds: tuple[str, ...] = ()
+    """Names of the type of what it raised, and of all types that it is a kind of."""
+    fault: str = ""
+    """Why it neither returned nor raised: it was ended from outside, or ended its own process."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    memory_mb: float = 0.0
+    made: bool = True
+    """Whether the call was made at all; a bench leaves calls out when its time is over."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What every sandbox of a trial is made of."""
+
+    backend: Backend
+    limits: Limits
+    """`wall_s` is for one call."""
+    permissions: Permissions = NOTHING
+    dialer: Dialer = Dialer()  # noqa: RUF009  (frozen)
+
+    def executor(self, workspace: Path, *, writable: bool, wall_s: float) -> SandboxExecutor:
+        """A sandbox over a folder, which ends a request after `wall_s` seconds."""
+        return SandboxExecutor(
+            workspace,
+            limits=replace(self.limits, wall_s=wall_s),
+            backend=self.backend,
+            writable=writable,
+            secrets=self.permissions.secrets,
+            network=self.permissions.network,
+            dialer=self.dialer,
+            packages=self.permissions.folder,
+        )
+
+    def fresh(self, spec: ToolSpec, source: str, call: Call) -> Outcome:
+        """One call in a sandbox and a folder that nothing else has."""
+        with self.bench(spec, wall_s=self.limits.wall_s) as bench:
+            return bench.alone(source, call)
+
+    @contextmanager
+    def bench(self, spec: ToolSpec, *, wall_s: float) -> Iterator["Bench"]:
+        """A sandbox for many calls of at most `wall_s` seconds each."""
+        with _folder() as workspace:
+            writable = spec.workspace == "write"
+            with self.executor(workspace, writable=writable, wall_s=_BUDGET_S + wall_s + _MARGIN_S) as made:
+                yield Bench(spec, workspace, made, wall_s)
+
+
+_BUDGET_S = 30.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A sandbox in which calls are made, each in a process and a folder of its own."""
+
+    spec: ToolSpec
+    workspace: Path
+    executor: SandboxExecutor
+    wall_s: float
+
+    def calls(
+        self, source: str, calls: Sequence[Call], *, budget_s: float = _BUDGET_S, stop: bool = False
+    ) -> list[Outcome]:
+        """What came of each; those after `budget_s`, or with `stop` after a fault, are not made."""
+        if not calls:
+            return []
+        _empty(self.workspace)
+        folders = [str(number) for number in range(len(calls))]
+        for folder, call in zip(folders, calls, strict=True):
+            (self.workspace / folder).mkdir()
+            _lay_out(self.workspace / folder, call.files)
+        told = self._perform(source, [*zip(folders, calls, strict=True)], budget_s, stop)
+        return [
+            _outcome(one, self.workspace / folder, f"{_SHOWN}/{folder}")
+            for one, folder in zip(told, folders, strict=True)
+        ]
+
+    def alone(self, source: str, call: Call) -> Outcome:
+        """One call, with the workspace itself as its folder."""
+        _lay_out(self.workspace, call.files)
+        (told,) = self._perform(source, [(".", call)], _BUDGET_S, False)
+        return _outcome(told, self.workspace, _SHOWN)
+
+    def _perform(
+        self, source: str, calls: Sequence[tuple[str, Call]], budget_s: float, stop: bool
+    ) -> list[dict[str, Any] | None]:
+        request = {
+            "source": source,
+            "function": self.spec.name,
+            "codec": _text("sandbox/codec.py"),
+            "calls": [[folder, dict(call.arguments)] for folder, call in calls],
+            "wall_s": self.wall_s,
+            "budget_s": min(budget_s, _BUDGET_S),
+            "stop": stop,
+        }
+        try:
+            told: list[dict[str, Any] | None] = self.executor.call_tool(
+                _text("inside.py"), "perform", request
+            )
+        except SandboxError as exc:
+            return [{"fault": str(exc).splitlines()[0]} for _ in calls]
+        return told
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files("toolsmith").joinpath(name).read_text(encoding="utf-8")
+
+
+def _outcome(told: dict[str, Any] | None, folder: Path, shown: str) -> Outcome:
+    if told is None:
+        return Outcome(made=False)
+    value, error, fault = None, _plain(str(told.get("error", "")), shown), str(told.get("fault", ""))
+    if "value" in told:
+        try:
+            value = decode(told["value"], lambda text: _plain(text, shown))
+        except CodecError as exc:
+            fault = f"returned no proper value: {exc}"
+    memory = float(told.get("memory_mb", 0))
+    if not fault and memory > MEMORY_MB:
+        fault = f"took {memory:.0f} MB of memory, and {MEMORY_MB} MB are allowed"
+    return Outcome(
+        value=value,
+        error=error.splitlines()[0] if error else "",
+        kinds=tuple(told.get("kinds", ())),
+        fault=fault,
+        files=dict(_texts(folder)),
+        seconds=float(told.get("seconds", 0)),
+        memory_mb=memory,
+    )
+
+
+def _plain(text: str, shown: str) -> str:
+    """A text in which the folder of one call of many is called what it is to a tool: the workspace."""
+    return text if shown == _SHOWN else text.replace(shown, _SHOWN)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = tempfile.mkdtemp(prefix="trial-")
+    try:
+        yield Path(folder).resolve()
+    finally:
+        _remove(folder)
+
+
+def _empty(workspace: Path) -> None:
+    for entry in _entries(str(workspace)):
+        if entry.is_dir(follow_symlinks=False):
+            _remove(entry.path)
+        else:
+            os.unlink(entry.path)  # noqa: PTH108  (a name of any bytes)
+
+
+def _remove(folder: str) -> None:
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:  # a tool can nest folders deeper than rmtree goes before Python 3.13
+        subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
+
+
+def _lay_out(workspace: Path, texts: Mapping[str, str]) -> None:
+    for path, text in texts.items():
+        file = workspace / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", newline="")
+
+
+def _texts(workspace: Path) -> Iterator[tuple[str, str]]:
+    """Path and text of the text files, in a certain order, up to a total size."""
+    folders, left = [str(workspace)], _MAX_TOTAL
+    while folders:
+        for entry in _entries(folders.pop()):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif (text := _text_of(entry.path)) is not None and len(text) <= left:
+                left -= len(text)
+                yield Path(entry.path).relative_to(workspace).as_posix(), text
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _text_of(file: str) -> str | None:
+    """The text of a regular file; None for links, pipes, large and binary files."""
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as content:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        data = content.read(_MAX_FILE + 1)
+    try:
+        return data.decode() if len(data) <= _MAX_FILE else None
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,213 @@
+"""Properties, tried on inputs that hypothesis generates: the tool runs in the sandbox, the rest here.
+
+The same property gives the same inputs in every run: nothing is kept in a database, no file is written. All
+inputs are generated first and tried together, each call in a process of its own. Where one does not hold,
+hypothesis searches for the smallest input that fails too, which is the one that is told: `for text="aa": …`.
+
+A call that raises a declared error does not count. One that raises anything else, takes too long, or returns
+what is not of the declared type, is a failure whatever the property says.
+
+Bounds: EXAMPLES inputs, BUDGET_S seconds of calls, and for the search SEARCH_S seconds. Where the time is
+over, what was tried by then decides.
+
+Not covered: a schema's own sense of what is likely; an input that matters once in ten thousand is not found.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from toolsmith.built import PropertyResult
+from toolsmith.calls import Bench, Call, Outcome, Room
+from toolsmith.cases import EXAMPLES, Property
+from toolsmith.generating import Fails, generate
+from toolsmith.judging import check_fault, is_declared, short, value_fault
+from toolsmith.schemas import values_of
+from toolsmith.spec import ToolSpec
+from toolsmith.values import difference, shown
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+BUDGET_S = 5.0
+SEARCH_S = 4.0
+_CALL_S = 2.0
+_FEW = 0.2
+"""Where less of the inputs than this count, a property says little."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one input gave."""
+
+    counts: bool
+    fault: str = ""
+
+
+def try_properties(
+    spec: ToolSpec, properties: Sequence[Property], source: str, room: Room
+) -> tuple[PropertyResult, ...]:
+    """What each property gave, in their order; each has a sandbox of its own."""
+
+    def one(held: Property) -> PropertyResult:
+        started = time.monotonic()
+        with room.bench(spec, wall_s=min(_CALL_S, room.limits.wall_s)) as bench:
+            return _try_one(spec, held, source, bench, started)
+
+    with ThreadPoolExecutor(2) as pool:
+        return tuple(pool.map(one, properties))
+
+
+def inputs_of(held: Property, most: int = EXAMPLES) -> tuple[Call, ...]:
+    """Different inputs of a property, as calls; none where its schemas generate nothing."""
+    found: dict[str, Call] = {}
+
+    def keep(call: Call) -> None:
+        found.setdefault(_key(call), call)
+
+    generate(_calls(held), keep, EXAMPLES)
+    return tuple(found.values())[:most]
+
+
+def verdicts(
+    spec: ToolSpec,
+    held: Property,
+    source: str,
+    bench: Bench,
+    calls: Sequence[Call],
+    *,
+    budget_s: float = BUDGET_S,
+    stop: bool = False,
+) -> list[Verdict]:
+    """What each input gave; with `stop`, those after one that never ends are not tried."""
+    firsts = bench.calls(source, calls, budget_s=budget_s, stop=stop)
+    found = [_first(spec, held, call, outcome) for call, outcome in zip(calls, firsts, strict=True)]
+    second = [(at, one) for at, one in enumerate(found) if isinstance(one, Call)]
+    outcomes = bench.calls(source, [call for _, call in second], budget_s=budget_s, stop=stop)
+    for (at, _), outcome in zip(second, outcomes, strict=True):
+        found[at] = _second(spec, held, calls[at], firsts[at], outcome)
+    return [verdict for verdict in found if isinstance(verdict, Verdict)]
+
+
+def _try_one(spec: ToolSpec, held: Property, source: str, bench: Bench, started: float) -> PropertyResult:
+    calls = inputs_of(held)
+    known = dict(zip(map(_key, calls), verdicts(spec, held, source, bench, calls), strict=True))
+    counted = sum(verdict.counts for verdict in known.values())
+    detail = ""
+    if any(verdict.fault for verdict in known.values()):
+        told = {_key(call): call for call in calls}
+        _search(spec, held, source, bench, known, told)
+        failing = [key for key, verdict in known.items() if verdict.fault]
+        smallest = min(failing, key=lambda key: (len(key), key))
+        detail = f"for {_shown(told[smallest])}: {known[smallest].fault}"
+    weak = f"only {counted} of {len(calls)} inputs count" if counted <= _FEW * len(calls) else ""
+    return PropertyResult(
+        title=held.title,
+        passed=not detail,
+        detail=detail.encode(errors="backslashreplace").decode(),
+        weak=weak,
+        inputs=len(calls),
+        counted=counted,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _search(
+    spec: ToolSpec,
+    held: Property,
+    source: str,
+    bench: Bench,
+    known: dict[str, Verdict],
+    told: dict[str, Call],
+) -> None:
+    """Have hypothesis look for smaller inputs that fail; they are added to what is known."""
+    until = time.monotonic() + SEARCH_S
+
+    def judge(call: Call) -> None:
+        key = _key(call)
+        if key not in known and time.monotonic() < until:
+            (known[key],) = verdicts(spec, held, source, bench, [call])
+            told[key] = call
+        if key in known and known[key].fault:
+            raise Fails
+
+    generate(_calls(held), judge, EXAMPLES)
+
+
+def _calls(held: Property) -> "SearchStrategy[Call]":
+    from hypothesis import strategies as st
+
+    arguments = {name: values_of(schema) for name, schema in held.inputs.items()}
+    files = {
+        path: values_of(text) if isinstance(text, dict) else st.just(text)
+        for path, text in held.files.items()
+    }
+    made = st.tuples(st.fixed_dictionaries(arguments), st.fixed_dictionaries(files))
+    return made.map(lambda parts: Call({**held.arguments, **parts[0]}, parts[1]))
+
+
+def _first(spec: ToolSpec, held: Property, call: Call, outcome: Outcome) -> Verdict | Call:
+    """The verdict on the first call, or the second one that decides."""
+    if not outcome.made:
+        return Verdict(False)
+    if fault := _broken(spec, outcome):
+        return Verdict(True, fault)
+    if outcome.error:
+        return Verdict(False)
+    if held.kind == "always":
+        return Verdict(True, check_fault(held.check, outcome.value, outcome.files, call.arguments) or "")
+    if held.kind == "order_free":
+        return Call({**call.arguments, held.of: _reordered(call.arguments[held.of])}, call.files)
+    given = spec.inputs[held.of]
+    if not given.accepts(outcome.value):
+        told = f"it returned {shown(outcome.value)}, which cannot be given as {held.of} ({given.type})"
+        return Verdict(True, told)
+    return Call({**call.arguments, **held.back, held.of: outcome.value}, call.files)
+
+
+def _second(spec: ToolSpec, held: Property, call: Call, first: Outcome, second: Outcome) -> Verdict:
+    if not second.made:
+        return Verdict(False)
+    if fault := _broken(spec, second):
+        return Verdict(True, f"{_SECOND[held.kind]}, {fault}")
+    if second.error:
+        return Verdict(False)
+    wanted = call.arguments[held.of] if held.kind == "round_trip" else first.value
+    if not difference(wanted, second.value):
+        return Verdict(True)
+    told = f"it returned {shown(first.value)}, and {_SECOND[held.kind]} {shown(second.value)}"
+    return Verdict(True, told)
+
+
+_SECOND = {
+    "idempotent": "given that again",
+    "round_trip": "on the way back",
+    "order_free": "in another order",
+}
+
+
+def _broken(spec: ToolSpec, outcome: Outcome) -> str:
+    """What no call may do."""
+    if outcome.fault:
+        return f"it {outcome.fault}"
+    if outcome.error:
+        return "" if is_declared(spec, outcome) else f"it raised {short(outcome.error)}"
+    return value_fault(spec, outcome.value) or ""
+
+
+def _reordered(items: Any) -> list[Any]:
+    """Another order, in which every item of three and more has another neighbour."""
+    listed = list(items)
+    return [*listed[::-2], *listed[-2::-2]]
+
+
+def _key(call: Call) -> str:
+    return json.dumps([dict(call.arguments), dict(call.files)], sort_keys=True)
+
+
+def _shown(call: Call) -> str:
+    told = [f"{name}={shown(value)}" for name, value in call.arguments.items()]
+    return ", ".join([*told, *(f"the file {path!r} with {shown(text)}" for path, text in call.files.items())])
