@@ -43,20 +43,12 @@ class History:
         found = (_read(line) for line in self._lines() if b"rolled_back" in line)
         return standing_of(entry for entry in found if isinstance(entry, RolledBack))
 
-    def add(self, entry: Entry, *, unless: Callable[[Standing], bool] | None = None) -> Standing | None:
-        """Keep one more, and say what the standing is then.
-
-        `unless` looks at the standing before, with the lock held; where it says yes, nothing is kept and
-        None comes back. A tool whose folder is gone keeps nothing.
-        """
+    def add(self, entry: Entry) -> Standing | None:
+        """Keep one more, and say what the standing is then; None where the tool's folder is gone."""
         with self._lock():
             if not self._file.parent.is_dir():
                 return None
-            before = self.standing()
-            if unless is not None and unless(before):
-                return None
-            size = _append(self._file, entry)
-            if size > MAX_BYTES:
+            if _append(self._file, entry) > MAX_BYTES:
                 self._shorten()
             return self.standing()
 

@@ -311,12 +311,10 @@ class Library:
                 raise LibraryError(f"The tool '{name}' could not be moved to {place}: {exc}.") from exc
         return place
 
-    def note(
-        self, name: str, entry: Entry, *, unless: Callable[[Standing], bool] | None = None
-    ) -> Standing | None:
+    def note(self, name: str, entry: Entry) -> Standing | None:
         """Add an entry to a tool's history; see `History.add`."""
         try:
-            return self._history(name).add(entry, unless=unless)
+            return self._history(name).add(entry)
         except OSError as exc:
             raise LibraryError(f"The history of the tool '{name}' cannot be written: {exc}.") from exc
 
@@ -407,7 +405,9 @@ class Library:
         file = self.root / ".locks" / f"{name}.{purpose}"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            lock = portalocker.Lock(file, mode="a", timeout=patience_s, check_interval=0.05)
+            # A history is held for a millisecond, and a build for minutes.
+            often = 0.005 if purpose == "history" else 0.05
+            lock = portalocker.Lock(file, mode="a", timeout=patience_s, check_interval=often)
             lock.acquire()
         except portalocker.exceptions.AlreadyLocked as exc:
             raise LibraryError(

@@ -1,0 +1,149 @@
+"""Tools given away and taken in: whole, with hashes that fit, and proved again where they arrive."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolsmith import BuiltTool, Library, LibraryError, ToolRefused
+from toolsmith.archive import MANIFEST, MAX_FILE, export, read_archive, take_in
+from toolsmith.build import prove_again
+
+
+@pytest.fixture
+def tool(library: Library, sample: Any) -> BuiltTool:
+    return library.add(sample.spec, sample.code, sample.report, sample.origin, sample.suite)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Library:
+    return Library(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["gift", "gift.zip"])
+def test_a_tool_arrives_as_it_was_given_and_is_proved_there(
+    tmp_path: Path, tool: BuiltTool, other: Library, name: str
+) -> None:
+    export([tool], tmp_path / name)
+    (arrived,) = read_archive(tmp_path / name)
+    taken = take_in(arrived, other, prove_again, source=name)
+    assert taken.new
+    assert (taken.tool.spec, taken.tool.suite, taken.tool.source) == (tool.spec, tool.suite, tool.source)
+    assert taken.tool.origin.imported_from == name
+    assert taken.tool.trial.passed
+    assert other.get("count_words") == taken.tool
+    assert not take_in(arrived, other, prove_again, source=name).new
+    assert other.versions("count_words") == (1,)
+
+
+def test_what_the_tool_was_made_for_stays_at_home(tmp_path: Path, library: Library, sample: Any) -> None:
+    need = sample.need.model_copy(update={"context": "for the secret plan"})
+    origin = sample.origin.model_copy(update={"need": need})
+    tool = library.add(sample.spec, sample.code, sample.report, origin, sample.suite)
+    export([tool], tmp_path / "gift")
+    text = "".join(path.read_text() for path in (tmp_path / "gift").rglob("*") if path.is_file())
+    assert "secret plan" not in text
+    assert "$write.value" not in text
+    assert '"run": "r1"' not in text
+
+
+def test_nothing_is_written_over(tmp_path: Path, tool: BuiltTool) -> None:
+    (tmp_path / "gift.zip").write_text("mine")
+    with pytest.raises(LibraryError, match="is there already"):
+        export([tool], tmp_path / "gift.zip")
+    assert (tmp_path / "gift.zip").read_text() == "mine"
+    assert not list(tmp_path.glob(".orch-*"))
+
+
+def test_another_tool_of_that_name_is_kept_unless_the_next_version_is_wanted(
+    tmp_path: Path, tool: BuiltTool, other: Library, sample: Any
+) -> None:
+    mine = other.add(sample.spec, sample.code + "# mine\n", sample.report, sample.origin, sample.suite)
+    export([tool], tmp_path / "gift")
+    (arrived,) = read_archive(tmp_path / "gift")
+    with pytest.raises(LibraryError, match="has another tool 'count_words'"):
+        take_in(arrived, other, prove_again, source="gift")
+    assert other.get("count_words") == mine
+    assert take_in(arrived, other, prove_again, source="gift", beside=True).tool.version == 2
+    assert other.version("count_words", 1) == mine
+
+
+def test_a_tool_that_does_not_pass_here_is_not_kept(
+    tmp_path: Path, library: Library, other: Library, sample: Any
+) -> None:
+    # Its maker's library says that it passed; whoever takes it in does not believe that.
+    code = sample.code.replace("text.split()", "['b']")
+    wrong = library.add(sample.spec, code, sample.report, sample.origin, sample.suite)
+    export([wrong], tmp_path / "gift")
+    (arrived,) = read_archive(tmp_path / "gift")
+    with pytest.raises(ToolRefused, match="case 'counts'"):
+        take_in(arrived, other, prove_again, source="gift")
+    assert other.known() == {}
+
+
+def rewrite(file: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (rewrite("count_words/v1/tool.py", "text.split()", "text.split() "), "its hashes do not fit"),
+        (rewrite("count_words/v1/tool.json", "an empty file", "a file"), "its hashes do not fit"),
+        (rewrite(MANIFEST, '"sha256": "', '"sha256": "0'), "its hashes do not fit"),
+        (rewrite(MANIFEST, '"count_words"', '"../count_words"'), "which can be no tool"),
+        (rewrite(MANIFEST, '"format": 1', '"format": 9'), "has the format 9"),
+        (rewrite(MANIFEST, "{", "["), "is no archive of tools"),
+        (lambda folder: (folder / "count_words/v1/tool.py").unlink(), "cannot be read"),
+        (lambda folder: (folder / "count_words/v1/tool.py").write_text("#" * (MAX_FILE + 1)), "larger than"),
+    ],
+)
+def test_an_archive_that_was_changed_is_refused_with_the_reason(
+    tmp_path: Path, tool: BuiltTool, change: Callable[[Path], None], told: str
+) -> None:
+    export([tool], tmp_path / "gift")
+    change(tmp_path / "gift")
+    with pytest.raises(LibraryError, match=told):
+        read_archive(tmp_path / "gift")
+
+
+def test_a_link_in_an_archive_is_not_followed(tmp_path: Path, tool: BuiltTool) -> None:
+    export([tool], tmp_path / "gift")
+    file = tmp_path / "gift" / "count_words" / "v1" / "tool.py"
+    file.rename(tmp_path / "elsewhere.py")
+    file.symlink_to(tmp_path / "elsewhere.py")
+    with pytest.raises(LibraryError, match="cannot be read"):
+        read_archive(tmp_path / "gift")
+
+
+def test_a_zip_file_writes_nothing_but_its_tools(tmp_path: Path, tool: BuiltTool) -> None:
+    export([tool], tmp_path / "gift.zip")
+    with zipfile.ZipFile(tmp_path / "gift.zip", "a") as archive:
+        archive.writestr("../escaped.txt", "x")
+        archive.writestr("count_words/v1/../../../escaped.py", "x")
+    assert [one.name for one in read_archive(tmp_path / "gift.zip")] == ["count_words"]
+    assert not list(tmp_path.rglob("escaped*"))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no zip file"])
+def test_what_is_no_archive_is_told_as_that(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "gift.zip"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LibraryError, match=r"There is no|cannot be read as"):
+        read_archive(path)
+
+
+def test_the_manifest_names_what_is_there(tmp_path: Path, tool: BuiltTool) -> None:
+    export([tool], tmp_path / "gift")
+    rows = json.loads((tmp_path / "gift" / MANIFEST).read_text())["tools"]
+    assert rows == [{"name": "count_words", "version": 1, "sha256": tool.sha256}]
