@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
 
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
+from orchestrator_cli.views.pages import show_page
 from orchestrator_cli.views.streams import write
 from orchestrator_cli.views.text import clean, one_line
 
@@ -139,7 +140,7 @@ class _Loop:
         self.say(*(self._session.tools() or ["No tools yet: they are built when a plan needs them."]))
 
     def log(self, _: str) -> None:
-        self.say(self._session.log_tail().rstrip("\n") or "No run yet.")
+        show_page(self._session.log_tail().rstrip("\n") or "No run yet.", self._sink)
 
     def help(self, _: str) -> None:
         width = max(len(command.usage) for command in COMMANDS)

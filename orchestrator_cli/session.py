@@ -1,6 +1,5 @@
 """What the interactive loop asks of the rest: run a prompt, plan one, show tools and log."""
 
-from pathlib import Path
 
 from orchestrator_cli.editor import edit
 from orchestrator_cli.errors import OrchError
@@ -15,6 +14,7 @@ from orchestrator_cli.tool_keeping import Keeping
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.graph import plan_lines
+from orchestrator_cli.views.reading import Wanted, chosen, entries_of, markdown_of
 from orchestrator_cli.views.tools import list_lines
 
 TURNS = 3
@@ -67,13 +67,10 @@ class ReplSession:
         return list_lines(Keeping(self._settings).rows())
 
     def log_tail(self) -> str:
-        """The last run's section of fileLog.md."""
-        path = Path(self._log)
-        if not path.is_file():
+        """What fileLog.md says about the last run."""
+        if not self._log.is_file():
             return ""
-        text = path.read_text(encoding="utf-8", errors="replace")
-        start = text.rfind("\n## Run ")
-        return text[start + 1 :] if start >= 0 else text
+        return markdown_of(chosen(entries_of(self._log.read_bytes()), Wanted(run="last")))
 
     def keep(self, plan: Plan) -> None:
         self._last = plan

@@ -3,13 +3,15 @@
     HOME/logs/ID.json      path of the log, and place and hash of its last block
 
 The log itself cannot tell that its end is missing, nor that somebody wrote the whole chain anew;
-this can. It is written after the log, under the log's lock, whole or not at all, so that after
-a kill it may be one block behind and is never ahead.
+this can. It is written after the log, under the log's lock and in one piece, so that after a kill
+it may be one block behind and is never ahead.
 
-What is not covered: somebody who changes these files too.
+What is not covered: somebody who changes these files too; and a loss of power, after which one
+may be some blocks behind, or unreadable and so unknown.
 """
 
 import json
+import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -17,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FOLDER = "logs"
+WIDTH = 256
+"""Bytes of all but the path."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,26 @@ class Head:
 
 def note_head(home: Path, head: Head) -> None:
     """Remember it in place of what was known. Raises `OSError`."""
-    folder = home / FOLDER
-    scratch = folder / f"{uuid.uuid4().hex}.tmp"
-    text = json.dumps(asdict(head), ensure_ascii=True)
+    path = home / FOLDER / f"{head.log}.json"
+    # As long for every place, so that one write in place is all: a new file for each entry would cost more
+    # than the entry itself.
+    text = json.dumps(asdict(head), ensure_ascii=True).ljust(WIDTH + 6 * len(head.path))
     try:
-        scratch.write_text(text, encoding="utf-8")
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        scratch.write_text(text, encoding="utf-8")
-    scratch.replace(folder / f"{head.log}.json")
+        _make(path, text)
+        return
+    try:
+        os.ftruncate(file, os.pwrite(file, text.encode(), 0))
+    finally:
+        os.close(file)
+
+
+def _make(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    scratch.write_text(text, encoding="ascii")
+    scratch.replace(path)
 
 
 def head_of(homes: Iterable[Path], log: str) -> Head | None:
