@@ -104,8 +104,11 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
     counted = Figures()
     yield counted
     # Processes that share the tests have no terminal, and each counts its own share only.
-    if terminal := request.config.pluginmanager.get_plugin("terminalreporter"):
-        terminal.write_line(f"\n{counted}")
+    plugins = request.config.pluginmanager
+    terminal, capturing = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+    if terminal and capturing:
+        with capturing.global_and_fixture_disabled():
+            terminal.write_line(f"\n{counted}")
 
 
 @pytest.mark.parametrize("folder", named(NEEDS))
