@@ -26,7 +26,7 @@ from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.resuming import board_of, has_work, told, untold
 from orchestrator_cli.house import House
 from orchestrator_cli.planning.answer import list_results, write_answer
-from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.planning.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.planner import make_plan
 from orchestrator_cli.planning.routing import route
 from orchestrator_cli.usage import Usage
@@ -52,6 +52,16 @@ def run_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) -> 
     """
     house.emit(house.introduce(prompt, conversation))
     return _carry_out(prompt, house, lambda: _approved(house, _plan(prompt, house, conversation)))
+
+
+def build_one(tool: NewTool, house: House) -> RunResult:
+    """Have one tool built, or one found that serves: a run of its own, whose plan is that and nothing else.
+
+    Raises as `run_prompt` does, and `RunFailed` with the reasons where the tool was refused.
+    """
+    prompt = f"Build a tool: {tool.purpose}"
+    house.emit(house.introduce(prompt))
+    return _carry_out(prompt, house, lambda: _given(house, tool_plan(tool)))
 
 
 def resume_run(house: House, limits: Mapping[str, JsonValue] | None = None) -> RunResult:
@@ -112,6 +122,13 @@ def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
         plan = route(plan, house.ground(prompt))
     house.emit(events.PlanProposed(plan=plan))
     return Board(plan, offer)
+
+
+def _given(house: House, plan: Plan) -> Board:
+    """The board of a plan that no planner wrote."""
+    house.tell_recovered()
+    house.emit(events.PlanProposed(plan=plan))
+    return Board(plan, house.offer(()))
 
 
 def _go_on(house: House) -> Board:

@@ -27,8 +27,13 @@ def terms(text: str) -> frozenset[str]:
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", text)
     plain = "".join(c for c in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(c))
     found = re.findall(r"[^\W_]+", plain.casefold())
-    telling = (word for word in found if word not in _small() and (len(word) > 1 or word.isdigit()))
+    telling = (word for word in found if not is_small(word) and (len(word) > 1 or word.isdigit()))
     return frozenset(map(_stem, telling))
+
+
+def is_small(word: str) -> bool:
+    """Whether a word says nothing by itself."""
+    return word.casefold() in _small()
 
 
 def _stem(word: str) -> str:

@@ -7,6 +7,9 @@ import builtins
 import keyword
 import re
 import unicodedata
+from itertools import islice
+
+from toolsmith.likeness import is_small
 
 _MAX_CHARS = 60
 _RESERVED = {"final_answer", "tool"} | set(dir(builtins))
@@ -18,6 +21,12 @@ def identifier(name: str) -> str:
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
     words = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")[:_MAX_CHARS].rstrip("_")
     return f"tool_{words}"[:_MAX_CHARS].rstrip("_") if words and name_fault(words) else words
+
+
+def short_name(purpose: str) -> str:
+    """An identifier of the first telling words of a purpose; empty where there are none."""
+    words = (word for word in re.findall(r"[^\W_]+", purpose) if not is_small(word))
+    return identifier(" ".join(islice(words, 4)))
 
 
 def folded(name: str) -> str:

@@ -88,6 +88,19 @@ class Running:
 
         self._through(begin)
 
+    def build(self, purpose: str, name: str) -> None:
+        """Have one tool built and print which it is; without a name, it gets one of its purpose's words."""
+        from orchestrator_cli.execution.toolbox import tool_to_build
+        from orchestrator_cli.house import checked_prompt
+        from orchestrator_cli.orchestrator import build_one
+
+        def begin(views: list[View]) -> RunResult:
+            tool = tool_to_build(checked_prompt(purpose, self.settings.home), name, self.settings.home)
+            with self._house(views) as house:
+                return build_one(tool, house)
+
+        self._through(begin)
+
     def resume(self, run: str, limits: Mapping[str, Any]) -> None:
         """Go on with a run and end as `ask` would have; `limits` are those that were said anew."""
         from orchestrator_cli.orchestrator import resume_run

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator_cli.commands.building import build
 from orchestrator_cli.commands.options import AsJson, Debug, Folder, Output
 from orchestrator_cli.commands.running import reporting, settings_of
 from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed, UsageError
@@ -16,7 +17,8 @@ from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed, UsageE
 if TYPE_CHECKING:
     from orchestrator_cli.tool_keeping import Keeping
 
-app = typer.Typer(rich_markup_mode=None, help="List, test, repair, give away and take in built tools.")
+app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, give away and take in built tools.")
+app.command()(build)
 
 
 def _known_names(incomplete: str) -> list[str]:

@@ -3,12 +3,13 @@
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import ConfigError, RunFailed
+from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.permissions import Permits
 from orchestrator_cli.execution.shelf import Shelf
@@ -30,7 +31,7 @@ from toolsmith import ToolRefused as Refused
 from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, NotExtended, Searched, TrialRan
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
-from toolsmith.names import identifier
+from toolsmith.names import identifier, short_name
 from toolsmith.permissions import Permissions, asked_for
 from toolsmith.requirements import PackageLock
 from toolsmith.sandbox import Backend, SandboxUnavailable
@@ -269,6 +270,22 @@ class Toolbox:
     def _tried(self, name: str, round_: int, passed: bool, results: tuple[str, ...]) -> None:
         source = self._written.pop(name, "")
         self._emit(events.ToolTried(tool=name, round=round_, passed=passed, results=results, source=source))
+
+
+def tool_to_build(purpose: str, name: str, home: Path) -> NewTool:
+    """What a user asks for; without a name, one of its words that no tool has yet.
+
+    Raises `UsageError` where there is no name to be made.
+    """
+    if name:
+        made = identifier(name)
+    else:
+        taken, first = Library(home / "tools").known(), short_name(purpose)
+        numbered = chain([first], (f"{first}_{n}" for n in count(2)))
+        made = next(one for one in numbered if one not in taken) if first else ""
+    if not made:
+        raise UsageError("No name can be made of that.", "Give one with --name: letters, digits and _.")
+    return NewTool(name=made, purpose=purpose)
 
 
 def tool_names(library: Library) -> list[BuiltTool]:

@@ -192,6 +192,19 @@ class Catalogue(Value):
     max_subtasks: int = 20
 
 
+def tool_plan(tool: NewTool) -> Plan:
+    """The plan that has one tool built, says so, and stops where it cannot be had."""
+    only = Subtask(
+        id="build",
+        title=f"Build {tool.name}",
+        kind="answer",
+        instruction=f"The library has `{tool.name}`.",
+        tools=(tool.name,),
+        on_failure="abort",
+    )
+    return Plan(goal=f"There is a tool for this: {tool.purpose}", subtasks=(only,), new_tools=(tool,))
+
+
 # --- references and expressions
 
 
