@@ -196,7 +196,7 @@ def test_the_commands_show_plan_tools_and_log(repl: Repl) -> None:
     repl.send("go\r")
     repl.expect("answer 1")
     repl.expect_prompt()
-    for command, text in (("/plan", "plan of 'go'"), ("/tools", "Count the words"), ("/log", "## Run 1")):
+    for command, text in (("/plan", "plan of 'go'"), ("/tools", "Count the words"), ("/log", "Run 1")):
         repl.send(f"{command}\r")
         repl.expect(text)
         repl.expect_prompt()
