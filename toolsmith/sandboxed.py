@@ -3,7 +3,8 @@
 There are two ways in. An executor that runs the agent's code inside a sandbox takes `sandbox_source` and
 defines the tool there, next to that code. Everything else (a ToolCallingAgent, a subtask that is one call,
 an agent with another executor) calls the object, and the call goes through `executor.call_tool`. A tool that
-has network or secrets has only the second way: next to an agent's code it would share them with that code.
+has network, secrets or packages has only the second way: next to an agent's code it would share them with
+that code.
 
 What the tool raises comes out as the executor's SandboxError, which begins with `Type: message`.
 

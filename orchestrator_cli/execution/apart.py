@@ -1,4 +1,4 @@
-"""The sandboxes of built tools that have network or secrets: one each, apart from the agent's.
+"""The sandboxes of built tools with network, secrets or packages: one each, apart from the agent's.
 
 In one sandbox with an agent's code they would share what they were given with that code. Each is
 made with the first call, on the attempt's checkout, with just what its tool was allowed; a tool
