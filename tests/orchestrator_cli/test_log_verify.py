@@ -188,6 +188,23 @@ def test_entries_of_another_version_are_held_against_the_chain_alone(place: Plac
     assert any("another version" in note for note in found.notes)
 
 
+def test_a_program_that_knows_the_page_alone_comes_to_the_same(place: Place) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "filelog.md").read_text(encoding="utf-8")
+    program = page.partition("```python\n")[2].partition("```")[0]
+
+    def run() -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", program, str(place.log)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"whole up to {place.blocks[-1].seal.hash}, and 0 bytes after it\n"
+    place.log.write_text(place.log.read_text().replace("print(2)", "print(3)", 1))
+    done = run()
+    assert done.returncode == 1
+    assert "breaks at place 3" in done.stderr
+
+
 # --- logs from before there were hashes
 
 
