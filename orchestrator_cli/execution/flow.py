@@ -315,16 +315,24 @@ class _Graph:
         self.under_way.add(subtask.id)
         version = self.board.plan.version
         before = self.board.attempts.get(subtask.id, 0)
-        work = SubtaskWork(self.context, subtask, version, inputs, self.artifacts, before)
+
+        def tell(result: Result) -> None:
+            self.done.put(lambda: self._ended(subtask, work, result))
+
+        work = SubtaskWork(self.context, subtask, version, inputs, self.artifacts, before, tell=tell)
         # Without allow_failure Prefect would not run what follows a subtask that was skipped when it failed.
         upstream = [allow_failure(one) for name in subtask.depends_on for one in self.futures.get(name, ())]
         future = subtask_task(work, subtask).submit(wait_for=upstream)
         self.futures.setdefault(whole_name(subtask.id), []).append(future)
-        future.add_done_callback(lambda ended: self.done.put(lambda: self._ended(subtask, work, ended)))
+        future.add_done_callback(lambda ended: self.done.put(lambda: self._over(subtask, work, ended)))
 
-    def _ended(self, subtask: Subtask, work: "SubtaskWork", future: Any) -> None:
+    def _over(self, subtask: Subtask, work: SubtaskWork, future: Any) -> None:
+        """Prefect is through with a task run: where it has told no result, it has failed."""
+        if not work.told:
+            self._ended(subtask, work, future.result(raise_on_failure=False))
+
+    def _ended(self, subtask: Subtask, work: SubtaskWork, outcome: Any) -> None:
         self.under_way.discard(subtask.id)
-        outcome = future.result(raise_on_failure=False)
         if isinstance(outcome, ApprovalNeeded):
             self._blocked(subtask, outcome.approvals[0])
         elif isinstance(outcome, OrchError) and not isinstance(outcome, RunFailed):

@@ -32,9 +32,18 @@ class SubtaskWork:
         inputs: dict[str, Any],
         artifacts: Artifacts,
         before: int = 0,
+        *,
+        tell: Callable[[Result], None],
     ) -> None:
-        """`before`: attempts that were begun in an earlier process; their numbers are not used again."""
+        """`before`: attempts that were begun in an earlier process; their numbers are not used again.
+
+        `tell` hears of the result when it stands: what waits for it need not wait until Prefect has put
+        down that its task run has ended.
+        """
         self._context = context
+        self._tell = tell
+        self.told = False
+        """Whether there is a result and it was told."""
         self._artifacts = artifacts
         self._subtask = subtask
         self._version = version
@@ -59,6 +68,8 @@ class SubtaskWork:
             self._note(exc)
             raise
         self._artifacts.show_result(result, self._subtask.title)
+        self.told = True
+        self._tell(result)
         return result
 
     def _note(self, exc: Exception) -> None:
@@ -102,11 +113,20 @@ def named_task(function: Callable[[], Any], name: str, **options: Any) -> Any:
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 
-    def run() -> Any:
-        return function()
-
     made: Any = task(name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE, **options)
-    return made(run)
+    return made(_Nameless(function))
+
+
+class _Nameless:
+    # Of a function, Prefect reads and hashes the source for each task that is made of it.
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+
+    def __call__(self) -> Any:
+        return self._function()
 
 
 def reason_of(outcome: Any) -> str:

@@ -65,6 +65,8 @@ class Commits:
 
     def commit(self, author: Author, intents: Sequence[Intent]) -> tuple[Change, ...]:
         """Do all of it or nothing. Raises `Conflict`, `WorkspaceFault`."""
+        if not intents:
+            return ()
         history = self._history_of(author.run)
         name = f"{self._prefix}{uuid.uuid4().hex[:12]}.tmp"
         try:
