@@ -29,6 +29,7 @@ from toolsmith.built import BuiltTool, TrialReport
 from toolsmith.edits import settle
 from toolsmith.errors import LibraryError, ToolQuarantined, ToolRefused, ToolsmithError
 from toolsmith.library import Library
+from toolsmith.requirements import PackageLock
 from toolsmith.sandbox import Backend
 from toolsmith.standing import Disabled, EditRefused, Enabled, Entry, RolledBack, Standing, Tally, Tried
 
@@ -116,7 +117,7 @@ class Keeping:
             tool = self.library.version(name, version)
             if tool.edited and version == self.library.counting(name):
                 return self._tested_edit(name, version)
-            faults, report = self._prove(tool)
+            faults, report = self._prove(tool, tool.lock)
             trial = _trial(report, faults)
             self.library.note_trial(name, version, passed=trial.passed)
             held = bool(self.library.standing(name).quarantine(version))
@@ -265,8 +266,16 @@ class Keeping:
         asks = _Asks(self._settings, self._confirm)
         return Permits(asks, self._settings, masks=self._masks, cancellation=Cancellation())
 
-    def _prove(self, tool: BuiltTool) -> tuple[Sequence[str], TrialReport | None]:
-        return prove_again(tool, backend=self._backend(), permit=self._permits().permit_tool)
+    def _prove(
+        self,
+        tool: BuiltTool,
+        lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
+    ) -> tuple[Sequence[str], TrialReport | None]:
+        """Without a lock its packages are chosen anew: that of a foreign tool could name others."""
+        permits = self._permits()
+        return prove_again(
+            tool, backend=self._backend(), permit=lambda spec: permits.permit_tool(spec, lock=lock)
+        )
 
     def _adopt(self, name: str) -> BuiltTool:
         return adopt_edit(
