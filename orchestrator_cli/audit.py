@@ -18,6 +18,7 @@ from orchestrator_cli.events import (
     Event,
     PlanApproved,
     PlanProposed,
+    PlanRepaired,
     PlanRevised,
     RunFinished,
     RunResumed,
@@ -142,6 +143,8 @@ def recorded_of(found: Iterable[Event]) -> Recorded:
         match event.data:
             case PlanProposed() | PlanApproved() | PlanRevised():
                 plan = event.data.plan
+            case PlanRepaired(plan=Plan() as repaired):
+                plan = repaired
             case RunFinished():
                 plan = None
         if entry is None:

@@ -75,6 +75,8 @@ def shared(found: Iterable[Event], past: Past, dropped: Collection[str]) -> Iter
                 yield event.data.model_copy(update={"forked_from": event.run, "version": __version__})
             case events.ToolBuilt(tool=tool, version=version, purpose=purpose, sha256=sha256):
                 yield events.ToolReused(tool=tool, version=version, purpose=purpose, sha256=sha256)
+            case events.PlanRepaired(plan=repaired) as fact if repaired is not None:
+                yield fact
             case fact if isinstance(fact, WHOLE) or _is_of(fact, past, left_out):
                 yield fact
 

@@ -105,6 +105,11 @@ def _plan_approved(fact: events.PlanApproved, board: Board) -> Board:
 
 
 @_after.register
+def _plan_repaired(fact: events.PlanRepaired, board: Board) -> Board:
+    return board if fact.plan is None else _with_plan(board, fact.plan)
+
+
+@_after.register
 def _plan_revised(fact: events.PlanRevised, board: Board) -> Board:
     return _with_plan(board, fact.plan)
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.events import Event, PlanApproved, PlanProposed, PlanRevised, RunFinished
+from orchestrator_cli.events import Event, PlanApproved, PlanProposed, PlanRepaired, PlanRevised, RunFinished
 from orchestrator_cli.execution.blobs import Blobs
 from orchestrator_cli.ledger.chain import (
     LONGEST_SEAL,
@@ -106,6 +106,8 @@ class FileLog:
     def _keep_plan(self, event: Event) -> None:
         match event.data:
             case PlanProposed(plan=plan) | PlanApproved(plan=plan) | PlanRevised(plan=plan):
+                self._plans[event.run] = plan
+            case PlanRepaired(plan=Plan() as plan):
                 self._plans[event.run] = plan
             case RunFinished():
                 self._plans.pop(event.run, None)

@@ -90,6 +90,9 @@ def _after(history: History, event: Event) -> History:
     match event.data:
         case events.PlanProposed(plan=plan):
             return replace(history, versions=(Version(plan),))
+        case events.PlanRepaired(plan=Plan() as plan) if history.versions:
+            repaired = replace(history.versions[-1], plan=plan)
+            return replace(history, versions=(*history.versions[:-1], repaired))
         case events.PlanApproved(plan=plan, edited=True):
             return replace(history, versions=(*history.versions, Version(plan, "edited by the user")))
         case events.PlanRevised(plan=plan, patch=patch, cause=cause):

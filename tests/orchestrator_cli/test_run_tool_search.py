@@ -81,6 +81,22 @@ def test_a_plan_that_names_another_tool_is_made_to_name_the_one_that_serves(stoc
     assert "`vowels_in` (It is the same job.)" in orch.log
 
 
+def test_a_run_that_is_gone_on_with_has_the_plan_that_names_the_other_tool(stocked: Stocked) -> None:
+    orch, endpoint = stocked.orch, stocked.endpoint
+    endpoint.reply = Cast(
+        planner=[plan(caller("tell", tools=["vowels_in"]), new_tools=NEW)],
+        toolsmith=[USE],
+        agents={"Do tell": [call("count_vowels", {"text": "oak"}), FINISH]},
+    )
+    stopped = orch("ask", "How many vowels has oak?", "--max-calls", "2")
+    assert stopped.code == 5
+    done = orch("resume", "last", "--json", "--max-calls", "20")
+    assert (done.code, done.envelope["states"]) == (0, {"tell": "done"})
+    assert done.envelope["plan"]["subtasks"][0]["tools"] == ["count_vowels"]
+    assert len([row for row in orch.events("PlanRepaired") if row["plan"]]) == 1
+    assert orch("log", "verify").code == 0
+
+
 def test_an_agent_that_asks_for_a_tool_is_told_the_name_of_the_one_that_serves(stocked: Stocked) -> None:
     orch, endpoint = stocked.orch, stocked.endpoint
     ask = "print(request_tool('vowels_in', 'How many vowels a text has'))"
