@@ -18,22 +18,47 @@ from pathlib import Path
 from .distiller import run_record, scrub, tool_record
 from .errors import MemoryBusy, MemoryFault, MemoryUnavailable
 from .recall import Recalled, RecalledRun, RecalledTool, recall
-from .records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
-from .store import MemoryStore
+from .records import (
+    CHUNK,
+    FACT,
+    RUN,
+    SESSION,
+    TOOL,
+    TURN,
+    USAGE,
+    At,
+    Hit,
+    Place,
+    Record,
+    Scope,
+    Source,
+    Trust,
+    record_id,
+)
+from .store import Memory, MemoryStore
 
 __all__ = [
+    "CHUNK",
+    "FACT",
     "RUN",
+    "SESSION",
     "TOOL",
+    "TURN",
+    "USAGE",
+    "At",
     "Hit",
+    "Memory",
     "MemoryBusy",
     "MemoryFault",
     "MemoryStore",
     "MemoryUnavailable",
+    "Place",
     "Recalled",
     "RecalledRun",
     "RecalledTool",
     "Record",
     "Scope",
+    "Source",
     "Trust",
     "open_store",
     "recall",

@@ -3,9 +3,11 @@
 A record's id follows from its scope, kind and key, so writing the same thing twice changes nothing and
 a retry is always safe; writing a new content under an old key replaces the old content.
 
-What is not covered: the only kinds written so far are "run" and "tool". `kind` is open: turns, facts,
-documents and the like can be added without a change here. Validity periods and forgetting by age are
-not modelled yet.
+Beside what it says a record may have a place (`session`, `seq`), a time in which it holds (`valid_from`,
+`valid_to`), where it was taken from (`source`) and how it was used since. All of that may be left out, and
+what an earlier version wrote without it is read as before.
+
+What is not covered: forgetting by age. `kind` is open: the ones named here are those that are written.
 """
 
 from __future__ import annotations
@@ -13,21 +15,38 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from .errors import MemoryUnavailable
 
+TURN: Final = "turn"
+"""One thing said in a conversation, at its place in it."""
+SESSION: Final = "session"
+"""A conversation as a whole."""
+FACT: Final = "fact"
+"""Something learned, which may cease to hold."""
 RUN: Final = "run"
 TOOL: Final = "tool"
+USAGE: Final = "usage"
+"""One use of a tool or a plan: what was asked, and what came of it."""
+CHUNK: Final = "chunk"
+"""A piece of a document, at its place in it."""
 
 Trust = Literal["own", "file", "web"]
 """Where the content came from: the orchestrator itself, a file of the user, or the open web."""
 
-SCHEMA_VERSION: Final = 1
+At = datetime | Literal["now", "ever"]
+"""The time at which what is read has to hold; "ever" brings what has ceased to hold, or will only later."""
 
+SCHEMA_VERSION: Final = 2
+
+_FEW: Final = {
+    *("session", "seq", "valid_from", "valid_to", "superseded_by"),
+    *("source", "last_used", "uses", "pinned"),
+}
 _NAMESPACE: Final = UUID("6f1a3c52-7c0e-5d3b-9d6a-0f5b8a2f4e11")
 
 
@@ -50,6 +69,23 @@ class Scope(BaseModel):
         return self.project is None or other.project in (None, self.project)
 
 
+class Place(NamedTuple):
+    """Where in a conversation or a document something stands; neighbours differ by one in `seq`."""
+
+    session: str
+    seq: int
+
+
+class Source(BaseModel):
+    """Where a content was taken from. `ref` names it (a path, an address, a run), `quote` cites it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["user", "tool", "file", "web", "model"]
+    ref: str = ""
+    quote: str = ""
+
+
 class Record(BaseModel):
     """One thing remembered: `text` is what is searched, `data` what is given back."""
 
@@ -63,25 +99,78 @@ class Record(BaseModel):
     scope: Scope = Scope()
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
     trust: Trust = "own"
+    session: Annotated[str, Field(min_length=1)] | None = None
+    """The conversation or the document that it is a part of."""
+    seq: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    """Its place there."""
+    valid_from: datetime | None = None
+    """It holds from then on; without it, it always did."""
+    valid_to: datetime | None = None
+    """It holds no more from then on; without it, it still does."""
+    superseded_by: UUID | None = None
+    """The record that says what holds instead, from `valid_to` on."""
+    source: Source | None = None
+    last_used: datetime | None = None
+    uses: Annotated[int, Field(ge=0)] = 0
+    pinned: bool = False
+    """The user wants it kept."""
     schema_version: int = SCHEMA_VERSION
 
     @property
     def id(self) -> UUID:
         return record_id(self.scope, self.kind, self.key)
 
-    @field_validator("created")
+    @property
+    def place(self) -> Place | None:
+        return None if self.session is None or self.seq is None else Place(self.session, self.seq)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the user or the orchestrator itself said it; files, tools and the web tell anything."""
+        return self.trust == "own" and (self.source is None or self.source.type in ("user", "model"))
+
+    def holds(self, at: datetime) -> bool:
+        begun = self.valid_from is None or self.valid_from <= at
+        return begun and (self.valid_to is None or at < self.valid_to)
+
+    def ended(self, at: datetime, by: UUID | None = None) -> Self:
+        """The record as it is kept once it holds no more; `by` says what does instead."""
+        return self.model_copy(update={"valid_to": at.astimezone(UTC), "superseded_by": by})
+
+    def used(self, at: datetime) -> Self:
+        """The record with one use more."""
+        return self.model_copy(update={"uses": self.uses + 1, "last_used": at.astimezone(UTC)})
+
+    @field_validator("created", "valid_from", "valid_to", "last_used")
     @classmethod
-    def _in_utc(cls, value: datetime) -> datetime:
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
         if value.tzinfo is None:
-            raise ValueError("created has no time zone; use datetime.now(UTC)")
+            raise ValueError("a time has no time zone; use datetime.now(UTC)")
         return value.astimezone(UTC)
 
-    @field_validator("key", "text", "data")
+    @field_validator("key", "text", "data", "session")
     @classmethod
     def _is_storable(cls, value: JsonValue) -> JsonValue:
         # Raises ValueError for NaN and for lone surrogates, which Python lets through and Qdrant refuses.
         _as_json(value).encode()
         return value
+
+    @field_validator("source")
+    @classmethod
+    def _is_storable_too(cls, value: Source | None) -> Source | None:
+        if value is not None:
+            _as_json([value.ref, value.quote]).encode()
+        return value
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.superseded_by is not None and self.valid_to is None:
+            raise ValueError("superseded_by says what holds instead; say in valid_to from when on")
+        if self.seq is not None and self.session is None:
+            raise ValueError("seq is a place within a session; name the session")
+        return self
 
 
 class Hit(BaseModel):
@@ -97,6 +186,15 @@ def record_id(scope: Scope, kind: str, key: str) -> UUID:
     """The id a record with this scope, kind and key has, whether or not it exists."""
     # A JSON list keeps ("a", "b/c") apart from ("a/b", "c").
     return uuid5(_NAMESPACE, json.dumps([scope.user, scope.project, kind, key]))
+
+
+def moment(at: At) -> datetime | None:
+    """The time that is meant; None for "ever"."""
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise ValueError("at has no time zone; use datetime.now(UTC)")
+        return at.astimezone(UTC)
+    return datetime.now(UTC) if at == "now" else None
 
 
 def to_payload(record: Record) -> dict[str, Any]:
@@ -115,15 +213,26 @@ def to_payload(record: Record) -> dict[str, Any]:
         "created": record.created.isoformat(),
         "trust": record.trust,
         "schema_version": record.schema_version,
+        **_told(record),
     }
+
+
+def _told(record: Record) -> dict[str, Any]:
+    """What few records have, of those that have it."""
+    few = record.model_dump(mode="json", include=_FEW, exclude_defaults=True)
+    return {name: _as_json(value) if name == "source" else value for name, value in few.items()}
 
 
 def from_payload(payload: Mapping[str, Any]) -> Record:
     """The inverse of `to_payload`; fields that a later version added are ignored."""
     try:
         scope = Scope(user=payload["user"], project=payload["project"] or None)
-        known = {name: payload[name] for name in Record.model_fields if name in payload}
-        return Record(**{**known, "scope": scope, "data": json.loads(payload["data"])})
+        # None is what a later version may write for a field that is left out here.
+        known = {name: payload[name] for name in Record.model_fields if payload.get(name) is not None}
+        for name in ("data", "source"):
+            if name in known:
+                known[name] = json.loads(known[name])
+        return Record(**{**known, "scope": scope, "key": payload["key"]})
     except (KeyError, ValueError) as exc:
         raise MemoryUnavailable(
             f"A remembered {payload.get('kind', 'record')} has schema {payload.get('schema_version')}, which "

@@ -6,8 +6,8 @@ returns when the server has applied it; how durable that is then is the server's
 Word rarity is counted within the kinds and the scope of a search, which a server must know how to do
 (`idf` in its search parameters).
 
-What is not covered: several replicas with weak consistency, and moving records between a folder and a
-server. The contract suite runs against a real server only where ORCH_TEST_QDRANT_URL names one.
+What is not covered: several replicas with weak consistency. The contract suite runs against a real server
+only where ORCH_TEST_QDRANT_URL names one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from .embedder import Embedder, default_embedder
 from .errors import MemoryBusy, MemoryUnavailable
-from .records import Hit, Record, Scope, from_payload, to_payload
-from .store import as_kinds, newest_first
+from .records import At, Hit, Place, Record, Scope, from_payload, moment, to_payload
+from .store import Memory, as_kinds, by_place, newest_first
 
 COLLECTION: Final = "orch_mem"
 
-_INDEXED: Final = ("kind", "user", "project")
+_INDEXED: Final = {
+    **dict.fromkeys(("kind", "user", "project", "session"), models.PayloadSchemaType.KEYWORD),
+    **dict.fromkeys(("valid_from", "valid_to"), models.PayloadSchemaType.DATETIME),
+    "seq": models.PayloadSchemaType.INTEGER,
+}
 _BATCH: Final = 256
 _PAGE: Final = 1000
 _REFUSED: Final = (401, 403)
@@ -55,6 +59,7 @@ class ServerStore:
                 url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False
             )
             self._ensure_collection()
+            self._ensure_indexes()
 
     def add(self, records: Iterable[Record]) -> None:
         points = list({record.id: self._point(record) for record in records}.values())
@@ -62,11 +67,25 @@ class ServerStore:
             for start in range(0, len(points), _BATCH):
                 self._client.upsert(COLLECTION, points[start : start + _BATCH], wait=True)
 
-    def search(self, query: str, *, kinds: str | Collection[str], scope: Scope, limit: int = 10) -> list[Hit]:
+    @contextmanager
+    def opened(self) -> Iterator[Memory]:
+        """The server serves each operation by itself; there is no turn to wait for."""
+        yield self
+
+    def search(
+        self,
+        query: str,
+        *,
+        kinds: str | Collection[str],
+        scope: Scope,
+        limit: int = 10,
+        at: At = "now",
+        session: str | None = None,
+    ) -> list[Hit]:
         vector = self._embedder.query(query)
         if not vector.indices or limit < 1:
             return []
-        within = _filter(as_kinds(kinds), scope)
+        within = _filter(as_kinds(kinds), scope, at, session)
         with self._translated():
             response = self._client.query_points(
                 COLLECTION,
@@ -79,29 +98,49 @@ class ServerStore:
             )
         return [Hit(record=from_payload(point.payload or {}), score=point.score) for point in response.points]
 
-    def get(self, ids: Iterable[UUID], scope: Scope) -> list[Record]:
+    def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:
         wanted = list(dict.fromkeys(ids))
         if not wanted:
             return []
         with self._translated():
             points = self._client.retrieve(COLLECTION, [str(id_) for id_ in wanted], with_payload=True)
         found = {record.id: record for record in (from_payload(point.payload or {}) for point in points)}
-        return [found[id_] for id_ in wanted if id_ in found and scope.covers(found[id_].scope)]
+        chosen = [found[id_] for id_ in wanted if id_ in found and scope.covers(found[id_].scope)]
+        time = moment(at)
+        return [record for record in chosen if time is None or record.holds(time)]
 
-    def all(self, kinds: str | Collection[str], scope: Scope) -> list[Record]:
-        within = _filter(as_kinds(kinds), scope)
+    def placed(
+        self, places: Iterable[Place], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
+    ) -> list[Record]:
+        wanted: dict[str, set[int]] = {}
+        for place in places:
+            wanted.setdefault(place.session, set()).add(place.seq)
+        if not wanted:
+            return []
+        any_of = [_at_places(session, sorted(seqs)) for session, seqs in wanted.items()]
+        base = _filter(as_kinds(kinds), scope, at, None)
+        with self._translated():
+            found = self._scroll(models.Filter(must=[base, models.Filter(should=list(any_of))]))
+            return by_place(from_payload(point.payload or {}) for point in found)
+
+    def all(
+        self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
+    ) -> list[Record]:
+        within = _filter(as_kinds(kinds), scope, at, session)
         with self._translated():
             return newest_first(from_payload(point.payload or {}) for point in self._scroll(within))
 
     def delete(self, ids: Iterable[UUID], scope: Scope) -> int:
-        doomed = [str(record.id) for record in self.get(ids, scope)]
+        doomed = [str(record.id) for record in self.get(ids, scope, at="ever")]
         if doomed:
             with self._translated():
                 self._client.delete(COLLECTION, models.PointIdsList(points=list(doomed)), wait=True)
         return len(doomed)
 
-    def count(self, kinds: str | Collection[str], scope: Scope) -> int:
-        within = _filter(as_kinds(kinds), scope)
+    def count(
+        self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
+    ) -> int:
+        within = _filter(as_kinds(kinds), scope, at, session)
         with self._translated():
             return self._client.count(COLLECTION, count_filter=within, exact=True).count
 
@@ -123,8 +162,13 @@ class ServerStore:
             # Another process made it between the question and the order.
             if exc.status_code != _CONFLICT:
                 raise
-        for field in _INDEXED:
-            self._client.create_payload_index(COLLECTION, field, models.PayloadSchemaType.KEYWORD)
+
+    def _ensure_indexes(self) -> None:
+        """Those that are missing: an earlier version made fewer."""
+        there = self._client.get_collection(COLLECTION).payload_schema
+        for field, schema in _INDEXED.items():
+            if field not in there:
+                self._client.create_payload_index(COLLECTION, field, schema)
 
     def _point(self, record: Record) -> models.PointStruct:
         vector = self._embedder.document(record.text)
@@ -162,7 +206,7 @@ class ServerStore:
             ) from exc
 
 
-def _filter(kinds: list[str], scope: Scope) -> models.Filter:
+def _filter(kinds: list[str], scope: Scope, at: At, session: str | None) -> models.Filter:
     must: list[models.Condition] = [
         models.FieldCondition(key="user", match=models.MatchValue(value=scope.user)),
     ]
@@ -170,4 +214,23 @@ def _filter(kinds: list[str], scope: Scope) -> models.Filter:
         must.append(models.FieldCondition(key="project", match=models.MatchAny(any=["", scope.project])))
     if kinds:
         must.append(models.FieldCondition(key="kind", match=models.MatchAny(any=kinds)))
-    return models.Filter(must=must)
+    if session is not None:
+        must.append(models.FieldCondition(key="session", match=models.MatchValue(value=session)))
+    time = moment(at)
+    if time is None:
+        return models.Filter(must=must)
+    # A field that a record does not have is in no range.
+    never: list[models.Condition] = [
+        models.FieldCondition(key="valid_to", range=models.DatetimeRange(lte=time)),
+        models.FieldCondition(key="valid_from", range=models.DatetimeRange(gt=time)),
+    ]
+    return models.Filter(must=must, must_not=never)
+
+
+def _at_places(session: str, seqs: list[int]) -> models.Filter:
+    return models.Filter(
+        must=[
+            models.FieldCondition(key="session", match=models.MatchValue(value=session)),
+            models.FieldCondition(key="seq", match=models.MatchAny(any=seqs)),
+        ]
+    )

@@ -6,36 +6,68 @@ Contract, checked by the same test suite for every engine:
   changes nothing; a later content under the same key replaces the earlier one.
 - Every read and every delete carries a scope (see `Scope`), and sees all that was acknowledged before it
   began, by whichever process.
+- A read brings what holds at the time `at`, which is now unless it is said; `at="ever"` brings all. A
+  delete reaches what has ceased to hold as well.
 - A deleted record does not come back in any read.
-- `kinds` is one kind, several, or `()` for all.
+- `kinds` is one kind, several, or `()` for all; `session` keeps to the parts of one conversation or document.
 - Any method may raise `MemoryBusy` or `MemoryUnavailable`.
 
-What is not covered: dense vectors, filters on the payload, and forgetting by age.
+Several operations that belong together are done within `opened()`, which takes its turn once for all:
+
+    with store.opened() as memory:
+        hits = memory.search(...)
+        memory.add([...])
+
+Others wait meanwhile, so nothing slow is done in there: no model is asked, nobody is waited for. An `add`
+within is durable when it returns, like any; what a `delete` within has taken out is gone from the disk when
+the block is left. A fault while turning up, `MemoryBusy` say, is raised before the block begins.
+
+What is not covered: filters on what the kinds keep in `data`, and forgetting by age.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 from typing import Protocol
 from uuid import UUID
 
-from .records import Hit, Record, Scope
+from .records import At, Hit, Place, Record, Scope
 
 
-class MemoryStore(Protocol):
+class Memory(Protocol):
+    """What can be read and written."""
+
     def add(self, records: Iterable[Record]) -> None:
         """Keep the records; durable on return."""
         ...
 
-    def search(self, query: str, *, kinds: str | Collection[str], scope: Scope, limit: int = 10) -> list[Hit]:
+    def search(
+        self,
+        query: str,
+        *,
+        kinds: str | Collection[str],
+        scope: Scope,
+        limit: int = 10,
+        at: At = "now",
+        session: str | None = None,
+    ) -> list[Hit]:
         """Records that share words with the query, best first, at most `limit`."""
         ...
 
-    def get(self, ids: Iterable[UUID], scope: Scope) -> list[Record]:
+    def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:
         """The records with these ids, in the order asked, leaving out what is absent or out of scope."""
         ...
 
-    def all(self, kinds: str | Collection[str], scope: Scope) -> list[Record]:
+    def placed(
+        self, places: Iterable[Place], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
+    ) -> list[Record]:
+        """The records at these places, in the order of their places; neighbours are found this way."""
+        ...
+
+    def all(
+        self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
+    ) -> list[Record]:
         """Every record, newest first."""
         ...
 
@@ -43,8 +75,16 @@ class MemoryStore(Protocol):
         """Delete the records with these ids that lie within the scope; how many there were."""
         ...
 
-    def count(self, kinds: str | Collection[str], scope: Scope) -> int:
+    def count(
+        self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
+    ) -> int:
         """How many records there are."""
+        ...
+
+
+class MemoryStore(Memory, Protocol):
+    def opened(self) -> AbstractContextManager[Memory]:
+        """Do several things in one turn; see above."""
         ...
 
     def close(self) -> None:
@@ -59,3 +99,7 @@ def as_kinds(kinds: str | Collection[str]) -> list[str]:
 
 def newest_first(records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda record: (record.created, record.id), reverse=True)
+
+
+def by_place(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: (record.place or Place("", 0), record.created, record.id))

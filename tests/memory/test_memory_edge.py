@@ -14,7 +14,9 @@ import qdrant_edge
 
 from memory import MemoryBusy, MemoryUnavailable, Record, Scope
 from memory.edge import EdgeStore
+from memory.embedder import default_embedder
 from memory.lock import exclusive
+from memory.records import to_payload
 
 ME = Scope()
 
@@ -98,6 +100,47 @@ def test_a_crash_at_any_moment_of_a_delete_leaves_a_whole_shard(tmp_path: Path, 
     assert store.count((), ME) == 1
     assert not old.exists()
     assert not new.exists()
+
+
+def test_text_whose_deletion_was_killed_before_its_erasure_goes_with_the_next_turn(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from memory import Scope, record_id
+from memory.edge import EdgeStore
+with EdgeStore(Path(sys.argv[1])).opened() as memory:
+    memory.delete([record_id(Scope(), "run", "secret")], Scope())
+    os.kill(os.getpid(), 9)
+"""
+    store = EdgeStore(tmp_path)
+    store.add([run("secret", "the zanzibarsecret4711"), run("kept")])
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
+    assert b"zanzibarsecret4711" in bytes_on_disk(tmp_path)
+    assert store.count((), ME) == 1
+    assert b"zanzibarsecret4711" not in bytes_on_disk(tmp_path)
+
+
+def test_a_shard_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+    store = EdgeStore(tmp_path)
+    shard = tmp_path / "shard"
+    shard.mkdir()
+    sparse = {"bm25": qdrant_edge.EdgeSparseVectorParams(modifier=qdrant_edge.Modifier.Idf)}
+    older = qdrant_edge.EdgeShard.create(str(shard), qdrant_edge.EdgeConfig(sparse_vectors=sparse))
+    keyword = qdrant_edge.PayloadSchemaType.Keyword
+    for field in ("kind", "user", "project"):
+        older.update(qdrant_edge.UpdateOperation.create_field_index(field, keyword))
+    records = [run("a"), run("b").model_copy(update={"scope": Scope(user="ada", project="p")})]
+    vector = default_embedder().document("bitcoin prices")
+    point = qdrant_edge.SparseVector(list(vector.indices), list(vector.values))
+    older.update(
+        qdrant_edge.UpdateOperation.upsert_points(
+            [qdrant_edge.Point(id=r.id, vector={"bm25": point}, payload=to_payload(r)) for r in records]
+        )
+    )
+    older.close()
+    assert [hit.record for hit in store.search("bitcoin", kinds="run", scope=ME)] == records[:1]
+    assert store.all((), Scope(user="ada", project="p")) == records[1:]
+    assert store.all((), Scope(user="ada", project="q")) == []
 
 
 def damage_config(shard: Path) -> None:

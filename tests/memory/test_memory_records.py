@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from memory import MemoryUnavailable, Record, Scope, record_id
+from memory import MemoryUnavailable, Record, Scope, Source, record_id
 from memory.edge import EdgeStore
 from memory.records import from_payload, to_payload
 
@@ -34,6 +34,11 @@ RECORDS = st.builds(
     scope=SCOPES,
     created=st.datetimes(timezones=st.just(UTC)),
     trust=st.sampled_from(["own", "file", "web"]),
+    session=st.none() | WORDS,
+    valid_from=st.none() | st.datetimes(timezones=st.just(UTC)),
+    source=st.none() | st.builds(Source, type=st.sampled_from(["user", "web"]), ref=WORDS, quote=WORDS),
+    uses=st.integers(0, 2**40),
+    pinned=st.booleans(),
 )
 
 
@@ -86,3 +91,50 @@ def test_a_record_of_a_later_version_is_read_when_it_only_has_more_fields() -> N
     assert from_payload({**to_payload(record), "valid_to": None}) == record
     with pytest.raises(MemoryUnavailable, match=r"schema 9.*upgrade"):
         from_payload({**to_payload(record), "trust": "unheard of", "schema_version": 9})
+
+
+def test_a_record_written_before_there_were_places_and_times_is_read() -> None:
+    first_form = {
+        **{"kind": "run", "user": "ada", "project": "", "key": "a", "text": "t", "data": '{"x": [1.5]}'},
+        **{"created": "2026-01-01T00:00:00+00:00", "trust": "own", "schema_version": 1},
+    }
+    record = from_payload(first_form)
+    assert (record.data, record.session, record.uses, record.source) == ({"x": [1.5]}, None, 0, None)
+    assert record.holds(datetime(1970, 1, 1, tzinfo=UTC))
+    # What a record does not have takes no room in the store.
+    assert to_payload(record) == first_form
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"seq": 1}, "name the session"),
+        ({"superseded_by": record_id(Scope(), "fact", "b")}, "from when on"),
+        ({"source": Source(type="web", quote="\ud800")}, "surrogates"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Record.model_validate({"kind": "fact", "key": "a", "text": "", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "trusted"),
+    [
+        ({}, True),
+        ({"source": Source(type="user")}, True),
+        ({"source": Source(type="tool")}, False),
+        ({"source": Source(type="file")}, False),
+        ({"trust": "web", "source": Source(type="user")}, False),
+    ],
+)
+def test_only_what_user_or_orchestrator_said_is_trusted(fields: dict[str, object], trusted: bool) -> None:
+    assert Record.model_validate({"kind": "fact", "key": "a", "text": "", **fields}).trusted is trusted
+
+
+def test_a_use_is_counted_and_an_end_is_dated() -> None:
+    then = datetime(2026, 1, 1, tzinfo=UTC)
+    record = Record(kind="fact", key="a", text="")
+    assert (record.used(then).used(then).uses, record.used(then).last_used) == (2, then)
+    assert record.holds(then)
+    assert not record.ended(then).holds(then)

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from memory import MemoryStore, Record, Scope, recall, record_id, run_record, tool_record
+from memory import MemoryStore, Place, Record, Scope, Source, recall, record_id, run_record, tool_record
 from memory.edge import EdgeStore
 
 
@@ -207,3 +207,100 @@ def test_a_run_and_its_tool_are_recalled_from_every_engine(store: MemoryStore, s
     assert [tool.name for tool in found.tools] == ["geo"]
     unrelated = recall(store, "Write a poem about rivers", scope=scope)
     assert (unrelated.runs, unrelated.tools) == ((), ())
+
+
+MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def test_all_that_a_record_may_have_comes_back(store: MemoryStore, scope: Scope) -> None:
+    given = note(scope, "a").model_copy(
+        update={
+            "session": "s",
+            "seq": 0,
+            "valid_from": MONDAY,
+            "source": Source(type="web", ref="https://example.org", quote="Ü\n"),
+            "last_used": MONDAY + timedelta(microseconds=1),
+            "uses": 3,
+            "pinned": True,
+        }
+    )
+    store.add([given])
+    assert store.all((), scope) == [given]
+
+
+def test_a_read_brings_what_holds_at_its_time(store: MemoryStore, scope: Scope) -> None:
+    old, new, later = (note(scope, key, "lives in rivers") for key in ("old", "new", "later"))
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    old = old.ended(MONDAY, by=new.id)
+    new = new.model_copy(update={"valid_from": MONDAY})
+    later = later.model_copy(update={"valid_from": tomorrow, "valid_to": tomorrow + timedelta(days=1)})
+    store.add([old, new, later])
+
+    def found(**at: object) -> list[set[str]]:
+        hits = store.search("rivers", kinds=(), scope=scope, limit=3, **at)  # type: ignore[arg-type]
+        every = store.all("run", scope, **at)  # type: ignore[arg-type]
+        some = store.get([old.id, new.id, later.id], scope, **at)  # type: ignore[arg-type]
+        assert store.count("run", scope, **at) == len(every)  # type: ignore[arg-type]
+        return [{record.key for record in records} for records in ([h.record for h in hits], every, some)]
+
+    assert found() == [{"new"}] * 3
+    assert found(at=MONDAY) == [{"new"}] * 3
+    assert found(at=MONDAY - timedelta(microseconds=1)) == [{"old"}] * 3
+    assert found(at=tomorrow) == [{"new", "later"}] * 3
+    assert found(at="ever") == [{"old", "new", "later"}] * 3
+    assert store.delete([old.id], scope) == 1
+    assert found(at="ever") == [{"new", "later"}] * 3
+
+
+def test_what_holds_takes_the_places_of_what_does_not(store: MemoryStore, scope: Scope) -> None:
+    future = datetime.now(UTC) + timedelta(days=1)
+    unborn = [note(scope, f"u{n}", "rivers").model_copy(update={"valid_from": future}) for n in range(9)]
+    store.add([*unborn, *(note(scope, f"v{n}", f"rivers and other things {n}") for n in range(3))])
+    assert len(store.search("rivers", kinds=(), scope=scope, limit=2)) == 2
+    assert len(store.search("rivers", kinds=(), scope=scope, limit=9)) == 3
+
+
+def test_a_session_is_read_by_itself_and_neighbours_by_their_places(store: MemoryStore, scope: Scope) -> None:
+    def turn(session: str, seq: int) -> Record:
+        return note(scope, f"{session}/{seq}", f"rivers {seq}", "turn").model_copy(
+            update={"session": session, "seq": seq}
+        )
+
+    store.add([turn(session, seq) for session in ("a", "b#1", "c") for seq in range(4)])
+    store.add([note(scope, "loose", "rivers", "turn")])
+    assert {record.session for record in store.all("turn", scope, session="b#1")} == {"b#1"}
+    assert store.count("turn", scope, session="a") == 4
+    assert len(store.search("rivers", kinds="turn", scope=scope, session="c", limit=99)) == 4
+    asked = [Place("b#1", 2), Place("a", 1), Place("a", 0), Place("a", 99), Place("b", 1)]
+    assert keys(store.placed(asked, kinds="turn", scope=scope)) == ["a/0", "a/1", "b#1/2"]
+    assert store.placed(asked, kinds="fact", scope=scope) == []
+    assert store.placed([], kinds=(), scope=scope) == []
+    assert store.placed(asked, kinds=(), scope=Scope(user=f"{scope.user}-other")) == []
+
+
+def test_several_operations_take_one_turn_and_see_each_other(store: MemoryStore, scope: Scope) -> None:
+    first, second = note(scope, "first", "rivers"), note(scope, "second", "rivers")
+    store.add([first])
+    with store.opened() as memory:
+        assert keys([hit.record for hit in memory.search("rivers", kinds=(), scope=scope)]) == ["first"]
+        memory.add([second])
+        assert memory.count((), scope) == 2
+        assert memory.delete([first.id, first.id], scope) == 1
+        assert memory.get([first.id, second.id], scope) == [second]
+        memory.add([first])
+        assert memory.delete([second.id], scope) == 1
+    assert store.all((), scope) == [first]
+
+
+def test_what_was_done_in_a_turn_stays_done_when_it_ends_in_a_fault(store: MemoryStore, scope: Scope) -> None:
+    store.add([note(scope, "gone"), note(scope, "kept")])
+
+    def fail() -> None:
+        with store.opened() as memory:
+            memory.delete([record_id(scope, "run", "gone")], scope)
+            memory.add([note(scope, "new")])
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert set(keys(store.all((), scope))) == {"kept", "new"}
