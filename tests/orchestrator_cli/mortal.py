@@ -187,7 +187,9 @@ class Place:
             yield f"left over: {path.name}"
 
     def _log_faults(self, rows: list[dict[str, Any]]) -> Iterator[str]:
+        from orchestrator_cli.audit import audit
         from orchestrator_cli.events import Event
+        from orchestrator_cli.settings import Settings
         from orchestrator_cli.views.entries import entry_for
 
         text = (self.workspace / "fileLog.md").read_text()
@@ -197,6 +199,11 @@ class Place:
             f"log: entry {number} is there {count} times" for number, count in found.items() if count > 1
         )
         yield from (f"log: entry {number} is missing" for number in sorted(wanted - found.keys()))
+        found_fault = audit(
+            self.workspace / "fileLog.md", Settings(home=self.folder / "home", workspace=self.workspace)
+        ).fault
+        if found_fault is not None:
+            yield f"log: {found_fault.what}"
         yield from (f"log: entry {number} belongs to no event" for number in sorted(found.keys() - wanted))
         if "was cut off" in text:
             yield "log: an entry was cut off"
