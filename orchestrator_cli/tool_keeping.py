@@ -26,7 +26,7 @@ from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
 from toolsmith import archive
 from toolsmith.build import adopt_edit, prove_again
 from toolsmith.built import BuiltTool, TrialReport
-from toolsmith.edits import settle
+from toolsmith.edits import lock_of_edit, settle
 from toolsmith.errors import LibraryError, ToolQuarantined, ToolRefused, ToolsmithError
 from toolsmith.library import Library
 from toolsmith.requirements import PackageLock
@@ -278,8 +278,13 @@ class Keeping:
         )
 
     def _adopt(self, name: str) -> BuiltTool:
+        tool, permits = self.library.edited(name), self._permits()
+        lock = lock_of_edit(tool, self.library) if tool is not None else PackageLock()
         return adopt_edit(
-            name, library=self.library, backend=self._backend(), permit=self._permits().permit_tool
+            name,
+            library=self.library,
+            backend=self._backend(),
+            permit=lambda spec: permits.permit_tool(spec, None, lock),
         )
 
 
@@ -381,5 +386,6 @@ def _uses(tally: Tally) -> UseRow:
 def _trial(report: TrialReport | None, faults: Sequence[str] = ()) -> Trial:
     if report is None:
         return Trial(False, (), tuple(faults))
-    results = tuple((result.title, result.passed, result.detail) for result in report.results)
-    return Trial(report.passed, results)
+    results = [(result.title, result.passed, result.detail) for result in report.results]
+    results += [(held.title, held.passed, held.detail) for held in report.properties]
+    return Trial(report.passed, tuple(results), tuple(faults) if not results else ())

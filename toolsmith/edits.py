@@ -18,6 +18,7 @@ from toolsmith import records
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined, ToolRefused
 from toolsmith.library import Library
+from toolsmith.requirements import PackageLock
 from toolsmith.standing import EditRefused
 
 Adopt = Callable[[str], BuiltTool]
@@ -78,6 +79,13 @@ def usable(name: str, library: Library, adopt: Adopt) -> tuple[BuiltTool | None,
     if tool is not None and (failures := library.standing(name).quarantine(tool.version)):
         raise ToolQuarantined(name, tool.version, failures)
     return tool, settled
+
+
+def lock_of_edit(tool: BuiltTool, library: Library) -> PackageLock:
+    """The exact packages to try an edited tool with: those it was proved with, if it asks for the same."""
+    proved = library.fallback(tool.name)
+    same = proved is not None and proved.spec.packages == tool.spec.packages
+    return proved.lock if proved is not None and same else PackageLock()
 
 
 def _is_edited(name: str, library: Library) -> bool:

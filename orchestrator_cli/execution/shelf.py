@@ -18,7 +18,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.permissions import Permits
 from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused, adopt_edit
-from toolsmith.edits import Settled, usable
+from toolsmith.edits import Settled, lock_of_edit, usable
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
 from toolsmith.permissions import NOTHING, Permissions
@@ -84,8 +84,9 @@ class Shelf:
         """The tool as a planner is shown it; None where it is not to be shown. Asks nobody anything."""
         try:
             tool = self._library.edited(name)
-            if tool is None or (tool.edited and tool.spec.privileged):
-                return tool
+            if tool is not None and tool.edited and tool.spec.privileged:
+                # Its trial waits until somebody may be asked.
+                return tool if self._library.standing(name).disabled is None else None
             return self.take(name)
         except (ToolDisabled, ToolQuarantined):
             return None
@@ -103,7 +104,7 @@ class Shelf:
         tool = self._library.edited(name)
         given = NOTHING
         if tool is not None and tool.spec.privileged:
-            given = self._permits.permit_tool(tool.spec, cancellation)
+            given = self._permits.permit_tool(tool.spec, cancellation, lock_of_edit(tool, self._library))
 
         def permit(_: ToolSpec) -> Permissions:
             return given

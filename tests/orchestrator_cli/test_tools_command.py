@@ -1,0 +1,223 @@
+"""`orch tools`: the library as its user keeps it, with the real command on real files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Orch
+from smithy import CASES, CODE, SPEC
+
+from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
+from toolsmith.cases import Suite
+from toolsmith.uses import Judgement
+
+FAILED = Judgement("failure", "KeyError: 'é'")
+
+
+@pytest.fixture
+def library(orch: Orch) -> Library:
+    return Library(orch.home / "tools")
+
+
+def keep(library: Library, code: str = CODE) -> BuiltTool:
+    spec, suite = ToolSpec.model_validate(SPEC), Suite.model_validate(CASES)
+    passed = tuple(CaseResult(title=case.title, passed=True, detail="", seconds=0) for case in suite.of(spec))
+    report = TrialReport(passed=True, results=passed)
+    return library.add(spec, code, report, Origin(need=Need(name=spec.name, purpose="p"), run="r1"), suite)
+
+
+def fail(library: Library, tool: BuiltTool, times: int = 3) -> None:
+    for _ in range(times):
+        library.note_use(tool, FAILED, 0.5)
+
+
+def rows(orch: Orch) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = orch("tools", "list", "--json").envelope  # type: ignore[assignment]
+    return found
+
+
+def test_a_library_without_tools_says_how_one_comes_to_be(orch: Orch) -> None:
+    done = orch("tools")
+    assert (done.code, done.out) == (0, "")
+    assert "No tools yet" in done.err
+    assert rows(orch) == []
+
+
+def test_the_list_tells_how_each_tool_stands(orch: Orch, library: Library) -> None:
+    tool = keep(library)
+    library.note_use(tool, Judgement("success", ""), 1.5)
+    done = orch("tools", "list")
+    assert done.out.splitlines() == [
+        "count_vowels v1  in use  1 call, 1.5 s each",
+        "    count_vowels(text: string) -> integer",
+        "    Count the vowels of a text.",
+    ]
+    fail(library, tool)
+    assert "count_vowels v1  QUARANTINE  4 calls, 3 failed" in orch("tools").out
+    (row,) = rows(orch)
+    assert (row["state"], row["uses"]["failures"]) == ("quarantine", 3)
+    assert row["why"][0] == "KeyError: 'é'"
+
+
+def test_a_tool_that_cannot_be_read_is_listed_with_what_to_do(orch: Orch, library: Library) -> None:
+    tool = keep(library)
+    (library.folder(tool.name, 1) / "tool.json").write_text("{")
+    (row,) = rows(orch)
+    assert row["state"] == "unreadable"
+    assert "Restore or delete" in row["why"][1]
+
+
+def test_show_tells_all_about_a_version(orch: Orch, library: Library) -> None:
+    tool = keep(library)
+    keep(library, CODE + "# two\n")
+    text = orch("tools", "show", "count_vowels@1").out
+    for told in (
+        "count_vowels v1 (v2 counts) · in use",
+        f"sha256       {tool.sha256}",
+        "is_vowel(sign: str) -> bool",
+        "ok    a word",
+        "by run r1",
+        "return sum(is_vowel(sign) for sign in text)",
+    ):
+        assert told in text
+    page = orch("tools", "show", "count_vowels", "--json").envelope
+    assert (page["shown"], page["versions"], page["trial"]["passed"]) == (2, [1, 2], True)
+
+
+def test_a_tool_that_is_not_there_is_told_with_the_nearest(orch: Orch, library: Library) -> None:
+    keep(library)
+    done = orch("tools", "show", "count_vowel")
+    assert done.code == 2
+    assert done.error == (
+        "error: The library has no tool 'count_vowel'. "
+        "Did you mean count_vowels? List what there is with: orch tools list"
+    )
+    assert "It has v1." in orch("tools", "show", "count_vowels@9").error
+
+
+def test_a_tool_in_quarantine_is_used_again_when_it_passed_and_was_enabled(
+    orch: Orch, library: Library
+) -> None:
+    fail(library, keep(library))
+    refused = orch("tools", "enable", "count_vowels")
+    assert refused.code == 2
+    assert "orch tools test count_vowels" in refused.error
+    tested = orch("tools", "test", "count_vowels")
+    assert (tested.code, tested.out.splitlines()[0]) == (0, "ok    an example")
+    assert "orch tools enable count_vowels" in tested.err
+    assert "is in use again" in orch("tools", "enable", "count_vowels").err
+    assert [row["state"] for row in rows(orch)] == ["in use"]
+
+
+def test_a_tool_that_fails_its_trial_ends_with_1_and_names_the_case(orch: Orch, library: Library) -> None:
+    keep(library, CODE.replace("sum(is_vowel(sign) for sign in text)", "7"))
+    done = orch("tools", "test", "count_vowels")
+    assert done.code == 1
+    assert "FAIL  a word\n      value: expected 3, got 7" in done.out
+    assert "orch tools rollback count_vowels" in done.error
+
+
+def test_testing_an_edited_tool_adopts_the_edit(orch: Orch, library: Library) -> None:
+    tool = keep(library)
+    file = library.folder(tool.name, 1) / "tool.py"
+    file.write_text(CODE + "# by hand\n")
+    assert [row["state"] for row in rows(orch)] == ["edited"]
+    done = orch("tools", "test", "count_vowels", "--json")
+    assert (done.envelope["version"], done.envelope["adopted"], done.envelope["passed"]) == (2, True, True)
+    assert file.read_text() == CODE
+
+
+def test_going_back_and_the_difference_of_versions(orch: Orch, library: Library) -> None:
+    keep(library)
+    keep(library, CODE + "# two\n")
+    assert "+# two" in orch("tools", "diff", "count_vowels").out.splitlines()
+    assert "-# two" in orch("tools", "diff", "count_vowels", "2", "1").out.splitlines()
+    done = orch("tools", "rollback", "count_vowels", "--because", "slow")
+    assert "The tool count_vowels v1 counts now." in done.err
+    assert [row["version"] for row in rows(orch)] == [1]
+    assert "back to v1: slow" in orch("tools", "show", "count_vowels").out
+    assert keep(library, CODE + "# three\n").version == 3
+    assert [row["version"] for row in rows(orch)] == [3]
+
+
+def test_a_tool_is_disabled_with_a_reason_and_enabled(orch: Orch, library: Library) -> None:
+    keep(library)
+    assert orch("tools", "disable", "count_vowels", "--because", "not now").code == 0
+    assert [(row["state"], row["why"][0]) for row in rows(orch)] == [("disabled", "not now")]
+    assert orch("tools", "enable", "count_vowels").code == 0
+    assert [row["state"] for row in rows(orch)] == ["in use"]
+
+
+def test_removing_has_to_be_confirmed_and_goes_to_the_trash(orch: Orch, library: Library) -> None:
+    keep(library)
+    assert orch("tools", "reindex", "--json").envelope == {"added": ["count_vowels"], "removed": []}
+    unsaid = orch("tools", "remove", "count_vowels")
+    assert (unsaid.code, [row["name"] for row in rows(orch)]) == (6, ["count_vowels"])
+    assert orch("tools", "remove", "count_vowels", "-y").code == 0
+    assert rows(orch) == []
+    assert [path.name.split("-")[0] for path in (library.root / ".trash").iterdir()] == ["count_vowels"]
+    assert orch("tools", "reindex", "--json").envelope == {"added": [], "removed": []}
+
+
+def test_the_index_is_brought_in_step_by_hand(orch: Orch, library: Library) -> None:
+    keep(library)
+    assert orch("tools", "reindex", "--json").envelope["added"] == ["count_vowels"]
+    assert orch("tools", "reindex", "--json").envelope["added"] == []
+    (library.root / "count_vowels").rename(library.root / ".elsewhere")
+    assert orch("tools", "reindex", "--json").envelope["removed"] == ["count_vowels"]
+
+
+@pytest.mark.parametrize("name", ["gift", "gift.zip"])
+def test_a_tool_is_given_away_and_taken_in_by_another_user(
+    orch: Orch, library: Library, tmp_path: Path, name: str
+) -> None:
+    keep(library)
+    gift = str(tmp_path / name)
+    assert orch("tools", "export", "count_vowels", gift).code == 0
+    other = str(tmp_path / "other")
+    taken = orch("tools", "import", gift, ORCH_HOME=other)
+    assert (taken.code, "its trial passed here; it is v1" in taken.err) == (0, True)
+    again = orch("tools", "import", gift, ORCH_HOME=other)
+    assert (again.code, "the library has the same" in again.err) == (0, True)
+    assert "taken in from gift" in orch("tools", "show", "count_vowels", ORCH_HOME=other).out
+
+
+def test_another_tool_of_the_name_is_not_written_over(
+    orch: Orch, library: Library, tmp_path: Path, make: Callable[[], Library]
+) -> None:
+    keep(library)
+    gift = str(tmp_path / "gift")
+    assert orch("tools", "export", "count_vowels", gift).code == 0
+    other = make()
+    mine = keep(other, CODE + "# mine\n")
+    home = str(other.root.parent)
+    refused = orch("tools", "import", gift, ORCH_HOME=home)
+    assert refused.code == 1
+    assert "has another tool 'count_vowels'" in refused.err
+    assert other.get("count_vowels") == mine
+    assert orch("tools", "import", gift, "--next-version", ORCH_HOME=home).code == 0
+    assert other.versions("count_vowels") == (1, 2)
+    assert other.version("count_vowels", 1) == mine
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[], Library]:
+    return lambda: Library(tmp_path / "other" / "tools")
+
+
+def test_a_changed_archive_is_refused_with_the_remedy(orch: Orch, library: Library, tmp_path: Path) -> None:
+    keep(library)
+    assert orch("tools", "export", "count_vowels", str(tmp_path / "gift")).code == 0
+    (tmp_path / "gift" / "count_vowels" / "v1" / "tool.py").write_text("import os\n")
+    done = orch("tools", "import", str(tmp_path / "gift"), ORCH_HOME=str(tmp_path / "other"))
+    assert done.code == 2
+    assert "its hashes do not fit" in done.error
+    assert "Have it sent again" in done.error
+
+
+def test_json_is_one_line_that_a_program_reads(orch: Orch, library: Library) -> None:
+    keep(library)
+    for command in (("list",), ("show", "count_vowels"), ("reindex",)):
+        assert json.loads(orch("tools", *command, "--json").out) is not None
