@@ -47,6 +47,7 @@ from orchestrator_cli.execution.repeats import Repeats
 from orchestrator_cli.execution.replay import Past, replay
 from orchestrator_cli.execution.resuming import check_resumable
 from orchestrator_cli.execution.roles import Role, askable, load_roles
+from orchestrator_cli.execution.servers import Servers
 from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.execution.workspace.folder import history_folder
@@ -279,6 +280,18 @@ def open_house(
         permits = Permits(desk, settings, masks=masks, cancellation=cancellation, dialer=dialer)
         library = Library(settings.home / "tools")
         memory = open_memory(settings, stream.emit)
+        servers = None
+        # A recording, or a call without a model, plans nothing that could name their tools.
+        if settings.mcp and model is None:
+            servers = Servers(
+                settings,
+                root=workspace.root,
+                desk=desk,
+                masks=masks,
+                emit=stream.emit,
+                cancellation=cancellation,
+            )
+            closing.callback(servers.close)
         toolbox = Toolbox(
             library,
             network=settings.network,
@@ -290,6 +303,7 @@ def open_house(
             masks=masks,
             recall=_recalling(memory, stream.emit),
             run=run,
+            servers=servers,
         )
         toolbox.restore(past.made, past.reused)
         house = House(

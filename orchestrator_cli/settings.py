@@ -88,6 +88,37 @@ class Process(BaseModel):
         return self
 
 
+class McpServer(BaseModel):
+    """A server of the Model Context Protocol, whose tools plans may use: `[mcp.NAME]` in orch.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    when: str
+    """What it is for and when to use it; you read it where you are asked about the server."""
+    command: tuple[str, ...] = ()
+    """The program and its arguments, which speaks on standard input and output; no shell reads them."""
+    url: str | None = None
+    """Instead of a command, the address of a server that speaks streamable HTTP."""
+    env: tuple[str, ...] = ()
+    """Variables of your environment that it is given; of a `url` the one that holds its bearer token."""
+    tools: tuple[str, ...] | None = None
+    """Only these of its tools, by its own names; without it all of them."""
+    effects: bool = True
+    """Whether its calls do something that must not be done twice by accident."""
+    timeout_s: float = Field(default=60.0, gt=0, le=3_600)
+    """Seconds for one call."""
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "McpServer":
+        if bool(self.command) == bool(self.url):
+            raise ValueError("give it either a command or a url")
+        if self.url is not None and not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", self.url):
+            raise ValueError(f"{self.url!r} is no http or https address without a password")
+        if self.url is not None and len(self.env) > 1:
+            raise ValueError("env: a url takes one variable, which holds its bearer token")
+        return self
+
+
 def check_schema(schema: dict[str, JsonValue]) -> None:
     """Raise `ValueError` where something is no JSON Schema."""
     import jsonschema  # a tenth of a second, for those who have processes
@@ -115,6 +146,8 @@ class Settings(BaseSettings):
     toml_files: ClassVar[tuple[Path, ...]] = ()
     foreign: ClassVar[frozenset[str]] = frozenset()
     """Processes that the workspace registers, which somebody else may have written: always asked about."""
+    foreign_servers: ClassVar[frozenset[str]] = frozenset()
+    """The same for MCP servers."""
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
     """All state: runs, built tools, memory, Prefect."""
@@ -166,6 +199,10 @@ class Settings(BaseSettings):
 
     processes: dict[str, Process] = Field(default_factory=dict)
     """Programs and Prefect flows of yours that plans may run; see docs/processes.md."""
+    mcp: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")], McpServer] = Field(
+        default_factory=dict
+    )
+    """MCP servers of others whose tools plans may use; see docs/mcp.md."""
     effects: Literal["ask", "retry", "skip"] = "ask"
     """What becomes of a process with effects that was begun and of which nobody knows whether it was done."""
 
@@ -239,11 +276,18 @@ def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:
     files = tuple(path for path in (theirs, yours) if path.is_file())
     found = {path: _read_toml(path) for path in files}
     foreign: frozenset[str] = frozenset()
+    servers: frozenset[str] = frozenset()
     if theirs in found and theirs != yours and not _trusted(workspace, found.get(yours, {})):
         _refuse_what_is_yours(theirs, found[theirs])
         foreign = frozenset(found[theirs].get("processes", ()))
+        servers = frozenset(found[theirs].get("mcp", ()))
     said = {name: value for name, value in flags.items() if value is not None}
-    own = {"toml_files": files, "foreign": foreign, "__doc__": Settings.__doc__}
+    own = {
+        "toml_files": files,
+        "foreign": foreign,
+        "foreign_servers": servers,
+        "__doc__": Settings.__doc__,
+    }
     bound = type("Settings", (Settings,), own)
     try:
         settings: Settings = bound(**said, workspace=workspace)

@@ -58,7 +58,7 @@ class HostTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
     skip_forward_signature_validation = True
 
     def __init__(self, name: str, function: Callable[..., Any], attempt: Attempt) -> None:
-        schema = _schema(function)
+        schema = getattr(function, "schema", None) or _schema(function)
         self.name = name
         self.description = schema["description"]
         self.inputs = schema["parameters"]["properties"]
@@ -70,7 +70,13 @@ class HostTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         arguments = dict(zip(self.inputs, args, strict=False)) | kwargs
         call = partial(self._function, **arguments)
-        return told(self._attempt, self.name, arguments, lambda: self._attempt.cancellation.waiting_for(call))
+        waiting = self._attempt.cancellation.waiting_for
+        try:
+            return told(self._attempt, self.name, arguments, lambda: waiting(call))
+        except OrchError as exc:
+            # Nothing for an agent to deal with, such as a person who has to decide.
+            self._attempt.broken = exc
+            raise
 
 
 _SCHEMAS: dict[tuple[str, str, str | None], dict[str, Any]] = {}

@@ -53,6 +53,8 @@ def run_subtask(
         )
     )
     context.permits.network_for(subtask)
+    if context.toolbox.servers is not None:
+        context.toolbox.servers.allow(subtask, context.effects, context.workspace.written)
     seconds = time_limit(subtask, context.settings)
     with context.cancellation.limited(seconds, lambda: SubtaskTimedOut(_too_long(seconds))) as cancellation:
         work = _Attempt(context, subtask, attempt, plan_version, inputs, failure, cancellation)
@@ -126,7 +128,7 @@ class _Attempt:
             number=self.attempt,
             executor=executor,
             apart=apart,
-            host_tools=self.context.toolbox.host_tools(checkout.root, self.subtask.network),
+            host_tools=self._host_tools(checkout),
             cancellation=self.cancellation,
             accept=lambda value: self._refusal(value, checkout),
         )
@@ -147,6 +149,14 @@ class _Attempt:
                 self.cancellation.check()
                 raise
         return value, "\n".join(attempt.surprises) or None, attempt.usage
+
+    def _host_tools(self, checkout: Checkout) -> dict[str, Any]:
+        toolbox = self.context.toolbox
+        found: dict[str, Any] = toolbox.host_tools(checkout.root, self.subtask.network)
+        if toolbox.servers is None:
+            return found
+        effects, cancellation = self.context.effects, self.cancellation
+        return found | toolbox.servers.functions(self.subtask, self.attempt, effects, cancellation)
 
     def _process(self, checkout: Checkout) -> JsonValue:
         """A subtask of kind process: what the user registered, on the host."""

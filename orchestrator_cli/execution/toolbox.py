@@ -12,6 +12,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.permissions import Permits
+from orchestrator_cli.execution.servers import Servers
 from orchestrator_cli.execution.shelf import Shelf
 from orchestrator_cli.models.model import Model, Request
 from orchestrator_cli.planning.offer import ToolCard
@@ -62,7 +63,10 @@ class Toolbox:
         masks: Callable[[str], str],
         recall: Recall = lambda _: (),
         run: str,
+        servers: Servers | None = None,
     ) -> None:
+        """`servers`: the MCP servers of others, whose tools count as hand-written ones."""
+        self.servers = servers
         self._library = library
         self._network = network
         self._allowed = allow_protected
@@ -105,11 +109,15 @@ class Toolbox:
             card(name, tool) for name, tool in (file_tools(Path(), self._allowed) | web_tools(())).items()
         ]
         kept = (self.shelf.glance(name) for name in recalled)
-        return (*hand, *(built_card(tool) for tool in kept if tool is not None))
+        theirs = self.servers.cards() if self.servers is not None else ()
+        return (*hand, *theirs, *(built_card(tool) for tool in kept if tool is not None))
 
     def has(self, name: str) -> bool:
         """Whether a subtask that names this tool could start now."""
-        return name in self.host_tools(Path()) or self.built(name) is not None
+        return name in self.host_tools(Path()) or self._is_theirs(name) or self.built(name) is not None
+
+    def _is_theirs(self, name: str) -> bool:
+        return self.servers is not None and self.servers.has(name)
 
     def built(self, name: str) -> BuiltTool | None:
         """The tool as this run uses it; None where it was not got yet, or failed too often since."""

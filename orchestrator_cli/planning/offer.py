@@ -21,6 +21,8 @@ class ToolCard(Value):
     name: str
     signature: str
     purpose: str
+    server: str = ""
+    """The MCP server that says so of its tool; empty where the words are ours or were proved."""
 
 
 class ProcessCard(Value):

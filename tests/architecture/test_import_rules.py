@@ -120,8 +120,8 @@ HOMES = {
     ),
     "uvicorn": ("orchestrator_cli.execution.prefect_server",),
     "fastapi": (),
-    "mcp": ("orchestrator_cli.serving.server",),
-    "mcp_types": ("orchestrator_cli.serving.server",),
+    "mcp": ("orchestrator_cli.serving.server", "orchestrator_cli.execution.mcp_connection"),
+    "mcp_types": ("orchestrator_cli.serving.server", "orchestrator_cli.execution.mcp_connection"),
     "litellm": ("orchestrator_cli.models.model",),
     "openai": (),
     # Modules named execution/agent*.py, the hand-written tools, and the toolsmith.
