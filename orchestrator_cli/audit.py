@@ -66,9 +66,19 @@ def read_file_log(path: Path) -> bytes:
 
 def audit(path: Path, settings: Settings) -> Audit:
     """Check a log as far as can be. Raises `UsageError` where it cannot be read."""
-    log = read_log(read_file_log(path))
-    findings = check_chain(log)
     homes = homes_of(settings)
+    data = read_file_log(path)
+    while True:
+        found = _audited(path, data, homes)
+        # A run that went on meanwhile has written to the log and to its end; then the two did not fit.
+        if found.fault is None or (now := read_file_log(path)) == data:
+            return found
+        data = now
+
+
+def _audited(path: Path, data: bytes, homes: tuple[Path, ...]) -> Audit:
+    log = read_log(data)
+    findings = check_chain(log)
     recorded = dict(_recorded(homes, {block.seal.run for block in log.blocks if block.seal.run}))
     fault, notes = findings.fault, list(findings.notes)
     if fault is None:

@@ -30,6 +30,7 @@ def log(
 ) -> None:
     """Read fileLog.md: what the runs of this workspace did."""
     if context.invoked_subcommand is not None:
+        context.obj = workspace
         return
     with reporting(Output(quiet=True, debug=debug)):
         from orchestrator_cli.audit import read_file_log
@@ -49,6 +50,7 @@ def log(
 
 @app.command()
 def verify(
+    context: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(help="The log to check (default: that of the workspace).")
     ] = None,
@@ -61,7 +63,7 @@ def verify(
         from orchestrator_cli.audit import audit
         from orchestrator_cli.views.checks import audit_json, audit_lines
 
-        found = audit(file or _log_of(workspace), settings_of(workspace))
+        found = audit(file or _log_of(workspace or context.obj), settings_of(workspace or context.obj))
         if as_json:
             typer.echo(json.dumps(audit_json(found), ensure_ascii=False))
         else:
@@ -71,6 +73,7 @@ def verify(
 
 @app.command()
 def show(
+    context: typer.Context,
     digest: Annotated[str, typer.Argument(metavar="HASH", help="What an entry names, or its beginning.")],
     workspace: Folder = None,
     debug: Debug = False,
@@ -81,12 +84,18 @@ def show(
         from orchestrator_cli.views.streams import write
         from orchestrator_cli.views.text import clean
 
-        text = kept_text(settings_of(workspace), digest)
+        text = kept_text(settings_of(workspace or context.obj), digest)
         write(sys.stdout, clean(text) if sys.stdout.isatty() else text)
 
 
 @app.command()
-def replay(run: RunName, workspace: Folder = None, as_json: AsJson = False, debug: Debug = False) -> None:
+def replay(
+    context: typer.Context,
+    run: RunName,
+    workspace: Folder = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
     """Do a run's recorded work again on a copy of the workspace, and compare the files it makes."""
     with reporting(Output(quiet=True, debug=debug)):
         from orchestrator_cli.house import choose_sandbox
@@ -94,7 +103,7 @@ def replay(run: RunName, workspace: Folder = None, as_json: AsJson = False, debu
         from orchestrator_cli.runs import find_run
         from orchestrator_cli.views.checks import replayed_json, replayed_lines
 
-        settings = settings_of(workspace)
+        settings = settings_of(workspace or context.obj)
         found = replay_run(find_run(settings, run), settings, choose_sandbox(settings))
         if as_json:
             typer.echo(json.dumps(replayed_json(found), ensure_ascii=False))

@@ -175,7 +175,9 @@ def cancel(run: RunName, workspace: Folder = None, debug: Debug = False) -> None
             drop_cancel(where.folder)
             console.lines([f"Run {where.run} was told to end (process {state.pid or 'unknown'})."])
             return
-        end_run(where, [FileLog(where.root / "fileLog.md", where.home), console])
+        log = FileLog(where.root / "fileLog.md", where.home)
+        log.complete(where.events())
+        end_run(where, [log, console])
 
 
 @app.command()
@@ -199,7 +201,9 @@ def undo(
         past = find_run(settings, run)
 
         def views() -> list[View]:
-            return [FileLog(past.root / "fileLog.md", past.home), console]
+            log = FileLog(past.root / "fileLog.md", past.home)
+            log.complete(past.events())
+            return [log, console]
 
         changes = undo_run(settings, past, to, views)
         if as_json:

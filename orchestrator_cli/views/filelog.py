@@ -92,13 +92,22 @@ class FileLog:
 
         Entries are told by the comments that end them, so none is written twice.
         """
-        with _translated(self.path), _locked(self.path) as file:
-            written = {entry_head(*entry) for entry in entries_in(_whole(file))}
+        written = self._written()
         for event in found:
             if entry_head(event.seq, event.run) in written:
                 self._keep_plan(event)
             else:
                 self(event)
+
+    def complete(self, found: Sequence[Event]) -> None:
+        """Catch up, before one more event of a run that is over, where the run stands in this file."""
+        written = self._written()
+        if any(entry_head(event.seq, event.run) in written for event in found):
+            self.catch_up(found)
+
+    def _written(self) -> set[str]:
+        with _translated(self.path), _locked(self.path) as file:
+            return {entry_head(*entry) for entry in entries_in(_whole(file))}
 
     def close(self) -> None:
         """Nothing is held open between entries."""

@@ -72,7 +72,7 @@ def test_the_log_of_real_runs_is_verified_and_a_change_is_named(logged: Orch) ->
     kept = path.read_text()
     path.write_text(kept.replace("line of the first run", "line of the worst run", 1))
     try:
-        done = logged("log", "verify")
+        done = logged("log", "-C", str(logged.workspace), "verify")
         found = json.loads(logged("log", "verify", "--json", str(path)).out)
     finally:
         path.write_text(kept)

@@ -17,6 +17,7 @@ from orchestrator_cli.audit import Audit, audit, kept_text
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, Fact
 from orchestrator_cli.execution.journal import EventStream
+from orchestrator_cli.execution.masks import Masks
 from orchestrator_cli.ledger.chain import Block, read_log, sealed
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.filelog import CUT_OFF, HEADER, FileLog
@@ -334,6 +335,47 @@ def test_an_output_too_long_for_its_entry_is_kept_whole_beside_the_run(place: Pl
     assert (place.home / "runs" / "20260702-000000-cccccccc" / "blobs" / digest).read_text() == output
     assert kept_text(place.settings, digest) == kept_text(place.settings, digest[:12]) == output
     assert place.check().fault is None
+
+
+def test_no_secret_is_kept_with_what_was_cut(place: Place) -> None:
+    masks, run = Masks(), "20260702-000000-cccccccc"
+    masks.add("KEY", "hunter2-hunter2")
+    journal = place.home / "runs" / run / "journal.jsonl"
+    stream = EventStream(run, journal, [FileLog(place.log, place.home)], mask=masks)
+    stream.emit(ran(1, "the key is hunter2-hunter2\n" * 9_000))
+    stream.close()
+    kept = [path for path in journal.parent.rglob("*") if path.is_file()]
+    assert len(kept) > 1
+    assert not [path for path in (*kept, place.log) if b"hunter2" in path.read_bytes()]
+    assert place.check().fault is None
+
+
+def test_what_a_killed_run_lacks_is_written_before_the_end_that_another_command_gives_it(
+    place: Place,
+) -> None:
+    """Else an entry would seem to have been removed."""
+    run = "20260702-000000-cccccccc"
+    journal = place.home / "runs" / run / "journal.jsonl"
+    log = FileLog(place.log, place.home)
+    stream = EventStream(run, journal, [log])
+    stream.emit(facts(place.root, 0)[0])
+    stream.close()
+    stream = EventStream(run, journal, [])  # killed before the view was told
+    stream.emit(ran(1))
+    stream.close()
+    log = FileLog(place.log, place.home)
+    log.complete(_events(place, run))
+    stream = EventStream(run, journal, [log])
+    stream.emit(events.RunUndone(changes=()))
+    stream.close()
+    assert place.check().fault is None
+    assert [block.seal.seq for block in place.blocks if block.seal.run == run] == [1, 2, 3]
+
+
+def test_a_run_that_stands_in_a_log_that_was_moved_away_is_not_written_again(place: Place) -> None:
+    place.log.rename(place.root / "old.md")
+    FileLog(place.log, place.home).complete(_events(place, RUNS[0]))
+    assert [block.seal.what for block in place.blocks] == ["log"]
 
 
 def test_a_hash_that_leads_nowhere_is_refused(place: Place) -> None:
