@@ -14,16 +14,7 @@ from pathlib import Path
 
 from orchestrator_cli import __version__
 from orchestrator_cli.errors import RunFailed, UsageError
-from orchestrator_cli.events import (
-    Event,
-    PlanApproved,
-    PlanProposed,
-    PlanRepaired,
-    PlanRevised,
-    RunFinished,
-    RunResumed,
-    RunStarted,
-)
+from orchestrator_cli.events import Event, RunResumed, RunStarted
 from orchestrator_cli.execution.journal import read_journal
 from orchestrator_cli.ledger.chain import Log, read_log
 from orchestrator_cli.ledger.comparison import (
@@ -37,7 +28,7 @@ from orchestrator_cli.ledger.verification import Fault, Findings, check_chain
 from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.runs import DEMO
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.views.entries import entry_for
+from orchestrator_cli.views.entries import entry_for, plan_after
 
 
 @dataclass(frozen=True)
@@ -150,13 +141,7 @@ def recorded_of(found: Iterable[Event]) -> Recorded:
             case RunStarted() | RunResumed():
                 version = event.data.version
         entry = entry_for(event, plan)
-        match event.data:
-            case PlanProposed() | PlanApproved() | PlanRevised():
-                plan = event.data.plan
-            case PlanRepaired(plan=Plan() as repaired):
-                plan = repaired
-            case RunFinished():
-                plan = None
+        plan = plan_after(plan, event)
         if entry is None:
             continue
         entries[event.seq] = f"\n{entry}\n\n".encode("utf-8", "replace")

@@ -63,6 +63,18 @@ def entry_for(event: Event, before: Plan | None = None) -> str | None:
     return f"### {event.seq} · {entry.title}\n\n{origin}\n\n{entry.body}"
 
 
+def plan_after(before: Plan | None, event: Event) -> Plan | None:
+    """The plan that a revision after this event changes."""
+    match event.data:
+        case events.PlanProposed(plan=plan) | events.PlanApproved(plan=plan) | events.PlanRevised(plan=plan):
+            return plan
+        case events.PlanRepaired(plan=Plan() as plan):
+            return plan
+        case events.RunFinished():
+            return None
+    return before
+
+
 def _time(event: Event) -> str:
     return f"{event.time:%Y-%m-%d %H:%M:%S %Z}".rstrip()
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.events import Event, PlanApproved, PlanProposed, PlanRepaired, PlanRevised, RunFinished
+from orchestrator_cli.events import Event
 from orchestrator_cli.execution.blobs import Blobs
 from orchestrator_cli.ledger.chain import (
     LONGEST_SEAL,
@@ -40,7 +40,7 @@ from orchestrator_cli.ledger.chain import (
 )
 from orchestrator_cli.ledger.heads import Head, note_head
 from orchestrator_cli.planning.plan import Plan
-from orchestrator_cli.views.entries import entry_for
+from orchestrator_cli.views.entries import entry_for, plan_after
 from orchestrator_cli.views.markdown import noting_cuts
 
 HEADER = """\
@@ -113,13 +113,10 @@ class FileLog:
         """Nothing is held open between entries."""
 
     def _keep_plan(self, event: Event) -> None:
-        match event.data:
-            case PlanProposed(plan=plan) | PlanApproved(plan=plan) | PlanRevised(plan=plan):
-                self._plans[event.run] = plan
-            case PlanRepaired(plan=Plan() as plan):
-                self._plans[event.run] = plan
-            case RunFinished():
-                self._plans.pop(event.run, None)
+        if (plan := plan_after(self._plans.get(event.run), event)) is not None:
+            self._plans[event.run] = plan
+        else:
+            self._plans.pop(event.run, None)
 
     def _keep(self, run: str, whole: Sequence[str]) -> None:
         if whole and self._home is not None:
