@@ -18,98 +18,38 @@ build, and so does what `complete` raises.
 Not covered: permissions of a tool that the library has (whoever calls it asks for them), and replacing a tool
 that turned out not to be good."""
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from toolsmith.built import BuiltTool, Origin, TrialReport
-from toolsmith.cases import Suite
-from toolsmith.checker import check
-from toolsmith.duplicates import Duplicate, duplicate_of
+from toolsmith.duplicates import Duplicate
 from toolsmith.errors import (
     LibraryError,
     PackagesUnavailable,
     PermissionRefused,
-    ReplyFaulty,
     ToolQuarantined,
     ToolRefused,
 )
 from toolsmith.extension import extended_need, whole_proof
 from toolsmith.library import Library
 from toolsmith.permissions import NOTHING, Permissions, Permit, nobody_allows
+from toolsmith.proving import Workbench
 from toolsmith.search import Decision, Found, Search, find
 from toolsmith.spec import Need, ToolSpec
-from toolsmith.writer import Complete, write_cases, write_code, write_spec
+from toolsmith.steps import BuildStep as BuildStep
+from toolsmith.steps import CasesWritten as CasesWritten
+from toolsmith.steps import CodeFaulty as CodeFaulty
+from toolsmith.steps import CodeWritten as CodeWritten
+from toolsmith.steps import Emit, silent
+from toolsmith.steps import NotExtended as NotExtended
+from toolsmith.steps import Searched as Searched
+from toolsmith.steps import SpecWritten as SpecWritten
+from toolsmith.steps import TrialRan as TrialRan
+from toolsmith.writer import Complete
 
 if TYPE_CHECKING:
     from toolsmith.sandbox import Backend, Limits
     from toolsmith.sandbox.proxy import Dialer
-
-REPAIRS = 2
-ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class SpecWritten:
-    """There is a specification without faults."""
-
-    spec: ToolSpec
-
-
-@dataclass(frozen=True)
-class CasesWritten:
-    """There are cases for it, without faults; again when there are more of them."""
-
-    name: str
-    suite: Suite
-
-
-@dataclass(frozen=True)
-class CodeWritten:
-    """There is a module, not yet looked at. Rounds count from 1."""
-
-    name: str
-    round: int
-    source: str
-
-
-@dataclass(frozen=True)
-class CodeFaulty:
-    """The module, or the reply that should hold one, breaks rules; it was not run."""
-
-    name: str
-    round: int
-    faults: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TrialRan:
-    """All cases were run on the module."""
-
-    name: str
-    round: int
-    report: TrialReport
-
-
-@dataclass(frozen=True)
-class Searched:
-    """The library had tools that might serve the need `name`, and this was decided."""
-
-    name: str
-    decision: Decision
-
-
-@dataclass(frozen=True)
-class NotExtended:
-    """No next version of `base` was proved that also serves the need `name`; a tool of its own is built."""
-
-    name: str
-    base: str
-    reasons: tuple[str, ...]
-
-
-BuildStep = Searched | NotExtended | SpecWritten | CasesWritten | CodeWritten | CodeFaulty | TrialRan
-Emit = Callable[[BuildStep], None]
 
 
 def build_tool(
@@ -150,7 +90,7 @@ def build_tool(
         known, need = _known(need, library)
         if known is not None:
             return known
-        bench = _Bench(emit or _silent, backend, limits, dialer)
+        bench = Workbench(emit or silent, backend, limits, dialer)
         # A tool in quarantine is built anew under its name, whatever others do.
         tools = () if need.tool_name in library.known() else library.fit()
         found = find(need, tools, complete, search)
@@ -169,8 +109,8 @@ def build_tool(
         suite = bench.write_cases(spec, complete)
         if twin := bench.duplicate(spec, suite, found.ordered(tools)):
             return _served(need, twin, bench, search)
-        source, report = bench.make(spec, suite, complete)
-        return library.add(spec, source, report, Origin(need=need, run=run), suite)
+        made = bench.make(spec, suite, complete)
+        return library.add(spec, made.source, made.report, Origin(need=need, run=run), made.suite)
 
 
 def _known(need: Need, library: Library) -> tuple[BuiltTool | None, Need]:
@@ -197,7 +137,7 @@ class _Order:
     run: str | None
 
 
-def _extended(found: Found, order: _Order, bench: "_Bench") -> BuiltTool:
+def _extended(found: Found, order: _Order, bench: Workbench) -> BuiltTool:
     """The next version of the tool that was found, which also does what was decided to be added.
 
     All that proved the old version is part of the proof. Raises ToolRefused and LibraryError.
@@ -212,11 +152,11 @@ def _extended(found: Found, order: _Order, bench: "_Bench") -> BuiltTool:
         bench = replace(bench, permissions=_permitted(spec, order.permit))
         suite = whole_proof(tool, spec, bench.write_cases(spec, order.complete))
         lacking = [f"It was right so far, and lacks what is to be added: {what}"]
-        source, report = bench.make(spec, suite, order.complete, source=tool.source, failures=lacking)
-        return library.add(spec, source, report, Origin(need=wider, run=order.run), suite)
+        made = bench.make(spec, suite, order.complete, source=tool.source, failures=lacking)
+        return library.add(spec, made.source, made.report, Origin(need=wider, run=order.run), made.suite)
 
 
-def _served(need: Need, twin: Duplicate, bench: "_Bench", search: Search) -> BuiltTool:
+def _served(need: Need, twin: Duplicate, bench: Workbench, search: Search) -> BuiltTool:
     """The tool that does it already. Raises ToolRefused where it cannot be called as planned."""
     bench.emit(Searched(need.tool_name, Decision("use", twin.tool.name, twin.reason)))
     if faults := search.faults(twin.tool.spec, need):
@@ -272,106 +212,5 @@ def prove_again(
     Raises:
         ToolRefused: what it needs is not permitted.
     """
-    bench = _Bench(_silent, backend, limits, permissions=_permitted(tool.spec, permit))
+    bench = Workbench(silent, backend, limits, permissions=_permitted(tool.spec, permit))
     return bench.prove(tool.spec, tool.suite, tool.source, 1)
-
-
-@dataclass(frozen=True)
-class _Bench:
-    """What all rounds of one build share."""
-
-    emit: Emit
-    backend: "Backend | None"
-    limits: "Limits | None"
-    dialer: "Dialer | None" = None
-    permissions: Permissions = NOTHING
-
-    def specify(self, need: Need, complete: Complete, base: ToolSpec | None = None) -> ToolSpec:
-        faults: tuple[str, ...] = ()
-        previous = ""
-        for _ in range(1 + REPAIRS):
-            try:
-                spec = write_spec(need, complete, faults, previous=previous, base=base)
-            except ReplyFaulty as exc:
-                faults, previous = exc.faults, exc.reply
-                continue
-            self.emit(SpecWritten(spec))
-            return spec
-        raise ToolRefused(need.tool_name, [f"specification: {fault}" for fault in faults])
-
-    def write_cases(self, spec: ToolSpec, complete: Complete) -> Suite:
-        faults: tuple[str, ...] = ()
-        previous = ""
-        for _ in range(1 + REPAIRS):
-            try:
-                suite = write_cases(spec, complete, faults, previous=previous)
-            except ReplyFaulty as exc:
-                faults, previous = exc.faults, exc.reply
-                continue
-            self.emit(CasesWritten(spec.name, suite))
-            return suite
-        raise ToolRefused(spec.name, [f"cases: {fault}" for fault in faults])
-
-    def duplicate(self, spec: ToolSpec, suite: Suite, tools: Iterable[BuiltTool]) -> Duplicate | None:
-        """A tool that does it already; it is told of none of the trials that found it."""
-        from toolsmith.trial import try_tool
-
-        def try_(asked: ToolSpec, part: Suite, source: str) -> TrialReport:
-            return try_tool(asked, part, source, backend=self.backend, limits=self.limits)
-
-        return duplicate_of(spec, suite, tools, try_)
-
-    def make(
-        self,
-        spec: ToolSpec,
-        suite: Suite,
-        complete: Complete,
-        *,
-        source: str | None = None,
-        failures: Sequence[str] = (),
-    ) -> tuple[str, TrialReport]:
-        """Code that is proved; with `source`, made of that, which lacks what `failures` say."""
-        for number in range(1, 1 + ROUNDS):
-            try:
-                source = write_code(
-                    spec,
-                    suite,
-                    complete,
-                    previous=source,
-                    failures=failures,
-                    installed=self.permissions.packages,
-                )
-            except ReplyFaulty as exc:
-                failures = exc.faults
-                self.emit(CodeFaulty(spec.name, number, exc.faults))
-                continue
-            self.emit(CodeWritten(spec.name, number, source))
-            failures, report = self.prove(spec, suite, source, number)
-            if report is not None and report.passed:
-                return source, report
-        raise ToolRefused(spec.name, failures)
-
-    def prove(
-        self, spec: ToolSpec, suite: Suite, source: str, number: int
-    ) -> tuple[tuple[str, ...], TrialReport | None]:
-        """Check and try a module: why it is not good (empty when it is), and the report if it was run."""
-        from toolsmith.trial import try_tool  # the sandbox is not needed for what the library has
-
-        if faults := check(source, spec, self.permissions.modules):
-            self.emit(CodeFaulty(spec.name, number, faults))
-            return faults, None
-        report = try_tool(
-            spec,
-            suite,
-            source,
-            backend=self.backend,
-            limits=self.limits,
-            permissions=self.permissions,
-            dialer=self.dialer,
-        )
-        self.emit(TrialRan(spec.name, number, report))
-        return report.failures, report
-
-
-def _silent(_: BuildStep) -> None:
-    """For callers that do not watch."""

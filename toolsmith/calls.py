@@ -25,6 +25,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from toolsmith.cases import MEMORY_MB
 from toolsmith.permissions import NOTHING, Permissions
 from toolsmith.sandbox import Backend, Limits, SandboxError
 from toolsmith.sandbox.codec import CodecError, decode
@@ -32,8 +33,6 @@ from toolsmith.sandbox.executor import SandboxExecutor
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.spec import ToolSpec
 
-MEMORY_MB = 256
-"""The most that one call may hold; a tool that takes more is too greedy to be kept."""
 _SHOWN = "/workspace"
 _MAX_FILE = 1_000_000
 _MAX_TOTAL = 20_000_000

@@ -28,6 +28,9 @@ from toolsmith.spec import Case, CheckText, Contract, Input, RelativePath, Text,
 MIN_CASES = 3
 MAX_CASES = 20
 MAX_PROPERTIES = 6
+TIME_S = 10.0
+MEMORY_MB = 256
+"""The most that one call may take; a tool that takes more is too greedy to be kept."""
 EXAMPLES = 40
 """How many inputs are generated for a property."""
 Kind = Literal["always", "idempotent", "round_trip", "order_free"]

@@ -1,7 +1,8 @@
 """The rules that a tool's module obeys before it is ever run. Pure: the code is parsed, never imported.
 
 `check` returns all breaches at once, each with its line and the remedy, because they go back to the model.
-The rules for what a module may touch are in `rules`; here stand those for its shape: one function with the
+The rules for what a module may touch are in `rules`, those for what would defeat its proof in `honesty`;
+here stand those for its shape: one function with the
 parameters of the specification, in their order and with their defaults, annotated and documented as
 smolagents' `@tool` wants.
 
@@ -14,6 +15,8 @@ import re
 from collections.abc import Collection, Iterator
 
 from toolsmith.built import FunctionDoc
+from toolsmith.cases import Suite
+from toolsmith.honesty import honesty_faults
 from toolsmith.rules import module_faults
 from toolsmith.spec import Input, ToolSpec
 from toolsmith.syntax import parse_module
@@ -33,16 +36,20 @@ _TYPES = {
 Fault = tuple[int, str]
 
 
-def check(source: str, spec: ToolSpec, modules: Collection[str] = ()) -> tuple[str, ...]:
+def check(
+    source: str, spec: ToolSpec, modules: Collection[str] = (), suite: Suite | None = None
+) -> tuple[str, ...]:
     """All breaches of the rules, in the order of lines, as `line N: what; remedy`; empty when all is well.
 
-    `modules` are the names that the packages of the specification can be imported by.
+    `modules` are the names that the packages of the specification can be imported by. With the `suite` that
+    the module will be tried on, answers that were made for it are among the breaches.
     """
     try:
         tree, doubts = parse_module(source)
     except SyntaxError as exc:
         return (f"line {exc.lineno or 1}: is not Python: {exc.msg}; return one whole module",)
-    faults = {*module_faults(tree, spec, modules), *_tool_faults(tree, spec), *_undocumented(tree)}
+    faults = {*module_faults(tree, spec, modules), *honesty_faults(tree, spec, suite)}
+    faults |= {*_tool_faults(tree, spec), *_undocumented(tree)}
     return (
         *(f"{doubt}; mend it" for doubt in doubts),
         *(f"line {line}: {told}" for line, told in sorted(faults)),

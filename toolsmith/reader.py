@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from toolsmith.cases import MAX_CASES, MAX_PROPERTIES, MIN_CASES, Property, Suite, suite_faults
-from toolsmith.errors import CasesFaulty, SpecFaulty
-from toolsmith.replies import json_object
+from toolsmith.challenges import Objection, Ruling, settled
+from toolsmith.errors import CasesFaulty, ReplyFaulty, SpecFaulty
+from toolsmith.replies import challenge_object, json_object
 from toolsmith.spec import (
     MAX_EXAMPLES,
     Case,
@@ -69,6 +70,43 @@ def read_suite(reply: str, spec: ToolSpec, known: Suite | None = None) -> Suite:
     if faults:
         raise CasesFaulty(faults, reply)
     return Suite(cases=tuple(cases.values()), properties=tuple(properties.values()))
+
+
+def read_ruling(reply: str, spec: ToolSpec, suite: Suite, old: Case | Property) -> Ruling:
+    """The ruling on a challenged case or property in a model's reply.
+
+    Raises:
+        CasesFaulty: with every fault of it; also where the suite would break its rules by it.
+    """
+    raw = _object(reply)
+    try:
+        ruling = Ruling.model_validate(raw)
+    except ValidationError as exc:
+        raise CasesFaulty([*told_faults(exc)], reply) from exc
+    new = ruling.case or ruling.property
+    if new is not None and (type(new) is not type(old) or new.title != old.title):
+        raise CasesFaulty([f"give a {type(old).__name__.lower()} of the same title, {old.title!r}"], reply)
+    after = settled(suite, old, ruling)
+    cases, properties = dict(enumerate(after.cases)), dict(enumerate(after.properties))
+    faults = [*suite_faults(spec, cases, properties)]
+    if faults and faults != [*suite_faults(spec, dict(enumerate(suite.cases)), properties)]:
+        raise CasesFaulty([f"then the rest is no proof any more; {fault}" for fault in faults], reply)
+    return ruling
+
+
+def read_objection(reply: str) -> Objection | None:
+    """What the writer of the code says against a case; None when it says nothing.
+
+    Raises:
+        ReplyFaulty: it says something that cannot be understood.
+    """
+    raw = challenge_object(reply)
+    if raw is None:
+        return None
+    try:
+        return Objection.model_validate(raw)
+    except ValidationError as exc:
+        raise ReplyFaulty([*told_faults(exc, "challenge")], reply) from exc
 
 
 def told_faults(exc: ValidationError, where: str = "") -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Reading what was asked for out of a model's reply: one JSON object, or one block of Python. Pure.
+"""Reading what was asked for out of a model's reply: one JSON object, one block of Python. Pure.
 
 The reply is text from outside: it is parsed, never evaluated. JSON is read strictly: no NaN, no key twice,
 no half of a surrogate pair, and an object that stops in the middle is a fault rather than its largest whole
@@ -26,6 +26,20 @@ def json_object(reply: str) -> dict[str, Any]:
         body for _, body, _ in blocks if _opens(body)
     ]
     return _decoded(fenced[0].strip(), reply) if fenced else _decoded(_from_first_object(text, reply), reply)
+
+
+def challenge_object(reply: str) -> object | None:
+    """What stands under `challenge` in a ```json block beside the code; None when nothing does."""
+    for lang, body, _ in _blocks(_THOUGHTS.sub("", reply)):
+        if lang != "json":
+            continue
+        try:
+            found = json.loads(body)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and "challenge" in found:
+            return found["challenge"] or {}
+    return None
 
 
 def python_block(reply: str, name: str) -> str:

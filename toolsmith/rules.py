@@ -131,7 +131,7 @@ def module_faults(tree: ast.Module, spec: ToolSpec, modules: Collection[str] = (
     `modules` are the names that the packages of the specification can be imported by.
     """
     yield from _import_time_faults(tree.body)
-    aliases, own = _aliases(tree), _own_names(tree)
+    aliases, own = aliases_of(tree), _own_names(tree)
     reads = set(_secret_reads(tree, aliases, spec.secrets))
     for node in ast.walk(tree):
         yield from _import_faults(node, spec)
@@ -228,7 +228,7 @@ def _calls(node: ast.AST) -> Iterator[ast.Call]:
             yield from _calls(part)
 
 
-def _aliases(tree: ast.Module) -> dict[str, str]:
+def aliases_of(tree: ast.Module) -> dict[str, str]:
     """What an imported name stands for: `import os as o` → o: os, `from os import path` → path: os.path."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _MAX_ITEMS = 8
 _MAX_CHARS = 20
 _MOST = 200
+_USUAL = "abcxyzABCXYZ0123456789 .,;:-_/\n"
+"""Signs that a tool treats in some way more often than others."""
 _MAX_DEPTH = 6
 _LARGEST = 10**6
 _WORDS: Mapping[str, tuple[str, ...]] = {
@@ -81,7 +83,7 @@ def _texts(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
         made = st.from_regex(re.compile(schema["pattern"]), fullmatch=True)
         given = "maxLength" in schema
         return made.filter(lambda text: least <= len(text) <= (most if given else _MOST) and _is_text(text))
-    letters = st.one_of(st.characters(codec="ascii"), st.characters(codec="utf-8"))
+    letters = st.sampled_from(_USUAL) | st.characters(codec="ascii") | st.characters(codec="utf-8")
     return st.text(letters, min_size=least, max_size=most)
 
 

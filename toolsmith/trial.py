@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from toolsmith.built import CaseResult, PropertyResult, TrialReport
 from toolsmith.calls import Call, Outcome, Room
-from toolsmith.cases import Suite
+from toolsmith.cases import TIME_S, Suite
 from toolsmith.judging import case_fault, short
 from toolsmith.permissions import NOTHING, Permissions
 from toolsmith.sandbox import Backend, Limits, choose_backend
@@ -26,7 +26,6 @@ from toolsmith.sandbox.proxy import Dialer
 from toolsmith.spec import Case, ToolSpec
 from toolsmith.values import difference, shown
 
-TIME_S = 10.0
 AT_ONCE = 2
 """Sandboxes at a time: most of a case is the start of its own, which two processors do for two."""
 

@@ -14,15 +14,26 @@ the rules (`toolsmith.honesty`) do not see."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from toolsmith.cases import EXAMPLES, MAX_CASES, MAX_PROPERTIES, MIN_CASES, Suite
+from toolsmith.cases import (
+    EXAMPLES,
+    MAX_CASES,
+    MAX_PROPERTIES,
+    MEMORY_MB,
+    MIN_CASES,
+    TIME_S,
+    Property,
+    Suite,
+)
+from toolsmith.challenges import Objection, Ruling
 from toolsmith.errors import SpecFaulty
 from toolsmith.expressions import FUNCTION_NAMES, METHOD_NAMES
 from toolsmith.extension import extension_faults
-from toolsmith.reader import read_spec, read_suite
+from toolsmith.reader import read_objection, read_ruling, read_spec, read_suite
 from toolsmith.replies import python_block
 from toolsmith.schemas import TYPES
 from toolsmith.spec import MAX_EXAMPLES, Case, Need, ToolSpec, Workspace
@@ -40,6 +51,14 @@ _WORKSPACE: Mapping[Workspace, str] = {
     "read": "the tool may read files and must not change any.",
     "write": "the tool may read, write and delete files.",
 }
+
+
+@dataclass(frozen=True)
+class Code:
+    """A module, and what its writer says against a case."""
+
+    source: str
+    objection: Objection | None = None
 
 
 def write_spec(
@@ -118,13 +137,14 @@ def write_code(
     previous: str | None = None,
     failures: Sequence[str] = (),
     installed: "Installation | None" = None,
-) -> str:
+    may_challenge: bool = False,
+) -> Code:
     """Ask once for a module that fulfils `spec`; with `failures`, to mend the module `previous`.
 
-    `installed` are its packages.
+    `installed` are its packages. Where it `may_challenge`, it is told that it can speak against a case.
 
     Raises:
-        ReplyFaulty: the reply holds no whole block of Python.
+        ReplyFaulty: the reply holds no whole block of Python, or a challenge that cannot be understood.
     """
     prompt = render(
         "code.md",
@@ -136,8 +156,41 @@ def write_code(
         previous=(previous or "").rstrip(),
         failures=failures,
         installed=installed,
+        may_challenge=may_challenge,
+        time_s=f"{TIME_S:g}",
+        memory_mb=MEMORY_MB,
     )
-    return python_block(complete(prompt), spec.name)
+    reply = complete(prompt)
+    return Code(python_block(reply, spec.name), read_objection(reply) if may_challenge else None)
+
+
+def write_ruling(
+    spec: ToolSpec,
+    suite: Suite,
+    old: Case | Property,
+    objection: Objection,
+    complete: Complete,
+    faults: Sequence[str] = (),
+    *,
+    previous: str = "",
+) -> Ruling:
+    """Ask once for a ruling on a challenged case; with `faults`, to mend the reply `previous`.
+
+    Raises:
+        CasesFaulty: the reply holds none that can be used.
+    """
+    prompt = render(
+        "challenge.md",
+        spec=spec,
+        workspace=_WORKSPACE[spec.workspace],
+        examples=[case.model_dump(mode="json") for case in spec.examples],
+        what="case" if isinstance(old, Case) else "property",
+        disputed=old.model_dump(mode="json"),
+        objection=objection,
+        faults=faults,
+        previous=previous,
+    )
+    return read_ruling(complete(prompt), spec, suite, old)
 
 
 def _call(case: Case) -> dict[str, Any]:

@@ -227,7 +227,7 @@ def test_the_code_call_sees_the_examples_whole_and_of_the_cases_the_calls(
     sample: Any, model: Callable[..., Any]
 ) -> None:
     complete = model(sample.code_reply())
-    assert write_code(sample.spec, sample.suite, complete) == sample.code
+    assert write_code(sample.spec, sample.suite, complete).source == sample.code
     (prompt,) = complete.prompts
     assert '"b": 2' in prompt
     assert "value['b'] == 2" not in prompt
@@ -256,4 +256,4 @@ def test_the_last_block_that_defines_the_tool_counts(sample: Any, model: Callabl
         + sample.code_reply()
         + "\n```python\nprint(1)\n```"
     )
-    assert write_code(sample.spec, sample.suite, model(reply)) == sample.code
+    assert write_code(sample.spec, sample.suite, model(reply)).source == sample.code
