@@ -6,7 +6,7 @@
 
 A folder is named after the lock and the Python that it was installed for. Tools with the same lock share
 it; nothing is ever installed into the environment that orch itself runs in. It is made beside its place and
-renamed, and compared with its manifest before each use, so that half an installation, or a file that was
+renamed, and compared with its manifest before use, so that half an installation, or a file that was
 changed, is never taken for the real one: it is made again from the lock.
 
 Only wheels are installed. Building from source would run a package's code on the host, which is the one
@@ -41,6 +41,9 @@ REASON_CHARS = 600
 _UNREACHED = 2
 """uv's exit code where it is not the packages that are wrong; 1 says that no versions fit."""
 _BINARY = ("--only-binary", ":all:")
+_PLACED = ("--link-mode", "copy", "--compile-bytecode")
+"""Copies, since a link into uv's cache would let a change here become a change there. Compiled, which runs
+nothing of it, since no sandbox can keep what it compiles and each would do it again."""
 _SOURCE = re.compile(r"no (?:usable|compatible|matching)? ?wheels|source distribution|building from source")
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s`'\")]+|(?<![\w.])/(?:[\w.@+-]+/)+[\w.@+-]*")
 
@@ -85,6 +88,8 @@ class Packages:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._sound: dict[Path, tuple[str, Installation]] = {}
+        """What this process has compared with its manifest, with the stamp of its files before that."""
 
     def resolve(self, wanted: Sequence[str], run: Command) -> PackageLock:
         """The newest versions that fit together, with all that they depend on.
@@ -109,15 +114,32 @@ class Packages:
         Raises `PackagesUnavailable` where that cannot be done.
         """
         place = self.root / _key(lock)
-        if not _fault(place, lock):
-            return _installation(place, lock)
+        if there := self._there(place, lock):
+            return there
         try:
             with self._making(place):
                 if fault := _fault(place, lock):
                     self._make(place, lock, run, fault)
         except OSError as exc:
             raise PackagesUnavailable(f"the folder of packages cannot be written: {exc.strerror}") from exc
-        return _installation(place, lock)
+        if there := self._there(place, lock):
+            return there
+        raise PackagesUnavailable("its packages were changed while they were installed; try again")
+
+    def _there(self, place: Path, lock: PackageLock) -> Installation | None:
+        """What is installed, where it is whole. Files are read once; later the system tells of changes."""
+        site = place / "site"
+        try:
+            stamp = installed.stamp(site)
+            known = self._sound.get(place)
+            if known is None or known[0] != stamp:
+                if _fault(place, lock):
+                    return None
+                known = stamp, Installation(site, installed.modules(site), lock)
+                self._sound[place] = known
+            return known[1]
+        except OSError:
+            return None
 
     def _make(self, place: Path, lock: PackageLock, run: Command, fault: str) -> None:
         for left in self.root.glob(f".{place.name}-*"):
@@ -140,9 +162,17 @@ class Packages:
             shutil.rmtree(before, ignore_errors=True)
 
     def _install(self, site: Path, lock: PackageLock, run: Command, fault: str) -> None:
-        # Copies: a link into uv's cache would let a change here become a change there.
-        options = ("pip", "install", "--require-hashes", "--no-deps", *_BINARY, "--link-mode", "copy")
-        ran = self._uv(run, (*options, "--target", str(site), "-r", "-"), "\n".join(lock.lines))
+        options = (
+            "pip",
+            "install",
+            "--require-hashes",
+            "--no-deps",
+            *_BINARY,
+            *_PLACED,
+            "--target",
+            str(site),
+        )
+        ran = self._uv(run, (*options, "-r", "-"), "\n".join(lock.lines))
         if ran.code:
             told = f"its packages ({', '.join(lock.versions)}) cannot be installed"
             remedy = "make the package index reachable, or have the tool built anew"
@@ -218,10 +248,6 @@ def _fault(place: Path, lock: PackageLock) -> str:
         return "they are not installed"
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return "their manifest cannot be read"
-
-
-def _installation(place: Path, lock: PackageLock) -> Installation:
-    return Installation(place / "site", installed.modules(place / "site"), lock)
 
 
 def _reason(said: str) -> str:

@@ -1,6 +1,7 @@
 """Packages of tools: named, locked by hash, installed from wheels, kept whole, used in the sandbox."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -286,6 +287,13 @@ def _spoil_changed(site: Path) -> None:
     (site / "tinydep.py").write_text('END = "?"\n')
 
 
+def _spoil_quietly(site: Path) -> None:
+    file = site / "tinydep.py"
+    before = file.stat()
+    file.write_text('END = "?"\n')
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def _spoil_removed(site: Path) -> None:
     (site / "tinymark" / "__init__.py").unlink()
 
@@ -307,7 +315,15 @@ def _spoil_all(site: Path) -> None:
     shutil.rmtree(site.parent)
 
 
-SPOILED = [_spoil_changed, _spoil_removed, _spoil_added, _spoil_linked, _spoil_manifest, _spoil_all]
+SPOILED = [
+    _spoil_changed,
+    _spoil_quietly,
+    _spoil_removed,
+    _spoil_added,
+    _spoil_linked,
+    _spoil_manifest,
+    _spoil_all,
+]
 
 
 @pytest.mark.parametrize("spoil", SPOILED, ids=lambda spoil: spoil.__name__.removeprefix("_spoil_"))
@@ -316,7 +332,10 @@ def test_packages_that_are_gone_or_changed_are_made_again_from_the_lock_also_wit
 ) -> None:
     there = packages.ensure(closed.lock, closed.run)
     spoil(there.folder)
-    assert packages.ensure(there.lock, closed.run) == there
+    assert packages.ensure(there.lock, closed.run) == there, "the process that had them there notices"
+    packages = Packages(packages.root)
+    assert packages.ensure(there.lock, closed.run) == there, "and so does another"
+    assert json.loads(there.folder.with_name("manifest.json").read_text())["lock"] == list(there.lock.lines)
     assert (there.folder / "tinydep.py").read_text() == 'END = "!"\n'
     assert packages.ensure(there.lock, nobody) == there
     assert sorted(path.name for path in packages.root.iterdir()) == [".locks", there.folder.parent.name]
