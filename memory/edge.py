@@ -250,5 +250,9 @@ class _Turn:
             self._shard.flush()
         return len(doomed)
 
+    @contextmanager
+    def opened(self) -> Iterator[Memory]:
+        yield self
+
     def _scroll(self, only: qe.Filter) -> Iterator[Record]:
         return records(point for page in pages(self._shard, only, vectors=False) for point in page)

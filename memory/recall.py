@@ -25,7 +25,7 @@ from .distiller import scrub, tool_words
 from .embedder import terms
 from .records import RUN, TOOL, Record, Scope, Trust, record_id
 from .relevance import Weight, containment, likeness, weights
-from .store import MemoryStore
+from .store import Memory
 
 RUN_FLOOR: Final = 0.4
 TOOL_FLOOR: Final = 0.32
@@ -76,22 +76,21 @@ class Recalled(BaseModel):
     tools: tuple[RecalledTool, ...] = ()
 
 
-def recall(
-    store: MemoryStore, prompt: str, *, scope: Scope, max_runs: int = 3, max_tools: int = 8
-) -> Recalled:
+def recall(memory: Memory, prompt: str, *, scope: Scope, max_runs: int = 3, max_tools: int = 8) -> Recalled:
     """What is remembered that may help with this prompt. Raises what the store raises.
 
     Runs come with the same prompt first, then the most alike; of equals the completed before others and
     the newer before the older. A prompt that was run often shows once per outcome.
     """
     asked = scrub(prompt)
-    runs = _alike_runs(store, asked, scope)
-    tools = _fitting_tools(store, asked, scope, runs)
+    with memory.opened() as turn:
+        runs = _alike_runs(turn, asked, scope)
+        tools = _fitting_tools(turn, asked, scope, runs)
     return Recalled(runs=tuple(runs[:max_runs]), tools=tuple(tools[:max_tools]))
 
 
-def _alike_runs(store: MemoryStore, asked: str, scope: Scope) -> list[RecalledRun]:
-    records = [hit.record for hit in store.search(asked, kinds=RUN, scope=scope, limit=_CANDIDATES)]
+def _alike_runs(memory: Memory, asked: str, scope: Scope) -> list[RecalledRun]:
+    records = [hit.record for hit in memory.search(asked, kinds=RUN, scope=scope, limit=_CANDIDATES)]
     said = [terms(record.text) for record in records]
     weight, wanted = weights(said), terms(asked)
     scored = [(likeness(wanted, words, weight), record) for words, record in zip(said, records, strict=True)]
@@ -104,15 +103,15 @@ def _alike_runs(store: MemoryStore, asked: str, scope: Scope) -> list[RecalledRu
 
 
 def _fitting_tools(
-    store: MemoryStore, asked: str, scope: Scope, runs: Iterable[RecalledRun]
+    memory: Memory, asked: str, scope: Scope, runs: Iterable[RecalledRun]
 ) -> list[RecalledTool]:
     served = _tools_used(runs)
-    found = [hit.record for hit in store.search(asked, kinds=TOOL, scope=scope, limit=_CANDIDATES)]
+    found = [hit.record for hit in memory.search(asked, kinds=TOOL, scope=scope, limit=_CANDIDATES)]
     known = {record.id for record in found}
     # A tool may be recorded for the project or for the user; a name without a record was not built.
     named = (record_id(owner, TOOL, name) for name in served for owner in {scope, Scope(user=scope.user)})
     missing = [id_ for id_ in named if id_ not in known]
-    records = found + (store.get(missing, scope) if missing else [])
+    records = found + (memory.get(missing, scope) if missing else [])
 
     weight = weights(_own_terms(record) for record in records)
     wanted = terms(asked)

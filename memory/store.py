@@ -81,11 +81,13 @@ class Memory(Protocol):
         """How many records there are."""
         ...
 
+    def opened(self) -> AbstractContextManager[Memory]:
+        """Do several things in one turn, see above; within a turn, the same one."""
+        ...
+
 
 class MemoryStore(Memory, Protocol):
-    def opened(self) -> AbstractContextManager[Memory]:
-        """Do several things in one turn; see above."""
-        ...
+    """Memory that somebody has to close."""
 
     def close(self) -> None:
         """Give back what is held; the store is not used afterwards."""

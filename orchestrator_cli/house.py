@@ -20,6 +20,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from memory import (
+    Memory,
+    MemoryBusy,
     MemoryFault,
     MemoryStore,
     Recalled,
@@ -138,14 +140,18 @@ class House:
         """What memory knows; a memory that cannot be read is a notice and not the end."""
         self.tell_recovered()
         try:
-            tool_index.fill(self.library, self.memory)
-        except (MemoryFault, LibraryError, OSError) as exc:
-            self.emit(events.Noticed(message=f"The index of tools could not be kept in step: {exc}"))
-        try:
-            return recall(self.memory, prompt, scope=Scope())
+            with self.memory.opened() as memory:
+                self._keep_index(memory)
+                return recall(memory, prompt, scope=Scope())
         except MemoryFault as exc:
             self.emit(events.Noticed(message=f"Nothing could be recalled: {exc}"))
             return Recalled()
+
+    def _keep_index(self, memory: Memory) -> None:
+        try:
+            tool_index.fill(self.library, memory)
+        except (MemoryFault, LibraryError, OSError) as exc:
+            self.emit(events.Noticed(message=f"The index of tools could not be kept in step: {exc}"))
 
     def offer(self, recalled: Iterable[str]) -> Offer:
         """What a plan may count on; `recalled` are names of tools."""
@@ -195,14 +201,20 @@ class House:
             lesson=self.masks(" ".join(board.lessons)),
         )
         try:
-            self.memory.add([run, *(self._tool_record(tool, prompt) for tool in self.toolbox.used())])
+            try:
+                with self.memory.opened() as memory:
+                    memory.add([run, *(_tool_record(memory, tool, prompt) for tool in self.toolbox.used())])
+            except MemoryBusy:
+                # What a tool has served can only be added to what is read. The run itself can wait.
+                self.memory.add([run])
         except MemoryFault as exc:
             self.emit(events.Noticed(message=f"The run could not be remembered: {exc}"))
 
-    def _tool_record(self, tool: BuiltTool, prompt: str) -> Record:
-        """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
-        served = tool_index.served(self.memory, tool.name)
-        return tool_index.record_of(tool, [*(p for p in served if p != prompt), prompt])
+
+def _tool_record(memory: Memory, tool: BuiltTool, prompt: str) -> Record:
+    """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
+    served = tool_index.served(memory, tool.name)
+    return tool_index.record_of(tool, [*(p for p in served if p != prompt), prompt])
 
 
 @contextlib.contextmanager

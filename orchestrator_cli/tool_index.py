@@ -9,7 +9,7 @@ Not covered: the prompts that a tool has served, which only the index has kept.
 
 from dataclasses import dataclass
 
-from memory import MemoryStore, Record, Scope, Trust, tool_record
+from memory import Memory, Record, Scope, Trust, tool_record
 from memory.records import TOOL, record_id
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError
@@ -30,7 +30,7 @@ class Indexed:
         return bool(self.added or self.removed)
 
 
-def fill(library: Library, memory: MemoryStore) -> Indexed:
+def fill(library: Library, memory: Memory) -> Indexed:
     """Put into the index what it lacks of the library. Raises `MemoryFault`."""
     known = library.known()
     if not known:
@@ -47,7 +47,7 @@ def fill(library: Library, memory: MemoryStore) -> Indexed:
     return Indexed(added=tuple(tool.name for tool in tools))
 
 
-def reindex(library: Library, memory: MemoryStore) -> Indexed:
+def reindex(library: Library, memory: Memory) -> Indexed:
     """The same, and take out what the library does not have. Raises `MemoryFault`."""
     filled, known = fill(library, memory), library.known()
     gone = [record for record in memory.all(TOOL, SCOPE) if record.key not in known]
@@ -75,7 +75,7 @@ def _prompts(record: Record | None) -> list[str]:
     return [str(prompt) for prompt in prompts] if isinstance(prompts, list) else []
 
 
-def served(memory: MemoryStore, name: str) -> list[str]:
+def served(memory: Memory, name: str) -> list[str]:
     """The prompts that a tool is known to have served. Raises `MemoryFault`."""
     return [
         prompt for record in memory.get([record_id(SCOPE, TOOL, name)], SCOPE) for prompt in _prompts(record)
