@@ -23,12 +23,12 @@ from orchestrator_cli.ledger.comparison import (
     fault_of_head,
     fault_of_journals,
 )
-from orchestrator_cli.ledger.heads import head_of, newest_at
+from orchestrator_cli.ledger.heads import Head, head_of, newest_at
 from orchestrator_cli.ledger.verification import Fault, Findings, check_chain
 from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.runs import DEMO
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.views.entries import entry_for, plan_after
+from orchestrator_cli.views.entries import entry_for, form, plan_after
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def _audited(path: Path, data: bytes, homes: tuple[Path, ...]) -> Audit:
     findings = check_chain(log)
     recorded = dict(_recorded(homes, {block.seal.run for block in log.blocks if block.seal.run}))
     fault, notes = findings.fault, list(findings.notes)
+    head = head_of(homes, log.blocks[0].seal.id) if log.blocks else None
     if fault is None:
         # The journals name the entry; the head alone says only that something is wrong.
-        fault = fault_of_journals(findings, recorded) or _held_against_head(
-            path, findings, homes, recorded, notes
-        )
+        fault = fault_of_journals(findings, recorded, lambda place: _has_words_of_today(head, place))
+        fault = fault or _held_against_head(path, findings, head, homes, bool(recorded), notes)
     if fault is None and any(block.seal.what == "cut" for block in log.blocks) and recorded:
         fault = fault_of_cuts(findings, _all_recorded(homes))
     return Audit(path, findings, fault, (*notes, *_not_compared(log, recorded)), tuple(sorted(recorded)))
@@ -87,26 +87,35 @@ def homes_of(settings: Settings) -> tuple[Path, ...]:
     return settings.home, settings.home / DEMO
 
 
+def _has_words_of_today(head: Head | None, place: int) -> bool:
+    return head is None or head.form_at(place) in ("", form())
+
+
 def _held_against_head(
-    path: Path,
-    findings: Findings,
-    homes: tuple[Path, ...],
-    recorded: Mapping[str, Recorded],
-    notes: list[str],
+    path: Path, findings: Findings, head: Head | None, homes: tuple[Path, ...], known: bool, notes: list[str]
 ) -> Fault | None:
+    """`known`: a journal of one of its runs is here, so that the log should be known too."""
     blocks = findings.log.blocks
-    head = head_of(homes, blocks[0].seal.id) if blocks else None
     if head is not None:
+        notes.extend(_other_words(head))
         if (later := len(blocks) - 1 - head.place) > 0:
             notes.append(f"The last {later} places came after the end that is recorded in {homes[0]}.")
         return fault_of_head(findings, head)
     other = newest_at(homes, path.absolute())
-    if other is not None and (recorded or not blocks):
+    if other is not None and (known or not blocks):
         told = f"This is not the log that orch wrote here last, which had places 0 to {other.place}."
         return Fault("altered", 0, 1, told)
     if blocks:
         notes.append(f"{homes[0]} knows nothing of this log, so what is missing at its end cannot be told.")
     return None
+
+
+def _other_words(head: Head) -> Iterator[str]:
+    if other := [first for first, name in head.forms if name == form()]:
+        if other[-1] > 0:
+            yield f"Entries before place {other[-1]} were worded by another version; not all are compared."
+    elif head.forms:
+        yield "All entries were worded by another version: they are held against the chain and its end alone."
 
 
 def _recorded(homes: Iterable[Path], runs: Iterable[str]) -> Iterator[tuple[str, Recorded]]:

@@ -3,7 +3,7 @@
 Pure functions. They find what a chain that somebody wrote anew cannot hide.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator_cli.ledger.chain import Block
@@ -23,8 +23,13 @@ class Recorded:
     """Numbers of entries that another version of orch wrote, whose words are not known here."""
 
 
-def fault_of_journals(findings: Findings, recorded: Mapping[str, Recorded]) -> Fault | None:
-    """The first entry that is other than its journal says; runs without a journal are passed over."""
+def fault_of_journals(
+    findings: Findings, recorded: Mapping[str, Recorded], known: Callable[[int], bool] = lambda _: True
+) -> Fault | None:
+    """The first entry that is other than its journal says; runs without a journal are passed over.
+
+    `known`: whether the entry at a place has the words of today. Others have to be there, and no more.
+    """
     present: dict[str, set[int]] = {}
     for block in findings.log.blocks:
         if block.seal.seq is not None:
@@ -32,7 +37,8 @@ def fault_of_journals(findings: Findings, recorded: Mapping[str, Recorded]) -> F
     faults = [
         fault
         for block in findings.log.blocks
-        if block.seal.run in recorded and (fault := _unlike(block, recorded[block.seal.run]))
+        if block.seal.run in recorded
+        and (fault := _unlike(block, recorded[block.seal.run], known(block.seal.place)))
     ]
     faults += _gaps(findings.log.blocks, present, recorded)
     return min(faults, key=lambda fault: fault.place, default=None)
@@ -72,7 +78,7 @@ def fault_of_head(findings: Findings, head: Head) -> Fault | None:
     return Fault("altered", head.place, block.line, told)
 
 
-def _unlike(block: Block, recorded: Recorded) -> Fault | None:
+def _unlike(block: Block, recorded: Recorded, known: bool) -> Fault | None:
     seq = block.seal.seq
     if seq is None or seq in recorded.elsewhere:
         return None
@@ -81,7 +87,7 @@ def _unlike(block: Block, recorded: Recorded) -> Fault | None:
     if seq not in recorded.entries:
         told = f"{name} was inserted: the run's journal has no such entry."
         return Fault("inserted", block.seal.place, block.line, told)
-    if block.text.replace(b"\r\n", b"\n") != recorded.entries[seq]:
+    if known and block.text.replace(b"\r\n", b"\n") != recorded.entries[seq]:
         told = f"{name} was altered: the run's journal says otherwise."
         return Fault("altered", block.seal.place, block.line, told)
     return None

@@ -1,6 +1,7 @@
 """How far each log had come when it was last written to, kept beside the runs.
 
-    HOME/logs/ID.json      path of the log, and place and hash of its last block
+    HOME/logs/ID.json      path of the log, place and hash of its last block, and from where on which
+                           state of the program worded the entries
 
 The log itself cannot tell that its end is missing, nor that somebody wrote the whole chain anew;
 this can. It is written after the log, under the log's lock and in one piece, so that after a kill
@@ -15,7 +16,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 FOLDER = "logs"
@@ -31,11 +32,22 @@ class Head:
     path: str
     place: int
     hash: str
+    forms: tuple[tuple[int, str], ...] = ()
+    """From which place on the entries were worded by which state of the program."""
+
+    def form_at(self, place: int) -> str:
+        """How the entry at a place was worded; empty where that is not known."""
+        return next((form for first, form in reversed(self.forms) if first <= place), "")
 
 
-def note_head(home: Path, head: Head) -> None:
-    """Remember it in place of what was known. Raises `OSError`."""
+def note_head(home: Path, head: Head, form: str) -> None:
+    """Remember it in place of what was known; the last entry was worded in `form`. Raises `OSError`."""
     path = home / FOLDER / f"{head.log}.json"
+    known = _read(path)
+    forms = known.forms if known is not None else ()
+    if not forms or forms[-1][1] != form:
+        forms = (*forms, (head.place, form))
+    head = replace(head, forms=forms)
     # As long for every place, so that one write in place is all: a new file for each entry would cost more
     # than the entry itself.
     text = json.dumps(asdict(head), ensure_ascii=True).ljust(WIDTH + 6 * len(head.path))
@@ -80,5 +92,7 @@ def _files(homes: Iterable[Path]) -> Iterator[Path]:
 
 def _read(path: Path) -> Head | None:
     with suppress(OSError, ValueError, TypeError):
-        return Head(**json.loads(path.read_text(encoding="utf-8")))
+        row = json.loads(path.read_text(encoding="utf-8"))
+        forms = tuple((int(place), str(form)) for place, form in row.pop("forms", ()))
+        return Head(**row, forms=forms)
     return None

@@ -5,9 +5,11 @@ theirs becomes a heading, a tag or a further entry. Thoughts, pieces of the answ
 of a subtask and the price of a single call get no entry: the journal has them.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
-from functools import singledispatch
+from functools import cache, singledispatch
+from pathlib import Path
 from typing import NamedTuple
 
 import yaml
@@ -61,6 +63,16 @@ def entry_for(event: Event, before: Plan | None = None) -> str | None:
     if not entry.body:
         return f"**{event.seq}** · {origin} · {entry.title}"
     return f"### {event.seq} · {entry.title}\n\n{origin}\n\n{entry.body}"
+
+
+@cache
+def form() -> str:
+    """By what the words of an entry are the same: the code that makes them; empty where it cannot be read."""
+    sources = (Path(__file__).with_name(f"{name}.py") for name in ("entries", "graph", "markdown", "text"))
+    try:
+        return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    except OSError:
+        return ""
 
 
 def plan_after(before: Plan | None, event: Event) -> Plan | None:

@@ -40,7 +40,7 @@ from orchestrator_cli.ledger.chain import (
 )
 from orchestrator_cli.ledger.heads import Head, note_head
 from orchestrator_cli.planning.plan import Plan
-from orchestrator_cli.views.entries import entry_for, plan_after
+from orchestrator_cli.views.entries import entry_for, form, plan_after
 from orchestrator_cli.views.markdown import noting_cuts
 
 HEADER = """\
@@ -137,7 +137,8 @@ class FileLog:
         text, seal = added
         _write(file, before + text)
         if self._home is not None:
-            note_head(self._home, Head(self._id_of(file), str(self.path.absolute()), seal.place, seal.hash))
+            head = Head(self._id_of(file), str(self.path.absolute()), seal.place, seal.hash)
+            note_head(self._home, head, form())
 
     def _id_of(self, file: int) -> str:
         inode = os.fstat(file).st_ino

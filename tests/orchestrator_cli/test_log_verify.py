@@ -206,6 +206,21 @@ def test_a_program_that_knows_the_page_alone_comes_to_the_same(place: Place) -> 
     assert "breaks at place 3" in done.stderr
 
 
+def test_entries_that_another_state_of_the_program_worded_are_no_fault(place: Place) -> None:
+    journal = place.home / "runs" / RUNS[0] / "journal.jsonl"
+    journal.write_text(journal.read_text().replace("print(1)", "print(7)"))
+    assert place.found() == ("altered", 2)
+    head = next((place.home / "logs").glob("*.json"))
+    head.write_text(json.dumps(json.loads(head.read_text()) | {"forms": [[0, "another"]]}))
+    found = place.check()
+    assert found.fault is None
+    assert "another version" in found.notes[0]
+    place.run("20260702-000000-cccccccc", facts(place.root, 1))
+    found = place.check()
+    assert found.fault is None
+    assert "before place 11" in found.notes[0]
+
+
 # --- logs from before there were hashes
 
 
