@@ -153,7 +153,7 @@ def test_specification_and_cases_are_sound_and_no_rule_is_against_a_right_tool(f
     suite = write_cases(spec, model)
     assert 5 <= len(suite.cases) <= 10
     for right in folder.glob("tool*.py"):
-        assert check(right.read_text(encoding="utf-8"), spec) == ()
+        assert check(right.read_text(encoding="utf-8"), spec, suite=suite) == ()
 
 
 def test_there_are_thirty_needs_and_a_third_of_them_have_a_second_right_tool() -> None:
