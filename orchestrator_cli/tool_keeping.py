@@ -24,9 +24,9 @@ from orchestrator_cli.house import choose_sandbox, open_memory
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
 from toolsmith import archive
-from toolsmith.build import adopt_edit, prove_again
+from toolsmith.build import prove_again
 from toolsmith.built import BuiltTool, TrialReport
-from toolsmith.edits import lock_of_edit, settle
+from toolsmith.edits import adopting, settle
 from toolsmith.errors import LibraryError, ToolQuarantined, ToolRefused, ToolsmithError
 from toolsmith.library import Library
 from toolsmith.requirements import PackageLock
@@ -124,7 +124,11 @@ class Keeping:
             return Tested(name, version, trial, quarantined=held)
 
     def _tested_edit(self, name: str, version: int) -> Tested:
-        settled = settle(name, self.library, self._adopt)
+        permits = self._permits()
+        adopt = adopting(
+            self.library, self._backend(), lambda spec, lock: permits.permit_tool(spec, None, lock)
+        )
+        settled = settle(name, self.library, adopt)
         tool = settled.tool if settled is not None and settled.adopted else self.library.edited(name)
         if settled is not None and not settled.adopted:
             return Tested(name, version, Trial(False, (), settled.reasons), quarantined=False)
@@ -275,16 +279,6 @@ class Keeping:
         permits = self._permits()
         return prove_again(
             tool, backend=self._backend(), permit=lambda spec: permits.permit_tool(spec, lock=lock)
-        )
-
-    def _adopt(self, name: str) -> BuiltTool:
-        tool, permits = self.library.edited(name), self._permits()
-        lock = lock_of_edit(tool, self.library) if tool is not None else PackageLock()
-        return adopt_edit(
-            name,
-            library=self.library,
-            backend=self._backend(),
-            permit=lambda spec: permits.permit_tool(spec, None, lock),
         )
 
 

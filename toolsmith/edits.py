@@ -13,13 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolsmith import records
+from toolsmith.build import adopt_edit
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined, ToolRefused
 from toolsmith.library import Library
+from toolsmith.permissions import NOTHING, Permissions
 from toolsmith.requirements import PackageLock
+from toolsmith.spec import ToolSpec
 from toolsmith.standing import EditRefused
+
+if TYPE_CHECKING:
+    from toolsmith.sandbox import Backend
 
 Adopt = Callable[[str], BuiltTool]
 """Proves the edited tool of that name and keeps it, such as `adopt_edit`. Raises ToolRefused."""
@@ -81,7 +88,26 @@ def usable(name: str, library: Library, adopt: Adopt) -> tuple[BuiltTool | None,
     return tool, settled
 
 
-def lock_of_edit(tool: BuiltTool, library: Library) -> PackageLock:
+def adopting(
+    library: Library, backend: "Backend | None", permit: Callable[[ToolSpec, PackageLock], Permissions]
+) -> Adopt:
+    """What proves an edit with what it is permitted.
+
+    What `permit` raises comes out as it is: that a trial may not have what it needs is no fault of the edit,
+    which is tried again the next time.
+    """
+
+    def adopt(name: str) -> BuiltTool:
+        tool = library.edited(name)
+        given = NOTHING
+        if tool is not None and tool.spec.privileged:
+            given = permit(tool.spec, _lock_of(tool, library))
+        return adopt_edit(name, library=library, backend=backend, permit=lambda _: given)
+
+    return adopt
+
+
+def _lock_of(tool: BuiltTool, library: Library) -> PackageLock:
     """The exact packages to try an edited tool with: those it was proved with, if it asks for the same."""
     proved = library.fallback(tool.name)
     same = proved is not None and proved.spec.packages == tool.spec.packages

@@ -113,6 +113,12 @@ class Library:
         except OSError as exc:
             raise LibraryError(f"The history of the tool '{name}' cannot be read: {exc}.") from exc
 
+    def spelled(self, name: str) -> str:
+        """How the library writes the name of this tool; the name itself where there is no such tool."""
+        if self.versions(name):
+            return name
+        return next((known for known in self._names() if folded(known) == folded(name)), name)
+
     def find_similar(self, need: Need) -> BuiltTool | None:
         """The tool that a need means: by its exact name, else by the same name written differently.
 

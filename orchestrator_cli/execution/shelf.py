@@ -17,11 +17,12 @@ from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.permissions import Permits
-from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused, adopt_edit
-from toolsmith.edits import Settled, lock_of_edit, usable
+from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused
+from toolsmith.edits import Adopt, Settled, adopting, usable
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
-from toolsmith.permissions import NOTHING, Permissions
+from toolsmith.permissions import Permissions
+from toolsmith.requirements import PackageLock
 from toolsmith.sandbox import Backend
 from toolsmith.sandbox.session import InsideCall
 from toolsmith.spec import ToolSpec
@@ -61,13 +62,15 @@ class Shelf:
     # --- taking
 
     def take(self, name: str, cancellation: Cancellation | None = None) -> BuiltTool | None:
-        """The tool as it may be used; None where there is none, or none that can be read.
+        """The tool as it may be used, however its name is written; None where there is none, or none that
+        can be read.
 
         Raises `ToolDisabled`, `ToolQuarantined`, and `ApprovalNeeded` where a person has to allow the trial
         of an edit.
         """
+        name = self._library.spelled(name)
         try:
-            tool, settled = usable(name, self._library, lambda name: self._adopt(name, cancellation))
+            tool, settled = usable(name, self._library, self._adopting(cancellation))
         except (ToolDisabled, ToolQuarantined):
             raise
         except (PermissionRefused, PackagesUnavailable) as exc:
@@ -99,17 +102,11 @@ class Shelf:
         except LibraryError:
             return None
 
-    def _adopt(self, name: str, cancellation: Cancellation | None) -> BuiltTool:
-        """Raises `PermissionRefused` and `PackagesUnavailable`: that is no fault of the edit."""
-        tool = self._library.edited(name)
-        given = NOTHING
-        if tool is not None and tool.spec.privileged:
-            given = self._permits.permit_tool(tool.spec, cancellation, lock_of_edit(tool, self._library))
+    def _adopting(self, cancellation: Cancellation | None) -> Adopt:
+        def permit(spec: ToolSpec, lock: PackageLock) -> Permissions:
+            return self._permits.permit_tool(spec, cancellation, lock)
 
-        def permit(_: ToolSpec) -> Permissions:
-            return given
-
-        return adopt_edit(name, library=self._library, backend=self._backend, permit=permit)
+        return adopting(self._library, self._backend, permit)
 
     # --- using
 

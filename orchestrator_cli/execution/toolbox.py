@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
+from orchestrator_cli.errors import ConfigError, UsageError
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.permissions import Permits
 from orchestrator_cli.execution.servers import Servers
@@ -21,7 +21,6 @@ from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
 from toolsmith import (
     BuiltTool,
-    LibraryError,
     Need,
     PackagesUnavailable,
     PermissionRefused,
@@ -229,7 +228,7 @@ class Toolbox:
         if known is not None:
             self._check_permitted(known, cancellation)
             # Its maker may have been killed before it could say so.
-            self._keep(known, made=known.origin.run == self._run)
+            self._keep(known, made=known.origin.run == self._run, asked_for=name)
         return known
 
     def _refusal(self, name: str, why: str) -> ToolUnavailable:
@@ -294,14 +293,6 @@ def tool_to_build(purpose: str, name: str, home: Path) -> NewTool:
     if not made:
         raise UsageError("No name can be made of that.", "Give one with --name: letters, digits and _.")
     return NewTool(name=made, purpose=purpose)
-
-
-def tool_names(library: Library) -> list[BuiltTool]:
-    """Every tool of a library that is fit for use. Raises `RunFailed` where it cannot be read."""
-    try:
-        return list(library.list())
-    except LibraryError as exc:
-        raise RunFailed(str(exc)) from exc
 
 
 def card(name: str, tool: Tool) -> ToolCard:

@@ -10,8 +10,19 @@ from typing import Any
 
 import pytest
 
-from toolsmith import BuiltTool, Library, LibraryError, ToolDisabled, ToolEdited, ToolQuarantined, adopt_edit
-from toolsmith.edits import Settled, settle, usable
+from toolsmith import (
+    BuiltTool,
+    Library,
+    LibraryError,
+    PermissionRefused,
+    Permissions,
+    ToolDisabled,
+    ToolEdited,
+    ToolQuarantined,
+    ToolSpec,
+    adopt_edit,
+)
+from toolsmith.edits import Settled, adopting, settle, usable
 from toolsmith.history import MAX_BYTES
 from toolsmith.uses import Judgement
 
@@ -199,7 +210,7 @@ def test_a_removed_tool_lies_in_the_trash_and_works_when_it_is_moved_back(
 # --- edits by hand
 
 
-def adopting(library: Library) -> Any:
+def adopt_with(library: Library) -> Any:
     return lambda name: adopt_edit(name, library=library)
 
 
@@ -207,18 +218,18 @@ def test_an_edit_that_is_proved_becomes_the_next_version_and_the_old_one_is_as_i
     library: Library, sample: Any, tool: BuiltTool
 ) -> None:
     edit(library, "text.split()", "text.split()  # by blanks")
-    adopted, settled = usable(tool.name, library, adopting(library))
+    adopted, settled = usable(tool.name, library, adopt_with(library))
     assert adopted is not None
     assert settled is not None
     assert (adopted.version, adopted.origin.edit_of, settled.adopted) == (2, 1, True)
     assert "# by blanks" in adopted.source
     assert library.version(tool.name, 1) == tool
-    assert usable(tool.name, library, adopting(library)) == (adopted, None)
+    assert usable(tool.name, library, adopt_with(library)) == (adopted, None)
 
 
 def test_an_edited_case_is_what_the_tool_is_held_to(library: Library, tool: BuiltTool) -> None:
     edit(library, '"title": "an empty file"', '"title": "a file of nothing"', file="tool.json")
-    adopted, _ = usable(tool.name, library, adopting(library))
+    adopted, _ = usable(tool.name, library, adopt_with(library))
     assert adopted is not None
     assert adopted.version == 2
     assert "a file of nothing" in [result.title for result in adopted.trial.results]
@@ -255,7 +266,7 @@ def test_a_record_that_cannot_be_read_any_more_leaves_the_proved_tool(
     library: Library, tool: BuiltTool, text: str
 ) -> None:
     (library.folder(tool.name, 1) / "tool.json").write_text(text)
-    used, settled = usable(tool.name, library, adopting(library))
+    used, settled = usable(tool.name, library, adopt_with(library))
     assert used == tool
     assert settled is not None
     assert "cannot be read" in settled.reasons[0]
@@ -268,7 +279,7 @@ def test_a_record_under_which_a_tool_would_have_another_name_is_not_adopted(
     record = json.loads(path.read_text())
     record["spec"]["name"] = "other"
     path.write_text(json.dumps(record))
-    assert usable(tool.name, library, adopting(library))[0] == tool
+    assert usable(tool.name, library, adopt_with(library))[0] == tool
     assert list(library.known()) == ["count_words"]
 
 
@@ -277,7 +288,7 @@ def test_two_that_notice_an_edit_at_once_adopt_it_once(library: Library, tool: B
     settled: list[Settled | None] = []
     threads = [
         threading.Thread(
-            target=lambda: settled.append(settle("count_words", Library(library.root), adopting(library)))
+            target=lambda: settled.append(settle("count_words", Library(library.root), adopt_with(library)))
         )
         for _ in range(2)
     ]
@@ -295,9 +306,26 @@ def test_after_going_back_an_edit_of_the_version_that_counts_is_the_one_that_mat
     add_another(library, sample)
     library.roll_back(tool.name)
     edit(library, "text.split()", "text.split()  # by blanks")
-    adopted, _ = usable(tool.name, library, adopting(library))
+    adopted, _ = usable(tool.name, library, adopt_with(library))
     assert adopted is not None
     assert (adopted.version, adopted.origin.edit_of) == (3, 1)
+
+
+def test_an_edit_whose_trial_is_not_permitted_is_tried_again_the_next_time(
+    library: Library, tool: BuiltTool
+) -> None:
+    edit(library, '"workspace": "read"', '"workspace": "read", "secrets": ["WEATHER_KEY"]', file="tool.json")
+
+    def refuse(spec: ToolSpec, _: object) -> Permissions:
+        raise PermissionRefused(f"the user did not allow {', '.join(spec.secrets)}")
+
+    with pytest.raises(PermissionRefused, match="WEATHER_KEY"):
+        usable(tool.name, library, adopting(library, None, refuse))
+    assert library.standing(tool.name).refused is None
+    given = Permissions(secrets={"WEATHER_KEY": "sunny-days-4711"})
+    adopted, _ = usable(tool.name, library, adopting(library, None, lambda *_: given))
+    assert adopted is not None
+    assert (adopted.version, adopted.spec.secrets) == (2, ("WEATHER_KEY",))
 
 
 def test_a_tool_is_known_by_one_hash_everywhere(library: Library, tool: BuiltTool, tmp_path: Path) -> None:
