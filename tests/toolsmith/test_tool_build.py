@@ -16,6 +16,7 @@ from toolsmith import (
     CodeWritten,
     Library,
     LibraryError,
+    Need,
     SpecWritten,
     ToolEdited,
     ToolRefused,
@@ -24,7 +25,10 @@ from toolsmith import (
     build_tool,
     try_tool,
 )
+from toolsmith.build import prove_again
+from toolsmith.records import seal
 from toolsmith.sandbox import Limits
+from toolsmith.steps import Challenged, MutantsTried
 
 WRONG = ("most_common(top)", "most_common()")
 
@@ -34,14 +38,16 @@ def test_a_tool_is_built_proved_and_taken_from_the_library_the_next_time(
 ) -> None:
     complete, steps = model(sample.spec_reply(), sample.cases_reply(), sample.code_reply()), list[BuildStep]()
     built = build_tool(sample.need, complete=complete, library=library, emit=steps.append, run="r1")
-    assert [type(step) for step in steps] == [SpecWritten, CasesWritten, CodeWritten, TrialRan]
+    assert [type(step) for step in steps] == [SpecWritten, CasesWritten, CodeWritten, TrialRan, MutantsTried]
     assert built.trial.passed
+    assert built.suite == sample.suite
+    assert all(mutant.caught_by for mutant in built.trial.mutants)
     assert [result.title for result in built.trial.results] == [
         case.title for case in sample.suite.of(sample.spec)
     ]
     assert built.origin.run == "r1"
     assert build_tool(sample.need, complete=model(), library=library, emit=steps.append) == built
-    assert len(steps) == 4
+    assert len(steps) == 5
 
 
 def test_a_wrong_implementation_is_caught_by_its_cases_and_mended_in_the_second_round(
@@ -73,7 +79,7 @@ def test_a_module_that_breaks_rules_is_not_run_and_mended(
     )
     build_tool(sample.need, complete=complete, library=library, emit=steps.append)
     kinds = [type(step) for step in steps]
-    assert kinds == [SpecWritten, CasesWritten, CodeWritten, CodeFaulty, CodeWritten, TrialRan]
+    assert kinds == [SpecWritten, CasesWritten, CodeWritten, CodeFaulty, CodeWritten, TrialRan, MutantsTried]
     assert "acts when the module is imported" in complete.prompts[3]
 
 
@@ -190,7 +196,7 @@ def test_an_edited_tool_is_used_again_once_its_cases_pass(
     assert build_tool(sample.need, complete=model(), library=library) == adopted
 
 
-def trial_of(sample: Any, body: str, head: str = "", **changes: Any) -> dict[str, str]:
+def trial_of(sample: Any, body: str, head: str = "", *, wall_s: float = 10, **changes: Any) -> dict[str, str]:
     """Title → detail of the failed cases of a tool with this body, tried without asking the checker."""
     own = {"cases": changes.pop("cases", [*sample.raw["examples"], *sample.raw_suite["cases"]])}
     spec = type(sample.spec).model_validate(sample.raw | {"examples": []} | changes)
@@ -198,7 +204,7 @@ def trial_of(sample: Any, body: str, head: str = "", **changes: Any) -> dict[str
     source = (
         f"from smolagents import tool\n{head}\n@tool\ndef count_words(path: str, top: int = 3):\n    {body}\n"
     )
-    report = try_tool(spec, suite, source, limits=Limits(wall_s=1))
+    report = try_tool(spec, suite, source, limits=Limits(wall_s=wall_s))
     assert [result.title for result in report.results] == [case.title for case in suite.cases]
     return {result.title: result.detail for result in report.results if not result.passed}
 
@@ -225,7 +231,7 @@ def test_a_failed_case_says_what_was_expected_and_what_came(sample: Any, body: s
 def test_a_tool_without_end_fails_its_cases(sample: Any) -> None:
     cases = sample.raw["examples"] + sample.raw_suite["cases"][1:]
     failed = trial_of(
-        sample, "\n    while path == 'a.txt': pass\n    raise FileNotFoundError(path)", cases=cases
+        sample, "\n    while path == 'a.txt': pass\n    raise FileNotFoundError(path)", cases=cases, wall_s=1
     )
     assert list(failed) == ["counts", "an empty file"]
     assert "but it took longer than 1 s" in failed["counts"]
@@ -332,3 +338,180 @@ def test_a_report_is_the_same_in_every_run(sample: Any) -> None:
     first, second = (trial_of(sample, "return {'b': object(), 'at': open(path).name}") for _ in range(2))
     assert first == second
     assert len(first) == 3
+
+
+def vowels(
+    *, cases: Any = (), properties: Any = (), code: str = "", check: str = "value == 0"
+) -> tuple[str, str, str]:
+    """Replies for a small tool: its specification, its cases and its code."""
+    spec = {
+        "name": "count_vowels",
+        "purpose": "Count the vowels of a text.",
+        "inputs": {"text": {"type": "string", "description": "The text."}},
+        "output_type": "integer",
+        "output_description": "The number of a, e, i, o, u in either case.",
+        "errors": [{"type": "ValueError", "when": "the text is empty"}],
+        "examples": [{"title": "an example", "arguments": {"text": "sky"}, "check": check}],
+    }
+    body = f"```python\n{VOWELS.replace('BODY', code or RIGHT)}```"
+    suite = {"cases": [*cases, EMPTY], "properties": [*properties]}
+    return f"```json\n{json.dumps(spec)}\n```", f"```json\n{json.dumps(suite)}\n```", body
+
+
+VOWELS = """from smolagents import tool
+
+
+@tool
+def count_vowels(text: str) -> int:
+    \"\"\"Count the vowels of a text.
+
+    Args:
+        text: The text.
+    \"\"\"
+    if not text:
+        raise ValueError("the text is empty")
+BODY
+"""
+RIGHT = '    return sum(sign in "aeiou" for sign in text.lower())'
+SLOW = """    count = 0
+    for sign in text.lower():
+        if sign in "aeiou":
+            count += 1
+    return count"""
+EMPTY = {"title": "nothing", "arguments": {"text": ""}, "error": "ValueError"}
+TELLING = [
+    {"title": "a word", "arguments": {"text": "banana"}, "expected": 3},
+    {"title": "capitals", "arguments": {"text": "IO"}, "expected": 2},
+]
+LAZY = [
+    {"title": "one", "arguments": {"text": "xyz"}, "check": "value >= 0"},
+    {"title": "two", "arguments": {"text": "rhythm"}, "check": "value >= 0"},
+]
+NEED = Need(name="count_vowels", purpose="Count vowels.")
+WRONG_CASE = {"title": "a wrong one", "arguments": {"text": "queue"}, "expected": 5}
+
+
+def challenge(code: str, title: str = "a wrong one") -> str:
+    said = {"challenge": {"case": title, "reason": "q is no vowel by the specification"}}
+    return f"{code}\n```json\n{json.dumps(said)}\n```"
+
+
+def ruling(verdict: str, **more: Any) -> str:
+    return f"```json\n{json.dumps({'verdict': verdict, 'reason': 'of q nothing is said', **more})}\n```"
+
+
+@pytest.mark.parametrize("verdict", ["change", "withdraw"])
+def test_a_case_that_demands_what_the_specification_does_not_say_can_be_challenged(
+    library: Library, model: Callable[..., Any], verdict: str
+) -> None:
+    spec, cases, code = vowels(cases=[*TELLING, WRONG_CASE])
+    more = {"case": WRONG_CASE | {"expected": 4}} if verdict == "change" else {}
+    steps = list[BuildStep]()
+    complete = model(spec, cases, code, challenge(code), ruling(verdict, **more))
+    built = build_tool(NEED, complete=complete, library=library, emit=steps.append)
+    (kept,) = built.trial.challenges
+    assert (kept.title, kept.verdict, kept.ruling) == ("a wrong one", verdict, "of q nothing is said")
+    assert [step.challenge for step in steps if isinstance(step, Challenged)] == [kept]
+    assert ("a wrong one" in built.suite.titles()) == (verdict == "change")
+    assert library.get("count_vowels") == built
+    prompt = complete.prompts[-1]
+    assert "> q is no vowel by the specification" in prompt
+    assert '"expected": 5' in prompt
+    assert "def count_vowels" not in prompt
+
+
+def test_a_challenge_is_heard_once_and_one_that_is_rejected_is_told_so(
+    library: Library, model: Callable[..., Any]
+) -> None:
+    spec, cases, code = vowels(cases=[*TELLING, WRONG_CASE])
+    complete = model(spec, cases, challenge(code), challenge(code), ruling("keep"), challenge(code))
+    with pytest.raises(ToolRefused, match="case 'a wrong one': value: expected 5, got 4"):
+        build_tool(NEED, complete=complete, library=library)
+    assert '`{"challenge"' not in complete.prompts[2], "what nobody has failed yet cannot be challenged"
+    assert '`{"challenge"' in complete.prompts[3]
+    assert "the challenge of 'a wrong one' was rejected: of q nothing is said" in complete.prompts[5]
+    assert '`{"challenge"' not in complete.prompts[5]
+    assert complete.replies == []
+
+
+def test_cases_that_notice_too_few_planted_faults_are_added_to(
+    library: Library, model: Callable[..., Any]
+) -> None:
+    spec, cases, code = vowels(cases=LAZY, code=SLOW, check="value >= 0")
+    more = f"```json\n{json.dumps({'cases': TELLING})}\n```"
+    complete, steps = model(spec, cases, code, more), list[BuildStep]()
+    built = build_tool(NEED, complete=complete, library=library, emit=steps.append)
+    assert built.suite.titles() == ("one", "two", "nothing", "a word", "capitals")
+    first, second = (step.mutants for step in steps if isinstance(step, MutantsTried))
+    assert 2 * sum(bool(mutant.caught_by) for mutant in first) < len(first)
+    assert 2 * sum(bool(mutant.caught_by) for mutant in second) >= len(second)
+    asked = complete.prompts[-1]
+    assert "- upper and lower case are not treated as they should be\n" in asked
+    assert "def count_vowels" not in asked
+    assert ".lower()" not in asked
+
+
+def test_a_tool_whose_cases_stay_too_weak_is_refused_with_what_they_do_not_notice(
+    library: Library, model: Callable[..., Any]
+) -> None:
+    spec, cases, code = vowels(cases=LAZY, code=SLOW, check="value >= 0")
+    again = [
+        f"```json\n{json.dumps({'cases': [LAZY[0] | {'title': title}]})}\n```" for title in ("three", "four")
+    ]
+    complete = model(spec, cases, code, *again)
+    with pytest.raises(ToolRefused, match=r"its cases prove too little: of \d+ small faults") as caught:
+        build_tool(NEED, complete=complete, library=library)
+    assert "unnoticed: upper and lower case are not treated as they should be" in caught.value.reasons
+    assert complete.replies == []
+    assert library.list() == ()
+
+
+def test_properties_are_part_of_the_proof(library: Library, model: Callable[..., Any]) -> None:
+    held = {
+        "title": "never more than there are signs",
+        "kind": "always",
+        "inputs": {"text": {"type": "string", "pattern": "[a-d]{1,5}"}},
+        "check": "value <= len(arguments['text'])",
+    }
+    hasty = (
+        '    return text.lower().count("a") * 3 if "a" in text else sum(s in "eiou" for s in text.lower())'
+    )
+    cases = [{"title": "a word", "arguments": {"text": "brand"}, "check": "value > 0"}, *TELLING[1:]]
+    spec, suite, wrong = vowels(cases=cases, properties=[held], code=hasty)
+    right = vowels()[2]
+    complete = model(spec, suite, wrong, right)
+    built = build_tool(NEED, complete=complete, library=library)
+    told = (
+        "property 'never more than there are signs': for text=\"a\": value <= len(arguments['text']) is not"
+    )
+    assert told in complete.prompts[3]
+    assert [one.passed for one in built.trial.properties] == [True]
+    assert library.get("count_vowels") == built
+
+
+def test_a_tool_of_before_there_were_examples_is_read_and_proved_again(
+    library: Library, sample: Any, model: Callable[..., Any]
+) -> None:
+    build_tool(
+        sample.need,
+        complete=model(sample.spec_reply(), sample.cases_reply(), sample.code_reply()),
+        library=library,
+    )
+    file = library.root / "count_words" / "v1" / "tool.json"
+    record = json.loads(file.read_text())
+    cases = [*record["spec"].pop("examples"), *record.pop("cases")]
+    old = {key: record[key] for key in ("name", "version", "created", "sha256", "origin")}
+    results = [
+        {k: r[k] for k in ("title", "passed", "detail", "seconds")} for r in record["trial"]["results"]
+    ]
+    old |= {"format": 1, "trial": {"passed": True, "results": results}}
+    old |= {"spec": record["spec"] | {"cases": cases}}
+    file.write_text(json.dumps(old | {"seal": seal(old)}))
+    tool = library.get("count_words")
+    assert tool is not None
+    assert tool.spec.examples == ()
+    assert [case.title for case in tool.suite.cases] == [case["title"] for case in cases]
+    faults, report = prove_again(tool)
+    assert not faults
+    assert report is not None
+    assert report.passed
