@@ -207,6 +207,12 @@ def process_fields() -> str:
     return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
 
 
+def mcp_fields() -> str:
+    said = field_docs(settings.McpServer)
+    fields = settings.McpServer.model_fields.items()
+    return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
+
+
 def _plain(field: Any) -> str:
     if field.is_required():
         return "needed"
@@ -242,6 +248,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "protected": protected,
     "subtask fields": subtask_fields,
     "process fields": process_fields,
+    "mcp fields": mcp_fields,
 }
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What the interactive loop asks of the rest: run a prompt, plan one, show tools and log."""
 
-
 from orchestrator_cli.editor import edit
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Turn

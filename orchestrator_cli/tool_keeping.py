@@ -23,7 +23,7 @@ from orchestrator_cli.execution.toolbox import permissions_of
 from orchestrator_cli.house import choose_sandbox, open_memory
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
-from toolsmith import archive
+from toolsmith import archive, smolagents_folder
 from toolsmith.build import prove_again
 from toolsmith.built import BuiltTool, TrialReport
 from toolsmith.edits import adopting, settle
@@ -170,7 +170,8 @@ class Keeping:
 
     # --- giving and taking
 
-    def export(self, wanted: Sequence[str], target: Path) -> list[BuiltTool]:
+    def export(self, wanted: Sequence[str], target: Path, *, smolagents: bool = False) -> list[BuiltTool]:
+        """Write tools as an archive, or each as a folder below `target` that plain smolagents loads."""
         with _translated():
             tools = []
             for one in dict.fromkeys(wanted):
@@ -185,7 +186,11 @@ class Keeping:
             twice = len({tool.name for tool in tools}) < len(tools)
             if twice:
                 raise UsageError("A tool is named with two versions.", "Export one version of each.")
-            archive.export(tools, target)
+            if smolagents:
+                for tool in tools:
+                    smolagents_folder.export(tool, target)
+            else:
+                archive.export(tools, target)
             return tools
 
     def take_in(self, path: Path, *, beside: bool) -> Iterator[tuple[BuiltTool, archive.TakenIn | str]]:

@@ -67,7 +67,7 @@ class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
         """Refuse: what smolagents makes of this would need `orch` and its sandbox to be loaded."""
         raise ToolsmithError(
             f"The tool '{self.name}' runs in the sandbox only and is not exported from here.\n"
-            f"Write it as a folder that smolagents loads: orch tools export --smolagents FOLDER {self.name}"
+            f"Write it as a folder that smolagents loads: orch tools export --smolagents {self.name} FOLDER"
         )
 
 

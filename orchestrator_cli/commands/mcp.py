@@ -45,7 +45,7 @@ def mcp(
     yes: Yes = False,
     debug: Debug = False,
 ) -> None:
-    """Serve the tools of the library and `ask` to another program: an MCP server on stdin and stdout."""
+    """Serve the tools of the library, and `ask`, to another program over MCP."""
     with reporting(Output(debug=debug)) as console:
         said = {
             "model": model,

@@ -190,12 +190,18 @@ def export(
         list[str], typer.Argument(metavar="NAME…", help="Of the tools.", autocompletion=_known_names)
     ],
     target: Annotated[Path, typer.Argument(metavar="FILE-or-DIR", help="A new folder, or a file .zip.")],
+    smolagents: Annotated[
+        bool,
+        typer.Option(
+            "--smolagents", help="Folders that smolagents loads without orch, outside of any sandbox."
+        ),
+    ] = False,
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
     """Write tools into a folder or a zip file from which `orch tools import` takes them."""
     with reporting(Output(debug=debug)) as console:
-        tools = _keeping(workspace).export(names, target)
+        tools = _keeping(workspace).export(names, target, smolagents=smolagents)
         console.lines([f"{', '.join(f'{tool.name} v{tool.version}' for tool in tools)} → {target}"])
 
 

@@ -55,6 +55,9 @@ class Loop:
     def close(self) -> None:
         with self._lock:
             if self._running is not None:
+                # What still hangs in it is not waited for.
+                with contextlib.suppress(RuntimeError):
+                    self._portal.call(self._portal.stop, True)
                 self._running.__exit__(None, None, None)
                 self._running = self._portal = None
 

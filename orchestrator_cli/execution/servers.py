@@ -40,6 +40,7 @@ from orchestrator_cli.tools.mcp import Listed, listed, text_of, value_of
 
 FIRST_LISTING_S = 10.0
 """So long planning waits for a server that was never listed before; LiteLLM's import takes half of it."""
+LATE = "The MCP server {} has not said yet what tools it has; a later run can plan with them."
 
 
 class Servers:
@@ -86,9 +87,11 @@ class Servers:
         for name in self._registered:
             if name not in self._tools and self._is_foreign(name):
                 self._list_foreign(name)
-        for future in self._listing.values():
-            with contextlib.suppress(TimeoutError):
+        for name, future in self._listing.items():
+            try:
                 self._cancellation.waiting_for(lambda future=future: future.result(FIRST_LISTING_S))  # type: ignore[misc]
+            except TimeoutError:
+                self._emit(events.Noticed(message=LATE.format(name)))
         return tuple(
             ToolCard(name=tool.name, signature=tool.signature, purpose=tool.purpose, server=tool.server)
             for tools in self._tools.values()
@@ -183,6 +186,7 @@ class Servers:
             result = self._connections[tool.server].call(
                 tool.tool, arguments, key=key, cancellation=cancellation
             )
+            self._list_once_more(tool.server)
             if result.get("isError"):
                 raise EffectFailed(text_of(result)[:2_000] or "its server says that it failed")
             return Outcome(value_of(result))
@@ -246,6 +250,22 @@ class Servers:
                 del exc
             finally:
                 future.set_result(None)
+
+        run_beside(work)
+
+    def _list_once_more(self, name: str) -> None:
+        """Now that it runs anyway: what it lists today is what later runs are shown."""
+        with self._lock:
+            if name in self._listing:
+                return
+            done: Future[None] = Future()
+            self._listing[name] = done
+        done.set_result(None)  # nobody waits for this one
+
+        def work() -> None:
+            # The run may end meanwhile, and its loop with it.
+            with contextlib.suppress(ServerFailed, OrchError, OSError, RuntimeError):
+                self._keep(name, self._connections[name].tools(self._cancellation))
 
         run_beside(work)
 

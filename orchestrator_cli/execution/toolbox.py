@@ -154,6 +154,10 @@ class Toolbox:
         Built anew, once in a run, where it is in quarantine. `calls` are planned with these arguments.
         Raises `ToolUnavailable` where it is refused.
         """
+        if self._is_theirs(tool.name):
+            raise ToolUnavailable(
+                f"the tool {tool.name} is that of an MCP server, and only a subtask that names it gets it"
+            )
         if known := self._known(tool.name, cancellation) or self.serving(tool.name):
             return known
         self._emit(events.ToolNeeded(tool=tool.name, purpose=tool.purpose, asked_by=asked_by))

@@ -1,6 +1,7 @@
 """`orch mcp` as its clients meet it: the real process over stdio, and the official client."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -123,7 +124,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, new_user: NewUser) -> Itera
         keep(orch, "reaching", SHOUT.replace("shout", "reaching"), INPUTS, network=["api.example.org"])
         command = StdioServerParameters(
             command=orch.command[0],
-            args=[*orch.command[1:], "mcp", "--max-calls", "7"],
+            args=[*orch.command[1:], *example_of_the_page(orch.workspace)],
             env=orch.environment(),
             cwd=orch.workspace,
         )
@@ -132,6 +133,15 @@ def server(tmp_path_factory: pytest.TempPathFactory, new_user: NewUser) -> Itera
             portal.wrap_async_context_manager(Client(stdio_client(command, errlog=errlog))) as client,
         ):
             yield Connected(orch, endpoint, portal, client, folder / "said")
+
+
+def example_of_the_page(workspace: Path) -> list[str]:
+    """How docs/mcp.md has the server started, for a workspace."""
+    page = (Path(__file__).parents[2] / "docs" / "mcp.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    found: list[str] = json.loads(text)["mcpServers"]["orch"]["args"]
+    assert "--max-cost" in found
+    return [str(workspace) if part == "work/project" else part for part in found] + ["--allow-unpriced"]
 
 
 def text_of(result: Any) -> str:

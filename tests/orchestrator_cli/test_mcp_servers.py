@@ -2,8 +2,15 @@
 
 import json
 import os
+import re
+import signal
+import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +44,13 @@ def register(orch: Orch, folder: Path | None = None, **fields: Any) -> None:
     rows = {"when": "Does other things", "command": command} | fields
     lines = [f"{key} = {json.dumps(value)}" for key, value in rows.items() if value is not None]
     ((folder or orch.home) / "orch.toml").write_text("\n".join(["[mcp.other]", *lines]))
+
+
+def eventually(check: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def gone(pid: int) -> bool:
@@ -173,6 +187,87 @@ def test_a_server_that_is_not_there_is_a_notice(orch: Orch, endpoint: Endpoint) 
     assert "no-such-program cannot be run" in done.err
 
 
+def test_a_server_ends_with_an_orch_that_is_killed(orch: Orch, endpoint: Endpoint) -> None:
+    register(orch, effects=False)
+    endpoint.reply = Cast(planner=[plan(tool_call("wait", "other_hang"))])
+    run = subprocess.Popen([*orch.command, "ask", "-q", "Wait."], cwd=orch.workspace, env=orch.environment())
+    eventually(lambda: notes(orch).exists() and "hang {}" in calls(orch))
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    eventually(lambda: all(map(gone, processes(orch))))
+
+
+def test_a_server_at_an_address_is_reached_with_its_token_and_one_of_the_workspace_s_is_asked_about(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    with web_server() as (url, heard):
+        register(orch, command=None, url=url, effects=False, env=["OTHER_TOKEN"])
+        endpoint.reply = Cast(planner=[plan(tool_call("say", "other_echo", text="hey"))])
+        done = orch("ask", "--json", "Say it.", OTHER_TOKEN="tok-5f2e9a71c3")
+        assert (done.code, done.envelope["answer"]) == (0, "hey"), done.err
+        assert set(heard) == {"Bearer tok-5f2e9a71c3"}
+        assert [row["by"] for row in orch.events("ApprovalGiven")] == ["settings"]
+        (orch.home / "orch.toml").unlink()
+        register(orch, orch.workspace, command=None, url=url, effects=False, env=["OTHER_TOKEN"])
+        endpoint.reply = Cast(planner=[plan(tool_call("say", "other_echo", text="hey"))])
+        paused = orch("ask", "Say it.", OTHER_TOKEN="tok-5f2e9a71c3")
+        assert paused.code == 6
+        assert "It is at 127.0.0.1." in paused.error
+        (asked,) = orch.events("ApprovalAsked")
+        assert (asked["what"], "OTHER_TOKEN" in asked["details"]) == ("network", True)
+
+
+@contextmanager
+def web_server() -> Iterator[tuple[str, list[str]]]:
+    """A server that speaks streamable HTTP with whole answers; and the tokens that it was sent."""
+    heard: list[str] = []
+
+    class Requests(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+        def do_POST(self) -> None:
+            row = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            heard.append(str(self.headers["authorization"]))
+            body = json.dumps(answer_to(row)).encode() if "id" in row else b""
+            self.send_response(200 if body else 202)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.send_error(405)
+
+        do_DELETE = do_GET  # noqa: N815
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Requests) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/mcp", heard
+        server.shutdown()
+
+
+def answer_to(row: dict[str, Any]) -> dict[str, Any]:
+    about = {"name": "other", "version": "1"}
+    schema = {"type": "object", "properties": {"text": {}}}
+    tool = {"name": "echo", "description": "Say it.", "inputSchema": schema}
+    params = row.get("params", {})
+    text = {"type": "text", "text": params.get("arguments", {}).get("text")}
+    results: dict[str, Any] = {
+        "initialize": {
+            "protocolVersion": params.get("protocolVersion"),
+            "capabilities": {"tools": {}},
+            "serverInfo": about,
+        },
+        "tools/list": {"tools": [tool]},
+        "tools/call": {"content": [text]},
+    }
+    found = {"jsonrpc": "2.0", "id": row["id"]}
+    if row["method"] not in results:
+        return found | {"error": {"code": -32601, "message": "Method not found"}}
+    return found | {"result": results[row["method"]]}
+
+
 # --- one connection
 
 
@@ -266,6 +361,15 @@ def test_a_result_is_its_structure_or_its_text_within_bounds() -> None:
     assert value_of({"content": [{"type": "text", "text": "x" * 2_000_000}]}).endswith(
         "(it gave more than 1,048,576 characters)"
     )
+
+
+def test_the_servers_of_the_page_are_servers(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mcp.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "orch.toml").write_text(text)
+    settings = load_settings({}, tmp_path)
+    assert (settings.mcp["tickets"].tools, settings.mcp["wiki"].timeout_s) == (("search", "create"), 20)
+    assert settings.foreign_servers == {"tickets", "wiki"}
 
 
 @pytest.mark.parametrize(

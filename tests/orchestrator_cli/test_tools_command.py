@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import smolagents
 from command import Orch
 from smithy import CASES, CODE, SPEC
 
@@ -221,3 +222,15 @@ def test_json_is_one_line_that_a_program_reads(orch: Orch, library: Library) -> 
     keep(library)
     for command in (("list",), ("show", "count_vowels"), ("reindex",)):
         assert json.loads(orch("tools", *command, "--json").out) is not None
+
+
+def test_a_tool_is_exported_as_a_folder_that_smolagents_loads(
+    orch: Orch, library: Library, tmp_path: Path
+) -> None:
+    keep(library)
+    done = orch("tools", "export", "--smolagents", "count_vowels", str(tmp_path / "shared"))
+    assert done.code == 0, done.err
+    loaded = smolagents.Tool.from_code((tmp_path / "shared" / "count_vowels" / "tool.py").read_text())
+    assert loaded(text="banana") == 3
+    again = orch("tools", "export", "--smolagents", "count_vowels", str(tmp_path / "shared"))
+    assert (again.code, "is there already" in again.error) == (2, True)
