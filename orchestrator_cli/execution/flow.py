@@ -118,6 +118,7 @@ class _Graph:
     def _start_what_may(self) -> bool:
         """Start everything that can; False where nothing is under way and nothing is left."""
         self._hear()
+        self.revisions.drop_hints()
         self.tools.build(self._has_room)
         self._ask_people()
         while self._start_one():

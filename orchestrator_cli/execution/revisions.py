@@ -57,10 +57,9 @@ class Revisions:
 
     def ask(self) -> None:
         """Put to the reviser what came up, unless it is thinking. Raises `LimitReached`."""
-        limit = self._context.settings.max_revisions
-        self._drop_hints(limit)
         if self.asked or self.unapproved or not self.causes:
             return
+        limit = self._context.settings.max_revisions
         if self._board.revisions >= limit:
             raise LimitReached(
                 f"The plan was revised {limit} times and still {self.causes[0]}.",
@@ -70,10 +69,13 @@ class Revisions:
         situation = self._situation()
         self._thread.beside(lambda: self._revise(situation), "reviser", self._revised)
 
-    def _drop_hints(self, limit: int) -> None:
-        """A hint is no reason to end a run, nor to ask where nothing is left that could follow it."""
+    def drop_hints(self) -> None:
+        """A hint is no reason to end a run, nor to ask where nothing is left that could follow it.
+
+        To be done before anything is started: what a dropped hint concerns must not be held.
+        """
         plan, states, *_ = self._board.snapshot()
-        if self._board.revisions >= limit or not unstarted(plan, states):
+        if self._board.revisions >= self._context.settings.max_revisions or not unstarted(plan, states):
             self.causes = [cause for cause in self.causes if cause.what != HINT]
 
     def _situation(self) -> Situation:

@@ -126,6 +126,7 @@ def test_a_hint_neither_ends_a_run_at_its_limit_nor_asks_where_nothing_is_left(
     endpoint.reply = Cast(
         planner=[plan(*THRICE), plan(*THRICE[:3])],
         agents={title: lines * 2 for title, lines in AGENTS.items()},
+        answer=["All is done.", "All is done."],
     )
     assert orch("ask", "Parse them.", ORCH_MAX_REVISIONS="0").code == 0
     assert orch("ask", "Parse them.").code == 0
