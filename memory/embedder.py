@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Thai, kana, CJK ideographs and Hangul: written without spaces, or glued to their particles.
 _UNSPACED: Final = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+_WORD: Final = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,18 @@ def default_embedder() -> Bm25Embedder:
 def terms(text: str) -> frozenset[int]:
     """The ids of the distinct stemmed words of a text, stop words left out."""
     return frozenset(default_embedder().query(text).indices)
+
+
+def sequence(text: str) -> tuple[int, ...]:
+    """The same ids in the order of the words, each as often as it is said."""
+    if _UNSPACED.search(text):
+        return default_embedder().query(text).indices
+    return tuple(id_ for word in _WORD.findall(_valid(text)) for id_ in _ids(word))
+
+
+@lru_cache(maxsize=20_000)
+def _ids(word: str) -> tuple[int, ...]:
+    return default_embedder().query(word).indices
 
 
 def _valid(text: str) -> str:

@@ -1,0 +1,183 @@
+"""How many of the turns that hold the answer are found: bench_locomo.py [--split]
+
+LoCoMo: long conversations of two people over months, and questions with the turns that answer them. For each
+question the share of those turns among the first 5 and the first 10 that come back (recall@5, recall@10),
+averaged over the questions; no model, no key, no download. The set is looked for where BENCH_DATA says.
+
+    plain BM25     the words of a turn alone, as the engine ranks them
+    with prefix    the same with day and speaker before them
+    dense          vectors of a language model; marked where none are at hand
+    retrieve       what the product does
+
+Category 5 asks about the wrong person on purpose. The weights were chosen on conversations A; `--split` shows
+A and B apart.
+
+What is not covered: whether a model answers rightly with what was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from measuring import use_test_parts
+
+from memory import TURN, Record, Scope
+from memory.edge import EdgeStore
+from memory.retrieval import retrieve
+from memory.store import Memory
+from memory.turns import turn_record
+
+CATEGORIES = {1: "several turns", 2: "time", 3: "world knowledge", 4: "one turn", 5: "wrong person"}
+AMONG = (5, 10)
+CHOSEN_ON = (0, 2, 4)
+WHEN = "%I:%M %p on %d %B, %Y"
+
+Search = Callable[[Memory, str, Scope], list[str]]
+
+
+@dataclass(frozen=True)
+class Question:
+    text: str
+    evidence: frozenset[str]
+    category: int
+
+
+@dataclass(frozen=True)
+class Conversation:
+    name: str
+    turns: list[Record]
+    questions: list[Question]
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(user=self.name)
+
+
+def conversations(file: Path) -> Iterator[Conversation]:
+    for sample in json.loads(file.read_text(encoding="utf-8")):
+        name = sample["sample_id"]
+        turns = list(turns_of(sample["conversation"], Scope(user=name)))
+        known = {str(turn.data["id"]) for turn in turns}
+        yield Conversation(name, turns, list(questions_of(sample["qa"], known)))
+
+
+def turns_of(conversation: dict[str, Any], scope: Scope) -> Iterator[Record]:
+    for number in range(1, 100):
+        session = f"session_{number}"
+        for seq, turn in enumerate(conversation.get(session, [])):
+            said = datetime.strptime(conversation[f"{session}_date_time"], WHEN).replace(tzinfo=UTC)
+            shown = f" [shares {turn['blip_caption']}]" if turn.get("blip_caption") else ""
+            record = turn_record(
+                session=session,
+                seq=seq,
+                speaker=turn["speaker"],
+                text=turn["text"] + shown,
+                said=said,
+                scope=scope,
+            )
+            yield record.model_copy(update={"data": {**record.data, "id": turn["dia_id"]}})
+
+
+def questions_of(rows: list[dict[str, Any]], known: set[str]) -> Iterator[Question]:
+    for row in rows:
+        named = re.findall(r"D(\d+):0*(\d+)", " ".join(row.get("evidence") or []))
+        evidence = frozenset(f"D{session}:{turn}" for session, turn in named) & known
+        if evidence:
+            yield Question(row["question"], evidence, row["category"])
+
+
+def by_bm25(memory: Memory, question: str, scope: Scope) -> list[str]:
+    return [
+        str(hit.record.data["id"])
+        for hit in memory.search(question, kinds=TURN, scope=scope, limit=AMONG[-1])
+    ]
+
+
+def by_retrieve(memory: Memory, question: str, scope: Scope) -> list[str]:
+    hits = retrieve(memory, question, kinds=TURN, scope=scope, limit=AMONG[-1])
+    return [str(hit.record.data["id"]) for hit in hits]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    conversation: int
+    category: int
+    recall: dict[int, float]
+
+
+def measure(store: EdgeStore, found: list[Conversation], search: Search) -> tuple[list[Outcome], float]:
+    """What came of each question, and the milliseconds that one took."""
+    outcomes = []
+    with store.opened() as memory:
+        started = time.perf_counter()
+        for number, conversation in enumerate(found):
+            for question in conversation.questions:
+                ranked = search(memory, question.text, conversation.scope)
+                recall = {
+                    k: len(question.evidence.intersection(ranked[:k])) / len(question.evidence) for k in AMONG
+                }
+                outcomes.append(Outcome(number, question.category, recall))
+        return outcomes, 1000 * (time.perf_counter() - started) / len(outcomes)
+
+
+def show(name: str, outcomes: list[Outcome], ms: float | None = None) -> None:
+    by_category: defaultdict[int, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_category[outcome.category].append(outcome)
+    cells = [f"{cell(by_category[category])}" for category in CATEGORIES]
+    taken = f"{ms:7.1f} ms" if ms is not None else ""
+    print(f"  {name:<14}{'  '.join([cell(outcomes), *cells])}{taken}")
+
+
+def cell(outcomes: list[Outcome]) -> str:
+    if not outcomes:
+        return f"{'-':^15}"
+    at = [100 * sum(outcome.recall[k] for outcome in outcomes) / len(outcomes) for k in AMONG]
+    return f"{at[0]:6.1f} /{at[1]:6.1f} "
+
+
+def main() -> int:
+    use_test_parts()
+    from datasets import DATA, MISSING, have
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--split", action="store_true", help="also the two parts of the set by themselves")
+    options = parser.parse_args()
+    if not have("locomo"):
+        print(f"  left out: {MISSING}")
+        return 0
+    found = list(conversations(DATA / "locomo" / "dev.json"))
+    questions = sum(len(conversation.questions) for conversation in found)
+    print(
+        f"  {sum(len(c.turns) for c in found)} turns, {questions} questions; recall@5 / recall@10 in percent"
+    )
+    print(f"  {'':<14}{'  '.join(f'{name:^15}' for name in ('all', *CATEGORIES.values()))}")
+    with tempfile.TemporaryDirectory() as folder:
+        plain, store = EdgeStore(Path(folder, "plain")), EdgeStore(Path(folder, "turns"))
+        for conversation in found:
+            store.add(conversation.turns)
+            plain.add(turn.model_copy(update={"text": str(turn.data["text"])}) for turn in conversation.turns)
+        show("plain BM25", *measure(plain, found, by_bm25))
+        show("with prefix", *measure(store, found, by_bm25))
+        print(f"  {'dense':<14}not available: no weights here, and none are fetched")
+        outcomes, ms = measure(store, found, by_retrieve)
+        show("retrieve", outcomes, ms)
+        if options.split:
+            show("  A, chosen on", [outcome for outcome in outcomes if outcome.conversation in CHOSEN_ON])
+            show("  B, looked at", [outcome for outcome in outcomes if outcome.conversation not in CHOSEN_ON])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""What comes back for a question about a conversation, and how it is put together for a model to read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memory import TURN, Hit, MemoryStore, Place, Record, Scope, Source, open_store
+from memory.embedder import sequence, terms
+from memory.ranking import scores, with_speakers
+from memory.retrieval import pack, retrieve
+from memory.turns import turn_record
+
+ME = Scope()
+MONDAY = datetime(2026, 5, 4, 14, 5, tzinfo=UTC)
+
+TALK = [
+    ("Ada", "Guess what I did on the weekend!"),
+    ("Ben", "You went to see the new exhibition about volcanoes?"),
+    ("Ada", "No, that is next month."),
+    ("Ada", "We rode bicycles to the lighthouse and the tyre burst."),
+    ("Ben", "Oh no. How did you get home?"),
+    ("Ada", "Carla came with her van."),
+    ("Ben", "I stayed in and baked sourdough bread."),
+]
+OTHER = [
+    ("Ben", "The lighthouse keeper wrote a book."),
+    ("Ada", "I never read it."),
+    ("Ben", "It is about storms at sea."),
+]
+
+
+def said(session: str, seq: int, speaker: str, text: str, **fields: object) -> Record:
+    record = turn_record(
+        session=session,
+        seq=seq,
+        speaker=speaker,
+        text=text,
+        said=MONDAY + timedelta(minutes=seq),
+        scope=ME,
+    )
+    return record.model_copy(update=fields)
+
+
+def talk(session: str, lines: list[tuple[str, str]]) -> list[Record]:
+    return [said(session, seq, *line) for seq, line in enumerate(lines)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MemoryStore:
+    made = open_store(tmp_path)
+    made.add([*talk("monday", TALK), *talk("tuesday", OTHER)])
+    return made
+
+
+def found(store: MemoryStore, question: str, limit: int = 3, **within: object) -> list[str]:
+    hits = retrieve(store, question, kinds=TURN, scope=ME, limit=limit, **within)  # type: ignore[arg-type]
+    return [f"{hit.record.session} {hit.record.seq}" for hit in hits]
+
+
+def test_a_turn_is_found_by_day_and_speaker_and_keeps_what_was_said() -> None:
+    record = said("s", 0, "Ada", "Hello")
+    assert record.text == "[4 May 2026 at 14:05] Ada: Hello"
+    assert record.data == {"speaker": "Ada", "text": "Hello"}
+    assert record.id == said("s", 0, "Ben", "Bye").id
+
+
+def test_the_answer_is_found_beside_the_words_of_the_question(store: MemoryStore) -> None:
+    # Who fetched them shares no word with the question; it stands two turns after what does.
+    assert "monday 5" in found(store, "Who helped when the bicycle tyre burst?")
+    hits = store.search("Who helped when the bicycle tyre burst?", kinds=TURN, scope=ME)
+    assert 5 not in [hit.record.seq for hit in hits]
+
+
+def test_a_session_that_says_more_of_the_question_comes_first(store: MemoryStore) -> None:
+    assert found(store, "lighthouse bicycles", 1) == ["monday 3"]
+    assert found(store, "lighthouse storms", 1) == ["tuesday 2"]
+
+
+def test_one_session_can_be_asked_alone(store: MemoryStore) -> None:
+    assert {place.split()[0] for place in found(store, "lighthouse", 9, session="tuesday")} == {"tuesday"}
+
+
+def test_neighbours_lie_in_the_same_session_only(store: MemoryStore) -> None:
+    store.add([said("wednesday", 3, "Ada", "zanzibar"), said("thursday", 4, "Ada", "nothing to do with it")])
+    assert found(store, "zanzibar") == ["wednesday 3"]
+
+
+def test_nothing_alike_brings_nothing(store: MemoryStore) -> None:
+    assert found(store, "quantum chromodynamics") == []
+    assert found(store, "the of and") == []
+
+
+def test_what_says_the_same_comes_once_unless_it_says_next_to_nothing(store: MemoryStore) -> None:
+    again = "Sourdough needs flour, water, salt and patience"
+    store.add([said(f"again{n}", 0, "Ben", again) for n in range(3)])
+    store.add([said(f"bye{n}", 0, "Ben", "Sourdough!") for n in range(3)])
+    brought = retrieve(store, "sourdough", kinds=TURN, scope=ME, limit=20)
+    texts = [hit.record.data["text"] for hit in brought]
+    assert texts.count(again) == 1
+    assert texts.count("Sourdough!") == 3
+
+
+def test_what_does_not_hold_is_brought_neither_itself_nor_beside_another(store: MemoryStore) -> None:
+    store.add([said("monday", 5, "Ada", "Carla came with her van.", valid_to=MONDAY + timedelta(hours=1))])
+    assert "monday 5" not in found(store, "Who helped when the bicycle tyre burst?", 9)
+    then = found(store, "Who helped when the bicycle tyre burst?", 9, at=MONDAY)
+    assert "monday 5" in then
+
+
+def test_who_is_named_in_the_question_is_heard_first() -> None:
+    ada, ben = said("a", 0, "Ada", "tea"), said("b", 0, "Ben", "tea")
+    even = {Place("a", 0): 1.0, Place("b", 0): 1.0}
+    assert [hit.record for hit in with_speakers("What does ada drink?", [ben, ada], even)] == [ada, ben]
+
+
+def test_near_vectors_raise_what_they_belong_to() -> None:
+    hits = [Hit(record=said(name, 0, "Ada", "tea"), score=1.0) for name in "ab"]
+    dense = {hits[1].record.id: 0.9, hits[0].record.id: 0.1}
+    ranked = scores("tea", hits, dense)
+    assert ranked[Place("b", 0)] > ranked[Place("a", 0)]
+    assert scores("tea", hits)[Place("b", 0)] == scores("tea", hits)[Place("a", 0)]
+    assert scores("tea", []) == {}
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5), st.floats(0.1, 50)), max_size=8))
+def test_scores_are_bounded_and_each_hit_has_one(rows: list[tuple[str, int, float]]) -> None:
+    hits = [Hit(record=said(session, seq, "Ada", f"tea {seq}"), score=score) for session, seq, score in rows]
+    ranked = scores("tea 3", hits)
+    assert all(0 <= score <= 2 for score in ranked.values())
+    assert {hit.record.place for hit in hits} <= set(ranked)
+
+
+@pytest.mark.parametrize(
+    "text", ["Ada's bicycles were stolen, weren't they?", "", "比特币价格分析", "42 of 7"]
+)
+def test_words_in_order_are_the_words_of_the_search(text: str) -> None:
+    assert frozenset(sequence(text)) == terms(text)
+
+
+def test_passages_are_read_in_order_with_what_stands_around_them(store: MemoryStore) -> None:
+    hits = retrieve(store, "How did they get home?", kinds=TURN, scope=ME, limit=1)
+    (passage,) = pack(store, hits, scope=ME, budget=500)
+    assert [record.seq for record in passage.records] == [3, 4, 5]
+    assert passage.text.splitlines()[1] == "[4 May 2026 at 14:09] Ben: Oh no. How did you get home?"
+    assert passage.score == hits[0].score
+
+
+def test_a_budget_holds_and_what_was_found_comes_before_neighbours(store: MemoryStore) -> None:
+    hits = retrieve(store, "lighthouse", kinds=TURN, scope=ME, limit=2)
+    words = len
+    room = sum(words(hit.record.text) for hit in hits)
+    shown = pack(store, hits, scope=ME, budget=room, tokens=words)
+    assert {record.id for passage in shown for record in passage.records} == {hit.record.id for hit in hits}
+    assert pack(store, hits, scope=ME, budget=room - 1, tokens=words) != shown
+    assert pack(store, hits, scope=ME, budget=0) == []
+    assert pack(store, [], scope=ME, budget=100) == []
+
+
+def test_a_passage_with_words_from_the_web_is_not_trusted(store: MemoryStore) -> None:
+    store.add([said("monday", 5, "Ada", "Carla came.", source=Source(type="web", ref="https://example.org"))])
+    hits = retrieve(store, "How did they get home?", kinds=TURN, scope=ME, limit=1)
+    assert hits[0].record.trusted
+    assert not pack(store, hits, scope=ME, budget=500)[0].trusted
+    assert pack(store, hits, scope=ME, budget=len(hits[0].record.text) // 4 + 1)[0].trusted
