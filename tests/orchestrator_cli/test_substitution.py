@@ -1,6 +1,14 @@
 """A tool that a plan names is served by one of another name: what changes in the plan."""
 
-from orchestrator_cli.planning.plan import NewTool, Plan, Subtask
+from datetime import UTC, datetime
+
+from orchestrator_cli import events
+from orchestrator_cli.events import Event
+from orchestrator_cli.execution.repeats import cause_of
+from orchestrator_cli.execution.replay import Past, replay
+from orchestrator_cli.execution.resuming import board_of, causes_for
+from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Subtask
 from orchestrator_cli.planning.substitution import substituted
 
 CALL = Subtask(id="call", title="Call", kind="tool", tools=("wanted",), inputs={"text": "a"})
@@ -36,3 +44,38 @@ def test_a_tool_is_named_once_where_a_subtask_has_both() -> None:
     both = AGENT.model_copy(update={"tools": ("there", "wanted")})
     plan, _ = substituted(PLAN.model_copy(update={"subtasks": (both,)}), "wanted", "there", {"work"})
     assert plan["work"].tools == ("there",)
+
+
+def past_of(*facts: events.Fact) -> Past:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    return replay(Event(run="r", seq=n, time=moment, data=fact) for n, fact in enumerate(facts, start=1))  # type: ignore[arg-type]
+
+
+def test_another_process_goes_on_with_the_plan_as_it_was_changed() -> None:
+    plan, told = substituted(PLAN, "wanted", "there", {"call", "work"})
+    repaired = events.PlanRepaired(repairs=tuple(map(str, told)), plan=plan)
+    past = past_of(events.PlanProposed(plan=PLAN), repaired)
+    assert (past.plan, past.versions) == (plan, (plan,))
+    slips = events.PlanRepaired(repairs=("call.id: was 'Call', which is no id",))
+    assert past_of(slips, events.PlanProposed(plan=PLAN)).plan == PLAN
+
+
+def test_a_tool_that_serves_under_several_names_is_had_once() -> None:
+    reused = [
+        events.ToolReused(tool="there", version=1, purpose="-", sha256="-", instead_of=name, reason="-")
+        for name in ("wanted", "other")
+    ]
+    assert past_of(*reused).reused == ("there",)
+
+
+def test_another_process_has_the_hint_that_the_reviser_was_not_told_of_yet() -> None:
+    repeated = events.FunctionRepeated(subtask="work", function="parse", mark="1")
+    past = past_of(events.PlanProposed(plan=PLAN), repeated)
+    assert past.causes == (cause_of(repeated),)
+    board = board_of(past, Offer(roles=(), tools=()))
+    assert causes_for(board, "auto") == [cause_of(repeated)]
+    assert causes_for(board, "never") == []
+    patch = Patch(base_version=1, reason="A tool for it.")
+    revised = events.PlanRevised(plan=PLAN, patch=patch, cause=str(cause_of(repeated)))
+    after = past_of(events.PlanProposed(plan=PLAN), repeated, revised)
+    assert (after.causes, after.answered) == ((), frozenset())
