@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from toolsmith.built import BuiltTool as BuiltTool
     from toolsmith.built import CaseResult as CaseResult
     from toolsmith.built import FunctionDoc as FunctionDoc
+    from toolsmith.built import MutantResult as MutantResult
     from toolsmith.built import Origin as Origin
+    from toolsmith.built import PropertyResult as PropertyResult
     from toolsmith.built import TrialReport as TrialReport
     from toolsmith.cases import Property as Property
     from toolsmith.cases import Suite as Suite
@@ -54,7 +56,15 @@ _HOMES = {
         "adopt_edit",
         "build_tool",
     ),
-    "built": ("BuiltTool", "CaseResult", "FunctionDoc", "Origin", "TrialReport"),
+    "built": (
+        "BuiltTool",
+        "CaseResult",
+        "FunctionDoc",
+        "MutantResult",
+        "Origin",
+        "PropertyResult",
+        "TrialReport",
+    ),
     "cases": ("Property", "Suite"),
     "checker": ("check",),
     "errors": (

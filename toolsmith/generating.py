@@ -11,12 +11,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+Strategy = Any
+"""One of hypothesis' strategies, whose types are known only once it is loaded."""
 _BACKEND = "toolsmith"
 _ONE_AT_A_TIME = threading.Lock()  # hypothesis seeds the process's own generator while it works
 
@@ -25,7 +24,15 @@ class Fails(Exception):
     """What a judge raises on a value that it is to be shown smaller ones of."""
 
 
-def generate(strategy: "SearchStrategy[_T]", judge: Callable[[_T], None], most: int) -> None:
+def strategies() -> Any:
+    """hypothesis' module of that name, loaded with care."""
+    _prepare()
+    from hypothesis import strategies as module
+
+    return module
+
+
+def generate(strategy: Strategy, judge: Callable[[_T], None], most: int) -> None:
     """Show `judge` up to `most` values; once it raises Fails, smaller ones that may fail too."""
     _prepare()
     from hypothesis import HealthCheck, Phase, Verbosity, given, settings

@@ -156,6 +156,8 @@ def _operator_faults(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
                 "one of two conditions alone counts where both should, or the reverse",
                 _op(other),
             )
+        case ast.UnaryOp(op=ast.Not()):
+            yield "negation", "a condition is taken for its opposite", _without_not
         case ast.BinOp(op=op) if type(op) in _ARITHMETIC and not _is_text_work(node):
             wrong = _op(_ARITHMETIC[type(op)])
             yield "arithmetic", "a calculation adds, subtracts, multiplies or divides wrongly", wrong
@@ -318,6 +320,10 @@ def _negated(node: ast.AST) -> ast.AST:
 
 def _left_out(_: ast.AST) -> ast.AST:
     return ast.Pass()
+
+
+def _without_not(node: ast.AST) -> ast.AST | None:
+    return node.operand if isinstance(node, ast.UnaryOp) else None
 
 
 def _unfiltered(node: ast.AST) -> ast.AST:

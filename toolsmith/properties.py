@@ -18,19 +18,16 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toolsmith.built import PropertyResult
 from toolsmith.calls import Bench, Call, Outcome, Room
 from toolsmith.cases import EXAMPLES, Property
-from toolsmith.generating import Fails, generate
+from toolsmith.generating import Fails, Strategy, generate, strategies
 from toolsmith.judging import check_fault, is_declared, short, value_fault
 from toolsmith.schemas import values_of
 from toolsmith.spec import ToolSpec
 from toolsmith.values import difference, shown
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
 
 BUDGET_S = 5.0
 SEARCH_S = 4.0
@@ -137,8 +134,8 @@ def _search(
     generate(_calls(held), judge, EXAMPLES)
 
 
-def _calls(held: Property) -> "SearchStrategy[Call]":
-    from hypothesis import strategies as st
+def _calls(held: Property) -> Strategy:
+    st = strategies()
 
     arguments = {name: values_of(schema) for name, schema in held.inputs.items()}
     files = {

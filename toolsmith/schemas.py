@@ -13,12 +13,10 @@ Python's and means the whole text.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from toolsmith.generating import Strategy, strategies
 from toolsmith.values import TypeName, is_of_type, shown, type_name
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
 
 _MAX_ITEMS = 8
 _MAX_CHARS = 20
@@ -61,9 +59,9 @@ def schema_faults(schema: object, where: str = "schema", depth: int = 0) -> Iter
         yield from _part_faults(schema, where, depth)
 
 
-def values_of(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
+def values_of(schema: Mapping[str, Any]) -> Strategy:
     """Values of a schema without faults."""
-    from hypothesis import strategies as st
+    st = strategies()
 
     if "anyOf" in schema:
         return st.one_of([values_of(part) for part in schema["anyOf"]])
@@ -74,8 +72,8 @@ def values_of(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
     return _MAKERS[schema["type"]](schema)
 
 
-def _texts(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
-    from hypothesis import strategies as st
+def _texts(schema: Mapping[str, Any]) -> Strategy:
+    st = strategies()
 
     least = schema.get("minLength", 0)
     most = schema.get("maxLength", max(_MAX_CHARS, least))
@@ -91,15 +89,15 @@ def _is_text(text: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
-def _integers(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
-    from hypothesis import strategies as st
+def _integers(schema: Mapping[str, Any]) -> Strategy:
+    st = strategies()
 
     least, most = _range(schema)
     return st.integers(least, most)
 
 
-def _numbers(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
-    from hypothesis import strategies as st
+def _numbers(schema: Mapping[str, Any]) -> Strategy:
+    st = strategies()
 
     least, most = _range(schema)
     return st.floats(least, most, allow_nan=False, allow_infinity=False, allow_subnormal=False)
@@ -112,8 +110,8 @@ def _range(schema: Mapping[str, Any]) -> tuple[Any, Any]:
     return least, most if most is not None else max(_LARGEST, least)
 
 
-def _arrays(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
-    from hypothesis import strategies as st
+def _arrays(schema: Mapping[str, Any]) -> Strategy:
+    st = strategies()
 
     least = schema.get("minItems", 0)
     most = schema.get("maxItems", max(_MAX_ITEMS, least))
@@ -121,8 +119,8 @@ def _arrays(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
     return st.lists(values_of(schema["items"]), min_size=least, max_size=most, unique_by=unique_by)
 
 
-def _objects(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
-    from hypothesis import strategies as st
+def _objects(schema: Mapping[str, Any]) -> Strategy:
+    st = strategies()
 
     required = schema.get("required", [])
     parts = {key: values_of(part) for key, part in schema.get("properties", {}).items()}
@@ -132,16 +130,14 @@ def _objects(schema: Mapping[str, Any]) -> "SearchStrategy[Any]":
     )
 
 
-def _simple(*values: object) -> "Callable[[Mapping[str, Any]], SearchStrategy[Any]]":
-    def make(_: Mapping[str, Any]) -> "SearchStrategy[Any]":
-        from hypothesis import strategies as st
-
-        return st.sampled_from(values)
+def _simple(*values: object) -> Callable[[Mapping[str, Any]], Strategy]:
+    def make(_: Mapping[str, Any]) -> Strategy:
+        return strategies().sampled_from(values)
 
     return make
 
 
-_MAKERS: "Mapping[str, Callable[[Mapping[str, Any]], SearchStrategy[Any]]]" = {
+_MAKERS: Mapping[str, Callable[[Mapping[str, Any]], Strategy]] = {
     "string": _texts,
     "integer": _integers,
     "number": _numbers,
