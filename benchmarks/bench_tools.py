@@ -1,0 +1,109 @@
+"""Whether the one tool that serves a request is found: bench_tools.py [--large]
+
+MetaTool: requests, and of 199 tools the one that serves each. For a share of the requests: is the tool the
+first that comes back, is it among the first 5? Once as the tools are at first, known by name and description,
+and once after each has served ten other requests of the set. A sample of 600 requests, with `--large` 3,000.
+The set is looked for where BENCH_DATA says.
+
+    search         the engine's BM25 over what is recorded of the tools
+    recall         what the product does before it plans: with a floor, below which nothing is recalled
+
+The requests that a tool has served come from the same set as those that are asked: what is shown is what use
+can bring at best.
+
+What is not covered: whether a planner takes the tool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from measuring import use_test_parts
+
+from memory import TOOL, Scope, recall, tool_record
+from memory.edge import EdgeStore
+from memory.store import Memory
+
+SAMPLE, LARGE = 600, 3_000
+USES = 10
+SEED = 0
+ME = Scope()
+
+Asked = tuple[str, str]
+"""A request, and the tool that serves it."""
+
+
+def read(folder: Path) -> tuple[dict[str, str], list[Asked]]:
+    """The tools with their descriptions, and the requests in an order that is always the same."""
+    tools = json.loads((folder / "tools.json").read_text(encoding="utf-8"))
+    named = {name.casefold(): name for name in tools}
+    with (folder / "dev.csv").open(encoding="utf-8", newline="") as file:
+        rows = [(row["Query"], named.get(row["Tool"].casefold(), "")) for row in csv.DictReader(file)]
+    asked = [row for row in rows if row[1]]
+    random.Random(SEED).shuffle(asked)
+    return tools, asked
+
+
+def remember(store: EdgeStore, tools: dict[str, str], served: dict[str, list[str]]) -> None:
+    store.add(
+        tool_record(
+            name=name, version="1", purpose=purpose, signature="()", scope=ME, prompts=served.get(name, [])
+        )
+        for name, purpose in tools.items()
+    )
+
+
+def by_search(memory: Memory, request: str) -> list[str]:
+    return [hit.record.key for hit in memory.search(request, kinds=TOOL, scope=ME, limit=5)]
+
+
+def by_recall(memory: Memory, request: str) -> list[str]:
+    return [tool.name for tool in recall(memory, request, scope=ME, max_tools=5).tools]
+
+
+def measure(
+    store: EdgeStore, asked: list[Asked], find: Callable[[Memory, str], list[str]]
+) -> tuple[float, float]:
+    """recall@1 and recall@5, in percent."""
+    with store.opened() as memory:
+        found = [(find(memory, request), tool) for request, tool in asked]
+    first = sum(names[:1] == [tool] for names, tool in found)
+    return 100 * first / len(found), 100 * sum(tool in names for names, tool in found) / len(found)
+
+
+def main() -> int:
+    use_test_parts()
+    from datasets import DATA, MISSING, have
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--large", action="store_true", help=f"ask {LARGE:,} requests instead of {SAMPLE}")
+    options = parser.parse_args()
+    if not have("metatool"):
+        print(f"  left out: {MISSING}")
+        return 0
+    tools, rows = read(DATA / "metatool")
+    asked, rest = rows[: LARGE if options.large else SAMPLE], rows[LARGE:]
+    served: dict[str, list[str]] = {}
+    for request, tool in rest:
+        if len(served.setdefault(tool, [])) < USES:
+            served[tool].append(request)
+    print(f"  {len(tools)} tools, {len(asked)} requests; recall@1 / recall@5 in percent")
+    with tempfile.TemporaryDirectory() as folder:
+        for told, known in (("fresh", {}), (f"after {USES} uses", served)):
+            store = EdgeStore(Path(folder, told.replace(" ", "-")))
+            remember(store, tools, known)
+            for name, find in (("search", by_search), ("recall", by_recall)):
+                one, five = measure(store, asked, find)
+                print(f"  {told:<14}{name:<8}{one:6.1f} /{five:6.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
