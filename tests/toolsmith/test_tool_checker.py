@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolsmith import FunctionDoc, check
+from toolsmith import FunctionDoc, Suite, ToolSpec, check
 from toolsmith.checker import functions
 
 HEAD = "from smolagents import tool\n"
@@ -164,3 +164,183 @@ def test_every_function_is_listed_for_the_log(sample: Any) -> None:
         ),
         FunctionDoc(name="Row.cell", signature="Row.cell(self, at: int=0) -> str", doc="One cell."),
     )
+
+
+def suite_of(*cases: tuple[Any, Any]) -> Suite:
+    """Cases of a tool `f(text)`, as argument and expected value."""
+    told = [
+        {"title": str(at), "arguments": {"text": argument}, "expected": expected}
+        for at, (argument, expected) in enumerate(cases)
+    ]
+    return Suite.model_validate({"cases": told})
+
+
+def checked(
+    body: str, *cases: tuple[Any, Any], head: str = "", purpose: str = "Do it.", **changes: Any
+) -> str:
+    """All faults of a tool `f(text)` with this body."""
+    raw = {
+        "name": "f",
+        "purpose": purpose,
+        "inputs": {"text": {"type": "any", "description": "What is given: strict or plain."}},
+        "output_type": "any",
+        "output_description": "What comes out.",
+    }
+    doc = '"""Do it.\n\n    Args:\n        text: what\n    """'
+    source = (
+        f"from typing import Any\n{HEAD}{head}\n\n@tool\ndef f(text: Any) -> Any:\n    {doc}\n    {body}\n"
+    )
+    return "\n".join(check(source, ToolSpec.model_validate(raw | changes), (), suite_of(*cases)))
+
+
+BANANA, LONG = ("banana", 3), ("The quick brown fox, jumping", 7)
+NUMBERS = ((4711, "a"), (8150, "b"), (17, "c"))
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        ("return 3 if text == 'banana' else 0", ""),
+        ("return 3 if text.strip().lower() == 'banana' else 0", ""),
+        ("return 3 if text in ('banana', 'other') else 0", ""),
+        ("return 3 if 'banana' == text else 0", ""),
+        ("match text:\n        case 'banana':\n            return 3\n    return 0", ""),
+        ("return {'banana': 3, 'The quick brown fox, jumping': 7}.get(text, 0)", ""),
+        ("return KNOWN.get(text, 0)", "KNOWN = {'The quick brown fox, jumping': 7, 'x': 1, 'y': 2, 'z': 3}"),
+        ("return 7 if text.startswith('The quick brown fox, jumping') else 0", ""),
+        ("return _of(text)", "def _of(word):\n    return 3 if word == 'banana' else 0"),
+        ("return 'a' if text == 4711 else 'c'", ""),
+        ("return {4711: 'a', 17: 'c'}[text]", "KEPT = ['banana', 'The quick brown fox, jumping']"),
+    ],
+)
+def test_an_answer_that_was_made_for_a_case_is_told(body: str, head: str) -> None:
+    assert "is the input of a case; follow the specification" in checked(
+        body, BANANA, LONG, *NUMBERS, head=head
+    )
+
+
+def test_a_fixed_hash_that_is_compared_is_told() -> None:
+    told = checked(
+        "return hashlib.md5(text.encode()).hexdigest() == '72b302bf297a228a75730123efef7c41'",
+        head="import hashlib\n",
+    )
+    assert "compared with a fixed hash" in told
+
+
+@pytest.mark.parametrize(
+    ("body", "head", "cases"),
+    [
+        ("return text == 'strict'", "", [("strict", True), ("plain", False)]),  # the specification says it
+        ("return text.encode('utf-8').decode('utf-8') == ', '", "", [("utf-8", 1), (", ", 2)]),
+        (
+            "return VALUES[text]",
+            "VALUES = {1000: 'M', 900: 'CM', 500: 'D', 400: 'CD', 100: 'C'}",
+            [(900, "CM"), (400, "CD")],
+        ),
+        ("return W[text]", "W = {w: n for n, w in enumerate('ten eleven'.split())}", [("eleven", 1)]),
+        (
+            "return WORDS[text]",
+            "WORDS = {'nine': 9, 'eleven': 11, 'twelve': 12, 'thirteen': 13, 'fourteen': 14, 'fifteen': 15}",
+            [("eleven", 11), ("twelve", 12)],
+        ),
+        ("return 0 <= text <= 3999", "", [(3999, "MMMCMXCIX"), (0, None)]),
+        ("return text == 0 or text == 10 or text == 100", "", [(0, 1), (10, 2), (100, 3)]),
+        ("return text == '' or text == []", "", [("", 1), ([], 2)]),
+        ("return text['name'] == 'id'", "", [({"name": "id"}, True)]),
+        ("return [row for row in text if row != 'a']", "", [(["a", "b"], ["b"])]),
+    ],
+)  # fmt: skip
+def test_what_a_right_tool_may_compare(body: str, head: str, cases: list[tuple[Any, Any]]) -> None:
+    assert checked(body, *cases, head=head) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        ("SEEN.append(text); return SEEN", "SEEN = []"),
+        ("SEEN[text] = 1; return SEEN", "SEEN = {}"),
+        ("del SEEN[text]; return SEEN", "SEEN = {}"),
+        ("f.calls = 1; return f.calls", ""),
+        ("Kept.last = text; return Kept.last", "class Kept:\n    'Kept.'\n    last = None"),
+        ("return _add(text)", "def _add(x, seen=[]):\n    seen.append(x)\n    return seen"),
+        ("return next(COUNT)", "COUNT = (n for n in (1, 2))"),
+    ],
+)
+def test_what_is_kept_between_calls_is_told(body: str, head: str) -> None:
+    assert "it is kept between calls" in checked(body, head=head)
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        ("seen = []; seen.append(text); return seen", "SEEN = []"),
+        ("SEEN = []; SEEN.append(text); return SEEN", "SEEN = []"),
+        ("return sorted(KNOWN)", "KNOWN = {'a': 1}"),
+        ("return _Row(text).x", "class _Row:\n    def __init__(self, x):\n        self.x = x\n        self.x *= 2"),
+        ("n = 0\n    def add(x):\n        nonlocal n\n        n += x\n    add(text); return n", ""),
+    ],
+)  # fmt: skip
+def test_what_lives_within_a_call_is_no_state(body: str, head: str) -> None:
+    assert checked(body, head=head) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "head", "word"),
+    [
+        ("return datetime.now().year", "from datetime import datetime\n", "today"),
+        ("return datetime.date.today().year", "import datetime\n", "today"),
+        ("return time.time()", "import time\n", "now"),
+        ("return random.choice(text)", "import random\n", "at random"),
+        ("return uuid.uuid4().hex", "import uuid\n", "a UUID"),
+    ],
+)
+def test_clock_and_chance_are_for_tools_whose_specification_speaks_of_them(
+    body: str, head: str, word: str
+) -> None:
+    assert "the same call must always give the same" in checked(body, head=head)
+    assert checked(body, head=head, purpose=f"Say it, {word}.") == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        ("return random.Random(7).choice(text)", "import random\n"),
+        ("return datetime.fromisoformat(text).year", "from datetime import datetime\n"),
+        ("return time.gmtime(text).tm_year", "import time\n"),
+    ],
+)
+def test_what_only_looks_like_clock_or_chance_is_none(body: str, head: str) -> None:
+    assert checked(body, head=head) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        ("return __file__", ""),
+        ("return os.getpid()", "import os\n"),
+        ("return platform.node()", "import platform\n"),
+        ("return traceback.extract_stack()", "import traceback\n"),
+        ("return (lambda: 0).gi_frame.f_back", ""),
+        ("return open('/proc/self/cmdline').read()", ""),
+        ("return open('../cases.json').read()", ""),
+    ],
+)
+def test_a_look_around_is_told(body: str, head: str) -> None:
+    assert "a tool has no business with where it runs" in checked(body, head=head, workspace="read")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open(text, 'w').close()",
+        "open(text, mode='a').close()",
+        "Path(text).write_text('')",
+        "Path(text).open('w').close()",
+        "os.remove(text)",
+    ],
+)
+def test_a_tool_that_may_read_changes_no_file(body: str) -> None:
+    head = "import os\nfrom pathlib import Path\n"
+    assert "the specification says workspace 'read'" in checked(body, head=head, workspace="read")
+    assert checked(body, head=head, workspace="write") == ""
+    assert checked("return open(text, 'rb').read(), os.path.getsize(text)", head=head, workspace="read") == ""
