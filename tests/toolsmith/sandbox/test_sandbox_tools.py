@@ -174,6 +174,34 @@ def test_a_tool_written_by_a_model_runs_inside(
     assert sandbox("[double(4), where()]").output == [8, "inside"]
 
 
+def test_the_host_is_told_how_the_calls_of_a_step_ended(sandbox: SandboxExecutor) -> None:
+    told: list[tuple[str, str, str]] = []
+    sandbox.on_calls = lambda calls: told.extend((call.name, call.error, call.type) for call in calls)
+    sandbox.send_tools({"double": SimpleNamespace(sandbox_source=DOUBLE)})
+    sandbox("1 + 1")
+    assert told == []
+    with pytest.raises(SandboxError, match="must not be negative"):
+        sandbox("double(2)\ndouble(-1)")
+    assert told == [("double", "", "int"), ("double", "ValueError: x must not be negative, not -1", "")]
+
+
+@pytest.mark.parametrize(
+    "calls", ["7", "[[1, 2]]", "[['double', -1, '', 'int']]", "[['double', 0, '', None]]"]
+)
+def test_what_is_no_account_of_calls_is_passed_over(sandbox: SandboxExecutor, calls: str) -> None:
+    told: list[object] = []
+    sandbox.on_calls = told.append
+    # The account is made by the step's own process, which can put there what it wants.
+    sandbox(
+        "import gc\n"
+        "for found in gc.get_objects():\n"
+        "    if type(found).__name__ == 'Interpreter':\n"
+        f"        found._calls = {calls}"
+    )
+    assert told == []
+    assert sandbox("1 + 1").output == 2
+
+
 def test_a_tool_source_that_does_not_load_is_told_when_it_is_sent(sandbox: SandboxExecutor) -> None:
     with pytest.raises(SandboxError, match=r"^ModuleNotFoundError: No module named 'no_such_module'"):
         sandbox.send_tools({"double": model_written("import no_such_module")})
