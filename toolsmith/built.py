@@ -87,6 +87,23 @@ class TrialReport(_Value):
         return tuple(f"{what} '{title}': {detail}" for what, title, detail in failed)
 
     @property
+    def lines(self) -> tuple[str, ...]:
+        """All of it for people: one line for each case and property, for the planted faults and challenges."""
+        told = [("", result.title, result.passed, result.detail) for result in self.results]
+        told += [
+            ("property: ", held.title, held.passed, held.detail or held.weak) for held in self.properties
+        ]
+        lines = [
+            f"{'passed' if passed else 'failed'}: {what}{title}" + (f": {detail}" if detail else "")
+            for what, title, passed, detail in told
+        ]
+        if self.mutants:
+            caught = len(self.mutants) - len(self.unnoticed)
+            lines.append(f"noticed: {caught} of {len(self.mutants)} faults that were planted into the code")
+        lines += [f"challenged: {one.title}: {one.verdict}: {one.ruling}" for one in self.challenges]
+        return tuple(lines)
+
+    @property
     def unnoticed(self) -> tuple[MutantResult, ...]:
         """The planted faults that nothing noticed."""
         return tuple(mutant for mutant in self.mutants if not mutant.caught_by)

@@ -276,7 +276,7 @@ class Toolbox:
             case CodeFaulty(name, round_, faults):
                 self._tried(name, round_, False, faults)
             case TrialRan(name, round_, report):
-                self._tried(name, round_, report.passed, tuple(_trial_lines(report)))
+                self._tried(name, round_, report.passed, report.lines)
 
     def _tried(self, name: str, round_: int, passed: bool, results: tuple[str, ...]) -> None:
         source = self._written.pop(name, "")
@@ -323,12 +323,6 @@ def permissions_of(tool: BuiltTool) -> str:
     return f"{told}; packages: {', '.join(spec.packages)} (installed: {', '.join(tool.lock.versions)})"
 
 
-def _trial_lines(report: Any) -> Iterable[str]:
-    for result in report.results:
-        mark = "passed" if result.passed else "failed"
-        yield f"{mark}: {result.title}" + (f": {result.detail}" if result.detail else "")
-
-
 def _built_event(tool: BuiltTool) -> events.ToolBuilt:
     return events.ToolBuilt(
         tool=tool.name,
@@ -338,7 +332,7 @@ def _built_event(tool: BuiltTool) -> events.ToolBuilt:
             events.FunctionDoc(name=f.name, signature=f.signature, doc=f.doc) for f in tool.functions
         ),
         permissions=permissions_of(tool),
-        trial=tuple(_trial_lines(tool.trial)),
+        trial=tool.trial.lines,
         sha256=tool.sha256,
         source=tool.source,
     )

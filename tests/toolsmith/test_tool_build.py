@@ -42,6 +42,8 @@ def test_a_tool_is_built_proved_and_taken_from_the_library_the_next_time(
     assert built.trial.passed
     assert built.suite == sample.suite
     assert all(mutant.caught_by for mutant in built.trial.mutants)
+    total = len(built.trial.mutants)
+    assert f"noticed: {total} of {total} faults that were planted into the code" in built.trial.lines
     assert [result.title for result in built.trial.results] == [
         case.title for case in sample.suite.of(sample.spec)
     ]

@@ -276,7 +276,7 @@ def test_what_is_kept_between_calls_is_told(body: str, head: str) -> None:
         ("seen = []; seen.append(text); return seen", "SEEN = []"),
         ("SEEN = []; SEEN.append(text); return SEEN", "SEEN = []"),
         ("return sorted(KNOWN)", "KNOWN = {'a': 1}"),
-        ("return _Row(text).x", "class _Row:\n    def __init__(self, x):\n        self.x = x\n        self.x *= 2"),
+        ("return _Row(text).x", "class _Row:\n    def __init__(self, x):\n        self.x = [x]"),
         ("n = 0\n    def add(x):\n        nonlocal n\n        n += x\n    add(text); return n", ""),
     ],
 )  # fmt: skip
