@@ -318,6 +318,32 @@ def test_standard_output_is_the_protocol_s_alone_and_older_clients_hear_of_chang
         assert stdout.read() == ""
 
 
+def test_a_program_that_goes_away_leaves_a_run_that_can_be_gone_on_with(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    endpoint.reply = lambda _request, _n: {"content": answered("late"), "sleep": 50}
+    about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    ask = {"name": "ask", "arguments": {"prompt": "Wait."}}
+    rows = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": ask},
+    ]
+    command = [*orch.command, "mcp"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes, text=True, cwd=orch.workspace, env=orch.environment()) as server:
+        assert server.stdin is not None
+        print("\n".join(map(json.dumps, rows)), file=server.stdin, flush=True)
+        eventually(lambda: endpoint.arrived, 60)
+        server.stdin.close()
+        assert server.wait(timeout=40) == 0
+    (run,) = json.loads(orch("runs", "--json").out)
+    assert run["state"] in ("interrupted", "died")
+    endpoint.reply = Cast(planner=[answered("on with it")])
+    done = orch("resume", run["run"], "--json")
+    assert (done.code, done.envelope["answer"]) == (0, "on with it"), done.err
+
+
 def test_served_is_only_what_may_be_used_without_a_question(orch: Orch, tmp_path: Path) -> None:
     keep_shout(orch)
     wanting = {"reaching": {"network": ["api.example.org"]}, "knowing": {"secrets": ["UNSET_KEY"]}}
