@@ -112,7 +112,7 @@ def _held_against_head(
 
 def _other_words(head: Head) -> Iterator[str]:
     if other := [first for first, name in head.forms if name == form()]:
-        if other[-1] > 0:
+        if len(head.forms) > 1:
             yield f"Entries before place {other[-1]} were worded by another version; not all are compared."
     elif head.forms:
         yield "All entries were worded by another version: they are held against the chain and its end alone."

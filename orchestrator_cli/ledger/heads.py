@@ -46,7 +46,8 @@ def note_head(home: Path, head: Head, form: str) -> None:
     known = _read(path)
     forms = known.forms if known is not None else ()
     if not forms or forms[-1][1] != form:
-        forms = (*forms, (head.place, form))
+        # The head of a log has no words that could differ.
+        forms = (*forms, (head.place if head.place > 1 else 0, form))
     head = replace(head, forms=forms)
     # As long for every place, so that one write in place is all: a new file for each entry would cost more
     # than the entry itself.

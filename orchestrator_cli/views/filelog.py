@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.execution.blobs import Blobs
 from orchestrator_cli.ledger.chain import (
@@ -76,10 +76,11 @@ class FileLog:
         """The log's id, and the inode of the file that has it."""
         with _translated(path), _locked(path) as file:
             if os.fstat(file).st_size == 0:
-                self._write(file, b"", begun(HEADER))
+                # Its end is recorded with the first entry: others have to see first whether there is a home.
+                _write(file, begun(HEADER)[0])
 
     def __call__(self, event: Event) -> None:
-        """Raises `UsageError` where the file can no longer be written."""
+        """Raises `UsageError` where the file can no longer be written, `RunFailed` where the home cannot."""
         with noting_cuts() as whole:
             entry = entry_for(event, self._plans.get(event.run))
         self._keep_plan(event)
@@ -121,7 +122,7 @@ class FileLog:
     def _keep(self, run: str, whole: Sequence[str]) -> None:
         if whole and self._home is not None:
             blobs = Blobs(self._home / "runs" / run / "blobs")
-            with _translated(self.path):
+            with _recording(self._home):
                 for text in whole:
                     blobs.keep(text.encode("utf-8", "replace"))
 
@@ -138,7 +139,8 @@ class FileLog:
         _write(file, before + text)
         if self._home is not None:
             head = Head(self._id_of(file), str(self.path.absolute()), seal.place, seal.hash)
-            note_head(self._home, head, form())
+            with _recording(self._home):
+                note_head(self._home, head, form())
 
     def _id_of(self, file: int) -> str:
         inode = os.fstat(file).st_ino
@@ -155,6 +157,18 @@ def _translated(path: Path) -> Iterator[None]:
     except OSError as exc:
         what = exc.strerror or str(exc)
         raise UsageError(f"Cannot write the log {path}: {what}.", _remedy(path)) from exc
+
+
+@contextlib.contextmanager
+def _recording(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        what = exc.strerror or str(exc)
+        raise RunFailed(
+            f"What the log needs beside it cannot be written in {home}: {what}.",
+            "Free some disk space or mend the permissions; the workspace holds what was finished.",
+        ) from exc
 
 
 def _remedy(path: Path) -> str:
