@@ -92,8 +92,8 @@ def build_tool(
             return known
         bench = Workbench(emit or silent, backend, limits, dialer)
         # A tool in quarantine is built anew under its name, whatever others do.
-        tools = () if need.tool_name in library.known() else library.fit()
-        found = find(need, tools, complete, search)
+        renewed = need.tool_name in library.known()
+        found = find(need, () if renewed else library.fit(), complete, search)
         if found.candidates:
             bench.emit(Searched(need.tool_name, found.decision))
         if found.tool is not None and found.decision.kind == "use":
@@ -107,7 +107,9 @@ def build_tool(
         spec = bench.specify(need, complete)
         bench = replace(bench, permissions=_permitted(spec, permit))
         suite = bench.write_cases(spec, complete)
-        if twin := bench.duplicate(spec, suite, found.ordered(tools)):
+        # Looked at once more: others are built meanwhile, maybe for the same need.
+        others = () if renewed else found.ordered(library.fit())
+        if twin := bench.duplicate(spec, suite, others):
             return _served(need, twin, bench, search)
         made = bench.make(spec, suite, complete)
         return library.add(spec, made.source, made.report, Origin(need=need, run=run), made.suite)
