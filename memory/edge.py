@@ -124,6 +124,10 @@ class EdgeStore:
         with self.opened() as memory:
             return memory.delete(wanted, scope)
 
+    def every(self) -> list[Record]:
+        with self._turn(self._read_wait_s) as turn:
+            return list(turn.every())
+
     def close(self) -> None:
         """Nothing is held between turns."""
 
@@ -132,8 +136,7 @@ class EdgeStore:
 
         It is for whoever owns the folder: nothing that is shown to a model comes from here.
         """
-        with self._turn(self._read_wait_s) as turn:
-            return [record for record in turn.every() if text in _spelled(record)]
+        return [record for record in self.every() if text in _spelled(record)]
 
     def set_aside(self) -> list[Path]:
         """The shards that could not be opened and were kept, oldest first."""

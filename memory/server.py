@@ -144,6 +144,10 @@ class ServerStore:
         with self._translated():
             return self._client.count(COLLECTION, count_filter=within, exact=True).count
 
+    def every(self) -> list[Record]:
+        with self._translated():
+            return [from_payload(point.payload or {}) for point in self._scroll(models.Filter())]
+
     def close(self) -> None:
         self._client.close()
 

@@ -89,6 +89,10 @@ class Memory(Protocol):
 class MemoryStore(Memory, Protocol):
     """Memory that somebody has to close."""
 
+    def every(self) -> list[Record]:
+        """Each record of every scope, valid or not: for whoever owns the store and moves or examines it."""
+        ...
+
     def close(self) -> None:
         """Give back what is held; the store is not used afterwards."""
         ...

@@ -7,7 +7,7 @@
     left.compressed     files whose bytes do not show what is in them
 
 A file is looked through as it lies on the disk, also one that a crash left behind or that memory has put
-aside. Deleting (`EdgeStore.delete`) leaves nothing of a record in the shard, because that is rebuilt from what
+aside. Deleting (`EdgeStore.delete`) leaves nothing of a record in the shard, which is rebuilt from what
 remains; this function is how it is shown to whoever asked for it.
 
 What is not covered: the engine compresses what it keeps of a record, so that a long text which repeats itself

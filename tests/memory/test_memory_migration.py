@@ -1,0 +1,112 @@
+"""All that is remembered comes along to another store, whole, also when the way there was broken off."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from memory import MemoryStore, MemoryUnavailable, Record, Scope, Source
+from memory.edge import EdgeStore
+from memory.migration import Migrated, migrate
+from memory.server import ServerStore
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(params=["client in memory", "server"])
+def server(request: pytest.FixtureRequest) -> Iterator[MemoryStore]:
+    from qdrant_client import QdrantClient
+
+    url = os.environ.get("ORCH_TEST_QDRANT_URL")
+    if request.param == "server":
+        if not url:
+            pytest.skip("no Qdrant server: ORCH_TEST_QDRANT_URL is not set")
+        made = ServerStore(url, os.environ.get("ORCH_TEST_QDRANT_API_KEY"))
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Payload indexes have no effect in the local Qdrant")
+            made = ServerStore("memory", client=QdrantClient(":memory:"))
+    yield made
+    made.close()
+
+
+def records(many: int) -> list[Record]:
+    """Of two users nobody else has, some of them of a project, ended, or from the web."""
+    one, other = (Scope(user=f"tester-{uuid4().hex}") for _ in range(2))
+    made = [
+        Record(kind="fact", key=str(n), text=f"note {n} ü", data={"n": [n, 0.1]}, scope=one, created=NOW)
+        for n in range(many)
+    ]
+    web = Source(type="web", ref="https://example.org")
+    return [
+        *made,
+        made[0].model_copy(update={"scope": other, "source": web}),
+        made[1].model_copy(update={"key": "ended"}).ended(NOW),
+        made[2].model_copy(update={"scope": Scope(user=other.user, project="p")}),
+    ]
+
+
+def by_id(found: Iterable[Record]) -> dict[object, Record]:
+    return {record.id: record for record in found}
+
+
+def test_all_records_go_to_a_server_and_back(tmp_path: Path, server: MemoryStore) -> None:
+    given = records(620)
+    folder, fresh = EdgeStore(tmp_path / "a"), EdgeStore(tmp_path / "b")
+    folder.add(given)
+    heard: list[tuple[int, int]] = []
+    assert migrate(folder, server, lambda done, every: heard.append((done, every))) == Migrated(copied=623)
+    assert heard == [(500, 623), (621, 623), (623, 623)]
+    mine = by_id(given)
+    assert {id_: record for id_, record in by_id(server.every()).items() if id_ in mine} == mine
+    assert migrate(server, fresh).copied >= 623
+    assert {id_: record for id_, record in by_id(fresh.every()).items() if id_ in mine} == mine
+    assert by_id(folder.every()) == mine
+    assert fresh.search("note 17", kinds=(), scope=given[0].scope, limit=1)[0].record == given[17]
+
+
+def test_a_migration_that_was_broken_off_goes_on_where_it_was(tmp_path: Path, server: MemoryStore) -> None:
+    folder = EdgeStore(tmp_path)
+    folder.add(records(600))
+
+    def break_off(done: int, every: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        migrate(folder, server, break_off)
+    again = migrate(folder, server)
+    assert again == Migrated(copied=again.copied, there=603 - again.copied)
+    assert 0 < again.there < 603
+    assert migrate(folder, server) == Migrated(there=603)
+
+
+def test_what_the_target_has_later_stays_and_what_it_has_older_is_replaced(tmp_path: Path) -> None:
+    given = records(3)
+    source, target = EdgeStore(tmp_path / "a"), EdgeStore(tmp_path / "b")
+    source.add(given)
+    later = given[0].model_copy(update={"text": "newer", "created": NOW + timedelta(days=1)})
+    older = given[1].model_copy(update={"text": "older", "created": NOW - timedelta(days=1)})
+    target.add([later, older])
+    assert migrate(source, target) == Migrated(copied=5, newer=1)
+    assert by_id(target.every())[later.id] == later
+    assert by_id(target.every())[older.id] == given[1]
+
+
+class Forgetful(EdgeStore):
+    """A target that loses what it is given, as a disk may."""
+
+    def add(self, records: Iterable[Record]) -> None:
+        super().add(list(records)[1:])
+
+
+def test_a_target_that_loses_a_record_is_found_out(tmp_path: Path) -> None:
+    source = EdgeStore(tmp_path / "a")
+    source.add(records(3))
+    with pytest.raises(MemoryUnavailable, match=r"1 of 4 records came back otherwise"):
+        migrate(source, Forgetful(tmp_path / "b"))
