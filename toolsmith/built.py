@@ -88,7 +88,7 @@ class TrialReport(_Value):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """All of it for people: one line for each case and property, for the planted faults and challenges."""
+        """All of it for people: a line for each case, property and challenge, and one for planted faults."""
         told = [("", result.title, result.passed, result.detail) for result in self.results]
         told += [
             ("property: ", held.title, held.passed, held.detail or held.weak) for held in self.properties
