@@ -135,6 +135,38 @@ def test_a_call_that_does_not_fit_the_tool_that_serves_has_one_of_its_own_built(
     assert [row["tool"] for row in orch.events("ToolBuilt")] == ["vowels_in"]
 
 
+def test_a_tool_is_extended_for_a_plan_and_keeps_its_name_and_its_old_cases(stocked: Stocked) -> None:
+    orch, endpoint = stocked.orch, stocked.endpoint
+    also = {"type": "string", "description": "Further letters that count.", "default": ""}
+    spec = SPEC | {"inputs": SPEC["inputs"] | {"also": also}}
+    cases = [
+        {"title": "further", "arguments": {"text": "my yard", "also": "y"}, "expected": 3},
+        {"title": "two further", "arguments": {"text": "why", "also": "wy"}, "expected": 2},
+        {"title": "in capitals", "arguments": {"text": "Yo", "also": "y"}, "expected": 1},
+        {
+            "title": "nothing at all",
+            "arguments": {"text": "", "also": "y"},
+            "error": "ValueError",
+            "edge": True,
+        },
+    ]
+    module = WRITTEN.replace("(text: str)", '(text: str, also: str = "")')
+    module = module.replace("text: The text.\n", "text: The text.\n        also: Further letters.\n")
+    module = module.replace("is_vowel(sign) for", "is_vowel(sign) or sign in also for")
+    extend = json.dumps({"extend": "count_vowels", "what": "Letters that count as vowels, too."})
+    new = [{"name": "count_with", "purpose": "Count the vowels of a text, and other letters"}]
+    endpoint.reply = Cast(
+        planner=[plan(tool_call("count", "count_with", text="my banana", also="y"), new_tools=new)],
+        toolsmith=[extend, json.dumps(spec), json.dumps({"cases": cases}), module],
+    )
+    done = orch("ask", "--json", "How many vowels has my banana, with y?")
+    assert (done.code, done.envelope["answer"]) == (0, "4")
+    (built,) = orch.events("ToolBuilt")
+    assert (built["tool"], built["version"]) == ("count_vowels", 2)
+    assert any("passed: a word" in line for line in built["trial"])
+    assert done.envelope["plan"]["subtasks"][0]["tools"] == ["count_vowels"]
+
+
 def test_a_tool_that_the_toolsmith_refuses_ends_its_run_with_the_reasons(
     orch: Orch, endpoint: Endpoint
 ) -> None:
