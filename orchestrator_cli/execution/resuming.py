@@ -44,8 +44,9 @@ def untold(past: Past, history: History) -> list[Fact]:
 
 def _forgiven(past: Past) -> list[Fact]:
     """What failed and is skipped by its plan, where the process was killed between the two."""
-    failed = [name for name, state in past.states.items() if state == "failed"]
-    forgiven = [name for name in failed if past.plan and past.plan[name].on_failure == "skip"]
+    plan = past.plan
+    failed = [name for name, state in past.moved.items() if state == "failed"]
+    forgiven = [name for name in failed if plan and name in plan.ids and plan[name].on_failure == "skip"]
     return [events.SubtaskSkipped(subtask=name, reason=FORGIVEN) for name in forgiven]
 
 
