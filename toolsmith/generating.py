@@ -17,6 +17,7 @@ _T = TypeVar("_T")
 Strategy = Any
 """One of hypothesis' strategies, whose types are known only once it is loaded."""
 _BACKEND = "toolsmith"
+_LOADING = threading.Lock()
 _ONE_AT_A_TIME = threading.Lock()  # hypothesis seeds the process's own generator while it works
 
 
@@ -62,17 +63,20 @@ def generate(strategy: Strategy, judge: Callable[[_T], None], most: int) -> None
 
 
 def _prepare() -> None:
-    if "hypothesis" not in sys.modules:
-        from hypothesis.configuration import set_hypothesis_home_dir
+    """Load hypothesis whole: its modules import each other, which two threads at once do not survive."""
+    with _LOADING:
+        if "hypothesis" not in sys.modules:
+            from hypothesis.configuration import set_hypothesis_home_dir
 
-        # A folder that cannot be made: hypothesis does without its files then.
-        set_hypothesis_home_dir(os.path.join(os.devnull, "hypothesis"))  # noqa: PTH118
-    from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
+            # A folder that cannot be made: hypothesis does without its files then.
+            set_hypothesis_home_dir(os.path.join(os.devnull, "hypothesis"))  # noqa: PTH118
+        import hypothesis.strategies  # noqa: F401
+        from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 
-    class Provider(HypothesisProvider):
-        """Draws no constants that depend on which modules are loaded."""
+        class Provider(HypothesisProvider):
+            """Draws no constants that depend on which modules are loaded."""
 
-        def _maybe_draw_constant(self, *_: Any, **__: Any) -> None:
-            return None
+            def _maybe_draw_constant(self, *_: Any, **__: Any) -> None:
+                return None
 
-    AVAILABLE_PROVIDERS.setdefault(_BACKEND, Provider)
+        AVAILABLE_PROVIDERS.setdefault(_BACKEND, Provider)

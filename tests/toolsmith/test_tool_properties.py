@@ -177,14 +177,18 @@ def test_what_is_generated_fits_its_schema_by_the_library_for_schemas(schema: An
 
 GENERATE = """
 import json, sys
+from concurrent.futures import ThreadPoolExecutor
 from toolsmith import Property
 from toolsmith.properties import inputs_of
 held = Property.model_validate_json(sys.argv[1])
-print(json.dumps([dict(call.arguments) for call in inputs_of(held)]))
+with ThreadPoolExecutor(4) as pool:
+    first, *others = pool.map(inputs_of, [held] * 4)
+assert all(one == first for one in others)
+print(json.dumps([dict(call.arguments) for call in first]))
 """
 
 
-def test_the_same_property_gives_the_same_inputs_in_every_process_and_no_file(tmp_path: Path) -> None:
+def test_a_property_gives_the_same_inputs_in_every_process_and_thread_and_no_file(tmp_path: Path) -> None:
     schema = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}}
     held = Property(title="t", kind="always", inputs={"given": schema}, check="value")
     done = subprocess.run(
