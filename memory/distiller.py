@@ -56,13 +56,14 @@ _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 def scrub(text: str) -> str:
     """The text without what looks like a secret, and as valid Unicode. Scrubbing twice changes nothing."""
-    clean = _scrub_shapes(text)
+    clean = scrub_shapes(text)
     for pattern in _NAMED_SECRETS:
         clean = pattern.sub(rf"\g<1>{REMOVED}\g<2>", clean)
     return clean
 
 
-def _scrub_shapes(text: str) -> str:
+def scrub_shapes(text: str) -> str:
+    """The text without what has the shape of a secret; what is only named one stays, as in source code."""
     clean = text.encode("utf-8", "replace").decode("utf-8")
     for pattern in _SECRETS:
         clean = pattern.sub(REMOVED, clean)
@@ -142,7 +143,7 @@ def tool_record(
             "version": version,
             "purpose": clean_purpose,
             # In a signature `password: SecretStr` is a type, not a value.
-            "signature": _scrub_shapes(signature),
+            "signature": scrub_shapes(signature),
             "prompts": list(served),
         },
     )

@@ -1,0 +1,110 @@
+"""The files below a folder that a knowledge base reads: by the rules of `.gitignore`, without what is hidden.
+
+Links are not followed. Rules count from the root of a git repository that the folder lies in, and from the
+folder itself where it lies in none; a nearer file of rules wins over a farther one, as in git.
+
+What is not covered: `.git/info/exclude` and the rules of the user's own git configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+RULES: Final = ".gitignore"
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A file, or why it is left out."""
+
+    path: Path
+    left_out: str = ""
+    """Empty for one that is to be read."""
+
+
+def walk(root: Path, refused: Callable[[str], bool] = lambda _: False) -> Iterator[Walked]:
+    """The files below the folder `root`, in the order of their paths.
+
+    `refused` says which names are never read. What is hidden or ignored is passed over without a word.
+    Raises `OSError` where the folder itself cannot be listed.
+    """
+    os.scandir(root).close()
+    rules = _Rules(root)
+    for place, folders, names in os.walk(root):
+        rules.enter(Path(place))
+        folders[:] = sorted(
+            name for name in folders if _is_seen(name, refused) and not rules.ignore(Path(place, name), True)
+        )
+        for name in sorted(names):
+            path = Path(place, name)
+            if not _is_seen(name, refused) or rules.ignore(path, False):
+                continue
+            if path.is_symlink():
+                yield Walked(path, "it is a symbolic link: links are not followed")
+            elif path.is_file():
+                yield Walked(path)
+
+
+def _is_seen(name: str, refused: Callable[[str], bool]) -> bool:
+    return not name.startswith(".") and not refused(name)
+
+
+class _Rules:
+    """The rules of the folders on the way to where the walk is."""
+
+    def __init__(self, root: Path) -> None:
+        self._specs: dict[Path, GitIgnoreSpec | None] = {}
+        above = _repository(root)
+        self._top = above or root
+        for folder in (*reversed(root.parents), root):
+            if folder.is_relative_to(self._top):
+                self.enter(folder)
+
+    def enter(self, folder: Path) -> None:
+        if folder not in self._specs:
+            self._specs[folder] = _read(folder / RULES)
+
+    def ignore(self, path: Path, is_folder: bool) -> bool:
+        for folder in path.parents:
+            if (spec := self._specs.get(folder)) is not None:
+                said = spec.check_file(path.relative_to(folder).as_posix() + ("/" if is_folder else ""))
+                if said.include is not None:
+                    return said.include
+            if folder == self._top:
+                break
+        return False
+
+
+def _repository(folder: Path) -> Path | None:
+    return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+
+
+def _read(path: Path) -> GitIgnoreSpec | None:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    from pathspec import GitIgnoreSpec
+
+    try:
+        return GitIgnoreSpec.from_lines(lines)
+    except ValueError:
+        # git passes over a line that is no pattern.
+        return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
+
+
+def _is_pattern(line: str) -> bool:
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except ValueError:
+        return False
+    return True
