@@ -11,6 +11,7 @@ What is not covered: secrets without a recognisable shape or name. Nothing is le
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,11 +20,13 @@ from typing import Final
 from pydantic import JsonValue
 
 from .records import RUN, TOOL, Record, Scope, Trust
+from .templates import Template
 
 PLAN_FIELDS: Final = ("id", "title", "kind", "role", "tools", "depends_on", "state", "seconds", "cost")
 REMOVED: Final = "[secret removed]"
 
 _SUMMARY_CHARS: Final = 800
+_REASON_CHARS: Final = 400
 _PROMPTS_KEPT: Final = 20
 _SECRETS: Final = tuple(
     re.compile(pattern)
@@ -83,6 +86,11 @@ def run_record(
     cost: float | None = None,
     seconds: float = 0.0,
     lesson: str = "",
+    reason: str = "",
+    template: Template | None = None,
+    reused: str = "",
+    from_web: bool = False,
+    feedback: JsonValue = None,
     created: datetime | None = None,
     trust: Trust = "own",
 ) -> Record:
@@ -92,6 +100,10 @@ def run_record(
     subtasks as dicts (only the fields in `PLAN_FIELDS` are kept; `state` is how one ended, `seconds` and
     `cost` what it took), `cost` in US dollars or None when it is not known, `lesson` one sentence for the
     planner or "".
+
+    What later plans are made by (see `learning`): `reason` is why it failed, `template` the plan as it can be
+    used again, `reused` the run whose plan it used, `from_web` whether what it says may have been taken from
+    the web, `feedback` what the user said of it. A template that holds what looks like a secret is not kept.
     """
     return Record(
         kind=RUN,
@@ -109,8 +121,26 @@ def run_record(
             "cost": cost,
             "seconds": seconds,
             "lesson": scrub(lesson),
+            **_learned(reason, template, reused, from_web, feedback),
         },
     )
+
+
+def _learned(
+    reason: str, template: Template | None, reused: str, from_web: bool, feedback: JsonValue
+) -> dict[str, JsonValue]:
+    """What only some runs have."""
+    plan = template.plan if template is not None else {}
+    told: dict[str, JsonValue] = {
+        "reason": _shortened(scrub(reason), _REASON_CHARS),
+        "reused": reused,
+        "from_web": from_web,
+        "feedback": feedback,
+    }
+    text = json.dumps(plan, ensure_ascii=False)
+    if template is not None and scrub(text) == text:
+        told["template"] = {"plan": plan, "files": list(template.files)}
+    return {name: value for name, value in told.items() if value}
 
 
 def tool_record(
@@ -164,7 +194,5 @@ def _shape(subtask: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {field: scrub(value) if isinstance(value, str) else value for field, value in kept.items()}
 
 
-def _shortened(text: str) -> str:
-    if len(text) <= _SUMMARY_CHARS:
-        return text
-    return text[: _SUMMARY_CHARS - 1].rstrip() + "…"
+def _shortened(text: str, limit: int = _SUMMARY_CHARS) -> str:
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

@@ -6,26 +6,51 @@ tests/memory/test_memory_recall.py, where alike prompts lay at 0.43 and above an
 below, with three debatable ones between. Of 16 pairs written afterwards 15 were found, and none of the 480
 unlike combinations of their prompts rose above 0.28.
 
+Of the runs that are alike a few come back: those worth most (how alike, times how sure what they show is,
+see `learning`), within a budget of tokens, and then the most alike first. Each says what it is good for: an
+example, a hint, or a warning. Plans that can be used again for this very prompt come apart, surest first.
+Runs whose words may be the web's are only counted, until the user has called them good.
+
 A tool is found by its name and purpose, by requests it was recorded with, and by the completed runs
 recalled for this prompt whose plan used it.
 
 What is recalled is data: `trust` says where it came from, and it grants nothing. What is not covered:
-synonyms (no dense vectors yet), success statistics, and facts about the user.
+synonyms (no dense vectors yet), and facts about the user.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from .distiller import scrub, tool_words
 from .embedder import terms
+from .learning import (
+    PROMPT_CHARS,
+    RECALL_TOKENS,
+    Pool,
+    Standing,
+    Use,
+    Vote,
+    merit,
+    pool_of,
+    reusable,
+    standings,
+    template_in,
+    tokens,
+    use_of,
+    verdict_of,
+    vote_of,
+    why_of,
+    withheld,
+)
 from .records import RUN, TOOL, Record, Scope, Trust, record_id
 from .relevance import Weight, containment, likeness, weights
 from .store import Memory
+from .templates import Template, filled, form
 
 RUN_FLOOR: Final = 0.4
 TOOL_FLOOR: Final = 0.32
@@ -52,6 +77,41 @@ class RecalledRun(BaseModel):
     lesson: str
     created: datetime
     trust: Trust
+    use: Use = "example"
+    """What it shows: how it can be done, how it was done with trouble, or how it failed."""
+    merit: float = 0.0
+    """How alike it is, times how sure what it shows is."""
+    vote: Vote | None = None
+    """What the user said of it, and `why`."""
+    why: str = ""
+    reason: str = ""
+    """Why it failed."""
+
+    @property
+    def shown(self) -> str:
+        """The prompt, of which a planner needs no more than the beginning."""
+        return self.prompt if len(self.prompt) <= PROMPT_CHARS else f"{self.prompt[:PROMPT_CHARS]}…"
+
+
+class Reusable(BaseModel):
+    """The plan of an earlier run that has done well, with the parameters of this prompt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    prompt: str
+    plan: dict[str, JsonValue] = {}
+    """As the planner's JSON; empty where it could not be filled."""
+    files: tuple[str, ...] = ()
+    """What has to be in the workspace."""
+    swaps: tuple[tuple[str, str], ...] = ()
+    """Parameters that changed: the old one and the new."""
+    unmapped: str = ""
+    """Why it could not be filled."""
+    success: float
+    """The lower bound of its rate of success."""
+    runs: int
+    """So many runs speak for it."""
 
 
 class RecalledTool(BaseModel):
@@ -74,32 +134,98 @@ class Recalled(BaseModel):
 
     runs: tuple[RecalledRun, ...] = ()
     tools: tuple[RecalledTool, ...] = ()
+    plans: tuple[Reusable, ...] = ()
+    withheld: tuple[str, ...] = ()
+    """Runs that were alike and are not told of, because their words may be the web's."""
 
 
-def recall(memory: Memory, prompt: str, *, scope: Scope, max_runs: int = 3, max_tools: int = 8) -> Recalled:
+def recall(
+    memory: Memory,
+    prompt: str,
+    *,
+    scope: Scope,
+    max_runs: int = 3,
+    max_tools: int = 8,
+    now: datetime | None = None,
+) -> Recalled:
     """What is remembered that may help with this prompt. Raises what the store raises.
 
-    Runs come with the same prompt first, then the most alike; of equals the completed before others and
-    the newer before the older. A prompt that was run often shows once per outcome.
+    Runs come with the same prompt first, then the most alike; of equals the examples before others and
+    the newer before the older. A prompt that was run often shows once per use.
     """
     asked = scrub(prompt)
     with memory.opened() as turn:
-        runs = _alike_runs(turn, asked, scope)
+        alike = _alike_runs(turn, asked, scope)
+        told = [(score, record) for score, record in alike if not withheld(record)]
+        standing = standings((record for _, record in told), now or datetime.now(UTC))
+        runs = _best_once([_run(record, score, standing) for score, record in told], asked)
         tools = _fitting_tools(turn, asked, scope, runs)
-    return Recalled(runs=tuple(runs[:max_runs]), tools=tuple(tools[:max_tools]))
+    return Recalled(
+        runs=_within_budget(runs[:max_runs]),
+        tools=tuple(tools[:max_tools]),
+        # Where something was scrubbed, a plan that was kept cannot be what is wanted.
+        plans=_plans((record for _, record in told), standing, prompt) if asked == prompt else (),
+        withheld=tuple(record.key for _, record in alike if withheld(record)),
+    )
 
 
-def _alike_runs(memory: Memory, asked: str, scope: Scope) -> list[RecalledRun]:
+def _alike_runs(memory: Memory, asked: str, scope: Scope) -> list[tuple[float, Record]]:
     records = [hit.record for hit in memory.search(asked, kinds=RUN, scope=scope, limit=_CANDIDATES)]
     said = [terms(record.text) for record in records]
     weight, wanted = weights(said), terms(asked)
     scored = [(likeness(wanted, words, weight), record) for words, record in zip(said, records, strict=True)]
-    runs = [_run(record, score) for score, record in scored if score >= RUN_FLOOR]
+    key = form(asked).key
+    # Prompts of one form are alike, however much their parameters say.
+    return [(score, record) for score, record in scored if score >= RUN_FLOOR or form(record.text).key == key]
+
+
+def _best_once(runs: list[RecalledRun], asked: str) -> list[RecalledRun]:
+    """Of each prompt and use the best run, those worth most first."""
     runs.sort(key=lambda run: _merit(run, asked), reverse=True)
     first: dict[tuple[str, str], RecalledRun] = {}
     for run in runs:
-        first.setdefault((_plain(run.prompt), run.outcome), run)
+        first.setdefault((_plain(run.prompt), run.use), run)
     return list(first.values())
+
+
+def _within_budget(runs: list[RecalledRun]) -> tuple[RecalledRun, ...]:
+    """As many as may be told, most alike first; the one that is worth most always."""
+    kept: list[RecalledRun] = []
+    left = RECALL_TOKENS
+    for run in runs:
+        left -= _told_tokens(run)
+        if left < 0 and kept:
+            break
+        kept.append(run)
+    return tuple(sorted(kept, key=lambda run: -run.score))
+
+
+def _told_tokens(run: RecalledRun) -> int:
+    plan = (f"{row.get('id')} {row.get('title')} {row.get('tools')} {row.get('role')}" for row in run.plan)
+    return tokens("\n".join([run.shown, run.lesson, run.reason, run.why, *plan]))
+
+
+def _plans(records: Iterable[Record], standing: Mapping[Pool, Standing], prompt: str) -> tuple[Reusable, ...]:
+    wanted, found = form(prompt), {}
+    if not wanted.telling:
+        return ()
+    for record in sorted(records, key=lambda record: record.created, reverse=True):
+        pool = pool_of(record)
+        if pool[0] != wanted.key or pool in found or not reusable(record, standing[pool]):
+            continue
+        kept = template_in(record.data)
+        if kept is not None:
+            found[pool] = _reusable(record, kept, standing[pool], prompt)
+    return tuple(sorted(found.values(), key=lambda plan: -plan.success))
+
+
+def _reusable(record: Record, kept: Template, standing: Standing, prompt: str) -> Reusable:
+    made = filled(kept, record.text, prompt)
+    base = Reusable(run=record.key, prompt=record.text, success=standing.success, runs=standing.runs)
+    if not isinstance(made, Template):
+        return base.model_copy(update={"unmapped": made.reason})
+    swaps = tuple((swap.old, swap.new) for swap in made.swaps)
+    return base.model_copy(update={"plan": made.plan, "files": made.files, "swaps": swaps})
 
 
 def _fitting_tools(
@@ -127,7 +253,7 @@ def _tools_used(runs: Iterable[RecalledRun]) -> dict[str, float]:
     """The tools in the plans of completed runs, each with the score of the most alike one."""
     used: dict[str, float] = {}
     for run in runs:
-        if not _completed(run):
+        if not _completed(run) or run.use == "warning":
             continue
         for subtask in run.plan:
             names = subtask.get("tools")
@@ -148,7 +274,7 @@ def _own_terms(record: Record) -> frozenset[int]:
 
 
 def _merit(run: RecalledRun, asked: str) -> tuple[float, bool, bool, datetime]:
-    return (run.score, _plain(run.prompt) == _plain(asked), _completed(run), run.created)
+    return (run.merit, _plain(run.prompt) == _plain(asked), run.use == "example", run.created)
 
 
 def _plain(prompt: str) -> str:
@@ -159,8 +285,9 @@ def _completed(run: RecalledRun) -> bool:
     return run.outcome == "completed"
 
 
-def _run(record: Record, score: float) -> RecalledRun:
+def _run(record: Record, score: float, standing: Mapping[Pool, Standing]) -> RecalledRun:
     data: Mapping[str, Any] = record.data
+    verdict = verdict_of(data)
     return RecalledRun(
         run=record.key,
         prompt=record.text,
@@ -175,6 +302,11 @@ def _run(record: Record, score: float) -> RecalledRun:
         score=score,
         created=record.created,
         trust=record.trust,
+        use=use_of(verdict),
+        merit=merit(score, verdict, standing[pool_of(record)]),
+        vote=vote_of(data),
+        why=why_of(data),
+        reason=str(data.get("reason") or ""),
     )
 
 
