@@ -85,10 +85,10 @@ def _apart(
         "seconds": round(time.monotonic() - started, 4),
         "memory_mb": round(usage.ru_maxrss / _PER_MB, 1),
     }
+    if fault == "long":
+        return {"fault": "returned more than 1 MB", **spent}
     if fault == "late" or status is None:
         return {"fault": f"took longer than {wall_s:g} s", **spent}
-    if fault:
-        return {"fault": "returned more than 1 MB", **spent}
     if os.WIFSIGNALED(status):
         return {"fault": f"crashed ({signal.Signals(os.WTERMSIG(status)).name})", **spent}
     if not data:
@@ -101,9 +101,14 @@ def _called(code: types.CodeType, function: str, arguments: dict[str, Any], enco
     sys.modules[module.__name__] = module
     try:
         exec(code, module.__dict__)
-        return {"value": encode(getattr(module, function)(**arguments))}
+        value = getattr(module, function)(**arguments)
     except BaseException as error:
         return _raised(error)
+    try:
+        return {"value": encode(value)}
+    except Exception as error:
+        # None of the errors that the tool may raise, whatever kind of error the encoding takes it for.
+        return {"fault": f"returned what cannot be told: {error}"}
 
 
 def _raised(error: BaseException) -> dict[str, Any]:

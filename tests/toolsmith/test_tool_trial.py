@@ -47,6 +47,13 @@ def test_time_that_is_over_is_no_timeout_error_of_the_tool() -> None:
     assert told == {"0": "expected OSError to be raised, but it took longer than 1 s"}
 
 
+def test_a_result_that_is_too_large_is_told_as_that_and_is_no_error_of_the_tool() -> None:
+    cases = [call(3_000_000, error="ValueError"), call(1_100_000, error="ValueError")]
+    told = failed("return [0] * given if given > 2_000_000 else 'x' * given", *cases, output_type="any")
+    assert told["0"].startswith("expected ValueError to be raised, but it returned what cannot be told: ")
+    assert told["1"] == "expected ValueError to be raised, but it returned more than 1 MB"
+
+
 def test_a_call_that_takes_too_much_memory_fails_with_that_reason() -> None:
     body = "kept = bytearray(400_000_000); return len(kept[::4096]) - 97657 + given"
     told = failed(body, call(1, expected=1))
