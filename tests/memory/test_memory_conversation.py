@@ -1,0 +1,165 @@
+"""Sessions are kept as they were said, never mix, and fit the budget of a request."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memory import RUN, TURN, Record, Scope
+from memory.conversation import Exchange, compact, digest_line, is_name, keep, said, sessions
+from memory.edge import EdgeStore
+
+HERE, THERE = Scope(project="here"), Scope(project="there")
+NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
+
+
+def exchange(n: int, prompt: str = "", answer: str = "", **more: object) -> Exchange:
+    base = {"run": f"run-{n}", "prompt": prompt or f"prompt {n}", "answer": answer or f"answer {n}"}
+    return Exchange.model_validate({**base, "said": NOON + timedelta(minutes=n), **more})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EdgeStore:
+    return EdgeStore(tmp_path)
+
+
+def test_a_session_comes_back_as_it_was_said(store: EdgeStore) -> None:
+    told = [
+        exchange(
+            1, "Sum the sales of February.", "They are 4,200.", files=("sums.csv",), plan=("sum (agent)",)
+        ),
+        exchange(2, "And by region?\n", "North 3,000, south 1,200.", own=True),
+    ]
+    for one in told:
+        keep(store, "sales", one, HERE)
+    assert said(store, "sales", HERE) == told
+    assert {turn.seq for turn in store.all(TURN, HERE, session="sales")} == {0, 1, 2, 3}
+
+
+def test_sessions_never_mix_whatever_they_are_called(store: EdgeStore) -> None:
+    keep(store, "one", exchange(1), HERE)
+    keep(store, "two", exchange(2), HERE)
+    keep(store, "one", exchange(3), THERE)
+    assert [e.run for e in said(store, "one", HERE)] == ["run-1"]
+    assert [e.run for e in said(store, "two", HERE)] == ["run-2"]
+    assert [e.run for e in said(store, "one", THERE)] == ["run-3"]
+    assert said(store, "three", HERE) == []
+    assert said(store, "one", Scope()) == []
+
+
+def test_the_session_that_was_gone_on_with_last_comes_first(store: EdgeStore) -> None:
+    keep(store, "one", exchange(1, "Plan the move. Then pack."), HERE)
+    keep(store, "two", exchange(2), HERE)
+    keep(store, "one", exchange(3), HERE)
+    keep(store, "far", exchange(4), THERE)
+    found = sessions(store, HERE)
+    assert [(session.name, session.exchanges) for session in found] == [("one", 2), ("two", 1)]
+    assert (found[0].title, found[0].begun) == ("Plan the move. Then pack.", NOON + timedelta(minutes=1))
+
+
+def test_a_run_that_is_gone_on_with_replaces_what_it_has_said(store: EdgeStore) -> None:
+    keep(store, "one", exchange(1, answer="A part failed."), HERE)
+    keep(store, "one", exchange(2), HERE)
+    keep(store, "one", exchange(1, answer="All is done."), HERE)
+    assert [e.answer for e in said(store, "one", HERE)] == ["All is done.", "answer 2"]
+    assert sessions(store, HERE)[0].exchanges == 2
+
+
+def test_two_processes_with_one_session_lose_nothing(tmp_path: Path) -> None:
+    one, other = EdgeStore(tmp_path), EdgeStore(tmp_path)
+    for n in range(6):
+        keep((one, other)[n % 2], "shared", exchange(n), HERE)
+    assert [e.run for e in said(one, "shared", HERE)] == [f"run-{n}" for n in range(6)]
+
+
+def test_answers_from_tools_and_the_web_are_not_trusted_and_prompts_are(store: EdgeStore) -> None:
+    keep(store, "one", exchange(1, own=False), HERE)
+    keep(store, "one", exchange(2, own=True), HERE)
+    trusted = {r.text.partition("] ")[2]: r.trusted for r in store.all(TURN, HERE)}
+    assert trusted == {
+        **{"user: prompt 1": True, "orch: answer 1": False},
+        **{"user: prompt 2": True, "orch: answer 2": True},
+    }
+
+
+def test_other_kinds_of_records_are_no_turns(store: EdgeStore) -> None:
+    store.add([Record(kind=RUN, key="run-1", text="prompt 1", scope=HERE)])
+    assert said(store, "one", HERE) == []
+    assert sessions(store, HERE) == []
+
+
+# --- making short
+
+
+def test_a_short_conversation_stays_whole() -> None:
+    told = [exchange(n) for n in range(5)]
+    assert compact(told, 1000).exchanges == tuple(told)
+    assert compact(told, 1000).earlier == ""
+    assert compact([], 1000).exchanges == ()
+
+
+def test_the_newest_stay_whole_and_the_older_leave_what_was_asked_decided_and_made() -> None:
+    old = exchange(
+        0,
+        "Draw the sales of March. Never use red. The weather is fine. Call it march.png.",
+        "The chart is in march.png. It has four lines. " + "It is long. " * 100,
+        files=("march.png",),
+    )
+    new = [exchange(n, answer="word " * 100) for n in (1, 2, 3)]
+    short = compact([old, *new], 550)
+    assert short.exchanges == tuple(new)
+    assert short.earlier == (
+        "- Draw the sales of March. Never use red. Call it march.png."
+        " → The chart is in march.png. [files: march.png]"
+    )
+
+
+def test_how_many_are_left_out_for_want_of_room_is_said() -> None:
+    told = [exchange(n, f"Question number {n}?", "word " * 60) for n in range(60)]
+    short = compact(told, 400)
+    lines = short.earlier.splitlines()
+    assert lines[-1].startswith("- Question number ")
+    left_out = 60 - len(short.exchanges) - (len(lines) - 1)
+    assert lines[0] == f"- ({left_out} before these are left out)"
+
+
+def test_the_last_exchange_is_there_with_its_ends_however_long_it_is() -> None:
+    huge = exchange(1, "BEGIN " + "x" * 50_000 + " END", "FIRST " + "y" * 50_000 + " LAST")
+    short = compact([exchange(0), huge], 500)
+    (last,) = short.exchanges
+    assert (last.prompt[:5], last.prompt[-3:]) == ("BEGIN", "END")
+    assert (last.answer[:5], last.answer[-4:]) == ("FIRST", "LAST")
+    assert "(50010 characters)" in last.prompt
+    assert short.earlier == "- prompt 0 → answer 0"
+
+
+EXCHANGES = st.lists(st.tuples(st.text(max_size=300), st.text(max_size=600)), max_size=12)
+
+
+@settings(max_examples=60)
+@given(EXCHANGES, st.integers(100, 400))
+def test_whatever_was_said_fits_the_budget_in_its_order(rows: list[tuple[str, str]], budget: int) -> None:
+    told = [Exchange(run=str(n), prompt=p, answer=a, said=NOON) for n, (p, a) in enumerate(rows)]
+    short = compact(told, budget)
+    length = len(short.earlier) + sum(len(e.prompt) + len(e.answer) for e in short.exchanges)
+    assert length <= 4 * budget + len("- (99 before these are left out)\n")
+    kept = [e.run for e in short.exchanges]
+    assert kept == [e.run for e in told][len(told) - len(kept) :]
+    assert bool(kept) == bool(told)
+
+
+def test_a_line_of_an_older_exchange_is_one_line() -> None:
+    line = digest_line(exchange(1, "First\nsecond line\n\nuse   tabs", "", files=()))
+    assert line == "- First use tabs → answer 1"
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [("march", True), ("März-2", True), ("a.b_c", True), ("", False), ("a b", False), ("../x", False)],
+)
+def test_what_a_session_can_be_called(name: str, fits: bool) -> None:
+    assert is_name(name) is fits
