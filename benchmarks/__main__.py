@@ -9,8 +9,19 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("startup", "sandbox", "workspace", "overhead", "makespan", "subtasks", "worfbench", "recall")
-HAVE_LARGE = ("workspace", "subtasks", "worfbench", "recall")
+NAMES = (
+    "startup",
+    "sandbox",
+    "workspace",
+    "overhead",
+    "makespan",
+    "subtasks",
+    "worfbench",
+    "recall",
+    "locomo",
+    "tools",
+)
+HAVE_LARGE = ("workspace", "subtasks", "worfbench", "recall", "tools")
 
 
 def main() -> int:

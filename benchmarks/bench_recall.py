@@ -4,11 +4,15 @@ Prints medians in milliseconds and, to the right, each as a multiple of the smal
 the same run: absolute times depend on the machine, ratios hardly do. `--large` adds 100,000 records, which
 takes a minute or two and some 200 MB of disk.
 
-    open      lock, open the shard, count, close: what every operation pays
-    recall    candidates for runs and tools, and the judging of them
-    add       one record, durable, through the shard
-    outbox    one record, durable, while another process holds the shard
-    delete    one record, with the rebuild of the shard that erases its text (once, not a median)
+    open         lock, open the shard, count, close: what every turn pays
+    in a turn    a count while the shard is open
+    recall       candidates for runs and tools, and the judging of them, in one turn
+    turn each    the same with a turn for each of its reads
+    retrieve     turns of conversations, with what stands beside them, their session and the speaker
+    add          one record, durable, through the shard
+    outbox       one record, durable, while another process holds the shard
+    delete       one record, with the rebuild of the shard that erases its text (once, not a median)
+    held         how long the interpreter is held at most during `open`: no other thread gets on meanwhile
 
 What is not covered: a Qdrant server, and many processes at once.
 """
@@ -19,18 +23,25 @@ import argparse
 import random
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from memory import RUN, MemoryStore, Record, Scope, recall, record_id, run_record, tool_record
+from memory import RUN, TURN, MemoryStore, Record, Scope, recall, record_id, run_record, tool_record
 from memory.edge import EdgeStore
 from memory.lock import exclusive
+from memory.retrieval import retrieve
+from memory.turns import turn_record
 
 SIZES = (1_000, 10_000)
 LARGE = 100_000
 BATCH = 2_000
 TOOL_EVERY = 20
+TURNS_OF_A_SESSION = 30
 ME = Scope()
 
 VERBS = ("report on", "summarise", "translate", "plot", "compare", "download", "check", "convert")
@@ -38,11 +49,20 @@ THINGS = ("prices", "weather data", "letters", "sales", "photos", "papers", "log
 
 
 def records(size: int) -> Iterator[Record]:
-    """Requests about thousands of subjects, with a tool for every twentieth."""
+    """Requests about thousands of subjects, with a tool for every twentieth; half of all is said in talks."""
     rng = random.Random(7)
     for number in range(size):
         verb, thing, subject = rng.choice(VERBS), rng.choice(THINGS), f"subject{rng.randrange(size // 4)}"
-        if number % TOOL_EVERY:
+        if number % 2:
+            yield turn_record(
+                session=f"talk{number // 2 // TURNS_OF_A_SESSION}",
+                seq=number // 2 % TURNS_OF_A_SESSION,
+                speaker=rng.choice(("Ada", "Ben")),
+                text=f"I would like to {verb} the {thing} of {subject}, not before {number % 12 + 1} o'clock",
+                said=datetime(2026, 1 + number % 12, 1, tzinfo=UTC),
+                scope=ME,
+            )
+        elif number % TOOL_EVERY:
             yield run_record(
                 run=str(number),
                 prompt=f"Please {verb} the {thing} of {subject} for the year {1980 + number % 40}",
@@ -54,6 +74,38 @@ def records(size: int) -> Iterator[Record]:
         else:
             purpose = f"{verb} the {thing} of {subject}"
             yield tool_record(name=f"tool_{number}", version="1", purpose=purpose, signature="()", scope=ME)
+
+
+class TurnEach:
+    """A store whose operations never share a turn."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        yield self
+
+
+def longest_hold_s(action: Callable[[], object]) -> float:
+    """How long a thread that wants to go on each millisecond had to wait at most during the action."""
+    waits, done = [0.0], threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            before = time.perf_counter()
+            time.sleep(0.001)
+            waits.append(time.perf_counter() - before)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    action()
+    done.set()
+    thread.join()
+    return max(waits)
 
 
 def fill(store: MemoryStore, size: int) -> float:
@@ -90,8 +142,15 @@ def measure(folder: Path, size: int, repeat: int) -> dict[str, float]:
     taken = {
         "open": median_ms(lambda _: store.count(RUN, ME), repeat),
         "recall": median_ms(lambda n: recall(store, prompt(n), scope=ME), repeat),
+        "turn each": median_ms(lambda n: recall(TurnEach(store), prompt(n), scope=ME), repeat),  # type: ignore[arg-type]
+        "retrieve": median_ms(lambda n: retrieve(store, prompt(n), kinds=TURN, scope=ME), repeat),
         "add": median_ms(lambda n: store.add([record(n, "add")]), repeat),
     }
+    taken["held"] = 1000 * statistics.median(
+        longest_hold_s(lambda: store.count(RUN, ME)) for _ in range(repeat)
+    )
+    with store.opened() as memory:
+        taken["in a turn"] = median_ms(lambda _: memory.count(RUN, ME), repeat)
     busy = EdgeStore(folder, write_wait_s=0.0)
     with exclusive(folder / ".lock", wait_s=10):
         taken["outbox"] = median_ms(lambda n: busy.add([record(n, "out")]), repeat)
