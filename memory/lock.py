@@ -3,7 +3,8 @@
 The lock is the kernel's: it falls away with its holder, also after `kill -9`. The kernel keeps no order among
 those who ask again and again, and on a busy machine one of many can be passed over for long. So each takes
 a ticket first, a file beside the lock that it keeps locked while it waits; whoever has the oldest takes the
-lock next. The ticket of one who died is not locked any more, and is cleared away.
+lock next. The ticket of one who died is not locked any more, and is cleared away; that of one who was stopped
+(Ctrl-Z) counts no longer than its owner wanted to wait.
 
 What is not covered: file systems on which locks do not work between machines (some NFS mounts), and a clock
 that is set back, which lets those who come then go first.
@@ -43,7 +44,7 @@ def exclusive(path: Path, *, wait_s: float) -> Iterator[None]:
 
 def _acquire(descriptor: int, path: Path, wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
-    with _told(path), _ticket(path.with_name(f"{path.name}.queue"), path) as ticket:
+    with _told(path), _ticket(path, wait_s) as ticket:
         while not (_is_first(ticket) and _is_locked(descriptor, path)):
             if time.monotonic() >= deadline:
                 raise MemoryBusy(
@@ -67,9 +68,10 @@ def _told(lock: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _ticket(queue: Path, lock: Path) -> Iterator[Path]:
-    """A place in the queue, for as long as one waits."""
-    ticket = queue / f"{time.time_ns():020d}-{uuid4().hex}"
+def _ticket(lock: Path, wait_s: float) -> Iterator[Path]:
+    """A place in the queue, for as long as one waits; its name says from when on and until when."""
+    queue, now = lock.with_name(f"{lock.name}.queue"), time.time_ns()
+    ticket = queue / f"{now:020d}-{now + int(wait_s * 1e9):020d}-{uuid4().hex}"
     # It is locked before it has its name, so that nobody takes it for one whose owner has died.
     unlocked = queue / f".{ticket.name}"
     queue.mkdir(exist_ok=True)
@@ -98,7 +100,9 @@ def _is_first(ticket: Path) -> bool:
 
 
 def _is_waiting(ticket: Path) -> bool:
-    """Whether the owner of a ticket is alive; the ticket of one who is not is cleared away."""
+    """Whether the owner of a ticket is alive and asks still; the ticket of a dead one is cleared away."""
+    if time.time_ns() > int(ticket.name.split("-")[1]):
+        return False
     try:
         with ticket.open("rb") as file:
             portalocker.lock(file.fileno(), portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ WAITER = """
 import sys
 from pathlib import Path
 from memory.lock import exclusive
-with exclusive(Path(sys.argv[1]), wait_s=60):
+with exclusive(Path(sys.argv[1]), wait_s=float(sys.argv[2])):
     pass
 """
 
@@ -72,13 +73,29 @@ def test_one_who_comes_back_at_once_lets_the_others_go_first(tmp_path: Path) -> 
 def test_one_who_was_killed_while_waiting_holds_up_nobody(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with exclusive(lock, wait_s=1):
-        waiter = subprocess.Popen([sys.executable, "-c", WAITER, str(lock)])
+        waiter = subprocess.Popen([sys.executable, "-c", WAITER, str(lock), "60"])
         await_tickets(lock, 1)
         waiter.kill()
         waiter.wait()
     assert len(tickets(lock)) == 1
     with exclusive(lock, wait_s=1):
         assert tickets(lock) == []
+
+
+def test_one_who_was_stopped_while_waiting_holds_up_nobody_for_longer_than_it_would_wait(
+    tmp_path: Path,
+) -> None:
+    lock = tmp_path / "lock"
+    with exclusive(lock, wait_s=1):
+        waiter = subprocess.Popen([sys.executable, "-c", WAITER, str(lock), "1.5"])
+        await_tickets(lock, 1)
+        waiter.send_signal(signal.SIGSTOP)
+    try:
+        with exclusive(lock, wait_s=30):
+            assert len(tickets(lock)) == 1
+    finally:
+        waiter.kill()
+        waiter.wait()
 
 
 def test_one_who_gives_up_leaves_the_queue(tmp_path: Path) -> None:
