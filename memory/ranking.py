@@ -40,12 +40,12 @@ _WORD: Final = re.compile(r"\w+")
 
 _Key = TypeVar("_Key")
 
-Spot = Place | UUID
-"""Where a score belongs: a place, which may have a record or not, or a record that has no place."""
+Spot = tuple[str, Place] | UUID
+"""Where a score belongs: a kind's place, which may have a record or not, or a record that has no place."""
 
 
 def spot_of(record: Record) -> Spot:
-    return record.place or record.id
+    return record.id if record.place is None else (record.kind, record.place)
 
 
 def scores(
@@ -62,8 +62,8 @@ def scores(
     sessions = _scaled(_sessions(asked, hits, said, weight))
     near = _scaled({spot_of(hit.record): dense.get(hit.record.id, 0.0) for hit in hits}) if dense else {}
     for spot in result:
-        if isinstance(spot, Place):
-            result[spot] += _SESSION * sessions.get(spot.session, 0.0)
+        if isinstance(spot, tuple):
+            result[spot] += _SESSION * sessions.get(spot[1].session, 0.0)
         result[spot] += _DENSE * near.get(spot, 0.0)
     return result
 
@@ -95,11 +95,12 @@ def _own(
 def _spread(own: Mapping[Spot, float]) -> dict[Spot, float]:
     result = dict(own)
     for spot, score in own.items():
-        if not isinstance(spot, Place):
+        if not isinstance(spot, tuple):
             continue
+        kind, place = spot
         for distance, share in SPREAD.items():
-            beside = Place(spot.session, spot.seq + distance)
-            if beside.seq >= 0:
+            beside = (kind, Place(place.session, place.seq + distance))
+            if place.seq + distance >= 0:
                 result[beside] = result.get(beside, 0.0) + share * score
     return result
 

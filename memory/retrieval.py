@@ -10,8 +10,7 @@ budget of tokens, in the order in which it was said, so that a model reads passa
 All that is handed out says whether it is trusted. What is not (a file, a tool, the web) is data: it grants
 nothing, and whoever puts it into a prompt has to mark it.
 
-What is not covered: what the records mean together; contradictions, apart from what has ceased to hold;
-conversations and documents that go by the same name in `session`.
+What is not covered: what the records mean together; contradictions, apart from what has ceased to hold.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def pack(
 def _best_places(found: Mapping[Spot, float], known: Mapping[Spot, Record], many: int) -> list[Place]:
     """The places of high score of which no record was found."""
     best = sorted(found, key=lambda spot: found[spot], reverse=True)[: many + len(known)]
-    return [spot for spot in best if isinstance(spot, Place) and spot not in known][:many]
+    return [spot[1] for spot in best if isinstance(spot, tuple) and spot not in known][:many]
 
 
 def _distinct(ranked: Iterable[Hit]) -> Iterator[Hit]:
@@ -138,7 +137,9 @@ def _nearness(record: Record, found: Sequence[Hit]) -> int:
 
 def _passages(records: Iterable[Record], score: Mapping[Spot, float]) -> list[Passage]:
     runs: list[list[Record]] = []
-    for record in sorted(records, key=lambda record: (record.place or Place("", 0), record.created)):
+    for record in sorted(
+        records, key=lambda record: (record.kind, record.place or Place("", 0), record.created)
+    ):
         if runs and _follows(runs[-1][-1], record):
             runs[-1].append(record)
         else:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory import TURN, Hit, MemoryStore, Place, Record, Scope, Source, open_store
+from memory import CHUNK, TURN, Hit, MemoryStore, Record, Scope, Source, open_store
 from memory.embedder import sequence, terms
-from memory.ranking import scores, with_speakers
+from memory.ranking import scores, spot_of, with_speakers
 from memory.retrieval import pack, retrieve
 from memory.turns import turn_record
 
@@ -90,6 +90,15 @@ def test_neighbours_lie_in_the_same_session_only(store: MemoryStore) -> None:
     assert found(store, "zanzibar") == ["wednesday 3"]
 
 
+def test_kinds_that_go_by_the_same_session_are_not_taken_for_neighbours(store: MemoryStore) -> None:
+    piece = said("monday", 7, "Ada", "zanzibar", kind=CHUNK)
+    store.add([piece])
+    hits = retrieve(store, "zanzibar", kinds=(CHUNK, TURN), scope=ME, limit=1)
+    assert [hit.record for hit in hits] == [piece]
+    both = retrieve(store, "lighthouse bicycles zanzibar", kinds=(CHUNK, TURN), scope=ME, limit=20)
+    assert {(hit.record.kind, hit.record.seq) for hit in both} >= {(CHUNK, 7), (TURN, 3)}
+
+
 def test_nothing_alike_brings_nothing(store: MemoryStore) -> None:
     assert found(store, "quantum chromodynamics") == []
     assert found(store, "the of and") == []
@@ -114,16 +123,17 @@ def test_what_does_not_hold_is_brought_neither_itself_nor_beside_another(store: 
 
 def test_who_is_named_in_the_question_is_heard_first() -> None:
     ada, ben = said("a", 0, "Ada", "tea"), said("b", 0, "Ben", "tea")
-    even = {Place("a", 0): 1.0, Place("b", 0): 1.0}
+    even = {spot_of(ada): 1.0, spot_of(ben): 1.0}
     assert [hit.record for hit in with_speakers("What does ada drink?", [ben, ada], even)] == [ada, ben]
 
 
 def test_near_vectors_raise_what_they_belong_to() -> None:
     hits = [Hit(record=said(name, 0, "Ada", "tea"), score=1.0) for name in "ab"]
     dense = {hits[1].record.id: 0.9, hits[0].record.id: 0.1}
+    a, b = (spot_of(hit.record) for hit in hits)
     ranked = scores("tea", hits, dense)
-    assert ranked[Place("b", 0)] > ranked[Place("a", 0)]
-    assert scores("tea", hits)[Place("b", 0)] == scores("tea", hits)[Place("a", 0)]
+    assert ranked[b] > ranked[a]
+    assert scores("tea", hits)[b] == scores("tea", hits)[a]
     assert scores("tea", []) == {}
 
 
@@ -132,7 +142,7 @@ def test_scores_are_bounded_and_each_hit_has_one(rows: list[tuple[str, int, floa
     hits = [Hit(record=said(session, seq, "Ada", f"tea {seq}"), score=score) for session, seq, score in rows]
     ranked = scores("tea 3", hits)
     assert all(0 <= score <= 2 for score in ranked.values())
-    assert {hit.record.place for hit in hits} <= set(ranked)
+    assert {spot_of(hit.record) for hit in hits} <= set(ranked)
 
 
 @pytest.mark.parametrize(
