@@ -21,7 +21,6 @@ from .blocks import Block, Span, code_blocks, markdown_blocks, python_blocks, ta
 
 MAX_CHARS: Final = 1_800
 SMALL_CHARS: Final = 500
-_BARE_CHARS: Final = 200
 VERSION: Final = 1
 """Raised when documents would be parted otherwise: what was parted before is then parted anew."""
 
@@ -119,16 +118,19 @@ def _room(held: Block, block: Block) -> int:
     if held.headings == block.headings:
         return MAX_CHARS
     leads_to = block.headings[: len(held.headings)] == held.headings
-    # A title alone says nothing.
-    return MAX_CHARS if leads_to and len(held.text) <= _BARE_CHARS else SMALL_CHARS
+    return MAX_CHARS if leads_to and _is_bare(held) else SMALL_CHARS
+
+
+def _is_bare(block: Block) -> bool:
+    """Whether it is nothing but headings, which alone say nothing."""
+    return block.kind == "text" and all(line.startswith("#") for line in block.text.split("\n") if line)
 
 
 def _joined(one: Block, other: Block) -> Block:
     gap = "\n" * max(1, min(2, other.first - one.last))
     both = zip(one.headings, other.headings, strict=False)
     common = tuple(name for name, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both))
-    bare = len(one.text) <= _BARE_CHARS and common == one.headings
-    headings = other.headings if bare else common
+    headings = other.headings if _is_bare(one) and common == one.headings else common
     return Block(f"{one.text}{gap}{other.text}", one.first, other.last, headings, one.kind)
 
 

@@ -22,7 +22,7 @@ MAX_BYTES: Final = 50 * 2**20
 MAX_TEXT_BYTES: Final = 5 * 2**20
 
 Convert = Callable[[bytes, str], Mapping[str, Any]]
-"""Bytes and one of `formats.FORMATS` to what is in them."""
+"""Bytes and the form that `formats.read_document` is told, to what is in them."""
 
 _FORMS: Final = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".qmd", ".rmd"), "markdown"),

@@ -13,12 +13,12 @@ macros, attachments, old Office files (.doc, .xls, .ppt).
 from __future__ import annotations
 
 import ast
+import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-FORMATS = ("html", "pdf", "docx", "xlsx", "pptx", "python")
 MAX_CHARS = 4_000_000
 
 
@@ -28,8 +28,7 @@ def read_document(path: str, form: str) -> dict[str, Any]:
     Of Python instead `spans`: first and last line of each part with the names that lead to it. Raises what
     the libraries raise, and `ValueError` with a plain reason.
     """
-    readers: dict[str, Any] = {"html": _html, "pdf": _pdf, "docx": _docx, "xlsx": _xlsx, "pptx": _pptx, "python": _python}
-    title, found = readers[form](path)
+    title, found = _READERS[form](path)
     if form == "python":
         return {"title": title, "spans": list(found)}
     parts, chars = [], 0
@@ -54,7 +53,7 @@ def _from_html(html: bytes | str) -> tuple[str, list[dict[str, Any]]]:
 
     soup = BeautifulSoup(html, "html.parser")
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
-    for unread in soup(["script", "style", "template", "noscript", "head", "svg", "iframe"]):
+    for unread in soup(["script", "style", "template", "noscript", "head", "title", "svg", "iframe"]):
         unread.decompose()
     text = str(MarkdownConverter(heading_style="ATX", strip=["img"]).convert_soup(soup))
     return title, [{"text": re.sub(r"\n{3,}", "\n\n", text).strip()}]
@@ -83,7 +82,10 @@ def _docx(path: str) -> tuple[str, Iterable[dict[str, Any]]]:
 def _xlsx(path: str) -> tuple[str, Iterable[dict[str, Any]]]:
     from openpyxl import load_workbook
 
-    book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
+    # By a name, it would ask for an ending that it knows.
+    book = load_workbook(
+        io.BytesIO(Path(path).read_bytes()), read_only=True, data_only=True, keep_links=False
+    )
     title = str(book.properties.title or "")
     sheets = ({"text": _table(sheet.iter_rows(values_only=True)), "name": sheet.title} for sheet in book)
     return title, sheets
@@ -147,3 +149,13 @@ def _spans(body: list[ast.stmt], names: list[str]) -> Iterator[list[Any]]:
             yield [first, node.end_lineno, [*names, node.name]]
             if isinstance(node, ast.ClassDef):
                 yield from _spans(node.body, [*names, node.name])
+
+
+_READERS: dict[str, Any] = {
+    "html": _html,
+    "pdf": _pdf,
+    "docx": _docx,
+    "xlsx": _xlsx,
+    "pptx": _pptx,
+    "python": _python,
+}

@@ -76,8 +76,8 @@ class _Item:
 class Gathering:
     """Reads documents into `base`, where they belong to `scope`.
 
-    `refused` says which names of files are never read. `told` is called with each document before it is read
-    and with how many there are.
+    `refused` says which files and folders are never read. `told` is called with each document before it is
+    read, and with how many there are.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Gathering:
         *,
         convert: Convert,
         fetch: Fetch,
-        refused: Callable[[str], bool] = lambda _: False,
+        refused: Callable[[Path], bool] = lambda _: False,
         told: Callable[[str, int], None] = lambda _ref, _of: None,
     ) -> None:
         self._base = base
@@ -185,8 +185,8 @@ class Gathering:
 
     def _bytes(self, item: _Item, known: Known | None) -> bytes:
         path, wanted = Path(item.ref), item.named or known is not None
-        if item.named and self._refused(path.name):
-            raise Unreadable("files of this name are protected: they may hold secrets, or are orch's own")
+        if item.named and self._refused(path):
+            raise Unreadable("it is protected: it may hold secrets, or is orch's own")
         try:
             data = _regular(path)
         except OSError as exc:

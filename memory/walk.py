@@ -29,22 +29,24 @@ class Walked:
     """Empty for one that is to be read."""
 
 
-def walk(root: Path, refused: Callable[[str], bool] = lambda _: False) -> Iterator[Walked]:
+def walk(root: Path, refused: Callable[[Path], bool] = lambda _: False) -> Iterator[Walked]:
     """The files below the folder `root`, in the order of their paths.
 
-    `refused` says which names are never read. What is hidden or ignored is passed over without a word.
-    Raises `OSError` where the folder itself cannot be listed.
+    `refused` says which files and folders are never read. What is hidden or ignored is passed over without a
+    word. Raises `OSError` where the folder itself cannot be listed.
     """
     os.scandir(root).close()
     rules = _Rules(root)
     for place, folders, names in os.walk(root):
         rules.enter(Path(place))
         folders[:] = sorted(
-            name for name in folders if _is_seen(name, refused) and not rules.ignore(Path(place, name), True)
+            name
+            for name in folders
+            if _is_seen(Path(place, name), refused) and not rules.ignore(Path(place, name), True)
         )
         for name in sorted(names):
             path = Path(place, name)
-            if not _is_seen(name, refused) or rules.ignore(path, False):
+            if not _is_seen(path, refused) or rules.ignore(path, False):
                 continue
             if path.is_symlink():
                 yield Walked(path, "it is a symbolic link: links are not followed")
@@ -52,8 +54,8 @@ def walk(root: Path, refused: Callable[[str], bool] = lambda _: False) -> Iterat
                 yield Walked(path)
 
 
-def _is_seen(name: str, refused: Callable[[str], bool]) -> bool:
-    return not name.startswith(".") and not refused(name)
+def _is_seen(path: Path, refused: Callable[[Path], bool]) -> bool:
+    return not path.name.startswith(".") and not refused(path)
 
 
 class _Rules:

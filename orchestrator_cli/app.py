@@ -17,7 +17,7 @@ import typer
 
 from orchestrator_cli import __version__
 from orchestrator_cli.cancellation import something_runs_beside
-from orchestrator_cli.commands import approving, log, mcp, past, tools
+from orchestrator_cli.commands import approving, kb, log, mcp, past, tools
 from orchestrator_cli.commands.options import (
     AllowUnpriced,
     Approve,
@@ -268,6 +268,7 @@ def _read(prompt: str) -> str:
 
 app.add_typer(past.app)
 app.add_typer(approving.app)
+app.add_typer(kb.app, name="kb")
 app.add_typer(log.app, name="log")
 app.add_typer(mcp.app)
 app.add_typer(tools.app, name="tools")

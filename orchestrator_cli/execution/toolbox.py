@@ -18,6 +18,7 @@ from orchestrator_cli.models.model import Model, Request
 from orchestrator_cli.planning.offer import ToolCard
 from orchestrator_cli.planning.plan import NewTool
 from orchestrator_cli.tools.files import file_tools
+from orchestrator_cli.tools.knowledge import Knowledge, knowledge_tools
 from orchestrator_cli.tools.web import web_tools
 from toolsmith import (
     BuiltTool,
@@ -63,9 +64,14 @@ class Toolbox:
         recall: Recall = lambda _: (),
         run: str,
         servers: Servers | None = None,
+        knowledge: Knowledge | None = None,
     ) -> None:
-        """`servers`: the MCP servers of others, whose tools count as hand-written ones."""
+        """`servers`: the MCP servers of others, whose tools count as hand-written ones.
+
+        `knowledge`: what the user's documents say, which is offered where there are any.
+        """
         self.servers = servers
+        self._knowledge = knowledge
         self._library = library
         self._network = network
         self._allowed = allow_protected
@@ -99,14 +105,16 @@ class Toolbox:
             granted=lambda host, port: any(grant.covers(host, port) for grant in grants),
             named=granted,
         )
-        return file_tools(root, self._allowed) | web
+        known = knowledge_tools(self._knowledge) if self._knowledge is not None else {}
+        return file_tools(root, self._allowed) | web | known
 
     def cards(self, recalled: Iterable[str]) -> tuple[ToolCard, ...]:
         """What a planner is shown: every hand-written tool, and those of the library that memory recalled."""
         # A planner is told the same everywhere: it names the domains it needs, and the user allows them.
-        hand = [
-            card(name, tool) for name, tool in (file_tools(Path(), self._allowed) | web_tools(())).items()
-        ]
+        written = file_tools(Path(), self._allowed) | web_tools(())
+        if self._knowledge is not None and self._knowledge.has_something:
+            written |= knowledge_tools(self._knowledge)
+        hand = [card(name, tool) for name, tool in written.items()]
         kept = (self.shelf.glance(name) for name in recalled)
         theirs = self.servers.cards() if self.servers is not None else ()
         return (*hand, *theirs, *(built_card(tool) for tool in kept if tool is not None))

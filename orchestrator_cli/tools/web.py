@@ -52,10 +52,10 @@ def web_tools(
         """
         for _ in range(MAX_REDIRECTS):
             _check(url, domains, granted, reachable)
-            page = _get(url, resolve)
-            if not page.location:
-                return page.text
-            url = urljoin(url, page.location)
+            reply = _get(url, resolve, MAX_BYTES)
+            if not reply.location:
+                return _page(reply).text
+            url = urljoin(url, reply.location)
         raise ValueError(f"{url} redirects more than {MAX_REDIRECTS} times")
 
     if reachable:
@@ -82,8 +82,24 @@ def _port(url: str) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _get(url: str, resolve: Resolve) -> "Page":
-    """The reply, its body read up to `MAX_BYTES`; connected to the address that was checked."""
+def fetch(url: str, resolve: Resolve = public_address, most: int = MAX_BYTES) -> "Reply":
+    """What an address that the user named gives, with its redirects followed to public addresses only.
+
+    Its body is read up to `most` bytes. Raises `ValueError`, `OSError` and what httpx raises.
+    """
+    for _ in range(MAX_REDIRECTS):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "\0" in url:
+            raise ValueError(f"{url!r} is no http or https address")
+        reply = _get(url, resolve, most)
+        if not reply.location:
+            return reply
+        url = urljoin(url, reply.location)
+    raise ValueError(f"{url} redirects more than {MAX_REDIRECTS} times")
+
+
+def _get(url: str, resolve: Resolve, most: int) -> "Reply":
+    """The reply, its body read up to `most` bytes; connected to the address that was checked."""
     import httpx
 
     parts = urlsplit(url)
@@ -99,23 +115,37 @@ def _get(url: str, resolve: Resolve) -> "Page":
     ):
         if reply.status_code >= 400:
             raise ValueError(f"{url} answered {reply.status_code}")
-        pieces: list[bytes] = []
+        body = bytearray()
         for piece in reply.iter_bytes():
-            pieces.append(piece)
-            if sum(map(len, pieces)) > MAX_BYTES:
+            body += piece
+            if len(body) > most:
                 break
-        return Page(
-            b"".join(pieces)[:MAX_BYTES].decode(reply.encoding or "utf-8", "replace"),
-            html="html" in reply.headers.get("content-type", ""),
+        return Reply(
+            bytes(body[:most]),
+            media=reply.headers.get("content-type", ""),
+            encoding=reply.encoding or "utf-8",
             location=reply.headers.get("location", ""),
         )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an address gave; `location` where it leads elsewhere."""
+
+    body: bytes
+    media: str
+    encoding: str
+    location: str
+
+
+def _page(reply: Reply) -> "Page":
+    return Page(reply.body.decode(reply.encoding, "replace"), html="html" in reply.media)
 
 
 @dataclass(frozen=True)
 class Page:
     body: str
     html: bool
-    location: str
 
     @property
     def text(self) -> str:

@@ -55,7 +55,20 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "execution.prefect_server": ("errors", "cancellation"),
     # the run as a whole
     "tool_index": ("memory", "toolsmith"),
-    "house": (*EVERYWHERE, "", "tool_index", "execution", "models", "planning", "memory", "toolsmith"),
+    "knowledge": (*EVERYWHERE, "memory", "tools.knowledge"),
+    "conversion": (*EVERYWHERE, "memory", "toolsmith.sandbox"),
+    "knowledge_keeping": (*EVERYWHERE, "conversion", "knowledge", "memory", "tools"),
+    "house": (
+        *EVERYWHERE,
+        "",
+        "knowledge",
+        "tool_index",
+        "execution",
+        "models",
+        "planning",
+        "memory",
+        "toolsmith",
+    ),
     "orchestrator": (*EVERYWHERE, "house", "planning", "execution"),
     "tool_keeping": (*EVERYWHERE, "tool_index", "house", "views", "execution", "memory", "toolsmith"),
     # what the user meets
@@ -90,6 +103,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
             "fork",
             "audit",
             "tool_keeping",
+            "knowledge",
+            "knowledge_keeping",
             "replaying",
             "serving",
             "unsafe",
@@ -112,7 +127,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 HOMES = {
     "typer": ("orchestrator_cli.app", "orchestrator_cli.commands"),
-    "rich": ("orchestrator_cli.views.console", "orchestrator_cli.views.pages"),
+    "rich": ("orchestrator_cli.views.console", "orchestrator_cli.views.kb", "orchestrator_cli.views.pages"),
     "prompt_toolkit": ("orchestrator_cli.repl", "orchestrator_cli.views.keyboard"),
     "prefect": tuple(
         f"orchestrator_cli.execution.{name}"

@@ -1,0 +1,102 @@
+"""Foreign documents taken apart in the sandbox: PDF, Office files, HTML and Python, for the knowledge base.
+
+One worker does it for all files of a command. It sees one file at a time, cannot write, has no network, and
+a minute and a gigabyte of memory for each: what takes more is ended and named. Without a sandbox nothing is
+taken apart.
+
+What is not covered: a file that takes the worker over could tell lies about those that are read after it.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from memory.documents import Unreadable
+from orchestrator_cli.settings import Settings
+from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
+from toolsmith.sandbox.codec import encode
+from toolsmith.sandbox.session import Session, digest
+
+LIMITS = Limits(wall_s=60.0, memory_mb=1024, processes=8, disk_mb=64)
+REASON_CHARS = 200
+
+_FILE = "document"
+
+
+class Converter:
+    """`memory.formats.read_document` in a sandbox, which starts with the first document.
+
+    A context manager: the sandbox ends with it.
+    """
+
+    def __init__(self, settings: Settings, limits: Limits = LIMITS) -> None:
+        self._wanted = None if settings.sandbox == "auto" else settings.sandbox
+        self._limits = limits
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._session: Session | None = None
+        self._unavailable = ""
+        self._source = resources.files("memory").joinpath("formats.py").read_text(encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            self._session.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def __call__(self, data: bytes, form: str) -> Mapping[str, Any]:
+        """What the bytes say. Raises `Unreadable`."""
+        if self._unavailable:
+            raise Unreadable(self._unavailable)
+        try:
+            found = self._converted(data, form)
+        except SandboxUnavailable as exc:
+            self._unavailable = f"no sandbox works here: {_reason(exc)}"
+            raise Unreadable(self._unavailable) from exc
+        except SandboxError as exc:
+            raise Unreadable(self._told(exc)) from exc
+        if not isinstance(found, dict):
+            raise Unreadable("it could not be converted")
+        return found
+
+    def _converted(self, data: bytes, form: str) -> Any:
+        if self._session is None or self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="orch-document-")
+            self._session = Session(
+                Path(self._folder.name),
+                limits=self._limits,
+                backend=choose_backend(self._wanted),
+                writable=False,
+            )
+        Path(self._folder.name, _FILE).write_bytes(data)
+        request = {
+            "t": "call_tool",
+            "function": "read_document",
+            "source": self._source,
+            "digest": digest(self._source),
+            # The worker stands in the folder, by whatever name it sees that.
+            "arguments": encode({"path": _FILE, "form": form}),
+        }
+        return self._session.request(request, message_first=True).value
+
+    def _told(self, exc: SandboxError) -> str:
+        reason = _reason(exc)
+        if reason.startswith("TimeoutError"):
+            return f"it takes longer than {self._limits.wall_s:g} s to read"
+        if reason.startswith("MemoryError"):
+            return f"it takes more than {self._limits.memory_mb} MB of memory to read"
+        return reason
+
+
+def _reason(exc: Exception) -> str:
+    """The first line, without the name of an error that has said it in plain words."""
+    line = str(exc).partition("\n")[0].removeprefix("ValueError: ")
+    line = line.removeprefix("Exception: ")  # what a library's own errors are kinds of
+    return line if len(line) <= REASON_CHARS else f"{line[: REASON_CHARS - 1]}…"
