@@ -54,6 +54,7 @@ from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.execution.workspace.folder import history_folder
 from orchestrator_cli.execution.workspace.history import History
+from orchestrator_cli.knowledge import KnowledgeShelf
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import check_prices, open_models, played_models
 from orchestrator_cli.models.model import Model, prepare
@@ -316,6 +317,7 @@ def open_house(
             recall=_recalling(memory, stream.emit),
             run=run,
             servers=servers,
+            knowledge=KnowledgeShelf(settings, lambda text: stream.emit(events.Noticed(message=text))),
         )
         toolbox.restore(past.made, past.reused)
         house = House(
