@@ -23,15 +23,24 @@ from orchestrator_cli.execution.toolbox import permissions_of
 from orchestrator_cli.house import choose_sandbox, open_memory
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
-from toolsmith import archive, smolagents_folder
+from toolsmith import smolagents_folder
 from toolsmith.build import prove_again
 from toolsmith.built import BuiltTool, TrialReport
-from toolsmith.edits import adopting, settle
 from toolsmith.errors import LibraryError, ToolQuarantined, ToolRefused, ToolsmithError
-from toolsmith.library import Library
+from toolsmith.library import Library, archive
+from toolsmith.library.edits import adopting, settle
+from toolsmith.library.standing import (
+    Disabled,
+    EditRefused,
+    Enabled,
+    Entry,
+    RolledBack,
+    Standing,
+    Tally,
+    Tried,
+)
 from toolsmith.requirements import PackageLock
 from toolsmith.sandbox import Backend
-from toolsmith.standing import Disabled, EditRefused, Enabled, Entry, RolledBack, Standing, Tally, Tried
 
 Confirm = Callable[[str], bool]
 """Asks the user on the terminal for a yes."""

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from toolsmith.built import Origin as Origin
     from toolsmith.built import PropertyResult as PropertyResult
     from toolsmith.built import TrialReport as TrialReport
-    from toolsmith.cases import Property as Property
-    from toolsmith.cases import Suite as Suite
-    from toolsmith.checker import check as check
     from toolsmith.errors import CasesFaulty as CasesFaulty
     from toolsmith.errors import LibraryError as LibraryError
     from toolsmith.errors import PackagesUnavailable as PackagesUnavailable
@@ -40,10 +37,13 @@ if TYPE_CHECKING:
     from toolsmith.errors import ToolsmithError as ToolsmithError
     from toolsmith.library import Library as Library
     from toolsmith.permissions import Permissions as Permissions
+    from toolsmith.proof.cases import Property as Property
+    from toolsmith.proof.cases import Suite as Suite
+    from toolsmith.proof.checker import check as check
+    from toolsmith.proof.trial import try_tool as try_tool
     from toolsmith.sandboxed import SandboxedTool as SandboxedTool
     from toolsmith.spec import Need as Need
     from toolsmith.spec import ToolSpec as ToolSpec
-    from toolsmith.trial import try_tool as try_tool
 
 _HOMES = {
     "build": (
@@ -65,8 +65,8 @@ _HOMES = {
         "PropertyResult",
         "TrialReport",
     ),
-    "cases": ("Property", "Suite"),
-    "checker": ("check",),
+    "proof.cases": ("Property", "Suite"),
+    "proof.checker": ("check",),
     "errors": (
         "CasesFaulty",
         "LibraryError",
@@ -84,7 +84,7 @@ _HOMES = {
     "permissions": ("Permissions",),
     "sandboxed": ("SandboxedTool",),
     "spec": ("Need", "ToolSpec"),
-    "trial": ("try_tool",),
+    "proof.trial": ("try_tool",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = list(_HOME_OF)

@@ -33,7 +33,7 @@ from toolsmith.errors import (
 from toolsmith.extension import extended_need, whole_proof
 from toolsmith.library import Library
 from toolsmith.permissions import NOTHING, Permissions, Permit, nobody_allows
-from toolsmith.proving import Workbench
+from toolsmith.proof.proving import Workbench
 from toolsmith.search import Decision, Found, Search, find
 from toolsmith.spec import Need, ToolSpec
 from toolsmith.steps import BuildStep as BuildStep

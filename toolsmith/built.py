@@ -5,8 +5,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from toolsmith.cases import Suite
-from toolsmith.challenges import Challenge
+from toolsmith.proof.cases import Suite
+from toolsmith.proof.challenges import Challenge
 from toolsmith.requirements import PackageLock
 from toolsmith.spec import Need, ToolSpec
 

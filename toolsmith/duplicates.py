@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from toolsmith.built import BuiltTool, TrialReport
-from toolsmith.cases import Suite
+from toolsmith.proof.cases import Suite
 from toolsmith.spec import ToolSpec
 
 PATIENCE_S: Final = 15.0

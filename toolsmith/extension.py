@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from toolsmith.built import BuiltTool
-from toolsmith.cases import Property, Suite
+from toolsmith.proof.cases import Property, Suite
 from toolsmith.spec import Case, Input, Need, ToolSpec
 
 _Titled = TypeVar("_Titled", Case, Property)

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from toolsmith.cases import MAX_CASES, MAX_PROPERTIES, MIN_CASES, Property, Suite, suite_faults
-from toolsmith.challenges import Objection, Ruling, settled
 from toolsmith.errors import CasesFaulty, ReplyFaulty, SpecFaulty
+from toolsmith.proof.cases import MAX_CASES, MAX_PROPERTIES, MIN_CASES, Property, Suite, suite_faults
+from toolsmith.proof.challenges import Objection, Ruling, settled
 from toolsmith.replies import challenge_object, json_object
 from toolsmith.spec import (
     MAX_EXAMPLES,

@@ -1,7 +1,7 @@
 """What a missing tool has to do: the need, and the specification with a few examples.
 
 A specification is written before any code. The cases that prove the tool are written from it by another
-call (`toolsmith.cases`), so that they are no echo of it either: what it leaves open shows when the two
+call (`toolsmith.proof.cases`), so that they are no echo of it either: what it leaves open shows when the two
 disagree. It is valid only as a whole; `toolsmith.reader` gives all faults of a model's attempt at once.
 
 Types are smolagents' names without images and sound. An input may be left out when it is `nullable` (it is
@@ -27,8 +27,8 @@ from pydantic import (
     model_validator,
 )
 
-from toolsmith.expressions import expression_faults
 from toolsmith.names import identifier, name_fault
+from toolsmith.proof.expressions import expression_faults
 from toolsmith.requirements import MAX_PACKAGES, requirement, twice
 from toolsmith.sandbox.grants import parse_grants
 from toolsmith.sandbox.masking import check_name

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from toolsmith.built import MutantResult, TrialReport
-from toolsmith.cases import Suite
-from toolsmith.challenges import Challenge
+from toolsmith.proof.cases import Suite
+from toolsmith.proof.challenges import Challenge
 from toolsmith.search import Decision
 from toolsmith.spec import ToolSpec
 

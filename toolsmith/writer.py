@@ -10,7 +10,7 @@ Prompts are Markdown files in `toolsmith/prompts/`, rendered by jinja2 where an 
 The same need or specification always gives the same prompt.
 
 Not covered: a model that learns the expected values from failures and answers from a table in a way that
-the rules (`toolsmith.honesty`) do not see."""
+the rules (`toolsmith.proof.honesty`) do not see."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from toolsmith.cases import (
+from toolsmith.errors import SpecFaulty
+from toolsmith.extension import extension_faults
+from toolsmith.proof.cases import (
     EXAMPLES,
     MAX_CASES,
     MAX_PROPERTIES,
@@ -29,13 +31,11 @@ from toolsmith.cases import (
     Property,
     Suite,
 )
-from toolsmith.challenges import Objection, Ruling
-from toolsmith.errors import SpecFaulty
-from toolsmith.expressions import FUNCTION_NAMES, METHOD_NAMES
-from toolsmith.extension import extension_faults
+from toolsmith.proof.challenges import Objection, Ruling
+from toolsmith.proof.expressions import FUNCTION_NAMES, METHOD_NAMES
+from toolsmith.proof.schemas import TYPES
 from toolsmith.reader import read_objection, read_ruling, read_spec, read_suite
 from toolsmith.replies import python_block
-from toolsmith.schemas import TYPES
 from toolsmith.spec import MAX_EXAMPLES, Case, Need, ToolSpec, Workspace
 
 if TYPE_CHECKING:

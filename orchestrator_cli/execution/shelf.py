@@ -18,15 +18,15 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.journal import Emit
 from orchestrator_cli.execution.permissions import Permits
 from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused
-from toolsmith.edits import Adopt, Settled, adopting, usable
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
+from toolsmith.library.edits import Adopt, Settled, adopting, usable
+from toolsmith.library.uses import Judgement, judged_error, judged_inside, judged_value
 from toolsmith.permissions import Permissions
 from toolsmith.requirements import PackageLock
 from toolsmith.sandbox import Backend
 from toolsmith.sandbox.session import InsideCall
 from toolsmith.spec import ToolSpec
-from toolsmith.uses import Judgement, judged_error, judged_inside, judged_value
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from endpoint import Endpoint, call
 from smithy import CASED, CASES, CODE, SPEC, SPECIFIED, WRITTEN
 
 from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
-from toolsmith.cases import Suite
-from toolsmith.uses import Judgement
+from toolsmith.library.uses import Judgement
+from toolsmith.proof.cases import Suite
 
 PROMPT = "How many vowels has banana?"
 NEW = [{"name": "count_vowels", "purpose": "counts the vowels of a text"}]

@@ -11,8 +11,8 @@ from command import Orch
 from smithy import CASES, CODE, SPEC
 
 from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
-from toolsmith.cases import Suite
-from toolsmith.uses import Judgement
+from toolsmith.library.uses import Judgement
+from toolsmith.proof.cases import Suite
 
 FAILED = Judgement("failure", "KeyError: 'é'")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from toolsmith import BuiltTool, Library, LibraryError, ToolRefused
-from toolsmith.archive import MANIFEST, MAX_FILE, export, read_archive, take_in
 from toolsmith.build import prove_again
+from toolsmith.library.archive import MANIFEST, MAX_FILE, export, read_archive, take_in
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from toolsmith import (
     try_tool,
 )
 from toolsmith.build import prove_again
-from toolsmith.records import seal
+from toolsmith.library.records import seal
 from toolsmith.sandbox import Limits
 from toolsmith.steps import Challenged, MutantsTried
 

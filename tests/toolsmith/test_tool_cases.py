@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolsmith import CasesFaulty, Suite, ToolSpec
+from toolsmith.proof.schemas import schema_faults
 from toolsmith.reader import read_suite
-from toolsmith.schemas import schema_faults
 from toolsmith.writer import write_cases
 
 shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolsmith import FunctionDoc, Suite, ToolSpec, check
-from toolsmith.checker import functions
+from toolsmith.proof.checker import functions
 
 HEAD = "from smolagents import tool\n"
 DOC = '"""Count.\n\n    Args:\n        path: file\n        top: number\n    """'

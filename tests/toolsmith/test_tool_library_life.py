@@ -22,9 +22,9 @@ from toolsmith import (
     ToolSpec,
     adopt_edit,
 )
-from toolsmith.edits import Settled, adopting, settle, usable
-from toolsmith.history import MAX_BYTES
-from toolsmith.uses import Judgement
+from toolsmith.library.edits import Settled, adopting, settle, usable
+from toolsmith.library.history import MAX_BYTES
+from toolsmith.library.uses import Judgement
 
 FAILED = Judgement("failure", "KeyError: 'a'")
 SUCCEEDED = Judgement("success", "")
@@ -33,7 +33,7 @@ USE = """
 import sys
 from pathlib import Path
 from toolsmith import Library
-from toolsmith.uses import Judgement
+from toolsmith.library.uses import Judgement
 
 library = Library(Path(sys.argv[1]))
 tool = library.get("count_words")

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolsmith.built import MutantResult
-from toolsmith.mutants import MOST, mutants_of
-from toolsmith.probing import gaps, too_weak
+from toolsmith.proof.mutants import MOST, mutants_of
+from toolsmith.proof.probing import gaps, too_weak
 
 MODULE = '''"""Doc."""
 from smolagents import tool

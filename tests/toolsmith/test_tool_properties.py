@@ -12,11 +12,11 @@ import jsonschema
 import pytest
 
 from toolsmith import Property, PropertyResult, ToolSpec
-from toolsmith.calls import Room
-from toolsmith.generating import generate
-from toolsmith.properties import inputs_of, try_properties
+from toolsmith.proof.calls import Room
+from toolsmith.proof.generating import generate
+from toolsmith.proof.properties import inputs_of, try_properties
+from toolsmith.proof.schemas import schema_faults, values_of
 from toolsmith.sandbox import Limits, choose_backend
-from toolsmith.schemas import schema_faults, values_of
 
 ITEMS = {"type": "array", "items": {"type": "integer", "minimum": -9, "maximum": 9}, "maxItems": 5}
 TEXT = {"type": "string", "pattern": "[a-c]{0,6}"}
@@ -179,7 +179,7 @@ GENERATE = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
 from toolsmith import Property
-from toolsmith.properties import inputs_of
+from toolsmith.proof.properties import inputs_of
 held = Property.model_validate_json(sys.argv[1])
 with ThreadPoolExecutor(4) as pool:
     first, *others = pool.map(inputs_of, [held] * 4)

@@ -20,10 +20,10 @@ from toolsmith import (
     build_tool,
 )
 from toolsmith.build import NotExtended, Searched
-from toolsmith.cases import Suite
 from toolsmith.duplicates import duplicate_of, taken_for
 from toolsmith.errors import ReplyFaulty
 from toolsmith.extension import extension_faults, whole_proof
+from toolsmith.proof.cases import Suite
 from toolsmith.search import FLOOR, Search, candidates, find, planned_faults, read_decision
 
 NEEDS = Path(__file__).parent / "needs"

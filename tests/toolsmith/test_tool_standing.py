@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolsmith.sandbox.errors import SandboxClosed, SandboxError
-from toolsmith.spec import ToolSpec
-from toolsmith.standing import (
+from toolsmith.library.standing import (
     KEPT_USES,
     Disabled,
     Enabled,
@@ -21,7 +19,9 @@ from toolsmith.standing import (
     compacted,
     standing_of,
 )
-from toolsmith.uses import judged_error, judged_inside, judged_value
+from toolsmith.library.uses import judged_error, judged_inside, judged_value
+from toolsmith.sandbox.errors import SandboxClosed, SandboxError
+from toolsmith.spec import ToolSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from toolsmith import Suite, ToolSpec, try_tool
-from toolsmith.calls import Room
-from toolsmith.probing import gaps, probe_tool
+from toolsmith.proof.calls import Room
+from toolsmith.proof.probing import gaps, probe_tool
 from toolsmith.sandbox import Limits, choose_backend
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolsmith.expressions import CheckFailed, expression_faults, holds
 from toolsmith.names import folded, identifier, name_fault
+from toolsmith.proof.expressions import CheckFailed, expression_faults, holds
 from toolsmith.values import difference, is_of_type, not_json
 
 json_values = st.recursive(

@@ -8,8 +8,8 @@ JSON of the declared type, and that nothing is raised that is not declared.
 
 from collections.abc import Iterator, Mapping
 
-from toolsmith.calls import Outcome
-from toolsmith.expressions import CheckFailed, holds
+from toolsmith.proof.calls import Outcome
+from toolsmith.proof.expressions import CheckFailed, holds
 from toolsmith.spec import Case, ToolSpec
 from toolsmith.values import difference, is_of_type, not_json, shown, type_name
 

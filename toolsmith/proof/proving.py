@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from toolsmith.built import BuiltTool, MutantResult, TrialReport
-from toolsmith.cases import Suite
-from toolsmith.challenges import Challenge, Objection, Ruling, challenged, recorded, settled
-from toolsmith.checker import check
 from toolsmith.duplicates import Duplicate, duplicate_of
 from toolsmith.errors import CasesFaulty, ReplyFaulty, ToolRefused
 from toolsmith.permissions import NOTHING, Permissions
+from toolsmith.proof.cases import Suite
+from toolsmith.proof.challenges import Challenge, Objection, Ruling, challenged, recorded, settled
+from toolsmith.proof.checker import check
 from toolsmith.spec import Need, ToolSpec
 from toolsmith.steps import (
     CasesWritten,
@@ -94,7 +94,7 @@ class Workbench:
 
     def duplicate(self, spec: ToolSpec, suite: Suite, tools: Iterable[BuiltTool]) -> Duplicate | None:
         """A tool that does it already; nobody is told of the trials that found it."""
-        from toolsmith.trial import try_tool
+        from toolsmith.proof.trial import try_tool
 
         def try_(asked: ToolSpec, part: Suite, source: str) -> TrialReport:
             return try_tool(asked, part, source, backend=self.backend, limits=self.limits)
@@ -121,7 +121,7 @@ class Workbench:
         self, spec: ToolSpec, suite: Suite, source: str, number: int
     ) -> tuple[tuple[str, ...], TrialReport | None]:
         """Check and try a module: why it is not good (empty when it is), and the report if it was run."""
-        from toolsmith.trial import try_tool  # the sandbox is not needed for what the library has
+        from toolsmith.proof.trial import try_tool  # the sandbox is not needed for what the library has
 
         if faults := check(source, spec, self.permissions.modules, suite):
             self.emit(CodeFaulty(spec.name, number, faults))
@@ -142,8 +142,8 @@ class Workbench:
         self, spec: ToolSpec, suite: Suite, source: str, earlier: Sequence[MutantResult]
     ) -> tuple[MutantResult, ...]:
         """What the cases notice of faults that are planted into a module that passed them."""
-        from toolsmith.probing import probe_tool
-        from toolsmith.trial import room_for
+        from toolsmith.proof.probing import probe_tool
+        from toolsmith.proof.trial import room_for
 
         room = room_for(spec, self.backend, self.limits, self.permissions, self.dialer)
         return probe_tool(spec, suite, source, room, earlier)
@@ -228,7 +228,7 @@ class _Rounds:
 
     def _strengthened(self, report: TrialReport, number: int) -> TrialReport | None:
         """The report once the cases notice enough; that of a failure where more cases fail the module."""
-        from toolsmith.probing import gaps, too_weak
+        from toolsmith.proof.probing import gaps, too_weak
 
         assert self.source is not None
         mutants: tuple[MutantResult, ...] = ()
@@ -263,7 +263,7 @@ def _repaired(write: Callable[[Sequence[str], str], _T], name: str, what: str) -
 def _empty_properties(suite: Suite) -> list[str]:
     if not suite.properties:
         return []
-    from toolsmith.properties import inputs_of
+    from toolsmith.proof.properties import inputs_of
 
     return [
         f"properties[{at}].inputs: nothing could be generated; the schemas are too narrow"

@@ -9,7 +9,7 @@ kind over the lines. Mutants are run in the sandbox like any code; nothing is ru
 writer of the cases, who has not seen any.
 
 Not covered: equivalent mutants, which behave like the module itself, so that nothing can notice them. That
-is why not all have to be noticed (`toolsmith.probing`).
+is why not all have to be noticed (`toolsmith.proof.probing`).
 """
 
 import ast

@@ -15,15 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolsmith import records
 from toolsmith.build import adopt_edit
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined, ToolRefused
-from toolsmith.library import Library
+from toolsmith.library import Library, records
+from toolsmith.library.standing import EditRefused
 from toolsmith.permissions import NOTHING, Permissions
 from toolsmith.requirements import PackageLock
 from toolsmith.spec import ToolSpec
-from toolsmith.standing import EditRefused
 
 if TYPE_CHECKING:
     from toolsmith.sandbox import Backend

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolsmith.built import PropertyResult
-from toolsmith.calls import Bench, Call, Outcome, Room
-from toolsmith.cases import EXAMPLES, Property
-from toolsmith.generating import Fails, Strategy, generate, strategies
-from toolsmith.judging import check_fault, is_declared, short, value_fault
-from toolsmith.schemas import values_of
+from toolsmith.proof.calls import Bench, Call, Outcome, Room
+from toolsmith.proof.cases import EXAMPLES, Property
+from toolsmith.proof.generating import Fails, Strategy, generate, strategies
+from toolsmith.proof.judging import check_fault, is_declared, short, value_fault
+from toolsmith.proof.schemas import values_of
 from toolsmith.spec import ToolSpec
 from toolsmith.values import difference, shown
 

@@ -2,7 +2,7 @@
 
 A tool that is tried on calls must not know them, must not remember, and must not behave otherwise at another
 time or place; else what it did on trial says nothing of what it will do. Pure rules over the syntax tree, as
-`(line, what; remedy)`, like those of `toolsmith.rules`.
+`(line, what; remedy)`, like those of `toolsmith.proof.rules`.
 
 Special-casing is told by literals that are the inputs of cases: compared with a parameter, or the keys of a
 table whose values are what the cases expect. What the specification names itself, short words and small
@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from toolsmith.cases import Suite
-from toolsmith.rules import aliases_of
+from toolsmith.proof.cases import Suite
+from toolsmith.proof.rules import aliases_of
 from toolsmith.spec import ToolSpec
 
 Fault = tuple[int, str]

@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from toolsmith.built import MutantResult
-from toolsmith.calls import Bench, Call, Room
-from toolsmith.cases import Property, Suite
-from toolsmith.judging import case_fault
-from toolsmith.mutants import Mutant, mutants_of
+from toolsmith.proof.calls import Bench, Call, Room
+from toolsmith.proof.cases import Property, Suite
+from toolsmith.proof.judging import case_fault
+from toolsmith.proof.mutants import Mutant, mutants_of
 from toolsmith.spec import Case, ToolSpec
 
 NEEDED = 0.5
@@ -81,7 +81,7 @@ def gaps(results: Sequence[MutantResult]) -> tuple[str, ...]:
 
 def _probe(spec: ToolSpec, suite: Suite, source: str, bench: Bench) -> Probe:
     """What the module itself passes here; a case that needs more than a bench gives is left out."""
-    from toolsmith.properties import inputs_of, verdicts
+    from toolsmith.proof.properties import inputs_of, verdicts
 
     cases = [(case, Call(case.arguments, case.files)) for case in suite.of(spec)]
     outcomes = bench.calls(source, [call for _, call in cases])
@@ -109,7 +109,7 @@ def _caught_by(spec: ToolSpec, mutants: Sequence[Mutant], probe: Probe, room: Ro
 
 def _noticed(spec: ToolSpec, mutant: Mutant, probe: Probe, bench: Bench) -> str:
     """Title of the first case or property that notices a mutant; empty when none does."""
-    from toolsmith.properties import verdicts
+    from toolsmith.proof.properties import verdicts
 
     outcomes = bench.calls(mutant.source, [call for _, call in probe.cases], stop=True)
     for (case, _), outcome in zip(probe.cases, outcomes, strict=True):

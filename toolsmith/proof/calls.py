@@ -25,8 +25,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from toolsmith.cases import MEMORY_MB
 from toolsmith.permissions import NOTHING, Permissions
+from toolsmith.proof.cases import MEMORY_MB
 from toolsmith.sandbox import Backend, Limits, SandboxError
 from toolsmith.sandbox.codec import CodecError, decode
 from toolsmith.sandbox.executor import SandboxExecutor
@@ -151,7 +151,7 @@ class Bench:
         }
         try:
             told: list[dict[str, Any] | None] = self.executor.call_tool(
-                _text("inside.py"), "perform", request
+                _text("proof/inside.py"), "perform", request
             )
         except SandboxError as exc:
             return [{"fault": str(exc).splitlines()[0]} for _ in calls]

@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from toolsmith.built import CaseResult, PropertyResult, TrialReport
-from toolsmith.calls import Call, Outcome, Room
-from toolsmith.cases import TIME_S, Suite
-from toolsmith.judging import case_fault, short
 from toolsmith.permissions import NOTHING, Permissions
+from toolsmith.proof.calls import Call, Outcome, Room
+from toolsmith.proof.cases import TIME_S, Suite
+from toolsmith.proof.judging import case_fault, short
 from toolsmith.sandbox import Backend, Limits, choose_backend
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.spec import Case, ToolSpec
@@ -52,7 +52,7 @@ def try_tool(
     results = _try_cases(spec, suite.of(spec), source, room)
     held: tuple[PropertyResult, ...] = ()
     if suite.properties and all(result.passed for result in results):
-        from toolsmith.properties import try_properties  # hypothesis, which takes a while to import
+        from toolsmith.proof.properties import try_properties  # hypothesis, which takes a while to import
 
         held = try_properties(spec, suite.properties, source, room)
     passed = all(result.passed for result in results) and all(one.passed for one in held)

@@ -24,10 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolsmith import records
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.errors import LibraryError, ToolRefused
-from toolsmith.library import Library
+from toolsmith.library import Library, records
 from toolsmith.spec import Need
 
 MANIFEST = "orch-tools.json"

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from toolsmith.generating import Strategy, strategies
+from toolsmith.proof.generating import Strategy, strategies
 from toolsmith.values import TypeName, is_of_type, shown, type_name
 
 _MAX_ITEMS = 8

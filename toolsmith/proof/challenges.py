@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from toolsmith.cases import Property, Suite
+from toolsmith.proof.cases import Property, Suite
 from toolsmith.spec import Case
 
 Verdict = Literal["keep", "change", "withdraw"]

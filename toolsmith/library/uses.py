@@ -13,9 +13,9 @@ import builtins
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from toolsmith.library.standing import ERROR_CHARS, Outcome
 from toolsmith.sandbox.errors import SandboxClosed, SandboxError
 from toolsmith.spec import ToolSpec
-from toolsmith.standing import ERROR_CHARS, Outcome
 from toolsmith.values import is_of_type, not_json, shown, type_name
 
 

@@ -15,8 +15,8 @@ counts, unless an earlier one was chosen with `roll_back`.
 
 `get` gives what may be used. It raises ToolDisabled where the user does not want the tool, ToolQuarantined
 where it failed three times in a row, and ToolEdited after a hand edit, because running a tool that no case
-has proved would break what the library promises. `toolsmith.edits` proves an edit and makes it the next
-version; until then, and where it cannot be proved, `fallback` is the tool as it was proved. `list` shows
+has proved would break what the library promises. `edits` proves an edit and makes it the next version;
+until then, and where it cannot be proved, `fallback` is the tool as it was proved. `list` shows
 every tool, because looking must always work.
 
 Similarity in this version is the name alone: case, `-`, `_` and blanks do not count. Not covered: an edit
@@ -32,15 +32,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from toolsmith import records
 from toolsmith.built import BuiltTool, Origin, TrialReport
-from toolsmith.cases import Suite
 from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined
-from toolsmith.history import History
+from toolsmith.library import records
+from toolsmith.library.history import History
+from toolsmith.library.standing import Disabled, Enabled, Entry, RolledBack, Standing, Tried, Used
+from toolsmith.library.uses import Judgement
 from toolsmith.names import folded
+from toolsmith.proof.cases import Suite
 from toolsmith.spec import Need, ToolSpec
-from toolsmith.standing import Disabled, Enabled, Entry, RolledBack, Standing, Tried, Used
-from toolsmith.uses import Judgement
 
 _PATIENCE_S = 900.0
 

@@ -17,8 +17,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from toolsmith.built import BuiltTool, Origin, TrialReport
-from toolsmith.cases import Suite
-from toolsmith.checker import functions
+from toolsmith.proof.cases import Suite
+from toolsmith.proof.checker import functions
 from toolsmith.spec import ToolSpec
 
 FORMAT = 2

@@ -12,7 +12,7 @@ Every error that the specification declares needs a case, except failures of a c
 can bring about. A tool with network has no properties: they would ask its servers hundreds of times.
 
 Not covered: whether expected values are right, and whether what a schema generates is in the domain of the
-tool; a suite that is wrong there refuses every right tool (`toolsmith.challenges`).
+tool; a suite that is wrong there refuses every right tool (`toolsmith.proof.challenges`).
 """
 
 import builtins
@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from toolsmith.schemas import schema_faults
+from toolsmith.proof.schemas import schema_faults
 from toolsmith.spec import Case, CheckText, Contract, Input, RelativePath, Text, ToolSpec, Value
 
 MIN_CASES = 3

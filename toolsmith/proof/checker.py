@@ -15,9 +15,9 @@ import re
 from collections.abc import Collection, Iterator
 
 from toolsmith.built import FunctionDoc
-from toolsmith.cases import Suite
-from toolsmith.honesty import honesty_faults
-from toolsmith.rules import module_faults
+from toolsmith.proof.cases import Suite
+from toolsmith.proof.honesty import honesty_faults
+from toolsmith.proof.rules import module_faults
 from toolsmith.spec import Input, ToolSpec
 from toolsmith.syntax import parse_module
 

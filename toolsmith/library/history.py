@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from toolsmith.standing import Entry, RolledBack, Standing, Used, Uses, compacted, standing_of
+from toolsmith.library.standing import Entry, RolledBack, Standing, Used, Uses, compacted, standing_of
 
 MAX_BYTES = 32 * 1024
 
