@@ -50,17 +50,21 @@ def markdown_blocks(text: str) -> list[Block]:
     skipped = text[: before.end()].count("\n") if before else 0
     blocks = [Block("\n".join(lines[:skipped]), 1, skipped)] if skipped else []
     headings: list[tuple[int, str]] = []
+    done = skipped
     tokens = _markdown().parse("\n".join(lines[skipped:]))
     for at, token in enumerate(tokens):
         if token.level or not token.map or token.nesting < 0:
             continue
+        first, end = (skipped + line for line in token.map)
+        # What a link refers to stands between the parts that a reader sees.
+        blocks += _block(lines, done, first, tuple(name for _, name in headings), "text")
+        done = end
         if token.type == "heading_open":
             depth = int(token.tag[1:])
             headings = [*(row for row in headings if row[0] < depth), (depth, tokens[at + 1].content)]
-        first, end = (skipped + line for line in token.map)
         kind: Kind = {"table_open": "table", "fence": "code", "code_block": "code"}.get(token.type, "text")  # type: ignore[assignment]
         blocks += _block(lines, first, end, tuple(name for _, name in headings), kind)
-    return blocks
+    return blocks + list(_block(lines, done, len(lines), tuple(name for _, name in headings), "text"))
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,7 @@ Text is read here. What needs a parser that a hostile file could turn against it
 files, Python) is handed to `convert`, which is given bytes and a form and does the work where it can do no
 harm; it raises `Unreadable` or gives what `formats.read_document` gives. Python without it is read as code.
 
-What is not covered: which bytes these are, and where from.
+What is not covered: where the bytes are from; old encodings of Central Europe, of Arabic and of Hebrew.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Those that are still met; among all there are it would often guess one that nobody uses.
+_ENCODINGS: Final = (
+    *("cp1252", "cp1251", "cp1253", "cp1254", "koi8_r"),
+    *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
 )
 _GUESSED_FROM: Final = 64 * 1024
 _HEADING: Final = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
@@ -136,7 +141,7 @@ def _decoded(data: bytes) -> str:
 def _guessed(data: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:_GUESSED_FROM]).best()
+    best = from_bytes(data[:_GUESSED_FROM], cp_isolation=list(_ENCODINGS)).best()
     if best is None:
         raise Unreadable("it is no text")
     return _as(data, best.encoding)

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from memory import MemoryFault, Scope
 from memory.documents import MAX_BYTES, Unreadable
-from memory.gathering import Gathering, Outcome, Page
-from memory.knowledge import Found, KnowledgeBase, Known, Named
+from memory.gathering import Gathering, Page
+from memory.gathering import Outcome as Outcome
+from memory.knowledge import Found as Found
+from memory.knowledge import KnowledgeBase, Known, Named
 from orchestrator_cli.conversion import REASON_CHARS, Converter
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.knowledge import open_knowledge, project_of

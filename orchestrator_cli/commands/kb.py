@@ -14,9 +14,7 @@ from orchestrator_cli.commands.running import reporting, settings_of
 from orchestrator_cli.errors import RunFailed
 
 if TYPE_CHECKING:
-    from memory.gathering import Outcome
-    from memory.knowledge import Found
-    from orchestrator_cli.knowledge_keeping import Gathered, Keeping
+    from orchestrator_cli.knowledge_keeping import Found, Gathered, Keeping, Outcome
     from orchestrator_cli.views.console import Console
     from orchestrator_cli.views.kb import SourceRow
 

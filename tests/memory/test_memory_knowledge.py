@@ -1,0 +1,250 @@
+"""A knowledge base: documents on real files are read once, found, cited, looked at again and forgotten."""
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory import CHUNK, MemoryStore, Scope, open_store
+from memory.documents import Unreadable
+from memory.formats import read_document
+from memory.gathering import Gathering, Outcome, Page
+from memory.knowledge import KnowledgeBase
+
+HERE = Scope(project="here")
+RENT = "# House rules\n\n## Rent\n\nThe rent is due on the third day of each month.\n"
+LONG = "".join(f"## Rule {n}\n\n{f'The {n}th rule forbids crocodiles. ' * 30}\n\n" for n in range(6))
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "rules.md").write_text(RENT)
+    (folder / "long.md").write_text(LONG)
+    (folder / "count.py").write_text('def count_zebras(x):\n    """Counts."""\n    return len(x)\n')
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[MemoryStore]:
+    opened = open_store(tmp_path / "knowledge")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def base(store: MemoryStore) -> KnowledgeBase:
+    return KnowledgeBase(store, HERE)
+
+
+class Converting:
+    """What the sandbox does, done here on files of our own, and how often."""
+
+    def __init__(self, folder: Path) -> None:
+        self.calls = 0
+        self._path = folder / "document"
+
+    def __call__(self, data: bytes, form: str) -> Mapping[str, Any]:
+        self.calls += 1
+        self._path.write_bytes(data)
+        try:
+            return read_document(str(self._path), form)
+        except Exception as exc:
+            raise Unreadable(str(exc)) from exc
+
+
+@pytest.fixture
+def convert(tmp_path: Path) -> Converting:
+    return Converting(tmp_path)
+
+
+def no_page(url: str) -> Page:
+    raise Unreadable("it cannot be fetched")
+
+
+@pytest.fixture
+def gather(base: KnowledgeBase, convert: Converting) -> Any:
+    def begin(scope: Scope = HERE, **more: Any) -> Gathering:
+        return Gathering(base, scope, convert=convert, fetch=more.pop("fetch", no_page), **more)
+
+    return begin
+
+
+def names(refs: list[str]) -> list[str]:
+    return sorted(Path(ref).name for ref in refs)
+
+
+def test_what_was_added_is_found_with_its_place(base: KnowledgeBase, gather: Any, notes: Path) -> None:
+    outcome: Outcome = gather().add([str(notes)])
+    assert names(outcome.added) == ["count.py", "long.md", "rules.md"]
+    assert (outcome.faults, outcome.skipped) == ([], [])
+    (found, *_) = base.search("When is the rent due?")
+    assert (found.ref, found.title, found.where) == (str(notes / "rules.md"), "House rules", "lines 1-5")
+    assert found.headings == ("House rules", "Rent")
+    (code, *_) = base.search("count zebras")
+    assert (code.ref, code.headings) == (str(notes / "count.py"), ("count_zebras",))
+
+
+def test_a_document_is_read_on_from_where_it_was_found(base: KnowledgeBase, gather: Any, notes: Path) -> None:
+    gather().add([str(notes)])
+    pieces = base.read(str(notes / "long.md"), 2, 3)
+    assert [piece.part for piece in pieces] == [2, 3, 4]
+    assert "Rule 2" in pieces[0].text
+    assert base.read(str(notes / "long.md"), 90) == []
+
+
+def test_what_is_unchanged_is_not_converted_or_written_again(
+    base: KnowledgeBase, gather: Any, notes: Path, convert: Converting
+) -> None:
+    gather().add([str(notes)])
+    calls, before = convert.calls, base.documents()
+    outcome: Outcome = gather().refresh()
+    assert (len(outcome.unchanged), outcome.written, convert.calls) == (3, 0, calls)
+    assert base.documents() == before
+
+
+def test_of_a_changed_document_only_what_changed_is_written_and_deleted(
+    base: KnowledgeBase, gather: Any, notes: Path, tmp_path: Path
+) -> None:
+    gather().add([str(notes)])
+    before = len(base.read(str(notes / "long.md"), 0, 99))
+    (notes / "long.md").write_text(LONG.replace("The 3th rule forbids", "The third forbids"))
+    outcome: Outcome = gather().refresh()
+    assert (names(outcome.changed), outcome.written, outcome.deleted) == (["long.md"], 1, 1)
+    assert len(base.read(str(notes / "long.md"), 0, 99)) == before
+    assert b"The 3th rule" not in everything(tmp_path / "knowledge")
+
+
+def test_a_piece_that_only_moved_is_told_where_it_is_now(
+    base: KnowledgeBase, gather: Any, notes: Path
+) -> None:
+    gather().add([str(notes / "rules.md")])
+    (notes / "rules.md").write_text(f"\n\n{RENT}")
+    outcome: Outcome = gather().refresh()
+    assert (outcome.written, outcome.deleted) == (1, 0)
+    assert base.search("rent")[0].where == "lines 3-7"
+
+
+def test_new_files_of_a_folder_come_in_and_lost_ones_go(
+    base: KnowledgeBase, gather: Any, notes: Path, tmp_path: Path
+) -> None:
+    gather().add([str(notes)])
+    (notes / "rules.md").unlink()
+    (notes / "more.txt").write_text("Owls hunt at night.")
+    outcome: Outcome = gather().refresh()
+    assert (names(outcome.added), names(outcome.removed)) == (["more.txt"], ["rules.md"])
+    assert base.search("rent") == []
+    assert b"third day of each month" not in everything(tmp_path / "knowledge")
+
+
+def test_a_folder_that_is_not_there_as_a_whole_keeps_its_documents(
+    base: KnowledgeBase, gather: Any, notes: Path
+) -> None:
+    gather().add([str(notes)])
+    notes.rename(notes.with_name("unmounted"))
+    outcome: Outcome = gather().refresh()
+    assert outcome.removed == []
+    assert outcome.faults[0][0] == str(notes)
+    assert base.search("rent")
+
+
+def test_a_file_that_cannot_be_read_any_more_keeps_what_it_said_and_is_named(
+    base: KnowledgeBase, gather: Any, notes: Path
+) -> None:
+    gather().add([str(notes)])
+    (notes / "rules.md").write_bytes(b"\0\0\0")
+    outcome: Outcome = gather().refresh()
+    assert outcome.faults == [(str(notes / "rules.md"), "it is no text, and of no form that is read")]
+    assert base.search("rent")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.doc", b"\xd0\xcf\x11\xe0 old", "save it as .docx"),
+        ("a.pdf", b"%PDF-1.7 nonsense", "Stream has ended"),
+        ("a.docx", b"PK no zip", "zip"),
+    ],
+)
+def test_a_broken_file_is_named_and_the_others_are_read(
+    gather: Any, notes: Path, name: str, data: bytes, reason: str
+) -> None:
+    (notes / name).write_bytes(data)
+    outcome: Outcome = gather().add([str(notes)])
+    assert len(outcome.added) == 3
+    ((ref, why),) = outcome.faults
+    assert (Path(ref).name, reason in why) == (name, True), why
+
+
+def test_letters_of_another_encoding_are_read(base: KnowledgeBase, gather: Any, notes: Path) -> None:
+    text = "Die Miete für das Haus an der Brücke wird am dritten Tag fällig, sagt der Vermieter. " * 5
+    (notes / "old.txt").write_bytes(text.encode("cp1252"))
+    (notes / "new.txt").write_bytes("Eulen jagen über Nacht".encode("utf-16"))
+    assert gather().add([str(notes)]).faults == []
+    assert "Brücke" in base.search("Vermieter")[0].text
+    assert base.search("Eulen")[0].text == "Eulen jagen über Nacht"
+
+
+def test_what_looks_like_a_key_is_not_kept(gather: Any, notes: Path, tmp_path: Path) -> None:
+    key = "sk-" + "a1B2" * 8
+    (notes / "secret.md").write_text(f"The service takes {key} as its key.")
+    gather().add([str(notes)])
+    assert key.encode() not in everything(tmp_path / "knowledge")
+
+
+def test_a_project_sees_its_own_documents_and_those_of_the_user(
+    store: MemoryStore, gather: Any, notes: Path
+) -> None:
+    gather().add([str(notes / "rules.md")])
+    gather(Scope()).add([str(notes / "long.md")])
+    there = KnowledgeBase(store, Scope(project="there"))
+    assert [Path(known.ref).name for known in there.documents()] == ["long.md"]
+    assert there.search("rent") == []
+    assert len(KnowledgeBase(store, HERE).documents()) == 2
+
+
+def test_a_page_is_read_once_more_and_kept_where_it_cannot_be_reached(
+    base: KnowledgeBase, gather: Any
+) -> None:
+    pages = {"https://example.org/bees": b"<title>Bees</title><p>Bees make honey.</p>"}
+
+    def fetch(url: str) -> Page:
+        return Page(pages[url], "text/html; charset=utf-8")
+
+    gather(fetch=fetch).add(list(pages))
+    (found,) = base.search("honey")
+    assert (found.ref, found.title, found.where) == ("https://example.org/bees", "Bees", "part 0")
+    assert gather(fetch=fetch).refresh().unchanged == list(pages)
+    outcome: Outcome = gather().refresh()
+    assert outcome.faults == [("https://example.org/bees", "it cannot be fetched")]
+    assert base.search("honey")
+
+
+def test_an_interruption_keeps_what_was_read(base: KnowledgeBase, gather: Any, notes: Path) -> None:
+    def told(ref: str, of: int) -> None:
+        if ref.endswith("rules.md"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        gather(told=told).add([str(notes)])
+    assert [Path(known.ref).name for known in base.documents()] == ["count.py", "long.md"]
+    assert names(gather().refresh().added) == ["rules.md"]
+
+
+def test_documents_that_are_taken_out_are_gone_from_the_disk(
+    base: KnowledgeBase, store: MemoryStore, gather: Any, notes: Path, tmp_path: Path
+) -> None:
+    gather().add([str(notes)])
+    assert b"crocodiles" in everything(tmp_path / "knowledge")
+    base.take_out(base.documents(), base.sources())
+    assert (base.documents(), base.sources(), store.count(CHUNK, Scope())) == ([], [], 0)
+    assert not base
+    assert b"crocodiles" not in everything(tmp_path / "knowledge")
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,70 @@
+"""Which files of a folder are read: by the rules of .gitignore, as git has them."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from memory.walk import walk
+
+FILES = (
+    *("a.md", "b.log", "keep.log", "build/x.md", "src/a.py", "src/build.md", "src/deep/b.log"),
+    *("src/deep/c.tmp", "docs/c.tmp", "docs/keep.tmp", ".hidden/a.md", "src/.secret", "odd[1].md"),
+)
+RULES = {".gitignore": "*.log\n!keep.log\n/build/\n[\n", "docs/.gitignore": "*\n!keep.tmp\n!.gitignore\n"}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    for name, text in RULES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def seen(root: Path) -> list[str]:
+    return [found.path.relative_to(root).as_posix() for found in walk(root) if not found.left_out]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_files_are_those_that_git_would_take_without_the_hidden_ones(tree: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tree), "GIT_CONFIG_NOSYSTEM": "1"}
+    for command in (["git", "init", "-q"], ["git", "ls-files", "--others", "--exclude-standard"]):
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, check=True, timeout=30
+        )
+    taken = [name for name in done.stdout.split() if not any(part[0] == "." for part in name.split("/"))]
+    assert sorted(seen(tree)) == sorted(taken)
+
+
+def test_rules_above_a_folder_of_a_repository_hold_in_it(tree: Path) -> None:
+    assert "deep/b.log" in seen(tree / "src")
+    (tree / ".git").mkdir()
+    assert "deep/b.log" not in seen(tree / "src")
+
+
+def test_links_are_not_followed_and_named(tree: Path) -> None:
+    (tree / "link.md").symlink_to("/etc/hostname")
+    (tree / "loop").symlink_to(tree, target_is_directory=True)
+    left = {found.path.name: found.left_out for found in walk(tree) if found.left_out}
+    assert left == {"link.md": "it is a symbolic link: links are not followed"}
+
+
+def test_names_that_are_refused_are_passed_over(tree: Path) -> None:
+    found = [one.path.name for one in walk(tree, lambda path: path.name == "src")]
+    assert "a.py" not in found
+    assert "a.md" in found
+
+
+def test_a_pipe_is_no_file(tree: Path) -> None:
+    os.mkfifo(tree / "pipe.md")
+    assert "pipe.md" not in seen(tree)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(walk(tmp_path / "nowhere"))
