@@ -72,7 +72,7 @@ def test_records_survive_the_shard_and_the_outbox(records: list[Record]) -> None
         store.add(records)
         store._outbox.put(records)
         for record in expected.values():
-            assert store.get([record.id], record.scope) == [record]
+            assert store.get([record.id], record.scope, at="ever") == [record]
 
 
 @pytest.mark.parametrize("value", [float("nan"), [{"a": float("inf")}], "\ud800", {"\ud800": 1}])
