@@ -17,7 +17,7 @@ import typer
 
 from orchestrator_cli import __version__
 from orchestrator_cli.cancellation import something_runs_beside
-from orchestrator_cli.commands import approving, kb, log, mcp, past, tools
+from orchestrator_cli.commands import approving, feedback, kb, log, mcp, past, tools
 from orchestrator_cli.commands.options import (
     AllowUnpriced,
     Approve,
@@ -30,6 +30,7 @@ from orchestrator_cli.commands.options import (
     MaxTokens,
     ModelName,
     Network,
+    NoReuse,
     NoSandbox,
     Output,
     Quiet,
@@ -154,6 +155,7 @@ def ask(
     timeout: Timeout = None,
     max_parallel: MaxParallel = None,
     network: Network = None,
+    no_reuse: NoReuse = False,
     approve: Approve = None,
     yes: Yes = False,
     unsafe_no_sandbox: NoSandbox = False,
@@ -175,6 +177,7 @@ def ask(
             timeout=timeout,
             max_parallel=max_parallel,
             network=network or None,
+            reuse="never" if no_reuse else None,
             approve=kinds(approve),
             yes=yes or None,
         )
@@ -188,6 +191,7 @@ def plan(
     workspace: Folder = None,
     as_json: AsJson = False,
     network: Network = None,
+    no_reuse: NoReuse = False,
     debug: Debug = False,
 ) -> None:
     """Show the task graph of a prompt without running it."""
@@ -197,7 +201,9 @@ def plan(
         from orchestrator_cli.orchestrator import plan_prompt
         from orchestrator_cli.views.graph import plan_lines
 
-        settings = settings_of(workspace, model=model, network=network or None)
+        settings = settings_of(
+            workspace, model=model, network=network or None, reuse="never" if no_reuse else None
+        )
         text = checked_prompt(_read(prompt), settings.home)
         with open_house(settings, [], wants_engine=False) as house:
             made = plan_prompt(text, house)
@@ -268,6 +274,7 @@ def _read(prompt: str) -> str:
 
 app.add_typer(past.app)
 app.add_typer(approving.app)
+app.add_typer(feedback.app)
 app.add_typer(kb.app, name="kb")
 app.add_typer(log.app, name="log")
 app.add_typer(mcp.app)

@@ -69,6 +69,17 @@ class RunPaused(Fact):
     """The ids of the open questions."""
 
 
+class Remembered(Part):
+    """An earlier run that memory brought, and what it is used for."""
+
+    run: str
+    prompt: str = ""
+    use: Literal["example", "hint", "warning", "withheld"]
+    """`withheld`: what it says may come from the web, and the user has not called it good."""
+    reason: str = ""
+    """Why it is used so: what the user said, or why it failed."""
+
+
 class Recalled(Fact):
     """What memory brought before planning."""
 
@@ -76,6 +87,41 @@ class Recalled(Fact):
     runs: tuple[str, ...] = ()
     """Earlier prompts, most similar first."""
     tools: tuple[str, ...] = ()
+    used: tuple[Remembered, ...] = ()
+    """The same runs and those that are withheld, each with its use."""
+
+
+class Swapped(Part):
+    """A parameter of the earlier prompt, and what stands in its place."""
+
+    old: str
+    new: str
+
+
+class PlanReused(Fact):
+    """The plan of an earlier run is used again, and no planner is asked."""
+
+    kind: Literal["PlanReused"] = "PlanReused"
+    earlier: str
+    """The run that it comes from."""
+    swapped: tuple[Swapped, ...] = ()
+    reason: str
+
+
+class ReuseDeclined(Fact):
+    """The plan of an earlier run did well, and is not used again all the same."""
+
+    kind: Literal["ReuseDeclined"] = "ReuseDeclined"
+    earlier: str
+    reason: str
+
+
+class FeedbackGiven(Fact):
+    """The user said how the run was, after its end; the last word counts."""
+
+    kind: Literal["FeedbackGiven"] = "FeedbackGiven"
+    vote: Literal["good", "bad"]
+    why: str = ""
 
 
 class PlanProposed(Fact):
@@ -454,6 +500,9 @@ AnyFact = Annotated[
     | RunResumed
     | RunPaused
     | Recalled
+    | PlanReused
+    | ReuseDeclined
+    | FeedbackGiven
     | PlanProposed
     | PlanApproved
     | PlanRepaired

@@ -60,7 +60,10 @@ from orchestrator_cli.models.chain import check_prices, open_models, played_mode
 from orchestrator_cli.models.model import Model, prepare
 from orchestrator_cli.models.recorded import RecordedModel
 from orchestrator_cli.planning.offer import Offer, ProcessCard
+from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.planning.reuse import Declined, plan_again, told_why, tools_of
 from orchestrator_cli.planning.routing import Ground, deeds_of
+from orchestrator_cli.remembering import learned_from, with_feedback
 from orchestrator_cli.settings import ROLES, Settings, find_model, missing_key
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError
@@ -71,6 +74,8 @@ from toolsmith.search import Recall
 from toolsmith.spec import Need
 
 MAX_PROMPT_CHARS = 200_000
+MAX_FILES = 100_000
+"""How many names of files are looked at when a plan is to be used again."""
 RUNS_LOOKED_AT = 200
 """How many remembered runs roles are judged by; to read them takes a twentieth of a second."""
 
@@ -166,6 +171,30 @@ class House:
             max_subtasks=self.settings.max_subtasks,
         )
 
+    def files(self) -> tuple[str, ...]:
+        """The names of all files of the workspace."""
+        return tuple(line.rpartition(" (")[0] for line in self.workspace.files(limit=MAX_FILES))
+
+    def plan_again(self, recalled: Recalled) -> tuple[Plan, Offer] | None:
+        """The plan of an earlier run, and what it counts on; None where a planner has to be asked."""
+        if self.settings.reuse == "never" or not recalled.plans:
+            return None
+        files = self.files()
+        for earlier in recalled.plans:
+            offer = self.offer(tools_of(earlier.plan))
+            why = told_why(earlier.run, earlier.swaps, earlier.runs)
+            plan = (
+                Declined(reason=earlier.unmapped)
+                if earlier.unmapped
+                else plan_again(earlier.plan, why=why, needed=earlier.files, offer=offer, files=files)
+            )
+            if isinstance(plan, Plan):
+                swapped = tuple(events.Swapped(old=old, new=new) for old, new in earlier.swaps)
+                self.emit(events.PlanReused(earlier=earlier.run, swapped=swapped, reason=why))
+                return plan, offer
+            self.emit(events.ReuseDeclined(earlier=earlier.run, reason=plan.reason))
+        return None
+
     def ground(self, prompt: str) -> Ground:
         """What roles are chosen by: what they came to at prompts that share words with this one."""
         try:
@@ -183,15 +212,14 @@ class House:
             unasked={name: missing_key(role.model or "") for name, role in self.lost_models.items()},
         )
 
-    def remember(
-        self, prompt: str, board: Board, answer: str, error: BaseException | None, seconds: float
-    ) -> None:
+    def remember(self, prompt: str, board: Board, answer: str, outcome: str, seconds: float) -> None:
         """Keep how the run went and which tools served it."""
-        usage = self.meter.total
+        usage, told = self.meter.total, self.masks(prompt)
+        networked = [tool.name for tool in self.toolbox.used() if tool.spec.network]
         run = run_record(
             run=self.run,
-            prompt=self.masks(prompt),
-            outcome="completed" if error is None else "failed",
+            prompt=told,
+            outcome=outcome,
             answer=self.masks(answer),
             plan=self.masks(shape_of(board, self.durations.seconds)),
             scope=Scope(),
@@ -200,10 +228,12 @@ class House:
             cost=None if usage.unpriced else usage.cost,
             seconds=seconds,
             lesson=self.masks(" ".join(board.lessons)),
+            **learned_from(board, outcome, told, networked, self.masks),
         )
         try:
             try:
                 with self.memory.opened() as memory:
+                    run = with_feedback(run, memory)
                     memory.add([run, *(_tool_record(memory, tool, prompt) for tool in self.toolbox.used())])
             except MemoryBusy:
                 # What a tool has served can only be added to what is read. The run itself can wait.

@@ -29,6 +29,7 @@ from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.planner import make_plan
 from orchestrator_cli.planning.routing import route
+from orchestrator_cli.remembering import uses_of
 from orchestrator_cli.usage import Usage
 
 
@@ -92,7 +93,7 @@ def _carry_out(prompt: str, house: House, begin: Callable[[], Board]) -> RunResu
         if isinstance(error, ApprovalNeeded):
             house.emit(events.RunPaused(approvals=error.approvals))
         elif board is not None and not isinstance(error, KeyboardInterrupt):
-            house.remember(prompt, board, answer, error, seconds)
+            house.remember(prompt, board, answer, _remembered_as(error), seconds)
         house.emit(_ending(house, board, answer, error, seconds))
 
 
@@ -104,24 +105,32 @@ def plan_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) ->
 def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
     recalled = house.recall(prompt)
     fact = events.Recalled(
-        runs=tuple(run.prompt for run in recalled.runs), tools=tuple(tool.name for tool in recalled.tools)
+        runs=tuple(run.prompt for run in recalled.runs),
+        tools=tuple(tool.name for tool in recalled.tools),
+        used=uses_of(recalled),
     )
     if fact != house.past.recalled:
         house.emit(fact)
-    offer = house.offer(fact.tools)
-    plan = make_plan(
-        prompt,
-        runs=recalled.runs,
-        conversation=conversation,
-        files=house.workspace.files(),
-        offer=offer,
-        model=house.model,
-        emit=house.emit,
-    )
+    found = house.plan_again(recalled)
+    if found is None:
+        offer = house.offer(fact.tools)
+        plan = make_plan(
+            prompt,
+            runs=recalled.runs,
+            conversation=conversation,
+            files=house.workspace.files(),
+            offer=offer,
+            model=house.model,
+            emit=house.emit,
+        )
+    else:
+        plan, offer = found
     if any(subtask.kind == "agent" for subtask in plan.subtasks):
         plan = route(plan, house.ground(prompt))
     house.emit(events.PlanProposed(plan=plan))
-    return Board(plan, offer)
+    board = Board(plan, offer)
+    board.files = None if conversation else house.files()
+    return board
 
 
 def _given(house: House, plan: Plan) -> Board:
@@ -268,6 +277,13 @@ def _as_ours(exc: BaseException, run: str) -> OrchError:
     elif isinstance(exc, PASSING) and not isinstance(exc, Cancelled) and "orch resume" not in exc.remedy:
         exc.remedy = f"{exc.remedy}\n{go_on}".strip()
     return exc
+
+
+def _remembered_as(error: BaseException | None) -> str:
+    """How a run ended, as far as its plan is to blame."""
+    if error is None:
+        return "completed"
+    return "stopped" if isinstance(error, (*PASSING, Cancelled, NotApproved)) else "failed"
 
 
 PASSING = (ProviderError, LimitReached, ApprovalNeeded, RunTimedOut, Interrupted)

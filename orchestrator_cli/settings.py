@@ -175,6 +175,8 @@ class Settings(BaseSettings):
     """Changes to a plan within one run."""
     revise: Literal["auto", "always", "never"] = "auto"
     """When the reviser is asked: after a failure or surprise, after every subtask, or never."""
+    reuse: Literal["auto", "never"] = "auto"
+    """Whether the plan of an earlier run that did well is used again for a request of the same form."""
     max_cost: float | None = Field(default=None, ge=0)
     """US dollars for one run."""
     allow_unpriced: bool = False

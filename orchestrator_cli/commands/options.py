@@ -36,6 +36,7 @@ Network = Annotated[
     list[str] | None,
     typer.Option("--network", help="Domain that may be reached without a question; repeat for more."),
 ]
+NoReuse = Annotated[bool, typer.Option("--no-reuse", help="Have it planned anew, whatever did well before.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Answer yes to everything that would be asked.")]
 Approve = Annotated[
     str | None,

@@ -54,6 +54,9 @@ class Board:
         """In what the plan missed its goal though everything was done."""
         self.lessons: list[str] = []
         """The reasons of the patches, for those who plan the same again."""
+        self.files: tuple[str, ...] | None = None
+        """What was in the workspace when it was planned; None where that is not known, or where the
+        prompt cannot be understood without what was said before."""
 
     def startable(self, held: frozenset[str]) -> list[Subtask]:
         """What may start now; `held` waits for a revision."""

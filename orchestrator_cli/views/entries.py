@@ -126,9 +126,32 @@ def _entry(fact: events.Fact) -> Entry | None:  # noqa: ARG001 - the kinds that 
 
 @_entry.register
 def _recalled(fact: events.Recalled) -> Entry | None:
-    parts = [prose(run, 200) for run in fact.runs]
+    parts = [_remembered(one) for one in fact.used] or [prose(run, 200) for run in fact.runs]
     parts += [f"tool {code(tool)}" for tool in fact.tools]
     return Entry("recalled from memory", "\n".join(f"- {part}" for part in parts)) if parts else None
+
+
+def _remembered(one: events.Remembered) -> str:
+    if one.use == "withheld":
+        return f"run {code(one.run)} was kept from the planner: what it says may come from the web"
+    told = f"{one.use}: {prose(one.prompt, 200)} (run {code(one.run)})"
+    return told + (f", because: {prose(one.reason, 200)}" if one.reason else "")
+
+
+@_entry.register
+def _plan_reused(fact: events.PlanReused) -> Entry:
+    swapped = "\n".join(f"- {code(one.new)} for {code(one.old)}" for one in fact.swapped)
+    return Entry(f"plan of run {code(fact.earlier)} used again: {prose(fact.reason)}", swapped)
+
+
+@_entry.register
+def _reuse_declined(fact: events.ReuseDeclined) -> Entry:
+    return Entry(f"plan of run {code(fact.earlier)} not used again: {prose(fact.reason)}")
+
+
+@_entry.register
+def _feedback_given(fact: events.FeedbackGiven) -> Entry:
+    return Entry(f"the user called the run {fact.vote}", said(fact.why) if fact.why.strip() else "")
 
 
 # --- the plan

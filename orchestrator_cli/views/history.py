@@ -76,6 +76,10 @@ class History:
     versions: tuple[Version, ...] = ()
     work: dict[str, Work] = field(default_factory=dict)
     """By subtask; model calls for none by their role."""
+    recalled: events.Recalled = field(default_factory=events.Recalled)
+    reused: events.PlanReused | None = None
+    declined: tuple[events.ReuseDeclined, ...] = ()
+    feedback: events.FeedbackGiven | None = None
 
 
 def history_of(found: Iterable[Event]) -> History:
@@ -104,6 +108,19 @@ def _after(history: History, event: Event) -> History:
             return _with(history, name, replace(history.work.get(name, Work()), seconds=seconds))
         case events.Spent():
             return _spent(history, event.data)
+    return _learned(history, event.data)
+
+
+def _learned(history: History, fact: events.Fact) -> History:
+    match fact:
+        case events.Recalled():
+            return replace(history, recalled=fact, reused=None, declined=())
+        case events.PlanReused():
+            return replace(history, reused=fact)
+        case events.ReuseDeclined():
+            return replace(history, declined=(*history.declined, fact))
+        case events.FeedbackGiven():
+            return replace(history, feedback=fact)
     return history
 
 
@@ -153,6 +170,10 @@ def show_lines(summary: Summary, history: History) -> list[str]:
         lines.append(f"  shares     the finished part of run {summary.forked_from}")
     if history.board.url:
         lines.append(f"  watch      {one_line(history.board.url)}")
+    if history.feedback:
+        why = f": {one_line(history.feedback.why, 4 * WIDE)}" if history.feedback.why else ""
+        lines.append(f"  feedback   {history.feedback.vote}{why}")
+    lines += _memory_lines(history)
     if history.versions:
         newest = history.versions[-1].plan
         lines += ["", f"plan, version {newest.version}: {one_line(newest.goal, 2 * WIDE)}"]
@@ -164,6 +185,28 @@ def show_lines(summary: Summary, history: History) -> list[str]:
     if summary.approvals:
         lines.append(f"  answer it with: orch approve {summary.run}")
     return [*lines, *_what_next(summary)]
+
+
+def _memory_lines(history: History) -> list[str]:
+    """Which memories changed the plan, and how."""
+    lines = [_remembered_line(one) for one in history.recalled.used]
+    if history.recalled.tools:
+        lines.append(f"tools offered: {', '.join(one_line(tool) for tool in history.recalled.tools)}")
+    for declined in history.declined:
+        lines.append(f"plan of run {declined.earlier} not used again: {one_line(declined.reason, 2 * WIDE)}")
+    if history.reused is not None:
+        told = ", ".join(f"{one_line(s.new, 60)} for {one_line(s.old, 60)}" for s in history.reused.swapped)
+        lines.append(f"plan of run {history.reused.earlier} used again" + (f" with {told}" if told else ""))
+    return ["", "from memory:", *(f"  {line}" for line in lines)] if lines else []
+
+
+def _remembered_line(one: events.Remembered) -> str:
+    if one.use == "withheld":
+        return (
+            f"run {one.run} kept from the planner: what it says may come from the web; call it good to use it"
+        )
+    told = f"{one.use}: run {one.run}, {one_line(one.prompt, WIDE)}"
+    return told + (f" ({one_line(one.reason, WIDE)})" if one.reason else "")
 
 
 def _version_lines(versions: Sequence[Version]) -> list[str]:
@@ -209,7 +252,8 @@ def _cost(usage: Usage) -> str:
 def show_json(summary: Summary, history: History) -> dict[str, Any]:
     """What `orch runs` tells of the run, and besides: `schema`, `url`, `plan` (the newest version, or
     null), `states`, `versions` (with reason, cause and diff), `work` (by subtask, else by role:
-    attempts, seconds, usage, models) and `approvals` (the open questions).
+    attempts, seconds, usage, models), `approvals` (the open questions), `memory` (which memories changed
+    the plan: `used`, `tools`, `reused` or null, `declined`) and `feedback` (or null).
     """
     plan = history.versions[-1].plan if history.versions else None
     before: list[Plan | None] = [None, *(version.plan for version in history.versions)]
@@ -237,5 +281,16 @@ def show_json(summary: Summary, history: History) -> dict[str, Any]:
             }
             for name, work in history.work.items()
         },
+        "memory": {
+            "used": [one.model_dump(mode="json") for one in history.recalled.used],
+            "tools": list(history.recalled.tools),
+            "reused": _plain(history.reused),
+            "declined": [_plain(declined) for declined in history.declined],
+        },
+        "feedback": _plain(history.feedback),
         "approvals": [asked.model_dump(mode="json", exclude={"kind"}) for asked in summary.approvals],
     }
+
+
+def _plain(fact: events.Fact | None) -> dict[str, Any] | None:
+    return fact.model_dump(mode="json", exclude={"kind"}) if fact is not None else None

@@ -104,7 +104,21 @@ def _lines(fact: events.Fact) -> list[Line]:  # noqa: ARG001 - not worth saying
 def _recalled(fact: events.Recalled) -> list[Line]:
     parts = [counted(len(fact.runs), "earlier run")] if fact.runs else []
     parts += [counted(len(fact.tools), "tool")] if fact.tools else []
-    return [Line("", f"recalled {' and '.join(parts)}", "dim")] if parts else []
+    lines = [Line("", f"recalled {' and '.join(parts)}", "dim")] if parts else []
+    kept = sum(one.use == "withheld" for one in fact.used)
+    told = f"{counted(kept, 'earlier run')} kept from the planner: what is said there may come from the web"
+    return [*lines, Line("", told, "dim")] if kept else lines
+
+
+@_lines.register
+def _plan_reused(fact: events.PlanReused) -> list[Line]:
+    return [Line("", one_line(fact.reason, LONG), "dim")]
+
+
+@_lines.register
+def _reuse_declined(fact: events.ReuseDeclined) -> list[Line]:
+    told = f"the plan of run {fact.earlier} is not used again: {one_line(fact.reason, LONG)}"
+    return [Line("", told, "dim")]
 
 
 # --- the plan

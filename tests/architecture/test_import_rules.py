@@ -66,10 +66,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "execution",
         "models",
         "planning",
+        "remembering",
         "memory",
         "toolsmith",
     ),
-    "orchestrator": (*EVERYWHERE, "house", "planning", "execution"),
+    "remembering": (*EVERYWHERE, "", "planning", "execution", "memory"),
+    "feedback": (*EVERYWHERE, "", "execution", "memory", "runs"),
+    "orchestrator": (*EVERYWHERE, "house", "planning", "execution", "remembering"),
     "tool_keeping": (*EVERYWHERE, "tool_index", "house", "views", "execution", "memory", "toolsmith"),
     # what the user meets
     "session": (
@@ -101,6 +104,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
             "runs",
             "undo",
             "fork",
+            "feedback",
             "audit",
             "tool_keeping",
             "knowledge",
