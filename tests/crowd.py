@@ -24,7 +24,7 @@ from memory import Record, Scope
 from memory.edge import EdgeStore
 
 folder, name, batches, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-store = EdgeStore(folder)
+store = EdgeStore(folder, read_wait_s=60)
 for batch in range(batches):
     keys = [f"{name}-{batch}-{number}" for number in range(size)]
     store.add([Record(kind="run", key=key, text=f"note of {name} about topic{batch % 7}") for key in keys])
