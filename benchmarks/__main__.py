@@ -20,8 +20,9 @@ NAMES = (
     "recall",
     "locomo",
     "tools",
+    "knowledge",
 )
-HAVE_LARGE = ("workspace", "subtasks", "worfbench", "recall", "tools")
+HAVE_LARGE = ("workspace", "subtasks", "worfbench", "recall", "tools", "knowledge")
 
 
 def main() -> int:

@@ -43,7 +43,7 @@ def no_page(url: str) -> Page:
     raise Unreadable(url)
 
 
-def no_conversion(data: bytes, form: str) -> Mapping[str, Any]:
+def no_conversion(_data: bytes, form: str) -> Mapping[str, Any]:
     raise Unreadable(form)
 
 
@@ -77,9 +77,8 @@ def main() -> None:
             print(f"search    {middle * 1000:9.1f} ms   at {pieces:,} pieces")
 
         added = timed(lambda: gathering().add([str(folder)]))
-        print(
-            f"add       {added:9.2f} s    {FILES:,} files of {BYTES:,} bytes, {added / FILES * 1000:.1f} ms each"
-        )
+        each = f"{added / FILES * 1000:.1f} ms each"
+        print(f"add       {added:9.2f} s    {FILES:,} files of {BYTES:,} bytes, {each}")
         same = timed(lambda: gathering().refresh())
         print(f"refresh   {same:9.2f} s    unchanged: {same / added:.3f} of add")
         for number in range(10):

@@ -100,6 +100,8 @@ class Gathering:
         """As far as the work has come."""
         self._there: dict[str, set[str]] = {}
         """The files of each folder that could be listed."""
+        self._known: dict[str, Known] = {}
+        """The documents of the scope before anything was read."""
 
     def add(self, wanted: Iterable[str]) -> Outcome:
         """Read what is named: paths, and addresses that begin with http:// or https://."""
@@ -132,19 +134,19 @@ class Gathering:
     # --- reading
 
     def _read(self, sources: Sequence[Named]) -> None:
-        known = {one.ref: one for one in self._base.documents() if one.scope == self._scope}
+        self._known = {one.ref: one for one in self._base.documents() if one.scope == self._scope}
         items = {item.ref: item for source in sources for item in self._items_of(source)}
         batch: list[Filed] = []
         try:
             for item in items.values():
                 self._told(item.ref, len(items))
-                filed = self._filed(item, known.get(item.ref))
+                filed = self._filed(item, self._known.get(item.ref))
                 if filed is not None:
                     batch.append(filed)
                 if len(batch) >= BATCH_DOCUMENTS or sum(one.size for one in batch) >= BATCH_BYTES:
-                    self._put(batch, known)
+                    self._put(batch)
         finally:
-            self._put(batch, known)
+            self._put(batch)
 
     def _items_of(self, source: Named) -> list[_Item]:
         if source.type != "folder":
@@ -202,14 +204,14 @@ class Gathering:
             raise Unreadable(fault) if wanted else _NotForReading(fault)
         return data
 
-    def _put(self, batch: list[Filed], known: dict[str, Known]) -> None:
+    def _put(self, batch: list[Filed]) -> None:
         if not batch:
             return
         written, deleted = self._base.put(batch, self._scope)
         self.outcome.written += written
         self.outcome.deleted += deleted
         for one in batch:
-            (self.outcome.changed if one.ref in known else self.outcome.added).append(one.ref)
+            (self.outcome.changed if one.ref in self._known else self.outcome.added).append(one.ref)
         batch.clear()
 
     # --- what is gone
@@ -217,8 +219,8 @@ class Gathering:
     def _forget_gone(self, sources: Sequence[Named]) -> None:
         """Take out documents whose file is not there, or does not belong to any source any more."""
         gone = []
-        for known in self._base.documents():
-            if known.scope != self._scope or known.type == "web":
+        for known in self._known.values():
+            if known.type == "web":
                 continue
             homes = [source for source in sources if source.holds(known.ref)]
             if not any(self._keeps(source, known.ref) for source in homes):
