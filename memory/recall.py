@@ -88,6 +88,10 @@ class RecalledRun(BaseModel):
     """Why it failed."""
 
     @property
+    def is_warning(self) -> bool:
+        return self.use == "warning"
+
+    @property
     def shown(self) -> str:
         """The prompt, of which a planner needs no more than the beginning."""
         return self.prompt if len(self.prompt) <= PROMPT_CHARS else f"{self.prompt[:PROMPT_CHARS]}…"
@@ -134,6 +138,8 @@ class Recalled(BaseModel):
 
     runs: tuple[RecalledRun, ...] = ()
     tools: tuple[RecalledTool, ...] = ()
+    facts: tuple[str, ...] = ()
+    """About the user, each with its day; see `profile`, which is asked apart."""
     plans: tuple[Reusable, ...] = ()
     withheld: tuple[str, ...] = ()
     """Runs that were alike and are not told of, because their words may be the web's."""

@@ -17,11 +17,12 @@ import typer
 
 from orchestrator_cli import __version__
 from orchestrator_cli.cancellation import something_runs_beside
-from orchestrator_cli.commands import approving, feedback, kb, log, mcp, past, tools
+from orchestrator_cli.commands import approving, feedback, kb, log, mcp, memory, past, tools
 from orchestrator_cli.commands.options import (
     AllowUnpriced,
     Approve,
     AsJson,
+    Continue,
     Debug,
     Folder,
     MaxCalls,
@@ -34,6 +35,7 @@ from orchestrator_cli.commands.options import (
     NoSandbox,
     Output,
     Quiet,
+    SessionName,
     StreamJson,
     Timeout,
     Verbose,
@@ -105,6 +107,8 @@ def start(
     context: typer.Context,
     model: ModelName = None,
     workspace: Folder = None,
+    goes_on: Continue = False,
+    session: SessionName = None,
     max_cost: MaxCost = None,
     allow_unpriced: AllowUnpriced = None,
     verbose: Verbose = False,
@@ -136,7 +140,11 @@ def start(
             approve=kinds(approve),
             yes=yes or None,
         )
-        raise typer.Exit(run_repl(ReplSession(settings, console, unsafe)))
+        loop = ReplSession(settings, console, unsafe, name=session or "", goes_on=goes_on)
+        code = run_repl(loop)
+        if code != Interrupted.exit_code:
+            loop.leave()
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -144,6 +152,8 @@ def ask(
     prompt: Annotated[str, typer.Argument(help="What you want done; - reads it from standard input.")] = "-",
     model: ModelName = None,
     workspace: Folder = None,
+    goes_on: Continue = False,
+    session: SessionName = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -181,7 +191,11 @@ def ask(
             approve=kinds(approve),
             yes=yes or None,
         )
-        Running(settings, output, console, unsafe=unsafe).ask(_read(prompt))
+        running = Running(settings, output, console, unsafe=unsafe)
+        if goes_on or session is not None:
+            running.ask_within(_read(prompt), name=session or "", goes_on=goes_on)
+        else:
+            running.ask(_read(prompt))
 
 
 @app.command()
@@ -278,6 +292,7 @@ app.add_typer(feedback.app)
 app.add_typer(kb.app, name="kb")
 app.add_typer(log.app, name="log")
 app.add_typer(mcp.app)
+app.add_typer(memory.app, name="memory")
 app.add_typer(tools.app, name="tools")
 
 

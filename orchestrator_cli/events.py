@@ -31,13 +31,36 @@ class Turn(Part):
 
     prompt: str
     answer: str
+    files: tuple[str, ...] = ()
+    """What was made or changed for it."""
+    plan: tuple[str, ...] = ()
+    """The graph that it led to, a line for each subtask."""
+
+
+class Conversation(Part):
+    """What was said before in the same session, as far as a planner is shown it."""
+
+    session: str = ""
+    """Its name; empty where the run belongs to none."""
+    earlier: str = ""
+    """What the older turns came to, in short."""
+    turns: tuple[Turn, ...] = ()
+    """The newest, oldest first."""
+
+    def __bool__(self) -> bool:
+        """Whether anything was said."""
+        return bool(self.turns or self.earlier)
 
 
 class RunStarted(Fact):
     kind: Literal["RunStarted"] = "RunStarted"
     prompt: str
+    session: str = ""
+    """The session that it belongs to; empty where it stands alone."""
     conversation: tuple[Turn, ...] = ()
     """What was said before in the same session, oldest first."""
+    earlier: str = ""
+    """What the turns before these came to."""
     workspace: str
     models: dict[str, str]
     """Model name per role; `recorded` where replies are played back."""
@@ -87,6 +110,8 @@ class Recalled(Fact):
     runs: tuple[str, ...] = ()
     """Earlier prompts, most similar first."""
     tools: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    """What is remembered of the user."""
     used: tuple[Remembered, ...] = ()
     """The same runs and those that are withheld, each with its use."""
 

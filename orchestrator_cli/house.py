@@ -12,9 +12,9 @@ import importlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -30,7 +30,10 @@ from memory import (
     open_store,
     recall,
     run_record,
+    scrub,
 )
+from memory.conversation import Exchange, keep
+from memory.profile import recall_facts
 from memory.records import RUN
 from orchestrator_cli import __version__, events, tool_index
 from orchestrator_cli.cancellation import Cancellation, run_beside
@@ -61,9 +64,11 @@ from orchestrator_cli.models.model import Model, prepare
 from orchestrator_cli.models.recorded import RecordedModel
 from orchestrator_cli.planning.offer import Offer, ProcessCard
 from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.planning.planner import NOTHING_SAID
 from orchestrator_cli.planning.reuse import Declined, plan_again, told_why, tools_of
 from orchestrator_cli.planning.routing import Ground, deeds_of
 from orchestrator_cli.remembering import learned_from, with_feedback
+from orchestrator_cli.sessions import exchange_of, scope_of
 from orchestrator_cli.settings import ROLES, Settings, find_model, missing_key
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError
@@ -118,16 +123,23 @@ class House:
         """What the run's commits replaced."""
         return History(history_folder(self.settings.home, self.run))
 
-    def introduce(self, prompt: str, conversation: Sequence[events.Turn] = ()) -> events.RunStarted:
+    def introduce(self, prompt: str, conversation: events.Conversation = NOTHING_SAID) -> events.RunStarted:
         return events.RunStarted(
             prompt=prompt,
-            conversation=tuple(conversation),
+            session=conversation.session,
+            conversation=conversation.turns,
+            earlier=conversation.earlier,
             workspace=str(self.workspace.root),
             models=self.model_names,
             sandbox=self._sandbox,
             version=__version__,
             approve=self.settings.approve,
         )
+
+    @property
+    def scope(self) -> Scope:
+        """Of what belongs to this workspace in memory."""
+        return scope_of(self.workspace.root)
 
     @property
     def _sandbox(self) -> str:
@@ -148,7 +160,9 @@ class House:
         try:
             with self.memory.opened() as memory:
                 self._keep_index(memory)
-                return recall(memory, prompt, scope=Scope())
+                found = recall(memory, prompt, scope=Scope())
+                facts = recall_facts(memory, scrub(prompt), scope=self.scope, now=datetime.now(UTC))
+                return found.model_copy(update={"facts": tuple(fact.line for fact in facts)})
         except MemoryFault as exc:
             self.emit(events.Noticed(message=f"Nothing could be recalled: {exc}"))
             return Recalled()
@@ -212,8 +226,10 @@ class House:
             unasked={name: missing_key(role.model or "") for name, role in self.lost_models.items()},
         )
 
-    def remember(self, prompt: str, board: Board, answer: str, outcome: str, seconds: float) -> None:
-        """Keep how the run went and which tools served it."""
+    def remember(
+        self, prompt: str, board: Board, answer: str, outcome: str, seconds: float, session: str = ""
+    ) -> None:
+        """Keep how the run went, which tools served it, and what was said where it belongs to a session."""
         usage, told = self.meter.total, self.masks(prompt)
         networked = [tool.name for tool in self.toolbox.used() if tool.spec.network]
         run = run_record(
@@ -235,11 +251,20 @@ class House:
                 with self.memory.opened() as memory:
                     run = with_feedback(run, memory)
                     memory.add([run, *(_tool_record(memory, tool, prompt) for tool in self.toolbox.used())])
+                    if session:
+                        keep(memory, session, self._said(prompt, board, answer), self.scope)
             except MemoryBusy:
                 # What a tool has served can only be added to what is read. The run itself can wait.
                 self.memory.add([run])
+                if session:
+                    self.emit(events.Noticed(message=f"Session {session} could not be kept: memory is busy."))
         except MemoryFault as exc:
             self.emit(events.Noticed(message=f"The run could not be remembered: {exc}"))
+
+    def _said(self, prompt: str, board: Board, answer: str) -> Exchange:
+        plan, _, results, _ = board.snapshot()
+        files = {path for result in results.values() for path in result.files}
+        return exchange_of(self.run, self.masks(prompt), self.masks(plan), self.masks(answer), files)
 
 
 def _tool_record(memory: Memory, tool: BuiltTool, prompt: str) -> Record:

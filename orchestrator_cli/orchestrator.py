@@ -1,7 +1,7 @@
 """The straight way: prompt, recall, plan, execute and revise, answer, remember."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,7 +19,7 @@ from orchestrator_cli.errors import (
     RunFailed,
     RunTimedOut,
 )
-from orchestrator_cli.events import Outcome, Turn
+from orchestrator_cli.events import Conversation, Outcome
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.consent import approved_plan
 from orchestrator_cli.execution.context import RunContext
@@ -27,7 +27,7 @@ from orchestrator_cli.execution.resuming import board_of, has_work, told, untold
 from orchestrator_cli.house import House
 from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.plan import NewTool, Plan, tool_plan
-from orchestrator_cli.planning.planner import make_plan
+from orchestrator_cli.planning.planner import NOTHING_SAID, make_plan
 from orchestrator_cli.planning.routing import route
 from orchestrator_cli.remembering import uses_of
 from orchestrator_cli.usage import Usage
@@ -44,7 +44,7 @@ class RunResult:
     seconds: float
 
 
-def run_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) -> RunResult:
+def run_prompt(prompt: str, house: House, conversation: Conversation = NOTHING_SAID) -> RunResult:
     """Do what the prompt asks, and remember how it went.
 
     `conversation` is what was said before in the same session. Everything that happens is an
@@ -52,7 +52,9 @@ def run_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) -> 
     ended the run.
     """
     house.emit(house.introduce(prompt, conversation))
-    return _carry_out(prompt, house, lambda: _approved(house, _plan(prompt, house, conversation)))
+    return _carry_out(
+        prompt, house, lambda: _approved(house, _plan(prompt, house, conversation)), conversation.session
+    )
 
 
 def build_one(tool: NewTool, house: House) -> RunResult:
@@ -71,10 +73,11 @@ def resume_run(house: House, limits: Mapping[str, JsonValue] | None = None) -> R
     `limits` are those that were said anew.
     """
     house.emit(house.introduce_again(limits or {}))
-    return _carry_out(house.past.prompt, house, lambda: _approved(house, _go_on(house)))
+    past = house.past
+    return _carry_out(past.prompt, house, lambda: _approved(house, _go_on(house)), past.conversation.session)
 
 
-def _carry_out(prompt: str, house: House, begin: Callable[[], Board]) -> RunResult:
+def _carry_out(prompt: str, house: House, begin: Callable[[], Board], session: str = "") -> RunResult:
     started, board, answer = time.monotonic() - house.past.seconds, None, ""
     error: BaseException | None = None
     try:
@@ -93,20 +96,21 @@ def _carry_out(prompt: str, house: House, begin: Callable[[], Board]) -> RunResu
         if isinstance(error, ApprovalNeeded):
             house.emit(events.RunPaused(approvals=error.approvals))
         elif board is not None and not isinstance(error, KeyboardInterrupt):
-            house.remember(prompt, board, answer, _remembered_as(error), seconds)
+            house.remember(prompt, board, answer, _remembered_as(error), seconds, session)
         house.emit(_ending(house, board, answer, error, seconds))
 
 
-def plan_prompt(prompt: str, house: House, conversation: Sequence[Turn] = ()) -> Plan:
+def plan_prompt(prompt: str, house: House, conversation: Conversation = NOTHING_SAID) -> Plan:
     """Only the plan: recalled, written and validated, but not run and not remembered."""
     return _plan(prompt, house, conversation).plan
 
 
-def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
+def _plan(prompt: str, house: House, conversation: Conversation) -> Board:
     recalled = house.recall(prompt)
     fact = events.Recalled(
         runs=tuple(run.prompt for run in recalled.runs),
         tools=tuple(tool.name for tool in recalled.tools),
+        facts=recalled.facts,
         used=uses_of(recalled),
     )
     if fact != house.past.recalled:
@@ -118,6 +122,7 @@ def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
             prompt,
             runs=recalled.runs,
             conversation=conversation,
+            facts=recalled.facts,
             files=house.workspace.files(),
             offer=offer,
             model=house.model,
@@ -129,6 +134,7 @@ def _plan(prompt: str, house: House, conversation: Sequence[Turn]) -> Board:
         plan = route(plan, house.ground(prompt))
     house.emit(events.PlanProposed(plan=plan))
     board = Board(plan, offer)
+    board.facts = recalled.facts
     board.files = None if conversation else house.files()
     return board
 
@@ -149,7 +155,9 @@ def _go_on(house: House) -> Board:
     facts = untold(past, house.history)
     for fact in facts:
         house.emit(fact)
-    return board_of(told(past, facts), house.offer(past.recalled.tools if past.recalled else ()))
+    board = board_of(told(past, facts), house.offer(past.recalled.tools if past.recalled else ()))
+    board.facts = past.recalled.facts if past.recalled else ()
+    return board
 
 
 def _approved(house: House, board: Board) -> Board:
@@ -223,6 +231,7 @@ def _written(prompt: str, house: House, board: Board) -> str:
         made=house.toolbox.made,
         reused=house.toolbox.reused,
         lessons=board.lessons,
+        facts=board.facts,
         model=house.model,
         on_delta=lambda text: house.emit(events.AnswerDelta(text=text)),
     )

@@ -53,6 +53,18 @@ class Session(Protocol):
         """The section of the last run in `fileLog.md`, as Markdown; empty before the first run."""
         ...
 
+    def session(self, name: str) -> list[str]:
+        """Lines about the session; with a name, that one is gone on with, or begun."""
+        ...
+
+    def sessions(self) -> list[str]:
+        """A line about every session of the workspace, newest first."""
+        ...
+
+    def memory(self, text: str) -> list[str]:
+        """Lines about what is remembered of the user; with a text, about what has to do with it."""
+        ...
+
 
 def run_repl(session: Session, *, input: TextIO | None = None, output: TextIO | None = None) -> int:  # noqa: A002
     """Read and do until the end of the input or `/quit`.
@@ -139,6 +151,15 @@ class _Loop:
     def tools(self, _: str) -> None:
         self.say(*(self._session.tools() or ["No tools yet: they are built when a plan needs them."]))
 
+    def session(self, name: str) -> None:
+        self.say(*self._session.session(name))
+
+    def sessions(self, _: str) -> None:
+        self.say(*self._session.sessions())
+
+    def memory(self, text: str) -> None:
+        self.say(*self._session.memory(text))
+
     def log(self, _: str) -> None:
         show_page(self._session.log_tail().rstrip("\n") or "No run yet.", self._sink)
 
@@ -161,6 +182,14 @@ COMMANDS = (
     ),
     Command("tools", "/tools", "list the tools there are, and how they stand", _Loop.tools),
     Command("log", "/log", "show what fileLog.md says about the last run", _Loop.log),
+    Command("session", "/session [NAME]", "say which session this is, or go on with another", _Loop.session),
+    Command("sessions", "/sessions", "list the sessions of this workspace", _Loop.sessions),
+    Command(
+        "memory",
+        "/memory [TEXT]",
+        "show what is remembered of you, or what has to do with a text",
+        _Loop.memory,
+    ),
     Command("help", "/help", "show this list", _Loop.help),
     Command("quit", "/quit", "leave, as Ctrl-D does", _Loop.quit),
 )

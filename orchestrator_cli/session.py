@@ -2,37 +2,51 @@
 
 from orchestrator_cli.editor import edit
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.events import Turn
+from orchestrator_cli.events import RunFinished
 from orchestrator_cli.execution.journal import View
 from orchestrator_cli.house import checked_prompt, open_house
 from orchestrator_cli.listening import can_listen, listening
+from orchestrator_cli.memory_keeping import MemoryKeeping
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
 from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.sessions import exchange_of
 from orchestrator_cli.settings import Settings
+from orchestrator_cli.sitting import Sitting
 from orchestrator_cli.tool_keeping import Keeping
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.graph import plan_lines
+from orchestrator_cli.views.memory import about_session, fact_lines, hit_lines, session_lines
 from orchestrator_cli.views.reading import Wanted, chosen, entries_of, markdown_of
 from orchestrator_cli.views.tools import list_lines
-
-TURNS = 3
-TURN_CHARS = 2_000
-"""What a planner is shown of the conversation; nothing is compacted yet, only cut."""
 
 
 class ReplSession:
     """The session of one REPL: settings and screen stay, each prompt is a run of its own."""
 
-    def __init__(self, settings: Settings, console: Console, unsafe: str = "") -> None:
-        """`unsafe`: how the user has allowed to run WITHOUT A SANDBOX; empty where there is one."""
+    def __init__(
+        self,
+        settings: Settings,
+        console: Console,
+        unsafe: str = "",
+        *,
+        name: str = "",
+        goes_on: bool = False,
+    ) -> None:
+        """`unsafe`: how the user has allowed to run WITHOUT A SANDBOX; empty where there is one.
+
+        `name` and `goes_on` say which session it is, as in `Sitting`. Raises `OrchError`.
+        """
         self._settings = settings
         self._unsafe = unsafe
         self._console = console
         self._last: Plan | None = None
-        self._turns: list[Turn] = []
+        self._files: tuple[str, ...] = ()
+        self._sitting = Sitting(settings, self._say, name=name, goes_on=goes_on)
         self.history_path = settings.home / "history"
         self._log = settings.workspace / "fileLog.md"
+        if self._sitting.exchanges:
+            console.lines(about_session(self._sitting.name, self._sitting.exchanges))
 
     def ask(self, prompt: str) -> int:
         """Run a prompt; the views print by themselves. Returns the exit code a one-shot run would have."""
@@ -45,19 +59,26 @@ class ReplSession:
                 ) as house,
                 listening(house.desk, self._console, edit=edit, interjecting=True),
             ):
-                result = run_prompt(text, house, self._turns[-TURNS:])
+                result = run_prompt(text, house, self._sitting.conversation())
+                said = exchange_of(
+                    result.run,
+                    house.masks(text),
+                    house.masks(result.plan),
+                    house.masks(result.answer),
+                    self._files,
+                )
         except OrchError as exc:
             self._console.error(exc)
             return exc.exit_code
         self._console.print_answer(result.answer)
-        self._turns.append(Turn(prompt=text[:TURN_CHARS], answer=result.answer[:TURN_CHARS]))
+        self._sitting.add(said, result.usage)
         return result.shortfall.exit_code if result.shortfall else 0
 
     def plan(self, prompt: str) -> list[str]:
         text = checked_prompt(prompt, self._settings.home)
         self._console.lines(["planning …"])
         with open_house(self._settings, [], wants_engine=False) as house:
-            return plan_lines(plan_prompt(text, house, self._turns[-TURNS:]))
+            return plan_lines(plan_prompt(text, house, self._sitting.conversation()))
 
     def last_plan(self) -> list[str] | None:
         return plan_lines(self._last) if self._last is not None else None
@@ -71,18 +92,45 @@ class ReplSession:
             return ""
         return markdown_of(chosen(entries_of(self._log.read_bytes()), Wanted(run="last")))
 
+    def session(self, name: str) -> list[str]:
+        """Which session it is; with a name, that one from now on."""
+        if name:
+            self._sitting.switch(name)
+        return about_session(self._sitting.name, self._sitting.exchanges)
+
+    def sessions(self) -> list[str]:
+        return session_lines(self._sitting.all(), self._sitting.name)
+
+    def memory(self, text: str) -> list[str]:
+        """What is remembered of the user; with a text, what has to do with it."""
+        keeping = MemoryKeeping(self._settings)
+        return hit_lines(keeping.search(text, limit=10)) if text else fact_lines(keeping.facts())
+
+    def leave(self) -> None:
+        """The session is over: what the user said of themselves is remembered."""
+        self._sitting.leave()
+
     def keep(self, plan: Plan) -> None:
         self._last = plan
 
+    def changed(self, files: tuple[str, ...]) -> None:
+        self._files = files
+
+    def _say(self, line: str) -> None:
+        self._console.lines([line])
+
 
 class _LastPlan:
-    """The view that keeps the newest plan for `/plan`."""
+    """The view that keeps the newest plan for `/plan`, and the names of the files that a run changed."""
 
     def __init__(self, session: ReplSession) -> None:
         self._session = session
 
     def __call__(self, event: object) -> None:
-        plan = getattr(getattr(event, "data", None), "plan", None)
+        data = getattr(event, "data", None)
+        if isinstance(data, RunFinished):
+            self._session.changed(data.files)
+        plan = getattr(data, "plan", None)
         if isinstance(plan, Plan):
             self._session.keep(plan)
 

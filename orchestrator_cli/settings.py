@@ -223,6 +223,10 @@ class Settings(BaseSettings):
     """Protected names, such as `.env.example`, that subtasks may read and change all the same."""
 
     memory: MemorySettings = MemorySettings()
+    remember: Literal["auto", "rules", "never"] = "auto"
+    """How facts about you are found when a session ends: by one model call, by rules alone, or not at all."""
+    conversation_tokens: int = Field(default=4_000, ge=200)
+    """What of a session's conversation goes into a request; older turns are made short."""
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
     """A Prefect server of your own; without one, a local one is kept running."""
     prefect_home: Path | None = None
@@ -306,7 +310,7 @@ def user_file() -> Path:
 
 YOURS = (
     *("secrets", "packages", "yes", "trusted", "network", "approve", "effects"),
-    *("allow_protected", "home", "memory", "prefect_home"),
+    *("allow_protected", "home", "memory", "remember", "prefect_home"),
 )
 """What a workspace cannot set for the user: it may hold what somebody else has written."""
 

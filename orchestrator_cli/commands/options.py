@@ -52,6 +52,12 @@ NoSandbox = Annotated[
         help="Run code written by a model WITHOUT A SANDBOX, with all your rights. Has to be confirmed.",
     ),
 ]
+Continue = Annotated[
+    bool, typer.Option("-c", "--continue", help="Go on with the last session of this workspace.")
+]
+SessionName = Annotated[
+    str | None, typer.Option("--session", metavar="NAME", help="Go on with this session, or begin it.")
+]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="The run's id, the end of it, or `last`: this folder's newest.")
 ]

@@ -88,6 +88,29 @@ class Running:
 
         self._through(begin)
 
+    def ask_within(self, prompt: str, *, name: str, goes_on: bool) -> None:
+        """The same within a session, at the end of which facts about the user are remembered."""
+        from orchestrator_cli.house import checked_prompt
+        from orchestrator_cli.orchestrator import run_prompt
+        from orchestrator_cli.sessions import exchange_of
+        from orchestrator_cli.sitting import Sitting
+
+        text = checked_prompt(prompt, self.settings.home)
+        check_workspace(self.settings)
+        sitting = Sitting(self.settings, lambda line: self.console.lines([line]), name=name, goes_on=goes_on)
+
+        def begin(views: list[View]) -> RunResult:
+            with self._house(views) as house:
+                result = run_prompt(text, house, sitting.conversation())
+                told = house.masks(text), house.masks(result.plan), house.masks(result.answer)
+            sitting.add(exchange_of(result.run, *told, ()), result.usage)
+            return result
+
+        try:
+            self._through(begin)
+        finally:
+            sitting.leave()
+
     def build(self, purpose: str, name: str) -> None:
         """Have one tool built and print which it is; without a name, it gets one of its purpose's words."""
         from orchestrator_cli.execution.toolbox import tool_to_build
@@ -174,9 +197,14 @@ class Running:
             yield house
 
 
-def file_log(settings: Settings, make: Any) -> Any:
-    """The log of the workspace. Raises `UsageError` where the workspace is no folder, before the log can."""
+def check_workspace(settings: Settings) -> None:
+    """Raises `UsageError` where the workspace is no folder."""
     from orchestrator_cli.execution.workspace import check_folder
 
     check_folder(settings.workspace)
+
+
+def file_log(settings: Settings, make: Any) -> Any:
+    """The log of the workspace. Raises `UsageError` where the workspace is no folder, before the log can."""
+    check_workspace(settings)
     return make(settings.workspace / "fileLog.md", settings.home)

@@ -52,6 +52,8 @@ class Board:
         """Subtasks that were skipped because what they waited for failed."""
         self.missed = ""
         """In what the plan missed its goal though everything was done."""
+        self.facts: tuple[str, ...] = ()
+        """What is remembered of the user, for who writes the answer."""
         self.lessons: list[str] = []
         """The reasons of the patches, for those who plan the same again."""
         self.files: tuple[str, ...] | None = None

@@ -91,8 +91,11 @@ class Past:
         return self.started.prompt if self.started else ""
 
     @property
-    def conversation(self) -> tuple[events.Turn, ...]:
-        return self.started.conversation if self.started else ()
+    def conversation(self) -> events.Conversation:
+        if self.started is None:
+            return events.Conversation()
+        begun = self.started
+        return events.Conversation(session=begun.session, earlier=begun.earlier, turns=begun.conversation)
 
     @property
     def plan(self) -> Plan | None:

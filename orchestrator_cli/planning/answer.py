@@ -23,12 +23,13 @@ def write_answer(
     made: Sequence[str],
     reused: Sequence[str],
     lessons: Sequence[str],
+    facts: Sequence[str] = (),
     model: Model,
     on_delta: Callable[[str], None],
 ) -> str:
     """The answer, in Markdown; `answered` are the failures after which the plan was changed.
 
-    `made` and `reused` are names of tools, `lessons` the reasons of the patches.
+    `made` and `reused` are names of tools, `lessons` the reasons of the patches, `facts` about the user.
     A plan of one subtask that succeeded is its own answer: no model is asked.
 
     Raises what `Model.complete` raises.
@@ -52,7 +53,13 @@ def write_answer(
         {
             "role": "user",
             "content": render(
-                "answer_request", prompt=prompt, results=rows, made=made, reused=reused, lessons=lessons
+                "answer_request",
+                prompt=prompt,
+                facts=facts,
+                results=rows,
+                made=made,
+                reused=reused,
+                lessons=lessons,
             ),
         },
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired, Turn
+from orchestrator_cli.events import Conversation, Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.planning.conversation import ask_for_object
 from orchestrator_cli.planning.offer import Offer
@@ -12,6 +12,7 @@ from orchestrator_cli.planning.reading import read_plan
 from orchestrator_cli.prompts import render
 
 Emit = Callable[[Fact], None]
+NOTHING_SAID = Conversation()
 
 
 class EarlierRun(Protocol):
@@ -27,7 +28,8 @@ def make_plan(
     prompt: str,
     *,
     runs: tuple[EarlierRun, ...],
-    conversation: Sequence[Turn] = (),
+    conversation: Conversation = NOTHING_SAID,
+    facts: Sequence[str] = (),
     files: list[str],
     offer: Offer,
     model: Model,
@@ -58,7 +60,12 @@ def make_plan(
         {
             "role": "user",
             "content": render(
-                "planner_request", prompt=prompt, runs=runs, files=files, conversation=conversation
+                "planner_request",
+                prompt=prompt,
+                runs=runs,
+                facts=facts,
+                files=files,
+                conversation=conversation,
             ),
         },
     ]
