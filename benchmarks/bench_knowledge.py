@@ -74,7 +74,9 @@ def main() -> None:
         def look() -> None:
             pieces = store.count(CHUNK, SCOPE)
             middle = statistics.median(timed(searched) for _ in range(20))
-            print(f"search    {middle * 1000:9.1f} ms   at {pieces:,} pieces")
+            bare = statistics.median(timed(lambda: store.count(CHUNK, SCOPE)) for _ in range(20))
+            ratio = f"{middle / bare:.1f} times a bare opening of the store"
+            print(f"search    {middle * 1000:9.1f} ms   at {pieces:,} pieces, {ratio}")
 
         added = timed(lambda: gathering().add([str(folder)]))
         each = f"{added / FILES * 1000:.1f} ms each"

@@ -81,8 +81,8 @@ class Keeping:
         """Take out a source, a document, or what lies below a folder; its text is gone from the disk."""
         with self._opened() as base:
             is_address = "://" in wanted
-            ref = wanted if is_address else str(Path(wanted).expanduser().resolve())
             sources, documents = base.sources(), base.documents()
+            ref = wanted if is_address else self._path(wanted, {one.ref for one in (*sources, *documents)})
             named = [one for one in sources if one.ref == ref]
             others = [one for one in sources if one.ref != ref]
             below = Named(ref, "web" if is_address else "folder", self._seen)
@@ -100,6 +100,11 @@ class Keeping:
                 if kept_out:
                     base.leave_out(other, kept_out)
             return Removed(tuple(known.ref for known in doomed), base.take_out(doomed, named))
+
+    def _path(self, wanted: str, known: set[str]) -> str:
+        """What a path means: seen from where the command runs, else from the workspace, as it is shown."""
+        here, there = Path(wanted).expanduser().resolve(), (self.root / wanted).resolve()
+        return str(there if str(there) in known and str(here) not in known else here)
 
     @contextlib.contextmanager
     def _opened(self, scope: Scope | None = None) -> Iterator[KnowledgeBase]:

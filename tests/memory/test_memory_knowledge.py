@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from memory import CHUNK, MemoryStore, Scope, open_store
 from memory.documents import Unreadable
 from memory.formats import read_document
-from memory.gathering import Gathering, Outcome, Page
+from memory.gathering import BATCH_DOCUMENTS, Gathering, Outcome, Page
 from memory.knowledge import KnowledgeBase
 
 HERE = Scope(project="here")
@@ -233,6 +235,45 @@ def test_an_interruption_keeps_what_was_read(base: KnowledgeBase, gather: Any, n
         gather(told=told).add([str(notes)])
     assert [Path(known.ref).name for known in base.documents()] == ["count.py", "long.md"]
     assert names(gather().refresh().added) == ["rules.md"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from memory import Scope, open_store
+from memory.gathering import BATCH_DOCUMENTS, Gathering
+from memory.knowledge import KnowledgeBase
+
+seen = []
+
+def told(ref, of):
+    seen.append(ref)
+    if len(seen) == BATCH_DOCUMENTS + 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+scope = Scope(project="here")
+base = KnowledgeBase(open_store(Path(sys.argv[1])), scope)
+Gathering(base, scope, convert=None, fetch=None, told=told).add([sys.argv[2]])
+"""
+
+
+def test_a_killed_process_loses_only_what_was_under_way(
+    base: KnowledgeBase, gather: Any, notes: Path, tmp_path: Path
+) -> None:
+    (notes / "count.py").unlink()
+    for n in range(BATCH_DOCUMENTS + 20):
+        (notes / f"a{n:03}.txt").write_text(f"The number of this note is n{n}.")
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "knowledge"), str(notes)],
+        check=False,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert len(base.documents()) == BATCH_DOCUMENTS
+    outcome: Outcome = gather().refresh()
+    assert (len(outcome.unchanged), len(outcome.added)) == (BATCH_DOCUMENTS, 22)
+    assert [found.text for found in base.search("n219", 1)] == ["The number of this note is n219."]
 
 
 def test_documents_that_are_taken_out_are_gone_from_the_disk(

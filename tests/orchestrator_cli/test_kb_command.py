@@ -122,6 +122,9 @@ def test_what_is_removed_is_gone_and_stays_out(orch: Orch, notes: Path) -> None:
     assert orch("kb", "add", "notes/rules.md").err == "Documents: 1 added.\n"
     assert orch("kb", "remove", "notes").err == "Removed: 1 document, 1 piece.\n"
     assert [row["source"] for row in listing(orch)["sources"]] == [str(notes / "rules.md")]
+    assert dataclasses.replace(orch, workspace=orch.home)(
+        *("kb", "remove", "notes/rules.md", "-C", str(orch.workspace))
+    ).err == ("Removed: 1 document, 1 piece.\n")
     missing = orch("kb", "remove", "notes/none.md")
     assert missing.error == (
         "error: The knowledge base has no notes/none.md. List what there is with: orch kb list"
