@@ -1,6 +1,6 @@
 """What a knowledge base costs: python benchmarks/bench_knowledge.py [--large]
 
-Times of one run, and to the right what they are multiples of. `--large` fills it to 10,000 pieces.
+Times of one run, and to the right what they are multiples of. `--large` fills it to above 10,000 pieces.
 
     add          1,000 Markdown files of 5 KB, read, parted and written
     refresh      the same, unchanged; a multiple of `add`
@@ -55,7 +55,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench_knowledge")
-    parser.add_argument("--large", action="store_true", help=f"fill it to {MANY_PIECES:,} pieces")
+    parser.add_argument("--large", action="store_true", help=f"fill it to above {MANY_PIECES:,} pieces")
     large = parser.parse_args().large
     rng = random.Random(5)
     with tempfile.TemporaryDirectory() as scratch:

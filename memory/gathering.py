@@ -106,7 +106,8 @@ class Gathering:
     def add(self, wanted: Iterable[str]) -> Outcome:
         """Read what is named: paths, and addresses that begin with http:// or https://."""
         known = {one.ref: one for one in self._base.sources() if one.scope == self._scope}
-        sources = []
+        sources: list[Named] = []
+        new: list[Named] = []
         for one in map(self._named, dict.fromkeys(wanted)):
             if one.type == "folder" and not Path(one.ref).is_dir():
                 self.outcome.faults.append((one.ref, "it is not there, or neither a file nor a folder"))
@@ -114,8 +115,13 @@ class Gathering:
             sources.append(known.get(one.ref, one))
             # A document that was taken out of a folder, and is named now, comes back by itself.
             if not any(other.holds(one.ref) for other in known.values()):
-                self._base.name(one)
-        self._read(sources)
+                new.append(one)
+        self._base.name(one for one in new if one.type == "folder")
+        try:
+            self._read(sources)
+        finally:
+            read = {*self.outcome.added, *self.outcome.changed, *self.outcome.unchanged}
+            self._base.name(one for one in new if one.ref in read)
         return self.outcome
 
     def refresh(self) -> Outcome:

@@ -147,9 +147,9 @@ class KnowledgeBase:
 
     # --- putting in
 
-    def name(self, named: Named) -> None:
+    def name(self, named: Iterable[Named]) -> None:
         """Keep what the user has named."""
-        self._store.add([_source_record(named)])
+        self._store.add([_source_record(one) for one in named])
 
     def put(self, filed: Sequence[Filed], scope: Scope) -> tuple[int, int]:
         """Keep documents in exactly this scope; how many pieces were written and how many deleted."""
@@ -181,7 +181,7 @@ class KnowledgeBase:
 
     def leave_out(self, named: Named, refs: Collection[str]) -> None:
         """Do not read these documents of a folder any more."""
-        self.name(replace(named, without=tuple(sorted({*named.without, *refs}))))
+        self.name([replace(named, without=tuple(sorted({*named.without, *refs})))])
 
 
 def _pieces(memory: Memory, ref: str, scope: Scope) -> list[Record]:

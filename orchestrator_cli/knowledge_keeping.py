@@ -82,7 +82,11 @@ class Keeping:
         with self._opened() as base:
             is_address = "://" in wanted
             sources, documents = base.sources(), base.documents()
-            ref = wanted if is_address else self._path(wanted, {one.ref for one in (*sources, *documents)})
+            ref = (
+                wanted
+                if is_address
+                else self._path(wanted, {*(one.ref for one in sources), *(one.ref for one in documents)})
+            )
             named = [one for one in sources if one.ref == ref]
             others = [one for one in sources if one.ref != ref]
             below = Named(ref, "web" if is_address else "folder", self._seen)

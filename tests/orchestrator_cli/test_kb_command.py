@@ -92,6 +92,7 @@ def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(orch: Orch, note
     refused = orch("kb", "add", "notes/.env")
     assert refused.code == 1
     assert "it is protected" in refused.err
+    assert [row["source"] for row in listing(orch)["sources"]] == [str(notes)]
 
 
 def test_another_workspace_sees_only_what_was_added_for_the_user(
