@@ -5,7 +5,8 @@
     recalled = recall(store, prompt, scope=Scope(project="my-project"))
 
 Remembered so far: finished runs and built tools, searched by their words. What is not here yet: turns of
-a conversation, facts and a profile of the user, a knowledge base, dense vectors, ageing.
+a conversation, facts and a profile of the user, dense vectors, ageing. Documents of the user have a store of
+their own, see `knowledge`.
 
 Importing this package loads neither of Qdrant's libraries; opening a store loads the one it needs.
 """
