@@ -88,7 +88,7 @@ def run_record(
     lesson: str = "",
     reason: str = "",
     template: Template | None = None,
-    reused: str = "",
+    mark: str = "",
     from_web: bool = False,
     feedback: JsonValue = None,
     created: datetime | None = None,
@@ -102,8 +102,9 @@ def run_record(
     planner or "".
 
     What later plans are made by (see `learning`): `reason` is why it failed, `template` the plan as it can be
-    used again, `reused` the run whose plan it used, `from_web` whether what it says may have been taken from
-    the web, `feedback` what the user said of it. A template that holds what looks like a secret is not kept.
+    used again, `mark` what is the same for plans that say the same, `from_web` whether what it says may have
+    been taken from the web, `feedback` what the user said of it. A template that holds what looks like a
+    secret is not kept.
     """
     return Record(
         kind=RUN,
@@ -121,19 +122,19 @@ def run_record(
             "cost": cost,
             "seconds": seconds,
             "lesson": scrub(lesson),
-            **_learned(reason, template, reused, from_web, feedback),
+            **_learned(reason, template, mark, from_web, feedback),
         },
     )
 
 
 def _learned(
-    reason: str, template: Template | None, reused: str, from_web: bool, feedback: JsonValue
+    reason: str, template: Template | None, mark: str, from_web: bool, feedback: JsonValue
 ) -> dict[str, JsonValue]:
     """What only some runs have."""
     plan = template.plan if template is not None else {}
     told: dict[str, JsonValue] = {
         "reason": _shortened(scrub(reason), _REASON_CHARS),
-        "reused": reused,
+        "mark": mark,
         "from_web": from_web,
         "feedback": feedback,
     }

@@ -4,9 +4,10 @@ A run's verdict is the user's vote, or else what its own checks say: done withou
 one change of the plan is good, failed or changed again and again is bad, between them is mixed. One that was
 stopped from outside (a limit, a provider, the user) says nothing.
 
-Runs of the same form and the same shape of plan (see `templates`) speak for each other. How sure their
-success is, is the lower bound of Wilson's interval over their verdicts; a vote counts as `VOTE` verdicts of
-checks, and all of them lose half of their weight in `HALF_LIFE`.
+Runs of the same form and the same shape of plan (see `templates`) speak for each other, and those whose plans
+say the same against each other: another plan may have failed for what it says. How sure their success is, is
+the lower bound of Wilson's interval over these verdicts; a vote counts as `VOTE` verdicts of checks, and all
+of them lose half of their weight in `HALF_LIFE`.
 
 A plan is used again without a planner once that bound has reached `REUSE_FLOOR`: after one good vote, or when
 checks were good twice; and never while the last thing known of it is bad.
@@ -18,6 +19,7 @@ Pure: no clock, no store. What is not covered: which subtask a vote is about.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -53,7 +55,7 @@ _WEIGHTS: Final[dict[Verdict, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Standing:
-    """How the runs of one form and shape went; both are lower bounds."""
+    """How the runs of one form and plan went; both are lower bounds."""
 
     success: float = 0.0
     failure: float = 0.0
@@ -62,7 +64,8 @@ class Standing:
     runs: int = 0
 
 
-Pool = tuple[str, str]
+Pool = tuple[str, str, str]
+"""Form, shape, and mark: what runs that speak against each other have in common."""
 
 
 def vote_of(data: Mapping[str, Any]) -> Vote | None:
@@ -109,28 +112,37 @@ def rows_of(data: Mapping[str, Any]) -> list[dict[str, JsonValue]]:
 
 
 def pool_of(record: Record) -> Pool:
-    return form(record.text).key, shape(rows_of(record.data))
+    return form(record.text).key, shape(rows_of(record.data)), str(record.data.get("mark") or "")
 
 
 def standings(records: Iterable[Record], now: datetime) -> dict[Pool, Standing]:
     """How each sort of run went."""
     pools: dict[Pool, list[Record]] = {}
+    speaking: Counter[tuple[str, str]] = Counter()
+    weights: dict[tuple[str, str], float] = {}
     for record in records:
-        pools.setdefault(pool_of(record), []).append(record)
-    return {pool: _standing(members, now) for pool, members in pools.items()}
+        pool = pool_of(record)
+        pools.setdefault(pool, []).append(record)
+        speaking[pool[:2]] += 1
+        weights[pool[:2]] = weights.get(pool[:2], 0.0) + _weights(record, now)[0]
+    return {
+        pool: _standing(members, weights[pool[:2]], speaking[pool[:2]], now)
+        for pool, members in pools.items()
+    }
 
 
-def _standing(records: Sequence[Record], now: datetime) -> Standing:
-    good = bad = 0.0
-    for record in records:
-        verdict = verdict_of(record.data)
-        weight = _aged(_said_at(record), now) * (VOTE if vote_of(record.data) else 1.0)
-        for_it, against_it = _WEIGHTS[verdict]
-        good, bad = good + weight * for_it, bad + weight * against_it
+def _standing(records: Sequence[Record], good: float, runs: int, now: datetime) -> Standing:
+    bad = sum(_weights(record, now)[1] for record in records)
     told = [record for record in records if verdict_of(record.data) != "open"]
     last = verdict_of(max(told, key=_said_at).data) if told else "open"
-    count = good + bad
-    return Standing(lowest(good, count), lowest(bad, count), last, len(records))
+    return Standing(lowest(good, good + bad), lowest(bad, good + bad), last, runs)
+
+
+def _weights(record: Record, now: datetime) -> tuple[float, float]:
+    """What a run says for its plan, and against it."""
+    weight = _aged(_said_at(record), now) * (VOTE if vote_of(record.data) else 1.0)
+    for_it, against_it = _WEIGHTS[verdict_of(record.data)]
+    return weight * for_it, weight * against_it
 
 
 def _said_at(record: Record) -> datetime:

@@ -22,6 +22,7 @@ from a parameter without using its words.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -143,6 +144,16 @@ def shape(plan: Iterable[Mapping[str, JsonValue]]) -> str:
         for row in rows
     ]
     return json.dumps(told, sort_keys=True)
+
+
+def mark(plan: Mapping[str, JsonValue], prompt: str) -> str:
+    """The same for plans that do the same work in the same words, each with the parameters of its prompt."""
+    values = list(dict.fromkeys(parameter.value for parameter in form(prompt).parameters))
+    swap = _swapping({value: f"{_MARK}{n}{_MARK}" for n, value in enumerate(values)})
+    work = [{name: row[name] for name in sorted(_WORK & row.keys())} for row in _rows(plan)]
+    text = json.dumps([work, shape(_rows(plan))], ensure_ascii=False, sort_keys=True)
+    told = swap(text)[0] if values else text
+    return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def template_of(plan: Mapping[str, JsonValue], prompt: str, files: Iterable[str]) -> Template | None:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from memory import Memory, Recalled, RecalledRun, Record
-from memory.templates import Template, template_of
+from memory.templates import Template, mark, template_of
 from orchestrator_cli import events
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.masks import Masks
@@ -25,6 +25,7 @@ def learned_from(
         # The words of a failure may be those of a page.
         "reason": "" if outside else masks("; ".join(failed)),
         "template": _template(board, prompt, masks) if outcome == "completed" else None,
+        "mark": mark(masks(plan.model_dump(mode="json", exclude_defaults=True)), prompt),
         "from_web": outside and board.revisions > 0,
     }
 

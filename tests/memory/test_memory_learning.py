@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memory import MemoryStore, Record, Scope, open_store, recall, record_id, run_record
 from memory.learning import HALF_LIFE, REUSE_FLOOR, lowest, verdict_of, with_vote
 from memory.records import RUN
-from memory.templates import Template, Unmapped, filled, form, shape, template_of
+from memory.templates import Template, Unmapped, filled, form, mark, shape, template_of
 
 ME = Scope()
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -213,9 +213,10 @@ def past(
     state: str = "done",
     age: timedelta = timedelta(),
     kept: bool = True,
+    says: str = "Count the rows of",
     **fields: Any,
 ) -> Record:
-    made = plan(f"Count the rows of {prompt.split()[4]}.", role=role)
+    made = plan(f"{says} {prompt.split()[4]}.", role=role)
     return run_record(
         run=run,
         prompt=prompt,
@@ -225,6 +226,7 @@ def past(
         scope=ME,
         created=NOW - age,
         template=template_of(made, prompt, ()) if kept and outcome == "completed" else None,
+        mark=mark(made, prompt) if kept else "",
         **fields,
     )
 
@@ -336,6 +338,17 @@ def test_after_a_failure_the_planner_is_asked_however_often_it_went_well(store: 
 def test_a_failure_of_another_shape_of_plan_is_not_held_against_it(store: MemoryStore) -> None:
     store.add([voted(past("good"), "good"), past("other", outcome="failed", role="writer")])
     assert plans(store) == ["good"]
+
+
+def test_a_failure_of_a_plan_that_says_something_else_is_not_held_against_it(store: MemoryStore) -> None:
+    store.add([voted(past("good"), "good"), past("other", outcome="failed", says="Guess the rows of")])
+    assert plans(store) == ["good"]
+
+
+def test_plans_have_one_mark_where_only_the_parameters_differ() -> None:
+    other = "Count the rows of b.csv and write the number to total.txt"
+    assert mark(plan(), PROMPT) == mark(plan("Count the rows of b.csv.", title="Other"), other)
+    assert mark(plan(), PROMPT) != mark(plan("Count the rows of c.csv."), other)
 
 
 def test_what_was_long_ago_has_to_prove_itself_again(store: MemoryStore) -> None:

@@ -1,0 +1,74 @@
+"""The user says how a run was; it is written down, and learned."""
+
+import json
+import shutil
+
+import pytest
+from cast import Cast, answered
+from command import Orch
+from endpoint import Endpoint
+
+from memory import Record, Scope, open_store, record_id
+from memory.records import RUN
+
+
+def remembered(orch: Orch, run: str) -> Record:
+    store = open_store(orch.home / "memory")
+    (record,) = store.get([record_id(Scope(), RUN, run)], Scope())
+    store.close()
+    return record
+
+
+@pytest.fixture
+def run(orch: Orch, endpoint: Endpoint) -> str:
+    endpoint.reply = Cast(planner=[answered("It is Paris.")])
+    assert orch("ask", "What is the capital of France").code == 0
+    return orch.journal().parent.name
+
+
+def test_a_vote_is_in_the_journal_in_the_log_and_in_memory_and_the_last_one_counts(orch: Orch, run: str):
+    assert orch("feedback", run, "good").code == 0
+    done = orch("feedback", run, "bad", "too short, password=hunter2hunter2")
+    assert done.code == 0, done.err
+    assert "a warning" in done.err
+    votes = [(event["vote"], event["why"]) for event in orch.events("FeedbackGiven")]
+    assert votes == [("good", ""), ("bad", "too short, password=[secret removed]")]
+    assert "the user called the run bad" in orch.log
+    assert "hunter2" not in orch.log
+    assert orch("log", "verify").code == 0
+    said = remembered(orch, run).data["feedback"]
+    assert isinstance(said, dict)
+    assert (said["vote"], said["why"]) == ("bad", "too short, password=[secret removed]")
+    assert "feedback   bad: too short" in orch("show", run).out
+    assert json.loads(orch("show", "--json", run).out)["feedback"]["vote"] == "bad"
+
+
+def test_a_vote_as_json_says_what_came_of_it(orch: Orch, run: str):
+    told = json.loads(orch("feedback", "last", "good", "--json").out)
+    assert (told["run"], told["vote"]) == (run, "good")
+    assert "may be used again" in told["message"]
+
+
+def test_a_run_that_was_not_remembered_keeps_its_vote_all_the_same(orch: Orch, run: str):
+    store = open_store(orch.home / "memory")
+    store.delete([record_id(Scope(), RUN, run)], Scope())
+    store.close()
+    done = orch("feedback", run, "good")
+    assert (done.code, "it was not remembered" in done.err) == (0, True)
+    assert orch.events("FeedbackGiven")
+
+
+def test_a_run_that_has_no_end_yet_is_not_judged(orch: Orch, run: str):
+    copy = orch.home / "runs" / "20260101-000000-abcdef"
+    shutil.copytree(orch.home / "runs" / run, copy)
+    lines = (copy / "journal.jsonl").read_text().splitlines()
+    cut = [line for line in lines if '"RunFinished"' not in line]
+    (copy / "journal.jsonl").write_text("\n".join(line.replace(run, copy.name) for line in cut) + "\n")
+    done = orch("feedback", copy.name, "good")
+    assert done.code == 2
+    assert f"orch resume {copy.name}" in done.error
+
+
+def test_only_good_and_bad_can_be_said(orch: Orch, run: str):
+    assert orch("feedback", run, "superb").code == 2
+    assert not orch.events("FeedbackGiven")
