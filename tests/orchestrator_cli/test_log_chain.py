@@ -172,9 +172,8 @@ def test_any_change_of_any_bytes_is_found_where_it_was_made(data: st.DataObject)
         # What follows the last seal and breaks off within an entry looks like a killed writer's.
         assert start >= len(whole) - len(blocks[-1])
         return
-    same = next(
-        n for n, (a, b) in enumerate(zip(whole, changed + b"\0" * len(whole), strict=False)) if a != b
-    )
+    pairs = enumerate(zip(whole, changed, strict=False))
+    same = next((n for n, (a, b) in pairs if a != b), len(whole))
     ends = list(accumulate(map(len, blocks)))
     assert fault.place in (bisect_right(ends, same), bisect_right(ends, same) + 1)
 
