@@ -205,7 +205,6 @@ MOMENTS = {
 
 
 LONG = (
-    "while agents wait for their model",
     "while the toolsmith writes",
     "while the reviser thinks",
     "while the answer is written",
@@ -213,7 +212,8 @@ LONG = (
 
 
 @pytest.mark.parametrize(
-    "moment", [pytest.param(m, marks=pytest.mark.slow if m in LONG else ()) for m in MOMENTS]
+    "moment",
+    [pytest.param(m, marks=[pytest.mark.slow, pytest.mark.thorough] if m in LONG else ()) for m in MOMENTS],
 )
 def test_ctrl_c_ends_a_run_at_once_and_leaves_everything_consistent(
     start: Start, engine: Engine, moment: str

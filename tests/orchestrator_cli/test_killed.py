@@ -29,14 +29,29 @@ def first_of_each_kind(scene: Scene, kinds: set[str] | None) -> dict[int, str]:
     return {at: kind for kind, at in found.items() if kinds is None or kind in kinds}
 
 
+DECISIVE = {
+    "PlanProposed",
+    "ToolBuilt",
+    "CodeRan",
+    "SubtaskAccepted",
+    "FilesChanged",
+    "PlanRevised",
+    "RunFinished",
+}
+"""Where most would be lost: the others of the demo are killed at where it is asked for."""
 TWELVE_ALONE = {"SubtaskAccepted", "SubtaskSkipped", "SubtaskFailed", "PlanRevised", "SubtaskFinished"}
 """What is worth killing at where branches run beside each other."""
 
 
-@pytest.mark.slow  # some 20 runs of the demo and as many resumed: 50 s
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("make", "by", "kinds"), [(Demo, "line", None), (Twelve, "journal", TWELVE_ALONE)], ids=["demo", "twelve"]
+    ("make", "by", "kinds"),
+    [
+        pytest.param(Demo, "line", DECISIVE, id="demo"),
+        pytest.param(Demo, "line", None, id="demo, each kind", marks=pytest.mark.thorough),
+        pytest.param(Twelve, "journal", TWELVE_ALONE, id="twelve"),
+    ],
 )
 def test_a_run_killed_at_an_event_ends_as_if_it_had_not_been(
     mortals: Mortals, tmp_path: Path, make: Callable[[Path], Scene], by: By, kinds: set[str] | None

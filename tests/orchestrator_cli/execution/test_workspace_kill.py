@@ -52,7 +52,7 @@ def test_such_a_run_ends_well_when_nobody_kills_it(orch: Orch, endpoint: Endpoin
 
 
 def test_a_run_that_is_killed_leaves_no_half_of_a_subtask(orch: Orch, endpoint: Endpoint) -> None:
-    kill_again_and_again(orch, endpoint, 10)
+    kill_again_and_again(orch, endpoint, 6)
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_a_run_can_be_killed_at_fifty_moments(orch: Orch, endpoint: Endpoint) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("times", [8, pytest.param(20, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.thorough)])
 def test_a_run_on_mounted_views_can_be_killed_too(orch: Orch, endpoint: Endpoint, times: int) -> None:
     large = replace(orch, env={**orch.env, "ORCH_WORKSPACE_MAX_MB": "1"})
     (orch.workspace / "large").write_bytes(bytes(2 << 20))
