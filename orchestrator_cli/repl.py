@@ -14,7 +14,7 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TextIO
 
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.views.pages import show_page
@@ -51,6 +51,10 @@ class Session(Protocol):
 
     def log_tail(self) -> str:
         """The section of the last run in `fileLog.md`, as Markdown; empty before the first run."""
+        ...
+
+    def feedback(self, vote: Literal["good", "bad"], why: str) -> list[str]:
+        """Say how the last run was; lines about what came of it."""
         ...
 
     def session(self, name: str) -> list[str]:
@@ -151,6 +155,12 @@ class _Loop:
     def tools(self, _: str) -> None:
         self.say(*(self._session.tools() or ["No tools yet: they are built when a plan needs them."]))
 
+    def good(self, why: str) -> None:
+        self.say(*self._session.feedback("good", why))
+
+    def bad(self, why: str) -> None:
+        self.say(*self._session.feedback("bad", why))
+
     def session(self, name: str) -> None:
         self.say(*self._session.session(name))
 
@@ -182,6 +192,8 @@ COMMANDS = (
     ),
     Command("tools", "/tools", "list the tools there are, and how they stand", _Loop.tools),
     Command("log", "/log", "show what fileLog.md says about the last run", _Loop.log),
+    Command("good", "/good [WHY]", "say that the last run was good; its plan may be used again", _Loop.good),
+    Command("bad", "/bad [WHY]", "say that it was not, and why; planners are warned", _Loop.bad),
     Command("session", "/session [NAME]", "say which session this is, or go on with another", _Loop.session),
     Command("sessions", "/sessions", "list the sessions of this workspace", _Loop.sessions),
     Command(

@@ -1,14 +1,18 @@
 """What the interactive loop asks of the rest: run a prompt, plan one, show tools and log."""
 
+import contextlib
+
 from orchestrator_cli.editor import edit
-from orchestrator_cli.errors import OrchError
+from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.events import RunFinished
 from orchestrator_cli.execution.journal import View
-from orchestrator_cli.house import checked_prompt, open_house
+from orchestrator_cli.feedback import Vote, give_feedback
+from orchestrator_cli.house import checked_prompt, open_house, open_memory
 from orchestrator_cli.listening import can_listen, listening
 from orchestrator_cli.memory_keeping import MemoryKeeping
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
 from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.runs import find_run
 from orchestrator_cli.sessions import exchange_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.sitting import Sitting
@@ -42,6 +46,7 @@ class ReplSession:
         self._console = console
         self._last: Plan | None = None
         self._files: tuple[str, ...] = ()
+        self._run = ""
         self._sitting = Sitting(settings, self._say, name=name, goes_on=goes_on)
         self.history_path = settings.home / "history"
         self._log = settings.workspace / "fileLog.md"
@@ -92,6 +97,15 @@ class ReplSession:
             return ""
         return markdown_of(chosen(entries_of(self._log.read_bytes()), Wanted(run="last")))
 
+    def feedback(self, vote: Vote, why: str) -> list[str]:
+        """Say how the last run of this sitting was. Raises `UsageError` before the first."""
+        if not self._run:
+            raise UsageError("No run yet.", "What you say is about the last run: /good [WHY] or /bad [WHY].")
+        where = find_run(self._settings, self._run)
+        with contextlib.closing(open_memory(self._settings, lambda _: None)) as memory:
+            log = [FileLog(self._log, self._settings.home)]
+            return [give_feedback(where, vote, why.strip().strip('"'), memory=memory, views=lambda: log)]
+
     def session(self, name: str) -> list[str]:
         """Which session it is; with a name, that one from now on."""
         if name:
@@ -113,6 +127,9 @@ class ReplSession:
     def keep(self, plan: Plan) -> None:
         self._last = plan
 
+    def ran(self, run: str) -> None:
+        self._run = run
+
     def changed(self, files: tuple[str, ...]) -> None:
         self._files = files
 
@@ -121,7 +138,7 @@ class ReplSession:
 
 
 class _LastPlan:
-    """The view that keeps the newest plan for `/plan`, and the names of the files that a run changed."""
+    """The view that keeps the newest plan for `/plan`, the last run, and the files that it changed."""
 
     def __init__(self, session: ReplSession) -> None:
         self._session = session
@@ -129,6 +146,7 @@ class _LastPlan:
     def __call__(self, event: object) -> None:
         data = getattr(event, "data", None)
         if isinstance(data, RunFinished):
+            self._session.ran(str(getattr(event, "run", "")))
             self._session.changed(data.files)
         plan = getattr(data, "plan", None)
         if isinstance(plan, Plan):

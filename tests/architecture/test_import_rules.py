@@ -82,7 +82,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # what the user meets
     "session": (
         *EVERYWHERE,
-        *("orchestrator", "house", "views", "execution", "planning", "tool_keeping", "editor", "listening"),
+        *(
+            "orchestrator",
+            "feedback",
+            "runs",
+            "house",
+            "views",
+            "execution",
+            "planning",
+            "tool_keeping",
+            "editor",
+            "listening",
+        ),
         *("sessions", "sitting", "memory_keeping"),
     ),
     "listening": (*EVERYWHERE, "execution.desk", "planning.plan_text", "views"),

@@ -72,3 +72,13 @@ def test_a_run_that_has_no_end_yet_is_not_judged(orch: Orch, run: str):
 def test_only_good_and_bad_can_be_said(orch: Orch, run: str):
     assert orch("feedback", run, "superb").code == 2
     assert not orch.events("FeedbackGiven")
+
+
+def test_in_the_loop_good_and_bad_are_about_the_last_run(orch: Orch, endpoint: Endpoint):
+    endpoint.reply = Cast(planner=[answered("It is Paris.")])
+    said = '/good\nWhat is the capital of France\n/bad "it is much too short"\n'
+    done = orch(stdin=said)
+    assert "No run yet." in done.err
+    assert "a warning" in done.err
+    (vote,) = orch.events("FeedbackGiven")
+    assert (vote["vote"], vote["why"]) == ("bad", "it is much too short")
