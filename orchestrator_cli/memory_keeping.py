@@ -254,7 +254,7 @@ def _holds(record: Record, text: str, *, exactly: bool = True) -> bool:
 def _texts(records: Iterable[Record], what: str) -> list[str]:
     """What to look for on the disk: the text that was named, or what the records of an id said."""
     records = list(records)
-    if any(_holds(record, what) and not _is_called(record, what) for record in records):
+    if not any(_is_called(record, what) for record in records):
         return [what]
     said = [str(record.data.get("text") or record.text) for record in records]
     quotes = [record.source.quote for record in records if record.source is not None and record.kind == FACT]

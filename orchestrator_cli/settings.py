@@ -225,6 +225,8 @@ class Settings(BaseSettings):
     memory: MemorySettings = MemorySettings()
     remember: Literal["auto", "rules", "never"] = "auto"
     """How facts about you are found when a session ends: by one model call, by rules alone, or not at all."""
+    remember_wait: float = Field(default=5.0, gt=0, le=60)
+    """Seconds that the end of a session may wait for that call; after them rules do what they can."""
     conversation_tokens: int = Field(default=4_000, ge=200)
     """What of a session's conversation goes into a request; older turns are made short."""
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")

@@ -29,8 +29,6 @@ from orchestrator_cli.sessions import check_name, conversation_of, last, new_nam
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 
-MOMENT_S: Final = 5.0
-"""How long leaving may take."""
 KNOWN: Final = 40
 TOLD_CHARS: Final = 12_000
 
@@ -129,8 +127,9 @@ class Sitting:
             {"role": "system", "content": render("facts")},
             {"role": "user", "content": request},
         )
-        late = RunTimedOut(f"The model did not answer within {MOMENT_S:g} s.")
-        with Cancellation().limited(MOMENT_S, lambda: late) as cancellation:
+        wait = settings.remember_wait
+        late = RunTimedOut(f"The model did not answer within {wait:g} s.")
+        with Cancellation().limited(wait, lambda: late) as cancellation:
             model = open_models(settings, names, cancellation, _ignored, used=self._used).model
             return model.complete(Request(role="answer", subject="facts", messages=messages)).text
 
