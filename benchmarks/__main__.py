@@ -21,6 +21,7 @@ NAMES = (
     "locomo",
     "tools",
     "knowledge",
+    "learning",
 )
 HAVE_LARGE = ("workspace", "subtasks", "worfbench", "recall", "tools", "knowledge")
 
