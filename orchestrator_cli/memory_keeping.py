@@ -49,6 +49,8 @@ class Forgotten:
     records: tuple[Record, ...]
     looked: Traces
     """What was looked through of the memory folder, and what of it still holds the text."""
+    left: tuple[Record, ...]
+    """Records that hold the text still: what an id names is not all that was said, nor is one workspace."""
     elsewhere: tuple[Place, ...]
     url: str | None
     """The server whose files are not here."""
@@ -147,6 +149,8 @@ class MemoryKeeping:
         with self._open() as store:
             for user in {record.scope.user for record in records}:
                 store.delete([r.id for r in records if r.scope.user == user], Scope(user=user))
+            # The engine compresses what it keeps: what the bytes do not show, the records do.
+            left = tuple(r for r in store.every() if any(_holds(r, text) for text in texts))
         home = self._settings.home
         found = traces(home, texts)
         folder = home / "memory"
@@ -155,7 +159,7 @@ class MemoryKeeping:
         logs = {Path(r.scope.project) for r in records if r.scope.project} | {self._settings.workspace}
         held = [root / "fileLog.md" for root in sorted(logs) if _is_in(root / "fileLog.md", texts)]
         places = (Place(path, _remedy(path, home)) for path in (*elsewhere, *held))
-        return Forgotten(tuple(records), inside, tuple(places), self._settings.memory.url)
+        return Forgotten(tuple(records), inside, left, tuple(places), self._settings.memory.url)
 
     # --- moving
 

@@ -154,6 +154,7 @@ def forget(
                     "forgotten": [str(record.id) for record in done.records],
                     "files": done.looked.files,
                     "bytes": done.looked.bytes,
+                    "left": [str(record.id) for record in done.left],
                     "found": [str(path) for path in done.looked.found],
                     "unread": [str(path) for path in done.looked.unread],
                     "elsewhere": [{"path": str(p.path), "remedy": p.remedy} for p in done.elsewhere],

@@ -84,11 +84,17 @@ def session_lines(found: Sequence[Session], current: str) -> list[str]:
 def forgotten_lines(done: Forgotten) -> list[str]:
     """What was deleted, what was looked through to be sure, and where else the text lies."""
     looked, lines = done.looked, [f"Forgotten: {counted(len(done.records), 'record')}."]
+    if done.left:
+        lines.append(
+            f"{counted(len(done.left), 'other record')} hold the same words; with --all, a text names them:"
+        )
+        lines += [f"  {line}" for line in record_lines(done.left[:10])]
     what = f"{counted(looked.files, 'file')} of memory ({size(looked.bytes)}) were looked through"
     if looked.found:
         lines.append(f"{what}; the text is still in:")
         lines += [f"  {path}" for path in looked.found]
-        lines.append("What is put aside as shard.corrupt-* may be deleted; else forget it once more.")
+        if not done.left:
+            lines.append("What is put aside as shard.corrupt-* may be deleted; else forget it once more.")
     else:
         lines.append(f"{what}: the text is in none of them.")
     lines += [f"Could not be read: {path}" for path in looked.unread]

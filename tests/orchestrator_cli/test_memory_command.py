@@ -145,6 +145,15 @@ def test_what_is_put_aside_is_looked_through_too(home: Path) -> None:
     assert "still in" in "\n".join(forgotten_lines(done))
 
 
+def test_what_else_holds_the_words_of_a_forgotten_fact_is_said(home: Path) -> None:
+    said_in(home, "one", "I prefer metric units.")
+    fact = keeping(home).add("I prefer metric units.").new[0]
+    done = keeping(home).forget(keeping(home).doomed(str(fact.id)), str(fact.id))
+    assert [record.kind for record in done.records] == ["fact"]
+    assert {record.kind for record in done.left} == {"session", "turn"}
+    assert "2 other records hold the same words" in "\n".join(forgotten_lines(done))
+
+
 def test_letters_count_and_that_is_said(home: Path) -> None:
     keeping(home).add("My editor is Vim.")
     with pytest.raises(UsageError, match="1 hold it in other letters"):
