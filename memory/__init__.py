@@ -4,9 +4,9 @@
     store.add([run_record(...), tool_record(...)])
     recalled = recall(store, prompt, scope=Scope(project="my-project"))
 
-Remembered so far: finished runs and built tools, searched by their words. What is not here yet: turns of
-a conversation, facts and a profile of the user, dense vectors, ageing. Documents of the user have a store of
-their own, see `knowledge`.
+Remembered are finished runs and built tools, the turns of conversations by session (`conversation`), and
+facts about the user (`facts`, `profile`). Documents of the user have a store of their own, see `knowledge`.
+What is not here yet: dense vectors.
 
 Importing this package loads neither of Qdrant's libraries; opening a store loads the one it needs.
 """
