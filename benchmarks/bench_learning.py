@@ -73,7 +73,7 @@ def once(n: int, settings: Any) -> tuple[Any, bool]:
 def main() -> None:
     use_test_parts()
     logging.disable(logging.ERROR)  # Prefect tells of the runs that are meant to fail
-    with place() as settings:
+    with place(reuse="auto") as settings:
         for n in range(RUNS + 1):
             (settings.workspace / f"in{n}.txt").write_text(f"text {n}")
         print("  run  outcome    calls  tokens  seconds  planned by")

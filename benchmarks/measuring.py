@@ -56,7 +56,8 @@ def place(**flags: Any) -> Iterator[Any]:
             prefect_server.configure_client(url, home)
             _import()
             prefect_server.await_server(url, home, Cancellation())
-            yield load_settings(flags, workspace)
+            # What is measured again and again is planned each time.
+            yield load_settings({"reuse": "never", **flags}, workspace)
         finally:
             _flush_logs()
             _end_server(home)
