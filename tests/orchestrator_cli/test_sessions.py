@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 from cast import Cast, answered, plan, tool_call
 from command import Done, Orch
@@ -312,3 +313,29 @@ def test_when_the_loop_is_left_what_the_user_said_of_themselves_is_remembered(
     (asked,) = [request_to(endpoint, "answer")]
     assert asked.count('<untrusted source="the user">') == 2
     assert "Well." not in asked
+
+
+def test_ctrl_c_drops_the_look_for_facts_and_rules_do_what_they_can(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(planner=[answered("Well.")], answer=[{"content": "{}", "sleep": 60}])
+    environment = {**orch.environment(**PATIENT), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    child: pexpect.spawn[str] = pexpect.spawn(
+        orch.command[0],
+        list(orch.command[1:]),
+        env=environment,  # type: ignore[arg-type]
+        cwd=str(orch.workspace),
+        encoding="utf-8",
+        timeout=90,
+    )
+    try:
+        child.expect("orch>")
+        child.send("My editor is Vim.\r")
+        child.expect_exact("Well.")
+        child.expect("orch>")
+        child.sendeof()
+        child.expect_exact("Ctrl-C leaves at once.")
+        child.send("\x03")
+        child.expect_exact("Remembered: The user's editor is Vim.")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
+    assert child.exitstatus == 0
