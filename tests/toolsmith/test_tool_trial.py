@@ -48,10 +48,10 @@ def test_time_that_is_over_is_no_timeout_error_of_the_tool() -> None:
 
 
 def test_a_result_that_is_too_large_is_told_as_that_and_is_no_error_of_the_tool() -> None:
-    cases = [call(3_000_000, error="ValueError"), call(1_100_000, error="ValueError")]
-    told = failed("return [0] * given if given > 2_000_000 else 'x' * given", *cases, output_type="any")
+    cases = [call(3_000_000, error="ValueError"), call(2_100_000, error="ValueError")]
+    told = failed("return [0] * given if given > 2_500_000 else 'x' * given", *cases, output_type="any")
     assert told["0"].startswith("expected ValueError to be raised, but it returned what cannot be told: ")
-    assert told["1"] == "expected ValueError to be raised, but it returned more than 1 MB"
+    assert told["1"] == "expected ValueError to be raised, but it returned more than 2 MB"
 
 
 def test_a_call_that_takes_too_much_memory_fails_with_that_reason() -> None:

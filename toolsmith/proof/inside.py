@@ -18,7 +18,7 @@ import time
 import types
 from typing import Any
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 2_000_000
 MAX_MESSAGE = 4_000
 _PER_MB = 1 << 20 if sys.platform == "darwin" else 1 << 10
 
@@ -86,7 +86,7 @@ def _apart(
         "memory_mb": round(usage.ru_maxrss / _PER_MB, 1),
     }
     if fault == "long":
-        return {"fault": "returned more than 1 MB", **spent}
+        return {"fault": "returned more than 2 MB", **spent}
     if fault == "late" or status is None:
         return {"fault": f"took longer than {wall_s:g} s", **spent}
     if os.WIFSIGNALED(status):

@@ -15,6 +15,8 @@ def check_iban(iban: str) -> dict[str, str]:
     Returns:
         country, check_digits, account and formatted.
     """
+    if not iban.isascii():
+        raise ValueError(f"{iban!r} is not of the form of an IBAN")
     number = iban.replace(" ", "").upper()
     if not re.fullmatch(r"[A-Z]{2}[0-9]{2}[A-Z0-9]+", number):
         raise ValueError(f"{iban!r} is not of the form of an IBAN")
