@@ -304,13 +304,14 @@ def _tool_needed(fact: events.ToolNeeded) -> list[Line]:
 
 @_lines.register
 def _tool_tried(fact: events.ToolTried) -> list[Line]:
+    """What passed is counted here and listed in the log; what did not is told."""
     verdict = "passed" if fact.passed else "failed"
+    told = [result for result in fact.results if not result.startswith("passed: ")]
     head = f"{one_line(fact.tool, 60)} tried, round {fact.round}: {verdict}"
-    results = [
-        Line("  - ", one_line(result, LONG), sign_style="green" if fact.passed else "yellow")
-        for result in fact.results
-    ]
-    return [_of_tool(head), *results]
+    if passed := len(fact.results) - len(told):
+        head = f"{head} ({passed} of {len(fact.results)} hold)"
+    style = "green" if fact.passed else "yellow"
+    return [_of_tool(head), *(Line("  - ", one_line(result, LONG), sign_style=style) for result in told)]
 
 
 @_lines.register

@@ -17,15 +17,15 @@ def found(title: str, ref: str, **place: int | None) -> Found:
 @pytest.mark.parametrize(
     ("piece", "told"),
     [
-        (found("Rules", "/work/a.md", first=3, last=9), "[Rules, a.md, lines 3-9]"),
+        (found("Rules", "/docs/a.md", first=3, last=9), "[Rules, a.md, lines 3-9]"),
         (found("Rules", "/elsewhere/a.md", first=3, last=3), "[Rules, /elsewhere/a.md, line 3]"),
-        (found("b.txt", "/work/notes/b.txt", first=1, last=2), "[notes/b.txt, lines 1-2]"),
-        (found("A [draft]\nof mine", "/work/a.pdf", page=7), "[A (draft) of mine, a.pdf, page 7]"),
+        (found("b.txt", "/docs/notes/b.txt", first=1, last=2), "[notes/b.txt, lines 1-2]"),
+        (found("A [draft]\nof mine", "/docs/a.pdf", page=7), "[A (draft) of mine, a.pdf, page 7]"),
         (found("Bees", "https://example.org/bees"), "[Bees, https://example.org/bees, part 3]"),
     ],
 )
 def test_a_piece_is_cited_by_title_path_and_place(piece: Found, told: str) -> None:
-    assert cite(piece, Path("/work")) == told
+    assert cite(piece, Path("/docs")) == told
 
 
 def test_faults_are_all_named_and_of_much_that_was_skipped_the_number() -> None:
