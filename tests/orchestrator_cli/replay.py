@@ -60,14 +60,22 @@ class Replay:
         who = self._who(request)
         names = [name for name in self._recording.exchanges if name.rpartition("#")[0] == who]
         if who.startswith("toolsmith:"):
-            # Its two prompts are conversations of their own.
-            return names[-1] if "You write one Python tool" in _said(request, "user") else names[0]
+            return self._due_of_toolsmith(names, _said(request, "user"))
         answered = _said(request, "assistant")
         for name in names:
             text = self._recording.exchanges[name]["reply"]["text"]
             if not text or text[:SHOWN] not in answered:
                 return name
         return names[-1] if names else None
+
+    def _due_of_toolsmith(self, names: list[str], prompt: str) -> str:
+        """Its prompts are conversations of their own: the specification, the cases, and rounds of code."""
+        spec, cases, *codes = names
+        if "You write one Python tool" not in prompt:
+            return cases if "You write the cases" in prompt else spec
+        modules = [self._recording.exchanges[name]["reply"]["text"].split("```")[1] for name in codes]
+        tried = [m.removeprefix("python").strip() in prompt for m in modules]
+        return codes[min(tried.index(True) + 1, len(codes) - 1) if any(tried) else 0]
 
     def _who(self, request: dict[str, Any]) -> str:
         role = str(request["model"])
@@ -116,11 +124,11 @@ def _broken(fault_: str, name: str, reply: dict[str, Any], request: dict[str, An
         case "empty":
             return {"content": ""}
         case "schema":
-            return _of_another_shape(name, request)
+            return _of_another_shape(name, reply, request)
     raise AssertionError(fault_)
 
 
-def _of_another_shape(name: str, request: dict[str, Any]) -> Reply:
+def _of_another_shape(name: str, reply: dict[str, Any], request: dict[str, Any]) -> Reply:
     if name.startswith("agent:"):
         wrong = {"verdict": 42}
         return (
@@ -128,6 +136,6 @@ def _of_another_shape(name: str, request: dict[str, Any]) -> Reply:
             if request.get("tools")
             else code(f"final_answer({wrong})")
         )
-    if name.startswith("toolsmith:") and name.endswith("#2"):
+    if "```python" in reply["content"]:
         return "```python\nverdict = 42\n```"
     return json.dumps({"verdict": 42})

@@ -4,6 +4,7 @@ Everything from the command line on is the real thing, in a process and session 
 is not: start-up, which tests of a cold start and of signals run for themselves (`Orch.start`).
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -75,17 +76,39 @@ def _import(url: str, home: Path) -> None:
 
     configure_client(url, home)
     prepare()
-    import prefect.artifacts
-    import prefect.flows
-    import prefect.task_runners
-    import prefect.tasks  # noqa: F401
+    for name in LOADED:
+        importlib.import_module(name)
+    _load_for_calls()
 
-    import orchestrator_cli.demo
-    import orchestrator_cli.execution.agents
-    import orchestrator_cli.execution.flow
-    import orchestrator_cli.house
-    import orchestrator_cli.orchestrator
-    import orchestrator_cli.views.filelog  # noqa: F401
+
+LOADED = (
+    *("prefect.artifacts", "prefect.main", "prefect.engine", "prefect.task_runners", "prefect.runtime"),
+    *(
+        "prefect.concurrency.context",
+        "prefect.input.run_input",
+        "prefect.telemetry.run_telemetry",
+        "graphviz",
+    ),
+    *("anyio._backends._asyncio", "litellm.proxy._types", "memory.edge", "pygments.styles.monokai"),
+    "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
+    *(f"orchestrator_cli.{name}" for name in ("demo", "house", "orchestrator", "session", "listening")),
+    *(
+        f"orchestrator_cli.execution.{name}"
+        for name in ("agents", "flow", "workspace.diff", "workspace.undo")
+    ),
+    *(f"orchestrator_cli.views.{name}" for name in ("filelog", "console", "jsonl", "keyboard", "narration")),
+)
+"""What a run imports, some of it only on its way."""
+
+
+def _load_for_calls() -> None:
+    """What the first call of a model loads besides, of LiteLLM and of OpenAI's client."""
+    from openai import OpenAI
+
+    from orchestrator_cli.models.model import Request, quote
+
+    quote(Request(role="planner", model="openai/planner", messages=({"role": "user", "content": "x"},)))
+    assert OpenAI(api_key="none").chat.completions
 
 
 def _become(order: dict[str, Any]) -> None:
