@@ -43,7 +43,7 @@ def places(fault: str, recording: Recording) -> tuple[str, ...]:
         # An agent's second value that does not fit ends its attempt, and any text is an answer.
         return tuple(name for name in recording.exchanges if name.endswith("#1") and name != "answer#1")
     if fault in ("prose", "empty"):
-        # The toolsmith's first code fails its cases, so two more that cannot be used would be a round too many.
+        # The toolsmith's first code fails its cases: two more that cannot be used were a round too many.
         return tuple(name for name in recording.exchanges if name != LAST_CODE)
     return tuple(recording.exchanges)
 
