@@ -131,13 +131,6 @@ class EdgeStore:
     def close(self) -> None:
         """Nothing is held between turns."""
 
-    def mentions(self, text: str) -> list[Record]:
-        """The records of any scope, valid or not, in which the text occurs, as it is or within `data`.
-
-        It is for whoever owns the folder: nothing that is shown to a model comes from here.
-        """
-        return [record for record in self.every() if text in _spelled(record)]
-
     def set_aside(self) -> list[Path]:
         """The shards that could not be opened and were kept, oldest first."""
         return self._folder.set_aside()
@@ -270,18 +263,3 @@ class _Turn:
 
     def _scroll(self, only: qe.Filter) -> Iterator[Record]:
         return records(point for page in pages(self._shard, only, vectors=False) for point in page)
-
-
-def _spelled(record: Record) -> str:
-    """All that is said in a record, each part on its own."""
-    parts: list[object] = [record.model_dump()]
-    words: list[str] = []
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            parts += [*part, *part.values()]
-        elif isinstance(part, (list, tuple)):
-            parts += part
-        elif isinstance(part, str):
-            words.append(part)
-    return "\0".join(words)

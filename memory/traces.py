@@ -11,7 +11,7 @@ aside. Deleting (`EdgeStore.delete`) leaves nothing of a record in the shard, wh
 remains; this function is how it is shown to whoever asked for it.
 
 What is not covered: the engine compresses what it keeps of a record, so that a long text which repeats itself
-can lie there unseen; `EdgeStore.mentions` asks the records themselves. Free space of the disk, copies made by
+can lie there unseen; `every` of a store gives the records themselves. Free space of the disk, copies made by
 others, and what a model's provider was sent.
 """
 

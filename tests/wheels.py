@@ -11,8 +11,45 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 MARK = "def shout(text):\n    from tinydep import END\n    return text.upper() + END\n"
+
+SHOUTING: dict[str, Any] = {
+    "name": "shout_text",
+    "purpose": "Shout a text, with the package tinymark.",
+    "inputs": {"text": {"type": "string", "description": "The text."}},
+    "output_type": "string",
+    "output_description": "The text in capitals, with the end that tinymark gives it.",
+    "errors": [{"type": "ValueError", "when": "the text is empty"}],
+    "packages": ["tinymark>=1.0"],
+    "examples": [{"title": "a word", "arguments": {"text": "hello"}, "expected": "HELLO!"}],
+}
+SHOUTING_CASES = {
+    "cases": [
+        {"title": "capitals stay", "arguments": {"text": "Ab"}, "expected": "AB!"},
+        {"title": "signs stay", "arguments": {"text": "a-b"}, "expected": "A-B!"},
+        {"title": "nothing", "arguments": {"text": ""}, "error": "ValueError", "edge": True},
+    ]
+}
+SHOUTING_CODE = '''from smolagents import tool
+from tinymark import shout
+
+
+@tool
+def shout_text(text: str) -> str:
+    """Shout a text.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The text in capitals, with its end.
+    """
+    if not text:
+        raise ValueError("the text is empty")
+    return shout(text)
+'''
 
 
 def tiny(folder: Path) -> Path:

@@ -135,7 +135,8 @@ def _chosen(
 
 def _reply(asked: ApprovalAsked, said: Said) -> Reply:
     """Raises `UsageError` where what was said is no answer to this."""
-    from orchestrator_cli.execution.desk import Reply, check_answer, read_answer
+    from orchestrator_cli.execution.desk import Reply, check_answer
+    from orchestrator_cli.execution.meaning import meant
     from orchestrator_cli.listening import chosen
 
     question = _question(asked)
@@ -143,7 +144,7 @@ def _reply(asked: ApprovalAsked, said: Said) -> Reply:
         return Reply(decision="yes", text=_edited(question), remark=said.because)
     if said.answer is not None:
         text = chosen(question, said.answer)
-        check_answer(question, "answered", read_answer(question, text))
+        check_answer(question, "answered", meant(text, question.result))
         return Reply(decision="answered", text=text, remark=said.because)
     if said.yes:
         check_answer(question, "yes", None)

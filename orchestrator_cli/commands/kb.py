@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator_cli.commands.options import Debug, Folder, Output
-from orchestrator_cli.commands.running import reporting, settings_of
+from orchestrator_cli.commands.running import print_lines, reporting, settings_of
 from orchestrator_cli.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def list_sources(
         if as_json:
             _json({"sources": [vars(row) for row in rows], "documents": documents})
         elif rows:
-            _print(source_lines(rows, str(keeping.root)))
+            print_lines(source_lines(rows, str(keeping.root)))
         else:
             console.lines(["Nothing yet. Add documents with: orch kb add PATH"])
 
@@ -118,7 +117,7 @@ def search(
             _json([_found_json(one, cite(one, keeping.root)) for one in found])
         elif found:
             rows = [PieceRow(cite(one, keeping.root), " > ".join(one.headings), one.text) for one in found]
-            _print(piece_lines(rows))
+            print_lines(piece_lines(rows))
         else:
             console.lines(["Nothing was found."])
 
@@ -235,11 +234,3 @@ def _found_json(found: Found, cite: str) -> dict[str, Any]:
 
 def _json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False))
-
-
-def _print(lines: list[str]) -> None:
-    from orchestrator_cli.views.streams import write
-    from orchestrator_cli.views.text import clean
-
-    shown = map(clean, lines) if sys.stdout.isatty() else lines
-    write(sys.stdout, "".join(f"{line}\n" for line in shown))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator_cli.commands.options import AsJson, Debug, Folder, Output, RunName
-from orchestrator_cli.commands.running import reporting, settings_of
+from orchestrator_cli.commands.running import print_lines, reporting, settings_of
 from orchestrator_cli.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -67,7 +67,7 @@ def verify(
         if as_json:
             typer.echo(json.dumps(audit_json(found), ensure_ascii=False))
         else:
-            _print(audit_lines(found))
+            print_lines(audit_lines(found))
         raise typer.Exit(1 if found.fault else 0)
 
 
@@ -108,18 +108,9 @@ def replay(
         if as_json:
             typer.echo(json.dumps(replayed_json(found), ensure_ascii=False))
         else:
-            _print(replayed_lines(found))
+            print_lines(replayed_lines(found))
         raise typer.Exit(0 if found.same else 1)
 
 
 def _log_of(workspace: Path | None) -> Path:
     return settings_of(workspace).workspace.resolve() / "fileLog.md"
-
-
-def _print(lines: list[str]) -> None:
-    """Lines on standard output; on a terminal without anything that could act upon it."""
-    from orchestrator_cli.views.streams import write
-    from orchestrator_cli.views.text import clean
-
-    shown = map(clean, lines) if sys.stdout.isatty() else lines
-    write(sys.stdout, "".join(f"{line}\n" for line in shown))

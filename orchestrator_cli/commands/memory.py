@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from orchestrator_cli.commands.options import AsJson, Debug, Folder, Output
-from orchestrator_cli.commands.running import reporting, settings_of
+from orchestrator_cli.commands.running import print_lines, reporting, settings_of
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def list_memory(
         if as_json:
             _json([row(record) for record in found[:limit]])
             return
-        _print(record_lines(found[:limit]))
+        print_lines(record_lines(found[:limit]))
         if len(found) > limit:
-            _print([f"… and {len(found) - limit:,} more: -n {len(found)}"])
+            print_lines([f"… and {len(found) - limit:,} more: -n {len(found)}"])
 
 
 @app.command()
@@ -77,7 +77,7 @@ def show(
         if as_json:
             _json(row(record))
         else:
-            _print(page_lines(record))
+            print_lines(page_lines(record))
 
 
 @app.command()
@@ -99,7 +99,7 @@ def search(
         if as_json:
             _json([{**row(hit.record), "score": hit.score} for hit in hits])
         else:
-            _print(hit_lines(hits))
+            print_lines(hit_lines(hits))
 
 
 @app.command()
@@ -161,7 +161,7 @@ def forget(
                 }
             )
         else:
-            _print(forgotten_lines(done))
+            print_lines(forgotten_lines(done))
 
 
 @app.command()
@@ -224,7 +224,7 @@ def stats(
         if as_json:
             _json(dataclasses.asdict(found) | {"set_aside": [str(path) for path in found.set_aside]})
         else:
-            _print(stats_lines(found))
+            print_lines(stats_lines(found))
 
 
 @app.command()
@@ -255,11 +255,3 @@ def _keeping(workspace: Path | None, everywhere: bool) -> MemoryKeeping:
 
 def _json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False))
-
-
-def _print(lines: list[str]) -> None:
-    from orchestrator_cli.views.streams import write
-    from orchestrator_cli.views.text import clean
-
-    shown = map(clean, lines) if sys.stdout.isatty() else lines
-    write(sys.stdout, "".join(f"{line}\n" for line in shown))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,7 +28,7 @@ from orchestrator_cli.commands.options import (
     Verbose,
     Yes,
 )
-from orchestrator_cli.commands.running import Running, kinds, reporting, settings_of
+from orchestrator_cli.commands.running import Running, kinds, print_lines, reporting, settings_of
 
 if TYPE_CHECKING:
     from orchestrator_cli.execution.journal import View
@@ -59,7 +58,7 @@ def runs(
         if as_json:
             typer.echo(json.dumps([row.as_json() for row in rows], ensure_ascii=False))
         elif rows:
-            _print(runs_lines(rows, everywhere=everywhere))
+            print_lines(runs_lines(rows, everywhere=everywhere))
         elif everywhere:
             console.lines(["No run has been made yet."])
         else:
@@ -84,7 +83,7 @@ def show(
         if as_json:
             typer.echo(json.dumps(show_json(summary, history), ensure_ascii=False))
         else:
-            _print(show_lines(summary, history))
+            print_lines(show_lines(summary, history))
 
 
 @app.command()
@@ -230,7 +229,7 @@ def diff(
         if as_json:
             typer.echo(changes_line(past.run, shown.changes))
             return
-        _print(shown.lines)
+        print_lines(shown.lines)
         if not shown.lines:
             console.lines([f"Run {past.run} changed no files."])
         elif shown.undone:
@@ -288,12 +287,3 @@ def _summary(one: RunState) -> Summary:
         forked_from=past.started.forked_from if past.started else None,
         approvals=past.open if one.state in ("running", "paused") else (),
     )
-
-
-def _print(lines: list[str]) -> None:
-    """Lines on standard output; on a terminal without anything that could act upon it."""
-    from orchestrator_cli.views.streams import write
-    from orchestrator_cli.views.text import clean
-
-    shown = map(clean, lines) if sys.stdout.isatty() else lines
-    write(sys.stdout, "".join(f"{line}\n" for line in shown))

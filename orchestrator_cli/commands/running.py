@@ -208,3 +208,12 @@ def file_log(settings: Settings, make: Any) -> Any:
     """The log of the workspace. Raises `UsageError` where the workspace is no folder, before the log can."""
     check_workspace(settings)
     return make(settings.workspace / "fileLog.md", settings.home)
+
+
+def print_lines(lines: list[str]) -> None:
+    """Lines on standard output; on a terminal without anything that could act upon it."""
+    from orchestrator_cli.views.streams import write
+    from orchestrator_cli.views.text import clean
+
+    shown = map(clean, lines) if sys.stdout.isatty() else lines
+    write(sys.stdout, "".join(f"{line}\n" for line in shown))

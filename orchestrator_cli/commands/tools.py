@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from orchestrator_cli.commands.building import build
 from orchestrator_cli.commands.options import AsJson, Debug, Folder, Output
-from orchestrator_cli.commands.running import reporting, settings_of
+from orchestrator_cli.commands.running import print_lines, reporting, settings_of
 from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed, UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def list_tools(workspace: Folder = None, as_json: AsJson = False, debug: Debug =
         if as_json:
             _json([row.as_json() for row in rows])
         elif rows:
-            _print(list_lines(rows))
+            print_lines(list_lines(rows))
         else:
             console.lines(["No tools yet: they are built when a plan needs them."])
 
@@ -73,7 +72,7 @@ def show(name: NameAt, workspace: Folder = None, as_json: AsJson = False, debug:
         if as_json:
             _json(page.as_json())
         else:
-            _print(page_lines(page))
+            print_lines(page_lines(page))
 
 
 @app.command("test")
@@ -93,7 +92,7 @@ def try_again(
             told = {"name": tested.name, "version": tested.version, "adopted": tested.adopted}
             _json({**told, **trial_json(tested.trial)})
         else:
-            _print(trial_lines(tested.trial))
+            print_lines(trial_lines(tested.trial))
         if not tested.trial.passed:
             raise RunFailed(
                 f"The tool {tested.name} v{tested.version} does not pass its trial.",
@@ -120,7 +119,7 @@ def diff(
         if as_json:
             _json(lines)
         elif lines:
-            _print(lines)
+            print_lines(lines)
         else:
             console.lines(["The two are the same."])
 
@@ -258,11 +257,3 @@ def _confirmed(question: str) -> bool:
 
 def _json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False))
-
-
-def _print(lines: list[str]) -> None:
-    from orchestrator_cli.views.streams import write
-    from orchestrator_cli.views.text import clean
-
-    shown = map(clean, lines) if sys.stdout.isatty() else lines
-    write(sys.stdout, "".join(f"{line}\n" for line in shown))

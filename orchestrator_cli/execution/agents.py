@@ -22,7 +22,8 @@ from orchestrator_cli import events
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.agent_model import AgentModel
 from orchestrator_cli.execution.agent_tools import agent_tool, agent_tools
-from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, meant, pretty
+from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
+from orchestrator_cli.execution.meaning import meant
 from orchestrator_cli.execution.roles import Role
 from orchestrator_cli.prompts import render, source
 from toolsmith.sandbox.session import InsideCall
@@ -66,7 +67,7 @@ def _drive(agent: MultiStepAgent, attempt: Attempt, task: str) -> JsonValue:
         for item in steps:
             attempt.cancellation.check()
             if isinstance(item, FinalAnswerStep):
-                return meant(item.output, attempt.subtask.result)
+                return meant(as_json(item.output), attempt.subtask.result)
             if not isinstance(item, ActionStep):
                 continue
             _tell(item, attempt, isinstance(agent, CodeAgent))
@@ -228,7 +229,7 @@ def _output(step: ActionStep) -> str:
 def _acceptable(attempt: Attempt) -> Callable[..., bool]:
     def on_the_value(value: Any, memory: Any, agent: Any = None) -> bool:  # noqa: ARG001 - smolagents' signature
         try:
-            reason = attempt.accept(meant(value, attempt.subtask.result))
+            reason = attempt.accept(meant(as_json(value), attempt.subtask.result))
         except OrchError as exc:
             # smolagents takes whatever is raised here for a refusal and goes on.
             attempt.broken = exc

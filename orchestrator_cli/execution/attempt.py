@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import jsonschema
 from pydantic import JsonValue
 
 from orchestrator_cli import events
@@ -155,21 +154,6 @@ def as_json(value: Any) -> JsonValue:
     """A value as plain JSON; what has no JSON form becomes its text."""
     plain: JsonValue = json.loads(json.dumps(value, default=_plain))
     return plain
-
-
-def meant(value: Any, schema: dict[str, JsonValue] | None) -> JsonValue:
-    """The value an agent gave, as JSON; read from text where only that fits the schema."""
-    plain = as_json(value)
-    if schema is None or not isinstance(plain, str):
-        return plain
-    validator = jsonschema.Draft202012Validator(schema)
-    if validator.is_valid(plain):
-        return plain
-    try:
-        read: JsonValue = json.loads(plain)
-    except ValueError:
-        return plain
-    return read if validator.is_valid(read) else plain
 
 
 def _plain(value: Any) -> Any:

@@ -26,6 +26,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
 from orchestrator_cli.execution.journal import Emit
+from orchestrator_cli.execution.meaning import meant
 
 GRANTS = frozenset({"network", "secrets", "packages", "effects"})
 """What stands in the record also where the user has said beforehand that it need not be asked."""
@@ -221,7 +222,7 @@ class Desk:
             question = self._open.get(id_)
             value: JsonValue = reply.text or None
             if question is not None and question.what == "question" and reply.decision == "answered":
-                value = read_answer(question, reply.text)
+                value = meant(reply.text, question.result)
             return self.answer(id_, reply.decision, value=value, remark=reply.remark)
 
     def foretell(self, id_: str, reply: Reply) -> None:
@@ -266,17 +267,3 @@ def check_answer(question: Question, decision: str, value: JsonValue) -> None:
     faults = list(jsonschema.Draft202012Validator(question.result).iter_errors(value))
     if faults:
         raise UsageError(f"The answer does not fit: {faults[0].message[-240:]}", question.question)
-
-
-def read_answer(question: Question, text: str) -> JsonValue:
-    """What a person typed, as the value that the question wants: text, or JSON where only that fits."""
-    if question.result is None:
-        return text
-    validator = jsonschema.Draft202012Validator(question.result)
-    if validator.is_valid(text):
-        return text
-    try:
-        value: JsonValue = json.loads(text)
-    except ValueError:
-        return text
-    return value if validator.is_valid(value) else text

@@ -51,7 +51,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "execution.workspace": (*EVERYWHERE, "execution.workspace", "tools.protected"),
     "execution.blobs": (),
     "execution.journal": ("errors", "events", "execution.blobs"),
-    "execution.desk": ("errors", "events", "cancellation", "execution.journal"),
+    "execution.meaning": (),
+    "execution.desk": ("errors", "events", "cancellation", "execution.journal", "execution.meaning"),
     "execution.inbox": ("errors", "events", "cancellation", "execution.desk", "execution.journal"),
     "execution.prefect_server": ("errors", "cancellation"),
     # the run as a whole

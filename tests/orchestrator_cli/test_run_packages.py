@@ -24,45 +24,10 @@ from orchestrator_cli.execution.permissions import Permits
 from orchestrator_cli.settings import Settings, package_index
 from toolsmith import PackagesUnavailable, PermissionRefused, ToolSpec
 
-SPEC: dict[str, Any] = {
-    "name": "shout_text",
-    "purpose": "Shout a text, with the package tinymark.",
-    "inputs": {"text": {"type": "string", "description": "The text."}},
-    "output_type": "string",
-    "output_description": "The text in capitals, with the end that tinymark gives it.",
-    "errors": [{"type": "ValueError", "when": "the text is empty"}],
-    "packages": ["tinymark>=1.0"],
-    "examples": [{"title": "a word", "arguments": {"text": "hello"}, "expected": "HELLO!"}],
-}
-CASES = {
-    "cases": [
-        {"title": "capitals stay", "arguments": {"text": "Ab"}, "expected": "AB!"},
-        {"title": "signs stay", "arguments": {"text": "a-b"}, "expected": "A-B!"},
-        {"title": "nothing", "arguments": {"text": ""}, "error": "ValueError", "edge": True},
-    ]
-}
-CODE = '''from smolagents import tool
-from tinymark import shout
-
-
-@tool
-def shout_text(text: str) -> str:
-    """Shout a text.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The text in capitals, with its end.
-    """
-    if not text:
-        raise ValueError("the text is empty")
-    return shout(text)
-'''
 REPLIES = (
-    f"```json\n{json.dumps(SPEC)}\n```",
-    f"```json\n{json.dumps(CASES)}\n```",
-    f"```python\n{CODE}```",
+    f"```json\n{json.dumps(wheels.SHOUTING)}\n```",
+    f"```json\n{json.dumps(wheels.SHOUTING_CASES)}\n```",
+    f"```python\n{wheels.SHOUTING_CODE}```",
 )
 NEW = [{"name": "shout_text", "purpose": "shouts a text with the package tinymark"}]
 LOCKED = "tinydep 1.0, tinymark 1.2"
@@ -106,7 +71,7 @@ def index(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def test_each_package_is_asked_about_once_whatever_the_purpose_is_called(tmp_path: Path, index: str) -> None:
     here = Room(tmp_path / "home")
-    spec = ToolSpec.model_validate(SPEC)
+    spec = ToolSpec.model_validate(wheels.SHOUTING)
     for each in (spec, spec.model_copy(update={"purpose": "Shout."})):
         with pytest.raises(ApprovalNeeded):
             here.permits.permit_tool(each)
@@ -124,7 +89,7 @@ def test_each_package_is_asked_about_once_whatever_the_purpose_is_called(tmp_pat
 
 def test_what_the_settings_allow_by_name_is_installed_for_the_tool_alone(tmp_path: Path, index: str) -> None:
     here = Room(tmp_path / "home", packages=("TinyMark",))
-    spec = ToolSpec.model_validate(SPEC)
+    spec = ToolSpec.model_validate(wheels.SHOUTING)
     given = here.permits.permit_tool(spec)
     assert given.folder is not None
     assert given.folder.is_relative_to(tmp_path / "home" / "tools" / ".packages")
@@ -143,7 +108,7 @@ def test_an_installation_ends_with_what_it_is_for(tmp_path: Path, index: str) ->
     here, cancellation = Room(tmp_path / "home", yes=True), Cancellation()
     cancellation.cancel(Stopped())
     with pytest.raises(Stopped):
-        here.permits.permit_tool(ToolSpec.model_validate(SPEC), cancellation)
+        here.permits.permit_tool(ToolSpec.model_validate(wheels.SHOUTING), cancellation)
 
 
 def test_the_index_is_the_one_that_the_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +237,7 @@ def test_without_a_terminal_packages_are_waited_for_and_nothing_is_installed(sho
 
 
 def test_packages_that_cannot_be_had_refuse_the_tool_with_the_reason(shop: Shop) -> None:
-    spec = json.dumps({**SPEC, "packages": ["tinysrc"]})
+    spec = json.dumps({**wheels.SHOUTING, "packages": ["tinysrc"]})
     cast = Cast(
         planner=[
             plan(tool_call("say", "shout_text", text="a"), tool_call("look", "list_files"), new_tools=NEW)

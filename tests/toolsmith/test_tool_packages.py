@@ -137,42 +137,9 @@ def test_whatever_is_let_through_names_one_package_and_no_place(text: str) -> No
     assert requirement(plain) == plain
 
 
-RAW: dict[str, Any] = {
-    "name": "shout_text",
-    "purpose": "Shout a text, with the package tinymark.",
-    "inputs": {"text": {"type": "string", "description": "The text."}},
-    "output_type": "string",
-    "output_description": "The text in capitals, with the end that tinymark gives it.",
-    "errors": [{"type": "ValueError", "when": "the text is empty"}],
-    "packages": ["TinyMark >= 1.0"],
-    "examples": [{"title": "a word", "arguments": {"text": "hello"}, "expected": "HELLO!"}],
-}
+RAW = {**wheels.SHOUTING, "packages": ["TinyMark >= 1.0"]}
 SPEC = ToolSpec.model_validate(RAW)
-SUITE = {
-    "cases": [
-        {"title": "capitals stay", "arguments": {"text": "Ab"}, "expected": "AB!"},
-        {"title": "signs stay", "arguments": {"text": "a-b"}, "expected": "A-B!"},
-        {"title": "nothing", "arguments": {"text": ""}, "error": "ValueError", "edge": True},
-    ]
-}
-CODE = '''from smolagents import tool
-from tinymark import shout
-
-
-@tool
-def shout_text(text: str) -> str:
-    """Shout a text.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The text in capitals, with its end.
-    """
-    if not text:
-        raise ValueError("the text is empty")
-    return shout(text)
-'''
+CODE = wheels.SHOUTING_CODE
 
 
 def test_a_specification_names_each_package_once_and_not_too_many() -> None:
@@ -497,7 +464,11 @@ def test_the_other_backends_show_them_for_reading_only(made: Installation, tmp_p
 
 
 def replies(code: str = CODE) -> tuple[str, str, str]:
-    return f"```json\n{json.dumps(RAW)}\n```", f"```json\n{json.dumps(SUITE)}\n```", f"```python\n{code}```"
+    return (
+        f"```json\n{json.dumps(RAW)}\n```",
+        f"```json\n{json.dumps(wheels.SHOUTING_CASES)}\n```",
+        f"```python\n{code}```",
+    )
 
 
 NEED = Need(name="shout_text", purpose="shouts a text with tinymark")
