@@ -35,7 +35,7 @@ from memory import (
 from memory.conversation import Exchange, keep
 from memory.profile import recall_facts
 from memory.records import RUN
-from orchestrator_cli import __version__, events, tool_index
+from orchestrator_cli import __version__, events
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError
 from orchestrator_cli.execution import prefect_server
@@ -57,7 +57,6 @@ from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.execution.workspace.folder import history_folder
 from orchestrator_cli.execution.workspace.history import History
-from orchestrator_cli.knowledge import KnowledgeShelf
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import check_prices, open_models, played_models
 from orchestrator_cli.models.model import Model, prepare
@@ -67,8 +66,10 @@ from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.planning.planner import NOTHING_SAID
 from orchestrator_cli.planning.reuse import Declined, plan_again, told_why, tools_of
 from orchestrator_cli.planning.routing import Ground, deeds_of
-from orchestrator_cli.remembering import learned_from, with_feedback
-from orchestrator_cli.sessions import exchange_of, scope_of
+from orchestrator_cli.recall import tool_index
+from orchestrator_cli.recall.knowledge import KnowledgeShelf
+from orchestrator_cli.recall.remembering import learned_from, with_feedback
+from orchestrator_cli.recall.sessions import exchange_of, scope_of
 from orchestrator_cli.settings import ROLES, Settings, find_model, missing_key
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError

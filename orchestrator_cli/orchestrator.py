@@ -29,7 +29,7 @@ from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.planner import NOTHING_SAID, make_plan
 from orchestrator_cli.planning.routing import route
-from orchestrator_cli.remembering import uses_of
+from orchestrator_cli.recall.remembering import uses_of
 from orchestrator_cli.usage import Usage
 
 

@@ -6,17 +6,17 @@ from orchestrator_cli.editor import edit
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.events import RunFinished
 from orchestrator_cli.execution.journal import View
-from orchestrator_cli.feedback import Vote, give_feedback
 from orchestrator_cli.house import checked_prompt, open_house, open_memory
+from orchestrator_cli.keeping.memory import MemoryKeeping
+from orchestrator_cli.keeping.tools import Keeping
 from orchestrator_cli.listening import can_listen, listening
-from orchestrator_cli.memory_keeping import MemoryKeeping
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
+from orchestrator_cli.past.feedback import Vote, give_feedback
+from orchestrator_cli.past.runs import find_run
 from orchestrator_cli.planning.plan import Plan
-from orchestrator_cli.runs import find_run
-from orchestrator_cli.sessions import exchange_of
+from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.recall.sitting import Sitting
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.sitting import Sitting
-from orchestrator_cli.tool_keeping import Keeping
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.graph import plan_lines

@@ -26,7 +26,7 @@ from orchestrator_cli.errors import UsageError
 if TYPE_CHECKING:
     from orchestrator_cli.events import ApprovalAsked
     from orchestrator_cli.execution.desk import Question, Reply
-    from orchestrator_cli.runs import PastRun
+    from orchestrator_cli.past.runs import PastRun
     from orchestrator_cli.views.console import Console
 
 app = typer.Typer(rich_markup_mode=None)
@@ -74,7 +74,7 @@ def approve(
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with reporting(output) as console:
         from orchestrator_cli.execution.inbox import Answer, answers_in, drop
-        from orchestrator_cli.runs import find_run, state_of
+        from orchestrator_cli.past.runs import find_run, state_of
 
         said = Said(yes, no, answer, edit, because)
         where = find_run(settings_of(workspace), run)

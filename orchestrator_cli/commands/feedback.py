@@ -28,9 +28,9 @@ def feedback(
 ) -> None:
     """Say whether a run was good or bad; later plans for such requests are made by it."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        from orchestrator_cli.feedback import give_feedback
         from orchestrator_cli.house import open_memory
-        from orchestrator_cli.runs import find_run
+        from orchestrator_cli.past.feedback import give_feedback
+        from orchestrator_cli.past.runs import find_run
         from orchestrator_cli.views.filelog import FileLog
 
         settings = settings_of(workspace)

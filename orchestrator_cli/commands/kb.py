@@ -13,7 +13,7 @@ from orchestrator_cli.commands.running import print_lines, reporting, settings_o
 from orchestrator_cli.errors import RunFailed
 
 if TYPE_CHECKING:
-    from orchestrator_cli.knowledge_keeping import Found, Gathered, Keeping, Outcome
+    from orchestrator_cli.keeping.knowledge import Found, Gathered, Keeping, Outcome
     from orchestrator_cli.views.console import Console
     from orchestrator_cli.views.kb import SourceRow
 
@@ -108,7 +108,7 @@ def search(
 ) -> None:
     """Search what was added, as agents do with search_knowledge."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        from orchestrator_cli.knowledge import cite
+        from orchestrator_cli.recall.knowledge import cite
         from orchestrator_cli.views.kb import PieceRow, piece_lines
 
         keeping = _keeping(workspace, console, everywhere=all_projects)
@@ -141,7 +141,7 @@ def remove(
 
 
 def _keeping(workspace: Path | None, console: Console, *, everywhere: bool = False) -> Keeping:
-    from orchestrator_cli.knowledge_keeping import Keeping
+    from orchestrator_cli.keeping.knowledge import Keeping
 
     settings = settings_of(workspace)
     return Keeping(settings, everywhere=everywhere, warn=lambda text: console.lines([text]))
@@ -177,7 +177,7 @@ def _tell(outcome: Outcome, keeping: Keeping, console: Console, as_json: bool) -
 
 
 def _summary(outcome: Outcome, keeping: Keeping) -> list[str]:
-    from orchestrator_cli.knowledge import shown
+    from orchestrator_cli.recall.knowledge import shown
     from orchestrator_cli.views.kb import Reading, reading_lines
 
     def named(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ def log(
         context.obj = workspace
         return
     with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.audit import read_file_log
+        from orchestrator_cli.past.audit import read_file_log
         from orchestrator_cli.views.pages import show_page
         from orchestrator_cli.views.reading import Wanted, chosen, entries_of, markdown_of
 
@@ -60,7 +60,7 @@ def verify(
 ) -> None:
     """Check that no entry was altered, removed, reordered or inserted; name the first that was."""
     with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.audit import audit
+        from orchestrator_cli.past.audit import audit
         from orchestrator_cli.views.checks import audit_json, audit_lines
 
         found = audit(file or _log_of(workspace or context.obj), settings_of(workspace or context.obj))
@@ -80,7 +80,7 @@ def show(
 ) -> None:
     """Print the whole of a text that was too long for its entry."""
     with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.audit import kept_text
+        from orchestrator_cli.past.audit import kept_text
         from orchestrator_cli.views.streams import write
         from orchestrator_cli.views.text import clean
 
@@ -99,8 +99,8 @@ def replay(
     """Do a run's recorded work again on a copy of the workspace, and compare the files it makes."""
     with reporting(Output(quiet=True, debug=debug)):
         from orchestrator_cli.house import choose_sandbox
-        from orchestrator_cli.replaying import replay_run
-        from orchestrator_cli.runs import find_run
+        from orchestrator_cli.past.replaying import replay_run
+        from orchestrator_cli.past.runs import find_run
         from orchestrator_cli.views.checks import replayed_json, replayed_lines
 
         settings = settings_of(workspace or context.obj)

@@ -15,7 +15,7 @@ from orchestrator_cli.commands.running import print_lines, reporting, settings_o
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator_cli.memory_keeping import MemoryKeeping
+    from orchestrator_cli.keeping.memory import MemoryKeeping
 
 app = typer.Typer(
     rich_markup_mode=None, help="List, search, add to, forget, give away and take in what is remembered."
@@ -248,7 +248,7 @@ def migrate(
 
 
 def _keeping(workspace: Path | None, everywhere: bool) -> MemoryKeeping:
-    from orchestrator_cli.memory_keeping import MemoryKeeping
+    from orchestrator_cli.keeping.memory import MemoryKeeping
 
     return MemoryKeeping(settings_of(workspace), everywhere=everywhere)
 

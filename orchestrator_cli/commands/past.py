@@ -32,7 +32,7 @@ from orchestrator_cli.commands.running import Running, kinds, print_lines, repor
 
 if TYPE_CHECKING:
     from orchestrator_cli.execution.journal import View
-    from orchestrator_cli.runs import PastRun, RunState
+    from orchestrator_cli.past.runs import PastRun, RunState
     from orchestrator_cli.settings import Settings
     from orchestrator_cli.views.console import Console
     from orchestrator_cli.views.history import Summary
@@ -50,7 +50,7 @@ def runs(
 ) -> None:
     """List the runs of this workspace, newest first."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        from orchestrator_cli.runs import recent
+        from orchestrator_cli.past.runs import recent
         from orchestrator_cli.views.history import runs_lines
 
         settings = settings_of(workspace)
@@ -74,7 +74,7 @@ def show(
 ) -> None:
     """Show a run: its graph, how the plan changed, who did what, and what it cost."""
     with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.runs import find_run, state_of
+        from orchestrator_cli.past.runs import find_run, state_of
         from orchestrator_cli.views.history import history_of, show_json, show_lines
 
         where = find_run(settings_of(workspace), run)
@@ -110,7 +110,7 @@ def resume(
     """Go on with a run that was killed, interrupted, stopped by a limit, or waits for you."""
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with reporting(output) as console:
-        from orchestrator_cli.runs import find_run
+        from orchestrator_cli.past.runs import find_run
         from orchestrator_cli.unsafe import allowed_by
 
         limits = {"max_cost": max_cost, "max_calls": max_calls, "max_tokens": max_tokens, "timeout": timeout}
@@ -151,8 +151,8 @@ def fork(
     """Begin a new run from the finished part of another, without one subtask and what depends on it."""
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with reporting(output) as console:
-        from orchestrator_cli.fork import fork_run
-        from orchestrator_cli.runs import find_run
+        from orchestrator_cli.past.fork import fork_run
+        from orchestrator_cli.past.runs import find_run
 
         limits = {"max_cost": max_cost, "max_calls": max_calls, "max_tokens": max_tokens, "timeout": timeout}
         where = find_run(settings_of(workspace), run)
@@ -165,7 +165,7 @@ def cancel(run: RunName, workspace: Folder = None, debug: Debug = False) -> None
     """End a run for good, whether it goes on now or has stopped; what it finished stays."""
     with reporting(Output(debug=debug)) as console:
         from orchestrator_cli.execution.inbox import drop_cancel
-        from orchestrator_cli.runs import end_run, find_run, state_of
+        from orchestrator_cli.past.runs import end_run, find_run, state_of
         from orchestrator_cli.views.filelog import FileLog
 
         where = find_run(settings_of(workspace), run)
@@ -191,8 +191,8 @@ def undo(
 ) -> None:
     """Restore the workspace to before a run; refuses where a file was changed since."""
     with reporting(Output(quiet=as_json, debug=debug)) as console:
-        from orchestrator_cli.runs import find_run
-        from orchestrator_cli.undo import undo_run
+        from orchestrator_cli.past.runs import find_run
+        from orchestrator_cli.past.undo import undo_run
         from orchestrator_cli.views.filelog import FileLog
         from orchestrator_cli.views.jsonl import changes_line
 
@@ -220,8 +220,8 @@ def diff(
 ) -> None:
     """Show what a run changed in the workspace, as a unified diff."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        from orchestrator_cli.runs import find_run
-        from orchestrator_cli.undo import show_changes
+        from orchestrator_cli.past.runs import find_run
+        from orchestrator_cli.past.undo import show_changes
         from orchestrator_cli.views.jsonl import changes_line
 
         past = find_run(settings_of(workspace), run)

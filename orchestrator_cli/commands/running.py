@@ -92,8 +92,8 @@ class Running:
         """The same within a session, at the end of which facts about the user are remembered."""
         from orchestrator_cli.house import checked_prompt
         from orchestrator_cli.orchestrator import run_prompt
-        from orchestrator_cli.sessions import exchange_of
-        from orchestrator_cli.sitting import Sitting
+        from orchestrator_cli.recall.sessions import exchange_of
+        from orchestrator_cli.recall.sitting import Sitting
 
         text = checked_prompt(prompt, self.settings.home)
         check_workspace(self.settings)

@@ -14,7 +14,7 @@ from orchestrator_cli.commands.running import print_lines, reporting, settings_o
 from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator_cli.tool_keeping import Keeping
+    from orchestrator_cli.keeping.tools import Keeping
 
 app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, give away and take in built tools.")
 app.command()(build)
@@ -167,7 +167,7 @@ def enable(name: Name, workspace: Folder = None, debug: Debug = False) -> None:
 def remove(name: Name, yes: Yes = False, workspace: Folder = None, debug: Debug = False) -> None:
     """Move a tool with all its versions into the library's trash folder."""
     with reporting(Output(debug=debug)) as console:
-        from orchestrator_cli.tool_keeping import on_terminal
+        from orchestrator_cli.keeping.tools import on_terminal
 
         keeping = _keeping(workspace)
         page = keeping.page(name)
@@ -245,7 +245,7 @@ def reindex(workspace: Folder = None, as_json: AsJson = False, debug: Debug = Fa
 
 
 def _keeping(workspace: Path | None, *, yes: bool = False) -> Keeping:
-    from orchestrator_cli.tool_keeping import Keeping, on_terminal
+    from orchestrator_cli.keeping.tools import Keeping, on_terminal
 
     settings = settings_of(workspace, yes=yes or None)
     return Keeping(settings, _confirmed if on_terminal() else None)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator_cli.audit import Audit
-from orchestrator_cli.replaying import FileVerdict, Replayed, SubtaskVerdict
+from orchestrator_cli.past.audit import Audit
+from orchestrator_cli.past.replaying import FileVerdict, Replayed, SubtaskVerdict
 from orchestrator_cli.views.text import counted, one_line
 
 

@@ -12,7 +12,7 @@ from orchestrator_cli.views.text import counted, one_line, size
 if TYPE_CHECKING:
     from memory import Hit, Record
     from memory.conversation import Exchange, Session
-    from orchestrator_cli.memory_keeping import Forgotten, Stats
+    from orchestrator_cli.keeping.memory import Forgotten, Stats
 
 SHORT_ID = 8
 TEXT_CHARS = 100

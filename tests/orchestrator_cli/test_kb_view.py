@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from memory.knowledge import Found
-from orchestrator_cli.knowledge import cite
+from orchestrator_cli.recall.knowledge import cite
 from orchestrator_cli.views.kb import NAMED_AT_MOST, PieceRow, Reading, piece_lines, reading_lines
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator_cli import __version__, events
-from orchestrator_cli.audit import Audit, audit, kept_text
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, Fact
 from orchestrator_cli.execution.journal import EventStream
 from orchestrator_cli.execution.masks import Masks
 from orchestrator_cli.ledger.chain import Block, read_log, sealed
+from orchestrator_cli.past.audit import Audit, audit, kept_text
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.filelog import CUT_OFF, HEADER, FileLog
 

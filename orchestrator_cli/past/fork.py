@@ -22,8 +22,8 @@ from orchestrator_cli.execution.workspace.record import Record
 from orchestrator_cli.execution.workspace.tree import Root
 from orchestrator_cli.execution.workspace.undo import entry_at
 from orchestrator_cli.house import new_run_id
+from orchestrator_cli.past.runs import PastRun
 from orchestrator_cli.planning.plan import descendants, whole_name
-from orchestrator_cli.runs import PastRun
 
 
 def fork_run(where: PastRun, at: str, remark: str = "") -> PastRun:

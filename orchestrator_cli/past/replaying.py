@@ -32,7 +32,7 @@ from orchestrator_cli.execution.workspace.history import History
 from orchestrator_cli.execution.workspace.record import Record
 from orchestrator_cli.execution.workspace.rewind import copy_as_before, in_order, restore
 from orchestrator_cli.execution.workspace.tree import remove
-from orchestrator_cli.runs import DEMO, PastRun
+from orchestrator_cli.past.runs import DEMO, PastRun
 from orchestrator_cli.settings import Settings
 from toolsmith.sandbox import Backend
 

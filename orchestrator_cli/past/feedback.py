@@ -17,7 +17,7 @@ from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.holding import held
 from orchestrator_cli.execution.journal import EventStream, View
 from orchestrator_cli.execution.replay import replay
-from orchestrator_cli.runs import PastRun
+from orchestrator_cli.past.runs import PastRun
 
 Vote = Literal["good", "bad"]
 WHY_CHARS = 500

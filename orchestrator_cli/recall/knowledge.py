@@ -6,7 +6,7 @@ Qdrant server where one is set.
 
 What is looked up is foreign, and says so; it is cited by title, path and place.
 
-What is not covered: how documents get in (see `knowledge_keeping`).
+What is not covered: how documents get in (see `keeping.knowledge`).
 """
 
 import contextlib

@@ -28,7 +28,7 @@ from memory.retrieval import retrieve
 from memory.traces import Traces, traces
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.house import open_memory
-from orchestrator_cli.sessions import scope_of
+from orchestrator_cli.recall.sessions import scope_of
 from orchestrator_cli.settings import Settings
 
 SHORT_ID: Final = 8

@@ -16,9 +16,9 @@ from memory.gathering import Gathering, Page
 from memory.gathering import Outcome as Outcome
 from memory.knowledge import Found as Found
 from memory.knowledge import KnowledgeBase, Known, Named
-from orchestrator_cli.conversion import REASON_CHARS, Converter
 from orchestrator_cli.errors import RunFailed, UsageError
-from orchestrator_cli.knowledge import open_knowledge, project_of
+from orchestrator_cli.keeping.conversion import REASON_CHARS, Converter
+from orchestrator_cli.recall.knowledge import open_knowledge, project_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.protected import is_protected
 from orchestrator_cli.tools.web import Resolve, fetch, public_address

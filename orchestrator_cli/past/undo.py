@@ -20,7 +20,7 @@ from orchestrator_cli.execution.workspace.history import History
 from orchestrator_cli.execution.workspace.marks import Entry, file_changes
 from orchestrator_cli.execution.workspace.record import Record
 from orchestrator_cli.execution.workspace.undo import Undo
-from orchestrator_cli.runs import PastRun
+from orchestrator_cli.past.runs import PastRun
 from orchestrator_cli.settings import Settings
 
 

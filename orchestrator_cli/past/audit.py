@@ -25,8 +25,8 @@ from orchestrator_cli.ledger.comparison import (
 )
 from orchestrator_cli.ledger.heads import Head, head_of, newest_at
 from orchestrator_cli.ledger.verification import Fault, Findings, check_chain
+from orchestrator_cli.past.runs import DEMO
 from orchestrator_cli.planning.plan import Plan
-from orchestrator_cli.runs import DEMO
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.entries import entry_for, form, plan_after
 

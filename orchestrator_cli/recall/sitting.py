@@ -25,7 +25,7 @@ from orchestrator_cli.house import model_names, open_memory
 from orchestrator_cli.models.chain import open_models
 from orchestrator_cli.models.model import Message, Request
 from orchestrator_cli.prompts import render
-from orchestrator_cli.sessions import check_name, conversation_of, last, new_name, scope_of
+from orchestrator_cli.recall.sessions import check_name, conversation_of, last, new_name, scope_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 

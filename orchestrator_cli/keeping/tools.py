@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memory import MemoryFault
-from orchestrator_cli import tool_index
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded, ConfigError, RunFailed, UsageError
 from orchestrator_cli.events import ApprovalGiven, Asked
@@ -21,6 +20,7 @@ from orchestrator_cli.execution.masks import Masks
 from orchestrator_cli.execution.permissions import Permits
 from orchestrator_cli.execution.toolbox import permissions_of
 from orchestrator_cli.house import choose_sandbox, open_memory
+from orchestrator_cli.recall import tool_index
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
 from toolsmith import smolagents_folder

@@ -1,0 +1,1 @@
+"""What a run knows from before it began, and what it leaves for those after it."""
