@@ -6,7 +6,7 @@
 
 Remembered are finished runs and built tools, the turns of conversations by session (`conversation`), and
 facts about the user (`facts`, `profile`). Documents of the user have a store of their own, see `knowledge`.
-What is not here yet: dense vectors.
+Whoever has a model of embeddings gets what it finds beside the words, see `dense`.
 
 Importing this package loads neither of Qdrant's libraries; opening a store loads the one it needs.
 """
@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from .dense import Dense
 from .distiller import run_record, scrub, tool_record
-from .errors import MemoryBusy, MemoryFault, MemoryUnavailable
+from .embedder import DenseVector
+from .errors import EmbeddingFailed, MemoryBusy, MemoryFault, MemoryUnavailable
 from .recall import Recalled, RecalledRun, RecalledTool, recall
 from .records import (
     CHUNK,
@@ -47,6 +49,9 @@ __all__ = [
     "TURN",
     "USAGE",
     "At",
+    "Dense",
+    "DenseVector",
+    "EmbeddingFailed",
     "Hit",
     "Memory",
     "MemoryBusy",

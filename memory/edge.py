@@ -17,8 +17,9 @@ What is not covered: overwriting deleted bytes on the disk, and what `edge_folde
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,12 +28,12 @@ from uuid import UUID
 import qdrant_edge as qe
 
 from .edge_folder import EdgeFolder
-from .edge_points import Within, at_places, pages, point, records, sparse, within
-from .embedder import Embedder, default_embedder
-from .errors import MemoryBusy
+from .edge_points import Within, at_places, dense_of, lacking, pages, point, records, sparse, within
+from .embedder import DenseVector, Embedder, default_embedder
+from .errors import EmbeddingFailed, MemoryBusy
 from .outbox import Outbox
 from .records import At, Hit, Place, Record, Scope
-from .store import Memory, as_kinds, by_place, newest_first
+from .store import Memory, as_kinds, by_place, newest_first, other_size
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -89,6 +90,19 @@ class EdgeStore:
         with self.opened() as memory:
             return memory.search(query, kinds=kinds, scope=scope, limit=limit, at=at, session=session)
 
+    def near(
+        self,
+        question: DenseVector,
+        *,
+        kinds: str | Collection[str],
+        scope: Scope,
+        limit: int = 10,
+        at: At = "now",
+        session: str | None = None,
+    ) -> list[Hit]:
+        with self.opened() as memory:
+            return memory.near(question, kinds=kinds, scope=scope, limit=limit, at=at, session=session)
+
     def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:
         wanted = list(ids)
         if not wanted:
@@ -128,6 +142,27 @@ class EdgeStore:
         with self._turn(self._read_wait_s) as turn:
             return list(turn.every())
 
+    def lacking(
+        self, name: str, kinds: str | Collection[str], scope: Scope, *, limit: int | None = None
+    ) -> list[Record]:
+        with self._turn(self._read_wait_s) as turn:
+            return turn.lacking(name, kinds, scope, limit)
+
+    def attach(self, made: Iterable[tuple[Record, DenseVector]]) -> int:
+        batch = list(made)
+        if not batch:
+            return 0
+        with self._turn(self._read_wait_s) as turn:
+            return turn.attach(batch)
+
+    def vectors(self) -> dict[str, int]:
+        with self._turn(self._read_wait_s) as turn:
+            return turn.vectors()
+
+    def drop(self, name: str) -> None:
+        with self._turn(self._read_wait_s) as turn:
+            turn.drop(name)
+
     def close(self) -> None:
         """Nothing is held between turns."""
 
@@ -138,7 +173,7 @@ class EdgeStore:
     @contextmanager
     def _turn(self, wait_s: float) -> Iterator[_Turn]:
         with self._folder.lock(wait_s), self._folder.shard() as shard:
-            turn = _Turn(shard, self._embedder, self._folder.begin_erasing)
+            turn = _Turn(shard, self._embedder, self._folder)
             self._take_in(turn)
             try:
                 yield turn
@@ -157,17 +192,19 @@ class EdgeStore:
 class _Turn:
     """Memory while the shard is open; `erased` when something was deleted whose text lies in it still."""
 
-    def __init__(self, shard: qe.EdgeShard, embedder: Embedder, begin_erasing: Callable[[], None]) -> None:
+    def __init__(self, shard: qe.EdgeShard, embedder: Embedder, folder: EdgeFolder) -> None:
         self._shard = shard
         self._embedder = embedder
-        self._begin_erasing = begin_erasing
+        self._folder = folder
         self.erased = False
 
     def add(self, records: Iterable[Record]) -> None:
         latest = {record.id: record for record in records}
         if not latest:
             return
-        points = [point(record, self._embedder) for record in latest.values()]
+        names = self._folder.dense()
+        dense = dense_of(self._shard, latest.values(), names) if names else {}
+        points = [point(record, self._embedder, dense.get(record.id, {})) for record in latest.values()]
         self._shard.update(qe.UpdateOperation.upsert_points(points))
         # The engine's log survives a kill without this, but not a power cut.
         self._shard.flush()
@@ -186,11 +223,27 @@ class _Turn:
         if not vector.indices or limit < 1:
             return []
         asked = qe.Query.Nearest(sparse(vector.indices, vector.values), using=self._embedder.name)
-        only = within(as_kinds(kinds), scope, at, session)
-        hits: list[Hit] = []
+        return self._hits(asked, within(as_kinds(kinds), scope, at, session), limit, by_rarity=True)
+
+    def near(
+        self,
+        question: DenseVector,
+        *,
+        kinds: str | Collection[str],
+        scope: Scope,
+        limit: int = 10,
+        at: At = "now",
+        session: str | None = None,
+    ) -> list[Hit]:
+        if limit < 1 or self._folder.dense().get(question.name) != len(question.values):
+            return []
+        asked = qe.Query.Nearest(list(question.values), using=question.name)
+        return self._hits(asked, within(as_kinds(kinds), scope, at, session), limit, by_rarity=False)
+
+    def _hits(self, asked: qe.Query, only: Within, limit: int, *, by_rarity: bool) -> list[Hit]:
         fetched = limit
         while True:
-            points = self._nearest(asked, only, fetched)
+            points = self._nearest(asked, only, fetched, by_rarity=by_rarity)
             hits = [
                 Hit(record=record, score=point.score)
                 for point, record in zip(points, records(points), strict=True)
@@ -201,13 +254,13 @@ class _Turn:
             # Some of them do not hold at that time: the next ones take their places.
             fetched *= 2
 
-    def _nearest(self, asked: qe.Query, only: Within, limit: int) -> list[qe.ScoredPoint]:
+    def _nearest(self, asked: qe.Query, only: Within, limit: int, *, by_rarity: bool) -> list[qe.ScoredPoint]:
         return self._shard.query(
             qe.QueryRequest(
                 limit=limit,
                 query=asked,
                 filter=only.filter,
-                params=qe.SearchParams(idf=qe.IdfParams(corpus=only.filter)),
+                params=qe.SearchParams(idf=qe.IdfParams(corpus=only.filter)) if by_rarity else None,
                 with_payload=True,
             )
         )
@@ -247,7 +300,7 @@ class _Turn:
     def delete(self, ids: Iterable[UUID], scope: Scope) -> int:
         doomed = [record.id for record in self.get(ids, scope, at="ever")]
         if doomed:
-            self._begin_erasing()
+            self._folder.begin_erasing()
             self.erased = True
             # At once, so that a rebuild that fails leaves the records out of every search all the same.
             self._shard.update(qe.UpdateOperation.delete_points(list(doomed)))
@@ -260,6 +313,45 @@ class _Turn:
 
     def every(self) -> Iterator[Record]:
         return self._scroll(qe.Filter())
+
+    def lacking(
+        self, name: str, kinds: str | Collection[str], scope: Scope, limit: int | None
+    ) -> list[Record]:
+        only = lacking(within(as_kinds(kinds), scope, "ever"), name)
+        return list(itertools.islice(self._scroll(only), limit))
+
+    def attach(self, made: Sequence[tuple[Record, DenseVector]]) -> int:
+        (name,) = {vector.name for _, vector in made}
+        size, known = len(made[0][1].values), self._folder.dense().get(name)
+        if known not in (None, size):
+            raise EmbeddingFailed(other_size(name, known, size))
+        if known is None:
+            self._shard.update(qe.UpdateOperation.create_dense_vector(name, size, qe.Distance.Cosine))
+        there = dense_of(self._shard, (record for record, _ in made), [])
+        points = [
+            qe.PointVectors(id=record.id, vector={name: list(vector.values)})
+            for record, vector in made
+            if record.id in there
+        ]
+        if points:
+            self._shard.update(qe.UpdateOperation.update_vectors(points))
+        self._shard.flush()
+        return len(points)
+
+    def vectors(self) -> dict[str, int]:
+        having = {name: qe.Filter(must=[qe.HasVectorCondition(name)]) for name in self._folder.dense()}
+        return {
+            name: self._shard.count(qe.CountRequest(exact=True, filter=only)) for name, only in having.items()
+        }
+
+    def drop(self, name: str) -> None:
+        if name not in self._folder.dense():
+            return
+        # They are erased like what is deleted: they tell something of the text.
+        self._folder.begin_erasing()
+        self.erased = True
+        self._shard.update(qe.UpdateOperation.delete_vector_name(name))
+        self._shard.flush()
 
     def _scroll(self, only: qe.Filter) -> Iterator[Record]:
         return records(point for page in pages(self._shard, only, vectors=False) for point in page)

@@ -20,9 +20,10 @@ left); shards written by a later version of the engine.
 from __future__ import annotations
 
 import errno
+import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,6 +95,10 @@ class EdgeFolder:
         with _translated(self._shard_path):
             self._replace(shard)
 
+    def dense(self) -> dict[str, int]:
+        """The names of the dense vectors in the shard, and their sizes; with the lock held."""
+        return _dense(self._shard_path)
+
     def set_aside(self) -> list[Path]:
         """The shards that could not be opened and were kept, oldest first."""
         return sorted(self.root.glob("shard.corrupt-*"))
@@ -112,7 +117,7 @@ class EdgeFolder:
         return shard if INDEX in shard.info().payload_schema else self._renew(shard)
 
     def _begin(self) -> None:
-        self._create("shard.new").close()
+        self._create("shard.new", {}).close()
         self._rename("shard.new", "shard")
 
     def _renew(self, shard: qe.EdgeShard) -> qe.EdgeShard:
@@ -136,10 +141,14 @@ class EdgeFolder:
             "and memory begins anew; to use it again, mend it and rename it to 'shard'."
         )
 
-    def _create(self, name: str) -> qe.EdgeShard:
+    def _create(self, name: str, dense: Mapping[str, int]) -> qe.EdgeShard:
         path = self.root / name
         shutil.rmtree(path, ignore_errors=True)
         config = qe.EdgeConfig(
+            vectors={
+                vector: qe.EdgeVectorParams(size=size, distance=qe.Distance.Cosine)
+                for vector, size in dense.items()
+            },
             sparse_vectors={self._vector: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
             # The default starts a thread per processor at every opening.
             max_search_threads=2,
@@ -150,7 +159,7 @@ class EdgeFolder:
         return shard
 
     def _copy(self, shard: qe.EdgeShard) -> None:
-        fresh = self._create("shard.new")
+        fresh = self._create("shard.new", self.dense())
         try:
             for page in pages(shard, None, vectors=True):
                 fresh.update(qe.UpdateOperation.upsert_points([renewed(point) for point in page]))
@@ -183,6 +192,12 @@ class EdgeFolder:
             raise MemoryUnavailable(
                 f"The memory in {self.root} stays shut: only {free // 2**20} MB are free; free some space."
             )
+
+
+def _dense(shard: Path) -> dict[str, int]:
+    """The engine has no call that tells; its file does."""
+    known = json.loads((shard / "edge_config.json").read_text(encoding="utf-8")).get("vectors") or {}
+    return {name: int(params["size"]) for name, params in known.items()}
 
 
 @contextmanager

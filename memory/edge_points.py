@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import qdrant_edge as qe
 
@@ -19,6 +20,9 @@ from .embedder import Embedder
 from .records import At, Place, Record, Scope, from_payload, moment, to_payload
 
 INDEX: Final = "within"
+
+Dense = Mapping[UUID, Mapping[str, Any]]
+"""The dense vectors of records by their names."""
 
 _ENDED: Final = "ended"
 _BOUNDED: Final = "bounded"
@@ -60,10 +64,26 @@ def at_places(base: Within, places: Iterable[Place]) -> qe.Filter:
     return qe.Filter(must=[base.filter, _tagged(*(_place(place) for place in places))])
 
 
-def point(record: Record, embedder: Embedder) -> qe.Point:
+def point(record: Record, embedder: Embedder, dense: Mapping[str, list[float]]) -> qe.Point:
+    """The record as it is stored, with the dense vectors that it has."""
     vector = embedder.document(record.text)
-    named: dict[str, qe.NamedVector] = {embedder.name: sparse(vector.indices, vector.values)}
+    named: dict[str, qe.NamedVector] = {embedder.name: sparse(vector.indices, vector.values), **dense}
     return qe.Point(id=record.id, vector=named, payload={**to_payload(record), INDEX: _tags(record)})
+
+
+def dense_of(shard: qe.EdgeShard, records: Iterable[Record], names: Iterable[str]) -> Dense:
+    """The dense vectors of those of the records that are stored with the same text."""
+    wanted = {record.id: record.text for record in records}
+    found = shard.retrieve(list(wanted), ["text"], list(names))
+    return {
+        UUID(str(known.id)): dict(known.vector) if isinstance(known.vector, dict) else {}
+        for known in found
+        if _payload(known).get("text") == wanted[UUID(str(known.id))]
+    }
+
+
+def lacking(base: Within, name: str) -> qe.Filter:
+    return qe.Filter(must=[base.filter], must_not=[qe.HasVectorCondition(name)])
 
 
 def renewed(found: qe.Record) -> qe.Point:

@@ -3,8 +3,9 @@
 A vector's name is part of what is stored. Another embedder, or a change of this one's tokens, gets a new
 name and is added beside the old vectors; nothing has to be reset.
 
-What is not covered: dense vectors. Stop words and stems are those of English; words of other languages
-are matched by their exact form (accents aside), which inverse document frequency makes up for in part.
+What is not covered: dense vectors, which a model makes (see `dense`). Stop words and stems are those of
+English; words of other languages are matched by their exact form (accents aside), which inverse document
+frequency makes up for in part.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ class SparseVector:
     """Parallel term ids and weights; both empty when the text holds no searchable word."""
 
     indices: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DenseVector:
+    """What a model made of a text; the name says which model (see `dense`)."""
+
+    name: str
     values: tuple[float, ...]
 
 

@@ -2,7 +2,8 @@
 
     MemoryFault
     ├── MemoryUnavailable   the store cannot be used now: the disk is full, no permission, no server
-    └── MemoryBusy          others held the store for longer than one was willing to wait
+    ├── MemoryBusy          others held the store for longer than one was willing to wait
+    └── EmbeddingFailed     the model that makes dense vectors gave none
 
 A fault never means that an acknowledged record was lost. A wrong argument is a `ValueError`, as
 anywhere in Python.
@@ -19,3 +20,7 @@ class MemoryUnavailable(MemoryFault):
 
 class MemoryBusy(MemoryFault):
     """Other processes kept the store locked for the whole time of waiting; trying again is the remedy."""
+
+
+class EmbeddingFailed(MemoryFault):
+    """A model of embeddings gave no vectors, or none of use; everything is found by its words as before."""

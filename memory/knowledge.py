@@ -13,6 +13,9 @@ A changed document has only those pieces written that are new or stand elsewhere
 it does not have any more; deleted text is gone from the disk. What looks like the key of a service is taken
 out before it is stored. All that is handed out comes from files and the web: it is data and grants nothing.
 
+`dense` is a model of embeddings, where the user wants one: pieces are then found by what they mean as well,
+once `embed` has made their vectors.
+
 What is not covered: which files there are and what they say (see `gathering`, `documents`).
 """
 
@@ -20,12 +23,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
 from .chunks import VERSION, Chunk, Document, chunks
+from .dense import Dense, Filled, fill
 from .distiller import scrub_shapes
 from .records import CHUNK, Place, Record, Scope, Source, record_id
 from .retrieval import retrieve
@@ -114,9 +118,10 @@ class Found:
 class KnowledgeBase:
     """The documents that can be seen from `scope`, in a store of their own; see `Scope`."""
 
-    def __init__(self, store: MemoryStore, scope: Scope) -> None:
+    def __init__(self, store: MemoryStore, scope: Scope, dense: Dense | None = None) -> None:
         self._store = store
         self.scope = scope
+        self._dense = dense
 
     def __bool__(self) -> bool:
         """Whether there is anything to be found."""
@@ -134,7 +139,8 @@ class KnowledgeBase:
 
     def search(self, query: str, limit: int = 5) -> list[Found]:
         """The pieces that have most to do with the query, best first."""
-        hits = retrieve(self._store, query, kinds=CHUNK, scope=self.scope, limit=limit)
+        near = self._dense.question(query) if self._dense is not None else None
+        hits = retrieve(self._store, query, kinds=CHUNK, scope=self.scope, limit=limit, near=near)
         return [_found(hit.record, hit.score) for hit in hits]
 
     def read(self, ref: str, part: int, count: int = 1) -> list[Found]:
@@ -165,6 +171,10 @@ class KnowledgeBase:
             memory.delete([record.id for record in gone], scope)
             memory.add([_document_record(one, len(records), scope) for one, records in made])
         return len(changed), len(gone)
+
+    def embed(self, told: Callable[[int, int], None] | None = None) -> Filled:
+        """Make the dense vectors that pieces lack; `told` hears how many of how many."""
+        return fill(self._store, self._dense, self.scope, told=told) if self._dense else Filled()
 
     # --- taking out
 

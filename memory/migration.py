@@ -9,8 +9,9 @@ Every record of every scope is taken, whether it holds or not. Each batch is rea
 compared before the next is written, so what has been counted is there. Ids follow from what a record is
 about: a migration that was broken off is begun again, and goes on where it was. The source is only read.
 
-What is not covered: vectors, which the target makes anew from the text; what is written to the source while
-it is read, for which the migration is run once more.
+What is not covered: vectors. The target makes those of the words anew from the text; dense ones are left
+behind, and `dense.fill` makes them for it. Nor what is written to the source while it is read, for which the
+migration is run once more.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     facts = recall_facts(memory, prompt, scope=scope, now=now)
 
 What the user said themselves, or what they had kept, and what holds now, in this order: pinned, what shares
-words with the prompt, what was used or said last; as far as the budget goes. Facts that share words with the
-prompt count as used, so they live longer. A profile never fades. What is passing loses half of its weight in
-a month, in several months where it was used several times, and is brought no more once little is left; it is
-not deleted, and counts again when it is said again.
+words with the prompt or lies near it (see `dense`), what was used or said last; as far as the budget goes.
+Facts that share words with the prompt count as used, so they live longer. A profile never fades. What is
+passing loses half of its weight in a month, in several months where it was used several times, and is brought
+no more once little is left; it is not deleted, and counts again when it is said again.
 
 What is not covered: facts whose words came from a file or the web, which are never brought.
 """
@@ -19,7 +19,9 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from .records import FACT, Record, Scope
+from .embedder import DenseVector
+from .ranking import joined, nearness, scores, spot_of
+from .records import FACT, Hit, Record, Scope
 from .store import Memory
 
 HALF_LIFE: Final = timedelta(days=30)
@@ -44,7 +46,13 @@ class RecalledFact:
 
 
 def recall_facts(
-    memory: Memory, prompt: str, *, scope: Scope, now: datetime, budget: int = BUDGET
+    memory: Memory,
+    prompt: str,
+    *,
+    scope: Scope,
+    now: datetime,
+    budget: int = BUDGET,
+    near: DenseVector | None = None,
 ) -> tuple[RecalledFact, ...]:
     """The facts for a request, most telling first; those that are about it are used once more."""
     with memory.opened() as turn:
@@ -53,7 +61,8 @@ def recall_facts(
             return ()
         hits = turn.search(prompt, kinds=FACT, scope=scope, limit=_RELATED, at=now)
         related = [hit.record.id for hit in hits]
-        chosen = _within(_ranked(held, related), budget)
+        close = turn.near(near, kinds=FACT, scope=scope, limit=_RELATED, at=now) if near else []
+        chosen = _within(_ranked(held, _together(prompt, hits, close)), budget)
         # The runs of one minute are one use.
         used = [r for r in chosen if r.id in related and now - (r.last_used or r.created) > _NEW_USE]
         if used:
@@ -73,6 +82,15 @@ def _ranked(held: Sequence[Record], related: Sequence[UUID]) -> list[Record]:
     place = {id_: number for number, id_ in enumerate(related)}
     recent = sorted(held, key=lambda record: record.last_used or record.created, reverse=True)
     return sorted(recent, key=lambda record: (not record.pinned, place.get(record.id, len(place))))
+
+
+def _together(prompt: str, hits: Sequence[Hit], close: Sequence[Hit]) -> list[UUID]:
+    """What has to do with the prompt, best first; without vectors as the search has ranked it."""
+    if not close:
+        return [hit.record.id for hit in hits]
+    both = joined(hits, close)
+    found = scores(prompt, both, nearness(close))
+    return [hit.record.id for hit in sorted(both, key=lambda hit: -found[spot_of(hit.record)])]
 
 
 def _within(records: Sequence[Record], budget: int) -> list[Record]:

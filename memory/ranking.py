@@ -34,7 +34,8 @@ SPREAD: Final = {1: 0.5, 2: 0.3, -1: 0.3}
 _PAIRS: Final = 0.3
 _SESSION: Final = 0.5
 _SPEAKER: Final = 0.1
-_DENSE: Final = 0.3
+DENSE: Final = 0.3
+"""What the nearest vector of all adds."""
 _SATURATION: Final = 1.2
 _WORD: Final = re.compile(r"\w+")
 
@@ -58,14 +59,25 @@ def scores(
     said = [sequence(hit.record.text) for hit in hits]
     weight = cache(weights(map(frozenset, said)))
     own = _own(asked, hits, said, weight)
-    result = _scaled(_spread(own))
-    sessions = _scaled(_sessions(asked, hits, said, weight))
-    near = _scaled({spot_of(hit.record): dense.get(hit.record.id, 0.0) for hit in hits}) if dense else {}
+    result = scaled(_spread(own))
+    sessions = scaled(_sessions(asked, hits, said, weight))
+    near = scaled({spot_of(hit.record): dense.get(hit.record.id, 0.0) for hit in hits}) if dense else {}
     for spot in result:
         if isinstance(spot, tuple):
             result[spot] += _SESSION * sessions.get(spot[1].session, 0.0)
-        result[spot] += _DENSE * near.get(spot, 0.0)
+        result[spot] += DENSE * near.get(spot, 0.0)
     return result
+
+
+def joined(hits: Sequence[Hit], near: Sequence[Hit]) -> list[Hit]:
+    """What shares words, and then what only lies near, whose score by words is 0."""
+    known = {hit.record.id for hit in hits}
+    return [*hits, *(Hit(record=hit.record, score=0.0) for hit in near if hit.record.id not in known)]
+
+
+def nearness(near: Iterable[Hit]) -> dict[UUID, float]:
+    """How near each is, from 0 to 1; what points away is not near at all."""
+    return {hit.record.id: max(hit.score, 0.0) for hit in near}
 
 
 def with_speakers(question: str, records: Iterable[Record], found: Mapping[Spot, float]) -> list[Hit]:
@@ -124,6 +136,6 @@ def _is_named(record: Record, words: frozenset[str]) -> bool:
     return isinstance(speaker, str) and not words.isdisjoint(_WORD.findall(speaker.casefold()))
 
 
-def _scaled(found: Mapping[_Key, float]) -> dict[_Key, float]:
+def scaled(found: Mapping[_Key, float]) -> dict[_Key, float]:
     most = max(found.values(), default=0.0)
     return {key: value / most if most > 0 else 0.0 for key, value in found.items()}

@@ -15,7 +15,8 @@ A tool is found by its name and purpose, by requests it was recorded with, and b
 recalled for this prompt whose plan used it.
 
 What is recalled is data: `trust` says where it came from, and it grants nothing. What is not covered:
-synonyms (no dense vectors yet), and facts about the user.
+prompts that say the same in other words, because how near dense vectors have to lie differs from model to
+model; and facts about the user.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from .distiller import scrub, tool_words
-from .embedder import terms
+from .embedder import DenseVector, terms
 from .learning import (
     PROMPT_CHARS,
     RECALL_TOKENS,
@@ -47,6 +49,7 @@ from .learning import (
     why_of,
     withheld,
 )
+from .ranking import DENSE, joined, nearness, scaled
 from .records import RUN, TOOL, Record, Scope, Trust, record_id
 from .relevance import Weight, containment, likeness, weights
 from .store import Memory
@@ -153,19 +156,21 @@ def recall(
     max_runs: int = 3,
     max_tools: int = 8,
     now: datetime | None = None,
+    near: DenseVector | None = None,
 ) -> Recalled:
     """What is remembered that may help with this prompt. Raises what the store raises.
 
     Runs come with the same prompt first, then the most alike; of equals the examples before others and
-    the newer before the older. A prompt that was run often shows once per use.
+    the newer before the older. A prompt that was run often shows once per use. What lies near the prompt as a
+    dense vector is looked at too, and has to be as alike as the rest; of tools the nearer come first.
     """
     asked = scrub(prompt)
     with memory.opened() as turn:
-        alike = _alike_runs(turn, asked, scope)
+        alike = _alike_runs(turn, asked, scope, near)
         told = [(score, record) for score, record in alike if not withheld(record)]
         standing = standings((record for _, record in told), now or datetime.now(UTC))
         runs = _best_once([_run(record, score, standing) for score, record in told], asked)
-        tools = _fitting_tools(turn, asked, scope, runs)
+        tools = _fitting_tools(turn, asked, scope, runs, near)
     return Recalled(
         runs=_within_budget(runs[:max_runs]),
         tools=tuple(tools[:max_tools]),
@@ -175,8 +180,19 @@ def recall(
     )
 
 
-def _alike_runs(memory: Memory, asked: str, scope: Scope) -> list[tuple[float, Record]]:
-    records = [hit.record for hit in memory.search(asked, kinds=RUN, scope=scope, limit=_CANDIDATES)]
+def _candidates(
+    memory: Memory, asked: str, kind: str, scope: Scope, near: DenseVector | None
+) -> tuple[list[Record], dict[UUID, float]]:
+    """What shares words with what is asked or lies near it, and how near."""
+    hits = memory.search(asked, kinds=kind, scope=scope, limit=_CANDIDATES)
+    close = memory.near(near, kinds=kind, scope=scope, limit=_CANDIDATES) if near else []
+    return [hit.record for hit in joined(hits, close)], scaled(nearness(close))
+
+
+def _alike_runs(
+    memory: Memory, asked: str, scope: Scope, near: DenseVector | None
+) -> list[tuple[float, Record]]:
+    records, _ = _candidates(memory, asked, RUN, scope, near)
     said = [terms(record.text) for record in records]
     weight, wanted = weights(said), terms(asked)
     scored = [(likeness(wanted, words, weight), record) for words, record in zip(said, records, strict=True)]
@@ -235,10 +251,10 @@ def _reusable(record: Record, kept: Template, standing: Standing, prompt: str) -
 
 
 def _fitting_tools(
-    memory: Memory, asked: str, scope: Scope, runs: Iterable[RecalledRun]
+    memory: Memory, asked: str, scope: Scope, runs: Iterable[RecalledRun], near: DenseVector | None
 ) -> list[RecalledTool]:
     served = _tools_used(runs)
-    found = [hit.record for hit in memory.search(asked, kinds=TOOL, scope=scope, limit=_CANDIDATES)]
+    found, close = _candidates(memory, asked, TOOL, scope, near)
     known = {record.id for record in found}
     # A tool may be recorded for the project or for the user; a name without a record was not built.
     named = (record_id(owner, TOOL, name) for name in served for owner in {scope, Scope(user=scope.user)})
@@ -248,11 +264,13 @@ def _fitting_tools(
     weight = weights(_own_terms(record) for record in records)
     wanted = terms(asked)
     best: dict[str, RecalledTool] = {}
+    rank: dict[str, float] = {}
     for record in sorted(records, key=lambda record: record.created):
         score = max(_fit(record, wanted, weight), served.get(record.key, 0.0))
         if score >= TOOL_FLOOR:
             best[record.key] = _tool(record, score)
-    return sorted(best.values(), key=lambda tool: (-tool.score, tool.name))
+            rank[record.key] = score + DENSE * close.get(record.id, 0.0)
+    return sorted(best.values(), key=lambda tool: (-rank[tool.name], tool.name))
 
 
 def _tools_used(runs: Iterable[RecalledRun]) -> dict[str, float]:

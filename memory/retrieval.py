@@ -3,9 +3,11 @@
     found = retrieve(memory, "When did Ada move?", kinds=TURN, scope=scope)
     shown = pack(memory, found, scope=scope, budget=2000)
 
-`retrieve` takes one turn of the store: candidates by BM25, the records beside them, one ranking (see
-`ranking`), and of what says the same only the best. `pack` puts the best with what stands around them into a
-budget of tokens, in the order in which it was said, so that a model reads passages and not scraps.
+`retrieve` takes one turn of the store: candidates by BM25, and by a dense vector of the question where the
+caller has one (see `dense`), the records beside them, one ranking (see `ranking`), and of what says the same
+only the best. What lies near is brought though it shares no word, so there is always something. `pack` puts
+the best with what stands around them into a budget of tokens, in the order in which it was said, so that a
+model reads passages and not scraps.
 
 All that is handed out says whether it is trusted. What is not (a file, a tool, the web) is data: it grants
 nothing, and whoever puts it into a prompt has to mark it.
@@ -20,8 +22,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from .embedder import terms
-from .ranking import Spot, scores, spot_of, with_speakers
+from .embedder import DenseVector, terms
+from .ranking import Spot, joined, nearness, scores, spot_of, with_speakers
 from .records import At, Hit, Place, Record, Scope
 from .store import Memory
 
@@ -57,13 +59,15 @@ def retrieve(
     limit: int = 10,
     at: At = "now",
     session: str | None = None,
+    near: DenseVector | None = None,
 ) -> list[Hit]:
     """What has most to do with the question, best first. Raises what the store raises."""
+    most = max(_CANDIDATES, limit)
     with memory.opened() as turn:
-        hits = turn.search(
-            question, kinds=kinds, scope=scope, limit=max(_CANDIDATES, limit), at=at, session=session
-        )
-        found = scores(question, hits)
+        hits = turn.search(question, kinds=kinds, scope=scope, limit=most, at=at, session=session)
+        close = turn.near(near, kinds=kinds, scope=scope, limit=most, at=at, session=session) if near else []
+        hits = joined(hits, close)
+        found = scores(question, hits, nearness(close))
         known = {spot_of(hit.record): hit.record for hit in hits}
         beside = _best_places(found, known, _BESIDE_PER_HIT * limit)
         others = turn.placed(beside, kinds=kinds, scope=scope, at=at)

@@ -1,4 +1,4 @@
-"""Memory on a Qdrant server: the same protocol, the same sparse vectors, one collection.
+"""Memory on a Qdrant server: the same protocol, the same vectors, one collection.
 
 The collection `orch_mem` is made at first use, with an index for each field that is filtered by. A write
 returns when the server has applied it; how durable that is then is the server's own affair.
@@ -6,13 +6,17 @@ returns when the server has applied it; how durable that is then is the server's
 Word rarity is counted within the kinds and the scope of a search, which a server must know how to do
 (`idf` in its search parameters).
 
-What is not covered: several replicas with weak consistency. The contract suite runs against a real server
-only where ORCH_TEST_QDRANT_URL names one.
+Dense vectors are added to the collection under their names, which a server can from version 1.18 on.
+
+What is not covered: several replicas with weak consistency; a text that another process changes while the
+vector of the earlier one is attached, which then stays until it is changed again. The contract suite runs
+against a real server only where ORCH_TEST_QDRANT_URL names one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
@@ -21,10 +25,10 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
-from .embedder import Embedder, default_embedder
-from .errors import MemoryBusy, MemoryUnavailable
+from .embedder import DenseVector, Embedder, default_embedder
+from .errors import EmbeddingFailed, MemoryBusy, MemoryUnavailable
 from .records import At, Hit, Place, Record, Scope, from_payload, moment, to_payload
-from .store import Memory, as_kinds, by_place, newest_first
+from .store import Memory, as_kinds, by_place, newest_first, other_size
 
 COLLECTION: Final = "orch_mem"
 
@@ -62,10 +66,14 @@ class ServerStore:
             self._ensure_indexes()
 
     def add(self, records: Iterable[Record]) -> None:
-        points = list({record.id: self._point(record) for record in records}.values())
+        latest = list({record.id: record for record in records}.values())
         with self._translated():
-            for start in range(0, len(points), _BATCH):
-                self._client.upsert(COLLECTION, points[start : start + _BATCH], wait=True)
+            names = list(self._dense()) if latest else []
+            for start in range(0, len(latest), _BATCH):
+                batch = latest[start : start + _BATCH]
+                dense = self._dense_of(batch, names) if names else {}
+                points = [self._point(record, dense.get(record.id, {})) for record in batch]
+                self._client.upsert(COLLECTION, points, wait=True)
 
     @contextmanager
     def opened(self) -> Iterator[Memory]:
@@ -93,6 +101,29 @@ class ServerStore:
                 using=self._embedder.name,
                 query_filter=within,
                 search_params=models.SearchParams(idf=models.IdfCorpusParams(corpus=within)),
+                limit=limit,
+                with_payload=True,
+            )
+        return [Hit(record=from_payload(point.payload or {}), score=point.score) for point in response.points]
+
+    def near(
+        self,
+        question: DenseVector,
+        *,
+        kinds: str | Collection[str],
+        scope: Scope,
+        limit: int = 10,
+        at: At = "now",
+        session: str | None = None,
+    ) -> list[Hit]:
+        with self._translated():
+            if limit < 1 or self._dense().get(question.name) != len(question.values):
+                return []
+            response = self._client.query_points(
+                COLLECTION,
+                query=list(question.values),
+                using=question.name,
+                query_filter=_filter(as_kinds(kinds), scope, at, session),
                 limit=limit,
                 with_payload=True,
             )
@@ -148,6 +179,43 @@ class ServerStore:
         with self._translated():
             return [from_payload(point.payload or {}) for point in self._scroll(models.Filter())]
 
+    def lacking(
+        self, name: str, kinds: str | Collection[str], scope: Scope, *, limit: int | None = None
+    ) -> list[Record]:
+        within = _filter(as_kinds(kinds), scope, "ever", None)
+        with self._translated():
+            if name in self._dense():
+                has = models.HasVectorCondition(has_vector=name)
+                within = models.Filter(must=[within], must_not=[has])
+            found = itertools.islice(self._scroll(within), limit)
+            return [from_payload(point.payload or {}) for point in found]
+
+    def attach(self, made: Iterable[tuple[Record, DenseVector]]) -> int:
+        batch = list(made)
+        if not batch:
+            return 0
+        (name,) = {vector.name for _, vector in batch}
+        with self._translated():
+            self._ensure_dense(name, len(batch[0][1].values))
+            there = self._dense_of([record for record, _ in batch], [])
+            points = [
+                models.PointVectors(id=str(record.id), vector={name: list(vector.values)})
+                for record, vector in batch
+                if record.id in there
+            ]
+            if points:
+                self._client.update_vectors(COLLECTION, points, wait=True)
+        return len(points)
+
+    def vectors(self) -> dict[str, int]:
+        with self._translated():
+            return {name: self._having(name) for name in self._dense()}
+
+    def drop(self, name: str) -> None:
+        with self._translated():
+            if name in self._dense():
+                self._client.delete_vector_name(COLLECTION, name, wait=True)
+
     def close(self) -> None:
         self._client.close()
 
@@ -174,11 +242,38 @@ class ServerStore:
             if field not in there:
                 self._client.create_payload_index(COLLECTION, field, schema)
 
-    def _point(self, record: Record) -> models.PointStruct:
+    def _ensure_dense(self, name: str, size: int) -> None:
+        known = self._dense().get(name)
+        if known not in (None, size):
+            raise EmbeddingFailed(other_size(name, known, size))
+        if known is None:
+            config = models.DenseVectorConfig(size=size, distance=models.Distance.COSINE)
+            self._client.create_vector_name(COLLECTION, name, models.DenseVectorNameConfig(dense=config))
+
+    def _dense(self) -> dict[str, int]:
+        """The names of the dense vectors, and their sizes."""
+        vectors = self._client.get_collection(COLLECTION).config.params.vectors
+        return {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
+
+    def _dense_of(self, records: list[Record], names: list[str]) -> dict[UUID, dict[str, models.Vector]]:
+        """The dense vectors of those of the records that are stored with the same text."""
+        wanted = {str(record.id): record.text for record in records}
+        found = self._client.retrieve(COLLECTION, list(wanted), with_payload=["text"], with_vectors=names)
+        return {
+            UUID(str(known.id)): dict(known.vector) if names and isinstance(known.vector, dict) else {}
+            for known in found
+            if (known.payload or {}).get("text") == wanted[str(known.id)]
+        }
+
+    def _having(self, name: str) -> int:
+        has = models.Filter(must=[models.HasVectorCondition(has_vector=name)])
+        return self._client.count(COLLECTION, count_filter=has, exact=True).count
+
+    def _point(self, record: Record, dense: Mapping[str, models.Vector]) -> models.PointStruct:
         vector = self._embedder.document(record.text)
         sparse = models.SparseVector(indices=list(vector.indices), values=list(vector.values))
         return models.PointStruct(
-            id=str(record.id), vector={self._embedder.name: sparse}, payload=to_payload(record)
+            id=str(record.id), vector={self._embedder.name: sparse, **dense}, payload=to_payload(record)
         )
 
     def _scroll(self, within: models.Filter) -> Iterator[models.Record]:

@@ -9,6 +9,8 @@ Contract, checked by the same test suite for every engine:
 - A read brings what holds at the time `at`, which is now unless it is said; `at="ever"` brings all. A
   delete reaches what has ceased to hold as well.
 - A deleted record does not come back in any read.
+- `near` reads like `search`, but finds what lies near a dense vector of the question: of the records that
+  have a vector of that name and size, and none where nobody has one. The store never makes such vectors.
 - `kinds` is one kind, several, or `()` for all; `session` keeps to the parts of one conversation or document.
 - Any method may raise `MemoryBusy` or `MemoryUnavailable`.
 
@@ -32,6 +34,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 from uuid import UUID
 
+from .embedder import DenseVector
 from .records import At, Hit, Place, Record, Scope
 
 
@@ -53,6 +56,19 @@ class Memory(Protocol):
         session: str | None = None,
     ) -> list[Hit]:
         """Records that share words with the query, best first, at most `limit`."""
+        ...
+
+    def near(
+        self,
+        question: DenseVector,
+        *,
+        kinds: str | Collection[str],
+        scope: Scope,
+        limit: int = 10,
+        at: At = "now",
+        session: str | None = None,
+    ) -> list[Hit]:
+        """Records whose vector points the same way, nearest first; a score is the cosine, from -1 to 1."""
         ...
 
     def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:
@@ -93,9 +109,39 @@ class MemoryStore(Memory, Protocol):
         """Each record of every scope, valid or not: for whoever owns the store and moves or examines it."""
         ...
 
+    def lacking(
+        self, name: str, kinds: str | Collection[str], scope: Scope, *, limit: int | None = None
+    ) -> list[Record]:
+        """Records without a dense vector of that name, whether they hold or not."""
+        ...
+
+    def attach(self, made: Iterable[tuple[Record, DenseVector]]) -> int:
+        """Keep dense vectors of these records, all of one name; how many.
+
+        A record that has gone, or says something else by now, is passed over. A vector stays until the
+        text of its record changes. Raises `EmbeddingFailed` where those of that name have another size.
+        """
+        ...
+
+    def vectors(self) -> dict[str, int]:
+        """The names of the dense vectors there are, and how many records of all scopes have each."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Take out all dense vectors of that name."""
+        ...
+
     def close(self) -> None:
         """Give back what is held; the store is not used afterwards."""
         ...
+
+
+def other_size(name: str, known: int | None, size: int) -> str:
+    """What is said of vectors that do not fit those of the same name."""
+    return (
+        f"its vectors in memory have {known} numbers and new ones {size}, so another model answers to its "
+        f"name; make all of them anew with orch memory embed --anew ({name})."
+    )
 
 
 def as_kinds(kinds: str | Collection[str]) -> list[str]:

@@ -14,8 +14,23 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from meanings import meaning, meanings
 
-from memory import MemoryStore, Place, Record, Scope, Source, recall, record_id, run_record, tool_record
+from memory import (
+    Dense,
+    DenseVector,
+    EmbeddingFailed,
+    MemoryStore,
+    Place,
+    Record,
+    Scope,
+    Source,
+    recall,
+    record_id,
+    run_record,
+    tool_record,
+)
+from memory.dense import Filled, fill, lacking
 from memory.edge import EdgeStore
 
 
@@ -304,3 +319,127 @@ def test_what_was_done_in_a_turn_stays_done_when_it_ends_in_a_fault(store: Memor
     with pytest.raises(LookupError):
         fail()
     assert set(keys(store.all((), scope))) == {"kept", "new"}
+
+
+# --- dense vectors
+
+
+@pytest.fixture
+def dense(scope: Scope) -> Dense:
+    """Of a name of its own, since a server may hold those of others."""
+    return Dense(f"test/{scope.user}", meanings)
+
+
+@pytest.fixture(autouse=True)
+def _no_vectors_left(store: MemoryStore) -> Iterator[None]:
+    yield
+    if not isinstance(store, EdgeStore):
+        for name in store.vectors():
+            if name.startswith("dense-test-tester"):
+                store.drop(name)
+
+
+def near(store: MemoryStore, dense: Dense, question: str, scope: Scope, **more: object) -> list[str]:
+    vector = dense.question(question)
+    assert vector is not None
+    return keys([hit.record for hit in store.near(vector, kinds=(), scope=scope, **more)])  # type: ignore[arg-type]
+
+
+def test_other_words_for_the_same_are_found_by_a_vector_and_not_by_words(
+    store: MemoryStore, scope: Scope, dense: Dense
+) -> None:
+    store.add([note(scope, "car", "repair of the car"), note(scope, "boat", "a boat for rent")])
+    assert store.search("automobiles", kinds=(), scope=scope) == []
+    assert near(store, dense, "automobiles", scope) == []
+    assert lacking(store, dense.model, scope) == 2
+    assert fill(store, dense, scope) == Filled(made=2)
+    assert lacking(store, dense.model, scope) == 0
+    assert store.vectors()[dense.name] == 2
+    assert near(store, dense, "automobiles", scope) == ["car", "boat"]
+    assert near(store, dense, "automobiles", scope, limit=1) == ["car"]
+    assert near(store, dense, "automobiles", scope, limit=0) == []
+    vector = dense.question("a car")
+    assert vector is not None
+    first, second = store.near(vector, kinds="run", scope=scope)
+    assert 1.0001 > first.score > second.score
+    assert first.record == store.get([first.record.id], scope)[0]
+
+
+def test_a_search_by_vector_keeps_to_kind_scope_session_and_time(
+    store: MemoryStore, scope: Scope, dense: Dense
+) -> None:
+    mine, theirs = (Scope(user=scope.user, project=name) for name in "ab")
+    ended = note(scope, "ended", "car").ended(MONDAY)
+    turn = note(mine, "turn", "car", "turn").model_copy(update={"session": "s", "seq": 1})
+    store.add([note(mine, "mine", "car"), note(theirs, "theirs", "car"), ended, turn])
+    fill(store, dense, scope)
+    assert set(near(store, dense, "automobile", mine)) == {"mine", "turn"}
+    assert set(near(store, dense, "automobile", scope)) == {"mine", "theirs", "turn"}
+    assert near(store, dense, "automobile", scope, session="s") == ["turn"]
+    assert "ended" in near(store, dense, "automobile", scope, at="ever")
+    assert near(store, dense, "automobile", Scope(user=f"{scope.user}-other")) == []
+    vector = dense.question("automobile")
+    assert vector is not None
+    assert keys([hit.record for hit in store.near(vector, kinds="turn", scope=scope)]) == ["turn"]
+
+
+def test_a_vector_stays_until_the_text_changes(store: MemoryStore, scope: Scope, dense: Dense) -> None:
+    given = note(scope, "a", "a car")
+    store.add([given, note(scope, "b", "a boat")])
+    fill(store, dense, scope)
+    store.add([given.used(MONDAY)])
+    with store.opened() as memory:
+        memory.add([given.model_copy(update={"pinned": True})])
+    assert lacking(store, dense.model, scope) == 0
+    store.add([note(scope, "a", "a film")])
+    assert keys(store.lacking(dense.name, (), scope)) == ["a"]
+    assert near(store, dense, "automobile", scope) == ["b"]
+    fill(store, dense, scope)
+    assert near(store, dense, "cinema", scope, limit=1) == ["a"]
+
+
+def test_what_changed_or_went_while_its_vector_was_made_gets_none(
+    store: MemoryStore, scope: Scope, dense: Dense
+) -> None:
+    kept, changed, gone = (note(scope, key, "a car") for key in ("kept", "changed", "gone"))
+    store.add([kept, changed, gone])
+    store.add([note(scope, "changed", "a boat")])
+    store.delete([gone.id], scope)
+    vector = DenseVector(dense.name, tuple(meaning("a car")))
+    assert store.attach([(record, vector) for record in (kept, changed, gone)]) == 1
+    assert keys(store.lacking(dense.name, (), scope)) == ["changed"]
+    assert store.count((), scope) == 2
+    assert store.attach([]) == 0
+
+
+def test_vectors_of_another_model_lie_beside_and_are_not_compared(
+    store: MemoryStore, scope: Scope, dense: Dense
+) -> None:
+    other = Dense(f"{dense.model}/other", lambda texts: [meaning(text, 40) for text in texts])
+    store.add([note(scope, "car", "a car"), note(scope, "boat", "a boat")])
+    fill(store, dense, scope)
+    assert near(store, other, "automobile", scope) == []
+    assert fill(store, other, scope) == Filled(made=2)
+    for one in (dense, other):
+        assert near(store, one, "automobile", scope, limit=1) == ["car"]
+        assert store.vectors()[one.name] == 2
+    # A deletion builds the shard anew, with all that is left in it.
+    store.delete([record_id(scope, "run", "car")], scope)
+    assert near(store, dense, "vessel", scope) == near(store, other, "vessel", scope) == ["boat"]
+    store.drop(other.name)
+    assert other.name not in store.vectors()
+    assert near(store, other, "vessel", scope) == []
+    assert near(store, dense, "vessel", scope) == ["boat"]
+    store.drop(other.name)
+
+
+def test_vectors_of_another_size_under_one_name_are_refused_with_the_way_out(
+    store: MemoryStore, scope: Scope, dense: Dense
+) -> None:
+    store.add([note(scope, "car", "a car"), note(scope, "boat", "a boat")])
+    fill(store, dense, scope, most=1)
+    (left,) = store.lacking(dense.name, (), scope)
+    with pytest.raises(EmbeddingFailed, match="orch memory embed --anew"):
+        store.attach([(left, DenseVector(dense.name, (1.0, 0.0)))])
+    assert store.near(DenseVector(dense.name, (1.0, 0.0)), kinds=(), scope=scope) == []
+    assert lacking(store, dense.model, scope) == 1
