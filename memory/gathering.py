@@ -6,11 +6,12 @@
 
 A file is read each time and known by the hash of its bytes; one that is unchanged is not converted again. A
 file that cannot be read is named with the reason, and the others are read all the same; one that could be
-read before keeps what it said then. What was read is
-written in batches, also when the work is interrupted: only what was under way is lost.
+read before keeps what it said then. What was read is written in batches, also when the work is interrupted:
+only what was under way is lost.
 
 A folder that is not there as a whole may lie on a disk that is not mounted: its documents are kept, and that
-is told. Of a folder that is there, what is gone from it is taken out. A page that cannot be fetched is kept.
+is told. Of a folder that is there, what is gone from it is taken out, but not what lay in a folder below that
+cannot be listed now. A page that cannot be fetched is kept.
 
 What is not covered: following the links of a page; several gatherings of the same documents at once, of which
 the later one wins.
@@ -100,6 +101,8 @@ class Gathering:
         """As far as the work has come."""
         self._there: dict[str, set[str]] = {}
         """The files of each folder that could be listed."""
+        self._shut: set[str] = set()
+        """Folders below them that could not."""
         self._known: dict[str, Known] = {}
         """The documents of the scope before anything was read."""
 
@@ -170,7 +173,10 @@ class Gathering:
             ref = str(found.path)
             if not folder.holds(ref):
                 continue
-            if found.left_out:
+            if found.shut:
+                self._shut.add(ref)
+                self.outcome.faults.append((ref, f"it cannot be listed: {found.shut}"))
+            elif found.left_out:
                 self.outcome.skipped.append((ref, found.left_out))
             else:
                 yield _Item(ref, "file", named=False)
@@ -241,7 +247,8 @@ class Gathering:
     def _keeps(self, source: Named, ref: str) -> bool:
         """Whether a source still has the document, or cannot be asked."""
         if source.type == "folder":
-            return source.ref not in self._there or ref in self._there[source.ref]
+            there = self._there.get(source.ref)
+            return there is None or ref in there or any(ref.startswith(f"{shut}/") for shut in self._shut)
         path = Path(source.ref)
         return path.exists() or not path.parent.is_dir()
 

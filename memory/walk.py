@@ -22,22 +22,25 @@ RULES: Final = ".gitignore"
 
 @dataclass(frozen=True)
 class Walked:
-    """A file, or why it is left out."""
+    """A file, or why it is left out; or a folder that cannot be listed."""
 
     path: Path
     left_out: str = ""
     """Empty for one that is to be read."""
+    shut: str = ""
+    """Why it is a folder that cannot be listed; empty for a file."""
 
 
 def walk(root: Path, refused: Callable[[Path], bool] = lambda _: False) -> Iterator[Walked]:
     """The files below the folder `root`, in the order of their paths.
 
     `refused` says which files and folders are never read. What is hidden or ignored is passed over without a
-    word. Raises `OSError` where the folder itself cannot be listed.
+    word; a folder below that cannot be listed is given with the reason. Raises `OSError` where the folder
+    itself cannot be listed.
     """
     os.scandir(root).close()
-    rules = _Rules(root)
-    for place, folders, names in os.walk(root):
+    rules, shut = _Rules(root), list[OSError]()
+    for place, folders, names in os.walk(root, onerror=shut.append):
         rules.enter(Path(place))
         folders[:] = sorted(
             name
@@ -48,10 +51,19 @@ def walk(root: Path, refused: Callable[[Path], bool] = lambda _: False) -> Itera
             path = Path(place, name)
             if not _is_seen(path, refused) or rules.ignore(path, False):
                 continue
-            if path.is_symlink():
-                yield Walked(path, "it is a symbolic link: links are not followed")
-            elif path.is_file():
-                yield Walked(path)
+            if (found := _walked(path)) is not None:
+                yield found
+    yield from (Walked(Path(exc.filename), shut=exc.strerror or "it cannot be listed") for exc in shut)
+
+
+def _walked(path: Path) -> Walked | None:
+    try:
+        if path.is_symlink():
+            return Walked(path, "it is a symbolic link: links are not followed")
+        return Walked(path) if path.is_file() else None
+    except OSError:
+        # In a folder that may be listed and not entered; who reads it is told why that fails.
+        return Walked(path)
 
 
 def _is_seen(path: Path, refused: Callable[[Path], bool]) -> bool:

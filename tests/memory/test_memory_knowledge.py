@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rights import bound_by_modes
 
 from memory import CHUNK, MemoryStore, Scope, open_store
 from memory.documents import Unreadable
@@ -152,6 +153,22 @@ def test_a_folder_that_is_not_there_as_a_whole_keeps_its_documents(
     assert outcome.removed == []
     assert outcome.faults[0][0] == str(notes)
     assert base.search("rent")
+
+
+def test_what_lies_in_a_folder_that_cannot_be_listed_any_more_is_kept_and_that_is_told(
+    base: KnowledgeBase, gather: Any, notes: Path
+) -> None:
+    (notes / "shut").mkdir()
+    (notes / "shut/owls.md").write_text("Owls hunt at night.")
+    gather().add([str(notes)])
+    (notes / "shut").chmod(0o000)
+    (notes / "rules.md").unlink()
+    with bound_by_modes():
+        outcome: Outcome = gather().refresh()
+    (notes / "shut").chmod(0o700)
+    assert names(outcome.removed) == ["rules.md"]
+    assert outcome.faults == [(str(notes / "shut"), "it cannot be listed: Permission denied")]
+    assert base.search("owls")
 
 
 def test_a_file_that_cannot_be_read_any_more_keeps_what_it_said_and_is_named(

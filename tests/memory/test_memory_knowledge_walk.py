@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from rights import bound_by_modes
 
 from memory.walk import walk
 
@@ -63,6 +64,19 @@ def test_names_that_are_refused_are_passed_over(tree: Path) -> None:
 def test_a_pipe_is_no_file(tree: Path) -> None:
     os.mkfifo(tree / "pipe.md")
     assert "pipe.md" not in seen(tree)
+
+
+def test_a_folder_below_that_cannot_be_listed_is_told_and_one_that_cannot_be_entered_has_its_files(
+    tree: Path,
+) -> None:
+    (tree / "src").chmod(0o000)
+    (tree / "docs").chmod(0o400)
+    with bound_by_modes():
+        found = list(walk(tree))
+    (tree / "src").chmod(0o700)
+    (tree / "docs").chmod(0o700)
+    assert [(one.path.name, one.shut) for one in found if one.shut] == [("src", "Permission denied")]
+    assert tree / "docs/keep.tmp" in [one.path for one in found if not one.shut]
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
