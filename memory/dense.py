@@ -1,8 +1,8 @@
 """Dense vectors beside BM25, for whoever has a model of embeddings: they find what is said in other words.
 
     dense = Dense("ollama/nomic-embed-text", embed)      # texts to vectors; memory asks no network itself
-    found = retrieve(memory, question, kinds=TURN, scope=scope, near=dense.question(question))
     fill(store, dense, scope)                            # vectors for what lacks them
+    found = retrieve(store, question, kinds=TURN, scope=scope, near=asked(store, dense, question))
 
 They only add. Every record is written without one, is durable and is found by its words; `fill` makes the
 vectors afterwards, in small batches, and attaches them. So no write waits for a model, and none is asked
@@ -59,10 +59,6 @@ class Dense:
         self._warn = warn
         self._failed = False
 
-    def question(self, text: str) -> DenseVector | None:
-        """The text as a vector; None where there is none: it is then looked for by its words alone."""
-        return next(iter(self.vectors([text])), None) if text.strip() else None
-
     def vectors(self, texts: Sequence[str]) -> list[DenseVector]:
         """A vector for each text; none at all where the model fails or has failed before."""
         if self._failed or not texts:
@@ -77,7 +73,17 @@ class Dense:
     def give_up(self, why: EmbeddingFailed) -> None:
         """Ask no more, and say why."""
         self._failed = True
-        self._warn(f"No dense vectors of {self.model}, so memory is searched by words alone: {why}")
+        self._warn(f"{self.model} gives no vectors, so memory is searched by words alone: {why}")
+
+
+def asked(store: MemoryStore, dense: Dense | None, text: str) -> DenseVector | None:
+    """The text as a vector, for a search; None where there is none to be had or none to compare it with.
+
+    It is then looked for by its words alone. Not to be called within a turn. Raises what the store raises.
+    """
+    if dense is None or not text.strip() or not store.vectors().get(dense.name):
+        return None
+    return next(iter(dense.vectors([text])), None)
 
 
 def fill(

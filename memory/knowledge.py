@@ -29,7 +29,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from .chunks import VERSION, Chunk, Document, chunks
-from .dense import Dense, Filled, fill
+from .dense import Dense, Filled, asked, fill
 from .distiller import scrub_shapes
 from .records import CHUNK, Place, Record, Scope, Source, record_id
 from .retrieval import retrieve
@@ -139,7 +139,7 @@ class KnowledgeBase:
 
     def search(self, query: str, limit: int = 5) -> list[Found]:
         """The pieces that have most to do with the query, best first."""
-        near = self._dense.question(query) if self._dense is not None else None
+        near = asked(self._store, self._dense, query)
         hits = retrieve(self._store, query, kinds=CHUNK, scope=self.scope, limit=limit, near=near)
         return [_found(hit.record, hit.score) for hit in hits]
 

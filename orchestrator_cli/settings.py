@@ -135,6 +135,9 @@ class MemorySettings(BaseModel):
     url: str | None = None
     """A Qdrant server; without one, Qdrant Edge keeps the memory in the data folder."""
     api_key: str | None = None
+    dense: str | None = None
+    """A model of embeddings by LiteLLM's name, such as `ollama/nomic-embed-text`, which is sent what is
+    remembered and looked for; without one, memory is searched by words alone."""
 
 
 class Settings(BaseSettings):

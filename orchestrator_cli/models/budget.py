@@ -8,16 +8,18 @@ was late or cut, the provider may bill what was said, so its worst case stays on
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import LimitReached, OrchError, ProviderError
 from orchestrator_cli.events import Fact, Noticed, Spent
 from orchestrator_cli.models.limits import Admitted, Books, Caps, Later, Quote, Refused, Worst, admit
-from orchestrator_cli.models.model import Model, OnDelta, PassingFault, Reply, Request
+from orchestrator_cli.models.model import Embedded, Model, OnDelta, PassingFault, Reply, Request
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 
 Quoting = Callable[[Request], Quote]
+Answer = TypeVar("Answer", Reply, Embedded)
 
 
 def rough_quote(request: Request) -> Quote:
@@ -62,23 +64,31 @@ class MeteredModel:
     def complete(
         self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
     ) -> Reply:
-        admitted = self._admit(request, cancellation)
-        started = time.monotonic()
+        admitted = self._admit(request, self._quote, cancellation)
         if admitted.reply_tokens is not None:
             request = request.model_copy(update={"max_tokens": admitted.reply_tokens})
-        try:
-            reply = self._model.complete(request, on_delta, cancellation)
-        except BaseException as exc:
-            self._failed(request, admitted, exc, time.monotonic() - started)
-            raise
-        self._told(request, admitted, reply.usage, reply.seconds, model=reply.model)
+        reply = self._call(request, admitted, lambda: self._model.complete(request, on_delta, cancellation))
         if admitted.squeezed and reply.usage.completion_tokens >= (admitted.reply_tokens or 0):
             self._emit(Noticed(message=f"The run's limit left a reply of {reply.model} no room; it is cut."))
         return reply
 
-    def _admit(self, request: Request, cancellation: Cancellation | None) -> Admitted:
+    def embed(self, request: Request, quote: Quoting, ask: Callable[[], Embedded]) -> Embedded:
+        """A call for vectors, admitted and counted like any other."""
+        return self._call(request, self._admit(request, quote, None), ask)
+
+    def _call(self, request: Request, admitted: Admitted, ask: Callable[[], Answer]) -> Answer:
+        started = time.monotonic()
+        try:
+            answer = ask()
+        except BaseException as exc:
+            self._failed(request, admitted, exc, time.monotonic() - started)
+            raise
+        self._told(request, admitted, answer.usage, answer.seconds, model=answer.model)
+        return answer
+
+    def _admit(self, request: Request, quoting: Quoting, cancellation: Cancellation | None) -> Admitted:
         """Put the call's worst case on the books, as soon as it fits. Raises `LimitReached`."""
-        quote = self._quote(request) if self._caps.want_quotes else None
+        quote = quoting(request) if self._caps.want_quotes else None
         with self._changed:
             while True:
                 books = Books(self._used, tuple(call.worst for call in self._under_way))

@@ -41,7 +41,7 @@ class Quote:
     prompt_tokens: int
     """At most."""
     reply_tokens: int | None = None
-    """The longest reply the model can give, where that is known."""
+    """The longest reply the model can give, where that is known; 0 where it says nothing."""
     prompt_cost: float = 0.0
     token_cost: float = 0.0
     """Of one token of the reply."""
@@ -109,17 +109,18 @@ def admit(caps: Caps, books: Books, quote: Quote | None) -> Admitted | Later | R
         return _no_calls(caps.calls)
     if quote is None or not caps.want_quotes:
         return Admitted()
-    wanted = min(REPLY_TOKENS, quote.reply_tokens or REPLY_TOKENS)
+    wanted = REPLY_TOKENS if quote.reply_tokens is None else min(REPLY_TOKENS, quote.reply_tokens)
+    shortest = min(SHORTEST_REPLY, wanted)
     room = min(_room_in_tokens(caps, books, quote), _room_in_money(caps, books, quote))
     if room >= wanted:
         return Admitted(quote.worst(wanted), wanted)
     if books.under_way:
         return Later()
-    if room >= SHORTEST_REPLY:
+    if room >= shortest:
         return Admitted(quote.worst(int(room)), int(room), squeezed=True)
-    if _room_in_tokens(caps, books, quote) < SHORTEST_REPLY:
-        return _no_tokens(caps.tokens or 0, books, quote)
-    return _no_money(caps.cost or 0.0, books, quote)
+    if _room_in_tokens(caps, books, quote) < shortest:
+        return _no_tokens(caps.tokens or 0, books, quote.worst(shortest))
+    return _no_money(caps.cost or 0.0, books, quote.worst(shortest))
 
 
 def _room_in_tokens(caps: Caps, books: Books, quote: Quote) -> float:
@@ -143,19 +144,18 @@ def _no_calls(cap: int) -> Refused:
     return Refused(f"The run has made its {cap} model calls.", "max_calls", str(2 * cap))
 
 
-def _no_tokens(cap: int, books: Books, quote: Quote) -> Refused:
-    worst = quote.worst(SHORTEST_REPLY).tokens
-    message = (
-        f"The run has used {books.tokens:,} of its {cap:,} tokens, and the next call needs up to {worst:,}."
+def _no_tokens(cap: int, books: Books, worst: Worst) -> Refused:
+    used = f"The run has used {books.tokens:,} of its {cap:,} tokens"
+    message = f"{used}, and the next call needs up to {worst.tokens:,}."
+    return Refused(
+        message + _unsure(books), "max_tokens", str(max(2 * cap, books.tokens + 10 * worst.tokens))
     )
-    return Refused(message + _unsure(books), "max_tokens", str(max(2 * cap, books.tokens + 10 * worst)))
 
 
-def _no_money(cap: float, books: Books, quote: Quote) -> Refused:
-    worst = quote.worst(SHORTEST_REPLY).cost
+def _no_money(cap: float, books: Books, worst: Worst) -> Refused:
     spent = f"The run has spent {money(books.cost)} of its {money(cap)}"
-    message = f"{spent}, and the next call may cost {money(worst)}."
-    enough = math.ceil(100 * max(2 * cap, books.cost + 10 * worst)) / 100
+    message = f"{spent}, and the next call may cost {money(worst.cost)}."
+    enough = math.ceil(100 * max(2 * cap, books.cost + 10 * worst.cost)) / 100
     return Refused(message + _unsure(books), "max_cost", f"{enough:.2f}")
 
 

@@ -66,6 +66,17 @@ class Reply(BaseModel):
     seconds: float = 0.0
 
 
+class Embedded(BaseModel):
+    """What a model of embeddings made of the texts of a request, one vector for each, in their order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str
+    usage: Usage
+    seconds: float = 0.0
+
+
 class Model(Protocol):
     def complete(
         self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
@@ -132,10 +143,11 @@ class PassingFault(ProviderError):
         self.retry_after = retry_after
 
 
-def prepare() -> None:
+def prepare(*, tools: bool = True) -> None:
     """Import LiteLLM: seconds of work that can happen beside everything else."""
     _litellm()
-    _prepare_for_tools()
+    if tools:
+        _prepare_for_tools()
 
 
 def _prepare_for_tools() -> None:
@@ -219,11 +231,32 @@ def _reply(litellm: Any, name: str, answer: Any) -> Reply:
     )
 
 
-def _cost(litellm: Any, name: str, answer: Any) -> float | None:
+def embed(request: Request, timeout: float) -> Embedded:
+    """A vector for the text of each message: one try. Raises `ProviderError`."""
+    litellm, name, started = _litellm(), request.model or "", time.monotonic()
+    texts = [message["content"] for message in request.messages]
+    try:
+        answer = litellm.embedding(model=name, input=texts, timeout=timeout, num_retries=0, max_retries=0)
+        # Providers may answer in another order, and some leave the number out.
+        rows = sorted(enumerate(answer.data), key=lambda row: row[1].get("index", row[0]))
+        vectors = tuple(tuple(map(float, row["embedding"])) for _, row in rows)
+    except Exception as exc:  # translated here, at the one boundary
+        raise _translate(exc, name) from exc
+    cost = _cost(litellm, name, answer, "embedding")
+    usage = Usage(
+        calls=1,
+        prompt_tokens=getattr(getattr(answer, "usage", None), "prompt_tokens", 0) or 0,
+        cost=cost or 0.0,
+        unpriced=1 if cost is None else 0,
+    )
+    return Embedded(vectors=vectors, model=name, usage=usage, seconds=time.monotonic() - started)
+
+
+def _cost(litellm: Any, name: str, answer: Any, call: str = "completion") -> float | None:
     if not _has_price(litellm, name):
         return None
     try:
-        return float(litellm.completion_cost(completion_response=answer, model=name))
+        return float(litellm.completion_cost(completion_response=answer, model=name, call_type=call))
     except Exception:  # LiteLLM raises a bare Exception where it cannot tell
         return None
 
@@ -256,6 +289,18 @@ def quote(request: Request) -> Quote:
         # A token of hidden thought may be dearer than one of the reply.
         token_cost=max(told / SAMPLE_TOKENS, known.get("output_cost_per_reasoning_token") or 0.0),
     )
+
+
+def quote_embedding(request: Request) -> Quote:
+    """The same of a request for vectors, to which there is no reply in words."""
+    litellm, name = _litellm(), request.model or ""
+    tokens = math.ceil(TOKENS_MARGIN * _count(litellm, name, request)) + FRAME_TOKENS
+    if not _has_price(litellm, name):
+        return Quote(prompt_tokens=tokens, reply_tokens=0)
+    cost, _ = litellm.cost_per_token(
+        model=name, prompt_tokens=tokens, completion_tokens=0, call_type="embedding"
+    )
+    return Quote(prompt_tokens=tokens, reply_tokens=0, prompt_cost=cost)
 
 
 def unpriced(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from memory import MemoryFault, Scope, open_store
+from memory import Dense, MemoryFault, Scope, open_store
 from memory.knowledge import Found, KnowledgeBase
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.knowledge import Piece
@@ -26,20 +26,23 @@ def project_of(settings: Settings) -> str:
 
 
 @contextlib.contextmanager
-def open_knowledge(settings: Settings, scope: Scope, warn: Callable[[str], None]) -> Iterator[KnowledgeBase]:
+def open_knowledge(
+    settings: Settings, scope: Scope, warn: Callable[[str], None], dense: Dense | None = None
+) -> Iterator[KnowledgeBase]:
     """The knowledge base as it is seen from `scope`. Raises `MemoryFault`."""
     engine = settings.memory
     store = open_store(settings.home / "knowledge", url=engine.url, api_key=engine.api_key, warn=warn)
     with contextlib.closing(store):
-        yield KnowledgeBase(store, scope)
+        yield KnowledgeBase(store, scope, dense)
 
 
 class KnowledgeShelf:
     """What a run can look up. It is opened for each look-up; nothing is made where nothing was ever added."""
 
-    def __init__(self, settings: Settings, warn: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, warn: Callable[[str], None], dense: Dense | None = None) -> None:
         self._settings = settings
         self._warn = warn
+        self._dense = dense
 
     @functools.cached_property
     def has_something(self) -> bool:
@@ -64,7 +67,8 @@ class KnowledgeShelf:
             return [self._piece(found) for found in base.read(ref, part, parts)]
 
     def _opened(self) -> contextlib.AbstractContextManager[KnowledgeBase]:
-        return open_knowledge(self._settings, Scope(project=project_of(self._settings)), self._warn)
+        scope = Scope(project=project_of(self._settings))
+        return open_knowledge(self._settings, scope, self._warn, self._dense)
 
     @property
     def _root(self) -> Path:

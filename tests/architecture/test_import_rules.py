@@ -61,11 +61,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "keeping": (),
     "recall.tool_index": ("memory", "toolsmith"),
     "recall.knowledge": (*EVERYWHERE, "memory", "tools.knowledge"),
+    "recall.dense": (*EVERYWHERE, "models", "memory"),
     "keeping.conversion": (*EVERYWHERE, "memory", "toolsmith.sandbox"),
-    "keeping.knowledge": (*EVERYWHERE, "keeping.conversion", "recall.knowledge", "memory", "tools"),
+    "keeping.knowledge": (
+        *(*EVERYWHERE, "keeping.conversion", "recall.dense", "recall.knowledge", "memory", "tools"),
+    ),
     # the run as a whole
     "house": (
-        *(*EVERYWHERE, "", "recall.knowledge", "recall.sessions", "recall.tool_index", "recall.remembering"),
+        *(*EVERYWHERE, "", "recall.dense", "recall.knowledge", "recall.sessions", "recall.tool_index"),
+        "recall.remembering",
         *("execution", "models", "planning", "memory", "toolsmith"),
     ),
     "recall.remembering": (*EVERYWHERE, "", "planning", "execution", "memory"),
@@ -74,7 +78,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "keeping.tools": (*EVERYWHERE, "recall.tool_index", "house", "views", "execution", "memory", "toolsmith"),
     "recall.sessions": ("events", "errors", "planning.plan", "memory"),
     "recall.sitting": (*EVERYWHERE, "house", "recall.sessions", "models", "prompts", "memory"),
-    "keeping.memory": (*EVERYWHERE, "house", "recall.sessions", "memory"),
+    "keeping.memory": (*EVERYWHERE, "house", "recall.dense", "recall.sessions", "memory"),
     # what the user meets
     "session": (
         *EVERYWHERE,

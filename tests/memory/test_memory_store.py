@@ -340,8 +340,7 @@ def _no_vectors_left(store: MemoryStore) -> Iterator[None]:
 
 
 def near(store: MemoryStore, dense: Dense, question: str, scope: Scope, **more: object) -> list[str]:
-    vector = dense.question(question)
-    assert vector is not None
+    (vector,) = dense.vectors([question])
     return keys([hit.record for hit in store.near(vector, kinds=(), scope=scope, **more)])  # type: ignore[arg-type]
 
 
@@ -358,8 +357,7 @@ def test_other_words_for_the_same_are_found_by_a_vector_and_not_by_words(
     assert near(store, dense, "automobiles", scope) == ["car", "boat"]
     assert near(store, dense, "automobiles", scope, limit=1) == ["car"]
     assert near(store, dense, "automobiles", scope, limit=0) == []
-    vector = dense.question("a car")
-    assert vector is not None
+    (vector,) = dense.vectors(["a car"])
     first, second = store.near(vector, kinds="run", scope=scope)
     assert 1.0001 > first.score > second.score
     assert first.record == store.get([first.record.id], scope)[0]
@@ -378,8 +376,7 @@ def test_a_search_by_vector_keeps_to_kind_scope_session_and_time(
     assert near(store, dense, "automobile", scope, session="s") == ["turn"]
     assert "ended" in near(store, dense, "automobile", scope, at="ever")
     assert near(store, dense, "automobile", Scope(user=f"{scope.user}-other")) == []
-    vector = dense.question("automobile")
-    assert vector is not None
+    (vector,) = dense.vectors(["automobile"])
     assert keys([hit.record for hit in store.near(vector, kinds="turn", scope=scope)]) == ["turn"]
 
 
