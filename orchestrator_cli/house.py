@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from memory import (
+    Dense,
     Memory,
     MemoryBusy,
     MemoryFault,
@@ -33,11 +34,13 @@ from memory import (
     scrub,
 )
 from memory.conversation import Exchange, keep
+from memory.dense import asked as asked_near
+from memory.dense import fill
 from memory.profile import recall_facts
 from memory.records import RUN
 from orchestrator_cli import __version__, events
 from orchestrator_cli.cancellation import Cancellation, run_beside
-from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError
+from orchestrator_cli.errors import ConfigError, OrchError, RunTimedOut, UsageError
 from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.desk import Desk
@@ -67,6 +70,7 @@ from orchestrator_cli.planning.planner import NOTHING_SAID
 from orchestrator_cli.planning.reuse import Declined, plan_again, told_why, tools_of
 from orchestrator_cli.planning.routing import Ground, deeds_of
 from orchestrator_cli.recall import tool_index
+from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.knowledge import KnowledgeShelf
 from orchestrator_cli.recall.remembering import learned_from, with_feedback
 from orchestrator_cli.recall.sessions import exchange_of, scope_of
@@ -82,6 +86,8 @@ from toolsmith.spec import Need
 MAX_PROMPT_CHARS = 200_000
 MAX_FILES = 100_000
 """How many names of files are looked at when a plan is to be used again."""
+EMBEDDED_AT_ONCE = 256
+"""How many vectors the end of a run may make."""
 RUNS_LOOKED_AT = 200
 """How many remembered runs roles are judged by; to read them takes a twentieth of a second."""
 
@@ -104,6 +110,8 @@ class House:
     """Roles as their files say, whose own model cannot be asked."""
     backend: Backend
     memory: MemoryStore
+    dense: Dense | None
+    """The model that makes vectors for memory, where the user has set one."""
     cancellation: Cancellation
     desk: Desk
     permits: Permits
@@ -159,10 +167,13 @@ class House:
         """What memory knows; a memory that cannot be read is a notice and not the end."""
         self.tell_recovered()
         try:
+            asked = scrub(prompt)
+            # Before the turn: others wait while it is held, and a model may take seconds.
+            near = asked_near(self.memory, self.dense, asked)
             with self.memory.opened() as memory:
                 self._keep_index(memory)
-                found = recall(memory, prompt, scope=Scope())
-                facts = recall_facts(memory, scrub(prompt), scope=self.scope, now=datetime.now(UTC))
+                found = recall(memory, prompt, scope=Scope(), near=near)
+                facts = recall_facts(memory, asked, scope=self.scope, now=datetime.now(UTC), near=near)
                 return found.model_copy(update={"facts": tuple(fact.line for fact in facts)})
         except MemoryFault as exc:
             self.emit(events.Noticed(message=f"Nothing could be recalled: {exc}"))
@@ -259,8 +270,20 @@ class House:
                 self.memory.add([run])
                 if session:
                     self.emit(events.Noticed(message=f"Session {session} could not be kept: memory is busy."))
+            self._embed()
         except MemoryFault as exc:
             self.emit(events.Noticed(message=f"The run could not be remembered: {exc}"))
+
+    def _embed(self) -> None:
+        """Make the vectors that are lacking, where the user wants any; what is remembered waits for none."""
+        if self.dense is None:
+            return
+        # A run that has ended is not ended otherwise by what can be done later.
+        with contextlib.suppress(OrchError, KeyboardInterrupt):
+            done = fill(self.memory, self.dense, Scope(), most=EMBEDDED_AT_ONCE)
+            if done.made and done.lacking:
+                told = f"{done.lacking:,} things remembered have no vectors yet: orch memory embed"
+                self.emit(events.Noticed(message=told))
 
     def _said(self, prompt: str, board: Board, answer: str) -> Exchange:
         plan, _, results, _ = board.snapshot()
@@ -336,7 +359,8 @@ def open_house(
             models = played_models(model, settings, stream.emit, used=past.usage, run=goes_on)
         else:
             named = (role.model for role in roles.values() if role.model)
-            check_prices(settings, [*names.values(), *named], cancellation)
+            dense_names = filter(None, [settings.memory.dense])
+            check_prices(settings, [*names.values(), *named, *dense_names], cancellation)
             models = open_models(settings, names, cancellation, stream.emit, used=past.usage, run=goes_on)
         asked = MaskedModel(recorder(models.model) if recorder else models.model, masks)
         desk = Desk(
@@ -349,6 +373,18 @@ def open_house(
         permits = Permits(desk, settings, masks=masks, cancellation=cancellation, dialer=dialer)
         library = Library(settings.home / "tools")
         memory = open_memory(settings, stream.emit)
+        # A recording has no provider, so nothing is asked of one.
+        dense = (
+            open_dense(
+                settings,
+                lambda text: stream.emit(events.Noticed(message=text)),
+                cancellation=cancellation,
+                meter=models.meter,
+                mask=masks,
+            )
+            if model is None
+            else None
+        )
         servers = None
         # A recording, or a call without a model, plans nothing that could name their tools.
         if settings.mcp and model is None:
@@ -370,10 +406,10 @@ def open_house(
             permits=permits,
             emit=stream.emit,
             masks=masks,
-            recall=_recalling(memory, stream.emit),
+            recall=_recalling(memory, dense, stream.emit),
             run=run,
             servers=servers,
-            knowledge=KnowledgeShelf(settings, lambda text: stream.emit(events.Noticed(message=text))),
+            knowledge=KnowledgeShelf(settings, lambda text: stream.emit(events.Noticed(message=text)), dense),
         )
         toolbox.restore(past.made, past.reused)
         house = House(
@@ -389,6 +425,7 @@ def open_house(
             lost_models=lost_models,
             backend=backend,
             memory=memory,
+            dense=dense,
             cancellation=cancellation,
             desk=desk,
             permits=permits,
@@ -416,12 +453,13 @@ def open_house(
             yield house
 
 
-def _recalling(memory: MemoryStore, emit: Emit) -> Recall:
+def _recalling(memory: MemoryStore, dense: Dense | None, emit: Emit) -> Recall:
     """What memory holds for alike, of the tools that are needed; names only."""
 
     def names(need: Need) -> list[str]:
         try:
-            found = recall(memory, f"{need.name.replace('_', ' ')}. {need.purpose}", scope=Scope())
+            wanted = f"{need.name.replace('_', ' ')}. {need.purpose}"
+            found = recall(memory, wanted, scope=Scope(), near=asked_near(memory, dense, wanted))
         except MemoryFault as exc:
             emit(events.Noticed(message=f"Alike tools could not be recalled: {exc}"))
             return []
