@@ -39,6 +39,9 @@ _MEDIA: Final = {
     "application/pdf": "pdf",
     "text/markdown": "markdown",
     "text/csv": "table",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
 }
 _OLD: Final = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx"}
 _MARKS: Final = (

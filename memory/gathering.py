@@ -26,11 +26,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from .documents import MAX_BYTES, Convert, Unreadable, read_bytes
 from .knowledge import Filed, KnowledgeBase, Known, Named, Type
 from .records import Scope
-from .walk import walk
+from .walk import is_file, is_folder, walk
 
 BATCH_DOCUMENTS: Final = 200
 BATCH_BYTES: Final = 8 * 2**20
@@ -111,9 +112,10 @@ class Gathering:
         known = {one.ref: one for one in self._base.sources() if one.scope == self._scope}
         sources: list[Named] = []
         new: list[Named] = []
-        for one in map(self._named, dict.fromkeys(wanted)):
-            if one.type == "folder" and not Path(one.ref).is_dir():
-                self.outcome.faults.append((one.ref, "it is not there, or neither a file nor a folder"))
+        for name in dict.fromkeys(wanted):
+            one = self._named(name)
+            if fault := self._unfit(name, one):
+                self.outcome.faults.append((name if "://" in name else one.ref, fault))
                 continue
             sources.append(known.get(one.ref, one))
             # A document that was taken out of a folder, and is named now, comes back by itself.
@@ -138,7 +140,17 @@ class Gathering:
         if wanted.startswith(("http://", "https://")):
             return Named(wanted, "web", self._scope)
         path = Path(wanted).expanduser().resolve()
-        return Named(str(path), "file" if path.is_file() else "folder", self._scope)
+        return Named(str(path), "file" if is_file(path) else "folder", self._scope)
+
+    def _unfit(self, wanted: str, named: Named) -> str:
+        """Why there is nothing to be read by that name; empty where there is."""
+        if named.type != "folder":
+            return ""
+        if is_folder(Path(named.ref)):
+            return _PROTECTED if self._refused(Path(named.ref)) else ""
+        if "://" in wanted:
+            return "only addresses that begin with http:// or https:// are read"
+        return "it is not there, or neither a file nor a folder"
 
     # --- reading
 
@@ -189,7 +201,7 @@ class Gathering:
             if known is not None and known.is_same(digest):
                 self.outcome.unchanged.append(item.ref)
                 return None
-            document = read_bytes(item.ref, page.data, self._convert, page.media)
+            document = read_bytes(_name(item), page.data, self._convert, page.media)
             return Filed(item.ref, item.type, digest, len(page.data), document)
         except _NotForReading as exc:
             self.outcome.skipped.append((item.ref, str(exc)))
@@ -200,7 +212,7 @@ class Gathering:
     def _bytes(self, item: _Item, known: Known | None) -> bytes:
         path, wanted = Path(item.ref), item.named or known is not None
         if item.named and self._refused(path):
-            raise Unreadable("it is protected: it may hold secrets, or is orch's own")
+            raise Unreadable(_PROTECTED)
         try:
             data = _regular(path)
         except OSError as exc:
@@ -249,8 +261,26 @@ class Gathering:
         if source.type == "folder":
             there = self._there.get(source.ref)
             return there is None or ref in there or any(ref.startswith(f"{shut}/") for shut in self._shut)
-        path = Path(source.ref)
-        return path.exists() or not path.parent.is_dir()
+        return not _is_gone(Path(source.ref))
+
+
+_PROTECTED: Final = "it is protected: it may hold secrets, or is orch's own"
+
+
+def _name(item: _Item) -> str:
+    """What tells the form of a document; of an address, its last part without what is asked of it."""
+    return urlsplit(item.ref).path.rpartition("/")[2] or item.ref if item.type == "web" else item.ref
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether a file is not there, in a folder that is; where that cannot be told, it may still be."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return is_folder(path.parent)
+    except OSError:
+        return False
+    return False
 
 
 class _NotForReading(Exception):

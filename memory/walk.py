@@ -9,6 +9,7 @@ What is not covered: `.git/info/exclude` and the rules of the user's own git con
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,22 @@ def _walked(path: Path) -> Walked | None:
     except OSError:
         # In a folder that may be listed and not entered; who reads it is told why that fails.
         return Walked(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file; not where that cannot be told, for which `Path.is_file` raises."""
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _is_seen(path: Path, refused: Callable[[Path], bool]) -> bool:

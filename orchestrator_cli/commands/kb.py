@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,10 @@ import typer
 
 from orchestrator_cli.commands.options import Debug, Folder, Output
 from orchestrator_cli.commands.running import print_lines, reporting, settings_of
-from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.errors import OrchError, RunFailed
 
 if TYPE_CHECKING:
-    from orchestrator_cli.keeping.knowledge import Found, Gathered, Keeping, Outcome
+    from orchestrator_cli.keeping.knowledge import Found, Gathered, Keeping, Outcome, Told
     from orchestrator_cli.views.console import Console
     from orchestrator_cli.views.kb import SourceRow
 
@@ -21,6 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Add documents that agents can look things up in: list, search, refresh, remove.",
 )
+
+NOTHING = "Nothing yet. Add documents with: orch kb add PATH"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AllProjects = Annotated[
@@ -50,12 +53,12 @@ def add(
 ) -> None:
     """Read files, folders and pages into the knowledge base. What is unchanged is not read again."""
     with reporting(Output(debug=debug, quiet=as_json)) as console:
-        from orchestrator_cli.views.kb import progress
-
         keeping = _keeping(workspace, console)
-        with progress(not as_json) as told:
-            gathered = keeping.add(sources, for_user=for_user, told=told)
-            outcome = _run(gathered, keeping, console)
+
+        def begin(told: Told) -> Gathered:
+            return keeping.add(sources, for_user=for_user, told=told)
+
+        outcome = _run(begin, keeping, console, as_json)
         _tell(outcome, keeping, console, as_json)
 
 
@@ -68,11 +71,8 @@ def refresh(
 ) -> None:
     """Look again at all that was added: what is new, changed or gone there."""
     with reporting(Output(debug=debug, quiet=as_json)) as console:
-        from orchestrator_cli.views.kb import progress
-
         keeping = _keeping(workspace, console, everywhere=all_projects)
-        with progress(not as_json) as told:
-            outcome = _run(keeping.refresh(told), keeping, console)
+        outcome = _run(keeping.refresh, keeping, console, as_json)
         _tell(outcome, keeping, console, as_json)
 
 
@@ -94,7 +94,7 @@ def list_sources(
         elif rows:
             print_lines(source_lines(rows, str(keeping.root)))
         else:
-            console.lines(["Nothing yet. Add documents with: orch kb add PATH"])
+            console.lines([NOTHING])
 
 
 @app.command()
@@ -116,10 +116,10 @@ def search(
         if as_json:
             _json([_found_json(one, cite(one, keeping.root)) for one in found])
         elif found:
-            rows = [PieceRow(cite(one, keeping.root), " > ".join(one.headings), one.text) for one in found]
+            rows = [PieceRow(cite(one, keeping.root), _under(one), one.text) for one in found]
             print_lines(piece_lines(rows))
         else:
-            console.lines(["Nothing was found."])
+            console.lines(["Nothing was found." if keeping.listed()[0] else NOTHING])
 
 
 @app.command()
@@ -136,6 +136,9 @@ def remove(
         from orchestrator_cli.views.text import counted
 
         removed = _keeping(workspace, console, everywhere=all_projects).remove(source)
+        if removed.left_out:
+            console.lines(["It was never read, and from now on it is left out."])
+            return
         told = [counted(len(removed.documents), "document"), counted(removed.chunks, "piece")]
         console.lines([f"Removed: {', '.join(told)}."])
 
@@ -147,12 +150,26 @@ def _keeping(workspace: Path | None, console: Console, *, everywhere: bool = Fal
     return Keeping(settings, everywhere=everywhere, warn=lambda text: console.lines([text]))
 
 
-def _run(gathered: Gathered, keeping: Keeping, console: Console) -> Outcome:
+def _run(begin: Callable[[Told], Gathered], keeping: Keeping, console: Console, as_json: bool) -> Outcome:
+    """Read; where that is broken off, tell how far it came."""
+    from orchestrator_cli.views.kb import progress
+
+    gathered: Gathered | None = None
     try:
-        return gathered.run()
-    except KeyboardInterrupt:
-        console.lines([*_summary(gathered.outcome, keeping), "What was read so far is kept."])
+        with progress(not as_json) as told:
+            gathered = begin(told)
+            return gathered.run()
+    except (KeyboardInterrupt, OrchError):
+        # Only here is the bar gone from the line that is written to.
+        if gathered is not None and _count(gathered.outcome):
+            kept = "What was read so far is kept; the same command goes on from there."
+            console.lines([*_summary(gathered.outcome, keeping), kept])
         raise
+
+
+def _count(outcome: Outcome) -> int:
+    """How many documents are in, as they are now."""
+    return len(outcome.added) + len(outcome.changed) + len(outcome.unchanged)
 
 
 def _tell(outcome: Outcome, keeping: Keeping, console: Console, as_json: bool) -> None:
@@ -173,7 +190,8 @@ def _tell(outcome: Outcome, keeping: Keeping, console: Console, as_json: bool) -
     if outcome.faults:
         count = len(outcome.faults)
         told = "One source" if count == 1 else f"{count:,} sources"
-        raise RunFailed(f"{told} could not be read; the others are in.", "Why is said above.")
+        others = "; the others are in" if _count(outcome) else ""
+        raise RunFailed(f"{told} could not be read{others}.", "Why is said above.")
 
 
 def _summary(outcome: Outcome, keeping: Keeping) -> list[str]:
@@ -225,6 +243,11 @@ def _listing(keeping: Keeping) -> tuple[list[SourceRow], list[dict[str, Any]]]:
         for known in documents
     ]
     return rows, told
+
+
+def _under(found: Found) -> str:
+    """The headings that a piece stands under and does not say itself."""
+    return " > ".join(name for name in found.headings if name not in found.text)
 
 
 def _found_json(found: Found, cite: str) -> dict[str, Any]:

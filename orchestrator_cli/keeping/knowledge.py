@@ -16,8 +16,10 @@ from memory.gathering import Gathering, Page
 from memory.gathering import Outcome as Outcome
 from memory.knowledge import Found as Found
 from memory.knowledge import KnowledgeBase, Known, Named
+from memory.walk import is_file
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.keeping.conversion import REASON_CHARS, Converter
+from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.knowledge import open_knowledge, project_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.protected import is_protected
@@ -33,6 +35,8 @@ class Removed:
 
     documents: tuple[str, ...]
     chunks: int
+    left_out: str = ""
+    """A file that was never read, and is not looked at any more."""
 
 
 class Keeping:
@@ -51,8 +55,10 @@ class Keeping:
     ) -> None:
         self._settings = settings
         self._warn = warn
+        self._dense = open_dense(settings, warn)
         self._resolve = resolve
         self.root = settings.workspace.resolve()
+        self._home = settings.home.resolve()
         self._here = Scope(project=project_of(settings))
         self._seen = Scope() if everywhere else self._here
 
@@ -96,9 +102,7 @@ class Keeping:
                 if known.ref == ref or (below.holds(known.ref) and not _has_other_home(known, named, others))
             ]
             if not named and not doomed:
-                raise UsageError(
-                    f"The knowledge base has no {wanted}.", "List what there is with: orch kb list"
-                )
+                return _left_out(base, ref, others, wanted)
             for other in others:
                 kept_out = [k.ref for k in doomed if k.scope == other.scope and other.holds(k.ref)]
                 if kept_out:
@@ -113,7 +117,7 @@ class Keeping:
     @contextlib.contextmanager
     def _opened(self, scope: Scope | None = None) -> Iterator[KnowledgeBase]:
         try:
-            with open_knowledge(self._settings, scope or self._seen, self._warn) as base:
+            with open_knowledge(self._settings, scope or self._seen, self._warn, self._dense) as base:
                 yield base
         except MemoryFault as exc:
             raise RunFailed(f"The knowledge base cannot be used: {exc}") from exc
@@ -130,9 +134,16 @@ class Keeping:
                 refused=self._refused,
                 told=told,
             )
+            base.embed()
 
     def _refused(self, path: Path) -> bool:
-        return is_protected(path.name) or path.resolve() == self._settings.home.resolve()
+        return is_protected(path.name) or self._is_own(path.resolve())
+
+    def _is_own(self, path: Path) -> bool:
+        """Whether it lies in the data folder; a workspace in there is the user's all the same."""
+        if not path.is_relative_to(self._home):
+            return False
+        return not (self.root.is_relative_to(self._home) and path.is_relative_to(self.root))
 
     def _fetch(self, url: str) -> Page:
         import httpx
@@ -146,6 +157,16 @@ class Keeping:
         if len(reply.body) > MAX_BYTES:
             raise Unreadable(f"it is larger than {MAX_BYTES // 2**20} MB")
         return Page(reply.body, reply.media)
+
+
+def _left_out(base: KnowledgeBase, ref: str, sources: Iterable[Named], wanted: str) -> Removed:
+    """Look no more at a file of a folder that could never be read. Raises `UsageError` where it is none."""
+    folders = [one for one in sources if one.type == "folder" and one.holds(ref)]
+    if not folders or not is_file(Path(ref)):
+        raise UsageError(f"The knowledge base has no {wanted}.", "List what there is with: orch kb list")
+    for folder in folders:
+        base.leave_out(folder, [ref])
+    return Removed((), 0, left_out=ref)
 
 
 def _has_other_home(known: Known, named: Iterable[Named], others: Iterable[Named]) -> bool:

@@ -171,6 +171,21 @@ def test_what_lies_in_a_folder_that_cannot_be_listed_any_more_is_kept_and_that_i
     assert base.search("owls")
 
 
+def test_a_file_in_a_folder_that_may_not_be_entered_any_more_is_kept_and_that_is_told(
+    base: KnowledgeBase, gather: Any, notes: Path
+) -> None:
+    file = str(notes / "rules.md")
+    gather().add([file])
+    notes.chmod(0o600)
+    with bound_by_modes():
+        again: Outcome = gather().refresh()
+        named: Outcome = gather().add([file])
+    notes.chmod(0o700)
+    assert (again.removed, again.faults) == ([], [(file, "it cannot be read: Permission denied")])
+    assert named.faults == [(file, "it is not there, or neither a file nor a folder")]
+    assert base.search("rent")
+
+
 def test_a_file_that_cannot_be_read_any_more_keeps_what_it_said_and_is_named(
     base: KnowledgeBase, gather: Any, notes: Path
 ) -> None:
