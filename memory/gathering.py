@@ -150,7 +150,7 @@ class Gathering:
             return _PROTECTED if self._refused(Path(named.ref)) else ""
         if "://" in wanted:
             return "only addresses that begin with http:// or https:// are read"
-        return "it is not there, or neither a file nor a folder"
+        return _why_not_there(Path(named.ref))
 
     # --- reading
 
@@ -270,6 +270,16 @@ _PROTECTED: Final = "it is protected: it may hold secrets, or is orch's own"
 def _name(item: _Item) -> str:
     """What tells the form of a document; of an address, its last part without what is asked of it."""
     return urlsplit(item.ref).path.rpartition("/")[2] or item.ref if item.type == "web" else item.ref
+
+
+def _why_not_there(path: Path) -> str:
+    try:
+        path.stat()
+    except PermissionError as exc:
+        return f"it cannot be read: {exc.strerror}"
+    except OSError:
+        return "it is not there"
+    return "it is neither a file nor a folder"
 
 
 def _is_gone(path: Path) -> bool:

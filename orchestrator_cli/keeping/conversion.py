@@ -7,6 +7,7 @@ taken apart.
 What is not covered: a file that takes the worker over could tell lies about those that are read after it.
 """
 
+import re
 import tempfile
 from collections.abc import Mapping
 from importlib import resources
@@ -24,6 +25,8 @@ LIMITS = Limits(wall_s=60.0, memory_mb=1024, processes=8, disk_mb=64)
 REASON_CHARS = 200
 
 _FILE = "document"
+_LIBRARY = re.compile(r"[A-Z]\w*: ")
+"""The name of an error, which says nothing to who only has a broken file."""
 
 
 class Converter:
@@ -92,7 +95,7 @@ class Converter:
             return f"it takes longer than {self._limits.wall_s:g} s to read"
         if reason.startswith("MemoryError"):
             return f"it takes more than {self._limits.memory_mb} MB of memory to read"
-        return reason
+        return f"it is damaged, or not what its name says ({reason})" if _LIBRARY.match(reason) else reason
 
 
 def _reason(exc: Exception) -> str:

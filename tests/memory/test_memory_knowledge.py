@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from openpyxl import Workbook
 from rights import bound_by_modes
 
 from memory import CHUNK, MemoryStore, Scope, open_store
@@ -182,7 +184,7 @@ def test_a_file_in_a_folder_that_may_not_be_entered_any_more_is_kept_and_that_is
         named: Outcome = gather().add([file])
     notes.chmod(0o700)
     assert (again.removed, again.faults) == ([], [(file, "it cannot be read: Permission denied")])
-    assert named.faults == [(file, "it is not there, or neither a file nor a folder")]
+    assert named.faults == again.faults
     assert base.search("rent")
 
 
@@ -256,6 +258,24 @@ def test_a_page_is_read_once_more_and_kept_where_it_cannot_be_reached(
     outcome: Outcome = gather().refresh()
     assert outcome.faults == [("https://example.org/bees", "it cannot be fetched")]
     assert base.search("honey")
+
+
+@pytest.mark.parametrize(
+    ("address", "media"),
+    [
+        ("https://example.org/costs.xlsx?version=2", "application/octet-stream"),
+        ("https://example.org/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+    ],
+)
+def test_an_office_file_at_an_address_is_known_by_its_name_or_by_what_the_server_calls_it(
+    base: KnowledgeBase, gather: Any, address: str, media: str
+) -> None:
+    book = Workbook()
+    book.active.append(["boiler", 1200])
+    book.save(file := BytesIO())
+    outcome: Outcome = gather(fetch=lambda _: Page(file.getvalue(), media)).add([address])
+    assert (outcome.added, outcome.faults) == ([address], [])
+    assert base.search("boiler")[0].ref == address
 
 
 def test_an_interruption_keeps_what_was_read(base: KnowledgeBase, gather: Any, notes: Path) -> None:

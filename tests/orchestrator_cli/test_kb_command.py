@@ -87,8 +87,8 @@ def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(orch: Orch, note
     lines = done.err.splitlines()
     assert lines[0] == "Documents: 2 added."
     assert "  notes/picture.png: skipped: it is no text, and of no form that is read" in lines
-    assert "  nowhere: NOT READ: it is not there, or neither a file nor a folder" in lines
-    assert any(line.startswith("  notes/broken.pdf: NOT READ: Pdf") for line in lines)
+    assert "  nowhere: NOT READ: it is not there" in lines
+    assert any(line.startswith("  notes/broken.pdf: NOT READ: it is damaged") for line in lines)
     assert done.error == "error: 2 sources could not be read; the others are in. Why is said above."
     refused = orch("kb", "add", "notes/.env")
     assert refused.code == 1
