@@ -64,7 +64,11 @@ class ReplSession:
                 ) as house,
                 listening(house.desk, self._console, edit=edit, interjecting=True),
             ):
-                result = run_prompt(text, house, self._sitting.conversation())
+                try:
+                    result = run_prompt(text, house, self._sitting.conversation())
+                except OrchError:
+                    self._sitting.failed(house.masks(text), house.meter.total)
+                    raise
                 said = exchange_of(
                     result.run,
                     house.masks(text),

@@ -101,7 +101,13 @@ class Running:
 
         def begin(views: list[View]) -> RunResult:
             with self._house(views) as house:
-                result = run_prompt(text, house, sitting.conversation())
+                try:
+                    result = run_prompt(text, house, sitting.conversation())
+                except Interrupted:
+                    raise  # Who wants to go is not kept by what is to be remembered.
+                except OrchError:
+                    sitting.failed(house.masks(text), house.meter.total)
+                    raise
                 told = house.masks(text), house.masks(result.plan), house.masks(result.answer)
             sitting.add(exchange_of(result.run, *told, ()), result.usage)
             return result

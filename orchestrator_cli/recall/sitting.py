@@ -72,6 +72,13 @@ class Sitting:
         self._heard.append(exchange.prompt)
         self._used = used
 
+    def failed(self, prompt: str, used: Usage) -> None:
+        """A run ended in an error: what was said counts all the same, and memory has what came of it."""
+        self._heard.append(prompt)
+        self._used = used
+        with contextlib.suppress(OrchError):
+            self.exchanges = self._read(lambda memory: said(memory, self.name, self._scope))
+
     def switch(self, name: str) -> None:
         """Go on with another session, or begin it. Raises `OrchError`."""
         check_name(name)

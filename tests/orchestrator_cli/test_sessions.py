@@ -12,7 +12,7 @@ import pexpect
 import pytest
 from cast import Cast, answered, plan, tool_call
 from command import Done, Orch
-from endpoint import Endpoint
+from endpoint import Endpoint, fault
 
 from memory import FACT, Record, Scope, Source, open_store
 from memory.conversation import Exchange, keep
@@ -194,6 +194,14 @@ def test_no_model_is_asked_where_rules_are_set_or_nothing_is_to_be_remembered(
     assert facts_in(orch) == ["The user's editor is Vim."]
 
 
+def test_what_was_said_to_a_run_that_failed_counts_too(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(planner=[fault(401)])
+    done = orch("ask", "--session", "s", "My editor is Vim. Go.", ORCH_REMEMBER="rules")
+    assert done.code == 4
+    assert "Remembered: The user's editor is Vim." in done.err
+    assert facts_in(orch) == ["The user's editor is Vim."]
+
+
 def test_the_call_stays_within_the_budget_of_the_run(tell: Ask, orch: Orch, endpoint: Endpoint) -> None:
     tell("My editor is Vim.", proposed(METRIC), ORCH_MAX_CALLS="1")
     assert endpoint.of("answer") == []
@@ -297,6 +305,17 @@ def test_the_loop_keeps_its_session_switches_and_goes_on_with_it_later(
     asked = [e.request["messages"][-1]["content"] for e in endpoint.of("planner")]
     assert "The user: The colour is red." in asked[1]
     assert "The user:" not in asked[2]
+
+
+def test_what_was_said_to_a_run_that_failed_belongs_to_the_conversation(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    lost = plan(tool_call("read", "read_file", path="none.txt"))
+    endpoint.reply = Cast(planner=[lost, answered("Well.")], reviser=[fault(401)])
+    done = orch(stdin="I prefer tables. Read none.txt.\nAnd now?\n", ORCH_REMEMBER="rules")
+    assert done.code == 4
+    assert "The user: I prefer tables. Read none.txt." in request_to(endpoint)
+    assert facts_in(orch) == ["The user prefers tables."]
 
 
 def test_when_the_loop_is_left_what_the_user_said_of_themselves_is_remembered(
