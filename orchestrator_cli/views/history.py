@@ -190,6 +190,7 @@ def show_lines(summary: Summary, history: History) -> list[str]:
 def _memory_lines(history: History) -> list[str]:
     """Which memories changed the plan, and how."""
     lines = [_remembered_line(one) for one in history.recalled.used]
+    lines += [f"fact about you: {one_line(told, WIDE)}" for told in history.recalled.facts]
     if history.recalled.tools:
         lines.append(f"tools offered: {', '.join(one_line(tool) for tool in history.recalled.tools)}")
     for declined in history.declined:
@@ -283,6 +284,7 @@ def show_json(summary: Summary, history: History) -> dict[str, Any]:
         },
         "memory": {
             "used": [one.model_dump(mode="json") for one in history.recalled.used],
+            "facts": list(history.recalled.facts),
             "tools": list(history.recalled.tools),
             "reused": _plain(history.reused),
             "declined": [_plain(declined) for declined in history.declined],

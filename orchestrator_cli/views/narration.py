@@ -104,6 +104,7 @@ def _lines(fact: events.Fact) -> list[Line]:  # noqa: ARG001 - not worth saying
 def _recalled(fact: events.Recalled) -> list[Line]:
     parts = [counted(len(fact.runs), "earlier run")] if fact.runs else []
     parts += [counted(len(fact.tools), "tool")] if fact.tools else []
+    parts += [f"{counted(len(fact.facts), 'fact')} about you"] if fact.facts else []
     lines = [Line("", f"recalled {' and '.join(parts)}", "dim")] if parts else []
     kept = sum(one.use == "withheld" for one in fact.used)
     told = f"{counted(kept, 'earlier run')} kept from the planner: what is said there may come from the web"

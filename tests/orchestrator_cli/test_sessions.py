@@ -280,9 +280,11 @@ def test_the_writer_of_the_answer_is_told_the_facts_as_data(orch: Orch, endpoint
     done = orch("ask", "Write two files.")
     assert (done.code, done.out) == (0, "Fertig.\n")
     asked = request_to(endpoint, "answer")
-    assert (
-        '<untrusted source="memory of the user">\n- The user reads German. (since 3 November 2026)' in asked
-    )
+    told = "The user reads German. (since 3 November 2026)"
+    assert f'<untrusted source="memory of the user">\n- {told}' in asked
+    assert "recalled 1 fact about you" in done.err
+    assert f"  fact about you: {told}" in orch("show", "last").out.splitlines()
+    assert orch("show", "last", "--json").envelope["memory"]["facts"] == [told]
 
 
 # --- in the loop
