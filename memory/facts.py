@@ -167,6 +167,16 @@ _PREFER: Final = re.compile(
     r"(?i)\bi (?:really |strongly |usually |generally |always )?prefer (?P<what>[^;!?\n]{2,160})"
 )
 _RULE: Final = re.compile(r"(?i)^(?P<when>always|never|do not ever|don't ever) (?P<rule>[^;!?\n]{3,200})")
+_LIVE: Final = re.compile(
+    r"(?i)^(?:i (?:now |currently )?(?P<what>live in|work for|work as)|i(?:'m| am) (?P<based>based in))"
+    r" (?P<value>[^,;!?\n]{2,80})"
+)
+_ABOUT: Final = {
+    **{"live in": "home", "based in": "home"},
+    **{"work for": "employer", "work as": "occupation"},
+}
+_SAYS: Final = {"live in": "lives in", "based in": "is based in"}
+_MORE: Final = re.compile(r"(?i)\s+(?:and|but|so|since|because|now|at present|with|who|which|where)\b.*")
 _OVER: Final = re.compile(r"(?i)\s+(?:over|to|rather than|instead of|than)\s+")
 _UNTIL: Final = re.compile(r"(?i)\s+(?:for|in|when|whenever|if|because|with|on|at|as)\s+")
 # "My question is …" says what is wanted now, and nothing about who wants it.
@@ -227,6 +237,8 @@ def _of_statement(said: str) -> Fact | None:
     if match := _CALL_ME.match(bare):
         name = match["name"].strip()
         return Fact(attribute="name", text=f"The user wants to be called {name}.", quote=said)
+    if match := _LIVE.match(bare):
+        return _of_life(match, said)
     if _HERE.search(bare):
         return None
     if match := _PREFER.search(bare):
@@ -243,6 +255,15 @@ def _of_statement(said: str) -> Fact | None:
             return None
         return Fact(attribute=what, text=f"The user's {what} is {value}.", quote=said)
     return None
+
+
+def _of_life(match: re.Match[str], said: str) -> Fact | None:
+    """Where the user lives and works: of each there is one at a time."""
+    what, value = (match["what"] or match["based"]).casefold(), _MORE.sub("", match["value"]).rstrip(". ")
+    if not value[:1].isalpha() or _HERE.search(value):
+        return None
+    says = _SAYS.get(what, what.replace("work", "works"))
+    return Fact(attribute=_ABOUT[what], text=f"The user {says} {value}.", quote=said)
 
 
 def _preference(what: str, said: str) -> Fact:

@@ -124,6 +124,11 @@ def test_a_quote_that_counts_is_in_what_was_said(quote: str, told: list[str]) ->
         ("Never use semicolons!", "The user's rule: Never use semicolons.", "rule_use_semicolons"),
         ("My time zone is Europe/Berlin.", "The user's time zone is Europe/Berlin.", "time_zone"),
         ("Remember that my editor is Vim.", "The user's editor is Vim.", "editor"),
+        ("I live in Graz, by the way.", "The user lives in Graz.", "home"),
+        ("I now live in New York and need a map", "The user lives in New York.", "home"),
+        ("I'm based in Linz now", "The user is based in Linz.", "home"),
+        ("I work as a nurse.", "The user works as a nurse.", "occupation"),
+        ("Also, I work for Acme Ltd.", "The user works for Acme Ltd.", "employer"),
     ],
 )
 def test_plain_statements_are_told_without_a_model(told: str, text: str, attribute: str) -> None:
@@ -141,6 +146,8 @@ def test_plain_statements_are_told_without_a_model(told: str, text: str, attribu
         "Make a list of what I always forget.",
         "Say when my salary is 5000.",
         "I prefer ...",
+        "I live in this house.",
+        "I work for 3 hours a day.",
         "It never works.",
         "",
     ],
