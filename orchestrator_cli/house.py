@@ -46,6 +46,7 @@ from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.desk import Desk
 from orchestrator_cli.execution.durations import Durations, shape_of
 from orchestrator_cli.execution.effects import Effects
+from orchestrator_cli.execution.flow_run import FlowRun
 from orchestrator_cli.execution.holding import held
 from orchestrator_cli.execution.inbox import Inbox, reading
 from orchestrator_cli.execution.journal import CatchesUp, Emit, EventStream, View, read_journal
@@ -88,6 +89,8 @@ MAX_FILES = 100_000
 """How many names of files are looked at when a plan is to be used again."""
 EMBEDDED_AT_ONCE = 256
 """How many vectors the end of a run may make."""
+THREADS = 2
+"""For each subtask that may run: one more begins while Prefect puts down the end of the one before it."""
 RUNS_LOOKED_AT = 200
 """How many remembered runs roles are judged by; to read them takes a twentieth of a second."""
 
@@ -121,8 +124,8 @@ class House:
     unsafe: str
     """How the user allowed that there is no sandbox; empty where there is one."""
     emit: Emit
-    await_engine: Callable[[], None]
-    """Return when Prefect's server answers."""
+    flow_run: FlowRun | None
+    """Begun beside the planner; none where no plan is to be run."""
     durations: Durations
     past: Past
     """What the run had come to in earlier processes; empty for a new one."""
@@ -355,6 +358,10 @@ def open_house(
         stream = EventStream(run, folder / "journal.jsonl", views, last=past.last, mask=masks)
         closing.callback(stream.close)
         engine = _start_engine(settings, cancellation, live=model is None, wanted=wants_engine)
+        flow_run = None
+        if wants_engine:
+            threads = THREADS * settings.max_parallel + 1
+            flow_run = closing.enter_context(FlowRun(run, engine, threads=threads, resumed=bool(resumed)))
         if model is not None:
             models = played_models(model, settings, stream.emit, used=past.usage, run=goes_on)
         else:
@@ -440,7 +447,7 @@ def open_house(
             repeats=Repeats(event.data for event in found),
             unsafe=unsafe,
             emit=stream.emit,
-            await_engine=engine,
+            flow_run=flow_run,
             durations=durations,
             past=past,
         )
@@ -547,17 +554,22 @@ def new_run_id() -> str:
 def _start_engine(
     settings: Settings, cancellation: Cancellation, *, live: bool, wanted: bool
 ) -> Callable[[], None]:
-    """Begin everything slow, and return what waits for the part that Prefect needs."""
+    """Begin everything slow, and return what waits until Prefect is imported and its server answers."""
     url, home = "", settings.prefect_home or settings.home
     if wanted:
         url = settings.prefect_api_url or prefect_server.ensure_server(home, settings.prefect_idle_minutes)
         prefect_server.configure_client(url, home)
-    modules = ["prefect", "smolagents"] if wanted else []
-    run_beside(_import, live, modules)
-    return lambda: prefect_server.await_server(url, home, cancellation)
+    imported = threading.Event()
+    run_beside(_import, live, ["prefect", "smolagents"] if wanted else [], imported)
+
+    def ready() -> None:
+        imported.wait()
+        prefect_server.await_server(url, home, cancellation)
+
+    return ready
 
 
-def _import(live: bool, modules: list[str]) -> None:
+def _import(live: bool, modules: list[str], imported: threading.Event) -> None:
     # Looking for garbage again and again is a quarter of the time of these imports, and finds none.
     gc.disable()
     try:
@@ -569,6 +581,7 @@ def _import(live: bool, modules: list[str]) -> None:
             importlib.import_module(name)
     finally:
         gc.enable()
+        imported.set()
 
 
 @contextlib.contextmanager

@@ -181,8 +181,8 @@ def _approved(house: House, board: Board) -> Board:
 def _execute(prompt: str, house: House, board: Board) -> None:
     from orchestrator_cli.execution.flow import run_graph  # Prefect, while the planner was thinking
 
-    house.await_engine()
-    run_graph(context_of(house, prompt, board), board, house.past.flow_run)
+    assert house.flow_run is not None
+    run_graph(context_of(house, prompt, board), board, house.flow_run, house.past.flow_run)
 
 
 def context_of(house: House, prompt: str, board: Board) -> RunContext:

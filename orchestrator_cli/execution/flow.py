@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, RunFailed
@@ -26,35 +27,32 @@ from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.desk import needed
 from orchestrator_cli.execution.expressions import ExpressionFailed, holds
 from orchestrator_cli.execution.fan import Fan, spread
-from orchestrator_cli.execution.flow_run import begin
+from orchestrator_cli.execution.flow_run import FlowRun
 from orchestrator_cli.execution.missing_tools import MissingTools
 from orchestrator_cli.execution.people import question_before
 from orchestrator_cli.execution.prefect_server import ui_address
 from orchestrator_cli.execution.repeats import cause_of
 from orchestrator_cli.execution.resuming import causes_for
 from orchestrator_cli.execution.revisions import Revisions
-from orchestrator_cli.execution.task_run import SubtaskWork, named_task, reason_of, subtask_task
+from orchestrator_cli.execution.task_run import SubtaskWork, named_task, reason_of, submit_after, subtask_task
 from orchestrator_cli.planning.plan import Result, Subtask, as_name, resolve, whole_name
 from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.planning.scheduling import role_has_room
 
 
-def run_graph(context: RunContext, board: Board, earlier: str = "") -> None:
-    """Run the plan of `board` to its end, as one flow run; as the one named `earlier` where that is there.
+def run_graph(context: RunContext, board: Board, flow_run: FlowRun, earlier: str = "") -> None:
+    """Run the plan of `board` to its end within a flow run; `earlier` is the one that the run had before.
 
     Raises `RunFailed` where the reviser or a subtask stops the run, `LimitReached`, `ApprovalNeeded`
     where only a person can bring it on and none is there (the flow run is then paused), and
     whatever ended the run from outside. Results and failures are on the board.
     """
-    from prefect import flow, runtime
-    from prefect.exceptions import PausedRun
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.states import Paused
-    from prefect.task_runners import ThreadPoolTaskRunner
-
     paused: list[ApprovalNeeded] = []
 
-    def orch() -> Any:
+    def work() -> Any:
+        from prefect import runtime
+        from prefect.states import Paused
+
         url = f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{runtime.flow_run.id}"
         if str(runtime.flow_run.id) != earlier:
             context.emit(events.FlowStarted(flow_run=str(runtime.flow_run.id), url=url))
@@ -63,18 +61,17 @@ def run_graph(context: RunContext, board: Board, earlier: str = "") -> None:
                 artifacts.show_plan(board.plan, "The plan")
                 _Graph(context, board, artifacts, causes_for(board, context.settings.revise)).run()
         except ApprovalNeeded as exc:
-            # Prefect takes a state that is returned for the flow run's own.
             paused.append(exc)
             return Paused(message=exc.message)
         return None
 
-    # One thread more than subtasks may run: the reviser must never wait for them.
-    runner: Any = ThreadPoolTaskRunner(max_workers=context.settings.max_parallel + 1)
-    # A sync flow waits up to a second at its end for the heartbeat thread.
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        named = flow(name="orch", flow_run_name=context.run, task_runner=runner, validate_parameters=False)
-        with suppress(PausedRun):
-            begin(named(orch), earlier)
+    try:
+        flow_run.carry_out(work)
+    except KeyboardInterrupt:
+        context.cancellation.cancel(Interrupted("The run was interrupted."))
+        with suppress(Exception):
+            flow_run.await_end()
+        raise
     if paused:
         raise paused[0]
 
@@ -90,8 +87,8 @@ class _Graph:
     """What the reviser has to be told from the beginning."""
     done: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue)
     """What has to be done in the flow's thread when something under way has ended."""
-    futures: dict[str, list[Any]] = field(default_factory=dict)
-    """Prefect's futures per subtask, for the edges of its graph."""
+    task_runs: dict[str, list[UUID]] = field(default_factory=dict)
+    """Prefect's task runs per subtask, for the edges of its graph."""
     under_way: set[str] = field(default_factory=set)
     """The subtasks and instances that run."""
     fans: dict[str, Fan] = field(default_factory=dict)
@@ -311,8 +308,6 @@ class _Graph:
         self._gather(fan)
 
     def _submit(self, subtask: Subtask, inputs: dict[str, Any]) -> None:
-        from prefect import allow_failure
-
         self.under_way.add(subtask.id)
         version = self.board.plan.version
         before = self.board.attempts.get(subtask.id, 0)
@@ -321,10 +316,9 @@ class _Graph:
             self.done.put(lambda: self._ended(subtask, work, result))
 
         work = SubtaskWork(self.context, subtask, version, inputs, self.artifacts, before, tell=tell)
-        # Without allow_failure Prefect would not run what follows a subtask that was skipped when it failed.
-        upstream = [allow_failure(one) for name in subtask.depends_on for one in self.futures.get(name, ())]
-        future = subtask_task(work, subtask).submit(wait_for=upstream)
-        self.futures.setdefault(whole_name(subtask.id), []).append(future)
+        upstream = [one for name in subtask.depends_on for one in self.task_runs.get(name, ())]
+        future = submit_after(subtask_task(work, subtask), upstream)
+        self.task_runs.setdefault(whole_name(subtask.id), []).append(future.task_run_id)
         future.add_done_callback(lambda ended: self.done.put(lambda: self._over(subtask, work, ended)))
 
     def _over(self, subtask: Subtask, work: SubtaskWork, future: Any) -> None:

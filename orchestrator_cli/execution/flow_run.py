@@ -1,39 +1,152 @@
-"""The flow run of a run that goes on in another process: the same one, so that all of it stands in one place.
+"""The flow run of a run, begun beside the planner, so that nobody waits for it once there is a plan.
 
-What the process that died had under way stands as running on Prefect's server; it is marked as crashed.
+To begin one takes Prefect as long as a dozen subtasks. So it is begun in a thread of its own as soon as the
+server answers, and waits there for what it is to carry out. Where no graph is needed it ends as completed,
+where no plan could be made as failed.
+
+A run that goes on in another process is the same flow run, so that all of it stands in one place. What the
+process that died had under way stands as running on Prefect's server; it is marked as crashed.
 """
 
+import queue
+import threading
+from collections.abc import Callable
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
+from orchestrator_cli.cancellation import run_beside
+from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted
+
 GONE = "The process that ran it has ended; orch went on with the run in another one."
+NO_GRAPH = "Answered without a graph."
+CLOSING_S = 5.0
+"""The longest that the end of a run waits for Prefect to put down that nothing was carried out."""
+
+Work = Callable[[], Any]
 
 
-def begin(flow: Any, earlier: str) -> None:
-    """Run a flow, within the flow run `earlier` where there is one and the server knows it."""
-    found = _made_ready(earlier) if earlier else None
-    if found is None:
-        flow()
-        return
-    from prefect.flow_engine import run_flow
+class FlowRun:
+    """One flow run. Leaving it ends it, where it was begun and has carried nothing out."""
 
-    run_flow(flow, flow_run=found)
+    def __init__(self, name: str, await_server: Callable[[], None], *, threads: int, resumed: bool) -> None:
+        """Begin it beside.
+
+        Args:
+            name: its name.
+            await_server: returns when Prefect can be imported and its server answers; raises why not.
+            threads: how many task runs go on at once.
+            resumed: whether an earlier process may have begun it.
+        """
+        self._name = name
+        self._await_server = await_server
+        self._threads = threads
+        self._resumed = resumed
+        self._work: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._begun = self._left = False
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+        run_beside(self._live)
+
+    def carry_out(self, work: Work) -> None:
+        """Do something within the flow run, and return when that has ended; a state it returns is the run's.
+
+        Raises what `work` raises, or why there is no flow run. An interrupt of this thread leaves it going:
+        see `await_end`.
+        """
+        self._work.put(work)
+        self.await_end()
+
+    def await_end(self) -> None:
+        """Return when what is carried out has ended. Raises as `carry_out` does."""
+        while not self._over.wait(0.1):
+            pass  # Short waits: Ctrl-C reaches the main thread between them.
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> "FlowRun":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._left = True
+        if self._begun and not self._over.is_set():
+            self._work.put(lambda: ending(error))
+            self._over.wait(CLOSING_S)
+
+    def _live(self) -> None:
+        """The thread of the flow."""
+        try:
+            self._await_server()
+            self._run()
+        except BaseException as exc:
+            self._error = exc
+        finally:
+            self._over.set()
+
+    def _run(self) -> None:
+        from prefect import flow
+        from prefect.exceptions import PausedRun
+        from prefect.flow_engine import run_flow
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        from prefect.task_runners import ThreadPoolTaskRunner
+
+        runner: Any = ThreadPoolTaskRunner(max_workers=self._threads)
+        # A sync flow waits up to a second at its end for the heartbeat thread.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            made: Any = flow(
+                name="orch", flow_run_name=self._name, task_runner=runner, validate_parameters=False
+            )(self._body)
+            with self._lock:
+                if self._left:
+                    return
+                self._begun = True
+            found = made_ready(self._name) if self._resumed else None
+            with suppress(PausedRun):
+                run_flow(made, flow_run=found)
+
+    def _body(self) -> Any:
+        # Prefect takes a state that is returned for the flow run's own.
+        return self._work.get()()
 
 
-def _made_ready(ident: str) -> Any:
-    """The flow run, ready to run once more; None where the server has none, as after a change of servers."""
+def ending(error: BaseException | None) -> Any:
+    """The state of a flow run that has nothing to carry out; `error` is what ended the run before that."""
+    from prefect.states import Cancelled as CancelledState
+    from prefect.states import Completed, Failed, Paused
+
+    match error:
+        case None:
+            return Completed(message=NO_GRAPH)
+        case ApprovalNeeded():
+            return Paused(message=error.message)
+        case Interrupted() | Cancelled() | KeyboardInterrupt():
+            return CancelledState(message=str(error) or "Interrupted.")
+    return Failed(message=str(error))
+
+
+def made_ready(name: str) -> Any:
+    """The flow run of this name, ready to run once more; None where the server has none."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed, Pending
 
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        flow_run = UUID(ident)
+        found = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [name]}}), limit=1
+        )
+        if not found:
+            return None
+        flow_run: UUID = found[0].id
         # Forced, because the server begins neither a run that is running nor one that has ended.
         client.set_flow_run_state(flow_run, Pending(message="Resumed."), force=True)
         running = client.read_task_runs(
-            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [ident]}}),
+            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [str(flow_run)]}}),
             task_run_filter=TaskRunFilter.model_validate(
                 {"state": {"type": {"any_": ["RUNNING", "PENDING", "SCHEDULED"]}}}
             ),

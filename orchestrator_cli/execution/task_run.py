@@ -4,8 +4,9 @@ The limit of time is the attempt's own: Prefect's cannot end what runs in a thre
 into it at any line, in the middle of a commit too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import UUID
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import OrchError
@@ -115,6 +116,23 @@ def named_task(function: Callable[[], Any], name: str, **options: Any) -> Any:
 
     made: Any = task(name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE, **options)
     return made(_Nameless(function))
+
+
+def submit_after(task: Any, upstream: Iterable[UUID]) -> Any:
+    """Have a task run whose edges in Prefect's graph come from the task runs `upstream`; its future.
+
+    Whoever calls this knows that what came before is done. Prefect, told of futures, would wait until it has
+    put down their ends, fetch each result, and not run what follows one that has failed.
+    """
+    from prefect.client.schemas.objects import RunInput, TaskRunResult
+    from prefect.context import FlowRunContext
+
+    here = FlowRunContext.get()
+    assert here is not None
+    edges: set[RunInput] = {TaskRunResult(id=one) for one in upstream}
+    # It adds them to the edges of what is waited for; so there has to be something that is waited for.
+    nothing: Any = [None]
+    return here.task_runner.submit(task, {}, wait_for=nothing, dependencies={"wait_for": edges})
 
 
 class _Nameless:
