@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from memory import Scope
+from memory.dense import lacking
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.workspace import Workspace
@@ -116,13 +117,16 @@ def _limits(backend: Backend) -> Iterator[str]:
 
 
 def _memory(settings: Settings) -> str:
-    store = open_memory(settings, lambda _: None)
+    store, dense = open_memory(settings, lambda _: None), settings.memory.dense
     try:
         runs, tools = store.count("run", Scope()), store.count("tool", Scope())
+        without = lacking(store, dense, Scope()) if dense else 0
     finally:
         store.close()
     where = settings.memory.url or str(settings.home / "memory")
-    return f"{runs} runs and {tools} tools remembered in {where}"
+    found = f"searched by words and by vectors of {dense}" if dense else "searched by words"
+    lack = f", which {without} records lack: orch memory embed" if without else ""
+    return f"{runs} runs and {tools} tools remembered in {where}\n{found}{lack}"
 
 
 def _prefect(settings: Settings) -> str:

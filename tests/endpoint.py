@@ -9,7 +9,12 @@ the assistant's message, or a dict:
     cut                                     True: the connection ends in the middle of the reply
 
 Both streamed and whole replies are spoken. Every exchange is kept with the times at which its
-request arrived and its reply began. Not covered: embeddings, images, more than one choice.
+request arrived and its reply began.
+
+`embed(request)` is given the JSON of a request for vectors and returns one for each text, or a dict
+as above; without one, such requests are refused. They are kept apart, in `embeddings`.
+
+Not covered: images, more than one choice.
 """
 
 import contextlib
@@ -24,6 +29,7 @@ from typing import Any
 
 Reply = str | dict[str, Any]
 Play = Callable[[dict[str, Any], int], Reply]
+Embed = Callable[[dict[str, Any]], list[list[float]] | dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,10 @@ class Endpoint:
 
     def __init__(self, reply: Play | None = None) -> None:
         self.reply: Play = reply or _nobody
+        self.embed: Embed = lambda _: fault(404, "no embeddings here")
         self.exchanges: list[Exchange] = []
+        self.embeddings: list[dict[str, Any]] = []
+        """The requests for vectors."""
         self.arrived = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -82,6 +91,19 @@ class Endpoint:
         with self._lock:
             self.exchanges.append(Exchange(n, request, reply, arrived, time.monotonic()))
         return reply
+
+    def answer_embedding(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.embeddings.append(request)
+        found = self.embed(request)
+        if isinstance(found, dict):
+            self._closing.wait(float(found.get("sleep", 0)))
+            return found
+        rows = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(found)]
+        tokens = sum(len(text) // 4 + 1 for text in request["input"])
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        # In another order than they were asked in, which a provider may do.
+        body = {"object": "list", "model": request["model"], "data": rows[::-1], "usage": usage}
+        return {"status": 200, "body": body}
 
 
 def texts_of(request: dict[str, Any]) -> str:
@@ -152,7 +174,9 @@ class _Requests(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with contextlib.suppress(ConnectionError):
-            reply = self.server.endpoint.answer(request)
+            is_embedding = self.path.endswith("/embeddings")
+            ours = self.server.endpoint
+            reply = ours.answer_embedding(request) if is_embedding else ours.answer(request)
             if "status" in reply:
                 self._send(reply["status"], reply.get("body", {}), reply.get("headers"))
             elif request.get("stream"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,7 @@ import typer
 
 from orchestrator_cli.commands.options import AsJson, Debug, Folder, Output
 from orchestrator_cli.commands.running import print_lines, reporting, settings_of
-from orchestrator_cli.errors import ApprovalNeeded, UsageError
+from orchestrator_cli.errors import ApprovalNeeded, RunFailed, UsageError
 
 if TYPE_CHECKING:
     from orchestrator_cli.keeping.memory import MemoryKeeping
@@ -91,11 +92,12 @@ def search(
     debug: Debug = False,
 ) -> None:
     """Find what has to do with a text, best first."""
-    with reporting(Output(quiet=True, debug=debug)):
+    with reporting(Output(quiet=True, debug=debug)) as console:
         from orchestrator_cli.views.memory import as_json as row
         from orchestrator_cli.views.memory import hit_lines
 
-        hits = _keeping(workspace, everywhere).search(text, limit=limit, kinds=tuple(kind or ()))
+        keeping = _keeping(workspace, everywhere, lambda text: console.lines([text]))
+        hits = keeping.search(text, limit=limit, kinds=tuple(kind or ()))
         if as_json:
             _json([{**row(hit.record), "score": hit.score} for hit in hits])
         else:
@@ -228,6 +230,25 @@ def stats(
 
 
 @app.command()
+def embed(
+    anew: Annotated[bool, typer.Option("--anew", help="Also those that are there already.")] = False,
+    workspace: Folder = None,
+    debug: Debug = False,
+) -> None:
+    """Make the vectors that are lacking, with the model of memory.dense, which is sent what is remembered."""
+    with reporting(Output(debug=debug)) as console:
+        keeping = _keeping(workspace, everywhere=True, warn=lambda text: console.lines([text]))
+        done = keeping.embed(lambda made, all_: console.lines([f"{made:,} of {all_:,}"]), anew=anew)
+        if done.made or not done.lacking:
+            console.lines([f"{done.made:,} made, {done.lacking:,} lacking."])
+        if done.lacking:
+            raise RunFailed(
+                f"{done.lacking:,} records have no vector still; they are found by their words.",
+                "Put right what is said above, and say it again: what was made is kept.",
+            )
+
+
+@app.command()
 def migrate(
     to: Annotated[str, typer.Argument(metavar="server|folder", help="Where all of memory is brought.")],
     workspace: Folder = None,
@@ -247,10 +268,12 @@ def migrate(
         console.lines([came, "Where it was, it still is."])
 
 
-def _keeping(workspace: Path | None, everywhere: bool) -> MemoryKeeping:
+def _keeping(
+    workspace: Path | None, everywhere: bool, warn: Callable[[str], None] = lambda _: None
+) -> MemoryKeeping:
     from orchestrator_cli.keeping.memory import MemoryKeeping
 
-    return MemoryKeeping(settings_of(workspace), everywhere=everywhere)
+    return MemoryKeeping(settings_of(workspace), everywhere=everywhere, warn=warn)
 
 
 def _json(value: object) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from memory import FACT, SESSION, TURN, Hit, MemoryFault, MemoryStore, Record, Scope, open_store, scrub
+from memory.dense import asked, fill, lacking
 from memory.facts import Fact, Learned, facts_by_rule, learn
 from memory.lines import Taken, as_lines, foreign, from_lines, take_in
 from memory.migration import Migrated, migrate
@@ -28,6 +29,7 @@ from memory.retrieval import retrieve
 from memory.traces import Traces, traces
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.house import open_memory
+from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.sessions import scope_of
 from orchestrator_cli.settings import Settings
 
@@ -69,14 +71,38 @@ class Stats:
     pinned: int
     untrusted: int
     workspaces: int
+    dense: str | None
+    """The model of embeddings that is set."""
+    lacking: int
+    """Records of all workspaces that have no vector of it yet."""
+    vectors: dict[str, int]
+    """The dense vectors there are, by their names."""
     set_aside: tuple[Path, ...]
 
 
-class MemoryKeeping:
-    """Memory as its owner looks at it. Every method may raise `OrchError`."""
+@dataclass(frozen=True)
+class Embedded:
+    """What became of the records that had no vector."""
 
-    def __init__(self, settings: Settings, *, everywhere: bool = False) -> None:
+    made: int
+    lacking: int
+
+
+class MemoryKeeping:
+    """Memory as its owner looks at it. Every method may raise `OrchError`.
+
+    `warn` is told what stops nothing.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        everywhere: bool = False,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
+        self._warn = warn
         self._scope = Scope() if everywhere else scope_of(settings.workspace)
 
     def all(self, kinds: Sequence[str] = (), *, past: bool = False) -> list[Record]:
@@ -101,8 +127,10 @@ class MemoryKeeping:
         )
 
     def search(self, text: str, *, limit: int, kinds: Sequence[str] = ()) -> list[Hit]:
+        wanted, dense = scrub(text), open_dense(self._settings, self._warn)
         with self._open() as store:
-            return retrieve(store, scrub(text), kinds=kinds, scope=self._scope, limit=limit)
+            near = asked(store, dense, wanted)
+            return retrieve(store, wanted, kinds=kinds, scope=self._scope, limit=limit, near=near)
 
     def add(self, text: str, *, here: bool = False) -> Learned:
         """Keep a fact in the user's own words, for good."""
@@ -205,10 +233,35 @@ class MemoryKeeping:
             source, target = (folder, server) if to == "server" else (server, folder)
             return migrate(source, target, told)
 
+    def embed(self, told: Callable[[int, int], None], *, anew: bool = False) -> Embedded:
+        """Make the vectors that are lacking of all that is remembered and of the knowledge base."""
+        dense = open_dense(self._settings, self._warn)
+        if dense is None:
+            raise ConfigError(
+                "No model of embeddings is set, so there are no vectors to make.",
+                "Set memory.dense in your orch.toml, or ORCH_MEMORY__DENSE; see docs/memory.md.",
+            )
+        made = left = 0
+        for open_one in self._stores():
+            with open_one() as store:
+                if anew:
+                    store.drop(dense.name)
+                done = fill(store, dense, Scope(), told=told)
+                made, left = made + done.made, left + done.lacking
+        return Embedded(made, left)
+
+    def _stores(self) -> list[Callable[[], contextlib.AbstractContextManager[MemoryStore]]]:
+        """Memory, and the knowledge base where it lies in a folder of its own."""
+        folder = self._settings.home / "knowledge"
+        apart = self._settings.memory.url is None and folder.is_dir()
+        return [self._open, lambda: self._open_folder(folder)] if apart else [self._open]
+
     def stats(self) -> Stats:
         now, url = datetime.now(UTC), self._settings.memory.url
         with self._open() as store:
             every = [r for r in store.every() if self._scope.covers(r.scope)]
+            vectors, model = store.vectors(), self._settings.memory.dense
+            without = lacking(store, model, Scope()) if model else 0
         facts = [record for record in every if record.kind == FACT]
         folder = self._settings.home / "memory"
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -221,6 +274,9 @@ class MemoryKeeping:
             pinned=sum(record.pinned for record in every),
             untrusted=sum(not record.trusted for record in every),
             workspaces=len({record.scope.project for record in every if record.scope.project}),
+            dense=model,
+            lacking=without,
+            vectors=vectors,
             set_aside=tuple(sorted(folder.glob("shard.corrupt-*"))),
         )
 
@@ -228,6 +284,11 @@ class MemoryKeeping:
         """All of the scope, newest first, whether it holds or not."""
         with self._open() as store:
             return store.all((), self._scope, at="ever")
+
+    @contextlib.contextmanager
+    def _open_folder(self, folder: Path) -> Iterator[MemoryStore]:
+        with _translated(), contextlib.closing(open_store(folder)) as store:
+            yield store
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[MemoryStore]:

@@ -169,6 +169,8 @@ def _litellm() -> Any:
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.drop_params = True
+    # Its call for vectors takes no retries for none said, and then makes this many.
+    litellm.DEFAULT_MAX_RETRIES = 0
     litellm.disable_hf_tokenizer_download = True
     for name in ("LiteLLM", "litellm", "httpx", "openai"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -115,8 +115,17 @@ def stats_lines(stats: Stats) -> list[str]:
         f"{counted(stats.ended, 'fact')} that ended, {stats.faded:,} faded; {stats.pinned:,} pinned; "
         f"{stats.untrusted:,} from tools, files or the web; {counted(stats.workspaces, 'workspace')}"
     )
+    lines.append(_vectors_line(stats))
     lines += [f"Put aside because it could not be read: {path}" for path in stats.set_aside]
     return lines
+
+
+def _vectors_line(stats: Stats) -> str:
+    there = ", ".join(f"{name} {count:,}" for name, count in stats.vectors.items()) or "none"
+    if stats.dense is None:
+        return f"dense vectors: {there}; memory.dense is not set, so it is searched by words alone"
+    lack = f"; {counted(stats.lacking, 'record')} without: orch memory embed" if stats.lacking else ""
+    return f"dense vectors of {stats.dense}: {there}{lack}"
 
 
 def as_json(record: Record) -> dict[str, object]:

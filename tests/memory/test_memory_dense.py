@@ -1,0 +1,332 @@
+"""Dense vectors only add: what they find, what a failing model costs, and what stays of them on the disk."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from meanings import meanings
+
+from memory import (
+    CHUNK,
+    FACT,
+    TURN,
+    Dense,
+    EmbeddingFailed,
+    MemoryStore,
+    Record,
+    Scope,
+    Source,
+    open_store,
+    recall,
+    run_record,
+    tool_record,
+)
+from memory.chunks import Document, Part
+from memory.dense import BATCH, EMBEDDED, Filled, asked, checked, fill, lacking, vector_name
+from memory.edge import EdgeStore
+from memory.knowledge import Filed, KnowledgeBase
+from memory.lock import exclusive
+from memory.migration import migrate
+from memory.profile import recall_facts
+from memory.retrieval import retrieve
+from memory.turns import turn_record
+
+ME = Scope()
+NOW = datetime(2026, 5, 4, tzinfo=UTC)
+
+
+def note(key: str, text: str, kind: str = TURN) -> Record:
+    return Record(kind=kind, key=key, text=text, created=NOW)
+
+
+class Asked:
+    """A model that keeps what it was asked; it fails from call `fails` on, and where the store is held."""
+
+    def __init__(self, folder: Path | None = None, fails: int = 1_000) -> None:
+        self.texts: list[list[str]] = []
+        self._folder = folder
+        self._fails = fails
+
+    def __call__(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        if self._folder is not None:
+            with exclusive(self._folder / ".lock", wait_s=0.5):
+                pass
+        if len(self.texts) >= self._fails:
+            raise EmbeddingFailed("nobody is at home.")
+        self.texts.append(list(texts))
+        return meanings(texts)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MemoryStore:
+    return open_store(tmp_path / "memory")
+
+
+def found(store: MemoryStore, dense: Dense | None, question: str, kinds: str = TURN) -> list[str]:
+    near = asked(store, dense, question)
+    return [hit.record.key for hit in retrieve(store, question, kinds=kinds, scope=ME, near=near)]
+
+
+# --- what they find
+
+
+def test_a_turn_in_other_words_is_brought_and_without_vectors_all_is_as_before(store: MemoryStore) -> None:
+    store.add([note("a", "we sold the automobile"), note("b", "the boat was sold"), note("c", "bread")])
+    dense = Dense("test", meanings)
+    before = found(store, None, "who sold cars")
+    assert set(before) == {"a", "b"}
+    assert found(store, dense, "who sold cars") == before
+    assert found(store, dense, "physicians") == []
+    fill(store, dense, ME)
+    assert found(store, dense, "vehicle")[0] == "a"
+    assert found(store, None, "vehicle") == []
+    assert found(store, None, "who sold cars") == before
+    # Words and meaning together: both were sold, and one of them is a car.
+    assert found(store, dense, "who sold cars")[0] == "a"
+
+
+def test_a_record_without_a_vector_is_found_by_its_words_beside_the_others(
+    store: MemoryStore,
+) -> None:
+    dense = Dense("test", meanings)
+    store.add([note("a", "an automobile")])
+    fill(store, dense, ME)
+    store.add([note("b", "a cheap car")])
+    assert set(found(store, dense, "cheap car")) == {"a", "b"}
+    assert lacking(store, "test", ME) == 1
+
+
+def test_neighbours_and_sessions_count_with_vectors_too(store: MemoryStore) -> None:
+    lines = ["The physician came on Monday.", "She said he should rest.", "And the weather was fine."]
+    store.add(
+        turn_record(session="s", seq=seq, speaker="Ada", text=text, said=NOW, scope=ME)
+        for seq, text in enumerate(lines)
+    )
+    dense = Dense("test", meanings)
+    fill(store, dense, ME)
+    near = asked(store, dense, "doctor")
+    hits = retrieve(store, "doctor", kinds=TURN, scope=ME, near=near)
+    assert hits[0].record.seq == 0
+    assert len(hits) == 3
+
+
+def test_pieces_of_documents_are_found_by_what_they_mean(tmp_path: Path) -> None:
+    base = KnowledgeBase(open_store(tmp_path), ME, Dense("test", meanings))
+    document = Document(
+        "Handbook", "text", (Part("Every vacation is to be asked for."), Part("A boat has to be washed."))
+    )
+    base.put([Filed("/h.md", "file", "d", 10, document)], ME)
+    told: list[tuple[int, int]] = []
+    done = base.embed(lambda made, every: told.append((made, every)))
+    assert done.made == told[-1][0] > 0
+    assert "vacation" in base.search("holiday", 1)[0].text
+    assert KnowledgeBase(open_store(tmp_path), ME).search("holiday", 1) == []
+    assert KnowledgeBase(open_store(tmp_path), ME).embed() == Filled()
+
+
+def fact(text: str) -> Record:
+    return Record(
+        kind=FACT,
+        key=text,
+        text=text,
+        data={"subject": "user", "attribute": text, "nature": "profile"},
+        created=NOW,
+        valid_from=NOW,
+        source=Source(type="user", quote=text),
+    )
+
+
+def test_nearer_facts_come_first_and_only_shared_words_count_as_use(
+    store: MemoryStore,
+) -> None:
+    store.add([fact("The user owns a vessel."), *(fact(f"The user likes thing {n}.") for n in range(30))])
+    dense = Dense("test", meanings)
+    fill(store, dense, ME)
+    near = asked(store, dense, "ship")
+    assert near is not None
+    facts = recall_facts(store, "ship", scope=ME, now=NOW, budget=30, near=near)
+    assert facts[0].text == "The user owns a vessel."
+    assert store.get([facts[0].id], ME)[0].uses == 0
+
+
+def test_a_run_in_other_words_has_to_be_as_alike_as_any(store: MemoryStore) -> None:
+    """How near is near enough differs between models, so the floor stays one of words."""
+    store.add(
+        run_record(run=run, prompt=prompt, outcome="completed", answer="x", plan=[], scope=ME)
+        for run, prompt in (("car", "Rent an automobile"), ("same", "Compare the fares of trains to Bergen"))
+    )
+    dense = Dense("test", meanings)
+    fill(store, dense, ME)
+    prompt = "Hire a vehicle"
+    assert recall(store, prompt, scope=ME, near=asked(store, dense, prompt)).runs == ()
+    alike = "Compare the fares of trains to Oslo"
+    near = recall(store, alike, scope=ME, near=asked(store, dense, alike))
+    assert near == recall(store, alike, scope=ME)
+    assert [run.run for run in near.runs] == ["same"]
+
+
+def test_of_tools_that_fit_the_nearer_one_comes_first(store: MemoryStore) -> None:
+    store.add(
+        tool_record(name=name, version="1", purpose=purpose, signature="()", scope=ME)
+        for name, purpose in (("a", "Prices of boats in a harbour"), ("b", "Prices of automobiles in a town"))
+    )
+    dense = Dense("test", meanings)
+    fill(store, dense, ME)
+    request = "prices of cars"
+    plain = recall(store, request, scope=ME).tools
+    nearer = recall(store, request, scope=ME, near=asked(store, dense, request)).tools
+    assert [tool.name for tool in plain] == ["a", "b"]
+    assert [tool.name for tool in nearer] == ["b", "a"]
+    assert {tool.score for tool in nearer} == {tool.score for tool in plain}
+
+
+# --- how they are made
+
+
+def test_vectors_are_made_in_batches_while_nobody_holds_the_store(tmp_path: Path) -> None:
+    store, model = EdgeStore(tmp_path), Asked(tmp_path)
+    dense = Dense("test", model)
+    store.add([note(str(n), f"thing {n}") for n in range(BATCH + 6)])
+    store.add([Record(kind="session", key="s", text="not looked for")])
+    told: list[tuple[int, int]] = []
+    done = fill(store, dense, ME, most=BATCH + 1, told=lambda *so_far: told.append(so_far))
+    assert done == Filled(BATCH + 1, 5)
+    assert [len(texts) for texts in model.texts] == [BATCH, 1]
+    assert told == [(BATCH, BATCH + 1), (BATCH + 1, BATCH + 1)]
+    assert fill(store, dense, ME) == Filled(5, 0)
+    assert fill(store, dense, ME) == Filled(0, 0)
+    asked(store, dense, "thing 3")
+    assert [len(texts) for texts in model.texts] == [BATCH, 1, 5, 1]
+
+
+def test_no_model_is_asked_where_nothing_could_be_compared(store: MemoryStore) -> None:
+    model = Asked()
+    dense = Dense("test", model)
+    store.add([note("a", "car")])
+    assert asked(store, dense, "car") is None
+    fill(store, dense, ME)
+    assert asked(store, dense, "  ") is None
+    assert asked(store, None, "car") is None
+    assert model.texts == [["car"]]
+
+
+def test_a_model_that_fails_stops_no_search_and_is_told_once(store: MemoryStore) -> None:
+    warned: list[str] = []
+    dense = Dense("test", Asked(fails=1), warned.append)
+    store.add([note("a", "car")])
+    fill(store, dense, ME)
+    store.add([note("b", "cheap car")])
+    assert found(store, dense, "cheap car")[0] == "b"
+    assert fill(store, dense, ME) == Filled(0, 1)
+    assert found(store, dense, "cheap car")[0] == "b"
+    assert warned == ["test gives no vectors, so memory is searched by words alone: nobody is at home."]
+
+
+def test_what_was_made_before_a_model_failed_is_kept(store: MemoryStore) -> None:
+    store.add([note(str(n), f"thing {n}") for n in range(2 * BATCH)])
+    assert fill(store, Dense("test", Asked(fails=1)), ME) == Filled(BATCH, BATCH)
+    assert lacking(store, "test", ME) == BATCH
+    assert fill(store, Dense("test", Asked()), ME) == Filled(BATCH, 0)
+
+
+def test_a_model_that_answers_to_the_name_of_another_is_told_with_the_way_out(store: MemoryStore) -> None:
+    store.add([note("a", "car")])
+    fill(store, Dense("test", meanings), ME)
+    store.add([note("b", "boat")])
+    warned: list[str] = []
+    other = Dense("test", lambda texts: [[1.0, 0.5] for _ in texts], warned.append)
+    assert found(store, other, "boat") == ["b"]
+    assert fill(store, other, ME) == Filled(0, 1)
+    assert "orch memory embed --anew" in warned[0]
+    store.drop(other.name)
+    assert fill(store, Dense("test", other._embed), ME) == Filled(2, 0)
+
+
+def test_texts_are_sent_as_providers_take_them(store: MemoryStore) -> None:
+    model = Asked()
+    store.add([note("blank", " \n"), note("long", "car " * 5_000)])
+    fill(store, Dense("test", model), ME)
+    assert {text[:7]: len(text) for text in model.texts[0]} == {"blank": 5, "car car": 6_000}
+    assert Dense("test", model).vectors(["\ud800 car"])
+    assert model.texts[-1] == ["? car"]
+
+
+# --- where they lie
+
+
+def test_what_is_forgotten_leaves_no_vector_on_the_disk(tmp_path: Path) -> None:
+    store, dense = EdgeStore(tmp_path), Dense("test", meanings)
+    secret, kept = note("secret", "the inexpensive physician of zanzibar"), note("kept", "an affordable film")
+    store.add([secret, kept])
+    fill(store, dense, ME)
+    held = {record.key: raw(dense, record.text) for record in (secret, kept)}
+    assert all(has(tmp_path, bytes_) for bytes_ in held.values())
+    store.delete([secret.id], ME)
+    assert not has(tmp_path, held["secret"])
+    assert has(tmp_path, held["kept"])
+    store.drop(dense.name)
+    assert not has(tmp_path, held["kept"])
+    assert store.search("film", kinds=(), scope=ME)[0].record == kept
+
+
+def raw(dense: Dense, text: str) -> bytes:
+    """The beginning of a vector, as an engine writes it."""
+    return struct.pack("<6f", *dense.vectors([text])[0].values[:6])
+
+
+def has(folder: Path, wanted: bytes) -> bool:
+    return any(wanted in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_write_that_went_to_the_outbox_gets_its_vector_later(tmp_path: Path) -> None:
+    store, dense = EdgeStore(tmp_path, write_wait_s=0.0), Dense("test", meanings)
+    with exclusive(tmp_path / ".lock", wait_s=1):
+        store.add([note("a", "an automobile")])
+    assert fill(store, dense, ME) == Filled(1, 0)
+    with exclusive(tmp_path / ".lock", wait_s=1):
+        store.add([note("a", "an automobile").used(NOW)])
+    assert found(store, dense, "car") == ["a"]
+    assert lacking(store, "test", ME) == 0
+
+
+def test_a_migration_leaves_vectors_to_be_made_again(tmp_path: Path) -> None:
+    one, other = EdgeStore(tmp_path / "one"), EdgeStore(tmp_path / "other")
+    dense = Dense("test", meanings)
+    one.add([note("a", "an automobile")])
+    fill(one, dense, ME)
+    assert migrate(one, other).copied == 1
+    assert other.vectors() == {}
+    fill(other, dense, ME)
+    assert found(other, dense, "car") == ["a"]
+
+
+# --- rules
+
+
+def test_a_name_says_which_model_and_no_two_models_share_it() -> None:
+    name = vector_name("openai/text-embedding-3-small")
+    assert name.startswith("dense-openai-text-embedding-3-small-")
+    assert len({vector_name(model) for model in ("a/b", "a-b", "A/b", "a b")}) == 4
+    assert set(EMBEDDED) >= {TURN, CHUNK, FACT}
+
+
+@given(st.text(min_size=1, max_size=200))
+def test_a_name_can_stand_in_an_address(model: str) -> None:
+    assert vector_name(model).replace("-", "").isalnum()
+    assert vector_name(model).isascii()
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [([[1.0]], 2), ([[1.0], [1.0, 2.0]], 2), ([[]], 1), ([[math.nan]], 1), ([[math.inf, 1.0]], 1)],
+)
+def test_what_are_no_vectors_is_refused(made: list[list[float]], wanted: int) -> None:
+    with pytest.raises(EmbeddingFailed):
+        checked(made, wanted)
