@@ -6,10 +6,13 @@ and once after each has served ten other requests of the set. A sample of 600 re
 The set is looked for where BENCH_DATA says.
 
     search         the engine's BM25 over what is recorded of the tools
-    recall         what the product does before it plans: with a floor, below which nothing is recalled
+    recall         what a planner is shown: what serves, and a few that have something to do with the request
 
-The requests that a tool has served come from the same set as those that are asked: what is shown is what use
-can bring at best.
+Then what it costs: libraries of 3, 30 and all 199 tools without the one that serves the request. Which share
+of the requests is shown a tool all the same, and how many it is shown, each a line for the planner.
+
+The rule was chosen on every second request, beginning with the first; asked are the others. The requests that
+a tool has served come from the same set as those that are asked: it is what use can bring at best.
 
 What is not covered: whether a planner takes the tool.
 """
@@ -33,6 +36,9 @@ from memory.store import Memory
 
 SAMPLE, LARGE = 600, 3_000
 USES = 10
+LIBRARIES = (3, 30, 199)
+DRAWN, EACH = 5, 50
+"""So many libraries of each size, and requests that are asked of each."""
 SEED = 0
 ME = Scope()
 
@@ -78,6 +84,21 @@ def measure(
     return 100 * first / len(found), 100 * sum(tool in names for names, tool in found) / len(found)
 
 
+def measure_needless(
+    folder: Path, tools: dict[str, str], asked: list[Asked], size: int
+) -> tuple[float, float]:
+    """The share of requests that are shown a tool where none serves, in percent, and how many each is shown."""
+    chance, shown = random.Random(SEED), []
+    for number in range(DRAWN):
+        store = EdgeStore(folder / str(number))
+        remember(store, {name: tools[name] for name in chance.sample(sorted(tools), size)}, {})
+        with store.opened() as memory:
+            for request, tool in asked[number::DRAWN][:EACH]:
+                found = recall(memory, request, scope=ME).tools
+                shown.append(sum(one.name != tool for one in found))
+    return 100 * sum(map(bool, shown)) / len(shown), sum(shown) / len(shown)
+
+
 def main() -> int:
     use_test_parts()
     from datasets import DATA, MISSING, have
@@ -89,7 +110,7 @@ def main() -> int:
         print(f"  left out: {MISSING}")
         return 0
     tools, rows = read(DATA / "metatool")
-    asked, rest = rows[: LARGE if options.large else SAMPLE], rows[LARGE:]
+    asked, rest = rows[1 : 2 * (LARGE if options.large else SAMPLE) : 2], rows[2 * LARGE :]
     served: dict[str, list[str]] = {}
     for request, tool in rest:
         if len(served.setdefault(tool, [])) < USES:
@@ -102,6 +123,10 @@ def main() -> int:
             for name, find in (("search", by_search), ("recall", by_recall)):
                 one, five = measure(store, asked, find)
                 print(f"  {told:<14}{name:<8}{one:6.1f} /{five:6.1f}")
+        print("  where none serves: requests that are shown a tool in percent, and how many each is shown")
+        for size in LIBRARIES:
+            share, shown = measure_needless(Path(folder, f"of-{size}"), tools, asked, size)
+            print(f"  {size:>3} tools     {share:6.0f} /{shown:6.1f}")
     return 0
 
 

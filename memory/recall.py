@@ -12,7 +12,11 @@ example, a hint, or a warning. Plans that can be used again for this very prompt
 Runs whose words may be the web's are only counted, until the user has called them good.
 
 A tool is found by its name and purpose, by requests it was recorded with, and by the completed runs
-recalled for this prompt whose plan used it.
+recalled for this prompt whose plan used it. Above `TOOL_FLOOR` it serves, as far as words can tell. That is
+rare, because a request seldom says what a tool says of itself; so up to `FEW_TOOLS` of what has a telling
+word in common come as well, the best of the search first: a line each in the planner's request, and a planner
+can tell better. What shares only the words of all requests is not told. Whoever wants no guesses asks
+`serves`.
 
 What is recalled is data: `trust` says where it came from, and it grants nothing. What is not covered:
 prompts that say the same in other words, because how near dense vectors have to lie differs from model to
@@ -50,13 +54,18 @@ from .learning import (
     withheld,
 )
 from .ranking import DENSE, joined, nearness, scaled
-from .records import RUN, TOOL, Record, Scope, Trust, record_id
+from .records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
 from .relevance import Weight, containment, likeness, weights
 from .store import Memory
 from .templates import Template, filled, form
 
 RUN_FLOOR: Final = 0.4
 TOOL_FLOOR: Final = 0.32
+"""From here on a tool is taken to serve."""
+RELATED_FLOOR: Final = 0.1
+"""From here on it has something to do with the prompt."""
+FEW_TOOLS: Final = 5
+"""So many are told of, where fewer serve."""
 
 _CANDIDATES: Final = 64
 
@@ -122,7 +131,7 @@ class Reusable(BaseModel):
 
 
 class RecalledTool(BaseModel):
-    """A built tool; `score` from the floor to 1.0."""
+    """A built tool; `score` is how much of what it says the prompt says, from `RELATED_FLOOR` to 1.0."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -132,6 +141,11 @@ class RecalledTool(BaseModel):
     signature: str
     score: float
     trust: Trust
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is likely to be what is wanted, and not only something near it."""
+        return self.score >= TOOL_FLOOR
 
 
 class Recalled(BaseModel):
@@ -182,17 +196,18 @@ def recall(
 
 def _candidates(
     memory: Memory, asked: str, kind: str, scope: Scope, near: DenseVector | None
-) -> tuple[list[Record], dict[UUID, float]]:
+) -> tuple[list[Hit], dict[UUID, float]]:
     """What shares words with what is asked or lies near it, and how near."""
     hits = memory.search(asked, kinds=kind, scope=scope, limit=_CANDIDATES)
     close = memory.near(near, kinds=kind, scope=scope, limit=_CANDIDATES) if near else []
-    return [hit.record for hit in joined(hits, close)], scaled(nearness(close))
+    return joined(hits, close), scaled(nearness(close))
 
 
 def _alike_runs(
     memory: Memory, asked: str, scope: Scope, near: DenseVector | None
 ) -> list[tuple[float, Record]]:
-    records, _ = _candidates(memory, asked, RUN, scope, near)
+    hits, _ = _candidates(memory, asked, RUN, scope, near)
+    records = [hit.record for hit in hits]
     said = [terms(record.text) for record in records]
     weight, wanted = weights(said), terms(asked)
     scored = [(likeness(wanted, words, weight), record) for words, record in zip(said, records, strict=True)]
@@ -254,23 +269,25 @@ def _fitting_tools(
     memory: Memory, asked: str, scope: Scope, runs: Iterable[RecalledRun], near: DenseVector | None
 ) -> list[RecalledTool]:
     served = _tools_used(runs)
-    found, close = _candidates(memory, asked, TOOL, scope, near)
-    known = {record.id for record in found}
+    hits, close = _candidates(memory, asked, TOOL, scope, near)
+    found = scaled({hit.record.id: hit.score for hit in hits})
     # A tool may be recorded for the project or for the user; a name without a record was not built.
     named = (record_id(owner, TOOL, name) for name in served for owner in {scope, Scope(user=scope.user)})
-    missing = [id_ for id_ in named if id_ not in known]
-    records = found + (memory.get(missing, scope) if missing else [])
+    missing = [id_ for id_ in named if id_ not in found]
+    records = [hit.record for hit in hits] + (memory.get(missing, scope) if missing else [])
 
     weight = weights(_own_terms(record) for record in records)
     wanted = terms(asked)
-    best: dict[str, RecalledTool] = {}
-    rank: dict[str, float] = {}
+    ranked: dict[str, tuple[float, RecalledTool]] = {}
     for record in sorted(records, key=lambda record: record.created):
-        score = max(_fit(record, wanted, weight), served.get(record.key, 0.0))
-        if score >= TOOL_FLOOR:
-            best[record.key] = _tool(record, score)
-            rank[record.key] = score + DENSE * close.get(record.id, 0.0)
-    return sorted(best.values(), key=lambda tool: (-rank[tool.name], tool.name))
+        used = served.get(record.key, 0.0)
+        score = max(_fit(record, wanted, weight), used)
+        if score >= RELATED_FLOOR:
+            # The search tells tools apart better than the score does, which says whether any is good.
+            rank = max(found.get(record.id, 0.0), used) + score / 2 + DENSE * close.get(record.id, 0.0)
+            ranked[record.key] = rank, _tool(record, score)
+    tools = [tool for _, tool in sorted(ranked.values(), key=lambda one: (-one[0], one[1].name))]
+    return [tool for number, tool in enumerate(tools) if tool.serves or number < FEW_TOOLS]
 
 
 def _tools_used(runs: Iterable[RecalledRun]) -> dict[str, float]:
@@ -289,7 +306,9 @@ def _tools_used(runs: Iterable[RecalledRun]) -> dict[str, float]:
 def _fit(record: Record, wanted: frozenset[int], weight: Weight) -> float:
     prompts = record.data.get("prompts")
     earlier = [terms(str(prompt)) for prompt in prompts] if isinstance(prompts, list) else []
-    by_prompts = max((likeness(wanted, words, weight) for words in earlier), default=0.0)
+    # Requests that have only the words of all requests in common say nothing, unless they are the same.
+    telling = (words for words in earlier if words == wanted or containment(wanted, words, weight))
+    by_prompts = max((likeness(wanted, words, weight) for words in telling), default=0.0)
     return max(containment(wanted, _own_terms(record), weight), by_prompts)
 
 

@@ -11,6 +11,7 @@ import pytest
 from pydantic import JsonValue
 
 from memory import MemoryStore, Record, Scope, open_store, recall, run_record, tool_record
+from memory.recall import FEW_TOOLS
 
 ME = Scope()
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -241,6 +242,37 @@ def test_a_prompt_that_needs_several_tools_finds_them_all(filled: MemoryStore) -
     )
     names = {tool.name for tool in recall(filled, prompt, scope=ME).tools}
     assert names == {"pdf_to_text", "count_words", "render_bar_chart"}
+
+
+def test_a_tool_that_is_only_near_is_told_as_one_that_may_not_serve(filled: MemoryStore) -> None:
+    (near,) = recall(filled, "Translate letter.txt to German", scope=ME).tools
+    assert (near.name, near.serves) == ("french_translation", False)
+    (fits,) = recall(filled, "Translate the homepage into French", scope=ME).tools
+    assert (fits.name, fits.serves) == ("french_translation", True)
+
+
+def test_of_tools_that_are_only_near_a_few_come_and_the_best_of_the_search_first(store: MemoryStore) -> None:
+    things = [f"{first}{last}" for first in ("ba", "do", "fi", "gu") for last in ("lon", "mer", "rak", "tis")]
+    store.add(built(f"weigh_{thing}", f"Weigh a {thing} on calibrated laboratory scales") for thing in things)
+    found = recall(store, "Describe the laboratory in the old harbour where a domer stood", scope=ME).tools
+    assert [tool.serves for tool in found] == [True] + [False] * (FEW_TOOLS - 1)
+    assert found[0].name == "weigh_domer"
+
+
+def test_all_tools_that_serve_come_however_few_are_only_near(store: MemoryStore) -> None:
+    store.add(built(f"resize_{kind}", f"Resize {kind} pictures") for kind in ("png", "gif", "bmp", "webp"))
+    store.add(built(f"rotate_{kind}", f"Rotate {kind} pictures") for kind in ("png", "gif", "bmp", "webp"))
+    prompt = "Rotate and resize my png, gif, bmp and webp pictures"
+    found = recall(store, prompt, scope=ME).tools
+    assert len(found) == 8
+    assert all(tool.serves for tool in found)
+
+
+def test_a_request_of_common_words_alone_tells_of_no_tool(store: MemoryStore) -> None:
+    served = "Make a list of all files and print the result"
+    store.add([built("geo_lookup", "Latitude and longitude", [served])])
+    assert recall(store, "Please create a report file and show me the result", scope=ME).tools == ()
+    assert [tool.name for tool in recall(store, served, scope=ME).tools] == ["geo_lookup"]
 
 
 def test_a_tool_is_found_by_its_name_alone(store: MemoryStore) -> None:
