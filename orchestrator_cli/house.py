@@ -470,7 +470,7 @@ def _recalling(memory: MemoryStore, dense: Dense | None, emit: Emit) -> Recall:
         except MemoryFault as exc:
             emit(events.Noticed(message=f"Alike tools could not be recalled: {exc}"))
             return []
-        return [tool.name for tool in found.tools]
+        return [tool.name for tool in found.tools if tool.serves]
 
     return names
 
