@@ -87,7 +87,7 @@ def measure(
 def measure_needless(
     folder: Path, tools: dict[str, str], asked: list[Asked], size: int
 ) -> tuple[float, float]:
-    """The share of requests that are shown a tool where none serves, in percent, and how many each is shown."""
+    """Which share of requests is shown a tool where none serves, in percent, and how many each is shown."""
     chance, shown = random.Random(SEED), []
     for number in range(DRAWN):
         store = EdgeStore(folder / str(number))
