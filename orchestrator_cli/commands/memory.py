@@ -147,8 +147,8 @@ def forget(
             question = f"Forget {'this' if len(doomed) == 1 else f'these {len(doomed)}'} for good?"
             if not sys.stdin.isatty():
                 raise ApprovalNeeded("Forgetting has to be confirmed.", "Add -y to confirm it.")
-            if not typer.confirm(question, default=False, err=True):
-                raise UsageError("It was not confirmed, so nothing was forgotten.", "Keep it, or say yes.")
+            if not _confirmed(question):
+                raise UsageError("It was not confirmed, so nothing was forgotten.")
         done = keeping.forget(doomed, what)
         if as_json:
             _json(
@@ -187,7 +187,9 @@ def export(
 
 @app.command("import")
 def import_memory(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `orch memory export` wrote.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `orch memory export` wrote; - is standard input.")
+    ],
     mine: Annotated[
         bool,
         typer.Option(
@@ -211,7 +213,12 @@ def import_memory(
             ]
         )
         if not mine and taken.added:
-            console.lines(["They count as what a file says, not as what you said. --mine changes that."])
+            console.lines(
+                [
+                    "They count as what a file says, not as what you said. If you wrote it yourself, take it "
+                    "in once more with --mine --replace."
+                ]
+            )
 
 
 @app.command()
@@ -274,6 +281,13 @@ def _keeping(
     from orchestrator_cli.keeping.memory import MemoryKeeping
 
     return MemoryKeeping(settings_of(workspace), everywhere=everywhere, warn=warn)
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question, default=False, err=True)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 def _json(value: object) -> None:

@@ -12,19 +12,23 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from memory import FACT, SESSION, TURN, Hit, MemoryFault, MemoryStore, Record, Scope, open_store, scrub
+from memory import FACT, RUN, SESSION, TURN, Hit, MemoryFault, MemoryStore, Record, Scope, open_store, scrub
 from memory.dense import asked, fill, lacking
+from memory.embedder import terms
 from memory.facts import Fact, Learned, facts_by_rule, learn
 from memory.lines import Taken, as_lines, foreign, from_lines, take_in
 from memory.migration import Migrated, migrate
 from memory.profile import FADED, strength
+from memory.records import TOOL, USAGE
 from memory.retrieval import retrieve
 from memory.traces import Traces, traces
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
@@ -34,8 +38,12 @@ from orchestrator_cli.recall.sessions import scope_of
 from orchestrator_cli.settings import Settings
 
 SHORT_ID: Final = 8
-_ID: Final = re.compile(r"[0-9a-f-]{4,36}")
+LEAST_ID: Final = 4
+KINDS: Final = (FACT, SESSION, TURN, RUN, TOOL, USAGE)
+_ID: Final = re.compile(rf"[0-9a-f-]{{{LEAST_ID},36}}")
 _MOST_CHARS: Final = 400
+_BESIDE: Final = 4
+"""So many times what is wanted is looked up, as what only stands next to a hit falls away."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ class MemoryKeeping:
 
     def all(self, kinds: Sequence[str] = (), *, past: bool = False) -> list[Record]:
         """What is remembered, newest first; of the usual kinds where none is named."""
+        _check_kinds(kinds)
         with self._open() as store:
             found = store.all(kinds, self._scope, at="ever" if past else "now")
         return found if kinds else [record for record in found if record.kind not in (TURN, "usage", "chunk")]
@@ -123,14 +132,19 @@ class MemoryKeeping:
             raise UsageError(f"{len(fitting)} records are called {ident}.", "Say more of the id.")
         raise UsageError(
             f"Nothing that is remembered is called {ident[:40]!r}.",
-            "orch memory list shows the ids; with --all those of other workspaces too.",
+            f"orch memory list shows the ids, of which the first {LEAST_ID} characters are enough where they "
+            "are one's alone; with --all those of other workspaces too.",
         )
 
     def search(self, text: str, *, limit: int, kinds: Sequence[str] = ()) -> list[Hit]:
+        _check_kinds(kinds)
         wanted, dense = scrub(text), open_dense(self._settings, self._warn)
         with self._open() as store:
             near = asked(store, dense, wanted)
-            return retrieve(store, wanted, kinds=kinds, scope=self._scope, limit=limit, near=near)
+            hits = retrieve(store, wanted, kinds=kinds, scope=self._scope, limit=_BESIDE * limit, near=near)
+        # A model is also given what was said next to it; who looks for a text would wonder why.
+        words = terms(wanted)
+        return [hit for hit in hits if near is not None or words & terms(hit.record.text)][:limit]
 
     def add(self, text: str, *, here: bool = False) -> Learned:
         """Keep a fact in the user's own words, for good."""
@@ -141,8 +155,9 @@ class MemoryKeeping:
                 "Say one thing at a time; put longer material into a file: orch kb add FILE.",
             )
         told = facts_by_rule([said]).facts
-        about = told[0].attribute if len(told) == 1 else " ".join(re.findall(r"\w+", said)[:8]) or "note"
-        fact = Fact(subject="project" if here else "user", attribute=about[:80], text=said, quote=said)
+        # What no rule understands contradicts nothing, however it begins.
+        about = told[0].attribute if len(told) == 1 else f"note {sha256(said.encode()).hexdigest()[:8]}"
+        fact = Fact(subject="project" if here else "user", attribute=about, text=said, quote=said)
         with self._open() as store:
             return learn(
                 store, [fact], scope=self._scope, now=datetime.now(UTC), ref="orch memory add", pinned=True
@@ -200,6 +215,9 @@ class MemoryKeeping:
         except FileExistsError as exc:
             raise UsageError(f"{target} is there already.", "Name a new file.") from exc
         except OSError as exc:
+            # Half of an export would be in the way of the whole one; what is no file of ours is not there.
+            with contextlib.suppress(OSError):
+                target.unlink()
             raise UsageError(f"{target} cannot be written: {exc.strerror}.", "Name another file.") from exc
         return len(lines)
 
@@ -207,9 +225,13 @@ class MemoryKeeping:
         return as_lines(self._every())
 
     def take_in(self, source: Path, *, mine: bool, replace: bool) -> Taken:
-        """Take in what `export` wrote, all of it or, where a line is wrong, nothing."""
+        """Take in what `export` wrote, all of it or, where a line is wrong, nothing.
+
+        `-` is standard input.
+        """
         try:
-            records = from_lines(source.read_text(encoding="utf-8").splitlines())
+            data = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+            records = from_lines(data.decode("utf-8").split("\n"))
         except OSError as exc:
             raise UsageError(f"{source} cannot be read: {exc.strerror}.", "Name a file.") from exc
         except UnicodeDecodeError as exc:
@@ -294,6 +316,11 @@ class MemoryKeeping:
     def _open(self) -> Iterator[MemoryStore]:
         with _translated(), contextlib.closing(open_memory(self._settings, lambda _: None)) as store:
             yield store
+
+
+def _check_kinds(kinds: Iterable[str]) -> None:
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise UsageError(f"Nothing of the kind {unknown[0]!r} is remembered.", f"Say {', '.join(KINDS)}.")
 
 
 @contextlib.contextmanager

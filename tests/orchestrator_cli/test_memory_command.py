@@ -79,6 +79,25 @@ def test_what_is_not_there_is_said_with_the_way_to_find_it(home: Path, ident: st
         keeping(home).one(ident)
 
 
+def test_facts_that_only_begin_alike_do_not_end_each_other(home: Path) -> None:
+    keeping(home).add("All the reports that I ask for are written in English.")
+    assert keeping(home).add("All the reports that I ask for are written in sections.").ended == ()
+    assert len(keeping(home).all()) == 2
+
+
+def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are(home: Path) -> None:
+    for look in (lambda: keeping(home).all(["facts"]), lambda: keeping(home).search("x", limit=1, kinds="x")):
+        with pytest.raises(UsageError, match="Say fact, session, turn, run, tool"):
+            look()
+
+
+def test_what_only_stands_next_to_a_hit_is_not_found(home: Path) -> None:
+    said_in(home, "one", "The colour is red.")
+    found = [hit.record.text for hit in keeping(home).search("Which colour?", limit=10)]
+    assert found
+    assert not any("Well." in text for text in found)
+
+
 def test_secrets_are_not_kept(home: Path) -> None:
     keeping(home).add("My token: abcdefghijk123456")
     assert "abcdefghijk123456" not in keeping(home).all()[0].model_dump_json()
@@ -171,7 +190,7 @@ def test_what_is_of_another_workspace_is_forgotten_only_with_all(home: Path) -> 
 
 
 def test_what_is_exported_is_taken_in_elsewhere_just_the_same(home: Path, tmp_path: Path) -> None:
-    said_in(home, "one", "The colour is red.")
+    said_in(home, "one", "The colour\u2028is red.")
     keeping(home).add("I prefer metric units.")
     keeping(home).add("I prefer imperial units.")
     target = tmp_path / "memory.jsonl"
@@ -254,6 +273,19 @@ def test_the_command_adds_lists_and_forgets(orch: Orch) -> None:
     done = orch("memory", "forget", "metric", "-y", "--json")
     assert (done.code, done.envelope["found"], len(done.envelope["forgotten"])) == (0, [], 1)
     assert orch("memory").out == "Nothing is remembered yet.\n"
+
+
+def test_what_is_exported_to_a_pipe_is_taken_in_from_one_and_counts_as_said_once_that_is_said(
+    orch: Orch,
+) -> None:
+    orch("memory", "add", "I prefer metric units.")
+    lines = orch("memory", "export", "-").out
+    orch("memory", "forget", "metric", "-y")
+    done = orch("memory", "import", "-", stdin=lines)
+    assert (done.code, done.err.splitlines()[0]) == (0, "1 new, 0 there already, 0 differ")
+    assert "--mine --replace" in done.err
+    assert orch("memory", "import", "-", "--mine", "--replace", stdin=lines).code == 0
+    assert [row["trusted"] for row in json.loads(orch("memory", "list", "--json").out)] == [True]
 
 
 def test_wrong_uses_are_told_with_a_remedy(orch: Orch) -> None:
