@@ -287,6 +287,7 @@ def _confirmed(question: str) -> bool:
     try:
         return typer.confirm(question, default=False, err=True)
     except typer.Abort:
+        typer.echo(err=True)  # What is told next begins a line.
         raise KeyboardInterrupt from None
 
 
