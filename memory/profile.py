@@ -38,6 +38,10 @@ class RecalledFact:
     id: UUID
     text: str
     since: datetime
+    known: datetime
+    """When it was learned."""
+    quote: str = ""
+    """What the user said."""
 
     @property
     def line(self) -> str:
@@ -67,7 +71,17 @@ def recall_facts(
         used = [r for r in chosen if r.id in related and now - (r.last_used or r.created) > _NEW_USE]
         if used:
             turn.add(record.used(now) for record in used)
-    return tuple(RecalledFact(r.id, r.text, r.valid_from or r.created) for r in chosen)
+    return tuple(map(_recalled, chosen))
+
+
+def _recalled(record: Record) -> RecalledFact:
+    return RecalledFact(
+        id=record.id,
+        text=record.text,
+        since=record.valid_from or record.created,
+        known=record.created,
+        quote=record.source.quote if record.source is not None else "",
+    )
 
 
 def strength(record: Record, now: datetime) -> float:

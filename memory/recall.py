@@ -9,7 +9,8 @@ unlike combinations of their prompts rose above 0.28.
 Of the runs that are alike a few come back: those worth most (how alike, times how sure what they show is,
 see `learning`), within a budget of tokens, and then the most alike first. Each says what it is good for: an
 example, a hint, or a warning. Plans that can be used again for this very prompt come apart, surest first.
-Runs whose words may be the web's are only counted, until the user has called them good.
+Runs whose words may be the web's are only counted, until the user has called them good. What was learned of
+the user since the last run of a plan began is for a planner to weigh (`Reusable.unknown`).
 
 A tool is found by its name and purpose, by requests it was recorded with, and by the completed runs
 recalled for this prompt whose plan used it. Above `TOOL_FLOOR` it serves, as far as words can tell. That is
@@ -25,8 +26,8 @@ model; and facts about the user.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from .distiller import scrub, tool_words
 from .embedder import DenseVector, terms
+from .facts import is_quoted
 from .learning import (
     PROMPT_CHARS,
     RECALL_TOKENS,
@@ -53,6 +55,7 @@ from .learning import (
     why_of,
     withheld,
 )
+from .profile import RecalledFact
 from .ranking import DENSE, joined, nearness, scaled
 from .records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
 from .relevance import Weight, containment, likeness, weights
@@ -128,6 +131,19 @@ class Reusable(BaseModel):
     """The lower bound of its rate of success."""
     runs: int
     """So many runs speak for it."""
+    began: datetime
+    """When the last run of this very plan began."""
+    prompts: tuple[str, ...]
+    """The requests of its runs."""
+
+    def unknown(self, facts: Iterable[RecalledFact]) -> RecalledFact | None:
+        """The first of the facts that nobody knew when the plan was used last.
+
+        What the user said in the request of one of its runs was known to that run, though it was only learned
+        at the end of the session.
+        """
+        newer = (fact for fact in facts if max(fact.since, fact.known) > self.began)
+        return next((fact for fact in newer if not is_quoted(fact.quote, self.prompts)), None)
 
 
 class RecalledTool(BaseModel):
@@ -155,11 +171,16 @@ class Recalled(BaseModel):
 
     runs: tuple[RecalledRun, ...] = ()
     tools: tuple[RecalledTool, ...] = ()
-    facts: tuple[str, ...] = ()
-    """About the user, each with its day; see `profile`, which is asked apart."""
+    known: tuple[RecalledFact, ...] = ()
+    """About the user; see `profile`, which is asked apart."""
     plans: tuple[Reusable, ...] = ()
     withheld: tuple[str, ...] = ()
     """Runs that were alike and are not told of, because their words may be the web's."""
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What is known about the user, each with its day."""
+        return tuple(fact.line for fact in self.known)
 
 
 def recall(
@@ -246,19 +267,38 @@ def _plans(records: Iterable[Record], standing: Mapping[Pool, Standing], prompt:
     wanted, found = form(prompt), {}
     if not wanted.telling:
         return ()
+    runs: dict[Pool, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.created, reverse=True):
-        pool = pool_of(record)
-        if pool[0] != wanted.key or pool in found or not reusable(record, standing[pool]):
+        runs.setdefault(pool_of(record), []).append(record)
+    for pool, members in runs.items():
+        if pool[0] != wanted.key:
             continue
-        kept = template_in(record.data)
-        if kept is not None:
-            found[pool] = _reusable(record, kept, standing[pool], prompt)
+        for record in members:
+            kept = template_in(record.data)
+            if kept is not None and reusable(record, standing[pool]):
+                found[pool] = _reusable(record, kept, members, standing[pool], prompt)
+                break
     return tuple(sorted(found.values(), key=lambda plan: -plan.success))
 
 
-def _reusable(record: Record, kept: Template, standing: Standing, prompt: str) -> Reusable:
+def _began(run: Record) -> datetime:
+    """A record is written when its run ends, and what was learned meanwhile came too late for its plan."""
+    seconds = run.data.get("seconds")
+    return run.created - timedelta(seconds=seconds if isinstance(seconds, int | float) else 0)
+
+
+def _reusable(
+    record: Record, kept: Template, runs: Sequence[Record], standing: Standing, prompt: str
+) -> Reusable:
     made = filled(kept, record.text, prompt)
-    base = Reusable(run=record.key, prompt=record.text, success=standing.success, runs=standing.runs)
+    base = Reusable(
+        run=record.key,
+        prompt=record.text,
+        success=standing.success,
+        runs=standing.runs,
+        began=max(map(_began, runs)),
+        prompts=tuple(run.text for run in runs),
+    )
     if not isinstance(made, Template):
         return base.model_copy(update={"unmapped": made.reason})
     swaps = tuple((swap.old, swap.new) for swap in made.swaps)

@@ -68,7 +68,7 @@ from orchestrator_cli.models.recorded import RecordedModel
 from orchestrator_cli.planning.offer import Offer, ProcessCard
 from orchestrator_cli.planning.plan import Plan
 from orchestrator_cli.planning.planner import NOTHING_SAID
-from orchestrator_cli.planning.reuse import Declined, plan_again, told_why, tools_of
+from orchestrator_cli.planning.reuse import Declined, plan_again, told_newer, told_why, tools_of
 from orchestrator_cli.planning.routing import Ground, deeds_of
 from orchestrator_cli.recall import tool_index
 from orchestrator_cli.recall.dense import open_dense
@@ -177,7 +177,7 @@ class House:
                 self._keep_index(memory)
                 found = recall(memory, prompt, scope=Scope(), near=near)
                 facts = recall_facts(memory, asked, scope=self.scope, now=datetime.now(UTC), near=near)
-                return found.model_copy(update={"facts": tuple(fact.line for fact in facts)})
+                return found.model_copy(update={"known": facts})
         except MemoryFault as exc:
             self.emit(events.Noticed(message=f"Nothing could be recalled: {exc}"))
             return Recalled()
@@ -212,9 +212,11 @@ class House:
         for earlier in recalled.plans:
             offer = self.offer(tools_of(earlier.plan))
             why = told_why(earlier.run, earlier.swaps, earlier.runs)
+            newer = earlier.unknown(recalled.known)
+            declined = earlier.unmapped or (told_newer(newer.line) if newer else "")
             plan = (
-                Declined(reason=earlier.unmapped)
-                if earlier.unmapped
+                Declined(reason=declined)
+                if declined
                 else plan_again(earlier.plan, why=why, needed=earlier.files, offer=offer, files=files)
             )
             if isinstance(plan, Plan):

@@ -2,7 +2,8 @@
 
 What memory hands over is a plan whose parameters were exchanged already. Here it has to stand the usual
 validation, without a repair, and more: every tool it names exists, and so does every file it needs. Where
-one of these fails the planner is asked, and the reason is told.
+one of these fails the planner is asked, and the reason is told. So it is where something was learned of the
+user that the plan was made without: whether it changes anything is for the planner to say.
 
 What is not covered: whether the files hold what those of the earlier run held. A planner does not see that
 either.
@@ -50,6 +51,11 @@ def plan_again(
     if gone := needs(plan, offer.catalogue.tools):
         return Declined(reason=f"there is no tool {', '.join(tool.name for tool in gone)} any more")
     return plan
+
+
+def told_newer(fact: str) -> str:
+    """Why a plan is not used again after something was learned of the user."""
+    return f"when it was used last it was not known yet: {fact}"
 
 
 def tools_of(rows: Mapping[str, JsonValue]) -> tuple[str, ...]:

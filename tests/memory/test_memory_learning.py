@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 
 from memory import MemoryStore, Record, Scope, open_store, recall, record_id, run_record
 from memory.learning import HALF_LIFE, REUSE_FLOOR, lowest, verdict_of, with_vote
+from memory.profile import RecalledFact
 from memory.records import RUN
 from memory.templates import Template, Unmapped, filled, form, mark, shape, template_of
 
 ME = Scope()
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
 PROMPT = "Count the rows of sales.csv and write the number to total.txt"
 
 
@@ -368,6 +371,49 @@ def test_a_revised_plan_is_used_again_only_by_the_users_word(store: MemoryStore)
     assert plans(store) == []
     store.add([voted(past("r1", revisions=1), "good")])
     assert plans(store) == ["r1"]
+
+
+def fact(
+    days: float, quote: str = "I want everything in Markdown", since: float | None = None
+) -> RecalledFact:
+    known = NOW + timedelta(days=days)
+    return RecalledFact(
+        id=uuid4(),
+        text="The user wants everything in Markdown.",
+        since=known if since is None else NOW + timedelta(days=since),
+        known=known,
+        quote=quote,
+    )
+
+
+def test_what_was_learned_since_the_last_run_of_a_plan_is_unknown_to_it(store: MemoryStore) -> None:
+    store.add([voted(past("first", age=DAY * 9), "good"), past("last", age=DAY * 2, seconds=3_600)])
+    (found,) = recall(store, PROMPT, scope=ME, now=NOW).plans
+    old, meanwhile, new = fact(-3), fact(-2 - 0.5 / 24), fact(-1)
+    assert found.unknown([]) is None
+    assert found.unknown([old]) is None
+    assert found.unknown([old, new]) == new
+    assert found.unknown([meanwhile]) == meanwhile
+    assert found.unknown([fact(-1, since=-5)])
+    assert found.unknown([fact(-5, since=-1)])
+
+
+def test_what_the_request_of_a_run_said_was_known_to_it_however_late_it_was_learned(
+    store: MemoryStore,
+) -> None:
+    prompt = f"{PROMPT}. I want everything in Markdown"
+    store.add([voted(past("run", prompt), "good")])
+    (found,) = recall(store, prompt, scope=ME, now=NOW).plans
+    assert found.unknown([fact(1)]) is None
+    assert found.unknown([fact(1, quote="I want everything in French")])
+
+
+def test_a_plan_that_says_something_else_does_not_tell_what_this_one_knew(store: MemoryStore) -> None:
+    other = past("other", says="Guess the rows of", age=DAY, revisions=1)
+    store.add([voted(past("this", age=DAY * 5), "good"), other])
+    (found,) = recall(store, PROMPT, scope=ME, now=NOW).plans
+    assert found.run == "this"
+    assert found.unknown([fact(-2)])
 
 
 def test_a_plan_that_holds_a_secret_is_not_kept() -> None:

@@ -37,6 +37,17 @@ class Learner:
         return plan(read, write)
 
 
+class Careful:
+    """A planner that writes the right plan at once."""
+
+    def __call__(self, request: dict[str, Any], _n: int) -> Reply:
+        if request["model"] != "planner":
+            return "All is done."
+        source, target = re.findall(r"text of (\S+) to (\S+)", texts_of(request))[-1]
+        read = tool_call("read", "read_file", path=source)
+        return plan(read, tool_call("write", "write_file", ["read"], path=target, content="$read.value"))
+
+
 def calls(endpoint: Endpoint, before: int) -> list[str]:
     """Who was asked since, in order."""
     return [exchange.model for exchange in sorted(endpoint.exchanges, key=lambda e: e.n)[before:]]
@@ -104,6 +115,37 @@ def test_after_three_runs_with_feedback_the_fourth_needs_no_planner_and_less_tim
     before = len(endpoint.exchanges)
     assert learner("plan", prompt(7)).code == 0
     assert calls(endpoint, before) == ["planner"]
+
+
+def test_a_plan_that_is_older_than_what_the_user_said_since_is_planned_once_more(
+    learner: Orch, endpoint: Endpoint
+):
+    text = "Copy the text of data/in{0}.txt to out{0}.txt for the archive"
+    for n in range(1, 8):
+        (learner.workspace / "data").mkdir(exist_ok=True)
+        (learner.workspace / "data" / f"in{n}.txt").write_text(f"text {n}")
+    endpoint.reply = Careful()
+    assert learner("ask", text.format(1)).code == 0
+    assert learner("feedback", "last", "good").code == 0
+    before = len(endpoint.exchanges)
+    assert learner("plan", text.format(2)).code == 0
+    assert calls(endpoint, before) == []
+
+    assert learner("memory", "add", "From now on the archive is kept in Markdown.").code == 0
+    assert learner("ask", text.format(3)).code == 0
+    assert calls(endpoint, before) == ["planner", "answer"]
+    (declined,) = learner.events("ReuseDeclined")
+    assert declined["reason"].startswith("when it was used last it was not known yet: From now on")
+    assert declined["reason"] in learner.log
+    (request,) = endpoint.of("planner")[1:]
+    assert text.format(1) in request.text
+    assert "the archive is kept in Markdown" in request.text
+
+    # The planner has seen it now.
+    before = len(endpoint.exchanges)
+    assert learner("plan", text.format(4)).code == 0
+    assert calls(endpoint, before) == []
+    assert learner.events("PlanReused")
 
 
 def test_what_a_web_page_planted_changes_nothing(orch: Orch, endpoint: Endpoint):
