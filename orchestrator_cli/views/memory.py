@@ -144,7 +144,9 @@ def _record_line(record: Record) -> str:
         "" if record.trusted else f"from {_origin(record)}",
     ]
     told = ", ".join(mark for mark in marks if mark)
-    text = one_line(record.text, TEXT_CHARS)
+    # A session is gone on with by its name.
+    named = f"{record.key}: {record.text}" if record.kind == "session" else record.text
+    text = one_line(named, TEXT_CHARS)
     head = f"{str(record.id)[:SHORT_ID]}  {_when(record.created)}  {record.kind:<7}  {text}"
     return f"{head}  ({told})" if told else head
 

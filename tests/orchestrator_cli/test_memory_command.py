@@ -98,6 +98,12 @@ def test_what_only_stands_next_to_a_hit_is_not_found(home: Path) -> None:
     assert not any("Well." in text for text in found)
 
 
+def test_a_session_is_listed_by_the_name_that_it_is_gone_on_with(home: Path) -> None:
+    said_in(home, "colours", "The colour is red.")
+    (line,) = record_lines(keeping(home).all())
+    assert line.endswith("session  colours: The colour is red.")
+
+
 def test_secrets_are_not_kept(home: Path) -> None:
     keeping(home).add("My token: abcdefghijk123456")
     assert "abcdefghijk123456" not in keeping(home).all()[0].model_dump_json()
