@@ -20,7 +20,6 @@ from orchestrator_cli.cancellation import run_beside
 from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted
 
 GONE = "The process that ran it has ended; orch went on with the run in another one."
-NO_GRAPH = "Answered without a graph."
 CLOSING_S = 5.0
 """The longest that the end of a run waits for Prefect to put down that nothing was carried out."""
 
@@ -117,11 +116,11 @@ class FlowRun:
 def ending(error: BaseException | None) -> Any:
     """The state of a flow run that has nothing to carry out; `error` is what ended the run before that."""
     from prefect.states import Cancelled as CancelledState
-    from prefect.states import Completed, Failed, Paused
+    from prefect.states import Failed, Paused
 
     match error:
         case None:
-            return Completed(message=NO_GRAPH)
+            return None
         case ApprovalNeeded():
             return Paused(message=error.message)
         case Interrupted() | Cancelled() | KeyboardInterrupt():
