@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from memory import MemoryFault, MemoryStore, Scope, record_id, scrub
-from memory.learning import with_vote
+from memory.learning import template_in, with_vote
 from memory.records import RUN
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
@@ -58,5 +58,7 @@ def _learn(run: str, vote: Vote, why: str, memory: MemoryStore) -> str:
         return f"Run {run} is called {vote} in its journal, but memory could not take it: {exc}"
     if not known:
         return f"Run {run} is called {vote} in its journal; it was not remembered, so nothing follows."
-    what = "may be used again" if vote == "good" else "is a warning"
+    what = "is a warning"
+    if vote == "good":
+        what = "may be used again" if any(template_in(record.data) for record in known) else "is an example"
     return f"Run {run} is called {vote}; for requests like it, its plan {what}."

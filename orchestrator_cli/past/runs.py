@@ -67,7 +67,7 @@ def find_run(settings: Settings, name: str) -> PastRun:
         which = ", ".join(sorted(path.parent.name for path in fitting))
         raise UsageError(
             f"Several runs end in {name}: {which}." if len(found) > 1 else f"There is no run {name}.",
-            f"The id of each run stands in fileLog.md; `{LAST}` is the newest of a workspace.",
+            f"List them with: orch runs --all; `{LAST}` is the newest of a workspace.",
         )
     return found[0]
 

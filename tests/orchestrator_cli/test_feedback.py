@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from cast import Cast, answered
+from cast import Cast, answered, plan, tool_call
 from command import Orch
 from endpoint import Endpoint
 
@@ -46,7 +46,16 @@ def test_a_vote_is_in_the_journal_in_the_log_and_in_memory_and_the_last_one_coun
 def test_a_vote_as_json_says_what_came_of_it(orch: Orch, run: str):
     told = json.loads(orch("feedback", "last", "good", "--json").out)
     assert (told["run"], told["vote"]) == (run, "good")
-    assert "may be used again" in told["message"]
+    assert "its plan is an example" in told["message"]
+
+
+def test_of_a_plan_that_works_on_what_the_prompt_names_it_is_said_that_it_may_be_used_again(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    (orch.workspace / "note.txt").write_text("The tide is high.")
+    endpoint.reply = Cast(planner=[plan(tool_call("read", "read_file", path="note.txt"))], answer=[])
+    assert orch("ask", "Read aloud what stands in note.txt").code == 0
+    assert "its plan may be used again" in orch("feedback", "last", "good").err
 
 
 def test_a_run_that_was_not_remembered_keeps_its_vote_all_the_same(orch: Orch, run: str):
