@@ -6,8 +6,9 @@ averaged over the questions; no model, no key, no download. The set is looked fo
 
     plain BM25     the words of a turn alone, as the engine ranks them
     with prefix    the same with day and speaker before them
-    dense          vectors of a language model; marked where none are at hand
     retrieve       what the product does
+    dense alone    the turns whose vectors are nearest to that of the question, of the model in BENCH_EMBED
+    with dense     what the product does where that model is set
 
 Category 5 asks about the wrong person on purpose. The weights were chosen on conversations A; `--split` shows
 A and B apart.
@@ -30,9 +31,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from embedding import MISSING as NO_MODEL
+from embedding import Near, dense_model, vectors_of
 from measuring import use_test_parts
 
 from memory import TURN, Record, Scope
+from memory.dense import Dense, fill
 from memory.edge import EdgeStore
 from memory.retrieval import retrieve
 from memory.store import Memory
@@ -109,6 +113,22 @@ def by_retrieve(memory: Memory, question: str, scope: Scope) -> list[str]:
     return [str(hit.record.data["id"]) for hit in hits]
 
 
+def by_dense(near: Near) -> Search:
+    def search(memory: Memory, question: str, scope: Scope) -> list[str]:
+        hits = memory.near(near[question], kinds=TURN, scope=scope, limit=AMONG[-1])
+        return [str(hit.record.data["id"]) for hit in hits]
+
+    return search
+
+
+def with_dense(near: Near) -> Search:
+    def search(memory: Memory, question: str, scope: Scope) -> list[str]:
+        hits = retrieve(memory, question, kinds=TURN, scope=scope, limit=AMONG[-1], near=near[question])
+        return [str(hit.record.data["id"]) for hit in hits]
+
+    return search
+
+
 @dataclass(frozen=True)
 class Outcome:
     conversation: int
@@ -170,13 +190,29 @@ def main() -> int:
             plain.add(turn.model_copy(update={"text": str(turn.data["text"])}) for turn in conversation.turns)
         show("plain BM25", *measure(plain, found, by_bm25))
         show("with prefix", *measure(store, found, by_bm25))
-        print(f"  {'dense':<14}not available: no weights here, and none are fetched")
-        outcomes, ms = measure(store, found, by_retrieve)
-        show("retrieve", outcomes, ms)
-        if options.split:
-            show("  A, chosen on", [outcome for outcome in outcomes if outcome.conversation in CHOSEN_ON])
-            show("  B, looked at", [outcome for outcome in outcomes if outcome.conversation not in CHOSEN_ON])
+        show_parts("retrieve", *measure(store, found, by_retrieve), split=options.split)
+        dense = dense_model()
+        if dense is None:
+            print(f"  {'dense':<14}{NO_MODEL}")
+        else:
+            measure_dense(store, found, dense, split=options.split)
     return 0
+
+
+def measure_dense(store: EdgeStore, found: list[Conversation], dense: Dense, *, split: bool) -> None:
+    for conversation in found:
+        fill(store, dense, conversation.scope)
+    near = vectors_of(dense, (question.text for c in found for question in c.questions))
+    show("dense alone", *measure(store, found, by_dense(near)))
+    show_parts("with dense", *measure(store, found, with_dense(near)), split=split)
+    print(f"  {'':<14}dense: {dense.model}, {len(next(iter(near.values())).values)} numbers")
+
+
+def show_parts(name: str, outcomes: list[Outcome], ms: float, *, split: bool) -> None:
+    show(name, outcomes, ms)
+    if split:
+        show("  A, chosen on", [outcome for outcome in outcomes if outcome.conversation in CHOSEN_ON])
+        show("  B, looked at", [outcome for outcome in outcomes if outcome.conversation not in CHOSEN_ON])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ The set is looked for where BENCH_DATA says.
 
     search         the engine's BM25 over what is recorded of the tools
     recall         what a planner is shown: what serves, and a few that have something to do with the request
+    dense alone    the tools whose vectors are nearest to that of the request, of the model in BENCH_EMBED
+    with dense     recall where that model is set
 
 Then what it costs: libraries of 3, 30 and all 199 tools without the one that serves the request. Which share
 of the requests is shown a tool all the same, and how many it is shown, each a line for the planner.
@@ -28,9 +30,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from embedding import MISSING as NO_MODEL
+from embedding import Near, dense_model, vectors_of
 from measuring import use_test_parts
 
 from memory import TOOL, Scope, recall, tool_record
+from memory.dense import fill
 from memory.edge import EdgeStore
 from memory.store import Memory
 
@@ -44,6 +49,7 @@ ME = Scope()
 
 Asked = tuple[str, str]
 """A request, and the tool that serves it."""
+Find = Callable[[Memory, str], list[str]]
 
 
 def read(folder: Path) -> tuple[dict[str, str], list[Asked]]:
@@ -74,9 +80,22 @@ def by_recall(memory: Memory, request: str) -> list[str]:
     return [tool.name for tool in recall(memory, request, scope=ME, max_tools=5).tools]
 
 
-def measure(
-    store: EdgeStore, asked: list[Asked], find: Callable[[Memory, str], list[str]]
-) -> tuple[float, float]:
+def by_dense(near: Near) -> Find:
+    def find(memory: Memory, request: str) -> list[str]:
+        return [hit.record.key for hit in memory.near(near[request], kinds=TOOL, scope=ME, limit=5)]
+
+    return find
+
+
+def with_dense(near: Near) -> Find:
+    def find(memory: Memory, request: str) -> list[str]:
+        found = recall(memory, request, scope=ME, max_tools=5, near=near[request])
+        return [tool.name for tool in found.tools]
+
+    return find
+
+
+def measure(store: EdgeStore, asked: list[Asked], find: Find) -> tuple[float, float]:
     """recall@1 and recall@5, in percent."""
     with store.opened() as memory:
         found = [(find(memory, request), tool) for request, tool in asked]
@@ -116,13 +135,21 @@ def main() -> int:
         if len(served.setdefault(tool, [])) < USES:
             served[tool].append(request)
     print(f"  {len(tools)} tools, {len(asked)} requests; recall@1 / recall@5 in percent")
+    dense, ways = dense_model(), [("search", by_search), ("recall", by_recall)]
+    if dense is not None:
+        near = vectors_of(dense, (request for request, _ in asked))
+        ways += [("dense alone", by_dense(near)), ("with dense", with_dense(near))]
+    else:
+        print(f"  dense       {NO_MODEL}")
     with tempfile.TemporaryDirectory() as folder:
         for told, known in (("fresh", {}), (f"after {USES} uses", served)):
             store = EdgeStore(Path(folder, told.replace(" ", "-")))
             remember(store, tools, known)
-            for name, find in (("search", by_search), ("recall", by_recall)):
+            if dense is not None:
+                fill(store, dense, ME)
+            for name, find in ways:
                 one, five = measure(store, asked, find)
-                print(f"  {told:<14}{name:<8}{one:6.1f} /{five:6.1f}")
+                print(f"  {told:<14}{name:<12}{one:6.1f} /{five:6.1f}")
         print("  where none serves: requests that are shown a tool in percent, and how many each is shown")
         for size in LIBRARIES:
             share, shown = measure_needless(Path(folder, f"of-{size}"), tools, asked, size)

@@ -20,7 +20,7 @@ from typing import Final
 from uuid import UUID
 
 from .embedder import DenseVector
-from .ranking import joined, nearness, scores, spot_of
+from .ranking import joined, scores, spot_of
 from .records import FACT, Hit, Record, Scope
 from .store import Memory
 
@@ -102,9 +102,9 @@ def _together(prompt: str, hits: Sequence[Hit], close: Sequence[Hit]) -> list[UU
     """What has to do with the prompt, best first; without vectors as the search has ranked it."""
     if not close:
         return [hit.record.id for hit in hits]
-    both = joined(hits, close)
-    found = scores(prompt, both, nearness(close))
-    return [hit.record.id for hit in sorted(both, key=lambda hit: -found[spot_of(hit.record)])]
+    found = scores(prompt, hits, close)
+    both = sorted(joined(hits, close), key=lambda hit: -found[spot_of(hit.record)])
+    return [hit.record.id for hit in both]
 
 
 def _within(records: Sequence[Record], budget: int) -> list[Record]:

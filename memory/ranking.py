@@ -49,23 +49,23 @@ def spot_of(record: Record) -> Spot:
     return record.id if record.place is None else (record.kind, record.place)
 
 
-def scores(
-    question: str, hits: Sequence[Hit], dense: Mapping[UUID, float] | None = None
-) -> dict[Spot, float]:
-    """The score of each hit and of each place beside one; those of one call can be compared."""
-    if not hits:
-        return {}
+def scores(question: str, hits: Sequence[Hit], near: Sequence[Hit] = ()) -> dict[Spot, float]:
+    """The score of each hit and of each place beside one; those of one call can be compared.
+
+    What lies `near` only adds: to the scores of words, which are the same without it, or by itself.
+    """
     asked = sequence(question)
     said = [sequence(hit.record.text) for hit in hits]
     weight = cache(weights(map(frozenset, said)))
     own = _own(asked, hits, said, weight)
     result = scaled(_spread(own))
     sessions = scaled(_sessions(asked, hits, said, weight))
-    near = scaled({spot_of(hit.record): dense.get(hit.record.id, 0.0) for hit in hits}) if dense else {}
-    for spot in result:
+    close = scaled({spot_of(hit.record): max(hit.score, 0.0) for hit in near})
+    for spot in dict.fromkeys([*result, *close]):
+        result.setdefault(spot, 0.0)
         if isinstance(spot, tuple):
             result[spot] += _SESSION * sessions.get(spot[1].session, 0.0)
-        result[spot] += DENSE * near.get(spot, 0.0)
+        result[spot] += DENSE * close.get(spot, 0.0)
     return result
 
 

@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Final
 
 from .embedder import DenseVector, terms
-from .ranking import Spot, joined, nearness, scores, spot_of, with_speakers
+from .ranking import Spot, scores, spot_of, with_speakers
 from .records import At, Hit, Place, Record, Scope
 from .store import Memory
 
@@ -66,9 +66,8 @@ def retrieve(
     with memory.opened() as turn:
         hits = turn.search(question, kinds=kinds, scope=scope, limit=most, at=at, session=session)
         close = turn.near(near, kinds=kinds, scope=scope, limit=most, at=at, session=session) if near else []
-        hits = joined(hits, close)
-        found = scores(question, hits, nearness(close))
-        known = {spot_of(hit.record): hit.record for hit in hits}
+        found = scores(question, hits, close)
+        known = {spot_of(hit.record): hit.record for hit in (*close, *hits)}
         beside = _best_places(found, known, _BESIDE_PER_HIT * limit)
         others = turn.placed(beside, kinds=kinds, scope=scope, at=at)
     ranked = with_speakers(question, [*known.values(), *others], found)

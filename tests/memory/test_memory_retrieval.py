@@ -129,12 +129,26 @@ def test_who_is_named_in_the_question_is_heard_first() -> None:
 
 def test_near_vectors_raise_what_they_belong_to() -> None:
     hits = [Hit(record=said(name, 0, "Ada", "tea"), score=1.0) for name in "ab"]
-    dense = {hits[1].record.id: 0.9, hits[0].record.id: 0.1}
+    near = [Hit(record=hits[1].record, score=0.9), Hit(record=hits[0].record, score=0.1)]
     a, b = (spot_of(hit.record) for hit in hits)
-    ranked = scores("tea", hits, dense)
+    ranked = scores("tea", hits, near)
     assert ranked[b] > ranked[a]
     assert scores("tea", hits)[b] == scores("tea", hits)[a]
     assert scores("tea", []) == {}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.floats(-1, 1)), max_size=6, unique_by=lambda row: row[0])
+)
+def test_vectors_only_add_to_what_words_say(rows: list[tuple[str, float]]) -> None:
+    hits = [Hit(record=said(session, 3, "Ada", "green tea"), score=2.0) for session in "ab"]
+    near = [
+        Hit(record=said(session, 3, "Ada", "a hot drink"), score=score) for session, score in rows.items()
+    ]
+    words, both = scores("tea", hits), scores("tea", hits, near)
+    assert set(both) == {*words, *(spot_of(hit.record) for hit in near)}
+    assert all(both[spot] >= words.get(spot, 0.0) for spot in both)
+    assert all(score <= 1.8 for score in both.values())
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5), st.floats(0.1, 50)), max_size=8))
