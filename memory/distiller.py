@@ -22,7 +22,10 @@ from pydantic import JsonValue
 from .records import RUN, TOOL, Record, Scope, Trust
 from .templates import Template
 
-PLAN_FIELDS: Final = ("id", "title", "kind", "role", "tools", "depends_on", "state", "seconds", "cost")
+PLAN_FIELDS: Final = (
+    *("id", "title", "kind", "role", "tools", "depends_on"),
+    *("state", "seconds", "cost", "model"),
+)
 REMOVED: Final = "[secret removed]"
 
 _SUMMARY_CHARS: Final = 800
@@ -98,8 +101,8 @@ def run_record(
 
     `run` is the run's id, `outcome` "completed", "failed" or another word for how it ended, `plan` the
     subtasks as dicts (only the fields in `PLAN_FIELDS` are kept; `state` is how one ended, `seconds` and
-    `cost` what it took), `cost` in US dollars or None when it is not known, `lesson` one sentence for the
-    planner or "".
+    `cost` what it took, `model` which one did it), `cost` in US dollars or None when it is not known,
+    `lesson` one sentence for the planner or "".
 
     What later plans are made by (see `learning`): `reason` is why it failed, `template` the plan as it can be
     used again, `mark` what is the same for plans that say the same, `from_web` whether what it says may have

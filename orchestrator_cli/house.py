@@ -105,6 +105,8 @@ class House:
     meter: MeteredModel
     """What the calls of `model` came to."""
     model_names: dict[str, str]
+    alternatives: tuple[str, ...]
+    """Models that agents may ask besides theirs, and that can be asked."""
     workspace: Workspace
     library: Library
     toolbox: Toolbox
@@ -227,7 +229,7 @@ class House:
         return None
 
     def ground(self, prompt: str) -> Ground:
-        """What roles are chosen by: what they came to at prompts that share words with this one."""
+        """What roles and models are chosen by: what they came to at prompts sharing words with this one."""
         try:
             hits = self.memory.search(prompt, kinds=RUN, scope=Scope(), limit=RUNS_LOOKED_AT)
         except MemoryFault as exc:
@@ -240,6 +242,7 @@ class House:
             deeds=deeds_of(plans),
             prompt=prompt,
             model=self.model_names["agent"],
+            alternatives=self.alternatives,
             unasked={name: missing_key(role.model or "") for name, role in self.lost_models.items()},
         )
 
@@ -254,7 +257,7 @@ class House:
             prompt=told,
             outcome=outcome,
             answer=self.masks(answer),
-            plan=self.masks(shape_of(board, self.durations.seconds)),
+            plan=self.masks(shape_of(board, self.durations)),
             scope=Scope(),
             revisions=board.revisions,
             calls=usage.calls,
@@ -344,6 +347,8 @@ def open_house(
     backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
     # Played-back replies need no provider.
     roles, lost_models = askable(load_roles(settings.home), missing_key if model is None else lambda _: "")
+    others = settings.alternatives if model is None else ()
+    alternatives = tuple(name for name in others if not missing_key(name))
     goes_on = run if wants_engine else ""
     cancellation = Cancellation()
     masks = Masks()
@@ -367,7 +372,7 @@ def open_house(
         if model is not None:
             models = played_models(model, settings, stream.emit, used=past.usage, run=goes_on)
         else:
-            named = (role.model for role in roles.values() if role.model)
+            named = [*alternatives, *(role.model for role in roles.values() if role.model)]
             dense_names = filter(None, [settings.memory.dense])
             check_prices(settings, [*names.values(), *named, *dense_names], cancellation)
             models = open_models(settings, names, cancellation, stream.emit, used=past.usage, run=goes_on)
@@ -427,6 +432,7 @@ def open_house(
             model=asked,
             meter=models.meter,
             model_names=names,
+            alternatives=alternatives,
             workspace=workspace,
             library=library,
             toolbox=toolbox,

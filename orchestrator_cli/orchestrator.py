@@ -28,7 +28,7 @@ from orchestrator_cli.house import House
 from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.planner import NOTHING_SAID, make_plan
-from orchestrator_cli.planning.routing import route
+from orchestrator_cli.planning.routing import chosen_model, route
 from orchestrator_cli.recall.remembering import uses_of
 from orchestrator_cli.usage import Usage
 
@@ -194,6 +194,7 @@ def context_of(house: House, prompt: str, board: Board) -> RunContext:
         model=house.model,
         offer=board.offer,
         ground=cache(lambda: house.ground(prompt)),
+        model_of=lambda subtask: chosen_model(board.plan, subtask, house.alternatives),
         workspace=house.workspace,
         toolbox=house.toolbox,
         roles=house.roles,

@@ -54,6 +54,8 @@ class Models(BaseModel):
     judge: str | None = None
     """The model of the judge; by default that of the agent."""
     answer: str | None = None
+    agent_alternatives: tuple[str, ...] = ()
+    """Further models for agents: one that did such work clearly better than theirs is asked instead."""
 
 
 class Process(BaseModel):
@@ -151,6 +153,8 @@ class Settings(BaseSettings):
     """Processes that the workspace registers, which somebody else may have written: always asked about."""
     foreign_servers: ClassVar[frozenset[str]] = frozenset()
     """The same for MCP servers."""
+    flags: ClassVar[frozenset[str]] = frozenset()
+    """What was said on the command line."""
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
     """All state: runs, built tools, memory, Prefect."""
@@ -263,6 +267,12 @@ class Settings(BaseSettings):
         own: str | None = getattr(self.models, role)
         return own or (self.models.agent if role == "judge" else None) or self.model
 
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """What agents may ask besides their model; nothing where the command line says what they ask."""
+        said = "model" in self.flags and self.models.agent is None
+        return () if said else self.models.agent_alternatives
+
 
 def approvals(names: Iterable[object]) -> tuple[Approval, ...]:
     """The kinds that are meant. Naming some never leaves out what is asked about anyway; `none` does.
@@ -297,6 +307,7 @@ def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:
         "toml_files": files,
         "foreign": foreign,
         "foreign_servers": servers,
+        "flags": frozenset(said),
         "__doc__": Settings.__doc__,
     }
     bound = type("Settings", (Settings,), own)

@@ -15,6 +15,7 @@ from orchestrator_cli.execution.toolbox import Toolbox
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.planning.plan import Subtask
 from orchestrator_cli.planning.routing import Ground
 from orchestrator_cli.settings import Settings
 from toolsmith.sandbox import Backend
@@ -29,6 +30,8 @@ class RunContext:
     offer: Offer
     ground: Callable[[], Ground]
     """What the roles of subtasks are chosen by."""
+    model_of: Callable[[Subtask], str | None]
+    """The model that was chosen for a subtask by what is known of it; None where its role says which."""
     workspace: Workspace
     toolbox: Toolbox
     roles: Mapping[str, Role]

@@ -1,11 +1,11 @@
-"""How long each finished subtask of a run took, and the plan as memory keeps it."""
+"""How long each subtask of a run took, which model did it, and the plan as memory keeps it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from orchestrator_cli.events import Event, SubtaskFinished
+from orchestrator_cli.events import Event, Spent, SubtaskFinished
 from orchestrator_cli.execution.board import Board
-from orchestrator_cli.planning.plan import order
+from orchestrator_cli.planning.plan import order, whole_name
 
 
 class Durations:
@@ -14,10 +14,14 @@ class Durations:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         """By subtask, and by instance; of the attempt that succeeded."""
+        self.models: dict[str, set[str]] = {}
+        """By subtask, those that have answered its agents."""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event.data, SubtaskFinished):
             self.seconds[event.data.subtask] = event.data.seconds
+        elif isinstance(event.data, Spent) and event.data.role == "agent" and not event.data.fault:
+            self.models.setdefault(whole_name(event.data.subtask or ""), set()).add(event.data.model)
 
     def catch_up(self, found: Sequence[Event]) -> None:
         for event in found:
@@ -27,13 +31,22 @@ class Durations:
         """Nothing is held."""
 
 
-def shape_of(board: Board, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The subtasks, what became of each, and what it took; `cost` is None where it is not known."""
+def shape_of(board: Board, known: Durations) -> list[dict[str, Any]]:
+    """The subtasks, what became of each, and what it took.
+
+    `cost` is None where it is not known, and `model` where none or several had a part in it.
+    """
     plan, states, results, _ = board.snapshot()
     rows = []
     for name in order(plan):
         usage = results[name].usage if name in results else None
         cost = usage.cost if usage is not None and not usage.unpriced else None
-        ended = {"state": states.get(name), "seconds": seconds.get(name), "cost": cost}
+        models = known.models.get(name, set())
+        ended = {
+            "state": states.get(name),
+            "seconds": known.seconds.get(name),
+            "cost": cost,
+            "model": next(iter(models)) if len(models) == 1 else None,
+        }
         rows.append(plan[name].model_dump(mode="json") | ended)
     return rows

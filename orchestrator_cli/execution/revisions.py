@@ -94,7 +94,7 @@ class Revisions:
         # A person may change their mind; a reviser that does so goes in circles.
         asked_for = any(item.what == "the user said" for item in situation.causes)
 
-        failed = {situation.plan[n].role or "" for n, state in situation.states.items() if state == "failed"}
+        failed = {name for name, state in situation.states.items() if state == "failed"}
 
         def apply(patch: Patch) -> Plan:
             patch = route_patch(patch, situation.plan, self._context.ground(), failed)

@@ -143,6 +143,8 @@ class _Attempt:
                     value = self._call(attempt)
                 else:
                     role = self.context.roles[self.subtask.role or ""]
+                    if model := self.context.model_of(self.subtask):
+                        role = role.model_copy(update={"model": model})
                     value = run_agent(attempt, role, self.inputs, self.failure)
             except Exception:
                 # The sandbox was ended by the time limit or Ctrl-C: that is the reason, not its echo.

@@ -98,6 +98,8 @@ class Route(Value):
     """Whether it is as the planner or the reviser wanted it."""
     instead_of: str | None = None
     """The role that was proposed, where another was taken."""
+    model_instead_of: str | None = None
+    """The model that its agents ask otherwise, where another was taken."""
 
 
 class Plan(Value):

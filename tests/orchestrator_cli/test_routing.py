@@ -10,6 +10,7 @@ from orchestrator_cli.planning.routing import (
     ENOUGH,
     Deed,
     Ground,
+    chosen_model,
     deeds_of,
     is_named,
     record_of,
@@ -37,8 +38,12 @@ def plan(*subtasks: Subtask) -> Plan:
     return Plan(goal="g", subtasks=subtasks)
 
 
-def deeds(role: str, done: int, failed: int, *tools: str, cost: float | None = None) -> tuple[Deed, ...]:
-    return tuple(Deed(role=role, tools=tools, ok=n < done, cost=cost) for n in range(done + failed))
+def deeds(
+    role: str, done: int, failed: int, *tools: str, cost: float | None = None, model: str | None = None
+) -> tuple[Deed, ...]:
+    return tuple(
+        Deed(role=role, tools=tools, ok=n < done, cost=cost, model=model) for n in range(done + failed)
+    )
 
 
 def chosen(subtask: Subtask, *known: Deed, prompt: str = "", **unasked: str) -> str | None:
@@ -127,6 +132,120 @@ def test_only_agents_have_a_role_to_choose():
     assert route(plan(tool), Ground(cards=CARDS)).routes == ()
 
 
+# --- which model
+
+NAMED = Ground(cards=CARDS, model="openai/first", alternatives=("openai/second", "openai/third"))
+
+
+def knowing(*known: Deed, prompt: str = "") -> Ground:
+    return NAMED.model_copy(update={"deeds": known, "prompt": prompt})
+
+
+def models(subtask: Subtask, *known: Deed, prompt: str = "") -> tuple[str | None, str | None]:
+    """The role and the model of a subtask."""
+    (told,) = route(plan(subtask), knowing(*known, prompt=prompt)).routes
+    return told.role, told.model
+
+
+def test_a_model_that_fails_at_such_work_gives_it_to_a_named_one_that_does_not():
+    known = (
+        *deeds("researcher", 2, 6, "read_file", model="openai/first"),
+        *deeds("researcher", 9, 0, "read_file", model="openai/second", cost=0.02),
+    )
+    found = route(plan(agent("look", "researcher", "read_file")), knowing(*known))
+    (told,) = found.routes
+    assert found.subtasks[0].role == told.role == "researcher"
+    assert (told.model, told.model_instead_of, told.planned) == ("openai/second", "openai/first", False)
+    assert told.reason == (
+        "as planned; openai/second instead of openai/first, which did 2 of 8 such subtasks; "
+        "openai/second did 9 of 9, for $0.0200"
+    )
+
+
+def test_the_first_model_is_asked_unless_another_is_clearly_better_at_such_work_as_that_role():
+    bad = deeds("researcher", 0, 9, model="openai/first")
+    for known in (
+        (),
+        deeds("researcher", 9, 0, model="openai/second"),
+        (*bad, *deeds("researcher", ENOUGH - 1, 0, model="openai/second")),
+        (*bad[: ENOUGH - 1], *deeds("researcher", 50, 0, model="openai/second")),
+        (*bad, *deeds("researcher", 9, 0, "read_file", model="openai/second")),
+        (*bad, *deeds("coder", 9, 0, model="openai/second")),
+        (*bad, *deeds("researcher", 9, 0, model="openai/unnamed")),
+        (*bad, *deeds("researcher", 9, 0)),
+        (
+            *deeds("researcher", 7, 3, model="openai/first"),
+            *deeds("researcher", 10, 0, model="openai/second"),
+        ),
+    ):
+        assert models(agent(), *known) == ("researcher", "openai/first")
+
+
+def test_of_two_models_that_are_as_good_the_cheaper_is_asked_and_else_the_one_named_first():
+    bad = deeds("researcher", 0, 9, model="openai/first")
+    second, third = (("openai/second", 0.5), ("openai/third", 0.1))
+    known = [deeds("researcher", 9, 0, model=model, cost=cost) for model, cost in (third, second)]
+    assert models(agent(), *bad, *known[0], *known[1])[1] == "openai/third"
+    known = [deeds("researcher", 9, 0, model=model) for model, _ in (third, second)]
+    assert models(agent(), *bad, *known[0], *known[1])[1] == "openai/second"
+
+
+def test_another_model_comes_before_another_role():
+    known = (
+        *deeds("researcher", 0, 9, model="openai/first"),
+        *deeds("researcher", 9, 0, model="openai/second"),
+        *deeds("writer", 30, 0, model="openai/first"),
+    )
+    assert models(agent(), *known) == ("researcher", "openai/second")
+    assert models(agent(), *known, prompt="The researcher shall look") == ("researcher", "openai/second")
+
+
+def test_the_role_that_takes_work_over_asks_the_model_that_does_it_best():
+    known = (
+        *deeds("researcher", 0, 30, model="openai/first"),
+        *deeds("writer", 0, 6, model="openai/first"),
+        *deeds("writer", 60, 0, model="openai/third"),
+    )
+    assert models(agent(), *known) == ("writer", "openai/third")
+
+
+def test_a_role_that_names_its_model_asks_it_however_it_did():
+    known = (
+        *deeds("reader", 0, 9, model="openai/first"),
+        *deeds("reader", 9, 0, model="openai/second"),
+        *deeds("reader", 0, 9, model="openai/small"),
+    )
+    assert models(agent("look", "reader"), *known) == ("reader", "openai/small")
+    lost = knowing(*known).model_copy(update={"unasked": {"reader": "A_KEY is not set"}})
+    (told,) = route(plan(agent("look", "reader")), lost).routes
+    assert (told.model, told.model_instead_of) == ("openai/first", None)
+
+
+BAD_MODEL = knowing(
+    *deeds("researcher", 0, 9, model="openai/first"), *deeds("researcher", 9, 0, model="openai/second")
+)
+
+
+def test_a_model_that_was_taken_for_its_record_and_failed_in_this_run_is_not_taken_again():
+    before = route(plan(agent("first")), BAD_MODEL)
+    added = Patch(base_version=1, reason="more", add=(agent("more"),))
+    assert route_patch(added, before, BAD_MODEL).routes[0].model == "openai/second"
+    assert route_patch(added, before, BAD_MODEL, {"first"}).routes[0].model == "openai/first"
+
+
+def test_what_is_asked_is_what_was_chosen_as_long_as_the_user_names_it():
+    found = route(plan(agent()), BAD_MODEL)
+    look = found["look"]
+    instance = look.model_copy(update={"id": "look[3]"})
+    assert chosen_model(found, look, NAMED.alternatives) == "openai/second"
+    assert chosen_model(found, instance, NAMED.alternatives) == "openai/second"
+    assert chosen_model(found, look, ("openai/third",)) is None
+    assert chosen_model(found, look.model_copy(update={"role": "writer"}), NAMED.alternatives) is None
+    assert chosen_model(route(plan(agent()), NAMED), look, NAMED.alternatives) is None
+    assert chosen_model(plan(agent()), look, NAMED.alternatives) is None
+    assert chosen_model(found, agent("gone"), NAMED.alternatives) is None
+
+
 # --- what a patch adds and changes
 
 BAD_RESEARCHER = Ground(cards=CARDS, deeds=(*deeds("researcher", 0, 9), *deeds("writer", 9, 0)))
@@ -146,7 +265,8 @@ def test_what_a_patch_adds_is_routed_and_the_plan_says_why():
 def test_a_role_that_failed_in_this_run_takes_nothing_over():
     before = plan(agent("first", "writer"))
     added = Patch(base_version=1, reason="more", add=(agent("more"),))
-    assert route_patch(added, before, BAD_RESEARCHER, {"writer"}).add == added.add
+    assert route_patch(added, before, BAD_RESEARCHER, {"first"}).add == added.add
+    assert route_patch(added, before, BAD_RESEARCHER, {"other"}).add[0].role == "writer"
 
 
 def test_the_role_that_a_reviser_gives_a_subtask_stays():
@@ -243,7 +363,9 @@ def test_only_what_agents_did_or_failed_is_in_a_record():
         {"kind": "tool", "role": None, "tools": ["read_file"], "state": "done"},
         "no row",
     ]
+    rows.append({"kind": "agent", "role": "coder", "state": "done", "model": "openai/second"})
     assert deeds_of([rows, "no plan", None]) == (
         Deed(role="writer", tools=("read_file",), ok=True, seconds=2.0),
         Deed(role="writer", ok=False),
+        Deed(role="coder", ok=True, model="openai/second"),
     )

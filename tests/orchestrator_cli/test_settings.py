@@ -46,6 +46,20 @@ def test_a_table_is_joined_from_all_sources(tmp_path: Path, monkeypatch: pytest.
     assert [settings.model_for(role) for role in roles] == ["p", "b", "c", "all"]
 
 
+def test_what_the_command_line_says_agents_ask_has_no_alternatives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home" / "orch.toml").write_text("model = 'a'\n[models]\nagent_alternatives = ['b', 'c']")
+    assert load(tmp_path).alternatives == ("b", "c")
+    assert load(tmp_path, model=None).alternatives == ("b", "c")
+    assert load(tmp_path, model="d").alternatives == ()
+    monkeypatch.setenv("ORCH_MODELS__AGENT", "e")
+    assert (load(tmp_path, model="d").model_for("agent"), load(tmp_path, model="d").alternatives) == (
+        "e",
+        ("b", "c"),
+    )
+
+
 def test_an_empty_variable_is_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCH_MAX_PARALLEL", "")
     assert load(tmp_path).max_parallel == 4
