@@ -551,7 +551,8 @@ def open_memory(settings: Settings, emit: Emit) -> MemoryStore:
             warn=lambda text: emit(events.Noticed(message=text)),
         )
     except MemoryFault as exc:
-        raise ConfigError(f"The memory cannot be opened: {exc}", "See memory.url in orch.toml.") from exc
+        place = "See memory.url in orch.toml." if settings.memory.url else f"It lies in {settings.home}/memory."
+        raise ConfigError(f"The memory cannot be opened: {exc}", place) from exc
 
 
 def new_run_id() -> str:
