@@ -551,7 +551,7 @@ def open_memory(settings: Settings, emit: Emit) -> MemoryStore:
             warn=lambda text: emit(events.Noticed(message=text)),
         )
     except MemoryFault as exc:
-        place = "See memory.url in orch.toml." if settings.memory.url else f"It lies in {settings.home}/memory."
+        place = "See memory.url in orch.toml." if settings.memory.url else f"It is in {settings.home}/memory."
         raise ConfigError(f"The memory cannot be opened: {exc}", place) from exc
 
 
