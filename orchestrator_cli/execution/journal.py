@@ -21,8 +21,11 @@ from typing import BinaryIO, Protocol, runtime_checkable
 from pydantic import ValidationError
 
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.events import AnswerDelta, Event, Fact
+from orchestrator_cli.events import AgentStepped, AnswerDelta, Event, Fact, Spent, SubtaskStarted
 from orchestrator_cli.execution.blobs import LARGE, BlobMissing, Blobs, missing_folders, sync_folder
+
+PASSING = (SubtaskStarted, AgentStepped, Spent)
+"""Facts on which nothing is built before the next one, which brings them to the disk with it."""
 
 
 class View(Protocol):
@@ -50,9 +53,9 @@ class EventStream:
     """Takes facts from any thread and hands events to the views, one at a time and in order.
 
     Threads that emit at the same time share one fsync: whoever comes first writes through and shows
-    what has gathered meanwhile, and the others find their events shown. Views are called under a
-    lock. A view or journal that cannot write ends the run with `RunFailed`, because a run that
-    nobody can review must not go on.
+    what has gathered meanwhile, and the others find their events shown. Nobody waits for that with a
+    fact that is `PASSING`. Views are called under a lock. A view or journal that cannot write ends the
+    run with `RunFailed`, because a run that nobody can review must not go on.
     """
 
     def __init__(
@@ -92,9 +95,16 @@ class EventStream:
         fact = self._mask(fact)
         try:
             written = self._write(fact)
-            with self._showing:
-                if not written.shown:
+            if not isinstance(fact, PASSING):
+                with self._showing:
+                    if not written.shown:
+                        self._show()
+            # Also what has come meanwhile from those that do not wait.
+            while self._unshown and self._showing.acquire(blocking=False):
+                try:
                     self._show()
+                finally:
+                    self._showing.release()
         except OSError as exc:
             raise RunFailed(
                 f"The record of the run cannot be written: {exc}",

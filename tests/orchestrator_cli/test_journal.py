@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import (
+    AgentStepped,
     AnswerDelta,
     CodeRan,
     Event,
@@ -64,6 +65,30 @@ def test_pieces_of_an_answer_are_shown_and_not_kept(journal: Path) -> None:
     stream.close()
     assert [event.kind for event in seen.events] == ["AnswerDelta", "Noticed"]
     assert [event.seq for event in read_journal(journal)] == [1]
+
+
+def test_nobody_waits_with_a_step_for_a_slow_view_which_is_shown_all_in_order(journal: Path) -> None:
+    showing, go_on = threading.Event(), threading.Event()
+
+    class Slow(Seen):
+        def __call__(self, event: Event) -> None:
+            showing.set()
+            assert go_on.wait(10)
+            super().__call__(event)
+
+    slow = Slow(journal)
+    stream = EventStream("r", journal, [slow])
+    first = threading.Thread(target=stream.emit, args=[Noticed(message="first")])
+    first.start()
+    assert showing.wait(10)
+    for n in range(3):
+        stream.emit(AgentStepped(subtask="a", attempt=1, step=n, thought=""))
+    assert journal.read_bytes().count(b"\n") == 4
+    assert slow.events == []
+    go_on.set()
+    first.join()
+    stream.close()
+    assert [event.seq for event in slow.events] == [1, 2, 3, 4]
 
 
 def test_threads_get_numbers_without_gaps_and_in_order(journal: Path) -> None:
