@@ -10,11 +10,14 @@ that do nothing, on the same server, by the same thread pool. Per subtask, with 
 import argparse
 import json
 import sys
+import time
 from typing import Any
 
 from measuring import place, run, seconds, show
 
 SIZES = (10, 100)
+REST_S = 4.0
+"""For Prefect's server, which goes on writing down a run for a while after it has ended."""
 LARGE = 1_000
 
 
@@ -66,7 +69,9 @@ def main() -> None:
         bare(5, settings.max_parallel)
         run("Look around.", settings, Planner(2))
         for size in sizes:
+            time.sleep(REST_S)
             rows[f"{size:>5,} tasks of Prefect"] = bare(size, settings.max_parallel) / size
+            time.sleep(REST_S)
             events, _ = run("Look around.", settings, Planner(size))
             rows[f"{size:>5,} subtasks"] = (events[-1].time - events[0].time).total_seconds() / size
     show(rows, against=f"{SIZES[0]:>5,} subtasks")

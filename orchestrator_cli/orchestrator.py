@@ -20,6 +20,7 @@ from orchestrator_cli.errors import (
     RunTimedOut,
 )
 from orchestrator_cli.events import Conversation, Outcome
+from orchestrator_cli.execution.artifacts import Artifacts
 from orchestrator_cli.execution.board import Board
 from orchestrator_cli.execution.consent import approved_plan
 from orchestrator_cli.execution.context import RunContext
@@ -82,9 +83,10 @@ def _carry_out(prompt: str, house: House, begin: Callable[[], Board], session: s
     error: BaseException | None = None
     try:
         board = begin()
-        if has_work(board, house.settings.revise):
-            _execute(prompt, house, board)
-        answer, unwritten = _answer(prompt, house, board)
+        with Artifacts(lambda text: house.emit(events.Noticed(message=text))) as artifacts:
+            if has_work(board, house.settings.revise):
+                _execute(prompt, house, board, artifacts)
+            answer, unwritten = _answer(prompt, house, board)
         error = shortfall = _shortfall(board) or unwritten
         seconds = time.monotonic() - started
         return RunResult(house.run, answer, board.plan, shortfall, house.meter.total, seconds)
@@ -178,11 +180,11 @@ def _approved(house: House, board: Board) -> Board:
     return board
 
 
-def _execute(prompt: str, house: House, board: Board) -> None:
+def _execute(prompt: str, house: House, board: Board, artifacts: Artifacts) -> None:
     from orchestrator_cli.execution.flow import run_graph  # Prefect, while the planner was thinking
 
     assert house.flow_run is not None
-    run_graph(context_of(house, prompt, board), board, house.flow_run, house.past.flow_run)
+    run_graph(context_of(house, prompt, board), board, house.flow_run, artifacts, house.past.flow_run)
 
 
 def context_of(house: House, prompt: str, board: Board) -> RunContext:

@@ -1,7 +1,8 @@
 """What the Prefect UI shows of a run besides its states: the plan and each result, as artifacts.
 
-They are sent beside the work, in order: a subtask whose result is committed is done, and nobody waits
-until its picture hangs. One that Prefect does not take is a notice and harms nothing else.
+They are sent beside the work, in order, and the last ones beside the answer: a subtask whose result is
+committed is done, and nobody waits until its picture hangs. One that Prefect does not take is a notice and
+harms nothing else.
 """
 
 import queue
@@ -28,14 +29,15 @@ class Artifacts:
         self._notice = notice
         self._rows: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send, name="orch: artifacts", daemon=True)
+        self._starting = threading.Lock()
 
     def __enter__(self) -> "Artifacts":
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._rows.put(None)
-        self._thread.join(CLOSING_S)
+        if self._thread.ident is not None:
+            self._rows.put(None)
+            self._thread.join(CLOSING_S)
 
     def show_plan(self, plan: Plan, why: str) -> None:
         """Put a version of the plan beside the flow run."""
@@ -52,6 +54,9 @@ class Artifacts:
         task_run, flow_run = get_task_and_flow_run_ids()
         row = {"key": key, "data": markdown, "description": description}
         self._rows.put(row | {"task_run_id": task_run, "flow_run_id": flow_run})
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
 
     def _send(self) -> None:
         from prefect.client.orchestration import get_client

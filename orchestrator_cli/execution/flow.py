@@ -40,7 +40,9 @@ from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.planning.scheduling import role_has_room
 
 
-def run_graph(context: RunContext, board: Board, flow_run: FlowRun, earlier: str = "") -> None:
+def run_graph(
+    context: RunContext, board: Board, flow_run: FlowRun, artifacts: Artifacts, earlier: str = ""
+) -> None:
     """Run the plan of `board` to its end within a flow run; `earlier` is the one that the run had before.
 
     Raises `RunFailed` where the reviser or a subtask stops the run, `LimitReached`, `ApprovalNeeded`
@@ -56,10 +58,9 @@ def run_graph(context: RunContext, board: Board, flow_run: FlowRun, earlier: str
         url = f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{runtime.flow_run.id}"
         if str(runtime.flow_run.id) != earlier:
             context.emit(events.FlowStarted(flow_run=str(runtime.flow_run.id), url=url))
+        artifacts.show_plan(board.plan, "The plan")
         try:
-            with Artifacts(lambda text: context.emit(events.Noticed(message=text))) as artifacts:
-                artifacts.show_plan(board.plan, "The plan")
-                _Graph(context, board, artifacts, causes_for(board, context.settings.revise)).run()
+            _Graph(context, board, artifacts, causes_for(board, context.settings.revise)).run()
         except ApprovalNeeded as exc:
             paused.append(exc)
             return Paused(message=exc.message)
