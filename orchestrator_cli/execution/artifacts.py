@@ -1,20 +1,25 @@
 """What the Prefect UI shows of a run besides its states: the plan and each result, as artifacts.
 
 They are sent beside the work, in order, and the last ones beside the answer: a subtask whose result is
-committed is done, and nobody waits until its picture hangs. One that Prefect does not take is a notice and
-harms nothing else.
+committed is done, and nobody waits until its picture hangs. Prefect takes its time with each; where many
+wait, as in a plan of hundreds of quick subtasks, those results go together as one. What Prefect does not take
+is a notice and harms nothing else.
 """
 
 import queue
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.planning.plan import Plan, Result
 
 MAX_CHARS = 20_000
+TOGETHER_CHARS = 1_000
+"""Of each result, where they are sent together."""
+MANY = 40
+"""More results than these that wait are sent as one artifact."""
 CLOSING_S = 30.0
 """The longest that the end of a run waits for the last ones to be sent."""
 
@@ -64,13 +69,43 @@ class Artifacts:
 
         told = False
         with get_client(sync_client=True) as client:
-            while (row := self._rows.get()) is not None:
-                try:
-                    client.create_artifact(ArtifactCreate(type="markdown", **row))
-                except Exception as exc:  # the run does not depend on what its UI shows
-                    if not told:
-                        self._notice(f"Prefect did not take the artifact {row['key']}: {exc}")
-                    told = True
+            while rows := self._waiting():
+                for row in rows:
+                    try:
+                        client.create_artifact(ArtifactCreate(type="markdown", **row))
+                    except Exception as exc:  # the run does not depend on what its UI shows
+                        if not told:
+                            self._notice(f"Prefect did not take the artifact {row['key']}: {exc}")
+                        told = True
+
+    def _waiting(self) -> list[dict[str, Any]]:
+        """What is to be sent next, as soon as there is something; nothing at the end."""
+        rows: list[dict[str, Any]] = []
+        while not rows or not self._rows.empty():
+            row = self._rows.get()
+            if row is None:
+                self._rows.put(None)  # the next time there is nothing else
+                break
+            rows.append(row)
+        return rows if len(rows) <= MANY else together(rows)
+
+
+def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Many artifacts as few: the versions of the plan, and one with the beginnings of all results."""
+    plans = [dict(row) for row in rows if row["key"] == "plan"]
+    results = [row for row in rows if row["key"] != "plan"]
+    parts = [f"## {row['description']} ({row['key']})\n\n{_begun(row['data'])}" for row in results]
+    if not parts:
+        return plans
+    told = f"{len(results)} results, the last: {results[-1]['description']}"
+    one = {"key": "results", "data": "\n\n".join(parts), "description": told}
+    return [*plans, one | {"task_run_id": None, "flow_run_id": results[-1]["flow_run_id"]}]
+
+
+def _begun(markdown: str) -> str:
+    if len(markdown) <= TOGETHER_CHARS:
+        return markdown
+    return f"{markdown[:TOGETHER_CHARS]}…\n````"
 
 
 def plan_markdown(plan: Plan) -> str:
