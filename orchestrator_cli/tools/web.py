@@ -7,6 +7,7 @@ domains. Not covered: pages that need a browser.
 
 import ipaddress
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ from urllib.parse import urljoin, urlsplit
 MAX_BYTES = 2_000_000
 MAX_CHARS = 60_000
 MAX_REDIRECTS = 5
+WAIT_S = 20.0
+"""For a connection, and for each piece of a page."""
+WHOLE_S = 120.0
+"""For a page."""
 
 Resolve = Callable[[str, int], str]
 """Host and port to the address to connect to, or `ValueError`."""
@@ -108,15 +113,17 @@ def _get(url: str, resolve: Resolve, most: int) -> "Reply":
     netloc = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     headers = {"host": parts.netloc, "user-agent": "orch"}
     with (
-        httpx.Client(timeout=20.0, trust_env=False) as client,
+        httpx.Client(timeout=WAIT_S, trust_env=False) as client,
         client.stream(
             "GET", parts._replace(netloc=netloc).geturl(), headers=headers, extensions={"sni_hostname": host}
         ) as reply,
     ):
         if reply.status_code >= 400:
             raise ValueError(f"{url} answered {reply.status_code}")
-        body = bytearray()
+        body, end = bytearray(), time.monotonic() + WHOLE_S
         for piece in reply.iter_bytes():
+            if time.monotonic() > end:
+                raise ValueError(f"{url} took longer than {WHOLE_S:g} s")
             body += piece
             if len(body) > most:
                 break

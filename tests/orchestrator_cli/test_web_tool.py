@@ -1,17 +1,20 @@
 """Fetching pages: only from the domains that were allowed, only from public addresses."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from orchestrator_cli.tools import web
 from orchestrator_cli.tools.web import MAX_CHARS, public_address, web_tools
 
 PAGES = {
     "/": (200, "text/html", "<html><script>evil()</script><h1>Title</h1><p>Word &amp; more</p></html>"),
     "/plain": (200, "text/plain; charset=utf-8", "just text"),
     "/long": (200, "text/plain", "x" * 3_000_000),
+    "/drip": (200, "text/plain", "x" * 200),
     "/gone": (404, "text/plain", "no"),
     "/moved": (302, "/plain", ""),
     "/away": (302, "http://elsewhere.net/", ""),
@@ -34,6 +37,11 @@ class Site(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(text)))
         self.end_headers()
         try:
+            if self.path == "/drip":
+                for letter in text:
+                    self.wfile.write(letter.encode())
+                    time.sleep(0.05)
+                return
             self.wfile.write(text.encode())
         except ConnectionError:
             self.close_connection = True
@@ -57,6 +65,16 @@ def fetch(port: int) -> Fetch:
     """`fetch_url` for example.org, which resolves to the site."""
     tool = web_tools(["example.org"], lambda host, _: "127.0.0.1")["fetch_url"]
     return lambda path: str(tool(f"http://www.example.org:{port}{path}"))
+
+
+def test_a_page_that_comes_in_drops_ends_after_its_time(
+    fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "WHOLE_S", 0.2)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=r"/drip took longer than 0\.2 s"):
+        fetch("/drip")
+    assert time.monotonic() - began < 5
 
 
 def test_a_page_is_read_as_markdown_and_text_as_it_is(fetch: Fetch, port: int) -> None:
