@@ -34,15 +34,14 @@ class Artifacts:
         self._notice = notice
         self._rows: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send, name="orch: artifacts", daemon=True)
-        self._starting = threading.Lock()
 
     def __enter__(self) -> "Artifacts":
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._thread.ident is not None:
-            self._rows.put(None)
-            self._thread.join(CLOSING_S)
+        self._rows.put(None)
+        self._thread.join(CLOSING_S)
 
     def show_plan(self, plan: Plan, why: str) -> None:
         """Put a version of the plan beside the flow run."""
@@ -59,17 +58,16 @@ class Artifacts:
         task_run, flow_run = get_task_and_flow_run_ids()
         row = {"key": key, "data": markdown, "description": description}
         self._rows.put(row | {"task_run_id": task_run, "flow_run_id": flow_run})
-        with self._starting:
-            if self._thread.ident is None:
-                self._thread.start()
 
     def _send(self) -> None:
+        rows, told = self._waiting(), False
+        if not rows:
+            return  # a run without a graph, for which Prefect need not be imported
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import ArtifactCreate
 
-        told = False
         with get_client(sync_client=True) as client:
-            while rows := self._waiting():
+            while rows:
                 for row in rows:
                     try:
                         client.create_artifact(ArtifactCreate(type="markdown", **row))
@@ -77,6 +75,7 @@ class Artifacts:
                         if not told:
                             self._notice(f"Prefect did not take the artifact {row['key']}: {exc}")
                         told = True
+                rows = self._waiting()
 
     def _waiting(self) -> list[dict[str, Any]]:
         """What is to be sent next, as soon as there is something; nothing at the end."""
