@@ -3,8 +3,6 @@
 Nothing heavy is imported before a command needs it, so that help and version come at once.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os
@@ -33,6 +31,7 @@ from orchestrator_cli.commands.options import (
     Network,
     NoReuse,
     NoSandbox,
+    OptionsAnywhere,
     Output,
     Quiet,
     SessionName,
@@ -46,6 +45,7 @@ from orchestrator_cli.errors import Interrupted, UsageError
 
 app = typer.Typer(
     name="orch",
+    cls=OptionsAnywhere,
     help="A prompt becomes a task graph that runs, builds the tools it lacks, and changes as results arrive.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -102,6 +102,12 @@ class _Interrupts:
             _leave(Interrupted.exit_code)
 
 
+def _print_version(context: typer.Context, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        typer.echo(f"orch {__version__}")
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
 def start(
     context: typer.Context,
@@ -116,12 +122,12 @@ def start(
     yes: Yes = False,
     unsafe_no_sandbox: NoSandbox = False,
     debug: Debug = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
 ) -> None:
     """Without a command, orch is interactive."""
-    if version:
-        typer.echo(f"orch {__version__}")
-        raise typer.Exit
     if context.invoked_subcommand is not None:
         return
     output = Output(verbose=verbose, debug=debug)

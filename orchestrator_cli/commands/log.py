@@ -1,7 +1,5 @@
 """`orch log`: read what the runs of a workspace did, check that nobody changed it, and do it again."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
@@ -30,7 +28,6 @@ def log(
 ) -> None:
     """Read fileLog.md: what the runs of this workspace did."""
     if context.invoked_subcommand is not None:
-        context.obj = workspace
         return
     with reporting(Output(quiet=True, debug=debug)):
         from orchestrator_cli.past.audit import read_file_log
@@ -50,7 +47,6 @@ def log(
 
 @app.command()
 def verify(
-    context: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(help="The log to check (default: that of the workspace).")
     ] = None,
@@ -63,7 +59,7 @@ def verify(
         from orchestrator_cli.past.audit import audit
         from orchestrator_cli.views.checks import audit_json, audit_lines
 
-        found = audit(file or _log_of(workspace or context.obj), settings_of(workspace or context.obj))
+        found = audit(file or _log_of(workspace), settings_of(workspace))
         if as_json:
             typer.echo(json.dumps(audit_json(found), ensure_ascii=False))
         else:
@@ -73,7 +69,6 @@ def verify(
 
 @app.command()
 def show(
-    context: typer.Context,
     digest: Annotated[str, typer.Argument(metavar="HASH", help="What an entry names, or its beginning.")],
     workspace: Folder = None,
     debug: Debug = False,
@@ -84,13 +79,12 @@ def show(
         from orchestrator_cli.views.streams import write
         from orchestrator_cli.views.text import clean
 
-        text = kept_text(settings_of(workspace or context.obj), digest)
+        text = kept_text(settings_of(workspace), digest)
         write(sys.stdout, clean(text) if sys.stdout.isatty() else text)
 
 
 @app.command()
 def replay(
-    context: typer.Context,
     run: RunName,
     workspace: Folder = None,
     as_json: AsJson = False,
@@ -103,7 +97,7 @@ def replay(
         from orchestrator_cli.past.runs import find_run
         from orchestrator_cli.views.checks import replayed_json, replayed_lines
 
-        settings = settings_of(workspace or context.obj)
+        settings = settings_of(workspace)
         found = replay_run(find_run(settings, run), settings, choose_sandbox(settings))
         if as_json:
             typer.echo(json.dumps(replayed_json(found), ensure_ascii=False))

@@ -1,14 +1,19 @@
-"""The options that several commands share, as typer reads them."""
+"""The options that several commands share, as typer reads them.
 
-from __future__ import annotations
+They may be given before the command or after it.
+"""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup, TyperOption
 
 if TYPE_CHECKING:
+    from typer._click import Command, Context
+
     from orchestrator_cli.views.console import Console
 
 ModelName = Annotated[
@@ -73,7 +78,76 @@ class Output:
     stream_json: bool = False
     debug: bool = False
 
-    def console(self) -> Console:
+    def console(self) -> "Console":
         from orchestrator_cli.views.console import Console
 
         return Console(quiet=self.quiet or self.as_json or self.stream_json, verbose=self.verbose)
+
+
+class OptionsAnywhere(TyperGroup):
+    """The outermost group: an option of its command may be given before the command as well.
+
+    This holds on every level: in `orch -m X tools build` the option is that of `build`. An option
+    that the command does not have, or that is given twice with different values, is a usage error.
+    """
+
+    def resolve_command(
+        self, ctx: "Context", args: list[str]
+    ) -> "tuple[str | None, Command | None, list[str]]":
+        name, command, rest = super().resolve_command(ctx, args)
+        if not ctx.resilient_parsing and (path := _path(ctx, name, command, rest)):
+            _hand_down(ctx, path)
+        return name, command, rest
+
+
+def _path(parent: "Context", name: str | None, command: "Command | None", args: list[str]) -> "list[Context]":
+    """The contexts down to the command that will run, parsed leniently; none if there is no such command."""
+    path: list[Context] = []
+    while command is not None:
+        parent = command.make_context(name, list(args), parent=parent, resilient_parsing=True)
+        path.append(parent)
+        _, args, _ = command.make_parser(parent).parse_args(list(args))
+        if not isinstance(command, TyperGroup) or not args:
+            return path
+        name, command, args = command.resolve_command(parent, args)
+    return []
+
+
+def _hand_down(root: "Context", path: "list[Context]") -> None:
+    """Make what was given anywhere before the command the defaults of its options."""
+    if any(option.is_eager for place in path for option in _given(place)):
+        return  # help is shown, whatever else is given
+    last = path[-1]
+    command = " ".join(str(place.info_name) for place in path)
+    known = {_flag(option): option for option in _options(last)}
+    values: dict[str, Any] = {}
+    for place in (root, *path):
+        for option in _given(place):
+            flag, value, hint = _flag(option), place.params[option.name], option.get_error_hint()
+            if flag not in known:
+                last.fail(f"{hint} was given before {command!r}, which has no such option.")
+            if value is None:
+                continue  # not a value of this option, as the command will say
+            if values.setdefault(flag, value) != value:
+                last.fail(f"{hint} is given twice, as '{values[flag]}' and as '{value}'.")
+    defaults: dict[str, Any] = {known[flag].name: value for flag, value in values.items()}
+    for place in reversed(path):
+        defaults = {str(place.info_name): defaults}
+    root.default_map = defaults
+
+
+def _given(place: "Context") -> Iterator[TyperOption]:
+    """The options that the command line gives at this place."""
+    for option in _options(place):
+        source = place.get_parameter_source(option.name)
+        if source is not None and source.name == "COMMANDLINE":
+            yield option
+
+
+def _options(place: "Context") -> Iterator[TyperOption]:
+    return (one for one in place.command.get_params(place) if isinstance(one, TyperOption))
+
+
+def _flag(option: TyperOption) -> str:
+    """The long spelling, by which an option is the same in two commands."""
+    return max(option.opts, key=len)
