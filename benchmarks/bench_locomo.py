@@ -115,7 +115,7 @@ def by_retrieve(memory: Memory, question: str, scope: Scope) -> list[str]:
 
 def by_dense(near: Near) -> Search:
     def search(memory: Memory, question: str, scope: Scope) -> list[str]:
-        hits = memory.near(near[question], kinds=TURN, scope=scope, limit=AMONG[-1])
+        hits = memory.search(near[question], kinds=TURN, scope=scope, limit=AMONG[-1])
         return [str(hit.record.data["id"]) for hit in hits]
 
     return search

@@ -82,7 +82,7 @@ def by_recall(memory: Memory, request: str) -> list[str]:
 
 def by_dense(near: Near) -> Find:
     def find(memory: Memory, request: str) -> list[str]:
-        return [hit.record.key for hit in memory.near(near[request], kinds=TOOL, scope=ME, limit=5)]
+        return [hit.record.key for hit in memory.search(near[request], kinds=TOOL, scope=ME, limit=5)]
 
     return find
 

@@ -77,7 +77,7 @@ class EdgeStore:
 
     def search(
         self,
-        query: str,
+        query: str | DenseVector,
         *,
         kinds: str | Collection[str],
         scope: Scope,
@@ -85,23 +85,10 @@ class EdgeStore:
         at: At = "now",
         session: str | None = None,
     ) -> list[Hit]:
-        if limit < 1 or not self._embedder.query(query).indices:
+        if limit < 1 or (isinstance(query, str) and not self._embedder.query(query).indices):
             return []
         with self.opened() as memory:
             return memory.search(query, kinds=kinds, scope=scope, limit=limit, at=at, session=session)
-
-    def near(
-        self,
-        question: DenseVector,
-        *,
-        kinds: str | Collection[str],
-        scope: Scope,
-        limit: int = 10,
-        at: At = "now",
-        session: str | None = None,
-    ) -> list[Hit]:
-        with self.opened() as memory:
-            return memory.near(question, kinds=kinds, scope=scope, limit=limit, at=at, session=session)
 
     def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:
         wanted = list(ids)
@@ -211,7 +198,7 @@ class _Turn:
 
     def search(
         self,
-        query: str,
+        query: str | DenseVector,
         *,
         kinds: str | Collection[str],
         scope: Scope,
@@ -219,26 +206,21 @@ class _Turn:
         at: At = "now",
         session: str | None = None,
     ) -> list[Hit]:
-        vector = self._embedder.query(query)
-        if not vector.indices or limit < 1:
+        asked = self._asked(query) if limit > 0 else None
+        if asked is None:
             return []
-        asked = qe.Query.Nearest(sparse(vector.indices, vector.values), using=self._embedder.name)
-        return self._hits(asked, within(as_kinds(kinds), scope, at, session), limit, by_rarity=True)
+        only = within(as_kinds(kinds), scope, at, session)
+        return self._hits(asked, only, limit, by_rarity=isinstance(query, str))
 
-    def near(
-        self,
-        question: DenseVector,
-        *,
-        kinds: str | Collection[str],
-        scope: Scope,
-        limit: int = 10,
-        at: At = "now",
-        session: str | None = None,
-    ) -> list[Hit]:
-        if limit < 1 or self._folder.dense().get(question.name) != len(question.values):
-            return []
-        asked = qe.Query.Nearest(list(question.values), using=question.name)
-        return self._hits(asked, within(as_kinds(kinds), scope, at, session), limit, by_rarity=False)
+    def _asked(self, query: str | DenseVector) -> qe.Query | None:
+        """The query as the engine takes it; None where nothing can be found by it."""
+        if isinstance(query, DenseVector):
+            is_known = self._folder.dense().get(query.name) == len(query.values)
+            return qe.Query.Nearest(list(query.values), using=query.name) if is_known else None
+        vector = self._embedder.query(query)
+        if not vector.indices:
+            return None
+        return qe.Query.Nearest(sparse(vector.indices, vector.values), using=self._embedder.name)
 
     def _hits(self, asked: qe.Query, only: Within, limit: int, *, by_rarity: bool) -> list[Hit]:
         fetched = limit

@@ -65,7 +65,7 @@ def recall_facts(
             return ()
         hits = turn.search(prompt, kinds=FACT, scope=scope, limit=_RELATED, at=now)
         related = [hit.record.id for hit in hits]
-        close = turn.near(near, kinds=FACT, scope=scope, limit=_RELATED, at=now) if near else []
+        close = turn.search(near, kinds=FACT, scope=scope, limit=_RELATED, at=now) if near else []
         chosen = _within(_ranked(held, _together(prompt, hits, close)), budget)
         # The runs of one minute are one use.
         used = [r for r in chosen if r.id in related and now - (r.last_used or r.created) > _NEW_USE]

@@ -220,7 +220,7 @@ def _candidates(
 ) -> tuple[list[Hit], dict[UUID, float]]:
     """What shares words with what is asked or lies near it, and how near."""
     hits = memory.search(asked, kinds=kind, scope=scope, limit=_CANDIDATES)
-    close = memory.near(near, kinds=kind, scope=scope, limit=_CANDIDATES) if near else []
+    close = memory.search(near, kinds=kind, scope=scope, limit=_CANDIDATES) if near else []
     return joined(hits, close), scaled(nearness(close))
 
 

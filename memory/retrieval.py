@@ -65,7 +65,9 @@ def retrieve(
     most = max(_CANDIDATES, limit)
     with memory.opened() as turn:
         hits = turn.search(question, kinds=kinds, scope=scope, limit=most, at=at, session=session)
-        close = turn.near(near, kinds=kinds, scope=scope, limit=most, at=at, session=session) if near else []
+        close = (
+            turn.search(near, kinds=kinds, scope=scope, limit=most, at=at, session=session) if near else []
+        )
         found = scores(question, hits, close)
         known = {spot_of(hit.record): hit.record for hit in (*close, *hits)}
         beside = _best_places(found, known, _BESIDE_PER_HIT * limit)

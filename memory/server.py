@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from qdrant_client import QdrantClient, models
@@ -82,7 +82,7 @@ class ServerStore:
 
     def search(
         self,
-        query: str,
+        query: str | DenseVector,
         *,
         kinds: str | Collection[str],
         scope: Scope,
@@ -90,44 +90,29 @@ class ServerStore:
         at: At = "now",
         session: str | None = None,
     ) -> list[Hit]:
-        vector = self._embedder.query(query)
-        if not vector.indices or limit < 1:
-            return []
         within = _filter(as_kinds(kinds), scope, at, session)
         with self._translated():
+            asked = self._asked(query, within) if limit > 0 else None
+            if asked is None:
+                return []
             response = self._client.query_points(
-                COLLECTION,
-                query=models.SparseVector(indices=list(vector.indices), values=list(vector.values)),
-                using=self._embedder.name,
-                query_filter=within,
-                search_params=models.SearchParams(idf=models.IdfCorpusParams(corpus=within)),
-                limit=limit,
-                with_payload=True,
+                COLLECTION, **asked, query_filter=within, limit=limit, with_payload=True
             )
         return [Hit(record=from_payload(point.payload or {}), score=point.score) for point in response.points]
 
-    def near(
-        self,
-        question: DenseVector,
-        *,
-        kinds: str | Collection[str],
-        scope: Scope,
-        limit: int = 10,
-        at: At = "now",
-        session: str | None = None,
-    ) -> list[Hit]:
-        with self._translated():
-            if limit < 1 or self._dense().get(question.name) != len(question.values):
-                return []
-            response = self._client.query_points(
-                COLLECTION,
-                query=list(question.values),
-                using=question.name,
-                query_filter=_filter(as_kinds(kinds), scope, at, session),
-                limit=limit,
-                with_payload=True,
-            )
-        return [Hit(record=from_payload(point.payload or {}), score=point.score) for point in response.points]
+    def _asked(self, query: str | DenseVector, within: models.Filter) -> dict[str, Any] | None:
+        """The query as the server takes it; None where nothing can be found by it."""
+        if isinstance(query, DenseVector):
+            is_known = self._dense().get(query.name) == len(query.values)
+            return {"query": list(query.values), "using": query.name} if is_known else None
+        vector = self._embedder.query(query)
+        if not vector.indices:
+            return None
+        return {
+            "query": models.SparseVector(indices=list(vector.indices), values=list(vector.values)),
+            "using": self._embedder.name,
+            "search_params": models.SearchParams(idf=models.IdfCorpusParams(corpus=within)),
+        }
 
     def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:
         wanted = list(dict.fromkeys(ids))

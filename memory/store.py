@@ -9,8 +9,8 @@ Contract, checked by the same test suite for every engine:
 - A read brings what holds at the time `at`, which is now unless it is said; `at="ever"` brings all. A
   delete reaches what has ceased to hold as well.
 - A deleted record does not come back in any read.
-- `near` reads like `search`, but finds what lies near a dense vector of the question: of the records that
-  have a vector of that name and size, and none where nobody has one. The store never makes such vectors.
+- `search` by a dense vector finds what lies near it, of the records that have a vector of that name and
+  size; none where nobody has one. The store never makes such vectors.
 - `kinds` is one kind, several, or `()` for all; `session` keeps to the parts of one conversation or document.
 - Any method may raise `MemoryBusy` or `MemoryUnavailable`.
 
@@ -47,7 +47,7 @@ class Memory(Protocol):
 
     def search(
         self,
-        query: str,
+        query: str | DenseVector,
         *,
         kinds: str | Collection[str],
         scope: Scope,
@@ -55,20 +55,10 @@ class Memory(Protocol):
         at: At = "now",
         session: str | None = None,
     ) -> list[Hit]:
-        """Records that share words with the query, best first, at most `limit`."""
-        ...
+        """Records that share words with a text, or lie near a vector, best first, at most `limit`.
 
-    def near(
-        self,
-        question: DenseVector,
-        *,
-        kinds: str | Collection[str],
-        scope: Scope,
-        limit: int = 10,
-        at: At = "now",
-        session: str | None = None,
-    ) -> list[Hit]:
-        """Records whose vector points the same way, nearest first; a score is the cosine, from -1 to 1."""
+        A score is the weight of the words in common, or the cosine, from -1 to 1.
+        """
         ...
 
     def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:

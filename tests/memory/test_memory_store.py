@@ -341,7 +341,7 @@ def _no_vectors_left(store: MemoryStore) -> Iterator[None]:
 
 def near(store: MemoryStore, dense: Dense, question: str, scope: Scope, **more: object) -> list[str]:
     (vector,) = dense.vectors([question])
-    return keys([hit.record for hit in store.near(vector, kinds=(), scope=scope, **more)])  # type: ignore[arg-type]
+    return keys([hit.record for hit in store.search(vector, kinds=(), scope=scope, **more)])  # type: ignore[arg-type]
 
 
 def test_other_words_for_the_same_are_found_by_a_vector_and_not_by_words(
@@ -358,7 +358,7 @@ def test_other_words_for_the_same_are_found_by_a_vector_and_not_by_words(
     assert near(store, dense, "automobiles", scope, limit=1) == ["car"]
     assert near(store, dense, "automobiles", scope, limit=0) == []
     (vector,) = dense.vectors(["a car"])
-    first, second = store.near(vector, kinds="run", scope=scope)
+    first, second = store.search(vector, kinds="run", scope=scope)
     assert 1.0001 > first.score > second.score
     assert first.record == store.get([first.record.id], scope)[0]
 
@@ -377,7 +377,7 @@ def test_a_search_by_vector_keeps_to_kind_scope_session_and_time(
     assert "ended" in near(store, dense, "automobile", scope, at="ever")
     assert near(store, dense, "automobile", Scope(user=f"{scope.user}-other")) == []
     (vector,) = dense.vectors(["automobile"])
-    assert keys([hit.record for hit in store.near(vector, kinds="turn", scope=scope)]) == ["turn"]
+    assert keys([hit.record for hit in store.search(vector, kinds="turn", scope=scope)]) == ["turn"]
 
 
 def test_a_vector_stays_until_the_text_changes(store: MemoryStore, scope: Scope, dense: Dense) -> None:
@@ -438,5 +438,5 @@ def test_vectors_of_another_size_under_one_name_are_refused_with_the_way_out(
     (left,) = store.lacking(dense.name, (), scope)
     with pytest.raises(EmbeddingFailed, match="orch memory embed --anew"):
         store.attach([(left, DenseVector(dense.name, (1.0, 0.0)))])
-    assert store.near(DenseVector(dense.name, (1.0, 0.0)), kinds=(), scope=scope) == []
+    assert store.search(DenseVector(dense.name, (1.0, 0.0)), kinds=(), scope=scope) == []
     assert lacking(store, dense.model, scope) == 1
