@@ -116,7 +116,7 @@ def _make(attempt: Attempt, role: Role) -> MultiStepAgent:
     common: dict[str, Any] = {
         "tools": agent_tools(attempt),
         "model": AgentModel(attempt, role),
-        "prompt_templates": _templates(prompt),
+        "prompt_templates": _templates(prompt, attempt.subtask.network),
         "instructions": role.instructions,
         "max_steps": context.settings.max_steps,
         "verbosity_level": LogLevel.OFF,
@@ -141,6 +141,7 @@ class _Prompted:
         return _compiled(self.prompt_templates["system_prompt"]).render(
             tools=self.tools,
             custom_instructions=self.instructions,
+            network=self.prompt_templates["network"],
             managed_agents={},
             authorized_imports="You can import from any package you want.",
             code_block_opening_tag="<code>",
@@ -242,10 +243,11 @@ def _acceptable(attempt: Attempt) -> Callable[..., bool]:
     return on_the_value
 
 
-def _templates(system_prompt: str) -> Any:
-    """smolagents wants every template; only the first is used here."""
+def _templates(system_prompt: str, network: tuple[str, ...]) -> Any:
+    """smolagents wants every template; only the first is used here, with the domains that it names."""
     return {
         "system_prompt": system_prompt,
+        "network": network,
         "planning": {
             "initial_plan": "",
             "update_plan_pre_messages": "",

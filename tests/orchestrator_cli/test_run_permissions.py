@@ -110,6 +110,15 @@ def test_a_subtasks_network_is_for_its_code_and_for_fetch_url(whole: Whole) -> N
     assert whole.value("page") == "/page: sunny for None"
 
 
+def test_a_coder_is_told_which_domains_its_code_can_reach(whole: Whole) -> None:
+    def told(task: str) -> str:
+        texts = (exchange.text for exchange in whole.endpoint.exchanges)
+        return next(text for text in texts if "How the code runs:" in text and f"Do {task}" in text)
+
+    assert f"in a sandbox: network to {whole.domain} and nowhere else, no secrets" in told("granted")
+    assert "in a sandbox: no network, no secrets, no environment. The current folder" in told("bare")
+
+
 def test_the_secret_is_in_no_file_that_a_run_leaves_and_in_no_request(whole: Whole) -> None:
     folders = (whole.orch.home, whole.orch.workspace, whole.engine.home)
     left = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
