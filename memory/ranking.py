@@ -4,7 +4,7 @@ BM25 judges each turn of a conversation, or each piece of a document, by itself.
 the words of its question, and a story is told over several turns. So the scores are put together:
 
     own        BM25, and a share for words that stand next to each other in the question and in the record
-    spread     a part of that for the two after it and the one before it in the same session
+    spread     of a turn, a part of that for the two after it and the one before it in the same session
     session    how much of the question the session says, judged by those of its records that were found
     speaker    a little for what was said by somebody whom the question names
     dense      where there are such vectors: how near they are
@@ -25,11 +25,11 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from .embedder import sequence
-from .records import Hit, Place, Record
+from .records import CHUNK, Hit, Place, Record
 from .relevance import Weight, weights
 
 SPREAD: Final = {1: 0.5, 2: 0.3, -1: 0.3}
-"""The share of a record's own score that its neighbours get, by how far behind it they stand."""
+"""The share of a turn's own score that its neighbours get, by how far behind it they stand."""
 
 _PAIRS: Final = 0.3
 _SESSION: Final = 0.5
@@ -107,7 +107,8 @@ def _own(
 def _spread(own: Mapping[Spot, float]) -> dict[Spot, float]:
     result = dict(own)
     for spot, score in own.items():
-        if not isinstance(spot, tuple):
+        # A piece of a document says by itself what it is about.
+        if not isinstance(spot, tuple) or spot[0] == CHUNK:
             continue
         kind, place = spot
         for distance, share in SPREAD.items():

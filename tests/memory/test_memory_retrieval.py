@@ -90,6 +90,28 @@ def test_neighbours_lie_in_the_same_session_only(store: MemoryStore) -> None:
     assert found(store, "zanzibar") == ["wednesday 3"]
 
 
+MANUAL = [
+    "The red button of the boiler resets it.",
+    "The boiler has a button for tests.",
+    "The green button starts the boiler.",
+]
+RULES = [f"The {part} is reset at night." for part in ("pump", "meter", "clock", "filter", "fan")]
+
+
+def test_a_piece_of_a_document_is_ranked_without_the_pieces_beside_it(store: MemoryStore) -> None:
+    for kind in (CHUNK, TURN):
+        for name, texts in (("manual", MANUAL), ("rules", RULES)):
+            store.add([said(name, seq, "Ada", text, kind=kind) for seq, text in enumerate(texts)])
+
+    def first(kind: str) -> list[tuple[str | None, int | None]]:
+        hits = retrieve(store, "Which button resets the boiler?", kinds=kind, scope=ME, limit=3)
+        return [(hit.record.session, hit.record.seq) for hit in hits]
+
+    assert first(CHUNK)[0] == ("manual", 0)
+    # A conversation goes on in the turns that follow, which rise with those they answer.
+    assert first(TURN) == [("manual", 1), ("manual", 2), ("manual", 0)]
+
+
 def test_kinds_that_go_by_the_same_session_are_not_taken_for_neighbours(store: MemoryStore) -> None:
     piece = said("monday", 7, "Ada", "zanzibar", kind=CHUNK)
     store.add([piece])
