@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from orchestrator_cli import errors, settings
 from orchestrator_cli.app import app
+from orchestrator_cli.default_models import FAMILIES
 from orchestrator_cli.execution.roles import load_roles
 from orchestrator_cli.planning.plan import Subtask
 from orchestrator_cli.tools.protected import PROTECTED
@@ -192,7 +193,8 @@ def roles() -> str:
 
 
 def keys() -> str:
-    return table(("variable", "model"), [(f"`{key}`", f"`{name}`") for key, name in settings.KEYS.items()])
+    families = FAMILIES.items()
+    return table(("variable", "model"), [(f"`{key}`", f"`{f.provider}/{f.pattern}`") for key, f in families])
 
 
 def subtask_fields() -> str:

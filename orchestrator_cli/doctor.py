@@ -12,7 +12,7 @@ from orchestrator_cli.execution import prefect_server
 from orchestrator_cli.execution.workspace import Workspace
 from orchestrator_cli.house import choose_sandbox, model_names, open_memory
 from orchestrator_cli.planning.plan import Value
-from orchestrator_cli.settings import Settings, user_file
+from orchestrator_cli.settings import Settings, find_model, user_file
 from orchestrator_cli.views.filelog import FileLog
 from toolsmith.sandbox import Backend, Limits
 from toolsmith.sandbox.probe import advice_for, passed_over
@@ -34,7 +34,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("python", lambda: f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("parts", _versions),
         ("settings", lambda: _files(settings)),
-        ("model", lambda: ", ".join(f"{role} {name}" for role, name in _names(settings).items())),
+        ("model", lambda: _models(settings)),
         ("workspace", lambda: _workspace(settings)),
         ("sandbox", lambda: _sandbox(settings)),
         ("memory", lambda: _memory(settings)),
@@ -70,8 +70,13 @@ def _files(settings: Settings) -> str:
     return f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}"
 
 
-def _names(settings: Settings) -> dict[str, str]:
-    return model_names(settings)
+def _models(settings: Settings) -> str:
+    names = model_names(settings)
+    lines = [", ".join(f"{role} {name}" for role, name in names.items())]
+    if any(settings.model_for(role) is None for role in names):
+        found = find_model()
+        lines.append(f"{found.model}: {found.why}")
+    return "\n".join(lines)
 
 
 def _workspace(settings: Settings) -> str:

@@ -524,7 +524,7 @@ def model_names(settings: Settings) -> dict[str, str]:
     for role in ROLES:
         name = settings.model_for(role)
         if name is None:
-            found = found or find_model()
+            found = found or find_model().model
             name = found
         names[role] = name
     return names

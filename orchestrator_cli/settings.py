@@ -32,6 +32,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from orchestrator_cli.default_models import FAMILIES, Choice, default_model
 from orchestrator_cli.errors import ConfigError
 
 Approval = Literal["plan", "tools", "network", "secrets", "packages", "writes", "effects"]
@@ -162,7 +163,7 @@ class Settings(BaseSettings):
     """The folder that the work is about."""
 
     model: str | None = None
-    """LiteLLM's name of the model, such as `anthropic/claude-sonnet-4-5` or `ollama_chat/qwen3`."""
+    """LiteLLM's name of the model, such as `anthropic/claude-sonnet-4-6` or `ollama_chat/qwen3`."""
     models: Models = Models()
     """A model per role: planner, agent, toolsmith, reviser, judge, answer."""
     fallbacks: tuple[str, ...] = ()
@@ -395,23 +396,11 @@ def editor() -> str:
 
 # --- finding a model where none is set
 
-KEYS = {
-    "ANTHROPIC_API_KEY": "anthropic/claude-sonnet-4-5",
-    "OPENAI_API_KEY": "openai/gpt-5-mini",
-    "GEMINI_API_KEY": "gemini/gemini-pro-latest",
-    "MISTRAL_API_KEY": "mistral/mistral-medium-latest",
-    "DEEPSEEK_API_KEY": "deepseek/deepseek-chat",
-    "XAI_API_KEY": "xai/grok-code-fast",
-    "GROQ_API_KEY": "groq/openai/gpt-oss-120b",
-    "OPENROUTER_API_KEY": "openrouter/auto",
-}
-"""The provider keys that are looked for, and the model taken when one is there."""
-
 OLLAMA = "http://127.0.0.1:11434"
 
 NO_MODEL = (
     "Set one of three ways:\n"
-    '  1. orch ask -m anthropic/claude-sonnet-4-5 …   (or ORCH_MODEL, or model = "…" in orch.toml)\n'
+    '  1. orch ask -m anthropic/claude-sonnet-4-6 …   (or ORCH_MODEL, or model = "…" in orch.toml)\n'
     "  2. export a provider's key, such as ANTHROPIC_API_KEY or OPENAI_API_KEY\n"
     "  3. start a local server: Ollama, or any OpenAI-compatible one named by OPENAI_BASE_URL\n"
     "Or see it work without a model: orch demo"
@@ -430,17 +419,17 @@ OTHER_NAMES = {
 def missing_key(model: str) -> str:
     """What has to be set before a model can be asked; empty where nothing is known to be missing.
 
-    Not covered: providers beside those of `KEYS`, a key that is wrong, and a server that is down.
+    Not covered: providers beside those of `FAMILIES`, a key that is wrong, and a server that is down.
     """
     provider, slash, _ = model.partition("/")
-    for key, known in KEYS.items():
-        if slash and known.partition("/")[0] == provider:
+    for key, family in FAMILIES.items():
+        if slash and family.provider == provider:
             found = any(os.environ.get(name) for name in (key, *OTHER_NAMES.get(key, ())))
             return "" if found else f"{key} is not set"
     return ""
 
 
-def find_model() -> str:
+def find_model() -> Choice:
     """A model for a user who has set none. Raises `ConfigError` with the three ways to set one.
 
     An OpenAI-compatible server that the user points at comes before the bare keys, because
@@ -448,12 +437,13 @@ def find_model() -> str:
     """
     base = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
     if base and (name := _first_model(f"{base.rstrip('/')}/models", ("data", "id"))):
-        return f"openai/{name}"
-    for key, model in KEYS.items():
+        return Choice(f"openai/{name}", "the first model of the server at OPENAI_BASE_URL")
+    for key in FAMILIES:
         if os.environ.get(key) and not (base and key == "OPENAI_API_KEY"):
-            return model
+            chosen = default_model(key)
+            return Choice(chosen.model, f"{key} is set; {chosen.why}")
     if name := _first_model(f"{OLLAMA}/api/tags", ("models", "name")):
-        return f"ollama_chat/{name}"
+        return Choice(f"ollama_chat/{name}", f"the first model of Ollama at {OLLAMA}")
     raise ConfigError("No model is set, and none was found.", NO_MODEL)
 
 

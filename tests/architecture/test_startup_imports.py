@@ -32,3 +32,17 @@ def test_importing_a_package_loads_no_heavy_library(package):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert [name for name in HEAVY if name in done.stdout.split()] == []
+
+
+def test_choosing_a_model_reads_litellms_list_without_loading_litellm():
+    code = (
+        "import sys; from orchestrator_cli.default_models import default_model, read_list;"
+        "print(default_model('ANTHROPIC_API_KEY').model, len(read_list()), 'litellm' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    model, listed, loaded = done.stdout.split()
+    assert model.startswith("anthropic/claude-sonnet-")
+    assert int(listed) > 1000
+    assert loaded == "False"

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator_cli.default_models import FAMILIES, default_model
+from orchestrator_cli.doctor import examine
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.settings import KEYS, Settings, find_model, load_settings
+from orchestrator_cli.settings import Settings, find_model, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +16,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import os
 
     for name in [*os.environ]:
-        if name.startswith(("ORCH_", "OPENAI_", "PREFECT_")) or name in KEYS:
+        if name.startswith(("ORCH_", "OPENAI_", "PREFECT_")) or name in FAMILIES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("ORCH_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
@@ -147,7 +149,21 @@ def test_a_workspace_cannot_name_itself_as_trusted(tmp_path: Path) -> None:
 
 def test_a_key_in_the_environment_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "k")
-    assert find_model() == KEYS["MISTRAL_API_KEY"]
+    found = find_model()
+    assert found.model == default_model("MISTRAL_API_KEY").model
+    assert "MISTRAL_API_KEY is set" in found.why
+
+
+def test_doctor_says_which_model_was_chosen_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    chosen = default_model("ANTHROPIC_API_KEY").model
+    why = f"{chosen}: ANTHROPIC_API_KEY is set; the newest claude-sonnet-* in LiteLLM's list"
+
+    def told(**flags: object) -> str:
+        return next(finding.detail for finding in examine(load(tmp_path, **flags)) if finding.name == "model")
+
+    assert why in told()
+    assert told(model="openai/mine").count("\n") == 0
 
 
 def test_a_server_the_user_points_at_comes_before_the_keys(
@@ -155,7 +171,7 @@ def test_a_server_the_user_points_at_comes_before_the_keys(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)  # type: ignore[attr-defined]
-    assert find_model() == "openai/found"
+    assert find_model().model == "openai/found"
 
 
 def test_the_key_of_a_server_that_does_not_answer_is_not_sent_elsewhere(
