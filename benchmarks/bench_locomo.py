@@ -39,7 +39,7 @@ from memory import TURN, Record, Scope
 from memory.dense import Dense, fill
 from memory.edge import EdgeStore
 from memory.retrieval import retrieve
-from memory.store import Memory
+from memory.store import Memory, Query
 from memory.turns import turn_record
 
 CATEGORIES = {1: "several turns", 2: "time", 3: "world knowledge", 4: "one turn", 5: "wrong person"}
@@ -104,7 +104,7 @@ def questions_of(rows: list[dict[str, Any]], known: set[str]) -> Iterator[Questi
 def by_bm25(memory: Memory, question: str, scope: Scope) -> list[str]:
     return [
         str(hit.record.data["id"])
-        for hit in memory.search(question, kinds=TURN, scope=scope, limit=AMONG[-1])
+        for hit in memory.search(Query(question, kinds=TURN, scope=scope, limit=AMONG[-1]))
     ]
 
 
@@ -115,7 +115,7 @@ def by_retrieve(memory: Memory, question: str, scope: Scope) -> list[str]:
 
 def by_dense(near: Near) -> Search:
     def search(memory: Memory, question: str, scope: Scope) -> list[str]:
-        hits = memory.search(near[question], kinds=TURN, scope=scope, limit=AMONG[-1])
+        hits = memory.search(Query(near[question], kinds=TURN, scope=scope, limit=AMONG[-1]))
         return [str(hit.record.data["id"]) for hit in hits]
 
     return search

@@ -37,7 +37,7 @@ from measuring import use_test_parts
 from memory import TOOL, Scope, recall, tool_record
 from memory.dense import fill
 from memory.edge import EdgeStore
-from memory.store import Memory
+from memory.store import Memory, Query
 
 SAMPLE, LARGE = 600, 3_000
 USES = 10
@@ -73,7 +73,7 @@ def remember(store: EdgeStore, tools: dict[str, str], served: dict[str, list[str
 
 
 def by_search(memory: Memory, request: str) -> list[str]:
-    return [hit.record.key for hit in memory.search(request, kinds=TOOL, scope=ME, limit=5)]
+    return [hit.record.key for hit in memory.search(Query(request, kinds=TOOL, scope=ME, limit=5))]
 
 
 def by_recall(memory: Memory, request: str) -> list[str]:
@@ -82,7 +82,7 @@ def by_recall(memory: Memory, request: str) -> list[str]:
 
 def by_dense(near: Near) -> Find:
     def find(memory: Memory, request: str) -> list[str]:
-        return [hit.record.key for hit in memory.search(near[request], kinds=TOOL, scope=ME, limit=5)]
+        return [hit.record.key for hit in memory.search(Query(near[request], kinds=TOOL, scope=ME, limit=5))]
 
     return find
 

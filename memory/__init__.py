@@ -11,17 +11,15 @@ Whoever has a model of embeddings gets what it finds beside the words, see `dens
 Importing this package loads neither of Qdrant's libraries; opening a store loads the one it needs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
-from .dense import Dense
-from .distiller import run_record, scrub, tool_record
-from .embedder import DenseVector
-from .errors import EmbeddingFailed, MemoryBusy, MemoryFault, MemoryUnavailable
-from .recall import Recalled, RecalledRun, RecalledTool, recall
-from .records import (
+from memory.dense import Dense
+from memory.distiller import run_record, scrub, tool_record
+from memory.embedder import DenseVector
+from memory.errors import EmbeddingFailed, MemoryBusy, MemoryFault, MemoryUnavailable
+from memory.recall import Recalled, RecalledRun, RecalledTool, recall
+from memory.records import (
     CHUNK,
     FACT,
     RUN,
@@ -38,7 +36,7 @@ from .records import (
     Trust,
     record_id,
 )
-from .store import Memory, MemoryStore
+from memory.store import Memory, MemoryStore, Query
 
 __all__ = [
     "CHUNK",
@@ -59,6 +57,7 @@ __all__ = [
     "MemoryStore",
     "MemoryUnavailable",
     "Place",
+    "Query",
     "Recalled",
     "RecalledRun",
     "RecalledTool",
@@ -88,9 +87,9 @@ def open_store(
     it the sentence goes to the log. Raises `MemoryUnavailable`.
     """
     if url is not None:
-        from .server import ServerStore
+        from memory.server import ServerStore
 
         return ServerStore(url, api_key)
-    from .edge import EdgeStore
+    from memory.edge import EdgeStore
 
     return EdgeStore(path, warn=warn) if warn else EdgeStore(path)

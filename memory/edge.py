@@ -15,8 +15,6 @@ missing permission and the like are not corruption: they raise `MemoryUnavailabl
 What is not covered: overwriting deleted bytes on the disk, and what `edge_folder` leaves out.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,13 +25,13 @@ from uuid import UUID
 
 import qdrant_edge as qe
 
-from .edge_folder import EdgeFolder
-from .edge_points import Within, at_places, dense_of, lacking, pages, point, records, sparse, within
-from .embedder import DenseVector, Embedder, default_embedder
-from .errors import EmbeddingFailed, MemoryBusy
-from .outbox import Outbox
-from .records import At, Hit, Place, Record, Scope
-from .store import Memory, as_kinds, by_place, newest_first, other_size
+from memory.edge_folder import EdgeFolder
+from memory.edge_points import Within, at_places, dense_of, lacking, pages, point, records, sparse, within
+from memory.embedder import DenseVector, Embedder, default_embedder
+from memory.errors import EmbeddingFailed, MemoryBusy
+from memory.outbox import Outbox
+from memory.records import At, Hit, Place, Record, Scope
+from memory.store import Memory, Query, as_kinds, by_place, newest_first, other_size
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -75,20 +73,11 @@ class EdgeStore:
         except MemoryBusy:
             self._outbox.put(batch)
 
-    def search(
-        self,
-        query: str | DenseVector,
-        *,
-        kinds: str | Collection[str],
-        scope: Scope,
-        limit: int = 10,
-        at: At = "now",
-        session: str | None = None,
-    ) -> list[Hit]:
-        if limit < 1 or (isinstance(query, str) and not self._embedder.query(query).indices):
+    def search(self, query: Query) -> list[Hit]:
+        if query.limit < 1 or (isinstance(query.what, str) and not self._embedder.query(query.what).indices):
             return []
         with self.opened() as memory:
-            return memory.search(query, kinds=kinds, scope=scope, limit=limit, at=at, session=session)
+            return memory.search(query)
 
     def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:
         wanted = list(ids)
@@ -158,7 +147,7 @@ class EdgeStore:
         return self._folder.set_aside()
 
     @contextmanager
-    def _turn(self, wait_s: float) -> Iterator[_Turn]:
+    def _turn(self, wait_s: float) -> Iterator["_Turn"]:
         with self._folder.lock(wait_s), self._folder.shard() as shard:
             turn = _Turn(shard, self._embedder, self._folder)
             self._take_in(turn)
@@ -168,7 +157,7 @@ class EdgeStore:
                 if turn.erased:
                     self._folder.erase(shard)
 
-    def _take_in(self, turn: _Turn) -> None:
+    def _take_in(self, turn: "_Turn") -> None:
         batches = self._outbox.pending()
         if not batches:
             return
@@ -196,28 +185,19 @@ class _Turn:
         # The engine's log survives a kill without this, but not a power cut.
         self._shard.flush()
 
-    def search(
-        self,
-        query: str | DenseVector,
-        *,
-        kinds: str | Collection[str],
-        scope: Scope,
-        limit: int = 10,
-        at: At = "now",
-        session: str | None = None,
-    ) -> list[Hit]:
-        asked = self._asked(query) if limit > 0 else None
+    def search(self, query: Query) -> list[Hit]:
+        asked = self._asked(query.what) if query.limit > 0 else None
         if asked is None:
             return []
-        only = within(as_kinds(kinds), scope, at, session)
-        return self._hits(asked, only, limit, by_rarity=isinstance(query, str))
+        only = within(as_kinds(query.kinds), query.scope, query.at, query.session)
+        return self._hits(asked, only, query.limit, by_rarity=isinstance(query.what, str))
 
-    def _asked(self, query: str | DenseVector) -> qe.Query | None:
-        """The query as the engine takes it; None where nothing can be found by it."""
-        if isinstance(query, DenseVector):
-            is_known = self._folder.dense().get(query.name) == len(query.values)
-            return qe.Query.Nearest(list(query.values), using=query.name) if is_known else None
-        vector = self._embedder.query(query)
+    def _asked(self, what: str | DenseVector) -> qe.Query | None:
+        """What is searched for as the engine takes it; None if nothing can be found by it."""
+        if isinstance(what, DenseVector):
+            is_known = self._folder.dense().get(what.name) == len(what.values)
+            return qe.Query.Nearest(list(what.values), using=what.name) if is_known else None
+        vector = self._embedder.query(what)
         if not vector.indices:
             return None
         return qe.Query.Nearest(sparse(vector.indices, vector.values), using=self._embedder.name)

@@ -11,18 +11,16 @@ no more once little is left; it is not deleted, and counts again when it is said
 What is not covered: facts whose words came from a file or the web, which are never brought.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from .embedder import DenseVector
-from .ranking import joined, scores, spot_of
-from .records import FACT, Hit, Record, Scope
-from .store import Memory
+from memory.embedder import DenseVector
+from memory.ranking import joined, scores, spot_of
+from memory.records import FACT, Hit, Record, Scope
+from memory.store import Memory, Query
 
 HALF_LIFE: Final = timedelta(days=30)
 FADED: Final = 0.1
@@ -63,9 +61,10 @@ def recall_facts(
         held = [r for r in turn.all(FACT, scope, at=now) if r.trusted and strength(r, now) >= FADED]
         if not held:
             return ()
-        hits = turn.search(prompt, kinds=FACT, scope=scope, limit=_RELATED, at=now)
+        query = Query(prompt, kinds=FACT, scope=scope, limit=_RELATED, at=now)
+        hits = turn.search(query)
         related = [hit.record.id for hit in hits]
-        close = turn.search(near, kinds=FACT, scope=scope, limit=_RELATED, at=now) if near else []
+        close = turn.search(replace(query, what=near)) if near else []
         chosen = _within(_ranked(held, _together(prompt, hits, close)), budget)
         # The runs of one minute are one use.
         used = [r for r in chosen if r.id in related and now - (r.last_used or r.created) > _NEW_USE]

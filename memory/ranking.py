@@ -13,8 +13,6 @@ The weights were chosen on three of five conversations of LoCoMo and looked at o
 docs/benchmarks.md, and docs/experiments.md for what brought nothing. Pure: no store, no clock.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import re
@@ -24,9 +22,9 @@ from functools import cache
 from typing import Final, TypeVar
 from uuid import UUID
 
-from .embedder import sequence
-from .records import CHUNK, Hit, Place, Record
-from .relevance import Weight, weights
+from memory.embedder import sequence
+from memory.records import CHUNK, Hit, Place, Record
+from memory.relevance import Weight, weights
 
 SPREAD: Final = {1: 0.5, 2: 0.3, -1: 0.3}
 """The share of a turn's own score that its neighbours get, by how far behind it they stand."""

@@ -24,19 +24,18 @@ prompts that say the same in other words, because how near dense vectors have to
 model; and facts about the user.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from .distiller import scrub, tool_words
-from .embedder import DenseVector, terms
-from .facts import is_quoted
-from .learning import (
+from memory.distiller import scrub, tool_words
+from memory.embedder import DenseVector, terms
+from memory.facts import is_quoted
+from memory.learning import (
     PROMPT_CHARS,
     RECALL_TOKENS,
     Pool,
@@ -55,12 +54,12 @@ from .learning import (
     why_of,
     withheld,
 )
-from .profile import RecalledFact
-from .ranking import DENSE, joined, nearness, scaled
-from .records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
-from .relevance import Weight, containment, likeness, weights
-from .store import Memory
-from .templates import Template, filled, form
+from memory.profile import RecalledFact
+from memory.ranking import DENSE, joined, nearness, scaled
+from memory.records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
+from memory.relevance import Weight, containment, likeness, weights
+from memory.store import Memory, Query
+from memory.templates import Template, filled, form
 
 RUN_FLOOR: Final = 0.4
 TOOL_FLOOR: Final = 0.32
@@ -219,8 +218,9 @@ def _candidates(
     memory: Memory, asked: str, kind: str, scope: Scope, near: DenseVector | None
 ) -> tuple[list[Hit], dict[UUID, float]]:
     """What shares words with what is asked or lies near it, and how near."""
-    hits = memory.search(asked, kinds=kind, scope=scope, limit=_CANDIDATES)
-    close = memory.search(near, kinds=kind, scope=scope, limit=_CANDIDATES) if near else []
+    query = Query(asked, kinds=kind, scope=scope, limit=_CANDIDATES)
+    hits = memory.search(query)
+    close = memory.search(replace(query, what=near)) if near else []
     return joined(hits, close), scaled(nearness(close))
 
 

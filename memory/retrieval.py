@@ -15,17 +15,15 @@ nothing, and whoever puts it into a prompt has to mark it.
 What is not covered: what the records mean together; contradictions, apart from what has ceased to hold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-from .embedder import DenseVector, terms
-from .ranking import Spot, scores, spot_of, with_speakers
-from .records import At, Hit, Place, Record, Scope
-from .store import Memory
+from memory.embedder import DenseVector, terms
+from memory.ranking import Spot, scores, spot_of, with_speakers
+from memory.records import At, Hit, Place, Record, Scope
+from memory.store import Memory, Query
 
 _CANDIDATES: Final = 200
 _BESIDE_PER_HIT: Final = 3
@@ -63,11 +61,10 @@ def retrieve(
 ) -> list[Hit]:
     """What has most to do with the question, best first. Raises what the store raises."""
     most = max(_CANDIDATES, limit)
+    query = Query(question, kinds=kinds, scope=scope, limit=most, at=at, session=session)
     with memory.opened() as turn:
-        hits = turn.search(question, kinds=kinds, scope=scope, limit=most, at=at, session=session)
-        close = (
-            turn.search(near, kinds=kinds, scope=scope, limit=most, at=at, session=session) if near else []
-        )
+        hits = turn.search(query)
+        close = turn.search(replace(query, what=near)) if near else []
         found = scores(question, hits, close)
         known = {spot_of(hit.record): hit.record for hit in (*close, *hits)}
         beside = _best_places(found, known, _BESIDE_PER_HIT * limit)

@@ -13,8 +13,6 @@ vector of the earlier one is attached, which then stays until it is changed agai
 against a real server only where ORCH_TEST_QDRANT_URL names one.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,10 +23,10 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
-from .embedder import DenseVector, Embedder, default_embedder
-from .errors import EmbeddingFailed, MemoryBusy, MemoryUnavailable
-from .records import At, Hit, Place, Record, Scope, from_payload, moment, to_payload
-from .store import Memory, as_kinds, by_place, newest_first, other_size
+from memory.embedder import DenseVector, Embedder, default_embedder
+from memory.errors import EmbeddingFailed, MemoryBusy, MemoryUnavailable
+from memory.records import At, Hit, Place, Record, Scope, from_payload, moment, to_payload
+from memory.store import Memory, Query, as_kinds, by_place, newest_first, other_size
 
 COLLECTION: Final = "orch_mem"
 
@@ -80,32 +78,23 @@ class ServerStore:
         """The server serves each operation by itself; there is no turn to wait for."""
         yield self
 
-    def search(
-        self,
-        query: str | DenseVector,
-        *,
-        kinds: str | Collection[str],
-        scope: Scope,
-        limit: int = 10,
-        at: At = "now",
-        session: str | None = None,
-    ) -> list[Hit]:
-        within = _filter(as_kinds(kinds), scope, at, session)
+    def search(self, query: Query) -> list[Hit]:
+        within = _filter(as_kinds(query.kinds), query.scope, query.at, query.session)
         with self._translated():
-            asked = self._asked(query, within) if limit > 0 else None
+            asked = self._asked(query.what, within) if query.limit > 0 else None
             if asked is None:
                 return []
             response = self._client.query_points(
-                COLLECTION, **asked, query_filter=within, limit=limit, with_payload=True
+                COLLECTION, **asked, query_filter=within, limit=query.limit, with_payload=True
             )
         return [Hit(record=from_payload(point.payload or {}), score=point.score) for point in response.points]
 
-    def _asked(self, query: str | DenseVector, within: models.Filter) -> dict[str, Any] | None:
-        """The query as the server takes it; None where nothing can be found by it."""
-        if isinstance(query, DenseVector):
-            is_known = self._dense().get(query.name) == len(query.values)
-            return {"query": list(query.values), "using": query.name} if is_known else None
-        vector = self._embedder.query(query)
+    def _asked(self, what: str | DenseVector, within: models.Filter) -> dict[str, Any] | None:
+        """What is searched for as the server takes it; None if nothing can be found by it."""
+        if isinstance(what, DenseVector):
+            is_known = self._dense().get(what.name) == len(what.values)
+            return {"query": list(what.values), "using": what.name} if is_known else None
+        vector = self._embedder.query(what)
         if not vector.indices:
             return None
         return {

@@ -9,15 +9,15 @@ Contract, checked by the same test suite for every engine:
 - A read brings what holds at the time `at`, which is now unless it is said; `at="ever"` brings all. A
   delete reaches what has ceased to hold as well.
 - A deleted record does not come back in any read.
-- `search` by a dense vector finds what lies near it, of the records that have a vector of that name and
-  size; none where nobody has one. The store never makes such vectors.
+- `search` by a dense vector finds those nearest to it of the records that have a vector of that name and
+  size; nothing if none has one. The store never makes such vectors.
 - `kinds` is one kind, several, or `()` for all; `session` keeps to the parts of one conversation or document.
 - Any method may raise `MemoryBusy` or `MemoryUnavailable`.
 
 Several operations that belong together are done within `opened()`, which takes its turn once for all:
 
     with store.opened() as memory:
-        hits = memory.search(...)
+        hits = memory.search(Query(...))
         memory.add([...])
 
 Others wait meanwhile, so nothing slow is done in there: no model is asked, nobody is waited for. An `add`
@@ -27,15 +27,28 @@ the block is left. A fault while turning up, `MemoryBusy` say, is raised before 
 What is not covered: filters on what the kinds keep in `data`, and forgetting by age.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from .embedder import DenseVector
-from .records import At, Hit, Place, Record, Scope
+from memory.embedder import DenseVector
+from memory.records import At, Hit, Place, Record, Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is searched for, and among which records."""
+
+    what: str | DenseVector = field(kw_only=False)
+    """A text finds records that share words with it; a vector, those nearest to it."""
+    kinds: str | Collection[str]
+    scope: Scope
+    limit: int = 10
+    """The most that is found; none if below 1."""
+    at: At = "now"
+    session: str | None = None
 
 
 class Memory(Protocol):
@@ -45,17 +58,8 @@ class Memory(Protocol):
         """Keep the records; durable on return."""
         ...
 
-    def search(
-        self,
-        query: str | DenseVector,
-        *,
-        kinds: str | Collection[str],
-        scope: Scope,
-        limit: int = 10,
-        at: At = "now",
-        session: str | None = None,
-    ) -> list[Hit]:
-        """Records that share words with a text, or lie near a vector, best first, at most `limit`.
+    def search(self, query: Query) -> list[Hit]:
+        """What the query finds, best first.
 
         A score is the weight of the words in common, or the cosine, from -1 to 1.
         """
@@ -87,7 +91,7 @@ class Memory(Protocol):
         """How many records there are."""
         ...
 
-    def opened(self) -> AbstractContextManager[Memory]:
+    def opened(self) -> AbstractContextManager["Memory"]:
         """Do several things in one turn, see above; within a turn, the same one."""
         ...
 

@@ -25,6 +25,7 @@ from memory import (
     MemoryBusy,
     MemoryFault,
     MemoryStore,
+    Query,
     Recalled,
     Record,
     Scope,
@@ -231,7 +232,7 @@ class House:
     def ground(self, prompt: str) -> Ground:
         """What roles and models are chosen by: what they came to at prompts sharing words with this one."""
         try:
-            hits = self.memory.search(prompt, kinds=RUN, scope=Scope(), limit=RUNS_LOOKED_AT)
+            hits = self.memory.search(Query(prompt, kinds=RUN, scope=Scope(), limit=RUNS_LOOKED_AT))
         except MemoryFault as exc:
             self.emit(events.Noticed(message=f"How roles did before could not be recalled: {exc}"))
             hits = []

@@ -20,7 +20,7 @@ from memory.edge import EdgeStore
 WRITER = """
 import sys
 from pathlib import Path
-from memory import Record, Scope
+from memory import Query, Record, Scope
 from memory.edge import EdgeStore
 
 folder, name, batches, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -30,21 +30,21 @@ for batch in range(batches):
     store.add([Record(kind="run", key=key, text=f"note of {name} about topic{batch % 7}") for key in keys])
     print(*keys, flush=True)
     if batch % 5 == 0:
-        found = store.search(f"{name} topic{batch % 7}", kinds="run", scope=Scope(), limit=10_000)
+        found = store.search(Query(f"{name} topic{batch % 7}", kinds="run", scope=Scope(), limit=10_000))
         assert {hit.record.key for hit in found} >= set(keys), "a process does not see its own write"
 """
 
 READER = """
 import sys, time
 from pathlib import Path
-from memory import Scope
+from memory import Query, Scope
 from memory.edge import EdgeStore
 
 folder, stop = Path(sys.argv[1]), Path(sys.argv[2])
 store = EdgeStore(folder, read_wait_s=60)
 while not stop.exists():
     started = time.monotonic()
-    store.search("note about topic3", kinds="run", scope=Scope())
+    store.search(Query("note about topic3", kinds="run", scope=Scope()))
     print(time.monotonic() - started, flush=True)
 """
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 from endpoint import Endpoint
 
-from memory import RUN, Scope, open_store
+from memory import RUN, Query, Scope, open_store
 from orchestrator_cli.execution.roles import parse_role
 from orchestrator_cli.settings import load_settings
 
@@ -177,7 +177,7 @@ def test_the_log_in_the_readme_is_that_of_the_demo(demo):
 def test_the_memory_in_the_readme_is_that_of_the_demo(demo):
     (excerpt,) = blocks(README, "json")
     store = open_store(demo.home / "memory")
-    (hit,) = store.search("Create an empty file", kinds=RUN, scope=Scope(), limit=5)
+    (hit,) = store.search(Query("Create an empty file", kinds=RUN, scope=Scope(), limit=5))
     store.close()
     real = {"kind": hit.record.kind, "prompt": hit.record.text, **hit.record.data}
     for name, shown in json.loads(excerpt).items():

@@ -20,6 +20,7 @@ from memory import (
     Dense,
     EmbeddingFailed,
     MemoryStore,
+    Query,
     Record,
     Scope,
     Source,
@@ -273,7 +274,7 @@ def test_what_is_forgotten_leaves_no_vector_on_the_disk(tmp_path: Path) -> None:
     assert has(tmp_path, held["kept"])
     store.drop(dense.name)
     assert not has(tmp_path, held["kept"])
-    assert store.search("film", kinds=(), scope=ME)[0].record == kept
+    assert store.search(Query("film", kinds=(), scope=ME))[0].record == kept
 
 
 def raw(dense: Dense, text: str) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import qdrant_edge
 
-from memory import MemoryBusy, MemoryUnavailable, Record, Scope
+from memory import MemoryBusy, MemoryUnavailable, Query, Record, Scope
 from memory.edge import EdgeStore
 from memory.embedder import default_embedder
 from memory.lock import exclusive
@@ -35,7 +35,9 @@ def test_a_write_that_cannot_wait_goes_to_the_outbox_and_is_seen_by_the_next_rea
         store.add([run("a"), run("b")])
         store.add([run("a", "rivers")])
         assert len(list((tmp_path / "outbox").glob("*.json"))) == 2
-    assert [hit.record.key for hit in EdgeStore(tmp_path).search("rivers", kinds=(), scope=ME)] == ["a"]
+    assert [hit.record.key for hit in EdgeStore(tmp_path).search(Query("rivers", kinds=(), scope=ME))] == [
+        "a"
+    ]
     assert store.count((), ME) == 2
     assert list((tmp_path / "outbox").iterdir()) == []
 
@@ -55,7 +57,7 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
     def write(writer: int) -> None:
         for number in range(4):
             store.add([run(f"{writer}-{number}")])
-            store.search("bitcoin", kinds=(), scope=ME)
+            store.search(Query("bitcoin", kinds=(), scope=ME))
 
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
     for thread in threads:
@@ -78,7 +80,7 @@ def test_deleted_text_leaves_no_trace_in_the_folder(tmp_path: Path) -> None:
     store.delete([run("secret").id], ME)
     assert b"zanzibarsecret4711" not in bytes_on_disk(tmp_path)
     assert store.count((), ME) == 50
-    assert len(store.search("bitcoin", kinds=(), scope=ME, limit=99)) == 50
+    assert len(store.search(Query("bitcoin", kinds=(), scope=ME, limit=99))) == 50
 
 
 @pytest.mark.parametrize("moment", ["before the swap", "within the swap", "after the swap"])
@@ -138,7 +140,7 @@ def test_a_shard_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
         )
     )
     older.close()
-    assert [hit.record for hit in store.search("bitcoin", kinds="run", scope=ME)] == records[:1]
+    assert [hit.record for hit in store.search(Query("bitcoin", kinds="run", scope=ME))] == records[:1]
     assert store.all((), Scope(user="ada", project="p")) == records[1:]
     assert store.all((), Scope(user="ada", project="q")) == []
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from memory import MemoryStore, MemoryUnavailable, Record, Scope, Source
+from memory import MemoryStore, MemoryUnavailable, Query, Record, Scope, Source
 from memory.edge import EdgeStore
 from memory.migration import Migrated, migrate
 from memory.server import ServerStore
@@ -68,7 +68,7 @@ def test_all_records_go_to_a_server_and_back(tmp_path: Path, server: MemoryStore
     assert migrate(server, fresh).copied >= 623
     assert {id_: record for id_, record in by_id(fresh.every()).items() if id_ in mine} == mine
     assert by_id(folder.every()) == mine
-    assert fresh.search("note 17", kinds=(), scope=given[0].scope, limit=1)[0].record == given[17]
+    assert fresh.search(Query("note 17", kinds=(), scope=given[0].scope, limit=1))[0].record == given[17]
 
 
 def test_a_migration_that_was_broken_off_goes_on_where_it_was(tmp_path: Path, server: MemoryStore) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory import CHUNK, TURN, Hit, MemoryStore, Record, Scope, Source, open_store
+from memory import CHUNK, TURN, Hit, MemoryStore, Query, Record, Scope, Source, open_store
 from memory.embedder import sequence, terms
 from memory.ranking import scores, spot_of, with_speakers
 from memory.retrieval import pack, retrieve
@@ -72,7 +72,7 @@ def test_a_turn_is_found_by_day_and_speaker_and_keeps_what_was_said() -> None:
 def test_the_answer_is_found_beside_the_words_of_the_question(store: MemoryStore) -> None:
     # Who fetched them shares no word with the question; it stands two turns after what does.
     assert "monday 5" in found(store, "Who helped when the bicycle tyre burst?")
-    hits = store.search("Who helped when the bicycle tyre burst?", kinds=TURN, scope=ME)
+    hits = store.search(Query("Who helped when the bicycle tyre burst?", kinds=TURN, scope=ME))
     assert 5 not in [hit.record.seq for hit in hits]
 
 

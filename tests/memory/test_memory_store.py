@@ -22,6 +22,7 @@ from memory import (
     EmbeddingFailed,
     MemoryStore,
     Place,
+    Query,
     Record,
     Scope,
     Source,
@@ -87,7 +88,7 @@ def test_a_record_comes_back_as_it_was_given(store: MemoryStore, scope: Scope) -
     store.add([given])
     assert store.get([given.id], scope) == [given]
     assert store.all("run", scope) == [given]
-    assert store.search("fluss", kinds="run", scope=scope)[0].record == given
+    assert store.search(Query("fluss", kinds="run", scope=scope))[0].record == given
 
 
 def test_writing_the_same_record_again_changes_nothing(store: MemoryStore, scope: Scope) -> None:
@@ -101,8 +102,8 @@ def test_a_later_content_under_the_same_key_replaces_the_earlier(store: MemorySt
     store.add([note(scope, "a", "rivers")])
     store.add([note(scope, "a", "mountains")])
     assert store.count((), scope) == 1
-    assert store.search("rivers", kinds="run", scope=scope) == []
-    assert keys([hit.record for hit in store.search("mountain", kinds="run", scope=scope)]) == ["a"]
+    assert store.search(Query("rivers", kinds="run", scope=scope)) == []
+    assert keys([hit.record for hit in store.search(Query("mountain", kinds="run", scope=scope))]) == ["a"]
 
 
 def test_the_best_match_comes_first_and_at_most_the_limit_comes(store: MemoryStore, scope: Scope) -> None:
@@ -113,16 +114,16 @@ def test_the_best_match_comes_first_and_at_most_the_limit_comes(store: MemorySto
             note(scope, "none", "a poem about rivers"),
         ]
     )
-    hits = store.search("bitcoin price", kinds="run", scope=scope)
+    hits = store.search(Query("bitcoin price", kinds="run", scope=scope))
     assert keys([hit.record for hit in hits]) == ["both", "one"]
     assert hits[0].score > hits[1].score > 0
-    assert len(store.search("bitcoin price", kinds="run", scope=scope, limit=1)) == 1
+    assert len(store.search(Query("bitcoin price", kinds="run", scope=scope, limit=1))) == 1
 
 
 @pytest.mark.parametrize("query", ["", "   ", "the of and", "zebra", "\ud800"])
 def test_a_query_without_a_known_word_finds_nothing(store: MemoryStore, scope: Scope, query: str) -> None:
     store.add([note(scope, "a", "bitcoin prices")])
-    assert store.search(query, kinds="run", scope=scope) == []
+    assert store.search(Query(query, kinds="run", scope=scope)) == []
 
 
 def test_kinds_keep_apart_and_no_kind_means_all(store: MemoryStore, scope: Scope) -> None:
@@ -133,9 +134,9 @@ def test_kinds_keep_apart_and_no_kind_means_all(store: MemoryStore, scope: Scope
             note(scope, "x", "rivers", "x"),
         ]
     )
-    assert keys([hit.record for hit in store.search("river", kinds="tool", scope=scope)]) == ["t"]
-    assert len(store.search("river", kinds=("run", "tool"), scope=scope)) == 2
-    assert len(store.search("river", kinds=(), scope=scope)) == 3
+    assert keys([hit.record for hit in store.search(Query("river", kinds="tool", scope=scope))]) == ["t"]
+    assert len(store.search(Query("river", kinds=("run", "tool"), scope=scope))) == 2
+    assert len(store.search(Query("river", kinds=(), scope=scope))) == 3
     assert store.count("run", scope) == 1
     assert store.count((), scope) == 3
 
@@ -144,7 +145,7 @@ def test_another_users_records_are_never_seen_nor_deleted(store: MemoryStore, sc
     other = Scope(user=f"{scope.user}-other")
     theirs = note(other, "a", "rivers")
     store.add([theirs])
-    assert store.search("rivers", kinds=(), scope=scope) == []
+    assert store.search(Query("rivers", kinds=(), scope=scope)) == []
     assert store.get([theirs.id], scope) == []
     assert store.all((), scope) == []
     assert store.count((), scope) == 0
@@ -161,7 +162,7 @@ def test_a_project_sees_its_own_records_and_those_of_no_project(store: MemorySto
         note(there, "no", "rivers"),
     )
     store.add([mine, own, elsewhere])
-    assert {hit.record.key for hit in store.search("rivers", kinds=(), scope=here)} == {"mine", "own"}
+    assert {hit.record.key for hit in store.search(Query("rivers", kinds=(), scope=here))} == {"mine", "own"}
     assert store.count((), here) == 2
     assert keys(store.get([elsewhere.id, own.id], here)) == ["own"]
     assert store.delete([elsewhere.id], here) == 0
@@ -175,7 +176,7 @@ def test_what_is_deleted_comes_back_in_no_read(store: MemoryStore, scope: Scope)
     assert store.delete([gone.id], scope) == 0
     assert store.get([gone.id], scope) == []
     assert store.all((), scope) == [kept]
-    assert [hit.record for hit in store.search("rivers", kinds=(), scope=scope)] == [kept]
+    assert [hit.record for hit in store.search(Query("rivers", kinds=(), scope=scope))] == [kept]
     store.add([gone])
     assert store.count((), scope) == 2
 
@@ -252,7 +253,7 @@ def test_a_read_brings_what_holds_at_its_time(store: MemoryStore, scope: Scope) 
     store.add([old, new, later])
 
     def found(**at: object) -> list[set[str]]:
-        hits = store.search("rivers", kinds=(), scope=scope, limit=3, **at)  # type: ignore[arg-type]
+        hits = store.search(Query("rivers", kinds=(), scope=scope, limit=3, **at))  # type: ignore[arg-type]
         every = store.all("run", scope, **at)  # type: ignore[arg-type]
         some = store.get([old.id, new.id, later.id], scope, **at)  # type: ignore[arg-type]
         assert store.count("run", scope, **at) == len(every)  # type: ignore[arg-type]
@@ -271,8 +272,8 @@ def test_what_holds_takes_the_places_of_what_does_not(store: MemoryStore, scope:
     future = datetime.now(UTC) + timedelta(days=1)
     unborn = [note(scope, f"u{n}", "rivers").model_copy(update={"valid_from": future}) for n in range(9)]
     store.add([*unborn, *(note(scope, f"v{n}", f"rivers and other things {n}") for n in range(3))])
-    assert len(store.search("rivers", kinds=(), scope=scope, limit=2)) == 2
-    assert len(store.search("rivers", kinds=(), scope=scope, limit=9)) == 3
+    assert len(store.search(Query("rivers", kinds=(), scope=scope, limit=2))) == 2
+    assert len(store.search(Query("rivers", kinds=(), scope=scope, limit=9))) == 3
 
 
 def test_a_session_is_read_by_itself_and_neighbours_by_their_places(store: MemoryStore, scope: Scope) -> None:
@@ -285,7 +286,7 @@ def test_a_session_is_read_by_itself_and_neighbours_by_their_places(store: Memor
     store.add([note(scope, "loose", "rivers", "turn")])
     assert {record.session for record in store.all("turn", scope, session="b#1")} == {"b#1"}
     assert store.count("turn", scope, session="a") == 4
-    assert len(store.search("rivers", kinds="turn", scope=scope, session="c", limit=99)) == 4
+    assert len(store.search(Query("rivers", kinds="turn", scope=scope, session="c", limit=99))) == 4
     asked = [Place("b#1", 2), Place("a", 1), Place("a", 0), Place("a", 99), Place("b", 1)]
     assert keys(store.placed(asked, kinds="turn", scope=scope)) == ["a/0", "a/1", "b#1/2"]
     assert store.placed(asked, kinds="fact", scope=scope) == []
@@ -297,7 +298,9 @@ def test_several_operations_take_one_turn_and_see_each_other(store: MemoryStore,
     first, second = note(scope, "first", "rivers"), note(scope, "second", "rivers")
     store.add([first])
     with store.opened() as memory:
-        assert keys([hit.record for hit in memory.search("rivers", kinds=(), scope=scope)]) == ["first"]
+        assert keys([hit.record for hit in memory.search(Query("rivers", kinds=(), scope=scope))]) == [
+            "first"
+        ]
         memory.add([second])
         assert memory.count((), scope) == 2
         assert memory.delete([first.id, first.id], scope) == 1
@@ -341,14 +344,14 @@ def _no_vectors_left(store: MemoryStore) -> Iterator[None]:
 
 def near(store: MemoryStore, dense: Dense, question: str, scope: Scope, **more: object) -> list[str]:
     (vector,) = dense.vectors([question])
-    return keys([hit.record for hit in store.search(vector, kinds=(), scope=scope, **more)])  # type: ignore[arg-type]
+    return keys([hit.record for hit in store.search(Query(vector, kinds=(), scope=scope, **more))])  # type: ignore[arg-type]
 
 
 def test_other_words_for_the_same_are_found_by_a_vector_and_not_by_words(
     store: MemoryStore, scope: Scope, dense: Dense
 ) -> None:
     store.add([note(scope, "car", "repair of the car"), note(scope, "boat", "a boat for rent")])
-    assert store.search("automobiles", kinds=(), scope=scope) == []
+    assert store.search(Query("automobiles", kinds=(), scope=scope)) == []
     assert near(store, dense, "automobiles", scope) == []
     assert lacking(store, dense.model, scope) == 2
     assert fill(store, dense, scope) == Filled(made=2)
@@ -358,7 +361,7 @@ def test_other_words_for_the_same_are_found_by_a_vector_and_not_by_words(
     assert near(store, dense, "automobiles", scope, limit=1) == ["car"]
     assert near(store, dense, "automobiles", scope, limit=0) == []
     (vector,) = dense.vectors(["a car"])
-    first, second = store.search(vector, kinds="run", scope=scope)
+    first, second = store.search(Query(vector, kinds="run", scope=scope))
     assert 1.0001 > first.score > second.score
     assert first.record == store.get([first.record.id], scope)[0]
 
@@ -377,7 +380,7 @@ def test_a_search_by_vector_keeps_to_kind_scope_session_and_time(
     assert "ended" in near(store, dense, "automobile", scope, at="ever")
     assert near(store, dense, "automobile", Scope(user=f"{scope.user}-other")) == []
     (vector,) = dense.vectors(["automobile"])
-    assert keys([hit.record for hit in store.search(vector, kinds="turn", scope=scope)]) == ["turn"]
+    assert keys([hit.record for hit in store.search(Query(vector, kinds="turn", scope=scope))]) == ["turn"]
 
 
 def test_a_vector_stays_until_the_text_changes(store: MemoryStore, scope: Scope, dense: Dense) -> None:
@@ -438,5 +441,5 @@ def test_vectors_of_another_size_under_one_name_are_refused_with_the_way_out(
     (left,) = store.lacking(dense.name, (), scope)
     with pytest.raises(EmbeddingFailed, match="orch memory embed --anew"):
         store.attach([(left, DenseVector(dense.name, (1.0, 0.0)))])
-    assert store.search(DenseVector(dense.name, (1.0, 0.0)), kinds=(), scope=scope) == []
+    assert store.search(Query(DenseVector(dense.name, (1.0, 0.0)), kinds=(), scope=scope)) == []
     assert lacking(store, dense.model, scope) == 1
