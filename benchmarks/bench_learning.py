@@ -53,10 +53,10 @@ def _plan(asked: str) -> str:
 def once(n: int, settings: Any) -> tuple[Any, bool]:
     """One run and what is said of it: its end, and whether a plan was used again."""
     from orchestrator_cli.errors import OrchError
-    from orchestrator_cli.house import open_house, open_memory
     from orchestrator_cli.orchestrator import run_prompt
-    from orchestrator_cli.past.feedback import give_feedback
-    from orchestrator_cli.past.runs import find_run
+    from orchestrator_cli.runs.feedback import give_feedback
+    from orchestrator_cli.runs.find import find_run
+    from orchestrator_cli.runtime import open_house, open_memory
 
     seen = Seen()
     with open_house(settings, [seen], model=Learner()) as house, contextlib.suppress(OrchError):

@@ -53,7 +53,7 @@ def busy(events: list[Any]) -> float:
 
 
 def main() -> None:
-    from orchestrator_cli import demo
+    from orchestrator_cli.cli import demo
     from toolsmith.sandbox.session import Session
 
     spans: list[tuple[float, float]] = []

@@ -68,8 +68,8 @@ def run_graph(graph: Any, settings: Any) -> list[Any]:
     """The events of a run of one graph."""
     from datasets import as_plan
 
-    from orchestrator_cli.house import open_house
     from orchestrator_cli.orchestrator import run_prompt
+    from orchestrator_cli.runtime import open_house
     from orchestrator_cli.views.filelog import FileLog
 
     seen, rows = Seen(), as_plan(graph)

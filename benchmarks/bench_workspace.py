@@ -24,9 +24,9 @@ from pathlib import Path
 
 from measuring import seconds, show
 
-from orchestrator_cli.execution.workspace import Checkout, Workspace
-from orchestrator_cli.execution.workspace.history import History
-from orchestrator_cli.execution.workspace.undo import Undo
+from orchestrator_cli.workspace import Checkout, Workspace
+from orchestrator_cli.workspace.history import History
+from orchestrator_cli.workspace.undo import Undo
 
 LARGE_MB = 2048
 REPEAT = 3

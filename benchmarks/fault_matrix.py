@@ -34,7 +34,7 @@ MODEL_S = "6"
 def main() -> int:
     from replay import FAULTS, PASSING
 
-    from orchestrator_cli.demo import recording_path
+    from orchestrator_cli.cli.demo import recording_path
     from orchestrator_cli.models.recorded import Recording
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fault_matrix")
@@ -100,7 +100,7 @@ class Users:
         from endpoint import Endpoint
         from replay import Replay
 
-        from orchestrator_cli.demo import PROMPT
+        from orchestrator_cli.cli.demo import PROMPT
 
         self._made += 1
         folder = self._folder / str(self._made)
@@ -131,7 +131,7 @@ def users() -> Iterator[Users]:
     from warm import Warm
 
     from orchestrator_cli.cancellation import Cancellation
-    from orchestrator_cli.execution import prefect_server
+    from orchestrator_cli.engine import server as prefect_server
 
     with tempfile.TemporaryDirectory(prefix="orch-faults-") as name:
         folder = Path(name)

@@ -48,7 +48,7 @@ def place(**flags: Any) -> Iterator[Any]:
         os.environ["ORCH_HOME"] = str(home)
 
         from orchestrator_cli.cancellation import Cancellation
-        from orchestrator_cli.execution import prefect_server
+        from orchestrator_cli.engine import server as prefect_server
         from orchestrator_cli.settings import load_settings
 
         try:
@@ -65,10 +65,6 @@ def place(**flags: Any) -> Iterator[Any]:
 
 def _import() -> None:
 
-    import orchestrator_cli.execution.agents
-    import orchestrator_cli.execution.flow
-    import orchestrator_cli.house
-    import orchestrator_cli.orchestrator  # noqa: F401
     from orchestrator_cli.models.model import prepare
 
     prepare()
@@ -94,8 +90,8 @@ def _end_server(home: Path) -> None:
 
 def run(prompt: str, settings: Any, model: Any = None) -> tuple[list[Any], Any]:
     """One run in this process, with the log that `orch` writes: its events and its result."""
-    from orchestrator_cli.house import open_house
     from orchestrator_cli.orchestrator import run_prompt
+    from orchestrator_cli.runtime import open_house
     from orchestrator_cli.views.filelog import FileLog
 
     seen = Seen()

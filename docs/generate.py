@@ -22,10 +22,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator_cli import errors, settings
-from orchestrator_cli.app import app
+from orchestrator_cli.cli.app import app
 from orchestrator_cli.default_models import FAMILIES
-from orchestrator_cli.execution.roles import load_roles
-from orchestrator_cli.planning.plan import Subtask
+from orchestrator_cli.plan import Subtask
+from orchestrator_cli.roles import load_roles
 from orchestrator_cli.tools.protected import PROTECTED
 from toolsmith.sandbox.limits import Limits
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Event
-from orchestrator_cli.house import checked_prompt, open_house
 from orchestrator_cli.orchestrator import run_prompt
+from orchestrator_cli.runtime import checked_prompt, open_house
 from orchestrator_cli.settings import load_settings
 
 

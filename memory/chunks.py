@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from .blocks import Block, Span, code_blocks, markdown_blocks, python_blocks, table_block, text_blocks
+from memory.blocks import Block, Span, code_blocks, markdown_blocks, python_blocks, table_block, text_blocks
 
 MAX_CHARS: Final = 1_800
 SMALL_CHARS: Final = 500

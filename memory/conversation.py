@@ -25,9 +25,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .records import SESSION, TURN, Record, Scope, Source, record_id
-from .store import Memory, by_place
-from .turns import turn_record
+from memory.records import SESSION, TURN, Record, Scope, Source, record_id
+from memory.store import Memory, by_place
+from memory.turns import turn_record
 
 USER: Final = "user"
 ORCH: Final = "orch"

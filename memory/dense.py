@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .embedder import DenseVector
-from .errors import EmbeddingFailed
-from .records import CHUNK, FACT, RUN, TOOL, TURN, Scope
-from .store import MemoryStore
+from memory.embedder import DenseVector
+from memory.errors import EmbeddingFailed
+from memory.records import CHUNK, FACT, RUN, TOOL, TURN, Scope
+from memory.store import MemoryStore
 
 EMBEDDED: Final = (TURN, CHUNK, FACT, RUN, TOOL)
 """The kinds that have dense vectors: those that are looked for by what they mean."""

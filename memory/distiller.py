@@ -19,8 +19,8 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from .records import RUN, TOOL, Record, Scope, Trust
-from .templates import Template
+from memory.records import RUN, TOOL, Record, Scope, Trust
+from memory.templates import Template
 
 PLAN_FIELDS: Final = (
     *("id", "title", "kind", "role", "tools", "depends_on"),

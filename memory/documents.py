@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from .blocks import Span
-from .chunks import Document, Form, Part
+from memory.blocks import Span
+from memory.chunks import Document, Form, Part
 
 MAX_BYTES: Final = 50 * 2**20
 MAX_TEXT_BYTES: Final = 5 * 2**20

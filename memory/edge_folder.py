@@ -31,10 +31,10 @@ from typing import Final
 
 import qdrant_edge as qe
 
-from .edge_points import INDEX, pages, renewed
-from .errors import MemoryBusy, MemoryUnavailable
-from .lock import exclusive
-from .outbox import sync_folder
+from memory.edge_points import INDEX, pages, renewed
+from memory.errors import MemoryBusy, MemoryUnavailable
+from memory.lock import exclusive
+from memory.outbox import sync_folder
 
 _MIN_FREE_BYTES: Final = 64 * 2**20
 # What a damaged shard says; any other operating-system error is a condition that can be put right.

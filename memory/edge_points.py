@@ -16,8 +16,8 @@ from uuid import UUID
 
 import qdrant_edge as qe
 
-from .embedder import Embedder
-from .records import At, Place, Record, Scope, from_payload, moment, to_payload
+from memory.embedder import Embedder
+from memory.records import At, Place, Record, Scope, from_payload, moment, to_payload
 
 INDEX: Final = "within"
 

@@ -29,10 +29,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .distiller import REMOVED, scrub
-from .embedder import terms
-from .records import FACT, Record, Scope, Source
-from .store import Memory
+from memory.distiller import REMOVED, scrub
+from memory.embedder import terms
+from memory.records import FACT, Record, Scope, Source
+from memory.store import Memory
 
 Subject = Literal["user", "project"]
 Nature = Literal["profile", "passing"]

@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from .documents import MAX_BYTES, Convert, Unreadable, read_bytes
-from .knowledge import Filed, KnowledgeBase, Known, Named, Type
-from .records import Scope
-from .walk import is_file, is_folder, walk
+from memory.documents import MAX_BYTES, Convert, Unreadable, read_bytes
+from memory.knowledge import Filed, KnowledgeBase, Known, Named, Type
+from memory.records import Scope
+from memory.walk import is_file, is_folder, walk
 
 BATCH_DOCUMENTS: Final = 200
 BATCH_BYTES: Final = 8 * 2**20

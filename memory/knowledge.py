@@ -28,12 +28,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from .chunks import VERSION, Chunk, Document, chunks
-from .dense import Dense, Filled, asked, fill
-from .distiller import scrub_shapes
-from .records import CHUNK, Place, Record, Scope, Source, record_id
-from .retrieval import retrieve
-from .store import Memory, MemoryStore
+from memory.chunks import VERSION, Chunk, Document, chunks
+from memory.dense import Dense, Filled, asked, fill
+from memory.distiller import scrub_shapes
+from memory.records import CHUNK, Place, Record, Scope, Source, record_id
+from memory.retrieval import retrieve
+from memory.store import Memory, MemoryStore
 
 SOURCE: Final = "source"
 DOCUMENT: Final = "document"

@@ -28,8 +28,8 @@ from typing import Any, Final, Literal
 
 from pydantic import JsonValue
 
-from .records import Record
-from .templates import Template, form, shape
+from memory.records import Record
+from memory.templates import Template, form, shape
 
 Vote = Literal["good", "bad"]
 Verdict = Literal["good", "mixed", "bad", "open"]

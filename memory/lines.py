@@ -20,8 +20,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from .records import Record, Scope
-from .store import Memory
+from memory.records import Record, Scope
+from memory.store import Memory
 
 MOST_FAULTS: Final = 10
 _BATCH: Final = 500

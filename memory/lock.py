@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import portalocker
 
-from .errors import MemoryBusy, MemoryUnavailable
+from memory.errors import MemoryBusy, MemoryUnavailable
 
 _POLL_S: Final = (0.001, 0.006)
 _STALE_S: Final = 600.0

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from .errors import MemoryUnavailable
-from .records import Record, Scope
-from .store import MemoryStore
+from memory.errors import MemoryUnavailable
+from memory.records import Record, Scope
+from memory.store import MemoryStore
 
 _BATCH: Final = 500
 

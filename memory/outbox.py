@@ -17,8 +17,8 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import MemoryUnavailable
-from .records import Record
+from memory.errors import MemoryUnavailable
+from memory.records import Record
 
 _BATCH: Final = TypeAdapter(list[Record])
 _STALE_S: Final = 600.0

@@ -20,7 +20,7 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from .errors import MemoryUnavailable
+from memory.errors import MemoryUnavailable
 
 TURN: Final = "turn"
 """One thing said in a conversation, at its place in it."""

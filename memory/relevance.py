@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
-from .embedder import terms
+from memory.embedder import terms
 
 Weight = Callable[[int], float]
 

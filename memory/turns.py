@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from .records import TURN, Record, Scope, Source, Trust
+from memory.records import TURN, Record, Scope, Source, Trust
 
 
 def turn_record(

@@ -11,7 +11,7 @@ import sys
 def main() -> None:
     """Run `orch` and end the process with its exit code."""
     try:
-        from orchestrator_cli.app import main as run
+        from orchestrator_cli.cli.app import main as run
     except KeyboardInterrupt:
         sys.stderr.write("error: Interrupted.\n")
         sys.stderr.flush()

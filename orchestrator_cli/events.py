@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from orchestrator_cli.planning.plan import Patch, Plan, Result
+from orchestrator_cli.plan import Patch, Plan, Result
 from orchestrator_cli.usage import Usage
 
 SCHEMA = 1

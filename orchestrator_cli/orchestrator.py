@@ -8,6 +8,8 @@ from functools import cache
 from pydantic import JsonValue
 
 from orchestrator_cli import events
+from orchestrator_cli.approvals.plan_approval import approved_plan
+from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.errors import (
     ApprovalNeeded,
     Cancelled,
@@ -20,17 +22,15 @@ from orchestrator_cli.errors import (
     RunTimedOut,
 )
 from orchestrator_cli.events import Conversation, Outcome
-from orchestrator_cli.execution.artifacts import Artifacts
-from orchestrator_cli.execution.board import Board
-from orchestrator_cli.execution.consent import approved_plan
 from orchestrator_cli.execution.context import RunContext
-from orchestrator_cli.execution.resuming import board_of, has_work, told, untold
-from orchestrator_cli.house import House
+from orchestrator_cli.execution.resume import board_of, has_work, told, untold
+from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import list_results, write_answer
-from orchestrator_cli.planning.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.planner import NOTHING_SAID, make_plan
 from orchestrator_cli.planning.routing import chosen_model, route
 from orchestrator_cli.recall.remembering import uses_of
+from orchestrator_cli.runtime import House
+from orchestrator_cli.state.board import Board
 from orchestrator_cli.usage import Usage
 
 
@@ -181,7 +181,7 @@ def _approved(house: House, board: Board) -> Board:
 
 
 def _execute(prompt: str, house: House, board: Board, artifacts: Artifacts) -> None:
-    from orchestrator_cli.execution.flow import run_graph  # Prefect, while the planner was thinking
+    from orchestrator_cli.execution.scheduler import run_graph  # Prefect, while the planner was thinking
 
     assert house.flow_run is not None
     run_graph(context_of(house, prompt, board), board, house.flow_run, artifacts, house.past.flow_run)

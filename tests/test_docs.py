@@ -17,7 +17,7 @@ import pytest
 from endpoint import Endpoint
 
 from memory import RUN, Query, Scope, open_store
-from orchestrator_cli.execution.roles import parse_role
+from orchestrator_cli.roles import parse_role
 from orchestrator_cli.settings import load_settings
 
 ROOT = Path(__file__).parents[1]

@@ -18,9 +18,9 @@ from smolagents.models import (
 from smolagents.monitoring import TokenUsage
 
 from orchestrator_cli.execution.attempt import Attempt
-from orchestrator_cli.execution.roles import Role
 from orchestrator_cli.models.model import Model, Request
 from orchestrator_cli.prompts import as_data
+from orchestrator_cli.roles import Role
 
 
 class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types

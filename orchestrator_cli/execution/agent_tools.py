@@ -11,8 +11,8 @@ from smolagents._function_type_hints_utils import get_json_schema
 
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.attempt import Attempt, AttemptFailed, told
-from orchestrator_cli.execution.toolbox import ToolUnavailable
-from orchestrator_cli.planning.plan import NewTool
+from orchestrator_cli.execution.tool_registry import ToolUnavailable
+from orchestrator_cli.plan import NewTool
 from toolsmith.built import BuiltTool
 from toolsmith.sandboxed import SandboxedTool
 

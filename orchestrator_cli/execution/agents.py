@@ -23,9 +23,9 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.agent_model import AgentModel
 from orchestrator_cli.execution.agent_tools import agent_tool, agent_tools
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
-from orchestrator_cli.execution.meaning import meant
-from orchestrator_cli.execution.roles import Role
+from orchestrator_cli.planning.coercion import meant
 from orchestrator_cli.prompts import render, source
+from orchestrator_cli.roles import Role
 from toolsmith.sandbox.session import InsideCall
 from toolsmith.sandboxed import SandboxedTool
 

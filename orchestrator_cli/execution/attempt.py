@@ -11,13 +11,13 @@ from pydantic import JsonValue
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.execution.apart import Apart
-from orchestrator_cli.execution.circles import Circles
 from orchestrator_cli.execution.context import RunContext
-from orchestrator_cli.execution.workspace import Checkout
-from orchestrator_cli.planning.plan import Subtask
+from orchestrator_cli.execution.loops import Circles
+from orchestrator_cli.execution.sandboxes import Apart
+from orchestrator_cli.plan import Subtask
 from orchestrator_cli.tools.files import FILE_TOOLS
 from orchestrator_cli.usage import Usage
+from orchestrator_cli.workspace import Checkout
 from toolsmith.built import BuiltTool
 from toolsmith.permissions import NOTHING, Permissions
 from toolsmith.sandbox import Backend, Limits, SandboxUnavailable

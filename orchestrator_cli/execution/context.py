@@ -3,21 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from orchestrator_cli.approvals.broker import Desk
+from orchestrator_cli.approvals.effects import Effects
+from orchestrator_cli.approvals.permissions import Permits
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.execution.desk import Desk
-from orchestrator_cli.execution.effects import Effects
-from orchestrator_cli.execution.journal import Emit
-from orchestrator_cli.execution.masks import Masks
-from orchestrator_cli.execution.permissions import Permits
-from orchestrator_cli.execution.repeats import Repeats
-from orchestrator_cli.execution.roles import Role
-from orchestrator_cli.execution.toolbox import Toolbox
-from orchestrator_cli.execution.workspace import Workspace
+from orchestrator_cli.execution.tool_registry import Toolbox
+from orchestrator_cli.journal.journal import Emit
+from orchestrator_cli.journal.redaction import Masks
 from orchestrator_cli.models.model import Model
-from orchestrator_cli.planning.offer import Offer
-from orchestrator_cli.planning.plan import Subtask
+from orchestrator_cli.plan import Subtask
+from orchestrator_cli.planning.context import Offer
 from orchestrator_cli.planning.routing import Ground
+from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Settings
+from orchestrator_cli.state.duplicate_code import Repeats
+from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox import Backend
 
 

@@ -8,18 +8,18 @@ from contextlib import suppress
 from typing import Any
 
 from orchestrator_cli import events
+from orchestrator_cli.approvals.plan_approval import check_consent
+from orchestrator_cli.approvals.questions import question_before
+from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.errors import ApprovalNeeded, LimitReached, RunFailed
-from orchestrator_cli.execution.artifacts import Artifacts
-from orchestrator_cli.execution.board import Board
-from orchestrator_cli.execution.consent import check_consent
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.flow_thread import FlowThread
-from orchestrator_cli.execution.people import question_before
-from orchestrator_cli.execution.repeats import HINT
+from orchestrator_cli.plan import Patch, Plan, descendants, unstarted
 from orchestrator_cli.planning.answer import as_text
-from orchestrator_cli.planning.plan import Patch, Plan, descendants, unstarted
 from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
 from orchestrator_cli.planning.routing import route_patch
+from orchestrator_cli.state.board import Board
+from orchestrator_cli.state.duplicate_code import HINT
 
 
 class Revisions:

@@ -11,16 +11,16 @@ import jsonschema
 from pydantic import JsonValue
 
 from orchestrator_cli import events
+from orchestrator_cli.approvals.questions import asking, writes_question
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.context import RunContext
-from orchestrator_cli.execution.expressions import ExpressionFailed, holds
-from orchestrator_cli.execution.people import asking, writes_question
-from orchestrator_cli.execution.workspace import Checkout
+from orchestrator_cli.plan import Result, Subtask
+from orchestrator_cli.planning.expressions import ExpressionFailed, holds
 from orchestrator_cli.planning.judge import judge
-from orchestrator_cli.planning.plan import Result, Subtask
 from orchestrator_cli.planning.summary import summarise
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
+from orchestrator_cli.workspace import Checkout
 from toolsmith.permissions import Permissions
 
 
@@ -163,7 +163,7 @@ class _Attempt:
     def _process(self, checkout: Checkout) -> JsonValue:
         """A subtask of kind process: what the user registered, on the host."""
         from orchestrator_cli.execution.attempt import AttemptFailed
-        from orchestrator_cli.execution.process import run_process
+        from orchestrator_cli.execution.processes import run_process
 
         value = run_process(
             self.context,
@@ -214,7 +214,7 @@ class _Attempt:
 
     def _sandboxes_apart(self, checkout: Checkout) -> Any:
         from orchestrator_cli.execution import attempt as attempts
-        from orchestrator_cli.execution.apart import Apart
+        from orchestrator_cli.execution.sandboxes import Apart
 
         def make(folder: Path | None, *, writable: bool, given: Permissions) -> Any:
             backend = self.context.backend
@@ -254,8 +254,8 @@ class _Attempt:
 
     def _ask_for_writes(self, checkout: Checkout, result: Result) -> None:
         """Show the person what would be committed, where they want that. Raises `NotAllowed`."""
-        from orchestrator_cli.execution.permissions import NotAllowed
-        from orchestrator_cli.execution.workspace.diff import pending_lines
+        from orchestrator_cli.approvals.permissions import NotAllowed
+        from orchestrator_cli.workspace.diff import pending_lines
 
         desk = self.context.desk
         if not desk.needs("writes") or not result.files:

@@ -1,21 +1,21 @@
-"""What Prefect runs: a named task run without a cache, and a subtask with its attempts.
+"""What Prefect runs for a subtask: its attempts, one after the other.
 
 The limit of time is the attempt's own: Prefect's cannot end what runs in a thread, and would throw
 into it at any line, in the middle of a commit too.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from orchestrator_cli import events
+from orchestrator_cli.approvals.effects import EffectRefused
+from orchestrator_cli.engine.artifacts import Artifacts
+from orchestrator_cli.engine.task_run import named_task
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.execution.artifacts import Artifacts
 from orchestrator_cli.execution.context import RunContext
-from orchestrator_cli.execution.effects import EffectRefused
 from orchestrator_cli.execution.subtask import run_subtask
-from orchestrator_cli.execution.workspace import Conflict
-from orchestrator_cli.planning.plan import Result, Subtask
+from orchestrator_cli.plan import Result, Subtask
+from orchestrator_cli.workspace import Conflict
 
 CONFLICT_RETRIES = 3
 HOPELESS = (OrchError, EffectRefused)
@@ -107,44 +107,6 @@ def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
         retry_delay_seconds=exponential_backoff(0.5),
         retry_jitter_factor=0.5,
     )
-
-
-def named_task(function: Callable[[], Any], name: str, **options: Any) -> Any:
-    """A Prefect task around a function without arguments; its result stays in this process."""
-    from prefect import task
-    from prefect.cache_policies import NO_CACHE
-
-    made: Any = task(name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE, **options)
-    return made(_Nameless(function))
-
-
-def submit_after(task: Any, upstream: Iterable[UUID]) -> Any:
-    """Have a task run whose edges in Prefect's graph come from the task runs `upstream`; its future.
-
-    Whoever calls this knows that what came before is done. Prefect, told of futures, would wait until it has
-    put down their ends, fetch each result, and not run what follows one that has failed.
-    """
-    from prefect.client.schemas.objects import RunInput, TaskRunResult
-    from prefect.context import FlowRunContext
-
-    here = FlowRunContext.get()
-    assert here is not None
-    edges: set[RunInput] = {TaskRunResult(id=one) for one in upstream}
-    # It adds them to the edges of what is waited for; so there has to be something that is waited for.
-    nothing: Any = [None]
-    return here.task_runner.submit(task, {}, wait_for=nothing, dependencies={"wait_for": edges})
-
-
-class _Nameless:
-    # Of a function, Prefect reads and hashes the source for each task that is made of it.
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-
-    def __call__(self) -> Any:
-        return self._function()
 
 
 def reason_of(outcome: Any) -> str:

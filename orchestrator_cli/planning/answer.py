@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pydantic import JsonValue
 
 from orchestrator_cli.models.model import Model, Request
-from orchestrator_cli.planning.plan import Plan, Result, State, order
+from orchestrator_cli.plan import Plan, Result, State, order
 from orchestrator_cli.prompts import render
 
 OUTCOME_CHARS = 6_000

@@ -8,8 +8,8 @@ from pydantic import ConfigDict, JsonValue, ValidationError
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.models.model import Message, Model, Request
-from orchestrator_cli.planning.conversation import Unusable, describe, json_object
-from orchestrator_cli.planning.plan import Subtask, Value
+from orchestrator_cli.plan import Subtask, Value
+from orchestrator_cli.planning.structured_output import Unusable, describe, json_object
 from orchestrator_cli.prompts import render
 from orchestrator_cli.usage import Usage
 

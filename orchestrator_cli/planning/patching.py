@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator_cli.planning.plan import NOT_STARTED, Catalogue, Fault, Patch, Plan, Route, State, Subtask
+from orchestrator_cli.plan import NOT_STARTED, Catalogue, Fault, Patch, Plan, Route, State, Subtask
 from orchestrator_cli.planning.repair import Repair, repaired
 from orchestrator_cli.planning.validation import faults
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from orchestrator_cli.planning.conversation import Unusable
-from orchestrator_cli.planning.plan import Catalogue, Patch, Plan, Subtask
+from orchestrator_cli.plan import Catalogue, Patch, Plan, Subtask
 from orchestrator_cli.planning.reading import read_plan
 from orchestrator_cli.planning.repair import Repair
+from orchestrator_cli.planning.structured_output import Unusable
 
 HEAD = """\
 # The plan as it will run. Save and close the editor to run it as it stands then;

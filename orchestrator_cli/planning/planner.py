@@ -5,10 +5,10 @@ from typing import Any, Protocol
 
 from orchestrator_cli.events import Conversation, Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
-from orchestrator_cli.planning.conversation import ask_for_object
-from orchestrator_cli.planning.offer import Offer
-from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.plan import Plan
+from orchestrator_cli.planning.context import Offer
 from orchestrator_cli.planning.reading import read_plan
+from orchestrator_cli.planning.structured_output import ask_for_object
 from orchestrator_cli.prompts import render
 
 Emit = Callable[[Fact], None]

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator_cli.planning.conversation import Unusable, describe
-from orchestrator_cli.planning.plan import Catalogue, Plan
+from orchestrator_cli.plan import Catalogue, Plan
 from orchestrator_cli.planning.repair import Repair, repaired
+from orchestrator_cli.planning.structured_output import Unusable, describe
 from orchestrator_cli.planning.validation import faults
 
 OWN = frozenset({"version", "routes"})

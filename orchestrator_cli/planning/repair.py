@@ -16,16 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from pydantic import JsonValue
 
-from orchestrator_cli.planning.plan import (
-    ID,
-    RESERVED,
-    Catalogue,
-    Plan,
-    Subtask,
-    Value,
-    as_name,
-    names_in,
-)
+from orchestrator_cli.plan import ID, RESERVED, Catalogue, Plan, Subtask, Value, as_name, names_in
 from orchestrator_cli.planning.validation import FUNCTIONS
 
 ID_CHARS = 40

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from orchestrator_cli.planning.conversation import Unusable
-from orchestrator_cli.planning.offer import Offer
-from orchestrator_cli.planning.plan import Plan, Value, needs
+from orchestrator_cli.plan import Plan, Value, needs
+from orchestrator_cli.planning.context import Offer
 from orchestrator_cli.planning.reading import read_plan
+from orchestrator_cli.planning.structured_output import Unusable
 
 OUTSIDE = frozenset({"fetch_url"})
 """Hand-written tools that bring what others have written."""

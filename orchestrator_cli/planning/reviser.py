@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
-from orchestrator_cli.planning.conversation import Unusable, ask_for_object, describe
-from orchestrator_cli.planning.offer import Offer
+from orchestrator_cli.plan import NewTool, Patch, Plan, State, Subtask, Value, unstarted
+from orchestrator_cli.planning.context import Offer
 from orchestrator_cli.planning.patching import PatchRefused, repaired_patch
-from orchestrator_cli.planning.plan import NewTool, Patch, Plan, State, Subtask, Value, unstarted
+from orchestrator_cli.planning.structured_output import Unusable, ask_for_object, describe
 from orchestrator_cli.prompts import render
 
 OUTCOME_CHARS = 2_000

@@ -28,8 +28,8 @@ from math import inf, sqrt
 
 from pydantic import Field, JsonValue
 
-from orchestrator_cli.planning.offer import RoleCard
-from orchestrator_cli.planning.plan import Patch, Plan, Route, Subtask, Value, whole_name
+from orchestrator_cli.plan import Patch, Plan, Route, Subtask, Value, whole_name
+from orchestrator_cli.planning.context import RoleCard
 
 ENOUGH = 5
 """How often a role must have done or failed such work before its record says anything."""

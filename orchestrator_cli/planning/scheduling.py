@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from orchestrator_cli.planning.plan import Subtask
+from orchestrator_cli.plan import Subtask
 
 
 def role_has_room(subtask: Subtask, running: Mapping[str | None, int], limits: Mapping[str, int]) -> bool:

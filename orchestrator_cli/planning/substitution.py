@@ -6,7 +6,7 @@ An agent is told in its instruction, which may speak of the tool by the name it 
 
 from collections.abc import Collection
 
-from orchestrator_cli.planning.plan import Plan, Subtask
+from orchestrator_cli.plan import Plan, Subtask
 from orchestrator_cli.planning.repair import Repair
 
 

@@ -12,7 +12,7 @@ from graphlib import CycleError
 import jsonschema
 from pydantic import JsonValue
 
-from orchestrator_cli.planning.plan import (
+from orchestrator_cli.plan import (
     ID,
     ITEM,
     REFERENCE,

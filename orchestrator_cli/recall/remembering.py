@@ -6,9 +6,9 @@ from typing import Any
 from memory import Memory, Recalled, RecalledRun, Record
 from memory.templates import Template, mark, template_of
 from orchestrator_cli import events
-from orchestrator_cli.execution.board import Board
-from orchestrator_cli.execution.masks import Masks
+from orchestrator_cli.journal.redaction import Masks
 from orchestrator_cli.planning.reuse import reads_outside
+from orchestrator_cli.state.board import Board
 
 
 def learned_from(

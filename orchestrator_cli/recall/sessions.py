@@ -13,7 +13,7 @@ from memory import Memory, Scope, scrub
 from memory.conversation import Exchange, Session, compact, is_name, sessions
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.plan import Plan
 
 
 def scope_of(workspace: Path) -> Scope:

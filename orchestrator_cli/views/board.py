@@ -10,7 +10,7 @@ from functools import singledispatch
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.planning.plan import NOT_STARTED, Plan, State, Subtask, whole_name
+from orchestrator_cli.plan import NOT_STARTED, Plan, State, Subtask, whole_name
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.text import clean, one_line
 

@@ -16,7 +16,7 @@ import yaml
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.planning.plan import Plan, Route, Subtask
+from orchestrator_cli.plan import Plan, Route, Subtask
 from orchestrator_cli.views.graph import patch_lines, plan_diff
 from orchestrator_cli.views.markdown import bullets, code, fence, prose, said, table
 from orchestrator_cli.views.text import (

@@ -25,8 +25,9 @@ from pathlib import Path
 
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
-from orchestrator_cli.execution.blobs import Blobs
-from orchestrator_cli.ledger.chain import (
+from orchestrator_cli.journal.blobs import Blobs
+from orchestrator_cli.journal.chain_heads import Head, note_head
+from orchestrator_cli.journal.hash_chain import (
     LONGEST_SEAL,
     NONE,
     Seal,
@@ -38,8 +39,7 @@ from orchestrator_cli.ledger.chain import (
     read_log,
     sealed,
 )
-from orchestrator_cli.ledger.heads import Head, note_head
-from orchestrator_cli.planning.plan import Plan
+from orchestrator_cli.plan import Plan
 from orchestrator_cli.views.entries import entry_for, form, plan_after
 from orchestrator_cli.views.markdown import noting_cuts
 

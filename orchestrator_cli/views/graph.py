@@ -7,7 +7,7 @@ line. The order is that of the plan, so equal plans give equal lines.
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 
-from orchestrator_cli.planning.plan import Patch, Plan, State, Subtask
+from orchestrator_cli.plan import Patch, Plan, State, Subtask
 from orchestrator_cli.views import text
 from orchestrator_cli.views.text import one_line
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator_cli import events
 from orchestrator_cli.events import SCHEMA, Event
-from orchestrator_cli.planning.plan import Plan, whole_name
+from orchestrator_cli.plan import Plan, whole_name
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.board import Board, after
 from orchestrator_cli.views.graph import plan_diff, plan_lines

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.planning.plan import Plan, whole_name
+from orchestrator_cli.plan import Plan, whole_name
 from orchestrator_cli.views.board import Board
 from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines
 from orchestrator_cli.views.text import (

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator_cli.ledger.chain import pieces_of
+from orchestrator_cli.journal.hash_chain import pieces_of
 
 _TITLE = re.compile(r"### \d+ · (.*)|\*\*\d+\*\* · run [^·]* · [^·]* · (.*)|## (.*)")
 

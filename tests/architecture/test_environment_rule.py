@@ -17,12 +17,12 @@ EXECUTION = "orchestrator_cli/execution"
 EXCEPTIONS = {
     ("orchestrator_cli/models/model.py", "_litellm"): "sets what LiteLLM reads at its import",
     (
-        "orchestrator_cli/execution/prefect_server.py",
+        "orchestrator_cli/engine/server.py",
         "configure_client",
     ): "sets what Prefect reads at its import",
-    ("orchestrator_cli/execution/prefect_server.py", "_server_environment"): "makes the server's environment",
-    ("orchestrator_cli/execution/command.py", "_environment"): "hands it on to the user's own programs",
-    ("orchestrator_cli/execution/flow.py", "run_graph"): "reads back what configure_client has set",
+    ("orchestrator_cli/engine/server.py", "_server_environment"): "makes the server's environment",
+    ("orchestrator_cli/subprocesses/command.py", "_environment"): "hands it on to the user's own programs",
+    ("orchestrator_cli/execution/scheduler.py", "run_graph"): "reads back what configure_client has set",
 }
 
 

@@ -10,7 +10,7 @@ HEAVY = ("prefect", "litellm", "smolagents", "qdrant_client", "qdrant_edge")
 RUN = """
 import atexit, sys
 atexit.register(lambda: print("\\nmodules:", *sorted({name.split(".")[0] for name in sys.modules})))
-from orchestrator_cli.app import main
+from orchestrator_cli.cli.app import main
 main()
 """
 

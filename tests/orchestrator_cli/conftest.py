@@ -11,7 +11,7 @@ from engine import Engine, end, start_server
 from warm import Warm
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.execution import prefect_server
+from orchestrator_cli.engine import server as prefect_server
 
 NewUser = Callable[[Path, Endpoint], Orch]
 

@@ -45,7 +45,7 @@ class Engine:
 def start_server(home: Path, idle_minutes: float = 30) -> str:
     """Have another process ask for a home's server, as `orch` does; its address."""
     program = (
-        "import sys; from pathlib import Path; from orchestrator_cli.execution.prefect_server import *; "
+        "import sys; from pathlib import Path; from orchestrator_cli.engine.server import *; "
         "print(ensure_server(Path(sys.argv[1]), float(sys.argv[2])))"
     )
     command = [sys.executable, "-c", program, str(home), str(idle_minutes)]

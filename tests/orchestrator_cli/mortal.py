@@ -188,7 +188,7 @@ class Place:
 
     def _log_faults(self, rows: list[dict[str, Any]]) -> Iterator[str]:
         from orchestrator_cli.events import Event
-        from orchestrator_cli.past.audit import audit
+        from orchestrator_cli.runs.verify import audit
         from orchestrator_cli.settings import Settings
         from orchestrator_cli.views.entries import entry_for
 

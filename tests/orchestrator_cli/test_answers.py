@@ -2,12 +2,12 @@
 
 import pytest
 
+from orchestrator_cli.approvals.broker import Question, Reply
+from orchestrator_cli.cli.chat.terminal_input import reply_of
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.execution.desk import Question, Reply
-from orchestrator_cli.listening import reply_of
-from orchestrator_cli.planning.conversation import Unusable
-from orchestrator_cli.planning.plan import Catalogue, Plan, Subtask
+from orchestrator_cli.plan import Catalogue, Plan, Subtask
 from orchestrator_cli.planning.plan_text import edited_text, is_empty, plan_text, read_plan_text
+from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.settings import approvals
 from orchestrator_cli.views.keyboard import Key, edited
 

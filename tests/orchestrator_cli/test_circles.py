@@ -7,7 +7,7 @@ from cast import Cast, caller, code, coder, decided, plan
 from command import Orch
 from endpoint import Endpoint, call
 
-from orchestrator_cli.execution.circles import Circles
+from orchestrator_cli.execution.loops import Circles
 
 READ = call("read_file", {"path": "notes.txt"})
 FINISH = call("final_answer", {"answer": "done"})

@@ -15,17 +15,17 @@ from meanings import meaning, meanings
 
 from memory import FACT, RUN, Record, Scope, Source, open_store
 from memory.dense import lacking, vector_name
+from orchestrator_cli.admin.knowledge import Keeping
+from orchestrator_cli.admin.memory import MemoryKeeping
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.doctor import examine
+from orchestrator_cli.cli.commands.memory_output import stats_lines
+from orchestrator_cli.cli.doctor import examine
 from orchestrator_cli.errors import ConfigError, Interrupted, LimitReached, ProviderError
-from orchestrator_cli.keeping.knowledge import Keeping
-from orchestrator_cli.keeping.memory import MemoryKeeping
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.embedding import Embedding
 from orchestrator_cli.models.model import PassingFault
 from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.settings import Settings, load_settings
-from orchestrator_cli.views.memory import stats_lines
 
 NAME = "openai/meanings"
 PRICED = "openai/text-embedding-3-small"

@@ -20,8 +20,8 @@ from orchestrator_cli.events import (
     SubtaskFinished,
     ToolCalled,
 )
-from orchestrator_cli.execution.journal import EventStream, read_journal
-from orchestrator_cli.planning.plan import Plan, Result, Subtask
+from orchestrator_cli.journal.journal import EventStream, read_journal
+from orchestrator_cli.plan import Plan, Result, Subtask
 
 
 class Seen:

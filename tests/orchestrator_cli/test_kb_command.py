@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from command import Orch
 
-from orchestrator_cli.keeping.knowledge import Keeping
+from orchestrator_cli.admin.knowledge import Keeping
 from orchestrator_cli.settings import load_settings
 
 RENT = "# House rules\n\nThe rent is due on the third day of each month.\n"

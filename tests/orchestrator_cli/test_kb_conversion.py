@@ -10,7 +10,7 @@ from openpyxl import Workbook
 from pptx import Presentation
 
 from memory.documents import Unreadable, read_bytes
-from orchestrator_cli.keeping.conversion import Converter
+from orchestrator_cli.admin.conversion import Converter
 from orchestrator_cli.settings import Settings, load_settings
 from toolsmith.sandbox import Limits
 

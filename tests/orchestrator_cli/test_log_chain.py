@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.ledger.chain import entry_head, read_log, sealed
-from orchestrator_cli.ledger.verification import Fault, check_chain
+from orchestrator_cli.journal.hash_chain import entry_head, read_log, sealed
+from orchestrator_cli.runs.chain_verification import Fault, check_chain
 from orchestrator_cli.views.entries import entry_for
 from orchestrator_cli.views.filelog import HEADER, FileLog, begun
 

@@ -18,8 +18,8 @@ from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
 from orchestrator_cli.events import AnyFact, Event, Fact
-from orchestrator_cli.ledger.chain import entry_head, read_log, sealed
-from orchestrator_cli.ledger.verification import check_chain
+from orchestrator_cli.journal.hash_chain import entry_head, read_log, sealed
+from orchestrator_cli.runs.chain_verification import check_chain
 from orchestrator_cli.views.entries import entry_for
 from orchestrator_cli.views.filelog import HEADER, begun
 

@@ -9,10 +9,10 @@ import pytest
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.execution.recorded import Closed, Opened, Step, Work, moments_of
-from orchestrator_cli.execution.rerun import KnownTool, reason_against, rerun
-from orchestrator_cli.execution.workspace import Workspace
-from orchestrator_cli.planning.plan import Plan, Result, Subtask
+from orchestrator_cli.plan import Plan, Result, Subtask
+from orchestrator_cli.replay.rerun import KnownTool, reason_against, rerun
+from orchestrator_cli.replay.work import Closed, Opened, Step, Work, moments_of
+from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox.probe import choose_backend
 
 RUN = "20260701-140322-aaaaaaaa"

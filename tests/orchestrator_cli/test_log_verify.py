@@ -15,10 +15,10 @@ import pytest
 from orchestrator_cli import __version__, events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.execution.journal import EventStream
-from orchestrator_cli.execution.masks import Masks
-from orchestrator_cli.ledger.chain import Block, read_log, sealed
-from orchestrator_cli.past.audit import Audit, audit, kept_text
+from orchestrator_cli.journal.hash_chain import Block, read_log, sealed
+from orchestrator_cli.journal.journal import EventStream
+from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.runs.verify import Audit, audit, kept_text
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.filelog import CUT_OFF, HEADER, FileLog
 
@@ -284,7 +284,7 @@ def test_what_a_killed_writer_left_is_told_as_cut_off_and_the_chain_goes_on(plac
 
 
 def _events(place: Place, run: str) -> list[Event]:
-    from orchestrator_cli.execution.journal import read_journal
+    from orchestrator_cli.journal.journal import read_journal
 
     return list(read_journal(place.home / "runs" / run / "journal.jsonl"))
 
@@ -308,7 +308,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from orchestrator_cli.events import CodeRan
-from orchestrator_cli.execution.journal import EventStream
+from orchestrator_cli.journal.journal import EventStream
 from orchestrator_cli.views.filelog import FileLog
 home, root, run = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 stream = EventStream(run, home / "runs" / run / "journal.jsonl", [FileLog(root / "fileLog.md", home)])

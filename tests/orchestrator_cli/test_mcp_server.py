@@ -20,8 +20,8 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.shared.exceptions import MCPError
 
-from orchestrator_cli.serving.asking import flags_of
-from orchestrator_cli.serving.calls import served
+from orchestrator_cli.cli.mcp_server.asking import flags_of
+from orchestrator_cli.cli.mcp_server.calls import served
 from orchestrator_cli.settings import load_settings
 from toolsmith import CaseResult, Library, Need, Origin, ToolSpec, TrialReport
 

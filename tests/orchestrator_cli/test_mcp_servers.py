@@ -21,9 +21,9 @@ from endpoint import Endpoint, call
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Cancelled, ConfigError
-from orchestrator_cli.execution.mcp_connection import Connection, Loop, ServerFailed
+from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
+from orchestrator_cli.mcp_client.tools import listed, text_of, value_of
 from orchestrator_cli.settings import McpServer, load_settings
-from orchestrator_cli.tools.mcp import listed, text_of, value_of
 
 OTHER = str(Path(__file__).with_name("mcp_other.py"))
 TWICE = "other_count_up(); other_count_up(); give_up('no')"

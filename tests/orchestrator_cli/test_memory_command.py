@@ -13,11 +13,11 @@ from memory import FACT, RUN, Record, Scope, open_store
 from memory.conversation import Exchange, keep
 from memory.lines import as_lines, foreign, from_lines, take_in
 from memory.traces import traces
+from orchestrator_cli.admin.memory import MemoryKeeping
+from orchestrator_cli.cli.commands.memory_output import forgotten_lines, page_lines, record_lines, stats_lines
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
-from orchestrator_cli.keeping.memory import MemoryKeeping
 from orchestrator_cli.recall.sessions import scope_of
 from orchestrator_cli.settings import load_settings
-from orchestrator_cli.views.memory import forgotten_lines, page_lines, record_lines, stats_lines
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 SECRET = "the zanzibar contract"

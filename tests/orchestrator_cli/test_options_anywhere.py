@@ -14,7 +14,7 @@ from command import Orch
 from endpoint import Endpoint
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from orchestrator_cli.app import app
+from orchestrator_cli.cli.app import app
 
 Path = tuple[TyperCommand | TyperGroup, ...]
 """Commands from the outermost group down to the one that runs."""

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_cli.planning.patching import PatchRefused, apply, repaired_patch
-from orchestrator_cli.planning.plan import (
+from orchestrator_cli.plan import (
     Catalogue,
     Patch,
     Plan,
@@ -22,6 +21,7 @@ from orchestrator_cli.planning.plan import (
     references,
     resolve,
 )
+from orchestrator_cli.planning.patching import PatchRefused, apply, repaired_patch
 from orchestrator_cli.planning.validation import faults
 
 CATALOGUE = Catalogue(roles=frozenset({"coder"}), tools=frozenset({"read_file"}))

@@ -11,9 +11,9 @@ import pytest
 from engine import end, start_server
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.engine import server as prefect_server
+from orchestrator_cli.engine.server import IdleWatch, await_server, running_server
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.execution import prefect_server
-from orchestrator_cli.execution.prefect_server import IdleWatch, await_server, running_server
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from datasets import MISSING, RECORDED, as_function, as_rows, have, recorded_plans, recorded_tools
 
-from orchestrator_cli.planning.conversation import Unusable
-from orchestrator_cli.planning.plan import Catalogue, Plan, order
+from orchestrator_cli.plan import Catalogue, Plan, order
 from orchestrator_cli.planning.reading import read_plan
+from orchestrator_cli.planning.structured_output import Unusable
 
 TOOLS = frozenset({"image_captioning", "translation", "text_to_speech", "object_detection", "summarization"})
 

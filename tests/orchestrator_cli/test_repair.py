@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_cli.planning.plan import Catalogue, Plan, Subtask, order
+from orchestrator_cli.plan import Catalogue, Plan, Subtask, order
 from orchestrator_cli.planning.repair import repaired
 from orchestrator_cli.planning.validation import faults
 

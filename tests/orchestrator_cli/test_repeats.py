@@ -6,7 +6,7 @@ from command import Orch
 from endpoint import Endpoint
 
 from orchestrator_cli.events import CodeRan, Fact
-from orchestrator_cli.execution.repeats import Repeats, functions_in
+from orchestrator_cli.state.duplicate_code import Repeats, functions_in
 
 PARSE = '''
 def parse(line, sep=","):

@@ -13,7 +13,7 @@ SCRIPT = '''
 import json, sys, time
 from pathlib import Path
 from orchestrator_cli.errors import ProviderError, RunFailed
-from orchestrator_cli.repl import run_repl
+from orchestrator_cli.cli.chat.repl import run_repl
 
 home = Path(sys.argv[1])
 
@@ -270,6 +270,7 @@ def test_in_a_pipe_the_first_failure_is_the_exit_code_and_the_rest_still_runs(pi
 
 def test_importing_the_loop_does_not_load_prompt_toolkit() -> None:
     script = (
-        "import sys, orchestrator_cli.repl as _; sys.exit(bool({'prompt_toolkit', 'rich'} & {*sys.modules}))"
+        "import sys, orchestrator_cli.cli.chat.repl as _; "
+        "sys.exit(bool({'prompt_toolkit', 'rich'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -16,11 +16,11 @@ from command import Done, Orch
 from endpoint import Endpoint
 
 from orchestrator_cli import events
+from orchestrator_cli.approvals.broker import Desk
+from orchestrator_cli.approvals.permissions import Permits
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded
-from orchestrator_cli.execution.desk import Desk
-from orchestrator_cli.execution.masks import Masks
-from orchestrator_cli.execution.permissions import Permits
+from orchestrator_cli.journal.redaction import Masks
 from orchestrator_cli.settings import Settings, package_index
 from toolsmith import PackagesUnavailable, PermissionRefused, ToolSpec
 

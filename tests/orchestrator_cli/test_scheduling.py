@@ -6,7 +6,7 @@ from cast import Cast, code, coder, plan
 from command import Orch
 from endpoint import Endpoint
 
-from orchestrator_cli.planning.plan import Subtask
+from orchestrator_cli.plan import Subtask
 from orchestrator_cli.planning.scheduling import role_has_room
 
 

@@ -17,8 +17,8 @@ from endpoint import Endpoint, fault
 from memory import FACT, Record, Scope, Source, open_store
 from memory.conversation import Exchange, keep
 from memory.facts import Fact, fact_record, learn
+from orchestrator_cli.cli.chat.session import speaks_of_oneself
 from orchestrator_cli.recall.sessions import scope_of
-from orchestrator_cli.recall.sitting import speaks_of_oneself
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator_cli.cli.doctor import examine
 from orchestrator_cli.default_models import FAMILIES, default_model
-from orchestrator_cli.doctor import examine
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.settings import Settings, find_model, load_settings
 

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.execution.repeats import cause_of
-from orchestrator_cli.execution.replay import Past, replay
-from orchestrator_cli.execution.resuming import board_of, causes_for
-from orchestrator_cli.planning.offer import Offer
-from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Subtask
+from orchestrator_cli.execution.resume import board_of, causes_for
+from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask
+from orchestrator_cli.planning.context import Offer
 from orchestrator_cli.planning.substitution import substituted
+from orchestrator_cli.state.duplicate_code import cause_of
+from orchestrator_cli.state.replay import Past, replay
 
 CALL = Subtask(id="call", title="Call", kind="tool", tools=("wanted",), inputs={"text": "a"})
 AGENT = Subtask(

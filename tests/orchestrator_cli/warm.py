@@ -71,7 +71,7 @@ def serve(url: str, home: Path) -> None:
 
 
 def _import(url: str, home: Path) -> None:
-    from orchestrator_cli.execution.prefect_server import configure_client
+    from orchestrator_cli.engine.server import configure_client
     from orchestrator_cli.models.model import prepare
 
     configure_client(url, home)
@@ -91,11 +91,9 @@ LOADED = (
     ),
     *("anyio._backends._asyncio", "litellm.proxy._types", "memory.edge", "pygments.styles.monokai"),
     "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
-    *(f"orchestrator_cli.{name}" for name in ("demo", "house", "orchestrator", "session", "listening")),
-    *(
-        f"orchestrator_cli.execution.{name}"
-        for name in ("agents", "flow", "workspace.diff", "workspace.undo")
-    ),
+    *(f"orchestrator_cli.{name}" for name in ("runtime", "orchestrator", "workspace.diff", "workspace.undo")),
+    *(f"orchestrator_cli.cli.{name}" for name in ("demo", "chat.repl_session", "chat.terminal_input")),
+    *(f"orchestrator_cli.execution.{name}" for name in ("agents", "scheduler")),
     *(f"orchestrator_cli.views.{name}" for name in ("filelog", "console", "jsonl", "keyboard", "narration")),
 )
 """What a run imports, some of it only on its way."""
@@ -113,7 +111,7 @@ def _load_for_calls() -> None:
 
 def _become(order: dict[str, Any]) -> None:
     """Turn into the command, as a fresh process would find its streams, folder and environment."""
-    from orchestrator_cli.app import main
+    from orchestrator_cli.cli.app import main
 
     os.setsid()
     os.chdir(order["cwd"])

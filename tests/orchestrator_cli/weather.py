@@ -105,8 +105,8 @@ def main(prompt: str) -> int:
     from pathlib import Path
 
     from orchestrator_cli.errors import OrchError
-    from orchestrator_cli.house import open_house
     from orchestrator_cli.orchestrator import run_prompt
+    from orchestrator_cli.runtime import open_house
     from orchestrator_cli.settings import load_settings
     from orchestrator_cli.views.console import Console
     from orchestrator_cli.views.filelog import FileLog

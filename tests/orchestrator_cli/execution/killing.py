@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator_cli.execution.workspace import Checkout, Workspace
+from orchestrator_cli.workspace import Checkout, Workspace
 
-WATCHED = ("/execution/workspace/", "shutil.py")
+WATCHED = ("/orchestrator_cli/workspace/", "shutil.py")
 
 
 def lay_out(root: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_cli.execution.artifacts import MANY, TOGETHER_CHARS, together
+from orchestrator_cli.engine.artifacts import MANY, TOGETHER_CHARS, together
 
 
 def result(number: int, data: str = "````\nfound\n````") -> dict[str, Any]:

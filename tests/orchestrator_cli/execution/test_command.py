@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Interrupted
-from orchestrator_cli.execution.command import ERR_BYTES, OUT_BYTES, Ended, run_command
+from orchestrator_cli.subprocesses.command import ERR_BYTES, OUT_BYTES, Ended, run_command
 
 STUBBORN = """
 import os, signal, sys, time
@@ -113,7 +113,7 @@ def test_a_cancellation_ends_it_with_all_it_started(tmp_path: Path) -> None:
 def test_it_ends_when_the_one_who_runs_it_is_killed(tmp_path: Path) -> None:
     program = (
         "import json, sys; from pathlib import Path; from orchestrator_cli.cancellation import Cancellation; "
-        "from orchestrator_cli.execution.command import run_command; "
+        "from orchestrator_cli.subprocesses.command import run_command; "
         "command, folder = json.loads(sys.argv[1]); "
         "run_command(command, cwd=Path(folder), given='', env={}, cancellation=Cancellation())"
     )

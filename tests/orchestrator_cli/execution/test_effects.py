@@ -4,10 +4,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator_cli.errors import ApprovalNeeded
-from orchestrator_cli.events import EffectBegun, EffectEnded, Fact
-from orchestrator_cli.execution.desk import Desk
-from orchestrator_cli.execution.effects import (
+from orchestrator_cli.approvals.broker import Desk
+from orchestrator_cli.approvals.effects import (
     Call,
     EffectFailed,
     EffectRefused,
@@ -18,6 +16,8 @@ from orchestrator_cli.execution.effects import (
     decide,
     key_of,
 )
+from orchestrator_cli.errors import ApprovalNeeded
+from orchestrator_cli.events import EffectBegun, EffectEnded, Fact
 
 MAIL = Call("send", 1, "process mail", {"to": "ann"})
 DONE = EffectEnded(key="k", ok=True, outcome="sent")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from orchestrator_cli import events
+from orchestrator_cli.approvals.broker import Desk
+from orchestrator_cli.approvals.permissions import NotAllowed, Permits, covered
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded
-from orchestrator_cli.execution.desk import Desk
-from orchestrator_cli.execution.masks import Masks
-from orchestrator_cli.execution.permissions import NotAllowed, Permits, covered
-from orchestrator_cli.planning.plan import Subtask
+from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.plan import Subtask
 from orchestrator_cli.settings import Settings
 from toolsmith import PermissionRefused, ToolSpec
 from toolsmith.sandbox.grants import parse_grants

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.execution.board import Board
-from orchestrator_cli.execution.replay import Past, after, replay
-from orchestrator_cli.execution.resuming import board_of, causes_for, check_resumable, is_over
-from orchestrator_cli.planning.offer import Offer
-from orchestrator_cli.planning.plan import Patch, Plan, Result, Subtask, descendants
+from orchestrator_cli.execution.resume import board_of, causes_for, check_resumable, is_over
+from orchestrator_cli.plan import Patch, Plan, Result, Subtask, descendants
+from orchestrator_cli.planning.context import Offer
 from orchestrator_cli.planning.reviser import Cause
+from orchestrator_cli.state.board import Board
+from orchestrator_cli.state.replay import Past, after, replay
 from orchestrator_cli.usage import Usage
 
 OFFER = Offer(roles=(), tools=(), max_subtasks=100)

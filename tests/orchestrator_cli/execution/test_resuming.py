@@ -7,12 +7,12 @@ import pytest
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.execution.replay import Past, replay
-from orchestrator_cli.execution.resuming import told, untold
-from orchestrator_cli.execution.workspace import Workspace
-from orchestrator_cli.execution.workspace.folder import history_folder
-from orchestrator_cli.execution.workspace.history import History
-from orchestrator_cli.planning.plan import Plan, Result, Subtask
+from orchestrator_cli.execution.resume import told, untold
+from orchestrator_cli.plan import Plan, Result, Subtask
+from orchestrator_cli.state.replay import Past, replay
+from orchestrator_cli.workspace import Workspace
+from orchestrator_cli.workspace.folder import history_folder
+from orchestrator_cli.workspace.history import History
 
 PLAN = Plan(goal="g", subtasks=(Subtask(id="a", title="a", kind="agent"),))
 RESULT = Result(subtask="a", attempt=2, plan_version=1, value="v", files=("a.txt",))

@@ -14,11 +14,11 @@ import pytest
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.execution.journal import EventStream, read_journal
-from orchestrator_cli.execution.workspace import Workspace
-from orchestrator_cli.past.runs import find_run
-from orchestrator_cli.past.undo import show_changes, undo_run
+from orchestrator_cli.journal.journal import EventStream, read_journal
+from orchestrator_cli.runs.find import find_run
+from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.settings import Settings
+from orchestrator_cli.workspace import Workspace
 
 
 class Place:
@@ -279,8 +279,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from killing import die_at
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.past.runs import find_run
-from orchestrator_cli.past.undo import undo_run
+from orchestrator_cli.runs.find import find_run
+from orchestrator_cli.runs.undo import undo_run
 settings = Settings(home=Path(sys.argv[2]), workspace=Path(sys.argv[3]))
 past = find_run(settings, "last")
 die_at(int(sys.argv[4]))

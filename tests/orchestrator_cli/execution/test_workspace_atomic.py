@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_cli.execution.workspace import Conflict, Workspace, WorkspaceFault, rename, steps
+from orchestrator_cli.workspace import Conflict, Workspace, WorkspaceFault, rename, steps
 
 KILLING = Path(__file__).with_name("killing.py")
 
@@ -72,7 +72,7 @@ def failing_at(monkeypatch: pytest.MonkeyPatch, path: str, action: Any) -> None:
             action()
         original(tree, staging, step)
 
-    monkeypatch.setattr("orchestrator_cli.execution.workspace.commit.forward", forward)
+    monkeypatch.setattr("orchestrator_cli.workspace.commit.forward", forward)
 
 
 def test_a_change_by_the_user_in_the_middle_of_a_commit_takes_all_of_it_back(workspace, monkeypatch):
@@ -153,7 +153,7 @@ def test_staging_of_another_home_is_left_alone(workspace, tmp_path):
 def test_the_checkout_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(workspace, tmp_path):
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from orchestrator_cli.execution.workspace import Workspace\n"
+        "from orchestrator_cli.workspace import Workspace\n"
         "Workspace(Path(sys.argv[1]), Path(sys.argv[2]), 10).checkout(); os.kill(os.getpid(), 9)"
     )
     home = tmp_path / "home"

@@ -16,7 +16,7 @@ from cast import Cast, code, coder, plan
 from command import Done, Orch
 from endpoint import Endpoint
 
-from orchestrator_cli.execution.workspace import Workspace
+from orchestrator_cli.workspace import Workspace
 
 NAMES = ("one", "two", "three")
 FILES = 20

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator_cli.execution.workspace import Conflict, Workspace, WorkspaceFault
 from orchestrator_cli.tools.files import file_tools
+from orchestrator_cli.workspace import Conflict, Workspace, WorkspaceFault
 
 
 @pytest.fixture

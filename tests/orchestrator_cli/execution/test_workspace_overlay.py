@@ -12,10 +12,10 @@ import pytest
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.attempt import new_executor, within
-from orchestrator_cli.execution.process import run
-from orchestrator_cli.execution.workspace import Checkout, Conflict, Workspace
-from orchestrator_cli.execution.workspace.overlay import NoOverlay, Overlay
+from orchestrator_cli.execution.processes import run
 from orchestrator_cli.tools.files import file_tools
+from orchestrator_cli.workspace import Checkout, Conflict, Workspace
+from orchestrator_cli.workspace.overlay import NoOverlay, Overlay
 from toolsmith.sandbox import SandboxUnavailable, choose_backend
 from toolsmith.sandbox.selftest import self_test
 
@@ -177,7 +177,7 @@ def test_the_sandbox_holds_within_the_namespace_of_a_view(workspace, name):
 def test_no_process_or_mount_of_a_killed_host_remains(workspace, root, tmp_path):
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from orchestrator_cli.execution.workspace import Workspace\n"
+        "from orchestrator_cli.workspace import Workspace\n"
         "checkout = Workspace(Path(sys.argv[1]), Path(sys.argv[2]), 1).checkout()\n"
         "(checkout.root / 'text').write_text('half')\n"
         "os.kill(os.getpid(), 9)"
@@ -207,7 +207,7 @@ def test_where_nothing_can_be_mounted_a_large_workspace_is_refused_with_the_reas
     def none(*_: object) -> Overlay:
         raise NoOverlay("user namespaces are forbidden")
 
-    monkeypatch.setattr("orchestrator_cli.execution.workspace.folder.Overlay", none)
+    monkeypatch.setattr("orchestrator_cli.workspace.folder.Overlay", none)
     with pytest.raises(UsageError, match=r"holds 2 MB.*user namespaces are forbidden") as caught:
         workspace.checkout()
     assert "workspace_max_mb" in caught.value.remedy

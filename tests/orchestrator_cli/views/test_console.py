@@ -12,7 +12,7 @@ import pytest
 from orchestrator_cli import events
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.events import AnyFact, Event
-from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Result, Subtask
+from orchestrator_cli.plan import NewTool, Patch, Plan, Result, Subtask
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.board import Board, after
 from orchestrator_cli.views.console import Console

@@ -19,8 +19,8 @@ from markdown_it import MarkdownIt
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import AnyFact, Event
-from orchestrator_cli.ledger.chain import entry_head, sealed
-from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Result, Subtask
+from orchestrator_cli.journal.hash_chain import entry_head, sealed
+from orchestrator_cli.plan import NewTool, Patch, Plan, Result, Subtask
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.entries import entry_for
 from orchestrator_cli.views.filelog import CUT_OFF, FileLog

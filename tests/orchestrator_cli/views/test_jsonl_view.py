@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from orchestrator_cli import events
 from orchestrator_cli.errors import ConfigError, Interrupted
 from orchestrator_cli.events import AnyFact, Event, FileChange
-from orchestrator_cli.planning.plan import Patch, Plan, Result, Subtask
+from orchestrator_cli.plan import Patch, Plan, Result, Subtask
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.jsonl import Envelope, JsonLines, envelope_line
 

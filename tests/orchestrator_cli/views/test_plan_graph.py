@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_cli.planning.plan import NewTool, Patch, Plan, Subtask
+from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask
 from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines, plan_mermaid
 
 

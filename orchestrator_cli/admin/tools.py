@@ -1,0 +1,399 @@
+"""The library of built tools as its user keeps it: what `orch tools` does, apart from printing.
+
+Whatever runs a tool's code runs it in the sandbox. What its trial needs of network, secrets and packages
+is asked of the user, or was allowed by the settings, as in a run.
+"""
+
+import contextlib
+import difflib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memory import MemoryFault
+from orchestrator_cli.approvals.broker import Question
+from orchestrator_cli.approvals.permissions import Permits
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import ApprovalNeeded, ConfigError, RunFailed, UsageError
+from orchestrator_cli.events import ApprovalGiven, Asked
+from orchestrator_cli.execution.tool_registry import permissions_of
+from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.recall import tool_index
+from orchestrator_cli.runtime import choose_sandbox, open_memory
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
+from toolsmith import smolagents_folder
+from toolsmith.build import prove_again
+from toolsmith.built import BuiltTool, TrialReport
+from toolsmith.errors import LibraryError, ToolQuarantined, ToolRefused, ToolsmithError
+from toolsmith.library import Library, archive
+from toolsmith.library.edits import adopting, settle
+from toolsmith.library.standing import (
+    Disabled,
+    EditRefused,
+    Enabled,
+    Entry,
+    RolledBack,
+    Standing,
+    Tally,
+    Tried,
+)
+from toolsmith.requirements import PackageLock
+from toolsmith.sandbox import Backend
+
+Confirm = Callable[[str], bool]
+"""Asks the user on the terminal for a yes."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The trial of a tool, run again."""
+
+    name: str
+    version: int
+    trial: Trial
+    quarantined: bool
+    """It is in quarantine; `orch tools enable` may end that now if the trial passed."""
+    adopted: bool = False
+    """It was edited by hand, and this proved the edit."""
+
+
+class Keeping:
+    """The library of one home. What goes wrong comes out as `OrchError` with its remedy."""
+
+    def __init__(self, settings: Settings, confirm: Confirm | None = None) -> None:
+        """`confirm`: None where nobody can be asked."""
+        self._settings = settings
+        self._confirm = confirm
+        self.library = Library(settings.home / "tools")
+        self._masks = Masks()
+
+    # --- looking
+
+    def rows(self) -> list[ToolRow]:
+        """Every tool there is, also those that cannot be read."""
+        with _translated():
+            return [self._row(name) for name in self.library.known()]
+
+    def names(self) -> list[str]:
+        return list(self.library.known())
+
+    def page(self, wanted: str) -> ToolPage:
+        """All about `NAME` or `NAME@V`."""
+        with _translated():
+            name, version = self._parsed(wanted)
+            tool, row = self.library.version(name, version), self._row(name)
+            standing = self.library.standing(name)
+            return ToolPage(
+                row=row,
+                version=version,
+                folder=str(self.library.folder(name, version)),
+                sha256=tool.sha256,
+                origin=_origin(tool),
+                functions=tuple((f.signature, f.doc) for f in tool.functions),
+                trial=_trial(tool.trial),
+                source=tool.source,
+                tallies=tuple((number, _uses(tally)) for number, tally in sorted(standing.tallies.items())),
+                decisions=tuple((entry.at, text) for entry, text in self._decisions(name)),
+            )
+
+    def difference(self, name: str, old: int | None, new: int | None) -> list[str]:
+        """A unified diff of both files of two versions: by default the one before and the one that counts."""
+        with _translated():
+            name, counts = self._parsed(name)
+            versions = self.library.versions(name)
+            new = counts if new is None else new
+            if old is None:
+                old = max((number for number in versions if number < new), default=0)
+            if not old:
+                raise UsageError(f"The tool {name} v{new} has no earlier version.", "Name two versions.")
+            lines: list[str] = []
+            for file in ("tool.py", "tool.json"):
+                before, after = (self._text(name, number, file) for number in (old, new))
+                label = f"{name}/v{{}}/{file}"
+                lines += difflib.unified_diff(
+                    before, after, label.format(old), label.format(new), lineterm=""
+                )
+            return lines
+
+    # --- deciding
+
+    def test(self, wanted: str) -> Tested:
+        """Run the trial again. An edit by hand that passes is adopted by that, as a run would do."""
+        with _translated():
+            name, version = self._parsed(wanted)
+            tool = self.library.version(name, version)
+            if tool.edited and version == self.library.counting(name):
+                return self._tested_edit(name, version)
+            faults, report = self._prove(tool, tool.lock)
+            trial = _trial(report, faults)
+            self.library.note_trial(name, version, passed=trial.passed)
+            held = bool(self.library.standing(name).quarantine(version))
+            return Tested(name, version, trial, quarantined=held)
+
+    def _tested_edit(self, name: str, version: int) -> Tested:
+        permits = self._permits()
+        adopt = adopting(
+            self.library, self._backend(), lambda spec, lock: permits.permit_tool(spec, None, lock)
+        )
+        settled = settle(name, self.library, adopt)
+        tool = settled.tool if settled is not None and settled.adopted else self.library.edited(name)
+        if settled is not None and not settled.adopted:
+            return Tested(name, version, Trial(False, (), settled.reasons), quarantined=False)
+        if tool is None:
+            raise UsageError(f"The tool {name} is gone.", "List what there is with: orch tools list")
+        return Tested(name, tool.version, _trial(tool.trial), quarantined=False, adopted=True)
+
+    def roll_back(self, wanted: str, version: int | None, reason: str) -> BuiltTool:
+        with _translated():
+            name, _ = self._parsed(wanted)
+            return self.library.roll_back(name, version, reason)
+
+    def disable(self, wanted: str, reason: str) -> str:
+        with _translated():
+            name, _ = self._parsed(wanted)
+            self.library.disable(name, reason)
+            return name
+
+    def enable(self, wanted: str) -> tuple[str, bool]:
+        """The tool, and whether it was out of use."""
+        with _translated():
+            name, _ = self._parsed(wanted)
+            try:
+                return name, self.library.enable(name)
+            except ToolQuarantined as exc:
+                told = str(exc).partition("\n")[0]
+                raise UsageError(
+                    told, f"Try it first, and enable it when it passes: orch tools test {name}"
+                ) from exc
+
+    def remove(self, wanted: str) -> tuple[str, Path]:
+        """The tool, and where it lies now. It is taken out of the index as well."""
+        with _translated():
+            name, _ = self._parsed(wanted)
+            place = self.library.remove(name)
+        with contextlib.suppress(ConfigError, RunFailed):  # the index is brought in step by the next reindex
+            self.reindex()
+        return name, place
+
+    # --- giving and taking
+
+    def export(self, wanted: Sequence[str], target: Path, *, smolagents: bool = False) -> list[BuiltTool]:
+        """Write tools as an archive, or each as a folder below `target` that plain smolagents loads."""
+        with _translated():
+            tools = []
+            for one in dict.fromkeys(wanted):
+                name, version = self._parsed(one)
+                tool = self.library.version(name, version)
+                if tool.edited:
+                    raise UsageError(
+                        f"The tool {name} v{version} was edited by hand and is not proved.",
+                        f"Prove it first with: orch tools test {name}",
+                    )
+                tools.append(tool)
+            twice = len({tool.name for tool in tools}) < len(tools)
+            if twice:
+                raise UsageError("A tool is named with two versions.", "Export one version of each.")
+            if smolagents:
+                for tool in tools:
+                    smolagents_folder.export(tool, target)
+            else:
+                archive.export(tools, target)
+            return tools
+
+    def take_in(self, path: Path, *, beside: bool) -> Iterator[tuple[BuiltTool, archive.TakenIn | str]]:
+        """Each tool of an archive with what became of it: taken in, or why not."""
+        with _translated():
+            tools = archive.read_archive(path)
+        for tool in tools:
+            try:
+                with _translated():
+                    yield (
+                        tool,
+                        archive.take_in(tool, self.library, self._prove, source=path.name, beside=beside),
+                    )
+            except (UsageError, RunFailed) as exc:
+                yield tool, str(exc)
+
+    def reindex(self) -> tool_index.Indexed:
+        memory = open_memory(self._settings, lambda _: None)
+        with contextlib.closing(memory), _translated():
+            try:
+                return tool_index.reindex(self.library, memory)
+            except MemoryFault as exc:
+                raise RunFailed(f"The index of tools could not be written: {exc}") from exc
+
+    # --- parts
+
+    def _parsed(self, wanted: str) -> tuple[str, int]:
+        """`NAME` or `NAME@V`, as a tool that is there. Raises `UsageError`."""
+        name, at, number = wanted.partition("@")
+        known = self.library.known()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(
+                f"The library has no tool {name!r}.", f"{hint}List what there is with: orch tools list"
+            )
+        if not at:
+            return name, known[name]
+        version = int(number.removeprefix("v")) if number.removeprefix("v").isdigit() else 0
+        if version not in self.library.versions(name):
+            there = ", ".join(f"v{n}" for n in self.library.versions(name))
+            raise UsageError(f"The tool {name} has no version {number!r}.", f"It has {there}.")
+        return name, version
+
+    def _row(self, name: str) -> ToolRow:
+        versions, version = self.library.versions(name), self.library.counting(name)
+        standing = self.library.standing(name)
+        uses = _uses(standing.tally(version))
+        try:
+            tool = self.library.version(name, version)
+        except LibraryError as exc:
+            told, _, remedy = str(exc).partition("\n")
+            return ToolRow(name, version, "unreadable", (told, remedy), versions, uses=uses)
+        state, why = _state(tool, standing)
+        return ToolRow(
+            name=name,
+            version=version,
+            state=state,
+            why=why,
+            versions=versions,
+            signature=tool.spec.signature,
+            purpose=tool.spec.purpose,
+            permissions=permissions_of(tool),
+            created=tool.created,
+            uses=uses,
+        )
+
+    def _decisions(self, name: str) -> Iterator[tuple[Entry, str]]:
+        for entry in self.library.entries(name):
+            if text := _decided(entry):
+                yield entry, text
+
+    def _text(self, name: str, version: int, file: str) -> list[str]:
+        self.library.version(name, version)
+        path = self.library.folder(name, version) / file
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def _backend(self) -> Backend:
+        return choose_sandbox(self._settings)
+
+    def _permits(self) -> Permits:
+        asks = _Asks(self._settings, self._confirm)
+        return Permits(asks, self._settings, masks=self._masks, cancellation=Cancellation())
+
+    def _prove(
+        self,
+        tool: BuiltTool,
+        lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
+    ) -> tuple[Sequence[str], TrialReport | None]:
+        """Without a lock its packages are chosen anew: that of a foreign tool could name others."""
+        permits = self._permits()
+        return prove_again(
+            tool, backend=self._backend(), permit=lambda spec: permits.permit_tool(spec, lock=lock)
+        )
+
+
+class _Asks:
+    """Answers of the user at the terminal to what a trial needs; see `execution.permissions.Asks`."""
+
+    def __init__(self, settings: Settings, confirm: Confirm | None) -> None:
+        self._settings = settings
+        self._confirm = confirm
+
+    def needs(self, what: Asked) -> bool:
+        return what in self._settings.approve
+
+    def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:  # noqa: ARG002
+        """Raises `ApprovalNeeded` where nobody is there."""
+        if self._settings.yes or not self.needs(question.what):
+            return self.settle(question)
+        if self._confirm is None:
+            raise ApprovalNeeded(
+                f"The trial needs a yes. {question.question}", "Say it beforehand with -y, or on a terminal."
+            )
+        said = "yes" if self._confirm(f"{question.question} Allow it for the trial?") else "no"
+        return ApprovalGiven(id=question.id, decision=said)
+
+    def post(self, question: Question) -> ApprovalGiven | None:
+        return self.settle(question)
+
+    def settle(self, question: Question) -> ApprovalGiven:
+        return ApprovalGiven(id=question.id, decision="yes", by="settings")
+
+
+def on_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """What the toolsmith raises, as ours."""
+    try:
+        yield
+    except ToolRefused as exc:
+        raise RunFailed(f"The tool {exc.name} did not pass here: {'; '.join(exc.reasons)}") from exc
+    except ToolsmithError as exc:
+        told, _, remedy = str(exc).partition("\n")
+        raise UsageError(told, remedy) from exc
+    except OSError as exc:
+        raise RunFailed(f"The library cannot be read or written: {exc}") from exc
+
+
+def _state(tool: BuiltTool, standing: Standing) -> tuple[str, tuple[str, ...]]:
+    if standing.disabled is not None:
+        return "disabled", (
+            *([standing.disabled] if standing.disabled else []),
+            f"Enable it: orch tools enable {tool.name}",
+        )
+    if tool.edited:
+        refused = standing.refused
+        reasons = refused.reasons if refused is not None and refused.version == tool.version else ()
+        return "edited", (*reasons, f"Prove it: orch tools test {tool.name}")
+    if failures := standing.quarantine(tool.version):
+        again = f"orch tools test {tool.name} && orch tools enable {tool.name}"
+        way = f"Use it again: {again}, or go back: orch tools rollback {tool.name}"
+        return "quarantine", (*failures[-3:], way)
+    return "in use", ()
+
+
+def _decided(entry: Entry) -> str:
+    match entry:
+        case Disabled(reason=reason):
+            return f"disabled: {reason}" if reason else "disabled"
+        case Enabled(version=version):
+            return f"enabled, with v{version}"
+        case Tried(version=version, passed=passed):
+            return f"trial of v{version} run again: {'passed' if passed else 'failed'}"
+        case RolledBack(version=version, reason=reason):
+            return f"back to v{version}" + (f": {reason}" if reason else "")
+        case EditRefused(version=version, reasons=reasons):
+            return f"a hand edit of v{version} was not proved: {'; '.join(reasons)}"
+    return ""
+
+
+def _origin(tool: BuiltTool) -> str:
+    origin = tool.origin
+    parts = [f"needed as {origin.need.name!r}"]
+    if origin.run:
+        parts.append(f"by run {origin.run}")
+    if origin.edit_of:
+        parts.append(f"v{origin.edit_of} edited by hand")
+    if origin.imported_from:
+        parts.append(f"taken in from {origin.imported_from}")
+    return ", ".join(parts)
+
+
+def _uses(tally: Tally) -> UseRow:
+    return UseRow(tally.calls, tally.successes, tally.declined, tally.failures, tally.seconds, tally.last)
+
+
+def _trial(report: TrialReport | None, faults: Sequence[str] = ()) -> Trial:
+    if report is None:
+        return Trial(False, (), tuple(faults))
+    results = [(result.title, result.passed, result.detail) for result in report.results]
+    results += [(held.title, held.passed, held.detail) for held in report.properties]
+    return Trial(report.passed, tuple(results), tuple(faults) if not results else ())

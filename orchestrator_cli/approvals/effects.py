@@ -1,0 +1,212 @@
+"""What has effects outside the workspace, and must not be done twice by accident.
+
+Each such call has an idempotency key, which is in the journal before the call and after it, and is
+given to whatever is called, so that a receiver can tell a repetition. The key follows from the
+run, the subtask, what is called and with what: it is the same for a retry, after a resume and in
+every version of the plan.
+
+A call that was begun and of which nobody knows how it ended (the process was killed, or the call
+was ended by its time limit) is not made again without a word. That holds also for a subtask of
+another name that would make the same call, as a reviser plans it to try again: it has the
+unconfirmed call's key.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from orchestrator_cli.approvals.broker import Desk, Question, needed
+from orchestrator_cli.events import EffectBegun, EffectEnded
+from orchestrator_cli.journal.journal import Emit
+
+Policy = Literal["ask", "retry", "skip"]
+Verdict = Literal["do", "take", "ask", "leave"]
+
+
+class EffectFailed(Exception):
+    """The call was made and said that it failed; the message says why."""
+
+
+class EffectRefused(Exception):
+    """The call is not made; the message says why. Another attempt would not be either."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a subtask is about to do outside the workspace."""
+
+    subtask: str
+    attempt: int
+    what: str
+    """Such as `process deploy`."""
+    inputs: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    value: JsonValue
+    files: tuple[str, ...] = ()
+    """What it wrote into the checkout, and what is lost where the subtask does not come to its commit."""
+
+
+def decide(begun: bool, ended: EffectEnded | None, policy: Policy) -> Verdict:
+    """What becomes of a call, given what the journal has of its key.
+
+    `take` the value of the one that was made; `leave` it, because it may have been made.
+    """
+    if ended is not None and not ended.ok:
+        return "do"
+    if ended is not None and not ended.files:
+        return "take"
+    if ended is None and not begun:
+        return "do"
+    if policy == "skip":
+        return "leave" if ended is None else "take"
+    return "do" if policy == "retry" else "ask"
+
+
+def key_of(run: str, call: Call) -> str:
+    """Two halves: the piece of work, and what the call does whoever makes it."""
+    same: list[JsonValue] = [call.what, dict(call.inputs)]
+    return f"{_digest([run, call.subtask, *same])}-{_digest([run, *same])}"
+
+
+def _digest(what: list[JsonValue]) -> str:
+    told = json.dumps(what, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+class Effects:
+    """The calls of one run. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        run: str,
+        *,
+        desk: Desk,
+        emit: Emit,
+        policy: Policy,
+        before: Iterable[EffectBegun | EffectEnded] = (),
+    ) -> None:
+        """`before`: what the journal has of the run's calls when it goes on in another process."""
+        self._run = run
+        self._desk = desk
+        self._emit = emit
+        self._policy = policy
+        self._lock = threading.Lock()
+        self._begun: dict[str, EffectBegun] = {}
+        self._times: dict[str, int] = {}
+        """Per key how often it was begun in this process."""
+        self._ended: dict[str, EffectEnded] = {}
+        self._running: set[str] = set()
+        for fact in before:
+            self._note(fact)
+
+    def allow(self, name: str, question: str, details: str, *, always: bool = False) -> None:
+        """Ask, once in a run, whether something may be done at all; `always`: whatever the policy is.
+
+        Raises `EffectRefused`, and `ApprovalNeeded` until it is answered: nothing waits here, so
+        that a person's time is not that of the subtask.
+        """
+        asked = Question(what="effects", subject=name, question=question, details=details)
+        given = self._desk.post(asked, always=always)
+        if given is None:
+            raise needed([asked])
+        if given.decision == "no":
+            raise EffectRefused(f"the user did not allow {name}{given.reason}")
+
+    def once(self, call: Call, do: Callable[[str], Outcome]) -> Outcome:
+        """Make a call, unless it was made before; `do` is given the key.
+
+        What `do` raises besides `EffectFailed` leaves open whether the call was made. Raises
+        `EffectRefused` and `ApprovalNeeded` besides.
+        """
+        key = self._key(call)
+        before = self._ended.get(key)
+        match decide(key in self._begun, before, self._policy):
+            case "leave":
+                raise EffectRefused(_unknown(call))
+            case "ask" if not self._again(call, key, before):
+                before = _taken(call, before)
+                return Outcome(before.outcome)
+            case "take" if before is not None:
+                return Outcome(before.outcome)
+        return self._make(call, key, do)
+
+    def _make(self, call: Call, key: str, do: Callable[[str], Outcome]) -> Outcome:
+        with self._lock:
+            self._running.add(key)
+        try:
+            self._tell(EffectBegun(key=key, subtask=call.subtask, attempt=call.attempt, what=call.what))
+            try:
+                outcome = do(key)
+            except EffectFailed as exc:
+                self._tell(EffectEnded(key=key, ok=False, outcome=str(exc)))
+                raise
+            self._tell(EffectEnded(key=key, ok=True, outcome=outcome.value, files=outcome.files))
+            return outcome
+        finally:
+            with self._lock:
+                self._running.discard(key)
+
+    def _again(self, call: Call, key: str, before: EffectEnded | None) -> bool:
+        """Whether a person wants it done once more."""
+        if before is None:
+            told, no = "it is not known whether it was done", f"{call.subtask} counts as failed"
+        else:
+            told, no = f"{', '.join(before.files)}, which it wrote, are lost", "the plan goes on without them"
+        question = f"{call.what} was begun, and {told}. Do it again? No means: {no}."
+        asked = Question(
+            what="effects",
+            subject=call.subtask,
+            question=question,
+            details=f"{self._last(key)}\n{json.dumps(dict(call.inputs), ensure_ascii=False)}",
+        )
+        given = self._desk.post(asked, always=True)
+        if given is None:
+            raise needed([asked])
+        return given.decision != "no"
+
+    def _last(self, key: str) -> str:
+        """Which time is meant: an answer holds for one time only."""
+        begun, times = self._begun.get(key), self._times.get(key, 1)
+        attempt = f", attempt {begun.attempt}" if begun else ""
+        return f"idempotency key {key}{attempt}{f', begun {times} times' if times > 1 else ''}"
+
+    def _key(self, call: Call) -> str:
+        """The call's own key, or that of an unconfirmed call that does the same."""
+        key = key_of(self._run, call)
+        with self._lock:
+            if key in self._begun or key in self._ended:
+                return key
+            same = key.partition("-")[2]
+            open_ = (k for k in self._begun if k not in self._ended and k not in self._running)
+            return next((k for k in open_ if k.endswith(f"-{same}")), key)
+
+    def _tell(self, fact: EffectBegun | EffectEnded) -> None:
+        self._emit(fact)
+        self._note(fact)
+
+    def _note(self, fact: EffectBegun | EffectEnded) -> None:
+        with self._lock:
+            if isinstance(fact, EffectEnded):
+                self._ended[fact.key] = fact
+            else:
+                self._begun[fact.key] = fact
+                self._times[fact.key] = self._times.get(fact.key, 0) + 1
+                self._ended.pop(fact.key, None)
+
+
+def _taken(call: Call, before: EffectEnded | None) -> EffectEnded:
+    if before is None:
+        raise EffectRefused(f"{_unknown(call)}, and the user does not want it done again")
+    return before
+
+
+def _unknown(call: Call) -> str:
+    return f"{call.what} was begun before, and it is not known whether it was done"

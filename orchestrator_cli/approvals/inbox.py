@@ -1,0 +1,225 @@
+"""What other processes say to a run: answers, remarks and a cancel, as files in its folder.
+
+A message is a file of JSON in `runs/RUN/inbox/`, written whole under a name that begins with the
+time. The process that has the run reads the messages in that order and removes each when it has
+been used. What lies there when a run is gone on with is read first: an answer to a question of
+the earlier process waits until it is asked again, and stays in its file as long.
+
+A message that fits nothing is said to the user and removed. What is larger than a message can be,
+or was put there by another user of the machine, is not read; the folder is the user's alone.
+
+What is not covered: whoever can write files as the same user can answer for them.
+"""
+
+import contextlib
+import os
+import stat
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from orchestrator_cli.approvals.broker import Desk, Reply
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import Cancelled, OrchError, UsageError
+from orchestrator_cli.events import Noticed
+from orchestrator_cli.journal.journal import Emit
+
+FOLDER = "inbox"
+MAX_BYTES = 1 << 20
+EVERY_S = 0.2
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Answer(_Said):
+    kind: Literal["answer"] = "answer"
+    id: str = ""
+    """Of the question; empty for the only one that is open."""
+    reply: Reply
+
+
+class Remark(_Said):
+    kind: Literal["remark"] = "remark"
+    text: str
+
+
+class Cancel(_Said):
+    kind: Literal["cancel"] = "cancel"
+    reason: str = ""
+
+
+Message = Annotated[Answer | Remark | Cancel, Field(discriminator="kind")]
+_MESSAGE: TypeAdapter[Answer | Remark | Cancel] = TypeAdapter(Message)
+
+
+def drop(folder: Path, message: Answer | Remark | Cancel) -> None:
+    """Leave a message for the run with this folder. Raises `UsageError` where it is too long."""
+    content = message.model_dump_json().encode()
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"What you say is longer than {MAX_BYTES:,} bytes.", "Put it into a file instead.")
+    inbox = folder / FOLDER
+    inbox.mkdir(mode=0o700, exist_ok=True)
+    name = f"{time.time_ns():020}-{uuid.uuid4().hex[:8]}.json"
+    draft = inbox / f".{name}.tmp"
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(inbox / name)
+    place = os.open(inbox, os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
+
+
+def drop_cancel(folder: Path, reason: str = "") -> None:
+    """Tell the run with this folder to end."""
+    drop(folder, Cancel(reason=reason))
+
+
+def answers_in(folder: Path) -> frozenset[str]:
+    """The ids of the questions whose answers lie there and have not been read yet."""
+    found: set[str] = set()
+    for path in (folder / FOLDER).glob("*.json"):
+        with contextlib.suppress(OSError, UsageError, ValidationError):
+            message = _MESSAGE.validate_json(_content(path))
+            if isinstance(message, Answer):
+                found.add(message.id)
+    return frozenset(found)
+
+
+class Inbox:
+    """The messages to one run, read by the process that has it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        desk: Desk,
+        cancellation: Cancellation,
+        emit: Emit,
+        asked_before: Sequence[str] = (),
+    ) -> None:
+        """`asked_before`: ids of questions that earlier processes asked and nobody has answered."""
+        self._inbox = folder / FOLDER
+        self._desk = desk
+        self._cancellation = cancellation
+        self._emit = emit
+        self._asked_before = asked_before
+        self._kept: dict[str, str] = {}
+        """Names of the answers to questions that are not asked yet, with the ids of those."""
+        self._warned = False
+
+    def read(self) -> None:
+        """Use what lies there and has not been used."""
+        for name in self._names():
+            try:
+                self._use(name, _MESSAGE.validate_json(_content(self._inbox / name)))
+            except (OSError, UsageError, ValidationError) as exc:
+                self._put_aside(name, exc)
+
+    def _names(self) -> list[str]:
+        try:
+            found = self._inbox.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return []
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            if not self._warned:
+                self._emit(
+                    Noticed(message=f"{self._inbox} is not read: others may write there. chmod 700 it.")
+                )
+            self._warned = True
+            return []
+        return sorted(path.name for path in self._inbox.glob("*.json"))
+
+    def _use(self, name: str, message: Answer | Remark | Cancel) -> None:
+        """Raises `UsageError` where an answer fits nothing."""
+        if isinstance(message, Answer):
+            if not self._answered(name, message):
+                return
+        elif isinstance(message, Remark):
+            self._desk.remark(message.text)
+        else:
+            because = f" ({message.reason})" if message.reason else ""
+            self._cancellation.cancel(
+                Cancelled(
+                    f"Cancelled by orch cancel{because}.",
+                    "What was finished is in the workspace; nothing is half-done.",
+                )
+            )
+        self._remove(name)
+
+    def _answered(self, name: str, message: Answer) -> bool:
+        """False where the question has to be asked again first."""
+        asked = message.id or self._only_one()
+        if self._desk.is_answered(asked):
+            self._kept.pop(name, None)
+            return True
+        if any(question.id == asked for question in self._desk.open):
+            self._desk.reply(asked, message.reply)
+            return True
+        if asked not in self._asked_before:
+            raise UsageError(f"There is no open question {asked}.")
+        if name not in self._kept:
+            self._kept[name] = asked
+            self._desk.foretell(asked, message.reply)
+        return False
+
+    def _only_one(self) -> str:
+        open_ones = [question.id for question in self._desk.open] or list(self._asked_before)
+        if len(open_ones) != 1:
+            raise UsageError(f"An answer without an id fits none of {len(open_ones)} open questions.")
+        return open_ones[0]
+
+    def _put_aside(self, name: str, exc: Exception) -> None:
+        if isinstance(exc, FileNotFoundError):
+            return
+        why = "it is no message" if isinstance(exc, ValidationError) else str(exc).replace("\n", " ")
+        self._emit(Noticed(message=f"A message to the run was not used: {why}"))
+        self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            (self._inbox / name).unlink(missing_ok=True)
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a message. Raises `UsageError` where it is none of the user's own, or too large."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
+            raise UsageError(f"{path.name} is not a file of yours.")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"{path.name} is larger than {MAX_BYTES:,} bytes.")
+    return content
+
+
+@contextlib.contextmanager
+def reading(inbox: Inbox) -> Iterator[None]:
+    """Read the messages from now to the end of the block, in a thread."""
+    over = threading.Event()
+
+    def watch() -> None:
+        # Where the record cannot be written the run ends by itself, and says so.
+        with contextlib.suppress(OrchError):
+            while not over.wait(EVERY_S):
+                inbox.read()
+
+    inbox.read()
+    thread = threading.Thread(target=watch, name="orch: inbox", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        with contextlib.suppress(OrchError):
+            inbox.read()

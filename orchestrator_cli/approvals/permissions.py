@@ -1,0 +1,245 @@
+"""What a plan or a tool may have, asked of the user: domains, secrets by name, packages of the index.
+
+What the settings allow is allowed without a question. Everything else is asked at the desk, one
+question for the domains, one for the secrets and one for the packages. The record has all three.
+
+The value of a secret comes out of the environment when it has been allowed, and is masked from
+then on in all that the run keeps, shows or sends to a model. Packages are installed when they have
+been allowed, for the tool alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator_cli.approvals.broker import Question, needed
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.events import ApprovalGiven, Asked
+from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.plan import Subtask, whole_name
+from orchestrator_cli.settings import Settings, package_index, read_secret
+from orchestrator_cli.subprocesses.command import run_command
+from toolsmith.built import BuiltTool
+from toolsmith.errors import PackagesUnavailable, PermissionRefused
+from toolsmith.packages import PATIENCE_S, Installation, Packages, Ran
+from toolsmith.permissions import Permissions
+from toolsmith.requirements import PackageLock, name_of
+from toolsmith.sandbox.grants import Grant, parse_grants
+from toolsmith.sandbox.proxy import Dialer
+from toolsmith.spec import ToolSpec
+
+PURPOSE_CHARS = 200
+
+
+class NotAllowed(RunFailed):
+    """A subtask may not have what the plan gives it; another try would change nothing."""
+
+
+class Asks(Protocol):
+    """Where questions are answered, such as `Desk`."""
+
+    def needs(self, what: Asked) -> bool:
+        """Whether a person is asked about this kind of thing."""
+
+    def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:
+        """The answer, waited for. Raises `ApprovalNeeded` where nobody is there."""
+
+    def post(self, question: Question) -> ApprovalGiven | None:
+        """The answer where there is one already; else the question is open from now on."""
+
+    def settle(self, question: Question) -> ApprovalGiven:
+        """What the settings have answered beforehand; it stands in the record once."""
+
+
+class Permits:
+    """The permissions of one run. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        desk: Asks,
+        settings: Settings,
+        *,
+        masks: Masks,
+        cancellation: Cancellation,
+        dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
+    ) -> None:
+        """
+        Args:
+            cancellation: the run's, for those who have none of their own.
+            dialer: resolves and checks the addresses of what was granted.
+        """
+        self._desk = desk
+        self._settings = settings
+        self._masks = masks
+        self._cancellation = cancellation
+        self._packages = Packages(settings.home / "tools" / ".packages")
+        self.dialer = dialer
+
+    def public_address(self, host: str, port: int) -> str:
+        """The address of a host that a hand-written tool connects to. Raises `ValueError`."""
+        try:
+            addresses = self.dialer.resolve(host, port)
+        except OSError as exc:
+            raise ValueError(f"{host} cannot be resolved: {exc}") from exc
+        if not addresses or not all(map(self.dialer.allowed, addresses)):
+            raise ValueError(f"{host} resolves to an address that is not public")
+        return addresses[0]
+
+    def network_for(self, subtask: Subtask) -> tuple[str, ...]:
+        """The domains that an attempt may reach.
+
+        Raises `NotAllowed`, and `ApprovalNeeded` at once where the question is open: a subtask waits
+        without taking a place of those that can go on.
+        """
+        name = whole_name(subtask.id)  # one question for all instances
+        question = Question(
+            what="network",
+            subject=name,
+            question=f"The subtask `{name}` ({subtask.title}) wants to reach {_listed(subtask.network)}.",
+        )
+        if not subtask.network:
+            return ()
+        try:
+            left = self._uncovered(subtask.network)
+        except ValueError as exc:
+            raise NotAllowed(str(exc)) from exc
+        if self._settled(question, left):
+            return subtask.network
+        given = self._desk.post(question)
+        if given is None:
+            raise needed([question])
+        if given.decision == "no":
+            raise NotAllowed(_refusal(subtask.network, given))
+        return subtask.network
+
+    def permit_tool(
+        self,
+        spec: ToolSpec,
+        cancellation: Cancellation | None = None,
+        lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
+    ) -> Permissions:
+        """What a tool asks for, waited for; its packages are those of `lock`, where it has one.
+
+        Raises `PermissionRefused`, `PackagesUnavailable` and `ApprovalNeeded`.
+        """
+        values = {name: _value(name) for name in spec.secrets}
+        for question, things, open_ones in self._questions(spec):
+            if things and not self._settled(question, open_ones):
+                given = self._desk.ask(question, cancellation or self._cancellation)
+                if given.decision == "no":
+                    raise PermissionRefused(_refusal(things, given))
+        for name, value in values.items():
+            self._masks.add(name, value)
+        return Permissions(spec.network, values, self._installed(spec, lock, cancellation))
+
+    def _installed(
+        self, spec: ToolSpec, lock: PackageLock, cancellation: Cancellation | None
+    ) -> Installation | None:
+        if not spec.packages:
+            return None
+        too_long = PackagesUnavailable(
+            f"the package index took longer than {PATIENCE_S:g} s; try again later"
+        )
+        with (cancellation or self._cancellation).limited(PATIENCE_S, lambda: too_long) as limited:
+
+            def run(argv: Sequence[str], given: str) -> Ran:
+                # In the root folder no file of a workspace can tell uv anything.
+                return run_command(
+                    argv, cwd=Path("/"), given=given, env=package_index(), cancellation=limited
+                )
+
+            return self._packages.ensure(
+                lock if lock.lines else self._packages.resolve(spec.packages, run), run
+            )
+
+    def permit_use(self, tool: BuiltTool, cancellation: Cancellation | None = None) -> None:
+        """Have the person look at a tool's code. Raises `PermissionRefused` and `ApprovalNeeded`."""
+        if not self._desk.needs("tools"):
+            return
+        question = Question(
+            what="tools",
+            subject=tool.name,
+            question=f"Use the tool `{tool.name}` (version {tool.version})? {tool.spec.purpose}",
+            details=tool.source,
+            sense=tool.sha256,
+        )
+        given = self._desk.ask(question, cancellation or self._cancellation)
+        if given.decision == "no":
+            raise PermissionRefused(f"the user did not allow it{given.reason}")
+
+    def _questions(self, spec: ToolSpec) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
+        """What is asked about a tool: the question, what it is about, and what of that the settings leave."""
+        who = f"The tool `{spec.name}` ({shortened(spec.purpose)})"
+        reach = Question(
+            what="network",
+            subject=spec.name,
+            question=f"{who} wants to reach {_listed(spec.network)}.",
+            sense=f"reaches {_listed(sorted(spec.network))}",
+        )
+        yield reach, spec.network, self._uncovered(spec.network)
+        given = Question(
+            what="secrets",
+            subject=spec.name,
+            question=f"{who} wants to be given {_listed(spec.secrets)} from your environment.",
+            details=f"It can send it to {_listed(spec.network) or 'nobody: it has no network'}.",
+            sense=f"{_listed(sorted(spec.secrets))} to {_listed(sorted(spec.network))}",
+        )
+        yield given, spec.secrets, [name for name in spec.secrets if name not in self._settings.secrets]
+        wanted = "the package" if len(spec.packages) == 1 else "the packages"
+        brought = Question(
+            what="packages",
+            subject=spec.name,
+            question=f"{who} wants {wanted} {_listed(spec.packages)} of the package index.",
+            details="With what they depend on, they are installed for this tool and run in its sandbox only.",
+            sense=f"has {_listed(sorted(spec.packages))}",
+        )
+        known = {name_of(name) for name in self._settings.packages}
+        yield brought, spec.packages, [each for each in spec.packages if name_of(each) not in known]
+
+    def _uncovered(self, domains: Sequence[str]) -> list[str]:
+        grants = zip(domains, parse_grants(domains), strict=True)
+        return [domain for domain, grant in grants if not covered(grant, self._settings.network)]
+
+    def _settled(self, question: Question, left: Sequence[str]) -> bool:
+        """Whether the settings leave nothing to be asked; that stands in the record."""
+        if left:
+            return False
+        self._desk.settle(question)
+        return True
+
+
+def covered(grant: Grant, domains: Sequence[str]) -> bool:
+    """Whether the setting `network` allows all that a grant does: these domains and what lies below them.
+
+    Other ports than those of HTTP are never allowed beforehand.
+    """
+    names = (domain.lower().strip().removeprefix(".") for domain in domains)
+    named = any(grant.domain == name or grant.domain.endswith(f".{name}") for name in names)
+    return named and grant.ports == Grant("", below=False).ports
+
+
+def shortened(purpose: str) -> str:
+    """A purpose as a part of a sentence."""
+    text = " ".join(purpose.split()).rstrip(".")
+    return text if len(text) <= PURPOSE_CHARS else text[: PURPOSE_CHARS - 1] + "…"
+
+
+def _refusal(things: Sequence[str], given: ApprovalGiven) -> str:
+    return f"the user did not allow {_listed(things)}{given.reason}"
+
+
+def _value(name: str) -> str:
+    """The value of a secret. Raises `PermissionRefused` where it cannot be used."""
+    value = read_secret(name)
+    if value is None:
+        raise PermissionRefused(f"the secret {name} is not there: set {name} in the environment")
+    try:
+        Masks().add(name, value)
+    except ValueError as exc:
+        raise PermissionRefused(str(exc)) from exc
+    return value
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

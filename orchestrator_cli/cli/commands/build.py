@@ -1,0 +1,71 @@
+"""`orch tools build`: one tool, built from the command line as a run of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator_cli.cli.options import (
+    AllowUnpriced,
+    Approve,
+    AsJson,
+    Debug,
+    Folder,
+    MaxCalls,
+    MaxCost,
+    MaxTokens,
+    ModelName,
+    Network,
+    NoSandbox,
+    Output,
+    Quiet,
+    StreamJson,
+    Timeout,
+    Verbose,
+    Yes,
+)
+from orchestrator_cli.cli.running import Running, kinds, reporting, settings_of
+
+
+def build(
+    purpose: Annotated[str, typer.Argument(help="What the tool has to do, what it takes and gives back.")],
+    name: Annotated[
+        str, typer.Option("--name", help="What it is called; else a name is made of words.")
+    ] = "",
+    model: ModelName = None,
+    workspace: Folder = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+    stream_json: StreamJson = False,
+    max_cost: MaxCost = None,
+    allow_unpriced: AllowUnpriced = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    timeout: Timeout = None,
+    network: Network = None,
+    approve: Approve = None,
+    yes: Yes = False,
+    unsafe_no_sandbox: NoSandbox = False,
+    debug: Debug = False,
+) -> None:
+    """Build a tool, unless the library has one that serves: a run of its own, in the log like any other."""
+    output = Output(quiet, verbose, as_json, stream_json, debug)
+    with reporting(output) as console:
+        from orchestrator_cli.cli.unsafe import allowed_by
+
+        unsafe = allowed_by(asked=unsafe_no_sandbox, yes=yes)
+        settings = settings_of(
+            workspace,
+            model=model,
+            max_cost=max_cost,
+            allow_unpriced=allow_unpriced,
+            max_calls=max_calls,
+            max_tokens=max_tokens,
+            timeout=timeout,
+            network=network or None,
+            approve=kinds(approve),
+            yes=yes or None,
+        )
+        Running(settings, output, console, unsafe=unsafe).build(purpose, name)

@@ -1,0 +1,144 @@
+"""What has to be there for a run, found by trying it: each finding says what it is and what to do."""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterator
+
+from memory import Scope
+from memory.dense import lacking
+from orchestrator_cli.engine import server as prefect_server
+from orchestrator_cli.errors import OrchError
+from orchestrator_cli.plan import Value
+from orchestrator_cli.runtime import choose_sandbox, model_names, open_memory
+from orchestrator_cli.settings import Settings, find_model, user_file
+from orchestrator_cli.views.filelog import FileLog
+from orchestrator_cli.workspace import Workspace
+from toolsmith.sandbox import Backend, Limits
+from toolsmith.sandbox.probe import advice_for, passed_over
+from toolsmith.sandbox.selftest import self_test
+
+PARTS = ("prefect", "smolagents", "litellm", "qdrant-edge-py", "qdrant-client")
+
+
+class Finding(Value):
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Try everything a run needs. Nothing is raised: what does not work is a finding."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", lambda: f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("parts", _versions),
+        ("settings", lambda: _files(settings)),
+        ("model", lambda: _models(settings)),
+        ("workspace", lambda: _workspace(settings)),
+        ("sandbox", lambda: _sandbox(settings)),
+        ("memory", lambda: _memory(settings)),
+        ("prefect", lambda: _prefect(settings)),
+    ]
+    return [_try(name, check) for name, check in checks]
+
+
+def report_lines(findings: list[Finding]) -> list[str]:
+    lines = []
+    for finding in findings:
+        first, *more = finding.detail.splitlines() or [""]
+        lines.append(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<10} {first}")
+        lines += [f"{'':<17}{line}" for line in (*more, *finding.remedy.splitlines())]
+    return lines
+
+
+def _try(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name=name, ok=True, detail=check())
+    except OrchError as exc:
+        return Finding(name=name, ok=False, detail=exc.message, remedy=exc.remedy)
+    except Exception as exc:  # a doctor that dies of an illness tells nothing
+        return Finding(name=name, ok=False, detail=f"{type(exc).__name__}: {exc}")
+
+
+def _versions() -> str:
+    return ", ".join(f"{part} {importlib.metadata.version(part)}" for part in PARTS)
+
+
+def _files(settings: Settings) -> str:
+    files = [path for path in (settings.workspace / "orch.toml", user_file()) if path.is_file()]
+    return f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}"
+
+
+def _models(settings: Settings) -> str:
+    names = model_names(settings)
+    lines = [", ".join(f"{role} {name}" for role, name in names.items())]
+    if any(settings.model_for(role) is None for role in names):
+        found = find_model()
+        lines.append(f"{found.model}: {found.why}")
+    return "\n".join(lines)
+
+
+def _workspace(settings: Settings) -> str:
+    workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb)
+    FileLog(workspace.root / "fileLog.md", settings.home)
+    return f"{workspace.root}, {len(workspace.files(limit=10_000))} files"
+
+
+def _sandbox(settings: Settings) -> str:
+    """Make attempts to get out of the sandbox, and tell how well it holds."""
+    backend = choose_sandbox(settings)
+    started = time.monotonic()
+    found = self_test(backend)
+    took = time.monotonic() - started
+    if not found.passed:
+        faults = [f"can {what}" for what in found.escaped] + [f"cannot {what}" for what in found.missing]
+        raise OrchError(f"{backend.detail}: {found}; code inside {', '.join(faults)}", "Run no prompts here.")
+    return "\n".join(
+        [
+            f"{backend.detail}; {found}, in {took:.1f} s",
+            *_passed_over(settings, backend),
+            *_limits(backend),
+        ]
+    )
+
+
+def _passed_over(settings: Settings, backend: Backend) -> Iterator[str]:
+    """Why a better backend is not used, how to have it, and what is different without it."""
+    failures = passed_over(None if settings.sandbox == "auto" else settings.sandbox)
+    if not failures:
+        return
+    yield from (f"{name} cannot be used: {why}" for name, why in failures.items())
+    yield from advice_for(failures).splitlines()
+    yield f"What changes under {backend.name}:"
+    yield from (f"- {sentence}" for sentence in backend.weaker)
+
+
+def _limits(backend: Backend) -> Iterator[str]:
+    """Each limit of a step: its default, and whether it can be passed for a moment."""
+    values = vars(Limits())
+    for kept in backend.kept:
+        yield f"{kept.limit:<12} {values[kept.limit]:>6g}  {kept.grade:<15} {kept}"
+
+
+def _memory(settings: Settings) -> str:
+    store, dense = open_memory(settings, lambda _: None), settings.memory.dense
+    try:
+        runs, tools = store.count("run", Scope()), store.count("tool", Scope())
+        without = lacking(store, dense, Scope()) if dense else 0
+    finally:
+        store.close()
+    where = settings.memory.url or str(settings.home / "memory")
+    found = f"searched by words and by vectors of {dense}" if dense else "searched by words"
+    lack = f", which {without} records lack: orch memory embed" if without else ""
+    return f"{runs} runs and {tools} tools remembered in {where}\n{found}{lack}"
+
+
+def _prefect(settings: Settings) -> str:
+    if settings.prefect_api_url:
+        return f"your own server at {settings.prefect_api_url}"
+    found = prefect_server.running_server(settings.home)
+    if found is None:
+        return "no local server runs; the next run starts one"
+    url, pid = found
+    return f"local server at {prefect_server.ui_address(url)} (process {pid})"

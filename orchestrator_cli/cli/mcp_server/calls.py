@@ -1,0 +1,200 @@
+"""The library's tools as others may call them, and one call: a run of its own, without a model.
+
+A call is journaled, logged, committed and undone as every run is. The tool runs in the sandbox on
+a checkout of the workspace, with what its specification says and nothing else. Served is what may
+be used without a question: not what is disabled, in quarantine, changed by hand or unreadable, and
+not what asks for a domain or a secret that the settings do not allow beforehand.
+
+Not covered: a call that the settings want a person for (`approve = ["tools", "writes"]`). It ends
+with that reason; the file that it would have written is not written.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import JsonValue
+
+from orchestrator_cli import events
+from orchestrator_cli.approvals.permissions import covered
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import Cancelled, OrchError, ProviderError, RunFailed
+from orchestrator_cli.events import Outcome
+from orchestrator_cli.execution.subtask import run_subtask
+from orchestrator_cli.execution.task_run import reason_of
+from orchestrator_cli.execution.tool_registry import ToolUnavailable
+from orchestrator_cli.models.model import OnDelta, Reply, Request
+from orchestrator_cli.orchestrator import context_of
+from orchestrator_cli.plan import NewTool, Plan, Result, Subtask
+from orchestrator_cli.planning.answer import as_text
+from orchestrator_cli.runtime import House, open_house
+from orchestrator_cli.settings import Settings, read_secret
+from orchestrator_cli.state.board import Board
+from orchestrator_cli.usage import Usage
+from orchestrator_cli.views.filelog import FileLog
+from toolsmith import BuiltTool, Library, LibraryError, ToolSpec
+from toolsmith.requirements import name_of
+from toolsmith.sandbox.grants import parse_grants
+
+CALL_S = 300.0
+WHY = "A program that is connected over MCP asked for this call."
+
+
+class NobodyToAsk:
+    """The model of a run that needs none."""
+
+    name = "none"
+
+    def complete(
+        self,
+        request: Request,  # noqa: ARG002 - the protocol's
+        on_delta: OnDelta | None = None,  # noqa: ARG002
+        cancellation: Cancellation | None = None,  # noqa: ARG002
+    ) -> Reply:
+        raise ProviderError("A call of a tool asks no model.")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What of the library is served, and why the rest is not."""
+
+    tools: tuple[BuiltTool, ...]
+    refused: tuple[str, ...]
+
+
+def served(library: Library, settings: Settings) -> Served:
+    """Every tool that may be called without a question, by name."""
+    tools, refused = [], []
+    for found in library.list():
+        try:
+            tool = library.get(found.name)
+        except LibraryError as exc:
+            refused.append(str(exc).splitlines()[0])
+            continue
+        if tool is None:
+            continue
+        if reason := not_allowed(tool.spec, settings):
+            refused.append(f"The tool '{tool.name}' is not served: {reason}.")
+        else:
+            tools.append(tool)
+    return Served(tuple(tools), tuple(refused))
+
+
+def not_allowed(spec: ToolSpec, settings: Settings) -> str:
+    """What a tool asks for and the settings do not allow beforehand, in words; empty for nothing."""
+    grants = zip(spec.network, parse_grants(spec.network), strict=True)
+    known = {name_of(name) for name in settings.packages}
+    open_ones = {
+        "network": ("reaches", [domain for domain, grant in grants if not covered(grant, settings.network)]),
+        "secrets": ("is given", [name for name in spec.secrets if name not in settings.secrets]),
+        "packages": ("needs", [each for each in spec.packages if name_of(each) not in known]),
+    }
+    for setting, (does, names) in open_ones.items():
+        if names and not settings.yes:
+            return f"it {does} {', '.join(names)}, which is not among `{setting}` in orch.toml"
+    if unset := [name for name in spec.secrets if read_secret(name) is None]:
+        return f"{', '.join(unset)} is not set in the environment"
+    return ""
+
+
+@dataclass
+class Call:
+    """One call that may be ended from another thread."""
+
+    tool: BuiltTool
+    arguments: Mapping[str, JsonValue]
+    settings: Settings
+    run: str = ""
+    """The id of its run, as soon as it has one."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _cancellation: Cancellation | None = None
+    _ended: bool = False
+
+    def end(self) -> None:
+        """Cancel it, now or as soon as it begins."""
+        with self._lock:
+            self._ended = True
+            if self._cancellation is not None:
+                self._cancellation.cancel(Cancelled("The call was cancelled."))
+
+    def make(self) -> JsonValue:
+        """The value. Raises `OrchError`, also for what the tool itself raises."""
+        log = FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
+        with open_house(self.settings, [log], model=NobodyToAsk(), wants_engine=False) as house:
+            with self._lock:
+                self.run, self._cancellation = house.run, house.cancellation
+            if self._ended:
+                self.end()
+            return self._run(house)
+
+    def _run(self, house: House) -> JsonValue:
+        spec, started = self.tool.spec, time.monotonic()
+        prompt = told(spec, self.arguments)
+        plan = plan_of(spec, self.arguments)
+        (subtask,) = plan.subtasks
+        house.emit(house.introduce(prompt))
+        house.emit(events.PlanProposed(plan=plan))
+        error: OrchError | None = None
+        result: Result | None = None
+        try:
+            house.tell_recovered()
+            if faults := spec.argument_faults(self.arguments):
+                raise RunFailed("; ".join(faults), spec.signature)
+            house.toolbox.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by="MCP")
+            context = context_of(house, prompt, Board(plan, house.offer([spec.name])))
+            result = run_subtask(
+                context, subtask, attempt=1, plan_version=1, inputs=self.arguments, failure=""
+            )
+            return result.value
+        except BaseException as exc:
+            error = _as_ours(exc)
+            house.emit(events.SubtaskFailed(subtask=subtask.id, attempt=1, reason=error.message, final=True))
+            raise error from exc
+        finally:
+            house.emit(_ending(error, result, time.monotonic() - started))
+
+
+def plan_of(spec: ToolSpec, arguments: Mapping[str, JsonValue]) -> Plan:
+    """The call as a plan of one subtask."""
+    subtask: dict[str, Any] = {
+        "id": spec.name[:40],
+        "title": f"Call {spec.name}",
+        "kind": "tool",
+        "tools": (spec.name,),
+        "inputs": dict(arguments),
+        "timeout_s": CALL_S,
+        "on_failure": "abort",
+    }
+    return Plan(goal=f"what {spec.name} gives is there", why=WHY, subtasks=(Subtask(**subtask),))
+
+
+def told(spec: ToolSpec, arguments: Mapping[str, JsonValue]) -> str:
+    """The call as a person reads it, which stands where the prompt of another run does."""
+    given = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
+    return f"{spec.name}({', '.join(given)})"
+
+
+def _as_ours(exc: BaseException) -> OrchError:
+    if isinstance(exc, OrchError):
+        return exc
+    if isinstance(exc, ToolUnavailable):
+        return RunFailed(str(exc))
+    return RunFailed(reason_of(exc).splitlines()[0])
+
+
+def _ending(error: OrchError | None, result: Result | None, seconds: float) -> events.RunFinished:
+    outcome: Outcome = "completed"
+    if error is not None:
+        outcome = "cancelled" if isinstance(error, Cancelled) else "failed"
+    return events.RunFinished(
+        outcome=outcome,
+        answer=as_text(result.value) if result else "",
+        error=str(error) if error else None,
+        exit_code=error.exit_code if error else 0,
+        seconds=seconds,
+        usage=Usage(),
+        files=result.files if result else (),
+    )

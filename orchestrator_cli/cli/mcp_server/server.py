@@ -1,0 +1,301 @@
+"""The MCP server of `orch mcp`, over standard input and output, with the official library.
+
+It serves every tool of the library that may be used without a question, and `ask`. The list follows the
+library: what is built, edited, disabled or removed meanwhile is told as a change of the list. Standard
+output is the protocol's alone; what is for people goes to standard error.
+
+Not covered: prompts, resources and questions back to the client (elicitation).
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.server.session import ServerSession
+from mcp.server.stdio import stdio_server
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ToolsListChanged
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import JsonValue
+
+from orchestrator_cli import __version__
+from orchestrator_cli.cli.mcp_server.asking import Asking, told_of
+from orchestrator_cli.cli.mcp_server.calls import Call, Served, served
+from orchestrator_cli.errors import OrchError
+from orchestrator_cli.planning.answer import as_text
+from orchestrator_cli.settings import Settings
+from toolsmith import BuiltTool, Library
+from toolsmith.sandboxed import describe
+from toolsmith.spec import Input
+
+ASK = "ask"
+LOOK_S = 1.0
+"""So often the library is looked at for changes."""
+INSTRUCTIONS = (
+    "Tools that orch has built and proved run in a sandbox on one folder, the workspace. `ask` hands a whole "
+    "request to orch, which plans it, works on the workspace and answers; that takes minutes and costs money."
+)
+ABOUT_ASK = (
+    "Have orch do what a prompt asks: it plans the work as a graph of subtasks, runs them with agents on the "
+    "files of its workspace, and answers. Takes minutes and asks paid models. Everything it does stands in "
+    "fileLog.md of the workspace and can be taken back with `orch undo RUN`."
+)
+
+
+async def serve(settings: Settings, flags: tuple[str, ...], tell: Callable[[list[str]], None]) -> None:
+    """Serve one client until it goes. `flags` are those for the runs; `tell` is for people."""
+    service = _Service(settings, flags, Library(settings.home / "tools"), tell)
+    server = service.server()
+    options = server.create_initialization_options(NotificationOptions(tools_changed=True))
+    async with (
+        stdio_server() as (incoming, outgoing),
+        service.noticing_the_end(incoming) as heard,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(service.watch)
+        await server.run(heard, outgoing, options)
+        tasks.cancel_scope.cancel()
+
+
+@dataclass
+class _Service:
+    settings: Settings
+    flags: tuple[str, ...]
+    library: Library
+    tell: Callable[[list[str]], None]
+    connected: bool = True
+    _bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
+    _session: ServerSession | None = None
+    _told: tuple[str, ...] = ()
+    """What is not served and why, as far as it was said."""
+
+    def __post_init__(self) -> None:
+        self._limiter = anyio.CapacityLimiter(self.settings.max_parallel)
+
+    def server(self) -> Server[Any]:
+        return Server(
+            "orch",
+            version=__version__,
+            instructions=INSTRUCTIONS,
+            on_list_tools=self._list,
+            on_call_tool=self._call,
+            on_subscriptions_listen=ListenHandler(self._bus),
+        )
+
+    async def _list(
+        self,
+        context: ServerRequestContext[Any],
+        _params: types.PaginatedRequestParams | None,
+    ) -> types.ListToolsResult:
+        self._session = context.session
+        found = await self._served()
+        return types.ListToolsResult(tools=[ask_tool(), *map(tool_of, found.tools)])
+
+    async def _call(
+        self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
+    ) -> types.CallToolResult:
+        self._session = context.session
+        arguments = params.arguments or {}
+        if params.name == ASK:
+            return await self._ask(context, arguments)
+        found = await self._served()
+        tool = next((tool for tool in found.tools if tool.name == params.name), None)
+        if tool is None:
+            why = [reason for reason in found.refused if f"'{params.name}'" in reason]
+            raise MCPError(types.INVALID_PARAMS, " ".join(why) or f"There is no tool {params.name}.")
+        return await self._use(tool, arguments)
+
+    async def _use(self, tool: BuiltTool, arguments: Mapping[str, JsonValue]) -> types.CallToolResult:
+        call = Call(tool, arguments, self.settings)
+
+        async def end_with_the_request() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                call.end()
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(end_with_the_request)
+                # Its thread is waited for: it leaves no half-done work in the workspace.
+                with anyio.CancelScope(shield=True):
+                    value, error = await anyio.to_thread.run_sync(_outcome, call, limiter=self._limiter)
+                tasks.cancel_scope.cancel()
+        finally:
+            # Between two awaits a cancelled request would go on as if it were not.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        if error is not None:
+            return failed(f"{error}\n(run {call.run})" if call.run else str(error))
+        structured = value if isinstance(value, dict) else {"result": value}
+        return types.CallToolResult(
+            content=[_text(as_text(value))], structured_content=structured, _meta={"orch/run": call.run}
+        )
+
+    async def _ask(
+        self, context: ServerRequestContext[Any], arguments: Mapping[str, JsonValue]
+    ) -> types.CallToolResult:
+        prompt = arguments.get("prompt")
+        if not isinstance(prompt, str) or set(arguments) != {"prompt"}:
+            raise MCPError(types.INVALID_PARAMS, "ask takes one argument: prompt, a text.")
+        lines = 0
+
+        async def tell(line: str) -> None:
+            nonlocal lines
+            lines += 1
+            await context.session.report_progress(lines, message=line)
+
+        asking = Asking(self.settings, self.flags)
+        answer = await asking.ask(prompt, tell, connected=lambda: self.connected)
+        return types.CallToolResult(
+            content=[_text(told_of(answer))],
+            structured_content=answer,
+            is_error=answer["outcome"] not in ("completed", "paused"),
+        )
+
+    async def _served(self) -> Served:
+        found = await anyio.to_thread.run_sync(served, self.library, self.settings)
+        taken = [f"The tool '{ASK}' of the library is not served: the name is taken."]
+        kept = tuple(tool for tool in found.tools if tool.name != ASK)
+        found = Served(kept, (*found.refused, *(taken if len(kept) < len(found.tools) else ())))
+        self.tell([reason for reason in found.refused if reason not in self._told])
+        self._told = found.refused
+        return found
+
+    async def watch(self) -> None:
+        """Tell the client when the list is another one."""
+        seen: tuple[tuple[str, int], ...] | None = None
+        last: frozenset[tuple[str, str, str]] | None = None
+        while True:
+            now = await anyio.to_thread.run_sync(lambda: tuple(traces(self.library.root)))
+            if now != seen:
+                seen, before = now, last
+                last = _signs(await self._served())
+                if before is not None and before != last:
+                    await self._bus.publish(ToolsListChanged())
+                    if self._session and self._session.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+                        await self._session.send_tool_list_changed()
+            await anyio.sleep(LOOK_S)
+
+    @asynccontextmanager
+    async def noticing_the_end(self, incoming: Any) -> AsyncIterator[Any]:
+        """The stream of messages; `connected` is no longer true when it has ended."""
+        send, receive = anyio.create_memory_object_stream[Any](0)
+
+        async def relay() -> None:
+            async with send:
+                async for message in incoming:
+                    await send.send(message)
+                self.connected = False
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(relay)
+            yield receive
+            tasks.cancel_scope.cancel()
+
+
+def _outcome(call: Call) -> tuple[JsonValue, OrchError | None]:
+    try:
+        return call.make(), None
+    except OrchError as exc:
+        return None, exc
+
+
+def _signs(found: Served) -> frozenset[tuple[str, str, str]]:
+    """What makes the list another one."""
+    return frozenset((tool.name, tool.sha256, tool.spec.model_dump_json()) for tool in found.tools)
+
+
+def traces(root: Path) -> Iterator[tuple[str, int]]:
+    """The files of the library and when they were changed; cheap enough to be looked at every second."""
+    try:
+        with os.scandir(root) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in found:
+        if entry.name == ".locks":
+            continue
+        try:
+            yield entry.path, entry.stat(follow_symlinks=False).st_mtime_ns
+        except OSError:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from traces(Path(entry.path))
+
+
+def tool_of(tool: BuiltTool) -> types.Tool:
+    """A tool of the library as MCP describes one."""
+    spec = tool.spec
+    return types.Tool(
+        name=spec.name,
+        description=describe(spec),
+        input_schema={
+            "type": "object",
+            "properties": {name: _schema(given) for name, given in spec.inputs.items()},
+            "required": [name for name, given in spec.inputs.items() if given.required],
+            "additionalProperties": False,
+        },
+        output_schema=_output_schema(spec.output_type),
+        annotations=types.ToolAnnotations(
+            read_only_hint=spec.workspace != "write" and not spec.network,
+            destructive_hint=spec.workspace == "write",
+            open_world_hint=bool(spec.network),
+        ),
+    )
+
+
+def ask_tool() -> types.Tool:
+    prompt = {"type": "string", "description": "What is to be done, complete in itself.", "minLength": 1}
+    return types.Tool(
+        name=ASK,
+        description=ABOUT_ASK,
+        input_schema={
+            "type": "object",
+            "properties": {"prompt": prompt},
+            "required": ["prompt"],
+            "additionalProperties": False,
+        },
+        output_schema={
+            "type": "object",
+            "properties": {
+                "run": {"type": ["string", "null"]},
+                "outcome": {"enum": ["completed", "failed", "interrupted", "paused", "cancelled"]},
+                "answer": {"type": "string"},
+                "approvals": {"type": "array", "items": {"type": "object"}},
+                "go_on": {"type": ["string", "null"]},
+            },
+            "required": ["run", "outcome", "answer"],
+        },
+        annotations=types.ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=True),
+    )
+
+
+def _schema(given: Input) -> dict[str, Any]:
+    schema: dict[str, Any] = {"description": given.description}
+    if given.type != "any":
+        schema["type"] = [given.type, "null"] if given.nullable else given.type
+    return schema if given.default is None else schema | {"default": given.default}
+
+
+def _output_schema(kind: str) -> dict[str, Any]:
+    """Of what is given beside the text: an object as it is, anything else under `result`."""
+    if kind == "object":
+        return {"type": "object"}
+    result = {} if kind == "any" else {"type": kind}
+    return {"type": "object", "properties": {"result": result}, "required": ["result"]}
+
+
+def failed(text: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[_text(text)], is_error=True)
+
+
+def _text(text: str) -> types.TextContent:
+    return types.TextContent(text=text)

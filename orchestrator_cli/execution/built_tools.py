@@ -1,0 +1,181 @@
+"""What a run takes from the library, and what it tells the library of its uses.
+
+Only what may be used is taken: a hand edit is proved first, and a tool that is disabled or in quarantine is
+not given out. What the user has to know of that is told once in a run. Every method may be called from any
+thread.
+
+Not covered: calls of a tool from an agent's code that was ended in the midst of its step, and what such a
+call returned beyond its type; the sandbox tells of the others, and what it tells is only counted.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from orchestrator_cli import events
+from orchestrator_cli.approvals.permissions import Permits
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.journal.journal import Emit
+from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused
+from toolsmith.errors import ToolDisabled, ToolQuarantined
+from toolsmith.library import Library
+from toolsmith.library.edits import Adopt, Settled, adopting, usable
+from toolsmith.library.uses import Judgement, judged_error, judged_inside, judged_value
+from toolsmith.permissions import Permissions
+from toolsmith.requirements import PackageLock
+from toolsmith.sandbox import Backend
+from toolsmith.sandbox.session import InsideCall
+from toolsmith.spec import ToolSpec
+
+T = TypeVar("T")
+
+
+class ToolStopped(RuntimeError):
+    """A tool failed too often in a row and is not used any more; the message says what failed."""
+
+
+class Shelf:
+    """The library as one run sees it."""
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        backend: Backend,
+        permits: Permits,
+        emit: Emit,
+        masks: Callable[[str], str],
+        run: str,
+    ) -> None:
+        self._library = library
+        self._backend = backend
+        self._permits = permits
+        self._emit = emit
+        self._masks = masks
+        self._run = run
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+        self._stopped: dict[str, tuple[int, str]] = {}
+        """Version, and why, of the tools that went into quarantine in this run."""
+
+    # --- taking
+
+    def take(self, name: str, cancellation: Cancellation | None = None) -> BuiltTool | None:
+        """The tool as it may be used, however its name is written; None where there is none, or none that
+        can be read.
+
+        Raises `ToolDisabled`, `ToolQuarantined`, and `ApprovalNeeded` where a person has to allow the trial
+        of an edit.
+        """
+        name = self._library.spelled(name)
+        try:
+            tool, settled = usable(name, self._library, self._adopting(cancellation))
+        except (ToolDisabled, ToolQuarantined):
+            raise
+        except (PermissionRefused, PackagesUnavailable) as exc:
+            self._tell(str(exc))
+            return self._library.fallback(name)
+        except LibraryError as exc:
+            self._tell(str(exc))
+            return None
+        if settled is not None:
+            self._tell(_about(name, settled))
+        return tool
+
+    def glance(self, name: str) -> BuiltTool | None:
+        """The tool as a planner is shown it; None where it is not to be shown. Asks nobody anything."""
+        try:
+            tool = self._library.edited(name)
+            if tool is not None and tool.edited and tool.spec.privileged:
+                # Its trial waits until somebody may be asked.
+                return tool if self._library.standing(name).disabled is None else None
+            return self.take(name)
+        except (ToolDisabled, ToolQuarantined):
+            return None
+        except LibraryError:
+            return self._quietly(name)
+
+    def _quietly(self, name: str) -> BuiltTool | None:
+        try:
+            return self.take(name)
+        except LibraryError:
+            return None
+
+    def _adopting(self, cancellation: Cancellation | None) -> Adopt:
+        def permit(spec: ToolSpec, lock: PackageLock) -> Permissions:
+            return self._permits.permit_tool(spec, cancellation, lock)
+
+        return adopting(self._library, self._backend, permit)
+
+    # --- using
+
+    def use(self, tool: BuiltTool, arguments: Mapping[str, Any], call: Callable[[], T]) -> T:
+        """Make a call, and keep what it says about the tool.
+
+        Raises what the call raises, and `ToolStopped` instead of a call of what has failed too often.
+        """
+        self.check(tool)
+        began = time.monotonic()
+        try:
+            value = call()
+        except Exception as exc:
+            self._note(tool, judged_error(tool.spec, exc, arguments), time.monotonic() - began)
+            raise
+        self._note(tool, judged_value(tool.spec, value), time.monotonic() - began)
+        return value
+
+    def note_inside(self, tools: Mapping[str, BuiltTool], calls: Iterable[InsideCall]) -> None:
+        """Keep what the sandbox tells of calls that an agent's code made."""
+        for call in calls:
+            if (tool := tools.get(call.name)) is not None:
+                self._note(tool, judged_inside(tool.spec, call.error, call.type), call.seconds)
+
+    def check(self, tool: BuiltTool) -> None:
+        """Raise `ToolStopped` where this version went into quarantine in this run."""
+        if why := self.stopped(tool.name, tool.version):
+            raise ToolStopped(why)
+
+    def stopped(self, name: str, version: int | None = None) -> str:
+        """Why a tool is not used any more in this run; empty where it is."""
+        with self._lock:
+            stopped, why = self._stopped.get(name, (0, ""))
+        return why if version in (None, stopped) else ""
+
+    def _note(self, tool: BuiltTool, judgement: Judgement | None, seconds: float) -> None:
+        if judgement is None:
+            return
+        judgement = judgement._replace(error=self._masks(judgement.error))
+        try:
+            standing = self._library.note_use(tool, judgement, seconds, self._run)
+        except LibraryError as exc:
+            self._tell(f"A use of a tool could not be counted. {exc}")
+            return
+        if standing is not None and (failures := standing.quarantine(tool.version)):
+            self._stop(tool, failures)
+
+    def _stop(self, tool: BuiltTool, failures: tuple[str, ...]) -> None:
+        why = str(ToolQuarantined(tool.name, tool.version, failures)).partition("\n")[0]
+        with self._lock:
+            known = self._stopped.get(tool.name, (0, ""))[0] == tool.version
+            self._stopped[tool.name] = (tool.version, why)
+        if not known:
+            self._emit(events.ToolRefused(tool=tool.name, reasons=(why,)))
+
+    def _tell(self, text: str) -> None:
+        with self._lock:
+            if text in self._told:
+                return
+            self._told.add(text)
+        self._emit(events.Noticed(message=text))
+
+
+def _about(name: str, settled: Settled) -> str:
+    """What the user is told of a hand edit."""
+    if settled.adopted and settled.tool is not None:
+        version = settled.tool.version
+        return (
+            f"The tool {name} was edited by hand in {settled.folder}; it was proved, and is now v{version}."
+        )
+    used = f"v{settled.tool.version} is used as it was proved" if settled.tool else "no version can be used"
+    return f"The tool {name} was edited by hand in {settled.folder}, and {used}: {'; '.join(settled.reasons)}"

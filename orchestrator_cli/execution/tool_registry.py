@@ -1,0 +1,350 @@
+"""The tools of a run: hand-written ones, and those that the toolsmith has built or builds now."""
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from orchestrator_cli import events
+from orchestrator_cli.approvals.permissions import Permits
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import ConfigError, UsageError
+from orchestrator_cli.execution.built_tools import Shelf
+from orchestrator_cli.journal.journal import Emit
+from orchestrator_cli.mcp_client.servers import Servers
+from orchestrator_cli.models.model import Model, Request
+from orchestrator_cli.plan import NewTool
+from orchestrator_cli.planning.context import ToolCard
+from orchestrator_cli.tools.files import file_tools
+from orchestrator_cli.tools.knowledge import Knowledge, knowledge_tools
+from orchestrator_cli.tools.web import web_tools
+from toolsmith import BuiltTool, Need, PackagesUnavailable, PermissionRefused, ToolsmithError, build_tool
+from toolsmith import ToolRefused as Refused
+from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, NotExtended, Searched, TrialRan
+from toolsmith.errors import ToolDisabled, ToolQuarantined
+from toolsmith.library import Library
+from toolsmith.names import identifier, short_name
+from toolsmith.permissions import Permissions, asked_for
+from toolsmith.requirements import PackageLock
+from toolsmith.sandbox import Backend, SandboxUnavailable
+from toolsmith.sandbox.grants import parse_grants
+from toolsmith.search import Recall, Search
+from toolsmith.spec import ToolSpec
+
+Tool = Callable[..., Any]
+
+
+class ToolUnavailable(Exception):
+    """A tool could not be had; the message says why, for the planner."""
+
+
+class Toolbox:
+    """Finds tools by name, and has the missing ones built; what was built stays in the library."""
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        network: tuple[str, ...],
+        allow_protected: tuple[str, ...] = (),
+        model: Model,
+        backend: Backend,
+        permits: Permits,
+        emit: Emit,
+        masks: Callable[[str], str],
+        recall: Recall = lambda _: (),
+        run: str,
+        servers: Servers | None = None,
+        knowledge: Knowledge | None = None,
+    ) -> None:
+        """`servers`: the MCP servers of others, whose tools count as hand-written ones.
+
+        `knowledge`: what the user's documents say, which is offered where there are any.
+        """
+        self.servers = servers
+        self._knowledge = knowledge
+        self._library = library
+        self._network = network
+        self._allowed = allow_protected
+        self._model = model
+        self._backend = backend
+        self._permits = permits
+        self._emit = emit
+        self._recall = recall
+        self._run = run
+        self.shelf = Shelf(library, backend=backend, permits=permits, emit=emit, masks=masks, run=run)
+        self._lock = threading.Lock()
+        self._built: dict[str, BuiltTool] = {}
+        self._written: dict[str, str] = {}
+        """The code of the round under way, per tool."""
+        self.made: list[str] = []
+        """Names of the tools that this run built, in order."""
+        self.reused: list[str] = []
+        self._served: dict[str, str] = {}
+        """The tool that serves, by the name that was asked for."""
+        self._reasons: dict[str, str] = {}
+        """What the search for each tool came to."""
+        self._renewed: set[str] = set()
+        """Tools that were in quarantine, and for which a new version was asked for in this process."""
+
+    def host_tools(self, root: Path, granted: Sequence[str] = ()) -> dict[str, Tool]:
+        """The hand-written tools, made for one checkout and the domains that its subtask was granted."""
+        grants = parse_grants(granted)
+        web = web_tools(
+            self._network,
+            self._permits.public_address,
+            granted=lambda host, port: any(grant.covers(host, port) for grant in grants),
+            named=granted,
+        )
+        known = knowledge_tools(self._knowledge) if self._knowledge is not None else {}
+        return file_tools(root, self._allowed) | web | known
+
+    def cards(self, recalled: Iterable[str]) -> tuple[ToolCard, ...]:
+        """What a planner is shown: every hand-written tool, and those of the library that memory recalled."""
+        # A planner is told the same everywhere: it names the domains it needs, and the user allows them.
+        written = file_tools(Path(), self._allowed) | web_tools(())
+        if self._knowledge is not None and self._knowledge.has_something:
+            written |= knowledge_tools(self._knowledge)
+        hand = [card(name, tool) for name, tool in written.items()]
+        kept = (self.shelf.glance(name) for name in recalled)
+        theirs = self.servers.cards() if self.servers is not None else ()
+        return (*hand, *theirs, *(built_card(tool) for tool in kept if tool is not None))
+
+    def has(self, name: str) -> bool:
+        """Whether a subtask that names this tool could start now."""
+        return name in self.host_tools(Path()) or self._is_theirs(name) or self.built(name) is not None
+
+    def _is_theirs(self, name: str) -> bool:
+        return self.servers is not None and self.servers.has(name)
+
+    def built(self, name: str) -> BuiltTool | None:
+        """The tool as this run uses it; None where it was not got yet, or failed too often since."""
+        tool = self._built.get(name)
+        return tool if tool is not None and not self.shelf.stopped(name, tool.version) else None
+
+    def serving(self, name: str) -> BuiltTool | None:
+        """The tool of another name that serves where this one was asked for, as far as that is known."""
+        other = self._served.get(name)
+        return self.built(other) if other is not None else None
+
+    def used(self) -> tuple[BuiltTool, ...]:
+        """The built tools that this run made or took from the library."""
+        found = (self._built.get(name) or self.shelf.glance(name) for name in (*self.made, *self.reused))
+        return tuple(tool for tool in found if tool is not None)
+
+    def restore(self, made: Iterable[str], reused: Iterable[str]) -> None:
+        """Have what an earlier process of this run had; permissions are looked at when a tool is needed."""
+        self.made, self.reused = list(made), list(reused)
+        for tool in self.used():
+            if not tool.spec.privileged:
+                self._built[tool.name] = tool
+
+    def ensure(
+        self,
+        tool: NewTool,
+        *,
+        asked_by: str,
+        context: str = "",
+        calls: Sequence[Mapping[str, Any]] = (),
+        cancellation: Cancellation | None = None,
+    ) -> BuiltTool:
+        """The tool from the library, maybe one of another name that serves (see `serving`), or built now.
+
+        Built anew, once in a run, where it is in quarantine. `calls` are planned with these arguments.
+        Raises `ToolUnavailable` where it is refused.
+        """
+        if self._is_theirs(tool.name):
+            raise ToolUnavailable(
+                f"the tool {tool.name} is that of an MCP server, and only a subtask that names it gets it"
+            )
+        if known := self._known(tool.name, cancellation) or self.serving(tool.name):
+            return known
+        self._emit(events.ToolNeeded(tool=tool.name, purpose=tool.purpose, asked_by=asked_by))
+        need = Need(
+            name=tool.name,
+            purpose=tool.purpose,
+            context=context,
+            arguments=dict(calls[0]) if calls else None,
+        )
+        try:
+            built = build_tool(
+                need,
+                complete=lambda prompt: self._complete(tool.name, prompt, cancellation),
+                library=self._library,
+                backend=self._backend,
+                emit=self._progress,
+                run=self._run,
+                permit=lambda spec: self._permit(spec, cancellation),
+                dialer=self._permits.dialer,
+                search=Search(self._recall, calls),
+            )
+        except Refused as exc:
+            self._emit(events.ToolRefused(tool=tool.name, reasons=exc.reasons))
+            raise ToolUnavailable(
+                f"the tool {tool.name} could not be built: {'; '.join(exc.reasons)}"
+            ) from exc
+        except ToolDisabled as exc:
+            raise self._refusal(tool.name, str(exc).partition("\n")[0]) from exc
+        except SandboxUnavailable as exc:
+            raise ConfigError("No sandbox works here, so no tool can be tried.", str(exc)) from exc
+        except ToolsmithError as exc:
+            raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc}") from exc
+        self._check_permitted(built, cancellation)
+        self._keep(built, made=built.origin.run == self._run, asked_for=tool.name)
+        return built
+
+    def _permit(
+        self,
+        spec: ToolSpec,
+        cancellation: Cancellation | None,
+        lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
+    ) -> Permissions:
+        """Raises `PermissionRefused` and `PackagesUnavailable`."""
+        if spec.network and self._backend.connections == "never":
+            raise PermissionRefused(f"the sandbox {self._backend.name} can give no tool a network")
+        return self._permits.permit_tool(spec, cancellation, lock)
+
+    def _check_permitted(self, tool: BuiltTool, cancellation: Cancellation | None) -> None:
+        """Raise `ToolUnavailable` where this run may not use what the library has."""
+        try:
+            if tool.spec.privileged:
+                self._permit(tool.spec, cancellation, tool.lock)
+            self._permits.permit_use(tool, cancellation)
+        except (PermissionRefused, PackagesUnavailable) as exc:
+            self._emit(events.ToolRefused(tool=tool.name, reasons=(exc.reason,)))
+            raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc.reason}") from exc
+
+    def _known(self, name: str, cancellation: Cancellation | None) -> BuiltTool | None:
+        if (tool := self.built(name)) is not None:
+            return tool
+        try:
+            known = self.shelf.take(name, cancellation)
+        except ToolDisabled as exc:
+            raise self._refusal(name, str(exc).partition("\n")[0]) from exc
+        except ToolQuarantined as exc:
+            with self._lock:
+                again = name in self._renewed
+                self._renewed.add(name)
+            if again:
+                raise self._refusal(name, str(exc).partition("\n")[0]) from exc
+            return None
+        if known is not None:
+            self._check_permitted(known, cancellation)
+            # Its maker may have been killed before it could say so.
+            self._keep(known, made=known.origin.run == self._run, asked_for=name)
+        return known
+
+    def _refusal(self, name: str, why: str) -> ToolUnavailable:
+        """The refusal of a tool that the library has, told."""
+        self._emit(events.ToolRefused(tool=name, reasons=(why,)))
+        return ToolUnavailable(f"the tool {name} cannot be used: {why}")
+
+    def _keep(self, tool: BuiltTool, *, made: bool, asked_for: str = "") -> None:
+        """Have a tool from now on. `asked_for`: by which name, where that may be another than its own."""
+        instead_of = asked_for if asked_for != tool.name else ""
+        with self._lock:
+            before = self._built.get(tool.name)
+            listed = tool.name in (*self.made, *self.reused)
+            self._built[tool.name] = tool
+            if instead_of:
+                self._served[instead_of] = tool.name
+            told = listed if before is None else before.version == tool.version
+            if told and not instead_of:
+                return
+            if not listed:
+                (self.made if made else self.reused).append(tool.name)
+        if made and not told:
+            self._emit(_built_event(tool))
+        else:
+            reason = self._reasons.get(identifier(instead_of), "it is the same name")
+            self._emit(_reused_event(tool, instead_of, reason if instead_of else ""))
+
+    def _complete(self, name: str, prompt: str, cancellation: Cancellation | None) -> str:
+        request = Request(role="toolsmith", subject=name, messages=({"role": "user", "content": prompt},))
+        return self._model.complete(request, cancellation=cancellation).text
+
+    def _progress(self, step: BuildStep) -> None:
+        match step:
+            case Searched(name, decision):
+                self._reasons[name] = decision.reason
+            case NotExtended(name, base, reasons):
+                told = f"{base} could not be extended, so {name} is built: {'; '.join(reasons)}"
+                self._emit(events.Noticed(message=told))
+            case CodeWritten(name, _, source):
+                self._written[name] = source
+            case CodeFaulty(name, round_, faults):
+                self._tried(name, round_, False, faults)
+            case TrialRan(name, round_, report):
+                self._tried(name, round_, report.passed, report.lines)
+
+    def _tried(self, name: str, round_: int, passed: bool, results: tuple[str, ...]) -> None:
+        source = self._written.pop(name, "")
+        self._emit(events.ToolTried(tool=name, round=round_, passed=passed, results=results, source=source))
+
+
+def tool_to_build(purpose: str, name: str, home: Path) -> NewTool:
+    """What a user asks for; without a name, one of its words that no tool has yet.
+
+    Raises `UsageError` where there is no name to be made.
+    """
+    if name:
+        made = identifier(name)
+    else:
+        taken, first = Library(home / "tools").known(), short_name(purpose)
+        numbered = chain([first], (f"{first}_{n}" for n in count(2)))
+        made = next(one for one in numbered if one not in taken) if first else ""
+    if not made:
+        raise UsageError("No name can be made of that.", "Give one with --name: letters, digits and _.")
+    return NewTool(name=made, purpose=purpose)
+
+
+def card(name: str, tool: Tool) -> ToolCard:
+    """A hand-written tool as a planner is shown it: its signature and what its docstring begins with."""
+    signature = inspect.signature(tool)
+    purpose = (inspect.getdoc(tool) or "").split("\n\n")[0].replace("\n", " ")
+    return ToolCard(name=name, signature=f"{name}{signature}", purpose=purpose)
+
+
+def built_card(tool: BuiltTool) -> ToolCard:
+    purpose = f"{tool.spec.purpose} Returns: {tool.spec.output_description}"
+    if asked := asked_for(tool.spec):
+        purpose = f"{purpose} The user is asked for {asked}."
+    return ToolCard(name=tool.name, signature=tool.spec.signature, purpose=purpose)
+
+
+def permissions_of(tool: BuiltTool) -> str:
+    """What a built tool may have, in one line, with the exact versions of its packages."""
+    spec = tool.spec
+    network, secrets = ", ".join(spec.network) or "none", ", ".join(spec.secrets) or "none"
+    told = f"workspace: {spec.workspace}; network: {network}; secrets: {secrets}"
+    if not spec.packages:
+        return told
+    return f"{told}; packages: {', '.join(spec.packages)} (installed: {', '.join(tool.lock.versions)})"
+
+
+def _built_event(tool: BuiltTool) -> events.ToolBuilt:
+    return events.ToolBuilt(
+        tool=tool.name,
+        version=tool.version,
+        purpose=tool.spec.purpose,
+        functions=tuple(
+            events.FunctionDoc(name=f.name, signature=f.signature, doc=f.doc) for f in tool.functions
+        ),
+        permissions=permissions_of(tool),
+        trial=tool.trial.lines,
+        sha256=tool.sha256,
+        source=tool.source,
+    )
+
+
+def _reused_event(tool: BuiltTool, instead_of: str, reason: str) -> events.ToolReused:
+    return events.ToolReused(
+        tool=tool.name,
+        version=tool.version,
+        purpose=tool.spec.purpose,
+        sha256=tool.sha256,
+        instead_of=instead_of,
+        reason=reason,
+    )

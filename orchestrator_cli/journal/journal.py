@@ -1,0 +1,208 @@
+"""The journal of a run, and the one place where events are numbered and sent out.
+
+A fact is numbered, written to `journal.jsonl` and fsynced, and only then shown: what a person
+saw is on disk. Pieces of the answer as it streams are shown and not journaled; `RunFinished`
+holds the whole. Values that would make a line long lie beside the journal, see `blobs`.
+
+What is not covered: a journal in which a line before the last was damaged is read without it.
+"""
+
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from pydantic import ValidationError
+
+from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.events import AgentStepped, AnswerDelta, Event, Fact, Spent, SubtaskStarted
+from orchestrator_cli.journal.blobs import LARGE, BlobMissing, Blobs, missing_folders, sync_folder
+
+PASSING = (SubtaskStarted, AgentStepped, Spent)
+"""Facts on which nothing is built before the next one, which brings them to the disk with it."""
+
+
+class View(Protocol):
+    def __call__(self, event: Event) -> None: ...
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class CatchesUp(Protocol):
+    """A view that has to know what came before, when a run goes on in another process."""
+
+    def catch_up(self, found: Sequence[Event]) -> None:
+        """Told once, before any new event: all that the journal holds."""
+
+
+@dataclass
+class _Written:
+    """An event that is in the journal's file, and maybe not on the disk yet."""
+
+    event: Event
+    shown: bool = False
+
+
+class EventStream:
+    """Takes facts from any thread and hands events to the views, one at a time and in order.
+
+    Threads that emit at the same time share one fsync: whoever comes first writes through and shows
+    what has gathered meanwhile, and the others find their events shown. Nobody waits for that with a
+    fact that is `PASSING`. Views are called under a lock. A view or journal that cannot write ends the
+    run with `RunFailed`, because a run that nobody can review must not go on.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        journal: Path,
+        views: Iterable[View],
+        *,
+        last: int = 0,
+        mask: Callable[[Fact], Fact] = lambda fact: fact,
+    ) -> None:
+        """
+        Args:
+            last: the number of the last event that the journal holds already.
+            mask: takes the secrets of the run out of a fact.
+        """
+        self._run = run
+        self._views = tuple(views)
+        self._mask = mask
+        self._writing = threading.Lock()
+        self._showing = threading.RLock()
+        """Taken before `_writing` where both are."""
+        self._unshown: deque[_Written] = deque()
+        # What a later version has written and this one passes over has its numbers too.
+        self._seq = max(last, _last_number(journal))
+        self._blobs = blobs_of(journal)
+        new = [*missing_folders(journal.parent), journal] if not journal.exists() else []
+        journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = journal.open("a+b", buffering=0)
+        for path in new:
+            sync_folder(path.parent)
+        if _is_torn(self._file):
+            self._file.write(b"\n")
+
+    def emit(self, fact: Fact) -> None:
+        """Number, journal and show one fact. Raises `RunFailed` where that cannot be written."""
+        fact = self._mask(fact)
+        try:
+            written = self._write(fact)
+            if not isinstance(fact, PASSING):
+                with self._showing:
+                    if not written.shown:
+                        self._show()
+            # Also what has come meanwhile from those that do not wait.
+            while self._unshown and self._showing.acquire(blocking=False):
+                try:
+                    self._show()
+                finally:
+                    self._showing.release()
+        except OSError as exc:
+            raise RunFailed(
+                f"The record of the run cannot be written: {exc}",
+                "Free some disk space or mend the permissions; the workspace holds what was finished.",
+            ) from exc
+
+    def close(self) -> None:
+        with self._showing, self._writing:
+            self._file.close()
+            for view in self._views:
+                view.close()
+
+    def _write(self, fact: Fact) -> _Written:
+        with self._writing:
+            event = Event(run=self._run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
+            if not isinstance(fact, AnswerDelta):
+                self._append(event)
+            written = _Written(event)
+            self._unshown.append(written)
+            return written
+
+    def _append(self, event: Event) -> None:
+        line = event.json_line()
+        if len(line) > LARGE:
+            row = self._blobs.take_out(json.loads(line))
+            line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+        _append_whole(self._file, line.encode() + b"\n")
+        self._seq = event.seq
+
+    def _show(self) -> None:
+        """Bring what was written to the disk, and show it in order."""
+        with self._writing:
+            gathered = self._unshown
+            self._unshown = deque()
+        try:
+            if any(not isinstance(one.event.data, AnswerDelta) for one in gathered):
+                os.fsync(self._file.fileno())
+            while gathered:
+                one = gathered.popleft()
+                one.shown = True
+                for view in self._views:
+                    view(one.event)
+        finally:
+            # After a fault the others, which wait for theirs, try it themselves.
+            with self._writing:
+                self._unshown.extendleft(reversed(gathered))
+
+
+def _append_whole(file: BinaryIO, data: bytes) -> None:
+    """Append all of it or nothing: a disk that fills up takes a part of a line without a word."""
+    before = os.fstat(file.fileno()).st_size
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        os.ftruncate(file.fileno(), before)
+        raise
+
+
+def _is_torn(file: BinaryIO) -> bool:
+    """Whether a killed writer left its last line without an end."""
+    size = os.fstat(file.fileno()).st_size
+    return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+
+
+def _last_number(journal: Path) -> int:
+    numbers = [0]
+    for line in journal.read_bytes().split(b"\n") if journal.exists() else ():
+        with suppress(ValueError, LookupError, TypeError):
+            numbers.append(int(json.loads(line)["seq"]))
+    return max(numbers)
+
+
+def read_journal(path: Path) -> Iterator[Event]:
+    """The events of a journal; a torn last line and what only a later version knows are passed over.
+
+    Raises `RunFailed` where a value that lies beside the journal is gone or damaged.
+    """
+    blobs = blobs_of(path)
+    # Bytes and this one sign: a text may hold other line breaks, and a torn line half a letter.
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            if LARGE_MARK in line:
+                yield Event.model_validate(blobs.put_back(json.loads(line)), extra="ignore")
+            else:
+                yield Event.model_validate_json(line, extra="ignore")
+        except BlobMissing as exc:
+            raise RunFailed(f"{exc}.", "Put it back from a copy; without it the run cannot be read.") from exc
+        except (ValidationError, ValueError, LookupError, TypeError):
+            continue
+
+
+LARGE_MARK = b',"large":['
+
+
+def blobs_of(journal: Path) -> Blobs:
+    return Blobs(journal.with_name("blobs"))
+
+
+Emit = Callable[[Fact], None]

@@ -1,0 +1,307 @@
+"""The way to one MCP server of somebody else: started or reached with the first call, ended with the run.
+
+A server's program runs on the host beneath `guard`, which ends it with this process, however that ends. It
+is given the few variables that every program needs, and those that the user named. Each line it writes is
+bounded; what is no message is passed over and remembered, for the words of a failure.
+
+Whatever goes wrong is `ServerFailed`, which names the server. After it the connection is given up, and the
+next call begins a new one.
+"""
+
+import contextlib
+import subprocess
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from orchestrator_cli.cancellation import Cancellation, run_beside
+from orchestrator_cli.settings import McpServer
+from orchestrator_cli.subprocesses.guarded import guarded
+
+START_S = 30.0
+LINE_BYTES = 16 << 20
+SAID_CHARS = 400
+MAX_PAGES = 20
+
+
+class ServerFailed(Exception):
+    """The server did not do what was asked of it, in a way that says nothing about the call itself."""
+
+
+class Loop:
+    """The thread with the event loop that all connections of a run share; it begins with the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._portal: Any = None
+        self._running: AbstractContextManager[Any] | None = None
+
+    @property
+    def portal(self) -> Any:
+        with self._lock:
+            if self._portal is None:
+                from anyio.from_thread import start_blocking_portal
+
+                self._running = start_blocking_portal()
+                self._portal = self._running.__enter__()
+            return self._portal
+
+    def close(self) -> None:
+        with self._lock:
+            if self._running is not None:
+                # What still hangs in it is not waited for.
+                with contextlib.suppress(RuntimeError):
+                    self._portal.call(self._portal.stop, True)
+                self._running.__exit__(None, None, None)
+                self._running = self._portal = None
+
+
+@dataclass
+class Said:
+    """What a server let out besides its messages: the end of its standard error, and lines that are none."""
+
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=5))
+    closed: str = ""
+    """Why its output was given up."""
+
+    def __str__(self) -> str:
+        told = " ".join(" ".join(self.lines).split())[-SAID_CHARS:]
+        return "; ".join(part for part in (self.closed, f"it said: {told}" if told else "") if part)
+
+
+class Connection:
+    """One server of a run. Every method may be called from any thread."""
+
+    def __init__(
+        self, name: str, server: McpServer, loop: Loop, *, cwd: Path, env: Callable[[], Mapping[str, str]]
+    ) -> None:
+        """`env` gives the variables that the user named; it may raise `ServerFailed`."""
+        self._name = name
+        self._server = server
+        self._loop = loop
+        self._cwd = cwd
+        self._env = env
+        self._lock = threading.Lock()
+        self._open: _Open | None = None
+        self._ended = False
+
+    def tools(self, cancellation: Cancellation) -> list[dict[str, Any]]:
+        """What the server lists. Raises `ServerFailed`."""
+
+        async def walk(client: Any) -> list[dict[str, Any]]:
+            import anyio
+
+            rows: list[dict[str, Any]] = []
+            cursor = None
+            with anyio.fail_after(START_S):
+                for _ in range(MAX_PAGES):
+                    page = await client.list_tools(cursor=cursor)
+                    rows += [tool.model_dump(mode="json", by_alias=True) for tool in page.tools]
+                    cursor = page.next_cursor
+                    if not cursor:
+                        break
+            return rows
+
+        return self._through(walk, cancellation, START_S)  # type: ignore[no-any-return]
+
+    def call(
+        self, tool: str, arguments: Mapping[str, Any], *, key: str, cancellation: Cancellation
+    ) -> dict[str, Any]:
+        """The result of one call, as the protocol has it. Raises `ServerFailed`, and why it was cancelled."""
+        seconds = self._server.timeout_s
+        meta = {"orch/idempotencyKey": key} if key else None
+
+        async def ask(client: Any) -> dict[str, Any]:
+            import anyio
+
+            with anyio.fail_after(seconds):
+                # The library's own limit is not to be the first: its end is told less clearly.
+                result = await client.call_tool(
+                    tool, dict(arguments), read_timeout_seconds=seconds + START_S, meta=meta
+                )
+            found: dict[str, Any] = result.model_dump(mode="json", by_alias=True)
+            return found
+
+        return self._through(ask, cancellation, seconds)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End the server."""
+        with self._lock:
+            self._ended = True
+            open_, self._open = self._open, None
+        if open_ is not None:
+            open_.close()
+
+    def _through(self, talk: Callable[[Any], Any], cancellation: Cancellation, seconds: float) -> Any:
+        cancellation.check()
+        open_ = cancellation.waiting_for(self._opened)
+        future: Future[Any] = self._loop.portal.start_task_soon(talk, open_.client)
+        try:
+            with cancellation.calling(lambda: _cancel(future)):
+                return future.result()
+        except CancelledError:
+            cancellation.check()
+            raise ServerFailed(f"the MCP server {self._name} was ended") from None
+        except TimeoutError:
+            self._give_up(open_)
+            raise self._failed(f"did not answer within {seconds:g} s", open_.said) from None
+        except Exception as exc:
+            self._give_up(open_)
+            raise self._failed(_reason(exc), open_.said) from exc
+
+    def _opened(self) -> "_Open":
+        with self._lock:
+            if self._ended:
+                raise ServerFailed(f"the MCP server {self._name} was ended with the run")
+            if self._open is None:
+                said = Said()
+                way = _connected(self._server, self._env(), self._cwd, said)
+                holder = self._loop.portal.wrap_async_context_manager(way)
+                try:
+                    self._open = _Open(holder.__enter__(), holder, said)
+                except TimeoutError:
+                    raise self._failed(f"was not ready within {START_S:g} s", said) from None
+                except Exception as exc:
+                    raise self._failed(f"could not be reached: {_reason(exc)}", said) from exc
+            return self._open
+
+    def _give_up(self, open_: "_Open") -> None:
+        with self._lock:
+            if self._open is open_:
+                self._open = None
+        run_beside(open_.close)
+
+    def _failed(self, what: str, said: Said) -> ServerFailed:
+        more = str(said)
+        return ServerFailed(f"the MCP server {self._name} {what}" + (f"; {more}" if more else ""))
+
+
+@dataclass
+class _Open:
+    client: Any
+    holder: AbstractContextManager[Any]
+    said: Said
+
+    def close(self) -> None:
+        # It is over, in whatever way: there is nobody to whom this could be told.
+        with contextlib.suppress(Exception):
+            self.holder.__exit__(None, None, None)
+
+
+def _cancel(future: Future[Any]) -> None:
+    future.cancel()
+
+
+def _reason(exc: BaseException) -> str:
+    """Why, in one line; that of the first where there are several."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    text = str(exc).strip().partition("\n")[0]
+    known = type(exc).__name__ in ("MCPError", "OSError")
+    return (text if known and text else f"{type(exc).__name__}: {text}".rstrip(": "))[:SAID_CHARS]
+
+
+@asynccontextmanager
+async def _connected(server: McpServer, env: Mapping[str, str], cwd: Path, said: Said) -> AsyncIterator[Any]:
+    from mcp.client.client import Client
+    from mcp_types import Implementation
+
+    about = Implementation(name="orch", version=metadata.version("orchestrator-cli"))
+    async with contextlib.AsyncExitStack() as stack:
+        if server.url is None:
+            way: Any = _program(server.command, env, cwd, said)
+        else:
+            way = await stack.enter_async_context(_address(server.url, env, server.timeout_s))
+        client = Client(way, client_info=about, cache=None, read_timeout_seconds=START_S)
+        yield await stack.enter_async_context(client)
+
+
+@asynccontextmanager
+async def _address(url: str, env: Mapping[str, str], seconds: float) -> AsyncIterator[Any]:
+    """The way over HTTP; the one variable that the user named goes along as a bearer token."""
+    import httpx2
+    from mcp.client.streamable_http import streamable_http_client
+
+    token = next(iter(env.values()), "")
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    limits = httpx2.Timeout(START_S, read=seconds + START_S)
+    async with httpx2.AsyncClient(headers=headers, timeout=limits, trust_env=False) as http:
+        yield streamable_http_client(url, http_client=http, max_sse_event_size=LINE_BYTES)
+
+
+@asynccontextmanager
+async def _program(
+    command: tuple[str, ...], env: Mapping[str, str], cwd: Path, said: Said
+) -> AsyncIterator[Any]:
+    """The way to a program, whose messages are lines on its standard input and output."""
+    import anyio
+    from mcp.client.stdio import get_default_environment
+    from mcp.shared.message import SessionMessage
+
+    to_us, incoming = anyio.create_memory_object_stream[Any](0)
+    outgoing, from_us = anyio.create_memory_object_stream[SessionMessage](0)
+    given = get_default_environment() | dict(env)
+    async with (
+        guarded(command, cwd=cwd, env=given, stderr=subprocess.PIPE) as process,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(_read, process.stdout, to_us, said)
+        tasks.start_soon(_write, process.stdin, from_us)
+        tasks.start_soon(_overhear, process.stderr, said)
+        try:
+            yield incoming, outgoing
+        finally:
+            tasks.cancel_scope.cancel()
+            for stream in (to_us, incoming, outgoing, from_us):
+                stream.close()
+
+
+async def _read(stdout: Any, to_us: Any, said: Said) -> None:
+    """Hand on messages; the end of the stream is how the other side learns that the program is gone."""
+    from mcp.shared.message import SessionMessage
+    from mcp_types import jsonrpc_message_adapter
+
+    async with to_us:
+        async for line in _bounded(stdout, said):
+            try:
+                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+            except ValueError:
+                said.lines.append(line[:SAID_CHARS].decode(errors="replace"))
+                continue
+            await to_us.send(SessionMessage(message))
+    said.closed = said.closed or "it ended"
+
+
+async def _bounded(stream: Any, said: Said) -> AsyncIterator[bytes]:
+    """The lines of a stream, up to one that is longer than any message may be."""
+    import anyio
+
+    left = b""
+    with contextlib.suppress(anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
+        while len(left) <= LINE_BYTES:
+            *whole, left = (left + await stream.receive()).split(b"\n")
+            for line in whole:
+                if line.strip():
+                    yield line
+        said.closed = f"it wrote a line of more than {LINE_BYTES:,} bytes"
+
+
+async def _write(stdin: Any, from_us: Any) -> None:
+    import anyio
+
+    async with from_us:
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
+            async for message in from_us:
+                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+                await stdin.send(text.encode() + b"\n")
+
+
+async def _overhear(stderr: Any, said: Said) -> None:
+    async for line in _bounded(stderr, Said()):
+        said.lines.append(line[:SAID_CHARS].decode(errors="replace"))

@@ -1,0 +1,350 @@
+"""The MCP servers of others that the user, or the workspace, has registered: offered, asked about, called.
+
+A server is started when a subtask that names one of its tools is about to begin, and ends with the run. What
+it listed last is kept in the data folder, so that a planner is shown its tools without it; a first listing
+goes on beside everything that a run begins with. A server that the workspace's own file registers may be
+anybody's: nothing of it is started before a person has said yes.
+
+What a call does lies outside the sandbox, the checkout and `orch undo`. Where a server counts as having
+effects (it does unless the user says otherwise), its calls are kept by key, as those of processes are: the
+same call by the same subtask is not made twice because the run was resumed or the attempt failed.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from orchestrator_cli import events
+from orchestrator_cli.approvals.broker import Desk, Question, needed
+from orchestrator_cli.approvals.effects import Call, EffectFailed, EffectRefused, Effects, Outcome
+from orchestrator_cli.approvals.permissions import NotAllowed
+from orchestrator_cli.cancellation import Cancellation, run_beside
+from orchestrator_cli.errors import OrchError
+from orchestrator_cli.journal.journal import Emit
+from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
+from orchestrator_cli.mcp_client.tools import Listed, listed, text_of, value_of
+from orchestrator_cli.plan import Subtask
+from orchestrator_cli.planning.context import ToolCard
+from orchestrator_cli.prompts import as_data
+from orchestrator_cli.settings import McpServer, Settings, read_secret
+
+FIRST_LISTING_S = 10.0
+"""So long planning waits for a server that was never listed before; LiteLLM's import takes half of it."""
+LATE = "The MCP server {} has not said yet what tools it has; a later run can plan with them."
+
+
+class Servers:
+    """The servers of one run. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        root: Path,
+        desk: Desk,
+        masks: Masks,
+        emit: Emit,
+        cancellation: Cancellation,
+    ) -> None:
+        """`root` is the workspace, in which programs of servers run."""
+        self._settings = settings
+        self._registered = settings.mcp
+        self._root = root
+        self._desk = desk
+        self._masks = masks
+        self._emit = emit
+        self._cancellation = cancellation
+        self._lock = threading.Lock()
+        self._loop = Loop()
+        self._tools: dict[str, tuple[Listed, ...]] = {}
+        self._listing: dict[str, Future[None]] = {}
+        self._connections = {
+            name: Connection(name, server, self._loop, cwd=root, env=lambda s=server: self._env(s))  # type: ignore[misc]
+            for name, server in self._registered.items()
+        }
+        self._times: Counter[tuple[str, int, str, str]] = Counter()
+        for name in self._registered:
+            kept = self._kept(name)
+            if kept is not None:
+                self._tools[name] = self._let_in(name, kept)
+            elif not self._is_foreign(name):
+                self._list_beside(name)
+
+    # --- what there is
+
+    def cards(self) -> tuple[ToolCard, ...]:
+        """What a planner is shown. Waits a little for servers that were never listed before."""
+        for name in self._registered:
+            if name not in self._tools and self._is_foreign(name):
+                self._list_foreign(name)
+        for name, future in self._listing.items():
+            try:
+                self._cancellation.waiting_for(lambda future=future: future.result(FIRST_LISTING_S))  # type: ignore[misc]
+            except TimeoutError:
+                self._emit(events.Noticed(message=LATE.format(name)))
+        return tuple(
+            ToolCard(name=tool.name, signature=tool.signature, purpose=tool.purpose, server=tool.server)
+            for tools in self._tools.values()
+            for tool in tools
+        )
+
+    def has(self, name: str) -> bool:
+        return self._found(name) is not None
+
+    def _found(self, name: str) -> Listed | None:
+        return next((tool for tools in self._tools.values() for tool in tools if tool.name == name), None)
+
+    # --- what a person is asked
+
+    def allow(self, subtask: Subtask, effects: Effects, written: Callable[[], frozenset[str]]) -> None:
+        """Have the servers allowed whose tools a subtask names.
+
+        Raises `NotAllowed` and `EffectRefused` where one may not be used, and `ApprovalNeeded` at once
+        where the question is open: a subtask waits without taking a place of those that can go on.
+        """
+        found = (self._found(name) for name in subtask.tools)
+        for name in sorted({tool.server for tool in found if tool is not None}):
+            server = self._registered[name]
+            self._check_program(server, written)
+            if server.url is not None:
+                self._allow_address(name, server)
+            if server.effects or (self._is_foreign(name) and server.url is None):
+                question, what = self._question(name, server)
+                effects.allow(f"mcp {name}", question, what, always=self._is_foreign(name))
+
+    def _question(self, name: str, server: McpServer) -> tuple[str, str]:
+        """What is asked, and what it is about."""
+        whose = ", which orch.toml of this workspace registers," if self._is_foreign(name) else ""
+        about = f"The MCP server `{name}` ({server.when.rstrip('.')}){whose}"
+        given = f"\nIt is given {', '.join(server.env)} from your environment." if server.env else ""
+        what = server.url or shlex.join(server.command)
+        return f"{about} wants to be used, with your rights.", what + given
+
+    def _allow_address(self, name: str, server: McpServer) -> None:
+        """An address that the user has registered may be reached; that of a workspace is asked about."""
+        question, what = self._question(name, server)
+        host = urlsplit(server.url or "").hostname or ""
+        asked = Question(
+            what="network", subject=f"mcp {name}", question=f"{question} It is at {host}.", details=what
+        )
+        if not self._is_foreign(name):
+            self._desk.settle(asked)
+            return
+        given = self._desk.post(asked, always=True)
+        if given is None:
+            raise needed([asked])
+        if given.decision == "no":
+            raise NotAllowed(f"the user did not allow the MCP server {name}{given.reason}")
+
+    def _check_program(self, server: McpServer, written: Callable[[], frozenset[str]]) -> None:
+        """Raise `EffectRefused` where a file that the command names was written by this run."""
+        inside = {os.path.normpath(part).removeprefix(f"{self._root}{os.sep}") for part in server.command}
+        if any((self._root / part).exists() for part in inside) and (made := sorted(inside & written())):
+            raise EffectRefused(
+                f"{made[0]} was written in this run, and an MCP server does not run what a model wrote"
+            )
+
+    # --- calls
+
+    def functions(
+        self, subtask: Subtask, attempt: int, effects: Effects, cancellation: Cancellation
+    ) -> dict[str, "ServerFunction"]:
+        """The tools of servers that a subtask names, for one attempt at it."""
+        found = (self._found(name) for name in subtask.tools)
+        return {
+            tool.name: ServerFunction(self, tool, subtask.id, attempt, effects, cancellation)
+            for tool in found
+            if tool is not None
+        }
+
+    def call(
+        self,
+        tool: Listed,
+        arguments: Mapping[str, Any],
+        *,
+        subtask: str,
+        attempt: int,
+        effects: Effects,
+        cancellation: Cancellation,
+    ) -> Any:
+        """The value of a call.
+
+        Raises `ServerFailed`, `EffectFailed`, `EffectRefused`, `ApprovalNeeded`, and why it was cancelled.
+        """
+
+        def do(key: str = "") -> Outcome:
+            result = self._connections[tool.server].call(
+                tool.tool, arguments, key=key, cancellation=cancellation
+            )
+            self._list_once_more(tool.server)
+            if result.get("isError"):
+                raise EffectFailed(text_of(result)[:2_000] or "its server says that it failed")
+            return Outcome(value_of(result))
+
+        if not self._registered[tool.server].effects:
+            return do().value
+        # An agent may well make the same call twice; a later attempt meets the same number again.
+        same = (subtask, attempt, tool.name, json.dumps(dict(arguments), sort_keys=True, default=str))
+        with self._lock:
+            self._times[same] += 1
+            time = self._times[same]
+        what = f"mcp {tool.name}" + (f", call {time}" if time > 1 else "")
+        return effects.once(Call(subtask, attempt, what, dict(arguments)), do).value
+
+    def close(self) -> None:
+        """End all servers."""
+        for connection in self._connections.values():
+            connection.close()
+        self._loop.close()
+
+    # --- listing
+
+    def _is_foreign(self, name: str) -> bool:
+        return name in self._settings.foreign_servers
+
+    def _list_foreign(self, name: str) -> None:
+        """List a server of the workspace's, where somebody is there to allow that."""
+        question, what = self._question(name, self._registered[name])
+        asked = Question(what="effects", subject=f"mcp {name}", question=question, details=what)
+        if not (self._desk.attended or self._settings.yes or self._desk.is_answered(asked.id)):
+            self._emit(
+                events.Noticed(
+                    message=f"The tools of the MCP server {name} are not known: orch.toml of this workspace "
+                    "registers it, and it is started only when you allow that, on a terminal or with -y."
+                )
+            )
+            self._tools[name] = ()
+            return
+        if self._desk.post(asked, always=True) is None:
+            self._desk.ask(asked, self._cancellation)
+        if self._desk.ask(asked, self._cancellation).decision == "no":
+            self._tools[name] = ()
+            return
+        self._list_beside(name)
+
+    def _list_beside(self, name: str) -> None:
+        future: Future[None] = Future()
+        self._listing[name] = future
+
+        def work() -> None:
+            try:
+                rows = self._connections[name].tools(self._cancellation)
+                self._tools[name] = self._let_in(name, rows)
+                self._keep(name, rows)
+            except ServerFailed as exc:
+                self._tools[name] = ()
+                self._emit(events.Noticed(message=f"The tools of an MCP server could not be listed: {exc}."))
+            except (OrchError, OSError) as exc:
+                # The run ends, or the data folder cannot be written: whoever needs that tells it.
+                self._tools.setdefault(name, ())
+                del exc
+            finally:
+                future.set_result(None)
+
+        run_beside(work)
+
+    def _list_once_more(self, name: str) -> None:
+        """Now that it runs anyway: what it lists today is what later runs are shown."""
+        with self._lock:
+            if name in self._listing:
+                return
+            done: Future[None] = Future()
+            self._listing[name] = done
+        done.set_result(None)  # nobody waits for this one
+
+        def work() -> None:
+            # The run may end meanwhile, and its loop with it.
+            with contextlib.suppress(ServerFailed, OrchError, OSError, RuntimeError):
+                self._keep(name, self._connections[name].tools(self._cancellation))
+
+        run_beside(work)
+
+    def _let_in(self, name: str, rows: list[Any]) -> tuple[Listed, ...]:
+        return listed(name, rows, self._registered[name].tools)
+
+    def _place(self, name: str) -> Path:
+        server = self._registered[name]
+        told = json.dumps([server.command, server.url, server.env, str(self._root)])
+        sign = hashlib.sha256(told.encode()).hexdigest()[:16]
+        return self._settings.home / "mcp" / f"{name}-{sign}.json"
+
+    def _kept(self, name: str) -> list[Any] | None:
+        with contextlib.suppress(OSError, ValueError):
+            rows = json.loads(self._place(name).read_text(encoding="utf-8"))
+            return rows if isinstance(rows, list) else None
+        return None
+
+    def _keep(self, name: str, rows: list[Any]) -> None:
+        place = self._place(name)
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        scratch = place.with_suffix(f".{os.getpid()}.tmp")
+        scratch.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+        scratch.replace(place)
+
+    def _env(self, server: McpServer) -> dict[str, str]:
+        """The variables that a server is given, masked from now on. Raises `ServerFailed`."""
+        found = {}
+        for name in server.env:
+            value = read_secret(name)
+            if value is None:
+                raise ServerFailed(f"{name} is not set: set it in the environment")
+            try:
+                self._masks.add(name, value)
+            except ValueError as exc:
+                raise ServerFailed(str(exc)) from exc
+            found[name] = value
+        return found
+
+
+class ServerFunction:
+    """A tool of a server, to be called as a hand-written one is."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        tool: Listed,
+        subtask: str,
+        attempt: int,
+        effects: Effects,
+        cancellation: Cancellation,
+    ) -> None:
+        self._servers = servers
+        self._tool = tool
+        self._where: dict[str, Any] = {
+            "subtask": subtask,
+            "attempt": attempt,
+            "effects": effects,
+            "cancellation": cancellation,
+        }
+        self.schema = _as_foreign(tool)
+
+    def __call__(self, **arguments: Any) -> Any:
+        given = {name: value for name, value in arguments.items() if not self._left_out(name, value)}
+        return self._servers.call(self._tool, given, **self._where)
+
+    def _left_out(self, name: str, value: Any) -> bool:
+        """An agent may write null for whatever it could leave out, and servers mostly want it left out."""
+        return value is None and bool(self.schema["parameters"]["properties"].get(name, {}).get("nullable"))
+
+
+def _as_foreign(tool: Listed) -> dict[str, Any]:
+    """The form of a tool with its server's own words marked as such."""
+    schema = tool.schema
+    schema["description"] = _marked(schema["description"], tool.server)
+    for row in schema["parameters"]["properties"].values():
+        row["description"] = _marked(row["description"], tool.server)
+    return schema
+
+
+def _marked(text: str, server: str) -> str:
+    return f'<untrusted source="the MCP server {server}">{as_data(text)}</untrusted>'

@@ -1,0 +1,74 @@
+"""The agents there are: Markdown files with front matter, built in and the user's own.
+
+    ---
+    name: translator
+    when: translates text; for anything that has to be in another language.
+    agent: tools          # or code
+    model: openai/gpt-5-mini   # optional
+    ---
+    Instructions for the agent.
+
+The user's own stand in `roles/` of the data folder and replace a built-in role of the same name.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import frontmatter
+import yaml
+from pydantic import ValidationError
+
+from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.plan import Value
+from orchestrator_cli.planning.context import RoleCard
+
+
+class Role(Value):
+    name: str
+    when: str
+    """When a planner should choose it."""
+    agent: Literal["code", "tools"]
+    """`code` writes Python in the sandbox; `tools` calls tools."""
+    model: str | None = None
+    instructions: str = ""
+
+    @property
+    def card(self) -> RoleCard:
+        return RoleCard(name=self.name, when=self.when, agent=self.agent, model=self.model)
+
+
+def load_roles(home: Path) -> dict[str, Role]:
+    """All roles by name. Raises `ConfigError` naming the file."""
+    built_in = sorted(resources.files(__name__).iterdir(), key=lambda entry: entry.name)
+    roles = [parse_role(e.name, e.read_text(encoding="utf-8")) for e in built_in if e.name.endswith(".md")]
+    for path in sorted((home / "roles").glob("*.md")):
+        try:
+            roles.append(parse_role(str(path), path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"The role file {path} cannot be read: {exc}", "Mend or remove it.") from exc
+    return {role.name: role for role in roles}
+
+
+def askable(
+    roles: Mapping[str, Role], missing: Callable[[str], str]
+) -> tuple[dict[str, Role], dict[str, Role]]:
+    """The roles as they can be asked, and those among them whose own model cannot be.
+
+    `missing` says what a model lacks, or nothing. The agents of such a role ask the model of the others.
+    """
+    lost = {name: role for name, role in roles.items() if role.model and missing(role.model)}
+    return {**roles, **{name: role.model_copy(update={"model": None}) for name, role in lost.items()}}, lost
+
+
+def parse_role(name: str, text: str) -> Role:
+    try:
+        post = frontmatter.loads(text)
+        return Role(**{"instructions": post.content.strip()} | post.metadata)
+    except (yaml.YAMLError, ValidationError, TypeError) as exc:
+        first = str(exc).splitlines()[0]
+        raise ConfigError(
+            f"The role file {name} is wrong: {first}",
+            "It needs name, when and agent (code or tools) between two lines of ---.",
+        ) from exc

@@ -1,0 +1,271 @@
+"""The folder that a run works on: checkouts out of it, commits into it, one at a time.
+
+A lock beside the state of `orch` is held by whoever commits, alone, and by whoever takes a
+checkout, so that no checkout holds half of a commit. It is one lock for all processes of one home.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import portalocker
+
+from orchestrator_cli.errors import UsageError
+from orchestrator_cli.events import FileChange
+from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, Hidden, work_of
+from orchestrator_cli.workspace.commit import Commits, Intent, lock_folder
+from orchestrator_cli.workspace.copying import copy_tree
+from orchestrator_cli.workspace.faults import Conflict, WorkspaceFault
+from orchestrator_cli.workspace.history import History
+from orchestrator_cli.workspace.intents import Intents
+from orchestrator_cli.workspace.marks import Mark, Tree, file_changes
+from orchestrator_cli.workspace.overlay import NoOverlay, Overlay, hide
+from orchestrator_cli.workspace.record import Author
+from orchestrator_cli.workspace.tree import Root, remove
+
+LOCK_WAIT_S = 120.0
+UNNAMED = "unnamed"
+_COARSE = 5  # CLOCK_REALTIME_COARSE: the clock that files are stamped by
+
+
+class Workspace:
+    """The folder that a run works on. Opening it ends what a killed process left half done.
+
+    Raises `UsageError` where it cannot be used.
+    """
+
+    def __init__(
+        self, root: Path, state: Path, max_mb: int, *, run: str = UNNAMED, allowed: tuple[str, ...] = ()
+    ) -> None:
+        """`max_mb`: the size up to which it is copied; `run`: whose history keeps what commits replace.
+
+        `allowed`: protected names that subtasks may have all the same.
+        """
+        self._hidden = Hidden(allowed)
+        self.root = usable(root)
+        self._run = run
+        self._history = history_folder(state, run)
+        self._copy_bytes = max_mb << 20
+        self._digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
+        self._lock_path = state / "locks" / f"workspace-{self._digest}.lock"
+        self._checkouts = state / "checkouts"
+        # Two homes that work on one folder must not take each other's staging for their own remains.
+        home = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
+        pending = pending_commit(self.root, state)
+        self._commits = Commits(
+            self.root, pending, f"{SCRATCH[0]}{home}-", lambda name: History(history_folder(state, name))
+        )
+        self._committed: dict[str, tuple[str, Mark | None]] = {}
+        self.recovered: tuple[str, ...] = ()
+        """What was ended at the opening, for people."""
+        if self._is_left_over():
+            with self.locked():
+                self.recovered = tuple(self._commits.recover())
+                self._sweep()
+
+    def files(self, limit: int = 100) -> list[str]:
+        """Paths and sizes for a planner, sorted; at most `limit`, then how many more there are."""
+        rows = sorted((path, mark.size) for path, mark in self._walk().items() if not mark.is_folder)
+        lines = [f"{path} ({size} bytes)" for path, size in rows[:limit]]
+        lines = [line.encode("utf-8", "replace").decode() for line in lines]
+        return lines + ([f"… and {len(rows) - limit} more files"] if len(rows) > limit else [])
+
+    def written(self) -> frozenset[str]:
+        """The paths that commits of this run wrote, also those of another process."""
+        records = History(self._history).records()
+        return frozenset(change.path for record in records for change in record.changes if change.after)
+
+    def checkout(self, subtask: str = "", attempt: int = 1) -> Checkout:
+        """A private view: a copy up to the set size, beyond it an overlay.
+
+        Raises `UsageError` where the workspace is too large for one and the other is not to be had.
+        """
+        with self.locked(shared=True):
+            concealed: list[str] = []
+            base = self._walk(concealed)
+            size = sum(mark.size for mark in base.values())
+            root = self._checkouts / f"{self._digest}-{uuid.uuid4().hex}"
+            root.mkdir(parents=True, mode=0o700)
+            holder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            lock_folder(holder)
+            overlay = None
+            try:
+                outlast(base)
+                if size > self._copy_bytes:
+                    overlay = self._overlay(root, base, concealed, size)
+                    copied = base
+                else:
+                    base = copy_tree(self.root, root, base)
+                    with Root(root) as tree:
+                        copied = dict(tree.walk(self._hidden))
+                    outlast(copied)
+            except BaseException:
+                remove(root)
+                os.close(holder)
+                raise
+        return Checkout(
+            root,
+            base=base,
+            copied=copied,
+            holder=holder,
+            overlay=overlay,
+            hidden=self._hidden,
+            author=(subtask, attempt),
+            commit=self.commit,
+        )
+
+    def _overlay(self, root: Path, base: Tree, concealed: list[str], size: int) -> Overlay:
+        work = work_of(root)
+        work.mkdir(mode=0o700)
+        try:
+            if foreign := next(
+                (p for p, m in base.items() if not m.is_folder and m.owner != os.geteuid()), ""
+            ):
+                raise NoOverlay(f"{foreign} belongs to somebody else")
+            hide(self.root, root, concealed)
+            return Overlay(self.root, root, work)
+        except (NoOverlay, OSError) as exc:
+            remove(work)
+            raise UsageError(
+                f"The workspace {self.root} holds {size >> 20} MB, more than the {self._copy_bytes >> 20} MB "
+                f"that are copied for a subtask, and cannot be mounted instead: {exc}.",
+                "Choose a smaller folder with -C, or raise workspace_max_mb.",
+            ) from exc
+
+    def commit(self, checkout: Checkout) -> tuple[FileChange, ...]:
+        """Bring a checkout's changes in. Raises `Conflict` or `WorkspaceFault`, with nothing changed."""
+        author = Author(run=self._run, subtask=checkout.subtask, attempt=checkout.attempt)
+        with self.locked(), Root(self.root) as tree:
+            self._commits.recover()
+            try:
+                intents = Intents(tree, checkout).all()
+                changes = self._commits.commit(author, intents)
+            except Conflict as exc:
+                raise Conflict(exc.paths, self._authors(tree, exc.paths)) from exc
+            for change in changes:
+                self._committed[change.path] = (checkout.subtask, tree.mark(change.path))
+        return file_changes(changes)
+
+    def apply(self, author: Author, intents: list[Intent]) -> tuple[FileChange, ...]:
+        """Commit something else than a checkout; the caller holds the lock. Raises as `commit`."""
+        return file_changes(self._commits.commit(author, intents))
+
+    @contextlib.contextmanager
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
+        """Keep others from committing, and unless `shared` from taking checkouts. Raises `WorkspaceFault`."""
+        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+        kind = portalocker.LockFlags.SHARED if shared else portalocker.LockFlags.EXCLUSIVE
+        lock = portalocker.Lock(
+            self._lock_path,
+            "a",
+            timeout=LOCK_WAIT_S,
+            check_interval=0.01,
+            fail_when_locked=False,
+            flags=kind | portalocker.LockFlags.NON_BLOCKING,
+        )
+        try:
+            lock.acquire()
+        except portalocker.exceptions.LockException as exc:
+            raise WorkspaceFault(
+                f"Another process has been committing into {self.root} for {LOCK_WAIT_S:.0f} s"
+            ) from exc
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _walk(self, concealed: list[str] | None = None) -> Tree:
+        """The files of the user; into `concealed` go the paths that are passed over."""
+
+        def passed_over(path: str) -> bool:
+            if self._hidden(path):
+                if concealed is not None:
+                    concealed.append(path)
+                return True
+            return False
+
+        try:
+            with Root(self.root) as tree:
+                return dict(tree.walk(passed_over))
+        except OSError as exc:
+            raise UsageError(
+                f"{exc.filename or self.root} in the workspace {self.root} cannot be read: {exc.strerror}.",
+                "Mend its permissions, or choose another folder with -C.",
+            ) from exc
+        except WorkspaceFault as exc:
+            raise UsageError(f"{self.root}: {exc}.", "Choose another folder with -C.") from exc
+
+    def _authors(self, tree: Root, paths: list[str]) -> dict[str, str]:
+        """Which subtask of this run left these paths as they are."""
+        known = {path: self._committed[path] for path in paths if path in self._committed}
+        return {path: name for path, (name, mark) in known.items() if tree.mark(path) == mark and name}
+
+    def _is_left_over(self) -> bool:
+        # A home that cannot be read is for others to complain of; there is nothing in it to be ended.
+        with contextlib.suppress(OSError):
+            return self._commits.is_pending() or any(self._own_checkouts())
+        return False
+
+    def _own_checkouts(self) -> Iterator[Path]:
+        return self._checkouts.glob(f"{self._digest}-*")
+
+    def _sweep(self) -> None:
+        """Remove the checkouts of processes that are gone."""
+        for path in self._own_checkouts():
+            if path.suffix == WORK:
+                continue
+            with contextlib.suppress(OSError):
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    if lock_folder(fd):
+                        remove(path)
+                        remove(work_of(path))
+                finally:
+                    os.close(fd)
+
+
+def pending_commit(root: Path, state: Path) -> Path:
+    """Where the record of a commit into a folder stands while it is under way; `root` is resolved."""
+    return state / "commits" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
+
+
+def history_folder(state: Path, run: str) -> Path:
+    """Where the history of a run lies."""
+    return state / "runs" / run / "undo"
+
+
+def check_folder(root: Path) -> None:
+    """Raise `UsageError` where a workspace is missing or is a file."""
+    if not root.exists():
+        raise UsageError(f"There is no folder {root}.", "Make it, or name another one with -C.")
+    if not root.is_dir():
+        raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
+
+
+def usable(root: Path) -> Path:
+    """The folder, resolved. Raises `UsageError` where it cannot be written to."""
+    check_folder(root)
+    # os.access lies for root and for read-only mounts, so the only honest test is a write.
+    probe = root / f".orch-{uuid.uuid4().hex[:12]}.tmp"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as exc:
+        raise UsageError(
+            f"The folder {root} cannot be written to: {exc.strerror}.",
+            "Mend its permissions, or name another one with -C.",
+        ) from exc
+    return root.resolve()
+
+
+def outlast(tree: Tree) -> None:
+    """Wait, where one of the files is that new, until another change of it would have another time."""
+    tick = time.clock_getres(_COARSE) if sys.platform == "linux" else 0.01
+    newest = max((mark.ctime_ns for mark in tree.values()), default=0)
+    if newest > time.time_ns() - 2e9 * tick:
+        time.sleep(1.5 * tick)
