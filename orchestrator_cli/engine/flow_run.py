@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator_cli.cancellation import run_beside
-from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted
+from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunFailed
 
 GONE = "The process that ran it has ended; orch went on with the run in another one."
 CLOSING_S = 5.0
@@ -44,7 +44,7 @@ class FlowRun:
         self._resumed = resumed
         self._work: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._begun = self._left = False
+        self._begun = self._entered = self._left = False
         self._over = threading.Event()
         self._error: BaseException | None = None
         run_beside(self._live)
@@ -83,13 +83,12 @@ class FlowRun:
             self._await_server()
             self._run()
         except BaseException as exc:
-            self._error = exc
+            self._error = self._error or exc
         finally:
             self._over.set()
 
     def _run(self) -> None:
         from prefect import flow
-        from prefect.exceptions import PausedRun
         from prefect.flow_engine import run_flow
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
         from prefect.task_runners import ThreadPoolTaskRunner
@@ -98,19 +97,39 @@ class FlowRun:
         # A sync flow waits up to a second at its end for the heartbeat thread.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             made: Any = flow(
-                name="orch", flow_run_name=self._name, task_runner=runner, validate_parameters=False
+                name="orch",
+                flow_run_name=self._name,
+                task_runner=runner,
+                validate_parameters=False,
+                persist_result=False,
+                retries=0,
             )(self._body)
             with self._lock:
                 if self._left:
                     return
                 self._begun = True
             found = made_ready(self._name) if self._resumed else None
-            with suppress(PausedRun):
-                run_flow(made, flow_run=found)
+            # The result would be that of the state that the server answers with, which can name a pickle.
+            state: Any = run_flow(made, flow_run=found, return_type="state")
+        if not self._entered:
+            said = f"{state.name}, {state.message}" if state.message else state.name
+            raise RunFailed(f"The Prefect server did not let the flow run begin: {said}.", "Start it again.")
 
     def _body(self) -> Any:
-        # Prefect takes a state that is returned for the flow run's own.
-        return self._work.get()()
+        if self._entered:
+            raise _EnteredAgain("The flow run ended before, and runs once.")
+        self._entered = True
+        try:
+            # Prefect takes a state that is returned for the flow run's own.
+            return self._work.get()()
+        except Exception as exc:
+            # Prefect would write what is raised to disk, as a pickle, and might run the body again.
+            self._error = exc
+            return ending(exc)
+
+
+class _EnteredAgain(BaseException):
+    """The server would have the flow run go on although it has ended. Prefect would catch an exception."""
 
 
 def ending(error: BaseException | None) -> Any:
@@ -125,7 +144,7 @@ def ending(error: BaseException | None) -> Any:
             return Paused(message=error.message)
         case Interrupted() | Cancelled() | KeyboardInterrupt():
             return CancelledState(message=str(error) or "Interrupted.")
-    return Failed(message=str(error))
+    return Failed(message=str(error) or type(error).__name__)
 
 
 def made_ready(name: str) -> Any:

@@ -25,7 +25,7 @@ from orchestrator_cli.approvals.questions import question_before
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.flow_run import FlowRun
 from orchestrator_cli.engine.server import ui_address
-from orchestrator_cli.engine.task_run import named_task, submit_after
+from orchestrator_cli.engine.task_run import Call, named_task, outcome_of, submit_after
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, RunFailed
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.map import Fan, spread
@@ -151,10 +151,9 @@ class _Graph:
 
     def beside(self, work: Callable[[], Any], name: str, ended: Callable[[Any], None]) -> None:
         """As `FlowThread` says."""
-        future = named_task(work, name).submit()
-        future.add_done_callback(
-            lambda done: self.done.put(lambda: ended(done.result(raise_on_failure=False)))
-        )
+        call = Call(work)
+        future = named_task(call, name).submit()
+        future.add_done_callback(lambda done: self.done.put(lambda: ended(outcome_of(call, done))))
 
     def later(self, act: Callable[[], None]) -> Callable[[events.ApprovalGiven], None]:
         """As `FlowThread` says."""
@@ -326,7 +325,7 @@ class _Graph:
     def _over(self, subtask: Subtask, work: SubtaskWork, future: Any) -> None:
         """Prefect is through with a task run: where it has told no result, it has failed."""
         if not work.told:
-            self._ended(subtask, work, future.result(raise_on_failure=False))
+            self._ended(subtask, work, outcome_of(work.call, future))
 
     def _ended(self, subtask: Subtask, work: SubtaskWork, outcome: Any) -> None:
         self.under_way.discard(subtask.id)

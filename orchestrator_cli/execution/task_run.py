@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator_cli import events
 from orchestrator_cli.approvals.effects import EffectRefused
 from orchestrator_cli.engine.artifacts import Artifacts
-from orchestrator_cli.engine.task_run import named_task
+from orchestrator_cli.engine.task_run import Call, named_task
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.subtask import run_subtask
@@ -47,6 +47,8 @@ class SubtaskWork:
         """Whether there is a result and it was told."""
         self._artifacts = artifacts
         self._subtask = subtask
+        self.call = Call(self._attempt)
+        """What its task run calls, once for each attempt."""
         self._version = version
         self._inputs = inputs
         self.attempts = before
@@ -54,7 +56,7 @@ class SubtaskWork:
         self._conflicts = 0
         self._failure = ""
 
-    def __call__(self) -> Result:
+    def _attempt(self) -> Result:
         self.attempts += 1
         try:
             result = run_subtask(
@@ -96,11 +98,11 @@ def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
     """The task of a subtask: named after it, tried again by Prefect as long as that is worth it."""
     from prefect.tasks import exponential_backoff
 
-    def again(_task: Any, _run: Any, state: Any) -> bool:
-        return work.again(state.result(raise_on_failure=False))
+    def again(_task: Any, _run: Any, _state: Any) -> bool:
+        return work.again(work.call.outcome)
 
     return named_task(
-        work.__call__,
+        work.call,
         subtask.id,
         retries=subtask.retries + CONFLICT_RETRIES,
         retry_condition_fn=again,

@@ -1,12 +1,17 @@
 """The flow run of a run stands on Prefect's server while the planner thinks, and ends as the run does."""
 
+import base64
 import contextlib
+import json
 import os
+import pickle
 import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +19,7 @@ from cast import Cast, code, coder, plan
 from command import Orch
 from endpoint import Endpoint, Reply, fault
 from engine import Engine
+from forwarder import Forwarder, completed_elsewhere
 
 WRITES = [code("open('one.txt', 'w').write('1')\nfinal_answer('one is done')")]
 
@@ -79,3 +85,42 @@ def test_a_run_that_was_killed_while_planning_goes_on_in_the_same_flow_run(
     endpoint.reply = Cast(planner=[plan(coder("one"))], agents={"Do one": WRITES}, answer=[])
     assert orch("resume", "last").code == 0
     assert [kind for kind, _ in states(orch, engine)] == ["COMPLETED"]
+
+
+class _Trap:
+    """What leaves a file where its pickle is loaded."""
+
+    def __init__(self, sprung: Path) -> None:
+        self._sprung = sprung
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (str(self._sprung), "w"))
+
+
+def _set_trap(engine: Engine, sprung: Path) -> str:
+    """Lay a pickle where Prefect keeps results; the key that a state names it by."""
+    key = f"trap-{uuid.uuid4().hex}"
+    result = base64.b64encode(pickle.dumps(_Trap(sprung))).decode()
+    metadata = {"storage_key": key, "serializer": {"type": "pickle"}, "prefect_version": "3.0.0"}
+    folder = engine.home / "prefect" / "storage"
+    folder.mkdir(exist_ok=True)
+    (folder / key).write_text(json.dumps({"metadata": metadata, "result": result}))
+    return key
+
+
+@pytest.mark.slow  # a cold process, because Prefect reads at import where its server is: 10 s
+def test_no_result_is_loaded_that_the_server_names(
+    orch: Orch, endpoint: Endpoint, engine: Engine, tmp_path: Path
+) -> None:
+    sprung = tmp_path / "sprung"
+    key = _set_trap(engine, sprung)
+
+    def lie(path: str, body: Any) -> Any:
+        begins = path.endswith("/set_state") and body["state"]["type"] == "RUNNING"
+        return completed_elsewhere(key) if begins else None
+
+    endpoint.reply = Cast(planner=[plan(coder("one"))], agents={"Do one": WRITES})
+    with Forwarder(engine.url, lie) as server:
+        done = orch.cold("ask", "Do it.", PREFECT_API_URL=server.url, timeout=90)
+    assert not sprung.exists()
+    assert (done.code, "did not let the flow run begin: Completed" in done.error) == (1, True), done.err
