@@ -568,9 +568,9 @@ def _start_engine(
     url, home = "", settings.prefect_home or settings.home
     if wanted:
         url = settings.prefect_api_url or prefect_server.ensure_server(home, settings.prefect_idle_minutes)
-        prefect_server.configure_client(url, home)
+        prefect_server.configure_client(url, home, own=bool(settings.prefect_api_url))
     imported = threading.Event()
-    run_beside(_import, live, ["prefect", "smolagents"] if wanted else [], imported)
+    run_beside(_import, live, wanted, imported)
 
     def ready() -> None:
         imported.wait()
@@ -579,7 +579,7 @@ def _start_engine(
     return ready
 
 
-def _import(live: bool, modules: list[str], imported: threading.Event) -> None:
+def _import(live: bool, wanted: bool, imported: threading.Event) -> None:
     # Looking for garbage again and again is a quarter of the time of these imports, and finds none.
     gc.disable()
     try:
@@ -587,8 +587,9 @@ def _import(live: bool, modules: list[str], imported: threading.Event) -> None:
             prepare()
             # The planner's request, which waited for LiteLLM, goes out before more is imported.
             time.sleep(0.05)
-        for name in modules:
-            importlib.import_module(name)
+        if wanted:
+            prefect_server.import_prefect()
+            importlib.import_module("smolagents")
     finally:
         gc.enable()
         imported.set()

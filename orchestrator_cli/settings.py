@@ -238,7 +238,7 @@ class Settings(BaseSettings):
     conversation_tokens: int = Field(default=4_000, ge=200)
     """What of a session's conversation goes into a request; older turns are made short."""
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
-    """A Prefect server of your own; without one, a local one is kept running."""
+    """A Prefect server of your own; without one, a local one is kept running. No workspace can set it."""
     prefect_home: Path | None = None
     """Where the local Prefect server keeps its data; by default below `home`."""
     prefect_idle_minutes: float = Field(default=60.0, gt=0)
@@ -327,7 +327,7 @@ def user_file() -> Path:
 
 YOURS = (
     *("secrets", "packages", "yes", "trusted", "network", "approve", "effects"),
-    *("allow_protected", "home", "memory", "remember", "prefect_home"),
+    *("allow_protected", "home", "memory", "remember", "prefect_home", "prefect_api_url"),
 )
 """What a workspace cannot set for the user: it may hold what somebody else has written."""
 
@@ -349,7 +349,9 @@ def _trusted(workspace: Path, yours: Mapping[str, Any]) -> bool:
 
 def _refuse_what_is_yours(path: Path, found: Mapping[str, Any]) -> None:
     """Raise `ConfigError` where the file of a workspace sets what only its user may."""
-    if taken := [name for name in YOURS if name in found]:
+    # Prefect's own name of the address is one too.
+    set_there = {name.lower() for name in found}
+    if taken := [name for name in YOURS if name in set_there]:
         raise ConfigError(
             f"{path} sets {', '.join(taken)}, which no workspace can set for you.",
             f"Where you have read that file and trust it: add {str(path.parent.resolve())!r} to `trusted` in "

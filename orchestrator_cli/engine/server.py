@@ -10,6 +10,8 @@ Not covered: Windows (no inherited locks), and moving the database when Prefect 
 """
 
 import contextlib
+import importlib
+import importlib.util
 import json
 import os
 import socket
@@ -71,13 +73,71 @@ def await_server(url: str, home: Path, cancellation: Cancellation) -> None:
             )
 
 
-def configure_client(url: str, home: Path) -> None:
-    """Set what Prefect reads when it is imported: where its server is, and to keep off the terminal."""
-    logging = Path(__file__).with_name("prefect_logging.yml")
+ACCESS = (
+    *("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS"),
+    *("PREFECT_API_SSL_CERT_FILE", "PREFECT_API_TLS_INSECURE_SKIP_VERIFY"),
+)
+"""What a server of the user's own may need besides its address."""
+
+
+def configure_client(url: str, home: Path, *, own: bool = False) -> None:
+    """Set what Prefect reads when it is imported: where its server is, and to keep off the terminal.
+
+    What the user has set for Prefect is taken out. `own`: the server is the user's, and so is what
+    lets clients in.
+    """
+    kept = ACCESS if own else ()
+    for name in [*os.environ]:
+        if name.upper().startswith("PREFECT_") and name.upper() not in kept:
+            del os.environ[name]
     os.environ["PREFECT_API_URL"] = url
-    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
-    os.environ.setdefault("PREFECT_LOGGING_SETTINGS_PATH", str(logging))
+    os.environ["PREFECT_HOME"] = str(home / "prefect")
+    os.environ["PREFECT_LOGGING_SETTINGS_PATH"] = str(Path(__file__).with_name("prefect_logging.yml"))
     os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def import_prefect() -> None:
+    """Import Prefect with the settings that the environment holds, and no others.
+
+    By itself it also reads `.env`, `prefect.toml` and `pyproject.toml` of the current folder, which
+    somebody else may have written or which may be no TOML, each time that it makes its settings.
+    """
+    if "prefect" in sys.modules:
+        return
+    spec = importlib.util.find_spec("prefect")
+    assert spec is not None
+    assert spec.loader is not None
+    # Its package makes the settings when it is run, so their classes have to be changed before that.
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["prefect"] = package
+    try:
+        _read_no_files()
+        spec.loader.exec_module(package)
+    except BaseException:
+        del sys.modules["prefect"]
+        raise
+
+
+def _read_no_files() -> None:
+    base: Any = importlib.import_module("prefect.settings.base").PrefectBaseSettings
+
+    def sources(
+        _cls: object, _model: object, /, init_settings: Any, env_settings: Any, **_files: Any
+    ) -> tuple[Any, ...]:
+        # Aliases without the prefix, such as `url`, are for code; as variables they are no settings.
+        env_settings.env_vars = {
+            name: value for name, value in env_settings.env_vars.items() if name.startswith("prefect_")
+        }
+        return init_settings, env_settings
+
+    models = [base]
+    for model in models:
+        models += model.__subclasses__()
+        model.model_config["env_file"] = None
+        if "settings_customise_sources" in vars(model):
+            model.settings_customise_sources = classmethod(sources)
+    # It warns of the files that are not read.
+    base._settings_warn_unused_config_keys = staticmethod(lambda *_: None)
 
 
 def ui_address(url: str) -> str:

@@ -2,7 +2,8 @@
 
 Its parameters are read as JSON from standard input, its value is printed as JSON, and nothing
 else is: what the flow prints goes to standard error. Prefect's server is the one that
-`PREFECT_API_URL` names, so the flow run stands in the same UI as the run that asked for it.
+`PREFECT_API_URL` names, so the flow run stands in the same UI as the run that asked for it. Files of
+the folder set nothing for Prefect, because the run may have written them.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from orchestrator_cli.engine.server import import_prefect
 
 
 def main(entrypoint: str, labels: Sequence[str]) -> int:
@@ -29,6 +32,7 @@ def main(entrypoint: str, labels: Sequence[str]) -> int:
 
 
 def run(entrypoint: str, parameters: dict[str, Any], labels: Sequence[str]) -> Any:
+    import_prefect()
     from prefect import tags
     from prefect.flows import load_flow_from_entrypoint
 

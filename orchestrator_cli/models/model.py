@@ -165,6 +165,8 @@ _IMPORTING = threading.Lock()
 def _litellm() -> Any:
     # Without this LiteLLM fetches its price list over the network at import.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    # And without this it reads the .env of a folder that it is installed below.
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")
     litellm: Any = importlib.import_module("litellm")
     litellm.suppress_debug_info = True
     litellm.telemetry = False

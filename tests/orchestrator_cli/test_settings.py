@@ -111,6 +111,8 @@ TAKEN = [
     "effects = 'retry'",
     "allow_protected = ['.env']",
     "memory.url = 'http://memory.example.org'",
+    "prefect_api_url = 'http://prefect.example.org/api'",
+    "PREFECT_API_URL = 'http://prefect.example.org/api'",
 ]
 
 

@@ -71,11 +71,12 @@ def serve(url: str, home: Path) -> None:
 
 
 def _import(url: str, home: Path) -> None:
-    from orchestrator_cli.engine.server import configure_client
+    from orchestrator_cli.engine.server import configure_client, import_prefect
     from orchestrator_cli.models.model import prepare
 
     configure_client(url, home)
     prepare()
+    import_prefect()
     for name in LOADED:
         importlib.import_module(name)
     _load_for_calls()
