@@ -589,7 +589,8 @@ def _import(live: bool, wanted: bool, imported: threading.Event) -> None:
             time.sleep(0.05)
         if wanted:
             prefect_server.import_prefect()
-            importlib.import_module("smolagents")
+            for name in ("smolagents",):
+                importlib.import_module(name)
     finally:
         gc.enable()
         imported.set()
