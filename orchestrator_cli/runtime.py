@@ -56,7 +56,7 @@ from orchestrator_cli.journal.run_lock import held
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import check_prices, open_models, played_models
-from orchestrator_cli.models.model import Model, prepare
+from orchestrator_cli.models.model import IMPORTING, Model, prepare
 from orchestrator_cli.models.recorded import RecordedModel
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.planning.context import Offer, ProcessCard
@@ -92,6 +92,8 @@ EMBEDDED_AT_ONCE = 256
 """How many vectors the end of a run may make."""
 THREADS = 2
 """For each subtask that may run: one more begins while Prefect puts down the end of the one before it."""
+BESIDE = ("prefect.main", "prefect.flow_engine", "prefect.task_engine", "prefect.task_runners", "smolagents")
+"""What every graph needs, besides Prefect's settings."""
 RUNS_LOOKED_AT = 200
 """How many remembered runs roles are judged by; to read them takes a twentieth of a second."""
 
@@ -584,13 +586,16 @@ def _import(live: bool, wanted: bool, imported: threading.Event) -> None:
     gc.disable()
     try:
         if live:
-            prepare()
+            prepare(tools=False)
             # The planner's request, which waited for LiteLLM, goes out before more is imported.
             time.sleep(0.05)
+            prepare()
         if wanted:
-            prefect_server.import_prefect()
-            for name in ("smolagents",):
-                importlib.import_module(name)
+            with IMPORTING:
+                prefect_server.import_prefect()
+            for name in BESIDE:
+                with IMPORTING:
+                    importlib.import_module(name)
     finally:
         gc.enable()
         imported.set()

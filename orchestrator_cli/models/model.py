@@ -7,12 +7,14 @@ when, is for `persistent` to say. Prices and counts of tokens are LiteLLM's too.
 Not covered: audio and image content, and providers' batch interfaces.
 """
 
+import contextlib
 import importlib
 import json
 import logging
 import math
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -143,6 +145,28 @@ class PassingFault(ProviderError):
         self.retry_after = retry_after
 
 
+IMPORTING = threading.RLock()
+"""Held by whoever imports large libraries beside other work.
+
+Two threads whose imports need each other's modules meet half-imported ones: Python then rather goes on than
+waits for ever. Take it for one library at a time, because a first call waits for it.
+"""
+
+_IMPORTED: set[str] = set()
+"""What has been used once, and imports nothing more."""
+
+
+@contextlib.contextmanager
+def _importing(what: str) -> Iterator[None]:
+    """Around what imports when it is first done."""
+    if what in _IMPORTED:
+        yield
+        return
+    with IMPORTING:
+        yield
+        _IMPORTED.add(what)
+
+
 def prepare(*, tools: bool = True) -> None:
     """Import LiteLLM: seconds of work that can happen beside everything else."""
     _litellm()
@@ -151,18 +175,37 @@ def prepare(*, tools: bool = True) -> None:
 
 
 def _prepare_for_tools() -> None:
-    """Import what LiteLLM imports in the middle of its first call with tools.
-
-    Two first calls at once would meet its half-imported modules.
-    """
-    with _IMPORTING:
+    """Import what LiteLLM imports in the middle of its first call with tools."""
+    with _importing("tools"):
         importlib.import_module("litellm.responses.mcp.chat_completions_handler")
 
 
-_IMPORTING = threading.Lock()
+def _prepare_for_call(litellm: Any) -> None:
+    """Import what LiteLLM and OpenAI's client, which serves most providers, import in their first call."""
+    with _importing("call"):
+        litellm.completion(
+            model="openai/none", messages=[{"role": "user", "content": "x"}], mock_response="x"
+        )
+        for name in _OF_A_CALL:
+            with contextlib.suppress(ImportError):  # a version that has none imports none
+                importlib.import_module(name)
+
+
+_OF_A_CALL = (
+    *("openai.resources", "openai.lib.streaming.chat", "httpcore", "httpx2", "h2.connection", "jiter"),
+    "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
+    *("litellm._service_logger", "litellm.integrations.prometheus_services"),
+)
 
 
 def _litellm() -> Any:
+    if "litellm" in _IMPORTED:
+        return sys.modules["litellm"]
+    with _importing("litellm"):
+        return _import_litellm()
+
+
+def _import_litellm() -> Any:
     # Without this LiteLLM fetches its price list over the network at import.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     # And without this it reads the .env of a folder that it is installed below.
@@ -194,6 +237,7 @@ def _call(name: str, request: Request, stream: bool, timeout: float, out: "queue
     if stream:
         options["stream_options"] = {"include_usage": True}
     try:
+        _prepare_for_call(litellm)
         answer = litellm.completion(**options)
         if stream:
             answer = _gather(litellm, answer, request, out)
@@ -240,6 +284,7 @@ def embed(request: Request, timeout: float) -> Embedded:
     litellm, name, started = _litellm(), request.model or "", time.monotonic()
     texts = [message["content"] for message in request.messages]
     try:
+        _prepare_for_call(litellm)
         answer = litellm.embedding(model=name, input=texts, timeout=timeout, num_retries=0, max_retries=0)
         # Providers may answer in another order, and some leave the number out.
         rows = sorted(enumerate(answer.data), key=lambda row: row[1].get("index", row[0]))
@@ -276,6 +321,11 @@ SAMPLE_TOKENS = 1_000
 
 def quote(request: Request) -> Quote:
     """The worst case of a request that names its model: some milliseconds, and no network."""
+    with _importing("quote"):
+        return _quote(request)
+
+
+def _quote(request: Request) -> Quote:
     litellm, name = _litellm(), request.model or ""
     prompt = math.ceil(TOKENS_MARGIN * _count(litellm, name, request)) + FRAME_TOKENS
     try:

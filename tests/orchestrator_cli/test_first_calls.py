@@ -1,0 +1,67 @@
+"""The first calls of a model may come while other libraries are still being imported."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from endpoint import Endpoint
+
+ROUNDS = 3
+
+FIRST_CALLS = """
+import json, os, sys, threading
+from pathlib import Path
+
+from orchestrator_cli import house
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.models.model import LiteModel, Request
+
+from orchestrator_cli.engine.server import configure_client
+
+configure_client("http://127.0.0.1:9/api", Path(sys.argv[2]))
+sys.setswitchinterval(0.0001)
+# What is imported, is imported once in a process: so each round has one of its own.
+for _ in range(int(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        faults, tools = [], ({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},)
+
+        def call(number):
+            request = Request(
+                role="planner",
+                model="openai/planner",
+                messages=({"role": "user", "content": "x"},),
+                tools=tools if number % 2 else (),
+            )
+            try:
+                LiteModel(Cancellation(), timeout=20).complete(request, lambda _: None)
+            except Exception as exc:
+                faults.append(f"{type(exc).__name__}: {exc}")
+
+        work = [threading.Thread(target=house._import, args=(True, ["prefect", "smolagents"], threading.Event()))]
+        work += [threading.Thread(target=call, args=(number,)) for number in range(4)]
+        for thread in work:
+            thread.start()
+        for thread in work:
+            thread.join()
+        print(json.dumps(faults), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_no_first_call_meets_a_library_that_is_half_imported(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.reply = lambda _request, _n: "hello"
+    env = {**os.environ, "OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": "test-key"}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALLS, str(ROUNDS), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=120,
+        check=True,
+    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [[]] * ROUNDS, done.stderr
+    assert endpoint.arrived == 4 * ROUNDS
