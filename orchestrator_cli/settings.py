@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tomllib
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -365,6 +366,32 @@ def _describe(exc: ValidationError, files: tuple[Path, ...]) -> str:
     return f"A setting is wrong: {faults} (read from {read})"
 
 
+def spare_loopback_the_proxy() -> None:
+    """Have this process and those it starts reach loopback without a proxy that the environment sets.
+
+    Libraries read `NO_PROXY`, each when it likes: call this before they are imported.
+    """
+    proxies = urllib.request.getproxies_environment()
+    # Without a proxy there is nothing to spare, and on macOS the variable would hide the system's own.
+    if not proxies.keys() - {"no"} or proxies.get("no") == "*":
+        return
+    spared = [name.strip() for name in proxies.get("no", "").split(",") if name.strip()]
+    value = ",".join([*spared, *(name for name in LOOPBACK if name not in spared)])
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = value
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def urlopen(request: urllib.request.Request | str, timeout: float) -> Any:
+    """Open an address, one of loopback without a proxy. Raises `OSError` and `ValueError`."""
+    url = request if isinstance(request, str) else request.full_url
+    direct = urllib.parse.urlsplit(url).hostname in LOOPBACK
+    # urllib does not find ::1 in NO_PROXY.
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
+    return opener.open(request, timeout=timeout)
+
+
 def read_secret(name: str) -> str | None:
     """The value of a variable that a tool was allowed to be given; None where it is not set."""
     return os.environ.get(name) or None
@@ -457,7 +484,7 @@ def _first_model(url: str, path: tuple[str, str]) -> str | None:
     if key := os.environ.get("OPENAI_API_KEY"):
         request.add_header("Authorization", f"Bearer {key}")
     try:
-        with urllib.request.urlopen(request, timeout=1.0) as reply:
+        with urlopen(request, timeout=1.0) as reply:
             rows = json.load(reply)[path[0]]
         return str(rows[0][path[1]])
     except (OSError, ValueError, LookupError, TypeError):

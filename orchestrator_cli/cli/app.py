@@ -44,6 +44,7 @@ from orchestrator_cli.cli.options import (
 )
 from orchestrator_cli.cli.running import Running, kinds, reporting, settings_of
 from orchestrator_cli.errors import Interrupted, UsageError
+from orchestrator_cli.settings import spare_loopback_the_proxy
 
 app = typer.Typer(
     name="orch",
@@ -62,6 +63,7 @@ RECORDED = "The model's replies are recorded; everything else is real."
 
 def main() -> None:
     """The `orch` command."""
+    spare_loopback_the_proxy()
     interrupts = _Interrupts()
     signal.signal(signal.SIGINT, interrupts)
     signal.signal(signal.SIGTERM, interrupts)

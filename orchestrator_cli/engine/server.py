@@ -19,8 +19,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ import portalocker
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.settings import urlopen
 
 STOP_S = 15.0
 """A server that leaves has closed its connections by then."""
@@ -216,9 +215,9 @@ def _write(path: Path, row: dict[str, Any]) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2.0) as reply:
+        with urlopen(f"{url}/health", timeout=2.0) as reply:
             return bool(reply.status == 200)
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, ValueError):
         return False
 
 

@@ -26,7 +26,8 @@ sys.setswitchinterval(0.0001)
 for _ in range(int(sys.argv[1])):
     child = os.fork()
     if child == 0:
-        faults, tools = [], ({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},)
+        function = {"name": "f", "parameters": {"type": "object"}}
+        faults, tools = [], ({"type": "function", "function": function},)
 
         def call(number):
             request = Request(
@@ -40,7 +41,7 @@ for _ in range(int(sys.argv[1])):
             except Exception as exc:
                 faults.append(f"{type(exc).__name__}: {exc}")
 
-        work = [threading.Thread(target=house._import, args=(True, ["prefect", "smolagents"], threading.Event()))]
+        work = [threading.Thread(target=house._import, args=(True, True, threading.Event()))]
         work += [threading.Thread(target=call, args=(number,)) for number in range(4)]
         for thread in work:
             thread.start()
