@@ -49,7 +49,7 @@ def named_task(call: Call, name: str, *, retries: int = 0, **options: Any) -> An
 
 
 def outcome_of(call: Call, future: Any) -> Any:
-    """What a call returned or raised, when its task run has ended. Raises what kept Prefect from making it."""
+    """What a call returned or raised, when its task run has ended. Raises what kept Prefect from it."""
     future.wait()
     if not call.ended:
         return RunFailed(f"Prefect did not run it: {future.state.message or future.state.name}.")

@@ -21,7 +21,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
 
-<<<<<<< ours
 # The rooms of the house, floor by floor. A room imports rooms of the floors below it, and those to its right
 # on its own floor. Names are those of orchestrator_cli, but for memory and toolsmith.
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -50,106 +49,6 @@ NARROW: dict[str, tuple[str, ...]] = {
     "memory": (),
     "toolsmith": (),
     "toolsmith.sandbox": (),
-=======
-# What every module of orchestrator_cli may use: values, errors and the signal that ends a run.
-EVERYWHERE = ("settings", "errors", "events", "usage", "cancellation")
-
-# The row of a module is the longest name that it is or lies below. Names are those of orchestrator_cli,
-# unless they begin with memory or toolsmith.
-MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    # values and rules
-    "errors": (),
-    "usage": (),
-    "cancellation": (),
-    "prompts": (),
-    "settings": ("errors",),
-    "events": ("planning.plan", "usage"),
-    "planning": (*EVERYWHERE, "planning", "models.model", "prompts"),
-    "planning.plan": ("usage",),
-    "planning.validation": ("planning.plan",),
-    "planning.repair": ("planning.plan", "planning.validation"),
-    "planning.patching": ("planning.plan", "planning.validation", "planning.repair"),
-    # the doors to models, to tools and to the screen
-    "models": (*EVERYWHERE, "models"),
-    "tools": ("tools",),
-    "views": (*EVERYWHERE, "views", "planning.plan"),
-    "views.checks": ("past.audit", "past.replaying", "views"),
-    "views.reading": ("views", "ledger"),
-    "views.memory": ("memory", "keeping.memory", "views"),
-    "views.filelog": (*EVERYWHERE, "views", "planning.plan", "ledger", "execution.blobs"),
-    "ledger": ("ledger",),
-    # carrying a plan out
-    "execution": (*EVERYWHERE, "execution", "planning", "models.model", "tools", "prompts", "toolsmith"),
-    "execution.workspace": (*EVERYWHERE, "execution.workspace", "tools.protected"),
-    "execution.blobs": (),
-    "execution.journal": ("errors", "events", "execution.blobs"),
-    "execution.meaning": (),
-    "execution.desk": ("errors", "events", "cancellation", "execution.journal", "execution.meaning"),
-    "execution.inbox": ("errors", "events", "cancellation", "execution.desk", "execution.journal"),
-    "execution.prefect_server": ("errors", "cancellation", "settings"),
-    # what was before a run, and what comes after it
-    "past": (),
-    "recall": (),
-    "keeping": (),
-    "recall.tool_index": ("memory", "toolsmith"),
-    "recall.knowledge": (*EVERYWHERE, "memory", "tools.knowledge"),
-    "recall.dense": (*EVERYWHERE, "models", "memory"),
-    "keeping.conversion": (*EVERYWHERE, "memory", "toolsmith.sandbox"),
-    "keeping.knowledge": (
-        *(*EVERYWHERE, "keeping.conversion", "recall.dense", "recall.knowledge", "memory", "tools"),
-    ),
-    # the run as a whole
-    "house": (
-        *(*EVERYWHERE, "", "recall.dense", "recall.knowledge", "recall.sessions", "recall.tool_index"),
-        "recall.remembering",
-        *("execution", "models", "planning", "memory", "toolsmith"),
-    ),
-    "recall.remembering": (*EVERYWHERE, "", "planning", "execution", "memory"),
-    "past.feedback": (*EVERYWHERE, "", "execution", "memory", "past.runs"),
-    "orchestrator": (*EVERYWHERE, "house", "planning", "execution", "recall.remembering"),
-    "keeping.tools": (*EVERYWHERE, "recall.tool_index", "house", "views", "execution", "memory", "toolsmith"),
-    "recall.sessions": ("events", "errors", "planning.plan", "memory"),
-    "recall.sitting": (*EVERYWHERE, "house", "recall.sessions", "models", "prompts", "memory"),
-    "keeping.memory": (*EVERYWHERE, "house", "recall.dense", "recall.sessions", "memory"),
-    # what the user meets
-    "session": (
-        *EVERYWHERE,
-        *("orchestrator", "house", "past.runs", "past.feedback", "recall.sessions", "recall.sitting"),
-        *("keeping.tools", "keeping.memory", "views", "execution", "planning", "editor", "listening"),
-    ),
-    "listening": (*EVERYWHERE, "execution.desk", "planning.plan_text", "views"),
-    "editor": ("settings", "errors"),
-    "past.runs": (*EVERYWHERE, "execution"),
-    "past.replaying": (*EVERYWHERE, "execution", "past.runs", "toolsmith"),
-    "past.audit": (
-        *(*EVERYWHERE, "", "execution.journal", "ledger", "planning.plan", "past.runs", "views.entries"),
-    ),
-    "past.undo": (*EVERYWHERE, "execution", "past.runs"),
-    "serving": (
-        *(*EVERYWHERE, "", "serving", "orchestrator", "house", "execution", "models.model", "planning"),
-        *("views", "toolsmith"),
-    ),
-    "past.fork": (*EVERYWHERE, "", "execution", "planning.plan", "house", "past.runs"),
-    "unsafe": ("errors",),
-    "repl": ("errors", "views"),
-    "demo": ("errors", "models"),
-    "doctor": (*EVERYWHERE, "house", "views", "execution", "planning.plan", "memory", "toolsmith.sandbox"),
-    "commands": (
-        *EVERYWHERE,
-        *("", "commands", "orchestrator", "house", "past", "keeping", "recall", "serving", "unsafe", "demo"),
-        *("views", "execution", "models.model", "planning.plan_text", "editor", "listening"),
-    ),
-    "app": (
-        *EVERYWHERE,
-        *("", "commands", "orchestrator", "house", "session", "unsafe", "repl", "demo", "doctor", "views"),
-    ),
-    "__main__": ("app",),
-    "": (),
-    # the two that know nothing of the orchestrator
-    "memory": ("memory",),
-    "toolsmith": ("toolsmith",),
-    "toolsmith.sandbox": ("toolsmith.sandbox",),
->>>>>>> theirs
 }
 
 HOMES = {
