@@ -25,7 +25,7 @@ class Learner:
     """The model."""
 
     def complete(self, request: Any, *_: Any, **__: Any) -> Any:
-        from cast import decided
+        from scripted_model import decided
 
         from orchestrator_cli.models.model import Reply
         from orchestrator_cli.usage import Usage
@@ -42,7 +42,7 @@ class Learner:
 
 
 def _plan(asked: str) -> str:
-    from cast import plan, tool_call
+    from scripted_model import plan, tool_call
 
     source, target = re.findall(r"text of (\S+) to (\S+)", asked)[-1]
     folder = "" if "not below input" in asked else "input/" if "not below data" in asked else "data/"

@@ -16,8 +16,6 @@ A and B apart.
 What is not covered: whether a model answers rightly with what was found.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -17,8 +17,6 @@ takes a minute or two and some 200 MB of disk.
 What is not covered: a Qdrant server, and many processes at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import statistics

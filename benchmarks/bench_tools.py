@@ -19,8 +19,6 @@ a tool has served come from the same set as those that are asked: it is what use
 What is not covered: whether a planner takes the tool.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

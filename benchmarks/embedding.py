@@ -3,8 +3,6 @@
 None comes with the project. Questions are made into vectors before anything is timed.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterable, Mapping

@@ -95,10 +95,10 @@ class Users:
 
     def run(self, recording: Any, fault: str, places: tuple[str, ...], **env: str) -> tuple[Any, Any, bool]:
         """A user, how its run of the demo's prompt ended, and whether the fault was met."""
-        from cast import MODELS
         from command import Orch
         from endpoint import Endpoint
         from replay import Replay
+        from scripted_model import MODELS
 
         from orchestrator_cli.cli.demo import PROMPT
 
@@ -128,7 +128,7 @@ class Users:
 @contextmanager
 def users() -> Iterator[Users]:
     from engine import end, start_server
-    from warm import Warm
+    from forkserver import Warm
 
     from orchestrator_cli.cancellation import Cancellation
     from orchestrator_cli.engine import server as prefect_server

@@ -3,7 +3,7 @@
 Two runs are looked at: the demo on its recorded replies (`demo`), and a plan of twelve subtasks with
 branches, a loop, a failure, a revision and a condition, whose model is an endpoint on loopback (`twelve`).
 Each is run once without being disturbed; then, for each of its events, once more: killed with SIGKILL at
-that event (see `mortal` in the tests for the two ways), and resumed; a quarter of the resumed ones are
+that event (see `crash` in the tests for the two ways), and resumed; a quarter of the resumed ones are
 killed again first. What is compared:
 
     the answer, the files of the workspace, the values of the subtasks and what became of each
@@ -75,7 +75,7 @@ def matrix(run: Any, scene: Any, name: str, way: str, points: tuple[int, int], c
 
 @contextmanager
 def _mortals() -> Iterator[Any]:
-    from mortal import Mortals
+    from crash import Mortals
 
     url, home = os.environ["PREFECT_API_URL"], Path(os.environ["ORCH_HOME"])
     run = Mortals(url, home)
@@ -87,7 +87,7 @@ def _mortals() -> Iterator[Any]:
 
 @contextmanager
 def _scene(name: str, folder: Path) -> Iterator[Any]:
-    from mortal_scenes import Demo, Twelve
+    from crash_scenes import Demo, Twelve
 
     with Demo(folder) if name == "demo" else Twelve(folder) as scene:
         yield scene

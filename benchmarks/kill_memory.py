@@ -23,7 +23,7 @@ from benchmarks.measuring import use_test_parts
 
 def main() -> int:
     use_test_parts()
-    from crowd import eight_writers_two_killed
+    from concurrency import eight_writers_two_killed
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=20)

@@ -9,23 +9,21 @@ What is not covered: counting tokens. A piece has about 450 of English, more of 
 for a token.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Literal
 
 from memory.blocks import Block, Span, code_blocks, markdown_blocks, python_blocks, table_block, text_blocks
 
-MAX_CHARS: Final = 1_800
-SMALL_CHARS: Final = 500
-VERSION: Final = 1
+MAX_CHARS = 1_800
+SMALL_CHARS = 500
+VERSION = 1
 """Raised when documents would be parted otherwise: what was parted before is then parted anew."""
 
-_SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s+")
-_RULE: Final = re.compile(r"^\s*\|?[\s:|-]*-[\s:|-]*$")
+_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
+_RULE = re.compile(r"^\s*\|?[\s:|-]*-[\s:|-]*$")
 
 Form = Literal["markdown", "python", "code", "table", "text"]
 

@@ -15,13 +15,11 @@ What is not covered: secrets, which the caller scrubs; what was said in other se
 in; on a server, two processes that take the same place at once, whose turns then stand side by side.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,19 +27,19 @@ from memory.records import SESSION, TURN, Record, Scope, Source, record_id
 from memory.store import Memory, by_place
 from memory.turns import turn_record
 
-USER: Final = "user"
-ORCH: Final = "orch"
+USER = "user"
+ORCH = "orch"
 
-_NAME: Final = re.compile(r"\w[\w.-]{0,79}")
-_SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
-_DECISION: Final = re.compile(
+_NAME = re.compile(r"\w[\w.-]{0,79}")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+_DECISION = re.compile(
     r"(?i)\b(always|never|from now on|instead|must|only|use|prefer|don't|do not|let's|decided?|call it)\b"
 )
-_TITLE_CHARS: Final = 100
-_SENTENCE_CHARS: Final = 160
-_DECISIONS: Final = 3
-_FILES: Final = 8
-_WHOLE_SHARE: Final = 0.75
+_TITLE_CHARS = 100
+_SENTENCE_CHARS = 160
+_DECISIONS = 3
+_FILES = 8
+_WHOLE_SHARE = 0.75
 
 
 class Exchange(BaseModel):

@@ -15,28 +15,25 @@ What is not covered: models that want to be told whether a text is a question; t
 characters, of which the beginning counts.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from memory.embedder import DenseVector
 from memory.errors import EmbeddingFailed
 from memory.records import CHUNK, FACT, RUN, TOOL, TURN, Scope
 from memory.store import MemoryStore
 
-EMBEDDED: Final = (TURN, CHUNK, FACT, RUN, TOOL)
+EMBEDDED = (TURN, CHUNK, FACT, RUN, TOOL)
 """The kinds that have dense vectors: those that are looked for by what they mean."""
 
-BATCH: Final = 64
+BATCH = 64
 
-_LOG: Final = logging.getLogger(__name__)
-_CHARS: Final = 6_000
+_LOG = logging.getLogger(__name__)
+_CHARS = 6_000
 
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 """A vector for each text. Raises `EmbeddingFailed`, which says why and what to do."""

@@ -9,29 +9,26 @@ What is not covered: secrets without a recognisable shape or name. Nothing is le
 `lesson` is what the caller says.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
 
 from pydantic import JsonValue
 
 from memory.records import RUN, TOOL, Record, Scope, Trust
 from memory.templates import Template
 
-PLAN_FIELDS: Final = (
+PLAN_FIELDS = (
     *("id", "title", "kind", "role", "tools", "depends_on"),
     *("state", "seconds", "cost", "model"),
 )
-REMOVED: Final = "[secret removed]"
+REMOVED = "[secret removed]"
 
-_SUMMARY_CHARS: Final = 800
-_REASON_CHARS: Final = 400
-_PROMPTS_KEPT: Final = 20
-_SECRETS: Final = tuple(
+_SUMMARY_CHARS = 800
+_REASON_CHARS = 400
+_PROMPTS_KEPT = 20
+_SECRETS = tuple(
     re.compile(pattern)
     for pattern in (
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
@@ -48,7 +45,7 @@ _SECRETS: Final = tuple(
     )
 )
 # Here the words around the secret are kept: group 1 before it, group 2 after it.
-_NAMED_SECRETS: Final = tuple(
+_NAMED_SECRETS = tuple(
     re.compile(pattern)
     for pattern in (
         r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/-]{16,}=*()",
@@ -57,7 +54,7 @@ _NAMED_SECRETS: Final = tuple(
         r"\s*[:=]\s*[\"']?)(?!\[secret removed\])[^\s\"',;]{6,}()",
     )
 )
-_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def scrub(text: str) -> str:

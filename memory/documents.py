@@ -7,24 +7,22 @@ harm; it raises `Unreadable` or gives what `formats.read_document` gives. Python
 What is not covered: where the bytes are from; old encodings of Central Europe, of Arabic and of Hebrew.
 """
 
-from __future__ import annotations
-
 import codecs
 import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any
 
 from memory.blocks import Span
 from memory.chunks import Document, Form, Part
 
-MAX_BYTES: Final = 50 * 2**20
-MAX_TEXT_BYTES: Final = 5 * 2**20
+MAX_BYTES = 50 * 2**20
+MAX_TEXT_BYTES = 5 * 2**20
 
 Convert = Callable[[bytes, str], Mapping[str, Any]]
 """Bytes and the form that `formats.read_document` is told, to what is in them."""
 
-_FORMS: Final = {
+_FORMS = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".qmd", ".rmd"), "markdown"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
     **dict.fromkeys((".py", ".pyi"), "python"),
@@ -33,7 +31,7 @@ _FORMS: Final = {
     **{f".{form}": form for form in ("pdf", "docx", "xlsx", "pptx")},
     **{".docm": "docx", ".xlsm": "xlsx", ".pptm": "pptx"},
 }
-_MEDIA: Final = {
+_MEDIA = {
     "text/html": "html",
     "application/xhtml+xml": "html",
     "application/pdf": "pdf",
@@ -43,19 +41,19 @@ _MEDIA: Final = {
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
 }
-_OLD: Final = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx"}
-_MARKS: Final = (
+_OLD = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx"}
+_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # Those that are still met; among all there are it would often guess one that nobody uses.
-_ENCODINGS: Final = (
+_ENCODINGS = (
     *("cp1252", "cp1251", "cp1253", "cp1254", "koi8_r"),
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
 )
-_GUESSED_FROM: Final = 64 * 1024
-_HEADING: Final = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+_GUESSED_FROM = 64 * 1024
+_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 
 
 class Unreadable(Exception):

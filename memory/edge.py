@@ -20,7 +20,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 from uuid import UUID
 
 import qdrant_edge as qe
@@ -33,7 +32,7 @@ from memory.outbox import Outbox
 from memory.records import At, Hit, Place, Record, Scope
 from memory.store import Memory, Query, as_kinds, by_place, newest_first, other_size
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class EdgeStore:

@@ -17,8 +17,6 @@ maps its files and the kernel then kills the process with SIGBUS, so a turn is r
 left); shards written by a later version of the engine.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import re
@@ -27,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 import qdrant_edge as qe
 
@@ -36,11 +33,11 @@ from memory.errors import MemoryBusy, MemoryUnavailable
 from memory.lock import exclusive
 from memory.outbox import sync_folder
 
-_MIN_FREE_BYTES: Final = 64 * 2**20
+_MIN_FREE_BYTES = 64 * 2**20
 # What a damaged shard says; any other operating-system error is a condition that can be put right.
-_DAMAGE: Final = {errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
-_OS_ERROR: Final = re.compile(r"os error (\d+)|code: (\d+)")
-_CONDITION: Final = re.compile(r"PermissionDenied|StorageFull|OutOfMemory|QuotaExceeded|ReadOnlyFilesystem")
+_DAMAGE = {errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+_OS_ERROR = re.compile(r"os error (\d+)|code: (\d+)")
+_CONDITION = re.compile(r"PermissionDenied|StorageFull|OutOfMemory|QuotaExceeded|ReadOnlyFilesystem")
 
 
 class EdgeFolder:

@@ -6,12 +6,10 @@ it. Two more are set where they apply: `ended` for what holds no more when it is
 again, and `bounded` for what begins or ends at a time that the reader has to compare.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import qdrant_edge as qe
@@ -19,14 +17,14 @@ import qdrant_edge as qe
 from memory.embedder import Embedder
 from memory.records import At, Place, Record, Scope, from_payload, moment, to_payload
 
-INDEX: Final = "within"
+INDEX = "within"
 
 Dense = Mapping[UUID, Mapping[str, Any]]
 """The dense vectors of records by their names."""
 
-_ENDED: Final = "ended"
-_BOUNDED: Final = "bounded"
-_PAGE: Final = 1000
+_ENDED = "ended"
+_BOUNDED = "bounded"
+_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def sparse(indices: Iterable[int], values: Iterable[float]) -> qe.SparseVector:
     return qe.SparseVector(list(indices), list(values))
 
 
-_ALWAYS: Final = {"u": "user", "p": "project", "k": "kind"}
+_ALWAYS = {"u": "user", "p": "project", "k": "kind"}
 
 
 def _tags(record: Record) -> list[str]:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from qdrant_edge import Bm25
 
 # Thai, kana, CJK ideographs and Hangul: written without spaces, or glued to their particles.
-_UNSPACED: Final = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-_WORD: Final = re.compile(r"\w+")
+_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Embedder(Protocol):
 class Bm25Embedder:
     """BM25 as Qdrant Edge has it built in; the engine multiplies the query by IDF when it searches."""
 
-    name: Final = "bm25"
+    name = "bm25"
 
     def __init__(self) -> None:
         import qdrant_edge

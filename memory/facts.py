@@ -17,15 +17,13 @@ What is not covered: whether a quote means what is made of it; what is pasted wi
 for other languages than English, for which a model is needed.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -37,17 +35,17 @@ from memory.store import Memory
 Subject = Literal["user", "project"]
 Nature = Literal["profile", "passing"]
 
-MOST: Final = 12
+MOST = 12
 """Facts that one session may bring."""
 
-_QUOTE_CHARS: Final = 8
-_SAME: Final = 0.9
-_LONG: Final = 4_000
+_QUOTE_CHARS = 8
+_SAME = 0.9
+_LONG = 4_000
 
-_FENCE: Final = re.compile(r"(```|~~~).*?(\1|\Z)", re.DOTALL)
-_QUOTED_LINE: Final = re.compile(r"^\s*>.*$", re.MULTILINE)
-_QUOTATION: Final = re.compile(r"\"[^\"\n]{12,}\"|“[^”]{12,}”|„[^“]{12,}“|«[^»]{12,}»")
-_OBJECT: Final = re.compile(r"\{.*\}", re.DOTALL)
+_FENCE = re.compile(r"(```|~~~).*?(\1|\Z)", re.DOTALL)
+_QUOTED_LINE = re.compile(r"^\s*>.*$", re.MULTILINE)
+_QUOTATION = re.compile(r"\"[^\"\n]{12,}\"|“[^”]{12,}”|„[^“]{12,}“|«[^»]{12,}»")
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 
 
 class Fact(BaseModel):
@@ -156,31 +154,31 @@ def _checked(row: object, told: Sequence[str]) -> Fact:
 
 # --- without a model
 
-_STATEMENT: Final = re.compile(r"(?<=[.!?;])\s+|\n+")
-_HERE: Final = re.compile(r"(?i)\b(this|these|that|those|here|it|now|today|again)\b")
-_POLITE: Final = re.compile(
+_STATEMENT = re.compile(r"(?<=[.!?;])\s+|\n+")
+_HERE = re.compile(r"(?i)\b(this|these|that|those|here|it|now|today|again)\b")
+_POLITE = re.compile(
     r"(?i)^(?:please|and|also|but|so|ok(?:ay)?|remember(?:\s+that)?|note(?:\s+that)?|from now on)[,:]?\s+"
 )
-_CALL_ME: Final = re.compile(r"(?i)^(?:you can |just )?call me (?P<name>[^,.;!?]{1,60})")
-_MY_IS: Final = re.compile(r"(?i)^my (?P<what>[\w' -]{2,40}?) (?:is|are) (?P<value>[^;!?\n]{1,120})")
-_PREFER: Final = re.compile(
+_CALL_ME = re.compile(r"(?i)^(?:you can |just )?call me (?P<name>[^,.;!?]{1,60})")
+_MY_IS = re.compile(r"(?i)^my (?P<what>[\w' -]{2,40}?) (?:is|are) (?P<value>[^;!?\n]{1,120})")
+_PREFER = re.compile(
     r"(?i)\bi (?:really |strongly |usually |generally |always )?prefer (?P<what>[^;!?\n]{2,160})"
 )
-_RULE: Final = re.compile(r"(?i)^(?P<when>always|never|do not ever|don't ever) (?P<rule>[^;!?\n]{3,200})")
-_LIVE: Final = re.compile(
+_RULE = re.compile(r"(?i)^(?P<when>always|never|do not ever|don't ever) (?P<rule>[^;!?\n]{3,200})")
+_LIVE = re.compile(
     r"(?i)^(?:i (?:now |currently )?(?P<what>live in|work for|work as)|i(?:'m| am) (?P<based>based in))"
     r" (?P<value>[^,;!?\n]{2,80})"
 )
-_ABOUT: Final = {
+_ABOUT = {
     **{"live in": "home", "based in": "home"},
     **{"work for": "employer", "work as": "occupation"},
 }
-_SAYS: Final = {"live in": "lives in", "based in": "is based in"}
-_MORE: Final = re.compile(r"(?i)\s+(?:and|but|so|since|because|now|at present|with|who|which|where)\b.*")
-_OVER: Final = re.compile(r"(?i)\s+(?:over|to|rather than|instead of|than)\s+")
-_UNTIL: Final = re.compile(r"(?i)\s+(?:for|in|when|whenever|if|because|with|on|at|as)\s+")
+_SAYS = {"live in": "lives in", "based in": "is based in"}
+_MORE = re.compile(r"(?i)\s+(?:and|but|so|since|because|now|at present|with|who|which|where)\b.*")
+_OVER = re.compile(r"(?i)\s+(?:over|to|rather than|instead of|than)\s+")
+_UNTIL = re.compile(r"(?i)\s+(?:for|in|when|whenever|if|because|with|on|at|as)\s+")
 # "My question is …" says what is wanted now, and nothing about who wants it.
-_PASSING: Final = {
+_PASSING = {
     *(
         "question",
         "problem",
@@ -330,7 +328,7 @@ def _says_same(one: Record, other: Record) -> bool:
     return len(first & second) / len(first | second) >= _SAME
 
 
-_AGAINST: Final = re.compile(r"(?i)\b(not|never|no|don't|doesn't|won't|isn't|dislikes?|over|to|than)\b")
+_AGAINST = re.compile(r"(?i)\b(not|never|no|don't|doesn't|won't|isn't|dislikes?|over|to|than)\b")
 
 
 def _opposed_alike(one: str, other: str) -> bool:

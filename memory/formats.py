@@ -10,8 +10,6 @@ What is not covered: images and what is written in them, formulas (their last va
 macros, attachments, old Office files (.doc, .xls, .ppt).
 """
 
-from __future__ import annotations
-
 import ast
 import io
 import re

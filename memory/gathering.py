@@ -17,15 +17,12 @@ What is not covered: following the links of a page; several gatherings of the sa
 the later one wins.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 from memory.documents import MAX_BYTES, Convert, Unreadable, read_bytes
@@ -33,8 +30,8 @@ from memory.knowledge import Filed, KnowledgeBase, Known, Named, Type
 from memory.records import Scope
 from memory.walk import is_file, is_folder, walk
 
-BATCH_DOCUMENTS: Final = 200
-BATCH_BYTES: Final = 8 * 2**20
+BATCH_DOCUMENTS = 200
+BATCH_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -264,7 +261,7 @@ class Gathering:
         return not _is_gone(Path(source.ref))
 
 
-_PROTECTED: Final = "it is protected: it may hold secrets, or is orch's own"
+_PROTECTED = "it is protected: it may hold secrets, or is orch's own"
 
 
 def _name(item: _Item) -> str:
@@ -297,7 +294,7 @@ class _NotForReading(Exception):
     """A file of a folder that is left out; the message says why."""
 
 
-_BINARY_BUT_READ: Final = (".pdf", ".docx", ".docm", ".xlsx", ".xlsm", ".pptx", ".pptm")
+_BINARY_BUT_READ = (".pdf", ".docx", ".docm", ".xlsx", ".xlsm", ".pptx", ".pptm")
 
 
 def _is_binary(path: Path, data: bytes) -> bool:

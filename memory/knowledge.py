@@ -19,14 +19,12 @@ once `embed` has made their vectors.
 What is not covered: which files there are and what they say (see `gathering`, `documents`).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from memory.chunks import VERSION, Chunk, Document, chunks
 from memory.dense import Dense, Filled, asked, fill
@@ -35,8 +33,8 @@ from memory.records import CHUNK, Place, Record, Scope, Source, record_id
 from memory.retrieval import retrieve
 from memory.store import Memory, MemoryStore
 
-SOURCE: Final = "source"
-DOCUMENT: Final = "document"
+SOURCE = "source"
+DOCUMENT = "document"
 
 Type = Literal["folder", "file", "web"]
 

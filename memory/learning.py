@@ -17,14 +17,12 @@ What was taken from the web decides nothing until the user has called the run go
 Pure: no clock, no store. What is not covered: which subtask a vote is about.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import sqrt
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
@@ -35,20 +33,20 @@ Vote = Literal["good", "bad"]
 Verdict = Literal["good", "mixed", "bad", "open"]
 Use = Literal["example", "hint", "warning"]
 
-VOTE: Final = 3.0
-HALF_LIFE: Final = timedelta(days=180)
-REUSE_FLOOR: Final = 0.3
-FEW_REVISIONS: Final = 1
-MANY_REVISIONS: Final = 3
-RECALL_TOKENS: Final = 1_500
+VOTE = 3.0
+HALF_LIFE = timedelta(days=180)
+REUSE_FLOOR = 0.3
+FEW_REVISIONS = 1
+MANY_REVISIONS = 3
+RECALL_TOKENS = 1_500
 """What all runs together may take in the planner's request."""
-PROMPT_CHARS: Final = 1_000
+PROMPT_CHARS = 1_000
 """How much of an earlier prompt is shown."""
 
-_Z: Final = 1.96
-_CHARS_PER_TOKEN: Final = 4
-_USES: Final[dict[Verdict, Use]] = {"good": "example", "mixed": "hint", "open": "hint", "bad": "warning"}
-_WEIGHTS: Final[dict[Verdict, tuple[float, float]]] = {
+_Z = 1.96
+_CHARS_PER_TOKEN = 4
+_USES: dict[Verdict, Use] = {"good": "example", "mixed": "hint", "open": "hint", "bad": "warning"}
+_WEIGHTS: dict[Verdict, tuple[float, float]] = {
     "good": (1.0, 0.0), "mixed": (0.5, 0.5), "bad": (0.0, 1.0), "open": (0.0, 0.0),
 }  # fmt: skip
 

@@ -10,21 +10,18 @@ Vectors are not written: whoever takes the lines in makes them anew from the tex
 What is not covered: who wrote the file. What it says about trust is as it stands there; see `foreign`.
 """
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from pydantic import ValidationError
 
 from memory.records import Record, Scope
 from memory.store import Memory
 
-MOST_FAULTS: Final = 10
-_BATCH: Final = 500
+MOST_FAULTS = 10
+_BATCH = 500
 
 
 @dataclass(frozen=True)

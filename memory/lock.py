@@ -10,24 +10,22 @@ What is not covered: file systems on which locks do not work between machines (s
 that is set back, which lets those who come then go first.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 from uuid import uuid4
 
 import portalocker
 
 from memory.errors import MemoryBusy, MemoryUnavailable
 
-_POLL_S: Final = (0.001, 0.006)
-_STALE_S: Final = 600.0
-_TRY: Final = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
+_POLL_S = (0.001, 0.006)
+_STALE_S = 600.0
+_TRY = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 
 
 @contextmanager

@@ -14,19 +14,16 @@ behind, and `dense.fill` makes them for it. Nor what is written to the source wh
 migration is run once more.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 from uuid import UUID
 
 from memory.errors import MemoryUnavailable
 from memory.records import Record, Scope
 from memory.store import MemoryStore
 
-_BATCH: Final = 500
+_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Migrated:
     def total(self) -> int:
         return self.copied + self.there + self.newer
 
-    def __add__(self, other: Migrated) -> Migrated:
+    def __add__(self, other: "Migrated") -> "Migrated":
         return Migrated(self.copied + other.copied, self.there + other.there, self.newer + other.newer)
 
 

@@ -6,13 +6,10 @@ begin with the time, so batches are taken in the order in which they were writte
 What is not covered: the bytes of a taken batch are unlinked, not overwritten on the disk.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from memory.errors import MemoryUnavailable
 from memory.records import Record
 
-_BATCH: Final = TypeAdapter(list[Record])
-_STALE_S: Final = 600.0
+_BATCH = TypeAdapter(list[Record])
+_STALE_S = 600.0
 
 
 class Outbox:

@@ -14,7 +14,6 @@ What is not covered: facts whose words came from a file or the web, which are ne
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
 from uuid import UUID
 
 from memory.embedder import DenseVector
@@ -22,13 +21,13 @@ from memory.ranking import joined, scores, spot_of
 from memory.records import FACT, Hit, Record, Scope
 from memory.store import Memory, Query
 
-HALF_LIFE: Final = timedelta(days=30)
-FADED: Final = 0.1
-BUDGET: Final = 400
+HALF_LIFE = timedelta(days=30)
+FADED = 0.1
+BUDGET = 400
 """Tokens of a request that are for facts."""
 
-_RELATED: Final = 8
-_NEW_USE: Final = timedelta(minutes=10)
+_RELATED = 8
+_NEW_USE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)

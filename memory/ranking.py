@@ -19,23 +19,23 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Final, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from memory.embedder import sequence
 from memory.records import CHUNK, Hit, Place, Record
 from memory.relevance import Weight, weights
 
-SPREAD: Final = {1: 0.5, 2: 0.3, -1: 0.3}
+SPREAD = {1: 0.5, 2: 0.3, -1: 0.3}
 """The share of a turn's own score that its neighbours get, by how far behind it they stand."""
 
-_PAIRS: Final = 0.3
-_SESSION: Final = 0.5
-_SPEAKER: Final = 0.1
-DENSE: Final = 0.3
+_PAIRS = 0.3
+_SESSION = 0.5
+_SPEAKER = 0.1
+DENSE = 0.3
 """What the nearest vector of all adds."""
-_SATURATION: Final = 1.2
-_WORD: Final = re.compile(r"\w+")
+_SATURATION = 1.2
+_WORD = re.compile(r"\w+")
 
 _Key = TypeVar("_Key")
 

@@ -27,7 +27,7 @@ model; and facts about the user.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -61,15 +61,15 @@ from memory.relevance import Weight, containment, likeness, weights
 from memory.store import Memory, Query
 from memory.templates import Template, filled, form
 
-RUN_FLOOR: Final = 0.4
-TOOL_FLOOR: Final = 0.32
+RUN_FLOOR = 0.4
+TOOL_FLOOR = 0.32
 """From here on a tool is taken to serve."""
-RELATED_FLOOR: Final = 0.1
+RELATED_FLOOR = 0.1
 """From here on it has something to do with the prompt."""
-FEW_TOOLS: Final = 5
+FEW_TOOLS = 5
 """So many are told of, where fewer serve."""
 
-_CANDIDATES: Final = 64
+_CANDIDATES = 64
 
 
 class RecalledRun(BaseModel):

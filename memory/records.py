@@ -10,29 +10,27 @@ what an earlier version wrote without it is read as before.
 What is not covered: forgetting by age. `kind` is open: the ones named here are those that are written.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from memory.errors import MemoryUnavailable
 
-TURN: Final = "turn"
+TURN = "turn"
 """One thing said in a conversation, at its place in it."""
-SESSION: Final = "session"
+SESSION = "session"
 """A conversation as a whole."""
-FACT: Final = "fact"
+FACT = "fact"
 """Something learned, which may cease to hold."""
-RUN: Final = "run"
-TOOL: Final = "tool"
-USAGE: Final = "usage"
+RUN = "run"
+TOOL = "tool"
+USAGE = "usage"
 """One use of a tool or a plan: what was asked, and what came of it."""
-CHUNK: Final = "chunk"
+CHUNK = "chunk"
 """A piece of a document, at its place in it."""
 
 Trust = Literal["own", "file", "web"]
@@ -41,13 +39,13 @@ Trust = Literal["own", "file", "web"]
 At = datetime | Literal["now", "ever"]
 """The time at which what is read has to hold; "ever" brings what has ceased to hold, or will only later."""
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION = 2
 
-_FEW: Final = {
+_FEW = {
     *("session", "seq", "valid_from", "valid_to", "superseded_by"),
     *("source", "last_used", "uses", "pinned"),
 }
-_NAMESPACE: Final = UUID("6f1a3c52-7c0e-5d3b-9d6a-0f5b8a2f4e11")
+_NAMESPACE = UUID("6f1a3c52-7c0e-5d3b-9d6a-0f5b8a2f4e11")
 
 
 class Scope(BaseModel):
@@ -62,7 +60,7 @@ class Scope(BaseModel):
     user: Annotated[str, Field(min_length=1)] = "local"
     project: Annotated[str, Field(min_length=1)] | None = None
 
-    def covers(self, other: Scope) -> bool:
+    def covers(self, other: "Scope") -> bool:
         """Whether a record of scope `other` may be read and deleted from here."""
         if self.user != other.user:
             return False

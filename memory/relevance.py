@@ -8,13 +8,10 @@ have it and when it is not one of the words most requests are made of ("make", "
 What is not covered: synonyms. "Car" and "automobile" share nothing here; dense vectors would tell.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Final
 
 from memory.embedder import terms
 
@@ -22,11 +19,11 @@ Weight = Callable[[int], float]
 
 # Rarity is judged as if the candidates came out of this many records: a few true records say little about
 # how rare a word is, and for a great many the difference no longer matters.
-_RECORDS: Final = 1000
-_COMMON_WEIGHT: Final = 0.25
+_RECORDS = 1000
+_COMMON_WEIGHT = 0.25
 # What requests of any subject are made of, and the small words of languages that the embedder, whose stop
 # words are English, lets through.
-_COMMON: Final = """
+_COMMON = """
     make create write build generate produce give show tell find get list use do please help want need would
     like explain describe me my your new all every each some any one two three also then when how what which
     file text data result report name print save output input step example using simple short good best

@@ -18,17 +18,16 @@ What is not covered: what the records mean together; contradictions, apart from 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
 
 from memory.embedder import DenseVector, terms
 from memory.ranking import Spot, scores, spot_of, with_speakers
 from memory.records import At, Hit, Place, Record, Scope
 from memory.store import Memory, Query
 
-_CANDIDATES: Final = 200
-_BESIDE_PER_HIT: Final = 3
-_TELLING_WORDS: Final = 4
-_AROUND: Final = (-1, 1)
+_CANDIDATES = 200
+_BESIDE_PER_HIT = 3
+_TELLING_WORDS = 4
+_AROUND = (-1, 1)
 
 
 @dataclass(frozen=True)

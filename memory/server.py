@@ -16,7 +16,7 @@ against a real server only where ORCH_TEST_QDRANT_URL names one.
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from qdrant_client import QdrantClient, models
@@ -28,17 +28,17 @@ from memory.errors import EmbeddingFailed, MemoryBusy, MemoryUnavailable
 from memory.records import At, Hit, Place, Record, Scope, from_payload, moment, to_payload
 from memory.store import Memory, Query, as_kinds, by_place, newest_first, other_size
 
-COLLECTION: Final = "orch_mem"
+COLLECTION = "orch_mem"
 
-_INDEXED: Final = {
+_INDEXED = {
     **dict.fromkeys(("kind", "user", "project", "session"), models.PayloadSchemaType.KEYWORD),
     **dict.fromkeys(("valid_from", "valid_to"), models.PayloadSchemaType.DATETIME),
     "seq": models.PayloadSchemaType.INTEGER,
 }
-_BATCH: Final = 256
-_PAGE: Final = 1000
-_REFUSED: Final = (401, 403)
-_CONFLICT: Final = 409
+_BATCH = 256
+_PAGE = 1000
+_REFUSED = (401, 403)
+_CONFLICT = 409
 
 
 class ServerStore:

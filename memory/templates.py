@@ -20,26 +20,24 @@ prompts are of different forms; numbers in words of other languages than English
 from a parameter without using its words.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
 Kind = Literal["url", "text", "date", "file", "number"]
 
-WORDS_ENOUGH: Final = 3
+WORDS_ENOUGH = 3
 """So many words have to be left in a form: what is all parameters says nothing of what is wanted."""
-MAX_CHARS: Final = 40_000
+MAX_CHARS = 40_000
 """The largest plan that is kept as a template, as JSON."""
 
-_PARAMETER: Final = re.compile(
+_PARAMETER = re.compile(
     r"""
       (?P<url>\bhttps?://[^\s<>"'`]*[^\s<>"'`.,;:!?)\]])
     | "(?P<double>[^"\n]+)" | “(?P<curly>[^”\n]+)” | „(?P<low>[^“”\n]+)[“”] | «(?P<angle>[^»\n]+)»
@@ -51,17 +49,17 @@ _PARAMETER: Final = re.compile(
     """,
     re.VERBOSE,
 )
-_KINDS: Final[dict[str, Kind]] = {"url": "url", "date": "date", "file": "file", "number": "number"}
-_MARK: Final = "\x1f"
-_GAP: Final = "\x1e"
+_KINDS: dict[str, Kind] = {"url": "url", "date": "date", "file": "file", "number": "number"}
+_MARK = "\x1f"
+_GAP = "\x1e"
 
-_DROPPED: Final = {"why", "version", "routes", "new_tools"}
-_REWRITTEN: Final = {"title", "instruction", "inputs", "check", "judge", "result"}
-_WORK: Final = _REWRITTEN - {"title"}
-_TOKEN: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_]+")
-_NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)")
-_SAFE: Final = re.compile(r"[^'\"\\{}\n]+\Z")
-_NUMBER_WORDS: Final = (
+_DROPPED = {"why", "version", "routes", "new_tools"}
+_REWRITTEN = {"title", "instruction", "inputs", "check", "judge", "result"}
+_WORK = _REWRITTEN - {"title"}
+_TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_]+")
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)")
+_SAFE = re.compile(r"[^'\"\\{}\n]+\Z")
+_NUMBER_WORDS = (
     ("zero",), ("one", "single", "first", "once"), ("two", "both", "second", "twice", "pair"),
     ("three", "third"), ("four", "fourth"), ("five", "fifth"), ("six", "sixth"), ("seven", "seventh"),
     ("eight", "eighth"), ("nine", "ninth"), ("ten", "tenth"), ("eleven",), ("twelve", "dozen"),

@@ -15,17 +15,14 @@ can lie there unseen; `every` of a store gives the records themselves. Free spac
 others, and what a model's provider was sent.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-COMPRESSED: Final = {".gz", ".zip", ".zst", ".xz", ".bz2", ".7z", ".whl"}
+COMPRESSED = {".gz", ".zip", ".zst", ".xz", ".bz2", ".7z", ".whl"}
 
 
 @dataclass(frozen=True)

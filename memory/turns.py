@@ -7,8 +7,6 @@ there once. Pure: no store, no clock.
 What is not covered: secrets, which the caller scrubs; what a turn means.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from memory.records import TURN, Record, Scope, Source, Trust

@@ -13,12 +13,12 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-RULES: Final = ".gitignore"
+RULES = ".gitignore"
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,14 @@ that were not come to within the time.
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from toolsmith.built import BuiltTool, TrialReport
 from toolsmith.proof.cases import Suite
 from toolsmith.spec import ToolSpec
 
-PATIENCE_S: Final = 15.0
-_STAND_IN: Final = "tool_under_comparison"
-_REACH: Final = ("none", "read", "write")
+PATIENCE_S = 15.0
+_STAND_IN = "tool_under_comparison"
+_REACH = ("none", "read", "write")
 
 Try = Callable[[ToolSpec, Suite, str], TrialReport]
 """Runs cases and properties on a module."""

@@ -13,13 +13,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Final
 
 Weight = Callable[[str], float]
 
-_RECORDS: Final = 1000
+_RECORDS = 1000
 """Rarity is judged as if there were so many texts: a few say little about how rare a word is."""
-_COMMON_WEIGHT: Final = 0.25
+_COMMON_WEIGHT = 0.25
 
 
 def terms(text: str) -> frozenset[str]:
@@ -47,7 +46,7 @@ def _stem(word: str) -> str:
     return word.removesuffix("e") if len(word) > 3 else word
 
 
-_ENDINGS: Final = (
+_ENDINGS = (
     ("ization", "iz"),
     ("isation", "iz"),
     ("ising", "iz"),
@@ -72,12 +71,12 @@ _ENDINGS: Final = (
     ("us", "us"),
     ("s", ""),
 )
-_SMALL: Final = """
+_SMALL = """
     a an and any are as at be but by can do does for from given has have how i if in into is it its me my not
     of on one or our out so such than that the their them then there these they this those to up was what when
     where which while who will with within without would you your
 """
-_COMMON: Final = """
+_COMMON = """
     make create write build work generate produce give show tell find get list use do please help want
     need new all every each some first two compute calculate take convert check tool function call value
     values return result results output input text string number integer array object dictionary key name

@@ -21,7 +21,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from toolsmith.built import BuiltTool
 from toolsmith.errors import ReplyFaulty
@@ -31,8 +31,8 @@ from toolsmith.replies import json_object
 from toolsmith.spec import Need, ToolSpec
 from toolsmith.writer import Complete, render
 
-FLOOR: Final = 0.25
-MOST: Final = 5
+FLOOR = 0.25
+MOST = 5
 """Candidates that a model is shown."""
 
 Recall = Callable[[Need], Sequence[str]]

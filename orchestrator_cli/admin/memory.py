@@ -7,8 +7,6 @@ what was done, not memory: they are looked through as well and named; who wants 
 What is not covered: the storage of a Qdrant server, whose files are not here; what was sent to a model.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
@@ -19,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
 
 from memory import FACT, RUN, SESSION, TURN, Hit, MemoryFault, MemoryStore, Record, Scope, open_store, scrub
 from memory.dense import asked, fill, lacking
@@ -37,12 +34,12 @@ from orchestrator_cli.recall.sessions import scope_of
 from orchestrator_cli.runtime import open_memory
 from orchestrator_cli.settings import Settings
 
-SHORT_ID: Final = 8
-LEAST_ID: Final = 4
-KINDS: Final = (FACT, SESSION, TURN, RUN, TOOL, USAGE)
-_ID: Final = re.compile(rf"[0-9a-f-]{{{LEAST_ID},36}}")
-_MOST_CHARS: Final = 400
-_BESIDE: Final = 4
+SHORT_ID = 8
+LEAST_ID = 4
+KINDS = (FACT, SESSION, TURN, RUN, TOOL, USAGE)
+_ID = re.compile(rf"[0-9a-f-]{{{LEAST_ID},36}}")
+_MOST_CHARS = 400
+_BESIDE = 4
 """So many times what is wanted is looked up, as what only stands next to a hit falls away."""
 
 

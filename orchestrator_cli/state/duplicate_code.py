@@ -15,7 +15,7 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from orchestrator_cli.events import CodeRan, Fact, FunctionRepeated
 from orchestrator_cli.plan import whole_name
@@ -23,7 +23,7 @@ from orchestrator_cli.planning.reviser import Cause
 
 TIMES = 3
 STATEMENTS = 3
-HINT: Final = "wrote the same function"
+HINT = "wrote the same function"
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 

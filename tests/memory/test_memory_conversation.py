@@ -1,7 +1,5 @@
 """Sessions are kept as they were said, never mix, and fit the budget of a request."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 

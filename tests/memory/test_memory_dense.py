@@ -1,7 +1,5 @@
 """Dense vectors only add: what they find, what a failing model costs, and what stays of them on the disk."""
 
-from __future__ import annotations
-
 import math
 import struct
 from collections.abc import Sequence
@@ -9,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from fake_embeddings import meanings
 from hypothesis import given
 from hypothesis import strategies as st
-from meanings import meanings
 
 from memory import (
     CHUNK,

@@ -1,7 +1,5 @@
 """What is kept of a run and of a tool, and what is taken out of it first."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

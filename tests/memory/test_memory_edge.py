@@ -1,7 +1,5 @@
 """What only the folder store promises: durability through the outbox, repair, privacy, clear faults."""
 
-from __future__ import annotations
-
 import os
 import stat
 import subprocess

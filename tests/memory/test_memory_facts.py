@@ -1,7 +1,5 @@
 """Facts rest on what the user said, end when they are contradicted, and fade only where they are passing."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from openpyxl import Workbook
-from rights import bound_by_modes
+from unprivileged import bound_by_modes
 
 from memory import CHUNK, MemoryStore, Scope, open_store
 from memory.documents import Unreadable

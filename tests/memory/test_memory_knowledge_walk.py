@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from rights import bound_by_modes
+from unprivileged import bound_by_modes
 
 from memory.walk import walk
 

@@ -1,7 +1,5 @@
 """What earlier runs are worth, and when the plan of one may be used for another prompt."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

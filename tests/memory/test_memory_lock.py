@@ -1,7 +1,5 @@
 """One at a time, in the order of coming, and nobody waits for the dead."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """All that is remembered comes along to another store, whole, also when the way there was broken off."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """The examples of docs/memory.md run as they stand there, one after the other."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

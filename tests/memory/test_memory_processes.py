@@ -1,11 +1,9 @@
 """Real processes on one folder, some of them killed: nothing acknowledged is lost, nothing doubled."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
-from crowd import WRITER, eight_writers_two_killed, finished, kill_after, start, stored
+from concurrency import WRITER, eight_writers_two_killed, finished, kill_after, start, stored
 
 from memory import Scope, record_id
 from memory.edge import EdgeStore

@@ -1,7 +1,5 @@
 """What comes back for a prompt, and above all what does not; the floors were set on the pairs below."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Ids that follow from the content's key, and values that survive every way they are stored."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What comes back for a question about a conversation, and how it is put together for a model to read."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 

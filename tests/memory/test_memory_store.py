@@ -4,8 +4,6 @@ A real server is asked only when ORCH_TEST_QDRANT_URL names one; each test keeps
 that it may be a server with other data.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterator
@@ -14,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from meanings import meaning, meanings
+from fake_embeddings import meaning, meanings
 
 from memory import (
     Dense,

@@ -1,7 +1,5 @@
 """What is forgotten is gone from the disk, and whoever looks is told truly what was looked through."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

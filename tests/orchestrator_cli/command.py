@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from warm import Warm
+from forkserver import Warm
 
 COMMAND = (sys.executable, "-m", "orchestrator_cli")
 

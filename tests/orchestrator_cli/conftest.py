@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cast import MODELS
 from command import Orch
 from endpoint import Endpoint
 from engine import Engine, end, start_server
-from warm import Warm
+from forkserver import Warm
+from scripted_model import MODELS
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine import server as prefect_server

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warm import Warm
+from forkserver import Warm
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from cast import code
 from endpoint import Reply, call, fault
+from scripted_model import code
 
 from orchestrator_cli.models.recorded import Recording
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cast import Cast, answered, code, coder, decided, plan
 from command import Orch
 from endpoint import Endpoint
+from scripted_model import Cast, answered, code, coder, decided, plan
 
 
 @pytest.mark.parametrize("prompt", ["", "   \n\t "])

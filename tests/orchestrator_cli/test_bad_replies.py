@@ -4,9 +4,9 @@ import json
 import time
 
 import pytest
-from cast import Cast, answered, caller, coder, plan
 from command import Orch
 from endpoint import Endpoint, call, fault
+from scripted_model import Cast, answered, caller, coder, plan
 
 GOOD = answered("Mended.")
 CIRCLE = plan(caller("a", ["c"]), caller("b", ["a"]), caller("c", ["b"]))

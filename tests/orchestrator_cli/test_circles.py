@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from cast import Cast, caller, code, coder, decided, plan
 from command import Orch
 from endpoint import Endpoint, call
+from scripted_model import Cast, caller, code, coder, decided, plan
 
 from orchestrator_cli.execution.loops import Circles
 

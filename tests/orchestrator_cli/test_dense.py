@@ -1,17 +1,15 @@
 """A model of embeddings that is set for memory: asked over HTTP, counted, and not missed where it fails."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cast import Cast, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, fault
-from meanings import meaning, meanings
+from fake_embeddings import meaning, meanings
+from scripted_model import Cast, plan, tool_call
 
 from memory import FACT, RUN, Record, Scope, Source, open_store
 from memory.dense import lacking, vector_name

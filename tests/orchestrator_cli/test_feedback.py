@@ -4,9 +4,9 @@ import json
 import shutil
 
 import pytest
-from cast import Cast, answered, plan, tool_call
 from command import Orch
 from endpoint import Endpoint
+from scripted_model import Cast, answered, plan, tool_call
 
 from memory import Record, Scope, open_store, record_id
 from memory.records import RUN

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cast import Cast, code, coder, plan
 from command import Orch
 from endpoint import Endpoint, Reply, fault
 from engine import Engine
 from forwarder import Forwarder, completed_elsewhere
+from scripted_model import Cast, code, coder, plan
 
 WRITES = [code("open('one.txt', 'w').write('1')\nfinal_answer('one is done')")]
 

@@ -8,10 +8,10 @@ import json
 import random
 
 import pytest
-from cast import Cast
 from command import Orch
 from datasets import GOLD, MISSING, GoldGraph, as_plan, gold_graph, gold_graphs, have, out_of_order
 from endpoint import Endpoint
+from scripted_model import Cast
 
 BY_HAND = {
     "one after the other": "(START,1) (1,2) (2,3) (3,END)",

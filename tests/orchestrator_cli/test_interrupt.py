@@ -19,11 +19,11 @@ from typing import Any
 
 import pexpect
 import pytest
-from cast import Cast, caller, code, coder, plan, process, tool_call
 from command import Orch
 from endpoint import Endpoint, call
 from engine import Engine
-from smithy import CASED, SPECIFIED
+from scripted_model import Cast, caller, code, coder, plan, process, tool_call
+from toolsmith_replies import CASED, SPECIFIED
 
 ENDED_S = 4.0
 """Seconds from the signal to the end; two are asked for, and two given to a busy machine."""

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from cast import Cast, answered, caller, plan, tool_call
 from command import Done, Orch
 from endpoint import Endpoint, call, texts_of
+from scripted_model import Cast, answered, caller, plan, tool_call
 
 PROMPT = "When is the rent due?"
 CITE = "[House rules, rules.md, lines 1-5]"

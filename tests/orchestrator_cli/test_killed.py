@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from crash import By, Mortals
+from crash_scenes import Demo, Scene, Twelve
 from engine import Engine
-from mortal import By, Mortals
-from mortal_scenes import Demo, Scene, Twelve
 
 
 @pytest.fixture(scope="module")

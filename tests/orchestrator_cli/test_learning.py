@@ -5,9 +5,9 @@ import re
 from typing import Any
 
 import pytest
-from cast import decided, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, Reply, texts_of
+from scripted_model import decided, plan, tool_call
 
 from memory import Scope, open_store, run_record
 from memory.templates import template_of

@@ -5,9 +5,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from cast import MODELS, Cast, answered, code, coder, plan
 from command import Orch
 from endpoint import Endpoint, fault
+from scripted_model import MODELS, Cast, answered, code, coder, plan
 
 PRICED = "openai/gpt-4o-mini"
 """A model whose price LiteLLM knows, asked at the test's endpoint."""

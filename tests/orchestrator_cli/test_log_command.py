@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from cast import Cast, code, coder, plan
 from command import Orch
 from endpoint import Endpoint
+from scripted_model import Cast, code, coder, plan
 
 from orchestrator_cli.views.pages import show_page
 from orchestrator_cli.views.reading import Wanted, chosen, entries_of, markdown_of

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cast import Cast, caller, code, coder, decided, plan, process, tool_call
 from command import Orch
 from endpoint import Endpoint, call
-from smithy import CASED, SPECIFIED, WRITTEN
+from scripted_model import Cast, caller, code, coder, decided, plan, process, tool_call
+from toolsmith_replies import CASED, SPECIFIED, WRITTEN
 
 MAKE = (
     "seed = read_file('seed.txt')\nbase = 40",

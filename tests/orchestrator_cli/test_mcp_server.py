@@ -12,13 +12,13 @@ from typing import Any
 import anyio
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from cast import Cast, answered, code, coder, plan
 from command import Orch
 from conftest import NewUser
 from endpoint import Endpoint
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.shared.exceptions import MCPError
+from scripted_model import Cast, answered, code, coder, plan
 
 from orchestrator_cli.cli.mcp_server.asking import flags_of
 from orchestrator_cli.cli.mcp_server.calls import served

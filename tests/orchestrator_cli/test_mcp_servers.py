@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cast import Cast, caller, code, coder, decided, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, call
+from scripted_model import Cast, caller, code, coder, decided, plan, tool_call
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Cancelled, ConfigError

@@ -1,7 +1,5 @@
 """`orch memory`: what is remembered is shown, added to, forgotten on the disk, given away and taken in."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 from pathlib import Path

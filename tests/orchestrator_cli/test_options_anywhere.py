@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer.main
-from cast import Cast, answered, plan, tool_call
 from command import Orch
 from endpoint import Endpoint
+from scripted_model import Cast, answered, plan, tool_call
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from orchestrator_cli.cli.app import app

@@ -1,9 +1,9 @@
 """Prefect is set by orch alone, whatever the folder and the user's environment say."""
 
 import pytest
-from cast import Cast, coder, plan
 from command import Orch
 from endpoint import Endpoint
+from scripted_model import Cast, coder, plan
 
 RETRIES = "default_retries = 2"
 HASTE = "request_timeout = 0.000001"

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from cast import Cast, coder, plan
 from command import Orch
 from endpoint import Endpoint
+from scripted_model import Cast, coder, plan
 
 from orchestrator_cli.settings import find_model
 

@@ -1,9 +1,9 @@
 """The same function written a third time: what counts as the same, and what the reviser hears of it."""
 
 import pytest
-from cast import Cast, code, coder, decided, plan
 from command import Orch
 from endpoint import Endpoint
+from scripted_model import Cast, code, coder, decided, plan
 
 from orchestrator_cli.events import CodeRan, Fact
 from orchestrator_cli.state.duplicate_code import Repeats, functions_in

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cast import Cast, code, coder, decided, patch, plan
 from command import Done, Orch
 from endpoint import Endpoint, fault
 from engine import Engine
+from scripted_model import Cast, code, coder, decided, patch, plan
 
 TWO = plan(coder("one"), coder("two", ["one"]))
 ONE_DONE = [code("open('one.txt', 'w').write('1')\nfinal_answer('one is done')")]

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from cast import Cast, answered, caller, coder, plan
 from command import Orch
 from endpoint import Endpoint
+from scripted_model import Cast, answered, caller, coder, plan
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import network_tool
 import pytest
-import weather
-from cast import Cast, caller, code, coder, decided, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, Reply, call
 from engine import Engine
+from scripted_model import Cast, caller, code, coder, decided, plan, tool_call
 
 KEEP = [decided("keep", "There is no other way.")]
 
@@ -65,7 +65,7 @@ def test_a_time_limit_ends_a_page_that_a_silent_server_never_sends(orch: Orch, e
         domain = f"api.example.org:{silent.getsockname()[1]}"
         page = tool_call("page", "fetch_url", url=f"http://{domain}/") | {"network": [domain], "timeout_s": 1}
         endpoint.reply = Cast(planner=[plan(page)], reviser=KEEP)
-        command = [sys.executable, weather.__file__, "Read it."]
+        command = [sys.executable, network_tool.__file__, "Read it."]
         env = orch.environment(ORCH_PREFECT_API_URL="")
         subprocess.run(command, cwd=orch.workspace, env=env, capture_output=True, timeout=60, check=True)
     (failed,) = orch.events("SubtaskFailed")

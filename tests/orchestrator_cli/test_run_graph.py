@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from cast import Cast, caller, code, coder, plan, tool_call
 from command import Done, Orch
 from endpoint import Endpoint, call
 from engine import Engine
+from scripted_model import Cast, caller, code, coder, plan, tool_call
 
 THINKING_S = 1.0
 

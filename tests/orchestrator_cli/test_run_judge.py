@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from cast import Cast, code, coder, decided, judged, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, fault
+from scripted_model import Cast, code, coder, decided, judged, plan, tool_call
 
 KEEP = [decided("keep", "There is no other way.")]
 KIND = {"judge": "It is kind.", "check": "len(value) > 2"}

@@ -1,9 +1,9 @@
 """Which model is asked, what follows when it fails, and how long a run may take."""
 
 import pytest
-from cast import Cast, answered, caller, coder, plan
 from command import Orch
 from endpoint import Endpoint, call, fault
+from scripted_model import Cast, answered, caller, coder, plan
 
 FINISH = call("final_answer", {"answer": "done"})
 

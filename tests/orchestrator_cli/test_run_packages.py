@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import wheels
-from cast import Cast, coder, patch, plan, tool_call
-from cast import code as step
 from command import Done, Orch
 from endpoint import Endpoint
+from scripted_model import Cast, coder, patch, plan, tool_call
+from scripted_model import code as step
 
 from orchestrator_cli import events
 from orchestrator_cli.approvals.broker import Desk

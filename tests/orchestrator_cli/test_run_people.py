@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cast import Cast, caller, code, coder, decided, patch, plan, tool_call
 from command import Done, Orch
 from endpoint import Endpoint, call
 from engine import Engine
-from smithy import CASED, SPECIFIED, WRITTEN
+from scripted_model import Cast, caller, code, coder, decided, patch, plan, tool_call
+from toolsmith_replies import CASED, SPECIFIED, WRITTEN
 
 FINISH = call("final_answer", {"answer": "made"})
 COLOURS = {"enum": ["red", "green"]}

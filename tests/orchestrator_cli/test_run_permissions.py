@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import network_tool
 import pexpect
 import pytest
-import weather
-from cast import Cast, coder, plan, tool_call
-from cast import code as step
 from command import Done, Orch
 from endpoint import Endpoint
 from engine import Engine
-from weather import KEY, cased, specified, written
+from network_tool import KEY, cased, specified, written
+from scripted_model import Cast, coder, plan, tool_call
+from scripted_model import code as step
 
 NEW = [{"name": "weather", "purpose": "says the weather of a city, from DOMAIN"}]
 MASK = "[secret WEATHER_KEY]"
@@ -28,7 +28,7 @@ def tried(call):
 final_answer({
     "tool": weather(city="Rome"),
     "environment": tried(lambda: os.environ["WEATHER_KEY"]),
-    "module": tried(lambda: weather.__globals__["os"].environ["WEATHER_KEY"]),
+    "module": tried(lambda: network_tool.__globals__["os"].environ["WEATHER_KEY"]),
     "page": tried(lambda: urllib.request.urlopen("http://DOMAIN/own", timeout=30).read().decode()),
 })"""
 
@@ -52,7 +52,7 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(stage: tuple[Orch, Endpoint], engine: Engine) -> Any:
     orch, endpoint = stage
-    with weather.serving() as server:
+    with network_tool.serving() as server:
         domain = f"api.example.org:{server.server_port}"
         endpoint.reply = Cast(
             planner=[
@@ -73,12 +73,12 @@ def whole(stage: tuple[Orch, Endpoint], engine: Engine) -> Any:
             answer=[f"It is sunny for {KEY}."],
         )
         done = subprocess.run(
-            [sys.executable, weather.__file__, "What is the weather?"],
+            [sys.executable, network_tool.__file__, "What is the weather?"],
             cwd=orch.workspace,
             env=orch.environment(
                 WEATHER_KEY=KEY,
                 ORCH_SECRETS='["WEATHER_KEY"]',
-                PYTHONPATH=str(Path(weather.__file__).parents[2]),
+                PYTHONPATH=str(Path(network_tool.__file__).parents[2]),
             ),
             capture_output=True,
             text=True,

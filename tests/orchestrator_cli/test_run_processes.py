@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cast import Cast, code, coder, decided, plan, process
 from command import Orch
 from endpoint import Endpoint
 from engine import Engine
+from scripted_model import Cast, code, coder, decided, plan, process
 
 KEEP = [decided("keep", "There is no other way.")]
 NOTE_KEY = "import os; open({path!r}, 'a').write(os.environ['ORCH_IDEMPOTENCY_KEY'] + chr(10))"

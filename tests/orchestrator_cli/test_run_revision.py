@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from cast import Cast, caller, code, coder, decided, patch, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, call
+from scripted_model import Cast, caller, code, coder, decided, patch, plan, tool_call
 
 FINISH = call("final_answer", {"answer": "made"})
 

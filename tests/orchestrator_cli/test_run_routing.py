@@ -2,9 +2,9 @@
 
 import json
 
-from cast import MODELS, Cast, caller, patch, plan
 from command import Orch
 from endpoint import Endpoint, call, fault, texts_of
+from scripted_model import MODELS, Cast, caller, patch, plan
 
 from memory import Scope, open_store, run_record
 from memory.records import RUN

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cast import Cast, caller, code, coder, plan
 from command import Orch
 from endpoint import Endpoint, call
+from scripted_model import Cast, caller, code, coder, plan
 
 OWN = {"final_answer", "give_up", "report_surprise", "request_tool"}
 

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cast import Cast, answered, caller, code, coder, patch, plan, tool_call
 from command import COMMAND, Orch
 from endpoint import Endpoint, call
-from smithy import CASED, CASES, CODE, SPEC, SPECIFIED, WRITTEN
+from scripted_model import Cast, answered, caller, code, coder, patch, plan, tool_call
+from toolsmith_replies import CASED, CASES, CODE, SPEC, SPECIFIED, WRITTEN
 
 from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
 from toolsmith.library.uses import Judgement

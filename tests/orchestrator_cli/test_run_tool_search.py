@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from cast import Cast, caller, code, coder, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, call
-from smithy import CASED, SPEC, SPECIFIED, WRITTEN, WRONG
+from scripted_model import Cast, caller, code, coder, plan, tool_call
+from toolsmith_replies import CASED, SPEC, SPECIFIED, WRITTEN, WRONG
 
 BUILD = ("tools", "build", "Count the vowels of a text.", "--name", "count_vowels")
 NEW = [{"name": "vowels_in", "purpose": "How many vowels a text has"}]

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import pytest
-from cast import Cast, caller, code, coder, patch, plan, tool_call
 from command import Done, Orch
 from endpoint import Endpoint, call
-from smithy import CASED, CODE, SPECIFIED, WRITTEN, WRONG
+from scripted_model import Cast, caller, code, coder, patch, plan, tool_call
+from toolsmith_replies import CASED, CODE, SPECIFIED, WRITTEN, WRONG
 
 PROMPT = "How many vowels has banana? Build a tool for it."
 NEW = [{"name": "count_vowels", "purpose": "counts the vowels of a text"}]

@@ -2,9 +2,9 @@
 
 import itertools
 
-from cast import Cast, code, coder, plan
 from command import Orch
 from endpoint import Endpoint
+from scripted_model import Cast, code, coder, plan
 
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.planning.scheduling import role_has_room

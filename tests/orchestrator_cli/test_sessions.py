@@ -1,7 +1,5 @@
 """A conversation goes on in a later process, sessions stay apart, what users say of themselves is kept."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,9 +8,9 @@ from typing import Any
 
 import pexpect
 import pytest
-from cast import Cast, answered, plan, tool_call
 from command import Done, Orch
 from endpoint import Endpoint, fault
+from scripted_model import Cast, answered, plan, tool_call
 
 from memory import FACT, Record, Scope, Source, open_store
 from memory.conversation import Exchange, keep

@@ -1,8 +1,8 @@
 """A simple prompt takes the short way without being told to: no reviser, no answer, no call too many."""
 
-from cast import Cast, answered, caller, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, call
+from scripted_model import Cast, answered, caller, plan, tool_call
 
 
 def asked(endpoint: Endpoint) -> list[str]:

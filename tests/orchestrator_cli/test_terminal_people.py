@@ -10,9 +10,9 @@ from typing import Any
 
 import pexpect
 import pytest
-from cast import Cast, caller, patch, plan, tool_call
 from command import Orch
 from endpoint import Endpoint, call
+from scripted_model import Cast, caller, patch, plan, tool_call
 
 FINISH = call("final_answer", {"answer": "made"})
 CHOOSE = {

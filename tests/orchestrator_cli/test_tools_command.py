@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import smolagents
 from command import Orch
-from smithy import CASES, CODE, SPEC
+from toolsmith_replies import CASES, CODE, SPEC
 
 from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
 from toolsmith.library.uses import Judgement

@@ -129,8 +129,6 @@ def test_an_argument_that_is_left_out_may_be_given_as_null(kept, tmp_path):
 
 HARD = '''"""A module with everything that is awkward to add to."""
 
-from __future__ import annotations
-
 import dataclasses
 from enum import Enum
 

@@ -3,8 +3,6 @@
 A backend only says how to launch; starting, talking and ending are the same for all (see process.py).
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -33,7 +31,7 @@ class Room:
     limits: Limits
     environment: Mapping[str, str] = field(default_factory=dict)
     """Set inside, besides what `environment()` names. May be secret: it stands on no command line."""
-    network: Network | None = None
+    network: "Network | None" = None
     packages: Path | None = None
     """A folder of installed packages, besides those of the interpreter; resolved. Never writable inside."""
 

@@ -8,8 +8,6 @@ What is not covered: faults of the kernel, which is shared; /proc/self/mountinfo
 path to code that looks for it. Nothing is ever mounted below the workspace (CVE-2026-87766).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ What is not covered: identity and cycles (a cycle becomes the text `...`), subcl
 plain base), and objects of any other type, which arrive as their text, at most 20,000 characters of it.
 """
 
-from __future__ import annotations
-
 import binascii
 import datetime
 import json

@@ -9,8 +9,6 @@ outside can be asked for, and process ids of the host can be listed (not read). 
 nothing. The number of processes is polled.
 """
 
-from __future__ import annotations
-
 import binascii
 import tempfile
 from dataclasses import dataclass

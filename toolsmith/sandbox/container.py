@@ -11,8 +11,6 @@ arguments. The user's packages are there on Linux only, and work where the image
 SELinux keeps containers from the workspace, the probe fails and the backend is refused.
 """
 
-from __future__ import annotations
-
 import binascii
 import os
 import secrets

@@ -9,8 +9,6 @@ What is not covered: a system where a filter with a listener is on already (one 
 there the sandbox does not start with a grant, and says so.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -3,8 +3,6 @@
 Nothing inside runs while a host tool works, and that time is not charged to the step.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -9,12 +9,10 @@ holds), and a replacement for `final_answer` is not called. Only the last *expre
 output; smolagents' own interpreter also shows the value of a final assignment.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from smolagents.local_python_executor import CodeOutput, PythonExecutor
 
@@ -115,7 +113,7 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         """Ends the worker and gives back what it held. Idempotent."""
         self._session.close()
 
-    def __enter__(self) -> SandboxExecutor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -8,8 +8,6 @@ What is not covered: what a granted server does with a request, such as passing 
 fronting); and whose name it is tomorrow.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence

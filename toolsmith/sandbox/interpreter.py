@@ -7,8 +7,6 @@ code itself: no path, no marker line, nothing that differs between Python versio
 What is not covered: chained causes and the members of exception groups are not told; `await` at top level.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import functools

@@ -6,8 +6,6 @@ What is not covered by Landlock, and so left to the seccomp filter: sockets othe
 and everything that names another process except signals. Names and sizes of files outside stay visible.
 """
 
-from __future__ import annotations
-
 import binascii
 import os
 import stat

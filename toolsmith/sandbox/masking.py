@@ -10,8 +10,6 @@ them to. Masking keeps secrets from getting into logs by accident. Against code 
 only not giving it the secret helps.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

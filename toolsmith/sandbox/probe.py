@@ -6,8 +6,6 @@ refuses, and says how to change that. There is no fallback to running without on
 it is asked for by that name.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

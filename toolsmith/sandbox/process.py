@@ -7,8 +7,6 @@ What is not covered: the worker ends when the host's end of its pipe is closed. 
 (multiprocessing's "fork") hands that end to its child, and the worker then lives as long as the child.
 """
 
-from __future__ import annotations
-
 import binascii
 import contextlib
 import json

@@ -3,8 +3,6 @@
 Between two requests all but the nanny are stopped, so nothing inside runs while the host is not looking.
 """
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import time

@@ -6,8 +6,6 @@ What is not covered: a process that forks between two looks. Callers repeat unti
 `ps` tells is a tenth of a second old, and counts memory that is shared once for each process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

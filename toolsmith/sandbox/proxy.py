@@ -9,8 +9,6 @@ What is not covered: bodies in chunks (411; send a length), requests that go thr
 own, other protocols than HTTP and what can be tunnelled.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import select

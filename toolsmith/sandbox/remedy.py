@@ -1,7 +1,5 @@
 """What to do when no sandbox works here: facts about the system, and the advice that follows from them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ off. There are no namespaces and no filter of system calls. Memory and processes
 a process that leaves its family (two forks) is neither counted nor ended, though it stays confined.
 """
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path

@@ -9,8 +9,6 @@ What is not covered: the filter looks at numbers only, never at memory that an a
 programs are killed. Other machines than x86_64 and aarch64 are refused.
 """
 
-from __future__ import annotations
-
 import os
 import struct
 from dataclasses import dataclass

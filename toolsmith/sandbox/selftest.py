@@ -1,7 +1,5 @@
 """The self-test: all attempts of attempts.py, made by the executor that agents use."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ Knows nothing of smolagents. Between two requests the worker is stopped (SIGSTOP
 beside the nanny, so nothing inside runs, and nothing changes the workspace, while the host is not looking.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets as tokens

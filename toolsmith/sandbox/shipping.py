@@ -1,7 +1,5 @@
 """The worker's program on its way in: the checkout is not visible inside, so its code travels."""
 
-from __future__ import annotations
-
 import marshal
 import types
 from collections.abc import Mapping

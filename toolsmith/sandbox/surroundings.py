@@ -4,8 +4,6 @@ The surroundings are real: sockets that listen, a file in the home folder, a pro
 environment. They are made for the test and taken away after it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets

@@ -4,8 +4,6 @@ They are read by a model and recorded, so they hold no path of the host, no term
 that changes from one machine to the next.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -6,8 +6,6 @@ What is not covered: everything. Code inside can read and change all that the us
 program among them, and can use the network. Limits are for accidents: code can get out of their way.
 """
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path

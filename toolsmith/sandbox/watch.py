@@ -3,8 +3,6 @@
 What is not covered: memory that no process maps (the /tmp of bubblewrap, at most 64 MB) is not counted.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from dataclasses import dataclass, field

@@ -13,8 +13,6 @@ What is not covered: an interpreter with several threads cannot be forked safely
 Linux orphans would be lost, so such steps have no snapshot, and their crash ends the whole sandbox.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

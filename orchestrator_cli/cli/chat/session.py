@@ -13,7 +13,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from memory import FACT, Memory, MemoryFault
 from memory.conversation import Exchange, Session, said, sessions
@@ -29,19 +29,19 @@ from orchestrator_cli.runtime import model_names, open_memory
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 
-KNOWN: Final = 40
-TOLD_CHARS: Final = 12_000
+KNOWN = 40
+TOLD_CHARS = 12_000
 
 Say = Callable[[str], None]
 T = TypeVar("T")
 
 # Without one of these nobody speaks of themselves. What is not in Latin letters is always looked at.
-_OF_ONESELF: Final = re.compile(
+_OF_ONESELF = re.compile(
     r"(?i)\b(i|i'm|my|mine|our|ours|we|us|call me|always|never|prefer|from now on|remember|"
     r"ich|mein\w*|mir|mich|wir|unser\w*|uns|immer|nie|je|j'\w+|mon|ma|mes|moi|nous|notre|nos|toujours|jamais|"
     r"yo|mi|mis|nosotros|nuestr\w+|siempre|nunca|io|mio|mia|noi|nostr\w+|sempre|mai|eu|meu|minha)\b"
 )
-_NOT_LATIN: Final = re.compile(r"[\u0370-\u1dff\u2e80-\uffff]")
+_NOT_LATIN = re.compile(r"[\u0370-\u1dff\u2e80-\uffff]")
 
 
 class Sitting:

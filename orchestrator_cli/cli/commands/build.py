@@ -1,7 +1,5 @@
 """`orch tools build`: one tool, built from the command line as a run of its own."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

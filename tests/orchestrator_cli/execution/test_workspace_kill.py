@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cast import Cast, code, coder, plan
 from command import Done, Orch
 from endpoint import Endpoint
+from scripted_model import Cast, code, coder, plan
 
 from orchestrator_cli.workspace import Workspace
 

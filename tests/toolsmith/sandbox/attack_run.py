@@ -6,10 +6,9 @@ FOLDER belongs to that user. Everything worth reaching is made there and belongs
 attempt that fails was stopped by the sandbox, not by permissions. Prints JSON: outcomes by name.
 """
 
-# ruff: noqa: T201  (printing is what it is for)
-
 from __future__ import annotations
 
+# ruff: noqa: T201  (printing is what it is for)
 import ast
 import json
 import os

@@ -1,7 +1,5 @@
 """Sandboxes for the tests here: every test that takes `backend` runs on each backend that works."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ Run as `python engine.py FOLDER WORD...`; FOLDER keeps what a daemon would know.
 
 # ruff: noqa: T201  (printing is what a client does)
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

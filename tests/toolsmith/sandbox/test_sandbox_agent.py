@@ -1,7 +1,5 @@
 """A smolagents CodeAgent with a scripted model, end to end on the sandbox."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from types import SimpleNamespace

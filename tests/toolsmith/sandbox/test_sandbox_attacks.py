@@ -4,8 +4,6 @@ An ordinary user may be unable to run the Python of the tests (it lies in root's
 is used. Without a sandbox the same attempts work, apart from those listed here with their reasons.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import os

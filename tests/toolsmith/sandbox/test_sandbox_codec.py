@@ -1,7 +1,5 @@
 """The codec, without processes."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import enum

@@ -4,8 +4,6 @@ Attempts that end in a crash, a flood, a bomb or a forged frame are behaviour of
 test_sandbox_limits.py, test_sandbox_frames.py and test_sandbox_steps.py.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import os

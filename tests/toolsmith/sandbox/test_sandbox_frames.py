@@ -1,7 +1,5 @@
 """Bytes the worker sends are not trusted: code inside owns the pipes as well."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What code inside cannot reach. The whole set of attempts is in test_sandbox_escapes.py."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """The lower backends, as far as they can be tried without Docker and macOS, and the unsafe one."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

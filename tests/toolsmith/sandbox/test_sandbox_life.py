@@ -1,7 +1,5 @@
 """From the start of a sandbox to its end, also when the end is not regular."""
 
-from __future__ import annotations
-
 import os
 import resource
 import signal

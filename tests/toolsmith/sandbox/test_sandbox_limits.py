@@ -1,7 +1,5 @@
 """Limits: each ends the step, and the state from before it is still there."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

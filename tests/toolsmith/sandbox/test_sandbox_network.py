@@ -1,7 +1,5 @@
 """Connections by grant: what reaches a server on the loopback through the proxy, and what never does."""
 
-from __future__ import annotations
-
 import http.server
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Choosing a backend, and what is told when there is none."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

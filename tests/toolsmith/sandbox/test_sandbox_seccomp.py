@@ -1,7 +1,5 @@
 """The filter program, run by a small interpreter of its instructions: so both machines are tested on one."""
 
-from __future__ import annotations
-
 import struct
 
 import pytest

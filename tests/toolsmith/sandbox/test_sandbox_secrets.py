@@ -1,7 +1,5 @@
 """Secrets: only those given exist inside, and their values do not leave."""
 
-from __future__ import annotations
-
 import base64
 import os
 from pathlib import Path

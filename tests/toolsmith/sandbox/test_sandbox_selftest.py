@@ -1,7 +1,5 @@
 """The self-test: what it attempts, what it finds, and what each backend says of its limits."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Steps: what lasts, what is shown, how failures are told."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

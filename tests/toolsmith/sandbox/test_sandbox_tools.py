@@ -1,7 +1,5 @@
 """Tools: on the host, inside, and the final answer."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -6,8 +6,6 @@ text a little, each to a place of its own, as they would in a model.
 What is not covered: grammar; two words that fall into one place by chance.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re

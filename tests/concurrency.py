@@ -7,8 +7,6 @@ heard is then compared with what is stored.
 What is not covered: power cuts.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from dataclasses import dataclass

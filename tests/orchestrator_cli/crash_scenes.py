@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cast import MODELS, code, coder, patch, plan, tool_call
+from crash import By, Ended, Mortals, Place, Told, attempts
 from endpoint import Endpoint, texts_of
-from mortal import By, Ended, Mortals, Place, Told, attempts
+from scripted_model import MODELS, code, coder, patch, plan, tool_call
 
 KILLED = -9
 

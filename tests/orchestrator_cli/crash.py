@@ -72,9 +72,9 @@ class Mortals:
 
 
 def serve(url: str, home: Path) -> None:
-    import warm
+    import forkserver
 
-    warm._import(url, home)
+    forkserver._import(url, home)
     for line in sys.stdin:
         order = json.loads(line)
         folder, started = Path(order["cwd"]), time.monotonic()
@@ -83,7 +83,7 @@ def serve(url: str, home: Path) -> None:
             Path(path).write_bytes(b"")
         child = os.fork()
         if child == 0:
-            warm._become(order | {"streams": streams})
+            forkserver._become(order | {"streams": streams})
         code = _until_death(child, folder, Path(streams["stdout"]), order["by"], order["at"])
         events = list(_events(Path(streams["stdout"])))
         row = {"code": code, "events": events, "seconds": time.monotonic() - started}
