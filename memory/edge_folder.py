@@ -31,7 +31,7 @@ import qdrant_edge as qe
 from memory.edge_points import INDEX, pages, renewed
 from memory.errors import MemoryBusy, MemoryUnavailable
 from memory.lock import exclusive
-from memory.outbox import sync_folder
+from orchestrator_cli.durable.files import sync_folder
 
 _MIN_FREE_BYTES = 64 * 2**20
 # What a damaged shard says; any other operating-system error is a condition that can be put right.

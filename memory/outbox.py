@@ -6,7 +6,6 @@ begin with the time, so batches are taken in the order in which they were writte
 What is not covered: the bytes of a taken batch are unlinked, not overwritten on the disk.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from memory.errors import MemoryUnavailable
 from memory.records import Record
+from orchestrator_cli.durable.files import write_atomic
 
 _BATCH = TypeAdapter(list[Record])
 _STALE_S = 600.0
@@ -29,16 +29,9 @@ class Outbox:
     def put(self, records: Sequence[Record]) -> None:
         """Keep a batch durably; needs no lock."""
         name = f"{time.time_ns():020d}-{uuid4().hex}"
-        unfinished = self._folder / f".{name}.tmp"
         try:
-            with unfinished.open("wb") as file:
-                file.write(_BATCH.dump_json(list(records)))
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.rename(self._folder / f"{name}.json")
-            sync_folder(self._folder)
+            write_atomic(self._folder / f"{name}.json", _BATCH.dump_json(list(records)))
         except OSError as exc:
-            unfinished.unlink(missing_ok=True)
             raise MemoryUnavailable(
                 f"Nothing was remembered: {self._folder} cannot be written ({exc.strerror}). "
                 "Free some space or mend its permissions."
@@ -65,15 +58,6 @@ class Outbox:
         for unfinished in self._folder.glob(".*.tmp"):
             if _age_s(unfinished) > _STALE_S:
                 unfinished.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename within the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _age_s(path: Path) -> float:

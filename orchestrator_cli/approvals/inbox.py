@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from orchestrator_cli.approvals.broker import Desk, Reply
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.errors import Cancelled, OrchError, UsageError
 from orchestrator_cli.events import Noticed
 from orchestrator_cli.journal.journal import Emit
@@ -67,17 +68,7 @@ def drop(folder: Path, message: Answer | Remark | Cancel) -> None:
     inbox = folder / FOLDER
     inbox.mkdir(mode=0o700, exist_ok=True)
     name = f"{time.time_ns():020}-{uuid.uuid4().hex[:8]}.json"
-    draft = inbox / f".{name}.tmp"
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(inbox / name)
-    place = os.open(inbox, os.O_RDONLY)
-    try:
-        os.fsync(place)
-    finally:
-        os.close(place)
+    write_atomic(inbox / name, content, mode=0o600)
 
 
 def drop_cancel(folder: Path, reason: str = "") -> None:

@@ -23,9 +23,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-import portalocker
-
 from orchestrator_cli.cancellation import Cancellation, run_beside
+from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.settings import urlopen
 
@@ -54,10 +54,10 @@ def _start_alone(folder: Path, idle_minutes: float) -> str | None:
     """The address of a new server; None where there is one, which holds the lock."""
     with (folder / "server.lock").open("a+") as lock:
         try:
-            portalocker.lock(lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.exceptions.LockException:
+            # The server inherits the lock, so it is not released here.
+            return _start(folder, lock.fileno(), idle_minutes) if try_lock(lock.fileno()) else None
+        except LockUnsupported:
             return None
-        return _start(folder, lock.fileno(), idle_minutes)
 
 
 def await_server(url: str, home: Path, cancellation: Cancellation) -> None:
@@ -189,7 +189,7 @@ def _start(folder: Path, lock_fd: int, idle_minutes: float) -> str:
             stderr=log,
             start_new_session=True,
         )
-    _write(folder / "server.json", {"url": url, "pid": server.pid})
+    write_atomic(folder / "server.json", json.dumps({"url": url, "pid": server.pid}), sync=False)
     return url
 
 
@@ -205,12 +205,6 @@ def _server_environment(folder: Path, port: int) -> dict[str, str]:
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "DO_NOT_TRACK": "1",
     }
-
-
-def _write(path: Path, row: dict[str, Any]) -> None:
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(row))
-    scratch.replace(path)
 
 
 def _answers(url: str) -> bool:

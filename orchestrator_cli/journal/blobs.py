@@ -9,11 +9,10 @@ Contents are on the disk before the line that names them.
 
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from orchestrator_cli.durable.files import make_folders, write_atomic
 
 LARGE = 64 << 10
 """Bytes of JSON above which a value is kept apart."""
@@ -72,17 +71,8 @@ class Blobs:
         path = self._folder / digest
         if path.exists():
             return digest
-        new = not self._folder.exists()
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        scratch = self._folder / f"{uuid.uuid4().hex}.tmp"
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-        sync_folder(self._folder)
-        if new:
-            sync_folder(self._folder.parent)
+        make_folders(self._folder, 0o700)
+        write_atomic(path, content)
         return digest
 
     def _content(self, digest: str) -> str:
@@ -94,19 +84,3 @@ class Blobs:
         if hashlib.sha256(content).hexdigest() != digest:
             raise BlobMissing(f"{path}, a part of the run's journal, is damaged")
         return content.decode()
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def missing_folders(folder: Path) -> Iterator[Path]:
-    """The folder and those above it that are not there yet, the innermost first."""
-    while not folder.exists():
-        yield folder
-        folder = folder.parent

@@ -13,11 +13,12 @@ may be some blocks behind, or unreadable and so unknown.
 
 import json
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from orchestrator_cli.durable.files import write_atomic
 
 FOLDER = "logs"
 WIDTH = 256
@@ -55,19 +56,13 @@ def note_head(home: Path, head: Head, form: str) -> None:
     try:
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        _make(path, text)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(path, text, sync=False)
         return
     try:
         os.ftruncate(file, os.pwrite(file, text.encode(), 0))
     finally:
         os.close(file)
-
-
-def _make(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    scratch = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    scratch.write_text(text, encoding="ascii")
-    scratch.replace(path)
 
 
 def head_of(homes: Iterable[Path], log: str) -> Head | None:

@@ -12,17 +12,15 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from pydantic import ValidationError
-
+from orchestrator_cli.durable.files import append, is_torn, make_folders, read_records, sync_folder
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import AgentStepped, AnswerDelta, Event, Fact, Spent, SubtaskStarted
-from orchestrator_cli.journal.blobs import LARGE, BlobMissing, Blobs, missing_folders, sync_folder
+from orchestrator_cli.journal.blobs import LARGE, BlobMissing, Blobs
 
 PASSING = (SubtaskStarted, AgentStepped, Spent)
 """Facts on which nothing is built before the next one, which brings them to the disk with it."""
@@ -82,12 +80,12 @@ class EventStream:
         # What a later version has written and this one passes over has its numbers too.
         self._seq = max(last, _last_number(journal))
         self._blobs = blobs_of(journal)
-        new = [*missing_folders(journal.parent), journal] if not journal.exists() else []
-        journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folders(journal.parent, 0o700)
+        new = not journal.exists()
         self._file = journal.open("a+b", buffering=0)
-        for path in new:
-            sync_folder(path.parent)
-        if _is_torn(self._file):
+        if new:
+            sync_folder(journal.parent)
+        if is_torn(self._file.fileno()):
             self._file.write(b"\n")
 
     def emit(self, fact: Fact) -> None:
@@ -131,7 +129,8 @@ class EventStream:
         if len(line) > LARGE:
             row = self._blobs.take_out(json.loads(line))
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-        _append_whole(self._file, line.encode() + b"\n")
+        # Brought to the disk when it is shown, with the others that were written meanwhile.
+        append(self._file.fileno(), line.encode() + b"\n", sync=False)
         self._seq = event.seq
 
     def _show(self) -> None:
@@ -153,30 +152,10 @@ class EventStream:
                 self._unshown.extendleft(reversed(gathered))
 
 
-def _append_whole(file: BinaryIO, data: bytes) -> None:
-    """Append all of it or nothing: a disk that fills up takes a part of a line without a word."""
-    before = os.fstat(file.fileno()).st_size
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
-    except OSError:
-        os.ftruncate(file.fileno(), before)
-        raise
-
-
-def _is_torn(file: BinaryIO) -> bool:
-    """Whether a killed writer left its last line without an end."""
-    size = os.fstat(file.fileno()).st_size
-    return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
-
-
 def _last_number(journal: Path) -> int:
-    numbers = [0]
-    for line in journal.read_bytes().split(b"\n") if journal.exists() else ():
-        with suppress(ValueError, LookupError, TypeError):
-            numbers.append(int(json.loads(line)["seq"]))
-    return max(numbers)
+    if not journal.exists():
+        return 0
+    return max(read_records(journal, lambda line: int(json.loads(line)["seq"])), default=0)
 
 
 def read_journal(path: Path) -> Iterator[Event]:
@@ -185,17 +164,16 @@ def read_journal(path: Path) -> Iterator[Event]:
     Raises `RunFailed` where a value that lies beside the journal is gone or damaged.
     """
     blobs = blobs_of(path)
-    # Bytes and this one sign: a text may hold other line breaks, and a torn line half a letter.
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            if LARGE_MARK in line:
-                yield Event.model_validate(blobs.put_back(json.loads(line)), extra="ignore")
-            else:
-                yield Event.model_validate_json(line, extra="ignore")
-        except BlobMissing as exc:
-            raise RunFailed(f"{exc}.", "Put it back from a copy; without it the run cannot be read.") from exc
-        except (ValidationError, ValueError, LookupError, TypeError):
-            continue
+
+    def parse(line: bytes) -> Event:
+        if LARGE_MARK in line:
+            return Event.model_validate(blobs.put_back(json.loads(line)), extra="ignore")
+        return Event.model_validate_json(line, extra="ignore")
+
+    try:
+        yield from read_records(path, parse)
+    except BlobMissing as exc:
+        raise RunFailed(f"{exc}.", "Put it back from a copy; without it the run cannot be read.") from exc
 
 
 LARGE_MARK = b',"large":['

@@ -6,15 +6,10 @@ has died. What is not covered: file systems without locks between machines.
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-import portalocker
-from portalocker import LockFlags
-from portalocker.exceptions import AlreadyLocked, LockException
-
+from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire, try_lock
 from orchestrator_cli.errors import UsageError
 
 PATIENCE_S = 1.0
@@ -25,41 +20,38 @@ PATIENCE_S = 1.0
 def held(folder: Path) -> Iterator[None]:
     """Have the run in this folder for oneself. Raises `UsageError` where another process has it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("a+") as file:
-        deadline = time.monotonic() + PATIENCE_S
-        while not _locked(file, LockFlags.EXCLUSIVE):
-            if time.monotonic() > deadline:
-                raise UsageError(
-                    f"Run {folder.name} is going on in process {_read(file) or 'unknown'}.",
-                    f"Wait for its end, or stop it: orch cancel {folder.name}",
-                )
-            time.sleep(0.02)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    path = folder / "lock"
+    try:
+        lock = acquire(path, wait_s=PATIENCE_S)
+    except LockTimeout as exc:
+        raise UsageError(
+            f"Run {folder.name} is going on in process {_read(path) or 'unknown'}.",
+            f"Wait for its end, or stop it: orch cancel {folder.name}",
+        ) from exc
+    except LockUnsupported as exc:
+        raise _no_locks(path, exc) from exc
+    with lock:
+        os.ftruncate(lock.file, 0)
+        os.write(lock.file, str(os.getpid()).encode())
         yield
 
 
 def holder(folder: Path) -> int | None:
     """The process that has the run in this folder; None where nobody has, 0 where it cannot be told who."""
+    path = folder / "lock"
     try:
-        with (folder / "lock").open("r") as file:
-            return None if _locked(file, LockFlags.SHARED) else _read(file)
+        with path.open("rb") as file:
+            return None if try_lock(file.fileno(), shared=True) else _read(path)
     except FileNotFoundError:
         return None
+    except LockUnsupported as exc:
+        raise _no_locks(path, exc) from exc
 
 
-def _locked(file: IO[str], kind: LockFlags) -> bool:
-    try:
-        portalocker.lock(file, kind | LockFlags.NON_BLOCKING)
-    except AlreadyLocked:
-        return False
-    except LockException as exc:
-        raise UsageError(f"{file.name} cannot be locked: {exc}.", "Move ORCH_HOME to a local disk.") from exc
-    return True
+def _no_locks(path: Path, exc: LockUnsupported) -> UsageError:
+    return UsageError(f"{path} cannot be used: {exc.strerror}.", "Move ORCH_HOME to a local disk.")
 
 
-def _read(file: IO[str]) -> int:
-    file.seek(0)
-    text = file.read().strip()
+def _read(path: Path) -> int:
+    text = path.read_text().strip()
     return int(text) if text.isdigit() else 0

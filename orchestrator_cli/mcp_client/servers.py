@@ -28,6 +28,7 @@ from orchestrator_cli.approvals.broker import Desk, Question, needed
 from orchestrator_cli.approvals.effects import Call, EffectFailed, EffectRefused, Effects, Outcome
 from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation, run_beside
+from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Masks
@@ -287,9 +288,7 @@ class Servers:
     def _keep(self, name: str, rows: list[Any]) -> None:
         place = self._place(name)
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        scratch = place.with_suffix(f".{os.getpid()}.tmp")
-        scratch.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
-        scratch.replace(place)
+        write_atomic(place, json.dumps(rows, ensure_ascii=False), sync=False)
 
     def _env(self, server: McpServer) -> dict[str, str]:
         """The variables that a server is given, masked from now on. Raises `ServerFailed`."""

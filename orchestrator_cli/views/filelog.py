@@ -23,6 +23,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from orchestrator_cli.durable.files import append
+from orchestrator_cli.durable.locks import LockTimeout, wait_for_lock
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.blobs import Blobs
@@ -77,7 +79,7 @@ class FileLog:
         with _translated(path), _locked(path) as file:
             if os.fstat(file).st_size == 0:
                 # Its end is recorded with the first entry: others have to see first whether there is a home.
-                _write(file, begun(HEADER)[0])
+                append(file, begun(HEADER)[0])
 
     def __call__(self, event: Event) -> None:
         """Raises `UsageError` where the file can no longer be written, `RunFailed` where the home cannot."""
@@ -136,7 +138,7 @@ class FileLog:
     def _write(self, file: int, before: bytes, added: tuple[bytes, Seal]) -> None:
         """Write, and remember how far the log has come."""
         text, seal = added
-        _write(file, before + text)
+        append(file, before + text)
         if self._home is not None:
             head = Head(self._id_of(file), str(self.path.absolute()), seal.place, seal.hash)
             with _recording(self._home):
@@ -186,11 +188,13 @@ def _locked(path: Path) -> Iterator[int]:
     while True:
         file = _open(path)
         try:
-            _lock(file, deadline)
+            wait_for_lock(file, wait_s=deadline - time.monotonic())
             # Between opening and locking, the file may have been moved away: then begin anew.
             if _is_still(file, path):
                 yield file
                 return
+        except LockTimeout as exc:
+            raise TimeoutError(0, f"another process has held its lock for {LOCK_WAIT_S:.0f} s") from exc
         finally:
             os.close(file)
 
@@ -204,41 +208,11 @@ def _open(path: Path) -> int:
     return file
 
 
-def _lock(file: int, deadline: float) -> None:
-    from portalocker import LockFlags, lock
-    from portalocker.exceptions import AlreadyLocked, LockException
-
-    while True:
-        try:
-            lock(file, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
-        except AlreadyLocked as exc:
-            if time.monotonic() > deadline:
-                raise TimeoutError(0, f"another process has held its lock for {LOCK_WAIT_S:.0f} s") from exc
-            time.sleep(0.01)
-        except LockException as exc:
-            raise OSError(0, f"it cannot be locked ({exc})") from exc
-        else:
-            return
-
-
 def _is_still(file: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file), path.lstat())
     except FileNotFoundError:
         return False
-
-
-def _write(file: int, text: bytes) -> None:
-    """All of the text, on the disk, or none of it."""
-    before = os.fstat(file).st_size
-    left = memoryview(text)
-    try:
-        while left:
-            left = left[os.write(file, left) :]
-        os.fsync(file)
-    finally:
-        if left:
-            os.ftruncate(file, before)
 
 
 def _whole(file: int) -> bytes:

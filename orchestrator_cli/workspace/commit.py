@@ -25,10 +25,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator_cli.durable.files import sync_folder
+from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.workspace.faults import Conflict, TargetChanged, WorkspaceFault
 from orchestrator_cli.workspace.history import SMALL, History
 from orchestrator_cli.workspace.marks import Change, Entry, Ident, Mark, folder, ident
-from orchestrator_cli.workspace.record import Author, Record, read_record, sync_folder, write_record
+from orchestrator_cli.workspace.record import Author, Record, read_record, write_record
 from orchestrator_cli.workspace.steps import Turn, back, forward, steps_for
 from orchestrator_cli.workspace.tree import Root, copy_hashed, dress, mark_at, remove
 
@@ -267,14 +269,8 @@ def _open_staging(tree: Root, name: str) -> int | None:
 
 def lock_folder(fd: int) -> bool:
     """Mark a folder as in use until the descriptor is closed; False where somebody else has."""
-    try:
-        import fcntl
-
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        return True
+    with contextlib.suppress(LockUnsupported):
+        return try_lock(fd)
     return True
 
 

@@ -13,8 +13,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import portalocker
-
+from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import FileChange
 from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, Hidden, work_of
@@ -159,25 +158,16 @@ class Workspace:
     def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Keep others from committing, and unless `shared` from taking checkouts. Raises `WorkspaceFault`."""
         self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-        kind = portalocker.LockFlags.SHARED if shared else portalocker.LockFlags.EXCLUSIVE
-        lock = portalocker.Lock(
-            self._lock_path,
-            "a",
-            timeout=LOCK_WAIT_S,
-            check_interval=0.01,
-            fail_when_locked=False,
-            flags=kind | portalocker.LockFlags.NON_BLOCKING,
-        )
         try:
-            lock.acquire()
-        except portalocker.exceptions.LockException as exc:
+            lock = acquire(self._lock_path, wait_s=LOCK_WAIT_S, shared=shared)
+        except LockTimeout as exc:
             raise WorkspaceFault(
                 f"Another process has been committing into {self.root} for {LOCK_WAIT_S:.0f} s"
             ) from exc
-        try:
+        except OSError as exc:
+            raise WorkspaceFault(f"The lock {self._lock_path} cannot be used: {exc.strerror}") from exc
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def _walk(self, concealed: list[str] | None = None) -> Tree:
         """The files of the user; into `concealed` go the paths that are passed over."""

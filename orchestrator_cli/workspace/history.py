@@ -15,9 +15,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from orchestrator_cli.durable.files import sync_folder, write_atomic
 from orchestrator_cli.workspace.faults import WorkspaceFault
 from orchestrator_cli.workspace.marks import Change, Entry
-from orchestrator_cli.workspace.record import Record, read_record, sync_folder
+from orchestrator_cli.workspace.record import Record, read_record
 from orchestrator_cli.workspace.tree import copy_hashed, hashed
 
 SMALL = 256 << 10
@@ -47,6 +48,7 @@ class History:
     def keep(self, source: int) -> str:
         """Keep a content, and return its hash. Raises `OSError`."""
         self._blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Not `write_atomic`: the name follows from what is copied, and the folder is synced once for all.
         scratch = self._blobs / f"{uuid.uuid4().hex}.tmp"
         fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -66,9 +68,7 @@ class History:
         with contextlib.suppress(OSError):
             if not blob.exists():
                 self._blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
-                scratch = self._blobs / f"{uuid.uuid4().hex}.tmp"
-                scratch.write_bytes(content)
-                scratch.replace(blob)
+                write_atomic(blob, content, sync=False)
 
     def sync(self) -> None:
         """Have the names of what was kept on the disk."""

@@ -4,13 +4,13 @@ It is written beside the state of `orch` before anything in the workspace change
 into the run's history in one step when everything has changed.
 """
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.events import Part
 from orchestrator_cli.workspace.faults import WorkspaceFault
 from orchestrator_cli.workspace.marks import Change, Ident
@@ -74,19 +74,5 @@ def read_record(path: Path) -> Record | None:
 
 def write_record(path: Path, record: Record) -> None:
     """All of it on the disk, in place of what was there, or nothing. Raises `OSError`."""
-    scratch = path.with_suffix(".tmp")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with scratch.open("wb") as file:
-        file.write(record.model_dump_json(by_alias=True).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    write_atomic(path, record.model_dump_json(by_alias=True), scratch=path.with_suffix(".tmp"))

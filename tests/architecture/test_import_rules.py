@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("planning", "models", "tools", "subprocesses"),
     ("events", "plan", "settings", "default_models", "prompts", "usage", "cancellation", "errors", ""),
     ("memory", "toolsmith"),
+    ("durable",),
 )
 
 # What may import less than its floor allows: rules without effects, and parts that others may use alone.
@@ -43,12 +44,13 @@ NARROW: dict[str, tuple[str, ...]] = {
     "planning.repair": ("plan", "planning.validation"),
     "planning.patching": ("plan", "planning.validation", "planning.repair"),
     "journal.hash_chain": (),
-    "journal.blobs": (),
-    "workspace": ("events", "errors", "tools.protected"),
+    "journal.blobs": ("durable",),
+    "workspace": ("durable", "events", "errors", "tools.protected"),
     "tools": (),
-    "memory": (),
-    "toolsmith": (),
+    "memory": ("durable",),
+    "toolsmith": ("durable",),
     "toolsmith.sandbox": (),
+    "durable": (),
 }
 
 HOMES = {

@@ -32,6 +32,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from orchestrator_cli.durable.files import sync_folder
+from orchestrator_cli.durable.locks import LockTimeout, acquire
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined
 from toolsmith.library import records
@@ -312,7 +314,7 @@ class Library:
             try:
                 place.parent.mkdir(exist_ok=True)
                 (self.root / name).rename(place)
-                records.sync_folder(self.root)
+                sync_folder(self.root)
             except OSError as exc:
                 raise LibraryError(f"The tool '{name}' could not be moved to {place}: {exc}.") from exc
         return place
@@ -398,7 +400,7 @@ class Library:
             for folder in places:
                 scratch = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
                 records.write(folder, scratch, record, tool.source)
-            records.sync_folder(self.root)
+            sync_folder(self.root)
         except OSError as exc:
             raise LibraryError(
                 f"The tool could not be written to {place}: {exc}. Free space or rights?"
@@ -406,25 +408,20 @@ class Library:
 
     @contextmanager
     def _lock(self, name: str, purpose: str, patience_s: float = 60.0) -> Iterator[None]:
-        import portalocker
-
         file = self.root / ".locks" / f"{name}.{purpose}"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             # A history is held for a millisecond, and a build for minutes.
-            often = 0.005 if purpose == "history" else 0.05
-            lock = portalocker.Lock(file, mode="a", timeout=patience_s, check_interval=often)
-            lock.acquire()
-        except portalocker.exceptions.AlreadyLocked as exc:
+            poll_s = 0.005 if purpose == "history" else 0.05
+            lock = acquire(file, wait_s=patience_s, poll_s=poll_s)
+        except LockTimeout as exc:
             raise LibraryError(
                 f"Another builder has held {file} for {patience_s:g} s.\nWait for it or end it."
             ) from exc
-        except (OSError, portalocker.exceptions.LockException) as exc:
+        except OSError as exc:
             raise LibraryError(f"The library cannot be locked with {file}: {exc}.") from exc
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
 
 def _numbers(folder: Path) -> tuple[int, ...]:

@@ -9,13 +9,13 @@ Lines that a later version of this program wrote, and lines that cannot be read,
 until the file is made shorter.
 """
 
-import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from orchestrator_cli.durable.files import append_line, read_records, write_atomic
 from toolsmith.library.standing import Entry, RolledBack, Standing, Used, Uses, compacted, standing_of
 
 MAX_BYTES = 32 * 1024
@@ -33,14 +33,14 @@ class History:
 
     def entries(self) -> tuple[Entry, ...]:
         """All there is, oldest first."""
-        return tuple(entry for line in self._lines() if (entry := _read(line)) is not None)
+        return tuple(self._read())
 
     def standing(self) -> Standing:
         return standing_of(self.entries())
 
     def chosen(self) -> Standing:
         """The standing as far as it says which version counts; for that few lines are looked at."""
-        found = (_read(line) for line in self._lines() if b"rolled_back" in line)
+        found = self._read(containing=b"rolled_back")
         return standing_of(entry for entry in found if isinstance(entry, RolledBack))
 
     def add(self, entry: Entry) -> Standing | None:
@@ -48,48 +48,16 @@ class History:
         with self._lock():
             if not self._file.parent.is_dir():
                 return None
-            if _append(self._file, entry) > MAX_BYTES:
+            # A use may be lost in a power cut; a decision may not.
+            sync = not isinstance(entry, Used | Uses)
+            if append_line(self._file, entry.model_dump_json().encode(), sync=sync) > MAX_BYTES:
                 self._shorten()
             return self.standing()
 
-    def _lines(self) -> list[bytes]:
-        try:
-            return [line for line in self._file.read_bytes().split(b"\n") if line.strip()]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+    def _read(self, *, containing: bytes = b"") -> Iterator[Entry]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield from read_records(self._file, _ENTRY.validate_json, containing=containing)
 
     def _shorten(self) -> None:
-        scratch = self._file.with_name(f".{self._file.name}")
-        with scratch.open("wb") as out:
-            out.writelines(_line(entry) for entry in compacted(self.entries()))
-            out.flush()
-            os.fsync(out.fileno())
-        scratch.replace(self._file)
-
-
-def _append(file: Path, entry: Entry) -> int:
-    """Append a line; how long the file is then."""
-    handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(handle).st_size
-        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        line = (b"\n" if torn else b"") + _line(entry)
-        if os.write(handle, line) != len(line):
-            os.ftruncate(handle, size)
-            raise OSError(f"{file} could not be written whole; is the disk full?")
-        if not isinstance(entry, Used | Uses):
-            os.fsync(handle)
-        return size + len(line)
-    finally:
-        os.close(handle)
-
-
-def _line(entry: Entry) -> bytes:
-    return entry.model_dump_json().encode() + b"\n"
-
-
-def _read(line: bytes) -> Entry | None:
-    try:
-        return _ENTRY.validate_json(line)
-    except ValidationError:
-        return None
+        lines = (f"{entry.model_dump_json()}\n" for entry in compacted(self.entries()))
+        write_atomic(self._file, "".join(lines), scratch=self._file.with_name(f".{self._file.name}"))

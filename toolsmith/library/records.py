@@ -9,13 +9,13 @@ Not covered: an edit that also repairs hash and seal. They notice, they do not d
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator_cli.durable.files import sync_folder, write_synced
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.proof.cases import Suite
 from toolsmith.proof.checker import functions
@@ -84,8 +84,8 @@ def write(place: Path, scratch: Path, record: dict[str, Any], source: str) -> No
     text = json.dumps({**record, "seal": seal(record)}, ensure_ascii=False, indent=2) + "\n"
     place.parent.mkdir(parents=True, exist_ok=True)
     scratch.mkdir()
-    _write_synced(scratch / MODULE, source)
-    _write_synced(scratch / RECORD, text)
+    write_synced(scratch / MODULE, source)
+    write_synced(scratch / RECORD, text)
     sync_folder(scratch)
     if place.exists():
         shutil.rmtree(place)
@@ -101,14 +101,6 @@ def seal(record: dict[str, Any]) -> str:
     """A hash over the whole record, so that an edit of the cases is noticed as an edit of the code is."""
     told = {key: value for key, value in record.items() if key != "seal"}
     return sha256(json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _built(record: dict[str, Any], source: str, *, edited: bool) -> BuiltTool:
@@ -129,10 +121,3 @@ def _built(record: dict[str, Any], source: str, *, edited: bool) -> BuiltTool:
         created=record["created"],
         edited=edited,
     )
-
-
-def _write_synced(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8", newline="") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestrator_cli.workspace import Checkout, Workspace
 
-WATCHED = ("/orchestrator_cli/workspace/", "shutil.py")
+WATCHED = ("/orchestrator_cli/workspace/", "/orchestrator_cli/durable/", "shutil.py")
 
 
 def lay_out(root: Path) -> None:
