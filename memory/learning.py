@@ -21,13 +21,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from math import sqrt
 from typing import Any, Literal
 
 from pydantic import JsonValue
 
 from memory.records import Record
 from memory.templates import Template, form, shape
+from orchestrator_cli.durable.similarity import wilson_interval
 
 Vote = Literal["good", "bad"]
 Verdict = Literal["good", "mixed", "bad", "open"]
@@ -43,7 +43,6 @@ RECALL_TOKENS = 1_500
 PROMPT_CHARS = 1_000
 """How much of an earlier prompt is shown."""
 
-_Z = 1.96
 _CHARS_PER_TOKEN = 4
 _USES: dict[Verdict, Use] = {"good": "example", "mixed": "hint", "open": "hint", "bad": "warning"}
 _WEIGHTS: dict[Verdict, tuple[float, float]] = {
@@ -133,7 +132,8 @@ def _standing(records: Sequence[Record], good: float, runs: int, now: datetime) 
     bad = sum(_weights(record, now)[1] for record in records)
     told = [record for record in records if verdict_of(record.data) != "open"]
     last = verdict_of(max(told, key=_said_at).data) if told else "open"
-    return Standing(lowest(good, good + bad), lowest(bad, good + bad), last, runs)
+    success, failure = (wilson_interval(rate, good + bad)[0] for rate in (good, bad))
+    return Standing(success, failure, last, runs)
 
 
 def _weights(record: Record, now: datetime) -> tuple[float, float]:
@@ -154,15 +154,6 @@ def _said_at(record: Record) -> datetime:
 
 def _aged(then: datetime, now: datetime) -> float:
     return float(0.5 ** (max(timedelta(), now - then) / HALF_LIFE))
-
-
-def lowest(good: float, count: float) -> float:
-    """The lower bound of a rate of success (Wilson, 95 %); `count` may be weighed."""
-    if count <= 0:
-        return 0.0
-    rate, square = good / count, _Z * _Z / count
-    half = _Z * sqrt(rate * (1 - rate) / count + square / (4 * count))
-    return max(0.0, (rate + square / 2 - half) / (1 + square))
 
 
 def merit(likeness: float, verdict: Verdict, standing: Standing) -> float:

@@ -17,14 +17,14 @@ import itertools
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TypeVar
 from uuid import UUID
 
 from memory.embedder import sequence
 from memory.records import CHUNK, Hit, Place, Record
-from memory.relevance import Weight, weights
+from memory.relevance import similarity
 
 SPREAD = {1: 0.5, 2: 0.3, -1: 0.3}
 """The share of a turn's own score that its neighbours get, by how far behind it they stand."""
@@ -54,7 +54,7 @@ def scores(question: str, hits: Sequence[Hit], near: Sequence[Hit] = ()) -> dict
     """
     asked = sequence(question)
     said = [sequence(hit.record.text) for hit in hits]
-    weight = cache(weights(map(frozenset, said)))
+    weight = cache(similarity(map(frozenset, said)).weight)
     own = _own(asked, hits, said, weight)
     result = scaled(_spread(own))
     sessions = scaled(_sessions(asked, hits, said, weight))
@@ -89,7 +89,7 @@ def with_speakers(question: str, records: Iterable[Record], found: Mapping[Spot,
 
 
 def _own(
-    asked: Sequence[int], hits: Sequence[Hit], said: Sequence[Sequence[int]], weight: Weight
+    asked: Sequence[int], hits: Sequence[Hit], said: Sequence[Sequence[int]], weight: Callable[[int], float]
 ) -> dict[Spot, float]:
     pairs = frozenset(itertools.pairwise(asked))
     own: dict[Spot, float] = {}
@@ -117,7 +117,7 @@ def _spread(own: Mapping[Spot, float]) -> dict[Spot, float]:
 
 
 def _sessions(
-    asked: Sequence[int], hits: Sequence[Hit], said: Sequence[Sequence[int]], weight: Weight
+    asked: Sequence[int], hits: Sequence[Hit], said: Sequence[Sequence[int]], weight: Callable[[int], float]
 ) -> dict[str, float]:
     wanted = frozenset(asked)
     counted: defaultdict[str, Counter[int]] = defaultdict(Counter)

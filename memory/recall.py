@@ -57,9 +57,10 @@ from memory.learning import (
 from memory.profile import RecalledFact
 from memory.ranking import DENSE, joined, nearness, scaled
 from memory.records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
-from memory.relevance import Weight, containment, likeness, weights
+from memory.relevance import similarity
 from memory.store import Memory, Query
 from memory.templates import Template, filled, form
+from orchestrator_cli.durable.similarity import Similarity
 
 RUN_FLOOR = 0.4
 TOOL_FLOOR = 0.32
@@ -230,8 +231,8 @@ def _alike_runs(
     hits, _ = _candidates(memory, asked, RUN, scope, near)
     records = [hit.record for hit in hits]
     said = [terms(record.text) for record in records]
-    weight, wanted = weights(said), terms(asked)
-    scored = [(likeness(wanted, words, weight), record) for words, record in zip(said, records, strict=True)]
+    similar, wanted = similarity(said), terms(asked)
+    scored = [(similar.cosine(wanted, words), record) for words, record in zip(said, records, strict=True)]
     key = form(asked).key
     # Prompts of one form are alike, however much their parameters say.
     return [(score, record) for score, record in scored if score >= RUN_FLOOR or form(record.text).key == key]
@@ -316,12 +317,12 @@ def _fitting_tools(
     missing = [id_ for id_ in named if id_ not in found]
     records = [hit.record for hit in hits] + (memory.get(missing, scope) if missing else [])
 
-    weight = weights(_own_terms(record) for record in records)
+    similar = similarity(_own_terms(record) for record in records)
     wanted = terms(asked)
     ranked: dict[str, tuple[float, RecalledTool]] = {}
     for record in sorted(records, key=lambda record: record.created):
         used = served.get(record.key, 0.0)
-        score = max(_fit(record, wanted, weight), used)
+        score = max(_fit(record, wanted, similar), used)
         if score >= RELATED_FLOOR:
             # The search tells tools apart better than the score does, which says whether any is good.
             rank = max(found.get(record.id, 0.0), used) + score / 2 + DENSE * close.get(record.id, 0.0)
@@ -343,13 +344,13 @@ def _tools_used(runs: Iterable[RecalledRun]) -> dict[str, float]:
     return used
 
 
-def _fit(record: Record, wanted: frozenset[int], weight: Weight) -> float:
+def _fit(record: Record, wanted: frozenset[int], similar: Similarity[int]) -> float:
     prompts = record.data.get("prompts")
     earlier = [terms(str(prompt)) for prompt in prompts] if isinstance(prompts, list) else []
     # Requests that have only the words of all requests in common say nothing, unless they are the same.
-    telling = (words for words in earlier if words == wanted or containment(wanted, words, weight))
-    by_prompts = max((likeness(wanted, words, weight) for words in telling), default=0.0)
-    return max(containment(wanted, _own_terms(record), weight), by_prompts)
+    telling = (words for words in earlier if words == wanted or similar.containment(wanted, words))
+    by_prompts = max((similar.cosine(wanted, words) for words in telling), default=0.0)
+    return max(similar.containment(wanted, _own_terms(record)), by_prompts)
 
 
 def _own_terms(record: Record) -> frozenset[int]:

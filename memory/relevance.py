@@ -1,26 +1,11 @@
-"""How alike two texts are, as a number from 0 to 1 that means the same for every query. Pure.
+"""How alike two texts are, by the terms of the embedder; see `durable.similarity`. Pure."""
 
-BM25 scores rank the hits of one query but do not say whether the best of them is any good: they grow with
-the query's length and with the corpus. Here the question is put differently: of what the two texts say,
-weighed by how telling each word is, how much do they share? A word is telling when few of the candidates
-have it and when it is not one of the words most requests are made of ("make", "list", "file", ...).
-
-What is not covered: synonyms. "Car" and "automobile" share nothing here; dense vectors would tell.
-"""
-
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 
 from memory.embedder import terms
+from orchestrator_cli.durable.similarity import Similarity
 
-Weight = Callable[[int], float]
-
-# Rarity is judged as if the candidates came out of this many records: a few true records say little about
-# how rare a word is, and for a great many the difference no longer matters.
-_RECORDS = 1000
-_COMMON_WEIGHT = 0.25
 # What requests of any subject are made of, and the small words of languages that the embedder, whose stop
 # words are English, lets through.
 _COMMON = """
@@ -37,40 +22,9 @@ _COMMON = """
 """
 
 
-def weights(candidates: Iterable[frozenset[int]]) -> Weight:
-    """How telling each term is, judged by the texts (as term sets) that a search brought out.
-
-    Texts that say the same count once: a request made every day does not become less telling.
-    """
-    frequency = Counter(term for candidate in set(candidates) for term in candidate)
-    common = _common_terms()
-
-    def weight(term: int) -> float:
-        seen = frequency[term]
-        rarity = math.log(1 + max(_RECORDS - seen, 0.5) / (seen + 0.5))
-        return rarity * (_COMMON_WEIGHT if term in common else 1.0)
-
-    return weight
-
-
-def likeness(one: frozenset[int], other: frozenset[int], weight: Weight) -> float:
-    """The cosine of the two texts: 1 when they have the same words, 0 when they share none."""
-    if one == other:
-        return 1.0 if one else 0.0
-    both = math.sqrt(_mass(one, weight) * _mass(other, weight))
-    return _mass(one & other, weight) / both if both else 0.0
-
-
-def containment(one: frozenset[int], other: frozenset[int], weight: Weight) -> float:
-    """How much of what the terser text says is said by the other too; 0 when only common words are shared."""
-    shared = one & other
-    if shared <= _common_terms():
-        return 0.0
-    return _mass(shared, weight) / min(_mass(one, weight), _mass(other, weight))
-
-
-def _mass(found: frozenset[int], weight: Weight) -> float:
-    return math.fsum(weight(term) for term in found)
+def similarity(texts: Iterable[frozenset[int]]) -> Similarity[int]:
+    """Compares texts (as term sets) with a search's candidates as the collection."""
+    return Similarity(texts, _common_terms())
 
 
 @lru_cache(maxsize=1)

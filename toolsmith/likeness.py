@@ -1,24 +1,15 @@
-"""How alike two short texts are, as a number from 0 to 1 that means the same for every pair. Pure.
+"""The terms of short texts about tools, and how alike those are; see `durable.similarity`. Pure.
 
-A word counts the more the fewer texts of a collection say it, and little where it is one that most texts of
-tools are made of ("file", "list", "return"). Texts that share such words only share nothing.
-
-Not covered: synonyms, stems of languages other than English, and words of languages that are written without
+Not covered: stems of languages other than English, and words of languages that are written without
 spaces, which match as whole runs.
 """
 
-import math
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 
-Weight = Callable[[str], float]
-
-_RECORDS = 1000
-"""Rarity is judged as if there were so many texts: a few say little about how rare a word is."""
-_COMMON_WEIGHT = 0.25
+from orchestrator_cli.durable.similarity import Similarity
 
 
 def terms(text: str) -> frozenset[str]:
@@ -85,17 +76,9 @@ _COMMON = """
 """
 
 
-def weights(texts: Iterable[frozenset[str]]) -> Weight:
-    """How telling each word is: the fewer tools say it the more, and little where most requests have it."""
-    frequency = Counter(term for text in set(texts) for term in text)
-    common = _common()
-
-    def weight(term: str) -> float:
-        seen = frequency[term]
-        rarity = math.log(1 + max(_RECORDS - seen, 0.5) / (seen + 0.5))
-        return rarity * (_COMMON_WEIGHT if term in common else 1.0)
-
-    return weight
+def similarity(texts: Iterable[frozenset[str]]) -> Similarity[str]:
+    """Compares texts (as term sets) with those of the tools as the collection."""
+    return Similarity(texts, _common())
 
 
 @cache
@@ -106,21 +89,3 @@ def _small() -> frozenset[str]:
 @cache
 def _common() -> frozenset[str]:
     return terms(_COMMON)
-
-
-def containment(one: frozenset[str], other: frozenset[str], weight: Weight) -> float:
-    """How much of what the terser says the other says too; 0 where they share common words only."""
-    shared = one & other
-    least = min(_mass(one, weight), _mass(other, weight))
-    return _mass(shared, weight) / least if least and shared - _common() else 0.0
-
-
-def likeness(one: frozenset[str], other: frozenset[str], weight: Weight) -> float:
-    """The cosine of the two; 0 where they share common words only."""
-    shared = one & other
-    both = math.sqrt(_mass(one, weight) * _mass(other, weight))
-    return _mass(shared, weight) / both if both and shared - _common() else 0.0
-
-
-def _mass(terms: frozenset[str], weight: Weight) -> float:
-    return math.fsum(map(weight, terms))

@@ -23,9 +23,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from orchestrator_cli.durable.similarity import Similarity
 from toolsmith.built import BuiltTool
 from toolsmith.errors import ReplyFaulty
-from toolsmith.likeness import Weight, containment, likeness, terms, weights
+from toolsmith.likeness import similarity, terms
 from toolsmith.names import folded
 from toolsmith.replies import json_object
 from toolsmith.spec import Need, ToolSpec
@@ -122,8 +123,9 @@ def candidates(
     """The tools that may serve, best first, at most `MOST`."""
     known = {tool.name: tool for tool in tools}
     words = {name: [terms(text) for text in _said(tool)] for name, tool in known.items()}
-    weight, wanted = weights(said[-1] for said in words.values()), terms(f"{need.tool_name} {need.purpose}")
-    scores = {name: _score(wanted, said, weight) for name, said in words.items()}
+    similar = similarity(said[-1] for said in words.values())
+    wanted = terms(f"{need.tool_name} {need.purpose}")
+    scores = {name: _score(wanted, said, similar) for name, said in words.items()}
     ranked = sorted((name for name in known if scores[name] >= floor), key=lambda name: (-scores[name], name))
     added = [name for name in dict.fromkeys(recalled) if name in known and name not in ranked]
     # One that only a memory knows of must not be crowded out by many that share words.
@@ -195,9 +197,11 @@ def _said(tool: BuiltTool) -> tuple[str, str, str]:
     return purpose, f"{asked.name} {asked.purpose}", " ".join((purpose, *inputs, spec.output_description))
 
 
-def _score(wanted: frozenset[str], said: Sequence[frozenset[str]], weight: Weight) -> float:
+def _score(wanted: frozenset[str], said: Sequence[frozenset[str]], similar: Similarity[str]) -> float:
     *purposes, whole = said
-    return max(*(containment(wanted, text, weight) for text in purposes), likeness(wanted, whole, weight))
+    # Words that most tools have in common say nothing of a tool.
+    by_all = similar.cosine(wanted, whole) if wanted & whole - similar.common else 0.0
+    return max(by_all, *(similar.containment(wanted, text) for text in purposes))
 
 
 def _plain(text: str) -> str:

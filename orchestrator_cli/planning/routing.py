@@ -24,16 +24,16 @@ work of all.
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from math import inf, sqrt
+from math import inf
 
 from pydantic import Field, JsonValue
 
+from orchestrator_cli.durable.similarity import wilson_interval
 from orchestrator_cli.plan import Patch, Plan, Route, Subtask, Value, whole_name
 from orchestrator_cli.planning.context import RoleCard
 
 ENOUGH = 5
 """How often a role must have done or failed such work before its record says anything."""
-Z = 1.96
 
 
 class Deed(Value):
@@ -65,11 +65,11 @@ class WorkRecord(Value):
     @property
     def lowest(self) -> float:
         """The lower bound of its rate of success."""
-        return wilson(self.done, self.count)[0]
+        return wilson_interval(self.done, self.count)[0]
 
     @property
     def highest(self) -> float:
-        return wilson(self.done, self.count)[1]
+        return wilson_interval(self.done, self.count)[1]
 
     @property
     def merit(self) -> tuple[float, float, float, str]:
@@ -292,16 +292,6 @@ def _is_alike(needed: frozenset[str], deed: Deed) -> bool:
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def wilson(done: int, count: int) -> tuple[float, float]:
-    """Between which rates of success the true one lies, in 95 of 100 cases."""
-    if count == 0:
-        return 0.0, 1.0
-    rate, square = done / count, Z * Z / count
-    middle = rate + square / 2
-    half = Z * sqrt(rate * (1 - rate) / count + square / (4 * count))
-    return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
 
 
 def deeds_of(plans: Iterable[JsonValue]) -> tuple[Deed, ...]:

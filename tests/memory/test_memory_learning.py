@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory import MemoryStore, Record, Scope, open_store, recall, record_id, run_record
-from memory.learning import HALF_LIFE, REUSE_FLOOR, lowest, verdict_of, with_vote
+from memory.learning import HALF_LIFE, REUSE_FLOOR, verdict_of, with_vote
 from memory.profile import RecalledFact
 from memory.records import RUN
 from memory.templates import Template, Unmapped, filled, form, mark, shape, template_of
+from orchestrator_cli.durable.similarity import wilson_interval
 
 ME = Scope()
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -255,14 +256,6 @@ def test_the_users_word_counts_and_without_one_that_of_the_checks(record: Record
     assert verdict_of(record.data) == verdict
 
 
-@given(st.floats(0, 50), st.floats(0, 50))
-def test_the_lower_bound_grows_with_good_and_falls_with_bad(good: float, bad: float) -> None:
-    bound = lowest(good, good + bad)
-    assert 0 <= bound <= 1
-    assert lowest(good + 1, good + bad + 1) >= bound - 1e-9
-    assert lowest(good, good + bad + 1) <= bound + 1e-9
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> MemoryStore:
     return open_store(tmp_path)
@@ -356,7 +349,7 @@ def test_what_was_long_ago_has_to_prove_itself_again(store: MemoryStore) -> None
     store.add([voted(past("old"), "good")])
     assert plans(store, now=NOW + HALF_LIFE / 2) == ["old"]
     assert plans(store, now=NOW + 3 * HALF_LIFE) == []
-    assert lowest(3, 3) > REUSE_FLOOR
+    assert wilson_interval(3, 3)[0] > REUSE_FLOOR
 
 
 def test_a_stopped_run_says_nothing_of_its_plan(store: MemoryStore) -> None:

@@ -16,7 +16,6 @@ from orchestrator_cli.planning.routing import (
     record_of,
     route,
     route_patch,
-    wilson,
 )
 
 CARDS = (
@@ -330,21 +329,6 @@ def test_what_was_chosen_is_chosen_again(subtask, some, biased):
     ground = Ground(cards=CARDS, deeds=(*some, *biased))
     once = route(plan(subtask), ground)
     assert route(once, ground).subtasks == once.subtasks
-
-
-@given(st.integers(0, 500), st.integers(0, 500))
-def test_the_interval_holds_the_rate_and_narrows_with_the_number(done, failed):
-    count = done + failed
-    low, high = wilson(done, count)
-    assert 0 <= low <= (done / count if count else 0.5) + 1e-9
-    assert (done / count if count else 0.5) - 1e-9 <= high <= 1
-    more_low, more_high = wilson(10 * done, 10 * count)
-    assert more_high - more_low <= high - low + 1e-9
-
-
-def test_the_interval_of_five_in_five_is_the_known_one():
-    low, high = wilson(5, 5)
-    assert (round(low, 3), round(high, 3)) == (0.566, 1.0)
 
 
 def test_only_what_agents_did_or_failed_is_in_a_record():
