@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from memory.records import SESSION, TURN, Record, Scope, Source, record_id
 from memory.store import Memory, by_place
 from memory.turns import turn_record
+from orchestrator_cli.durable.text import truncate
 
 USER = "user"
 ORCH = "orch"
@@ -261,5 +262,4 @@ def _sentences(text: str) -> Iterable[str]:
 
 
 def _short(text: str, most: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+    return truncate(" ".join(text.split()), most, rstrip=True)

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from memory.records import RUN, TOOL, Record, Scope, Trust
 from memory.templates import Template
+from orchestrator_cli.durable.text import truncate
 
 PLAN_FIELDS = (
     *("id", "title", "kind", "role", "tools", "depends_on"),
@@ -115,7 +116,7 @@ def run_record(
         created=created or datetime.now(UTC),
         data={
             "outcome": outcome,
-            "answer_summary": _shortened(scrub(answer)),
+            "answer_summary": truncate(scrub(answer), _SUMMARY_CHARS, rstrip=True),
             "plan": [_shape(subtask) for subtask in plan],
             "revisions": revisions,
             "calls": calls,
@@ -133,7 +134,7 @@ def _learned(
     """What only some runs have."""
     plan = template.plan if template is not None else {}
     told: dict[str, JsonValue] = {
-        "reason": _shortened(scrub(reason), _REASON_CHARS),
+        "reason": truncate(scrub(reason), _REASON_CHARS, rstrip=True),
         "mark": mark,
         "from_web": from_web,
         "feedback": feedback,
@@ -193,7 +194,3 @@ def _spoken(name: str) -> str:
 def _shape(subtask: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     kept = {field: subtask[field] for field in PLAN_FIELDS if field in subtask}
     return {field: scrub(value) if isinstance(value, str) else value for field, value in kept.items()}
-
-
-def _shortened(text: str, limit: int = _SUMMARY_CHARS) -> str:
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

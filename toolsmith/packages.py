@@ -32,6 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator_cli.durable.locks import LockTimeout, acquire
+from orchestrator_cli.durable.text import truncate
 from toolsmith import installed
 from toolsmith.errors import PackagesUnavailable
 from toolsmith.requirements import PackageLock, read_lock
@@ -196,17 +198,18 @@ class Packages:
 
     @contextmanager
     def _making(self, place: Path) -> Iterator[None]:
-        import portalocker
-
         file = self.root / ".locks" / f"{place.name}.lock"
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with portalocker.Lock(file, mode="a", timeout=PATIENCE_S, check_interval=0.05):
-                yield
-        except portalocker.exceptions.LockException as exc:
+            lock = acquire(file, wait_s=PATIENCE_S, poll_s=0.05)
+        except LockTimeout as exc:
             raise PackagesUnavailable(
                 f"another process has been installing {place.name} for {PATIENCE_S:g} s; end it"
             ) from exc
+        except OSError as exc:
+            raise PackagesUnavailable(f"{file} cannot be locked: {exc.strerror}") from exc
+        with lock:
+            yield
 
 
 def run_here(environment: Mapping[str, str] | None = None) -> Command:
@@ -256,4 +259,4 @@ def _reason(said: str) -> str:
     text = _ADDRESS.sub("[address]", " ".join(filter(None, lines)))
     if _SOURCE.search(text):
         text = f"only wheels are installed, since to build a package runs its code on the host: {text}"
-    return text if len(text) <= REASON_CHARS else f"{text[: REASON_CHARS - 1]}…"
+    return truncate(text, REASON_CHARS)

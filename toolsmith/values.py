@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from orchestrator_cli.durable.text import truncate
+
 TypeName = Literal["string", "integer", "number", "boolean", "array", "object", "any"]
 """smolagents' names for the types of inputs and outputs, without those for images and sound."""
 
@@ -86,7 +88,7 @@ def shown(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return truncate(text, _SHOWN)
 
 
 def _is_text(value: str) -> bool:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from memory.documents import Unreadable
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.settings import Settings
 from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.codec import encode
@@ -102,4 +103,4 @@ def _reason(exc: Exception) -> str:
     """The first line, without the name of an error that has said it in plain words."""
     line = str(exc).partition("\n")[0].removeprefix("ValueError: ")
     line = line.removeprefix("Exception: ")  # what a library's own errors are kinds of
-    return line if len(line) <= REASON_CHARS else f"{line[: REASON_CHARS - 1]}…"
+    return truncate(line, REASON_CHARS)

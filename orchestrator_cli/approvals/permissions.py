@@ -14,6 +14,7 @@ from typing import Protocol
 
 from orchestrator_cli.approvals.broker import Question, needed
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import ApprovalGiven, Asked
 from orchestrator_cli.journal.redaction import Masks
@@ -221,8 +222,7 @@ def covered(grant: Grant, domains: Sequence[str]) -> bool:
 
 def shortened(purpose: str) -> str:
     """A purpose as a part of a sentence."""
-    text = " ".join(purpose.split()).rstrip(".")
-    return text if len(text) <= PURPOSE_CHARS else text[: PURPOSE_CHARS - 1] + "…"
+    return truncate(" ".join(purpose.split()).rstrip("."), PURPOSE_CHARS)
 
 
 def _refusal(things: Sequence[str], given: ApprovalGiven) -> str:

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import ProviderError
 from orchestrator_cli.models.limits import Quote
 from orchestrator_cli.usage import Usage
@@ -468,5 +469,4 @@ def _retry_after(exc: Exception) -> float | None:
 
 def _first_line(exc: Exception) -> str:
     text = str(getattr(exc, "message", "") or exc).strip() or type(exc).__name__
-    text = text.splitlines()[0].removeprefix("litellm.")
-    return text if len(text) <= 240 else text[:239] + "…"
+    return truncate(text.splitlines()[0].removeprefix("litellm."), 240)

@@ -4,6 +4,8 @@ import json
 
 from pydantic import JsonValue
 
+from orchestrator_cli.durable.text import truncate
+
 SUMMARY_CHARS = 300
 
 
@@ -11,8 +13,7 @@ def summarise(value: JsonValue) -> str:
     """A value in one short line: its own summary where it has one, else what a person would say of it."""
     if isinstance(value, dict) and isinstance(value.get("summary"), str):
         value = value["summary"]
-    text = " ".join(_said(value).split())
-    return text if len(text) <= SUMMARY_CHARS else text[: SUMMARY_CHARS - 1] + "…"
+    return truncate(" ".join(_said(value).split()), SUMMARY_CHARS)
 
 
 def _said(value: JsonValue) -> str:

@@ -8,6 +8,7 @@ from functools import singledispatch
 from typing import NamedTuple
 
 from orchestrator_cli import events
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan, whole_name
 from orchestrator_cli.views.board import Board
@@ -369,7 +370,7 @@ def _code_ran(fact: events.CodeRan) -> list[Line]:
 def _shown(text: str, most: int = 20) -> list[str]:
     """At most `most` lines of a text, its beginning and its end, and how many are left out between."""
     lines = clean(text).expandtabs(4).strip("\n").split("\n") if text.strip() else []
-    lines = [line if len(line) <= LONG else line[: LONG - 1] + "…" for line in lines]
+    lines = [truncate(line, LONG) for line in lines]
     if len(lines) <= most:
         return lines
     head, tail = most * 3 // 5, most * 2 // 5

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from orchestrator_cli.durable.text import truncate
+
 if TYPE_CHECKING:
     from orchestrator_cli.usage import Usage
 
@@ -43,7 +45,7 @@ def clean(text: str) -> str:
 def one_line(text: str, limit: int | None = None) -> str:
     """The text on one line, at most `limit` characters long."""
     line = " ".join(clean(text).split())
-    return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
+    return line if limit is None else truncate(line, limit, rstrip=True)
 
 
 def cut(text: str, limit: int, remark: str = "") -> str:

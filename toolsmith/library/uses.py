@@ -13,6 +13,7 @@ import builtins
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from orchestrator_cli.durable.text import truncate
 from toolsmith.library.standing import ERROR_CHARS, Outcome
 from toolsmith.sandbox.errors import SandboxClosed, SandboxError
 from toolsmith.spec import ToolSpec
@@ -101,5 +102,4 @@ def _exception(name: str) -> type[BaseException] | None:
 
 
 def _cut(text: str) -> str:
-    line = " ".join(text.encode(errors="backslashreplace").decode().split())
-    return line if len(line) <= ERROR_CHARS else line[: ERROR_CHARS - 1] + "…"
+    return truncate(" ".join(text.encode(errors="backslashreplace").decode().split()), ERROR_CHARS)

@@ -8,6 +8,7 @@ JSON of the declared type, and that nothing is raised that is not declared.
 
 from collections.abc import Iterator, Mapping
 
+from orchestrator_cli.durable.text import truncate
 from toolsmith.proof.calls import Outcome
 from toolsmith.proof.expressions import CheckFailed, holds
 from toolsmith.spec import Case, ToolSpec
@@ -48,7 +49,7 @@ def check_fault(
 
 def short(text: str) -> str:
     """The beginning of a text, long enough to tell."""
-    return text if len(text) <= 200 else text[:199] + "…"
+    return truncate(text, 200)
 
 
 def _faults(spec: ToolSpec, case: Case, outcome: Outcome) -> Iterator[str]:

@@ -11,6 +11,7 @@ import ast
 import sys
 from collections.abc import Collection, Container, Iterable, Iterator
 
+from orchestrator_cli.durable.text import truncate
 from toolsmith.spec import ToolSpec
 
 Fault = tuple[int, str]
@@ -339,5 +340,4 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _short(node: ast.AST) -> str:
-    text = ast.unparse(node).splitlines()[0]
-    return text if len(text) <= 60 else text[:59] + "…"
+    return truncate(ast.unparse(node).splitlines()[0], 60)
