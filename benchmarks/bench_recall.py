@@ -31,7 +31,7 @@ from typing import Any
 
 from memory import RUN, TURN, MemoryStore, Record, Scope, recall, record_id, run_record, tool_record
 from memory.edge import EdgeStore
-from memory.lock import exclusive
+from memory.edge_folder import exclusive
 from memory.retrieval import retrieve
 from memory.turns import turn_record
 

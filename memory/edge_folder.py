@@ -30,14 +30,36 @@ import qdrant_edge as qe
 
 from memory.edge_points import INDEX, pages, renewed
 from memory.errors import MemoryBusy, MemoryUnavailable
-from memory.lock import exclusive
 from orchestrator_cli.durable.files import sync_folder
+from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire
 
 _MIN_FREE_BYTES = 64 * 2**20
 # What a damaged shard says; any other operating-system error is a condition that can be put right.
 _DAMAGE = {errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 _OS_ERROR = re.compile(r"os error (\d+)|code: (\d+)")
 _CONDITION = re.compile(r"PermissionDenied|StorageFull|OutOfMemory|QuotaExceeded|ReadOnlyFilesystem")
+
+
+@contextmanager
+def exclusive(path: Path, *, wait_s: float) -> Iterator[None]:
+    """Hold the lock file at `path`, in turn with others.
+
+    Raises `MemoryBusy` after `wait_s` seconds, and `MemoryUnavailable` if it cannot be locked.
+    """
+    try:
+        lock = acquire(path, wait_s=wait_s, fair=True)
+    except LockTimeout as exc:
+        raise MemoryBusy(
+            f"The memory in {path.parent} was in use by others for {wait_s:g} s; try again."
+        ) from exc
+    except LockUnsupported as exc:
+        raise MemoryUnavailable(
+            f"The memory in {path.parent} has no lock: {exc.strerror}; keep it on a local disk."
+        ) from exc
+    except OSError as exc:
+        raise MemoryUnavailable(f"The memory's lock {path} cannot be opened: {exc.strerror}.") from exc
+    with lock:
+        yield
 
 
 class EdgeFolder:

@@ -8,12 +8,13 @@ English; words of other languages are matched by their exact form (accents aside
 frequency makes up for in part.
 """
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
+
+from orchestrator_cli.durable.similarity import Similarity
 
 if TYPE_CHECKING:
     from qdrant_edge import Bm25
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 # Thai, kana, CJK ideographs and Hangul: written without spaces, or glued to their particles.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _WORD = re.compile(r"\w+")
+# What requests of any subject are made of, and the small words of languages that the embedder, whose stop
+# words are English, lets through.
+_COMMON = """
+    make create write build generate produce give show tell find get list use do please help want need would
+    like explain describe me my your new all every each some any one two three also then when how what which
+    file text data result report name print save output input step example using simple short good best
+    ich du er sie es wir ihr der die das den dem des ein eine einen einem einer eines und oder aber nicht mit
+    von zu zum zur im in am an auf für über aus bei nach vor wie was wer wo ist sind war hat haben kann bitte
+    mir mich mein meine als auch dass
+    le la les un une des du de et ou mais pas avec pour sur dans par est sont que qui quoi comment ce cette
+    mon ma mes au aux s'il vous plaît
+    el los las una unos unas y o pero no con para por sobre en es son que quien como mi mis del al
+    il lo gli i uno e ma non per su di da che chi come mio mia
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,7 @@ class Bm25Embedder:
         vector = self._for(clean).embed_query(clean)
         return SparseVector(tuple(vector.indices), tuple(vector.values))
 
-    def _for(self, text: str) -> Bm25:
+    def _for(self, text: str) -> "Bm25":
         return self._unspaced if _UNSPACED.search(text) else self._spaced
 
 
@@ -86,6 +101,16 @@ def default_embedder() -> Bm25Embedder:
 def terms(text: str) -> frozenset[int]:
     """The ids of the distinct stemmed words of a text, stop words left out."""
     return frozenset(default_embedder().query(text).indices)
+
+
+def similarity(texts: Iterable[frozenset[int]]) -> Similarity[int]:
+    """Compares texts (as term sets) with a search's candidates as the collection."""
+    return Similarity(texts, _common_terms())
+
+
+@lru_cache(maxsize=1)
+def _common_terms() -> frozenset[int]:
+    return terms(_COMMON)
 
 
 def sequence(text: str) -> tuple[int, ...]:

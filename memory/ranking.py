@@ -22,9 +22,8 @@ from functools import cache
 from typing import TypeVar
 from uuid import UUID
 
-from memory.embedder import sequence
+from memory.embedder import sequence, similarity
 from memory.records import CHUNK, Hit, Place, Record
-from memory.relevance import similarity
 
 SPREAD = {1: 0.5, 2: 0.3, -1: 0.3}
 """The share of a turn's own score that its neighbours get, by how far behind it they stand."""

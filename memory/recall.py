@@ -33,7 +33,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from memory.distiller import scrub, tool_words
-from memory.embedder import DenseVector, terms
+from memory.embedder import DenseVector, similarity, terms
 from memory.facts import is_quoted
 from memory.learning import (
     PROMPT_CHARS,
@@ -57,7 +57,6 @@ from memory.learning import (
 from memory.profile import RecalledFact
 from memory.ranking import DENSE, joined, nearness, scaled
 from memory.records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
-from memory.relevance import similarity
 from memory.store import Memory, Query
 from memory.templates import Template, filled, form
 from orchestrator_cli.durable.similarity import Similarity

@@ -16,8 +16,9 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 from uuid import uuid4
 
 _STALE_S = 600.0
@@ -31,25 +32,20 @@ class LockUnsupported(OSError):
     """The file system cannot lock the file."""
 
 
+@dataclass(frozen=True)
 class FileLock:
-    """A lock that is held until `release`, or the end of a `with` block."""
+    """A lock that is held until the end of a `with` block."""
 
-    def __init__(self, file: int) -> None:
-        self.file = file
-        """A descriptor of the lock file, open for reading and appending."""
+    file: int
+    """A descriptor of the lock file, open for reading and appending."""
 
-    def release(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         # Closing alone would leave the lock to a child that was forked meanwhile.
         _unlock(self.file)
         os.close(self.file)
-
-    def __enter__(self) -> "FileLock":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
 
 def acquire(

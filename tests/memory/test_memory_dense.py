@@ -30,8 +30,8 @@ from memory import (
 from memory.chunks import Document, Part
 from memory.dense import BATCH, EMBEDDED, Filled, asked, checked, fill, lacking, vector_name
 from memory.edge import EdgeStore
+from memory.edge_folder import exclusive
 from memory.knowledge import Filed, KnowledgeBase
-from memory.lock import exclusive
 from memory.migration import migrate
 from memory.profile import recall_facts
 from memory.retrieval import retrieve

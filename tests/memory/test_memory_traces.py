@@ -7,7 +7,7 @@ import pytest
 
 from memory import Record, Scope
 from memory.edge import EdgeStore
-from memory.lock import exclusive
+from memory.edge_folder import exclusive
 from memory.traces import Traces, traces
 
 ME = Scope()

@@ -187,7 +187,8 @@ def test_waiting_for_a_lock_ends_with_its_error(tmp_path: Path, fair: bool) -> N
     finally:
         holder.kill()
         holder.communicate()
-    acquire(lock, wait_s=5, fair=fair).release()
+    with acquire(lock, wait_s=5, fair=fair), lock.open("rb") as other:
+        assert not try_lock(other.fileno())
 
 
 def test_a_shared_lock_keeps_out_only_those_who_want_it_alone(tmp_path: Path) -> None:
