@@ -54,11 +54,11 @@ def busy(events: list[Any]) -> float:
 
 def main() -> None:
     from orchestrator_cli.cli import demo
-    from toolsmith.sandbox.session import Session
+    from toolsmith.sandbox.session import SandboxSession
 
     spans: list[tuple[float, float]] = []
     for name in ("request", "bind", "close"):
-        setattr(Session, name, timed(getattr(Session, name), spans))
+        setattr(SandboxSession, name, timed(getattr(SandboxSession, name), spans))
     rows: dict[str, list[float]] = {"whole": [], "sandbox": [], "own": [], "between": []}
     with place() as found:
         settings = found.model_copy(update={"home": found.home / "demo", "prefect_home": found.home})

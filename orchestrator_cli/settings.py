@@ -217,7 +217,7 @@ class Settings(BaseSettings):
     effects: Literal["ask", "retry", "skip"] = "ask"
     """What becomes of a process with effects that was begun and of which nobody knows whether it was done."""
 
-    sandbox: Literal["auto", "bubblewrap", "landlock", "docker", "podman", "sandbox-exec"] = "auto"
+    sandbox: Literal["auto", "bubblewrap", "landlock", "sandbox-exec"] = "auto"
     """The backend that model-written code runs in."""
     network: tuple[str, ...] = ()
     """Domains, with those below them, that may be reached without a question."""
@@ -251,6 +251,13 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
         return approvals(value) if isinstance(value, list | tuple) else value
+
+    @field_validator("sandbox", mode="before")
+    @classmethod
+    def _supported_backend(cls, value: object) -> object:
+        if value in ("docker", "podman"):
+            raise ValueError(f"the backend {value} is not supported; use auto, bubblewrap or landlock")
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -31,7 +31,7 @@ from toolsmith.names import identifier, name_fault
 from toolsmith.proof.expressions import expression_faults
 from toolsmith.requirements import MAX_PACKAGES, requirement, twice
 from toolsmith.sandbox.grants import parse_grants
-from toolsmith.sandbox.masking import check_name
+from toolsmith.sandbox.redaction import check_name
 from toolsmith.values import TypeName, is_of_type, shown, type_name
 
 MAX_EXAMPLES = 3

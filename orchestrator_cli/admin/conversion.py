@@ -19,8 +19,8 @@ from memory.documents import Unreadable
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.settings import Settings
 from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
-from toolsmith.sandbox.codec import encode
-from toolsmith.sandbox.session import Session, digest
+from toolsmith.sandbox.session import SandboxSession, digest
+from toolsmith.sandbox.wire import encode
 
 LIMITS = Limits(wall_s=60.0, memory_mb=1024, processes=8, disk_mb=64)
 REASON_CHARS = 200
@@ -40,7 +40,7 @@ class Converter:
         self._wanted = None if settings.sandbox == "auto" else settings.sandbox
         self._limits = limits
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._session: Session | None = None
+        self._session: SandboxSession | None = None
         self._unavailable = ""
         self._source = resources.files("memory").joinpath("formats.py").read_text(encoding="utf-8")
 
@@ -73,7 +73,7 @@ class Converter:
     def _converted(self, data: bytes, form: str) -> Any:
         if self._session is None or self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="orch-document-")
-            self._session = Session(
+            self._session = SandboxSession(
                 Path(self._folder.name),
                 limits=self._limits,
                 backend=choose_backend(self._wanted),

@@ -15,7 +15,7 @@ from orchestrator_cli.settings import Settings, find_model, user_file
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox import Backend, Limits
-from toolsmith.sandbox.probe import advice_for, passed_over
+from toolsmith.sandbox.probe import hint_for, rejected_backends
 from toolsmith.sandbox.selftest import self_test
 
 PARTS = ("prefect", "smolagents", "litellm", "qdrant-edge-py", "qdrant-client")
@@ -105,19 +105,19 @@ def _sandbox(settings: Settings) -> str:
 
 def _passed_over(settings: Settings, backend: Backend) -> Iterator[str]:
     """Why a better backend is not used, how to have it, and what is different without it."""
-    failures = passed_over(None if settings.sandbox == "auto" else settings.sandbox)
+    failures = rejected_backends(None if settings.sandbox == "auto" else settings.sandbox)
     if not failures:
         return
     yield from (f"{name} cannot be used: {why}" for name, why in failures.items())
-    yield from advice_for(failures).splitlines()
+    yield from hint_for(failures).splitlines()
     yield f"What changes under {backend.name}:"
-    yield from (f"- {sentence}" for sentence in backend.weaker)
+    yield from (f"- {sentence}" for sentence in backend.weaknesses)
 
 
 def _limits(backend: Backend) -> Iterator[str]:
     """Each limit of a step: its default, and whether it can be passed for a moment."""
     values = vars(Limits())
-    for kept in backend.kept:
+    for kept in backend.enforcement:
         yield f"{kept.limit:<12} {values[kept.limit]:>6g}  {kept.grade:<15} {kept}"
 
 

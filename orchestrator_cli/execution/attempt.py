@@ -21,9 +21,9 @@ from orchestrator_cli.workspace import Checkout
 from toolsmith.built import BuiltTool
 from toolsmith.permissions import NOTHING, Permissions
 from toolsmith.sandbox import Backend, Limits, SandboxUnavailable
-from toolsmith.sandbox.backend import Launch, Room
 from toolsmith.sandbox.executor import SandboxExecutor
 from toolsmith.sandbox.proxy import Dialer
+from toolsmith.sandbox.spec import Launch, SandboxSpec
 
 STEP_WALL_S = 120.0
 SHOWN_CHARS = 2_000
@@ -71,13 +71,13 @@ class Entering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def launch(self, room: Room, rx: int, tx: int) -> Launch:
-        launch = self._backend.launch(room, rx, tx)
+    def launch(self, spec: SandboxSpec, rx: int, tx: int) -> Launch:
+        launch = self._backend.launch(spec, rx, tx)
         return replace(launch, argv=(*self._entrance, *launch.argv), cwd=None)
 
 
 ENTERING = ("bubblewrap", "landlock", "unsafe")
-"""The backends whose command is the sandbox itself, and not the client of an engine elsewhere."""
+"""The backends whose command can be started inside another mount namespace."""
 
 
 def within(checkout: Checkout, backend: Backend) -> Backend:

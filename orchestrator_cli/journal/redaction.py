@@ -2,7 +2,7 @@
 
 `[secret NAME]` stands where a value stood, in whatever a masked thing holds of text. As long as no
 secret was given out, everything passes as it is. What masking does not cover is told in
-`toolsmith.sandbox.masking`; files of the workspace are not masked either.
+`toolsmith.sandbox.redaction`; files of the workspace are not masked either.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.models.model import Model, OnDelta, Reply, Request
-from toolsmith.sandbox.masking import Secrets
+from toolsmith.sandbox.redaction import Secrets
 
 T = TypeVar("T")
 

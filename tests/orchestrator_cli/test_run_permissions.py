@@ -204,7 +204,7 @@ def test_what_can_never_be_granted_fails_the_subtask(orch: Orch, endpoint: Endpo
     done = orch("ask", "-y", "Read it.", ORCH_REVISE="never")
     assert done.code == 1
     (failed,) = orch.events("SubtaskFailed")
-    assert "'127.0.0.1' is no domain that can be granted" in failed["reason"]
+    assert "'127.0.0.1' is not a domain that can be granted" in failed["reason"]
 
 
 # --- no sandbox at all

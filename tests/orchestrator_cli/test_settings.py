@@ -91,6 +91,15 @@ def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load(tmp_path)
 
 
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+def test_container_engine_as_sandbox_is_an_error_with_a_remedy(tmp_path: Path, engine: str) -> None:
+    (tmp_path / "home" / "orch.toml").write_text(f"sandbox = '{engine}'")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+    for part in ("sandbox", engine, "bubblewrap", "landlock", str(tmp_path / "home" / "orch.toml")):
+        assert part in str(caught.value)
+
+
 def test_the_prefect_server_of_the_user_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     assert load(tmp_path).prefect_api_url == "http://127.0.0.1:9/api"

@@ -28,9 +28,9 @@ from typing import Any
 from toolsmith.permissions import NOTHING, Permissions
 from toolsmith.proof.cases import MEMORY_MB
 from toolsmith.sandbox import Backend, Limits, SandboxError
-from toolsmith.sandbox.codec import CodecError, decode
 from toolsmith.sandbox.executor import SandboxExecutor
 from toolsmith.sandbox.proxy import Dialer
+from toolsmith.sandbox.wire import WireError, decode
 from toolsmith.spec import ToolSpec
 
 _SHOWN = "/workspace"
@@ -170,7 +170,7 @@ def _outcome(told: dict[str, Any] | None, folder: Path, shown: str) -> Outcome:
     if "value" in told:
         try:
             value = decode(told["value"], lambda text: _plain(text, shown))
-        except CodecError as exc:
+        except WireError as exc:
             fault = f"returned no proper value: {exc}"
     memory = float(told.get("memory_mb", 0))
     if not fault and memory > MEMORY_MB:

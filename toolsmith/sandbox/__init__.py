@@ -1,14 +1,14 @@
-"""Where code written by a model runs: no network, no secrets, one writable folder, hard limits.
+"""Runs model-written code without network or secrets, in one writable folder, within hard limits.
 
-    backend = choose_backend()                       # bubblewrap first; each proves itself, or is refused
+    backend = choose_backend()                       # tries each backend, the strongest first
     with SandboxExecutor(folder, backend=backend) as run:
         run("x = 1")
-        assert run("x + 1").output == 2              # the Python state lasts
+        assert run("x + 1").output == 2              # Python state lasts between steps
 
-Importing this package does not import smolagents; only `SandboxExecutor` does, when it is first used.
+Importing this package does not import smolagents; only the first use of `SandboxExecutor` does.
 
-What is not covered: the kernel is shared with the host, so a fault of the kernel can be a way out. Code
-inside can use the processor for as long as its time limit allows.
+Not covered: the sandbox shares the host's kernel, so a kernel bug can be a way out. Code inside can use the
+processor for as long as its time limit allows.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,9 @@ from toolsmith.sandbox.errors import SandboxClosed, SandboxError, SandboxUnavail
 from toolsmith.sandbox.limits import Limits
 
 if TYPE_CHECKING:
-    from toolsmith.sandbox.backend import Backend
     from toolsmith.sandbox.executor import SandboxExecutor
     from toolsmith.sandbox.probe import choose_backend
+    from toolsmith.sandbox.spec import Backend
 
 __all__ = [
     "Backend",
@@ -31,12 +31,12 @@ __all__ = [
     "choose_backend",
 ]
 
-_HOMES = {"Backend": "backend", "SandboxExecutor": "executor", "choose_backend": "probe"}
+_LOADED_ON_USE = {"Backend": "spec", "SandboxExecutor": "executor", "choose_backend": "probe"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _LOADED_ON_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_LOADED_ON_USE[name]}"), name)

@@ -1,18 +1,18 @@
-"""What can go wrong between a caller and the sandbox.
+"""The sandbox's errors.
 
 RuntimeError
-├── SandboxUnavailable   no backend works on this system; the text holds the remedy
-└── SandboxError         a step failed; the text is what the agent is told
+├── SandboxUnavailable   no backend works on this system
+└── SandboxError         a step failed
     └── SandboxClosed    the sandbox was interrupted or cleaned up
 """
 
 
 class SandboxUnavailable(RuntimeError):
-    """No backend could prove itself on this system; `str()` says what to install or allow."""
+    """No backend works on this system; `str()` says what to install or allow."""
 
 
 class SandboxError(RuntimeError):
-    """A step failed. `str()` holds no path of the host and is the same on every backend."""
+    """A step failed; `str()` is what the agent reads: no host paths, the same text on every backend."""
 
 
 class SandboxClosed(SandboxError):

@@ -2,11 +2,11 @@
 
 Tools. An agent gets exactly the mapping it is sent. A tool with the attribute `sandbox_source` was written
 by a model: its source runs inside. `final_answer` is the worker's own. All other tools, managed agents too,
-run on the host: code inside calls a stub that sends name and arguments, and is sent the value or the error.
+run on the host: code inside calls a stub that sends name and arguments and receives the value or the error.
 
-What is not covered: smolagents' list of authorized imports only shapes the prompt here (the sandbox is what
-holds), and a replacement for `final_answer` is not called. Only the last *expression* of a step is its
-output; smolagents' own interpreter also shows the value of a final assignment.
+Not covered: smolagents' list of authorized imports only shapes the prompt here (the sandbox is the boundary),
+and a replacement for `final_answer` is not called. Only the last *expression* of a step is its output;
+smolagents' own interpreter also shows the value of a final assignment.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,20 +16,20 @@ from typing import Any, Self
 
 from smolagents.local_python_executor import CodeOutput, PythonExecutor
 
-from toolsmith.sandbox.backend import Backend
-from toolsmith.sandbox.codec import CodecError, encode
 from toolsmith.sandbox.errors import SandboxError
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.probe import choose_backend
 from toolsmith.sandbox.proxy import Dialer
-from toolsmith.sandbox.session import NOTHING, Bindings, InsideCall, Reply, Session, digest
+from toolsmith.sandbox.session import NOTHING, Bindings, InsideCall, SandboxSession, StepResult, digest
+from toolsmith.sandbox.spec import Backend
+from toolsmith.sandbox.wire import WireError, encode
 
 
 class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships no types
     """Runs steps in a sandbox whose Python state lasts from one to the next.
 
-    The worker starts with the first thing it has to do (about 50 ms). A crash, a hang or a memory bomb rolls
-    the Python state back to before the step. One thread at a time; `interrupt` and `cleanup` from any.
+    The worker starts with the first request (about 50 ms). A crash, a hang or a memory bomb rolls the Python
+    state back to before the step. Use it from one thread at a time; `interrupt` and `cleanup` from any.
     """
 
     def __init__(
@@ -44,24 +44,24 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
         packages: Path | None = None,
     ) -> None:
-        """Raises SandboxUnavailable when no backend works here, FileNotFoundError without a workspace.
+        """Raises SandboxUnavailable if no backend works here, FileNotFoundError without a workspace.
 
-        `secrets` are the variables that exist inside besides the fixed ones, whose values are masked in all
-        that leaves (see masking.py); ValueError for a name or a value that cannot be used. Which secret is
-        given to whom, and that the user approved it, is the caller's part.
+        `secrets` are the variables that exist inside besides the fixed ones; their values are masked in all
+        texts that leave (see redaction.py). Raises ValueError for a name or a value that cannot be used. The
+        caller makes sure that the user approved who is given which secret.
 
         `network` are the domains that HTTP clients inside can reach, through a proxy on the host (see
-        grants.py); ValueError for what is no domain, SandboxUnavailable where `backend` cannot do it.
-        `dialer` resolves and checks addresses. That the user approved the grant is the caller's part too.
+        grants.py). Raises ValueError for a malformed domain, SandboxUnavailable if `backend` cannot grant
+        connections. `dialer` resolves and checks addresses. The caller makes sure that the user approved.
 
         `packages` is a folder of installed packages that code inside can read and import.
         """
         self.state: dict[str, Any] = {}
         """Holds `_print_outputs`, which smolagents reads after a failed step."""
         self.on_calls: Callable[[tuple[InsideCall, ...]], None] | None = None
-        """Told after each step which model-written tools its code called, where it called any."""
+        """Called after each step that called model-written tools, with these calls."""
         self.backend = backend or choose_backend()
-        self._session = Session(
+        self._session = SandboxSession(
             Path(workspace),
             limits=limits,
             backend=self.backend,
@@ -74,35 +74,39 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         self._steps = 0
 
     def send_variables(self, variables: dict[str, Any]) -> None:
-        """Sets names in the namespace; values of other than plain types arrive as their text."""
+        """Sets names in the namespace; values that are not of plain types arrive as their text."""
         if variables:
             self._session.bindings.variables.update(variables)
             self._session.bind()
 
     def send_tools(self, tools: Mapping[str, Any]) -> None:
         """Makes `tools` the tools of this sandbox, in place of those sent before. Raises SandboxError."""
-        inside = {name: str(tool.sandbox_source) for name, tool in tools.items() if _model_written(tool)}
+        inside = {
+            name: tool.sandbox_source
+            for name, tool in tools.items()
+            if isinstance(getattr(tool, "sandbox_source", None), str)
+        }
         host = {name: tool for name, tool in tools.items() if name not in inside and name != "final_answer"}
         inside.pop("final_answer", None)
         self._session.bindings = Bindings(self._session.bindings.variables, host, inside)
         self._session.bind()
 
     def __call__(self, code_action: str) -> CodeOutput:
-        """Runs one step. Raises SandboxError with what the agent is to be told."""
+        """Runs one step. Raises SandboxError with the text for the agent."""
         self._steps += 1
-        reply = self._request({"t": "run", "number": self._steps, "code": code_action})
-        return CodeOutput(output=reply.value, logs=reply.output, is_final_answer=reply.final)
+        result = self._request({"t": "run", "number": self._steps, "code": code_action})
+        return CodeOutput(output=result.value, logs=result.output, is_final_answer=result.final)
 
     def call_tool(self, source: str, function: str, arguments: dict[str, Any]) -> Any:
         """Calls `function(**arguments)` of the module `source`, which is loaded once, inside.
 
-        Returns the plain value. Raises SandboxError that begins with `Type: message` of the tool's failure.
+        Returns the plain value. Raises SandboxError, which begins with `Type: message` of the tool's failure.
         """
         request = {"t": "call_tool", "function": function, "source": source, "digest": digest(source)}
         try:
             request["arguments"] = encode(arguments)
-        except CodecError as error:
-            raise SandboxError(f"cannot pass the arguments of {function}: {error}") from error
+        except WireError as exc:
+            raise SandboxError(f"cannot pass the arguments of {function}: {exc}") from exc
         return self._request(request, message_first=True).value
 
     def interrupt(self) -> None:
@@ -110,25 +114,21 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         self._session.interrupt()
 
     def cleanup(self) -> None:
-        """Ends the worker and gives back what it held. Idempotent."""
+        """Ends the worker and releases what it held. Idempotent."""
         self._session.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cleanup()
 
-    def _request(self, request: dict[str, Any], *, message_first: bool = False) -> Reply:
+    def _request(self, request: dict[str, Any], *, message_first: bool = False) -> StepResult:
         try:
             return self._session.request(request, message_first=message_first)
         finally:
             self.state["_print_outputs"] = self._session.last_output
             if self.on_calls is not None and self._session.last_calls:
                 self.on_calls(self._session.last_calls)
-
-
-def _model_written(tool: Any) -> bool:
-    return isinstance(getattr(tool, "sandbox_source", None), str)

@@ -1,11 +1,11 @@
-"""Which names code inside may reach, and which addresses never: rules, without effects.
+"""The domains that code inside may be granted, and the addresses it may never reach. Pure rules.
 
-A grant is a domain: `api.example.org` is that name alone, `.example.org` is it with all names below it. Ports
-are 80 and 443, or the one that is named: `api.example.org:8443`. Addresses, names without a dot and whole
-top-level domains cannot be granted.
+A grant is a domain: `api.example.org` covers that name alone, `.example.org` also all names below it. Ports
+are 80 and 443, or the given one: `api.example.org:8443`. Addresses, names without a dot and whole top-level
+domains cannot be granted.
 
-What is not covered: what a granted server does with a request, such as passing it on to another (domain
-fronting); and whose name it is tomorrow.
+Not covered: what a granted server does with a request, such as passing it on to another (domain fronting);
+and a domain that changes its owner.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 
 @dataclass(frozen=True)
 class Grant:
-    """One domain. `below`: names below it too."""
+    """One domain; with `below`, also the names below it."""
 
     domain: str
     below: bool
@@ -34,22 +34,22 @@ class Grant:
 
 
 def parse_grants(texts: Sequence[str]) -> tuple[Grant, ...]:
-    """Raises ValueError for what is no grant."""
-    return tuple(_parse(text) for text in texts)
+    """The grants that `texts` name. Raises ValueError."""
+    return tuple(map(_parse, texts))
 
 
 def _parse(text: str) -> Grant:
     name, colon, port = text.strip().partition(":")
     host = plain_host(name.removeprefix("."))
     if host is None:
-        raise ValueError(f"{text!r} is no domain that can be granted; write it like api.example.org")
+        raise ValueError(f"{text!r} is not a domain that can be granted; write it like api.example.org")
     if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"{text!r} names no port; write it like api.example.org:8443")
+        raise ValueError(f"{text!r} has a malformed port; write it like api.example.org:8443")
     return Grant(host, name.startswith("."), frozenset({int(port)}) if colon else _PORTS)
 
 
 def plain_host(name: str) -> str | None:
-    """A domain in its one spelling; None for addresses and for what is no domain."""
+    """A domain in its canonical spelling; None for addresses and malformed names."""
     try:
         name = name if name.isascii() else name.encode("idna").decode()
     except UnicodeError:
@@ -59,16 +59,15 @@ def plain_host(name: str) -> str | None:
 
 
 def public(address: str) -> bool:
-    """Whether an address lies in the public network, also the one that it may stand for."""
+    """Whether an address is in the public network, and so are the IPv4 addresses it carries."""
     try:
-        return all(_is_public(each) for each in _meanings(ipaddress.ip_address(address)))
+        meanings = list(_meanings(ipaddress.ip_address(address)))
     except ValueError:  # such as fe80::1%eth0
         return False
-
-
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    special = address.is_multicast or address.is_reserved or address.is_unspecified or address.is_link_local
-    return address.is_global and not special
+    return all(
+        one.is_global and not (one.is_multicast or one.is_reserved or one.is_unspecified or one.is_link_local)
+        for one in meanings
+    )
 
 
 def _meanings(

@@ -1,10 +1,10 @@
-"""Runs code in a namespace that lasts, and says what came of it; inside the worker.
+"""Runs code in a namespace that lasts, and reports the outcome; inside the worker.
 
-The result of a step is the value of its last line when that line is an expression. A failed step keeps the
-variables it had set, as a notebook does. Failures are told by type, message and the frames that lie in the
-code itself: no path, no marker line, nothing that differs between Python versions.
+The result of a step is the value of its last line if that line is an expression. A failed step keeps the
+variables it had set, as a notebook does. A failure is reported by type, message and the frames of the code
+itself: no path, no marker line, nothing that differs between Python versions.
 
-What is not covered: chained causes and the members of exception groups are not told; `await` at top level.
+Not covered: chained causes and the members of exception groups; `await` at top level.
 """
 
 import ast
@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from toolsmith.sandbox.codec import Json, decode, encode
+from toolsmith.sandbox.wire import Json, decode, encode
 
 HostCall = Callable[[str, list[Any], dict[str, Any]], Any]
 Outcome = dict[str, Json]
@@ -31,11 +31,11 @@ _INLINED_SINCE_312 = ("<listcomp>", "<dictcomp>", "<setcomp>")
 
 
 class FinalAnswer(BaseException):
-    """Carries the answer out of the step; a BaseException, so that `except Exception` lets it pass."""
+    """Carries the answer out of the step; a BaseException, so that `except Exception` does not catch it."""
 
 
 class StepTimeout(BaseException):
-    """The time of the step is over."""
+    """The step has used up its time."""
 
 
 def final_answer(*values: Any, **named: Any) -> NoReturn:
@@ -59,8 +59,12 @@ class Interpreter:
         self._modules: dict[str, types.ModuleType] = {}
         self._bound: dict[str, Any] = {}
         self._calls: list[Json] = []
-        """What the step called of the model-written tools; see `_told_of`."""
-        _offer_stand_ins()
+        """The step's calls of model-written tools; see `_recorded`."""
+        # Model-written tools import `tool` and `Tool` from smolagents, which is heavy and not needed inside.
+        for name in ("smolagents", "smolagents.tools"):
+            stand_in = types.ModuleType(name)
+            stand_in.__dict__.update(tool=lambda function: function, Tool=ToolStandIn)
+            sys.modules[name] = stand_in
 
     def perform(self, request: dict[str, Any]) -> Outcome:
         """Does what `request` asks, within `request["wall_s"]` seconds; never raises."""
@@ -71,26 +75,22 @@ class Interpreter:
     def _outcome(self, request: dict[str, Any]) -> Outcome:
         own_files = "<step " if request["t"] == "run" else "<tool "
         try:
-            with _alarm(request["wall_s"]):
-                value = getattr(self, "_" + request["t"])(request)
-                return {"value": encode(value), "final": False}
-        except FinalAnswer as answer:
-            return self._final(answer.args[0])
+            try:
+                with _alarm(request["wall_s"]):
+                    value = getattr(self, "_" + request["t"])(request)
+                    return {"value": encode(value), "final": False}
+            except FinalAnswer as answer:
+                own_files = "<step "
+                return {"value": encode(answer.args[0]), "final": True}
         except StepTimeout:
             limit = f"the step took longer than {request['wall_s']:g} s; variables set so far are kept"
             return {"error": {"type": "TimeoutError", "message": limit, "frames": []}}
-        except BaseException as error:
-            return {"error": self._told(error, own_files)}
+        except BaseException as exc:
+            return {"error": self._describe(exc, own_files)}
         finally:
             with contextlib.suppress(BaseException):
                 sys.stdout.flush()
                 sys.stderr.flush()
-
-    def _final(self, value: Any) -> Outcome:
-        try:
-            return {"value": encode(value), "final": True}
-        except BaseException as error:
-            return {"error": self._told(error, "<step ")}
 
     # --- the requests -------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Interpreter:
                 del self._names[name]
         self._bound = {name: _stub(name, self._call_host) for name in request["host"]}
         inside = {name: self._tool(name, *source) for name, source in request["inside"].items()}
-        self._bound |= {name: self._told_of(name, tool) for name, tool in inside.items()}
+        self._bound |= {name: self._recorded(name, tool) for name, tool in inside.items()}
         self._names.update(decode(request["variables"]))
         self._names.update(self._bound)
 
@@ -132,37 +132,37 @@ class Interpreter:
             raise AttributeError(f"the tool's source defines no function {function!r}")
         return found() if isinstance(found, type) and issubclass(found, ToolStandIn) else found
 
-    def _told_of(self, name: str, tool: Callable[..., Any]) -> Callable[..., Any]:
-        """The tool, with each call that comes to an end noted for the host.
+    def _recorded(self, name: str, tool: Callable[..., Any]) -> Callable[..., Any]:
+        """The tool, with each completed call recorded for the host.
 
-        It is code of the step's own process that notes it: good enough to count, and for nothing else.
+        The step's own process records it, so the record is good enough to count and for nothing else.
         """
 
-        def noted(*args: Any, **kwargs: Any) -> Any:
+        def recorded(*args: Any, **kwargs: Any) -> Any:
             began = time.monotonic()
             try:
                 value = tool(*args, **kwargs)
-            except Exception as error:
-                self._note(name, began, f"{_kind(error)}: {_message(error)}"[:MAX_NOTED_ERROR], "")
+            except Exception as exc:
+                self._record(name, began, f"{_kind(exc)}: {_message(exc)}"[:MAX_NOTED_ERROR], "")
                 raise
-            self._note(name, began, "", type(value).__name__)
+            self._record(name, began, "", type(value).__name__)
             return value
 
-        functools.update_wrapper(noted, tool, updated=())
-        return noted
+        functools.update_wrapper(recorded, tool, updated=())
+        return recorded
 
-    def _note(self, name: str, began: float, error: str, kind: str) -> None:
+    def _record(self, name: str, began: float, error: str, kind: str) -> None:
         if len(self._calls) < MAX_NOTED:
             self._calls.append([name, round(time.monotonic() - began, 3), error, kind])
 
-    # --- telling failures ---------------------------------------------------------------------------------
+    # --- describing failures ------------------------------------------------------------------------------
 
     def _remember(self, name: str, source: str) -> None:
         lines = source.splitlines(keepends=True)
         self._lines[name] = lines
         linecache.cache[name] = (len(source), None, lines, name)
 
-    def _told(self, error: BaseException, own_files: str) -> Json:
+    def _describe(self, error: BaseException, own_files: str) -> Json:
         frames: list[Any] = [
             [line, name, self._line(file, line)] for file, line, name in _frames(error, own_files)
         ]
@@ -185,9 +185,9 @@ class Interpreter:
 
 
 def _kind(error: BaseException) -> str:
-    """Its type; one of a library's own, or of a tool's, stands behind the built-in one that it is a kind of.
+    """Its type; one that is not built in comes after the built-in type that it derives from.
 
-    A tool declares built-in errors, and json's JSONDecodeError keeps the promise of a ValueError.
+    A tool declares built-in errors, and json's JSONDecodeError counts as the ValueError it declares.
     """
     built_in = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
     names = [built_in.__name__, type(error).__name__]
@@ -197,14 +197,14 @@ def _kind(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)[:MAX_MESSAGE]
-    except Exception as fault:
-        return f"(its message failed with {type(fault).__name__})"
+    except Exception as exc:
+        return f"(its message failed with {type(exc).__name__})"
 
 
 def _frames(error: BaseException, own_files: str) -> list[tuple[str, int, str]]:
     """(file, line, function) of the frames in the code itself, outermost first.
 
-    Comprehensions have frames of their own before Python 3.12 only: they are folded into their caller's.
+    Comprehensions have frames of their own before Python 3.12; this folds them into their caller's.
     """
     frames: list[tuple[str, int, str]] = []
     trace = error.__traceback__
@@ -234,7 +234,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def paused_alarm() -> Iterator[None]:
-    """The step's clock stands still inside; used while the host works."""
+    """Stops the step's clock while the host works."""
     left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         yield
@@ -251,16 +251,8 @@ def _stub(name: str, call_host: HostCall) -> Callable[..., Any]:
 
 
 class ToolStandIn:
-    """What `smolagents.Tool` is inside: enough for a class with `forward` to be called."""
+    """Stands in for `smolagents.Tool` inside: enough to call a class with `forward`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward: Callable[..., Any] = self.forward  # type: ignore[attr-defined]
         return forward(*args, **kwargs)
-
-
-def _offer_stand_ins() -> None:
-    """Model-written tools import `tool` and `Tool` from smolagents, which is heavy and not needed inside."""
-    for name in ("smolagents", "smolagents.tools"):
-        module = types.ModuleType(name)
-        module.__dict__.update(tool=lambda function: function, Tool=ToolStandIn)
-        sys.modules[name] = module

@@ -1,169 +1,221 @@
-"""Chooses the backend by running one: what a version promises, a system may forbid.
+"""Chooses the backend by running one, because a system may forbid what a version promises.
 
-A probe starts a real worker and has it try what it must not be able to do. Bubblewrap comes first, then
-Landlock, a container of Docker or Podman, and macOS's sandbox-exec; when none proves itself the sandbox
-refuses, and says how to change that. There is no fallback to running without one: `unsafe` is used only where
-it is asked for by that name.
+A probe starts a real worker and makes the self-test's attempts to escape. Bubblewrap comes first, then
+Landlock, then macOS's sandbox-exec; if none holds, the sandbox refuses and says how to change that. It never
+falls back to running without one: `unsafe` has to be asked for by name.
 """
 
 import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from toolsmith.sandbox import landlock
-from toolsmith.sandbox.backend import Backend
-from toolsmith.sandbox.bubblewrap import Bubblewrap
-from toolsmith.sandbox.confined import Landlock
-from toolsmith.sandbox.container import IMAGE, Container
+from toolsmith.sandbox import confinement
+from toolsmith.sandbox.backends import SANDBOX_EXEC, Bubblewrap, Landlock, Seatbelt, Unconfined
+from toolsmith.sandbox.confinement import NEEDED_ABI
 from toolsmith.sandbox.errors import SandboxError, SandboxUnavailable
-from toolsmith.sandbox.limits import Limits
-from toolsmith.sandbox.remedy import Facts, advice, read_facts, remedy
-from toolsmith.sandbox.seatbelt import PROGRAM as SEATBELT
-from toolsmith.sandbox.seatbelt import Seatbelt
-from toolsmith.sandbox.session import Session
-from toolsmith.sandbox.surroundings import WALL_S, attempt_all
-from toolsmith.sandbox.unsafe import UnsafeBackend
+from toolsmith.sandbox.selftest import self_test
+from toolsmith.sandbox.spec import Backend
 
-NAMES = ("bubblewrap", "landlock", "docker", "podman", "sandbox-exec")
+NAMES = ("bubblewrap", "landlock", "sandbox-exec")
 _UNSAFE = "unsafe"
-_ENGINES = ("docker", "podman")
 _SYSTEM_PROGRAM = Path("/usr/bin/bwrap")  # where distributions' AppArmor profiles expect it
+
+_INSTALL = {
+    "debian": "sudo apt install bubblewrap",
+    "ubuntu": "sudo apt install bubblewrap",
+    "fedora": "sudo dnf install bubblewrap",
+    "rhel": "sudo dnf install bubblewrap",
+    "arch": "sudo pacman -S bubblewrap",
+    "suse": "sudo zypper install bubblewrap",
+    "opensuse": "sudo zypper install bubblewrap",
+    "alpine": "sudo apk add bubblewrap",
+    "nixos": "nix-env -iA nixos.bubblewrap",
+}
+_APPARMOR = """\
+sudo tee /etc/apparmor.d/bwrap >/dev/null <<'EOF'
+abi <abi/4.0>,
+include <tunables/global>
+profile bwrap /usr/bin/bwrap flags=(unconfined) {
+  userns,
+}
+EOF
+sudo systemctl reload apparmor"""
 
 _chosen: dict[str | None, tuple[Backend, Mapping[str, str]]] = {}
 _choosing = threading.Lock()
 
 
 def choose_backend(prefer: str | None = None) -> Backend:
-    """The first backend that proves itself, or the one named `prefer`; the choice lasts for the process.
+    """The first backend that holds, or the one named `prefer`; the choice lasts for the process.
 
-    "unsafe" confines nothing, and is the only name that is taken at its word.
-    Raises SandboxUnavailable, with the remedy, when none does; ValueError for an unknown name.
+    "unsafe" confines nothing and is the only one that is not tested.
+    Raises SandboxUnavailable, with a hint, if none holds; ValueError for an unknown name.
     """
     if prefer == _UNSAFE:
-        return UnsafeBackend()
+        return Unconfined()
     if prefer is not None and prefer not in NAMES:
         raise ValueError(f"unknown sandbox backend {prefer!r}; known are {', '.join((*NAMES, _UNSAFE))}")
     return _choice(prefer)[0]
 
 
-def passed_over(prefer: str | None = None) -> Mapping[str, str]:
-    """Why each backend that comes before the chosen one does not work here, by its name. Raises as above."""
+def rejected_backends(prefer: str | None = None) -> Mapping[str, str]:
+    """Why each backend before the chosen one does not work here, by its name. Raises as `choose_backend`."""
     return {} if prefer == _UNSAFE else _choice(prefer)[1]
-
-
-def advice_for(failures: Mapping[str, str]) -> str:
-    """What to do so that a backend that was passed over works here."""
-    return advice(read_facts(failures))
 
 
 def _choice(prefer: str | None) -> tuple[Backend, Mapping[str, str]]:
     with _choosing:
         if prefer not in _chosen:
-            _chosen[prefer] = _choose(NAMES if prefer is None else (prefer,), read_facts)
+            _chosen[prefer] = _choose(NAMES if prefer is None else (prefer,))
         return _chosen[prefer]
 
 
-def _choose(
-    names: tuple[str, ...], facts: Callable[[dict[str, str]], Facts]
-) -> tuple[Backend, Mapping[str, str]]:
+def _choose(names: tuple[str, ...]) -> tuple[Backend, Mapping[str, str]]:
     failures: dict[str, str] = {}
     for name in names:
         for candidate in _candidates(name, failures):
             try:
                 prove(candidate)
-            except (SandboxError, SandboxUnavailable) as error:
-                failures[name] = str(error)
+            except (SandboxError, SandboxUnavailable) as exc:
+                failures[name] = str(exc)
             else:
-                failures.pop(name, None)  # an earlier candidate of the same name is no loss
+                failures.pop(name, None)  # an earlier candidate of the same name
                 return candidate, MappingProxyType(failures)
-    raise SandboxUnavailable(remedy(facts(failures)))
+    raise SandboxUnavailable(unavailable_message(read_facts(failures)))
 
 
 def _candidates(name: str, failures: dict[str, str]) -> Iterator[Backend]:
-    """Backends worth a try; the reason for none goes to `failures`."""
-    if name == "landlock":
-        if os.uname().sysname == "Linux" and landlock.abi() >= landlock.NEEDED_ABI:
-            yield Landlock(landlock.abi())
+    """Backends worth a try; if there is none, the reason goes to `failures`."""
+    linux = os.uname().sysname == "Linux"
+    if name == "bubblewrap":
+        program = str(_SYSTEM_PROGRAM) if _SYSTEM_PROGRAM.exists() else shutil.which("bwrap")
+        if program is None:
+            failures[name] = "not installed"
+            return
+        version = _bubblewrap_version(program)
+        yield Bubblewrap(program, version)
+        yield Bubblewrap(program, version, disable_userns=False)
+    elif name == "landlock":
+        abi = confinement.abi() if linux else 0
+        if abi >= NEEDED_ABI:
+            yield Landlock(abi)
+        elif abi:
+            failures[name] = f"ABI {abi} is older than {NEEDED_ABI}"
         else:
-            failures[name] = _old_landlock()
-        return
-    if name in _ENGINES:
-        yield from _containers(name, failures)
-        return
-    if name == "sandbox-exec":
-        if Path(SEATBELT).exists():
-            yield Seatbelt()
-        else:
-            failures[name] = "needs macOS"
-        return
-    program = str(_SYSTEM_PROGRAM) if _SYSTEM_PROGRAM.exists() else shutil.which("bwrap")
-    if program is None:
-        failures[name] = "not installed"
-        return
-    version = _version(program)
-    yield Bubblewrap(program, version)
-    yield Bubblewrap(program, version, disable_userns=False)
+            failures[name] = "the kernel does not offer it" if linux else "needs Linux"
+    elif Path(SANDBOX_EXEC).exists():
+        yield Seatbelt()
+    else:
+        failures[name] = "needs macOS"
 
 
-def _containers(engine: str, failures: dict[str, str]) -> Iterator[Backend]:
-    program = shutil.which(engine)
-    if program is None:
-        failures[engine] = "not installed"
-        return
-    version, silence = _ask(program, "version", "--format", "{{.Server.Version}}")
-    if not version:
-        failures[engine] = f"its engine does not answer ({silence})"
-        return
-    image, _ = _ask(program, "image", "inspect", "--format", "{{.Id}}", IMAGE)
-    if not image:
-        failures[engine] = f"the image is missing: {engine} pull {IMAGE}"
-        return
-    yield Container(engine, program, version)
-
-
-def _ask(program: str, *words: str) -> tuple[str, str]:
-    """What the client of a container engine answers, and what it complains of."""
+def _bubblewrap_version(program: str) -> str:
     try:
-        told = subprocess.run([program, *words], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return "", str(error)
-    complaint = told.stderr.strip().splitlines() or [f"exit status {told.returncode}"]
-    return (told.stdout.strip(), "") if told.returncode == 0 else ("", complaint[0])
-
-
-def _old_landlock() -> str:
-    if os.uname().sysname != "Linux":
-        return "needs Linux"
-    found = landlock.abi()
-    return f"ABI {found} is older than {landlock.NEEDED_ABI}" if found else "the kernel does not offer it"
-
-
-def _version(program: str) -> str:
-    try:
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=False)
+        ran = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "of unknown version"
-    return told.stdout.removeprefix("bubblewrap").strip()
+    return ran.stdout.removeprefix("bubblewrap").strip()
 
 
 def prove(backend: Backend) -> None:
-    """Starts a worker and has it try to break out. Raises SandboxUnavailable or SandboxError."""
-
-    def run(workspace: Path, variables: dict[str, Any], code: str) -> dict[str, bool]:
-        session = Session(workspace, limits=Limits(wall_s=WALL_S), backend=backend, writable=True)
-        session.bindings.variables = variables
-        try:
-            found: dict[str, bool] = session.request({"t": "run", "number": 0, "code": code}).value
-            return found
-        finally:
-            session.close()
-
-    found = attempt_all(run)
+    """Raises SandboxUnavailable or SandboxError unless `backend` starts and passes the self-test."""
+    found = self_test(backend)
     if not found.passed:
         could = [f"could {what}" for what in found.escaped] + [f"could not {what}" for what in found.missing]
         raise SandboxUnavailable(f"{backend.detail} does not hold: code inside {', '.join(could)}")
+
+
+# --- hints ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a hint depends on."""
+
+    failures: Mapping[str, str]
+    """Why each backend that was tried does not work, by its name."""
+    system: str = "Linux"
+    machine: str = "x86_64"
+    distributions: tuple[str, ...] = ()
+    """The distribution and those it descends from, as /etc/os-release names them."""
+    container: bool = False
+    apparmor_restricts: bool = False
+    allow_userns: str | None = None
+    """The command that allows user namespaces, if a sysctl forbids them."""
+
+
+def hint_for(failures: Mapping[str, str]) -> str:
+    """What to do so that a rejected backend works here."""
+    return hint(read_facts(failures))
+
+
+def read_facts(failures: Mapping[str, str]) -> Facts:
+    """The facts about this system."""
+    uname = os.uname()
+    allow_userns = None
+    if _sysctl("kernel/unprivileged_userns_clone") == "0":
+        allow_userns = "sudo sysctl -w kernel.unprivileged_userns_clone=1"
+    elif _sysctl("user/max_user_namespaces") == "0":
+        allow_userns = "sudo sysctl -w user.max_user_namespaces=15000"
+    return Facts(
+        failures=dict(failures),
+        system=uname.sysname,
+        machine=uname.machine,
+        distributions=_distributions(),
+        container=any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")),
+        apparmor_restricts=_sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1",
+        allow_userns=allow_userns,
+    )
+
+
+def unavailable_message(facts: Facts) -> str:
+    """The reasons on the first line, the hint after it."""
+    reasons = "; ".join(f"{name}: {why}" for name, why in facts.failures.items())
+    return f"No sandbox works on this system ({reasons}).\n{hint(facts)}"
+
+
+def hint(facts: Facts) -> str:
+    """What to do so that a better sandbox works on a system like this."""
+    if facts.system != "Linux":
+        return "Run orch on Linux: on Windows in WSL 2, on macOS in a Linux virtual machine."
+    if facts.machine not in ("x86_64", "aarch64"):
+        return f"Run orch on x86_64 or aarch64: there is no system call table for {facts.machine}."
+    why = facts.failures.get("bubblewrap", "")
+    if why == "not installed":
+        known = [_INSTALL[name] for name in facts.distributions if name in _INSTALL]
+        otherwise = "with your system's package manager (package bubblewrap, program bwrap)"
+        return f"Install bubblewrap: {known[0] if known else otherwise}"
+    if facts.allow_userns:
+        return f"Allow user namespaces: {facts.allow_userns}"
+    if facts.container:
+        return (
+            "This container forbids user namespaces: start it with "
+            f"--security-opt seccomp=unconfined, or on a kernel with Landlock ABI {NEEDED_ABI} (Linux 6.12)."
+        )
+    if facts.apparmor_restricts:
+        return f"Allow bubblewrap to make user namespaces:\n{_APPARMOR}"
+    if not why:
+        return f"Use bubblewrap instead, or Linux 6.12 or newer with Landlock (ABI {NEEDED_ABI}) switched on."
+    return f"See `bwrap --ro-bind / / --unshare-all true`, or use Linux 6.12 (Landlock ABI {NEEDED_ABI})."
+
+
+def _distributions() -> tuple[str, ...]:
+    try:
+        lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    names = [fields.get("ID", ""), *fields.get("ID_LIKE", "").strip('"').split()]
+    return tuple(name.strip('"') for name in names if name)
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        return Path("/proc/sys", name).read_text(encoding="ascii").strip()
+    except OSError:
+        return None

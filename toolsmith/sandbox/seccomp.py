@@ -1,12 +1,11 @@
 """The system calls that code in the sandbox cannot make, as a seccomp filter program.
 
-The rules are an explicit list of what is denied, on top of file and process isolation: kernel interfaces
-with a long history of faults, all ways to sockets (but for those that the host gives out), namespaces and
-mounts, and memory that no limit counts. Calls newer than this table fail with ENOSYS, so that
-programs fall back to older ones.
+The rules are an explicit deny-list, on top of file and process isolation: kernel interfaces with a long
+history of bugs, all ways to sockets (except those that the host gives out), namespaces and mounts, and memory
+that no limit counts. Calls newer than this table fail with ENOSYS, so that programs fall back to older ones.
 
-What is not covered: the filter looks at numbers only, never at memory that an argument points to. 32-bit
-programs are killed. Other machines than x86_64 and aarch64 are refused.
+Not covered: the filter sees numbers only, never memory that an argument points to. 32-bit programs are
+killed. Machines other than x86_64 and aarch64 are refused.
 """
 
 import os
@@ -14,14 +13,14 @@ import struct
 from dataclasses import dataclass
 
 EPERM, ENOSYS = 1, 38
-NEWER_THAN_TABLE = 463  # setxattrat, the first call that this table does not judge
+NEWER_THAN_TABLE = 463  # setxattrat, the first call that this table does not know
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 _LOAD, _RETURN, _EQUAL, _AT_LEAST, _ANY_BIT, _MASK = 0x20, 0x06, 0x15, 0x35, 0x45, 0x54
 _ALLOW, _KILL, _ERRNO, _ASK = 0x7FFF0000, 0x80000000, 0x00050000, 0x7FC00000
 _NR_OFFSET, _ARCH_OFFSET, _ARGS_OFFSET = 0, 4, 16
 
-# name: number on x86_64, number on aarch64; None where the machine does not have the call.
+# name: number on x86_64, number on aarch64; None if the machine lacks the call.
 Table = dict[str, tuple[int | None, int | None]]
 
 DENIED: Table = {
@@ -50,7 +49,7 @@ DENIED: Table = {
     "open_by_handle_at": (304, 265),
     "mknod": (133, None),
     "mknodat": (259, 33),
-    # kernel interfaces that code in a notebook has no use for
+    # kernel interfaces that steps have no use for
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
@@ -89,7 +88,7 @@ DENIED: Table = {
     "clock_settime": (227, 112),
     "adjtimex": (159, 171),
     "clock_adjtime": (305, 266),
-    # memory that belongs to no process, so that no limit of ours would count it
+    # memory that belongs to no process, so that no limit would count it
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
@@ -108,7 +107,7 @@ DENIED: Table = {
     "accept4": (288, 242),
 }
 
-# Without namespaces of its own, code could reach what Landlock does not guard: attributes of files that it
+# Without namespaces of its own, code could change what Landlock does not protect: attributes of files that it
 # may not write, and the priorities and limits of the user's other processes.
 DENIED_WITHOUT_NAMESPACES: Table = {
     "chown": (92, None),
@@ -125,7 +124,7 @@ DENIED_WITHOUT_NAMESPACES: Table = {
     "inotify_init1": (294, 26),
     "setpriority": (141, 140),
 }
-# These answer "done" and do nothing: shutil.copy and tarfile fail when they are refused.
+# These return success and do nothing: shutil.copy and tarfile fail when they are refused.
 IGNORED_WITHOUT_NAMESPACES: Table = {
     "chmod": (90, None),
     "fchmod": (91, 52),
@@ -143,7 +142,7 @@ OWN_PROCESS_ONLY: Table = {  # first argument: a process, 0 for oneself
     "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
 }
-ENDED_BY_ENOSYS: Table = {"clone3": (435, 435), "openat2": (437, 437)}  # their arguments lie in memory
+ENDED_BY_ENOSYS: Table = {"clone3": (435, 435), "openat2": (437, 437)}  # their arguments are in memory
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Rule:
-    """Answers call `number` with `errno` when all tests hold; the first rule that holds decides.
+    """Answers call `number` with `errno` if all tests hold; the first rule that holds decides.
 
     `ask_host`: the host answers instead, through a listener. Without one the call fails with ENOSYS.
     """
@@ -178,7 +177,7 @@ CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
     ((56, 220), (Test(0, _NEW_NAMESPACES, negated=True),)),  # clone into new namespaces
     ((16, 29), (Test(1, _ALL, 0x5412),)),  # ioctl TIOCSTI: typing into the terminal
     ((16, 29), (Test(1, _ALL, 0x541C),)),  # ioctl TIOCLINUX
-    # A datagram pair can be pointed at another address, so only pairs that stay connected are left.
+    # A datagram pair can be pointed at another address, so only pairs that stay connected are allowed.
     ((53, 199), (Test(1, 0xF, 2),)),
     ((90, None), (Test(1, _SET_ID_BITS, negated=True),)),  # chmod, fchmod, fchmodat, fchmodat2
     ((91, 52), (Test(1, _SET_ID_BITS, negated=True),)),
@@ -195,28 +194,32 @@ def filter_program(*, namespaces: bool, connections: bool = False, machine: str 
 
     `namespaces`: whether the code has process and mount namespaces of its own; without them more is denied.
     `connections`: whether the host is asked for internet stream sockets; all other sockets stay denied.
-    Raises OSError on a machine whose table is missing.
+    Raises OSError on a machine without a table.
     """
     column, arch = _machine(machine)
-    granted = _granted(column) if connections else []
-    return _program(_opening(arch) + _beyond_the_table(), granted + _rules(column, namespaces))
+    newer_calls = [  # and x32 calls, whose numbers are high
+        _instruction(_AT_LEAST, NEWER_THAN_TABLE, if_false=1),
+        _instruction(_RETURN, _ERRNO | ENOSYS),
+    ]
+    granted = _connection_rules(column) if connections else []
+    return _program(_opening(arch) + newer_calls, granted + _rules(column, namespaces))
 
 
 def connection_program(machine: str | None = None) -> bytes:
-    """The filter whose listener the host takes: it only asks for sockets. Raises OSError as above."""
+    """The filter whose listener the host receives; it only asks about sockets. Raises OSError as above."""
     column, _ = _machine(machine)
-    return assembled(_granted(column)[:1], machine=machine)
+    return assembled(_connection_rules(column)[:1], machine=machine)
 
 
-def _granted(column: int) -> list[Rule]:
-    """The host gives out sockets that are connected already, so connecting has nothing left to do."""
+def _connection_rules(column: int) -> list[Rule]:
+    """The host hands out connected sockets, so `connect` has nothing left to do."""
     socket, connect, setsockopt = ((41, 42, 54), (198, 203, 208))[column]
     internet = Test(0, _ALL ^ 0x8, 2)  # AF_INET is 2, AF_INET6 is 10
     stream, of_tcp = Test(1, 0xF, 1), Test(1, _ALL, 6)
     return [
         Rule(socket, 0, (internet, stream), ask_host=True),
         Rule(connect, 0),
-        Rule(setsockopt, 0, (of_tcp,)),  # such as TCP_NODELAY, which these sockets do not know
+        Rule(setsockopt, 0, (of_tcp,)),  # such as TCP_NODELAY, which these sockets lack
     ]
 
 
@@ -258,20 +261,12 @@ def _rules(column: int, namespaces: bool) -> list[Rule]:
 
 
 def _opening(arch: int) -> list[bytes]:
-    """Kills other system call conventions, and leaves the call's number loaded."""
+    """Kills processes that use other call conventions, and leaves the call's number loaded."""
     return [
         _instruction(_LOAD, _ARCH_OFFSET),
         _instruction(_EQUAL, arch, if_true=1),
         _instruction(_RETURN, _KILL),
         _instruction(_LOAD, _NR_OFFSET),
-    ]
-
-
-def _beyond_the_table() -> list[bytes]:
-    """Turns away newer calls, and x32 calls, whose numbers are high."""
-    return [
-        _instruction(_AT_LEAST, NEWER_THAN_TABLE, if_false=1),
-        _instruction(_RETURN, _ERRNO | ENOSYS),
     ]
 
 

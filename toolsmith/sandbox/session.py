@@ -10,26 +10,24 @@ import secrets as tokens
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
-from toolsmith.sandbox.backend import SHOWN_WORKSPACE, Backend, Launch, Network, Room
-from toolsmith.sandbox.codec import CodecError, decode, encode
 from toolsmith.sandbox.errors import SandboxClosed, SandboxError, SandboxUnavailable
-from toolsmith.sandbox.exchange import Exchange, HostTool
 from toolsmith.sandbox.grants import parse_grants
 from toolsmith.sandbox.interpreter import MAX_NOTED, MAX_NOTED_ERROR
-from toolsmith.sandbox.limits import Limits
-from toolsmith.sandbox.masking import Secrets
-from toolsmith.sandbox.process import WorkerLost, WorkerProcess
+from toolsmith.sandbox.limits import DiskGauge, LimitMonitor, Limits
 from toolsmith.sandbox.processes import Unsettled
 from toolsmith.sandbox.proxy import Dialer
-from toolsmith.sandbox.transcript import Aliases, printed, told
-from toolsmith.sandbox.watch import DiskGauge, Watch
+from toolsmith.sandbox.redaction import Aliases, Secrets, format_error, format_output
+from toolsmith.sandbox.rpc import HostTool, Rpc
+from toolsmith.sandbox.spec import SHOWN_WORKSPACE, Backend, Network, SandboxSpec
+from toolsmith.sandbox.wire import WireError, decode, encode
+from toolsmith.sandbox.worker_process import WorkerLost, WorkerProcess
 
 START_S = 20.0
 
@@ -37,15 +35,15 @@ ROLLED_BACK = "The Python state is as it was before this step; files it wrote re
 RESTARTED = "The sandbox was restarted; its variables are lost, files in the workspace remain."
 CLOSED = "the sandbox was closed"
 NOTHING: Mapping[str, str] = MappingProxyType({})
-_PROXY = "http://127.0.0.1:3128"  # whatever address is connected to, the host's proxy is what answers
+_PROXY = "http://127.0.0.1:3128"  # every address that code connects to leads to the host's proxy
 PROXIES = MappingProxyType(
     {name: _PROXY for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
 )
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What a request brought."""
+class StepResult:
+    """The value of a request, whether it is the final answer, and what was printed."""
 
     value: Any
     final: bool
@@ -53,19 +51,19 @@ class Reply:
 
 
 class InsideCall(NamedTuple):
-    """A call of a model-written tool by the code of a step, as the sandbox tells it: not to be trusted."""
+    """A call of a model-written tool by the code of a step, as the sandbox reports it: not to be trusted."""
 
     name: str
     seconds: float
     error: str
-    """`Type: message` of what it raised; empty when it returned."""
+    """`Type: message` of what it raised; empty if it returned."""
     type: str
-    """Python's name of what it returned; empty when it raised."""
+    """Python's name of the type it returned; empty if it raised."""
 
 
 @dataclass
 class Bindings:
-    """What the namespace holds before the first step; told again to each new worker."""
+    """What the namespace holds before the first step; sent again to each new worker."""
 
     variables: dict[str, Any] = field(default_factory=dict)
     host: Mapping[str, HostTool] = field(default_factory=dict)
@@ -83,7 +81,7 @@ class _Running:
     inward: Aliases
 
 
-class Session:
+class SandboxSession:
     """One sandbox. Requests come from one thread at a time; `interrupt` and `close` from any."""
 
     def __init__(
@@ -101,12 +99,12 @@ class Session:
         """Starts nothing yet. Raises FileNotFoundError, SandboxUnavailable, ValueError."""
         workspace = workspace.resolve(strict=True)
         if writable:
-            _refuse_the_interpreter(workspace)
+            _refuse_interpreter_in(workspace)
         self._secrets = Secrets(secrets)
         granted = _network(backend, network, dialer)
         environment = {**self._secrets.values, **(PROXIES if granted else NOTHING)}
         packages = packages.resolve(strict=True) if packages is not None else None
-        self._room = Room(workspace, writable, limits, environment, granted, packages)
+        self._spec = SandboxSpec(workspace, writable, limits, environment, granted, packages)
         self._backend = backend
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -115,24 +113,24 @@ class Session:
         self.bindings = Bindings()
         self.last_output = ""
         self.last_calls: tuple[InsideCall, ...] = ()
-        """What the last step called of the model-written tools, as far as it came to its end."""
+        """The completed calls of model-written tools by the last step."""
 
     # --- for callers --------------------------------------------------------------------------------------
 
     def bind(self) -> None:
         """Brings `bindings` into the namespace; starts the worker only for sources. Raises SandboxError."""
-        with self._busy():
+        with self._exclusive():
             if self._running is not None:
                 self._bind(self._running)
             elif self.bindings.inside:
                 self._start()
 
-    def request(self, request: dict[str, Any], *, message_first: bool = False) -> Reply:
+    def request(self, request: dict[str, Any], *, message_first: bool = False) -> StepResult:
         """Has the worker, started if need be, do one thing. Raises SandboxError, SandboxUnavailable."""
-        with self._busy():
+        with self._exclusive():
             self.last_output, self.last_calls = "", ()
             running = self._running or self._start()
-            return self._exchange(running, request, self.bindings.host, message_first)
+            return self._perform(running, request, self.bindings.host, message_first)
 
     def interrupt(self) -> None:
         """Ends the worker at once; a running or later request raises SandboxClosed."""
@@ -142,7 +140,7 @@ class Session:
             worker.kill()
 
     def close(self) -> None:
-        """As `interrupt`, and gives back what the sandbox held. A running request does that as it ends."""
+        """As `interrupt`, and releases what the sandbox held. A running request does that as it ends."""
         self.interrupt()
         if self._lock.acquire(blocking=False):
             try:
@@ -153,107 +151,109 @@ class Session:
     # --- one request --------------------------------------------------------------------------------------
 
     @contextmanager
-    def _busy(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         if self._closed.is_set():
             raise SandboxClosed(CLOSED)
         if not self._lock.acquire(blocking=False):
             raise SandboxError("the sandbox is busy with another step; use one sandbox for each agent")
         try:
             yield
-        except CodecError as error:  # before anything was sent
-            raise SandboxError(str(error)) from error
+        except WireError as exc:  # before anything was sent
+            raise SandboxError(str(exc)) from exc
         finally:
             self._lock.release()
             if self._closed.is_set():
                 self.close()
 
-    def _exchange(
+    def _perform(
         self, running: _Running, request: dict[str, Any], host: Mapping[str, HostTool], message_first: bool
-    ) -> Reply:
-        worker, limits = running.worker, self._room.limits
-        exchange = Exchange(
+    ) -> StepResult:
+        worker, limits = running.worker, self._spec.limits
+        rpc = Rpc(
             worker=worker,
             host=host,
-            watch=Watch(worker.processes, limits, running.disk, limits.wall_s),
+            monitor=LimitMonitor(worker.processes, limits, running.disk, limits.wall_s),
             closed=self._closed,
             outward=running.outward,
             inward=running.inward,
-            masked=self._secrets.mask_bytes,
+            mask_bytes=self._secrets.mask_bytes,
         )
         worker.take_output()
         try:
-            answer = exchange.run({**request, "id": tokens.token_hex(8), "wall_s": limits.wall_s})
-            worker.settle()
-        except (WorkerLost, Unsettled, OSError) as error:
-            self._lose(running, exchange.stopped_for or f"the sandbox failed: {error}")
-        except CodecError:
+            answer = rpc.run({**request, "id": tokens.token_hex(8), "wall_s": limits.wall_s})
+            worker.processes.settle()
+        except (WorkerLost, Unsettled, OSError) as exc:
+            self._lose(running, rpc.stopped_for or f"the sandbox failed: {exc}")
+        except WireError:
             raise
-        except BaseException:  # such as a KeyboardInterrupt in a host tool: half of an exchange is no state
+        except BaseException:  # such as a KeyboardInterrupt in a host tool: the worker is in mid-request
             self._drop()
             raise
-        self.last_output = self._printed(running)
-        self.last_calls = tuple(_inside_calls(answer.get("calls"), running.outward, self._secrets.mask))
-        if (fault := exchange.fault(answer)) is not None:
+        self.last_output = self._output(running)
+        self.last_calls = tuple(self._inside_calls(answer.get("calls"), running.outward))
+        if (fault := rpc.fault(answer)) is not None:
             raise SandboxError(f"{running.outward.hide(fault)}. {ROLLED_BACK}")
         if "error" in answer:
-            raise SandboxError(told(answer["error"], running.outward, message_first=message_first))
-        return self._reply(running, answer)
-
-    def _reply(self, running: _Running, answer: dict[str, Any]) -> Reply:
+            raise SandboxError(format_error(answer["error"], running.outward, message_first=message_first))
         try:
             value = decode(answer.get("value"), running.outward.hide, self._secrets.mask_bytes)
-        except CodecError as error:
-            raise SandboxError(f"the step returned no proper value: {error}") from error
-        return Reply(value=value, final=answer.get("final") is True, output=self.last_output)
+        except WireError as exc:
+            raise SandboxError(f"the step returned no proper value: {exc}") from exc
+        return StepResult(value=value, final=answer.get("final") is True, output=self.last_output)
+
+    def _inside_calls(self, rows: Any, aliases: Aliases) -> Iterator[InsideCall]:
+        """The worker's report of calls, as far as it is well-formed."""
+        for row in rows[:MAX_NOTED] if isinstance(rows, list) else ():
+            match row:
+                case [str(name), int() | float() as seconds, str(error), str(kind)] if 0 <= seconds < 1e6:
+                    error = self._secrets.mask(aliases.hide(error))[:MAX_NOTED_ERROR]
+                    yield InsideCall(name, float(seconds), error, kind[:80])
 
     def _lose(self, running: _Running, why: str) -> NoReturn:
-        """The worker is of no more use; the next request starts a new one."""
-        self.last_output = self._printed(running)
+        """Drops the worker, which is of no more use; the next request starts a new one."""
+        self.last_output = self._output(running)
         self._drop()
         if self._closed.is_set():
             raise SandboxClosed(CLOSED)
         raise SandboxError(f"{running.outward.hide(why)}. {RESTARTED}")
 
-    def _printed(self, running: _Running) -> str:
+    def _output(self, running: _Running) -> str:
         data, cut = running.worker.take_output()
-        return printed(data, cut, self._room.limits.output_chars, running.outward)
+        return format_output(data, cut, self._spec.limits.output_chars, running.outward)
 
     # --- the worker's life --------------------------------------------------------------------------------
 
     def _start(self) -> _Running:
         deadline = time.monotonic() + START_S
+
+        def tick() -> None:
+            if self._closed.is_set():
+                raise WorkerLost("it was closed")
+            if time.monotonic() > deadline:
+                raise WorkerLost(f"it was not ready after {START_S:g} s")
+
         try:
-            self._worker = worker = WorkerProcess(self._backend, self._room)
-            worker.start(lambda: self._still_starting(deadline))
-            worker.settle()
-        except (WorkerLost, Unsettled, OSError, ValueError) as error:
+            self._worker = worker = WorkerProcess(self._backend, self._spec)
+            worker.start(tick)
+            worker.processes.settle()
+        except (WorkerLost, Unsettled, OSError, ValueError) as exc:
             self._drop()
             if self._closed.is_set():
                 raise SandboxClosed(CLOSED) from None
-            where = self._backend.detail
-            told = self._secrets.mask(f"the sandbox did not start ({where}): {error}")
-            raise SandboxUnavailable(told) from error
-        self._running = running = self._belongings(worker, worker.launch)
-        if self.bindings != Bindings():
-            self._bind(running)
-        return running
-
-    def _belongings(self, worker: WorkerProcess, launch: Launch) -> _Running:
-        workspace = self._room.workspace
+            message = self._secrets.mask(f"the sandbox did not start ({self._backend.detail}): {exc}")
+            raise SandboxUnavailable(message) from exc
+        workspace, launch = self._spec.workspace, worker.launch
         folders = [workspace] if launch.scratch is None else [workspace, launch.scratch]
         names = {str(workspace): SHOWN_WORKSPACE, launch.workspace: SHOWN_WORKSPACE}
-        return _Running(
+        self._running = running = _Running(
             worker=worker,
-            disk=DiskGauge(folders, self._room.limits.disk_mb << 20),
+            disk=DiskGauge(folders, self._spec.limits.disk_mb << 20),
             outward=Aliases({**launch.aliases, **names}, self._secrets.mask),
             inward=Aliases({str(workspace): launch.workspace}),
         )
-
-    def _still_starting(self, deadline: float) -> None:
-        if self._closed.is_set():
-            raise WorkerLost("it was closed")
-        if time.monotonic() > deadline:
-            raise WorkerLost(f"it was not ready after {START_S:g} s")
+        if self.bindings != Bindings():
+            self._bind(running)
+        return running
 
     def _bind(self, running: _Running) -> None:
         given = self.bindings
@@ -263,7 +263,7 @@ class Session:
             "host": sorted(given.host),
             "inside": {name: (source, digest(source)) for name, source in sorted(given.inside.items())},
         }
-        self._exchange(running, request, {}, message_first=True)
+        self._perform(running, request, {}, message_first=True)
 
     def _drop(self) -> None:
         worker, self._worker, self._running = self._worker, None, None
@@ -271,16 +271,8 @@ class Session:
             worker.close()
 
 
-def _inside_calls(told: Any, aliases: Aliases, mask: Callable[[str], str]) -> Iterator[InsideCall]:
-    """What the worker tells of calls, as far as it has the form of it."""
-    for row in told[:MAX_NOTED] if isinstance(told, list) else ():
-        match row:
-            case [str(name), int() | float() as seconds, str(error), str(kind)] if 0 <= seconds < 1e6:
-                yield InsideCall(name, float(seconds), mask(aliases.hide(error))[:MAX_NOTED_ERROR], kind[:80])
-
-
 def _network(backend: Backend, grants: Sequence[str], dialer: Dialer) -> Network | None:
-    """What is granted, None for nothing. Raises SandboxUnavailable where the backend cannot do it."""
+    """What is granted; None for nothing. Raises SandboxUnavailable if the backend cannot grant it."""
     parsed = parse_grants(grants)
     if not parsed or backend.connections == "open":
         return None
@@ -293,11 +285,11 @@ def _network(backend: Backend, grants: Sequence[str], dialer: Dialer) -> Network
 
 
 def digest(source: str) -> str:
-    """Names a tool's source: it is loaded once for each."""
+    """Identifies a tool's source, which a worker loads once."""
     return hashlib.sha256(source.encode()).hexdigest()[:12]
 
 
-def _refuse_the_interpreter(workspace: Path) -> None:
+def _refuse_interpreter_in(workspace: Path) -> None:
     for folder in (sys.prefix, sys.base_prefix):
         if Path(os.path.realpath(folder)).is_relative_to(workspace):
             raise SandboxUnavailable(

@@ -1,16 +1,16 @@
-"""The program inside the sandbox: a first process that watches, and generations that run code.
+"""The program inside the sandbox: a first process that reaps, and generations that run code.
 
-Standard library only; its source, and that of the modules it imports, is shipped by the host (see boot.py).
+Standard library only; the host sends its code, and that of the modules it imports (see bootstrap.py).
 
 Processes. The *nanny* is the first process: it reaps orphans and ends everything when the host hangs up. (A
 parent-death signal would follow the host's thread, which may end long before the host does.) Its child is
 the current *generation*, which holds the Python state. To run a step the generation forks: the child runs
-it, the parent waits as the *snapshot* of the state before. When the step returns, the child ends all other
-processes, the snapshot too, and is the next generation. When the step crashes, or the host sends SIGUSR1,
+it, and the parent waits as the *snapshot* of the state before. When the step returns, the child ends all
+other processes, the snapshot too, and is the next generation. If the step crashes, or the host sends SIGUSR1,
 the snapshot ends all others and reports: the state is then as it was before the step.
 
-What is not covered: an interpreter with several threads cannot be forked safely, and on systems other than
-Linux orphans would be lost, so such steps have no snapshot, and their crash ends the whole sandbox.
+Not covered: an interpreter with several threads cannot be forked safely, and on systems other than Linux
+orphans would be lost, so such steps have no snapshot, and their crash ends the whole sandbox.
 """
 
 import contextlib
@@ -23,29 +23,29 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-from toolsmith.sandbox import landlock, proctree
-from toolsmith.sandbox.codec import CodecError, Json, decode, encode, read_frame, write_frame
+from toolsmith.sandbox import confinement, processes
 from toolsmith.sandbox.interpreter import Interpreter, Outcome, paused_alarm
+from toolsmith.sandbox.wire import Json, WireError, decode, encode, read_frame, write_frame
 
-NOT_CONFINED = 70  # exit status: the sandbox is not what the host meant it to be
-_PARKED = {signal.SIGCHLD, signal.SIGUSR1}  # blocked, and waited for, by a generation that stands by
+NOT_CONFINED = 70  # exit status: the sandbox is not what the host expects
+_PARKED = {signal.SIGCHLD, signal.SIGUSR1}  # blocked, and waited for, by a snapshot
 
 
 def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
-    """`settings`: what the backend's `Launch.settings` holds. Ends by exiting."""
+    """`settings`: the backend's `Launch.settings`, with `connections` and `packages`. Ends by exiting."""
     pid_namespace: bool = settings["pid_namespace"]
     if pid_namespace and os.getpid() != 1:
         os._exit(NOT_CONFINED)
     if not pid_namespace and sys.platform == "linux":
-        landlock.become_subreaper()
+        confinement.become_subreaper()
     if os.fork() == 0:
         _generation(rx, tx, settings)
     os.close(tx)
     if pid_namespace:
-        landlock.hide_memory()  # after the fork: the generation would inherit it
-    _watch(rx)
+        confinement.hide_memory()  # after the fork: the generation would inherit it
+    _reap_until_done(rx)
     if not pid_namespace:
-        proctree.end_descendants(os.getpid(), patience_s=60.0)
+        processes.end_descendants(os.getpid(), patience_s=60.0)
     if settings["scratch"]:
         import shutil  # not at the top: it would cost each start
 
@@ -53,8 +53,8 @@ def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
-def _watch(rx: int) -> None:
-    """Reaps until all descendants have gone, or until the host has."""
+def _reap_until_done(rx: int) -> None:
+    """Reaps until all descendants have ended, or the host has hung up."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     woken, waker = os.pipe()
@@ -62,9 +62,8 @@ def _watch(rx: int) -> None:
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGUSR1, _pass_on)
     poll = select.poll()
-    poll.register(rx, 0)  # nothing but the hang-up: the generations read from it
+    poll.register(rx, 0)  # the hang-up only: the generations read from it
     poll.register(woken, select.POLLIN)
     while _reap(os.WNOHANG):
         ready = [fd for fd, _ in poll.poll()]
@@ -73,14 +72,8 @@ def _watch(rx: int) -> None:
         os.read(woken, 512)
 
 
-def _pass_on(number: int, _: Any) -> None:
-    """A container engine can signal its first process only: the snapshot, a child of it, is meant."""
-    for pid in proctree.children(os.getpid()):
-        proctree.send(pid, signal.Signals(number))
-
-
 def _reap(options: int) -> bool:
-    """Reaps children; True while some are still alive."""
+    """Reaps children; returns whether some are still alive."""
     try:
         while os.waitpid(-1, options)[0]:
             pass
@@ -92,16 +85,16 @@ def _reap(options: int) -> bool:
 def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     nanny = os.getppid()
     if settings["confine"] is not None:
-        landlock.confine(**settings["confine"])
+        confinement.confine(**settings["confine"])
     if settings["connections"] is not None:
-        landlock.hand_sockets_to_host(**settings["connections"])
+        confinement.hand_sockets_to_host(**settings["connections"])
     for name, value in settings["rlimits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     if settings["alone"] and not _alone(nanny):
         os._exit(NOT_CONFINED)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a path as text)
     if settings["packages"] is not None:
-        _offer(settings["packages"])
+        _insert_in_path(settings["packages"])
     for name in [name for name in sys.modules if name.partition(".")[0] == "toolsmith"]:
         del sys.modules[name]
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -114,18 +107,14 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
-def _offer(packages: str) -> None:
-    """After the standard library, which no package takes the place of, and before other packages."""
-    others = [
-        at
-        for at, path in enumerate(sys.path)
-        if path.endswith(("site-packages", "dist-packages", "/packages"))
-    ]
+def _insert_in_path(packages: str) -> None:
+    """After the standard library, which no package may replace, and before other packages."""
+    others = [at for at, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages"))]
     sys.path.insert(min(others, default=len(sys.path)), packages)
 
 
 def _alone(nanny: int) -> bool:
-    """Whether SIGKILL to "all processes" can only mean those of this sandbox."""
+    """Whether SIGKILL to "all processes" reaches only those of this sandbox."""
     if nanny == 1:
         return True
     try:
@@ -136,7 +125,7 @@ def _alone(nanny: int) -> bool:
 
 
 class Generation:
-    """Answers requests, each in a fork of itself where that is safe."""
+    """Answers requests, each in a fork of itself if that is safe."""
 
     def __init__(self, rx: int, tx: int, nanny: int, *, alone: bool) -> None:
         """`alone`: no signal from here reaches a process that does not belong to this sandbox."""
@@ -146,12 +135,14 @@ class Generation:
 
     def answer(self, request: dict[str, Any]) -> None:
         try:
-            child = os.fork() if _can_leave_a_snapshot() else 0
-        except OSError as error:
-            self._report_rollback(request, {"fault": f"cannot start the step: {error.strerror}"})
+            # One thread, and a system that makes orphans children of their subreaper.
+            forkable = sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
+            child = os.fork() if forkable else 0
+        except OSError as exc:
+            self._report_rollback(request, {"fault": f"cannot start the step: {exc.strerror}"})
             return
         if child:
-            self._report_rollback(request, self._stand_by(child))
+            self._report_rollback(request, self._wait_as_snapshot(child))
             return
         step = os.getpid()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARKED)
@@ -159,31 +150,31 @@ class Generation:
             outcome = self._interpreter.perform(request)
         except MemoryError:
             outcome = {"error": {"type": "MemoryError", "message": "", "frames": []}}
-        if os.getpid() != step:  # a fork made by the step's code that came to its end as well
+        if os.getpid() != step:  # a fork that the step's code made also got here
             os._exit(0)
         signal.pthread_sigmask(signal.SIG_BLOCK, _PARKED)
         self._end_the_others()
         self._report(request, outcome)
 
-    def _stand_by(self, child: int) -> Outcome:
-        """The snapshot's part: waits for the end of the step; returns only when the step did not."""
+    def _wait_as_snapshot(self, child: int) -> Outcome:
+        """Waits for the end of the step; returns only if the step did not."""
         while signal.sigwait(_PARKED) != signal.SIGUSR1:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 self._end_the_others()
-                return {"fault": _end_of(status)}
+                return {"fault": _describe_exit(status)}
         self._end_the_others()
         return {"stopped": True}
 
     def _end_the_others(self) -> None:
-        """Ends every other process of the sandbox but the nanny, at one stroke: none can fork away.
+        """Ends every other process of the sandbox but the nanny, all at once, so that none can fork away.
 
-        Where that stroke would hit others of the user, the descendants that can be seen are ended; where none
-        can be seen, that is left to the host.
+        If one signal to all would reach the user's other processes, this ends the descendants it can see;
+        without /proc it can see none, and the host ends them.
         """
         if not self._alone:
-            if proctree.HAS_PROC:
-                proctree.end_descendants(self._nanny, spare=os.getpid())
+            if processes.HAS_PROC:
+                processes.end_descendants(self._nanny, spare=os.getpid())
                 _reap(0)
             return
         if not _alone(self._nanny):
@@ -193,7 +184,7 @@ class Generation:
         _reap(0)
 
     def _report_rollback(self, request: dict[str, Any], outcome: Outcome) -> None:
-        """The step may have left half of a message unread: all up to the host's mark is dropped."""
+        """Reports, and drops all up to the host's mark: the step may have left half of a message unread."""
         self._report(request, outcome)
         mark, seen = bytes.fromhex(request["id"]), b""
         while not seen.endswith(mark):
@@ -207,12 +198,12 @@ class Generation:
         reply: dict[str, Json] = {"t": "done", "id": request["id"]}
         try:
             write_frame(self._tx, reply | outcome)
-        except CodecError as error:
+        except WireError as exc:
             if outcome.get("final") or request["t"] != "run":
-                told = {"type": "ValueError", "message": f"{error}; write it to a file", "frames": []}
-                write_frame(self._tx, reply | {"error": told})
+                error = {"type": "ValueError", "message": f"{exc}; write it to a file", "frames": []}
+                write_frame(self._tx, reply | {"error": error})
             else:
-                write_frame(self._tx, reply | {"value": f"({error})", "final": False})
+                write_frame(self._tx, reply | {"value": f"({exc})", "final": False})
 
     def _call_host(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         call = {"t": "call", "name": name, "args": encode(args), "kwargs": encode(kwargs)}
@@ -226,12 +217,7 @@ class Generation:
         return decode(reply["value"])
 
 
-def _can_leave_a_snapshot() -> bool:
-    """One thread, and a system that gives the orphans of a process to its subreaper."""
-    return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
-
-
-def _end_of(status: int) -> str:
+def _describe_exit(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:

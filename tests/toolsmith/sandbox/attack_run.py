@@ -23,7 +23,7 @@ from typing import Any
 from toolsmith.sandbox.errors import SandboxError, SandboxUnavailable
 from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.probe import choose_backend
-from toolsmith.sandbox.session import Session
+from toolsmith.sandbox.session import SandboxSession
 
 HERE = Path(__file__).parent
 SOURCES = ("escapes.py", "peer_attacks.py")
@@ -76,7 +76,7 @@ def outside(text: str, lent: Path) -> Iterator[Attack]:
 @contextmanager
 def inside(text: str, field: Field, backend: str) -> Iterator[Attack]:
     """All attempts are made in one sandbox: what one of them opens is there for the next."""
-    session = Session(
+    session = SandboxSession(
         field.workspace, limits=Limits(wall_s=20), backend=choose_backend(backend), writable=True
     )
 

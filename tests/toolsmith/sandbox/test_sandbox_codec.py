@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolsmith.sandbox.codec import MAX_FRAME, CodecError, decode, encode, pack, unpack
+from toolsmith.sandbox.wire import MAX_FRAME, WireError, decode, encode, pack, unpack
 
 scalars = (
     st.none()
@@ -48,7 +48,7 @@ def test_plain_values_survive_the_way_there_and_back(value: Any) -> None:
     st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
 )
 def test_decoding_any_json_gives_a_value_or_a_codec_error(data: Any) -> None:
-    with contextlib.suppress(CodecError):
+    with contextlib.suppress(WireError):
         decode(data)
 
 
@@ -56,7 +56,7 @@ def test_decoding_any_json_gives_a_value_or_a_codec_error(data: Any) -> None:
 def test_unpacking_any_bytes_gives_a_message_or_nothing_or_a_codec_error(data: bytes) -> None:
     try:
         message = unpack(bytearray(data))
-    except CodecError:
+    except WireError:
         return
     assert message is None or isinstance(message["t"], str)
 
@@ -137,9 +137,9 @@ def test_arrays_arrive_as_lists() -> None:
 
 
 def test_too_much_is_refused() -> None:
-    with pytest.raises(CodecError, match="more than 1,000,000 parts"):
+    with pytest.raises(WireError, match="more than 1,000,000 parts"):
         encode([0] * 1_000_001)
-    with pytest.raises(CodecError, match="at most 8 MB can be passed"):
+    with pytest.raises(WireError, match="at most 8 MB can be passed"):
         pack({"t": "x", "v": "x" * MAX_FRAME})
 
 

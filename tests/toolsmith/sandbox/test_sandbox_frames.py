@@ -34,8 +34,8 @@ RESTARTED = "The sandbox was restarted; its variables are lost, files in the wor
             "forge({'t': 'call', 'name': 'note', 'args': {'$': 'os.system', 'v': 'x'}, 'kwargs': {}})",
             "unknown tag",
         ),
-        ("forge({'t': 'call', 'name': 'note', 'args': 1, 'kwargs': 2})", "what is no call"),
-        ("forge({'t': 'call', 'name': 'note'})", "what is no call"),
+        ("forge({'t': 'call', 'name': 'note', 'args': 1, 'kwargs': 2})", "malformed call"),
+        ("forge({'t': 'call', 'name': 'note'})", "malformed call"),
     ],
 )
 def test_a_forged_frame_ends_the_worker_and_the_next_step_works(

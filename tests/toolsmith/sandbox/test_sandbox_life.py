@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from toolsmith.sandbox import Backend, Limits, SandboxClosed, SandboxError, SandboxExecutor
-from toolsmith.sandbox.proctree import tree
+from toolsmith.sandbox.processes import tree
 
 PYTHONPATH = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
 
@@ -232,12 +232,12 @@ def test_construction_starts_nothing(backend: Backend, workspace: Path) -> None:
 DIES_WHILE_STARTING = """
 import os, pathlib, signal, sys, time
 from toolsmith.sandbox import Limits, choose_backend
-from toolsmith.sandbox.backend import Room
-from toolsmith.sandbox.process import WorkerProcess
+from toolsmith.sandbox.spec import SandboxSpec
+from toolsmith.sandbox.worker_process import WorkerProcess
 
 backend = choose_backend(sys.argv[1])
 time.sleep(0.1)  # what the probe has started is gone
-WorkerProcess(backend, Room(pathlib.Path(sys.argv[2]), True, Limits()))
+WorkerProcess(backend, SandboxSpec(pathlib.Path(sys.argv[2]), True, Limits()))
 time.sleep(float(sys.argv[3]))
 os.kill(os.getpid(), signal.SIGKILL)
 """

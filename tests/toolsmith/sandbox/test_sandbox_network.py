@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from toolsmith.sandbox import SandboxError, SandboxExecutor, SandboxUnavailable, choose_backend
-from toolsmith.sandbox.container import Container
+from toolsmith.sandbox.backends import Seatbelt
 from toolsmith.sandbox.grants import parse_grants
-from toolsmith.sandbox.proctree import tree
+from toolsmith.sandbox.processes import tree
 from toolsmith.sandbox.proxy import Dialer
 
 DENIED = r"PermissionError|OSError"
@@ -229,6 +229,13 @@ MALFORMED = [
     (b"GET file:///etc/passwd HTTP/1.1\r\n\r\n", "400"),
     (b"GET ftp://api.example.org:PORT/ HTTP/1.1\r\n\r\n", "400"),
     (b"GET " + HERE + b" folded: x\r\n\r\n", "400"),
+    (b"GET " + HERE + b"X: y\r\n folded\r\n\r\n", "400"),
+    (b"GET " + HERE + b"X: y\nContent-Length: 5\r\n\r\n", "400"),
+    (b"GET " + HERE + b"X: y\rContent-Length: 5\r\n\r\n", "400"),
+    (b"GET " + HERE + b"X: a control \x01 character\r\n\r\n", "400"),
+    (b"GET " + HERE + b"X : y\r\n\r\n", "400"),
+    (b"GET " + HERE.replace(b"1.1", b"9.9") + b"\r\n", "400"),
+    (b"POST " + HERE + b"Content-Length: 1, 1\r\n\r\n", "400"),
     (b"POST " + HERE + b"Transfer-Encoding: chunked\r\n\r\n", "411"),
     (b"POST " + HERE + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", "400"),
     (b"\x16\x03\x01 a TLS greeting to some address", "400"),
@@ -335,15 +342,14 @@ GRANTS = [
 
 
 @pytest.mark.parametrize("grant", GRANTS)
-def test_what_is_no_domain_cannot_be_granted(grant: str) -> None:
-    with pytest.raises(ValueError, match=r"is no domain that can be granted|names no port"):
+def test_malformed_grant_is_refused(grant: str) -> None:
+    with pytest.raises(ValueError, match=r"not a domain|malformed port"):
         parse_grants([grant])
 
 
-def test_a_backend_that_cannot_do_it_refuses(workspace: Path) -> None:
-    backend = Container("docker", "docker", "27")
-    with pytest.raises(SandboxUnavailable, match=r"docker cannot be granted connections \(api.example.org\)"):
-        SandboxExecutor(workspace, backend=backend, network=["api.example.org"])
+def test_backend_without_connections_refuses_a_grant(workspace: Path) -> None:
+    with pytest.raises(SandboxUnavailable, match=r"cannot be granted connections \(api.example.org\)"):
+        SandboxExecutor(workspace, backend=Seatbelt(), network=["api.example.org"])
 
 
 def test_without_a_sandbox_a_grant_changes_nothing(workspace: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from toolsmith.sandbox import SandboxUnavailable, choose_backend, probe
-from toolsmith.sandbox.bubblewrap import Bubblewrap
-from toolsmith.sandbox.remedy import Facts, read_facts, remedy
+from toolsmith.sandbox.backends import Bubblewrap
+from toolsmith.sandbox.probe import Facts, read_facts, unavailable_message
 
 
 def test_the_choice_is_made_once() -> None:
@@ -61,14 +61,13 @@ FORBIDDEN = {**MISSING, "bubblewrap": "setting up uid map: Permission denied"}
 @pytest.mark.parametrize(
     ("facts", "advice"),
     [
-        (Facts(MISSING, system="Darwin"), "Start Docker or Podman with the image python:3"),
         (Facts(MISSING, distributions=("debian",)), "Install bubblewrap: sudo apt install bubblewrap"),
         (Facts(MISSING, distributions=("pop", "ubuntu", "debian")), "sudo apt install bubblewrap"),
         (Facts(MISSING, distributions=("fedora",)), "sudo dnf install bubblewrap"),
         (Facts(MISSING, distributions=("unheard",)), "with your system's package manager"),
         (Facts(FORBIDDEN, apparmor_restricts=True), "/etc/apparmor.d/bwrap"),
         (
-            Facts(FORBIDDEN, userns_switched_off="sudo sysctl -w a=1"),
+            Facts(FORBIDDEN, allow_userns="sudo sysctl -w a=1"),
             "Allow user namespaces: sudo sysctl -w a=1",
         ),
         (Facts(FORBIDDEN, container=True), "--security-opt seccomp=unconfined"),
@@ -78,10 +77,10 @@ FORBIDDEN = {**MISSING, "bubblewrap": "setting up uid map: Permission denied"}
         (Facts(MISSING, machine="riscv64"), "Run orch on x86_64 or aarch64"),
     ],
 )
-def test_the_remedy_fits_the_system(facts: Facts, advice: str) -> None:
-    told = remedy(facts)
-    assert advice in told
-    assert all(why in told.splitlines()[0] for why in facts.failures.values())
+def test_hint_fits_the_system(facts: Facts, advice: str) -> None:
+    message = unavailable_message(facts)
+    assert advice in message
+    assert all(why in message.splitlines()[0] for why in facts.failures.values())
 
 
 def test_the_facts_of_this_system_can_be_read() -> None:
@@ -91,11 +90,11 @@ def test_the_facts_of_this_system_can_be_read() -> None:
 SWITCHED_OFF = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
 FILTERED = """
 import os, sys
-from toolsmith.sandbox import landlock
+from toolsmith.sandbox import confinement
 from toolsmith.sandbox.seccomp import Rule, Test, assembled
 new_user = (Test(0, 0x10000000, negated=True),)
 rules = [Rule(272, 1), Rule(97, 1), Rule(435, 38), Rule(56, 1, new_user), Rule(220, 1, new_user)]
-landlock.install_filter(assembled(rules))
+confinement.install_filter(assembled(rules))
 os.execv(sys.argv[1], sys.argv[1:])
 """
 WORLDS = {
@@ -128,9 +127,9 @@ def _landlock() -> None:
 def test_where_user_namespaces_are_switched_off_landlock_takes_over(world: str) -> None:
     code = """
 from toolsmith.sandbox import choose_backend
-from toolsmith.sandbox.probe import passed_over
+from toolsmith.sandbox.probe import rejected_backends
 from toolsmith.sandbox.selftest import self_test
-print(choose_backend().name, *passed_over())
+print(choose_backend().name, *rejected_backends())
 print(self_test(choose_backend()))
 """
     told = in_a_world_without_user_namespaces(code, world)

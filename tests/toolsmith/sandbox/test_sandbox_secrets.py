@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolsmith.sandbox import SandboxError, SandboxExecutor
-from toolsmith.sandbox.masking import Secrets
-from toolsmith.sandbox.proctree import tree
+from toolsmith.sandbox.processes import tree
+from toolsmith.sandbox.redaction import Secrets
 
 KEY = "sk-live/4f+9'aB\"c=7d"
 GIVEN = {"secrets": {"API_KEY": KEY, "OTHER": "hunter2-hunter2"}}

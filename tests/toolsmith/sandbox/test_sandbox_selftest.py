@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from toolsmith.sandbox import Backend, Limits
-from toolsmith.sandbox.limits import Kept
-from toolsmith.sandbox.selftest import self_test
-from toolsmith.sandbox.surroundings import attempt_all
+from toolsmith.sandbox.limits import Enforcement
+from toolsmith.sandbox.selftest import attempt_all, self_test
 
 
 def without_a_sandbox(workspace: Path, variables: dict[str, Any], code: str) -> dict[str, bool]:
@@ -59,17 +58,17 @@ def test_the_attempts_leave_nothing_behind(backend: Backend, tmp_path: Path, mon
 
 
 def test_every_limit_is_said_to_be_hard_or_polled(backend: Backend) -> None:
-    kept = {each.limit: each for each in backend.kept}
+    kept = {each.limit: each for each in backend.enforcement}
     assert set(kept) == {field.name for field in dataclasses.fields(Limits)}
-    assert all(each.grade != "not kept" and str(each) for each in kept.values())
+    assert all(each.grade != "not enforced" and str(each) for each in kept.values())
     assert kept["processes"].grade == ("hard" if backend.hard_processes else "polled")
     assert kept["memory_mb"].grade == "hard and polled"
 
 
-def test_a_limit_that_nobody_keeps_is_not_called_anything_else() -> None:
-    assert Kept("processes").grade == "not kept"
+def test_limit_without_enforcement_says_so() -> None:
+    assert Enforcement("processes").grade == "not enforced"
 
 
 def test_only_what_is_weaker_than_bubblewrap_is_told(backend: Backend) -> None:
-    assert bool(backend.weaker) is (backend.name != "bubblewrap")
-    assert os.sep not in "".join(backend.weaker)
+    assert bool(backend.weaknesses) is (backend.name != "bubblewrap")
+    assert os.sep not in "".join(backend.weaknesses)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolsmith.sandbox.transcript import Aliases, printed, told, without_terminal_control
+from toolsmith.sandbox.redaction import Aliases, format_error, format_output, without_terminal_control
 
 NONE = Aliases({})
 
@@ -18,7 +18,7 @@ def test_no_control_character_is_left(text: str) -> None:
 @given(st.binary(), st.integers(1, 50))
 def test_what_was_printed_is_never_longer_than_the_limit_and_its_mark(data: bytes, limit: int) -> None:
     mark = f"\n[output cut after {limit} characters]"
-    assert len(printed(data, False, limit, NONE)) <= limit + len(mark)
+    assert len(format_output(data, False, limit, NONE)) <= limit + len(mark)
 
 
 def test_an_unclosed_control_string_hides_only_its_line() -> None:
@@ -43,4 +43,4 @@ def test_paths_get_the_names_they_have_everywhere(text: str, shown: str) -> None
 
 @pytest.mark.parametrize("error", [None, 3, {}, {"frames": 3}, {"frames": [1, [2], None]}])
 def test_a_failure_that_is_malformed_is_told_all_the_same(error: object) -> None:
-    assert told(error, NONE)
+    assert format_error(error, NONE)

@@ -1,12 +1,12 @@
-"""Where connections come out of a sandbox: the host answers each `socket` call inside with one end of a pair.
+"""Hands sockets to a sandbox: the host answers each `socket` call inside with one end of a connected pair.
 
 Code inside never has a socket of the network. Its seccomp filter asks the host about each internet stream
-socket (SECCOMP_RET_USER_NOTIF); the host puts one end of a connected pair into the calling process and keeps
-the other, which the proxy serves. `connect` does nothing and says that it worked, so whatever address code
-connects to, it talks to the proxy. Works the same with and without a network namespace, for all programs.
+socket (SECCOMP_RET_USER_NOTIF); the host puts one end of a connected pair into the calling process, and the
+proxy serves the other. `connect` does nothing and reports success, so code talks to the proxy whatever
+address it connects to. This works the same with and without a network namespace, for all programs.
 
-What is not covered: a system where a filter with a listener is on already (one is all the kernel allows):
-there the sandbox does not start with a grant, and says so.
+Not covered: systems on which a filter with a listener is installed already, since the kernel allows only one.
+There the sandbox refuses to start with a grant, and says so.
 """
 
 import contextlib
@@ -24,34 +24,34 @@ MAX_CONNECTIONS = 32
 _RECEIVE, _ANSWER, _ADD_FD = 0xC0502100, 0xC0182101, 0x40182103  # SECCOMP_IOCTL_NOTIF_*
 _AND_ANSWER = 2  # SECCOMP_ADDFD_FLAG_SEND
 _NOTICE_SIZE, _TYPE_OFFSET = 80, 40  # struct seccomp_notif, and the second argument in it
-_LOOK_S = 0.5
+_CLOSED_CHECK_S = 0.5
 _HANDOVER_S = 5.0
 
 
-class Door:
-    """Answers the calls that arrive at `listener`, a descriptor it owns, until the sandbox ends."""
+class SocketBroker:
+    """Answers the `socket` calls that arrive at `listener`, a descriptor it owns, until the sandbox ends."""
 
     def __init__(self, listener: int, proxy: Proxy) -> None:
         self._listener, self._proxy = listener, proxy
         self._closed = threading.Event()
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._thread = threading.Thread(target=self._attend, name="sandbox-door", daemon=True)
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._thread = threading.Thread(target=self._run, name="sandbox-sockets", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Ends all connections. After it nothing is answered."""
+        """Ends all connections and stops answering."""
         self._closed.set()
         self._proxy.close()
         self._thread.join()
 
-    def _attend(self) -> None:
+    def _run(self) -> None:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         try:
             while not self._closed.is_set():
-                ready = poll.poll(_LOOK_S * 1000)
+                ready = poll.poll(_CLOSED_CHECK_S * 1000)
                 if ready and not ready[0][1] & select.POLLIN:
-                    return  # nobody is left who could call
+                    return  # no process is left that could call
                 if ready:
                     self._answer()
         finally:
@@ -62,9 +62,9 @@ class Door:
         try:
             fcntl.ioctl(self._listener, _RECEIVE, notice)
         except OSError:
-            return  # the caller has gone
+            return  # the caller has ended
         call, kind = struct.unpack_from("=Q", notice)[0], struct.unpack_from("=Q", notice, _TYPE_OFFSET)[0]
-        if not self._places.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             self._refuse(call, errno.EMFILE)
             return
         ours, theirs = socket.socketpair()
@@ -72,20 +72,20 @@ class Door:
             for end in (ours, theirs):
                 end.bind("")  # any name: clients take the second part of an address, so there has to be one
             theirs.setblocking(not kind & socket.SOCK_NONBLOCK)
-            placed = self._place(call, theirs, os.O_CLOEXEC if kind & socket.SOCK_CLOEXEC else 0)
-        if placed:
+            handed = self._hand_over(call, theirs, os.O_CLOEXEC if kind & socket.SOCK_CLOEXEC else 0)
+        if handed:
             threading.Thread(target=self._serve, args=(ours,), name="sandbox-proxy", daemon=True).start()
         else:
             ours.close()
-            self._places.release()
+            self._slots.release()
 
-    def _place(self, call: int, theirs: socket.socket, flags: int) -> bool:
-        """Whether the caller got the socket; it may have gone, or may have too many files open."""
+    def _hand_over(self, call: int, theirs: socket.socket, flags: int) -> bool:
+        """Whether the caller got the socket; it may have ended, or have too many files open."""
         request = struct.pack("=QIIII", call, _AND_ANSWER, theirs.fileno(), 0, flags)
         try:
             fcntl.ioctl(self._listener, _ADD_FD, request)
-        except OSError as error:
-            self._refuse(call, error.errno or errno.EPERM)
+        except OSError as exc:
+            self._refuse(call, exc.errno or errno.EPERM)
             return False
         return True
 
@@ -97,13 +97,13 @@ class Door:
         try:
             self._proxy.serve(ours)
         finally:
-            self._places.release()
+            self._slots.release()
 
 
-def take_listener(control: socket.socket) -> int:
-    """The descriptor that the worker sends as it starts. Raises OSError when there is none."""
+def receive_listener(control: socket.socket) -> int:
+    """The descriptor that the worker sends as it starts. Raises OSError if it sends none."""
     control.settimeout(_HANDOVER_S)
     _, fds, _, _ = socket.recv_fds(control, 1, 1)
     if len(fds) != 1:
-        raise OSError("it did not hand over its connections")
+        raise OSError("it did not send the listener for its sockets")
     return fds[0]

@@ -1,10 +1,10 @@
 """One worker process as the host sees it: its pipes, its frames, its output, its end.
 
-The worker is not trusted: reading is bounded, nothing it sends is more than JSON, and nothing it does (not
-reading, not writing, flooding) makes the host wait beyond what `tick` allows.
+The worker is not trusted: reading is bounded, what it sends is only ever JSON, and it cannot make the host
+wait longer than `tick` allows by not reading, not writing or flooding.
 
-What is not covered: the worker ends when the host's end of its pipe is closed. A host that forks without exec
-(multiprocessing's "fork") hands that end to its child, and the worker then lives as long as the child.
+Not covered: the worker ends when the host's end of its pipe is closed. A host that forks without exec
+(multiprocessing's "fork") passes that end to its child, and the worker then lives as long as the child.
 """
 
 import binascii
@@ -19,13 +19,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from toolsmith.sandbox.backend import Backend, Launch, Room
-from toolsmith.sandbox.codec import CodecError, pack, unpack
-from toolsmith.sandbox.door import Door, take_listener
-from toolsmith.sandbox.processes import LocalProcesses, Processes, Unsettled
+from toolsmith.sandbox.bootstrap import first_frame
+from toolsmith.sandbox.processes import SandboxProcesses
 from toolsmith.sandbox.proxy import Proxy
 from toolsmith.sandbox.seccomp import connection_program
-from toolsmith.sandbox.shipping import first_frame
+from toolsmith.sandbox.socket_broker import SocketBroker, receive_listener
+from toolsmith.sandbox.spec import Backend, Launch, SandboxSpec
+from toolsmith.sandbox.wire import WireError, pack, unpack
 
 Tick = Callable[[], None]
 
@@ -34,15 +34,15 @@ _DRAINED_AT_ONCE = 64  # reads; a flood must not keep the host from its other wo
 
 
 class WorkerLost(Exception):
-    """The worker has ended, or said what it must not say; it is of no more use."""
+    """The worker has ended or violated the protocol, and cannot be used any more."""
 
 
 class WorkerProcess:
     """A started worker. One thread talks to it; `kill` may be called from any."""
 
-    def __init__(self, backend: Backend, room: Room) -> None:
+    def __init__(self, backend: Backend, spec: SandboxSpec) -> None:
         """Starts the process without waiting for it: the first frame it sends is "ready". Raises OSError."""
-        self._output_limit = 4 * room.limits.output_chars  # bytes; a character takes four at most
+        self._output_limit = 4 * spec.limits.output_chars  # bytes; a character takes four at most
         self._buffer = bytearray()
         self._output = bytearray()
         self._cut = False
@@ -51,32 +51,45 @@ class WorkerProcess:
         worker_rx, self._tx = os.pipe()
         self._rx, worker_tx = os.pipe()
         self._out, worker_out = os.pipe()
-        self._network = room.network
+        self._network = spec.network
         self._control: socket.socket | None = None
-        self._door: Door | None = None
-        control: int | None = None
+        self._broker: SocketBroker | None = None
+        self._connections: dict[str, Any] | None = None
         theirs = [worker_rx, worker_tx, worker_out]
+        passed = [worker_rx, worker_tx]
         try:
-            if room.network is not None:
-                self._control, control = _pair()
+            if spec.network is not None:
+                self._control, their_control = socket.socketpair()
+                control = their_control.detach()  # over which the worker sends its listener
                 theirs.append(control)
-            self._connections = None if control is None else _connections(control)
-            self.launch: Launch = backend.launch(room, worker_rx, worker_tx)
+                passed.append(control)
+                program = binascii.b2a_base64(connection_program()).decode()
+                self._connections = {"control": control, "filter_base64": program}
+            self.launch: Launch = backend.launch(spec, worker_rx, worker_tx)
             theirs += self.launch.passed_fds
-            self._popen = _spawn(self.launch, worker_rx, worker_tx, worker_out, control)
+            self._popen = subprocess.Popen(
+                self.launch.argv,
+                pass_fds=(*passed, *self.launch.passed_fds),
+                stdin=subprocess.DEVNULL,
+                stdout=worker_out,
+                stderr=worker_out,
+                env=dict(self.launch.env),
+                cwd=self.launch.cwd,
+                start_new_session=True,
+            )
         except BaseException:
             self._close_fds()
             raise
         finally:
             for fd in theirs:
                 os.close(fd)
-        self.processes = self._hold(self._popen.pid)
-        """The host's hold on what runs inside."""
+        self.processes = self._processes(self._popen.pid)
+        """The host's control over what runs inside."""
         for fd in (self._tx, self._rx, self._out):
             os.set_blocking(fd, False)
 
     def start(self, tick: Tick) -> None:
-        """Ships the worker's program and waits until it is ready. Raises WorkerLost."""
+        """Sends the worker's program and waits until it is ready. Raises WorkerLost."""
         try:
             settings = {
                 **self.launch.settings,
@@ -85,22 +98,30 @@ class WorkerProcess:
             }
             self._write(first_frame(settings), tick)
             first = self.receive(tick)["t"]
-        except WorkerLost as error:
-            raise WorkerLost(f"{error}: {self._last_words()}") from error
+        except WorkerLost as exc:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(timeout=1)
+            self._drain()
+            last_output = bytes(self._output[-500:]).decode(errors="replace").strip()
+            raise WorkerLost(f"{exc}: {last_output or 'it printed nothing'}") from exc
         if first != "ready":
             raise WorkerLost("it did not start as it should")
         if self._control is not None and self._network is not None:
             proxy = Proxy(self._network.grants, self._network.dialer)
-            self._door = Door(take_listener(self._control), proxy)
+            self._broker = SocketBroker(receive_listener(self._control), proxy)
         if self.launch.pid_report is not None:
-            self.processes = self._hold(json.loads(os.pread(self.launch.pid_report, 4096, 0))["child-pid"])
+            report = json.loads(os.pread(self.launch.pid_report, 4096, 0))
+            self.processes = self._processes(report["child-pid"])
+
+    def _processes(self, pid: int) -> SandboxProcesses:
+        return SandboxProcesses(pid, dies_with_top=self.launch.settings["pid_namespace"])
 
     def send(self, message: dict[str, Any], tick: Tick) -> None:
-        """Raises CodecError for what cannot be sent, WorkerLost when the worker has gone."""
+        """Raises WireError for what cannot be sent, WorkerLost if the worker has ended."""
         self._write(pack(message), tick)
 
     def resync(self, mark: bytes, tick: Tick) -> None:
-        """After a rollback: tells the worker where the messages begin that it is to read."""
+        """After a rollback: marks where the messages begin that the worker has to read."""
         self._write(mark, tick)
         if self.receive(tick)["t"] != "synced":
             raise WorkerLost("it sent a message out of order")
@@ -118,12 +139,12 @@ class WorkerProcess:
                 raise WorkerLost("it ended") from None
 
     def receive(self, tick: Tick) -> dict[str, Any]:
-        """The next message. `tick` is called at least every 30 ms, and ends the wait by raising."""
+        """The next message. Calls `tick` at least every 30 ms; `tick` ends the wait by raising."""
         while True:
             try:
                 message = unpack(self._buffer)
-            except CodecError as error:
-                raise WorkerLost(f"it sent what is no message: {error}") from error
+            except WireError as exc:
+                raise WorkerLost(f"it sent a malformed message: {exc}") from exc
             if message is not None:
                 self._drain()
                 return message
@@ -137,18 +158,6 @@ class WorkerProcess:
                 self._buffer += chunk
             tick()
 
-    def settle(self) -> None:
-        """Waits until one process is left beside the nanny, and stops it. Raises WorkerLost."""
-        try:
-            self.processes.settle()
-        except Unsettled as error:
-            raise WorkerLost(str(error)) from error
-
-    def _hold(self, pid: int) -> Processes:
-        if self.launch.processes is not None:
-            return self.launch.processes(pid)
-        return LocalProcesses(pid, dies_with_top=self.launch.settings["pid_namespace"])
-
     def take_output(self) -> tuple[bytes, bool]:
         """What was printed since the last call, and whether some of it was dropped."""
         self._drain()
@@ -158,7 +167,7 @@ class WorkerProcess:
         return taken
 
     def kill(self) -> None:
-        """Ends all processes of the sandbox; returns when they have been told. From any thread."""
+        """Signals all processes of the sandbox to end, without waiting. Safe to call from any thread."""
         with self._guard:
             if self._closed:
                 return
@@ -166,15 +175,15 @@ class WorkerProcess:
             self._popen.kill()
 
     def close(self) -> None:
-        """Ends the worker and gives back all it held. Idempotent; only from the thread that talks to it."""
+        """Ends the worker and releases all it held. Idempotent; only from the thread that talks to it."""
         self.kill()
         with self._guard:
             if self._closed:
                 return
             self._closed = True
             self._popen.wait()
-            if self._door is not None:
-                self._door.close()
+            if self._broker is not None:
+                self._broker.close()
             self._close_fds()
         if self.launch.scratch is not None:
             shutil.rmtree(self.launch.scratch, ignore_errors=True)
@@ -185,56 +194,24 @@ class WorkerProcess:
                 chunk = os.read(self._out, 1 << 16)
                 if not chunk:
                     return
-                room = self._output_limit - len(self._output)
-                self._output += chunk[:room] if room > 0 else b""
-                self._cut = self._cut or len(chunk) > room
-
-    def _last_words(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(timeout=1)
-        self._drain()
-        return bytes(self._output[-500:]).decode(errors="replace").strip() or "it said nothing"
+                space = self._output_limit - len(self._output)
+                self._output += chunk[:space] if space > 0 else b""
+                self._cut = self._cut or len(chunk) > space
 
     def _close_fds(self) -> None:
         if self._control is not None:
             self._control.close()
-        mine = [self._tx, self._rx, self._out]
+        ours = [self._tx, self._rx, self._out]
         launch: Launch | None = getattr(self, "launch", None)
         if launch is not None and launch.pid_report is not None:
-            mine.append(launch.pid_report)
-        for fd in mine:
+            ours.append(launch.pid_report)
+        for fd in ours:
             os.close(fd)
 
 
 def _wait(wanted: dict[int, int]) -> list[int]:
-    """The descriptors that are ready within a tick. Not `select`, which knows only the first 1,024."""
+    """The descriptors that are ready within a tick. Not `select`, which is limited to the first 1,024."""
     poll = select.poll()
     for fd, events in wanted.items():
         poll.register(fd, events)
     return [fd for fd, _ in poll.poll(TICK_S * 1000)]
-
-
-def _pair() -> tuple[socket.socket, int]:
-    """What the worker sends its listener over: our end, and the descriptor that it is given."""
-    ours, theirs = socket.socketpair()
-    return ours, theirs.detach()
-
-
-def _connections(control: int) -> dict[str, Any]:
-    program = binascii.b2a_base64(connection_program()).decode()
-    return {"control": control, "filter_base64": program}
-
-
-def _spawn(launch: Launch, rx: int, tx: int, out: int, control: int | None = None) -> subprocess.Popen[bytes]:
-    over_streams = launch.standard_streams
-    passed = launch.passed_fds if control is None else (*launch.passed_fds, control)
-    return subprocess.Popen(
-        launch.argv,
-        pass_fds=passed if over_streams else (rx, tx, *passed),
-        stdin=rx if over_streams else subprocess.DEVNULL,
-        stdout=tx if over_streams else out,
-        stderr=out,
-        env=dict(launch.env),
-        cwd=launch.cwd,
-        start_new_session=True,
-    )

@@ -1,12 +1,12 @@
-"""A dozen attempts to get out, as code that runs inside: what `prove` and the self-test have a backend stop.
+"""Fourteen attempts to escape, which the self-test has a backend stop, and one that has to work.
 
-Shipped as text and given to the sandbox as a step, so the standard library only. Each attempt returns whether
-it got out; an OSError means that it was stopped. None of them changes anything when it works: they are also
-made by backends that do not hold.
+Runs inside as a step, sent as text, so it uses the standard library only. Each attempt returns whether it
+succeeded; an OSError means that it was stopped. No attempt changes anything if it succeeds, because backends
+that do not hold run them too.
 
-What is not covered: faults of the kernel, and everything subtler than asking for what is forbidden.
+Not covered: kernel bugs, and everything subtler than asking for what is forbidden.
 """
-# Attempts are made with plain system calls.
+# The attempts use plain system calls.
 # ruff: noqa: PTH101, PTH116, PTH120, PTH123, PTH208, PTH211, SIM115
 
 import contextlib
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-At = dict[str, Any]  # what is worth reaching: paths, ports and process ids on the host
+At = dict[str, Any]  # targets: paths, ports and process ids on the host
 
 _SEIZE = 0x4206  # PTRACE_SEIZE, which does not stop the process it is used on
 _NEW_USER = 0x10000000
@@ -78,7 +78,7 @@ def trace_processes(at: At) -> bool:
 
 
 def namespaces_and_mounts(_: At) -> bool:
-    """Mounting is asked for where there is no folder: past the filter, the kernel says that first."""
+    """Mounts on a folder that does not exist: past the filter, the kernel reports that first."""
     libc = ctypes.CDLL(None, use_errno=True)
     if _in_a_child(lambda: libc.unshare(_NEW_USER)):
         return True
@@ -98,7 +98,7 @@ def set_id_files(_: At) -> bool:
 
 
 def type_into_the_terminal(_: At) -> bool:
-    """An empty string would type nothing, so the kernel is given an address that it cannot read."""
+    """Passes an address that the kernel cannot read, so that nothing is typed."""
     terminal = os.open("/dev/tty", os.O_RDWR)
     try:
         ctypes.CDLL(None, use_errno=True).ioctl(terminal, _TIOCSTI, 0)
@@ -137,7 +137,7 @@ ATTEMPTS: dict[str, Callable[[At], bool]] = {
 
 
 def try_all(at: At) -> dict[str, bool]:
-    """What worked, by the name of the attempt."""
+    """Whether each attempt succeeded, by its name."""
     return {name: _any(partial(attempt, at)) for name, attempt in ATTEMPTS.items()}
 
 
@@ -145,14 +145,14 @@ def _any(*actions: Callable[[], bool]) -> bool:
     def works(action: Callable[[], bool]) -> bool:
         try:
             return action()
-        except (OSError, AttributeError):  # AttributeError: a system whose libc lacks the call
+        except (OSError, AttributeError):  # AttributeError: the libc lacks the call
             return False
 
     return any([works(action) for action in actions])
 
 
 def _in_a_child(call: Callable[[], int]) -> bool:
-    """Whether a call works that would change this process for good."""
+    """Whether a call works that would change this process permanently."""
     child = os.fork()
     if not child:
         os._exit(0 if call() == 0 else 1)
@@ -171,7 +171,7 @@ def _make(path: str) -> bool:
 
 
 def _is_ours(at: At) -> bool:
-    """Process ids mean something else in a namespace: whether this one names a process in here."""
+    """Whether the id names a process in here, since a namespace has ids of its own."""
     try:
         fields = open(f"/proc/{at['pid']}/stat").read().rpartition(")")[2].split()
     except OSError:

@@ -1,10 +1,10 @@
-"""JSON frames between the host and the worker; the same file runs on both sides.
+"""The wire format between the host and the worker: JSON frames. The same module runs on both sides.
 
-A frame is a four-byte big-endian length and a JSON object. Python values travel as tagged JSON: what JSON
-cannot say is `{"$": tag, "v": payload}`. Nothing is ever pickled, and decoding builds plain values only.
+A frame is a four-byte big-endian length and a JSON object. Python values travel as tagged JSON: values that
+JSON lacks are `{"$": tag, "v": payload}`. Nothing is ever pickled, and decoding builds plain values only.
 
-What is not covered: identity and cycles (a cycle becomes the text `...`), subclasses (they arrive as their
-plain base), and objects of any other type, which arrive as their text, at most 20,000 characters of it.
+Not covered: identity and cycles (a cycle becomes the text `...`), subclasses (they arrive as their plain
+base), and objects of any other type, which arrive as their text, cut after 20,000 characters.
 """
 
 import binascii
@@ -26,20 +26,20 @@ _SAFE_BITS = 2**12  # json writes decimal digits, which Python refuses beyond 4,
 
 
 class OrderedTextSet(set[Any]):
-    """A set whose text has one order, whatever the hash seed of the process: texts are recorded."""
+    """A set whose text has the same order in every process, because texts are recorded."""
 
     def __repr__(self) -> str:
         return "{" + ", ".join(sorted(map(repr, self))) + "}" if self else "set()"
 
 
 class OrderedTextFrozenset(frozenset[Any]):
-    """The same, frozen."""
+    """A frozenset whose text has the same order in every process."""
 
     def __repr__(self) -> str:
         return f"frozenset({OrderedTextSet(self)!r})" if self else "frozenset()"
 
 
-# Callers tell people the type of a value: for them these are what they were inside.
+# Callers show the type of a value to people, who know these by the names they had inside.
 OrderedTextSet.__name__ = "set"
 OrderedTextFrozenset.__name__ = "frozenset"
 
@@ -56,12 +56,12 @@ _DATES: dict[str, Callable[[str], Any]] = {
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}(?=>)")
 
 
-class CodecError(ValueError):
-    """A value too large to send, or bytes that are no frame of ours."""
+class WireError(ValueError):
+    """A value too large to send, or bytes that are not a valid frame."""
 
 
 def encode(value: Any, text: Callable[[str], str] = str) -> Json:
-    """`value` as tagged JSON; `text` is applied to every string. Raises CodecError beyond a million parts."""
+    """`value` as tagged JSON; `text` is applied to every string. Raises WireError beyond a million parts."""
     return _Encoder(text).encode(value, 0)
 
 
@@ -74,7 +74,7 @@ class _Encoder:
     def encode(self, value: Any, depth: int) -> Json:
         self.left -= 1
         if self.left < 0:
-            raise CodecError(f"the value holds more than {MAX_VALUES:,} parts")
+            raise WireError(f"the value holds more than {MAX_VALUES:,} parts")
         if depth > MAX_DEPTH or id(value) in self.active:
             return "..."
         if isinstance(value, list | tuple | set | frozenset | dict):
@@ -86,7 +86,11 @@ class _Encoder:
         if isinstance(value, str):
             return self.text(str.__str__(value))
         plain = _scalar(value)
-        return plain if plain is not NotImplemented else self._foreign(value, depth)
+        if plain is not NotImplemented:
+            return plain
+        if type(value).__module__ == "numpy" and hasattr(value, "tolist") and value.size <= 10_000:
+            return self.encode(value.tolist(), depth + 1)
+        return {"$": "text", "v": self.text(text_of(value))}
 
     def _container(self, value: Any, depth: int) -> Json:
         if isinstance(value, dict):
@@ -97,11 +101,6 @@ class _Encoder:
             return items
         tag = "tuple" if isinstance(value, tuple) else "set" if isinstance(value, set) else "frozenset"
         return {"$": tag, "v": items}
-
-    def _foreign(self, value: Any, depth: int) -> Json:
-        if type(value).__module__ == "numpy" and hasattr(value, "tolist") and value.size <= 10_000:
-            return self.encode(value.tolist(), depth + 1)
-        return {"$": "text", "v": self.text(text_of(value))}
 
 
 def _scalar(value: Any) -> Json:
@@ -120,24 +119,24 @@ def _scalar(value: Any) -> Json:
 
 
 def text_of(value: Any) -> str:
-    """`str(value)` without memory addresses, cut, and never raising an ordinary exception."""
+    """`str(value)` without memory addresses, cut; a `__str__` that fails gives a text that says so."""
     try:
         return _ADDRESS.sub("", str(value)[:MAX_TEXT])
-    except Exception as error:
-        return f"<{type(value).__name__}: its text failed with {type(error).__name__}>"
+    except Exception as exc:
+        return f"<{type(value).__name__}: its text failed with {type(exc).__name__}>"
 
 
 def decode(data: Json, text: Callable[[str], str] = str, raw: Callable[[bytes], bytes] = bytes) -> Any:
-    """The plain value behind tagged JSON. Raises CodecError.
+    """The plain value behind tagged JSON. Raises WireError.
 
     `text` is applied to every string, `raw` to all bytes.
     """
     try:
         return _decode(data, text, raw)
-    except CodecError:
+    except WireError:
         raise
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CodecError(f"malformed value: {type(error).__name__}") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as exc:
+        raise WireError(f"malformed value: {type(exc).__name__}") from exc
 
 
 def _decode(data: Json, text: Callable[[str], str], raw: Callable[[bytes], bytes]) -> Any:
@@ -160,43 +159,43 @@ def _decode(data: Json, text: Callable[[str], str], raw: Callable[[bytes], bytes
         return int(payload, 16)
     if tag == "text":
         return text(str(payload))
-    raise CodecError(f"unknown tag {str(tag)[:40]!r}")
+    raise WireError(f"unknown tag {str(tag)[:40]!r}")
 
 
 def pack(message: Json) -> bytes:
-    """One frame. Raises CodecError beyond MAX_FRAME bytes."""
+    """One frame. Raises WireError beyond MAX_FRAME bytes."""
     body = json.dumps(message).encode()
     if len(body) > MAX_FRAME:
-        raise CodecError(f"the value takes {len(body) >> 20} MB; at most {MAX_FRAME >> 20} MB can be passed")
+        raise WireError(f"the value takes {len(body) >> 20} MB; at most {MAX_FRAME >> 20} MB can be passed")
     return struct.pack(">I", len(body)) + body
 
 
 def unpack(buffer: bytearray) -> dict[str, Any] | None:
-    """Takes one message off the front of `buffer`, or returns None while it is incomplete.
+    """Removes one message from the front of `buffer`; returns None while it is incomplete.
 
     The bytes are not trusted: a length beyond MAX_FRAME or a body that is not an object with a text field
-    "t" raises CodecError.
+    "t" raises WireError.
     """
     if len(buffer) < 4:
         return None
     length: int = struct.unpack(">I", buffer[:4])[0]
     if length > MAX_FRAME:
-        raise CodecError("oversized frame")
+        raise WireError("oversized frame")
     if len(buffer) < 4 + length:
         return None
     body = bytes(buffer[4 : 4 + length])
     del buffer[: 4 + length]
     try:
         message = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise CodecError("malformed frame") from error
+    except (ValueError, RecursionError) as exc:
+        raise WireError("malformed frame") from exc
     if not isinstance(message, dict) or not isinstance(message.get("t"), str):
-        raise CodecError("malformed frame")
+        raise WireError("malformed frame")
     return message
 
 
 def read_frame(fd: int) -> dict[str, Any] | None:
-    """Blocks for one message from `fd`; None when the other side has gone."""
+    """Blocks for one message from `fd`; None if the other side has closed it."""
     buffer = bytearray()
     missing = 4
     while missing:
@@ -211,7 +210,7 @@ def read_frame(fd: int) -> dict[str, Any] | None:
 
 
 def write_frame(fd: int, message: Json) -> None:
-    """Blocks until `message` is written whole."""
+    """Blocks until all of `message` is written."""
     rest = memoryview(pack(message))
     while rest:
         rest = rest[os.write(fd, rest) :]

@@ -1,9 +1,9 @@
-"""Landlock and the other locks that a process can put on itself; runs inside the worker.
+"""Landlock, seccomp and the other restrictions that a process can put on itself; runs inside the worker.
 
-`confine` is one-way and covers the calling process and all it starts. Needs no privilege.
+`confine` is one-way and covers the calling process and all it starts. It needs no privilege.
 
-What is not covered by Landlock, and so left to the seccomp filter: sockets other than TCP, file attributes,
-and everything that names another process except signals. Names and sizes of files outside stay visible.
+Not covered by Landlock, and so left to the seccomp filter: sockets other than TCP, file attributes, and calls
+that name another process, except signals. Names and sizes of files outside stay visible.
 """
 
 import binascii
@@ -33,31 +33,22 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def abi() -> int:
-    """The kernel's Landlock version; 0 when it is missing, switched off or hidden."""
+    """The kernel's Landlock version; 0 if it is missing, switched off or hidden."""
     return max(0, int(_libc().syscall(_CREATE_RULESET, None, 0, 1)))
 
 
 def become_subreaper() -> None:
-    """Orphans among the descendants come to this process, so that none can leave its tree."""
+    """Orphaned descendants become children of this process, so that none can leave its tree."""
     _check(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "become the subreaper")
 
 
 def hide_memory() -> None:
-    """This process's memory cannot be opened through /proc by others of the same user."""
+    """Keeps other processes of the same user from opening this one's memory through /proc."""
     _check(_libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "hide the memory")
 
 
-def confine(rules: list[tuple[str, str]] | None, filter_base64: str) -> None:
-    """Locks this process in. `rules`: pairs of a path and "read", "write" or "list". Raises OSError.
-
-    None for `rules`: something else confines files and signals, only the filter is put on.
-    """
-    if rules is not None:
-        _enter(rules)
-    install_filter(binascii.a2b_base64(filter_base64))
-
-
-def _enter(rules: list[tuple[str, str]]) -> None:
+def confine(rules: list[tuple[str, str]], filter_base64: str) -> None:
+    """Confines this process. `rules`: pairs of a path and "read", "write" or "list". Raises OSError."""
     if abi() < NEEDED_ABI:
         raise OSError(f"Landlock ABI {abi()} is older than {NEEDED_ABI}")
     libc = _libc()
@@ -65,10 +56,13 @@ def _enter(rules: list[tuple[str, str]]) -> None:
     ruleset = _check(libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0), "make a Landlock ruleset")
     for path, right in rules:
         _allow(libc, ruleset, path, _RIGHTS[right])
-    _give_up_privileges(libc)
-    _drop_capabilities(libc)
+    _forbid_new_privileges(libc)
+    # Root would otherwise keep the capability to raise its limits again.
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _check(libc.syscall(_CAPSET[os.uname().machine], header, bytes(24)), "drop capabilities")
     _check(libc.syscall(_RESTRICT_SELF, ruleset, 0), "enter the Landlock ruleset")
     os.close(ruleset)
+    install_filter(binascii.a2b_base64(filter_base64))
 
 
 def _allow(libc: Any, ruleset: int, path: str, rights: int) -> None:
@@ -83,27 +77,21 @@ def _allow(libc: Any, ruleset: int, path: str, rights: int) -> None:
     os.close(fd)
 
 
-def _drop_capabilities(libc: Any) -> None:
-    """For root: without this its limits could be raised again."""
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    _check(libc.syscall(_CAPSET[os.uname().machine], header, bytes(24)), "drop capabilities")
-
-
 def install_filter(program: bytes) -> None:
-    """Has the kernel judge this process's calls by `program` from now on. Raises OSError."""
+    """Has the kernel filter this process's system calls with `program` from now on. Raises OSError."""
     import ctypes
 
     libc = _libc()
-    _give_up_privileges(libc)
+    _forbid_new_privileges(libc)
     code = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
     _check(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0), "install the seccomp filter")
 
 
 def hand_sockets_to_host(control: int, filter_base64: str) -> None:
-    """Has the host answer the calls that a filter asks about, and sends it what it does that with.
+    """Has the host answer the calls that a filter asks about, by sending it the filter's listener.
 
-    `control`: one end of a pair of unix sockets; it is closed. Raises OSError.
+    `control`: one end of a pair of unix sockets; this closes it. Raises OSError.
     """
     import ctypes
     import socket
@@ -112,7 +100,7 @@ def hand_sockets_to_host(control: int, filter_base64: str) -> None:
     code = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
     libc = _libc()
-    _give_up_privileges(libc)
+    _forbid_new_privileges(libc)
     number = _SECCOMP[os.uname().machine]
     listener = libc.syscall(number, _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER, pointer)
     _check(listener, "let the host answer for connections")
@@ -121,8 +109,8 @@ def hand_sockets_to_host(control: int, filter_base64: str) -> None:
     os.close(listener)
 
 
-def _give_up_privileges(libc: Any) -> None:
-    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up new privileges")
+def _forbid_new_privileges(libc: Any) -> None:
+    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "forbid new privileges")
 
 
 def _libc() -> Any:
