@@ -94,7 +94,9 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
         os._exit(NOT_CONFINED)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a path as text)
     if settings["packages"] is not None:
-        _insert_in_path(settings["packages"])
+        # After the standard library, which no package may replace, and before other packages.
+        others = [at for at, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages"))]
+        sys.path.insert(min(others, default=len(sys.path)), settings["packages"])
     for name in [name for name in sys.modules if name.partition(".")[0] == "toolsmith"]:
         del sys.modules[name]
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -105,12 +107,6 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     while request := read_frame(rx):
         generation.answer(request)
     os._exit(0)
-
-
-def _insert_in_path(packages: str) -> None:
-    """After the standard library, which no package may replace, and before other packages."""
-    others = [at for at, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages"))]
-    sys.path.insert(min(others, default=len(sys.path)), packages)
 
 
 def _alone(nanny: int) -> bool:

@@ -137,7 +137,7 @@ class Field(ExitStack):
         }
 
     def _listen(self) -> dict[str, Any]:
-        """The listeners need not accept: a connection is made all the same."""
+        """The listeners need not accept: connections succeed anyway."""
         tcp = self.enter_context(socket.create_server(("127.0.0.1", 0)))
         anywhere = self.enter_context(socket.create_server(("0.0.0.0", 0)))
         udp = self.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))

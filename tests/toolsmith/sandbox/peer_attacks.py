@@ -135,8 +135,8 @@ def by_unpickling(at: At) -> object:
         def __reduce__(self) -> Any:
             return subprocess.getoutput, (f"cat {at['secret']}",)
 
-    told = str(pickle.loads(pickle.dumps(Trap())))
-    return told if at["canary"] in told else ""
+    text = str(pickle.loads(pickle.dumps(Trap())))
+    return text if at["canary"] in text else ""
 
 
 def by_the_c_library(at: At) -> object:

@@ -72,7 +72,7 @@ def python_of(user: str) -> list[str]:
     drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     for python in (sys.executable, "/usr/bin/python3"):
         try:
-            told = subprocess.run(
+            stdout = subprocess.run(
                 [*drop, python, "-c", RUNS_ITSELF],
                 capture_output=True,
                 text=True,
@@ -80,7 +80,7 @@ def python_of(user: str) -> list[str]:
             ).stdout
         except FileNotFoundError as error:
             pytest.skip(f"cannot become an ordinary user: {error}")
-        if told == "True\n":
+        if stdout == "True\n":
             return [*drop, python]
     pytest.skip("an ordinary user can run no Python 3.11 here")
 
@@ -90,13 +90,13 @@ def python_of(user: str) -> list[str]:
 def test_every_attempt_is_stopped(user: str, backend: str) -> None:
     found = outcomes(user, backend)
     assert len(found) >= 70
-    assert {name: told for name, told in found.items() if not told.startswith("stopped: ")} == {}
+    assert {name: outcome for name, outcome in found.items() if not outcome.startswith("stopped: ")} == {}
 
 
 @pytest.mark.parametrize("user", USERS)
 def test_the_same_attempts_work_without_a_sandbox(user: str) -> None:
     found = outcomes(user, "none")
     may_fail = DEPENDS_ON_THE_SYSTEM | (NEEDS_ROOT if user == "user" else set())
-    stopped = {name: told for name, told in found.items() if told.startswith("stopped: ")}
-    assert {name: told for name, told in stopped.items() if name not in may_fail} == {}
+    stopped = {name: outcome for name, outcome in found.items() if outcome.startswith("stopped: ")}
+    assert {name: outcome for name, outcome in stopped.items() if name not in may_fail} == {}
     assert len(found) - len(stopped) >= 60

@@ -38,7 +38,7 @@ DEPENDS_ON_THE_SYSTEM = {"trace_another_process", "take_a_descriptor_of_another_
 
 @pytest.fixture(scope="module")
 def surroundings() -> Iterator[dict[str, Any]]:
-    """Things on the host worth reaching. The listeners need not accept: a connection is made all the same."""
+    """Things on the host worth reaching. The listeners need not accept: connections succeed anyway."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("ORCH_CANARY_KEY", "canary-env")

@@ -65,13 +65,13 @@ def test_cleanup_leaves_no_process_and_can_be_repeated(make_sandbox: Any) -> Non
 
 
 def test_cleanup_during_a_step_of_another_thread_ends_it(sandbox: SandboxExecutor) -> None:
-    told: list[BaseException] = []
+    raised: list[BaseException] = []
 
     def run() -> None:
         try:
             sandbox("import time\ntime.sleep(8)")
         except SandboxClosed as error:
-            told.append(error)
+            raised.append(error)
 
     before = children()
     thread = threading.Thread(target=run)
@@ -80,7 +80,7 @@ def test_cleanup_during_a_step_of_another_thread_ends_it(sandbox: SandboxExecuto
         time.sleep(0.01)
     sandbox.cleanup()
     thread.join(3)
-    assert len(told) == 1
+    assert len(raised) == 1
     assert gone([pid for pid in children() if pid not in before], 1)
 
 
@@ -91,7 +91,7 @@ def test_a_sandbox_is_a_context_manager(backend: Backend, workspace: Path) -> No
         sandbox("1")
 
 
-def test_a_second_thread_is_told_that_the_sandbox_is_busy(sandbox: SandboxExecutor) -> None:
+def test_second_thread_gets_a_busy_error(sandbox: SandboxExecutor) -> None:
     sandbox("1")
     other: list[str] = []
 

@@ -20,8 +20,8 @@ def ended(sandbox: SandboxExecutor, code: str) -> str:
 
 def test_a_step_that_takes_too_long_is_interrupted_and_keeps_its_variables(make_sandbox: Any) -> None:
     sandbox = make_sandbox(wall_s=0.3)
-    told = ended(sandbox, "while True: pass")
-    assert told == "TimeoutError: the step took longer than 0.3 s; variables set so far are kept"
+    message = ended(sandbox, "while True: pass")
+    assert message == "TimeoutError: the step took longer than 0.3 s; variables set so far are kept"
     assert sandbox("marker").output == "after"
 
 
@@ -41,8 +41,8 @@ SWALLOWS = "while True:\n    try:\n        while True: {}\n    except BaseExcept
 def test_a_step_that_cannot_be_interrupted_is_ended(make_sandbox: Any, code: str) -> None:
     sandbox = make_sandbox(wall_s=0.3)
     began = time.monotonic()
-    told = ended(sandbox, code)
-    assert told == f"the step took longer than 0.3 s and could not be interrupted. {ROLLED_BACK}"
+    message = ended(sandbox, code)
+    assert message == f"the step took longer than 0.3 s and could not be interrupted. {ROLLED_BACK}"
     assert time.monotonic() - began < 4
     assert sandbox("marker").output == "before"
 
@@ -65,8 +65,8 @@ for i in range(4):
         os._exit(0)
 time.sleep(8)
 """
-    told = ended(sandbox, code)
-    assert told == f"the step's processes together held more than 256 MB of memory. {ROLLED_BACK}"
+    message = ended(sandbox, code)
+    assert message == f"the step's processes together held more than 256 MB of memory. {ROLLED_BACK}"
     assert sandbox("marker").output == "before"
 
 
@@ -81,13 +81,13 @@ time.sleep(8)
 def test_the_number_of_processes_is_limited(make_sandbox: Any, code: str) -> None:
     """Polled, the limit ends the step; hard, it fails the fork, and the bomb goes on until its time is up."""
     sandbox = make_sandbox(processes=32, wall_s=1)
-    told = ended(sandbox, code)
-    assert told in (
+    message = ended(sandbox, code)
+    assert message in (
         f"the step started more than 32 processes. {ROLLED_BACK}",
         "  line 4: if os.fork() == 0:\nBlockingIOError: [Errno 11] Resource temporarily unavailable",
         "TimeoutError: the step took longer than 1 s; variables set so far are kept",
     )
-    assert ("TimeoutError" in told) <= (sandbox.backend.hard_processes and "while True" in code)
+    assert ("TimeoutError" in message) <= (sandbox.backend.hard_processes and "while True" in code)
     assert sandbox("1 + 1").output == 2
 
 
@@ -119,7 +119,7 @@ for i in range(60):
     open(f"{tempfile.gettempdir()}/part{i}", "wb").write(bytes(5 << 20))
     time.sleep(0.02)
 """
-    assert "No space left" in (told := ended(sandbox, code)) or "grew by more than" in told
+    assert "No space left" in (message := ended(sandbox, code)) or "grew by more than" in message
 
 
 @pytest.mark.slow

@@ -311,8 +311,8 @@ try:
     for i in range(100):
         made.append(socket.socket())
 except OSError as error:
-    told = errno.errorcode[error.errno]
-[len(made), told]"""
+    reason = errno.errorcode[error.errno]
+[len(made), reason]"""
     assert online(code).output == [32, "EMFILE"]
 
 

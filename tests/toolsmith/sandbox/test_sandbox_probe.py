@@ -1,4 +1,4 @@
-"""Choosing a backend, and what is told when there is none."""
+"""Choosing a backend, and the hint if there is none."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from toolsmith.sandbox.backends import Bubblewrap
 from toolsmith.sandbox.probe import Facts, read_facts, unavailable_message
 
 
-def test_the_choice_is_made_once() -> None:
+def test_choice_lasts_for_the_process() -> None:
     assert choose_backend() is choose_backend()
 
 
@@ -23,12 +23,12 @@ def test_an_unknown_backend_is_refused() -> None:
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"])
-def test_a_program_that_does_not_shut_in_is_found_out(program: str) -> None:
+def test_program_that_is_not_bubblewrap_is_refused(program: str) -> None:
     with pytest.raises(SandboxUnavailable):
         probe.prove(Bubblewrap(program, "0"))
 
 
-def test_a_program_that_only_runs_the_command_is_found_out(tmp_path: Path) -> None:
+def test_program_that_only_runs_the_command_is_refused(tmp_path: Path) -> None:
     """A "bubblewrap" that isolates nothing must not pass, whatever it calls itself."""
     pretender = tmp_path / "bwrap"
     pretender.write_text('#!/bin/sh\nwhile [ "$1" != "--" ]; do shift; done\nshift\nexec "$@"\n')
@@ -37,7 +37,7 @@ def test_a_program_that_only_runs_the_command_is_found_out(tmp_path: Path) -> No
         probe.prove(Bubblewrap(str(pretender), "0"))
 
 
-def test_a_sandbox_without_network_namespace_or_filter_is_found_out(tmp_path: Path) -> None:
+def test_bubblewrap_without_network_namespace_or_filter_is_refused(tmp_path: Path) -> None:
     if shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
     weaker = tmp_path / "bwrap"
@@ -104,7 +104,7 @@ WORLDS = {
 
 
 def in_a_world_without_user_namespaces(code: str, world: str = "a sysctl") -> str:
-    """Runs `code` where the kernel makes no more user namespaces, as hardened systems are set up."""
+    """Runs `code` in a world without user namespaces, as on hardened systems."""
     command = [*WORLDS[world], sys.executable, "-c", code]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])}
     ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
@@ -124,7 +124,7 @@ def _landlock() -> None:
 
 @pytest.mark.usefixtures("_landlock")
 @pytest.mark.parametrize("world", WORLDS)
-def test_where_user_namespaces_are_switched_off_landlock_takes_over(world: str) -> None:
+def test_landlock_takes_over_if_user_namespaces_are_forbidden(world: str) -> None:
     code = """
 from toolsmith.sandbox import choose_backend
 from toolsmith.sandbox.probe import rejected_backends
@@ -132,8 +132,8 @@ from toolsmith.sandbox.selftest import self_test
 print(choose_backend().name, *rejected_backends())
 print(self_test(choose_backend()))
 """
-    told = in_a_world_without_user_namespaces(code, world)
-    assert told == "landlock bubblewrap\nself-test 14/14 blocked\n"
+    output = in_a_world_without_user_namespaces(code, world)
+    assert output == "landlock bubblewrap\nself-test 14/14 blocked\n"
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ print("\\n".join(report_lines([one for one in examine(settings) if one.name == "
     assert any(line.split()[:3] == ["processes", "64", "polled"] for line in lines)
 
 
-def test_a_backend_that_was_asked_for_is_never_replaced_by_another() -> None:
+def test_requested_backend_is_never_replaced() -> None:
     code = """
 from toolsmith.sandbox import SandboxUnavailable, choose_backend
 try:
@@ -163,6 +163,6 @@ try:
 except SandboxUnavailable as error:
     print(error)
 """
-    told = in_a_world_without_user_namespaces(code)
-    assert told.startswith("No sandbox works on this system (bubblewrap: the sandbox did not start")
-    assert told.endswith("Allow user namespaces: sudo sysctl -w user.max_user_namespaces=15000\n")
+    output = in_a_world_without_user_namespaces(code)
+    assert output.startswith("No sandbox works on this system (bubblewrap: the sandbox did not start")
+    assert output.endswith("Allow user namespaces: sudo sysctl -w user.max_user_namespaces=15000\n")

@@ -148,7 +148,7 @@ def test_what_is_not_covered_is_not_masked() -> None:
 @given(
     st.text(min_size=6).filter(lambda text: len(text.strip()) >= 6 and "\0" not in text), st.text(), st.text()
 )
-def test_no_value_is_left_whatever_stands_around_it(value: str, before: str, after: str) -> None:
+def test_value_is_masked_in_any_context(value: str, before: str, after: str) -> None:
     marked = Secrets({"KEY": value}).mask(before + value + after)
     assert value not in marked or value in "[secret KEY]" or value in before + "[secret KEY]" + after
 

@@ -57,18 +57,18 @@ def test_the_attempts_leave_nothing_behind(backend: Backend, tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == [home]
 
 
-def test_every_limit_is_said_to_be_hard_or_polled(backend: Backend) -> None:
-    kept = {each.limit: each for each in backend.enforcement}
-    assert set(kept) == {field.name for field in dataclasses.fields(Limits)}
-    assert all(each.grade != "not enforced" and str(each) for each in kept.values())
-    assert kept["processes"].grade == ("hard" if backend.hard_processes else "polled")
-    assert kept["memory_mb"].grade == "hard and polled"
+def test_every_limit_is_hard_or_polled(backend: Backend) -> None:
+    enforced = {each.limit: each for each in backend.enforcement}
+    assert set(enforced) == {field.name for field in dataclasses.fields(Limits)}
+    assert all(each.grade != "not enforced" and str(each) for each in enforced.values())
+    assert enforced["processes"].grade == ("hard" if backend.hard_processes else "polled")
+    assert enforced["memory_mb"].grade == "hard and polled"
 
 
 def test_limit_without_enforcement_says_so() -> None:
     assert Enforcement("processes").grade == "not enforced"
 
 
-def test_only_what_is_weaker_than_bubblewrap_is_told(backend: Backend) -> None:
+def test_only_backends_below_bubblewrap_have_weaknesses(backend: Backend) -> None:
     assert bool(backend.weaknesses) is (backend.name != "bubblewrap")
     assert os.sep not in "".join(backend.weaknesses)

@@ -1,4 +1,4 @@
-"""Steps: what lasts, what is shown, how failures are told."""
+"""Steps: what lasts, what is shown, how failures are described."""
 
 import subprocess
 import sys
@@ -56,8 +56,8 @@ def test_terminal_control_is_taken_out_of_logs(sandbox: SandboxExecutor) -> None
     assert sandbox(code).logs == "ABCDE\n"
 
 
-def test_a_failure_is_told_by_its_frames_and_its_message(sandbox: SandboxExecutor) -> None:
-    told = failure(
+def test_failure_shows_frames_and_message(sandbox: SandboxExecutor) -> None:
+    message = failure(
         sandbox,
         """
         def f(x):
@@ -66,31 +66,31 @@ def test_a_failure_is_told_by_its_frames_and_its_message(sandbox: SandboxExecuto
         f(0)
         """,
     )
-    assert told == "  line 4: f(0)\n  line 2, in f: return 1 / x\nZeroDivisionError: division by zero"
+    assert message == "  line 4: f(0)\n  line 2, in f: return 1 / x\nZeroDivisionError: division by zero"
 
 
-def test_a_syntax_error_is_told_without_marker_lines(sandbox: SandboxExecutor) -> None:
+def test_syntax_error_has_no_marker_lines(sandbox: SandboxExecutor) -> None:
     assert failure(sandbox, "x = 1\ny = = 2") == "  line 2: y = = 2\nSyntaxError: invalid syntax"
 
 
 def test_frames_of_libraries_are_left_out(sandbox: SandboxExecutor) -> None:
-    told = failure(sandbox, "import json\njson.loads('{')")
-    assert told.splitlines()[0] == "  line 2: json.loads('{')"
-    assert told.splitlines()[1].startswith("JSONDecodeError: Expecting property name")
-    assert len(told.splitlines()) == 2
+    message = failure(sandbox, "import json\njson.loads('{')")
+    assert message.splitlines()[0] == "  line 2: json.loads('{')"
+    assert message.splitlines()[1].startswith("JSONDecodeError: Expecting property name")
+    assert len(message.splitlines()) == 2
 
 
-def test_a_failure_in_a_comprehension_is_told_by_the_line_inside_it(sandbox: SandboxExecutor) -> None:
-    told = failure(sandbox, "rows = [1, 0]\n[\n    1 / row\n    for row in rows\n]")
-    assert told == "  line 3: 1 / row\nZeroDivisionError: division by zero"
+def test_failure_in_a_comprehension_shows_the_line_inside_it(sandbox: SandboxExecutor) -> None:
+    message = failure(sandbox, "rows = [1, 0]\n[\n    1 / row\n    for row in rows\n]")
+    assert message == "  line 3: 1 / row\nZeroDivisionError: division by zero"
 
 
-def test_deep_recursion_is_told_briefly(sandbox: SandboxExecutor) -> None:
-    told = failure(sandbox, "def f(n):\n    return f(n + 1)\nf(0)").splitlines()
-    assert told[0] == "  line 3: f(0)"
-    assert "  ..." in told
-    assert told[-1].startswith("RecursionError")
-    assert len(told) < 10
+def test_deep_recursion_is_shortened(sandbox: SandboxExecutor) -> None:
+    message = failure(sandbox, "def f(n):\n    return f(n + 1)\nf(0)").splitlines()
+    assert message[0] == "  line 3: f(0)"
+    assert "  ..." in message
+    assert message[-1].startswith("RecursionError")
+    assert len(message) < 10
 
 
 def test_variables_set_before_a_failure_are_kept(sandbox: SandboxExecutor) -> None:
@@ -98,9 +98,9 @@ def test_variables_set_before_a_failure_are_kept(sandbox: SandboxExecutor) -> No
     assert sandbox("kept").output == 1
 
 
-def test_no_path_of_the_host_is_told(sandbox: SandboxExecutor, workspace: Path) -> None:
-    told = failure(sandbox, "import os\nprint(os.getcwd())\nopen(os.getcwd() + '/missing.txt')")
-    assert told.endswith("FileNotFoundError: [Errno 2] No such file or directory: '/workspace/missing.txt'")
+def test_failure_shows_no_host_path(sandbox: SandboxExecutor, workspace: Path) -> None:
+    text = failure(sandbox, "import os\nprint(os.getcwd())\nopen(os.getcwd() + '/missing.txt')")
+    assert text.endswith("FileNotFoundError: [Errno 2] No such file or directory: '/workspace/missing.txt'")
     assert sandbox.state["_print_outputs"] == "/workspace\n"
     assert str(workspace) not in str(
         sandbox("import os, tempfile\n[os.getcwd(), tempfile.gettempdir()]").output
@@ -108,9 +108,9 @@ def test_no_path_of_the_host_is_told(sandbox: SandboxExecutor, workspace: Path) 
 
 
 def test_paths_of_the_interpreter_have_the_same_name_everywhere(sandbox: SandboxExecutor) -> None:
-    told = failure(sandbox, "from json import nothing_of_this_name")
+    message = failure(sandbox, "from json import nothing_of_this_name")
     last = "ImportError: cannot import name 'nothing_of_this_name' from 'json' (<python>/json/__init__.py)"
-    assert told.splitlines()[-1] == last
+    assert message.splitlines()[-1] == last
 
 
 def test_the_order_of_sets_is_the_same_in_every_sandbox(sandbox: SandboxExecutor) -> None:
@@ -177,8 +177,8 @@ def test_text_that_is_no_utf_8_is_made_so(sandbox: SandboxExecutor) -> None:
 )
 def test_a_crash_rolls_the_state_back(sandbox: SandboxExecutor, code: str, what: str) -> None:
     sandbox("x = 'before'")
-    told = failure(sandbox, f"x = 'after'\n{code}")
-    assert told == f"{what}. The Python state is as it was before this step; files it wrote remain."
+    message = failure(sandbox, f"x = 'after'\n{code}")
+    assert message == f"{what}. The Python state is as it was before this step; files it wrote remain."
     assert sandbox("x").output == "before"
 
 

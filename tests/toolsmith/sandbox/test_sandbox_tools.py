@@ -67,7 +67,7 @@ def test_a_host_tools_failure_arrives_inside_with_its_message(sandbox: SandboxEx
         raise LookupError(f"nothing found for {query!r}")
 
     sandbox.send_tools({"search": search})
-    code = "try:\n    search('x')\nexcept RuntimeError as error:\n    told = str(error)\ntold"
+    code = "try:\n    search('x')\nexcept RuntimeError as error:\n    message = str(error)\ntold"
     assert sandbox(code).output == "LookupError: nothing found for 'x'"
     with pytest.raises(SandboxError, match="RuntimeError: LookupError: nothing found for 'x'"):
         sandbox("search('x')")
@@ -172,15 +172,15 @@ def test_a_tool_written_by_a_model_runs_inside(
     assert sandbox("[double(4), where()]").output == [8, "inside"]
 
 
-def test_the_host_is_told_how_the_calls_of_a_step_ended(sandbox: SandboxExecutor) -> None:
-    told: list[tuple[str, str, str]] = []
-    sandbox.on_calls = lambda calls: told.extend((call.name, call.error, call.type) for call in calls)
+def test_host_learns_how_the_calls_of_a_step_ended(sandbox: SandboxExecutor) -> None:
+    reported: list[tuple[str, str, str]] = []
+    sandbox.on_calls = lambda calls: reported.extend((call.name, call.error, call.type) for call in calls)
     sandbox.send_tools({"double": SimpleNamespace(sandbox_source=DOUBLE)})
     sandbox("1 + 1")
-    assert told == []
+    assert reported == []
     with pytest.raises(SandboxError, match="must not be negative"):
         sandbox("double(2)\ndouble(-1)")
-    assert told == [("double", "", "int"), ("double", "ValueError: x must not be negative, not -1", "")]
+    assert reported == [("double", "", "int"), ("double", "ValueError: x must not be negative, not -1", "")]
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_the_host_is_told_how_the_calls_of_a_step_ended(sandbox: SandboxExecutor
 def test_of_an_account_of_calls_only_what_has_its_form_is_taken(
     sandbox: SandboxExecutor, calls: str, taken: int
 ) -> None:
-    told: list[object] = []
-    sandbox.on_calls = told.extend
+    reported: list[object] = []
+    sandbox.on_calls = reported.extend
     # The account is made by the step's own process, which can put there what it wants.
     sandbox(
         "import gc\n"
@@ -205,11 +205,11 @@ def test_of_an_account_of_calls_only_what_has_its_form_is_taken(
         "    if type(found).__name__ == 'Interpreter':\n"
         f"        found._calls = {calls}"
     )
-    assert len(told) == taken
+    assert len(reported) == taken
     assert sandbox("1 + 1").output == 2
 
 
-def test_a_tool_source_that_does_not_load_is_told_when_it_is_sent(sandbox: SandboxExecutor) -> None:
+def test_sending_a_tool_that_does_not_load_raises(sandbox: SandboxExecutor) -> None:
     with pytest.raises(SandboxError, match=r"^ModuleNotFoundError: No module named 'no_such_module'"):
         sandbox.send_tools({"double": model_written("import no_such_module")})
     with pytest.raises(SandboxError, match="defines no function 'double'"):
@@ -230,7 +230,7 @@ def test_call_tool_tells_the_tools_own_failure_first(sandbox: SandboxExecutor) -
     assert lines[1].startswith("  line 13, in double: raise ValueError")
 
 
-def test_call_tool_with_wrong_arguments_is_told(sandbox: SandboxExecutor) -> None:
+def test_call_tool_with_wrong_arguments_raises(sandbox: SandboxExecutor) -> None:
     with pytest.raises(SandboxError, match=r"^TypeError: double\(\) got an unexpected keyword argument 'y'"):
         sandbox.call_tool(DOUBLE, "double", {"y": 1})
 

@@ -1,4 +1,4 @@
-"""The codec, without processes."""
+"""The wire format, without processes."""
 
 import contextlib
 import datetime

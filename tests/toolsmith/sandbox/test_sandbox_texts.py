@@ -1,4 +1,4 @@
-"""Texts on their way out."""
+"""The texts that leave a sandbox."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ def test_no_control_character_is_left(text: str) -> None:
 
 
 @given(st.binary(), st.integers(1, 50))
-def test_what_was_printed_is_never_longer_than_the_limit_and_its_mark(data: bytes, limit: int) -> None:
+def test_output_is_never_longer_than_the_limit_and_its_mark(data: bytes, limit: int) -> None:
     mark = f"\n[output cut after {limit} characters]"
     assert len(format_output(data, False, limit, NONE)) <= limit + len(mark)
 
@@ -42,5 +42,5 @@ def test_paths_get_the_names_they_have_everywhere(text: str, shown: str) -> None
 
 
 @pytest.mark.parametrize("error", [None, 3, {}, {"frames": 3}, {"frames": [1, [2], None]}])
-def test_a_failure_that_is_malformed_is_told_all_the_same(error: object) -> None:
+def test_malformed_failure_still_gives_a_text(error: object) -> None:
     assert format_error(error, NONE)
