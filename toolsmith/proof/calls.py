@@ -143,7 +143,7 @@ class Bench:
         request = {
             "source": source,
             "function": self.spec.name,
-            "codec": _text("sandbox/codec.py"),
+            "codec": _text("sandbox/wire.py"),
             "calls": [[folder, dict(call.arguments)] for folder, call in calls],
             "wall_s": self.wall_s,
             "budget_s": min(budget_s, _BUDGET_S),
