@@ -169,11 +169,11 @@ def _approved(house: House, board: Board) -> Board:
     """
     answers = all(subtask.kind == "answer" for subtask in board.plan.subtasks)
     begun = house.past.approved or board.states or board.revisions
-    if house.desk.needs("plan") and not answers and not begun:
+    if house.broker.needs("plan") and not answers and not begun:
         board.plan = approved_plan(
             board.plan,
             board.offer.catalogue,
-            desk=house.desk,
+            broker=house.broker,
             cancellation=house.cancellation,
             emit=house.emit,
         )
@@ -202,8 +202,8 @@ def context_of(house: House, prompt: str, board: Board) -> RunContext:
         roles=house.roles,
         backend=house.backend,
         cancellation=house.cancellation,
-        desk=house.desk,
-        permits=house.permits,
+        broker=house.broker,
+        gate=house.gate,
         masks=house.masks,
         effects=house.effects,
         repeats=house.repeats,

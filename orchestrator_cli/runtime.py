@@ -40,10 +40,10 @@ from memory.dense import fill
 from memory.profile import recall_facts
 from memory.records import RUN
 from orchestrator_cli import __version__, events
-from orchestrator_cli.approvals.broker import Desk
+from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.effects import Effects
-from orchestrator_cli.approvals.inbox import Inbox, reading
-from orchestrator_cli.approvals.permissions import Permits
+from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
+from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.flow_run import FlowRun
@@ -121,8 +121,8 @@ class House:
     dense: Dense | None
     """The model that makes vectors for memory, where the user has set one."""
     cancellation: Cancellation
-    desk: Desk
-    permits: Permits
+    broker: ApprovalBroker
+    gate: PermissionGate
     masks: Masks
     effects: Effects
     repeats: Repeats
@@ -380,14 +380,14 @@ def open_house(
             check_prices(settings, [*names.values(), *named, *dense_names], cancellation)
             models = open_models(settings, names, cancellation, stream.emit, used=past.usage, run=goes_on)
         asked = MaskedModel(recorder(models.model) if recorder else models.model, masks)
-        desk = Desk(
+        broker = ApprovalBroker(
             stream.emit,
             policy={*settings.approve, *(past.started.approve if past.started else ())},
             yes=settings.yes,
             attended=attended,
             before=past.given.values(),
         )
-        permits = Permits(desk, settings, masks=masks, cancellation=cancellation, dialer=dialer)
+        gate = PermissionGate(broker, settings, masks=masks, cancellation=cancellation, dialer=dialer)
         library = Library(settings.home / "tools")
         memory = open_memory(settings, stream.emit)
         # A recording has no provider, so nothing is asked of one.
@@ -408,7 +408,7 @@ def open_house(
             servers = Servers(
                 settings,
                 root=workspace.root,
-                desk=desk,
+                broker=broker,
                 masks=masks,
                 emit=stream.emit,
                 cancellation=cancellation,
@@ -420,7 +420,7 @@ def open_house(
             allow_protected=settings.allow_protected,
             model=asked,
             backend=backend,
-            permits=permits,
+            gate=gate,
             emit=stream.emit,
             masks=masks,
             recall=_recalling(memory, dense, stream.emit),
@@ -445,12 +445,12 @@ def open_house(
             memory=memory,
             dense=dense,
             cancellation=cancellation,
-            desk=desk,
-            permits=permits,
+            broker=broker,
+            gate=gate,
             masks=masks,
             effects=Effects(
                 run,
-                desk=desk,
+                broker=broker,
                 emit=stream.emit,
                 policy=settings.effects,
                 before=(*past.effects.values(), *past.ended.values()),
@@ -462,10 +462,10 @@ def open_house(
             durations=durations,
             past=past,
         )
-        inbox = Inbox(folder, desk, cancellation, stream.emit, [asked.id for asked in past.open])
+        inbox = Inbox(folder, broker, cancellation, stream.emit, [asked.id for asked in past.open])
         with (
             contextlib.closing(memory),
-            reading(inbox) if wants_engine else contextlib.nullcontext(),
+            inbox_thread(inbox) if wants_engine else contextlib.nullcontext(),
             _time_limit(settings, cancellation, run=goes_on, spent_s=past.seconds),
         ):
             yield house

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from memory import MemoryFault
 from orchestrator_cli.approvals.broker import Question
-from orchestrator_cli.approvals.permissions import Permits
+from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded, ConfigError, RunFailed, UsageError
 from orchestrator_cli.events import ApprovalGiven, Asked
@@ -133,10 +133,8 @@ class Keeping:
             return Tested(name, version, trial, quarantined=held)
 
     def _tested_edit(self, name: str, version: int) -> Tested:
-        permits = self._permits()
-        adopt = adopting(
-            self.library, self._backend(), lambda spec, lock: permits.permit_tool(spec, None, lock)
-        )
+        gate = self._gate()
+        adopt = adopting(self.library, self._backend(), lambda spec, lock: gate.permit_tool(spec, None, lock))
         settled = settle(name, self.library, adopt)
         tool = settled.tool if settled is not None and settled.adopted else self.library.edited(name)
         if settled is not None and not settled.adopted:
@@ -280,9 +278,9 @@ class Keeping:
     def _backend(self) -> Backend:
         return choose_sandbox(self._settings)
 
-    def _permits(self) -> Permits:
+    def _gate(self) -> PermissionGate:
         asks = _Asks(self._settings, self._confirm)
-        return Permits(asks, self._settings, masks=self._masks, cancellation=Cancellation())
+        return PermissionGate(asks, self._settings, masks=self._masks, cancellation=Cancellation())
 
     def _prove(
         self,
@@ -290,14 +288,14 @@ class Keeping:
         lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
     ) -> tuple[Sequence[str], TrialReport | None]:
         """Without a lock its packages are chosen anew: that of a foreign tool could name others."""
-        permits = self._permits()
+        gate = self._gate()
         return prove_again(
-            tool, backend=self._backend(), permit=lambda spec: permits.permit_tool(spec, lock=lock)
+            tool, backend=self._backend(), permit=lambda spec: gate.permit_tool(spec, lock=lock)
         )
 
 
 class _Asks:
-    """Answers of the user at the terminal to what a trial needs; see `execution.permissions.Asks`."""
+    """Answers of the user at the terminal to what a trial needs; see `approvals.permissions.QuestionSink`."""
 
     def __init__(self, settings: Settings, confirm: Confirm | None) -> None:
         self._settings = settings
@@ -309,7 +307,7 @@ class _Asks:
     def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:  # noqa: ARG002
         """Raises `ApprovalNeeded` where nobody is there."""
         if self._settings.yes or not self.needs(question.what):
-            return self.settle(question)
+            return self.resolve(question)
         if self._confirm is None:
             raise ApprovalNeeded(
                 f"The trial needs a yes. {question.question}", "Say it beforehand with -y, or on a terminal."
@@ -317,10 +315,10 @@ class _Asks:
         said = "yes" if self._confirm(f"{question.question} Allow it for the trial?") else "no"
         return ApprovalGiven(id=question.id, decision=said)
 
-    def post(self, question: Question) -> ApprovalGiven | None:
-        return self.settle(question)
+    def request(self, question: Question) -> ApprovalGiven | None:
+        return self.resolve(question)
 
-    def settle(self, question: Question) -> ApprovalGiven:
+    def resolve(self, question: Question) -> ApprovalGiven:
         return ApprovalGiven(id=question.id, decision="yes", by="settings")
 
 

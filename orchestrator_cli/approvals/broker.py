@@ -1,14 +1,14 @@
 """Where the questions of a run meet the answers of a person.
 
 A question is asked once in a run: its id follows from what it says, so an answer is found again
-after the process was killed, and by whoever asks the same later. The desk neither shows nor
+after the process was killed, and by whoever asks the same later. The broker neither shows nor
 reads anything: questions are events, and answers come from whoever can give them (a terminal,
 another process, the journal of a run that goes on).
 
 Who asks either waits (`ask`), or is told later (`post`). Where nobody is there to answer, `ask`
 raises `ApprovalNeeded`, so that the run can stop and be resumed when somebody has.
 
-Events are emitted while the desk is locked, so a view must not call the desk while it is told
+Events are emitted while the broker is locked, so a view must not call the broker while it is told
 an event; it leaves that to a thread of its own.
 """
 
@@ -55,7 +55,7 @@ class Question(Part):
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
-class Reply(Part):
+class UserReply(Part):
     """What a person said to a question, before it is known whether that fits."""
 
     decision: Literal["yes", "no", "answered"]
@@ -64,7 +64,7 @@ class Reply(Part):
     remark: str = ""
 
 
-class Desk:
+class ApprovalBroker:
     """The questions and answers of one run. Every method may be called from any thread."""
 
     def __init__(
@@ -93,7 +93,7 @@ class Desk:
         self._open: dict[str, Question] = {}
         self._told: dict[str, list[Told]] = {}
         self._remarks: list[str] = []
-        self._foretold: dict[str, Reply] = {}
+        self._preloaded: dict[str, UserReply] = {}
 
     # --- for those who ask
 
@@ -104,17 +104,17 @@ class Desk:
     def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:
         """The answer, waited for as long as somebody is there. Raises `ApprovalNeeded`."""
         with self._answered:
-            if given := self.post(question):
+            if given := self.request(question):
                 return given
             while (found := self._given.get(question.id)) is None:
                 cancellation.check()
                 if not self.attended:
-                    raise needed([question])
+                    raise approval_needed([question])
                 # Short waits, because a cancellation does not wake this up.
                 self._answered.wait(0.2)
             return found
 
-    def post(
+    def request(
         self, question: Question, told: Told | None = None, *, always: bool = False
     ) -> ApprovalGiven | None:
         """The answer where there is one already; else the question is open, and `told` hears the answer.
@@ -125,19 +125,19 @@ class Desk:
             if given := self._given.get(question.id):
                 return given
             if not (always or self.needs(question.what)):
-                return self.settle(question)
+                return self.resolve(question)
             if told is not None:
                 self._told.setdefault(question.id, []).append(told)
             if question.id not in self._open:
                 self._open[question.id] = question
-                if given := self._foretold_answer(question):
+                if given := self._preloaded_answer(question):
                     return given
                 self._emit(_asked(question))
             if self._yes and question.what != "question":
                 return self.answer(question.id, "yes", by="flag")
             return None
 
-    def settle(self, question: Question) -> ApprovalGiven:
+    def resolve(self, question: Question) -> ApprovalGiven:
         """Yes, because the settings say so; of a grant that stands in the record, once."""
         with self._lock:
             given = self._given.get(question.id)
@@ -149,15 +149,15 @@ class Desk:
                     self._emit(given)
             return given
 
-    def _foretold_answer(self, question: Question) -> ApprovalGiven | None:
+    def _preloaded_answer(self, question: Question) -> ApprovalGiven | None:
         """What was answered after an earlier process had asked; one that does not fit leaves it open."""
-        reply = self._foretold.pop(question.id, None)
+        reply = self._preloaded.pop(question.id, None)
         if reply is not None:
             with contextlib.suppress(UsageError):
                 return self.reply(question.id, reply)
         return None
 
-    def tell(self, id_: str, told: Told) -> None:
+    def on_answer(self, id_: str, told: Told) -> None:
         """Have `told` hear the answer of a question that was asked before, at once where it is there."""
         with self._lock:
             given = self._given.get(id_)
@@ -216,7 +216,7 @@ class Desk:
             tell(given)
         return given
 
-    def reply(self, id_: str, reply: Reply) -> ApprovalGiven:
+    def reply(self, id_: str, reply: UserReply) -> ApprovalGiven:
         """As `answer`, with what was typed read as the question wants it. Raises `UsageError`."""
         with self._lock:
             question = self._open.get(id_)
@@ -225,10 +225,10 @@ class Desk:
                 value = meant(reply.text, question.result)
             return self.answer(id_, reply.decision, value=value, remark=reply.remark)
 
-    def foretell(self, id_: str, reply: Reply) -> None:
+    def preload(self, id_: str, reply: UserReply) -> None:
         """Give the answer to a question that an earlier process asked, and that will be asked again."""
         with self._lock:
-            self._foretold[id_] = reply
+            self._preloaded[id_] = reply
 
     def remark(self, text: str) -> None:
         """Say something that concerns the whole run."""
@@ -236,7 +236,7 @@ class Desk:
             self._remarks.append(text)
             self._emit(Remarked(text=text))
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """The person has gone: nobody waits for an answer any more."""
         with self._answered:
             self.attended = False
@@ -247,7 +247,7 @@ def _asked(question: Question) -> ApprovalAsked:
     return ApprovalAsked(id=question.id, **question.model_dump())
 
 
-def needed(questions: Sequence[Question]) -> ApprovalNeeded:
+def approval_needed(questions: Sequence[Question]) -> ApprovalNeeded:
     """The error of a run that cannot go on before these are answered."""
     told = "\n".join(f"{question.id}  {question.question}" for question in questions)
     return ApprovalNeeded(

@@ -20,12 +20,12 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from orchestrator_cli.approvals.broker import Desk, Question, needed
+from orchestrator_cli.approvals.broker import ApprovalBroker, Question, approval_needed
 from orchestrator_cli.events import EffectBegun, EffectEnded
 from orchestrator_cli.journal.journal import Emit
 
 Policy = Literal["ask", "retry", "skip"]
-Verdict = Literal["do", "take", "ask", "leave"]
+CallDecision = Literal["do", "take", "ask", "leave"]
 
 
 class EffectFailed(Exception):
@@ -37,7 +37,7 @@ class EffectRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Call:
+class EffectCall:
     """What a subtask is about to do outside the workspace."""
 
     subtask: str
@@ -48,13 +48,13 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EffectOutcome:
     value: JsonValue
     files: tuple[str, ...] = ()
     """What it wrote into the checkout, and what is lost where the subtask does not come to its commit."""
 
 
-def decide(begun: bool, ended: EffectEnded | None, policy: Policy) -> Verdict:
+def decide(begun: bool, ended: EffectEnded | None, policy: Policy) -> CallDecision:
     """What becomes of a call, given what the journal has of its key.
 
     `take` the value of the one that was made; `leave` it, because it may have been made.
@@ -70,7 +70,7 @@ def decide(begun: bool, ended: EffectEnded | None, policy: Policy) -> Verdict:
     return "do" if policy == "retry" else "ask"
 
 
-def key_of(run: str, call: Call) -> str:
+def key_of(run: str, call: EffectCall) -> str:
     """Two halves: the piece of work, and what the call does whoever makes it."""
     same: list[JsonValue] = [call.what, dict(call.inputs)]
     return f"{_digest([run, call.subtask, *same])}-{_digest([run, *same])}"
@@ -88,14 +88,14 @@ class Effects:
         self,
         run: str,
         *,
-        desk: Desk,
+        broker: ApprovalBroker,
         emit: Emit,
         policy: Policy,
         before: Iterable[EffectBegun | EffectEnded] = (),
     ) -> None:
         """`before`: what the journal has of the run's calls when it goes on in another process."""
         self._run = run
-        self._desk = desk
+        self._broker = broker
         self._emit = emit
         self._policy = policy
         self._lock = threading.Lock()
@@ -114,13 +114,13 @@ class Effects:
         that a person's time is not that of the subtask.
         """
         asked = Question(what="effects", subject=name, question=question, details=details)
-        given = self._desk.post(asked, always=always)
+        given = self._broker.request(asked, always=always)
         if given is None:
-            raise needed([asked])
+            raise approval_needed([asked])
         if given.decision == "no":
             raise EffectRefused(f"the user did not allow {name}{given.reason}")
 
-    def once(self, call: Call, do: Callable[[str], Outcome]) -> Outcome:
+    def once(self, call: EffectCall, do: Callable[[str], EffectOutcome]) -> EffectOutcome:
         """Make a call, unless it was made before; `do` is given the key.
 
         What `do` raises besides `EffectFailed` leaves open whether the call was made. Raises
@@ -133,12 +133,12 @@ class Effects:
                 raise EffectRefused(_unknown(call))
             case "ask" if not self._again(call, key, before):
                 before = _taken(call, before)
-                return Outcome(before.outcome)
+                return EffectOutcome(before.outcome)
             case "take" if before is not None:
-                return Outcome(before.outcome)
+                return EffectOutcome(before.outcome)
         return self._make(call, key, do)
 
-    def _make(self, call: Call, key: str, do: Callable[[str], Outcome]) -> Outcome:
+    def _make(self, call: EffectCall, key: str, do: Callable[[str], EffectOutcome]) -> EffectOutcome:
         with self._lock:
             self._running.add(key)
         try:
@@ -154,7 +154,7 @@ class Effects:
             with self._lock:
                 self._running.discard(key)
 
-    def _again(self, call: Call, key: str, before: EffectEnded | None) -> bool:
+    def _again(self, call: EffectCall, key: str, before: EffectEnded | None) -> bool:
         """Whether a person wants it done once more."""
         if before is None:
             told, no = "it is not known whether it was done", f"{call.subtask} counts as failed"
@@ -167,9 +167,9 @@ class Effects:
             question=question,
             details=f"{self._last(key)}\n{json.dumps(dict(call.inputs), ensure_ascii=False)}",
         )
-        given = self._desk.post(asked, always=True)
+        given = self._broker.request(asked, always=True)
         if given is None:
-            raise needed([asked])
+            raise approval_needed([asked])
         return given.decision != "no"
 
     def _last(self, key: str) -> str:
@@ -178,7 +178,7 @@ class Effects:
         attempt = f", attempt {begun.attempt}" if begun else ""
         return f"idempotency key {key}{attempt}{f', begun {times} times' if times > 1 else ''}"
 
-    def _key(self, call: Call) -> str:
+    def _key(self, call: EffectCall) -> str:
         """The call's own key, or that of an unconfirmed call that does the same."""
         key = key_of(self._run, call)
         with self._lock:
@@ -202,11 +202,11 @@ class Effects:
                 self._ended.pop(fact.key, None)
 
 
-def _taken(call: Call, before: EffectEnded | None) -> EffectEnded:
+def _taken(call: EffectCall, before: EffectEnded | None) -> EffectEnded:
     if before is None:
         raise EffectRefused(f"{_unknown(call)}, and the user does not want it done again")
     return before
 
 
-def _unknown(call: Call) -> str:
+def _unknown(call: EffectCall) -> str:
     return f"{call.what} was begun before, and it is not known whether it was done"

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from orchestrator_cli.approvals.broker import Desk, Reply
+from orchestrator_cli.approvals.broker import ApprovalBroker, UserReply
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.errors import Cancelled, OrchError, UsageError
@@ -35,23 +35,23 @@ MAX_BYTES = 1 << 20
 EVERY_S = 0.2
 
 
-class _Said(BaseModel):
+class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Answer(_Said):
+class Answer(_Message):
     kind: Literal["answer"] = "answer"
     id: str = ""
     """Of the question; empty for the only one that is open."""
-    reply: Reply
+    reply: UserReply
 
 
-class Remark(_Said):
+class Remark(_Message):
     kind: Literal["remark"] = "remark"
     text: str
 
 
-class Cancel(_Said):
+class Cancel(_Message):
     kind: Literal["cancel"] = "cancel"
     reason: str = ""
 
@@ -60,7 +60,7 @@ Message = Annotated[Answer | Remark | Cancel, Field(discriminator="kind")]
 _MESSAGE: TypeAdapter[Answer | Remark | Cancel] = TypeAdapter(Message)
 
 
-def drop(folder: Path, message: Answer | Remark | Cancel) -> None:
+def send(folder: Path, message: Answer | Remark | Cancel) -> None:
     """Leave a message for the run with this folder. Raises `UsageError` where it is too long."""
     content = message.model_dump_json().encode()
     if len(content) > MAX_BYTES:
@@ -71,12 +71,12 @@ def drop(folder: Path, message: Answer | Remark | Cancel) -> None:
     write_atomic(inbox / name, content, mode=0o600)
 
 
-def drop_cancel(folder: Path, reason: str = "") -> None:
+def send_cancel(folder: Path, reason: str = "") -> None:
     """Tell the run with this folder to end."""
-    drop(folder, Cancel(reason=reason))
+    send(folder, Cancel(reason=reason))
 
 
-def answers_in(folder: Path) -> frozenset[str]:
+def pending_answers(folder: Path) -> frozenset[str]:
     """The ids of the questions whose answers lie there and have not been read yet."""
     found: set[str] = set()
     for path in (folder / FOLDER).glob("*.json"):
@@ -93,14 +93,14 @@ class Inbox:
     def __init__(
         self,
         folder: Path,
-        desk: Desk,
+        broker: ApprovalBroker,
         cancellation: Cancellation,
         emit: Emit,
         asked_before: Sequence[str] = (),
     ) -> None:
         """`asked_before`: ids of questions that earlier processes asked and nobody has answered."""
         self._inbox = folder / FOLDER
-        self._desk = desk
+        self._broker = broker
         self._cancellation = cancellation
         self._emit = emit
         self._asked_before = asked_before
@@ -136,7 +136,7 @@ class Inbox:
             if not self._answered(name, message):
                 return
         elif isinstance(message, Remark):
-            self._desk.remark(message.text)
+            self._broker.remark(message.text)
         else:
             because = f" ({message.reason})" if message.reason else ""
             self._cancellation.cancel(
@@ -150,21 +150,21 @@ class Inbox:
     def _answered(self, name: str, message: Answer) -> bool:
         """False where the question has to be asked again first."""
         asked = message.id or self._only_one()
-        if self._desk.is_answered(asked):
+        if self._broker.is_answered(asked):
             self._kept.pop(name, None)
             return True
-        if any(question.id == asked for question in self._desk.open):
-            self._desk.reply(asked, message.reply)
+        if any(question.id == asked for question in self._broker.open):
+            self._broker.reply(asked, message.reply)
             return True
         if asked not in self._asked_before:
             raise UsageError(f"There is no open question {asked}.")
         if name not in self._kept:
             self._kept[name] = asked
-            self._desk.foretell(asked, message.reply)
+            self._broker.preload(asked, message.reply)
         return False
 
     def _only_one(self) -> str:
-        open_ones = [question.id for question in self._desk.open] or list(self._asked_before)
+        open_ones = [question.id for question in self._broker.open] or list(self._asked_before)
         if len(open_ones) != 1:
             raise UsageError(f"An answer without an id fits none of {len(open_ones)} open questions.")
         return open_ones[0]
@@ -194,7 +194,7 @@ def _content(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def reading(inbox: Inbox) -> Iterator[None]:
+def inbox_thread(inbox: Inbox) -> Iterator[None]:
     """Read the messages from now to the end of the block, in a thread."""
     over = threading.Event()
 

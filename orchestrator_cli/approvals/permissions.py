@@ -1,6 +1,6 @@
 """What a plan or a tool may have, asked of the user: domains, secrets by name, packages of the index.
 
-What the settings allow is allowed without a question. Everything else is asked at the desk, one
+What the settings allow is allowed without a question. Everything else is asked at the broker, one
 question for the domains, one for the secrets and one for the packages. The record has all three.
 
 The value of a secret comes out of the environment when it has been allowed, and is masked from
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator_cli.approvals.broker import Question, needed
+from orchestrator_cli.approvals.broker import Question, approval_needed
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import RunFailed
@@ -37,8 +37,8 @@ class NotAllowed(RunFailed):
     """A subtask may not have what the plan gives it; another try would change nothing."""
 
 
-class Asks(Protocol):
-    """Where questions are answered, such as `Desk`."""
+class QuestionSink(Protocol):
+    """Where questions are answered, such as `ApprovalBroker`."""
 
     def needs(self, what: Asked) -> bool:
         """Whether a person is asked about this kind of thing."""
@@ -46,19 +46,19 @@ class Asks(Protocol):
     def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:
         """The answer, waited for. Raises `ApprovalNeeded` where nobody is there."""
 
-    def post(self, question: Question) -> ApprovalGiven | None:
+    def request(self, question: Question) -> ApprovalGiven | None:
         """The answer where there is one already; else the question is open from now on."""
 
-    def settle(self, question: Question) -> ApprovalGiven:
+    def resolve(self, question: Question) -> ApprovalGiven:
         """What the settings have answered beforehand; it stands in the record once."""
 
 
-class Permits:
+class PermissionGate:
     """The permissions of one run. Every method may be called from any thread."""
 
     def __init__(
         self,
-        desk: Asks,
+        broker: QuestionSink,
         settings: Settings,
         *,
         masks: Masks,
@@ -70,7 +70,7 @@ class Permits:
             cancellation: the run's, for those who have none of their own.
             dialer: resolves and checks the addresses of what was granted.
         """
-        self._desk = desk
+        self._broker = broker
         self._settings = settings
         self._masks = masks
         self._cancellation = cancellation
@@ -107,9 +107,9 @@ class Permits:
             raise NotAllowed(str(exc)) from exc
         if self._settled(question, left):
             return subtask.network
-        given = self._desk.post(question)
+        given = self._broker.request(question)
         if given is None:
-            raise needed([question])
+            raise approval_needed([question])
         if given.decision == "no":
             raise NotAllowed(_refusal(subtask.network, given))
         return subtask.network
@@ -127,7 +127,7 @@ class Permits:
         values = {name: _value(name) for name in spec.secrets}
         for question, things, open_ones in self._questions(spec):
             if things and not self._settled(question, open_ones):
-                given = self._desk.ask(question, cancellation or self._cancellation)
+                given = self._broker.ask(question, cancellation or self._cancellation)
                 if given.decision == "no":
                     raise PermissionRefused(_refusal(things, given))
         for name, value in values.items():
@@ -156,7 +156,7 @@ class Permits:
 
     def permit_use(self, tool: BuiltTool, cancellation: Cancellation | None = None) -> None:
         """Have the person look at a tool's code. Raises `PermissionRefused` and `ApprovalNeeded`."""
-        if not self._desk.needs("tools"):
+        if not self._broker.needs("tools"):
             return
         question = Question(
             what="tools",
@@ -165,7 +165,7 @@ class Permits:
             details=tool.source,
             sense=tool.sha256,
         )
-        given = self._desk.ask(question, cancellation or self._cancellation)
+        given = self._broker.ask(question, cancellation or self._cancellation)
         if given.decision == "no":
             raise PermissionRefused(f"the user did not allow it{given.reason}")
 
@@ -206,7 +206,7 @@ class Permits:
         """Whether the settings leave nothing to be asked; that stands in the record."""
         if left:
             return False
-        self._desk.settle(question)
+        self._broker.resolve(question)
         return True
 
 

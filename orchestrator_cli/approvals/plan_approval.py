@@ -6,7 +6,7 @@ with the faults at its top, until it is right, or refused.
 
 from collections.abc import Callable
 
-from orchestrator_cli.approvals.broker import Desk, Question
+from orchestrator_cli.approvals.broker import ApprovalBroker, Question
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import NotApproved
 from orchestrator_cli.events import Fact, PlanApproved, PlanRepaired
@@ -20,13 +20,18 @@ ROUNDS = 20
 
 
 def approved_plan(
-    plan: Plan, catalogue: Catalogue, *, desk: Desk, cancellation: Cancellation, emit: Callable[[Fact], None]
+    plan: Plan,
+    catalogue: Catalogue,
+    *,
+    broker: ApprovalBroker,
+    cancellation: Cancellation,
+    emit: Callable[[Fact], None],
 ) -> Plan:
     """The plan as the person lets it run. Raises `NotApproved` and `ApprovalNeeded`."""
     question, text = RUN_IT, plan_text(plan)
     for round_ in range(1, ROUNDS + 1):
         asked = Question(what="plan", subject=f"version {plan.version}", question=question, details=text)
-        given = desk.ask(asked, cancellation)
+        given = broker.ask(asked, cancellation)
         written = given.value if isinstance(given.value, str) else text
         if given.decision == "no" or is_empty(written):
             raise NotApproved(
@@ -51,12 +56,12 @@ def approved_plan(
     raise NotApproved(f"The plan still had faults after it was edited {ROUNDS} times.", "Nothing was done.")
 
 
-def check_consent(patch: Patch, *, desk: Desk, cancellation: Cancellation) -> None:
+def check_patch_approval(patch: Patch, *, broker: ApprovalBroker, cancellation: Cancellation) -> None:
     """Ask about a change of the plan where that is wanted.
 
     Raises `PatchRefused` with what the person said, and `ApprovalNeeded`.
     """
-    if not desk.needs("plan"):
+    if not broker.needs("plan"):
         return
     question = Question(
         what="plan",
@@ -64,7 +69,7 @@ def check_consent(patch: Patch, *, desk: Desk, cancellation: Cancellation) -> No
         question=f"Change the plan? {patch.reason}",
         details=patch_text(patch),
     )
-    given = desk.ask(question, cancellation)
+    given = broker.ask(question, cancellation)
     if given.decision == "no":
         said = f"the user did not approve this change{given.reason}"
         raise PatchRefused([Fault(subtask="plan", field="reason", message=said)])

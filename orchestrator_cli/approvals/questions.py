@@ -21,10 +21,10 @@ def question_before(subtask: Subtask, results: Mapping[str, Result]) -> Question
     if subtask.kind != "human" and not subtask.approve:
         return None
     inputs = resolve(subtask.inputs, results)
-    return asking(subtask, inputs if isinstance(inputs, dict) else {})
+    return subtask_question(subtask, inputs if isinstance(inputs, dict) else {})
 
 
-def asking(subtask: Subtask, inputs: Mapping[str, JsonValue]) -> Question:
+def subtask_question(subtask: Subtask, inputs: Mapping[str, JsonValue]) -> Question:
     """The question of a subtask whose inputs are there."""
     details = json.dumps(inputs, ensure_ascii=False, indent=2)[:DETAIL_CHARS] if inputs else ""
     if subtask.kind == "human":

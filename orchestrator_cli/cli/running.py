@@ -198,7 +198,7 @@ class Running:
                 attended=can_listen(self.console),
                 unsafe=self.unsafe,
             ) as house,
-            listening(house.desk, self.console, edit=edit, interjecting=False),
+            listening(house.broker, self.console, edit=edit, interjecting=False),
         ):
             yield house
 

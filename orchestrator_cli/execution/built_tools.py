@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.permissions import Permits
+from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.journal.journal import Emit
 from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused
@@ -43,14 +43,14 @@ class Shelf:
         library: Library,
         *,
         backend: Backend,
-        permits: Permits,
+        gate: PermissionGate,
         emit: Emit,
         masks: Callable[[str], str],
         run: str,
     ) -> None:
         self._library = library
         self._backend = backend
-        self._permits = permits
+        self._gate = gate
         self._emit = emit
         self._masks = masks
         self._run = run
@@ -104,7 +104,7 @@ class Shelf:
 
     def _adopting(self, cancellation: Cancellation | None) -> Adopt:
         def permit(spec: ToolSpec, lock: PackageLock) -> Permissions:
-            return self._permits.permit_tool(spec, cancellation, lock)
+            return self._gate.permit_tool(spec, cancellation, lock)
 
         return adopting(self._library, self._backend, permit)
 

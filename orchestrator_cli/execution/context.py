@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from orchestrator_cli.approvals.broker import Desk
+from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.effects import Effects
-from orchestrator_cli.approvals.permissions import Permits
+from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.tool_registry import Toolbox
 from orchestrator_cli.journal.journal import Emit
@@ -37,8 +37,8 @@ class RunContext:
     roles: Mapping[str, Role]
     backend: Backend
     cancellation: Cancellation
-    desk: Desk
-    permits: Permits
+    broker: ApprovalBroker
+    gate: PermissionGate
     masks: Masks
     effects: Effects
     repeats: Repeats

@@ -21,7 +21,7 @@ from pathlib import Path
 import jsonschema
 from pydantic import JsonValue
 
-from orchestrator_cli.approvals.effects import Call, EffectFailed, EffectRefused, Outcome
+from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.events import ToolCalled
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, AttemptFailed, pretty
@@ -56,12 +56,12 @@ def run_process(
     _check_inputs(name, process, inputs)
     _check_program(context, checkout, process)
 
-    def do(key: str = "") -> Outcome:
+    def do(key: str = "") -> EffectOutcome:
         env = {KEY: key} if key else {}
         value = _told(
             context, subtask, attempt, inputs, lambda: run(argv, inputs, env, checkout, cancellation)
         )
-        return Outcome(value, tuple(checkout.written_paths()))
+        return EffectOutcome(value, tuple(checkout.written_paths()))
 
     foreign = name in context.settings.foreign
     if process.effects or foreign:
@@ -71,7 +71,7 @@ def run_process(
         context.effects.allow(f"process {name}", question, what, always=foreign)
     if not process.effects:
         return do().value
-    call = Call(subtask.id, attempt, f"process {name}", inputs)
+    call = EffectCall(subtask.id, attempt, f"process {name}", inputs)
     return context.effects.once(call, do).value
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.plan_approval import check_consent
+from orchestrator_cli.approvals.plan_approval import check_patch_approval
 from orchestrator_cli.approvals.questions import question_before
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.errors import ApprovalNeeded, LimitReached, RunFailed
@@ -99,7 +99,7 @@ class Revisions:
         def apply(patch: Patch) -> Plan:
             patch = route_patch(patch, situation.plan, self._context.ground(), failed)
             self._board.preview(patch, may_go_back=asked_for)
-            check_consent(patch, desk=self._context.desk, cancellation=self._context.cancellation)
+            check_patch_approval(patch, broker=self._context.broker, cancellation=self._context.cancellation)
             plan = self._board.revise(patch, may_go_back=asked_for)
             self._context.emit(events.PlanRevised(plan=plan, patch=patch, cause=cause))
             return plan
@@ -139,7 +139,7 @@ class Revisions:
         def answered() -> None:
             self.unapproved = ""
 
-        self._context.desk.tell(approval, self._thread.later(answered))
+        self._context.broker.on_answer(approval, self._thread.later(answered))
 
     def _forget_questions(self) -> None:
         """After a revision: withdraw what nobody waits for any more."""
@@ -148,6 +148,6 @@ class Revisions:
             with suppress(KeyError):
                 question = question_before(subtask, self._board.results)
                 wanted.add(question.id if question is not None else "")
-        for question in self._context.desk.open:
+        for question in self._context.broker.open:
             if question.what in ("question", "subtask") and question.id not in wanted:
-                self._context.desk.withdraw(question)
+                self._context.broker.withdraw(question)

@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.broker import needed
+from orchestrator_cli.approvals.broker import approval_needed
 from orchestrator_cli.approvals.questions import question_before
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.flow_run import FlowRun
@@ -177,7 +177,7 @@ class _Graph:
             if question is None or not self._wanted(subtask):
                 continue
             wake = partial(self.board.wake, subtask.id)
-            if self.context.desk.post(question, self.later(wake)) is None:
+            if self.context.broker.request(question, self.later(wake)) is None:
                 self._waits(subtask.id, question.id)
 
     def _waits(self, subtask: str, approval: str) -> None:
@@ -190,19 +190,19 @@ class _Graph:
 
     def _is_deserted(self) -> bool:
         """Whether only a person could bring the run on, and the person has gone."""
-        alone = not (self._is_busy() or self.context.desk.attended)
+        alone = not (self._is_busy() or self.context.broker.attended)
         return alone and self._waits_for_people() and self.done.empty()
 
     def _may_be_answered(self) -> bool:
         """True while somebody is there who can answer. Raises `ApprovalNeeded` where nobody is."""
-        desk = self.context.desk
-        if desk.attended or not desk.open:
+        broker = self.context.broker
+        if broker.attended or not broker.open:
             return True
-        raise needed(desk.open)
+        raise approval_needed(broker.open)
 
     def _hear(self) -> bool:
         """Whether somebody said something, or a tool would save work; the reviser is told."""
-        said = self.context.desk.take_remarks()
+        said = self.context.broker.take_remarks()
         for text in said:
             self.revisions.cause("", "the user said", text)
         repeated = self.context.repeats.take() if self.context.settings.revise != "never" else []
@@ -270,7 +270,7 @@ class _Graph:
             question = question_before(subtask, self.board.results)
         except KeyError:
             return True
-        given = self.context.desk.post(question) if question is not None else None
+        given = self.context.broker.request(question) if question is not None else None
         if given is None or given.decision != "no":
             return True
         self._failed(subtask, attempt=0, reason=f"the user did not allow it{given.reason}")
@@ -345,12 +345,12 @@ class _Graph:
         fan = self.fans.get(whole_name(subtask.id))
         if fan is None:
             self._waits(subtask.id, approval)
-            self.context.desk.tell(approval, self.later(partial(self.board.wake, subtask.id)))
+            self.context.broker.on_answer(approval, self.later(partial(self.board.wake, subtask.id)))
             return
         place = fan.instances.index(subtask)
         fan.blocked.add(place)
         self.context.emit(events.SubtaskWaiting(subtask=subtask.id, approval=approval))
-        self.context.desk.tell(approval, self.later(partial(fan.wake, place)))
+        self.context.broker.on_answer(approval, self.later(partial(fan.wake, place)))
 
     def _instance_ended(self, fan: Fan, instance: Subtask, outcome: Any, attempt: int) -> None:
         place = fan.instances.index(instance)

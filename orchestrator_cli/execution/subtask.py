@@ -11,7 +11,7 @@ import jsonschema
 from pydantic import JsonValue
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.questions import asking, writes_question
+from orchestrator_cli.approvals.questions import subtask_question, writes_question
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.plan import Result, Subtask
@@ -52,7 +52,7 @@ def run_subtask(
             subtask=subtask.id, title=subtask.title, attempt=attempt, plan_version=plan_version
         )
     )
-    context.permits.network_for(subtask)
+    context.gate.network_for(subtask)
     if context.toolbox.servers is not None:
         context.toolbox.servers.allow(subtask, context.effects, context.workspace.written)
     seconds = time_limit(subtask, context.settings)
@@ -113,8 +113,8 @@ class _Attempt:
 
     def _answered(self) -> JsonValue:
         """What the person said who was asked before this started."""
-        question = asking(self.subtask, self.inputs)
-        return self.context.desk.ask(question, self.cancellation).value
+        question = subtask_question(self.subtask, self.inputs)
+        return self.context.broker.ask(question, self.cancellation).value
 
     def _work(self, checkout: Checkout) -> tuple[JsonValue, str | None, Usage]:
         # smolagents takes half a second to import, and is not needed for a subtask of kind answer.
@@ -209,7 +209,7 @@ class _Attempt:
             attempts.within(checkout, self.context.backend),
             self.subtask.timeout_s,
             given=Permissions(self.subtask.network if writes_code else ()),
-            dialer=self.context.permits.dialer,
+            dialer=self.context.gate.dialer,
         )
 
     def _sandboxes_apart(self, checkout: Checkout) -> Any:
@@ -224,10 +224,10 @@ class _Attempt:
                 self.subtask.timeout_s,
                 writable=writable,
                 given=given,
-                dialer=self.context.permits.dialer,
+                dialer=self.context.gate.dialer,
             )
 
-        permit = self.context.permits.permit_tool
+        permit = self.context.gate.permit_tool
         return Apart(lambda tool: permit(tool.spec, self.cancellation, tool.lock), make)
 
     def _call(self, attempt: Any) -> JsonValue:
@@ -257,13 +257,13 @@ class _Attempt:
         from orchestrator_cli.approvals.permissions import NotAllowed
         from orchestrator_cli.workspace.diff import pending_lines
 
-        desk = self.context.desk
-        if not desk.needs("writes") or not result.files:
+        broker = self.context.broker
+        if not broker.needs("writes") or not result.files:
             return
         lines = "\n".join(pending_lines(checkout, self.context.workspace.root))
         question = writes_question(self.subtask.id, result.files, lines)
         # The time in which a person thinks is not the attempt's: this waits through the run's own end only.
-        given = desk.ask(question, self.context.cancellation)
+        given = broker.ask(question, self.context.cancellation)
         if given.decision == "no":
             raise NotAllowed(f"the user did not allow it to change files{given.reason}")
 

@@ -67,7 +67,7 @@ class MissingTools:
         elif isinstance(outcome, ApprovalNeeded):
             self.unanswered.add(tool)
             answered = self._thread.later(partial(self.unanswered.discard, tool))
-            self._context.desk.tell(outcome.approvals[0], answered)
+            self._context.broker.on_answer(outcome.approvals[0], answered)
         elif isinstance(outcome, BaseException):
             raise outcome
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.permissions import Permits
+from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, UsageError
 from orchestrator_cli.execution.built_tools import Shelf
@@ -51,7 +51,7 @@ class Toolbox:
         allow_protected: tuple[str, ...] = (),
         model: Model,
         backend: Backend,
-        permits: Permits,
+        gate: PermissionGate,
         emit: Emit,
         masks: Callable[[str], str],
         recall: Recall = lambda _: (),
@@ -70,11 +70,11 @@ class Toolbox:
         self._allowed = allow_protected
         self._model = model
         self._backend = backend
-        self._permits = permits
+        self._gate = gate
         self._emit = emit
         self._recall = recall
         self._run = run
-        self.shelf = Shelf(library, backend=backend, permits=permits, emit=emit, masks=masks, run=run)
+        self.shelf = Shelf(library, backend=backend, gate=gate, emit=emit, masks=masks, run=run)
         self._lock = threading.Lock()
         self._built: dict[str, BuiltTool] = {}
         self._written: dict[str, str] = {}
@@ -94,7 +94,7 @@ class Toolbox:
         grants = parse_grants(granted)
         web = web_tools(
             self._network,
-            self._permits.public_address,
+            self._gate.public_address,
             granted=lambda host, port: any(grant.covers(host, port) for grant in grants),
             named=granted,
         )
@@ -177,7 +177,7 @@ class Toolbox:
                 emit=self._progress,
                 run=self._run,
                 permit=lambda spec: self._permit(spec, cancellation),
-                dialer=self._permits.dialer,
+                dialer=self._gate.dialer,
                 search=Search(self._recall, calls),
             )
         except Refused as exc:
@@ -204,14 +204,14 @@ class Toolbox:
         """Raises `PermissionRefused` and `PackagesUnavailable`."""
         if spec.network and self._backend.connections == "never":
             raise PermissionRefused(f"the sandbox {self._backend.name} can give no tool a network")
-        return self._permits.permit_tool(spec, cancellation, lock)
+        return self._gate.permit_tool(spec, cancellation, lock)
 
     def _check_permitted(self, tool: BuiltTool, cancellation: Cancellation | None) -> None:
         """Raise `ToolUnavailable` where this run may not use what the library has."""
         try:
             if tool.spec.privileged:
                 self._permit(tool.spec, cancellation, tool.lock)
-            self._permits.permit_use(tool, cancellation)
+            self._gate.permit_use(tool, cancellation)
         except (PermissionRefused, PackagesUnavailable) as exc:
             self._emit(events.ToolRefused(tool=tool.name, reasons=(exc.reason,)))
             raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc.reason}") from exc

@@ -24,8 +24,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.broker import Desk, Question, needed
-from orchestrator_cli.approvals.effects import Call, EffectFailed, EffectRefused, Effects, Outcome
+from orchestrator_cli.approvals.broker import ApprovalBroker, Question, approval_needed
+from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused, Effects
 from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.files import write_atomic
@@ -52,7 +52,7 @@ class Servers:
         settings: Settings,
         *,
         root: Path,
-        desk: Desk,
+        broker: ApprovalBroker,
         masks: Masks,
         emit: Emit,
         cancellation: Cancellation,
@@ -61,7 +61,7 @@ class Servers:
         self._settings = settings
         self._registered = settings.mcp
         self._root = root
-        self._desk = desk
+        self._broker = broker
         self._masks = masks
         self._emit = emit
         self._cancellation = cancellation
@@ -139,11 +139,11 @@ class Servers:
             what="network", subject=f"mcp {name}", question=f"{question} It is at {host}.", details=what
         )
         if not self._is_foreign(name):
-            self._desk.settle(asked)
+            self._broker.resolve(asked)
             return
-        given = self._desk.post(asked, always=True)
+        given = self._broker.request(asked, always=True)
         if given is None:
-            raise needed([asked])
+            raise approval_needed([asked])
         if given.decision == "no":
             raise NotAllowed(f"the user did not allow the MCP server {name}{given.reason}")
 
@@ -183,14 +183,14 @@ class Servers:
         Raises `ServerFailed`, `EffectFailed`, `EffectRefused`, `ApprovalNeeded`, and why it was cancelled.
         """
 
-        def do(key: str = "") -> Outcome:
+        def do(key: str = "") -> EffectOutcome:
             result = self._connections[tool.server].call(
                 tool.tool, arguments, key=key, cancellation=cancellation
             )
             self._list_once_more(tool.server)
             if result.get("isError"):
                 raise EffectFailed(text_of(result)[:2_000] or "its server says that it failed")
-            return Outcome(value_of(result))
+            return EffectOutcome(value_of(result))
 
         if not self._registered[tool.server].effects:
             return do().value
@@ -200,7 +200,7 @@ class Servers:
             self._times[same] += 1
             time = self._times[same]
         what = f"mcp {tool.name}" + (f", call {time}" if time > 1 else "")
-        return effects.once(Call(subtask, attempt, what, dict(arguments)), do).value
+        return effects.once(EffectCall(subtask, attempt, what, dict(arguments)), do).value
 
     def close(self) -> None:
         """End all servers."""
@@ -217,7 +217,7 @@ class Servers:
         """List a server of the workspace's, where somebody is there to allow that."""
         question, what = self._question(name, self._registered[name])
         asked = Question(what="effects", subject=f"mcp {name}", question=question, details=what)
-        if not (self._desk.attended or self._settings.yes or self._desk.is_answered(asked.id)):
+        if not (self._broker.attended or self._settings.yes or self._broker.is_answered(asked.id)):
             self._emit(
                 events.Noticed(
                     message=f"The tools of the MCP server {name} are not known: orch.toml of this workspace "
@@ -226,9 +226,9 @@ class Servers:
             )
             self._tools[name] = ()
             return
-        if self._desk.post(asked, always=True) is None:
-            self._desk.ask(asked, self._cancellation)
-        if self._desk.ask(asked, self._cancellation).decision == "no":
+        if self._broker.request(asked, always=True) is None:
+            self._broker.ask(asked, self._cancellation)
+        if self._broker.ask(asked, self._cancellation).decision == "no":
             self._tools[name] = ()
             return
         self._list_beside(name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator_cli.approvals.broker import Question, Reply
+from orchestrator_cli.approvals.broker import Question, UserReply
 from orchestrator_cli.cli.chat.terminal_input import reply_of
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.plan import Catalogue, Plan, Subtask
@@ -19,7 +19,7 @@ SURE = Question(what="question", subject="a", question="Is it?", result={"type":
 
 @pytest.mark.parametrize("line", ["y", "yes", "YES", "Yes.", " y "])
 def test_yes_is_said_in_these_ways(line: str) -> None:
-    assert reply_of(MAY, line) == Reply(decision="yes")
+    assert reply_of(MAY, line) == UserReply(decision="yes")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_yes_is_said_in_these_ways(line: str) -> None:
     ],
 )
 def test_no_may_be_followed_by_the_reason(line: str, remark: str) -> None:
-    assert reply_of(MAY, line) == Reply(decision="no", remark=remark)
+    assert reply_of(MAY, line) == UserReply(decision="no", remark=remark)
 
 
 @pytest.mark.parametrize("line", ["", "yes, but only a", "nope", "not yet", "ja", "1", "yess"])
@@ -45,7 +45,7 @@ def test_nothing_else_decides(line: str) -> None:
 
 @pytest.mark.parametrize(("line", "text"), [("1", "red"), ("2", "7"), ("3", "3"), ("red", "red")])
 def test_a_choice_is_a_number_or_the_choice_itself(line: str, text: str) -> None:
-    assert reply_of(COLOUR, line) == Reply(decision="answered", text=text)
+    assert reply_of(COLOUR, line) == UserReply(decision="answered", text=text)
 
 
 def test_what_is_none_of_the_choices_is_refused_with_the_choices() -> None:
@@ -54,9 +54,9 @@ def test_what_is_none_of_the_choices_is_refused_with_the_choices() -> None:
 
 
 def test_an_answer_is_taken_as_it_is_and_refused_with_a_slash() -> None:
-    assert reply_of(NAME, "no, because") == Reply(decision="answered", text="no, because")
-    assert reply_of(NAME, "/no because I do not know") == Reply(decision="no", remark="I do not know")
-    assert reply_of(SURE, "2") == Reply(decision="answered", text="false")
+    assert reply_of(NAME, "no, because") == UserReply(decision="answered", text="no, because")
+    assert reply_of(NAME, "/no because I do not know") == UserReply(decision="no", remark="I do not know")
+    assert reply_of(SURE, "2") == UserReply(decision="answered", text="false")
 
 
 def test_a_line_is_mended_from_its_end() -> None:

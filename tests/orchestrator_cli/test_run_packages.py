@@ -16,8 +16,8 @@ from scripted_model import Cast, coder, patch, plan, tool_call
 from scripted_model import code as step
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.broker import Desk
-from orchestrator_cli.approvals.permissions import Permits
+from orchestrator_cli.approvals.broker import ApprovalBroker
+from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded
 from orchestrator_cli.journal.redaction import Masks
@@ -37,13 +37,13 @@ LOCKED = "tinydep 1.0, tinymark 1.2"
 
 
 class Room:
-    """A desk, and the permissions of a run with these settings."""
+    """A broker, and the permissions of a run with these settings."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
         self.told: list[Any] = []
         made = Settings(home=home, **settings)
-        self.desk = Desk(self.told.append, policy=made.approve, yes=made.yes)
-        self.permits = Permits(self.desk, made, masks=Masks(), cancellation=Cancellation())
+        self.broker = ApprovalBroker(self.told.append, policy=made.approve, yes=made.yes)
+        self.gate = PermissionGate(self.broker, made, masks=Masks(), cancellation=Cancellation())
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_each_package_is_asked_about_once_whatever_the_purpose_is_called(tmp_pat
     spec = ToolSpec.model_validate(wheels.SHOUTING)
     for each in (spec, spec.model_copy(update={"purpose": "Shout."})):
         with pytest.raises(ApprovalNeeded):
-            here.permits.permit_tool(each)
+            here.gate.permit_tool(each)
     (asked,) = (fact for fact in here.told if isinstance(fact, events.ApprovalAsked))
     assert (asked.what, asked.subject) == ("packages", "shout_text")
     assert asked.question == (
@@ -82,23 +82,23 @@ def test_each_package_is_asked_about_once_whatever_the_purpose_is_called(tmp_pat
         "wants the package tinymark>=1.0 of the package index."
     )
     assert not (tmp_path / "home" / "tools").exists(), "nothing is installed before it is allowed"
-    here.desk.answer(asked.id, "no", remark="not that one")
+    here.broker.answer(asked.id, "no", remark="not that one")
     with pytest.raises(PermissionRefused, match=r"did not allow tinymark>=1\.0.*not that one"):
-        here.permits.permit_tool(spec)
+        here.gate.permit_tool(spec)
 
 
 def test_what_the_settings_allow_by_name_is_installed_for_the_tool_alone(tmp_path: Path, index: str) -> None:
     here = Room(tmp_path / "home", packages=("TinyMark",))
     spec = ToolSpec.model_validate(wheels.SHOUTING)
-    given = here.permits.permit_tool(spec)
+    given = here.gate.permit_tool(spec)
     assert given.folder is not None
     assert given.folder.is_relative_to(tmp_path / "home" / "tools" / ".packages")
     assert given.lock.versions == ("tinydep 1.0", "tinymark 1.2")
-    assert here.permits.permit_tool(spec, lock=given.lock) == given
+    assert here.gate.permit_tool(spec, lock=given.lock) == given
     assert [fact.by for fact in here.told if isinstance(fact, events.ApprovalGiven)] == ["settings"]
     other = spec.model_copy(update={"name": "other", "packages": ("tinydep",)})
     with pytest.raises(ApprovalNeeded):
-        here.permits.permit_tool(other)
+        here.gate.permit_tool(other)
 
 
 def test_an_installation_ends_with_what_it_is_for(tmp_path: Path, index: str) -> None:
@@ -108,7 +108,7 @@ def test_an_installation_ends_with_what_it_is_for(tmp_path: Path, index: str) ->
     here, cancellation = Room(tmp_path / "home", yes=True), Cancellation()
     cancellation.cancel(Stopped())
     with pytest.raises(Stopped):
-        here.permits.permit_tool(ToolSpec.model_validate(wheels.SHOUTING), cancellation)
+        here.gate.permit_tool(ToolSpec.model_validate(wheels.SHOUTING), cancellation)
 
 
 def test_the_index_is_the_one_that_the_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ class ReplSession:
                 open_house(
                     self._settings, views, attended=can_listen(self._console), unsafe=self._unsafe
                 ) as house,
-                listening(house.desk, self._console, edit=edit, interjecting=True),
+                listening(house.broker, self._console, edit=edit, interjecting=True),
             ):
                 try:
                     result = run_prompt(text, house, self._sitting.conversation())

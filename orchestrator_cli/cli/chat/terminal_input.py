@@ -1,7 +1,7 @@
 """A person at the terminal answers the questions of a run, and interjects, while it goes on.
 
 A thread reads the keys and the table shows the line that is typed. What it comes to is given to
-the desk from this thread, never from within a view. Nothing is decided by Enter alone, nor by a
+the broker from this thread, never from within a view. Nothing is decided by Enter alone, nor by a
 line that was begun before the question was there. Ctrl-D leaves the questions for later: the
 run then stops when nothing else can be done.
 """
@@ -14,7 +14,7 @@ from typing import TextIO
 
 from pydantic import JsonValue
 
-from orchestrator_cli.approvals.broker import Desk, Question, Reply
+from orchestrator_cli.approvals.broker import ApprovalBroker, Question, UserReply
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.views.console import Console, Typed
@@ -33,16 +33,16 @@ def can_listen(console: Console, source: TextIO | None = None) -> bool:
 
 
 @contextlib.contextmanager
-def listening(desk: Desk, console: Console, *, edit: Edit, interjecting: bool) -> Iterator[None]:
-    """Listen within the block, where the desk is attended.
+def listening(broker: ApprovalBroker, console: Console, *, edit: Edit, interjecting: bool) -> Iterator[None]:
+    """Listen within the block, where the broker is attended.
 
     `interjecting`: a line that answers no question is a remark. Else keys are read only while a
     question is open.
     """
-    if not desk.attended:
+    if not broker.attended:
         yield
         return
-    listener = _Listener(desk, console, edit, interjecting=interjecting)
+    listener = _Listener(broker, console, edit, interjecting=interjecting)
     thread = threading.Thread(target=listener.run, name="orch: terminal", daemon=True)
     thread.start()
     try:
@@ -53,9 +53,9 @@ def listening(desk: Desk, console: Console, *, edit: Edit, interjecting: bool) -
 
 
 class _Listener:
-    def __init__(self, desk: Desk, console: Console, edit: Edit, *, interjecting: bool) -> None:
+    def __init__(self, broker: ApprovalBroker, console: Console, edit: Edit, *, interjecting: bool) -> None:
         self.over = threading.Event()
-        self._desk = desk
+        self._broker = broker
         self._console = console
         self._edit = edit
         self._interjecting = interjecting
@@ -66,8 +66,8 @@ class _Listener:
 
     def run(self) -> None:
         try:
-            while not self.over.is_set() and self._desk.attended:
-                if self._interjecting or self._desk.open:
+            while not self.over.is_set() and self._broker.attended:
+                if self._interjecting or self._broker.open:
                     self._listen()
                     self._call_editor()
                 else:
@@ -79,11 +79,11 @@ class _Listener:
         finally:
             self._console.show_typed(None)
             if not self.over.is_set():
-                self._desk.leave()  # nobody would answer any more: the run must not wait for ever
+                self._broker.detach()  # nobody would answer any more: the run must not wait for ever
 
     def _listen(self) -> None:
         with Keyboard(sys.stdin, self._console.stream, forget=not self._interjecting) as keyboard:
-            while not self.over.is_set() and self._desk.attended and self._wants_editor is None:
+            while not self.over.is_set() and self._broker.attended and self._wants_editor is None:
                 question = self._question()
                 if question is None and not self._interjecting:
                     break
@@ -93,7 +93,7 @@ class _Listener:
         self._console.show_typed(None)
 
     def _question(self) -> Question | None:
-        return next(iter(self._desk.open), None)
+        return next(iter(self._broker.open), None)
 
     def _show(self, question: Question | None) -> None:
         if question is not None and self._begun_for not in (None, question.id):
@@ -112,7 +112,7 @@ class _Listener:
             if line:
                 self._said(line, question if question and question.id == begun_for else None)
         elif key.name == "end" and not self._line:
-            self._desk.leave()
+            self._broker.detach()
         else:
             if not self._line:
                 self._begun_for = question.id if question else None
@@ -125,7 +125,7 @@ class _Listener:
             elif self._interjecting and _is_answer(line):
                 self._console.lines(["  Nothing is asked now."])
             elif self._interjecting:
-                self._desk.remark(line)
+                self._broker.remark(line)
         except UsageError as exc:
             self._console.lines([f"  {text}" for text in str(exc).split("\n")])
 
@@ -134,7 +134,7 @@ class _Listener:
         if line.lower() in ("e", "edit") and may_be_edited(question.details):
             self._wants_editor = question
             return
-        self._desk.reply(question.id, reply_of(question, line))
+        self._broker.reply(question.id, reply_of(question, line))
 
     def _call_editor(self) -> None:
         """Outside of the keyboard, because the editor wants the terminal as it was."""
@@ -147,7 +147,7 @@ class _Listener:
             if text is None:
                 self._console.lines(["  Nothing was changed."])
             else:
-                self._desk.reply(question.id, Reply(decision="yes", text=text or "#"))
+                self._broker.reply(question.id, UserReply(decision="yes", text=text or "#"))
         except UsageError as exc:
             self._console.lines([f"  {text}" for text in str(exc).split("\n")])
 
@@ -176,18 +176,18 @@ def choice_lines(question: Question) -> list[str]:
     return [f"  {line}" for line in numbered(choices_of(question))]
 
 
-def reply_of(question: Question, line: str) -> Reply:
+def reply_of(question: Question, line: str) -> UserReply:
     """What a typed line means. Raises `UsageError` where it is neither yes nor no but has to be."""
     word, _, rest = line.strip().partition(" ")
     head = word.strip(",.:;!").lower()
     if question.what == "question":
         if head == "/no":
-            return Reply(decision="no", remark=reason_of(rest))
-        return Reply(decision="answered", text=chosen(question, line.strip()))
+            return UserReply(decision="no", remark=reason_of(rest))
+        return UserReply(decision="answered", text=chosen(question, line.strip()))
     if head in ("n", "no", "/no"):
-        return Reply(decision="no", remark=reason_of(rest))
+        return UserReply(decision="no", remark=reason_of(rest))
     if head in ("y", "yes") and not rest:
-        return Reply(decision="yes")
+        return UserReply(decision="yes")
     raise UsageError("Nothing was decided.", "Say yes; or no, and why: no, because …")
 
 

@@ -24,7 +24,7 @@ from orchestrator_cli.cli.running import reporting, settings_of
 from orchestrator_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator_cli.approvals.broker import Question, Reply
+    from orchestrator_cli.approvals.broker import Question, UserReply
     from orchestrator_cli.events import ApprovalAsked
     from orchestrator_cli.runs.find import PastRun
     from orchestrator_cli.views.console import Console
@@ -73,20 +73,20 @@ def approve(
     """List what a run asks, or answer it; when nothing is left to be answered the run goes on."""
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with reporting(output) as console:
-        from orchestrator_cli.approvals.inbox import Answer, answers_in, drop
+        from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
         from orchestrator_cli.runs.find import find_run, state_of
 
         said = Said(yes, no, answer, edit, because)
         where = find_run(settings_of(workspace), run)
         state = state_of(where)
-        told = answers_in(where.folder)
+        told = pending_answers(where.folder)
         found = tuple(asked for asked in state.past.open if asked.id not in told)
         if not said.decided:
             _list(found, where, console, as_json=as_json)
             return
         chosen = _chosen(found, question, said, where)
         for asked in chosen:
-            drop(where.folder, Answer(id=asked.id, reply=_reply(asked, said)))
+            send(where.folder, Answer(id=asked.id, reply=_reply(asked, said)))
         left = [asked.id for asked in found if asked not in chosen]
         if state.state == "running":
             console.lines([f"Run {where.run} was told (process {state.pid or 'unknown'})."])
@@ -133,23 +133,23 @@ def _chosen(
     return found
 
 
-def _reply(asked: ApprovalAsked, said: Said) -> Reply:
+def _reply(asked: ApprovalAsked, said: Said) -> UserReply:
     """Raises `UsageError` where what was said is no answer to this."""
-    from orchestrator_cli.approvals.broker import Reply, check_answer
+    from orchestrator_cli.approvals.broker import UserReply, check_answer
     from orchestrator_cli.cli.chat.terminal_input import chosen
     from orchestrator_cli.planning.coercion import meant
 
     question = _question(asked)
     if said.edit:
-        return Reply(decision="yes", text=_edited(question), remark=said.because)
+        return UserReply(decision="yes", text=_edited(question), remark=said.because)
     if said.answer is not None:
         text = chosen(question, said.answer)
         check_answer(question, "answered", meant(text, question.result))
-        return Reply(decision="answered", text=text, remark=said.because)
+        return UserReply(decision="answered", text=text, remark=said.because)
     if said.yes:
         check_answer(question, "yes", None)
-        return Reply(decision="yes", remark=said.because)
-    return Reply(decision="no", remark=said.because)
+        return UserReply(decision="yes", remark=said.because)
+    return UserReply(decision="no", remark=said.because)
 
 
 def _edited(question: Question) -> str:

@@ -164,14 +164,14 @@ def fork(
 def cancel(run: RunName, workspace: Folder = None, debug: Debug = False) -> None:
     """End a run for good, whether it goes on now or has stopped; what it finished stays."""
     with reporting(Output(debug=debug)) as console:
-        from orchestrator_cli.approvals.inbox import drop_cancel
+        from orchestrator_cli.approvals.inbox import send_cancel
         from orchestrator_cli.runs.find import end_run, find_run, state_of
         from orchestrator_cli.views.filelog import FileLog
 
         where = find_run(settings_of(workspace), run)
         state = state_of(where)
         if state.state == "running":
-            drop_cancel(where.folder)
+            send_cancel(where.folder)
             console.lines([f"Run {where.run} was told to end (process {state.pid or 'unknown'})."])
             return
         log = FileLog(where.root / "fileLog.md", where.home)

@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from pydantic import ValidationError
 
-from orchestrator_cli.approvals.inbox import drop_cancel
+from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.events import Event, RunStarted
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.subprocesses.guarded import guarded
@@ -88,7 +88,7 @@ class Asking:
         with anyio.CancelScope(shield=True), anyio.move_on_after(ENDING_S):
             folder = self.settings.home / "runs" / self._run
             if self._run and folder.is_dir():
-                drop_cancel(folder)
+                send_cancel(folder)
                 async for line in lines(process.stdout):
                     self._note(line)
                 await process.wait()

@@ -4,22 +4,22 @@ from typing import Any
 
 import pytest
 
-from orchestrator_cli.approvals.broker import Desk
+from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.effects import (
-    Call,
+    CallDecision,
+    EffectCall,
     EffectFailed,
+    EffectOutcome,
     EffectRefused,
     Effects,
-    Outcome,
     Policy,
-    Verdict,
     decide,
     key_of,
 )
 from orchestrator_cli.errors import ApprovalNeeded
 from orchestrator_cli.events import EffectBegun, EffectEnded, Fact
 
-MAIL = Call("send", 1, "process mail", {"to": "ann"})
+MAIL = EffectCall("send", 1, "process mail", {"to": "ann"})
 DONE = EffectEnded(key="k", ok=True, outcome="sent")
 WITH_FILES = DONE.model_copy(update={"files": ("receipt.txt",)})
 FAILED = EffectEnded(key="k", ok=False, outcome="no such address")
@@ -43,18 +43,18 @@ FAILED = EffectEnded(key="k", ok=False, outcome="no such address")
     ],
 )
 def test_a_call_is_made_taken_asked_about_or_left(
-    begun: bool, ended: EffectEnded | None, policy: Policy, verdict: Verdict
+    begun: bool, ended: EffectEnded | None, policy: Policy, verdict: CallDecision
 ) -> None:
     assert decide(begun, ended, policy) == verdict
 
 
 def test_a_key_is_that_of_the_piece_of_work_and_not_of_the_attempt() -> None:
     key = key_of("run", MAIL)
-    again = Call("send", 7, "process mail", {"to": "ann"})
+    again = EffectCall("send", 7, "process mail", {"to": "ann"})
     others = [
-        Call("remind", 1, "process mail", {"to": "ann"}),
-        Call("send", 1, "process post", {"to": "ann"}),
-        Call("send", 1, "process mail", {"to": "bob"}),
+        EffectCall("remind", 1, "process mail", {"to": "ann"}),
+        EffectCall("send", 1, "process post", {"to": "ann"}),
+        EffectCall("send", 1, "process mail", {"to": "bob"}),
     ]
     assert key_of("run", again) == key
     assert key not in {key_of("run", call) for call in others} | {key_of("other run", MAIL)}
@@ -67,11 +67,11 @@ class Receiver:
         self.keys: list[str] = []
         self.error: Exception | None = None
 
-    def __call__(self, key: str) -> Outcome:
+    def __call__(self, key: str) -> EffectOutcome:
         self.keys.append(key)
         if self.error is not None:
             raise self.error
-        return Outcome(f"sent {len(self.keys)}")
+        return EffectOutcome(f"sent {len(self.keys)}")
 
 
 class Office:
@@ -79,14 +79,16 @@ class Office:
 
     def __init__(self, policy: Policy = "ask", before: tuple[Any, ...] = ()) -> None:
         self.facts: list[Fact] = []
-        self.desk = Desk(self.facts.append, policy=())
+        self.broker = ApprovalBroker(self.facts.append, policy=())
         self.receiver = Receiver()
-        self.effects = Effects("run", desk=self.desk, emit=self.facts.append, policy=policy, before=before)
+        self.effects = Effects(
+            "run", broker=self.broker, emit=self.facts.append, policy=policy, before=before
+        )
 
-    def send(self, call: Call = MAIL) -> Any:
+    def send(self, call: EffectCall = MAIL) -> Any:
         return self.effects.once(call, self.receiver).value
 
-    def lose(self, call: Call = MAIL) -> None:
+    def lose(self, call: EffectCall = MAIL) -> None:
         """Make a call of which nobody hears how it ended."""
         self.receiver.error = TimeoutError("took too long")
         with pytest.raises(TimeoutError):
@@ -94,7 +96,7 @@ class Office:
         self.receiver.error = None
 
     def answer(self, decision: Any) -> None:
-        self.desk.answer(self.desk.open[0].id, decision)
+        self.broker.answer(self.broker.open[0].id, decision)
 
     @property
     def journal(self) -> list[str]:
@@ -131,7 +133,7 @@ def test_a_call_of_unknown_end_is_asked_about_each_time_anew() -> None:
             with pytest.raises(ApprovalNeeded):
                 office.send()
         assert len(office.receiver.keys) == expected
-        assert "it is not known whether it was done. Do it again?" in office.desk.open[0].question
+        assert "it is not known whether it was done. Do it again?" in office.broker.open[0].question
         office.answer("yes")
     assert office.send() == "sent 3"
     assert len(set(office.receiver.keys)) == 1
@@ -158,14 +160,14 @@ def test_another_process_asks_about_what_the_one_before_had_begun() -> None:
 
 
 def test_a_subtask_of_another_name_does_not_repeat_a_call_of_unknown_end() -> None:
-    office, again = Office(), Call("send-again", 1, MAIL.what, MAIL.inputs)
+    office, again = Office(), EffectCall("send-again", 1, MAIL.what, MAIL.inputs)
     office.lose()
     with pytest.raises(ApprovalNeeded):
         office.send(again)
     office.answer("yes")
     assert office.send(again) == "sent 2"
     assert len(set(office.receiver.keys)) == 1
-    assert office.send(Call("send-twice", 1, MAIL.what, MAIL.inputs)) == "sent 3"
+    assert office.send(EffectCall("send-twice", 1, MAIL.what, MAIL.inputs)) == "sent 3"
 
 
 def test_the_settings_may_say_that_it_is_left_or_repeated() -> None:
@@ -178,14 +180,14 @@ def test_the_settings_may_say_that_it_is_left_or_repeated() -> None:
         else:
             office.send()
         assert len(office.receiver.keys) == calls
-        assert office.desk.open == ()
+        assert office.broker.open == ()
 
 
 def test_where_files_were_lost_a_person_may_go_on_without_them() -> None:
     office = Office()
-    office.effects.once(MAIL, lambda _: Outcome("sent", ("receipt.txt",)))
+    office.effects.once(MAIL, lambda _: EffectOutcome("sent", ("receipt.txt",)))
     with pytest.raises(ApprovalNeeded):
         office.send()
-    assert "receipt.txt, which it wrote, are lost" in office.desk.open[0].question
+    assert "receipt.txt, which it wrote, are lost" in office.broker.open[0].question
     office.answer("no")
     assert (office.send(), office.receiver.keys) == ("sent", [])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.broker import Desk
-from orchestrator_cli.approvals.permissions import NotAllowed, Permits, covered
+from orchestrator_cli.approvals.broker import ApprovalBroker
+from orchestrator_cli.approvals.permissions import NotAllowed, PermissionGate, covered
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded
 from orchestrator_cli.journal.redaction import Masks
@@ -34,14 +34,14 @@ SPEC = ToolSpec.model_validate(
 
 
 class Room:
-    """A desk with somebody at it, and the permissions of a run."""
+    """A broker with somebody at it, and the permissions of a run."""
 
     def __init__(self, *, attended: bool = True, **settings: Any) -> None:
         self.told: list[Any] = []
         self.masks = Masks()
         made = Settings(**settings)
-        self.desk = Desk(self.told.append, policy=made.approve, attended=attended)
-        self.permits = Permits(self.desk, made, masks=self.masks, cancellation=Cancellation())
+        self.broker = ApprovalBroker(self.told.append, policy=made.approve, attended=attended)
+        self.gate = PermissionGate(self.broker, made, masks=self.masks, cancellation=Cancellation())
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [fact for fact in self.told if isinstance(fact, kind)]
@@ -52,9 +52,9 @@ class Room:
         def answer() -> None:
             for decision in decisions:
                 deadline = time.monotonic() + 20
-                while not self.desk.open and time.monotonic() < deadline:
+                while not self.broker.open and time.monotonic() < deadline:
                     time.sleep(0.005)
-                self.desk.answer(self.desk.open[0].id, decision, remark=remark)  # type: ignore[arg-type]
+                self.broker.answer(self.broker.open[0].id, decision, remark=remark)  # type: ignore[arg-type]
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -74,29 +74,29 @@ def subtask(*domains: str, id_: str = "look") -> Subtask:
 def test_a_subtask_waits_at_once_and_goes_on_when_the_answer_is_there(room: Callable[..., Room]) -> None:
     here = room()
     with pytest.raises(ApprovalNeeded) as caught:
-        here.permits.network_for(subtask("api.example.org"))
-    (question,) = here.desk.open
+        here.gate.network_for(subtask("api.example.org"))
+    (question,) = here.broker.open
     assert caught.value.approvals == (question.id,)
-    here.desk.answer(question.id, "yes")
-    assert here.permits.network_for(subtask("api.example.org")) == ("api.example.org",)
-    assert here.permits.network_for(subtask("api.example.org", id_="look[1]")) == ("api.example.org",)
+    here.broker.answer(question.id, "yes")
+    assert here.gate.network_for(subtask("api.example.org")) == ("api.example.org",)
+    assert here.gate.network_for(subtask("api.example.org", id_="look[1]")) == ("api.example.org",)
     assert len(here.of(events.ApprovalAsked)) == 1
 
 
 def test_a_no_is_the_reason_why_a_subtask_fails(room: Callable[..., Room]) -> None:
     here = room()
     with pytest.raises(ApprovalNeeded):
-        here.permits.network_for(subtask("a.example.org", "b.example.org"))
-    here.desk.answer(here.desk.open[0].id, "no", remark="not today")
+        here.gate.network_for(subtask("a.example.org", "b.example.org"))
+    here.broker.answer(here.broker.open[0].id, "no", remark="not today")
     reason = "the user did not allow a.example.org and b.example.org: not today"
     with pytest.raises(NotAllowed, match=reason.replace(".", r"\.")):
-        here.permits.network_for(subtask("a.example.org", "b.example.org"))
+        here.gate.network_for(subtask("a.example.org", "b.example.org"))
 
 
 def test_a_tool_is_given_the_value_after_two_times_yes(room: Callable[..., Room]) -> None:
     here = room()
     somebody = here.answering("yes", "yes")
-    given = here.permits.permit_tool(SPEC)
+    given = here.gate.permit_tool(SPEC)
     somebody.join()
     assert (given.network, given.secrets) == (("api.example.org",), {"WEATHER_KEY": KEY})
     assert here.masks(f"it is {KEY}") == "it is [secret WEATHER_KEY]"
@@ -106,13 +106,13 @@ def test_a_tool_is_given_the_value_after_two_times_yes(room: Callable[..., Room]
 def test_an_answer_counts_for_the_same_wish_in_other_words(room: Callable[..., Room]) -> None:
     here = room(secrets=("WEATHER_KEY",))
     somebody = here.answering("yes")
-    here.permits.permit_tool(SPEC)
+    here.gate.permit_tool(SPEC)
     somebody.join()
-    here.permits.permit_tool(SPEC.model_copy(update={"purpose": "Tell the weather."}))
+    here.gate.permit_tool(SPEC.model_copy(update={"purpose": "Tell the weather."}))
     wider = SPEC.model_copy(update={"network": ("api.example.org", "b.example.org")})
     somebody = here.answering("no")
     with pytest.raises(PermissionRefused):
-        here.permits.permit_tool(wider)
+        here.gate.permit_tool(wider)
     somebody.join()
 
 
@@ -125,14 +125,14 @@ def test_a_no_refuses_the_tool_and_its_secret_stays_where_it_was(
     here = room()
     somebody = here.answering(*decisions)
     with pytest.raises(PermissionRefused, match=f"the user did not allow {refused}"):
-        here.permits.permit_tool(SPEC)
+        here.gate.permit_tool(SPEC)
     somebody.join()
     assert not here.masks.active
 
 
 def test_what_the_settings_allow_is_recorded_once_and_not_asked(room: Callable[..., Room]) -> None:
     here = room(attended=False, network=("example.org",), secrets=("WEATHER_KEY",))
-    assert here.permits.permit_tool(SPEC) == here.permits.permit_tool(SPEC)
+    assert here.gate.permit_tool(SPEC) == here.gate.permit_tool(SPEC)
     assert [given.by for given in here.of(events.ApprovalGiven)] == ["settings", "settings"]
 
 
@@ -141,7 +141,7 @@ def test_a_secret_that_cannot_be_masked_is_refused(
 ) -> None:
     monkeypatch.setenv("WEATHER_KEY", "12345")
     with pytest.raises(PermissionRefused, match="too short to be masked"):
-        room().permits.permit_tool(SPEC)
+        room().gate.permit_tool(SPEC)
 
 
 @pytest.mark.parametrize(
