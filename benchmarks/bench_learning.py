@@ -27,7 +27,7 @@ class Learner:
     def complete(self, request: Any, *_: Any, **__: Any) -> Any:
         from scripted_model import decided
 
-        from orchestrator_cli.models.model import Reply
+        from orchestrator_cli.models.model import Completion
         from orchestrator_cli.usage import Usage
 
         time.sleep(LATENCY_S)
@@ -38,7 +38,7 @@ class Learner:
         elif request.role == "reviser":
             text = decided("stop", "It is not there.")
         usage = Usage(calls=1, prompt_tokens=len(asked) // 4, completion_tokens=len(text) // 4)
-        return Reply(text=text, model="scripted", usage=usage)
+        return Completion(text=text, model="scripted", usage=usage)
 
 
 def _plan(asked: str) -> str:

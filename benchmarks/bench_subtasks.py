@@ -30,11 +30,11 @@ class Planner:
         self._plan = json.dumps({"goal": "it was looked often", "subtasks": subtasks})
 
     def complete(self, request: Any, *_: Any, **__: Any) -> Any:
-        from orchestrator_cli.models.model import Reply
+        from orchestrator_cli.models.model import Completion
         from orchestrator_cli.usage import Usage
 
         text = self._plan if request.role == "planner" else "All is done."
-        return Reply(text=text, model="fixed", usage=Usage(calls=1))
+        return Completion(text=text, model="fixed", usage=Usage(calls=1))
 
 
 def bare(size: int, parallel: int) -> float:

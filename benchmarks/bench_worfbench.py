@@ -32,11 +32,11 @@ class Planner:
         self._plan = json.dumps(rows)
 
     def complete(self, request: Any, *_: Any, **__: Any) -> Any:
-        from orchestrator_cli.models.model import Reply
+        from orchestrator_cli.models.model import Completion
         from orchestrator_cli.usage import Usage
 
         text = self._plan if request.role == "planner" else "All is done."
-        return Reply(text=text, model="fixed", usage=Usage(calls=1))
+        return Completion(text=text, model="fixed", usage=Usage(calls=1))
 
 
 class StubTools:

@@ -65,7 +65,7 @@ def place(**flags: Any) -> Iterator[Any]:
 
 def _import() -> None:
 
-    from orchestrator_cli.models.model import prepare
+    from orchestrator_cli.models.client import prepare
 
     prepare()
 

@@ -39,16 +39,16 @@ class FixedModel:
         self._latency_s = latency_s
 
     def complete(self, request: Any, *_: Any, **__: Any) -> Any:
-        from orchestrator_cli.models.model import Reply, ToolCall
+        from orchestrator_cli.models.model import Completion, ToolCall
         from orchestrator_cli.usage import Usage
 
         time.sleep(self._latency_s)
         usage = Usage(calls=1)
         if request.role == "agent":
             call = ToolCall(id="1", name="final_answer", arguments=VALUE)
-            return Reply(text="", tool_calls=(call,), model="fixed", usage=usage)
+            return Completion(text="", tool_calls=(call,), model="fixed", usage=usage)
         text = plan(str(request.messages)) if request.role == "planner" else "All is done."
-        return Reply(text=text, model="fixed", usage=usage)
+        return Completion(text=text, model="fixed", usage=usage)
 
 
 @contextlib.contextmanager

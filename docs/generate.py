@@ -21,12 +21,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator_cli import errors, settings
+from orchestrator_cli import errors, prompts, settings
 from orchestrator_cli.cli.app import app
 from orchestrator_cli.default_models import FAMILIES
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
-from orchestrator_cli.tools.protected import PROTECTED
+from orchestrator_cli.tools.files import PROTECTED
 from toolsmith.sandbox.limits import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -198,9 +198,13 @@ def keys() -> str:
 
 
 def subtask_fields() -> str:
-    said = field_docs(Subtask)
-    fields = Subtask.model_fields.items()
-    return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
+    fields = Subtask.model_fields
+    rows = [
+        (f"`{row.name}`", _plain(fields[row.name]), row.about)
+        for row in prompts.subtask_fields(processes=True)
+    ]
+    assert {row.name for row in prompts.subtask_fields(processes=True)} == fields.keys()
+    return table(("field", "default", "what the planner is told"), rows)
 
 
 def process_fields() -> str:

@@ -1,4 +1,4 @@
-"""The model that a provider's key stands for, chosen from LiteLLM's list of models.
+"""The default model for a provider's key, chosen from LiteLLM's list of models.
 
 Each provider has one family, such as `claude-sonnet-*`. Of its models that chat, call tools and are not past
 their `deprecation_date`, the one with the highest version is chosen: a model that retires is left on its day,

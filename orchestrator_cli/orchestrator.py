@@ -8,7 +8,7 @@ from functools import cache
 from pydantic import JsonValue
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.plan_approval import approved_plan
+from orchestrator_cli.approvals.questions import approved_plan
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.errors import (
     ApprovalNeeded,
@@ -119,23 +119,23 @@ def _plan(prompt: str, house: House, conversation: Conversation) -> Board:
         house.emit(fact)
     found = house.plan_again(recalled)
     if found is None:
-        offer = house.offer(fact.tools)
+        planner_context = house.planner_context(fact.tools)
         plan = make_plan(
             prompt,
             runs=recalled.runs,
             conversation=conversation,
             facts=recalled.facts,
             files=house.workspace.files(),
-            offer=offer,
+            planner_context=planner_context,
             model=house.model,
             emit=house.emit,
         )
     else:
-        plan, offer = found
+        plan, planner_context = found
     if any(subtask.kind == "agent" for subtask in plan.subtasks):
-        plan = route(plan, house.ground(prompt))
+        plan = route(plan, house.routing_evidence(prompt))
     house.emit(events.PlanProposed(plan=plan))
-    board = Board(plan, offer)
+    board = Board(plan, planner_context)
     board.facts = recalled.facts
     board.files = None if conversation else house.files()
     return board
@@ -145,7 +145,7 @@ def _given(house: House, plan: Plan) -> Board:
     """The board of a plan that no planner wrote."""
     house.tell_recovered()
     house.emit(events.PlanProposed(plan=plan))
-    return Board(plan, house.offer(()))
+    return Board(plan, house.planner_context(()))
 
 
 def _go_on(house: House) -> Board:
@@ -157,7 +157,7 @@ def _go_on(house: House) -> Board:
     facts = untold(past, house.history)
     for fact in facts:
         house.emit(fact)
-    board = board_of(told(past, facts), house.offer(past.recalled.tools if past.recalled else ()))
+    board = board_of(told(past, facts), house.planner_context(past.recalled.tools if past.recalled else ()))
     board.facts = past.recalled.facts if past.recalled else ()
     return board
 
@@ -172,7 +172,7 @@ def _approved(house: House, board: Board) -> Board:
     if house.broker.needs("plan") and not answers and not begun:
         board.plan = approved_plan(
             board.plan,
-            board.offer.catalogue,
+            board.planner_context.catalogue,
             broker=house.broker,
             cancellation=house.cancellation,
             emit=house.emit,
@@ -194,8 +194,8 @@ def context_of(house: House, prompt: str, board: Board) -> RunContext:
         prompt=prompt,
         settings=house.settings,
         model=house.model,
-        offer=board.offer,
-        ground=cache(lambda: house.ground(prompt)),
+        planner_context=board.planner_context,
+        routing_evidence=cache(lambda: house.routing_evidence(prompt)),
         model_of=lambda subtask: chosen_model(board.plan, subtask, house.alternatives),
         workspace=house.workspace,
         toolbox=house.toolbox,

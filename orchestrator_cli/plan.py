@@ -1,10 +1,10 @@
-"""The task graph of a run, and the rules it obeys: frozen values and pure functions.
+"""The task graph of a run and its rules: frozen values and pure functions.
 
-A `Plan` is never edited: `patching.apply` makes the next version from a `Patch`, and
-`validation.faults` names everything that is wrong with one at once.
+A `Plan` is never edited: `patching.apply` makes the next version from a `Patch`. `validation.faults` lists
+everything that is wrong with a plan.
 
-A subtask with `for_each` is one node of the plan. It becomes one instance for each item of the
-list, named `ID[0]`, `ID[1]`, …, and has one result: the list of their values, in order.
+A subtask with `for_each` is one node of the plan. It runs as one instance per item of the list, named
+`ID[0]`, `ID[1]`, …, and has one result: the list of their values, in order.
 """
 
 import ast
@@ -19,97 +19,79 @@ from orchestrator_cli.usage import Usage
 
 Kind = Literal["answer", "tool", "agent", "process", "human"]
 State = Literal["pending", "waiting", "running", "done", "failed", "skipped"]
-"""`waiting`: for a person."""
+"""`waiting` is for a person."""
 
 ID = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 REFERENCE = re.compile(r"\$([a-z][a-z0-9_-]{0,39})\.(value|summary|files)((?:\.[A-Za-z0-9_-]+)*)\Z")
 ITEM = re.compile(r"\$(?:item((?:\.[A-Za-z0-9_-]+)*)|index)\Z")
-"""What an instance of `for_each` reads of its own item, and its place, counted from 0."""
+"""References of a `for_each` instance to its own item and its index, from 0."""
 RESERVED = frozenset({"item", "index"})
-"""What no subtask may be called, because references to it would mean something else."""
+"""Ids that no subtask may have, because `$item` and `$index` mean something else."""
 
 
-class Value(BaseModel):
-    """A frozen value; unknown fields are faults, because a silently dropped one is a lost wish."""
+class FrozenModel(BaseModel):
+    """A frozen value. Unknown fields are errors, because dropping one silently would lose a wish."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NewTool(Value):
-    """A tool that nobody has yet and that the plan wants built before its subtask starts."""
+class NewTool(FrozenModel):
+    """A tool that does not exist and must be built before its subtask starts."""
 
     name: str
     purpose: str
-    """What it does, what it takes and what it gives back."""
+    """What it does, takes and returns."""
 
 
-class Subtask(Value):
+class Subtask(FrozenModel):
+    """One node of the plan; prompts/subtask_fields.yml explains each field."""
+
     id: str
-    """Unique in the plan: lower-case letters, digits, `-` and `_`, beginning with a letter."""
     title: str
-    """A few words for a person who watches."""
     kind: Kind
-    """How it is done, see above."""
     instruction: str = ""
-    """For an agent, what to do; for `answer`, the answer itself; for `human`, the question."""
     depends_on: tuple[str, ...] = ()
-    """The ids of what has to be done before it starts."""
     inputs: dict[str, JsonValue] = Field(default_factory=dict)
-    """Values, or references to the result of a dependency: `"$id.value.key"`."""
     when: str | None = None
-    """A condition over the results of dependencies; the subtask is skipped where it is false."""
     for_each: str | None = None
-    """A reference to a list; the subtask is done once for each of its items."""
     role: str | None = None
-    """Of kind `agent`: who does it."""
     tools: tuple[str, ...] = ()
-    """Of kind `agent` the tools it may call; of kind `tool` exactly one."""
     process: str | None = None
-    """Of kind `process`: the name under which the user registered it."""
     network: tuple[str, ...] = ()
-    """Domains that its code and `fetch_url` may reach; a person approves them."""
     result: dict[str, JsonValue] | None = None
-    """JSON Schema of the value."""
     check: str | None = None
-    """An expression over `value`, `summary` and `files` that is true of a good result."""
     judge: str | None = None
-    """What makes the result good, in words: judged by a model, where no expression can."""
     approve: bool = False
-    """Whether a person is asked before it starts."""
     on_failure: Literal["revise", "skip", "abort"] = "revise"
-    """What a failure leads to: the plan is looked at again, goes on without it, or the run ends."""
     retries: int = Field(default=0, ge=0, le=5)
-    """Further attempts before it counts as failed, each after a longer wait."""
     timeout_s: float = Field(default=300.0, gt=0, le=86_400)
-    """Seconds that one attempt may take."""
     why: str = ""
-    """Why it is there and of this kind; it changes nothing."""
 
 
-class Route(Value):
-    """Who does the work of an agent subtask, and why; see `routing`."""
+class Route(FrozenModel):
+    """Which role and model do an agent subtask, and why; see `routing`."""
 
     subtask: str
     role: str
     model: str | None = None
-    """The model that its agent asks."""
+    """The model of its agent."""
     reason: str
     planned: bool = True
-    """Whether it is as the planner or the reviser wanted it."""
+    """Whether it is as the planner or the reviser proposed."""
     instead_of: str | None = None
-    """The role that was proposed, where another was taken."""
+    """The role that was proposed, if another does the work."""
     model_instead_of: str | None = None
-    """The model that its agents ask otherwise, where another was taken."""
+    """The model its agents would otherwise use, if another was chosen."""
 
 
-class Plan(Value):
+class Plan(FrozenModel):
     goal: str
     subtasks: tuple[Subtask, ...]
     new_tools: tuple[NewTool, ...] = ()
     routes: tuple[Route, ...] = ()
-    """Who does which subtask and why; written by routing, and shown to no model."""
+    """Which role does which subtask and why; written by routing, and not shown to models."""
     check: str | None = None
-    """An expression over the results of the subtasks that is true when the goal is met."""
+    """An expression over the subtasks' results that is true if the goal is met."""
     why: str = ""
     version: int = 1
 
@@ -121,13 +103,13 @@ class Plan(Value):
         return self.index.ids
 
     def route_of(self, subtask: Subtask) -> Route | None:
-        """Why a subtask is done by its role; None where somebody gave it to another since."""
+        """Why a subtask has its role; None if its role was changed since."""
         found = (r for r in self.routes if r.subtask == subtask.id and r.role == subtask.role)
         return next(found, None)
 
     @property
     def index(self) -> "Index":
-        """Made once, because a large plan is asked often; a copy with other subtasks makes its own."""
+        """Built once, because large plans are queried often; a copy with other subtasks builds its own."""
         found: Index | None = self.__dict__.get("_index")
         if found is None or found.of is not self.subtasks:
             found = Index(self.subtasks)
@@ -144,7 +126,7 @@ class Index:
         self.ids = frozenset(self.by_id)
 
 
-class Patch(Value):
+class Patch(FrozenModel):
     """A change to the pending part of a plan."""
 
     base_version: int
@@ -161,8 +143,8 @@ class Patch(Value):
         return not (self.add or self.replace or self.remove)
 
 
-class Result(Value):
-    """What one attempt brought; bound to its plan version and attempt so that a late one is known as late."""
+class Result(FrozenModel):
+    """The result of one attempt; its plan version and attempt number identify a late one."""
 
     subtask: str
     attempt: int
@@ -174,8 +156,8 @@ class Result(Value):
     usage: Usage = Usage()
 
 
-class Fault(Value):
-    """One thing wrong with a plan: the subtask (or `plan`), the field, and what to do about it."""
+class PlanFault(FrozenModel):
+    """One thing wrong with a plan: the subtask (or `plan`), the field, and the remedy."""
 
     subtask: str
     field: str
@@ -185,8 +167,8 @@ class Fault(Value):
         return f"{self.subtask}.{self.field}: {self.message}"
 
 
-class Catalogue(Value):
-    """What a plan may count on: the roles and tools there are, and how large it may be."""
+class Catalogue(FrozenModel):
+    """What a plan may use, and how large it may be."""
 
     roles: frozenset[str]
     tools: frozenset[str]
@@ -195,7 +177,7 @@ class Catalogue(Value):
 
 
 def tool_plan(tool: NewTool) -> Plan:
-    """The plan that has one tool built, says so, and stops where it cannot be had."""
+    """The plan that builds one tool, and stops if it cannot be built."""
     only = Subtask(
         id="build",
         title=f"Build {tool.name}",
@@ -208,6 +190,9 @@ def tool_plan(tool: NewTool) -> Plan:
 
 
 # --- references and expressions
+
+FUNCTIONS = {f.__name__: f for f in (len, str, int, float, abs, min, max, sum, any, all, sorted)}
+"""The functions that `when` and `check` can call."""
 
 
 def references(value: JsonValue) -> Iterable[str]:
@@ -223,18 +208,18 @@ def references(value: JsonValue) -> Iterable[str]:
             yield from references(item)
 
 
-class Instance(Value):
-    """One item of a `for_each` list, and its place, counted from 0."""
+class Instance(FrozenModel):
+    """One item of a `for_each` list and its index, from 0."""
 
     item: JsonValue
     index: int
 
 
 def resolve(value: JsonValue, results: Mapping[str, Result], instance: Instance | None = None) -> JsonValue:
-    """Replace each reference by what it points to; a skipped dependency gives null.
+    """Replace each reference by the value it points to; a skipped dependency gives null.
 
-    What a reference gave is not looked at again: data holds no references. Raises `KeyError`
-    with the whole reference where the result, or the item, has no such part.
+    Values are not resolved again, so data cannot hold references. Raises `KeyError` with the whole
+    reference if the result, or the item, has no such part.
     """
     if isinstance(value, str):
         return _look_up(value, results, instance)
@@ -267,7 +252,7 @@ def _part(reference: str, found: Any, path: str) -> JsonValue:
 
 
 def names_in(expression: str) -> frozenset[str]:
-    """The names an expression reads from outside. Raises `SyntaxError` or `ValueError` where it is none."""
+    """The free names of an expression. Raises `SyntaxError` or `ValueError` if it is malformed."""
     try:
         tree = ast.parse(expression.strip(), mode="eval")
     except (RecursionError, MemoryError) as exc:
@@ -278,17 +263,17 @@ def names_in(expression: str) -> frozenset[str]:
 
 
 def instance_name(subtask: str, index: int) -> str:
-    """What the instance of a `for_each` subtask is called in events, results and Prefect."""
+    """The name of a `for_each` instance in events, results and Prefect."""
     return f"{subtask}[{index}]"
 
 
 def whole_name(name: str) -> str:
-    """The subtask that an instance belongs to; of any other name itself."""
+    """The subtask of an instance; any other name unchanged."""
     return name.partition("[")[0]
 
 
 def as_name(subtask: str) -> str:
-    """A subtask's id as expressions read it."""
+    """A subtask's id as a name in expressions."""
     return subtask.replace("-", "_")
 
 
@@ -324,8 +309,19 @@ def ready(plan: Plan, states: Mapping[str, State], held: frozenset[str] = frozen
     ]
 
 
+def role_has_room(subtask: Subtask, running: Mapping[str | None, int], limits: Mapping[str, int]) -> bool:
+    """Whether the limit of its role lets a ready subtask start; if not, others need not wait for it.
+
+    Args:
+        running: subtasks under way per role.
+        limits: the most at once per role; other roles are not limited.
+    """
+    role = subtask.role or ""
+    return role not in limits or running.get(role, 0) < limits[role]
+
+
 def descendants(plan: Plan, roots: Iterable[str]) -> frozenset[str]:
-    """Everything that depends, directly or not, on one of `roots`; the roots themselves are not in it."""
+    """Everything that depends, directly or not, on one of `roots`, without the roots."""
     found: set[str] = set()
     frontier = set(roots)
     while frontier:
@@ -335,7 +331,7 @@ def descendants(plan: Plan, roots: Iterable[str]) -> frozenset[str]:
 
 
 def ancestors(plan: Plan, subtask: str) -> frozenset[str]:
-    """Everything that is done before a subtask starts: what it depends on, and what that depends on."""
+    """Everything that a subtask depends on, directly or not."""
     by_id = plan.index.by_id
     found: set[str] = set()
     frontier = [subtask]
@@ -347,7 +343,7 @@ def ancestors(plan: Plan, subtask: str) -> frozenset[str]:
 
 
 def needs(plan: Plan, known: Container[str] = ()) -> list[NewTool]:
-    """The tools that a plan names beyond `known` ones, each with the purpose the plan gives it."""
+    """The tools that a plan needs besides `known` ones, each with its purpose in the plan."""
     announced = {tool.name: tool for tool in plan.new_tools}
     wanted: dict[str, NewTool] = {}
     for subtask in plan.subtasks:

@@ -55,14 +55,15 @@ from orchestrator_cli.journal.redaction import MaskedModel, Masks
 from orchestrator_cli.journal.run_lock import held
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.budget import MeteredModel
-from orchestrator_cli.models.chain import check_prices, open_models, played_models
-from orchestrator_cli.models.model import IMPORTING, Model, prepare
+from orchestrator_cli.models.chain import check_prices, open_models, recorded_models
+from orchestrator_cli.models.client import IMPORT_LOCK, prepare
+from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.recorded import RecordedModel
 from orchestrator_cli.plan import Plan
-from orchestrator_cli.planning.context import Offer, ProcessCard
+from orchestrator_cli.planning.context import PlannerContext, ProcessCard
 from orchestrator_cli.planning.planner import NOTHING_SAID
-from orchestrator_cli.planning.reuse import Declined, plan_again, told_newer, told_why, tools_of
-from orchestrator_cli.planning.routing import Ground, deeds_of
+from orchestrator_cli.planning.reuse import Declined, newer_fact_reason, plan_again, reuse_reason, tools_of
+from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
 from orchestrator_cli.recall import tool_index
 from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.durations import Durations, shape_of
@@ -193,9 +194,9 @@ class House:
         except (MemoryFault, LibraryError, OSError) as exc:
             self.emit(events.Noticed(message=f"The index of tools could not be kept in step: {exc}"))
 
-    def offer(self, recalled: Iterable[str]) -> Offer:
+    def planner_context(self, recalled: Iterable[str]) -> PlannerContext:
         """What a plan may count on; `recalled` are names of tools."""
-        return Offer(
+        return PlannerContext(
             roles=tuple(role.card for role in self.roles.values()),
             tools=self.toolbox.cards(recalled),
             processes=tuple(
@@ -209,29 +210,31 @@ class House:
         """The names of all files of the workspace."""
         return tuple(line.rpartition(" (")[0] for line in self.workspace.files(limit=MAX_FILES))
 
-    def plan_again(self, recalled: Recalled) -> tuple[Plan, Offer] | None:
+    def plan_again(self, recalled: Recalled) -> tuple[Plan, PlannerContext] | None:
         """The plan of an earlier run, and what it counts on; None where a planner has to be asked."""
         if self.settings.reuse == "never" or not recalled.plans:
             return None
         files = self.files()
         for earlier in recalled.plans:
-            offer = self.offer(tools_of(earlier.plan))
-            why = told_why(earlier.run, earlier.swaps, earlier.runs)
+            planner_context = self.planner_context(tools_of(earlier.plan))
+            why = reuse_reason(earlier.run, earlier.swaps, earlier.runs)
             newer = earlier.unknown(recalled.known)
-            declined = earlier.unmapped or (told_newer(newer.line) if newer else "")
+            declined = earlier.unmapped or (newer_fact_reason(newer.line) if newer else "")
             plan = (
                 Declined(reason=declined)
                 if declined
-                else plan_again(earlier.plan, why=why, needed=earlier.files, offer=offer, files=files)
+                else plan_again(
+                    earlier.plan, why=why, needed=earlier.files, planner_context=planner_context, files=files
+                )
             )
             if isinstance(plan, Plan):
                 swapped = tuple(events.Swapped(old=old, new=new) for old, new in earlier.swaps)
                 self.emit(events.PlanReused(earlier=earlier.run, swapped=swapped, reason=why))
-                return plan, offer
+                return plan, planner_context
             self.emit(events.ReuseDeclined(earlier=earlier.run, reason=plan.reason))
         return None
 
-    def ground(self, prompt: str) -> Ground:
+    def routing_evidence(self, prompt: str) -> RoutingEvidence:
         """What roles and models are chosen by: what they came to at prompts sharing words with this one."""
         try:
             hits = self.memory.search(Query(prompt, kinds=RUN, scope=Scope(), limit=RUNS_LOOKED_AT))
@@ -240,9 +243,9 @@ class House:
             hits = []
         # What others have written may inform a planner; it decides nothing.
         plans = [hit.record.data.get("plan") for hit in hits if hit.record.trust == "own"]
-        return Ground(
+        return RoutingEvidence(
             cards=tuple(role.card for role in (self.roles | self.lost_models).values()),
-            deeds=deeds_of(plans),
+            outcomes=past_outcomes(plans),
             prompt=prompt,
             model=self.model_names["agent"],
             alternatives=self.alternatives,
@@ -373,7 +376,7 @@ def open_house(
             threads = THREADS * settings.max_parallel + 1
             flow_run = closing.enter_context(FlowRun(run, engine, threads=threads, resumed=bool(resumed)))
         if model is not None:
-            models = played_models(model, settings, stream.emit, used=past.usage, run=goes_on)
+            models = recorded_models(model, settings, stream.emit, used=past.usage, run=goes_on)
         else:
             named = [*alternatives, *(role.model for role in roles.values() if role.model)]
             dense_names = filter(None, [settings.memory.dense])
@@ -591,10 +594,10 @@ def _import(live: bool, wanted: bool, imported: threading.Event) -> None:
             time.sleep(0.05)
             prepare()
         if wanted:
-            with IMPORTING:
+            with IMPORT_LOCK:
                 prefect_server.import_prefect()
             for name in BESIDE:
-                with IMPORTING:
+                with IMPORT_LOCK:
                     importlib.import_module(name)
     finally:
         gc.enable()

@@ -22,7 +22,7 @@ from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.knowledge import open_knowledge, project_of
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.tools.protected import is_protected
+from orchestrator_cli.tools.files import is_protected
 from orchestrator_cli.tools.web import Resolve, fetch, public_address
 
 Told = Callable[[str, int], None]

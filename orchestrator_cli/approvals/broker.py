@@ -1,15 +1,13 @@
-"""Where the questions of a run meet the answers of a person.
+"""Matches the questions of a run with a person's answers.
 
-A question is asked once in a run: its id follows from what it says, so an answer is found again
-after the process was killed, and by whoever asks the same later. The broker neither shows nor
-reads anything: questions are events, and answers come from whoever can give them (a terminal,
-another process, the journal of a run that goes on).
+A question is asked once in a run. Its id derives from its text, so an answer is found again after the
+process was killed, and by every caller that asks the same. The broker shows and reads nothing: questions
+are events, and answers come from a terminal, another process, or the journal of a resumed run.
 
-Who asks either waits (`ask`), or is told later (`post`). Where nobody is there to answer, `ask`
-raises `ApprovalNeeded`, so that the run can stop and be resumed when somebody has.
+`ask` waits for the answer; `request` returns at once and can call back. If no person is attached, `ask`
+raises `ApprovalNeeded`, so that the run can pause and be resumed when the question is answered.
 
-Events are emitted while the broker is locked, so a view must not call the broker while it is told
-an event; it leaves that to a thread of its own.
+The broker emits events while it holds its lock, so a view must call the broker from a thread of its own.
 """
 
 import contextlib
@@ -26,41 +24,41 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
 from orchestrator_cli.journal.journal import Emit
-from orchestrator_cli.planning.coercion import meant
+from orchestrator_cli.planning.coercion import coerce_to_schema
 
 GRANTS = frozenset({"network", "secrets", "packages", "effects"})
-"""What stands in the record also where the user has said beforehand that it need not be asked."""
+"""Kinds that are recorded even if the settings allow them without a question."""
 ALWAYS = frozenset({"subtask", "question"})
-"""What the plan itself wants a person for, whatever the policy is."""
+"""Kinds that the plan asks for, so they are asked whatever the policy."""
 
-Told = Callable[[ApprovalGiven], None]
+OnAnswer = Callable[[ApprovalGiven], None]
 
 
 class Question(Part):
     what: Asked
     subject: str
-    """The subtask, tool or plan version that it is about."""
+    """The subtask, tool or plan version concerned."""
     question: str
     details: str = ""
     result: dict[str, JsonValue] | None = None
-    """The JSON Schema of the answer, of a `question` that has one."""
+    """The JSON Schema of the answer, for some of kind `question`."""
 
     sense: str = Field(default="", exclude=True)
-    """What makes the question the same where a model may put its words another way the next time."""
+    """Identifies the question if a model may word it differently next time."""
 
     @property
     def id(self) -> str:
         words = [self.sense] if self.sense else [self.question, self.details]
-        told = json.dumps([self.what, self.subject, *words])
-        return hashlib.sha256(told.encode()).hexdigest()[:8]
+        identity = json.dumps([self.what, self.subject, *words])
+        return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
 class UserReply(Part):
-    """What a person said to a question, before it is known whether that fits."""
+    """A person's answer before it is checked against the question."""
 
     decision: Literal["yes", "no", "answered"]
     text: str = ""
-    """The answer to a `question`; to a plan the YAML that they made of it."""
+    """The answer to a `question`; for a plan, the YAML as edited."""
     remark: str = ""
 
 
@@ -78,10 +76,10 @@ class ApprovalBroker:
     ) -> None:
         """
         Args:
-            policy: what a person is asked about.
-            yes: whether everything that can be answered so is answered yes.
-            attended: whether somebody is there who may answer while the run goes on.
-            before: what was answered when the run went on in another process.
+            policy: the kinds of questions to ask.
+            yes: answer yes to every question that takes yes or no.
+            attended: whether a person may answer while the run goes on.
+            before: answers given to earlier processes of the run.
         """
         self._emit = emit
         self._policy = policy
@@ -91,18 +89,18 @@ class ApprovalBroker:
         self._answered = threading.Condition(self._lock)
         self._given = {given.id: given for given in before}
         self._open: dict[str, Question] = {}
-        self._told: dict[str, list[Told]] = {}
+        self._callbacks: dict[str, list[OnAnswer]] = {}
         self._remarks: list[str] = []
         self._preloaded: dict[str, UserReply] = {}
 
-    # --- for those who ask
+    # --- asking
 
     def needs(self, what: Asked) -> bool:
         """Whether a person is asked about this kind of thing."""
         return what in ALWAYS or what in self._policy
 
     def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:
-        """The answer, waited for as long as somebody is there. Raises `ApprovalNeeded`."""
+        """Wait for the answer while a person is attached. Raises `ApprovalNeeded`."""
         with self._answered:
             if given := self.request(question):
                 return given
@@ -115,19 +113,19 @@ class ApprovalBroker:
             return found
 
     def request(
-        self, question: Question, told: Told | None = None, *, always: bool = False
+        self, question: Question, on_answer: OnAnswer | None = None, *, always: bool = False
     ) -> ApprovalGiven | None:
-        """The answer where there is one already; else the question is open, and `told` hears the answer.
+        """The answer if there is one; otherwise the question is open, and `on_answer` receives the answer.
 
-        `always`: it is asked whatever the policy is.
+        `always`: ask whatever the policy.
         """
         with self._lock:
             if given := self._given.get(question.id):
                 return given
             if not (always or self.needs(question.what)):
                 return self.resolve(question)
-            if told is not None:
-                self._told.setdefault(question.id, []).append(told)
+            if on_answer is not None:
+                self._callbacks.setdefault(question.id, []).append(on_answer)
             if question.id not in self._open:
                 self._open[question.id] = question
                 if given := self._preloaded_answer(question):
@@ -138,7 +136,7 @@ class ApprovalBroker:
             return None
 
     def resolve(self, question: Question) -> ApprovalGiven:
-        """Yes, because the settings say so; of a grant that stands in the record, once."""
+        """Answer yes because the settings allow it; record it once if its kind is a grant."""
         with self._lock:
             given = self._given.get(question.id)
             if given is None or given.decision == "no":
@@ -150,27 +148,27 @@ class ApprovalBroker:
             return given
 
     def _preloaded_answer(self, question: Question) -> ApprovalGiven | None:
-        """What was answered after an earlier process had asked; one that does not fit leaves it open."""
+        """The preloaded answer, if there is one and it fits; otherwise the question stays open."""
         reply = self._preloaded.pop(question.id, None)
         if reply is not None:
             with contextlib.suppress(UsageError):
                 return self.reply(question.id, reply)
         return None
 
-    def on_answer(self, id_: str, told: Told) -> None:
-        """Have `told` hear the answer of a question that was asked before, at once where it is there."""
+    def on_answer(self, id_: str, callback: OnAnswer) -> None:
+        """Call back with the answer of a question asked before; at once if it is answered."""
         with self._lock:
             given = self._given.get(id_)
             if given is None:
-                self._told.setdefault(id_, []).append(told)
+                self._callbacks.setdefault(id_, []).append(callback)
         if given is not None:
-            told(given)
+            callback(given)
 
     def withdraw(self, question: Question) -> None:
-        """Nobody waits for the answer any more."""
+        """Close a question whose answer is no longer needed."""
         with self._lock:
             self._open.pop(question.id, None)
-            self._told.pop(question.id, None)
+            self._callbacks.pop(question.id, None)
 
     def is_answered(self, id_: str) -> bool:
         with self._lock:
@@ -178,17 +176,17 @@ class ApprovalBroker:
 
     @property
     def open(self) -> tuple[Question, ...]:
-        """The questions without an answer, in the order in which they came up."""
+        """The unanswered questions, oldest first."""
         with self._lock:
             return tuple(self._open.values())
 
     def take_remarks(self) -> list[str]:
-        """What was said since this was asked last."""
+        """The remarks made since the last call."""
         with self._lock:
-            said, self._remarks = self._remarks, []
-            return said
+            remarks, self._remarks = self._remarks, []
+            return remarks
 
-    # --- for those who answer
+    # --- answering
 
     def answer(
         self,
@@ -199,7 +197,7 @@ class ApprovalBroker:
         remark: str = "",
         by: Literal["user", "flag"] = "user",
     ) -> ApprovalGiven:
-        """Give the answer to an open question. Raises `UsageError` where it does not fit one."""
+        """Answer an open question. Raises `UsageError` if it is not open or the answer does not fit."""
         with self._answered:
             question = self._open.get(id_)
             if question is None:
@@ -210,34 +208,34 @@ class ApprovalBroker:
             self._emit(given)
             self._given[id_] = given
             del self._open[id_]
-            told = self._told.pop(id_, [])
+            callbacks = self._callbacks.pop(id_, [])
             self._answered.notify_all()
-        for tell in told:
-            tell(given)
+        for callback in callbacks:
+            callback(given)
         return given
 
     def reply(self, id_: str, reply: UserReply) -> ApprovalGiven:
-        """As `answer`, with what was typed read as the question wants it. Raises `UsageError`."""
+        """As `answer`, with the text coerced to the question's schema. Raises `UsageError`."""
         with self._lock:
             question = self._open.get(id_)
             value: JsonValue = reply.text or None
             if question is not None and question.what == "question" and reply.decision == "answered":
-                value = meant(reply.text, question.result)
+                value = coerce_to_schema(reply.text, question.result)
             return self.answer(id_, reply.decision, value=value, remark=reply.remark)
 
     def preload(self, id_: str, reply: UserReply) -> None:
-        """Give the answer to a question that an earlier process asked, and that will be asked again."""
+        """Store the answer to a question of an earlier process, for when it is asked again."""
         with self._lock:
             self._preloaded[id_] = reply
 
     def remark(self, text: str) -> None:
-        """Say something that concerns the whole run."""
+        """Add a remark that concerns the whole run."""
         with self._lock:
             self._remarks.append(text)
             self._emit(Remarked(text=text))
 
     def detach(self) -> None:
-        """The person has gone: nobody waits for an answer any more."""
+        """The person has left: end all waiting for answers."""
         with self._answered:
             self.attended = False
             self._answered.notify_all()
@@ -248,17 +246,17 @@ def _asked(question: Question) -> ApprovalAsked:
 
 
 def approval_needed(questions: Sequence[Question]) -> ApprovalNeeded:
-    """The error of a run that cannot go on before these are answered."""
-    told = "\n".join(f"{question.id}  {question.question}" for question in questions)
+    """The error of a run that cannot continue before these are answered."""
+    listed = "\n".join(f"{question.id}  {question.question}" for question in questions)
     return ApprovalNeeded(
-        f"A person has to decide:\n{told}",
+        f"A person has to decide:\n{listed}",
         "Answer with orch approve RUN, or allow it beforehand with -y.",
         tuple(question.id for question in questions),
     )
 
 
 def check_answer(question: Question, decision: str, value: JsonValue) -> None:
-    """Raise `UsageError` where an answer is not of the kind that the question wants."""
+    """Raise `UsageError` if the answer is not of the kind that the question asks for."""
     if (question.what == "question") != (decision == "answered"):
         wanted = "an answer" if question.what == "question" else "yes or no"
         raise UsageError(f"The question wants {wanted}.", question.question)

@@ -1,14 +1,12 @@
-"""What has effects outside the workspace, and must not be done twice by accident.
+"""Calls with effects outside the workspace, which must not be repeated by accident.
 
-Each such call has an idempotency key, which is in the journal before the call and after it, and is
-given to whatever is called, so that a receiver can tell a repetition. The key follows from the
-run, the subtask, what is called and with what: it is the same for a retry, after a resume and in
-every version of the plan.
+Each call has an idempotency key. The journal has it before and after the call, and the callee receives it,
+so that it can recognise a repetition. The key derives from the run, the subtask, the callee and its inputs,
+so it is the same for a retry, after a resume and in every version of the plan.
 
-A call that was begun and of which nobody knows how it ended (the process was killed, or the call
-was ended by its time limit) is not made again without a word. That holds also for a subtask of
-another name that would make the same call, as a reviser plans it to try again: it has the
-unconfirmed call's key.
+A call that began and whose outcome is unknown (the process was killed, or the call timed out) is not
+repeated silently. That includes the same call by another subtask, as a reviser may plan it for another
+try: that call takes the key of the unconfirmed one.
 """
 
 import hashlib
@@ -29,16 +27,16 @@ CallDecision = Literal["do", "take", "ask", "leave"]
 
 
 class EffectFailed(Exception):
-    """The call was made and said that it failed; the message says why."""
+    """The call reported a failure; the message says why."""
 
 
 class EffectRefused(Exception):
-    """The call is not made; the message says why. Another attempt would not be either."""
+    """The call is not made, nor would another attempt be; the message says why."""
 
 
 @dataclass(frozen=True)
 class EffectCall:
-    """What a subtask is about to do outside the workspace."""
+    """A call that a subtask is about to make."""
 
     subtask: str
     attempt: int
@@ -51,13 +49,13 @@ class EffectCall:
 class EffectOutcome:
     value: JsonValue
     files: tuple[str, ...] = ()
-    """What it wrote into the checkout, and what is lost where the subtask does not come to its commit."""
+    """Files written into the checkout, which are lost if the subtask does not commit."""
 
 
 def decide(begun: bool, ended: EffectEnded | None, policy: Policy) -> CallDecision:
-    """What becomes of a call, given what the journal has of its key.
+    """What to do about a call, given what the journal has about its key.
 
-    `take` the value of the one that was made; `leave` it, because it may have been made.
+    `do` it, `take` the earlier call's value, `ask` the user, or `leave` it, because it may have been made.
     """
     if ended is not None and not ended.ok:
         return "do"
@@ -71,14 +69,13 @@ def decide(begun: bool, ended: EffectEnded | None, policy: Policy) -> CallDecisi
 
 
 def key_of(run: str, call: EffectCall) -> str:
-    """Two halves: the piece of work, and what the call does whoever makes it."""
+    """Two halves: one with the subtask, one for the same call by any subtask."""
     same: list[JsonValue] = [call.what, dict(call.inputs)]
     return f"{_digest([run, call.subtask, *same])}-{_digest([run, *same])}"
 
 
-def _digest(what: list[JsonValue]) -> str:
-    told = json.dumps(what, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+def _digest(parts: list[JsonValue]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Effects:
@@ -93,7 +90,7 @@ class Effects:
         policy: Policy,
         before: Iterable[EffectBegun | EffectEnded] = (),
     ) -> None:
-        """`before`: what the journal has of the run's calls when it goes on in another process."""
+        """`before`: the calls in the journal of a resumed run."""
         self._run = run
         self._broker = broker
         self._emit = emit
@@ -101,17 +98,17 @@ class Effects:
         self._lock = threading.Lock()
         self._begun: dict[str, EffectBegun] = {}
         self._times: dict[str, int] = {}
-        """Per key how often it was begun in this process."""
+        """How often each key was begun."""
         self._ended: dict[str, EffectEnded] = {}
         self._running: set[str] = set()
         for fact in before:
             self._note(fact)
 
     def allow(self, name: str, question: str, details: str, *, always: bool = False) -> None:
-        """Ask, once in a run, whether something may be done at all; `always`: whatever the policy is.
+        """Ask, once in a run, whether something may be done at all; `always`: whatever the policy.
 
-        Raises `EffectRefused`, and `ApprovalNeeded` until it is answered: nothing waits here, so
-        that a person's time is not that of the subtask.
+        Raises `EffectRefused`, and `ApprovalNeeded` until it is answered. It does not wait, so that the
+        person's time does not count as the subtask's.
         """
         asked = Question(what="effects", subject=name, question=question, details=details)
         given = self._broker.request(asked, always=always)
@@ -121,10 +118,10 @@ class Effects:
             raise EffectRefused(f"the user did not allow {name}{given.reason}")
 
     def once(self, call: EffectCall, do: Callable[[str], EffectOutcome]) -> EffectOutcome:
-        """Make a call, unless it was made before; `do` is given the key.
+        """Make a call, unless it was made before; `do` receives the key.
 
-        What `do` raises besides `EffectFailed` leaves open whether the call was made. Raises
-        `EffectRefused` and `ApprovalNeeded` besides.
+        If `do` raises anything but `EffectFailed`, the outcome of the call is unknown. Also raises
+        `EffectRefused` and `ApprovalNeeded`.
         """
         key = self._key(call)
         before = self._ended.get(key)
@@ -142,25 +139,25 @@ class Effects:
         with self._lock:
             self._running.add(key)
         try:
-            self._tell(EffectBegun(key=key, subtask=call.subtask, attempt=call.attempt, what=call.what))
+            self._record(EffectBegun(key=key, subtask=call.subtask, attempt=call.attempt, what=call.what))
             try:
                 outcome = do(key)
             except EffectFailed as exc:
-                self._tell(EffectEnded(key=key, ok=False, outcome=str(exc)))
+                self._record(EffectEnded(key=key, ok=False, outcome=str(exc)))
                 raise
-            self._tell(EffectEnded(key=key, ok=True, outcome=outcome.value, files=outcome.files))
+            self._record(EffectEnded(key=key, ok=True, outcome=outcome.value, files=outcome.files))
             return outcome
         finally:
             with self._lock:
                 self._running.discard(key)
 
     def _again(self, call: EffectCall, key: str, before: EffectEnded | None) -> bool:
-        """Whether a person wants it done once more."""
+        """Whether the person wants the call repeated."""
         if before is None:
-            told, no = "it is not known whether it was done", f"{call.subtask} counts as failed"
+            why, no = "it is not known whether it was done", f"{call.subtask} counts as failed"
         else:
-            told, no = f"{', '.join(before.files)}, which it wrote, are lost", "the plan goes on without them"
-        question = f"{call.what} was begun, and {told}. Do it again? No means: {no}."
+            why, no = f"{', '.join(before.files)}, which it wrote, are lost", "the plan goes on without them"
+        question = f"{call.what} was begun, and {why}. Do it again? No means: {no}."
         asked = Question(
             what="effects",
             subject=call.subtask,
@@ -173,13 +170,13 @@ class Effects:
         return given.decision != "no"
 
     def _last(self, key: str) -> str:
-        """Which time is meant: an answer holds for one time only."""
+        """Which repetition it is, because an answer counts for one only."""
         begun, times = self._begun.get(key), self._times.get(key, 1)
         attempt = f", attempt {begun.attempt}" if begun else ""
         return f"idempotency key {key}{attempt}{f', begun {times} times' if times > 1 else ''}"
 
     def _key(self, call: EffectCall) -> str:
-        """The call's own key, or that of an unconfirmed call that does the same."""
+        """The call's own key, or that of an unconfirmed equal call."""
         key = key_of(self._run, call)
         with self._lock:
             if key in self._begun or key in self._ended:
@@ -188,7 +185,7 @@ class Effects:
             open_ = (k for k in self._begun if k not in self._ended and k not in self._running)
             return next((k for k in open_ if k.endswith(f"-{same}")), key)
 
-    def _tell(self, fact: EffectBegun | EffectEnded) -> None:
+    def _record(self, fact: EffectBegun | EffectEnded) -> None:
         self._emit(fact)
         self._note(fact)
 

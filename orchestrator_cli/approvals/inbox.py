@@ -1,14 +1,14 @@
-"""What other processes say to a run: answers, remarks and a cancel, as files in its folder.
+"""Messages from other processes to a run: answers, remarks and a cancel, as files in its folder.
 
-A message is a file of JSON in `runs/RUN/inbox/`, written whole under a name that begins with the
-time. The process that has the run reads the messages in that order and removes each when it has
-been used. What lies there when a run is gone on with is read first: an answer to a question of
-the earlier process waits until it is asked again, and stays in its file as long.
+A message is a JSON file in `runs/RUN/inbox/`, written atomically under a name that begins with the time.
+The process that holds the run reads them in that order and removes each after use. A resumed run first
+reads the messages already there: an answer to a question of the earlier process is kept until the
+question is asked again.
 
-A message that fits nothing is said to the user and removed. What is larger than a message can be,
-or was put there by another user of the machine, is not read; the folder is the user's alone.
+A message that does not apply is reported and removed. Oversized files and those of other users are not
+read, nor is a folder that others can write to.
 
-What is not covered: whoever can write files as the same user can answer for them.
+Not covered: other programs of the same user can answer for the user.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class _Message(BaseModel):
 class Answer(_Message):
     kind: Literal["answer"] = "answer"
     id: str = ""
-    """Of the question; empty for the only one that is open."""
+    """The question's id; empty for the only open one."""
     reply: UserReply
 
 
@@ -61,7 +61,7 @@ _MESSAGE: TypeAdapter[Answer | Remark | Cancel] = TypeAdapter(Message)
 
 
 def send(folder: Path, message: Answer | Remark | Cancel) -> None:
-    """Leave a message for the run with this folder. Raises `UsageError` where it is too long."""
+    """Leave a message for the run with this folder. Raises `UsageError` if it is too long."""
     content = message.model_dump_json().encode()
     if len(content) > MAX_BYTES:
         raise UsageError(f"What you say is longer than {MAX_BYTES:,} bytes.", "Put it into a file instead.")
@@ -72,12 +72,12 @@ def send(folder: Path, message: Answer | Remark | Cancel) -> None:
 
 
 def send_cancel(folder: Path, reason: str = "") -> None:
-    """Tell the run with this folder to end."""
+    """Cancel the run with this folder."""
     send(folder, Cancel(reason=reason))
 
 
 def pending_answers(folder: Path) -> frozenset[str]:
-    """The ids of the questions whose answers lie there and have not been read yet."""
+    """The ids of questions whose answers were sent but not read yet."""
     found: set[str] = set()
     for path in (folder / FOLDER).glob("*.json"):
         with contextlib.suppress(OSError, UsageError, ValidationError):
@@ -88,7 +88,7 @@ def pending_answers(folder: Path) -> frozenset[str]:
 
 
 class Inbox:
-    """The messages to one run, read by the process that has it."""
+    """The messages to one run, read by the process that holds it."""
 
     def __init__(
         self,
@@ -98,18 +98,18 @@ class Inbox:
         emit: Emit,
         asked_before: Sequence[str] = (),
     ) -> None:
-        """`asked_before`: ids of questions that earlier processes asked and nobody has answered."""
+        """`asked_before`: ids of unanswered questions of earlier processes."""
         self._inbox = folder / FOLDER
         self._broker = broker
         self._cancellation = cancellation
         self._emit = emit
         self._asked_before = asked_before
         self._kept: dict[str, str] = {}
-        """Names of the answers to questions that are not asked yet, with the ids of those."""
+        """File names of answers whose question is not asked yet, with the question's id."""
         self._warned = False
 
     def read(self) -> None:
-        """Use what lies there and has not been used."""
+        """Process the messages that have arrived."""
         for name in self._names():
             try:
                 self._use(name, _MESSAGE.validate_json(_content(self._inbox / name)))
@@ -131,7 +131,7 @@ class Inbox:
         return sorted(path.name for path in self._inbox.glob("*.json"))
 
     def _use(self, name: str, message: Answer | Remark | Cancel) -> None:
-        """Raises `UsageError` where an answer fits nothing."""
+        """Raises `UsageError` if the message does not apply."""
         if isinstance(message, Answer):
             if not self._answered(name, message):
                 return
@@ -148,7 +148,7 @@ class Inbox:
         self._remove(name)
 
     def _answered(self, name: str, message: Answer) -> bool:
-        """False where the question has to be asked again first."""
+        """False if the question must be asked again first."""
         asked = message.id or self._only_one()
         if self._broker.is_answered(asked):
             self._kept.pop(name, None)
@@ -172,7 +172,7 @@ class Inbox:
     def _put_aside(self, name: str, exc: Exception) -> None:
         if isinstance(exc, FileNotFoundError):
             return
-        why = "it is no message" if isinstance(exc, ValidationError) else str(exc).replace("\n", " ")
+        why = "it is not a message" if isinstance(exc, ValidationError) else str(exc).replace("\n", " ")
         self._emit(Noticed(message=f"A message to the run was not used: {why}"))
         self._remove(name)
 
@@ -182,7 +182,7 @@ class Inbox:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a message. Raises `UsageError` where it is none of the user's own, or too large."""
+    """The bytes of a message. Raises `UsageError` if it is another user's, or too large."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
@@ -195,11 +195,11 @@ def _content(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def inbox_thread(inbox: Inbox) -> Iterator[None]:
-    """Read the messages from now to the end of the block, in a thread."""
+    """Read messages in a thread until the end of the block."""
     over = threading.Event()
 
     def watch() -> None:
-        # Where the record cannot be written the run ends by itself, and says so.
+        # If the journal cannot be written, the run ends by itself and says so.
         with contextlib.suppress(OrchError):
             while not over.wait(EVERY_S):
                 inbox.read()

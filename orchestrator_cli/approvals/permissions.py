@@ -1,11 +1,10 @@
-"""What a plan or a tool may have, asked of the user: domains, secrets by name, packages of the index.
+"""Permissions that a plan or a tool needs from the user: domains, secrets by name, packages of the index.
 
-What the settings allow is allowed without a question. Everything else is asked at the broker, one
-question for the domains, one for the secrets and one for the packages. The record has all three.
+What the settings allow needs no question. For the rest the broker asks one question for the domains, one
+for the secrets and one for the packages. All three are recorded.
 
-The value of a secret comes out of the environment when it has been allowed, and is masked from
-then on in all that the run keeps, shows or sends to a model. Packages are installed when they have
-been allowed, for the tool alone.
+An allowed secret is read from the environment, and masked from then on in everything that the run keeps,
+shows or sends to a model. Allowed packages are installed for that tool alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,23 +33,23 @@ PURPOSE_CHARS = 200
 
 
 class NotAllowed(RunFailed):
-    """A subtask may not have what the plan gives it; another try would change nothing."""
+    """A subtask was refused a permission of its plan; a retry would change nothing."""
 
 
 class QuestionSink(Protocol):
-    """Where questions are answered, such as `ApprovalBroker`."""
+    """What answers questions, such as `ApprovalBroker`."""
 
     def needs(self, what: Asked) -> bool:
         """Whether a person is asked about this kind of thing."""
 
     def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:
-        """The answer, waited for. Raises `ApprovalNeeded` where nobody is there."""
+        """Wait for the answer. Raises `ApprovalNeeded` if no person is attached."""
 
     def request(self, question: Question) -> ApprovalGiven | None:
-        """The answer where there is one already; else the question is open from now on."""
+        """The answer if there is one; otherwise the question is open."""
 
     def resolve(self, question: Question) -> ApprovalGiven:
-        """What the settings have answered beforehand; it stands in the record once."""
+        """Answer yes because the settings allow it; recorded once."""
 
 
 class PermissionGate:
@@ -67,8 +66,8 @@ class PermissionGate:
     ) -> None:
         """
         Args:
-            cancellation: the run's, for those who have none of their own.
-            dialer: resolves and checks the addresses of what was granted.
+            cancellation: the run's, for calls without one of their own.
+            dialer: resolves and checks the addresses of granted domains.
         """
         self._broker = broker
         self._settings = settings
@@ -78,7 +77,7 @@ class PermissionGate:
         self.dialer = dialer
 
     def public_address(self, host: str, port: int) -> str:
-        """The address of a host that a hand-written tool connects to. Raises `ValueError`."""
+        """The address that a hand-written tool connects to for a host. Raises `ValueError`."""
         try:
             addresses = self.dialer.resolve(host, port)
         except OSError as exc:
@@ -90,8 +89,8 @@ class PermissionGate:
     def network_for(self, subtask: Subtask) -> tuple[str, ...]:
         """The domains that an attempt may reach.
 
-        Raises `NotAllowed`, and `ApprovalNeeded` at once where the question is open: a subtask waits
-        without taking a place of those that can go on.
+        Raises `NotAllowed`, and `ApprovalNeeded` at once if the question is open, so that a waiting
+        subtask takes no slot from others.
         """
         name = whole_name(subtask.id)  # one question for all instances
         question = Question(
@@ -120,7 +119,7 @@ class PermissionGate:
         cancellation: Cancellation | None = None,
         lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
     ) -> Permissions:
-        """What a tool asks for, waited for; its packages are those of `lock`, where it has one.
+        """Wait for the permissions that a tool needs. Its packages are those of `lock`, if it has any.
 
         Raises `PermissionRefused`, `PackagesUnavailable` and `ApprovalNeeded`.
         """
@@ -145,7 +144,7 @@ class PermissionGate:
         with (cancellation or self._cancellation).limited(PATIENCE_S, lambda: too_long) as limited:
 
             def run(argv: Sequence[str], given: str) -> Ran:
-                # In the root folder no file of a workspace can tell uv anything.
+                # In the root folder no file of a workspace can configure uv.
                 return run_command(
                     argv, cwd=Path("/"), given=given, env=package_index(), cancellation=limited
                 )
@@ -155,7 +154,7 @@ class PermissionGate:
             )
 
     def permit_use(self, tool: BuiltTool, cancellation: Cancellation | None = None) -> None:
-        """Have the person look at a tool's code. Raises `PermissionRefused` and `ApprovalNeeded`."""
+        """Ask the person to review a tool's code. Raises `PermissionRefused` and `ApprovalNeeded`."""
         if not self._broker.needs("tools"):
             return
         question = Question(
@@ -170,7 +169,7 @@ class PermissionGate:
             raise PermissionRefused(f"the user did not allow it{given.reason}")
 
     def _questions(self, spec: ToolSpec) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
-        """What is asked about a tool: the question, what it is about, and what of that the settings leave."""
+        """For each question about a tool: the question, its items, and those the settings do not allow."""
         who = f"The tool `{spec.name}` ({shortened(spec.purpose)})"
         reach = Question(
             what="network",
@@ -203,7 +202,7 @@ class PermissionGate:
         return [domain for domain, grant in grants if not covered(grant, self._settings.network)]
 
     def _settled(self, question: Question, left: Sequence[str]) -> bool:
-        """Whether the settings leave nothing to be asked; that stands in the record."""
+        """Whether the settings allow everything; records that."""
         if left:
             return False
         self._broker.resolve(question)
@@ -211,9 +210,9 @@ class PermissionGate:
 
 
 def covered(grant: Grant, domains: Sequence[str]) -> bool:
-    """Whether the setting `network` allows all that a grant does: these domains and what lies below them.
+    """Whether the setting `network`, these domains and their subdomains, allows all of a grant.
 
-    Other ports than those of HTTP are never allowed beforehand.
+    It never allows ports other than those of HTTP.
     """
     names = (domain.lower().strip().removeprefix(".") for domain in domains)
     named = any(grant.domain == name or grant.domain.endswith(f".{name}") for name in names)
@@ -221,7 +220,7 @@ def covered(grant: Grant, domains: Sequence[str]) -> bool:
 
 
 def shortened(purpose: str) -> str:
-    """A purpose as a part of a sentence."""
+    """A purpose as part of a sentence."""
     return truncate(" ".join(purpose.split()).rstrip("."), PURPOSE_CHARS)
 
 
@@ -230,7 +229,7 @@ def _refusal(things: Sequence[str], given: ApprovalGiven) -> str:
 
 
 def _value(name: str) -> str:
-    """The value of a secret. Raises `PermissionRefused` where it cannot be used."""
+    """The value of a secret. Raises `PermissionRefused` if it is missing or too short to mask."""
     value = read_secret(name)
     if value is None:
         raise PermissionRefused(f"the secret {name} is not there: set {name} in the environment")

@@ -1,23 +1,94 @@
-"""What a person is asked before a subtask starts."""
+"""What a person is asked: whether a plan or a change of it may run, a subtask may start, files may change.
+
+A plan can come back edited, as YAML. If the edited plan has faults, it is asked about again with the
+faults at its top, until it is valid or refused.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from orchestrator_cli.approvals.broker import Question
-from orchestrator_cli.plan import Result, Subtask, resolve
+from orchestrator_cli.approvals.broker import ApprovalBroker, Question
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import NotApproved
+from orchestrator_cli.events import Fact, PlanApproved, PlanRepaired
+from orchestrator_cli.plan import Catalogue, Patch, Plan, PlanFault, Result, Subtask, resolve
+from orchestrator_cli.planning.patching import PatchRefused
+from orchestrator_cli.planning.plan_text import edited_text, is_empty, patch_text, plan_text, read_plan_text
+from orchestrator_cli.planning.structured_output import Unusable
 
+RUN_IT = "Run this plan?"
+ROUNDS = 20
 DETAIL_CHARS = 4_000
 DIFF_CHARS = 60_000
 
 
-def question_before(subtask: Subtask, results: Mapping[str, Result]) -> Question | None:
-    """The question that has to be answered first; None where there is none.
+# --- plans
 
-    Raises `KeyError` as `resolve` does.
+
+def approved_plan(
+    plan: Plan,
+    catalogue: Catalogue,
+    *,
+    broker: ApprovalBroker,
+    cancellation: Cancellation,
+    emit: Callable[[Fact], None],
+) -> Plan:
+    """The plan as the person approved it. Raises `NotApproved` and `ApprovalNeeded`."""
+    question, text = RUN_IT, plan_text(plan)
+    for round_ in range(1, ROUNDS + 1):
+        asked = Question(what="plan", subject=f"version {plan.version}", question=question, details=text)
+        given = broker.ask(asked, cancellation)
+        written = given.value if isinstance(given.value, str) else text
+        if given.decision == "no" or is_empty(written):
+            raise NotApproved(
+                f"The plan was not approved{given.reason or '.'}",
+                "Nothing was done. Ask again in other words.",
+            )
+        if written == text and round_ == 1:
+            emit(PlanApproved(plan=plan))
+            return plan
+        try:
+            edited, repairs = read_plan_text(written, catalogue)
+        except Unusable as exc:
+            # The round makes it another question, even if the text did not change.
+            question = f"The plan as you edited it cannot run. Edit it again? (round {round_ + 1})"
+            text = edited_text(written, exc.faults)
+            continue
+        if repairs:
+            emit(PlanRepaired(repairs=tuple(map(str, repairs))))
+        edited = edited.model_copy(update={"version": plan.version, "routes": plan.routes})
+        emit(PlanApproved(plan=edited, edited=edited != plan))
+        return edited
+    raise NotApproved(f"The plan still had faults after it was edited {ROUNDS} times.", "Nothing was done.")
+
+
+def check_patch_approval(patch: Patch, *, broker: ApprovalBroker, cancellation: Cancellation) -> None:
+    """Ask about a change of the plan, if the policy wants that.
+
+    Raises `PatchRefused` with the person's reason, and `ApprovalNeeded`.
     """
+    if not broker.needs("plan"):
+        return
+    question = Question(
+        what="plan",
+        subject=f"version {patch.base_version + 1}",
+        question=f"Change the plan? {patch.reason}",
+        details=patch_text(patch),
+    )
+    given = broker.ask(question, cancellation)
+    if given.decision == "no":
+        refusal = f"the user did not approve this change{given.reason}"
+        raise PatchRefused([PlanFault(subtask="plan", field="reason", message=refusal)])
+
+
+# --- subtasks and their files
+
+
+def question_before(subtask: Subtask, results: Mapping[str, Result]) -> Question | None:
+    """The question to answer before a subtask starts, if any. Raises `KeyError` as `resolve` does."""
     if subtask.kind != "human" and not subtask.approve:
         return None
     inputs = resolve(subtask.inputs, results)
@@ -25,7 +96,7 @@ def question_before(subtask: Subtask, results: Mapping[str, Result]) -> Question
 
 
 def subtask_question(subtask: Subtask, inputs: Mapping[str, JsonValue]) -> Question:
-    """The question of a subtask whose inputs are there."""
+    """The question of a subtask whose inputs are resolved."""
     details = json.dumps(inputs, ensure_ascii=False, indent=2)[:DETAIL_CHARS] if inputs else ""
     if subtask.kind == "human":
         return Question(
@@ -35,12 +106,12 @@ def subtask_question(subtask: Subtask, inputs: Mapping[str, JsonValue]) -> Quest
             details=details,
             result=subtask.result,
         )
-    told = f"May {subtask.id} start? {subtask.title}: {subtask.instruction}".strip(": ")
-    return Question(what="subtask", subject=subtask.id, question=told, details=details)
+    text = f"May {subtask.id} start? {subtask.title}: {subtask.instruction}".strip(": ")
+    return Question(what="subtask", subject=subtask.id, question=text, details=details)
 
 
 def writes_question(subtask: str, files: Sequence[str], diff: str) -> Question:
-    """The question whether what an attempt wrote may be committed; another diff is another question."""
+    """Whether the files an attempt wrote may be committed; a different diff is a different question."""
     details = (
         diff if len(diff) <= DIFF_CHARS else f"{diff[:DIFF_CHARS]}\n… and {len(diff) - DIFF_CHARS:,} more"
     )

@@ -9,7 +9,7 @@ from memory import Scope
 from memory.dense import lacking
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.plan import Value
+from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.runtime import choose_sandbox, model_names, open_memory
 from orchestrator_cli.settings import Settings, find_model, user_file
 from orchestrator_cli.views.filelog import FileLog
@@ -21,7 +21,7 @@ from toolsmith.sandbox.selftest import self_test
 PARTS = ("prefect", "smolagents", "litellm", "qdrant-edge-py", "qdrant-client")
 
 
-class Finding(Value):
+class Finding(FrozenModel):
     name: str
     ok: bool
     detail: str

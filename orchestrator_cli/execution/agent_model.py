@@ -18,7 +18,7 @@ from smolagents.models import (
 from smolagents.monitoring import TokenUsage
 
 from orchestrator_cli.execution.attempt import Attempt
-from orchestrator_cli.models.model import Model, Request
+from orchestrator_cli.models.model import Model, ModelRequest
 from orchestrator_cli.prompts import as_data
 from orchestrator_cli.roles import Role
 
@@ -45,7 +45,7 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
             role_conversions=tool_role_conversions,
             flatten_messages_as_text=True,
         )
-        request = Request(
+        request = ModelRequest(
             role="agent",
             subject=self._attempt.subtask.id,
             model=self._role.model,

@@ -23,7 +23,7 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.agent_model import AgentModel
 from orchestrator_cli.execution.agent_tools import agent_tool, agent_tools
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
-from orchestrator_cli.planning.coercion import meant
+from orchestrator_cli.planning.coercion import coerce_to_schema
 from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
 from toolsmith.sandbox.session import InsideCall
@@ -67,7 +67,7 @@ def _drive(agent: MultiStepAgent, attempt: Attempt, task: str) -> JsonValue:
         for item in steps:
             attempt.cancellation.check()
             if isinstance(item, FinalAnswerStep):
-                return meant(as_json(item.output), attempt.subtask.result)
+                return coerce_to_schema(as_json(item.output), attempt.subtask.result)
             if not isinstance(item, ActionStep):
                 continue
             _tell(item, attempt, isinstance(agent, CodeAgent))
@@ -230,7 +230,7 @@ def _output(step: ActionStep) -> str:
 def _acceptable(attempt: Attempt) -> Callable[..., bool]:
     def on_the_value(value: Any, memory: Any, agent: Any = None) -> bool:  # noqa: ARG001 - smolagents' signature
         try:
-            reason = attempt.accept(meant(as_json(value), attempt.subtask.result))
+            reason = attempt.accept(coerce_to_schema(as_json(value), attempt.subtask.result))
         except OrchError as exc:
             # smolagents takes whatever is raised here for a refusal and goes on.
             attempt.broken = exc

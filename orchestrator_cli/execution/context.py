@@ -12,8 +12,8 @@ from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Masks
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.plan import Subtask
-from orchestrator_cli.planning.context import Offer
-from orchestrator_cli.planning.routing import Ground
+from orchestrator_cli.planning.context import PlannerContext
+from orchestrator_cli.planning.routing import RoutingEvidence
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state.duplicate_code import Repeats
@@ -27,8 +27,8 @@ class RunContext:
     prompt: str
     settings: Settings
     model: Model
-    offer: Offer
-    ground: Callable[[], Ground]
+    planner_context: PlannerContext
+    routing_evidence: Callable[[], RoutingEvidence]
     """What the roles of subtasks are chosen by."""
     model_of: Callable[[Subtask], str | None]
     """The model that was chosen for a subtask by what is known of it; None where its role says which."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from orchestrator_cli.plan import Instance, Result, Subtask, instance_name, resolve
-from orchestrator_cli.planning.summary import summarise
+from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.usage import Usage
 
 

@@ -9,7 +9,7 @@ said; else it is pending, and is done again.
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.planning.context import Offer
+from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.state.board import FORGIVEN, Board
 from orchestrator_cli.state.replay import Past, after
@@ -76,10 +76,10 @@ def told(past: Past, facts: list[Fact]) -> Past:
     return past
 
 
-def board_of(past: Past, offer: Offer) -> Board:
+def board_of(past: Past, planner_context: PlannerContext) -> Board:
     """The board as it was; what was running or waiting is pending."""
     assert past.plan is not None
-    board = Board(past.plan, offer)
+    board = Board(past.plan, planner_context)
     board.earlier = list(past.versions[:-1])
     board.states = past.states
     board.results = dict(past.results)

@@ -8,15 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.plan_approval import check_patch_approval
-from orchestrator_cli.approvals.questions import question_before
+from orchestrator_cli.approvals.questions import check_patch_approval, question_before
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.errors import ApprovalNeeded, LimitReached, RunFailed
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.execution.flow_thread import FlowThread
 from orchestrator_cli.plan import Patch, Plan, descendants, unstarted
 from orchestrator_cli.planning.answer import as_text
-from orchestrator_cli.planning.reviser import Cause, Decision, Situation, revise
+from orchestrator_cli.planning.reviser import Cause, Revision, Situation, revise
 from orchestrator_cli.planning.routing import route_patch
 from orchestrator_cli.state.board import Board
 from orchestrator_cli.state.duplicate_code import HINT
@@ -89,7 +88,7 @@ class Revisions:
             lessons=tuple(self._board.lessons),
         )
 
-    def _revise(self, situation: Situation) -> Decision:
+    def _revise(self, situation: Situation) -> Revision:
         cause = "; ".join(map(str, situation.causes))
         # A person may change their mind; a reviser that does so goes in circles.
         asked_for = any(item.what == "the user said" for item in situation.causes)
@@ -97,7 +96,7 @@ class Revisions:
         failed = {name for name, state in situation.states.items() if state == "failed"}
 
         def apply(patch: Patch) -> Plan:
-            patch = route_patch(patch, situation.plan, self._context.ground(), failed)
+            patch = route_patch(patch, situation.plan, self._context.routing_evidence(), failed)
             self._board.preview(patch, may_go_back=asked_for)
             check_patch_approval(patch, broker=self._context.broker, cancellation=self._context.cancellation)
             plan = self._board.revise(patch, may_go_back=asked_for)
@@ -105,11 +104,15 @@ class Revisions:
             return plan
 
         toolbox = self._context.toolbox
-        offer = self._context.offer.model_copy(
+        planner_context = self._context.planner_context.model_copy(
             update={"tools": toolbox.cards((*toolbox.made, *toolbox.reused))}
         )
         decision = revise(
-            situation, offer=offer, model=self._context.model, apply=apply, emit=self._context.emit
+            situation,
+            planner_context=planner_context,
+            model=self._context.model,
+            apply=apply,
+            emit=self._context.emit,
         )
         if decision.plan is not None:
             self._artifacts.show_plan(decision.plan, decision.reason)
@@ -120,7 +123,7 @@ class Revisions:
         if isinstance(decision, ApprovalNeeded):
             self._wait(causes, decision.approvals[0])
             return
-        if not isinstance(decision, Decision):
+        if not isinstance(decision, Revision):
             raise decision
         cause = "; ".join(map(str, causes))
         if decision.decision == "stop":

@@ -33,10 +33,9 @@ from orchestrator_cli.execution.resume import causes_for
 from orchestrator_cli.execution.revisions import Revisions
 from orchestrator_cli.execution.task_run import SubtaskWork, reason_of, subtask_task
 from orchestrator_cli.execution.tool_builds import MissingTools
-from orchestrator_cli.plan import Result, Subtask, as_name, resolve, whole_name
+from orchestrator_cli.plan import Result, Subtask, as_name, resolve, role_has_room, whole_name
 from orchestrator_cli.planning.expressions import ExpressionFailed, holds
 from orchestrator_cli.planning.reviser import Cause
-from orchestrator_cli.planning.scheduling import role_has_room
 from orchestrator_cli.state.board import FORGIVEN, Board
 from orchestrator_cli.state.duplicate_code import cause_of
 

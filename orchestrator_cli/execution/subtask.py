@@ -15,9 +15,9 @@ from orchestrator_cli.approvals.questions import subtask_question, writes_questi
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.context import RunContext
 from orchestrator_cli.plan import Result, Subtask
+from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.planning.expressions import ExpressionFailed, holds
 from orchestrator_cli.planning.judge import judge
-from orchestrator_cli.planning.summary import summarise
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.workspace import Checkout

@@ -14,7 +14,7 @@ from orchestrator_cli.errors import ConfigError, UsageError
 from orchestrator_cli.execution.built_tools import Shelf
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
-from orchestrator_cli.models.model import Model, Request
+from orchestrator_cli.models.model import Model, ModelRequest
 from orchestrator_cli.plan import NewTool
 from orchestrator_cli.planning.context import ToolCard
 from orchestrator_cli.tools.files import file_tools
@@ -262,7 +262,9 @@ class Toolbox:
             self._emit(_reused_event(tool, instead_of, reason if instead_of else ""))
 
     def _complete(self, name: str, prompt: str, cancellation: Cancellation | None) -> str:
-        request = Request(role="toolsmith", subject=name, messages=({"role": "user", "content": prompt},))
+        request = ModelRequest(
+            role="toolsmith", subject=name, messages=({"role": "user", "content": prompt},)
+        )
         return self._model.complete(request, cancellation=cancellation).text
 
     def _progress(self, step: BuildStep) -> None:

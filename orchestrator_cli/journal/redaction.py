@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_origin
 from pydantic import BaseModel
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.models.model import Model, OnDelta, Reply, Request
+from orchestrator_cli.models.model import Completion, Model, ModelRequest, OnDelta
 from toolsmith.sandbox.redaction import Secrets
 
 T = TypeVar("T")
@@ -76,8 +76,8 @@ class MaskedModel:
         self._masks = masks
 
     def complete(
-        self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
-    ) -> Reply:
+        self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Completion:
         if not self._masks.active:
             return self._model.complete(request, on_delta, cancellation)
         reply = self._masks(self._model.complete(self._masks(request), None, cancellation))

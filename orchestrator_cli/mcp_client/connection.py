@@ -1,11 +1,11 @@
-"""The way to one MCP server of somebody else: started or reached with the first call, ended with the run.
+"""The connection to one third-party MCP server: opened with the first call, closed with the run.
 
 A server's program runs on the host beneath `guard`, which ends it with this process, however that ends. It
-is given the few variables that every program needs, and those that the user named. Each line it writes is
-bounded; what is no message is passed over and remembered, for the words of a failure.
+gets the few variables that every program needs, and those that the user named. The length of its lines is
+limited; lines that are not messages are kept for the text of errors.
 
-Whatever goes wrong is `ServerFailed`, which names the server. After it the connection is given up, and the
-next call begins a new one.
+Every error is `ServerFailed`, which names the server. It closes the connection, and the next call opens a
+new one.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ MAX_PAGES = 20
 
 
 class ServerFailed(Exception):
-    """The server did not do what was asked of it, in a way that says nothing about the call itself."""
+    """The server could not be used, for a reason unrelated to the call itself."""
 
 
 class Loop:
-    """The thread with the event loop that all connections of a run share; it begins with the first."""
+    """The event loop, in a thread, that all connections of a run share; started with the first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class Loop:
     def close(self) -> None:
         with self._lock:
             if self._running is not None:
-                # What still hangs in it is not waited for.
+                # Do not wait for calls that hang in it.
                 with contextlib.suppress(RuntimeError):
                     self._portal.call(self._portal.stop, True)
                 self._running.__exit__(None, None, None)
@@ -63,16 +63,16 @@ class Loop:
 
 
 @dataclass
-class Said:
-    """What a server let out besides its messages: the end of its standard error, and lines that are none."""
+class ServerOutput:
+    """What a server wrote besides messages: the end of its standard error, and other lines."""
 
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=5))
     closed: str = ""
-    """Why its output was given up."""
+    """Why reading its output ended."""
 
     def __str__(self) -> str:
-        told = " ".join(" ".join(self.lines).split())[-SAID_CHARS:]
-        return "; ".join(part for part in (self.closed, f"it said: {told}" if told else "") if part)
+        text = " ".join(" ".join(self.lines).split())[-SAID_CHARS:]
+        return "; ".join(part for part in (self.closed, f"it said: {text}" if text else "") if part)
 
 
 class Connection:
@@ -81,7 +81,7 @@ class Connection:
     def __init__(
         self, name: str, server: McpServer, loop: Loop, *, cwd: Path, env: Callable[[], Mapping[str, str]]
     ) -> None:
-        """`env` gives the variables that the user named; it may raise `ServerFailed`."""
+        """`env` returns the variables that the user named; it may raise `ServerFailed`."""
         self._name = name
         self._server = server
         self._loop = loop
@@ -92,7 +92,7 @@ class Connection:
         self._ended = False
 
     def tools(self, cancellation: Cancellation) -> list[dict[str, Any]]:
-        """What the server lists. Raises `ServerFailed`."""
+        """The tools that the server lists. Raises `ServerFailed`."""
 
         async def walk(client: Any) -> list[dict[str, Any]]:
             import anyio
@@ -113,7 +113,7 @@ class Connection:
     def call(
         self, tool: str, arguments: Mapping[str, Any], *, key: str, cancellation: Cancellation
     ) -> dict[str, Any]:
-        """The result of one call, as the protocol has it. Raises `ServerFailed`, and why it was cancelled."""
+        """The result of one call, in the protocol's form. Raises `ServerFailed`, and what cancels it."""
         seconds = self._server.timeout_s
         meta = {"orch/idempotencyKey": key} if key else None
 
@@ -121,7 +121,7 @@ class Connection:
             import anyio
 
             with anyio.fail_after(seconds):
-                # The library's own limit is not to be the first: its end is told less clearly.
+                # The library's own limit is longer, because its error is less clear.
                 result = await client.call_tool(
                     tool, dict(arguments), read_timeout_seconds=seconds + START_S, meta=meta
                 )
@@ -142,8 +142,12 @@ class Connection:
         cancellation.check()
         open_ = cancellation.waiting_for(self._opened)
         future: Future[Any] = self._loop.portal.start_task_soon(talk, open_.client)
+
+        def cancel() -> None:
+            future.cancel()
+
         try:
-            with cancellation.calling(lambda: _cancel(future)):
+            with cancellation.calling(cancel):
                 return future.result()
         except CancelledError:
             cancellation.check()
@@ -160,9 +164,9 @@ class Connection:
             if self._ended:
                 raise ServerFailed(f"the MCP server {self._name} was ended with the run")
             if self._open is None:
-                said = Said()
-                way = _connected(self._server, self._env(), self._cwd, said)
-                holder = self._loop.portal.wrap_async_context_manager(way)
+                said = ServerOutput()
+                client = _connected(self._server, self._env(), self._cwd, said)
+                holder = self._loop.portal.wrap_async_context_manager(client)
                 try:
                     self._open = _Open(holder.__enter__(), holder, said)
                 except TimeoutError:
@@ -177,7 +181,7 @@ class Connection:
                 self._open = None
         run_beside(open_.close)
 
-    def _failed(self, what: str, said: Said) -> ServerFailed:
+    def _failed(self, what: str, said: ServerOutput) -> ServerFailed:
         more = str(said)
         return ServerFailed(f"the MCP server {self._name} {what}" + (f"; {more}" if more else ""))
 
@@ -186,20 +190,16 @@ class Connection:
 class _Open:
     client: Any
     holder: AbstractContextManager[Any]
-    said: Said
+    said: ServerOutput
 
     def close(self) -> None:
-        # It is over, in whatever way: there is nobody to whom this could be told.
+        # The connection is over; no one could use an error.
         with contextlib.suppress(Exception):
             self.holder.__exit__(None, None, None)
 
 
-def _cancel(future: Future[Any]) -> None:
-    future.cancel()
-
-
 def _reason(exc: BaseException) -> str:
-    """Why, in one line; that of the first where there are several."""
+    """The reason in one line; of a group, that of its first error."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     text = str(exc).strip().partition("\n")[0]
@@ -208,23 +208,25 @@ def _reason(exc: BaseException) -> str:
 
 
 @asynccontextmanager
-async def _connected(server: McpServer, env: Mapping[str, str], cwd: Path, said: Said) -> AsyncIterator[Any]:
+async def _connected(
+    server: McpServer, env: Mapping[str, str], cwd: Path, said: ServerOutput
+) -> AsyncIterator[Any]:
     from mcp.client.client import Client
     from mcp_types import Implementation
 
     about = Implementation(name="orch", version=metadata.version("orchestrator-cli"))
     async with contextlib.AsyncExitStack() as stack:
         if server.url is None:
-            way: Any = _program(server.command, env, cwd, said)
+            transport: Any = _program(server.command, env, cwd, said)
         else:
-            way = await stack.enter_async_context(_address(server.url, env, server.timeout_s))
-        client = Client(way, client_info=about, cache=None, read_timeout_seconds=START_S)
+            transport = await stack.enter_async_context(_address(server.url, env, server.timeout_s))
+        client = Client(transport, client_info=about, cache=None, read_timeout_seconds=START_S)
         yield await stack.enter_async_context(client)
 
 
 @asynccontextmanager
 async def _address(url: str, env: Mapping[str, str], seconds: float) -> AsyncIterator[Any]:
-    """The way over HTTP; the one variable that the user named goes along as a bearer token."""
+    """The transport over HTTP; the one variable that the user named is the bearer token."""
     import httpx2
     from mcp.client.streamable_http import streamable_http_client
 
@@ -237,9 +239,9 @@ async def _address(url: str, env: Mapping[str, str], seconds: float) -> AsyncIte
 
 @asynccontextmanager
 async def _program(
-    command: tuple[str, ...], env: Mapping[str, str], cwd: Path, said: Said
+    command: tuple[str, ...], env: Mapping[str, str], cwd: Path, said: ServerOutput
 ) -> AsyncIterator[Any]:
-    """The way to a program, whose messages are lines on its standard input and output."""
+    """The transport to a program: messages are lines on its standard input and output."""
     import anyio
     from mcp.client.stdio import get_default_environment
     from mcp.shared.message import SessionMessage
@@ -262,8 +264,8 @@ async def _program(
                 stream.close()
 
 
-async def _read(stdout: Any, to_us: Any, said: Said) -> None:
-    """Hand on messages; the end of the stream is how the other side learns that the program is gone."""
+async def _read(stdout: Any, to_us: Any, said: ServerOutput) -> None:
+    """Pass on messages; the end of the stream tells the client that the program has ended."""
     from mcp.shared.message import SessionMessage
     from mcp_types import jsonrpc_message_adapter
 
@@ -278,8 +280,8 @@ async def _read(stdout: Any, to_us: Any, said: Said) -> None:
     said.closed = said.closed or "it ended"
 
 
-async def _bounded(stream: Any, said: Said) -> AsyncIterator[bytes]:
-    """The lines of a stream, up to one that is longer than any message may be."""
+async def _bounded(stream: Any, said: ServerOutput) -> AsyncIterator[bytes]:
+    """The lines of a stream, up to one that exceeds the limit."""
     import anyio
 
     left = b""
@@ -302,6 +304,6 @@ async def _write(stdin: Any, from_us: Any) -> None:
                 await stdin.send(text.encode() + b"\n")
 
 
-async def _overhear(stderr: Any, said: Said) -> None:
-    async for line in _bounded(stderr, Said()):
+async def _overhear(stderr: Any, said: ServerOutput) -> None:
+    async for line in _bounded(stderr, ServerOutput()):
         said.lines.append(line[:SAID_CHARS].decode(errors="replace"))

@@ -1,13 +1,13 @@
-"""The MCP servers of others that the user, or the workspace, has registered: offered, asked about, called.
+"""Third-party MCP servers that the user or the workspace registered: listed, approved, called.
 
-A server is started when a subtask that names one of its tools is about to begin, and ends with the run. What
-it listed last is kept in the data folder, so that a planner is shown its tools without it; a first listing
-goes on beside everything that a run begins with. A server that the workspace's own file registers may be
-anybody's: nothing of it is started before a person has said yes.
+A server starts before the first subtask that names one of its tools, and ends with the run. Its last listing
+is kept in the data folder, so that a planner sees its tools without starting it; a first listing runs in the
+background. A server registered by the workspace's own file is not trusted: it is not started before a person
+agrees.
 
-What a call does lies outside the sandbox, the checkout and `orch undo`. Where a server counts as having
-effects (it does unless the user says otherwise), its calls are kept by key, as those of processes are: the
-same call by the same subtask is not made twice because the run was resumed or the attempt failed.
+Calls act outside the sandbox, the checkout and `orch undo`. If a server counts as having effects (the
+default), its calls have idempotency keys, like those of processes: a resume or a retry does not repeat the
+same call of the same subtask.
 """
 
 import contextlib
@@ -33,14 +33,14 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Masks
 from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
-from orchestrator_cli.mcp_client.tools import Listed, listed, text_of, value_of
+from orchestrator_cli.mcp_client.tools import ServerTool, server_tools, text_of, value_of
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.planning.context import ToolCard
 from orchestrator_cli.prompts import as_data
 from orchestrator_cli.settings import McpServer, Settings, read_secret
 
 FIRST_LISTING_S = 10.0
-"""So long planning waits for a server that was never listed before; LiteLLM's import takes half of it."""
+"""How long planning waits for a first listing; LiteLLM's import takes half of that anyway."""
 LATE = "The MCP server {} has not said yet what tools it has; a later run can plan with them."
 
 
@@ -67,7 +67,7 @@ class Servers:
         self._cancellation = cancellation
         self._lock = threading.Lock()
         self._loop = Loop()
-        self._tools: dict[str, tuple[Listed, ...]] = {}
+        self._tools: dict[str, tuple[ServerTool, ...]] = {}
         self._listing: dict[str, Future[None]] = {}
         self._connections = {
             name: Connection(name, server, self._loop, cwd=root, env=lambda s=server: self._env(s))  # type: ignore[misc]
@@ -77,7 +77,7 @@ class Servers:
         for name in self._registered:
             kept = self._kept(name)
             if kept is not None:
-                self._tools[name] = self._let_in(name, kept)
+                self._tools[name] = server_tools(name, kept, self._registered[name].tools)
             elif not self._is_foreign(name):
                 self._list_beside(name)
 
@@ -102,16 +102,16 @@ class Servers:
     def has(self, name: str) -> bool:
         return self._found(name) is not None
 
-    def _found(self, name: str) -> Listed | None:
+    def _found(self, name: str) -> ServerTool | None:
         return next((tool for tools in self._tools.values() for tool in tools if tool.name == name), None)
 
     # --- what a person is asked
 
     def allow(self, subtask: Subtask, effects: Effects, written: Callable[[], frozenset[str]]) -> None:
-        """Have the servers allowed whose tools a subtask names.
+        """Ask whether the servers of a subtask's tools may be used.
 
-        Raises `NotAllowed` and `EffectRefused` where one may not be used, and `ApprovalNeeded` at once
-        where the question is open: a subtask waits without taking a place of those that can go on.
+        Raises `NotAllowed` and `EffectRefused` if one may not, and `ApprovalNeeded` at once if the question
+        is open, so that a waiting subtask takes no slot from others.
         """
         found = (self._found(name) for name in subtask.tools)
         for name in sorted({tool.server for tool in found if tool is not None}):
@@ -124,7 +124,7 @@ class Servers:
                 effects.allow(f"mcp {name}", question, what, always=self._is_foreign(name))
 
     def _question(self, name: str, server: McpServer) -> tuple[str, str]:
-        """What is asked, and what it is about."""
+        """The question and its details."""
         whose = ", which orch.toml of this workspace registers," if self._is_foreign(name) else ""
         about = f"The MCP server `{name}` ({server.when.rstrip('.')}){whose}"
         given = f"\nIt is given {', '.join(server.env)} from your environment." if server.env else ""
@@ -132,7 +132,7 @@ class Servers:
         return f"{about} wants to be used, with your rights.", what + given
 
     def _allow_address(self, name: str, server: McpServer) -> None:
-        """An address that the user has registered may be reached; that of a workspace is asked about."""
+        """Allow a server's address if the user registered it; ask if the workspace did."""
         question, what = self._question(name, server)
         host = urlsplit(server.url or "").hostname or ""
         asked = Question(
@@ -148,7 +148,7 @@ class Servers:
             raise NotAllowed(f"the user did not allow the MCP server {name}{given.reason}")
 
     def _check_program(self, server: McpServer, written: Callable[[], frozenset[str]]) -> None:
-        """Raise `EffectRefused` where a file that the command names was written by this run."""
+        """Raise `EffectRefused` if this run wrote a file that the command names."""
         inside = {os.path.normpath(part).removeprefix(f"{self._root}{os.sep}") for part in server.command}
         if any((self._root / part).exists() for part in inside) and (made := sorted(inside & written())):
             raise EffectRefused(
@@ -160,7 +160,7 @@ class Servers:
     def functions(
         self, subtask: Subtask, attempt: int, effects: Effects, cancellation: Cancellation
     ) -> dict[str, "ServerFunction"]:
-        """The tools of servers that a subtask names, for one attempt at it."""
+        """The server tools that a subtask names, for one attempt."""
         found = (self._found(name) for name in subtask.tools)
         return {
             tool.name: ServerFunction(self, tool, subtask.id, attempt, effects, cancellation)
@@ -170,7 +170,7 @@ class Servers:
 
     def call(
         self,
-        tool: Listed,
+        tool: ServerTool,
         arguments: Mapping[str, Any],
         *,
         subtask: str,
@@ -180,7 +180,7 @@ class Servers:
     ) -> Any:
         """The value of a call.
 
-        Raises `ServerFailed`, `EffectFailed`, `EffectRefused`, `ApprovalNeeded`, and why it was cancelled.
+        Raises `ServerFailed`, `EffectFailed`, `EffectRefused`, `ApprovalNeeded`, and what cancels it.
         """
 
         def do(key: str = "") -> EffectOutcome:
@@ -194,7 +194,7 @@ class Servers:
 
         if not self._registered[tool.server].effects:
             return do().value
-        # An agent may well make the same call twice; a later attempt meets the same number again.
+        # An agent may make the same call twice; a later attempt counts the same way.
         same = (subtask, attempt, tool.name, json.dumps(dict(arguments), sort_keys=True, default=str))
         with self._lock:
             self._times[same] += 1
@@ -214,7 +214,7 @@ class Servers:
         return name in self._settings.foreign_servers
 
     def _list_foreign(self, name: str) -> None:
-        """List a server of the workspace's, where somebody is there to allow that."""
+        """List a server that the workspace registered, if a person can allow that."""
         question, what = self._question(name, self._registered[name])
         asked = Question(what="effects", subject=f"mcp {name}", question=question, details=what)
         if not (self._broker.attended or self._settings.yes or self._broker.is_answered(asked.id)):
@@ -240,13 +240,13 @@ class Servers:
         def work() -> None:
             try:
                 rows = self._connections[name].tools(self._cancellation)
-                self._tools[name] = self._let_in(name, rows)
+                self._tools[name] = server_tools(name, rows, self._registered[name].tools)
                 self._keep(name, rows)
             except ServerFailed as exc:
                 self._tools[name] = ()
                 self._emit(events.Noticed(message=f"The tools of an MCP server could not be listed: {exc}."))
             except (OrchError, OSError) as exc:
-                # The run ends, or the data folder cannot be written: whoever needs that tells it.
+                # The run ends, or the data folder cannot be written, which is reported elsewhere.
                 self._tools.setdefault(name, ())
                 del exc
             finally:
@@ -255,13 +255,13 @@ class Servers:
         run_beside(work)
 
     def _list_once_more(self, name: str) -> None:
-        """Now that it runs anyway: what it lists today is what later runs are shown."""
+        """Refresh the kept listing for later runs, since the server runs now."""
         with self._lock:
             if name in self._listing:
                 return
             done: Future[None] = Future()
             self._listing[name] = done
-        done.set_result(None)  # nobody waits for this one
+        done.set_result(None)  # nothing waits for this one
 
         def work() -> None:
             # The run may end meanwhile, and its loop with it.
@@ -270,14 +270,11 @@ class Servers:
 
         run_beside(work)
 
-    def _let_in(self, name: str, rows: list[Any]) -> tuple[Listed, ...]:
-        return listed(name, rows, self._registered[name].tools)
-
     def _place(self, name: str) -> Path:
         server = self._registered[name]
-        told = json.dumps([server.command, server.url, server.env, str(self._root)])
-        sign = hashlib.sha256(told.encode()).hexdigest()[:16]
-        return self._settings.home / "mcp" / f"{name}-{sign}.json"
+        identity = json.dumps([server.command, server.url, server.env, str(self._root)])
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        return self._settings.home / "mcp" / f"{name}-{digest}.json"
 
     def _kept(self, name: str) -> list[Any] | None:
         with contextlib.suppress(OSError, ValueError):
@@ -291,7 +288,7 @@ class Servers:
         write_atomic(place, json.dumps(rows, ensure_ascii=False), sync=False)
 
     def _env(self, server: McpServer) -> dict[str, str]:
-        """The variables that a server is given, masked from now on. Raises `ServerFailed`."""
+        """The variables that a server gets, masked from now on. Raises `ServerFailed`."""
         found = {}
         for name in server.env:
             value = read_secret(name)
@@ -306,12 +303,12 @@ class Servers:
 
 
 class ServerFunction:
-    """A tool of a server, to be called as a hand-written one is."""
+    """A server's tool as a callable, like a hand-written tool."""
 
     def __init__(
         self,
         servers: Servers,
-        tool: Listed,
+        tool: ServerTool,
         subtask: str,
         attempt: int,
         effects: Effects,
@@ -332,12 +329,12 @@ class ServerFunction:
         return self._servers.call(self._tool, given, **self._where)
 
     def _left_out(self, name: str, value: Any) -> bool:
-        """An agent may write null for whatever it could leave out, and servers mostly want it left out."""
+        """Whether to omit an argument: agents write null for optional ones, which servers mostly refuse."""
         return value is None and bool(self.schema["parameters"]["properties"].get(name, {}).get("nullable"))
 
 
-def _as_foreign(tool: Listed) -> dict[str, Any]:
-    """The form of a tool with its server's own words marked as such."""
+def _as_foreign(tool: ServerTool) -> dict[str, Any]:
+    """A tool's schema with the server's own words marked as untrusted."""
     schema = tool.schema
     schema["description"] = _marked(schema["description"], tool.server)
     for row in schema["parameters"]["properties"].values():

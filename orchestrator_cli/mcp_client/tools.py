@@ -1,10 +1,9 @@
-"""The tools of others' MCP servers as functions of ours: their names, their forms and what they give. Pure.
+"""Tools of MCP servers as functions: their names, schemas and results. Pure.
 
-A server's own words (names, descriptions, schemas, results) are foreign: names become identifiers, the rest
-is cut to a length, and whoever puts a description into a prompt marks it as data. Sizes are bounded here,
-time is by whoever calls.
+A server's own words (names, descriptions, schemas, results) are untrusted: names become identifiers, the
+rest is cut to a length, and prompts mark descriptions as data. Sizes are limited here, time by the caller.
 
-Not covered: images, sound and links in a result, in whose place a note stands.
+Not covered: images, sound and links in a result; a note replaces them.
 """
 
 import json
@@ -22,14 +21,14 @@ TYPES = ("string", "boolean", "integer", "number", "array", "object", "null")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ServerTool:
     """A tool as its server lists it."""
 
     server: str
     tool: str
-    """As the server calls it."""
+    """Its name on the server."""
     name: str
-    """As plans and agents call it: `SERVER_TOOL`."""
+    """Its name in plans and for agents: `SERVER_TOOL`."""
     description: str
     inputs: Mapping[str, Any]
     """JSON Schema of its arguments."""
@@ -42,12 +41,12 @@ class Listed:
 
     @property
     def signature(self) -> str:
-        told = ", ".join(self._parameter(name) for name in self._properties)
-        return f"{self.name}({told}) -> any"
+        parameters = ", ".join(self._parameter(name) for name in self._properties)
+        return f"{self.name}({parameters}) -> any"
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What smolagents wants to know of a function."""
+        """The schema that smolagents needs for a function."""
         properties = {name: self._input(name) for name in self._properties}
         return {
             "description": self.description or self.purpose,
@@ -78,9 +77,9 @@ class Listed:
         return row if self._needed(name) else row | {"nullable": True}
 
 
-def listed(server: str, rows: Iterable[Any], allowed: Collection[str] | None) -> tuple[Listed, ...]:
-    """The tools of a server's listing that the user lets in; what is malformed or too much is left out."""
-    found: dict[str, Listed] = {}
+def server_tools(server: str, rows: Iterable[Any], allowed: Collection[str] | None) -> tuple[ServerTool, ...]:
+    """The tools of a listing that the user allows, without malformed and excess ones."""
+    found: dict[str, ServerTool] = {}
     for row in rows:
         tool = row.get("name") if _is_map(row) else None
         if not isinstance(tool, str) or (allowed is not None and tool not in allowed):
@@ -90,12 +89,12 @@ def listed(server: str, rows: Iterable[Any], allowed: Collection[str] | None) ->
         sound = _is_map(inputs) and len(json.dumps(inputs)) <= SCHEMA_CHARS
         about = str(row.get("description") or "")[:DESCRIPTION_CHARS]
         if name not in found and len(found) < MAX_TOOLS:
-            found[name] = Listed(server, tool, name, about, inputs if sound else {})
+            found[name] = ServerTool(server, tool, name, about, inputs if sound else {})
     return tuple(found.values())
 
 
 def value_of(result: Mapping[str, Any]) -> Any:
-    """What a call gave, of JSON values: its structured content, else its text, cut where it is long."""
+    """The JSON value of a result: its structured content, else its text, cut if it is long."""
     structured = result.get("structuredContent")
     if _is_map(structured):
         value = structured["result"] if set(structured) == {"result"} else structured
@@ -105,7 +104,7 @@ def value_of(result: Mapping[str, Any]) -> Any:
 
 
 def text_of(result: Mapping[str, Any]) -> str:
-    """The text of a result, with a note in the place of what is no text."""
+    """The text of a result, with a note for each part that is not text."""
     parts = result.get("content")
     text = "\n".join(_part(part) for part in parts if _is_map(part)) if isinstance(parts, list) else ""
     if len(text) > VALUE_CHARS:

@@ -1,8 +1,8 @@
-"""What a run may spend: checked before every try of a model call, counted after it, for all roles together.
+"""What a run may spend: checked before every try of a model call and counted after it, for all roles.
 
-The rules are in `limits`. A cap on money counts only calls whose price is known; unpriced ones are
-counted apart and never taken as free (`Usage.unpriced`). A try that failed is a call; where its reply
-was late or cut, the provider may bill what was said, so its worst case stays on the books as unsure.
+`limits` holds the rules. A limit on cost counts only calls whose price is known; `Usage.unpriced` counts
+the others. A failed try is a call; if its reply was late or cut, the provider may bill it, so its worst
+case stays counted as unsure.
 """
 
 import threading
@@ -13,28 +13,44 @@ from typing import TypeVar
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import LimitReached, OrchError, ProviderError
 from orchestrator_cli.events import Fact, Noticed, Spent
-from orchestrator_cli.models.limits import Admitted, Books, Caps, Later, Quote, Refused, Worst, admit
-from orchestrator_cli.models.model import Embedded, Model, OnDelta, PassingFault, Reply, Request
+from orchestrator_cli.models.limits import (
+    Admitted,
+    Books,
+    CallRefused,
+    Caps,
+    Later,
+    Quote,
+    WorstCase,
+    admit,
+)
+from orchestrator_cli.models.model import (
+    Completion,
+    Embeddings,
+    Model,
+    ModelRequest,
+    OnDelta,
+    TransientError,
+)
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 
-Quoting = Callable[[Request], Quote]
-Answer = TypeVar("Answer", Reply, Embedded)
+Quoting = Callable[[ModelRequest], Quote]
+Answer = TypeVar("Answer", Completion, Embeddings)
 
 
-def rough_quote(request: Request) -> Quote:
-    """Three characters a token and no price: for replies that are played back."""
+def rough_quote(request: ModelRequest) -> Quote:
+    """Three characters a token and no price, for recorded replies."""
     return Quote(prompt_tokens=sum(len(str(message)) for message in request.messages) // 3 + 1)
 
 
 class MeteredModel:
-    """A model that refuses a call whose worst case passes a limit of the run, and says what each cost.
+    """Refuses a call whose worst case exceeds a limit of the run, and emits what each try cost.
 
     Args:
-        emit: told of every try as `Spent`.
-        quote: what a call can come to; asked only where tokens or money are capped.
-        used: what an earlier process of the same run has used.
-        run: the run's name, for the command that goes on with it; empty where nothing can.
+        emit: receives every try as `Spent`.
+        quote: the most that a call can use; needed only if tokens or cost are limited.
+        used: the usage of earlier processes of the same run.
+        run: the run's name, for the resume command in messages; empty if it cannot be resumed.
     """
 
     def __init__(
@@ -58,12 +74,12 @@ class MeteredModel:
 
     @property
     def total(self) -> Usage:
-        """What the run has used, its earlier processes included."""
+        """The usage of the run, including its earlier processes."""
         return self._used
 
     def complete(
-        self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
-    ) -> Reply:
+        self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Completion:
         admitted = self._admit(request, self._quote, cancellation)
         if admitted.reply_tokens is not None:
             request = request.model_copy(update={"max_tokens": admitted.reply_tokens})
@@ -72,22 +88,22 @@ class MeteredModel:
             self._emit(Noticed(message=f"The run's limit left a reply of {reply.model} no room; it is cut."))
         return reply
 
-    def embed(self, request: Request, quote: Quoting, ask: Callable[[], Embedded]) -> Embedded:
-        """A call for vectors, admitted and counted like any other."""
+    def embed(self, request: ModelRequest, quote: Quoting, ask: Callable[[], Embeddings]) -> Embeddings:
+        """An embedding call, admitted and counted like any other."""
         return self._call(request, self._admit(request, quote, None), ask)
 
-    def _call(self, request: Request, admitted: Admitted, ask: Callable[[], Answer]) -> Answer:
+    def _call(self, request: ModelRequest, admitted: Admitted, ask: Callable[[], Answer]) -> Answer:
         started = time.monotonic()
         try:
             answer = ask()
         except BaseException as exc:
             self._failed(request, admitted, exc, time.monotonic() - started)
             raise
-        self._told(request, admitted, answer.usage, answer.seconds, model=answer.model)
+        self._record(request, admitted, answer.usage, answer.seconds, model=answer.model)
         return answer
 
-    def _admit(self, request: Request, quoting: Quoting, cancellation: Cancellation | None) -> Admitted:
-        """Put the call's worst case on the books, as soon as it fits. Raises `LimitReached`."""
+    def _admit(self, request: ModelRequest, quoting: Quoting, cancellation: Cancellation | None) -> Admitted:
+        """Count the call's worst case as soon as it fits. Raises `LimitReached`."""
         quote = quoting(request) if self._caps.want_quotes else None
         with self._changed:
             while True:
@@ -96,24 +112,24 @@ class MeteredModel:
                     case Admitted() as admitted:
                         self._under_way.append(admitted)
                         return admitted
-                    case Refused() as refused:
+                    case CallRefused() as refused:
                         raise LimitReached(refused.message, self._remedy(refused))
                     case Later():
-                        # Short waits, because the main thread takes Ctrl-C only between them on some systems.
+                        # Short waits, because on some systems the main thread takes Ctrl-C only between them.
                         self._changed.wait(0.1)
                 if cancellation is not None:
                     cancellation.check()
 
-    def _failed(self, request: Request, admitted: Admitted, exc: BaseException, seconds: float) -> None:
-        unsure = exc.unsure if isinstance(exc, PassingFault) else not isinstance(exc, ProviderError)
-        worst = admitted.worst if unsure else Worst()
+    def _failed(self, request: ModelRequest, admitted: Admitted, exc: BaseException, seconds: float) -> None:
+        unsure = exc.unsure if isinstance(exc, TransientError) else not isinstance(exc, ProviderError)
+        worst = admitted.worst if unsure else WorstCase()
         usage = Usage(failed=1, unsure_tokens=worst.tokens, unsure_cost=worst.cost)
         fault = exc.message if isinstance(exc, OrchError) else str(exc) or type(exc).__name__
-        self._told(request, admitted, usage, seconds, model=request.model or "", fault=fault)
+        self._record(request, admitted, usage, seconds, model=request.model or "", fault=fault)
 
-    def _told(
+    def _record(
         self,
-        request: Request,
+        request: ModelRequest,
         admitted: Admitted,
         usage: Usage,
         seconds: float,
@@ -121,7 +137,7 @@ class MeteredModel:
         model: str,
         fault: str = "",
     ) -> None:
-        """Take a call off those under way, and say what it came to."""
+        """Remove a call from those under way, and emit its usage."""
         with self._changed:
             # By identity: two calls may have the same worst case.
             self._under_way = [call for call in self._under_way if call is not admitted]
@@ -142,7 +158,7 @@ class MeteredModel:
             )
         )
 
-    def _remedy(self, refused: Refused) -> str:
+    def _remedy(self, refused: CallRefused) -> str:
         if not self._run:
             return f"Allow more with ORCH_{refused.setting.upper()}={refused.enough}."
         flag = f"--{refused.setting.replace('_', '-')}"

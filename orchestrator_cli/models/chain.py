@@ -1,30 +1,46 @@
-"""The models of a run, put together: persistent → waiting for its turn → metered → one try at LiteLLM.
+"""The models of a run, from the outside in: retries and fallbacks → throttle → metering → one try.
 
-Played-back replies are metered alone: they have no provider that could fail, no price and no turns.
+A failure that may pass is retried after the time that the provider asks for, or after a growing pause.
+Then the next fallback is asked; then the error is raised. Every try is a call of the model below, so the
+meter counts them all. Recorded replies are only metered: they have no provider that could fail.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import tenacity
+
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.errors import ConfigError, ProviderError
 from orchestrator_cli.events import Fact, Noticed
 from orchestrator_cli.models.budget import MeteredModel
-from orchestrator_cli.models.model import LiteModel, Model, quote, unpriced
-from orchestrator_cli.models.persistent import PersistentModel
-from orchestrator_cli.models.turns import TurnTakingModel
+from orchestrator_cli.models.client import LiteLLMModel, embed, prepare, quote, quote_embedding, unpriced
+from orchestrator_cli.models.model import (
+    Completion,
+    Embeddings,
+    Model,
+    ModelRequest,
+    OnDelta,
+    TransientError,
+)
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 
 Emit = Callable[[Fact], None]
+EMBEDDING_ROLE = "memory"
+"""The role of embedding calls in events."""
+EMBEDDING_WAIT_S = 20.0
 
 
 @dataclass(frozen=True)
-class Models:
+class ModelChain:
     model: Model
-    """The one that is asked."""
+    """The outermost model, which the run asks."""
     meter: MeteredModel
-    """What its calls came to."""
+    """Holds what its calls cost."""
 
 
 def open_models(
@@ -35,38 +51,38 @@ def open_models(
     *,
     used: Usage = Usage(),  # noqa: B008 - it is frozen
     run: str = "",
-) -> Models:
+) -> ModelChain:
     """Live models: `names` per role. `used` and `run` are as in `MeteredModel`."""
-    once = LiteModel(cancellation, timeout=settings.model_timeout)
+    once = LiteLLMModel(cancellation, timeout=settings.model_timeout)
     meter = MeteredModel(once, settings, emit, quote=quote, used=used, run=run)
-    model = PersistentModel(
-        TurnTakingModel(meter, settings.max_parallel_models, cancellation),
+    model = RetryingModel(
+        ThrottledModel(meter, settings.max_parallel_models, cancellation),
         names,
         cancellation,
         fallbacks=settings.fallbacks,
         retries=settings.model_retries,
         notice=lambda text: emit(Noticed(message=text)),
     )
-    return Models(model, meter)
+    return ModelChain(model, meter)
 
 
-def played_models(
+def recorded_models(
     model: Model,
     settings: Settings,
     emit: Emit,
     *,
     used: Usage = Usage(),  # noqa: B008 - it is frozen
     run: str = "",
-) -> Models:
-    """A recording in the place of models."""
+) -> ModelChain:
+    """A recording in place of live models."""
     meter = MeteredModel(model, settings, emit, used=used, run=run)
-    return Models(meter, meter)
+    return ModelChain(meter, meter)
 
 
 def check_prices(settings: Settings, names: Iterable[str], cancellation: Cancellation) -> None:
-    """Raise `ConfigError` where money is capped and a model has no price: the cap would not hold.
+    """Raise `ConfigError` if cost is limited and a model has no price, so that the limit cannot hold.
 
-    It needs LiteLLM, so it waits for its import; without such a cap it returns at once.
+    Waits for LiteLLM's import; returns at once if cost is not limited.
     """
     if settings.max_cost is None or settings.allow_unpriced:
         return
@@ -77,3 +93,144 @@ def check_prices(settings: Settings, names: Iterable[str], cancellation: Cancell
             f"Name {'models' if several else 'a model'} with a price, limit calls or tokens instead "
             "(--max-calls, --max-tokens), or let them pass uncounted with --allow-unpriced.",
         )
+
+
+class RetryingModel:
+    """Chooses the model of a request by its role, and retries until there is a reply.
+
+    Args:
+        model: makes one try of a request that names its model.
+        names: model name per role.
+        fallbacks: names asked in turn when a provider fails.
+        retries: further tries after a transient failure.
+        notice: receives one line for each retry and fallback.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        names: Mapping[str, str],
+        cancellation: Cancellation,
+        *,
+        fallbacks: Sequence[str] = (),
+        retries: int = 2,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._model = model
+        self._names = names
+        self._cancellation = cancellation
+        self._fallbacks = tuple(fallbacks)
+        self._retries = retries
+        self._notice = notice
+
+    def complete(
+        self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Completion:
+        cancellation = cancellation or self._cancellation
+        names = [request.model or self._names[request.role], *self._fallbacks]
+        for name, following in zip(names, [*names[1:], None], strict=True):
+            asked = request.model_copy(update={"model": name})
+            try:
+                return self._retrying(cancellation)(self._model.complete, asked, on_delta, cancellation)
+            except ProviderError as exc:
+                if following is None:
+                    raise
+                self._notice(f"{exc.message} Asking {following} instead.")
+        raise AssertionError("there is always a last model")
+
+    def _retrying(self, cancellation: Cancellation) -> tenacity.Retrying:
+        def before_sleep(state: tenacity.RetryCallState) -> None:
+            exc = state.outcome.exception() if state.outcome else None
+            what = exc.message if isinstance(exc, ProviderError) else "The model call failed."
+            self._notice(f"{what} Trying again in {state.upcoming_sleep:.1f} s.")
+
+        return tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._retries + 1),
+            retry=tenacity.retry_if_exception_type(TransientError),
+            wait=_wait,
+            sleep=cancellation.wait,
+            before_sleep=before_sleep,
+            reraise=True,
+        )
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    exc = state.outcome.exception() if state.outcome else None
+    asked = exc.retry_after if isinstance(exc, TransientError) else None
+    return asked if asked is not None else tenacity.wait_exponential_jitter(initial=0.5, max=20)(state)
+
+
+class ThrottledModel:
+    """Limits how many calls of one model run at once; Ctrl-C also ends the waiting.
+
+    Args:
+        most: calls at once per model name; other models are not limited.
+    """
+
+    def __init__(self, model: Model, most: Mapping[str, int], cancellation: Cancellation) -> None:
+        self._model = model
+        self._most = most
+        self._cancellation = cancellation
+        self._under_way: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def complete(
+        self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Completion:
+        with self._slot(request.model or "", cancellation or self._cancellation):
+            return self._model.complete(request, on_delta, cancellation)
+
+    @contextmanager
+    def _slot(self, name: str, cancellation: Cancellation) -> Iterator[None]:
+        with self._changed:
+            while self._under_way[name] >= self._most.get(name, self._under_way[name] + 1):
+                cancellation.check()
+                # Short waits, because on some systems the main thread takes Ctrl-C only between them.
+                self._changed.wait(0.1)
+            cancellation.check()
+            self._under_way[name] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way[name] -= 1
+                self._changed.notify_all()
+
+
+class EmbeddingModel:
+    """Turns texts into vectors with the model `name`, in one try and within `wait_s` seconds.
+
+    A vector that is missing can be made later, so there are no retries. `meter` belongs to the run
+    that asks. Not covered: models that distinguish questions from documents.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cancellation: Cancellation,
+        meter: MeteredModel | None = None,
+        wait_s: float = EMBEDDING_WAIT_S,
+    ) -> None:
+        self._name = name
+        self._cancellation = cancellation
+        self._meter = meter
+        self._wait_s = wait_s
+        self.used = Usage()
+
+    def __call__(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """One vector for each text. Raises `ProviderError`, `LimitReached`, and what ends the run."""
+        messages = tuple({"role": "user", "content": text} for text in texts)
+        request = ModelRequest(role=EMBEDDING_ROLE, model=self._name, messages=messages)
+        # The import takes seconds that do not count against the provider.
+        self._cancellation.waiting_for(lambda: prepare(tools=False))
+        if self._meter is not None:
+            answer = self._meter.embed(request, quote_embedding, lambda: self._ask(request))
+        else:
+            answer = self._ask(request)
+        self.used += answer.usage
+        return answer.vectors
+
+    def _ask(self, request: ModelRequest) -> Embeddings:
+        late = TransientError(f"{self._name} made no vectors within {self._wait_s:g} s.", unsure=True)
+        with self._cancellation.limited(self._wait_s, lambda: late) as limited:
+            return limited.waiting_for(lambda: embed(request, self._wait_s))

@@ -1,13 +1,12 @@
-"""The rules of what a run may spend: pure, looked at before every single try of a model call.
+"""The rules of what a run may spend: pure functions, asked before every try of a model call.
 
-A call is admitted when its worst case fits: the prompt at its count of tokens and the longest reply
-that it may give, on top of what was spent and of the worst cases of the calls under way. So calls at
-once cannot pass a cap together. What does not fit now may fit when calls under way have ended, which
-mostly cost a small part of their worst case: such a call waits. One that is alone and does not fit is
-given less room to reply, and refused where that would be of no use.
+A call is admitted if its worst case fits: its prompt and the longest reply it may give, on top of what was
+spent and the worst cases of the calls under way. So concurrent calls cannot exceed a limit together. A call
+that does not fit waits for those under way, which mostly cost a small part of their worst case. If none is
+under way, it gets less room to reply, or is refused if too little is left.
 
-Not covered: a provider that says more than `max_tokens` allows, or bills by other things than tokens
-(a fee per request or search). That is counted when its reply says so, and ends the run a call later.
+Not covered: a provider that ignores `max_tokens`, or bills by other things than tokens (a fee per request
+or search). That is counted with the reply, and ends the run one call later.
 """
 
 import math
@@ -16,14 +15,14 @@ from dataclasses import dataclass, field
 from orchestrator_cli.usage import Usage
 
 REPLY_TOKENS = 16_384
-"""The longest reply that is asked for under a cap: more would let few calls run at once."""
+"""The longest reply under a limit, in tokens; more would let few calls run at once."""
 SHORTEST_REPLY = 256
-"""With less room than this a reply is of no use."""
+"""A shorter reply, in tokens, would be useless."""
 
 
 @dataclass(frozen=True)
 class Caps:
-    """None: not limited."""
+    """The limits of a run; None means not limited."""
 
     calls: int | None = None
     tokens: int | None = None
@@ -36,23 +35,22 @@ class Caps:
 
 @dataclass(frozen=True)
 class Quote:
-    """What a call can come to. The money is 0 where no price is known."""
+    """The most that a call can use. The costs, in dollars, are 0 if no price is known."""
 
     prompt_tokens: int
-    """At most."""
     reply_tokens: int | None = None
-    """The longest reply the model can give, where that is known; 0 where it says nothing."""
+    """The longest reply of the model, None if unknown; 0 for an embedding."""
     prompt_cost: float = 0.0
     token_cost: float = 0.0
-    """Of one token of the reply."""
+    """Per token of the reply."""
 
-    def worst(self, reply_tokens: int) -> "Worst":
-        return Worst(self.prompt_tokens + reply_tokens, self.prompt_cost + reply_tokens * self.token_cost)
+    def worst(self, reply_tokens: int) -> "WorstCase":
+        return WorstCase(self.prompt_tokens + reply_tokens, self.prompt_cost + reply_tokens * self.token_cost)
 
 
 @dataclass(frozen=True)
-class Worst:
-    """The worst case of one call, or of several."""
+class WorstCase:
+    """The most that one call can use."""
 
     tokens: int = 0
     cost: float = 0.0
@@ -60,10 +58,10 @@ class Worst:
 
 @dataclass(frozen=True)
 class Books:
-    """What was spent, and the worst case of every call under way."""
+    """What was spent, and the worst case of each call under way."""
 
     used: Usage = field(default_factory=Usage)
-    under_way: tuple[Worst, ...] = ()
+    under_way: tuple[WorstCase, ...] = ()
 
     @property
     def calls(self) -> int:
@@ -82,31 +80,32 @@ class Books:
 
 @dataclass(frozen=True)
 class Admitted:
-    worst: Worst = field(default_factory=Worst)
+    worst: WorstCase = field(default_factory=WorstCase)
     reply_tokens: int | None = None
-    """The longest reply to ask for; None: as long as the model likes."""
+    """The longest reply to ask for; None leaves it to the model."""
     squeezed: bool = False
-    """There was not enough left for a reply of the usual length."""
+    """Whether too little was left for a reply of the usual length."""
 
 
 @dataclass(frozen=True)
 class Later:
-    """It may fit when a call that is under way has ended."""
+    """The call may fit when one under way has ended."""
 
 
 @dataclass(frozen=True)
-class Refused:
+class CallRefused:
     message: str
     setting: str
-    """The setting whose cap was met."""
+    """The setting whose limit was reached."""
     enough: str
-    """A value for it that lets the run go on for a while."""
+    """A value for it that lets the run continue for a while."""
 
 
-def admit(caps: Caps, books: Books, quote: Quote | None) -> Admitted | Later | Refused:
-    """Whether a call may be made now. `quote` may be None where neither tokens nor money are capped."""
+def admit(caps: Caps, books: Books, quote: Quote | None) -> Admitted | Later | CallRefused:
+    """Whether a call may be made now. `quote` may be None if neither tokens nor cost are limited."""
     if caps.calls is not None and books.calls >= caps.calls:
-        return _no_calls(caps.calls)
+        message = f"The run has made its {caps.calls} model calls."
+        return CallRefused(message, "max_calls", str(2 * caps.calls))
     if quote is None or not caps.want_quotes:
         return Admitted()
     wanted = REPLY_TOKENS if quote.reply_tokens is None else min(REPLY_TOKENS, quote.reply_tokens)
@@ -124,14 +123,14 @@ def admit(caps: Caps, books: Books, quote: Quote | None) -> Admitted | Later | R
 
 
 def _room_in_tokens(caps: Caps, books: Books, quote: Quote) -> float:
-    """The longest reply that the cap on tokens leaves room for."""
+    """The longest reply, in tokens, that the limit on tokens allows."""
     if caps.tokens is None:
         return math.inf
     return caps.tokens - books.tokens - sum(call.tokens for call in books.under_way) - quote.prompt_tokens
 
 
 def _room_in_money(caps: Caps, books: Books, quote: Quote) -> float:
-    """The longest reply that the cap on money leaves room for."""
+    """The longest reply, in tokens, that the limit on cost allows."""
     if caps.cost is None:
         return math.inf
     left = caps.cost - books.cost - sum(call.cost for call in books.under_way) - quote.prompt_cost
@@ -140,23 +139,19 @@ def _room_in_money(caps: Caps, books: Books, quote: Quote) -> float:
     return math.floor(left / quote.token_cost)
 
 
-def _no_calls(cap: int) -> Refused:
-    return Refused(f"The run has made its {cap} model calls.", "max_calls", str(2 * cap))
-
-
-def _no_tokens(cap: int, books: Books, worst: Worst) -> Refused:
+def _no_tokens(cap: int, books: Books, worst: WorstCase) -> CallRefused:
     used = f"The run has used {books.tokens:,} of its {cap:,} tokens"
     message = f"{used}, and the next call needs up to {worst.tokens:,}."
-    return Refused(
+    return CallRefused(
         message + _unsure(books), "max_tokens", str(max(2 * cap, books.tokens + 10 * worst.tokens))
     )
 
 
-def _no_money(cap: float, books: Books, worst: Worst) -> Refused:
+def _no_money(cap: float, books: Books, worst: WorstCase) -> CallRefused:
     spent = f"The run has spent {money(books.cost)} of its {money(cap)}"
     message = f"{spent}, and the next call may cost {money(worst.cost)}."
     enough = math.ceil(100 * max(2 * cap, books.cost + 10 * worst.cost)) / 100
-    return Refused(message + _unsure(books), "max_cost", f"{enough:.2f}")
+    return CallRefused(message + _unsure(books), "max_cost", f"{enough:.2f}")
 
 
 def _unsure(books: Books) -> str:
@@ -167,7 +162,7 @@ def _unsure(books: Books) -> str:
 
 
 def money(dollars: float) -> str:
-    """With as many digits as say something."""
+    """Dollars with as many digits as are significant."""
     if dollars == 0 or dollars >= 1:
         return f"${dollars:.2f}"
     return f"${dollars:.4f}" if dollars >= 0.001 else f"${dollars:.2g}"

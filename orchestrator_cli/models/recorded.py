@@ -1,10 +1,9 @@
-"""Replies that were given once and are played back: the demo's model, and how its recording is made.
+"""Recorded replies played back: the model of the demo, and the recorder that makes them.
 
-A recording is one JSON file: every distinct message once, and per exchange its name, the
-messages it sent and the reply. An exchange is named after role, subject and count
-(`agent:shape#2`), so that parallel subtasks may ask in any order. Playing back compares the
-whole request; one that differs fails with its name and the first line that differs, because a
-reply to another question proves nothing.
+A recording is one JSON file: every distinct message once, and per exchange its name, the messages of the
+request and the reply. An exchange is named after role, subject and count (`agent:shape#2`), so parallel
+subtasks may ask in any order. Playback compares the whole request; if it differs, the call fails with the
+first line that differs, because a reply to another question proves nothing.
 """
 
 import hashlib
@@ -16,14 +15,14 @@ from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.models.model import Model, OnDelta, Reply, Request, ToolCall
+from orchestrator_cli.models.model import Completion, Model, ModelRequest, OnDelta, ToolCall
 from orchestrator_cli.usage import Usage
 
 REMEDY = "Make a new recording: see “The demo's recording” in CONTRIBUTING.md."
 
 
 class Recording:
-    """The exchanges of one run, by name. Reading a file that is no recording raises `RunFailed`."""
+    """The exchanges of one run, by name. `read` raises `RunFailed` for a file of another format."""
 
     def __init__(self) -> None:
         self.messages: dict[str, dict[str, Any]] = {}
@@ -36,7 +35,7 @@ class Recording:
             rows = json.loads(path.read_text(encoding="utf-8"))
             recording.messages, recording.exchanges = rows["messages"], rows["exchanges"]
         except (OSError, ValueError, LookupError, TypeError) as exc:
-            raise RunFailed(f"{path.name} is no recording: {exc}", REMEDY) from exc
+            raise RunFailed(f"{path.name} is not a recording: {exc}", REMEDY) from exc
         return recording
 
     def write(self, path: Path) -> None:
@@ -47,7 +46,7 @@ class Recording:
         }
         path.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
-    def put(self, name: str, request: Request, reply: Reply) -> None:
+    def put(self, name: str, request: ModelRequest, reply: Completion) -> None:
         shas = []
         for message in _comparable(request):
             sha = hashlib.sha256(json.dumps(message, sort_keys=True).encode()).hexdigest()[:16]
@@ -56,8 +55,8 @@ class Recording:
         calls = [call.model_dump(mode="json") for call in reply.tool_calls]
         self.exchanges[name] = {"messages": shas, "reply": {"text": reply.text, "tool_calls": calls}}
 
-    def name_of(self, name: str, request: Request) -> str:
-        """The exchange of the same role and subject with this very request; `name` where there is none."""
+    def name_of(self, name: str, request: ModelRequest) -> str:
+        """The exchange of the same role and subject with the same request; `name` if there is none."""
         subject = name.rpartition("#")[0]
         sent = _comparable(request)
         for known, exchange in self.exchanges.items():
@@ -66,8 +65,8 @@ class Recording:
                 return known
         return name
 
-    def reply_to(self, name: str, request: Request) -> Reply:
-        """The recorded reply; `RunFailed` where there is none or the request is another one."""
+    def reply_to(self, name: str, request: ModelRequest) -> Completion:
+        """The recorded reply. Raises `RunFailed` if there is none or the request differs."""
         exchange = self.exchanges.get(name)
         if exchange is None:
             raise RunFailed(f"The recording has no reply to {name}.", REMEDY)
@@ -80,21 +79,21 @@ class Recording:
 class RecordedModel:
     """Answers from a recording, each exchange at most once.
 
-    Where a run goes on in another process, an attempt that was cut off begins anew, and what was
-    asked in the earlier process is not: so the next reply cannot be told by counting. With
-    `resumed` it is the one that was given to the very same request of the same role and subject.
+    Args:
+        resumed: match exchanges by the whole request instead of by count. A resumed run repeats an
+            interrupted attempt but not what was finished, so counts do not match.
     """
 
     def __init__(self, recording: Recording, *, name: str = "recorded", resumed: bool = False) -> None:
         self.name = name
-        """What the record of a run calls it."""
+        """The model's name in the run's record."""
         self._recording = recording
         self._resumed = resumed
         self._names = _Names()
 
     def complete(
-        self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
-    ) -> Reply:
+        self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Completion:
         if cancellation is not None:
             cancellation.check()
         name = self._names.next(request)
@@ -108,9 +107,10 @@ class RecordedModel:
 
 
 class RecordingModel:
-    """Asks a model and keeps what it said.
+    """Asks a model and records its replies.
 
-    With `known`, a request whose name is known gets the earlier reply again.
+    Args:
+        known: an earlier recording; a request whose name it has gets its reply, and the model is not asked.
     """
 
     def __init__(self, model: Model | None, recording: Recording, known: Recording | None = None) -> None:
@@ -121,8 +121,8 @@ class RecordingModel:
         self._lock = threading.Lock()
 
     def complete(
-        self, request: Request, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
-    ) -> Reply:
+        self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Completion:
         name = self._names.next(request)
         if self._known is not None and name in self._known.exchanges:
             reply = _as_reply(self._known.exchanges[name]["reply"], request)
@@ -136,20 +136,20 @@ class RecordingModel:
 
 
 class _Names:
-    """Names requests by role, subject and count; the count of one subject does not depend on the others."""
+    """Names requests by role, subject and the count within that subject."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def next(self, request: Request) -> str:
+    def next(self, request: ModelRequest) -> str:
         subject = f"{request.role}:{request.subject}" if request.subject else request.role
         with self._lock:
             self._counts[subject] += 1
             return f"{subject}#{self._counts[subject]}"
 
 
-def _comparable(request: Request) -> list[dict[str, Any]]:
+def _comparable(request: ModelRequest) -> list[dict[str, Any]]:
     tools = [{"role": "tools", "content": json.dumps(request.tools, sort_keys=True)}] if request.tools else []
     return [json.loads(json.dumps(message)) for message in request.messages] + tools
 
@@ -171,10 +171,10 @@ def _lines(message: dict[str, Any]) -> list[str]:
     return [f"{message.get('role')}:", *text.splitlines()]
 
 
-def _as_reply(reply: dict[str, Any], request: Request) -> Reply:
-    """Tokens are estimated at four characters each; a recorded reply costs nothing and is unpriced."""
+def _as_reply(reply: dict[str, Any], request: ModelRequest) -> Completion:
+    """Estimates four characters a token; a recorded reply costs nothing and is unpriced."""
     sent = sum(len(json.dumps(message)) for message in request.messages)
-    return Reply(
+    return Completion(
         text=reply["text"],
         tool_calls=tuple(ToolCall.model_validate(call) for call in reply["tool_calls"]),
         model="recorded",

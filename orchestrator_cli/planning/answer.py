@@ -1,15 +1,17 @@
-"""The results of a run become the answer to the user."""
+"""Results in words: the answer of a run, and one line for each value."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from orchestrator_cli.models.model import Model, Request
+from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.models.model import Model, ModelRequest
 from orchestrator_cli.plan import Plan, Result, State, order
 from orchestrator_cli.prompts import render
 
 OUTCOME_CHARS = 6_000
+SUMMARY_CHARS = 300
 
 
 def write_answer(
@@ -27,10 +29,13 @@ def write_answer(
     model: Model,
     on_delta: Callable[[str], None],
 ) -> str:
-    """The answer, in Markdown; `answered` are the failures after which the plan was changed.
+    """The answer, in Markdown. The result of a plan's only subtask is the answer: no model is asked.
 
-    `made` and `reused` are names of tools, `lessons` the reasons of the patches, `facts` about the user.
-    A plan of one subtask that succeeded is its own answer: no model is asked.
+    Args:
+        answered: the failed subtasks after which the plan was changed.
+        made: names of tools that were built, `reused`: of tools that existed.
+        lessons: the reasons of the patches.
+        facts: what is remembered of the user.
 
     Raises what `Model.complete` raises.
     """
@@ -63,7 +68,7 @@ def write_answer(
             ),
         },
     )
-    return model.complete(Request(role="answer", messages=messages), on_delta).text.strip()
+    return model.complete(ModelRequest(role="answer", messages=messages), on_delta).text.strip()
 
 
 def list_results(
@@ -73,7 +78,7 @@ def list_results(
     results: Mapping[str, Result],
     failures: Mapping[str, str],
 ) -> str:
-    """The results as they are, for when nobody can word them."""
+    """The results without a model's words, if the answer could not be written."""
     lines = ["The answer could not be written; these are the results:", ""]
     for name in order(plan):
         outcome = _outcome(name, results, failures)
@@ -86,7 +91,7 @@ def _state(state: State, answered: bool) -> str:
 
 
 def as_text(value: JsonValue) -> str:
-    """A value as a person reads it: text as it is, anything else as JSON."""
+    """A value for people to read: text as it is, anything else as JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, indent=2)
@@ -100,3 +105,31 @@ def _outcome(subtask: str, results: Mapping[str, Result], failures: Mapping[str,
     else:
         text = failures.get(subtask, "(not run)")
     return text if len(text) <= OUTCOME_CHARS else f"{text[:OUTCOME_CHARS]}\n… ({len(text)} characters)"
+
+
+# --- summaries
+
+
+def summarise(value: JsonValue) -> str:
+    """A value in one short line: its own `summary` if it has one, else a description."""
+    if isinstance(value, dict) and isinstance(value.get("summary"), str):
+        value = value["summary"]
+    return truncate(" ".join(_summary_text(value).split()), SUMMARY_CHARS)
+
+
+def _summary_text(value: JsonValue) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_label(item)}" for key, item in value.items()) or "{}"
+    if isinstance(value, list):
+        labels = ", ".join(_label(item) for item in value)
+        return f"{len(value)} item{'' if len(value) == 1 else 's'}: {labels}" if value else "[]"
+    return _label(value)
+
+
+def _label(value: JsonValue) -> str:
+    """A value within a line: text, a number, the first text of an object, or a count."""
+    if isinstance(value, dict):
+        return next((item for item in value.values() if isinstance(item, str)), f"{len(value)} keys")
+    if isinstance(value, list):
+        return f"{len(value)} item{'' if len(value) == 1 else 's'}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""What somebody meant who gave a text where a schema asks for something else. Pure."""
+"""Reads text as JSON if only that fits a schema. Pure."""
 
 import json
 
@@ -6,8 +6,8 @@ import jsonschema
 from pydantic import JsonValue
 
 
-def meant(given: JsonValue, schema: dict[str, JsonValue] | None) -> JsonValue:
-    """The value as it was given; a text is read as JSON where only that fits the schema."""
+def coerce_to_schema(given: JsonValue, schema: dict[str, JsonValue] | None) -> JsonValue:
+    """The value as given; a text is parsed as JSON if it fits the schema only then."""
     if schema is None or not isinstance(given, str):
         return given
     validator = jsonschema.Draft202012Validator(schema)

@@ -1,39 +1,39 @@
-"""What a planner may count on: the roles and tools there are, as it is shown them."""
+"""The roles, tools and processes that a planner is shown."""
 
 from typing import Literal
 
 from pydantic import JsonValue
 
-from orchestrator_cli.plan import Catalogue, Value
+from orchestrator_cli.plan import Catalogue, FrozenModel
 
 
-class RoleCard(Value):
+class RoleCard(FrozenModel):
     name: str
     when: str
     """When to use it."""
     agent: Literal["code", "tools"] = "tools"
     """What its agents do: write code, or call tools."""
     model: str | None = None
-    """The model that its agents ask, where it is one of its own."""
+    """The role's own model, if it names one."""
 
 
-class ToolCard(Value):
+class ToolCard(FrozenModel):
     name: str
     signature: str
     purpose: str
     server: str = ""
-    """The MCP server that says so of its tool; empty where the words are ours or were proved."""
+    """The MCP server whose untrusted words the purpose is; empty for our own and built tools."""
 
 
-class ProcessCard(Value):
+class ProcessCard(FrozenModel):
     name: str
     when: str
     """What it does and when to use it."""
     inputs: dict[str, JsonValue] | None = None
-    """JSON Schema of what it is given."""
+    """JSON Schema of its inputs."""
 
 
-class Offer(Value):
+class PlannerContext(FrozenModel):
     roles: tuple[RoleCard, ...]
     tools: tuple[ToolCard, ...]
     processes: tuple[ProcessCard, ...] = ()

@@ -1,4 +1,4 @@
-"""Conditions and checks of a plan, evaluated by simpleeval and never by `eval`."""
+"""Evaluates the conditions and checks of a plan with simpleeval, never with `eval`."""
 
 import copy
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 import simpleeval
 
-FUNCTIONS = {f.__name__: f for f in (len, str, int, float, abs, min, max, sum, any, all, sorted)}
+from orchestrator_cli.plan import FUNCTIONS
 
 
 class ExpressionFailed(Exception):
@@ -14,10 +14,10 @@ class ExpressionFailed(Exception):
 
 
 def holds(expression: str, names: Mapping[str, Any]) -> bool:
-    """Whether an expression is true of these values. Raises `ExpressionFailed`."""
-    # On copies: a method such as `append` would change the value that is judged.
+    """Whether an expression is true for these values. Raises `ExpressionFailed`."""
+    # On copies, because a method such as `append` would change the value.
     evaluator = simpleeval.EvalWithCompoundTypes(names=copy.deepcopy(dict(names)), functions=FUNCTIONS)
     try:
         return bool(evaluator.eval(expression.strip()))
-    except Exception as exc:  # simpleeval lets through whatever the values raise
+    except Exception as exc:  # simpleeval passes on whatever the values raise
         raise ExpressionFailed(f"{type(exc).__name__}: {exc}") from exc

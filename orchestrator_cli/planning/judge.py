@@ -1,4 +1,4 @@
-"""Whether a result is good, where only words can tell: one cheap model call."""
+"""Whether a result meets a criterion that no expression can state: one cheap model call."""
 
 import json
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ConfigDict, JsonValue, ValidationError
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.models.model import Message, Model, Request
-from orchestrator_cli.plan import Subtask, Value
-from orchestrator_cli.planning.structured_output import Unusable, describe, json_object
+from orchestrator_cli.models.model import Message, Model, ModelRequest
+from orchestrator_cli.plan import FrozenModel, Subtask
+from orchestrator_cli.planning.structured_output import Unusable, describe, json_object, with_faults
 from orchestrator_cli.prompts import render
 from orchestrator_cli.usage import Usage
 
@@ -17,13 +17,13 @@ VALUE_CHARS = 12_000
 TRIES = 2
 
 
-class Verdict(Value):
+class QualityVerdict(FrozenModel):
     good: bool
     reason: str = ""
     usage: Usage = Usage()
 
 
-class _Said(Value):
+class _JudgeReply(FrozenModel):
     model_config = ConfigDict(extra="ignore")
 
     good: bool
@@ -37,35 +37,31 @@ def judge(
     *,
     model: Model,
     cancellation: Cancellation,
-) -> Verdict:
-    """Have a model hold a result against what makes it good; `files` are what the subtask wrote.
+) -> QualityVerdict:
+    """Ask a model whether a result meets its criterion; `files` are those the subtask wrote.
 
-    A model that cannot be understood, once asked again, has not found it good. Raises what
+    If no reply can be understood, after asking twice, the result is not good. Raises what
     `Model.complete` raises.
     """
     messages, usage, faults = _messages(subtask, value, files), Usage(), [""]
     for _ in range(TRIES):
-        request = Request(role="judge", subject=subtask.id, messages=tuple(messages))
+        request = ModelRequest(role="judge", subject=subtask.id, messages=tuple(messages))
         reply = model.complete(request, cancellation=cancellation)
         usage += reply.usage
         try:
-            said = _read(reply.text)
+            verdict = _read(reply.text)
         except Unusable as exc:
             faults = exc.faults
         else:
-            return Verdict(good=said.good, reason=said.reason.strip(), usage=usage)
-        messages = [
-            *messages,
-            {"role": "assistant", "content": reply.text},
-            {"role": "user", "content": render("faults", what="verdict", faults=faults)},
-        ]
-    return Verdict(good=False, reason=f"the judge could not be understood: {faults[0]}", usage=usage)
+            return QualityVerdict(good=verdict.good, reason=verdict.reason.strip(), usage=usage)
+        messages = with_faults(messages, reply.text, "verdict", faults)
+    return QualityVerdict(good=False, reason=f"the judge could not be understood: {faults[0]}", usage=usage)
 
 
-def _read(text: str) -> _Said:
+def _read(text: str) -> _JudgeReply:
     rows: dict[str, Any] = json_object(text)
     try:
-        return _Said.model_validate(rows)
+        return _JudgeReply.model_validate(rows)
     except ValidationError as exc:
         raise Unusable(describe(exc, rows)) from exc
 

@@ -1,16 +1,16 @@
 """How a plan changes while it runs: a patch of the pending part makes the next version, or is refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from orchestrator_cli.plan import NOT_STARTED, Catalogue, Fault, Patch, Plan, Route, State, Subtask
+from orchestrator_cli.plan import NOT_STARTED, Catalogue, Patch, Plan, PlanFault, Route, State, Subtask
 from orchestrator_cli.planning.repair import Repair, repaired
 from orchestrator_cli.planning.validation import faults
 
 
 class PatchRefused(Exception):
-    """A patch cannot be applied; `faults` says why, all at once."""
+    """A patch cannot be applied; `faults` lists every reason."""
 
-    def __init__(self, faults: list[Fault]) -> None:
+    def __init__(self, faults: list[PlanFault]) -> None:
         super().__init__("; ".join(map(str, faults)))
         self.faults = faults
 
@@ -24,9 +24,8 @@ def apply(
 ) -> Plan:
     """The next version of the plan. Raises `PatchRefused` with every reason at once.
 
-    Refused: a stale base, a change to what has started, a pending subtask that would wait
-    for a failed or removed one, a pending part that one of the `earlier` versions had already, and
-    everything that `faults` finds in the outcome.
+    Refused: a stale base; a change to a subtask that has started; a changed subtask that waits for a
+    failed one; a pending part that an `earlier` version already had; and every fault of the result.
     """
     found = _patch_faults(plan, patch, states)
     if found:
@@ -41,12 +40,12 @@ def apply(
 
 
 def repaired_patch(plan: Plan, patch: Patch, catalogue: Catalogue) -> tuple[Patch, tuple[Repair, ...]]:
-    """The patch with its slips set right, as those of a plan are, and what they were.
+    """The patch with its slips repaired as in `repair`, and the repairs.
 
-    A patch that would change anything else with that is left as it is, for `apply` to refuse.
+    If a repair would change other parts of the plan, the patch stays as it is, for `apply` to refuse.
     """
     joined = _joined(plan, patch)
-    mended, told = repaired(joined, catalogue)
+    mended, repairs = repaired(joined, catalogue)
     if len(mended.subtasks) != len(joined.subtasks) or mended.check != joined.check:
         return patch, ()
     first_added = len(joined.subtasks) - len(patch.add)
@@ -60,7 +59,7 @@ def repaired_patch(plan: Plan, patch: Patch, catalogue: Catalogue) -> tuple[Patc
         "replace": tuple(by_id.get(s.id, s) for s in patch.replace),
         "new_tools": mended.new_tools[len(plan.new_tools) :],
     }
-    return patch.model_copy(update=update) if told else patch, told
+    return patch.model_copy(update=update) if repairs else patch, repairs
 
 
 def _joined(plan: Plan, patch: Patch) -> Plan:
@@ -77,35 +76,35 @@ def _joined(plan: Plan, patch: Patch) -> Plan:
 
 
 def _joined_routes(plan: Plan, patch: Patch) -> tuple[Route, ...]:
-    """Those of the patch come in the place of the plan's."""
+    """The plan's routes, replaced by the patch's for the same subtasks."""
     gone = {route.subtask for route in patch.routes} | set(patch.remove)
     return (*(route for route in plan.routes if route.subtask not in gone), *patch.routes)
 
 
-def _patch_faults(plan: Plan, patch: Patch, states: Mapping[str, State]) -> list[Fault]:
+def _patch_faults(plan: Plan, patch: Patch, states: Mapping[str, State]) -> list[PlanFault]:
     found = []
     if patch.base_version != plan.version:
         message = f"is {patch.base_version}, the plan is at version {plan.version}"
-        found.append(Fault(subtask="patch", field="base_version", message=message))
+        found.append(PlanFault(subtask="patch", field="base_version", message=message))
     for field, ids in (("replace", [s.id for s in patch.replace]), ("remove", list(patch.remove))):
         for name in ids:
             if name not in plan.ids:
-                found.append(Fault(subtask=name, field=field, message="is no subtask of this plan"))
+                found.append(PlanFault(subtask=name, field=field, message="is no subtask of this plan"))
             elif states.get(name, "pending") not in NOT_STARTED:
                 message = f"is {states[name]}: only pending subtasks can change; add a new one instead"
-                found.append(Fault(subtask=name, field=field, message=message))
+                found.append(PlanFault(subtask=name, field=field, message=message))
     found += [
-        Fault(subtask=s.id, field="add", message="exists already: use replace, or another id")
+        PlanFault(subtask=s.id, field="add", message="exists already: use replace, or another id")
         for s in patch.add
         if s.id in plan.ids and s.id not in patch.remove
     ]
     return found
 
 
-def _stranded(plan: Plan, states: Mapping[str, State], touched: set[str]) -> list[Fault]:
-    """Faults for changed subtasks that would wait for ever."""
+def _stranded(plan: Plan, states: Mapping[str, State], touched: set[str]) -> list[PlanFault]:
+    """Faults of changed subtasks that would wait for ever."""
     return [
-        Fault(
+        PlanFault(
             subtask=s.id,
             field="depends_on",
             message=f"waits for {d!r}, which failed: depend on what replaces it",
@@ -117,25 +116,61 @@ def _stranded(plan: Plan, states: Mapping[str, State], touched: set[str]) -> lis
     ]
 
 
-def _circling(patched: Plan, states: Mapping[str, State], earlier: Sequence[Plan]) -> list[Fault]:
-    """A fault where what has not started would be again as a version had it that was changed for a reason."""
+def _circling(patched: Plan, states: Mapping[str, State], earlier: Sequence[Plan]) -> list[PlanFault]:
+    """A fault if the pending part would be the same as in an earlier version."""
     wanted = _pending_part(patched, states)
     if not wanted:
-        return []  # to leave out all that is left cannot go on for ever
+        return []  # removing all that is left cannot repeat for ever
     for version in earlier:
-        # What has started since is not part of the comparison: it cannot be changed back.
+        # What has started since cannot be changed back, so it is not compared.
         if wanted == _pending_part(version, states):
             message = (
                 f"would make what has not started as it was in version {version.version}: find another way"
             )
-            return [Fault(subtask="patch", field="changes", message=message)]
+            return [PlanFault(subtask="patch", field="changes", message=message)]
     return []
 
 
 def _pending_part(plan: Plan, states: Mapping[str, State]) -> dict[str, Subtask]:
-    """What of a plan has not started; without the reasons, in which alone versions may differ."""
+    """The subtasks that have not started, without `why`: versions must differ in more than that."""
     return {
         s.id: s.model_copy(update={"why": ""})
         for s in plan.subtasks
         if states.get(s.id, "pending") in NOT_STARTED
     }
+
+
+# --- a tool under another name
+
+
+def substituted(
+    plan: Plan, wanted: str, serving: str, subtasks: Collection[str]
+) -> tuple[Plan, tuple[Repair, ...]]:
+    """The plan in which these subtasks use the tool `serving` instead of `wanted`, and the changes made.
+
+    For a tool that the plan asks for and that the library has under another name. `subtasks` have not
+    started; those of kind `tool` have calls that fit `serving`. An agent's instruction gets a line that
+    says so, because it may mention the tool by the planned name.
+    """
+    rows, repairs = [], []
+    for subtask in plan.subtasks:
+        if subtask.id not in subtasks or wanted not in subtask.tools:
+            rows.append(subtask)
+            continue
+        rows.append(_with_tool(subtask, wanted, serving))
+        message = f"{wanted!r} is served by {serving!r}, which the library has"
+        repairs.append(Repair(subtask=subtask.id, field="tools", message=message))
+    if not repairs:
+        return plan, ()
+    named = {name for subtask in rows for name in subtask.tools}
+    new = tuple(tool for tool in plan.new_tools if tool.name != wanted or wanted in named)
+    return plan.model_copy(update={"subtasks": tuple(rows), "new_tools": new}), tuple(repairs)
+
+
+def _with_tool(subtask: Subtask, wanted: str, serving: str) -> Subtask:
+    tools = tuple(dict.fromkeys(serving if name == wanted else name for name in subtask.tools))
+    change: dict[str, object] = {"tools": tools}
+    if subtask.kind != "tool":
+        note = f"The tool `{wanted}` is there under the name `{serving}`."
+        change["instruction"] = f"{subtask.instruction}\n\n{note}".strip()
+    return subtask.model_copy(update=change)

@@ -1,32 +1,36 @@
-"""A plan as YAML that a person reads and edits, and back: pure functions.
+"""A plan as YAML for a person to read and edit, and back: pure functions.
 
-A plan that was edited is judged like one that a model wrote: every fault is named, and stands
-as a comment at the top of the text when the person is shown it again.
+An edited plan is checked like one that a model wrote. Its faults appear as comments at the top of the text
+that the person sees next.
 """
 
 import json
+import textwrap
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from orchestrator_cli.plan import Catalogue, Patch, Plan, Subtask
-from orchestrator_cli.planning.reading import read_plan
 from orchestrator_cli.planning.repair import Repair
-from orchestrator_cli.planning.structured_output import Unusable
+from orchestrator_cli.planning.structured_output import Unusable, read_plan
 
-HEAD = """\
-# The plan as it will run. Save and close the editor to run it as it stands then;
-# an empty file means no. Lines that begin with # are passed over.
-# A subtask: id, title, kind (answer, tool, agent, process, human), instruction, depends_on,
-# inputs ("$other.value.key" reads a result), role, tools, when, for_each, result, check, judge,
-# network, approve, on_failure (revise, skip, abort), retries, timeout_s.
-"""
 WIDTH = 100
+NOTES = {
+    "kind": ", ".join(get_args(Subtask.model_fields["kind"].annotation)),
+    "inputs": '"$other.value.key" reads a result',
+    "on_failure": ", ".join(get_args(Subtask.model_fields["on_failure"].annotation)),
+}
+FIELDS = ", ".join(f"{name} ({NOTES[name]})" if name in NOTES else name for name in Subtask.model_fields)
+HEAD = f"""\
+# The plan as it will run. Save and close the editor to run it as you leave it;
+# an empty file means no. Lines that begin with # are ignored.
+{textwrap.fill(f"A subtask: {FIELDS}.", WIDTH - 4, initial_indent="# ", subsequent_indent="# ")}
+"""
 
 
 def plan_text(plan: Plan, faults: Iterable[str] = ()) -> str:
-    """The plan in block style, below an explanation and what is wrong with it."""
+    """The plan in block style, below an explanation and its faults."""
     rows = plan.model_dump(mode="json", exclude_defaults=True, exclude={"version", "subtasks", "routes"})
     rows["subtasks"] = [_rows(subtask) for subtask in plan.subtasks]
     return HEAD + fault_lines(faults) + _dumped(rows)
@@ -42,7 +46,7 @@ def patch_text(patch: Patch) -> str:
 
 
 def edited_text(text: str, faults: Iterable[str]) -> str:
-    """What a person wrote, with its faults at the top in place of earlier comments there."""
+    """What a person wrote, with its faults at the top instead of earlier comments."""
     lines = text.split("\n")
     while lines and lines[0].startswith("#"):
         del lines[0]
@@ -50,18 +54,18 @@ def edited_text(text: str, faults: Iterable[str]) -> str:
 
 
 def fault_lines(faults: Iterable[str]) -> str:
-    told = [line for fault in faults for line in f"- {fault}".split("\n")]
-    lines = ("", "It cannot run like this:", *told, "") if told else ()
+    listed = [line for fault in faults for line in f"- {fault}".split("\n")]
+    lines = ("", "It cannot run like this:", *listed, "") if listed else ()
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 
 def may_be_edited(text: str) -> bool:
-    """Whether a question shows a plan that can be given back edited."""
-    return text.startswith(HEAD)
+    """Whether a question shows a plan that the person can edit."""
+    return text.startswith("# The plan as it will run.")
 
 
 def is_empty(text: str) -> bool:
-    """Whether nothing but comments is left."""
+    """Whether the text has only comments."""
     return all(not line.strip() or line.lstrip().startswith("#") for line in text.split("\n"))
 
 
@@ -69,10 +73,10 @@ def read_plan_text(text: str, catalogue: Catalogue) -> tuple[Plan, tuple[Repair,
     """The plan that a person wrote. Raises `Unusable` with every fault."""
     try:
         found = yaml.safe_load(text)
-        # Dates and the like are no JSON, and were meant as text.
+        # Dates and the like are not JSON; the person meant text.
         rows = json.loads(json.dumps(found, default=str))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as exc:
-        raise Unusable([f"plan: it is no YAML: {' '.join(str(exc).split())}"]) from exc
+        raise Unusable([f"plan: it is not YAML: {' '.join(str(exc).split())}"]) from exc
     if not isinstance(rows, dict):
         raise Unusable(["plan: it needs the keys goal and subtasks"])
     return read_plan(rows, catalogue)

@@ -1,4 +1,4 @@
-"""Prompt and recall become a plan that may run, or a clear error."""
+"""Turns a prompt and what was recalled into a plan that may run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -6,17 +6,16 @@ from typing import Any, Protocol
 from orchestrator_cli.events import Conversation, Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.plan import Plan
-from orchestrator_cli.planning.context import Offer
-from orchestrator_cli.planning.reading import read_plan
-from orchestrator_cli.planning.structured_output import ask_for_object
-from orchestrator_cli.prompts import render
+from orchestrator_cli.planning.context import PlannerContext
+from orchestrator_cli.planning.structured_output import ask_for_object, read_plan
+from orchestrator_cli.prompts import render, subtask_fields
 
 Emit = Callable[[Fact], None]
 NOTHING_SAID = Conversation()
 
 
 class EarlierRun(Protocol):
-    """What the prompt shows of a remembered run; memory's own records have this shape."""
+    """What the prompt shows of a remembered run; memory's records have this shape."""
 
     @property
     def prompt(self) -> str: ...
@@ -31,19 +30,19 @@ def make_plan(
     conversation: Conversation = NOTHING_SAID,
     facts: Sequence[str] = (),
     files: list[str],
-    offer: Offer,
+    planner_context: PlannerContext,
     model: Model,
     emit: Emit,
 ) -> Plan:
-    """Ask the planner for a plan; slips are set right and told, faults go back to it, at most three times.
+    """Ask the planner for a plan. Slips are repaired and emitted; faults go back, at most three times.
 
     Raises `ReplyUnusable` with the faults of the last plan, and what `Model.complete` raises.
     """
 
     def use(rows: dict[str, Any]) -> Plan:
-        plan, told = read_plan(rows, offer.catalogue)
-        if told:
-            emit(PlanRepaired(repairs=tuple(map(str, told))))
+        plan, repairs = read_plan(rows, planner_context.catalogue)
+        if repairs:
+            emit(PlanRepaired(repairs=tuple(map(str, repairs))))
         return plan
 
     messages: list[Message] = [
@@ -51,10 +50,11 @@ def make_plan(
             "role": "system",
             "content": render(
                 "planner",
-                roles=offer.roles,
-                tools=offer.tools,
-                processes=offer.processes,
-                max_subtasks=offer.max_subtasks,
+                fields=subtask_fields(processes=bool(planner_context.processes)),
+                roles=planner_context.roles,
+                tools=planner_context.tools,
+                processes=planner_context.processes,
+                max_subtasks=planner_context.max_subtasks,
             ),
         },
         {

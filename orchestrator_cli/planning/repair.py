@@ -1,11 +1,11 @@
-"""What is set right in a plan without asking its author again: slips of the pen, and each one told. Pure.
+"""Repairs slips in a plan without asking its author again, and reports each repair. Pure.
 
-A repair never chooses between two meanings. It spells a name as the plan or the catalogue spells it, it
-renames what nobody refers to, and it adds the edge that a reference implies; an added edge can only
-make a subtask start later. What is left for `validation.faults` to name, because a guess could change
-what the plan means: an edge to nobody or to the subtask itself (without it the subtask might start too
-early), a name that fits two, an id that two subtasks share and others refer to, an unknown role, and
-an implied edge that would close a circle.
+A repair never chooses between two meanings. It corrects the spelling of names to those of the plan or the
+catalogue, renames what nothing refers to, and adds the dependency that a reference implies, which can only
+delay a subtask. The rest is left for `validation.faults`, because a guess could change the plan's meaning: a
+dependency on an unknown subtask or on itself (without it the subtask might start too early), a name that
+fits two, an id shared by two subtasks that others refer to, an unknown role, and an implied dependency that
+would close a circle.
 """
 
 import ast
@@ -16,16 +16,25 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from pydantic import JsonValue
 
-from orchestrator_cli.plan import ID, RESERVED, Catalogue, Plan, Subtask, Value, as_name, names_in
-from orchestrator_cli.planning.validation import FUNCTIONS
+from orchestrator_cli.plan import (
+    FUNCTIONS,
+    ID,
+    RESERVED,
+    Catalogue,
+    FrozenModel,
+    Plan,
+    Subtask,
+    as_name,
+    names_in,
+)
 
 ID_CHARS = 40
 A_REFERENCE = re.compile(r"\$(.+?)(\.(?:value|summary|files)(?:\.[A-Za-z0-9_-]+)*)\Z", re.DOTALL)
 """As `plan.REFERENCE`, with any text for the id."""
 
 
-class Repair(Value):
-    """One thing that was set right: the subtask under its final id, the field, and what was done."""
+class Repair(FrozenModel):
+    """One repair: the subtask by its final id, the field, and what was done."""
 
     subtask: str
     field: str
@@ -39,39 +48,39 @@ Rule = Callable[[Plan, Catalogue], tuple[Plan, list[Repair]]]
 
 
 def repaired(plan: Plan, catalogue: Catalogue) -> tuple[Plan, tuple[Repair, ...]]:
-    """The plan with its slips set right, and what they were; a plan that comes back changed has repairs.
+    """The repaired plan and its repairs; without repairs the plan is unchanged.
 
-    The outcome can still have faults. Repairing it again changes nothing.
+    The result can still have faults. Repairing it again changes nothing.
     """
-    told: list[Repair] = []
-    # Spelling comes first: only then is it known which of two that share an id is referred to.
+    repairs: list[Repair] = []
+    # Spelling comes first, because only then is it known which ids are referred to.
     for rule in (_said_once, _spelled, _unique, _tools, _roles, _implied):
         plan, found = rule(plan, catalogue)
-        told += found
-    return plan, tuple(told)
+        repairs += found
+    return plan, tuple(repairs)
 
 
 # --- ids
 
 
 def _said_once(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
-    """A subtask that is given twice, word for word, is one subtask."""
+    """Remove exact duplicates of a subtask."""
     kept: list[Subtask] = []
     known: dict[str, list[Subtask]] = {}
-    told = []
+    repairs = []
     for subtask in plan.subtasks:
         if subtask in known.setdefault(subtask.id, []):
-            told.append(_repair(subtask, "id", "was given twice, word for word; it is done once"))
+            repairs.append(_repair(subtask, "id", "was given twice, word for word; it is done once"))
         else:
             known[subtask.id].append(subtask)
             kept.append(subtask)
-    return _with(plan, kept), told
+    return _with(plan, kept), repairs
 
 
 def _spelled(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
-    """Ids as they have to be; and whoever names one in another spelling means it, where only one fits."""
+    """Make ids valid, and correct references to them if only one id fits."""
     slugs = _slugs([s.id for s in plan.subtasks])
-    told = [
+    repairs = [
         Repair(subtask=new, field="id", message=f"was {old!r}, which is no id")
         for old, new in slugs.items()
         if old != new
@@ -85,17 +94,17 @@ def _spelled(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
         rows.append(_renamed(own, meant))
         if rows[-1] != own:
             said = ", ".join(f"{name!r} is {found!r}" for name, found in meant.items())
-            told.append(_repair(own, "depends_on", f"in what it refers to, {said}"))
+            repairs.append(_repair(own, "depends_on", f"in what it refers to, {said}"))
     made = _with(plan, rows)
     if plan.check and (meant := _meant(_names_read(plan.check) - known, slugs, letters)):
         check = _reworded(plan.check, {as_name(old): as_name(new) for old, new in meant.items()})
-        told += [Repair(subtask="plan", field="check", message=f"reads {check}")] * (check != plan.check)
+        repairs += [Repair(subtask="plan", field="check", message=f"reads {check}")] * (check != plan.check)
         made = made.model_copy(update={"check": check})
-    return made, told
+    return made, repairs
 
 
 def _meant(unknown: Iterable[str], slugs: Mapping[str, str], letters: Mapping[str, str]) -> dict[str, str]:
-    """The names that are not spelled as the id they mean, each with that id."""
+    """The misspelled names, each with the id it means."""
     found = {}
     for name in sorted(unknown):
         old = name if name in slugs else letters.get(_letters(name))
@@ -105,7 +114,7 @@ def _meant(unknown: Iterable[str], slugs: Mapping[str, str], letters: Mapping[st
 
 
 def _slugs(names: Iterable[str]) -> dict[str, str]:
-    """What each id has to be; most are that already."""
+    """A valid id for each name; most are valid already."""
     slugs = {name: name for name in names if ID.match(name) and name not in RESERVED}
     taken = set(slugs)
     for name in names:
@@ -116,22 +125,22 @@ def _slugs(names: Iterable[str]) -> dict[str, str]:
 
 
 def _unique(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
-    """Of subtasks that share an id nobody refers to, the later ones get another."""
+    """Rename the later ones of subtasks that share an id, if nothing refers to it."""
     counts = Counter(s.id for s in plan.subtasks)
     named = set[str]().union(_names_read(plan.check), *(_named(s) for s in plan.subtasks))
     free = {name for name, n in counts.items() if n > 1 and not named & {name, as_name(name)}}
     seen: set[str] = set()
-    rows, told = [], []
+    rows, repairs = [], []
     for subtask in plan.subtasks:
         name = subtask.id
         if name in free and name in seen:
             own = _changed(subtask, id=_free(name, counts.keys() | seen))
-            told.append(_repair(own, "id", f"was {name!r}, as another's, and nothing refers to either"))
+            repairs.append(_repair(own, "id", f"was {name!r}, as another's, and nothing refers to either"))
         else:
             own = subtask
         seen.add(own.id)
         rows.append(own)
-    return _with(plan, rows), told
+    return _with(plan, rows), repairs
 
 
 def _slug(name: str) -> str:
@@ -140,7 +149,7 @@ def _slug(name: str) -> str:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """The name, or with the first number after it that nobody has."""
+    """The name, with the first free number after it if it is taken."""
     number, free = 2, name
     while free in taken or free in RESERVED:
         free = f"{name[: ID_CHARS - len(str(number)) - 1]}-{number}"
@@ -152,11 +161,11 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def _tools(plan: Plan, catalogue: Catalogue) -> tuple[Plan, list[Repair]]:
-    """A tool is named as it is where it exists or is announced, and always as a function can be named."""
+    """Correct the names of tools to existing or announced ones, and make them valid function names."""
     announced = {tool.name: _as_function(tool.name) for tool in plan.new_tools}
     known = _by_unique(catalogue.tools, _letters)
     new = _by_unique(set(announced.values()), _letters)
-    rows, told = [], []
+    rows, repairs = [], []
     for subtask in plan.subtasks:
         tools = tuple(
             name
@@ -169,45 +178,45 @@ def _tools(plan: Plan, catalogue: Catalogue) -> tuple[Plan, list[Repair]]:
         )
         for name, meant in zip(subtask.tools, tools, strict=True):
             if name != meant:
-                told.append(_repair(subtask, "tools", f"{name!r} is {meant!r}"))
+                repairs.append(_repair(subtask, "tools", f"{name!r} is {meant!r}"))
         rows.append(_changed(subtask, tools=tools) if tools != subtask.tools else subtask)
     for old, meant in announced.items():
         if old != meant:
-            told.append(Repair(subtask="plan", field="new_tools", message=f"{old!r} is {meant!r}"))
+            repairs.append(Repair(subtask="plan", field="new_tools", message=f"{old!r} is {meant!r}"))
     tools_made = tuple(tool.model_copy(update={"name": announced[tool.name]}) for tool in plan.new_tools)
-    return _with(plan, rows).model_copy(update={"new_tools": tools_made}), told
+    return _with(plan, rows).model_copy(update={"new_tools": tools_made}), repairs
 
 
 def _as_function(name: str) -> str:
-    """The name as a function could bear it; unchanged where none can be made of it."""
+    """The name as a valid function name; unchanged if that is impossible."""
     made = name if name.isidentifier() else re.sub(r"\W+", "_", name).strip("_").lower()
     return made if made.isidentifier() and not keyword.iskeyword(made) else name
 
 
 def _roles(plan: Plan, catalogue: Catalogue) -> tuple[Plan, list[Repair]]:
     known = _by_unique(catalogue.roles, _letters)
-    rows, told = [], []
+    rows, repairs = [], []
     for subtask in plan.subtasks:
         role = subtask.role
         meant = known.get(_letters(role)) if role and role not in catalogue.roles else None
         rows.append(_changed(subtask, role=meant) if meant else subtask)
         if meant:
-            told.append(_repair(subtask, "role", f"{role!r} is {meant!r}"))
-    return _with(plan, rows), told
+            repairs.append(_repair(subtask, "role", f"{role!r} is {meant!r}"))
+    return _with(plan, rows), repairs
 
 
 # --- edges
 
 
 def _implied(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
-    """Who reads the result of a subtask waits for it."""
+    """Add dependencies on the subtasks whose results are read."""
     before = {s.id: set(s.depends_on) for s in plan.subtasks}
     if len(before) < len(plan.subtasks):
-        return plan, []  # it cannot be told which of two is read
+        return plan, []  # with duplicate ids it is unclear which one is read
     as_read = _by_unique(before, as_name)
-    rows, told = [], []
+    rows, repairs = [], []
     for subtask in plan.subtasks:
-        # A condition reads direct dependencies only, inputs whatever is done before.
+        # A condition reads direct dependencies only; inputs also indirect ones.
         conditions = [as_read[n] for n in sorted(_names_read(subtask.when)) if n in as_read]
         wanted = [n for n in conditions if n not in subtask.depends_on]
         read = [n for n in _referred(subtask) if n in before and n not in subtask.depends_on]
@@ -219,13 +228,13 @@ def _implied(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
             if name != subtask.id and subtask.id not in _above(name, before):
                 before[subtask.id].add(name)
                 added.append(name)
-                told.append(_repair(subtask, "depends_on", f"{name!r} was added: its result is read"))
+                repairs.append(_repair(subtask, "depends_on", f"{name!r} was added: its result is read"))
         rows.append(_changed(subtask, depends_on=(*subtask.depends_on, *added)) if added else subtask)
-    return _with(plan, rows), told
+    return _with(plan, rows), repairs
 
 
 def _above(subtask: str, before: Mapping[str, Collection[str]]) -> set[str]:
-    """Everything that is done before a subtask starts; in a circle, the subtask too."""
+    """Everything that a subtask depends on, directly or not; in a circle, the subtask too."""
     found: set[str] = set()
     frontier = set(before.get(subtask, ()))
     while frontier:
@@ -238,7 +247,7 @@ def _above(subtask: str, before: Mapping[str, Collection[str]]) -> set[str]:
 
 
 def _named(subtask: Subtask) -> set[str]:
-    """The subtasks that a subtask names anywhere, as it spells them."""
+    """All names of other subtasks in a subtask, as spelled there."""
     return {*subtask.depends_on, *_referred(subtask), *_names_read(subtask.when)}
 
 
@@ -261,7 +270,7 @@ def _texts(value: JsonValue) -> Iterable[str]:
 
 
 def _names_read(expression: str | None) -> frozenset[str]:
-    """The names that an expression reads; none of one that cannot be read."""
+    """The names that an expression reads; none if it is malformed."""
     try:
         return names_in(expression) if expression else frozenset()
     except (SyntaxError, ValueError):
@@ -269,7 +278,7 @@ def _names_read(expression: str | None) -> frozenset[str]:
 
 
 def _renamed(subtask: Subtask, names: Mapping[str, str]) -> Subtask:
-    """The subtask with other names for those that it refers to."""
+    """The subtask with its references renamed."""
     inputs = _replaced(subtask.inputs, names)
     in_when = {as_name(old): as_name(new) for old, new in names.items()}
     changed = {
@@ -293,7 +302,7 @@ def _replaced(value: JsonValue, names: Mapping[str, str]) -> JsonValue:
 
 
 def _reworded(expression: str, names: Mapping[str, str]) -> str:
-    """An expression that reads other names, where it reads any of these."""
+    """The expression with these names replaced."""
     if not _names_read(expression) & names.keys():
         return expression
 
@@ -315,7 +324,7 @@ def _letters(name: str) -> str:
 
 
 def _by_unique(names: Iterable[str], form: Callable[[str], str]) -> dict[str, str]:
-    """The names by a form of theirs, without those that share it."""
+    """The names by their normalised form, without those that share one."""
     counts = Counter(map(form, names))
     return {form(name): name for name in names if counts[form(name)] == 1}
 

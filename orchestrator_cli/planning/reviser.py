@@ -1,4 +1,4 @@
-"""A failure or a surprise becomes a patch of the pending part, or the decision to leave it."""
+"""Asks a model how to react to failures and surprises: patch the pending part, keep it, or stop."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,20 +8,20 @@ from pydantic import ValidationError
 
 from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
-from orchestrator_cli.plan import NewTool, Patch, Plan, State, Subtask, Value, unstarted
-from orchestrator_cli.planning.context import Offer
+from orchestrator_cli.plan import FrozenModel, NewTool, Patch, Plan, State, Subtask, unstarted
+from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.patching import PatchRefused, repaired_patch
 from orchestrator_cli.planning.structured_output import Unusable, ask_for_object, describe
-from orchestrator_cli.prompts import render
+from orchestrator_cli.prompts import render, subtask_fields
 
 OUTCOME_CHARS = 2_000
 
 
-class Cause(Value):
+class Cause(FrozenModel):
     """Why the reviser is asked."""
 
     subtask: str
-    """Empty where it concerns the whole run."""
+    """Empty if it concerns the whole run."""
     what: Literal[
         "failed",
         "reported a surprise",
@@ -37,8 +37,8 @@ class Cause(Value):
         return f"{self.subtask} {self.what}: {self.text}".strip()
 
 
-class Decision(Value):
-    """What the reviser decided; for a patch, `plan` is the next version, already applied."""
+class Revision(FrozenModel):
+    """The reviser's decision; for a patch, `plan` is the next version, already applied."""
 
     decision: Literal["patch", "keep", "stop"]
     reason: str
@@ -46,24 +46,24 @@ class Decision(Value):
     plan: Plan | None = None
 
 
-class _Reply(Value):
+class _Reply(FrozenModel):
     decision: Literal["patch", "keep", "stop"]
     reason: str
     add: tuple[Subtask, ...] = ()
     replace: tuple[dict[str, Any], ...] = ()
-    """Fields that change, with the id of their subtask."""
+    """The changed fields, with the id of their subtask."""
     remove: tuple[str, ...] = ()
     new_tools: tuple[NewTool, ...] = ()
 
 
-class Situation(Value):
+class Situation(FrozenModel):
     """The run as the reviser sees it."""
 
     prompt: str
     plan: Plan
     states: Mapping[str, State]
     outcomes: Mapping[str, str]
-    """Per finished subtask its value as JSON, or why it failed."""
+    """Per finished subtask its value as JSON, or the failure."""
     causes: Sequence[Cause]
     lessons: Sequence[str] = ()
     """The reasons of earlier patches."""
@@ -72,54 +72,55 @@ class Situation(Value):
 def revise(
     situation: Situation,
     *,
-    offer: Offer,
+    planner_context: PlannerContext,
     model: Model,
     apply: Callable[[Patch], Plan],
     emit: Callable[[Fact], None],
-) -> Decision:
-    """Ask the reviser; a patch is applied by `apply`, at once and against the state of that moment.
+) -> Revision:
+    """Ask the reviser; `apply` applies a patch at once, to the current state.
 
     `apply` raises `PatchRefused`, whose faults go back to the reviser, at most three times.
     Raises `ReplyUnusable`, and what `Model.complete` raises.
     """
 
-    def use(rows: dict[str, Any]) -> Decision:
+    def use(rows: dict[str, Any]) -> Revision:
         try:
             reply = _Reply.model_validate(rows)
         except ValidationError as exc:
             raise Unusable(describe(exc, rows)) from exc
         if reply.decision != "patch":
-            return Decision(decision=reply.decision, reason=reply.reason)
+            return Revision(decision=reply.decision, reason=reply.reason)
         patch = _patch(situation.plan, reply)
         if patch.empty:
             raise Unusable(["the patch changes nothing: decide keep, or give add, replace or remove"])
-        patch, told = repaired_patch(situation.plan, patch, offer.catalogue)
-        if told:
-            emit(PlanRepaired(what="patch", repairs=tuple(map(str, told))))
+        patch, repairs = repaired_patch(situation.plan, patch, planner_context.catalogue)
+        if repairs:
+            emit(PlanRepaired(what="patch", repairs=tuple(map(str, repairs))))
         try:
-            return Decision(decision="patch", reason=reply.reason, patch=patch, plan=apply(patch))
+            return Revision(decision="patch", reason=reply.reason, patch=patch, plan=apply(patch))
         except PatchRefused as exc:
             raise Unusable([str(fault) for fault in exc.faults]) from exc
 
     return ask_for_object(
         model,
         "reviser",
-        _messages(situation, offer),
+        _messages(situation, planner_context),
         what="patch",
         use=use,
         refused=lambda round_, found: emit(PlanRefused(what="patch", round=round_, faults=tuple(found))),
     )
 
 
-def _messages(situation: Situation, offer: Offer) -> list[Message]:
+def _messages(situation: Situation, planner_context: PlannerContext) -> list[Message]:
     plan = situation.plan
     changeable = {s.id for s in unstarted(plan, situation.states)}
     system = render(
         "reviser",
-        roles=offer.roles,
-        tools=offer.tools,
-        processes=offer.processes,
-        max_subtasks=offer.max_subtasks,
+        fields=subtask_fields(processes=bool(planner_context.processes)),
+        roles=planner_context.roles,
+        tools=planner_context.tools,
+        processes=planner_context.processes,
+        max_subtasks=planner_context.max_subtasks,
     )
     request = render(
         "reviser_request",
@@ -143,7 +144,7 @@ def _messages(situation: Situation, offer: Offer) -> list[Message]:
 
 
 def _patch(plan: Plan, reply: _Reply) -> Patch:
-    """The patch a reply means: a replaced subtask keeps every field that is not named."""
+    """The patch in a reply; a replaced subtask keeps every field that the reply does not name."""
     replace: list[Subtask] = []
     faults: list[str] = []
     for fields in reply.replace:
@@ -168,7 +169,7 @@ def _patch(plan: Plan, reply: _Reply) -> Patch:
 
 
 def _as_json(subtask: Subtask, *, started: bool) -> str:
-    """A subtask for the reviser; of one that can no longer change, only what it is."""
+    """A subtask for the reviser; if it has started, only its main fields."""
     shown = {"id", "title", "kind", "role", "tools", "depends_on"} if started else None
     return json.dumps(
         subtask.model_dump(mode="json", exclude_defaults=True, include=shown), ensure_ascii=False

@@ -1,25 +1,20 @@
-"""Which role does which subtask, on which model, and why: pure rules over what they did before.
+"""Chooses the role and model of each agent subtask from what they did in earlier runs: pure rules.
 
-The planner proposes; routing confirms, and says what is known of the role, or takes another role of
-the same kind of agent. It does that only where the intervals of the two success rates (Wilson, 95 %)
-do not touch, at subtasks that needed the same tools, `ENOUGH` of them for each role. Among several
-that are better, the highest lower bound decides, then the cost, then the time.
+The planner proposes a role. Routing keeps it and adds what is known of it, or replaces it with another role
+of the same kind of agent if that one did clearly better: at subtasks that needed the same tools, each did at
+least `ENOUGH`, and their smoothed rates of success, (done + 1) / (count + 2), differ by `MARGIN`. Of several
+better ones the highest rate wins, then the lowest cost, then the shortest time.
 
-Left as it was proposed, whatever the record says: a role that the prompt names, and one that the
-reviser gives to a subtask that was there already, because the reviser knows what happened in this run.
-A role that failed in this run takes no subtask over.
+Never replaced: a role that the prompt names, and one that the reviser gives to an existing subtask, because
+the reviser knows what happened in this run. A role that failed in this run replaces no other.
 
-Models are chosen by the same rule, among those that the user has named for agents, the first of them unless
-another did clearly better as the same role. That comes before another role is looked for: another model is a
-smaller change than another trade. A role that names its own model asks that one. A model that was taken for
-what it did, and failed in this run, is not taken for anything more.
+The same rule first chooses among the models that the user allows for agents, as that role: another model is
+a smaller change than another role. A role with a model of its own keeps it. A model that was chosen for its
+record and failed in this run is not chosen again. If a role's own model has no key, the other agents' model
+does its work.
 
-A role whose own model cannot be asked keeps its subtasks, and the model of the other agents does them.
-
-What is not covered: subtasks that are no agent's; a subtask without a role, or with one that nobody
-knows, which is a fault of the plan; how hard subtasks were, beyond the tools they needed; a model that was
-never asked, which is not tried to see how it does; the models behind the record of a role, which counts the
-work of all.
+Not covered: how hard subtasks were, beyond their tools; and models that were never used, which are not
+tried out.
 """
 
 import re
@@ -28,15 +23,16 @@ from math import inf
 
 from pydantic import Field, JsonValue
 
-from orchestrator_cli.durable.similarity import wilson_interval
-from orchestrator_cli.plan import Patch, Plan, Route, Subtask, Value, whole_name
+from orchestrator_cli.plan import FrozenModel, Patch, Plan, Route, Subtask, whole_name
 from orchestrator_cli.planning.context import RoleCard
 
 ENOUGH = 5
-"""How often a role must have done or failed such work before its record says anything."""
+"""Subtasks that a role must have done or failed before its record counts."""
+MARGIN = 0.4
+"""How much higher a rate must be; docs/experiments.md (2026-11-28) has how often that is right and wrong."""
 
 
-class Deed(Value):
+class PastOutcome(FrozenModel):
     """A subtask that a role did, or failed, in an earlier run."""
 
     role: str
@@ -45,11 +41,11 @@ class Deed(Value):
     seconds: float | None = None
     cost: float | None = None
     model: str | None = None
-    """The one that its agent asked; None where several were asked, or nobody has kept it."""
+    """The model of its agent; None if there were several, or it is unknown."""
 
 
-class WorkRecord(Value):
-    """What a role, or a model as that role, came to at one sort of work; means of its known time and cost."""
+class WorkRecord(FrozenModel):
+    """What a role, or a model in that role, achieved at one sort of work; mean seconds and cost (dollars)."""
 
     role: str
     model: str | None = None
@@ -63,92 +59,76 @@ class WorkRecord(Value):
         return self.done + self.failed
 
     @property
-    def lowest(self) -> float:
-        """The lower bound of its rate of success."""
-        return wilson_interval(self.done, self.count)[0]
-
-    @property
-    def highest(self) -> float:
-        return wilson_interval(self.done, self.count)[1]
+    def rate(self) -> float:
+        """The rate of success, drawn towards one half while the count is small."""
+        return (self.done + 1) / (self.count + 2)
 
     @property
     def merit(self) -> tuple[float, float, float, str]:
         """Sorts the best first."""
         cost, seconds = (inf if known is None else known for known in (self.cost, self.seconds))
-        return (-self.lowest, cost, seconds, self.role)
+        return (-self.rate, cost, seconds, self.role)
 
 
-class Ground(Value):
-    """What routing goes by."""
+class RoutingEvidence(FrozenModel):
+    """What routing decides by."""
 
     cards: tuple[RoleCard, ...]
-    deeds: tuple[Deed, ...] = ()
+    outcomes: tuple[PastOutcome, ...] = ()
     prompt: str = ""
     model: str | None = None
     """The model of agents whose role names none."""
     alternatives: tuple[str, ...] = ()
-    """Others that may be asked in its place."""
+    """Other models that may be used instead."""
     unasked: dict[str, str] = Field(default_factory=dict)
-    """Roles whose own model cannot be asked, each with the reason."""
+    """Roles whose own model cannot be used, each with the reason."""
 
 
-class _Barred(Value):
-    """What has failed in this run."""
+class _Excluded(FrozenModel):
+    """What failed in this run, and so replaces nothing."""
 
     roles: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
 
 
-NOTHING_FAILED = _Barred()
-
-
-def route(plan: Plan, ground: Ground) -> Plan:
-    """The plan with a role chosen for every agent, and every choice with its reason in `routes`."""
-    subtasks, routes = _routed(plan.subtasks, ground)
+def route(plan: Plan, evidence: RoutingEvidence) -> Plan:
+    """The plan with a role for every agent subtask, and the reason of every choice in `routes`."""
+    subtasks, routes = _routed(plan.subtasks, evidence, _Excluded())
     return plan.model_copy(update={"subtasks": subtasks, "routes": routes})
 
 
-def route_patch(patch: Patch, plan: Plan, ground: Ground, failed: Collection[str] = ()) -> Patch:
-    """The patch with a role chosen for what it adds; `failed` are the subtasks that failed in this run."""
-    barred = _barred(plan, failed)
-    added, routes = _routed(patch.add, ground, barred=barred)
-    changed = [subtask for subtask in patch.replace if _has_new_role(subtask, plan)]
-    _, kept = _routed(changed, ground, barred=barred, confirm=True)
-    return patch.model_copy(update={"add": added, "routes": (*kept, *routes)})
-
-
-def _barred(plan: Plan, failed: Collection[str]) -> _Barred:
-    """What takes nothing over after these subtasks of the plan have failed."""
+def route_patch(patch: Patch, plan: Plan, evidence: RoutingEvidence, failed: Collection[str] = ()) -> Patch:
+    """The patch with a role for the subtasks it adds; `failed` are the subtasks that failed in this run."""
     rows = [plan[name] for name in failed if name in plan.ids]
-    taken = [found for row in rows if (found := plan.route_of(row)) is not None and found.model_instead_of]
-    return _Barred(
+    chosen = [found for row in rows if (found := plan.route_of(row)) is not None and found.model_instead_of]
+    excluded = _Excluded(
         roles=frozenset(row.role for row in rows if row.role),
-        models=frozenset(found.model for found in taken if found.model),
+        models=frozenset(found.model for found in chosen if found.model),
     )
+    added, routes = _routed(patch.add, evidence, excluded)
+    changed = [row for row in patch.replace if row.id not in plan.ids or plan[row.id].role != row.role]
+    _, confirmed = _routed(changed, evidence, excluded, keep_role=True)
+    return patch.model_copy(update={"add": added, "routes": (*confirmed, *routes)})
 
 
-def chosen_model(plan: Plan, subtask: Subtask, named: Collection[str]) -> str | None:
-    """The model that a subtask was given for what it did before; `named` are those that may be asked now.
+def chosen_model(plan: Plan, subtask: Subtask, allowed: Collection[str]) -> str | None:
+    """The model that routing chose for a subtask, if it is still `allowed`.
 
-    None where it is the one that its role, or the settings, would have it ask anyway.
+    None if the subtask uses the model of its role or of the settings.
     """
     name = whole_name(subtask.id)
     found = plan.route_of(plan[name]) if name in plan.ids else None
     if found is None or found.model_instead_of is None or found.role != subtask.role:
         return None
-    return found.model if found.model in named else None
-
-
-def _has_new_role(subtask: Subtask, plan: Plan) -> bool:
-    return subtask.id not in plan.ids or plan[subtask.id].role != subtask.role
+    return found.model if found.model in allowed else None
 
 
 def _routed(
-    subtasks: Iterable[Subtask], ground: Ground, *, barred: _Barred = NOTHING_FAILED, confirm: bool = False
+    subtasks: Iterable[Subtask], evidence: RoutingEvidence, excluded: _Excluded, *, keep_role: bool = False
 ) -> tuple[tuple[Subtask, ...], tuple[Route, ...]]:
     rows, routes = [], []
     for subtask in subtasks:
-        found = _choice(subtask, ground, barred, confirm)
+        found = _choice(subtask, evidence, excluded, keep_role)
         if found is not None:
             routes.append(found)
         changed = found is not None and found.role != subtask.role
@@ -156,83 +136,75 @@ def _routed(
     return tuple(rows), tuple(routes)
 
 
-def _choice(subtask: Subtask, ground: Ground, barred: _Barred, confirm: bool) -> Route | None:
-    card = next((card for card in ground.cards if card.name == subtask.role), None)
+def _choice(
+    subtask: Subtask, evidence: RoutingEvidence, excluded: _Excluded, keep_role: bool
+) -> Route | None:
+    cards = {card.name: card for card in evidence.cards}
+    card = cards.get(subtask.role or "")
     if card is None or subtask.kind != "agent":
         return None
-    own = record_of(card.name, subtask.tools, ground.deeds)
-    model = _better_model(card, subtask, ground, barred)
+    model = _better_model(card, subtask, evidence, excluded)
     if model is not None:
-        return _route(subtask, card, "as planned", ground, model=model)
-    fixed = confirm or is_named(card.name, ground.prompt)
-    better = None if fixed else _better_role(card, own, subtask, ground, barred)
+        return _route(subtask, card, "as planned", evidence, model=model)
+    own = record_of(card.name, subtask.tools, evidence.outcomes)
+    others = [
+        record_of(other.name, subtask.tools, evidence.outcomes)
+        for other in evidence.cards
+        if other.name != card.name
+        and other.agent == card.agent
+        and other.name not in evidence.unasked
+        and other.name not in excluded.roles
+    ]
+    keep_role = keep_role or is_named(card.name, evidence.prompt)
+    better = None if keep_role else _clearly_better(own, others)
     if better is None:
-        reason = f"as planned; {_told(own, ' such subtasks')}" if own.count else "as planned"
-        return _route(subtask, card, reason, ground)
-    taken = next(other for other in ground.cards if other.name == better.role)
-    failed, did = _told(own, " such subtasks"), _told(better)
+        reason = f"as planned; {_summary(own, ' such subtasks')}" if own.count else "as planned"
+        return _route(subtask, card, reason, evidence)
+    failed, did = _summary(own, " such subtasks"), _summary(better)
     reason = f"instead of {card.name}, who {failed}; {better.role} {did}"
-    model = _better_model(taken, subtask, ground, barred)
-    return _route(subtask, taken, reason, ground, instead_of=card.name, model=model)
-
-
-def _better_role(
-    card: RoleCard, own: WorkRecord, subtask: Subtask, ground: Ground, barred: _Barred
-) -> WorkRecord | None:
-    """The record of the best role that is clearly better at such work; None where there is none."""
-    return _clearly_better(
-        own,
-        [
-            record_of(other.name, subtask.tools, ground.deeds)
-            for other in ground.cards
-            if other.name != card.name
-            and other.agent == card.agent
-            and other.name not in ground.unasked
-            and other.name not in barred.roles
-        ],
-    )
+    model = _better_model(cards[better.role], subtask, evidence, excluded)
+    return _route(subtask, cards[better.role], reason, evidence, instead_of=card.name, model=model)
 
 
 def _better_model(
-    card: RoleCard, subtask: Subtask, ground: Ground, barred: _Barred
+    card: RoleCard, subtask: Subtask, evidence: RoutingEvidence, excluded: _Excluded
 ) -> tuple[WorkRecord, WorkRecord] | None:
-    """The record of the model that agents ask, and of the best that is clearly better as this role."""
-    if card.model is not None or ground.model is None:
+    """The records of the agents' usual model and of the best one that is clearly better in this role."""
+    if card.model is not None or evidence.model is None:
         return None
-    own = record_of(card.name, subtask.tools, ground.deeds, ground.model)
-    names = [name for name in ground.alternatives if name != ground.model and name not in barred.models]
-    others = [record_of(card.name, subtask.tools, ground.deeds, name) for name in names]
+    own = record_of(card.name, subtask.tools, evidence.outcomes, evidence.model)
+    names = [name for name in evidence.alternatives if name != evidence.model and name not in excluded.models]
+    others = [record_of(card.name, subtask.tools, evidence.outcomes, name) for name in names]
     better = _clearly_better(own, others)
     return (own, better) if better is not None else None
 
 
 def _clearly_better(own: WorkRecord, others: Iterable[WorkRecord]) -> WorkRecord | None:
-    """The best of those whose interval lies above that of `own`; None where there is none, or too little."""
     if own.count < ENOUGH:
         return None
-    clear = [other for other in others if other.count >= ENOUGH and other.lowest > own.highest]
-    return min(clear, key=lambda other: other.merit, default=None)
+    better = [other for other in others if other.count >= ENOUGH and other.rate - own.rate >= MARGIN]
+    return min(better, key=lambda other: other.merit, default=None)
 
 
 def _route(
     subtask: Subtask,
     card: RoleCard,
     reason: str,
-    ground: Ground,
+    evidence: RoutingEvidence,
     *,
     instead_of: str | None = None,
     model: tuple[WorkRecord, WorkRecord] | None = None,
 ) -> Route:
-    unasked = ground.unasked.get(card.name)
-    asked = ground.model if unasked is not None else card.model or ground.model
+    unasked = evidence.unasked.get(card.name)
+    asked = evidence.model if unasked is not None else card.model or evidence.model
     if unasked is not None:
         reason = f"{reason}; its own model {card.model} cannot be asked: {unasked}"
     if model is not None:
         first, taken = model
         asked = taken.model
         reason = (
-            f"{reason}; {taken.model} instead of {first.model}, which {_told(first, ' such subtasks')}; "
-            f"{taken.model} {_told(taken)}"
+            f"{reason}; {taken.model} instead of {first.model}, which {_summary(first, ' such subtasks')}; "
+            f"{taken.model} {_summary(taken)}"
         )
     return Route(
         subtask=subtask.id,
@@ -241,11 +213,11 @@ def _route(
         reason=reason,
         planned=instead_of is None and unasked is None and model is None,
         instead_of=instead_of,
-        model_instead_of=ground.model if model is not None else None,
+        model_instead_of=evidence.model if model is not None else None,
     )
 
 
-def _told(record: WorkRecord, what: str = "") -> str:
+def _summary(record: WorkRecord, what: str = "") -> str:
     parts = [f"did {record.done} of {record.count}{what}"]
     if record.seconds is not None:
         parts.append(f"in {record.seconds:.{0 if record.seconds >= 10 else 1}f} s")
@@ -259,34 +231,29 @@ def is_named(role: str, prompt: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(role)}(?![\w-])", prompt, re.IGNORECASE) is not None
 
 
-# --- records
-
-
 def record_of(
-    role: str, tools: Collection[str], deeds: Iterable[Deed], model: str | None = None
+    role: str, tools: Collection[str], outcomes: Iterable[PastOutcome], model: str | None = None
 ) -> WorkRecord:
-    """What a role came to at work that needed these tools, or more; of none, at work without tools.
+    """The record of a role at work that needed at least these tools, or none if `tools` is empty.
 
-    With a `model`, only what was done with that one.
+    `model`: count only what was done with that one.
     """
     needed = frozenset(tools)
     alike = [
-        deed
-        for deed in deeds
-        if deed.role == role and model in (None, deed.model) and _is_alike(needed, deed)
+        outcome
+        for outcome in outcomes
+        if outcome.role == role
+        and model in (None, outcome.model)
+        and (needed <= set(outcome.tools) if needed else not outcome.tools)
     ]
     return WorkRecord(
         role=role,
         model=model,
-        done=sum(deed.ok for deed in alike),
-        failed=sum(not deed.ok for deed in alike),
-        seconds=_mean(deed.seconds for deed in alike),
-        cost=_mean(deed.cost for deed in alike),
+        done=sum(outcome.ok for outcome in alike),
+        failed=sum(not outcome.ok for outcome in alike),
+        seconds=_mean(outcome.seconds for outcome in alike),
+        cost=_mean(outcome.cost for outcome in alike),
     )
-
-
-def _is_alike(needed: frozenset[str], deed: Deed) -> bool:
-    return needed <= set(deed.tools) if needed else not deed.tools
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -294,12 +261,12 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def deeds_of(plans: Iterable[JsonValue]) -> tuple[Deed, ...]:
-    """What remembered plans say of roles: their subtasks that an agent did or failed."""
+def past_outcomes(plans: Iterable[JsonValue]) -> tuple[PastOutcome, ...]:
+    """The agent subtasks that remembered plans record as done or failed."""
     return tuple(
-        Deed(
+        PastOutcome(
             role=str(row["role"]),
-            tools=_names(row.get("tools")),
+            tools=tuple(map(str, tools)) if isinstance(tools := row.get("tools"), list) else (),
             ok=row["state"] == "done",
             seconds=_number(row.get("seconds")),
             cost=_number(row.get("cost")),
@@ -311,10 +278,6 @@ def deeds_of(plans: Iterable[JsonValue]) -> tuple[Deed, ...]:
         if isinstance(row, Mapping)
         if row.get("kind") == "agent" and row.get("role") and row.get("state") in ("done", "failed")
     )
-
-
-def _names(found: JsonValue) -> tuple[str, ...]:
-    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _number(found: JsonValue) -> float | None:

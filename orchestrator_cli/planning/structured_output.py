@@ -1,24 +1,33 @@
-"""Asking a model for a JSON object until it gives one that can be used: its faults go back to it."""
+"""A model's reply becomes a value that can be used; otherwise its faults go back to the model.
 
-import json
-import re
-from collections.abc import Callable
+`ask_for_object` asks and repairs. `read_plan` turns rows that a model or a person wrote into a plan that
+may run, or lists everything that is wrong with them.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from orchestrator_cli.durable.json_text import json_from_reply
 from orchestrator_cli.errors import ReplyUnusable
-from orchestrator_cli.models.model import Message, Model, Request
+from orchestrator_cli.models.model import Message, Model, ModelRequest
+from orchestrator_cli.plan import Catalogue, Plan
+from orchestrator_cli.planning.repair import Repair, repaired
+from orchestrator_cli.planning.validation import faults
 from orchestrator_cli.prompts import render
 
 MAX_REPAIRS = 3
-FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL)
+RUNTIME_FIELDS = frozenset({"version", "routes"})
+"""Fields of a plan that the runtime sets, whatever its author wrote there."""
+FIELDS_BY_KIND = frozenset({"instruction", "role", "tools", "process", "for_each"})
+"""Fields that cannot be judged if the kind is unknown."""
 
 T = TypeVar("T")
 
 
 class Unusable(Exception):
-    """A reply that has to be given again; `faults` says why, all at once."""
+    """A reply that must be given again; `faults` lists every reason."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
@@ -34,22 +43,18 @@ def ask_for_object(
     use: Callable[[dict[str, Any]], T],
     refused: Callable[[int, list[str]], None],
 ) -> T:
-    """Ask until `use` accepts the object in the reply, at most three times again.
+    """Ask until `use` accepts the object in the reply; ask again at most three times.
 
-    `use` raises `Unusable`; `refused` is told the round and the faults. Raises `ReplyUnusable`.
+    `use` raises `Unusable`; `refused` receives the round and the faults. Raises `ReplyUnusable`.
     """
     for round_ in range(1, MAX_REPAIRS + 2):
-        reply = model.complete(Request(role=role, messages=tuple(messages)))
+        reply = model.complete(ModelRequest(role=role, messages=tuple(messages)))
         try:
             return use(json_object(reply.text))
         except Unusable as exc:
             refused(round_, exc.faults)
             faults = exc.faults
-        messages = [
-            *messages,
-            {"role": "assistant", "content": reply.text},
-            {"role": "user", "content": render("faults", what=what, faults=faults)},
-        ]
+        messages = with_faults(messages, reply.text, what, faults)
     listed = "\n".join(f"  - {fault}" for fault in faults[:8])
     raise ReplyUnusable(
         f"The {role} gave no usable {what} in {MAX_REPAIRS + 1} tries. Faults of the last one:\n{listed}",
@@ -57,30 +62,25 @@ def ask_for_object(
     )
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """The JSON object of a reply: the whole of it, a fenced block, or the first one in the text.
+def with_faults(messages: list[Message], reply: str, what: str, faults: list[str]) -> list[Message]:
+    """The messages that ask again, with the reply and what is wrong with it."""
+    return [
+        *messages,
+        {"role": "assistant", "content": reply},
+        {"role": "user", "content": render("faults", what=what, faults=faults)},
+    ]
 
-    Raises `Unusable` for prose, for JSON that is cut or broken (with the place), and for another value.
-    """
-    candidates = [text.strip(), *FENCE.findall(text)]
-    if (start := text.find("{")) >= 0:
-        candidates.append(text[start:])
-    problem = "the reply holds no JSON object: reply with the object and nothing else"
-    for candidate in candidates:
-        if not candidate.startswith("{"):
-            continue
-        try:
-            found, _ = json.JSONDecoder().raw_decode(candidate)
-        except (ValueError, RecursionError) as exc:
-            problem = f"the reply is no valid JSON: {exc}"
-            continue
-        if isinstance(found, dict):
-            return found
-    raise Unusable([problem])
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object in a reply. Raises `Unusable`."""
+    try:
+        return json_from_reply(text)
+    except ValueError as exc:
+        raise Unusable([str(exc)]) from exc
 
 
 def describe(exc: ValidationError, rows: dict[str, Any]) -> list[str]:
-    """Pydantic's errors in the words of the reply: the subtask by its id, the field, the fault."""
+    """Pydantic's errors in the terms of the reply: the subtask by its id, the field, the fault."""
     return [f"{_place(list(error['loc']), rows)}: {error['msg']}" for error in exc.errors(include_url=False)]
 
 
@@ -91,3 +91,40 @@ def _place(loc: list[Any], rows: dict[str, Any]) -> str:
         name = (item.get("id") or item.get("name")) if isinstance(item, dict) else None
         loc = [loc[0], name or loc[1], *loc[2:]]
     return ".".join(map(str, loc)) or "the object"
+
+
+def read_plan(rows: Mapping[str, Any], catalogue: Catalogue) -> tuple[Plan, tuple[Repair, ...]]:
+    """The plan and the repairs made to it. Raises `Unusable` with every fault."""
+    rows = {key: value for key, value in rows.items() if key not in RUNTIME_FIELDS}
+    try:
+        plan, repairs = repaired(Plan.model_validate(rows), catalogue)
+    except ValidationError as exc:
+        raise Unusable(describe(exc, rows) + _further_faults(rows, exc, catalogue)) from exc
+    if found := faults(plan, catalogue):
+        raise Unusable([str(fault) for fault in found])
+    return plan, repairs
+
+
+def _further_faults(rows: dict[str, Any], exc: ValidationError, catalogue: Catalogue) -> list[str]:
+    """The faults besides fields of a wrong type, so that the author can correct all at once."""
+    places = [error["loc"] for error in exc.errors(include_url=False)]
+    mistyped: dict[Any, set[str]] = {}
+    for place in places:
+        if len(place) > 2 and place[0] == "subtasks":
+            mistyped.setdefault(place[1], set()).add(str(place[2]))
+    if any(place[0] == "subtasks" and len(place) < 3 for place in places):
+        return []  # others may refer to what is not a subtask at all
+    subtasks, unjudged = [], set()
+    for n, row in enumerate(rows.get("subtasks") or ()):
+        bad = mistyped.get(n, set())
+        if "id" in bad:
+            return []
+        stand_in = {"title": "", "kind": "answer"} if bad else {}
+        subtasks.append(stand_in | {key: value for key, value in row.items() if key not in bad})
+        unjudged |= {(row["id"], field) for field in (bad | FIELDS_BY_KIND if "kind" in bad else bad)}
+    try:
+        made = Plan.model_validate({"goal": "", "subtasks": subtasks})
+    except ValidationError:
+        return []
+    found = faults(repaired(made, catalogue)[0], catalogue)
+    return [str(fault) for fault in found if (fault.subtask, fault.field) not in unjudged]

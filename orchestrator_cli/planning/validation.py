@@ -1,7 +1,6 @@
-"""What is wrong with a plan: one pure function that names every fault at once.
+"""Lists everything that is wrong with a plan, in one pure function.
 
-A planner mends in one go what it is told in one go. Nothing here raises, and nothing is
-repaired silently.
+A planner that sees all faults can correct them in one reply. Nothing here raises or repairs.
 """
 
 import builtins
@@ -13,13 +12,14 @@ import jsonschema
 from pydantic import JsonValue
 
 from orchestrator_cli.plan import (
+    FUNCTIONS,
     ID,
     ITEM,
     REFERENCE,
     RESERVED,
     Catalogue,
-    Fault,
     Plan,
+    PlanFault,
     Subtask,
     ancestors,
     as_name,
@@ -29,11 +29,11 @@ from orchestrator_cli.plan import (
 )
 
 
-def faults(plan: Plan, catalogue: Catalogue) -> list[Fault]:
-    """Everything that is wrong with a plan, in reading order; empty where it may run.
+def faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
+    """Everything that is wrong with a plan, in reading order; empty if it may run.
 
-    A tool that nobody has is no fault when its name could be a function's: it is a need
-    (see `plan.needs`), which the toolsmith is given.
+    An unknown tool whose name is a valid function name is not a fault: the toolsmith builds it
+    (see `plan.needs`).
     """
     found = _size_faults(plan, catalogue) + _id_faults(plan)
     for subtask in plan.subtasks:
@@ -46,34 +46,34 @@ def faults(plan: Plan, catalogue: Catalogue) -> list[Fault]:
     return found + _goal_faults(plan) + _circle_faults(plan)
 
 
-def _size_faults(plan: Plan, catalogue: Catalogue) -> list[Fault]:
+def _size_faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
     count = len(plan.subtasks)
     if count == 0:
-        return [Fault(subtask="plan", field="subtasks", message="is empty: give at least one subtask")]
+        return [PlanFault(subtask="plan", field="subtasks", message="is empty: give at least one subtask")]
     if count > catalogue.max_subtasks:
         message = f"has {count}, at most {catalogue.max_subtasks} are allowed: join small ones"
-        return [Fault(subtask="plan", field="subtasks", message=message)]
+        return [PlanFault(subtask="plan", field="subtasks", message=message)]
     return []
 
 
-def _id_faults(plan: Plan) -> list[Fault]:
+def _id_faults(plan: Plan) -> list[PlanFault]:
     found, seen = [], set()
     for subtask in plan.subtasks:
         if not ID.match(subtask.id):
             message = (
                 f"{subtask.id!r} is no slug: lower-case letters, digits, - and _, starting with a letter"
             )
-            found.append(Fault(subtask=subtask.id or "(empty)", field="id", message=message))
+            found.append(PlanFault(subtask=subtask.id or "(empty)", field="id", message=message))
         if subtask.id in RESERVED:
             message = "is reserved: `$item` and `$index` mean the item of a for_each; take another id"
-            found.append(Fault(subtask=subtask.id, field="id", message=message))
+            found.append(PlanFault(subtask=subtask.id, field="id", message=message))
         if subtask.id in seen:
-            found.append(Fault(subtask=subtask.id, field="id", message="is used twice: ids are unique"))
+            found.append(PlanFault(subtask=subtask.id, field="id", message="is used twice: ids are unique"))
         seen.add(subtask.id)
     return found
 
 
-def _edge_faults(plan: Plan, subtask: Subtask) -> list[Fault]:
+def _edge_faults(plan: Plan, subtask: Subtask) -> list[PlanFault]:
     found = []
     for name in subtask.depends_on:
         if name == subtask.id:
@@ -82,7 +82,7 @@ def _edge_faults(plan: Plan, subtask: Subtask) -> list[Fault]:
             found.append(_fault(subtask, "depends_on", f"names {name!r}, which is no subtask of this plan"))
     read = list(references(subtask.inputs))
     targets = [reference[1:].split(".")[0] for reference in read]
-    # Most read what they depend on directly: then nobody has to look further.
+    # Most subtasks read only direct dependencies; then the search for all ancestors is not needed.
     direct = set(targets) <= set(subtask.depends_on)
     before = frozenset(subtask.depends_on) if direct else ancestors(plan, subtask.id)
     for reference, target in zip(read, targets, strict=True):
@@ -93,7 +93,7 @@ def _edge_faults(plan: Plan, subtask: Subtask) -> list[Fault]:
     return found
 
 
-def _kind_faults(subtask: Subtask, catalogue: Catalogue) -> list[Fault]:
+def _kind_faults(subtask: Subtask, catalogue: Catalogue) -> list[PlanFault]:
     match subtask.kind:
         case "agent":
             return _agent_faults(subtask, catalogue)
@@ -109,7 +109,7 @@ def _kind_faults(subtask: Subtask, catalogue: Catalogue) -> list[Fault]:
     return []
 
 
-def _agent_faults(subtask: Subtask, catalogue: Catalogue) -> list[Fault]:
+def _agent_faults(subtask: Subtask, catalogue: Catalogue) -> list[PlanFault]:
     found = []
     if subtask.role is None or subtask.role not in catalogue.roles:
         known = ", ".join(sorted(catalogue.roles))
@@ -124,7 +124,7 @@ def _agent_faults(subtask: Subtask, catalogue: Catalogue) -> list[Fault]:
     return found
 
 
-def _tool_faults(subtask: Subtask) -> list[Fault]:
+def _tool_faults(subtask: Subtask) -> list[PlanFault]:
     return [
         _fault(subtask, "tools", f"{tool!r} is no tool's name: use letters, digits and _")
         for tool in subtask.tools
@@ -132,7 +132,7 @@ def _tool_faults(subtask: Subtask) -> list[Fault]:
     ]
 
 
-def _schema_faults(subtask: Subtask) -> list[Fault]:
+def _schema_faults(subtask: Subtask) -> list[PlanFault]:
     if subtask.result is None:
         return []
     try:
@@ -142,7 +142,7 @@ def _schema_faults(subtask: Subtask) -> list[Fault]:
     return []
 
 
-def _expression_faults(subtask: Subtask) -> list[Fault]:
+def _expression_faults(subtask: Subtask) -> list[PlanFault]:
     found = []
     if subtask.check is not None:
         found += _unreadable(subtask.id, "check", subtask.check, {"value", "summary", "files"})
@@ -151,25 +151,25 @@ def _expression_faults(subtask: Subtask) -> list[Fault]:
     return found
 
 
-def _goal_faults(plan: Plan) -> list[Fault]:
-    """Faults of the expression that tells whether the goal is met."""
+def _goal_faults(plan: Plan) -> list[PlanFault]:
+    """Faults of the expression that checks the goal."""
     return [] if plan.check is None else _unreadable("plan", "check", plan.check, set(map(as_name, plan.ids)))
 
 
-def _unreadable(subtask: str, field: str, expression: str, names: set[str]) -> list[Fault]:
+def _unreadable(subtask: str, field: str, expression: str, names: set[str]) -> list[PlanFault]:
     try:
-        unknown = sorted(names_in(expression) - names - FUNCTIONS)
+        unknown = sorted(names_in(expression) - names - FUNCTIONS.keys())
     except (SyntaxError, ValueError) as exc:
-        return [Fault(subtask=subtask, field=field, message=f"is no expression: {exc}")]
+        return [PlanFault(subtask=subtask, field=field, message=f"is no expression: {exc}")]
     if not unknown:
         return []
     readable = ", ".join(sorted(names)) or "nothing"
     message = f"reads {', '.join(unknown)}; it can read {readable}"
-    return [Fault(subtask=subtask, field=field, message=message)]
+    return [PlanFault(subtask=subtask, field=field, message=message)]
 
 
-def _each_faults(plan: Plan, subtask: Subtask) -> list[Fault]:
-    """Faults of `for_each`, and of reading an item where there is none."""
+def _each_faults(plan: Plan, subtask: Subtask) -> list[PlanFault]:
+    """Faults of `for_each`, and of `$item` without it."""
     if subtask.for_each is None:
         reads = any(ITEM.match(text) for text in _texts(subtask.inputs))
         return [_fault(subtask, "inputs", "reads $item or $index, but has no for_each")] if reads else []
@@ -191,17 +191,14 @@ def _texts(value: JsonValue) -> Iterator[str]:
             yield from _texts(item)
 
 
-FUNCTIONS = frozenset({"len", "str", "int", "float", "abs", "min", "max", "sum", "any", "all", "sorted"})
-
-
-def _circle_faults(plan: Plan) -> list[Fault]:
+def _circle_faults(plan: Plan) -> list[PlanFault]:
     try:
         order(plan)
     except CycleError as exc:
         circle = " -> ".join(reversed(exc.args[1]))
-        return [Fault(subtask=exc.args[1][0], field="depends_on", message=f"goes in a circle: {circle}")]
+        return [PlanFault(subtask=exc.args[1][0], field="depends_on", message=f"goes in a circle: {circle}")]
     return []
 
 
-def _fault(subtask: Subtask, field: str, message: str) -> Fault:
-    return Fault(subtask=subtask.id, field=field, message=message)
+def _fault(subtask: Subtask, field: str, message: str) -> PlanFault:
+    return PlanFault(subtask=subtask.id, field=field, message=message)

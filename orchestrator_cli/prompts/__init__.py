@@ -1,8 +1,12 @@
-"""The prompts, as files: rendered strictly, so that a name nobody gave is an error and not a gap."""
+"""The prompts, as files, rendered so that an undefined name is an error.
+
+`subtask_fields.yml` describes the fields of a subtask for both prompts and for docs/plan.md.
+"""
 
 import re
 from functools import cache
 from importlib import resources
+from typing import NamedTuple
 
 import jinja2
 
@@ -12,13 +16,41 @@ def render(prompt: str, /, **values: object) -> str:
     return _environment().get_template(f"{prompt}.md").render(**values)
 
 
+class FieldText(NamedTuple):
+    """What is said of one field of a subtask."""
+
+    name: str
+    about: str
+    short: str
+
+
+def subtask_fields(*, processes: bool) -> list[FieldText]:
+    """The fields of a subtask in the order in which they are explained.
+
+    `processes`: whether any are registered; if not, the field `process` is left out.
+    """
+    import yaml
+
+    text = resources.files(__name__).joinpath("subtask_fields.yml").read_text(encoding="utf-8")
+    fields: dict[str, dict[str, str]] = yaml.safe_load(text)
+
+    def filled(template: str) -> str:
+        return _environment().from_string(template).render(processes=processes)
+
+    return [
+        FieldText(name, filled(field["about"]), filled(field.get("short", "")))
+        for name, field in fields.items()
+        if processes or name != "process"
+    ]
+
+
 def source(prompt: str) -> str:
-    """The text of a prompt as it stands, for a library that renders it itself."""
+    """The unrendered text of a prompt, for a library that renders it itself."""
     return resources.files(__name__).joinpath(f"{prompt}.md").read_text(encoding="utf-8")
 
 
 def as_data(text: object) -> str:
-    """A text that stands between <untrusted> marks, unable to end them."""
+    """A text for between <untrusted> marks, changed so that it cannot end them."""
     return re.sub(r"<(/?\s*untrusted)", r"< \1", str(text), flags=re.IGNORECASE)
 
 

@@ -10,7 +10,7 @@ from memory import Dense, EmbeddingFailed
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import LimitReached, ProviderError
 from orchestrator_cli.models.budget import MeteredModel
-from orchestrator_cli.models.embedding import Embedding
+from orchestrator_cli.models.chain import EmbeddingModel
 from orchestrator_cli.settings import Settings
 
 LATER = "What lacks a vector is found by its words, and gets one with: orch memory embed"
@@ -27,7 +27,7 @@ def open_dense(
     """The model of `memory.dense`; None where none is set. `mask` takes secrets out of what is sent."""
     if settings.memory.dense is None:
         return None
-    embedding = Embedding(settings.memory.dense, cancellation or Cancellation(), meter)
+    embedding = EmbeddingModel(settings.memory.dense, cancellation or Cancellation(), meter)
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
         try:

@@ -19,7 +19,7 @@ def learned_from(
     `networked` are the built tools of the run that reach the network.
     """
     plan, states, _, failures = board.snapshot()
-    outside = reads_outside((*board.earlier, plan), board.offer, networked)
+    outside = reads_outside((*board.earlier, plan), board.planner_context, networked)
     failed = [f"{name}: {why}" for name, why in failures.items() if states.get(name) == "failed"]
     return {
         # The words of a failure may be those of a page.

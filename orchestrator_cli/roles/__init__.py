@@ -1,4 +1,4 @@
-"""The agents there are: Markdown files with front matter, built in and the user's own.
+"""Roles of agents: Markdown files with front matter, built in and the user's own.
 
     ---
     name: translator
@@ -8,7 +8,7 @@
     ---
     Instructions for the agent.
 
-The user's own stand in `roles/` of the data folder and replace a built-in role of the same name.
+The user's own are in `roles/` of the data folder and replace built-in roles of the same name.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,11 +21,11 @@ import yaml
 from pydantic import ValidationError
 
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.plan import Value
+from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.planning.context import RoleCard
 
 
-class Role(Value):
+class Role(FrozenModel):
     name: str
     when: str
     """When a planner should choose it."""
@@ -54,9 +54,9 @@ def load_roles(home: Path) -> dict[str, Role]:
 def askable(
     roles: Mapping[str, Role], missing: Callable[[str], str]
 ) -> tuple[dict[str, Role], dict[str, Role]]:
-    """The roles as they can be asked, and those among them whose own model cannot be.
+    """The roles to use, and those whose own model cannot be asked.
 
-    `missing` says what a model lacks, or nothing. The agents of such a role ask the model of the others.
+    `missing` returns what a model lacks, or "". Such a role loses its model, and uses that of other agents.
     """
     lost = {name: role for name, role in roles.items() if role.model and missing(role.model)}
     return {**roles, **{name: role.model_copy(update={"model": None}) for name, role in lost.items()}}, lost

@@ -8,19 +8,18 @@ import threading
 from collections.abc import Collection, Mapping
 
 from orchestrator_cli.plan import NewTool, Patch, Plan, Result, State, Subtask, needs, ready, unstarted
-from orchestrator_cli.planning.context import Offer
-from orchestrator_cli.planning.patching import apply
+from orchestrator_cli.planning.context import PlannerContext
+from orchestrator_cli.planning.patching import apply, substituted
 from orchestrator_cli.planning.repair import Repair
 from orchestrator_cli.planning.reviser import Cause
-from orchestrator_cli.planning.substitution import substituted
 
 FORGIVEN = "it failed, and the plan goes on without it"
 
 
 class Board:
-    def __init__(self, plan: Plan, offer: Offer) -> None:
+    def __init__(self, plan: Plan, planner_context: PlannerContext) -> None:
         self._lock = threading.RLock()
-        self.offer = offer
+        self.planner_context = planner_context
         self.plan = plan
         self.earlier: list[Plan] = []
         """The versions that the plan had before, oldest first."""
@@ -124,7 +123,7 @@ class Board:
         """What a patch would make of the plan now. Raises `PatchRefused`."""
         with self._lock:
             versions = () if may_go_back else (*self.earlier, self.plan)
-            return apply(self.plan, patch, self.states, self.offer.catalogue, versions)
+            return apply(self.plan, patch, self.states, self.planner_context.catalogue, versions)
 
     def revise(self, patch: Patch, *, may_go_back: bool = False) -> Plan:
         """Apply a patch to the state of this moment. Raises `PatchRefused`.

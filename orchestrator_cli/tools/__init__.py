@@ -1,5 +1,5 @@
 """Hand-written tools: plain functions with types and a docstring, made for one checkout.
 
-Whoever adds a tool adds a module here with a function that returns its functions by name. Their
-signatures and first lines are what a planner is shown; `Args:` is what an agent is shown.
+To add a tool, add a module with a function that returns the tools by name. A planner is shown their
+signatures and first lines; an agent also `Args:`.
 """

@@ -1,27 +1,37 @@
-"""Reading and writing files of a checkout, and nothing outside it, whatever path is given.
+"""Reading and writing the files of a checkout, and nothing outside it, whatever the path.
 
-Every component of a path is opened on its own, from the folder before it and without following
-links, so that `..`, absolute paths and planted symbolic links lead nowhere.
+Each component of a path is opened from the folder before it, without following links, so `..`, absolute
+paths and planted symbolic links cannot escape. Protected names are refused: they may hold secrets, or the
+host later executes or trusts them.
 """
 
 import codecs
 import contextlib
+import fnmatch
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from orchestrator_cli.tools.protected import is_protected
-
+PROTECTED = (".git", ".hg", ".svn", ".env*", "fileLog.md", "orch.toml", ".pre-commit-config.yaml")
+OURS = ("fileLog.md", "orch.toml")
+"""Written and trusted by `orch` itself, so that the user cannot allow them."""
 MAX_CHARS = 100_000
 UTF8 = codecs.getincrementaldecoder("utf-8")
+
+
+def is_protected(name: str, allowed: Collection[str] = ()) -> bool:
+    """Whether one component of a path, such as `.git` or `.env.local`, is protected and not `allowed`."""
+    if name in allowed and name not in OURS:
+        return False
+    return any(fnmatch.fnmatch(name, pattern) for pattern in PROTECTED)
 
 
 def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[..., Any]]:
     """The file tools of one checkout, by name. They raise `ValueError` and `OSError` with a plain reason.
 
-    `allowed`: protected names that they may touch all the same.
+    `allowed`: protected names that they may touch.
     """
 
     def list_files(folder: str = ".") -> list[str]:
@@ -50,7 +60,7 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
         with _opened(root, path, allowed, os.O_RDONLY) as fd, os.fdopen(os.dup(fd), "rb") as file:
             data = file.read(MAX_CHARS * 4 + 1)
         try:
-            # The last letter may be cut where the file goes on.
+            # The last character may be cut if the file continues.
             text = UTF8().decode(data, final=len(data) <= MAX_CHARS * 4)
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8 text") from None
@@ -75,7 +85,7 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
 
 
 FILE_TOOLS = frozenset(file_tools(Path()))
-"""Names of the tools whose calls can be made again on another checkout."""
+"""Names of the tools whose calls can be repeated on another checkout."""
 
 
 def _parts(path: str, allowed: Collection[str]) -> tuple[str, ...]:
@@ -112,11 +122,11 @@ def _opened(
 ) -> Iterator[int]:
     *folders, name = _parts(path, allowed) or (".",)
     with _folder(root, tuple(folders), make_folders) as parent:
-        # O_NONBLOCK: opening a named pipe that somebody planted must not hang the host.
+        # O_NONBLOCK: opening a planted named pipe must not hang the host.
         fd = _open(name, flags | os.O_NONBLOCK, parent)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError(f"{path!r} is no file")
+            raise ValueError(f"{path!r} is not a file")
         yield fd
     finally:
         os.close(fd)

@@ -1,7 +1,7 @@
-"""The tools of the knowledge base: looking things up in what the user has added, with sources to cite.
+"""The tools of the knowledge base: search the documents that the user added, with sources to cite.
 
-What they give was written by others: each piece says that it is not trusted, and where it stands. They are
-offered to a planner only where there is something to be found.
+The documents are untrusted: each piece says so, and names its source. A planner is offered these tools only
+if there are documents.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ Piece = dict[str, Any]
 
 
 class Knowledge(Protocol):
-    """What the user has added, as it can be looked up. It raises `ValueError` where it cannot be read."""
+    """The user's documents. Raises `ValueError` if they cannot be read."""
 
     @property
     def has_something(self) -> bool: ...
@@ -23,7 +23,7 @@ class Knowledge(Protocol):
         ...
 
     def read(self, source: str, part: int, parts: int) -> Sequence[Piece]:
-        """The parts of a source, as it was cited, from one on."""
+        """`parts` parts of a cited source, from `part` on."""
         ...
 
 

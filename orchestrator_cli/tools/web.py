@@ -1,8 +1,7 @@
-"""Fetching a page, from the domains that the user allowed and from public addresses only.
+"""Fetches web pages, only from allowed domains and public addresses.
 
-The address that was checked is the one that is connected to, so a name that resolves
-differently the second time gains nothing. Redirects are followed only within the allowed
-domains. Not covered: pages that need a browser.
+It connects to the address that was checked, so a name that resolves differently the second time gains
+nothing. Redirects are followed only within the allowed domains. Not covered: pages that need a browser.
 """
 
 import ipaddress
@@ -22,13 +21,13 @@ WHOLE_S = 120.0
 """For a page."""
 
 Resolve = Callable[[str, int], str]
-"""Host and port to the address to connect to, or `ValueError`."""
+"""From host and port to the address to connect to. Raises `ValueError`."""
 Granted = Callable[[str, int], bool]
-"""Whether a host and port may be reached besides the domains."""
+"""Whether a host and port outside the domains may be reached."""
 
 
 def public_address(host: str, port: int) -> str:
-    """One public address of a host. Raises `ValueError` where any of its addresses is not public."""
+    """One public address of a host. Raises `ValueError` if any of its addresses is not public."""
     found = {str(row[4][0]) for row in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     for address in found:
         if not ipaddress.ip_address(address).is_global:
@@ -43,9 +42,9 @@ def web_tools(
     granted: Granted = lambda _host, _port: False,
     named: Sequence[str] = (),
 ) -> dict[str, Callable[..., Any]]:
-    """`fetch_url` for these domains and their subdomains, and for what is `granted`, by the names `named`.
+    """`fetch_url` for these domains, their subdomains and what is `granted`, described as `named`.
 
-    Where there is neither, as before a plan is made, it says what it needs and refuses every address.
+    Without any, as while planning, its description says what it needs, and it refuses every address.
     """
     reachable = [*domains, *named]
 
@@ -82,15 +81,15 @@ def _check(url: str, domains: Sequence[str], granted: Granted, reachable: Sequen
 
 
 def _port(url: str) -> int:
-    """Raises `ValueError` where the address names a port that is none."""
+    """Raises `ValueError` if the port is malformed."""
     parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def fetch(url: str, resolve: Resolve = public_address, most: int = MAX_BYTES) -> "Reply":
-    """What an address that the user named gives, with its redirects followed to public addresses only.
+def fetch(url: str, resolve: Resolve = public_address, most: int = MAX_BYTES) -> "HttpResponse":
+    """Fetch an address that the user named; redirects are followed to public addresses only.
 
-    Its body is read up to `most` bytes. Raises `ValueError`, `OSError` and what httpx raises.
+    Reads at most `most` bytes of the body. Raises `ValueError`, `OSError` and what httpx raises.
     """
     for _ in range(MAX_REDIRECTS):
         parts = urlsplit(url)
@@ -103,8 +102,8 @@ def fetch(url: str, resolve: Resolve = public_address, most: int = MAX_BYTES) ->
     raise ValueError(f"{url} redirects more than {MAX_REDIRECTS} times")
 
 
-def _get(url: str, resolve: Resolve, most: int) -> "Reply":
-    """The reply, its body read up to `most` bytes; connected to the address that was checked."""
+def _get(url: str, resolve: Resolve, most: int) -> "HttpResponse":
+    """The response with at most `most` bytes of body, from the address that was checked."""
     import httpx
 
     parts = urlsplit(url)
@@ -127,7 +126,7 @@ def _get(url: str, resolve: Resolve, most: int) -> "Reply":
             body += piece
             if len(body) > most:
                 break
-        return Reply(
+        return HttpResponse(
             bytes(body[:most]),
             media=reply.headers.get("content-type", ""),
             encoding=reply.encoding or "utf-8",
@@ -136,8 +135,8 @@ def _get(url: str, resolve: Resolve, most: int) -> "Reply":
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What an address gave; `location` where it leads elsewhere."""
+class HttpResponse:
+    """The response of an address; `location` if it redirects."""
 
     body: bytes
     media: str
@@ -145,12 +144,12 @@ class Reply:
     location: str
 
 
-def _page(reply: Reply) -> "Page":
-    return Page(reply.body.decode(reply.encoding, "replace"), html="html" in reply.media)
+def _page(reply: HttpResponse) -> "WebPage":
+    return WebPage(reply.body.decode(reply.encoding, "replace"), html="html" in reply.media)
 
 
 @dataclass(frozen=True)
-class Page:
+class WebPage:
     body: str
     html: bool
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.protected import is_protected
+from orchestrator_cli.tools.files import is_protected
 from orchestrator_cli.workspace.marks import Tree, differing, telling
 from orchestrator_cli.workspace.overlay import Overlay, overlaid
 from orchestrator_cli.workspace.tree import Root, remove

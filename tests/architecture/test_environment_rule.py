@@ -15,7 +15,7 @@ READER = "orchestrator_cli/settings.py"
 EXECUTION = "orchestrator_cli/execution"
 
 EXCEPTIONS = {
-    ("orchestrator_cli/models/model.py", "_import_litellm"): "sets what LiteLLM reads at its import",
+    ("orchestrator_cli/models/client.py", "_import_litellm"): "sets what LiteLLM reads at its import",
     (
         "orchestrator_cli/engine/server.py",
         "configure_client",

@@ -45,7 +45,7 @@ NARROW: dict[str, tuple[str, ...]] = {
     "planning.patching": ("plan", "planning.validation", "planning.repair"),
     "journal.hash_chain": (),
     "journal.blobs": ("durable",),
-    "workspace": ("durable", "events", "errors", "tools.protected"),
+    "workspace": ("durable", "events", "errors", "tools.files"),
     "tools": (),
     "memory": ("durable",),
     "toolsmith": ("durable",),
@@ -66,7 +66,7 @@ HOMES = {
     "fastapi": (),
     "mcp": ("orchestrator_cli.cli.mcp_server.server", "orchestrator_cli.mcp_client.connection"),
     "mcp_types": ("orchestrator_cli.cli.mcp_server.server", "orchestrator_cli.mcp_client.connection"),
-    "litellm": ("orchestrator_cli.models.model",),
+    "litellm": ("orchestrator_cli.models.client",),
     "openai": (),
     # Modules named execution/agent*.py, the hand-written tools, and the toolsmith.
     "smolagents": ("orchestrator_cli.execution.agent", "orchestrator_cli.tools", "toolsmith"),

@@ -16,7 +16,7 @@ CIRCLE = plan(caller("a", ["c"]), caller("b", ["a"]), caller("c", ["b"]))
     ("reply", "said"),
     [
         ("I would first look at the files and then write a summary.", "no JSON object"),
-        (plan(coder("one"))[:-40], "no valid JSON"),
+        (plan(coder("one"))[:-40], "not valid JSON"),
         (plan(), "subtasks: is empty"),
         (plan(caller("one", role="painter")), "'painter' is unknown: there are coder, researcher, writer"),
         (plan(caller("one", tools=["!"])), "'!' is no tool's name"),

@@ -12,24 +12,24 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Interrupted, LimitReached, ProviderError
 from orchestrator_cli.events import Noticed, Spent
 from orchestrator_cli.models.budget import MeteredModel
+from orchestrator_cli.models.chain import ThrottledModel
 from orchestrator_cli.models.limits import (
     REPLY_TOKENS,
     SHORTEST_REPLY,
     Admitted,
     Books,
+    CallRefused,
     Caps,
     Later,
     Quote,
-    Refused,
-    Worst,
+    WorstCase,
     admit,
 )
-from orchestrator_cli.models.model import PassingFault, Reply, Request
-from orchestrator_cli.models.turns import TurnTakingModel
+from orchestrator_cli.models.model import Completion, ModelRequest, TransientError
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 
-ASK = Request(role="agent", subject="one", model="m", messages=())
+ASK = ModelRequest(role="agent", subject="one", model="m", messages=())
 EACH = Usage(calls=1, prompt_tokens=10, completion_tokens=490, cost=0.05)
 QUOTE = Quote(prompt_tokens=10, reply_tokens=490, prompt_cost=0.001, token_cost=0.0001)
 """A call that costs 0.05 at its worst."""
@@ -42,11 +42,13 @@ class Fixed:
         self.usage, self.fault = usage, fault
         self.asked: list[int | None] = []
 
-    def complete(self, request: Request, on_delta: object = None, cancellation: object = None) -> Reply:
+    def complete(
+        self, request: ModelRequest, on_delta: object = None, cancellation: object = None
+    ) -> Completion:
         self.asked.append(request.max_tokens)
         if self.fault is not None:
             raise self.fault
-        return Reply(text="x", model="m", usage=self.usage)
+        return Completion(text="x", model="m", usage=self.usage)
 
 
 def metered(model: Any = None, quote: Quote = QUOTE, **options: Any) -> tuple[MeteredModel, list[Any]]:
@@ -119,7 +121,7 @@ def test_a_call_that_failed_counts_as_a_call_and_costs_nothing() -> None:
     assert (told[0].fault, told[0].cost, told[0].total.failed) == ("gone", 0.0, 1)
 
 
-@pytest.mark.parametrize("fault", [PassingFault("late", unsure=True), Interrupted("Ctrl-C")])
+@pytest.mark.parametrize("fault", [TransientError("late", unsure=True), Interrupted("Ctrl-C")])
 def test_a_call_whose_reply_may_be_billed_stays_on_the_books_at_its_worst(fault: Exception) -> None:
     model, _ = metered(Fixed(fault=fault), max_cost=0.06)
     with pytest.raises(type(fault)):
@@ -140,7 +142,9 @@ class Gated:
         self._usage = usage
         self._changed = threading.Condition()
 
-    def complete(self, request: Request, on_delta: object = None, cancellation: object = None) -> Reply:
+    def complete(
+        self, request: ModelRequest, on_delta: object = None, cancellation: object = None
+    ) -> Completion:
         with self._changed:
             self._now += 1
             self.most = max(self.most, self._now)
@@ -148,7 +152,7 @@ class Gated:
         assert self.gate.wait(20)
         with self._changed:
             self._now -= 1
-        return Reply(text="x", model="m", usage=self._usage)
+        return Completion(text="x", model="m", usage=self._usage)
 
     def await_calls(self, number: int) -> None:
         with self._changed:
@@ -185,8 +189,8 @@ def test_calls_at_once_never_pass_a_limit_together(limit: dict[str, Any]) -> Non
     gated.gate.set()
     outcomes = next(calls)
     assert gated.most == 10
-    assert sum(isinstance(outcome, Reply) for outcome in outcomes) == 10
-    assert all(isinstance(outcome, Reply | LimitReached) for outcome in outcomes)
+    assert sum(isinstance(outcome, Completion) for outcome in outcomes) == 10
+    assert all(isinstance(outcome, Completion | LimitReached) for outcome in outcomes)
     assert model.total.cost == pytest.approx(0.5)
 
 
@@ -197,7 +201,7 @@ def test_a_call_that_does_not_fit_now_waits_for_one_that_costs_less_than_its_wor
     next(calls)
     gated.await_calls(2)
     gated.gate.set()
-    assert all(isinstance(outcome, Reply) for outcome in next(calls))
+    assert all(isinstance(outcome, Completion) for outcome in next(calls))
     assert gated.most == 2
     assert model.total.cost == pytest.approx(0.05)
 
@@ -208,7 +212,7 @@ def test_a_cancellation_ends_a_call_that_waits(waits_for: str) -> None:
     if waits_for == "money":
         model: Any = metered(gated, max_cost=0.06)[0]
     else:
-        model = TurnTakingModel(gated, {"m": 1}, Cancellation())
+        model = ThrottledModel(gated, {"m": 1}, Cancellation())
     calls = at_once(model, 2, cancellation)
     outcomes = next(calls)
     gated.await_calls(1)
@@ -218,12 +222,12 @@ def test_a_cancellation_ends_a_call_that_waits(waits_for: str) -> None:
         assert not deadline.wait(0.01)
     assert isinstance(outcomes[0], Interrupted)
     gated.gate.set()
-    assert isinstance(next(calls)[1], Reply)
+    assert isinstance(next(calls)[1], Completion)
 
 
 def test_no_more_calls_of_a_model_are_made_at_once_than_its_limit_allows() -> None:
     gated = Gated()
-    calls = at_once(TurnTakingModel(gated, {"m": 3, "other": 1}, Cancellation()), 9)
+    calls = at_once(ThrottledModel(gated, {"m": 3, "other": 1}, Cancellation()), 9)
     next(calls)
     gated.await_calls(3)
     gated.gate.set()
@@ -265,7 +269,7 @@ caps = st.builds(
     tokens=st.none() | st.integers(1, 10**6),
     cost=st.none() | money,
 )
-worsts = st.lists(st.builds(Worst, st.integers(0, 10**5), money), max_size=5).map(tuple)
+worsts = st.lists(st.builds(WorstCase, st.integers(0, 10**5), money), max_size=5).map(tuple)
 
 
 @given(caps, st.builds(Books, usages, worsts), quotes)
@@ -277,7 +281,7 @@ def test_what_is_admitted_keeps_every_cap_even_at_its_worst(caps: Caps, books: B
         assert caps.tokens is None or books.tokens + sum(c.tokens for c in calls) <= caps.tokens
         assert caps.cost is None or books.cost + sum(c.cost for c in calls) <= caps.cost + 1e-9
         assert verdict.reply_tokens is None or 1 <= verdict.reply_tokens <= REPLY_TOKENS
-    elif isinstance(verdict, Refused):
+    elif isinstance(verdict, CallRefused):
         assert getattr(caps, verdict.setting.removeprefix("max_")) is not None
         assert float(verdict.enough) > getattr(caps, verdict.setting.removeprefix("max_"))
 
@@ -305,9 +309,9 @@ def test_calls_that_cost_any_part_of_their_worst_case_never_add_up_to_more_than_
 def test_a_short_reply_is_refused_where_it_would_be_of_no_use() -> None:
     caps = Caps(tokens=1000)
     quote = Quote(prompt_tokens=1000 - SHORTEST_REPLY)
-    assert admit(caps, Books(), quote) == Admitted(Worst(1000), SHORTEST_REPLY, squeezed=True)
+    assert admit(caps, Books(), quote) == Admitted(WorstCase(1000), SHORTEST_REPLY, squeezed=True)
     longer = Quote(prompt_tokens=1001 - SHORTEST_REPLY)
-    assert isinstance(admit(caps, Books(), longer), Refused)
+    assert isinstance(admit(caps, Books(), longer), CallRefused)
 
 
 @given(st.lists(st.builds(Usage, calls=st.integers(0, 9), cost=st.integers(0, 9).map(float)), max_size=6))

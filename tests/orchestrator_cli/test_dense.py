@@ -20,8 +20,8 @@ from orchestrator_cli.cli.commands.memory_output import stats_lines
 from orchestrator_cli.cli.doctor import examine
 from orchestrator_cli.errors import ConfigError, Interrupted, LimitReached, ProviderError
 from orchestrator_cli.models.budget import MeteredModel
-from orchestrator_cli.models.embedding import Embedding
-from orchestrator_cli.models.model import PassingFault
+from orchestrator_cli.models.chain import EmbeddingModel
+from orchestrator_cli.models.model import TransientError
 from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.settings import Settings, load_settings
 
@@ -74,7 +74,7 @@ def metered(**limits: Any) -> tuple[MeteredModel, list[Any]]:
 
 
 def test_each_text_gets_its_own_vector_in_whatever_order_they_come(at: Endpoint) -> None:
-    embedding = Embedding(NAME, Cancellation())
+    embedding = EmbeddingModel(NAME, Cancellation())
     made = embedding(["a car", "a boat", "a film"])
     assert [list(vector) for vector in made] == meanings(["a car", "a boat", "a film"])
     assert (embedding.used.calls, embedding.used.unpriced, embedding.used.prompt_tokens) == (1, 1, 6)
@@ -83,7 +83,7 @@ def test_each_text_gets_its_own_vector_in_whatever_order_they_come(at: Endpoint)
 
 def test_a_call_is_told_and_counted_like_any_other(at: Endpoint) -> None:
     meter, told = metered(max_calls=2)
-    embedding = Embedding(PRICED, Cancellation(), meter)
+    embedding = EmbeddingModel(PRICED, Cancellation(), meter)
     embedding(["a car"])
     assert (told[0].role, told[0].model, told[0].prompt_tokens) == ("memory", PRICED, 2)
     assert 0 < told[0].cost == meter.total.cost < 0.000_001
@@ -95,7 +95,7 @@ def test_a_call_is_told_and_counted_like_any_other(at: Endpoint) -> None:
 
 @pytest.mark.parametrize("limit", [{"max_cost": 0.000_003}, {"max_tokens": 100}])
 def test_a_call_whose_texts_are_too_many_for_a_limit_is_not_made(at: Endpoint, limit: dict[str, Any]) -> None:
-    embedding = Embedding(PRICED, Cancellation(), metered(**limit)[0])
+    embedding = EmbeddingModel(PRICED, Cancellation(), metered(**limit)[0])
     assert embedding(["a car"])
     with pytest.raises(LimitReached, match="the next call"):
         embedding(["all about cars " * 200])
@@ -115,15 +115,15 @@ def test_faults_are_told_in_our_words_and_counted(at: Endpoint, answer: dict[str
     at.embed = lambda _: answer
     meter, told = metered()
     with pytest.raises(ProviderError, match=said):
-        Embedding(NAME, Cancellation(), meter)(["a car"])
+        EmbeddingModel(NAME, Cancellation(), meter)(["a car"])
     assert meter.total.failed == 1
     assert said in told[0].fault
 
 
 def test_a_provider_that_is_slow_is_not_waited_for(at: Endpoint) -> None:
     at.embed = lambda _: {**fault(500), "sleep": 5}
-    with pytest.raises(PassingFault, match=r"made no vectors within 0\.2 s"):
-        Embedding(NAME, Cancellation(), wait_s=0.2)(["a car"])
+    with pytest.raises(TransientError, match=r"made no vectors within 0\.2 s"):
+        EmbeddingModel(NAME, Cancellation(), wait_s=0.2)(["a car"])
 
 
 def test_what_ends_the_run_ends_the_asking(at: Endpoint) -> None:

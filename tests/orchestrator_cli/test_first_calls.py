@@ -14,9 +14,10 @@ FIRST_CALLS = """
 import json, os, sys, threading
 from pathlib import Path
 
-from orchestrator_cli import house
+from orchestrator_cli import runtime
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.models.model import LiteModel, Request
+from orchestrator_cli.models.client import LiteLLMModel
+from orchestrator_cli.models.model import ModelRequest
 
 from orchestrator_cli.engine.server import configure_client
 
@@ -30,18 +31,18 @@ for _ in range(int(sys.argv[1])):
         faults, tools = [], ({"type": "function", "function": function},)
 
         def call(number):
-            request = Request(
+            request = ModelRequest(
                 role="planner",
                 model="openai/planner",
                 messages=({"role": "user", "content": "x"},),
                 tools=tools if number % 2 else (),
             )
             try:
-                LiteModel(Cancellation(), timeout=20).complete(request, lambda _: None)
+                LiteLLMModel(Cancellation(), timeout=20).complete(request, lambda _: None)
             except Exception as exc:
                 faults.append(f"{type(exc).__name__}: {exc}")
 
-        work = [threading.Thread(target=house._import, args=(True, True, threading.Event()))]
+        work = [threading.Thread(target=runtime._import, args=(True, True, threading.Event()))]
         work += [threading.Thread(target=call, args=(number,)) for number in range(4)]
         for thread in work:
             thread.start()

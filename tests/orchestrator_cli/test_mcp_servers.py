@@ -22,7 +22,7 @@ from scripted_model import Cast, caller, code, coder, decided, plan, tool_call
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Cancelled, ConfigError
 from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
-from orchestrator_cli.mcp_client.tools import listed, text_of, value_of
+from orchestrator_cli.mcp_client.tools import server_tools, text_of, value_of
 from orchestrator_cli.settings import McpServer, load_settings
 
 OTHER = str(Path(__file__).with_name("mcp_other.py"))
@@ -325,11 +325,11 @@ def test_names_become_identifiers_and_what_is_malformed_or_not_let_in_is_left_ou
         {"name": "other"},
         {"name": "über alles", "inputSchema": []},
     ]
-    found = listed("web", rows, None)
+    found = server_tools("web", rows, None)
     assert [tool.name for tool in found] == ["web_get_page", "web_other", "web_ber_alles"]
     assert found[0].purpose == "Get a page."
-    assert [tool.name for tool in listed("web", rows, ["other"])] == ["web_other"]
-    assert len(listed("web", [{"name": f"t{n}"} for n in range(500)], None)) == 100
+    assert [tool.name for tool in server_tools("web", rows, ["other"])] == ["web_other"]
+    assert len(server_tools("web", [{"name": f"t{n}"} for n in range(500)], None)) == 100
 
 
 def test_a_schema_becomes_a_signature_and_the_inputs_of_an_agent_s_tool() -> None:
@@ -341,7 +341,7 @@ def test_a_schema_becomes_a_signature_and_the_inputs_of_an_agent_s_tool() -> Non
         "not an identifier": {"type": "string"},
     }
     rows = [{"name": "find", "inputSchema": {"properties": properties, "required": ["query", "odd"]}}]
-    (tool,) = listed("web", rows, None)
+    (tool,) = server_tools("web", rows, None)
     told = "query: string, how: any | null = null, size: integer | null = null, odd: any"
     assert tool.signature == f"web_find({told}) -> any"
     inputs = tool.schema["parameters"]["properties"]

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.models.model import Reply, Request, ToolCall
+from orchestrator_cli.models.model import Completion, ModelRequest, ToolCall
 from orchestrator_cli.models.recorded import RecordedModel, Recording, RecordingModel
 from orchestrator_cli.usage import Usage
 
 
-def request(text: str, role: str = "agent", subject: str = "one") -> Request:
-    return Request(role=role, subject=subject, messages=({"role": "user", "content": text},))
+def request(text: str, role: str = "agent", subject: str = "one") -> ModelRequest:
+    return ModelRequest(role=role, subject=subject, messages=({"role": "user", "content": text},))
 
 
 class Counting:
@@ -21,10 +21,14 @@ class Counting:
     def __init__(self) -> None:
         self.asked = 0
 
-    def complete(self, request: Request, on_delta: object = None, cancellation: object = None) -> Reply:
+    def complete(
+        self, request: ModelRequest, on_delta: object = None, cancellation: object = None
+    ) -> Completion:
         self.asked += 1
         calls = (ToolCall(id="c", name="look", arguments='{"n": 1}'),) if self.asked == 2 else ()
-        return Reply(text=f"reply {self.asked}\nto you", tool_calls=calls, model="m", usage=Usage(calls=1))
+        return Completion(
+            text=f"reply {self.asked}\nto you", tool_calls=calls, model="m", usage=Usage(calls=1)
+        )
 
 
 @pytest.fixture
@@ -83,5 +87,5 @@ def test_messages_that_are_no_longer_used_are_not_written(recording: Recording, 
 def test_a_file_that_is_no_recording_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.json"
     path.write_text(text)
-    with pytest.raises(RunFailed, match=r"broken\.json is no recording"):
+    with pytest.raises(RunFailed, match=r"broken\.json is not a recording"):
         Recording.read(path)

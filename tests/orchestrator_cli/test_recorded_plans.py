@@ -12,8 +12,7 @@ import pytest
 from datasets import MISSING, RECORDED, as_function, as_rows, have, recorded_plans, recorded_tools
 
 from orchestrator_cli.plan import Catalogue, Plan, order
-from orchestrator_cli.planning.reading import read_plan
-from orchestrator_cli.planning.structured_output import Unusable
+from orchestrator_cli.planning.structured_output import Unusable, read_plan
 
 TOOLS = frozenset({"image_captioning", "translation", "text_to_speech", "object_detection", "summarization"})
 

@@ -8,11 +8,11 @@ from orchestrator_cli.planning.context import RoleCard
 from orchestrator_cli.planning.patching import apply
 from orchestrator_cli.planning.routing import (
     ENOUGH,
-    Deed,
-    Ground,
+    PastOutcome,
+    RoutingEvidence,
     chosen_model,
-    deeds_of,
     is_named,
+    past_outcomes,
     record_of,
     route,
     route_patch,
@@ -37,21 +37,21 @@ def plan(*subtasks: Subtask) -> Plan:
     return Plan(goal="g", subtasks=subtasks)
 
 
-def deeds(
+def outcomes(
     role: str, done: int, failed: int, *tools: str, cost: float | None = None, model: str | None = None
-) -> tuple[Deed, ...]:
+) -> tuple[PastOutcome, ...]:
     return tuple(
-        Deed(role=role, tools=tools, ok=n < done, cost=cost, model=model) for n in range(done + failed)
+        PastOutcome(role=role, tools=tools, ok=n < done, cost=cost, model=model) for n in range(done + failed)
     )
 
 
-def chosen(subtask: Subtask, *known: Deed, prompt: str = "", **unasked: str) -> str | None:
-    ground = Ground(cards=CARDS, deeds=known, prompt=prompt, model="m", unasked=unasked)
-    return route(plan(subtask), ground).subtasks[0].role
+def chosen(subtask: Subtask, *known: PastOutcome, prompt: str = "", **unasked: str) -> str | None:
+    evidence = RoutingEvidence(cards=CARDS, outcomes=known, prompt=prompt, model="m", unasked=unasked)
+    return route(plan(subtask), evidence).subtasks[0].role
 
 
 def test_a_choice_without_a_record_is_the_planners_and_says_so():
-    found = route(plan(agent()), Ground(cards=CARDS, model="openai/large"))
+    found = route(plan(agent()), RoutingEvidence(cards=CARDS, model="openai/large"))
     (told,) = found.routes
     assert found.subtasks == (agent(),)
     assert (told.role, told.model, told.reason, told.planned) == (
@@ -63,8 +63,10 @@ def test_a_choice_without_a_record_is_the_planners_and_says_so():
 
 
 def test_a_role_that_fails_at_such_work_gives_it_to_one_of_its_kind_that_does_not():
-    known = (*deeds("researcher", 0, 5, "read_file"), *deeds("writer", 6, 0, "read_file", cost=0.02))
-    found = route(plan(agent("look", "researcher", "read_file")), Ground(cards=CARDS, deeds=known))
+    known = (*outcomes("researcher", 0, 5, "read_file"), *outcomes("writer", 6, 0, "read_file", cost=0.02))
+    found = route(
+        plan(agent("look", "researcher", "read_file")), RoutingEvidence(cards=CARDS, outcomes=known)
+    )
     (told,) = found.routes
     assert found.subtasks[0].role == told.role == "writer"
     assert told.instead_of == "researcher"
@@ -74,46 +76,46 @@ def test_a_role_that_fails_at_such_work_gives_it_to_one_of_its_kind_that_does_no
 
 
 def test_success_at_other_work_does_not_count():
-    known = (*deeds("researcher", 0, 6, "read_file"), *deeds("writer", 9, 0))
+    known = (*outcomes("researcher", 0, 6, "read_file"), *outcomes("writer", 9, 0))
     assert chosen(agent("look", "researcher", "read_file"), *known) == "researcher"
 
 
 def test_too_few_of_a_kind_of_work_say_nothing():
-    known = (*deeds("researcher", 0, ENOUGH - 1), *deeds("writer", 50, 0))
+    known = (*outcomes("researcher", 0, ENOUGH - 1), *outcomes("writer", 50, 0))
     assert chosen(agent(), *known) == "researcher"
-    known = (*deeds("researcher", 0, 50), *deeds("writer", ENOUGH - 1, 0))
+    known = (*outcomes("researcher", 0, 50), *outcomes("writer", ENOUGH - 1, 0))
     assert chosen(agent(), *known) == "researcher"
 
 
 def test_a_little_better_is_not_better():
-    known = (*deeds("researcher", 7, 3), *deeds("writer", 10, 0))
+    known = (*outcomes("researcher", 7, 3), *outcomes("writer", 10, 0))
     assert chosen(agent(), *known) == "researcher"
 
 
 def test_an_agent_of_the_other_kind_never_takes_over():
-    known = (*deeds("researcher", 0, 30), *deeds("coder", 30, 0))
+    known = (*outcomes("researcher", 0, 30), *outcomes("coder", 30, 0))
     assert chosen(agent(), *known) == "researcher"
 
 
 def test_what_costs_less_is_taken_of_two_that_are_as_good():
     known = (
-        *deeds("researcher", 0, 9),
-        *deeds("reader", 9, 0, cost=0.5),
-        *deeds("writer", 9, 0, cost=0.1),
+        *outcomes("researcher", 0, 9),
+        *outcomes("reader", 9, 0, cost=0.5),
+        *outcomes("writer", 9, 0, cost=0.1),
     )
     assert chosen(agent(), *known) == "writer"
 
 
 def test_a_role_that_the_prompt_names_keeps_its_work():
-    known = (*deeds("researcher", 0, 9), *deeds("writer", 9, 0))
+    known = (*outcomes("researcher", 0, 9), *outcomes("writer", 9, 0))
     assert chosen(agent(), *known, prompt="Have the Researcher look.") == "researcher"
     assert chosen(agent(), *known, prompt="Have my co-researchers look.") == "writer"
     assert not is_named("writer", "rewriter, writer-in-chief")
 
 
 def test_a_role_whose_model_cannot_be_asked_keeps_its_work_and_says_which_model_does_it():
-    ground = Ground(cards=CARDS, model="openai/large", unasked={"reader": "A_KEY is not set"})
-    found = route(plan(agent("look", "reader")), ground)
+    evidence = RoutingEvidence(cards=CARDS, model="openai/large", unasked={"reader": "A_KEY is not set"})
+    found = route(plan(agent("look", "reader")), evidence)
     (told,) = found.routes
     assert found.subtasks[0].role == "reader"
     assert (told.model, told.planned) == ("openai/large", False)
@@ -121,26 +123,26 @@ def test_a_role_whose_model_cannot_be_asked_keeps_its_work_and_says_which_model_
 
 
 def test_work_is_not_given_to_a_role_whose_model_cannot_be_asked():
-    known = (*deeds("researcher", 0, 9), *deeds("reader", 9, 0))
+    known = (*outcomes("researcher", 0, 9), *outcomes("reader", 9, 0))
     assert chosen(agent(), *known) == "reader"
     assert chosen(agent(), *known, reader="A_KEY is not set") == "researcher"
 
 
 def test_only_agents_have_a_role_to_choose():
     tool = Subtask(id="read", title="t", kind="tool", tools=("read_file",))
-    assert route(plan(tool), Ground(cards=CARDS)).routes == ()
+    assert route(plan(tool), RoutingEvidence(cards=CARDS)).routes == ()
 
 
 # --- which model
 
-NAMED = Ground(cards=CARDS, model="openai/first", alternatives=("openai/second", "openai/third"))
+NAMED = RoutingEvidence(cards=CARDS, model="openai/first", alternatives=("openai/second", "openai/third"))
 
 
-def knowing(*known: Deed, prompt: str = "") -> Ground:
-    return NAMED.model_copy(update={"deeds": known, "prompt": prompt})
+def knowing(*known: PastOutcome, prompt: str = "") -> RoutingEvidence:
+    return NAMED.model_copy(update={"outcomes": known, "prompt": prompt})
 
 
-def models(subtask: Subtask, *known: Deed, prompt: str = "") -> tuple[str | None, str | None]:
+def models(subtask: Subtask, *known: PastOutcome, prompt: str = "") -> tuple[str | None, str | None]:
     """The role and the model of a subtask."""
     (told,) = route(plan(subtask), knowing(*known, prompt=prompt)).routes
     return told.role, told.model
@@ -148,8 +150,8 @@ def models(subtask: Subtask, *known: Deed, prompt: str = "") -> tuple[str | None
 
 def test_a_model_that_fails_at_such_work_gives_it_to_a_named_one_that_does_not():
     known = (
-        *deeds("researcher", 2, 6, "read_file", model="openai/first"),
-        *deeds("researcher", 9, 0, "read_file", model="openai/second", cost=0.02),
+        *outcomes("researcher", 2, 6, "read_file", model="openai/first"),
+        *outcomes("researcher", 9, 0, "read_file", model="openai/second", cost=0.02),
     )
     found = route(plan(agent("look", "researcher", "read_file")), knowing(*known))
     (told,) = found.routes
@@ -162,38 +164,38 @@ def test_a_model_that_fails_at_such_work_gives_it_to_a_named_one_that_does_not()
 
 
 def test_the_first_model_is_asked_unless_another_is_clearly_better_at_such_work_as_that_role():
-    bad = deeds("researcher", 0, 9, model="openai/first")
+    bad = outcomes("researcher", 0, 9, model="openai/first")
     for known in (
         (),
-        deeds("researcher", 9, 0, model="openai/second"),
-        (*bad, *deeds("researcher", ENOUGH - 1, 0, model="openai/second")),
-        (*bad[: ENOUGH - 1], *deeds("researcher", 50, 0, model="openai/second")),
-        (*bad, *deeds("researcher", 9, 0, "read_file", model="openai/second")),
-        (*bad, *deeds("coder", 9, 0, model="openai/second")),
-        (*bad, *deeds("researcher", 9, 0, model="openai/unnamed")),
-        (*bad, *deeds("researcher", 9, 0)),
+        outcomes("researcher", 9, 0, model="openai/second"),
+        (*bad, *outcomes("researcher", ENOUGH - 1, 0, model="openai/second")),
+        (*bad[: ENOUGH - 1], *outcomes("researcher", 50, 0, model="openai/second")),
+        (*bad, *outcomes("researcher", 9, 0, "read_file", model="openai/second")),
+        (*bad, *outcomes("coder", 9, 0, model="openai/second")),
+        (*bad, *outcomes("researcher", 9, 0, model="openai/unnamed")),
+        (*bad, *outcomes("researcher", 9, 0)),
         (
-            *deeds("researcher", 7, 3, model="openai/first"),
-            *deeds("researcher", 10, 0, model="openai/second"),
+            *outcomes("researcher", 7, 3, model="openai/first"),
+            *outcomes("researcher", 10, 0, model="openai/second"),
         ),
     ):
         assert models(agent(), *known) == ("researcher", "openai/first")
 
 
 def test_of_two_models_that_are_as_good_the_cheaper_is_asked_and_else_the_one_named_first():
-    bad = deeds("researcher", 0, 9, model="openai/first")
+    bad = outcomes("researcher", 0, 9, model="openai/first")
     second, third = (("openai/second", 0.5), ("openai/third", 0.1))
-    known = [deeds("researcher", 9, 0, model=model, cost=cost) for model, cost in (third, second)]
+    known = [outcomes("researcher", 9, 0, model=model, cost=cost) for model, cost in (third, second)]
     assert models(agent(), *bad, *known[0], *known[1])[1] == "openai/third"
-    known = [deeds("researcher", 9, 0, model=model) for model, _ in (third, second)]
+    known = [outcomes("researcher", 9, 0, model=model) for model, _ in (third, second)]
     assert models(agent(), *bad, *known[0], *known[1])[1] == "openai/second"
 
 
 def test_another_model_comes_before_another_role():
     known = (
-        *deeds("researcher", 0, 9, model="openai/first"),
-        *deeds("researcher", 9, 0, model="openai/second"),
-        *deeds("writer", 30, 0, model="openai/first"),
+        *outcomes("researcher", 0, 9, model="openai/first"),
+        *outcomes("researcher", 9, 0, model="openai/second"),
+        *outcomes("writer", 30, 0, model="openai/first"),
     )
     assert models(agent(), *known) == ("researcher", "openai/second")
     assert models(agent(), *known, prompt="The researcher shall look") == ("researcher", "openai/second")
@@ -201,18 +203,18 @@ def test_another_model_comes_before_another_role():
 
 def test_the_role_that_takes_work_over_asks_the_model_that_does_it_best():
     known = (
-        *deeds("researcher", 0, 30, model="openai/first"),
-        *deeds("writer", 0, 6, model="openai/first"),
-        *deeds("writer", 60, 0, model="openai/third"),
+        *outcomes("researcher", 0, 30, model="openai/first"),
+        *outcomes("writer", 0, 6, model="openai/first"),
+        *outcomes("writer", 60, 0, model="openai/third"),
     )
     assert models(agent(), *known) == ("writer", "openai/third")
 
 
 def test_a_role_that_names_its_model_asks_it_however_it_did():
     known = (
-        *deeds("reader", 0, 9, model="openai/first"),
-        *deeds("reader", 9, 0, model="openai/second"),
-        *deeds("reader", 0, 9, model="openai/small"),
+        *outcomes("reader", 0, 9, model="openai/first"),
+        *outcomes("reader", 9, 0, model="openai/second"),
+        *outcomes("reader", 0, 9, model="openai/small"),
     )
     assert models(agent("look", "reader"), *known) == ("reader", "openai/small")
     lost = knowing(*known).model_copy(update={"unasked": {"reader": "A_KEY is not set"}})
@@ -221,7 +223,7 @@ def test_a_role_that_names_its_model_asks_it_however_it_did():
 
 
 BAD_MODEL = knowing(
-    *deeds("researcher", 0, 9, model="openai/first"), *deeds("researcher", 9, 0, model="openai/second")
+    *outcomes("researcher", 0, 9, model="openai/first"), *outcomes("researcher", 9, 0, model="openai/second")
 )
 
 
@@ -247,7 +249,9 @@ def test_what_is_asked_is_what_was_chosen_as_long_as_the_user_names_it():
 
 # --- what a patch adds and changes
 
-BAD_RESEARCHER = Ground(cards=CARDS, deeds=(*deeds("researcher", 0, 9), *deeds("writer", 9, 0)))
+BAD_RESEARCHER = RoutingEvidence(
+    cards=CARDS, outcomes=(*outcomes("researcher", 0, 9), *outcomes("writer", 9, 0))
+)
 
 
 def test_what_a_patch_adds_is_routed_and_the_plan_says_why():
@@ -278,7 +282,7 @@ def test_the_role_that_a_reviser_gives_a_subtask_stays():
 
 
 def test_a_subtask_that_is_removed_has_no_reason_any_more():
-    before = route(plan(agent("first", "writer"), agent("second", "coder")), Ground(cards=CARDS))
+    before = route(plan(agent("first", "writer"), agent("second", "coder")), RoutingEvidence(cards=CARDS))
     after = apply(before, Patch(base_version=1, reason="less", remove=("second",)), {}, CATALOGUE)
     assert [r.subtask for r in after.routes] == ["first"]
 
@@ -286,9 +290,9 @@ def test_a_subtask_that_is_removed_has_no_reason_any_more():
 # --- records
 
 TOOLS = st.sampled_from([(), ("read_file",), ("read_file", "fetch_url")])
-DEEDS = st.lists(
+OUTCOMES = st.lists(
     st.builds(
-        Deed,
+        PastOutcome,
         role=st.sampled_from([*NAMES, "gone"]),
         tools=TOOLS,
         ok=st.booleans(),
@@ -299,7 +303,7 @@ DEEDS = st.lists(
 )
 SUBTASKS = st.builds(lambda role, tools: agent("look", role, *tools), st.sampled_from(NAMES), TOOLS)
 BIASED = st.builds(
-    lambda bad, good, n, m: (*deeds(bad, 0, n), *deeds(good, m, 0)),
+    lambda bad, good, n, m: (*outcomes(bad, 0, n), *outcomes(good, m, 0)),
     st.sampled_from(NAMES),
     st.sampled_from(NAMES),
     st.integers(0, 20),
@@ -307,10 +311,10 @@ BIASED = st.builds(
 )
 
 
-@given(SUBTASKS, DEEDS, BIASED)
+@given(SUBTASKS, OUTCOMES, BIASED)
 def test_whatever_is_known_a_change_is_within_the_kind_and_to_a_better_record(subtask, some, biased):
-    ground = Ground(cards=CARDS, deeds=(*some, *biased))
-    found = route(plan(subtask), ground)
+    evidence = RoutingEvidence(cards=CARDS, outcomes=(*some, *biased))
+    found = route(plan(subtask), evidence)
     (told,) = found.routes
     now = found.subtasks[0]
     assert now.model_copy(update={"role": subtask.role}) == subtask
@@ -318,17 +322,25 @@ def test_whatever_is_known_a_change_is_within_the_kind_and_to_a_better_record(su
     assert told.role == now.role
     assert told.reason
     if now.role != subtask.role:
-        old, new = (record_of(name, subtask.tools, ground.deeds) for name in (subtask.role, now.role))
+        old, new = (record_of(name, subtask.tools, evidence.outcomes) for name in (subtask.role, now.role))
         assert min(old.count, new.count) >= ENOUGH
         assert new.done * old.count > old.done * new.count
         assert told.instead_of == subtask.role
 
 
-@given(SUBTASKS, DEEDS, BIASED)
+@given(SUBTASKS, OUTCOMES, BIASED)
 def test_what_was_chosen_is_chosen_again(subtask, some, biased):
-    ground = Ground(cards=CARDS, deeds=(*some, *biased))
-    once = route(plan(subtask), ground)
-    assert route(once, ground).subtasks == once.subtasks
+    evidence = RoutingEvidence(cards=CARDS, outcomes=(*some, *biased))
+    once = route(plan(subtask), evidence)
+    assert route(once, evidence).subtasks == once.subtasks
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_a_rate_is_drawn_towards_one_half_and_follows_a_large_count(done, failed):
+    rate = record_of("writer", (), outcomes("writer", done, failed)).rate
+    raw = done / (done + failed) if done + failed else 0.5
+    assert min(raw, 0.5) <= rate <= max(raw, 0.5)
+    assert abs(rate - raw) <= 1 / (done + failed + 2) + 1e-9
 
 
 def test_only_what_agents_did_or_failed_is_in_a_record():
@@ -348,8 +360,8 @@ def test_only_what_agents_did_or_failed_is_in_a_record():
         "no row",
     ]
     rows.append({"kind": "agent", "role": "coder", "state": "done", "model": "openai/second"})
-    assert deeds_of([rows, "no plan", None]) == (
-        Deed(role="writer", tools=("read_file",), ok=True, seconds=2.0),
-        Deed(role="writer", ok=False),
-        Deed(role="coder", ok=True, model="openai/second"),
+    assert past_outcomes([rows, "no plan", None]) == (
+        PastOutcome(role="writer", tools=("read_file",), ok=True, seconds=2.0),
+        PastOutcome(role="writer", ok=False),
+        PastOutcome(role="coder", ok=True, model="openai/second"),
     )

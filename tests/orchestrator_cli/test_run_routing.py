@@ -15,7 +15,7 @@ PROMPT = "Describe the old lighthouse"
 LOOK = {"id": "look", "title": "Look", "kind": "agent", "tools": [], "depends_on": []}
 
 
-def remember(orch: Orch, *deeds: tuple[str, str, int], model: str | None = None) -> None:
+def remember(orch: Orch, *outcomes: tuple[str, str, int], model: str | None = None) -> None:
     """Runs of the same prompt, each of one agent: role, how it ended, and how often."""
     store = open_store(orch.home / "memory")
     store.add(
@@ -27,7 +27,7 @@ def remember(orch: Orch, *deeds: tuple[str, str, int], model: str | None = None)
             plan=[LOOK | {"role": role, "state": state} | ({"model": model} if model else {})],
             scope=Scope(),
         )
-        for role, state, times in deeds
+        for role, state, times in outcomes
         for n in range(times)
     )
     store.close()

@@ -6,8 +6,7 @@ from command import Orch
 from endpoint import Endpoint
 from scripted_model import Cast, code, coder, plan
 
-from orchestrator_cli.plan import Subtask
-from orchestrator_cli.planning.scheduling import role_has_room
+from orchestrator_cli.plan import Subtask, role_has_room
 
 
 def of(role: str | None) -> Subtask:

@@ -6,8 +6,8 @@ from orchestrator_cli import events
 from orchestrator_cli.events import Event
 from orchestrator_cli.execution.resume import board_of, causes_for
 from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask
-from orchestrator_cli.planning.context import Offer
-from orchestrator_cli.planning.substitution import substituted
+from orchestrator_cli.planning.context import PlannerContext
+from orchestrator_cli.planning.patching import substituted
 from orchestrator_cli.state.duplicate_code import cause_of
 from orchestrator_cli.state.replay import Past, replay
 
@@ -72,7 +72,7 @@ def test_another_process_has_the_hint_that_the_reviser_was_not_told_of_yet() -> 
     repeated = events.FunctionRepeated(subtask="work", function="parse", mark="1")
     past = past_of(events.PlanProposed(plan=PLAN), repeated)
     assert past.causes == (cause_of(repeated),)
-    board = board_of(past, Offer(roles=(), tools=()))
+    board = board_of(past, PlannerContext(roles=(), tools=()))
     assert causes_for(board, "auto") == [cause_of(repeated)]
     assert causes_for(board, "never") == []
     patch = Patch(base_version=1, reason="A tool for it.")

@@ -22,7 +22,7 @@ from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, OrchError, RunTimedOut
 from orchestrator_cli.models.chain import open_models
-from orchestrator_cli.models.model import Message, Request
+from orchestrator_cli.models.model import Message, ModelRequest
 from orchestrator_cli.prompts import render
 from orchestrator_cli.recall.sessions import check_name, conversation_of, last, new_name, scope_of
 from orchestrator_cli.runtime import model_names, open_memory
@@ -138,7 +138,7 @@ class Sitting:
         late = RunTimedOut(f"The model did not answer within {wait:g} s.")
         with Cancellation().limited(wait, lambda: late) as cancellation:
             model = open_models(settings, names, cancellation, _ignored, used=self._used).model
-            return model.complete(Request(role="answer", subject="facts", messages=messages)).text
+            return model.complete(ModelRequest(role="answer", subject="facts", messages=messages)).text
 
     def _read(self, what: Callable[[Memory], T]) -> T:
         try:

@@ -137,14 +137,14 @@ def _reply(asked: ApprovalAsked, said: Said) -> UserReply:
     """Raises `UsageError` where what was said is no answer to this."""
     from orchestrator_cli.approvals.broker import UserReply, check_answer
     from orchestrator_cli.cli.chat.terminal_input import chosen
-    from orchestrator_cli.planning.coercion import meant
+    from orchestrator_cli.planning.coercion import coerce_to_schema
 
     question = _question(asked)
     if said.edit:
         return UserReply(decision="yes", text=_edited(question), remark=said.because)
     if said.answer is not None:
         text = chosen(question, said.answer)
-        check_answer(question, "answered", meant(text, question.result))
+        check_answer(question, "answered", coerce_to_schema(text, question.result))
         return UserReply(decision="answered", text=text, remark=said.because)
     if said.yes:
         check_answer(question, "yes", None)

@@ -26,7 +26,7 @@ from orchestrator_cli.events import Outcome
 from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.execution.task_run import reason_of
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
-from orchestrator_cli.models.model import OnDelta, Reply, Request
+from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
 from orchestrator_cli.orchestrator import context_of
 from orchestrator_cli.plan import NewTool, Plan, Result, Subtask
 from orchestrator_cli.planning.answer import as_text
@@ -50,10 +50,10 @@ class NobodyToAsk:
 
     def complete(
         self,
-        request: Request,  # noqa: ARG002 - the protocol's
+        request: ModelRequest,  # noqa: ARG002 - the protocol's
         on_delta: OnDelta | None = None,  # noqa: ARG002
         cancellation: Cancellation | None = None,  # noqa: ARG002
-    ) -> Reply:
+    ) -> Completion:
         raise ProviderError("A call of a tool asks no model.")
 
 
@@ -144,7 +144,7 @@ class Call:
             if faults := spec.argument_faults(self.arguments):
                 raise RunFailed("; ".join(faults), spec.signature)
             house.toolbox.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by="MCP")
-            context = context_of(house, prompt, Board(plan, house.offer([spec.name])))
+            context = context_of(house, prompt, Board(plan, house.planner_context([spec.name])))
             result = run_subtask(
                 context, subtask, attempt=1, plan_version=1, inputs=self.arguments, failure=""
             )

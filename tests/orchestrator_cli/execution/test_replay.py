@@ -12,13 +12,13 @@ from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, Fact
 from orchestrator_cli.execution.resume import board_of, causes_for, check_resumable, is_over
 from orchestrator_cli.plan import Patch, Plan, Result, Subtask, descendants
-from orchestrator_cli.planning.context import Offer
+from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.state.board import Board
 from orchestrator_cli.state.replay import Past, after, replay
 from orchestrator_cli.usage import Usage
 
-OFFER = Offer(roles=(), tools=(), max_subtasks=100)
+OFFER = PlannerContext(roles=(), tools=(), max_subtasks=100)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STARTED = events.RunStarted(prompt="p", workspace="/w", models={}, sandbox="s", version="1")
 
