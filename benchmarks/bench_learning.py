@@ -53,14 +53,16 @@ def _plan(asked: str) -> str:
 def once(n: int, settings: Any) -> tuple[Any, bool]:
     """One run and what is said of it: its end, and whether a plan was used again."""
     from orchestrator_cli.errors import OrchError
+    from orchestrator_cli.models.sources import GivenModel
     from orchestrator_cli.orchestrator import run_prompt
+    from orchestrator_cli.recall.run_memory import open_memory
     from orchestrator_cli.runs.feedback import give_feedback
     from orchestrator_cli.runs.find import find_run
-    from orchestrator_cli.runtime import open_house, open_memory
+    from orchestrator_cli.runtime import open_run
 
     seen = Seen()
-    with open_house(settings, [seen], model=Learner()) as house, contextlib.suppress(OrchError):
-        run_prompt(REQUEST.format(n=n), house)
+    with open_run(settings, [seen], source=GivenModel(Learner())) as run, contextlib.suppress(OrchError):
+        run_prompt(REQUEST.format(n=n), run)
     if n in FEEDBACK:
         memory = open_memory(settings, lambda _: None)
         vote, why = FEEDBACK[n]

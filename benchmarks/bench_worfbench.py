@@ -68,15 +68,16 @@ def run_graph(graph: Any, settings: Any) -> list[Any]:
     """The events of a run of one graph."""
     from datasets import as_plan
 
+    from orchestrator_cli.models.sources import GivenModel
     from orchestrator_cli.orchestrator import run_prompt
-    from orchestrator_cli.runtime import open_house
+    from orchestrator_cli.runtime import open_run
     from orchestrator_cli.views.filelog import FileLog
 
     seen, rows = Seen(), as_plan(graph)
     tools = [subtask["tools"][0] for subtask in rows["subtasks"]]
     views = [FileLog(settings.workspace / "fileLog.md"), seen]
-    with open_house(settings, views, model=Planner(rows)) as house:
-        result = run_prompt(rows["goal"], dataclasses.replace(house, toolbox=StubTools(house.toolbox, tools)))
+    with open_run(settings, views, source=GivenModel(Planner(rows))) as run:
+        result = run_prompt(rows["goal"], dataclasses.replace(run, toolbox=StubTools(run.toolbox, tools)))
     if result.shortfall is not None:
         raise result.shortfall
     return seen.events

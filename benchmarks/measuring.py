@@ -90,13 +90,16 @@ def _end_server(home: Path) -> None:
 
 def run(prompt: str, settings: Any, model: Any = None) -> tuple[list[Any], Any]:
     """One run in this process, with the log that `orch` writes: its events and its result."""
+    from orchestrator_cli.models.sources import GivenModel, LiveModels
     from orchestrator_cli.orchestrator import run_prompt
-    from orchestrator_cli.runtime import open_house
+    from orchestrator_cli.runtime import open_run
     from orchestrator_cli.views.filelog import FileLog
 
     seen = Seen()
-    with open_house(settings, [FileLog(settings.workspace / "fileLog.md"), seen], model=model) as house:
-        result = run_prompt(prompt, house)
+    source = GivenModel(model) if model is not None else LiveModels()
+    log = FileLog(settings.workspace / "fileLog.md")
+    with open_run(settings, [log, seen], source=source) as opened:
+        result = run_prompt(prompt, opened)
     if result.shortfall is not None:
         raise result.shortfall
     return seen.events, result
@@ -108,7 +111,7 @@ class Seen:
     def __init__(self) -> None:
         self.events: list[Any] = []
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: Any, _state: Any) -> None:
         self.events.append(event)
 
     def close(self) -> None:

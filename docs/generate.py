@@ -233,12 +233,12 @@ def protected() -> str:
 
 
 def straight_way() -> str:
-    """What a run does where nothing goes wrong, be it new or gone on with."""
+    """What a run does, in the words of the code."""
     path = ROOT / "orchestrator_cli" / "orchestrator.py"
     source = path.read_text(encoding="utf-8")
     functions = {f.name: f for f in ast.parse(source).body if isinstance(f, ast.FunctionDef)}
-    tried = next(step for step in functions["_carry_out"].body if isinstance(step, ast.Try))
-    lines = [dedent(ast.get_source_segment(source, step, padded=True) or "") for step in tried.body]
+    body = functions["run_prompt"].body[1:]
+    lines = [dedent(ast.get_source_segment(source, step, padded=True) or "") for step in body]
     return "\n".join(["```python", *lines, "```"])
 
 

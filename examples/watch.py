@@ -1,6 +1,6 @@
 """Run one prompt from Python and print what happens as it happens: python watch.py "…"
 
-A view is anything that is called with each event and closed at the end.
+A view is anything that is called with each event and the run's state after it, and closed at the end.
 """
 
 import sys
@@ -9,13 +9,14 @@ from pathlib import Path
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Event
 from orchestrator_cli.orchestrator import run_prompt
-from orchestrator_cli.runtime import checked_prompt, open_house
+from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import load_settings
+from orchestrator_cli.state import RunState
 
 
 class Watch:
-    def __call__(self, event: Event) -> None:
-        sys.stderr.write(f"{event.seq:>4}  {event.kind}\n")
+    def __call__(self, event: Event, state: RunState) -> None:
+        sys.stderr.write(f"{event.seq:>4}  {event.kind}  {len(state.results)} done\n")
 
     def close(self) -> None:
         sys.stderr.write("      closed\n")
@@ -24,8 +25,8 @@ class Watch:
 def main(prompt: str) -> int:
     settings = load_settings({"max_calls": 50}, Path.cwd())
     try:
-        with open_house(settings, [Watch()]) as house:
-            result = run_prompt(checked_prompt(prompt, settings.home), house)
+        with open_run(settings, [Watch()]) as run:
+            result = run_prompt(checked_prompt(prompt, settings.home), run)
     except OrchError as exc:
         sys.stderr.write(f"{exc}\n")
         return exc.exit_code

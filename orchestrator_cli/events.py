@@ -187,6 +187,8 @@ class PlanRevised(Fact):
     patch: Patch
     cause: str
     """The failure, failed check or surprise that led to it."""
+    causes: tuple[str, ...] = ()
+    """The ids of the causes that it settles; empty in journals of earlier versions."""
 
 
 class RevisionDeclined(Fact):
@@ -195,6 +197,8 @@ class RevisionDeclined(Fact):
     kind: Literal["RevisionDeclined"] = "RevisionDeclined"
     reason: str
     cause: str
+    causes: tuple[str, ...] = ()
+    """The ids of the causes that it settles; empty in journals of earlier versions."""
 
 
 class SubtaskStarted(Fact):

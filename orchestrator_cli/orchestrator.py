@@ -1,12 +1,13 @@
-"""The straight way: prompt, recall, plan, execute and revise, answer, remember."""
+"""The line of a run: recall, plan, approve, execute and revise, answer, remember."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from memory import Recalled
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import approved_plan
 from orchestrator_cli.engine.artifacts import Artifacts
@@ -22,15 +23,17 @@ from orchestrator_cli.errors import (
     RunTimedOut,
 )
 from orchestrator_cli.events import Conversation, Outcome
-from orchestrator_cli.execution.context import RunContext
-from orchestrator_cli.execution.resume import board_of, has_work, told, untold
+from orchestrator_cli.execution.resume import has_work, missing_facts
+from orchestrator_cli.execution.revisions import goal_missed
+from orchestrator_cli.execution.run import Run
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import list_results, write_answer
+from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.planner import NOTHING_SAID, make_plan
-from orchestrator_cli.planning.routing import chosen_model, route
-from orchestrator_cli.recall.remembering import uses_of
-from orchestrator_cli.runtime import House
-from orchestrator_cli.state.board import Board
+from orchestrator_cli.planning.reuse import Declined, newer_fact_reason, plan_again, reuse_reason, tools_of
+from orchestrator_cli.planning.routing import route
+from orchestrator_cli.recall.run_memory import uses_of
+from orchestrator_cli.state import RunState
 from orchestrator_cli.usage import Usage
 
 
@@ -40,219 +43,275 @@ class RunResult:
     answer: str
     plan: Plan
     shortfall: OrchError | None
-    """Set where a part of the work failed for good; the answer says what there is all the same."""
+    """Set if a part of the work failed for good; the answer says what there is."""
     usage: Usage
     seconds: float
 
 
-def run_prompt(prompt: str, house: House, conversation: Conversation = NOTHING_SAID) -> RunResult:
+def run_prompt(prompt: str, run: Run, conversation: Conversation = NOTHING_SAID) -> RunResult:
     """Do what the prompt asks, and remember how it went.
 
-    `conversation` is what was said before in the same session. Everything that happens is an
-    event; the last one is always `RunFinished`. Raises `OrchError` with the exit code of what
-    ended the run.
+    `conversation` is what was said before in the same session. Everything that happens is an event; the
+    last one is always `RunFinished`. Raises `OrchError` with the exit code of what ended the run.
     """
-    house.emit(house.introduce(prompt, conversation))
-    return _carry_out(
-        prompt, house, lambda: _approved(house, _plan(prompt, house, conversation)), conversation.session
-    )
+    run.emit(run.started(prompt, conversation))
+    with _ending(run) as work:
+        plan(run, work)
+        approve(run, work)
+        execute(run, work)
+        return answer(run, work)
 
 
-def build_one(tool: NewTool, house: House) -> RunResult:
-    """Have one tool built, or one found that serves: a run of its own, whose plan is that and nothing else.
+def resume_run(run: Run, limits: Mapping[str, JsonValue] | None = None) -> RunResult:
+    """Continue a run that another process left; else as `run_prompt`.
 
-    Raises as `run_prompt` does, and `RunFailed` with the reasons where the tool was refused.
+    `limits` are those that the resuming command names.
     """
-    prompt = f"Build a tool: {tool.purpose}"
-    house.emit(house.introduce(prompt))
-    return _carry_out(prompt, house, lambda: _given(house, tool_plan(tool)))
+    run.emit(run.resumed(limits or {}))
+    with _ending(run) as work:
+        restore(run, work)
+        approve(run, work)
+        execute(run, work)
+        return answer(run, work)
 
 
-def resume_run(house: House, limits: Mapping[str, JsonValue] | None = None) -> RunResult:
-    """Go on with the run of the house where another process has left it; else as `run_prompt`.
+def build_one(tool: NewTool, run: Run) -> RunResult:
+    """Have one tool built, or one found that serves: a run of its own, whose plan is nothing else.
 
-    `limits` are those that were said anew.
+    Raises as `run_prompt` does, and `RunFailed` with the reasons if the tool was refused.
     """
-    house.emit(house.introduce_again(limits or {}))
-    past = house.past
-    return _carry_out(past.prompt, house, lambda: _approved(house, _go_on(house)), past.conversation.session)
+    run.emit(run.started(f"Build a tool: {tool.purpose}"))
+    with _ending(run) as work:
+        notice_recovered(run)
+        run.emit(events.PlanProposed(plan=tool_plan(tool)))
+        execute(run, work)
+        return answer(run, work)
 
 
-def _carry_out(prompt: str, house: House, begin: Callable[[], Board], session: str = "") -> RunResult:
-    started, board, answer = time.monotonic() - house.past.seconds, None, ""
-    error: BaseException | None = None
-    try:
-        board = begin()
-        with Artifacts(lambda text: house.emit(events.Noticed(message=text))) as artifacts:
-            if has_work(board, house.settings.revise):
-                _execute(prompt, house, board, artifacts)
-            answer, unwritten = _answer(prompt, house, board)
-        error = shortfall = _shortfall(board) or unwritten
-        seconds = time.monotonic() - started
-        return RunResult(house.run, answer, board.plan, shortfall, house.meter.total, seconds)
-    except BaseException as exc:
-        error = exc
-        raise _as_ours(exc, house.run) from exc
-    finally:
-        seconds = time.monotonic() - started
-        if isinstance(error, ApprovalNeeded):
-            house.emit(events.RunPaused(approvals=error.approvals))
-        elif board is not None and not isinstance(error, KeyboardInterrupt):
-            house.remember(prompt, board, answer, _remembered_as(error), seconds, session)
-        house.emit(_ending(house, board, answer, error, seconds))
-
-
-def plan_prompt(prompt: str, house: House, conversation: Conversation = NOTHING_SAID) -> Plan:
+def plan_prompt(prompt: str, run: Run, conversation: Conversation = NOTHING_SAID) -> Plan:
     """Only the plan: recalled, written and validated, but not run and not remembered."""
-    return _plan(prompt, house, conversation).plan
+    run.emit(run.started(prompt, conversation))
+    plan(run, _Work(run))
+    return run.state.plan
 
 
-def _plan(prompt: str, house: House, conversation: Conversation) -> Board:
-    recalled = house.recall(prompt)
+@dataclass
+class _Work:
+    """What a run has in hand besides its state."""
+
+    run: Run
+    files: tuple[str, ...] | None = None
+    """What was in the workspace when it was planned, if its plan may be used again."""
+    answer: str = ""
+    error: BaseException | None = None
+    before_s: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+    artifacts: Artifacts = field(init=False)
+    """What Prefect shows of the plan and the results; the last ones are sent beside the answer."""
+
+    def __post_init__(self) -> None:
+        self.artifacts = Artifacts(self.run.notice)
+
+    @property
+    def seconds(self) -> float:
+        return self.before_s + time.monotonic() - self.since
+
+    @property
+    def context(self) -> PlannerContext:
+        """What the plan may count on."""
+        recalled = self.run.state.recalled
+        return self.run.planner_context(recalled.tools if recalled else ())
+
+
+@contextmanager
+def _ending(run: Run) -> Iterator[_Work]:
+    """Remember the run and say how it ended, however that is."""
+    work = _Work(run, before_s=run.state.before_s)
+    try:
+        with work.artifacts:
+            yield work
+    except BaseException as exc:
+        work.error = exc
+        raise as_orch_error(exc, run.id) from exc
+    finally:
+        seconds, error = work.seconds, work.error
+        if isinstance(error, ApprovalNeeded):
+            run.emit(events.RunPaused(approvals=error.approvals))
+        elif run.state.has_plan and not isinstance(error, KeyboardInterrupt):
+            run.memory.remember(
+                run.state,
+                work.context,
+                work.answer,
+                _remembered_as(error),
+                seconds,
+                used=run.toolbox.used(),
+                files=work.files,
+            )
+        run.emit(_finished(run, work, seconds))
+
+
+# --- recall and plan
+
+
+def plan(run: Run, work: _Work) -> None:
+    """Recall, then use an earlier plan again or have one written; it is proposed, not yet approved."""
+    state = run.state
+    notice_recovered(run)
+    recalled = run.memory.recall(state.prompt)
     fact = events.Recalled(
-        runs=tuple(run.prompt for run in recalled.runs),
+        runs=tuple(one.prompt for one in recalled.runs),
         tools=tuple(tool.name for tool in recalled.tools),
         facts=recalled.facts,
         used=uses_of(recalled),
     )
-    if fact != house.past.recalled:
-        house.emit(fact)
-    found = house.plan_again(recalled)
-    if found is None:
-        planner_context = house.planner_context(fact.tools)
-        plan = make_plan(
-            prompt,
-            runs=recalled.runs,
-            conversation=conversation,
-            facts=recalled.facts,
-            files=house.workspace.files(),
-            planner_context=planner_context,
-            model=house.model,
-            emit=house.emit,
+    if fact != state.recalled:
+        run.emit(fact)
+    proposed = _reused_plan(run, recalled) or make_plan(
+        state.prompt,
+        runs=recalled.runs,
+        conversation=state.conversation,
+        facts=recalled.facts,
+        files=run.workspace.files(),
+        planner_context=work.context,
+        model=run.model,
+        emit=run.emit,
+    )
+    if any(subtask.kind == "agent" for subtask in proposed.subtasks):
+        proposed = route(proposed, run.routing_evidence(state.prompt))
+    run.emit(events.PlanProposed(plan=proposed))
+    # A prompt that needs what was said before cannot be understood without it.
+    work.files = None if state.conversation else run.files()
+
+
+def _reused_plan(run: Run, recalled: Recalled) -> Plan | None:
+    """The plan of an earlier run; None if a planner has to be asked."""
+    if run.settings.reuse == "never" or not recalled.plans:
+        return None
+    files = run.files()
+    for earlier in recalled.plans:
+        why = reuse_reason(earlier.run, earlier.swaps, earlier.runs)
+        newer = earlier.unknown(recalled.known)
+        reason = earlier.unmapped or (newer_fact_reason(newer.line) if newer else "")
+        found = (
+            Declined(reason=reason)
+            if reason
+            else plan_again(
+                earlier.plan,
+                why=why,
+                needed=earlier.files,
+                planner_context=run.planner_context(tools_of(earlier.plan)),
+                files=files,
+            )
         )
-    else:
-        plan, planner_context = found
-    if any(subtask.kind == "agent" for subtask in plan.subtasks):
-        plan = route(plan, house.routing_evidence(prompt))
-    house.emit(events.PlanProposed(plan=plan))
-    board = Board(plan, planner_context)
-    board.facts = recalled.facts
-    board.files = None if conversation else house.files()
-    return board
+        if isinstance(found, Plan):
+            swapped = tuple(events.Swapped(old=old, new=new) for old, new in earlier.swaps)
+            run.emit(events.PlanReused(earlier=earlier.run, swapped=swapped, reason=why))
+            return found
+        run.emit(events.ReuseDeclined(earlier=earlier.run, reason=found.reason))
+    return None
 
 
-def _given(house: House, plan: Plan) -> Board:
-    """The board of a plan that no planner wrote."""
-    house.tell_recovered()
-    house.emit(events.PlanProposed(plan=plan))
-    return Board(plan, house.planner_context(()))
+def restore(run: Run, work: _Work) -> None:
+    """Say what follows from the journal; a run that was killed while planning plans now."""
+    if not run.state.has_plan:
+        plan(run, work)
+        return
+    notice_recovered(run)
+    for fact in missing_facts(run.state, run.history):
+        run.emit(fact)
 
 
-def _go_on(house: House) -> Board:
-    """The board as the earlier process left it; one that was killed while planning plans anew."""
-    past = house.past
-    if past.plan is None:
-        return _plan(past.prompt, house, past.conversation)
-    house.tell_recovered()
-    facts = untold(past, house.history)
-    for fact in facts:
-        house.emit(fact)
-    board = board_of(told(past, facts), house.planner_context(past.recalled.tools if past.recalled else ()))
-    board.facts = past.recalled.facts if past.recalled else ()
-    return board
+def notice_recovered(run: Run) -> None:
+    """Say what opening the workspace has brought to an end."""
+    for text in run.workspace.recovered:
+        run.notice(text)
 
 
-def _approved(house: House, board: Board) -> Board:
-    """The board with the plan as a person lets it run, where one is to be asked.
+def approve(run: Run, work: _Work) -> None:
+    """Have a person approve the plan, if one is to be asked.
 
     A plan that is nothing but the answer does nothing that could be refused.
     """
-    answers = all(subtask.kind == "answer" for subtask in board.plan.subtasks)
-    begun = house.past.approved or board.states or board.revisions
-    if house.broker.needs("plan") and not answers and not begun:
-        board.plan = approved_plan(
-            board.plan,
-            board.planner_context.catalogue,
-            broker=house.broker,
-            cancellation=house.cancellation,
-            emit=house.emit,
-        )
-    return board
+    state = run.state
+    answers = all(subtask.kind == "answer" for subtask in state.plan.subtasks)
+    begun = state.approved or state.states or state.revisions
+    if run.broker.needs("plan") and not answers and not begun:
+        catalogue = work.context.catalogue
+        approved_plan(state.plan, catalogue, broker=run.broker, cancellation=run.cancellation, emit=run.emit)
 
 
-def _execute(prompt: str, house: House, board: Board, artifacts: Artifacts) -> None:
-    from orchestrator_cli.execution.scheduler import run_graph  # Prefect, while the planner was thinking
-
-    assert house.flow_run is not None
-    run_graph(context_of(house, prompt, board), board, house.flow_run, artifacts, house.past.flow_run)
+# --- execute
 
 
-def context_of(house: House, prompt: str, board: Board) -> RunContext:
-    """What every subtask of a run works with."""
-    return RunContext(
-        run=house.run,
-        prompt=prompt,
-        settings=house.settings,
-        model=house.model,
-        planner_context=board.planner_context,
-        routing_evidence=cache(lambda: house.routing_evidence(prompt)),
-        model_of=lambda subtask: chosen_model(board.plan, subtask, house.alternatives),
-        workspace=house.workspace,
-        toolbox=house.toolbox,
-        roles=house.roles,
-        backend=house.backend,
-        cancellation=house.cancellation,
-        broker=house.broker,
-        gate=house.gate,
-        masks=house.masks,
-        effects=house.effects,
-        repeats=house.repeats,
-        emit=house.emit,
-    )
+def execute(run: Run, work: _Work) -> None:
+    """Run the plan within the flow run, if anything is left to do."""
+    if not has_work(run.state, run.settings):
+        return
+    from orchestrator_cli.execution.flow import run_flow  # Prefect, imported while the planner was thinking
+
+    run_flow(run, work.context, work.artifacts)
 
 
-def _answer(prompt: str, house: House, board: Board) -> tuple[str, OrchError | None]:
-    """The answer; where the provider fails at the last step, the bare results and that error."""
-    plan, states, results, failures = board.snapshot()
+# --- answer
+
+
+def answer(run: Run, work: _Work) -> RunResult:
+    """Word the answer; if the provider fails at this last step, the bare results are the answer."""
+    unwritten: OrchError | None = None
     try:
-        return _written(prompt, house, board), None
+        work.answer = _written(run)
     except ProviderError as exc:
-        answer = list_results(plan, states=states, results=results, failures=failures)
-        house.emit(events.AnswerDelta(text=answer))
-        return answer, exc
+        unwritten = exc
+        work.answer = _bare(run.state)
+        run.emit(events.AnswerDelta(text=work.answer))
+    work.error = shortfall = shortfall_of(run.state) or unwritten
+    state = run.state
+    return RunResult(run.id, work.answer, state.plan, shortfall, run.usage, work.seconds)
 
 
-def _written(prompt: str, house: House, board: Board) -> str:
-    plan, states, results, failures = board.snapshot()
+def _bare(state: RunState) -> str:
+    return list_results(state.plan, states=state.states, results=state.results, failures=state.failures)
+
+
+def _written(run: Run) -> str:
+    state = run.state
     return write_answer(
-        prompt,
-        plan,
-        states=states,
-        results=results,
-        failures=failures,
-        answered=board.answered,
-        made=house.toolbox.made,
-        reused=house.toolbox.reused,
-        lessons=board.lessons,
-        facts=board.facts,
-        model=house.model,
-        on_delta=lambda text: house.emit(events.AnswerDelta(text=text)),
+        state.prompt,
+        state.plan,
+        states=state.states,
+        results=state.results,
+        failures=state.failures,
+        answered=state.answered,
+        made=run.toolbox.made,
+        reused=run.toolbox.reused,
+        lessons=state.lessons,
+        facts=state.facts,
+        model=run.model,
+        on_delta=lambda text: run.emit(events.AnswerDelta(text=text)),
     )
 
 
-def _ending(
-    house: House, board: Board | None, answer: str, error: BaseException | None, seconds: float
-) -> events.RunFinished:
-    ours = _as_ours(error, house.run) if error is not None else None
-    results = board.snapshot()[2] if board is not None else {}
+def shortfall_of(state: RunState) -> RunFailed | None:
+    """The error of a run that came to its end without doing all of its plan."""
+    if not (state.stranded or state.failed or goal_missed(state)):
+        return None
+    failures = "\n".join(f"{name}: {reason}" for name, reason in state.failures.items())
+    return RunFailed("A part of the work failed; the answer says which.", failures)
+
+
+# --- its end
+
+
+def _finished(run: Run, work: _Work, seconds: float) -> events.RunFinished:
+    error = as_orch_error(work.error, run.id) if work.error is not None else None
     return events.RunFinished(
-        outcome=_outcome(ours),
-        answer=answer,
-        error=str(ours) if ours is not None else None,
-        exit_code=ours.exit_code if ours is not None else 0,
+        outcome=_outcome(error),
+        answer=work.answer,
+        error=str(error) if error is not None else None,
+        exit_code=error.exit_code if error is not None else 0,
         seconds=seconds,
-        usage=house.meter.total,
-        files=tuple(sorted({path for result in results.values() for path in result.files})),
+        usage=run.usage,
+        files=run.state.files,
     )
 
 
@@ -269,8 +328,8 @@ def _outcome(error: OrchError | None) -> Outcome:
     return "failed"
 
 
-def _as_ours(exc: BaseException, run: str) -> OrchError:
-    """The error as a user is told it, with the way to go on where there is one."""
+def as_orch_error(exc: BaseException, run: str) -> OrchError:
+    """The error as a user is given it, with the way to go on if there is one."""
     go_on = f"Go on with: orch resume {run}"
     if isinstance(exc, KeyboardInterrupt):
         return Interrupted(
@@ -299,12 +358,4 @@ def _remembered_as(error: BaseException | None) -> str:
 
 
 PASSING = (ProviderError, LimitReached, ApprovalNeeded, RunTimedOut, Interrupted)
-"""What ends a run that may be gone on with later."""
-
-
-def _shortfall(board: Board) -> RunFailed | None:
-    """The error of a run that came to its end without doing all of its plan."""
-    if board.met:
-        return None
-    failures = "\n".join(f"{name}: {reason}" for name, reason in board.failures.items())
-    return RunFailed("A part of the work failed; the answer says which.", failures)
+"""What ends a run that may be resumed."""

@@ -206,7 +206,7 @@ def _python(code: list[str], place: Place, endpoint: Endpoint, cwd: Path) -> str
 
 @pytest.mark.slow
 def test_the_use_from_python_in_the_readme_runs(place, endpoint, tmp_path):
-    code = next(block for block in blocks(README, "python") if "open_house" in block)
+    code = next(block for block in blocks(README, "python") if "open_run" in block)
     assert _python(["-c", code], place, endpoint, tmp_path) == "One file, one line. 1\n"
 
 

@@ -30,8 +30,8 @@ from memory.retrieval import retrieve
 from memory.traces import Traces, traces
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.recall.dense import open_dense
+from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import scope_of
-from orchestrator_cli.runtime import open_memory
 from orchestrator_cli.settings import Settings
 
 SHORT_ID = 8

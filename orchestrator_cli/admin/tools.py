@@ -20,7 +20,8 @@ from orchestrator_cli.events import ApprovalGiven, Asked
 from orchestrator_cli.execution.tool_registry import permissions_of
 from orchestrator_cli.journal.redaction import Masks
 from orchestrator_cli.recall import tool_index
-from orchestrator_cli.runtime import choose_sandbox, open_memory
+from orchestrator_cli.recall.run_memory import open_memory
+from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
 from toolsmith import smolagents_folder

@@ -123,6 +123,24 @@ class Effects:
         If `do` raises anything but `EffectFailed`, the outcome of the call is unknown. Also raises
         `EffectRefused` and `ApprovalNeeded`.
         """
+        key = self.begin(call)
+        if isinstance(key, EffectOutcome):
+            return key
+        outcome, ok = None, False
+        try:
+            outcome, ok = do(key), True
+            return outcome
+        except EffectFailed as exc:
+            outcome = EffectOutcome(str(exc))
+            raise
+        finally:
+            self.end(key, ok, outcome)
+
+    def begin(self, call: EffectCall) -> str | EffectOutcome:
+        """The key to make a call with, or what it came to when it was made before.
+
+        A key has to be given back to `end`. Raises `EffectRefused` and `ApprovalNeeded`.
+        """
         key = self._key(call)
         before = self._ended.get(key)
         match decide(key in self._begun, before, self._policy):
@@ -133,20 +151,16 @@ class Effects:
                 return EffectOutcome(before.outcome)
             case "take" if before is not None:
                 return EffectOutcome(before.outcome)
-        return self._make(call, key, do)
-
-    def _make(self, call: EffectCall, key: str, do: Callable[[str], EffectOutcome]) -> EffectOutcome:
         with self._lock:
             self._running.add(key)
+        self._record(EffectBegun(key=key, subtask=call.subtask, attempt=call.attempt, what=call.what))
+        return key
+
+    def end(self, key: str, ok: bool, outcome: EffectOutcome | None) -> None:
+        """How a call ended; without an outcome it is not known whether it was made."""
         try:
-            self._record(EffectBegun(key=key, subtask=call.subtask, attempt=call.attempt, what=call.what))
-            try:
-                outcome = do(key)
-            except EffectFailed as exc:
-                self._record(EffectEnded(key=key, ok=False, outcome=str(exc)))
-                raise
-            self._record(EffectEnded(key=key, ok=True, outcome=outcome.value, files=outcome.files))
-            return outcome
+            if outcome is not None:
+                self._record(EffectEnded(key=key, ok=ok, outcome=outcome.value, files=outcome.files))
         finally:
             with self._lock:
                 self._running.discard(key)

@@ -222,15 +222,15 @@ def plan(
     output = Output(quiet=True, debug=debug)
     with reporting(output):
         from orchestrator_cli.orchestrator import plan_prompt
-        from orchestrator_cli.runtime import checked_prompt, open_house
+        from orchestrator_cli.runtime import checked_prompt, open_run
         from orchestrator_cli.views.graph import plan_lines
 
         settings = settings_of(
             workspace, model=model, network=network or None, reuse="never" if no_reuse else None
         )
         text = checked_prompt(_read(prompt), settings.home)
-        with open_house(settings, [], wants_engine=False) as house:
-            made = plan_prompt(text, house)
+        with open_run(settings, [], wants_engine=False) as run:
+            made = plan_prompt(text, run)
         typer.echo(made.model_dump_json(indent=2) if as_json else "\n".join(plan_lines(made)))
 
 

@@ -9,8 +9,10 @@ from memory import Scope
 from memory.dense import lacking
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.errors import OrchError
+from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
-from orchestrator_cli.runtime import choose_sandbox, model_names, open_memory
+from orchestrator_cli.recall.run_memory import open_memory
+from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings, find_model, user_file
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.workspace import Workspace
@@ -71,7 +73,7 @@ def _files(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    names = model_names(settings)
+    names = LiveModels().names(settings)
     lines = [", ".join(f"{role} {name}" for role, name in names.items())]
     if any(settings.model_for(role) is None for role in names):
         found = find_model()

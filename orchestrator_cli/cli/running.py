@@ -17,10 +17,10 @@ from orchestrator_cli.errors import Interrupted, OrchError, RunFailed, UsageErro
 
 if TYPE_CHECKING:
     from orchestrator_cli.events import Event, RunFinished
+    from orchestrator_cli.execution.run import Run
     from orchestrator_cli.journal.journal import View
     from orchestrator_cli.models.model import Model
     from orchestrator_cli.orchestrator import RunResult
-    from orchestrator_cli.runtime import House
     from orchestrator_cli.settings import Settings
     from orchestrator_cli.views.console import Console
 
@@ -83,8 +83,8 @@ class Running:
 
         def begin(views: list[View]) -> RunResult:
             text = checked_prompt(prompt, self.settings.home)
-            with self._house(views) as house:
-                return run_prompt(text, house)
+            with self._open(views) as opened:
+                return run_prompt(text, opened)
 
         self._through(begin)
 
@@ -100,15 +100,15 @@ class Running:
         sitting = Sitting(self.settings, lambda line: self.console.lines([line]), name=name, goes_on=goes_on)
 
         def begin(views: list[View]) -> RunResult:
-            with self._house(views) as house:
+            with self._open(views) as opened:
                 try:
-                    result = run_prompt(text, house, sitting.conversation())
+                    result = run_prompt(text, opened, sitting.conversation())
                 except Interrupted:
                     raise  # Who wants to go is not kept by what is to be remembered.
                 except OrchError:
-                    sitting.failed(house.masks(text), house.meter.total)
+                    sitting.failed(opened.masks(text), opened.usage)
                     raise
-                told = house.masks(text), house.masks(result.plan), house.masks(result.answer)
+                told = opened.masks(text), opened.masks(result.plan), opened.masks(result.answer)
             sitting.add(exchange_of(result.run, *told, ()), result.usage)
             return result
 
@@ -125,8 +125,8 @@ class Running:
 
         def begin(views: list[View]) -> RunResult:
             tool = tool_to_build(checked_prompt(purpose, self.settings.home), name, self.settings.home)
-            with self._house(views) as house:
-                return build_one(tool, house)
+            with self._open(views) as opened:
+                return build_one(tool, opened)
 
         self._through(begin)
 
@@ -135,8 +135,8 @@ class Running:
         from orchestrator_cli.orchestrator import resume_run
 
         def begin(views: list[View]) -> RunResult:
-            with self._house(views, resumed=run) as house:
-                return resume_run(house, limits)
+            with self._open(views, resumed=run) as opened:
+                return resume_run(opened, limits)
 
         self._through(begin)
 
@@ -145,15 +145,14 @@ class Running:
 
         Its last process may have been killed before it could write the end into the log.
         """
+        from orchestrator_cli.state import fold
         from orchestrator_cli.views.filelog import FileLog
-        from orchestrator_cli.views.jsonl import Envelope, envelope_line
+        from orchestrator_cli.views.jsonl import envelope_line, envelope_of
 
         file_log(self.settings, FileLog).catch_up(found)
         message, _, remedy = (end.error or "").partition("\n")
         if self.output.as_json:
-            envelope = Envelope()
-            envelope.catch_up(found)
-            typer.echo(envelope_line(envelope.result()))
+            typer.echo(envelope_line(envelope_of(fold(found))))
         elif not self.output.stream_json:
             self.console.print_answer(end.answer)
         if end.exit_code:
@@ -183,24 +182,26 @@ class Running:
             raise error
 
     @contextlib.contextmanager
-    def _house(self, views: list[View], resumed: str = "") -> Iterator[House]:
+    def _open(self, views: list[View], resumed: str = "") -> Iterator[Run]:
         from orchestrator_cli.cli.chat.terminal_input import can_listen, listening
         from orchestrator_cli.cli.editor import edit
-        from orchestrator_cli.runtime import open_house
+        from orchestrator_cli.models.sources import GivenModel, LiveModels
+        from orchestrator_cli.runtime import open_run
+
+        source = GivenModel(self.model) if self.model is not None else LiveModels(self.recorder)
 
         with (
-            open_house(
+            open_run(
                 self.settings,
                 views,
-                model=self.model,
-                recorder=self.recorder,
+                source=source,
                 resumed=resumed,
                 attended=can_listen(self.console),
                 unsafe=self.unsafe,
-            ) as house,
-            listening(house.broker, self.console, edit=edit, interjecting=False),
+            ) as run,
+            listening(run.broker, self.console, edit=edit, interjecting=False),
         ):
-            yield house
+            yield run
 
 
 def check_workspace(settings: Settings) -> None:

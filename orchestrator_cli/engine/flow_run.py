@@ -8,6 +8,7 @@ A run that goes on in another process is the same flow run, so that all of it st
 process that died had under way stands as running on Prefect's server; it is marked as crashed.
 """
 
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator_cli.cancellation import run_beside
+from orchestrator_cli.engine.server import ui_address
 from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunFailed
 
 GONE = "The process that ran it has ended; orch went on with the run in another one."
@@ -126,6 +128,14 @@ class FlowRun:
             # Prefect would write what is raised to disk, as a pickle, and might run the body again.
             self._error = exc
             return ending(exc)
+
+
+def current_flow_run() -> tuple[str, str]:
+    """The id of the flow run that this is called in, and where Prefect shows it."""
+    from prefect import runtime
+
+    name = str(runtime.flow_run.id)
+    return name, f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{name}"
 
 
 class _EnteredAgain(BaseException):

@@ -32,11 +32,19 @@ class Call:
             self.ended = True
 
 
-def named_task(call: Call, name: str, *, retries: int = 0, **options: Any) -> Any:
-    """A Prefect task that makes a call; what the call comes to stays in this process."""
+def named_task(
+    call: Call, name: str, *, retries: int = 0, backoff_s: float | None = None, **options: Any
+) -> Any:
+    """A Prefect task that makes a call; what the call comes to stays in this process.
+
+    `backoff_s`: seconds before the first retry; each further one waits twice as long.
+    """
     from prefect import task
     from prefect.cache_policies import NO_CACHE
+    from prefect.tasks import exponential_backoff
 
+    if backoff_s is not None:
+        options |= {"retry_delay_seconds": exponential_backoff(backoff_s), "retry_jitter_factor": 0.5}
     made: Any = task(
         name=name,
         task_run_name=name,

@@ -18,7 +18,7 @@ from smolagents.models import (
 from smolagents.monitoring import TokenUsage
 
 from orchestrator_cli.execution.attempt import Attempt
-from orchestrator_cli.models.model import Model, ModelRequest
+from orchestrator_cli.models.model import ModelRequest
 from orchestrator_cli.prompts import as_data
 from orchestrator_cli.roles import Role
 
@@ -30,7 +30,6 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
         super().__init__(model_id=attempt.subtask.id)
         self._attempt = attempt
         self._role = role
-        self._model: Model = attempt.context.model
 
     def generate(
         self,
@@ -53,7 +52,7 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
             tools=tuple(self._schema(tool) for tool in tools_to_call_from or ()),
             stop=tuple(stop_sequences or ()),
         )
-        reply = self._model.complete(request, cancellation=self._attempt.cancellation)
+        reply = self._attempt.services.complete(request, cancellation=self._attempt.cancellation)
         self._attempt.usage += reply.usage
         calls = [
             ChatMessageToolCall(

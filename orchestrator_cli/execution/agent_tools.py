@@ -1,8 +1,10 @@
 """The tools of an agent: the hand-written ones, the built ones, and the three that every agent has."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -10,113 +12,215 @@ from smolagents import Tool as SmolTool
 from smolagents._function_type_hints_utils import get_json_schema
 
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.execution.attempt import Attempt, AttemptFailed, told
+from orchestrator_cli.events import ToolCalled
+from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
+from orchestrator_cli.execution.loops import Circles
+from orchestrator_cli.execution.sandboxes import Sandboxes
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.plan import NewTool
+from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from toolsmith.built import BuiltTool
+from toolsmith.library.uses import judged_error, judged_value
 from toolsmith.sandboxed import SandboxedTool
 
 
-def agent_tools(attempt: Attempt) -> list[SmolTool]:
+class ToolStopped(RuntimeError):
+    """A tool failed too often in a row and is not used any more; the message says what failed."""
+
+
+@dataclass
+class ToolCalls:
+    """The calls of an attempt that works in the sandbox, and what its agent said through them."""
+
+    attempt: Attempt
+    sandboxes: Sandboxes
+    circles: Circles = field(default_factory=Circles)
+    requested: list[BuiltTool] = field(default_factory=list)
+    """Tools that it asked for in this step."""
+    refusals: list[str] = field(default_factory=list)
+    """Why its values were not accepted."""
+    gave_up: str | None = None
+    broken: OrchError | None = None
+    """What ended the judging of a value or a request for a tool, and so the attempt."""
+
+    def call_named(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Call a tool that the subtask names, by name. Raises `AttemptFailed` if it cannot be used."""
+        if function := self.host_function(name):
+            return self.call_host(name, arguments, partial(function, **arguments))
+        return self.call_built(self.built(name), arguments)
+
+    def built(self, name: str) -> BuiltTool:
+        spec = self.attempt.spec
+        found = next((tool for tool in spec.tools if tool.name == name), None)
+        if found is None:
+            raise AttemptFailed(spec.unusable.get(name, f"there is no tool {name}"))
+        if why := self.attempt.services.stopped_tool(name, found.version):
+            raise AttemptFailed(why)
+        return found
+
+    def host_function(self, name: str) -> Callable[..., Any] | None:
+        """A hand-written tool: one for files works here, any other in the run's process."""
+        spec = self.attempt.spec
+        if name in FILE_TOOLS:
+            return file_tools(spec.place.root, spec.allow_protected).get(name)
+        if any(tool.name == name for tool in spec.host_tools):
+            services = self.attempt.services
+            return lambda **arguments: services.call_tool(name, {k: as_json(v) for k, v in arguments.items()})
+        return None
+
+    def call_host(self, name: str, arguments: Mapping[str, Any], call: Callable[[], Any]) -> Any:
+        return self.emitted(name, arguments, lambda: self.attempt.cancellation.waiting_for(call))
+
+    def call_built(self, tool: BuiltTool, arguments: Mapping[str, Any]) -> Any:
+        """Call a built tool in its sandbox, and keep how it did.
+
+        Raises what the call raises, and `ToolStopped` instead of calling what has failed too often.
+        """
+
+        def call() -> Any:
+            if why := self.attempt.services.stopped_tool(tool.name, tool.version):
+                raise ToolStopped(why)
+            began = time.monotonic()
+            try:
+                value = self.sandboxes.of(tool).call_tool(tool.source, tool.name, dict(arguments))
+            except Exception as exc:
+                if (judgement := judged_error(tool.spec, exc, arguments)) is not None:
+                    self.attempt.services.note_use(tool, judgement, time.monotonic() - began)
+                raise
+            self.attempt.services.note_use(tool, judged_value(tool.spec, value), time.monotonic() - began)
+            return value
+
+        return self.emitted(tool.name, arguments, call)
+
+    def emitted(self, name: str, arguments: Mapping[str, Any], call: Callable[[], Any]) -> Any:
+        """Make a call and emit its outcome."""
+        try:
+            value = call()
+        except Exception as exc:
+            self._emit(name, arguments, f"{type(exc).__name__}: {exc}", None, ok=False)
+            raise
+        self._emit(name, arguments, value if isinstance(value, str) else pretty(value), value, ok=True)
+        return value
+
+    def _emit(self, name: str, arguments: Mapping[str, Any], outcome: str, value: Any, *, ok: bool) -> None:
+        said = json.dumps(as_json(arguments), sort_keys=True)
+        self.circles.note(f"called {name} with the same arguments", said, outcome)
+        spec = self.attempt.spec
+        self.attempt.services.emit(
+            ToolCalled(
+                subtask=spec.subtask.id,
+                attempt=spec.attempt,
+                tool=name,
+                arguments={key: as_json(value) for key, value in arguments.items()},
+                outcome=outcome[:SHOWN_CHARS],
+                ok=ok,
+                returned=as_json(value) if ok and name not in FILE_TOOLS else None,
+            )
+        )
+
+
+def agent_tools(calls: ToolCalls) -> list[SmolTool]:
     """Exactly the tools that the subtask names, with `report_surprise`, `give_up` and `request_tool`."""
     extra = {
-        "report_surprise": _report_surprise(attempt),
-        "give_up": _give_up(attempt),
-        "request_tool": _request_tool(attempt),
+        "report_surprise": _report_surprise(calls),
+        "give_up": _give_up(calls),
+        "request_tool": _request_tool(calls),
     }
-    named = [agent_tool(name, attempt) for name in attempt.subtask.tools]
-    return named + [HostTool(name, function, attempt) for name, function in extra.items()]
+    named = [_agent_tool(name, calls) for name in calls.attempt.subtask.tools]
+    return named + [
+        FunctionTool(name, function, form_of(function), calls) for name, function in extra.items()
+    ]
 
 
-def agent_tool(name: str, attempt: Attempt) -> SmolTool:
-    if name in attempt.host_tools:
-        return HostTool(name, attempt.host_tools[name], attempt)
-    built = attempt.context.toolbox.built(name)
-    if built is None:
-        raise AttemptFailed(attempt.context.toolbox.shelf.stopped(name) or f"there is no tool {name}")
-    return SandboxedTool(built, _Told(attempt, built))
+def _agent_tool(name: str, calls: ToolCalls) -> SmolTool:
+    function = calls.host_function(name)
+    if function is None:
+        return sandboxed_tool(calls.built(name), calls)
+    forms = {tool.name: tool.form for tool in calls.attempt.spec.host_tools}
+    return FunctionTool(name, function, forms.get(name) or form_of(function), calls)
+
+
+def sandboxed_tool(tool: BuiltTool, calls: ToolCalls) -> SandboxedTool:
+    return SandboxedTool(tool, _Sandbox(calls, tool))
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Sandbox:
     """The sandbox as a built tool sees it: each call from the host is an event."""
 
-    attempt: Attempt
+    calls: ToolCalls
     tool: BuiltTool
 
-    def call_tool(self, source: str, function: str, arguments: dict[str, Any]) -> Any:
-        def call() -> Any:
-            return self.attempt.sandbox_of(self.tool).call_tool(source, function, arguments)
-
-        shelf = self.attempt.context.toolbox.shelf
-        return told(self.attempt, self.tool.name, arguments, lambda: shelf.use(self.tool, arguments, call))
+    def call_tool(self, source: str, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ARG002
+        return self.calls.call_built(self.tool, arguments)
 
 
-class HostTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
+class FunctionTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
     """A hand-written function as a smolagents tool; each call is an event."""
 
     skip_forward_signature_validation = True
 
-    def __init__(self, name: str, function: Callable[..., Any], attempt: Attempt) -> None:
-        schema = getattr(function, "schema", None) or _schema(function)
+    def __init__(
+        self, name: str, function: Callable[..., Any], form: Mapping[str, Any], calls: ToolCalls
+    ) -> None:
         self.name = name
-        self.description = schema["description"]
-        self.inputs = schema["parameters"]["properties"]
-        self.output_type = schema["return"]["type"]
+        self.description = form["description"]
+        self.inputs = copy.deepcopy(form["parameters"]["properties"])
+        self.output_type = form["return"]["type"]
         self._function = function
-        self._attempt = attempt
+        self._calls = calls
         super().__init__()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         arguments = dict(zip(self.inputs, args, strict=False)) | kwargs
-        call = partial(self._function, **arguments)
-        waiting = self._attempt.cancellation.waiting_for
         try:
-            return told(self._attempt, self.name, arguments, lambda: waiting(call))
+            return self._calls.call_host(self.name, arguments, partial(self._function, **arguments))
         except OrchError as exc:
             # Nothing for an agent to deal with, such as a person who has to decide.
-            self._attempt.broken = exc
+            self._calls.broken = exc
             raise
 
 
-_SCHEMAS: dict[tuple[str, str, str | None], dict[str, Any]] = {}
+_FORMS: dict[tuple[str, str, str | None], dict[str, Any]] = {}
 
 
-def _schema(function: Callable[..., Any]) -> dict[str, Any]:
-    """What smolagents reads of a function, which is made anew for each attempt but is the same each time."""
+def form_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """What smolagents reads of a function, which is made for each attempt but is the same each time."""
+    if form := getattr(function, "schema", None):
+        return dict(form)
     key = (function.__module__, function.__qualname__, function.__doc__)
-    if key not in _SCHEMAS:
-        _SCHEMAS[key] = get_json_schema(function)["function"]
-    return copy.deepcopy(_SCHEMAS[key])
+    if key not in _FORMS:
+        _FORMS[key] = get_json_schema(function)["function"]
+    return copy.deepcopy(_FORMS[key])
 
 
-def _report_surprise(attempt: Attempt) -> Callable[..., Any]:
+def _report_surprise(calls: ToolCalls) -> Callable[..., Any]:
     def report_surprise(text: str) -> str:
         """Tell the orchestrator something the task did not expect and that may change the plan.
 
         Args:
             text: What was found, and what it means for the work that follows.
         """
-        attempt.surprises.append(text)
+        calls.attempt.surprises.append(text)
         return "noted; go on with the task"
 
     return report_surprise
 
 
-def _give_up(attempt: Attempt) -> Callable[..., Any]:
+def _give_up(calls: ToolCalls) -> Callable[..., Any]:
     def give_up(reason: str) -> str:
         """End the task because it cannot be done as it is put.
 
         Args:
             reason: What was found, why that makes the task impossible, and what would be needed.
         """
-        attempt.gave_up = reason
+        calls.gave_up = reason
         return "noted; the task ends here"
 
     return give_up
 
 
-def _request_tool(attempt: Attempt) -> Callable[..., Any]:
+def _request_tool(calls: ToolCalls) -> Callable[..., Any]:
     def request_tool(name: str, purpose: str) -> str:
         """Ask for a tool that does not exist. It can be called from the next step on.
 
@@ -127,19 +231,14 @@ def _request_tool(attempt: Attempt) -> Callable[..., Any]:
         if not name.isidentifier():
             raise ValueError(f"{name!r} is no function name")
         try:
-            tool = attempt.context.toolbox.ensure(
-                NewTool(name=name, purpose=purpose),
-                asked_by=attempt.subtask.id,
-                context=attempt.subtask.instruction,
-                cancellation=attempt.cancellation,
-            )
+            tool = calls.attempt.services.request_tool(NewTool(name=name, purpose=purpose))
         except ToolUnavailable as exc:
             return f"Not available: {exc}"
         except OrchError as exc:
             # Nothing for an agent to deal with: a limit of the run, or a person who has to allow it.
-            attempt.broken = exc
+            calls.broken = exc
             raise
-        attempt.requested.append(tool.name)
+        calls.requested.append(tool)
         called = "" if tool.name == name else f"There is a tool for it already, which is called {tool.name}. "
         return f"{called}From the next step on you can call {tool.spec.signature}: {tool.spec.purpose}"
 

@@ -9,60 +9,88 @@ Not covered: images and sound, agents that manage agents, and smolagents' own pl
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import jinja2
 from pydantic import JsonValue
 from smolagents import CodeAgent, LogLevel, MultiStepAgent, ToolCallingAgent
+from smolagents.agents import AgentGenerationError
 from smolagents.memory import ActionStep, FinalAnswerStep
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.agent_model import AgentModel
-from orchestrator_cli.execution.agent_tools import agent_tool, agent_tools
+from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, sandboxed_tool
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
+from orchestrator_cli.execution.sandboxes import Sandboxes
 from orchestrator_cli.planning.coercion import coerce_to_schema
 from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
+from toolsmith.library.uses import judged_inside
 from toolsmith.sandbox.session import InsideCall
 from toolsmith.sandboxed import SandboxedTool
 
 REFUSALS = 2
 
 
-def run_agent(attempt: Attempt, role: Role, inputs: Mapping[str, JsonValue], failure: str) -> JsonValue:
-    """Let an agent do a subtask and return its value.
+def run_in_sandbox(attempt: Attempt) -> JsonValue:
+    """The value of a subtask of kind tool (one call, no model) or agent.
 
-    Raises `AttemptFailed` where it does not come to one, and whatever ended its model calls.
+    Raises `AttemptFailed` if it does not come to one, and whatever ended its model calls.
     """
-    agent = _make(attempt, role)
-    attempt.executor.on_calls = functools.partial(_count, agent, attempt)
+    sandboxes = Sandboxes(attempt)
+    calls = ToolCalls(attempt, sandboxes)
+    with sandboxes, attempt.cancellation.calling(sandboxes.interrupt):
+        try:
+            if attempt.subtask.kind == "tool":
+                return _call(calls)
+            return _run_agent(calls)
+        except Exception:
+            # The sandbox was ended by the time limit or Ctrl-C: that is the reason, not its echo.
+            attempt.cancellation.check()
+            raise
+
+
+def _call(calls: ToolCalls) -> JsonValue:
+    attempt = calls.attempt
+    value = as_json(calls.call_named(attempt.subtask.tools[0], attempt.spec.inputs))
+    if reason := attempt.refusal(value):
+        raise AttemptFailed(reason)
+    return value
+
+
+def _run_agent(calls: ToolCalls) -> JsonValue:
+    spec = calls.attempt.spec
+    role, inputs = spec.role, spec.inputs
+    if role is None:
+        raise AttemptFailed(f"there is no role {spec.subtask.role}")
+    agent = _make(calls, role)
+    calls.sandboxes.own.on_calls = functools.partial(_count, agent, calls)
     if role.agent == "code":
         agent.state.update(inputs)
     task = render(
         "agent_task",
-        title=attempt.subtask.title,
-        instruction=attempt.subtask.instruction,
+        title=spec.subtask.title,
+        instruction=spec.subtask.instruction,
         inputs=pretty(inputs) if inputs else "",
-        result=pretty(attempt.subtask.result) if attempt.subtask.result else "",
-        check=attempt.subtask.check or "",
-        failure=failure,
+        result=pretty(spec.subtask.result) if spec.subtask.result else "",
+        check=spec.subtask.check or "",
+        failure=spec.failure,
         max_steps=agent.max_steps,
     )
     try:
-        return _drive(agent, attempt, task)
-    except Exception as exc:
+        return _drive(agent, calls, task)
+    except AgentGenerationError as exc:
         # smolagents wraps what a model raises; the reason is ours and has its own exit code.
-        cause = exc.__cause__
-        if type(exc).__name__ == "AgentGenerationError" and isinstance(cause, Exception):
-            raise cause from None
+        if isinstance(exc.__cause__, Exception):
+            raise exc.__cause__ from None
         raise
 
 
-def _drive(agent: MultiStepAgent, attempt: Attempt, task: str) -> JsonValue:
-    last = ""
+def _drive(agent: MultiStepAgent, calls: ToolCalls, task: str) -> JsonValue:
+    last, attempt = "", calls.attempt
     with stepping(agent, task) as steps:
         for item in steps:
             attempt.cancellation.check()
@@ -70,24 +98,29 @@ def _drive(agent: MultiStepAgent, attempt: Attempt, task: str) -> JsonValue:
                 return coerce_to_schema(as_json(item.output), attempt.subtask.result)
             if not isinstance(item, ActionStep):
                 continue
-            _tell(item, attempt, isinstance(agent, CodeAgent))
+            _emit_step(item, calls, isinstance(agent, CodeAgent))
             last = str(item.error) if item.error else ""
-            if attempt.broken is not None:
-                raise attempt.broken
-            if attempt.gave_up is not None:
-                raise AttemptFailed(f"it cannot be done as it was put: {attempt.gave_up}")
-            if len(attempt.refusals) >= REFUSALS:
-                raise AttemptFailed(_with_surprises(attempt.refusals[-1], attempt))
-            if attempt.circles.found is not None:
-                raise AttemptFailed(_with_surprises(attempt.circles.found, attempt))
-            attempt.circles.end_step()
+            _check_end(calls)
+            calls.circles.end_step()
             if item.step_number >= agent.max_steps and not item.is_final_answer:
                 break
-            _withdraw_stopped(agent, attempt)
-            _add_requested(agent, attempt)
+            _withdraw_stopped(agent, calls)
+            _add_requested(agent, calls)
     reason = f"it did not finish within {agent.max_steps} steps"
     reason = f"{reason}; the last error was: {last}" if last else reason
     raise AttemptFailed(_with_surprises(reason, attempt))
+
+
+def _check_end(calls: ToolCalls) -> None:
+    """Raise what ends the attempt after a step."""
+    if calls.broken is not None:
+        raise calls.broken
+    if calls.gave_up is not None:
+        raise AttemptFailed(f"it cannot be done as it was put: {calls.gave_up}")
+    if len(calls.refusals) >= REFUSALS:
+        raise AttemptFailed(_with_surprises(calls.refusals[-1], calls.attempt))
+    if calls.circles.found is not None:
+        raise AttemptFailed(_with_surprises(calls.circles.found, calls.attempt))
 
 
 @contextmanager
@@ -110,20 +143,20 @@ def _with_surprises(reason: str, attempt: Attempt) -> str:
     return f"{reason}; the agent reported: {' '.join(attempt.surprises)}" if attempt.surprises else reason
 
 
-def _make(attempt: Attempt, role: Role) -> MultiStepAgent:
-    context = attempt.context
+def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
+    attempt = calls.attempt
     prompt = source("agent_code" if role.agent == "code" else "agent_tools")
     common: dict[str, Any] = {
-        "tools": agent_tools(attempt),
+        "tools": agent_tools(calls),
         "model": AgentModel(attempt, role),
         "prompt_templates": _templates(prompt, attempt.subtask.network),
         "instructions": role.instructions,
-        "max_steps": context.settings.max_steps,
+        "max_steps": attempt.spec.max_steps,
         "verbosity_level": LogLevel.OFF,
-        "final_answer_checks": [_acceptable(attempt)],
+        "final_answer_checks": [_acceptable(calls)],
     }
     if role.agent == "code":
-        return _CodeAgent(executor=attempt.executor, additional_authorized_imports=["*"], **common)
+        return _CodeAgent(executor=calls.sandboxes.own, additional_authorized_imports=["*"], **common)
     return _ToolCallingAgent(**common)
 
 
@@ -163,61 +196,52 @@ def _compiled(template: str) -> jinja2.Template:
     return made
 
 
-def _add_requested(agent: MultiStepAgent, attempt: Attempt) -> None:
+def _add_requested(agent: MultiStepAgent, calls: ToolCalls) -> None:
     """Tools asked for in the step that ended; smolagents sends tools to the sandbox only once by itself."""
-    if not attempt.requested:
+    if not calls.requested:
         return
-    for name in attempt.requested:
-        agent.tools[name] = agent_tool(name, attempt)
-    attempt.requested.clear()
+    for tool in calls.requested:
+        agent.tools[tool.name] = sandboxed_tool(tool, calls)
+    calls.requested.clear()
     if isinstance(agent, CodeAgent):
-        attempt.executor.send_tools(agent.tools)
+        calls.sandboxes.own.send_tools(agent.tools)
 
 
-def _count(agent: MultiStepAgent, attempt: Attempt, calls: tuple[InsideCall, ...]) -> None:
+def _count(agent: MultiStepAgent, calls: ToolCalls, inside: tuple[InsideCall, ...]) -> None:
     """Keep how the built tools did that the agent's code has called."""
     built = {name: tool.built for name, tool in agent.tools.items() if isinstance(tool, SandboxedTool)}
-    attempt.context.toolbox.shelf.note_inside(built, calls)
+    for call in inside:
+        if (tool := built.get(call.name)) is not None:
+            judgement = judged_inside(tool.spec, call.error, call.type)
+            calls.attempt.services.note_use(tool, judgement, call.seconds)
 
 
-def _withdraw_stopped(agent: MultiStepAgent, attempt: Attempt) -> None:
-    """What failed too often leaves the sandbox; a call of it from now on is told why."""
+def _withdraw_stopped(agent: MultiStepAgent, calls: ToolCalls) -> None:
+    """What failed too often leaves the sandbox; a call of it from now on says why."""
     stopped = [
         tool
         for tool in agent.tools.values()
         if isinstance(tool, SandboxedTool)
         and hasattr(tool, "sandbox_source")
-        and attempt.context.toolbox.shelf.stopped(tool.name, tool.built.version)
+        and calls.attempt.services.stopped_tool(tool.name, tool.built.version)
     ]
     for tool in stopped:
         del tool.sandbox_source
     if stopped and isinstance(agent, CodeAgent):
-        attempt.executor.send_tools(agent.tools)
+        calls.sandboxes.own.send_tools(agent.tools)
 
 
-def _tell(step: ActionStep, attempt: Attempt, writes_code: bool) -> None:
-    emit, subtask, number = attempt.context.emit, attempt.subtask.id, attempt.number
+def _emit_step(step: ActionStep, calls: ToolCalls, writes_code: bool) -> None:
+    spec, emit = calls.attempt.spec, calls.attempt.services.emit
+    where: dict[str, Any] = {"subtask": spec.subtask.id, "attempt": spec.attempt, "step": step.step_number}
     text = str(step.model_output or "")
     thought = text.split("<code>")[0].removeprefix("Thought:").strip()
-    emit(
-        events.AgentStepped(
-            subtask=subtask, attempt=number, step=step.step_number, thought=thought[:SHOWN_CHARS]
-        )
-    )
+    emit(events.AgentStepped(**where, thought=thought[:SHOWN_CHARS]))
     if writes_code and step.code_action:
-        attempt.circles.note("ran the same code", step.code_action, _output(step), str(step.error or ""))
-        ran = events.CodeRan(
-            subtask=subtask,
-            attempt=number,
-            step=step.step_number,
-            code=step.code_action,
-            output=_output(step),
-            error=str(step.error.message) if step.error else None,
-        )
-        emit(ran)
-        for repeated in attempt.context.repeats.note(ran):
-            emit(repeated)
-            attempt.context.repeats.tell(repeated)
+        output = _output(step)
+        calls.circles.note("ran the same code", step.code_action, output, str(step.error or ""))
+        error = str(step.error.message) if step.error else None
+        emit(events.CodeRan(**where, code=step.code_action, output=output, error=error))
 
 
 def _output(step: ActionStep) -> str:
@@ -227,16 +251,18 @@ def _output(step: ActionStep) -> str:
     return logs + (f"→ {value}" if value not in ("", "None") else "")
 
 
-def _acceptable(attempt: Attempt) -> Callable[..., bool]:
+def _acceptable(calls: ToolCalls) -> Callable[..., bool]:
+    attempt = calls.attempt
+
     def on_the_value(value: Any, memory: Any, agent: Any = None) -> bool:  # noqa: ARG001 - smolagents' signature
         try:
-            reason = attempt.accept(coerce_to_schema(as_json(value), attempt.subtask.result))
+            reason = attempt.refusal(coerce_to_schema(as_json(value), attempt.subtask.result))
         except OrchError as exc:
             # smolagents takes whatever is raised here for a refusal and goes on.
-            attempt.broken = exc
+            calls.broken = exc
             raise
         if reason:
-            attempt.refusals.append(reason)
+            calls.refusals.append(reason)
             raise ValueError(reason)
         return True
 

@@ -1,31 +1,42 @@
-"""One attempt at a subtask: what it may use, what it said on the side, and how its tool calls are told."""
+"""One attempt at a subtask as a value in and a value out.
+
+An `AttemptSpec` says everything that the attempt is; an `AttemptOutcome` everything that it came to. What it
+needs meanwhile goes through `AttemptServices`, whose calls carry values only. So an attempt runs in the
+run's own process, or in another one, unchanged.
+
+The run prepares the checkout before, and commits or discards it after: see `subtask`.
+"""
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol
 
-from pydantic import JsonValue
+import jsonschema
+from pydantic import BaseModel, ConfigDict, JsonValue, PrivateAttr
 
-from orchestrator_cli import events
+from orchestrator_cli import errors
+from orchestrator_cli.approvals.broker import Question
+from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
+from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import OrchError
-from orchestrator_cli.execution.context import RunContext
-from orchestrator_cli.execution.loops import Circles
-from orchestrator_cli.execution.sandboxes import Apart
-from orchestrator_cli.plan import Subtask
-from orchestrator_cli.tools.files import FILE_TOOLS
+from orchestrator_cli.events import ApprovalGiven, Fact, ResultJudged
+from orchestrator_cli.execution.tool_registry import ToolUnavailable
+from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
+from orchestrator_cli.plan import NewTool, Subtask
+from orchestrator_cli.planning.answer import summarise
+from orchestrator_cli.planning.expressions import ExpressionFailed, holds
+from orchestrator_cli.planning.judge import judge
+from orchestrator_cli.roles import Role
+from orchestrator_cli.settings import Process
 from orchestrator_cli.usage import Usage
-from orchestrator_cli.workspace import Checkout
 from toolsmith.built import BuiltTool
-from toolsmith.permissions import NOTHING, Permissions
-from toolsmith.sandbox import Backend, Limits, SandboxUnavailable
-from toolsmith.sandbox.executor import SandboxExecutor
+from toolsmith.library.uses import Judgement
+from toolsmith.permissions import Permissions
+from toolsmith.sandbox import Backend
 from toolsmith.sandbox.proxy import Dialer
-from toolsmith.sandbox.spec import Launch, SandboxSpec
 
-STEP_WALL_S = 120.0
 SHOWN_CHARS = 2_000
 
 
@@ -33,121 +44,260 @@ class AttemptFailed(Exception):
     """The attempt did not bring what the subtask asks for; the message says why."""
 
 
+class SubtaskTimedOut(TimeoutError):
+    """An attempt took longer than its subtask allows. Prefect shows it as `TimedOut`."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- in
+
+
+class CheckoutRef(_Value):
+    """Where a checkout is, on the machine that the attempt runs on."""
+
+    folder: Path
+    """What a sandbox is given."""
+    root: Path
+    """The whole view for the host."""
+    entrance: tuple[str, ...] = ()
+    """What the command of a sandbox has to begin with; empty if the checkout is a copy."""
+
+
+class HostTool(_Value):
+    """A tool that the run's process calls, such as one of an MCP server."""
+
+    name: str
+    form: dict[str, Any] = {}
+    """Its description, parameters and return type as smolagents has them; for agents only."""
+
+
+class AttemptSpec(_Value):
+    """What an attempt is."""
+
+    run: str
+    subtask: Subtask
+    attempt: int
+    """Counts from 1."""
+    plan_version: int
+    inputs: dict[str, JsonValue] = {}
+    """The subtask's, with all references resolved."""
+    failure: str = ""
+    """Why the attempt before this one failed; empty for the first."""
+    role: Role | None = None
+    """Of an agent, with the model that was chosen for it."""
+    tools: tuple[BuiltTool, ...] = ()
+    """The built tools that the subtask names."""
+    host_tools: tuple[HostTool, ...] = ()
+    unusable: dict[str, str] = {}
+    """Why other tools that it names cannot be used."""
+    checkout: CheckoutRef | None = None
+    """None for a subtask that works on no files."""
+    process: Process | None = None
+    max_steps: int
+    allow_protected: tuple[str, ...] = ()
+    """Protected names that file tools may touch."""
+
+    @property
+    def place(self) -> CheckoutRef:
+        """Raises `AttemptFailed` if there is no checkout."""
+        if self.checkout is None:
+            raise AttemptFailed(f"a subtask of kind {self.subtask.kind} works on no files")
+        return self.checkout
+
+
+# --- out
+
+
+class ErrorValue(_Value):
+    """An error as a value: what crosses a process instead of an exception."""
+
+    kind: str
+    """The class: one of `KINDS`, or empty for any other."""
+    message: str
+    remedy: str = ""
+    approvals: tuple[str, ...] = ()
+    _cause: BaseException | None = PrivateAttr(default=None)
+
+    @classmethod
+    def of(cls, exc: BaseException) -> "ErrorValue":
+        """Of an error that is not known, its type is in the message."""
+        known = next((one for one in type(exc).__mro__ if one.__name__ in KINDS), None)
+        text = str(exc).strip() or type(exc).__name__
+        made = cls(
+            kind=known.__name__ if known else "",
+            message=getattr(exc, "message", text) if known else f"{type(exc).__name__}: {text}",
+            remedy=getattr(exc, "remedy", ""),
+            approvals=getattr(exc, "approvals", ()),
+        )
+        made._cause = exc  # for a traceback, as long as it stays in this process
+        return made
+
+    def error(self) -> Exception:
+        """The exception again; one of no known class is `AttemptFailed`."""
+        kind = KINDS.get(self.kind, AttemptFailed)
+        if issubclass(kind, errors.ApprovalNeeded):
+            made: Exception = kind(self.message, self.remedy, self.approvals)
+        else:
+            made = (
+                kind(self.message, self.remedy) if issubclass(kind, errors.OrchError) else kind(self.message)
+            )
+        made.__cause__ = self._cause
+        return made
+
+
+_ERRORS: tuple[type[Exception], ...] = (
+    *(AttemptFailed, SubtaskTimedOut, EffectFailed, EffectRefused, NotAllowed),
+    *(errors.UsageError, errors.ConfigError, errors.ProviderError, errors.ReplyUnusable, errors.RunFailed),
+    *(errors.NotApproved, errors.LimitReached, errors.ApprovalNeeded, errors.RunTimedOut),
+    *(errors.Interrupted, errors.Cancelled, ToolUnavailable),
+)
+KINDS: Mapping[str, type[Exception]] = {one.__name__: one for one in _ERRORS}
+
+
+class AttemptOutcome(_Value):
+    """What an attempt came to."""
+
+    value: JsonValue = None
+    surprise: str | None = None
+    usage: Usage = Usage()
+    error: ErrorValue | None = None
+    """Why it brought no value."""
+
+
+# --- meanwhile
+
+
+class EffectGrant(_Value):
+    """Whether a call with effects outside the workspace is to be made."""
+
+    key: str = ""
+    """The idempotency key to make it with; empty if it was made before."""
+    value: JsonValue = None
+    """What it came to then."""
+
+
+class AttemptServices(Protocol):
+    """What an attempt asks of its run. Everything that crosses is a value."""
+
+    def complete(
+        self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Completion:
+        """As `Model.complete`; the last two stay in this process."""
+
+    def ask(self, question: Question) -> ApprovalGiven:
+        """The answer of a person. Raises `ApprovalNeeded` if no one is there."""
+
+    def emit(self, fact: Fact) -> None:
+        """Say what happened."""
+
+    def changed_files(self) -> list[str]:
+        """What was written in the checkout so far."""
+
+    def call_tool(self, name: str, arguments: dict[str, JsonValue]) -> JsonValue:
+        """Call one of `AttemptSpec.host_tools`. Raises what the tool raises."""
+
+    def request_tool(self, tool: NewTool) -> BuiltTool:
+        """A tool that the plan did not foresee. Raises `ToolUnavailable`."""
+
+    def permit_tool(self, tool: BuiltTool) -> Permissions:
+        """What a built tool may have. Raises `PermissionRefused` and `ApprovalNeeded`."""
+
+    def stopped_tool(self, name: str, version: int) -> str:
+        """Why a tool must not be called any more; empty if it may be."""
+
+    def note_use(self, tool: BuiltTool, judgement: Judgement, seconds: float) -> None:
+        """Keep how a built tool did."""
+
+    def begin_effect(self, call: EffectCall) -> EffectGrant:
+        """Raises `EffectRefused` and `ApprovalNeeded`."""
+
+    def end_effect(self, key: str, ok: bool, outcome: EffectOutcome | None) -> None:
+        """How the call ended; without an outcome it is not known."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where an attempt runs: what its process has by itself."""
+
+    backend: Backend
+    dialer: Dialer
+    cancellation: Cancellation
+    """Ends the attempt."""
+
+
+MakeAttempt = Callable[[AttemptSpec, AttemptServices, Host], AttemptOutcome]
+"""Makes an attempt in this process, or has another one make it."""
+
+
+# --- the attempt
+
+
 @dataclass
 class Attempt:
-    """What one try at one subtask works with. The lists grow while it goes on."""
+    """An attempt under way. The lists grow while it goes on."""
 
-    context: RunContext
-    subtask: Subtask
-    number: int
-    """Counts from 1."""
-    executor: SandboxExecutor
-    apart: Apart
-    host_tools: Mapping[str, Callable[..., Any]]
-    cancellation: Cancellation
-    accept: Callable[[JsonValue], str | None]
-    """Why a value is not accepted, or None."""
+    spec: AttemptSpec
+    services: AttemptServices
+    host: Host
     surprises: list[str] = field(default_factory=list)
-    requested: list[str] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
-    refusals: list[str] = field(default_factory=list)
-    gave_up: str | None = None
-    broken: OrchError | None = None
-    """What ended the judging of a value or a request for a tool, and so the attempt."""
-    circles: Circles = field(default_factory=Circles)
 
-    def sandbox_of(self, tool: BuiltTool) -> SandboxExecutor:
-        """Where a built tool runs: beside the agent's code, or apart where it has what that code has not."""
-        return self.apart.of(tool) if tool.spec.privileged else self.executor
+    @property
+    def subtask(self) -> Subtask:
+        return self.spec.subtask
 
+    @property
+    def cancellation(self) -> Cancellation:
+        return self.host.cancellation
 
-class Entering:
-    """A backend whose workers are started within the namespace that a checkout is mounted in."""
-
-    def __init__(self, backend: Backend, entrance: tuple[str, ...]) -> None:
-        self._backend = backend
-        self._entrance = entrance
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-    def launch(self, spec: SandboxSpec, rx: int, tx: int) -> Launch:
-        launch = self._backend.launch(spec, rx, tx)
-        return replace(launch, argv=(*self._entrance, *launch.argv), cwd=None)
-
-
-ENTERING = ("bubblewrap", "landlock", "unsafe")
-"""The backends whose command can be started inside another mount namespace."""
-
-
-def within(checkout: Checkout, backend: Backend) -> Backend:
-    """The backend as a checkout needs it. Raises `AttemptFailed` where it cannot see the checkout."""
-    if not checkout.entrance:
-        return backend
-    if backend.name not in ENTERING:
-        raise AttemptFailed(
-            f"the workspace is too large to copy, and the sandbox {backend.name} cannot use a mounted view"
+    def refusal(self, value: JsonValue) -> str | None:
+        """Why a value is not what the subtask asks for, or None; a model is asked last, if at all."""
+        reason = misfit(self.subtask.result, value) or self._check(value)
+        if reason is not None or self.subtask.judge is None:
+            return reason
+        verdict = judge(
+            self.subtask,
+            value,
+            self.services.changed_files(),
+            model=self.services,
+            cancellation=self.cancellation,
         )
-    return cast(Backend, Entering(backend, checkout.entrance))
-
-
-def new_executor(
-    root: Path,
-    backend: Backend,
-    timeout_s: float,
-    *,
-    writable: bool = True,
-    given: Permissions = NOTHING,
-    dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
-) -> SandboxExecutor:
-    """A sandbox on a checkout, whose steps may not outlast the attempt.
-
-    Raises `AttemptFailed` where the backend cannot be given connections.
-    """
-    try:
-        return SandboxExecutor(
-            root,
-            limits=Limits(wall_s=min(STEP_WALL_S, timeout_s)),
-            backend=backend,
-            writable=writable,
-            secrets=given.secrets,
-            network=given.network,
-            dialer=dialer,
-            packages=given.folder,
+        self.usage += verdict.usage
+        self.services.emit(
+            ResultJudged(
+                subtask=self.subtask.id, attempt=self.spec.attempt, good=verdict.good, reason=verdict.reason
+            )
         )
-    except SandboxUnavailable as exc:
-        if not given.network:
-            raise
-        raise AttemptFailed(str(exc)) from exc
+        return None if verdict.good else f"it was judged not to be good: {verdict.reason}"
+
+    def _check(self, value: JsonValue) -> str | None:
+        check = self.subtask.check
+        if check is None:
+            return None
+        files = self.services.changed_files()
+        try:
+            if holds(check, {"value": value, "summary": summarise(value), "files": files}):
+                return None
+        except ExpressionFailed as exc:
+            return f"the check {check!r} cannot be evaluated: {exc}"
+        return f"the check {check!r} does not hold (files: {', '.join(files) or 'none'})"
 
 
-def told(attempt: Attempt, name: str, arguments: Mapping[str, Any], call: Callable[[], Any]) -> Any:
-    """Make a tool call and emit what came of it."""
-    try:
-        value = call()
-    except Exception as exc:
-        _emit_call(attempt, name, arguments, f"{type(exc).__name__}: {exc}", None, ok=False)
-        raise
-    _emit_call(attempt, name, arguments, value if isinstance(value, str) else pretty(value), value, ok=True)
-    return value
+def misfit(schema: dict[str, JsonValue] | None, value: JsonValue) -> str | None:
+    """In what a value does not fit a schema, or None."""
+    if schema is None:
+        return None
+    found = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    faults = [f"{'.'.join(map(str, e.absolute_path)) or 'the value'}: {_shortened(e.message)}" for e in found]
+    return f"the value does not fit the schema: {'; '.join(faults[:5])}" if faults else None
 
 
-def _emit_call(
-    attempt: Attempt, name: str, arguments: Mapping[str, Any], outcome: str, value: Any, *, ok: bool
-) -> None:
-    said = json.dumps(as_json(arguments), sort_keys=True)
-    attempt.circles.note(f"called {name} with the same arguments", said, outcome)
-    attempt.context.emit(
-        events.ToolCalled(
-            subtask=attempt.subtask.id,
-            attempt=attempt.number,
-            tool=name,
-            arguments={key: as_json(value) for key, value in arguments.items()},
-            outcome=outcome[:SHOWN_CHARS],
-            ok=ok,
-            returned=as_json(value) if ok and name not in FILE_TOOLS else None,
-        )
-    )
+def _shortened(message: str) -> str:
+    """jsonschema puts the value first and what is wrong with it last."""
+    return message if len(message) <= 240 else f"{message[:100]} … {message[-140:]}"
 
 
 def as_json(value: Any) -> JsonValue:

@@ -9,9 +9,7 @@ call returned beyond its type; the sandbox tells of the others, and what it tell
 """
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
 
 from orchestrator_cli import events
 from orchestrator_cli.approvals.permissions import PermissionGate
@@ -21,18 +19,11 @@ from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRe
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
 from toolsmith.library.edits import Adopt, Settled, adopting, usable
-from toolsmith.library.uses import Judgement, judged_error, judged_inside, judged_value
+from toolsmith.library.uses import Judgement
 from toolsmith.permissions import Permissions
 from toolsmith.requirements import PackageLock
 from toolsmith.sandbox import Backend
-from toolsmith.sandbox.session import InsideCall
 from toolsmith.spec import ToolSpec
-
-T = TypeVar("T")
-
-
-class ToolStopped(RuntimeError):
-    """A tool failed too often in a row and is not used any more; the message says what failed."""
 
 
 class Shelf:
@@ -110,41 +101,14 @@ class Shelf:
 
     # --- using
 
-    def use(self, tool: BuiltTool, arguments: Mapping[str, Any], call: Callable[[], T]) -> T:
-        """Make a call, and keep what it says about the tool.
-
-        Raises what the call raises, and `ToolStopped` instead of a call of what has failed too often.
-        """
-        self.check(tool)
-        began = time.monotonic()
-        try:
-            value = call()
-        except Exception as exc:
-            self._note(tool, judged_error(tool.spec, exc, arguments), time.monotonic() - began)
-            raise
-        self._note(tool, judged_value(tool.spec, value), time.monotonic() - began)
-        return value
-
-    def note_inside(self, tools: Mapping[str, BuiltTool], calls: Iterable[InsideCall]) -> None:
-        """Keep what the sandbox tells of calls that an agent's code made."""
-        for call in calls:
-            if (tool := tools.get(call.name)) is not None:
-                self._note(tool, judged_inside(tool.spec, call.error, call.type), call.seconds)
-
-    def check(self, tool: BuiltTool) -> None:
-        """Raise `ToolStopped` where this version went into quarantine in this run."""
-        if why := self.stopped(tool.name, tool.version):
-            raise ToolStopped(why)
-
     def stopped(self, name: str, version: int | None = None) -> str:
         """Why a tool is not used any more in this run; empty where it is."""
         with self._lock:
             stopped, why = self._stopped.get(name, (0, ""))
         return why if version in (None, stopped) else ""
 
-    def _note(self, tool: BuiltTool, judgement: Judgement | None, seconds: float) -> None:
-        if judgement is None:
-            return
+    def note_use(self, tool: BuiltTool, judgement: Judgement, seconds: float) -> None:
+        """Keep how a call of a tool went; one that failed too often is stopped."""
         judgement = judgement._replace(error=self._masks(judgement.error))
         try:
             standing = self._library.note_use(tool, judgement, seconds, self._run)

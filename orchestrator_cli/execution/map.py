@@ -1,83 +1,70 @@
-"""The instances of a `for_each` subtask, from its list to its one result."""
+"""The instances of a `for_each` subtask, from its list to its one result.
+
+What became of each instance is in the run's state; here is only which of them to start next.
+"""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from orchestrator_cli.plan import Instance, Result, Subtask, instance_name, resolve
+from orchestrator_cli.plan import Instance, Result, Subtask, instance_name, resolve, whole_name
 from orchestrator_cli.planning.answer import summarise
+from orchestrator_cli.state import RunState
 from orchestrator_cli.usage import Usage
 
 
 @dataclass
-class Fan:
-    """What became of each item so far.
-
-    After a failure no further item is begun, unless failures are skipped.
-    """
+class MapRun:
+    """A `for_each` subtask under way. After a failure no further item starts, unless failures are skipped."""
 
     subtask: Subtask
     plan_version: int
     instances: tuple[Subtask, ...]
     """One for each item, with its own inputs."""
-    results: dict[int, Result] = field(default_factory=dict)
-    failures: dict[int, str] = field(default_factory=dict)
-    blocked: set[int] = field(default_factory=set)
-    """Places whose instance waits for a person."""
-    again: list[int] = field(default_factory=list)
-    """Places that were answered and start once more."""
+    blocked: list[Subtask] = field(default_factory=list)
+    """Instances that came to a question, and start again once it is answered."""
     since: float = field(default_factory=time.monotonic)
-    begun: int = 0
-    """How many have been looked at, whether to start or because they were done before."""
+    _cursor: int = 0
 
-    def next(self) -> int | None:
-        """The place of the next instance to start, or None."""
-        if self.hopeless:
+    def next(self, state: RunState) -> Subtask | None:
+        """The next instance to start; it counts as started from then on."""
+        if self.failures(state) and self.subtask.on_failure != "skip":
             return None
-        if self.again:
-            return self.again[0]
-        while self.begun < len(self.instances) and self.begun in self.results:
-            self.begun += 1
-        return self.begun if self.begun < len(self.instances) else None
+        for instance in self.blocked:
+            if instance.id not in state.waiting:
+                self.blocked.remove(instance)
+                return instance
+        while self._cursor < len(self.instances):
+            instance = self.instances[self._cursor]
+            self._cursor += 1
+            if instance.id not in state.instances:
+                return instance
+        return None
 
-    def start(self, place: int) -> Subtask:
-        """The instance at a place that `next` has named."""
-        if place in self.again:
-            self.again.remove(place)
-        else:
-            self.begun = place + 1
-        return self.instances[place]
+    def failures(self, state: RunState) -> dict[int, str]:
+        """Why instances failed, by their place in the list."""
+        if not state.instance_failures:
+            return {}
+        known = state.instance_failures
+        return {n: known[one.id] for n, one in enumerate(self.instances) if one.id in known}
 
-    def wake(self, place: int) -> None:
-        """The person has answered that an instance waited for."""
-        if place in self.blocked:
-            self.blocked.remove(place)
-            self.again.append(place)
+    def is_over(self, state: RunState, under_way: Collection[str]) -> bool:
+        """Whether no instance runs and none is to come."""
+        if any(whole_name(name) == self.subtask.id for name in under_way):
+            return False
+        if self.failures(state) and self.subtask.on_failure != "skip":
+            return True
+        return self._cursor == len(self.instances) and not self.blocked
 
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.since
-
-    @property
-    def hopeless(self) -> bool:
-        return bool(self.failures) and self.subtask.on_failure != "skip"
-
-    def over(self, running: int) -> bool:
-        """Whether nothing is to come; `running` are its instances that are under way."""
-        return running == 0 and self.next() is None and (self.hopeless or not self.blocked)
-
-    def failure(self) -> str:
-        """Why the whole has failed; empty where it has not."""
-        if not self.hopeless:
-            return ""
-        told = "; ".join(f"[{place}] {reason}" for place, reason in sorted(self.failures.items()))
-        return f"{len(self.failures)} of {len(self.instances)} items failed: {told}"
-
-    def gathered(self) -> Result:
-        """One result of all: values in the order of the items, null for one that failed."""
-        found = [self.results.get(place) for place in range(len(self.instances))]
+    def outcome(self, state: RunState) -> Result | str:
+        """One result of all, or why the whole failed: the values in order, null for a failure."""
+        failures = self.failures(state)
+        if failures and self.subtask.on_failure != "skip":
+            reasons = "; ".join(f"[{place}] {reason}" for place, reason in failures.items())
+            return f"{len(failures)} of {len(self.instances)} items failed: {reasons}"
+        found = [state.instances.get(one.id) for one in self.instances]
         done = [result for result in found if result is not None]
         value: JsonValue = [None if result is None else result.value for result in found]
         surprises = [f"{result.subtask}: {result.surprise}" for result in done if result.surprise]
@@ -93,23 +80,16 @@ class Fan:
         )
 
 
-def spread(
-    subtask: Subtask, plan_version: int, results: Mapping[str, Result], before: Mapping[str, Result]
-) -> Fan:
-    """The instances of a subtask whose list is there.
+def spread(subtask: Subtask, plan_version: int, results: Mapping[str, Result]) -> MapRun:
+    """The instances of a subtask; `results` are of the subtasks that are done.
 
-    Args:
-        results: of the subtasks that are done.
-        before: of instances that are done already, by their names.
-
-    Raises `ValueError` where the reference leads to no list, `KeyError` as `resolve` does.
+    Raises `ValueError` if the reference leads to no list, `KeyError` as `resolve` does.
     """
     items = resolve(subtask.for_each, results)
     if not isinstance(items, list):
-        raise ValueError(f"{subtask.for_each} is no list")
+        raise ValueError(f"{subtask.for_each} is not a list")
     instances = tuple(_instance(subtask, place, item, items, results) for place, item in enumerate(items))
-    done = {place: before[one.id] for place, one in enumerate(instances) if one.id in before}
-    return Fan(subtask, plan_version, instances, done)
+    return MapRun(subtask, plan_version, instances)
 
 
 def _instance(

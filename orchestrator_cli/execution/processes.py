@@ -24,55 +24,57 @@ from pydantic import JsonValue
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.events import ToolCalled
-from orchestrator_cli.execution.attempt import SHOWN_CHARS, AttemptFailed, pretty
-from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, CheckoutRef, pretty
+from orchestrator_cli.execution.run import Run
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.settings import Process
 from orchestrator_cli.subprocesses.command import OUT_BYTES, Ended, run_command
-from orchestrator_cli.workspace import Checkout
 
 ERR_CHARS = 600
 KEY = "ORCH_IDEMPOTENCY_KEY"
 INTERPRETERS = re.compile(r"(ba|da|z|k)?sh|python[\d.]*|node|deno|bun|ruby|perl|php|Rscript|julia|lua")
 
 
-def run_process(
-    context: RunContext,
-    subtask: Subtask,
-    inputs: Mapping[str, JsonValue],
-    *,
-    attempt: int,
-    checkout: Checkout,
-    cancellation: Cancellation,
-) -> JsonValue:
+def run_process(attempt: Attempt) -> JsonValue:
     """Run the process of a subtask and return its value.
 
-    Raises `AttemptFailed`, `EffectFailed`, `EffectRefused`, `ApprovalNeeded`, and the reason of
-    the cancellation when nothing of it runs any more.
+    Raises `AttemptFailed`, `EffectFailed`, `EffectRefused`, `ApprovalNeeded`, and the reason of the
+    cancellation when nothing of it runs any more.
     """
-    name = subtask.process or ""
-    process = context.settings.processes[name]
-    argv = command_of(process, context.run, subtask.id)
-    _check_inputs(name, process, inputs)
-    _check_program(context, checkout, process)
-
-    def do(key: str = "") -> EffectOutcome:
-        env = {KEY: key} if key else {}
-        value = _told(
-            context, subtask, attempt, inputs, lambda: run(argv, inputs, env, checkout, cancellation)
-        )
-        return EffectOutcome(value, tuple(checkout.written_paths()))
-
-    foreign = name in context.settings.foreign
-    if process.effects or foreign:
-        whose = ", which orch.toml of this workspace registers," if foreign else ""
-        question = f"The process `{name}` ({process.when.rstrip('.')}){whose} wants to run, with your rights."
-        what = process.flow or shlex.join(process.command)
-        context.effects.allow(f"process {name}", question, what, always=foreign)
+    spec, services = attempt.spec, attempt.services
+    process, name = spec.process, spec.subtask.process or ""
+    if process is None:
+        raise AttemptFailed(f"there is no process {name}")
+    _check_inputs(name, process, spec.inputs)
+    argv = command_of(process, spec.run, spec.subtask.id)
     if not process.effects:
-        return do().value
-    call = EffectCall(subtask.id, attempt, f"process {name}", inputs)
-    return context.effects.once(call, do).value
+        return _emitted(attempt, lambda: run(argv, spec.inputs, {}, spec.place, attempt.cancellation))
+    call = EffectCall(spec.subtask.id, spec.attempt, f"process {name}", spec.inputs)
+    grant = services.begin_effect(call)
+    if not grant.key:
+        return grant.value
+    env, ok, outcome = {KEY: grant.key}, False, None
+    try:
+        value = _emitted(attempt, lambda: run(argv, spec.inputs, env, spec.place, attempt.cancellation))
+        ok, outcome = True, EffectOutcome(value, tuple(services.changed_files()))
+        return value
+    except EffectFailed as exc:
+        outcome = EffectOutcome(str(exc))
+        raise
+    finally:
+        services.end_effect(grant.key, ok, outcome)
+
+
+def allow_process(run: Run, subtask: Subtask) -> None:
+    """Ask whether the process of a subtask may run at all. Raises `EffectRefused` and `ApprovalNeeded`."""
+    name = subtask.process or ""
+    process, foreign = run.settings.processes[name], name in run.settings.foreign
+    if not (process.effects or foreign):
+        return
+    whose = ", which orch.toml of this workspace registers," if foreign else ""
+    question = f"The process `{name}` ({process.when.rstrip('.')}){whose} wants to run, with your rights."
+    what = process.flow or shlex.join(process.command)
+    run.effects.allow(f"process {name}", question, what, always=foreign)
 
 
 def command_of(process: Process, *labels: str) -> tuple[str, ...]:
@@ -86,7 +88,7 @@ def run(
     argv: Sequence[str],
     inputs: Mapping[str, JsonValue],
     env: Mapping[str, str],
-    checkout: Checkout,
+    checkout: CheckoutRef,
     cancellation: Cancellation,
 ) -> JsonValue:
     """The value of a command. Raises `EffectFailed` where it ended with another exit code than 0."""
@@ -129,13 +131,13 @@ def program_files(process: Process) -> list[str]:
     return [first, *[part for part in rest if not part.startswith("-")][:1]]
 
 
-def _check_program(context: RunContext, checkout: Checkout, process: Process) -> None:
+def check_program(run: Run, root: Path, process: Process) -> None:
     """Raise `EffectRefused` where a program that the process names was written by this run."""
     inside = {os.path.normpath(path) for path in program_files(process)}
-    if not any((checkout.root / path).exists() for path in inside):
+    if not any((root / path).exists() for path in inside):
         return
-    root = f"{context.workspace.root}{os.sep}"
-    if written := sorted({path.removeprefix(root) for path in inside} & context.workspace.written()):
+    workspace = f"{run.workspace.root}{os.sep}"
+    if written := sorted({path.removeprefix(workspace) for path in inside} & run.workspace.written()):
         raise EffectRefused(
             f"{written[0]} was written in this run, and a process does not run what a model wrote"
         )
@@ -151,22 +153,17 @@ def _check_inputs(name: str, process: Process, inputs: Mapping[str, JsonValue]) 
         raise AttemptFailed(f"the inputs are not those of the process {name}: {fault.message[-240:]}")
 
 
-def _told(
-    context: RunContext,
-    subtask: Subtask,
-    attempt: int,
-    inputs: Mapping[str, JsonValue],
-    call: Callable[[], JsonValue],
-) -> JsonValue:
-    """Make a call and emit what came of it."""
+def _emitted(attempt: Attempt, call: Callable[[], JsonValue]) -> JsonValue:
+    """Make the call and emit its outcome."""
+    spec = attempt.spec
 
-    def tell(outcome: str, *, ok: bool) -> None:
-        context.emit(
+    def emit(outcome: str, *, ok: bool) -> None:
+        attempt.services.emit(
             ToolCalled(
-                subtask=subtask.id,
-                attempt=attempt,
-                tool=f"process {subtask.process}",
-                arguments=dict(inputs),
+                subtask=spec.subtask.id,
+                attempt=spec.attempt,
+                tool=f"process {spec.subtask.process}",
+                arguments=dict(spec.inputs),
                 outcome=outcome[:SHOWN_CHARS],
                 ok=ok,
             )
@@ -175,7 +172,7 @@ def _told(
     try:
         value = call()
     except Exception as exc:
-        tell(str(exc), ok=False)
+        emit(str(exc), ok=False)
         raise
-    tell(value if isinstance(value, str) else pretty(value), ok=True)
+    emit(value if isinstance(value, str) else pretty(value), ok=True)
     return value

@@ -1,109 +1,70 @@
-"""Going on with a run in another process: what its journal does not say yet, and its board as it was.
+"""Resuming a run in another process: whether it can be, and what its journal does not say yet.
 
-A subtask whose result was accepted and of which nobody has said that it is finished was killed
-around its commit. The history of the workspace, which the opening of the workspace has brought
-to an end, tells whether the commit happened: then the subtask is finished, and only that is
-said; else it is pending, and is done again.
+A subtask whose result was accepted without an event that it finished was killed around its commit. The
+history of the workspace, which opening the workspace has brought to an end, says whether the commit
+happened: then the subtask is finished, and only that is said; else it is pending, and is done again.
 """
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.planning.context import PlannerContext
-from orchestrator_cli.planning.reviser import Cause
-from orchestrator_cli.state.board import FORGIVEN, Board
-from orchestrator_cli.state.replay import Past, after
+from orchestrator_cli.events import Fact
+from orchestrator_cli.execution.revisions import causes_for
+from orchestrator_cli.execution.subtask_runs import FORGIVEN
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.state import RunState
+from orchestrator_cli.state.run_state import OVER
 from orchestrator_cli.workspace.history import History
 from orchestrator_cli.workspace.marks import file_changes
 
 
-def check_resumable(past: Past) -> None:
-    """Raise `UsageError` where a run cannot be gone on with."""
-    remedy = f"Begin a new one from its finished part: orch fork {past.run} --at SUBTASK"
-    if past.started is None:
-        raise UsageError(f"The journal of run {past.run or 'without a name'} has no beginning.")
-    if past.undone:
-        raise UsageError(f"Run {past.run} was undone since; its results are no longer there.", remedy)
-    if past.finished is not None and past.finished.outcome == "cancelled":
-        raise UsageError(f"Run {past.run} was cancelled.", remedy)
+def check_resumable(state: RunState) -> None:
+    """Raise `UsageError` if a run cannot be resumed."""
+    remedy = f"Begin a new one from its finished part: orch fork {state.run} --at SUBTASK"
+    if state.started is None:
+        raise UsageError(f"The journal of run {state.run or 'without a name'} has no beginning.")
+    if state.undone:
+        raise UsageError(f"Run {state.run} was undone since; its results are no longer there.", remedy)
+    if state.finished is not None and state.finished.outcome == "cancelled":
+        raise UsageError(f"Run {state.run} was cancelled.", remedy)
 
 
-def is_over(past: Past) -> bool:
-    """Whether the run has come to its answer, so that nothing is left to be done.
-
-    An answer that could not be written (exit 4 and the like) is not there.
-    """
-    end = past.finished
+def is_over(state: RunState) -> bool:
+    """Whether the run has come to its answer, so that nothing is left to be done."""
+    end = state.finished
     return end is not None and bool(end.answer) and (end.outcome == "completed" or end.exit_code == 1)
 
 
-def untold(past: Past, history: History) -> list[Fact]:
+def missing_facts(state: RunState, history: History) -> list[Fact]:
     """What follows from the journal and is not in it. Raises `WorkspaceFault`."""
-    return [*_committed(past, history), *_forgiven(past)]
+    return [*_committed(state, history), *_forgiven(state)]
 
 
-def _forgiven(past: Past) -> list[Fact]:
-    """What failed and is skipped by its plan, where the process was killed between the two."""
-    plan = past.plan
-    failed = [name for name, state in past.moved.items() if state == "failed"]
-    forgiven = [name for name in failed if plan and name in plan.ids and plan[name].on_failure == "skip"]
+def _forgiven(state: RunState) -> list[Fact]:
+    """What failed and is skipped by its plan, if the process was killed between the two."""
+    failed = [name for name, one in state.states.items() if one == "failed"]
+    plan = state.plan
+    forgiven = [name for name in failed if name in plan.ids and plan[name].on_failure == "skip"]
     return [events.SubtaskSkipped(subtask=name, reason=FORGIVEN) for name in forgiven]
 
 
-def _committed(past: Past, history: History) -> list[Fact]:
+def _committed(state: RunState, history: History) -> list[Fact]:
     """Accepted subtasks whose commit happened."""
-    if not past.accepted:
+    if not state.accepted:
         return []
     records = {(r.author.subtask, r.author.attempt): r for r in history.records() if r.author.undo_to is None}
     facts: list[Fact] = []
-    for name, accepted in past.accepted.items():
+    for name, accepted in state.accepted.items():
         record = records.get((name, accepted.result.attempt))
         if record is None:
             continue
-        if not accepted.told:
+        if not accepted.committed:
             changes = file_changes(record.changes)
             facts.append(events.FilesChanged(subtask=name, attempt=accepted.result.attempt, changes=changes))
         facts.append(events.SubtaskFinished(subtask=name, result=accepted.result, seconds=accepted.seconds))
     return facts
 
 
-def told(past: Past, facts: list[Fact]) -> Past:
-    """The run once these are in its journal too."""
-    for fact in facts:
-        moment = past.latest or past.began
-        assert moment is not None
-        past = after(past, Event(run=past.run, seq=past.last + 1, time=moment, data=fact))
-    return past
-
-
-def board_of(past: Past, planner_context: PlannerContext) -> Board:
-    """The board as it was; what was running or waiting is pending."""
-    assert past.plan is not None
-    board = Board(past.plan, planner_context)
-    board.earlier = list(past.versions[:-1])
-    board.states = past.states
-    board.results = dict(past.results)
-    board.instances = dict(past.instances)
-    board.attempts = dict(past.attempts)
-    board.failures = dict(past.failures)
-    board.answered = set(past.answered)
-    board.stranded = set(past.stranded)
-    board.lessons = list(past.lessons)
-    board.causes = past.causes
-    board.goal_told = past.goal_told
-    return board
-
-
-def causes_for(board: Board, revise: str) -> list[Cause]:
-    """What the earlier process left for the reviser, as far as it is asked at all."""
-    wanted = {
-        "never": ("the user said",),
-        "auto": ("the user said", "failed", "reported a surprise", "wrote the same function"),
-    }.get(revise)
-    return [cause for cause in board.causes if wanted is None or cause.what in wanted]
-
-
-def has_work(board: Board, revise: str) -> bool:
+def has_work(state: RunState, settings: Settings) -> bool:
     """Whether anything is left to be done before the answer; what a goal needs counts as work."""
-    over = all(subtask.id in board.states for subtask in board.plan.subtasks)
-    return not over or board.plan.check is not None or bool(causes_for(board, revise))
+    over = all(state.state_of(subtask.id) in OVER for subtask in state.plan.subtasks)
+    return not over or state.plan.check is not None or bool(causes_for(state, settings))

@@ -1,64 +1,154 @@
-"""The sandboxes of built tools with network, secrets or packages: one each, apart from the agent's.
+"""The sandboxes of one attempt: that of the agent's code, and one each for tools that have more than it.
 
-In one sandbox with an agent's code they would share what they were given with that code. Each is
-made with the first call, on the attempt's checkout, with just what its tool was allowed; a tool
-whose specification says that it touches no file gets an empty folder instead of the checkout.
+In one sandbox with an agent's code, tools with network, secrets or packages would share them with that code.
+Each of their sandboxes is made with the first call, on the attempt's checkout, with just what its tool was
+allowed; a tool whose specification says that it touches no file gets an empty folder instead.
 """
 
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, cast
 
+from orchestrator_cli.execution.attempt import Attempt, AttemptFailed, CheckoutRef
 from toolsmith.built import BuiltTool
-from toolsmith.permissions import Permissions
+from toolsmith.permissions import NOTHING, Permissions
+from toolsmith.sandbox import Backend, Limits, SandboxUnavailable
 from toolsmith.sandbox.executor import SandboxExecutor
+from toolsmith.sandbox.proxy import Dialer
+from toolsmith.sandbox.spec import Launch, SandboxSpec
+
+STEP_WALL_S = 120.0
+ENTERING = ("bubblewrap", "landlock", "unsafe")
+"""The backends that can start inside the namespace of a mounted checkout."""
 
 
-class Makes(Protocol):
-    """Makes a sandbox on the checkout, or on another `folder`."""
+class _Entering:
+    """A backend whose workers are started within the namespace that a checkout is mounted in."""
 
-    def __call__(self, folder: Path | None, *, writable: bool, given: Permissions) -> SandboxExecutor: ...
+    def __init__(self, backend: Backend, entrance: tuple[str, ...]) -> None:
+        self._backend = backend
+        self._entrance = entrance
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def launch(self, spec: SandboxSpec, rx: int, tx: int) -> Launch:
+        launch = self._backend.launch(spec, rx, tx)
+        return replace(launch, argv=(*self._entrance, *launch.argv), cwd=None)
 
 
-class Apart:
-    """The sandboxes of one attempt. `interrupt` from any thread."""
+def within(checkout: CheckoutRef, backend: Backend) -> Backend:
+    """The backend as a checkout needs it. Raises `AttemptFailed` if it cannot see the checkout."""
+    if not checkout.entrance:
+        return backend
+    if backend.name not in ENTERING:
+        raise AttemptFailed(
+            f"the workspace is too large to copy, and the sandbox {backend.name} cannot use a mounted view"
+        )
+    return cast(Backend, _Entering(backend, checkout.entrance))
 
-    def __init__(self, permit: Callable[[BuiltTool], Permissions], make: Makes) -> None:
-        self._permit = permit
-        self._make = make
-        self._lock = threading.Lock()
-        self._made: dict[str, SandboxExecutor] = {}
-        self._empty: Path | None = None
-        self._ended = False
+
+def open_sandbox(
+    checkout: CheckoutRef,
+    backend: Backend,
+    timeout_s: float,
+    *,
+    folder: Path | None = None,
+    writable: bool = True,
+    given: Permissions = NOTHING,
+    dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
+) -> SandboxExecutor:
+    """A sandbox on a checkout, or on another folder, whose steps may not outlast the attempt.
+
+    Raises `AttemptFailed` if the backend cannot see the checkout or cannot be given connections.
+    """
+    try:
+        return SandboxExecutor(
+            folder or checkout.folder,
+            limits=Limits(wall_s=min(STEP_WALL_S, timeout_s)),
+            backend=backend if folder else within(checkout, backend),
+            writable=writable,
+            secrets=given.secrets,
+            network=given.network,
+            dialer=dialer,
+            packages=given.folder,
+        )
+    except SandboxUnavailable as exc:
+        if not given.network:
+            raise
+        raise AttemptFailed(str(exc)) from exc
+
+
+@dataclass
+class Sandboxes:
+    """As a context manager, leaving it ends them all. `interrupt` from any thread."""
+
+    attempt: Attempt
+    own: SandboxExecutor = field(init=False)
+    """That of the agent's code, and of tools that have no more than it."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _isolated: dict[str, SandboxExecutor] = field(default_factory=dict)
+    _empty: Path | None = None
+    _ended: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises `AttemptFailed` if the backend cannot be given what the attempt needs."""
+        spec = self.attempt.spec
+        # The subtask's network is for the agent's code, and for no built tool.
+        writes_code = spec.subtask.kind == "agent" and spec.role is not None and spec.role.agent == "code"
+        self.own = self._new(None, given=Permissions(spec.subtask.network if writes_code else ()))
 
     def of(self, tool: BuiltTool) -> SandboxExecutor:
-        """The sandbox of a tool. Raises what `permit` and `make` raise."""
-        if tool.name not in self._made:
-            given = self._permit(tool)
+        """The sandbox of a tool. Raises what permitting it raises, and `AttemptFailed`."""
+        if not tool.spec.privileged:
+            return self.own
+        if tool.name not in self._isolated:
+            given = self.attempt.services.permit_tool(tool)
             with self._lock:
                 folder = self._nothing() if tool.spec.workspace == "none" else None
-                made = self._make(folder, writable=tool.spec.workspace == "write", given=given)
-                self._made[tool.name] = made
+                made = self._new(folder, writable=tool.spec.workspace == "write", given=given)
+                self._isolated[tool.name] = made
                 if self._ended:
                     made.interrupt()
-        return self._made[tool.name]
+        return self._isolated[tool.name]
+
+    def _new(
+        self, folder: Path | None, *, writable: bool = True, given: Permissions = NOTHING
+    ) -> SandboxExecutor:
+        host, timeout_s = self.attempt.host, self.attempt.subtask.timeout_s
+        return open_sandbox(
+            self.attempt.spec.place,
+            host.backend,
+            timeout_s,
+            folder=folder,
+            writable=writable,
+            given=given,
+            dialer=host.dialer,
+        )
 
     def interrupt(self) -> None:
         """End what runs, and whatever begins later."""
         with self._lock:
             self._ended = True
-            for executor in self._made.values():
+            for executor in (self.own, *self._isolated.values()):
                 executor.interrupt()
 
-    def close(self) -> None:
-        with self._lock:
-            for executor in self._made.values():
-                executor.cleanup()
-            if self._empty is not None:
-                shutil.rmtree(self._empty, ignore_errors=True)
+    def __enter__(self) -> "Sandboxes":
+        self.own.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        try:
+            with self._lock:
+                for executor in self._isolated.values():
+                    executor.cleanup()
+                if self._empty is not None:
+                    shutil.rmtree(self._empty, ignore_errors=True)
+        finally:
+            self.own.__exit__(*exc)
 
     def _nothing(self) -> Path:
         if self._empty is None:

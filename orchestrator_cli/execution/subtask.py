@@ -1,35 +1,42 @@
-"""One attempt at one subtask: checkout, work, accept, commit; or fail and leave no trace."""
+"""A subtask on the run's side: permissions and checkout before an attempt; approval and commit after it."""
 
-import contextlib
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import jsonschema
 from pydantic import JsonValue
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.questions import subtask_question, writes_question
+from orchestrator_cli.approvals.broker import Question
+from orchestrator_cli.approvals.effects import EffectCall, EffectOutcome
+from orchestrator_cli.approvals.permissions import NotAllowed
+from orchestrator_cli.approvals.questions import writes_question
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.execution.context import RunContext
-from orchestrator_cli.plan import Result, Subtask
+from orchestrator_cli.execution.attempt import (
+    AttemptOutcome,
+    AttemptSpec,
+    CheckoutRef,
+    EffectGrant,
+    Host,
+    HostTool,
+    SubtaskTimedOut,
+)
+from orchestrator_cli.execution.processes import allow_process, check_program
+from orchestrator_cli.execution.run import Run
+from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
+from orchestrator_cli.plan import NewTool, Result, Subtask
 from orchestrator_cli.planning.answer import summarise
-from orchestrator_cli.planning.expressions import ExpressionFailed, holds
-from orchestrator_cli.planning.judge import judge
+from orchestrator_cli.planning.routing import chosen_model
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.tools.files import FILE_TOOLS
 from orchestrator_cli.workspace import Checkout
+from toolsmith.built import BuiltTool
+from toolsmith.library.uses import Judgement
 from toolsmith.permissions import Permissions
 
 
-class SubtaskTimedOut(TimeoutError):
-    """An attempt took longer than its subtask allows. Prefect shows it as `TimedOut`."""
-
-
 def run_subtask(
-    context: RunContext,
+    run: Run,
     subtask: Subtask,
     *,
     attempt: int,
@@ -37,32 +44,73 @@ def run_subtask(
     inputs: Mapping[str, JsonValue],
     failure: str,
 ) -> Result:
-    """Do a subtask once and commit its changes.
+    """Make one attempt at a subtask and commit its changes.
 
     Args:
         inputs: its inputs with all references resolved.
         failure: why the attempt before this one failed; empty for the first.
 
-    Raises `SubtaskTimedOut`, `Conflict`, `AttemptFailed`, `NotAllowed`, `ApprovalNeeded`, and the
-    errors of models and tools.
+    Raises `SubtaskTimedOut`, `Conflict`, `AttemptFailed`, `NotAllowed`, `ApprovalNeeded`, and the errors of
+    models and tools.
     """
     started = time.monotonic()
-    context.emit(
-        events.SubtaskStarted(
-            subtask=subtask.id, title=subtask.title, attempt=attempt, plan_version=plan_version
-        )
+    run.gate.network_for(subtask)
+    if run.toolbox.servers is not None:
+        run.toolbox.servers.allow(subtask, run.effects, run.workspace.written)
+    if subtask.kind == "process":
+        allow_process(run, subtask)
+    spec = AttemptSpec(
+        run=run.id,
+        subtask=subtask,
+        attempt=attempt,
+        plan_version=plan_version,
+        inputs=dict(inputs),
+        failure=failure,
+        max_steps=run.settings.max_steps,
+        allow_protected=run.settings.allow_protected,
+        process=run.settings.processes.get(subtask.process or ""),
     )
-    context.gate.network_for(subtask)
-    if context.toolbox.servers is not None:
-        context.toolbox.servers.allow(subtask, context.effects, context.workspace.written)
-    seconds = time_limit(subtask, context.settings)
-    with context.cancellation.limited(seconds, lambda: SubtaskTimedOut(_too_long(seconds))) as cancellation:
-        work = _Attempt(context, subtask, attempt, plan_version, inputs, failure, cancellation)
-        result = work.do()
-    context.emit(
-        events.SubtaskFinished(subtask=subtask.id, result=result, seconds=time.monotonic() - started)
-    )
+    seconds = time_limit(subtask, run.settings)
+    timed_out = f"took longer than its {seconds:g} s"
+    with run.cancellation.limited(seconds, lambda: SubtaskTimedOut(timed_out)) as cancellation:
+        if subtask.kind in ("answer", "human"):
+            result = _result(run, spec, attempt_value(run, spec, None, cancellation), ())
+        else:
+            with run.workspace.checkout(subtask.id, attempt) as checkout:
+                result = _on(run, spec, checkout, cancellation)
+    run.emit(events.SubtaskFinished(subtask=subtask.id, result=result, seconds=time.monotonic() - started))
     return result
+
+
+def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellation) -> Result:
+    """An attempt on a checkout, committed."""
+    ref = ref_of(checkout)
+    if spec.process is not None:
+        check_program(run, checkout.root, spec.process)
+    spec = spec.model_copy(
+        update={"checkout": ref, "role": _role(run, spec.subtask), **_tools(run, spec, ref)}
+    )
+    outcome = attempt_value(run, spec, checkout, cancellation)
+    cancellation.check()
+    result = _result(run, spec, outcome, tuple(checkout.written_paths()))
+    _ask_for_writes(run, checkout, result)
+    _commit(run, checkout, result)
+    return result
+
+
+def ref_of(checkout: Checkout) -> CheckoutRef:
+    return CheckoutRef(folder=checkout.folder, root=checkout.root, entrance=checkout.entrance)
+
+
+def attempt_value(
+    run: Run, spec: AttemptSpec, checkout: Checkout | None, cancellation: Cancellation
+) -> AttemptOutcome:
+    """Have the attempt made. Raises what it failed with."""
+    services = RunServices(run, spec, checkout, cancellation)
+    outcome = run.make_attempt(spec, services, Host(run.backend, run.gate.dialer, cancellation))
+    if outcome.error is not None:
+        raise outcome.error.error()
+    return outcome
 
 
 def time_limit(subtask: Subtask, settings: Settings) -> float:
@@ -71,263 +119,133 @@ def time_limit(subtask: Subtask, settings: Settings) -> float:
     return process.timeout_s if process is not None and process.timeout_s else subtask.timeout_s
 
 
-class _Attempt:
-    """The steps of one attempt, which share all of this."""
+def _role(run: Run, subtask: Subtask) -> object:
+    """The role of an agent, with the model that was chosen for it."""
+    role = run.roles.get(subtask.role or "")
+    if role is None or subtask.kind != "agent":
+        return None
+    model = chosen_model(run.state.plan, subtask, run.alternatives)
+    return role.model_copy(update={"model": model}) if model else role
 
-    def __init__(
-        self,
-        context: RunContext,
-        subtask: Subtask,
-        attempt: int,
-        plan_version: int,
-        inputs: Mapping[str, JsonValue],
-        failure: str,
-        cancellation: Cancellation,
-    ) -> None:
-        self.context = context
-        self.subtask = subtask
-        self.attempt = attempt
-        self.plan_version = plan_version
-        self.inputs = inputs
-        self.failure = failure
-        self.cancellation = cancellation
-        self.judging = Usage()
-        """What it cost to have the value judged."""
 
-    def do(self) -> Result:
-        if self.subtask.kind == "answer":
-            return self._result(self.subtask.instruction, ())
-        if self.subtask.kind == "human":
-            return self._result(self._answered(), ())
-        with self.context.workspace.checkout(self.subtask.id, self.attempt) as checkout:
-            if self.subtask.kind == "process":
-                value, surprise, usage = self._process(checkout), None, Usage()
-            else:
-                value, surprise, usage = self._work(checkout)
-            self.cancellation.check()
-            files = tuple(checkout.written_paths())
-            result = self._result(value, files, surprise, usage + self.judging)
-            self._ask_for_writes(checkout, result)
-            self._commit(checkout, result)
-            return result
+def _tools(run: Run, spec: AttemptSpec, ref: CheckoutRef) -> dict[str, object]:
+    """What the attempt is given of the tools that the subtask names."""
+    names, toolbox = spec.subtask.tools, run.toolbox
+    hosted = toolbox.hosted(ref.root, spec.subtask, spec.attempt, run.effects, run.cancellation)
+    others = [name for name in names if name not in hosted and name not in FILE_TOOLS]
+    built = {name: toolbox.built(name) for name in others}
+    return {
+        "tools": tuple(tool for tool in built.values() if tool is not None),
+        "unusable": {
+            name: toolbox.shelf.stopped(name) or f"there is no tool {name}"
+            for name, tool in built.items()
+            if tool is None
+        },
+        "host_tools": tuple(
+            HostTool(name=name, form=_form(function) if spec.subtask.kind == "agent" else {})
+            for name, function in hosted.items()
+            if name in names
+        ),
+    }
 
-    def _answered(self) -> JsonValue:
-        """What the person said who was asked before this started."""
-        question = subtask_question(self.subtask, self.inputs)
-        return self.context.broker.ask(question, self.cancellation).value
 
-    def _work(self, checkout: Checkout) -> tuple[JsonValue, str | None, Usage]:
-        # smolagents takes half a second to import, and is not needed for a subtask of kind answer.
-        from orchestrator_cli.execution import attempt as attempts
-        from orchestrator_cli.execution.agents import run_agent
+def _form(function: object) -> dict[str, object]:
+    from orchestrator_cli.execution.agent_tools import form_of  # smolagents, for agents only
 
-        executor, apart = self._sandbox(checkout), self._sandboxes_apart(checkout)
-        attempt = attempts.Attempt(
-            context=self.context,
-            subtask=self.subtask,
-            number=self.attempt,
-            executor=executor,
-            apart=apart,
-            host_tools=self._host_tools(checkout),
-            cancellation=self.cancellation,
-            accept=lambda value: self._refusal(value, checkout),
-        )
-        with (
-            executor,
-            contextlib.closing(apart),
-            self.cancellation.calling(executor.interrupt),
-            self.cancellation.calling(apart.interrupt),
-        ):
-            try:
-                if self.subtask.kind == "tool":
-                    value = self._call(attempt)
-                else:
-                    role = self.context.roles[self.subtask.role or ""]
-                    if model := self.context.model_of(self.subtask):
-                        role = role.model_copy(update={"model": model})
-                    value = run_agent(attempt, role, self.inputs, self.failure)
-            except Exception:
-                # The sandbox was ended by the time limit or Ctrl-C: that is the reason, not its echo.
-                self.cancellation.check()
-                raise
-        return value, "\n".join(attempt.surprises) or None, attempt.usage
+    return form_of(function)  # type: ignore[arg-type]
 
-    def _host_tools(self, checkout: Checkout) -> dict[str, Any]:
-        toolbox = self.context.toolbox
-        found: dict[str, Any] = toolbox.host_tools(checkout.root, self.subtask.network)
-        if toolbox.servers is None:
-            return found
-        effects, cancellation = self.context.effects, self.cancellation
-        return found | toolbox.servers.functions(self.subtask, self.attempt, effects, cancellation)
 
-    def _process(self, checkout: Checkout) -> JsonValue:
-        """A subtask of kind process: what the user registered, on the host."""
-        from orchestrator_cli.execution.attempt import AttemptFailed
-        from orchestrator_cli.execution.processes import run_process
+def _result(run: Run, spec: AttemptSpec, outcome: AttemptOutcome, files: tuple[str, ...]) -> Result:
+    value = run.masks(outcome.value)
+    return Result(
+        subtask=spec.subtask.id,
+        attempt=spec.attempt,
+        plan_version=spec.plan_version,
+        value=value,
+        summary=summarise(value),
+        files=files,
+        surprise=run.masks(outcome.surprise),
+        usage=outcome.usage,
+    )
 
-        value = run_process(
-            self.context,
-            self.subtask,
-            self.inputs,
-            attempt=self.attempt,
-            checkout=checkout,
-            cancellation=self.cancellation,
-        )
-        registered = self.context.settings.processes[self.subtask.process or ""]
-        if reason := _misfit(registered.result, value) or self._refusal(value, checkout):
-            raise AttemptFailed(reason)
+
+def _ask_for_writes(run: Run, checkout: Checkout, result: Result) -> None:
+    """Show the person what would be committed, if they want that. Raises `NotAllowed`."""
+    from orchestrator_cli.workspace.diff import pending_lines
+
+    if not run.broker.needs("writes") or not result.files:
+        return
+    lines = "\n".join(pending_lines(checkout, run.workspace.root))
+    question = writes_question(result.subtask, result.files, lines)
+    # The time in which a person thinks is not the attempt's: this waits through the run's own end only.
+    given = run.broker.ask(question, run.cancellation)
+    if given.decision == "no":
+        raise NotAllowed(f"the user did not allow it to change files{given.reason}")
+
+
+def _commit(run: Run, checkout: Checkout, result: Result) -> None:
+    for name in checkout.refused_paths():
+        run.notice(f"{result.subtask} wrote {name}, which no subtask may change; it was not kept")
+    if result.files:
+        # After a kill, this and the record of the commit say what was done.
+        run.emit(events.SubtaskAccepted(subtask=result.subtask, result=result))
+    changes = checkout.commit()
+    if changes:
+        run.emit(events.FilesChanged(subtask=result.subtask, attempt=result.attempt, changes=changes))
+
+
+@dataclass(frozen=True)
+class RunServices:
+    """What an attempt asks of its run, answered by the run's process: `AttemptServices`."""
+
+    run: Run
+    spec: AttemptSpec
+    checkout: Checkout | None
+    cancellation: Cancellation
+    """That of the attempt."""
+
+    def complete(
+        self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
+    ) -> Completion:
+        return self.run.model.complete(request, on_delta, cancellation or self.cancellation)
+
+    def ask(self, question: Question) -> events.ApprovalGiven:
+        return self.run.broker.ask(question, self.cancellation)
+
+    def emit(self, fact: events.Fact) -> None:
+        self.run.emit(fact)
+        if isinstance(fact, events.CodeRan):
+            for repeated in self.run.repeats.note(fact):
+                self.run.emit(repeated)
+
+    def changed_files(self) -> list[str]:
+        return self.checkout.written_paths() if self.checkout is not None else []
+
+    def call_tool(self, name: str, arguments: dict[str, JsonValue]) -> JsonValue:
+        subtask, toolbox = self.spec.subtask, self.run.toolbox
+        root = self.spec.place.root
+        hosted = toolbox.hosted(root, subtask, self.spec.attempt, self.run.effects, self.cancellation)
+        value: JsonValue = hosted[name](**arguments)
         return value
 
-    def _refusal(self, value: JsonValue, checkout: Checkout) -> str | None:
-        """Why a value is not what the subtask asks for, or None; a model is asked last, if at all."""
-        reason = _refusal(self.subtask, value, checkout.written_paths)
-        if reason is not None or self.subtask.judge is None:
-            return reason
-        verdict = judge(
-            self.subtask,
-            self.context.masks(value),
-            checkout.written_paths(),
-            model=self.context.model,
-            cancellation=self.cancellation,
-        )
-        self.judging += verdict.usage
-        self.context.emit(
-            events.ResultJudged(
-                subtask=self.subtask.id, attempt=self.attempt, good=verdict.good, reason=verdict.reason
-            )
-        )
-        return None if verdict.good else f"it was judged not to be good: {verdict.reason}"
-
-    def _sandbox(self, checkout: Checkout) -> Any:
-        """Where the agent's code runs; the subtask's network is for that code, and for no built tool."""
-        from orchestrator_cli.execution import attempt as attempts
-
-        role = self.context.roles.get(self.subtask.role or "")
-        writes_code = self.subtask.kind == "agent" and role is not None and role.agent == "code"
-        return attempts.new_executor(
-            checkout.folder,
-            attempts.within(checkout, self.context.backend),
-            self.subtask.timeout_s,
-            given=Permissions(self.subtask.network if writes_code else ()),
-            dialer=self.context.gate.dialer,
+    def request_tool(self, tool: NewTool) -> BuiltTool:
+        subtask = self.spec.subtask
+        return self.run.toolbox.ensure(
+            tool, asked_by=subtask.id, context=subtask.instruction, cancellation=self.cancellation
         )
 
-    def _sandboxes_apart(self, checkout: Checkout) -> Any:
-        from orchestrator_cli.execution import attempt as attempts
-        from orchestrator_cli.execution.sandboxes import Apart
+    def permit_tool(self, tool: BuiltTool) -> Permissions:
+        return self.run.gate.permit_tool(tool.spec, self.cancellation, tool.lock)
 
-        def make(folder: Path | None, *, writable: bool, given: Permissions) -> Any:
-            backend = self.context.backend
-            return attempts.new_executor(
-                folder or checkout.folder,
-                backend if folder else attempts.within(checkout, backend),
-                self.subtask.timeout_s,
-                writable=writable,
-                given=given,
-                dialer=self.context.gate.dialer,
-            )
+    def stopped_tool(self, name: str, version: int) -> str:
+        return self.run.toolbox.shelf.stopped(name, version)
 
-        permit = self.context.gate.permit_tool
-        return Apart(lambda tool: permit(tool.spec, self.cancellation, tool.lock), make)
+    def note_use(self, tool: BuiltTool, judgement: Judgement, seconds: float) -> None:
+        self.run.toolbox.shelf.note_use(tool, judgement, seconds)
 
-    def _call(self, attempt: Any) -> JsonValue:
-        """A subtask of kind tool: one call, no model."""
-        from orchestrator_cli.execution.attempt import AttemptFailed, as_json, told
+    def begin_effect(self, call: EffectCall) -> EffectGrant:
+        begun = self.run.effects.begin(call)
+        return EffectGrant(key=begun) if isinstance(begun, str) else EffectGrant(value=begun.value)
 
-        name = self.subtask.tools[0]
-        if name in attempt.host_tools:
-            tool = partial(attempt.host_tools[name], **self.inputs)
-            value = told(attempt, name, self.inputs, lambda: self.cancellation.waiting_for(tool))
-        else:
-            shelf, built = self.context.toolbox.shelf, self.context.toolbox.built(name)
-            if built is None:
-                raise AttemptFailed(shelf.stopped(name) or f"there is no tool {name}")
-
-            def call() -> Any:
-                return attempt.sandbox_of(built).call_tool(built.source, name, dict(self.inputs))
-
-            value = told(attempt, name, self.inputs, lambda: shelf.use(built, self.inputs, call))
-        value = as_json(value)
-        if reason := attempt.accept(value):
-            raise AttemptFailed(reason)
-        return value
-
-    def _ask_for_writes(self, checkout: Checkout, result: Result) -> None:
-        """Show the person what would be committed, where they want that. Raises `NotAllowed`."""
-        from orchestrator_cli.approvals.permissions import NotAllowed
-        from orchestrator_cli.workspace.diff import pending_lines
-
-        broker = self.context.broker
-        if not broker.needs("writes") or not result.files:
-            return
-        lines = "\n".join(pending_lines(checkout, self.context.workspace.root))
-        question = writes_question(self.subtask.id, result.files, lines)
-        # The time in which a person thinks is not the attempt's: this waits through the run's own end only.
-        given = broker.ask(question, self.context.cancellation)
-        if given.decision == "no":
-            raise NotAllowed(f"the user did not allow it to change files{given.reason}")
-
-    def _commit(self, checkout: Checkout, result: Result) -> None:
-        for name in checkout.refused_paths():
-            message = f"{self.subtask.id} wrote {name}, which no subtask may change; it was not kept"
-            self.context.emit(events.Noticed(message=message))
-        if result.files:
-            # Whoever goes on after a kill reads in this, and the record of the commit, what was done.
-            self.context.emit(events.SubtaskAccepted(subtask=self.subtask.id, result=result))
-        changes = checkout.commit()
-        if changes:
-            self.context.emit(
-                events.FilesChanged(subtask=self.subtask.id, attempt=self.attempt, changes=changes)
-            )
-
-    def _result(
-        self,
-        value: JsonValue,
-        files: tuple[str, ...],
-        surprise: str | None = None,
-        usage: Usage = Usage(),  # noqa: B008
-    ) -> Result:
-        value = self.context.masks(value)
-        return Result(
-            subtask=self.subtask.id,
-            attempt=self.attempt,
-            plan_version=self.plan_version,
-            value=value,
-            summary=summarise(value),
-            files=files,
-            surprise=self.context.masks(surprise),
-            usage=usage,
-        )
-
-
-def _refusal(subtask: Subtask, value: JsonValue, changed: Callable[[], list[str]]) -> str | None:
-    """Why a value is not what the subtask asks for, or None."""
-    if reason := _misfit(subtask.result, value):
-        return reason
-    if subtask.check is None:
-        return None
-    names = {"value": value, "summary": summarise(value), "files": changed()}
-    try:
-        if holds(subtask.check, names):
-            return None
-    except ExpressionFailed as exc:
-        return f"the check {subtask.check!r} cannot be evaluated: {exc}"
-    return f"the check {subtask.check!r} does not hold (files: {', '.join(names['files']) or 'none'})"  # type: ignore[arg-type]
-
-
-def _misfit(schema: dict[str, JsonValue] | None, value: JsonValue) -> str | None:
-    """In what a value does not fit a schema, or None."""
-    if schema is None:
-        return None
-    found = jsonschema.Draft202012Validator(schema).iter_errors(value)
-    faults = [f"{'.'.join(map(str, e.absolute_path)) or 'the value'}: {_shortened(e.message)}" for e in found]
-    return f"the value does not fit the schema: {'; '.join(faults[:5])}" if faults else None
-
-
-def _shortened(message: str) -> str:
-    """jsonschema puts the value first and what is wrong with it last."""
-    return message if len(message) <= 240 else f"{message[:100]} … {message[-140:]}"
-
-
-def _too_long(seconds: float) -> str:
-    return f"took longer than its {seconds:g} s"
+    def end_effect(self, key: str, ok: bool, outcome: EffectOutcome | None) -> None:
+        self.run.effects.end(key, ok, outcome)

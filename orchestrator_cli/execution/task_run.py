@@ -12,7 +12,7 @@ from orchestrator_cli.approvals.effects import EffectRefused
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.task_run import Call, named_task
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.execution.context import RunContext
+from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.plan import Result, Subtask
 from orchestrator_cli.workspace import Conflict
@@ -27,7 +27,7 @@ class SubtaskWork:
 
     def __init__(
         self,
-        context: RunContext,
+        context: Run,
         subtask: Subtask,
         version: int,
         inputs: dict[str, Any],
@@ -58,6 +58,16 @@ class SubtaskWork:
 
     def _attempt(self) -> Result:
         self.attempts += 1
+        if self.attempts > self._before + 1:
+            # The scheduler has said so of the first.
+            self._context.emit(
+                events.SubtaskStarted(
+                    subtask=self._subtask.id,
+                    title=self._subtask.title,
+                    attempt=self.attempts,
+                    plan_version=self._version,
+                )
+            )
         try:
             result = run_subtask(
                 self._context,
@@ -96,7 +106,6 @@ class SubtaskWork:
 
 def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
     """The task of a subtask: named after it, tried again by Prefect as long as that is worth it."""
-    from prefect.tasks import exponential_backoff
 
     def again(_task: Any, _run: Any, _state: Any) -> bool:
         return work.again(work.call.outcome)
@@ -106,8 +115,7 @@ def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
         subtask.id,
         retries=subtask.retries + CONFLICT_RETRIES,
         retry_condition_fn=again,
-        retry_delay_seconds=exponential_backoff(0.5),
-        retry_jitter_factor=0.5,
+        backoff_s=0.5,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli import events
+from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, UsageError
@@ -15,9 +16,9 @@ from orchestrator_cli.execution.built_tools import Shelf
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.model import Model, ModelRequest
-from orchestrator_cli.plan import NewTool
+from orchestrator_cli.plan import NewTool, Subtask
 from orchestrator_cli.planning.context import ToolCard
-from orchestrator_cli.tools.files import file_tools
+from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from orchestrator_cli.tools.knowledge import Knowledge, knowledge_tools
 from orchestrator_cli.tools.web import web_tools
 from toolsmith import BuiltTool, Need, PackagesUnavailable, PermissionRefused, ToolsmithError, build_tool
@@ -100,6 +101,19 @@ class Toolbox:
         )
         known = knowledge_tools(self._knowledge) if self._knowledge is not None else {}
         return file_tools(root, self._allowed) | web | known
+
+    def hosted(
+        self, root: Path, subtask: Subtask, attempt: int, effects: Effects, cancellation: Cancellation
+    ) -> dict[str, Tool]:
+        """The tools that run in this process for an attempt: all but those for files and the built ones."""
+        found = {
+            name: tool
+            for name, tool in self.host_tools(root, subtask.network).items()
+            if name not in FILE_TOOLS
+        }
+        if self.servers is not None:
+            found |= self.servers.functions(subtask, attempt, effects, cancellation)
+        return found
 
     def cards(self, recalled: Iterable[str]) -> tuple[ToolCard, ...]:
         """What a planner is shown: every hand-written tool, and those of the library that memory recalled."""

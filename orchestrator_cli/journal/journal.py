@@ -21,13 +21,16 @@ from orchestrator_cli.durable.files import append, is_torn, make_folders, read_r
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import AgentStepped, AnswerDelta, Event, Fact, Spent, SubtaskStarted
 from orchestrator_cli.journal.blobs import LARGE, BlobMissing, Blobs
+from orchestrator_cli.state import RunState, apply
 
 PASSING = (SubtaskStarted, AgentStepped, Spent)
 """Facts on which nothing is built before the next one, which brings them to the disk with it."""
 
 
 class View(Protocol):
-    def __call__(self, event: Event) -> None: ...
+    def __call__(self, event: Event, state: RunState) -> None:
+        """Show an event; `state` is the run right after it."""
+
     def close(self) -> None: ...
 
 
@@ -44,11 +47,12 @@ class _Written:
     """An event that is in the journal's file, and maybe not on the disk yet."""
 
     event: Event
+    state: RunState
     shown: bool = False
 
 
 class EventStream:
-    """Takes facts from any thread and hands events to the views, one at a time and in order.
+    """Takes facts from any thread, keeps the run's state, and hands events to the views in order.
 
     Threads that emit at the same time share one fsync: whoever comes first writes through and shows
     what has gathered meanwhile, and the others find their events shown. Nobody waits for that with a
@@ -62,15 +66,16 @@ class EventStream:
         journal: Path,
         views: Iterable[View],
         *,
-        last: int = 0,
+        state: RunState = RunState(),  # noqa: B008 - it is frozen
         mask: Callable[[Fact], Fact] = lambda fact: fact,
     ) -> None:
         """
         Args:
-            last: the number of the last event that the journal holds already.
+            state: the run after the events that the journal holds already.
             mask: takes the secrets of the run out of a fact.
         """
-        self._run = run
+        self.run = run
+        self._state = state
         self._views = tuple(views)
         self._mask = mask
         self._writing = threading.Lock()
@@ -78,7 +83,7 @@ class EventStream:
         """Taken before `_writing` where both are."""
         self._unshown: deque[_Written] = deque()
         # What a later version has written and this one passes over has its numbers too.
-        self._seq = max(last, _last_number(journal))
+        self._seq = max(state.last, _last_number(journal))
         self._blobs = blobs_of(journal)
         make_folders(journal.parent, 0o700)
         new = not journal.exists()
@@ -88,11 +93,26 @@ class EventStream:
         if is_torn(self._file.fileno()):
             self._file.write(b"\n")
 
+    @property
+    def state(self) -> RunState:
+        """The run after the newest event. Frozen, so it can be read without a lock."""
+        return self._state
+
     def emit(self, fact: Fact) -> None:
-        """Number, journal and show one fact. Raises `RunFailed` where that cannot be written."""
-        fact = self._mask(fact)
+        """Number, journal, apply and show one fact. Raises `RunFailed` if it cannot be written."""
+        self.decide(lambda _: fact)
+
+    def decide(self, choose: Callable[[RunState], Fact | None]) -> bool:
+        """Emit what `choose` makes of the state of this very moment, before any other event.
+
+        Returns whether there was an event: None is none. Raises what `choose` raises, and then nothing
+        has happened.
+        """
         try:
-            written = self._write(fact)
+            written = self._write(choose)
+            if written is None:
+                return False
+            fact = written.event.data
             if not isinstance(fact, PASSING):
                 with self._showing:
                     if not written.shown:
@@ -103,6 +123,7 @@ class EventStream:
                     self._show()
                 finally:
                     self._showing.release()
+            return True
         except OSError as exc:
             raise RunFailed(
                 f"The record of the run cannot be written: {exc}",
@@ -115,12 +136,17 @@ class EventStream:
             for view in self._views:
                 view.close()
 
-    def _write(self, fact: Fact) -> _Written:
+    def _write(self, choose: Callable[[RunState], Fact | None]) -> _Written | None:
         with self._writing:
-            event = Event(run=self._run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
+            chosen = choose(self._state)
+            if chosen is None:
+                return None
+            fact = self._mask(chosen)
+            event = Event(run=self.run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
             if not isinstance(fact, AnswerDelta):
                 self._append(event)
-            written = _Written(event)
+            self._state = apply(self._state, event)
+            written = _Written(event, self._state)
             self._unshown.append(written)
             return written
 
@@ -145,7 +171,7 @@ class EventStream:
                 one = gathered.popleft()
                 one.shown = True
                 for view in self._views:
-                    view(one.event)
+                    view(one.event, one.state)
         finally:
             # After a fault the others, which wait for theirs, try it themselves.
             with self._writing:

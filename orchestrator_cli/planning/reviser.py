@@ -1,5 +1,6 @@
 """Asks a model how to react to failures and surprises: patch the pending part, keep it, or stop."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -35,6 +36,11 @@ class Cause(FrozenModel):
 
     def __str__(self) -> str:
         return f"{self.subtask} {self.what}: {self.text}".strip()
+
+    @property
+    def id(self) -> str:
+        """The same for the same words, so that it holds in another process and in a forked run."""
+        return hashlib.sha256(str(self).encode()).hexdigest()[:8]
 
 
 class Revision(FrozenModel):

@@ -16,7 +16,9 @@ from functools import partial
 from typing import Any
 
 from orchestrator_cli import events
-from orchestrator_cli.execution.attempt import SHOWN_CHARS, new_executor, within
+from orchestrator_cli.execution.attempt import SHOWN_CHARS
+from orchestrator_cli.execution.sandboxes import open_sandbox
+from orchestrator_cli.execution.subtask import ref_of
 from orchestrator_cli.replay.work import Step, Work
 from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from orchestrator_cli.workspace import Checkout
@@ -66,7 +68,7 @@ def rerun(
     """Do the work again; returns what went otherwise than it did then."""
     told: list[str] = []
     files = file_tools(checkout.root, allowed)
-    executor = new_executor(checkout.folder, within(checkout, backend), work.subtask.timeout_s)
+    executor = open_sandbox(ref_of(checkout), backend, work.subtask.timeout_s)
     with executor:
         executor.send_variables(dict(work.inputs))
         for number, step in enumerate(work.steps, 1):

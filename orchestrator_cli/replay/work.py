@@ -16,7 +16,7 @@ from orchestrator_cli import events
 from orchestrator_cli.events import Event, FileChange
 from orchestrator_cli.execution.map import spread
 from orchestrator_cli.plan import Subtask, resolve, whole_name
-from orchestrator_cli.state.replay import Past, after
+from orchestrator_cli.state import RunState, apply
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,15 @@ def _changes(found: Iterable[Event]) -> dict[_Key, tuple[FileChange, ...]]:
 
 def _gathered(found: Iterable[Event], finished: Mapping[str, int]) -> dict[_Key, _Gathering]:
     gathered: dict[_Key, _Gathering] = {}
-    past = Past()
+    state = RunState()
     for event in found:
         fact = event.data
         if isinstance(fact, events.SubtaskStarted) and finished.get(fact.subtask) == fact.attempt:
-            if (work := _begun(fact, past)) is not None:
+            if (work := _begun(fact, state)) is not None:
                 gathered[fact.subtask, fact.attempt] = _Gathering(work)
         elif isinstance(fact, events.ToolCalled | events.CodeRan):
             _add(gathered.get((fact.subtask, fact.attempt)), fact)
-        past = after(past, event)
+        state = apply(state, event)
     return gathered
 
 
@@ -129,21 +129,21 @@ def _add(one: _Gathering | None, fact: events.ToolCalled | events.CodeRan) -> No
     one.calls.clear()
 
 
-def _begun(fact: events.SubtaskStarted, past: Past) -> Work | None:
+def _begun(fact: events.SubtaskStarted, state: RunState) -> Work | None:
     """The subtask as it was when it started; None for one that takes no checkout of its own."""
     whole = whole_name(fact.subtask)
-    if past.plan is None or whole not in past.plan.ids:
+    if not state.has_plan or whole not in state.plan.ids:
         return None
-    subtask = past.plan[whole]
+    subtask = state.plan[whole]
     if subtask.kind in ("answer", "human") or (subtask.for_each is not None and whole == fact.subtask):
         return None
     try:
         if whole != fact.subtask:
-            fan = spread(subtask, fact.plan_version, past.results, {})
-            subtask = next(one for one in fan.instances if one.id == fact.subtask)
+            spread_out = spread(subtask, fact.plan_version, state.results)
+            subtask = next(one for one in spread_out.instances if one.id == fact.subtask)
             inputs = subtask.inputs
         else:
-            inputs = resolve(subtask.inputs, past.results)  # type: ignore[assignment]
+            inputs = resolve(subtask.inputs, state.results)  # type: ignore[assignment]
     except (KeyError, ValueError, StopIteration):
         inputs = {}
     return Work(fact.subtask, fact.attempt, subtask, dict(inputs))

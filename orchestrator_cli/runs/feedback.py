@@ -17,7 +17,7 @@ from orchestrator_cli.errors import UsageError
 from orchestrator_cli.journal.journal import EventStream, View
 from orchestrator_cli.journal.run_lock import held
 from orchestrator_cli.runs.find import PastRun
-from orchestrator_cli.state.replay import replay
+from orchestrator_cli.state import fold
 
 Vote = Literal["good", "bad"]
 WHY_CHARS = 500
@@ -34,13 +34,13 @@ def give_feedback(
     """Say how a run was; gives what came of it, in a sentence. Raises `UsageError`."""
     said = scrub(" ".join(why.split()))[:WHY_CHARS]
     with held(where.folder):
-        past = replay(where.events())
-        if past.finished is None:
+        state = fold(where.events())
+        if state.finished is None:
             raise UsageError(
                 f"Run {where.run} has not come to its end.",
                 f"Go on with it first: orch resume {where.run}; or end it: orch cancel {where.run}",
             )
-        stream = EventStream(where.run, where.journal, views(), last=past.last)
+        stream = EventStream(where.run, where.journal, views(), state=state)
         try:
             stream.emit(events.FeedbackGiven(vote=vote, why=said))
         finally:

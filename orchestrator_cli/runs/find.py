@@ -16,7 +16,7 @@ from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import EventStream, View, read_journal
 from orchestrator_cli.journal.run_lock import held, holder
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.state.replay import Past, replay
+from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.workspace.folder import history_folder
 from orchestrator_cli.workspace.history import History
 
@@ -24,7 +24,7 @@ LAST = "last"
 DEMO = "demo"
 """The folder in `home` that is the home of `orch demo`."""
 
-State = Literal["running", "paused", "died", "interrupted", "failed", "completed", "cancelled"]
+Status = Literal["running", "paused", "died", "interrupted", "failed", "completed", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -96,31 +96,30 @@ def _past_run(journal: Path) -> PastRun | None:
 
 
 @dataclass(frozen=True)
-class RunState:
-    """A run as it is at this moment."""
+class FoundRun:
+    """A run, what it has come to, and whether a process has it."""
 
     where: PastRun
-    past: Past
-    state: State
+    state: RunState
+    status: Status
     pid: int | None = None
-    """The process that carries it on, where one does and can be told."""
+    """The process that carries it on, if one does and can be told."""
 
 
-def state_of(where: PastRun, found: Iterable[Event] | None = None) -> RunState:
-    """How a run is, from `found` where its journal has been read already. Raises `RunFailed`."""
-    # Looked at first: a run that ends in between is then told as ended, and not as dead.
+def look_at(where: PastRun, found: Iterable[Event] | None = None) -> FoundRun:
+    """How a run is; `found` are its events, if they were read already. Raises `RunFailed`."""
+    # Looked at first: a run that ends in between then counts as ended, and not as dead.
     pid = holder(where.folder)
-    past = replay(where.events() if found is None else found)
-    end = past.finished
-    state: State
-    if end is not None:
-        state = end.outcome
+    state = fold(where.events() if found is None else found)
+    status: Status
+    if state.finished is not None:
+        status = state.finished.outcome
     else:
-        state = "running" if pid is not None else "paused" if past.paused else "died"
-    return RunState(where, past, state, pid or None)
+        status = "running" if pid is not None else "paused" if state.paused else "died"
+    return FoundRun(where, state, status, pid or None)
 
 
-def recent(settings: Settings, *, everywhere: bool, limit: int) -> Iterator[RunState]:
+def recent(settings: Settings, *, everywhere: bool, limit: int) -> Iterator[FoundRun]:
     """The newest runs of the workspace, or of all; one whose journal cannot be read is left out."""
     root = settings.workspace.resolve()
     for journal in _journals(settings):
@@ -131,20 +130,19 @@ def recent(settings: Settings, *, everywhere: bool, limit: int) -> Iterator[RunS
             return
         limit -= 1
         with contextlib.suppress(RunFailed, OSError):
-            yield state_of(where)
+            yield look_at(where)
 
 
 def end_run(where: PastRun, views: Iterable[View]) -> None:
     """Say of a run that nobody carries on that it was cancelled. Raises `UsageError`."""
     with held(where.folder):
-        past = replay(where.events())
-        if past.finished is not None and past.finished.outcome in ("completed", "cancelled"):
+        state = fold(where.events())
+        if state.finished is not None and state.finished.outcome in ("completed", "cancelled"):
             raise UsageError(
-                f"Run {where.run} is {past.finished.outcome} already.",
+                f"Run {where.run} is {state.finished.outcome} already.",
                 f"Take back what it did with: orch undo {where.run}",
             )
-        stream = EventStream(where.run, where.journal, views, last=past.last)
-        files = {path for result in past.results.values() for path in result.files}
+        stream = EventStream(where.run, where.journal, views, state=state)
         try:
             stream.emit(
                 events.RunFinished(
@@ -152,9 +150,9 @@ def end_run(where: PastRun, views: Iterable[View]) -> None:
                     answer="",
                     error="Cancelled.",
                     exit_code=130,
-                    seconds=past.seconds,
-                    usage=past.usage,
-                    files=tuple(sorted(files)),
+                    seconds=state.seconds,
+                    usage=state.usage,
+                    files=state.files,
                 )
             )
         finally:

@@ -17,7 +17,7 @@ from orchestrator_cli.journal.run_lock import held
 from orchestrator_cli.plan import descendants, whole_name
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.runtime import new_run_id
-from orchestrator_cli.state.replay import Past, replay
+from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.workspace.faults import WorkspaceFault
 from orchestrator_cli.workspace.history import net
 from orchestrator_cli.workspace.marks import Entry
@@ -34,14 +34,14 @@ def fork_run(where: PastRun, at: str, remark: str = "") -> PastRun:
     """
     with held(where.folder):
         found = where.events()
-        past = replay(found)
-        if past.plan is None or at not in past.plan.ids:
-            known = ", ".join(s.id for s in past.plan.subtasks) if past.plan else "it has no plan yet"
+        state = fold(found)
+        if not state.has_plan or at not in state.plan.ids:
+            known = ", ".join(s.id for s in state.plan.subtasks) if state.has_plan else "it has no plan yet"
             raise UsageError(f"Run {where.run} has no subtask {at}.", f"Its subtasks: {known}")
         records = _records(where)
-        dropped = _dropped(past, at, records)
+        dropped = _dropped(state, at, records)
         _refuse_remains(where, standing(records), dropped)
-        facts = list(shared(found, past, dropped))
+        facts = list(shared(found, state, dropped))
     if remark:
         facts.append(events.Remarked(text=remark))
     made = PastRun(new_run_id(), where.home, where.root)
@@ -66,9 +66,9 @@ WHOLE = (
 """Facts that hold for the new run as they are."""
 
 
-def shared(found: Iterable[Event], past: Past, dropped: Collection[str]) -> Iterable[Fact]:
+def shared(found: Iterable[Event], state: RunState, dropped: Collection[str]) -> Iterable[Fact]:
     """The facts of a run that still hold where some of its subtasks are pending again."""
-    left_out = {*dropped, *past.stranded}
+    left_out = {*dropped, *state.stranded}
     for event in found:
         match event.data:
             case events.RunStarted():
@@ -77,11 +77,11 @@ def shared(found: Iterable[Event], past: Past, dropped: Collection[str]) -> Iter
                 yield events.ToolReused(tool=tool, version=version, purpose=purpose, sha256=sha256)
             case events.PlanRepaired(plan=repaired) as fact if repaired is not None:
                 yield fact
-            case fact if isinstance(fact, WHOLE) or _is_of(fact, past, left_out):
+            case fact if isinstance(fact, WHOLE) or _is_of(fact, state, left_out):
                 yield fact
 
 
-def _is_of(fact: Fact, past: Past, left_out: Collection[str]) -> bool:
+def _is_of(fact: Fact, state: RunState, left_out: Collection[str]) -> bool:
     """Whether it is the end of a subtask that stays, or an answer that does."""
     match fact:
         case events.SubtaskFailed(final=False):
@@ -91,8 +91,8 @@ def _is_of(fact: Fact, past: Past, left_out: Collection[str]) -> bool:
         case events.SubtaskSkipped(subtask=name):
             return name not in left_out
         case events.ApprovalAsked(id=name) | events.ApprovalGiven(id=name):
-            asked = past.asked.get(name)
-            return asked is not None and name in past.given and whole_name(asked.subject) not in left_out
+            asked = state.asked.get(name)
+            return asked is not None and name in state.given and whole_name(asked.subject) not in left_out
     return False
 
 
@@ -116,13 +116,12 @@ def _records(where: PastRun) -> list[Record]:
         raise UsageError(f"What run {where.run} changed cannot be told: {exc}.") from exc
 
 
-def _dropped(past: Past, at: str, records: Sequence[Record]) -> frozenset[str]:
+def _dropped(state: RunState, at: str, records: Sequence[Record]) -> frozenset[str]:
     """The subtask, those whose changes were undone, and all that depends on one of them."""
-    assert past.plan is not None
     commits = {whole_name(record.author.subtask) for record in records if record.author.undo_to is None}
     undone = commits - {whole_name(record.author.subtask) for record in standing(records)}
-    roots = {at, *undone} & past.plan.ids
-    return frozenset(roots) | descendants(past.plan, roots)
+    roots = {at, *undone} & state.plan.ids
+    return frozenset(roots) | descendants(state.plan, roots)
 
 
 def _refuse_remains(where: PastRun, commits: Sequence[Record], dropped: Collection[str]) -> None:

@@ -15,6 +15,7 @@ from orchestrator_cli.journal.journal import EventStream, View, read_journal
 from orchestrator_cli.journal.run_lock import held
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.settings import Settings
+from orchestrator_cli.state import fold
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.diff import diff_lines, run_changes, was_undone
 from orchestrator_cli.workspace.faults import WorkspaceFault
@@ -65,8 +66,7 @@ def _tell(past: PastRun, records: list[Record], views: Callable[[], Iterable[Vie
     told = sum(isinstance(event.data, events.RunUndone) for event in journal)
     if len(records) <= told:
         return
-    last = max((event.seq for event in journal), default=0)
-    stream = EventStream(past.run, past.journal, views(), last=last)
+    stream = EventStream(past.run, past.journal, views(), state=fold(journal))
     try:
         for record in records[told:]:
             stream.emit(

@@ -43,7 +43,6 @@ class Repeats:
         """`past`: what the run's earlier processes told."""
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._unheard: list[FunctionRepeated] = []
         self._told: set[str] = set()
         for fact in past:
             if isinstance(fact, CodeRan):
@@ -59,17 +58,6 @@ class Repeats:
             often = [w for w in found if self._counts[w.mark] >= TIMES and w.mark not in self._told]
             self._told.update(written.mark for written in often)
             return tuple(FunctionRepeated(subtask=ran.subtask, function=w.name, mark=w.mark) for w in often)
-
-    def tell(self, repeated: FunctionRepeated) -> None:
-        """Keep one, once it is in the journal, for who asks the reviser."""
-        with self._lock:
-            self._unheard.append(repeated)
-
-    def take(self) -> list[FunctionRepeated]:
-        """What was told since the last time."""
-        with self._lock:
-            taken, self._unheard = self._unheard, []
-            return taken
 
 
 def cause_of(repeated: FunctionRepeated) -> Cause:

@@ -4,15 +4,15 @@ On a terminal a table of the subtasks stands below the lines and is kept up to d
 there are only lines. Foreign text is never read as markup, and holds no escape sequences once
 it gets here. `NO_COLOR`, `TERM=dumb` and encodings without Unicode are honoured.
 
-The table is drawn by a thread of its own, from a frozen `Board` that the view replaces whole;
+The table is drawn by a thread of its own, from the frozen state that came with the latest event;
 nothing here is held while printing, so the two cannot wait for each other.
 """
 
 import atexit
 import contextlib
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple, TextIO
 
 from rich.console import Console as RichConsole
@@ -23,10 +23,11 @@ from rich.text import Text
 
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Event, RunFinished, RunResumed, RunStarted
+from orchestrator_cli.state import RunState
 from orchestrator_cli.views import text
-from orchestrator_cli.views.board import Board, Row, after
 from orchestrator_cli.views.graph import SIGNS
 from orchestrator_cli.views.narration import OUTCOMES, Line, narrate
+from orchestrator_cli.views.rows import Row, rows_of
 from orchestrator_cli.views.streams import write
 
 NARROW = 60
@@ -41,7 +42,7 @@ _STYLES = {
     "skipped": "dim",
 }
 OVER = frozenset(OUTCOMES)
-"""The phases of a board in which nothing more happens."""
+"""The phases of a run in which nothing more happens."""
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
@@ -75,7 +76,7 @@ class Console:
         self._animated = self._terminal and not quiet and not self._rich.is_dumb_terminal
         self._ascii = not self._rich.encoding.lower().startswith("utf")
         self._overflow: OverflowMethod = "crop" if self._ascii else "ellipsis"
-        self._board = Board()
+        self._state = RunState()
         self._live: Live | None = None
         self._told_error = ""
         self._typed: Typed | None = None
@@ -90,8 +91,8 @@ class Console:
     def stream(self) -> TextIO:
         return self._rich.file  # type: ignore[return-value]  # rich says IO
 
-    def __call__(self, event: Event) -> None:
-        before, self._board = self._board, after(self._board, event, time.monotonic())
+    def __call__(self, event: Event, state: RunState) -> None:
+        before, self._state = self._state, state
         if self._quiet:
             return
         if isinstance(event.data, RunStarted | RunResumed):
@@ -102,11 +103,6 @@ class Console:
             if event.data.error:
                 self._tell_error(event.data.error)
         self._say(narrate(event, before, live=self._live is not None, verbose=self._verbose))
-
-    def catch_up(self, found: Sequence[Event]) -> None:
-        """Know what a run had come to that goes on in another process; nothing of it is told again."""
-        for event in found:
-            self._board = after(self._board, event, time.monotonic())
 
     def close(self) -> None:
         """Take the table away and give the terminal back as it was. May be called again and again."""
@@ -136,7 +132,7 @@ class Console:
             yield
         finally:
             lines, self._held = self._held, None
-            if shown and self._board.phase not in OVER:
+            if shown and self._state.phase not in OVER:
                 self._start()
             self._say(lines)
 
@@ -209,8 +205,9 @@ class Console:
             atexit.unregister(self.close)
 
     def _table(self) -> RenderableType:
-        board, now = self._board, time.monotonic()
-        shown, hidden = _fitting(list(board.rows.values()), self._rich.height - 6 - len(board.tools))
+        state, now = self._state, datetime.now(UTC)
+        rows = rows_of(state)
+        shown, hidden = _fitting(rows, self._rich.height - 6 - len(state.building))
         grid = Table.grid(padding=(0, 1), expand=True)
         wide = self._rich.width >= NARROW
         grid.add_column(width=1)
@@ -224,8 +221,8 @@ class Console:
         parts: list[RenderableType] = ["", grid] if shown else [""]
         if hidden:
             parts.append(self._text(f"  … and {_counts(hidden)}", "dim"))
-        parts += [self._tool_line(tool, doing) for tool, doing in board.tools.items()]
-        parts.append(self._status(board, now))
+        parts += [self._tool_line(tool, doing) for tool, doing in state.building.items()]
+        parts.append(self._status(state, rows, now))
         if self._typed is not None:
             parts.append(self._typed_line(self._typed))
         return Group(*parts)
@@ -242,26 +239,28 @@ class Console:
         line.no_wrap, line.overflow = True, self._overflow
         return line
 
-    def _cells(self, row: Row, now: float, wide: bool) -> list[Text]:
+    def _cells(self, row: Row, now: datetime, wide: bool) -> list[Text]:
         style = _STYLES[row.state]
-        seconds = now - row.since if row.since is not None else row.seconds
+        seconds = (now - row.since).total_seconds() if row.since is not None else row.seconds
         cells = [self._text(SIGNS[row.state], style), self._text(row.id, style if row.since else "")]
         cells += [self._text(row.label)] if wide else []
         cells.append(self._text("" if seconds is None else text.duration(seconds), "dim"))
         return [*cells, self._text(row.doing, "" if row.since is not None else "dim")]
 
     def _tool_line(self, tool: str, doing: str) -> Text:
-        line = self._text("tool  ", "magenta") + self._text(f"{text.one_line(tool, 60)} · {doing}")
+        line = self._text("tool  ", "magenta") + self._text(
+            f"{text.one_line(tool, 60)} · {text.one_line(doing, 200)}"
+        )
         line.no_wrap, line.overflow = True, self._overflow
         return line
 
-    def _status(self, board: Board, now: float) -> Text:
+    def _status(self, state: RunState, rows: list[Row], now: datetime) -> Text:
         frames = _ASCII_SPINNER if self._ascii else _SPINNER
-        frame = frames[int(now * REFRESHES_PER_S) % len(frames)]
-        over = sum(row.state in ("done", "skipped") for row in board.rows.values())
-        phase = f"{board.phase} {over}/{len(board.rows)}" if board.rows else board.phase
-        elapsed = text.duration(now - board.since) if board.since is not None else ""
-        words = f"{phase} · {elapsed} · {text.spent(board.usage)}"
+        frame = frames[int(now.timestamp() * REFRESHES_PER_S) % len(frames)]
+        over = sum(row.state in ("done", "skipped") for row in rows)
+        phase = f"{state.phase} {over}/{len(rows)}" if rows else state.phase
+        elapsed = text.duration((now - state.since).total_seconds()) if state.since is not None else ""
+        words = f"{phase} · {elapsed} · {text.spent(state.usage)}"
         return self._text(f"{frame} ", "cyan") + self._text(words, "dim")
 
 

@@ -42,6 +42,7 @@ from orchestrator_cli.journal.hash_chain import (
     sealed,
 )
 from orchestrator_cli.plan import Plan
+from orchestrator_cli.state import RunState
 from orchestrator_cli.views.entries import entry_for, form, plan_after
 from orchestrator_cli.views.markdown import noting_cuts
 
@@ -81,7 +82,7 @@ class FileLog:
                 # Its end is recorded with the first entry: others have to see first whether there is a home.
                 append(file, begun(HEADER)[0])
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, state: RunState | None = None) -> None:  # noqa: ARG002
         """Raises `UsageError` where the file can no longer be written, `RunFailed` where the home cannot."""
         with noting_cuts() as whole:
             entry = entry_for(event, self._plans.get(event.run))

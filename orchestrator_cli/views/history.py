@@ -3,18 +3,20 @@
 Pure functions from events to plain lines or to JSON values.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 from orchestrator_cli import events
-from orchestrator_cli.events import SCHEMA, Event
-from orchestrator_cli.plan import Plan, whole_name
+from orchestrator_cli.events import SCHEMA
+from orchestrator_cli.plan import Plan
+from orchestrator_cli.state import RunState, Version
 from orchestrator_cli.usage import Usage
-from orchestrator_cli.views.board import Board, after
 from orchestrator_cli.views.graph import plan_diff, plan_lines
+from orchestrator_cli.views.jsonl import states_of
+from orchestrator_cli.views.rows import rows_of
 from orchestrator_cli.views.text import counted, duration, one_line, spent
 
 WIDE = 100
@@ -53,96 +55,6 @@ class Summary:
         }
 
 
-@dataclass(frozen=True)
-class Version:
-    plan: Plan
-    reason: str = ""
-    cause: str = ""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What was done for a subtask, a tool, or by one of those who ask a model about the run."""
-
-    attempts: int = 0
-    seconds: float | None = None
-    usage: Usage = field(default_factory=Usage)
-    models: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class History:
-    board: Board = field(default_factory=Board)
-    versions: tuple[Version, ...] = ()
-    work: dict[str, Work] = field(default_factory=dict)
-    """By subtask; model calls for none by their role."""
-    recalled: events.Recalled = field(default_factory=events.Recalled)
-    reused: events.PlanReused | None = None
-    declined: tuple[events.ReuseDeclined, ...] = ()
-    feedback: events.FeedbackGiven | None = None
-
-
-def history_of(found: Iterable[Event]) -> History:
-    history = History()
-    for event in found:
-        history = _after(history, event)
-    return history
-
-
-def _after(history: History, event: Event) -> History:
-    history = replace(history, board=after(history.board, event, event.time.timestamp()))
-    match event.data:
-        case events.PlanProposed(plan=plan):
-            return replace(history, versions=(Version(plan),))
-        case events.PlanRepaired(plan=Plan() as plan) if history.versions:
-            repaired = replace(history.versions[-1], plan=plan)
-            return replace(history, versions=(*history.versions[:-1], repaired))
-        case events.PlanApproved(plan=plan, edited=True):
-            return replace(history, versions=(*history.versions, Version(plan, "edited by the user")))
-        case events.PlanRevised(plan=plan, patch=patch, cause=cause):
-            return replace(history, versions=(*history.versions, Version(plan, patch.reason, cause)))
-        case events.SubtaskStarted(subtask=name):
-            work = history.work.get(whole_name(name), Work())
-            return _with(history, name, replace(work, attempts=work.attempts + 1))
-        case events.SubtaskFinished(subtask=name, seconds=seconds) if whole_name(name) == name:
-            return _with(history, name, replace(history.work.get(name, Work()), seconds=seconds))
-        case events.Spent():
-            return _spent(history, event.data)
-    return _learned(history, event.data)
-
-
-def _learned(history: History, fact: events.Fact) -> History:
-    match fact:
-        case events.Recalled():
-            return replace(history, recalled=fact, reused=None, declined=())
-        case events.PlanReused():
-            return replace(history, reused=fact)
-        case events.ReuseDeclined():
-            return replace(history, declined=(*history.declined, fact))
-        case events.FeedbackGiven():
-            return replace(history, feedback=fact)
-    return history
-
-
-def _spent(history: History, fact: events.Spent) -> History:
-    name = whole_name(fact.subtask) if fact.subtask and fact.role == "agent" else fact.role
-    work = history.work.get(name, Work())
-    one = Usage(
-        calls=0 if fact.fault else 1,
-        prompt_tokens=fact.prompt_tokens,
-        completion_tokens=fact.completion_tokens,
-        cost=fact.cost or 0.0,
-        unpriced=int(fact.cost is None and not fact.fault),
-        failed=int(bool(fact.fault)),
-    )
-    models = work.models if fact.model in work.models else (*work.models, fact.model)
-    return _with(history, name, replace(work, usage=work.usage + one, models=models))
-
-
-def _with(history: History, name: str, work: Work) -> History:
-    return replace(history, work={**history.work, whole_name(name): work})
-
-
 # --- lines
 
 
@@ -157,7 +69,7 @@ def runs_lines(rows: Sequence[Summary], *, everywhere: bool = False) -> list[str
     return lines
 
 
-def show_lines(summary: Summary, history: History) -> list[str]:
+def show_lines(summary: Summary, state: RunState) -> list[str]:
     """All there is to know at a glance."""
     began = f"{summary.began:%Y-%m-%d %H:%M:%S %Z}".strip() if summary.began else "?"
     lines = [
@@ -168,18 +80,17 @@ def show_lines(summary: Summary, history: History) -> list[str]:
     ]
     if summary.forked_from:
         lines.append(f"  shares     the finished part of run {summary.forked_from}")
-    if history.board.url:
-        lines.append(f"  watch      {one_line(history.board.url)}")
-    if history.feedback:
-        why = f": {one_line(history.feedback.why, 4 * WIDE)}" if history.feedback.why else ""
-        lines.append(f"  feedback   {history.feedback.vote}{why}")
-    lines += _memory_lines(history)
-    if history.versions:
-        newest = history.versions[-1].plan
-        lines += ["", f"plan, version {newest.version}: {one_line(newest.goal, 2 * WIDE)}"]
-        lines += [f"  {line}" for line in plan_lines(newest, history.board.states)]
-    lines += _version_lines(history.versions)
-    lines += _work_lines(history)
+    if state.url:
+        lines.append(f"  watch      {one_line(state.url)}")
+    if state.feedback:
+        why = f": {one_line(state.feedback.why, 4 * WIDE)}" if state.feedback.why else ""
+        lines.append(f"  feedback   {state.feedback.vote}{why}")
+    lines += _memory_lines(state)
+    if state.has_plan:
+        lines += ["", f"plan, version {state.plan.version}: {one_line(state.plan.goal, 2 * WIDE)}"]
+        lines += [f"  {line}" for line in plan_lines(state.plan, states_of(state))]
+    lines += _version_lines(state.versions)
+    lines += _work_lines(state)
     for asked in summary.approvals:
         lines += ["", f"open question {asked.id} about {asked.what}: {one_line(asked.question, 4 * WIDE)}"]
     if summary.approvals:
@@ -187,17 +98,18 @@ def show_lines(summary: Summary, history: History) -> list[str]:
     return [*lines, *_what_next(summary)]
 
 
-def _memory_lines(history: History) -> list[str]:
+def _memory_lines(state: RunState) -> list[str]:
     """Which memories changed the plan, and how."""
-    lines = [_remembered_line(one) for one in history.recalled.used]
-    lines += [f"fact about you: {one_line(told, WIDE)}" for told in history.recalled.facts]
-    if history.recalled.tools:
-        lines.append(f"tools offered: {', '.join(one_line(tool) for tool in history.recalled.tools)}")
-    for declined in history.declined:
+    recalled = state.recalled or events.Recalled()
+    lines = [_remembered_line(one) for one in recalled.used]
+    lines += [f"fact about you: {one_line(told, WIDE)}" for told in recalled.facts]
+    if recalled.tools:
+        lines.append(f"tools offered: {', '.join(one_line(tool) for tool in recalled.tools)}")
+    for declined in state.declined:
         lines.append(f"plan of run {declined.earlier} not used again: {one_line(declined.reason, 2 * WIDE)}")
-    if history.reused is not None:
-        told = ", ".join(f"{one_line(s.new, 60)} for {one_line(s.old, 60)}" for s in history.reused.swapped)
-        lines.append(f"plan of run {history.reused.earlier} used again" + (f" with {told}" if told else ""))
+    if state.reused is not None:
+        told = ", ".join(f"{one_line(s.new, 60)} for {one_line(s.old, 60)}" for s in state.reused.swapped)
+        lines.append(f"plan of run {state.reused.earlier} used again" + (f" with {told}" if told else ""))
     return ["", "from memory:", *(f"  {line}" for line in lines)] if lines else []
 
 
@@ -220,11 +132,11 @@ def _version_lines(versions: Sequence[Version]) -> list[str]:
     return lines
 
 
-def _work_lines(history: History) -> list[str]:
+def _work_lines(state: RunState) -> list[str]:
+    labels = {row.id: row.label for row in rows_of(state)}
     rows = [("who", "what", "attempts", "time", "cost")]
-    for name, work in history.work.items():
-        row = history.board.rows.get(name)
-        who = row.label if row else "a model"
+    for name, work in state.work.items():
+        who = labels.get(name, "a model")
         time = "" if work.seconds is None else duration(work.seconds)
         cost = _cost(work.usage) if work.usage.calls or work.usage.failed else ""
         models = f" ({', '.join(one_line(model, 40) for model in work.models)})" if work.models else ""
@@ -250,20 +162,21 @@ def _cost(usage: Usage) -> str:
 # --- JSON
 
 
-def show_json(summary: Summary, history: History) -> dict[str, Any]:
+def show_json(summary: Summary, state: RunState) -> dict[str, Any]:
     """What `orch runs` tells of the run, and besides: `schema`, `url`, `plan` (the newest version, or
     null), `states`, `versions` (with reason, cause and diff), `work` (by subtask, else by role:
     attempts, seconds, usage, models), `approvals` (the open questions), `memory` (which memories changed
     the plan: `used`, `tools`, `reused` or null, `declined`) and `feedback` (or null).
     """
-    plan = history.versions[-1].plan if history.versions else None
-    before: list[Plan | None] = [None, *(version.plan for version in history.versions)]
+    plan = state.plan if state.has_plan else None
+    recalled = state.recalled or events.Recalled()
+    before: list[Plan | None] = [None, *(version.plan for version in state.versions)]
     return {
         "schema": SCHEMA,
         **summary.as_json(),
-        "url": history.board.url or None,
+        "url": state.url or None,
         "plan": plan.model_dump(mode="json") if plan else None,
-        "states": history.board.states,
+        "states": states_of(state),
         "versions": [
             {
                 "version": version.plan.version,
@@ -271,7 +184,7 @@ def show_json(summary: Summary, history: History) -> dict[str, Any]:
                 "cause": version.cause,
                 "diff": plan_diff(old, version.plan) if old is not None else [],
             }
-            for old, version in zip(before, history.versions, strict=False)
+            for old, version in zip(before, state.versions, strict=False)
         ],
         "work": {
             name: {
@@ -280,16 +193,16 @@ def show_json(summary: Summary, history: History) -> dict[str, Any]:
                 "usage": work.usage.model_dump(mode="json"),
                 "models": list(work.models),
             }
-            for name, work in history.work.items()
+            for name, work in state.work.items()
         },
         "memory": {
-            "used": [one.model_dump(mode="json") for one in history.recalled.used],
-            "facts": list(history.recalled.facts),
-            "tools": list(history.recalled.tools),
-            "reused": _plain(history.reused),
-            "declined": [_plain(declined) for declined in history.declined],
+            "used": [one.model_dump(mode="json") for one in recalled.used],
+            "facts": list(recalled.facts),
+            "tools": list(recalled.tools),
+            "reused": _plain(state.reused),
+            "declined": [_plain(declined) for declined in state.declined],
         },
-        "feedback": _plain(history.feedback),
+        "feedback": _plain(state.feedback),
         "approvals": [asked.model_dump(mode="json", exclude={"kind"}) for asked in summary.approvals],
     }
 

@@ -11,7 +11,7 @@ from orchestrator_cli import events
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan, whole_name
-from orchestrator_cli.views.board import Board
+from orchestrator_cli.state import RunState
 from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines
 from orchestrator_cli.views.text import (
     NO_SANDBOX,
@@ -57,8 +57,8 @@ DETAILS = (events.AgentStepped, events.CodeRan, events.ToolCalled, events.Spent,
 """Facts that are told only to those who ask for more."""
 
 
-def narrate(event: Event, board: Board, *, live: bool = False, verbose: bool = False) -> list[Line]:
-    """The lines for an event, given what was known before it; none for one not worth saying.
+def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool = False) -> list[Line]:
+    """The lines for an event, given the run before it; none for one not worth saying.
 
     `live`: a table of the subtasks is on the screen anyway, so starts need not be told.
     """
@@ -71,13 +71,13 @@ def narrate(event: Event, board: Board, *, live: bool = False, verbose: bool = F
     if _goes_without_saying(event.data, live) and not verbose:
         return []
     if isinstance(event.data, events.PlanRevised):
-        return _plan_revised(event.data, board.plan)
+        return _plan_revised(event.data, before.plan if before.has_plan else None)
     if isinstance(event.data, events.RunResumed):
-        return _run_resumed(event, event.data, board)
+        return _run_resumed(event, event.data, before)
     if isinstance(event.data, events.PlanApproved):
-        return _plan_approved(event.data, board.plan)
+        return _plan_approved(event.data, before.plan if before.has_plan else None)
     if isinstance(event.data, events.RunFinished):
-        return _run_finished(event.data, board)
+        return _run_finished(event.data, before)
     return _lines(event.data)
 
 
@@ -411,11 +411,12 @@ def _noticed(fact: events.Noticed) -> list[Line]:
     return [Line("note  ", one_line(fact.message, LONG), sign_style="yellow")]
 
 
-def _run_resumed(event: Event, fact: events.RunResumed, board: Board) -> list[Line]:
-    done = sum(state == "done" for state in board.states.values())
-    how_far = f"{done} of {counted(len(board.rows), 'subtask')} done" if board.rows else "nothing done yet"
+def _run_resumed(event: Event, fact: events.RunResumed, before: RunState) -> list[Line]:
+    done = sum(state == "done" for state in before.states.values())
+    planned = len(before.plan.subtasks) if before.has_plan else 0
+    how_far = f"{done} of {counted(planned, 'subtask')} done" if planned else "nothing done yet"
     limits = "".join(f" · {name} {one_line(str(value), 40)}" for name, value in fact.limits.items())
-    where = f"run {short_run(event.run)} in {one_line(board.workspace)}"
+    where = f"run {short_run(event.run)} in {one_line(before.workspace)}"
     return [
         *_warning(fact.sandbox),
         Line("", where, "dim"),
@@ -434,11 +435,11 @@ def _flow_started(fact: events.FlowStarted) -> list[Line]:
     return [Line("watch  ", one_line(fact.url), "dim", "dim")] if fact.url else []
 
 
-def _run_finished(fact: events.RunFinished, board: Board) -> list[Line]:
+def _run_finished(fact: events.RunFinished, before: RunState) -> list[Line]:
     words, style = OUTCOMES[fact.outcome]
     lines = [Line(f"{words}  ", f"{duration(fact.seconds)} · {spent(fact.usage)}", sign_style=style)]
-    if board.workspace:
-        lines.append(Line("log    ", f"{one_line(board.workspace).rstrip('/')}/fileLog.md", "dim", "dim"))
-    if board.url:
-        lines.append(Line("watch  ", one_line(board.url), "dim", "dim"))
+    if before.workspace:
+        lines.append(Line("log    ", f"{one_line(before.workspace).rstrip('/')}/fileLog.md", "dim", "dim"))
+    if before.url:
+        lines.append(Line("watch  ", one_line(before.url), "dim", "dim"))
     return lines

@@ -106,7 +106,7 @@ def main(prompt: str) -> int:
 
     from orchestrator_cli.errors import OrchError
     from orchestrator_cli.orchestrator import run_prompt
-    from orchestrator_cli.runtime import open_house
+    from orchestrator_cli.runtime import open_run
     from orchestrator_cli.settings import load_settings
     from orchestrator_cli.views.console import Console
     from orchestrator_cli.views.filelog import FileLog
@@ -115,8 +115,8 @@ def main(prompt: str) -> int:
     dialer = Dialer(resolve=lambda host, port: ["127.0.0.1"], allowed=lambda address: True)
     settings, console = load_settings({"yes": True}, Path.cwd()), Console(verbose=True)
     try:
-        with open_house(settings, [FileLog(Path("fileLog.md")), console], dialer=dialer) as house:
-            result = run_prompt(prompt, house)
+        with open_run(settings, [FileLog(Path("fileLog.md")), console], dialer=dialer) as run:
+            result = run_prompt(prompt, run)
     except OrchError as exc:
         console.error(exc)
         return exc.exit_code

@@ -15,6 +15,7 @@ import json, os, sys, threading
 from pathlib import Path
 
 from orchestrator_cli import runtime
+from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.models.client import LiteLLMModel
 from orchestrator_cli.models.model import ModelRequest
@@ -42,7 +43,8 @@ for _ in range(int(sys.argv[1])):
             except Exception as exc:
                 faults.append(f"{type(exc).__name__}: {exc}")
 
-        work = [threading.Thread(target=runtime._import, args=(True, True, threading.Event()))]
+        arguments = (LiveModels().prepare, True, threading.Event())
+        work = [threading.Thread(target=runtime._import, args=arguments)]
         work += [threading.Thread(target=call, args=(number,)) for number in range(4)]
         for thread in work:
             thread.start()

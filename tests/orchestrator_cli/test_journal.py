@@ -22,6 +22,7 @@ from orchestrator_cli.events import (
 )
 from orchestrator_cli.journal.journal import EventStream, read_journal
 from orchestrator_cli.plan import Plan, Result, Subtask
+from orchestrator_cli.state import RunState
 
 
 class Seen:
@@ -33,7 +34,7 @@ class Seen:
         self.held: list[int] = []
         self.closed = 0
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, state: RunState) -> None:
         self.events.append(event)
         self.held.append(self.journal.read_bytes().count(b"\n"))
 
@@ -71,10 +72,10 @@ def test_nobody_waits_with_a_step_for_a_slow_view_which_is_shown_all_in_order(jo
     showing, go_on = threading.Event(), threading.Event()
 
     class Slow(Seen):
-        def __call__(self, event: Event) -> None:
+        def __call__(self, event: Event, state: RunState) -> None:
             showing.set()
             assert go_on.wait(10)
-            super().__call__(event)
+            super().__call__(event, state)
 
     slow = Slow(journal)
     stream = EventStream("r", journal, [slow])
@@ -114,7 +115,7 @@ def test_what_a_view_fails_at_is_told_once_and_the_rest_is_shown_in_order(journa
         def __init__(self) -> None:
             self.seen: list[int] = []
 
-        def __call__(self, event: Event) -> None:
+        def __call__(self, event: Event, state: RunState) -> None:
             if event.seq % 10 == 0:
                 raise OSError(28, "No space left on device")
             self.seen.append(event.seq)
@@ -167,7 +168,7 @@ def test_a_torn_last_line_is_passed_over_wherever_it_was_torn(journal: Path) -> 
 def test_what_is_written_after_a_torn_line_is_read(journal: Path) -> None:
     journal.parent.mkdir()
     journal.write_bytes(b'{"run": "r", "se')
-    stream = EventStream("r", journal, [], last=4)
+    stream = EventStream("r", journal, [], state=RunState(last=4))
     stream.emit(Noticed(message="on"))
     stream.close()
     assert [event.seq for event in read_journal(journal)] == [5]
@@ -253,7 +254,7 @@ def test_a_large_value_that_is_gone_or_damaged_is_named(
 
 def test_a_view_that_cannot_write_ends_the_run_with_a_remedy(journal: Path) -> None:
     class Full(Seen):
-        def __call__(self, event: Event) -> None:
+        def __call__(self, event: Event, state: RunState) -> None:
             raise OSError(28, "No space left on device")
 
     stream = EventStream("r", journal, [Full(journal)])

@@ -54,7 +54,7 @@ def test_what_is_no_list_fails_the_subtask_with_that_reason(
 ) -> None:
     envelope = ask(orch, endpoint, items, each(), reviser=[decided("stop", "There is no list.")])
     assert envelope["outcome"] == "failed"
-    assert "each failed: $list.value is no list" in endpoint.of("reviser")[0].text
+    assert "each failed: $list.value is not a list" in endpoint.of("reviser")[0].text
 
 
 def test_one_of_five_that_fails_is_null_where_failures_are_skipped(orch: Orch, endpoint: Endpoint) -> None:

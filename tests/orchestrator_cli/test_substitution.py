@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.execution.resume import board_of, causes_for
+from orchestrator_cli.execution.revisions import causes_for
 from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask
-from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.patching import substituted
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.state.duplicate_code import cause_of
-from orchestrator_cli.state.replay import Past, replay
 
 CALL = Subtask(id="call", title="Call", kind="tool", tools=("wanted",), inputs={"text": "a"})
 AGENT = Subtask(
@@ -46,18 +46,18 @@ def test_a_tool_is_named_once_where_a_subtask_has_both() -> None:
     assert plan["work"].tools == ("there",)
 
 
-def past_of(*facts: events.Fact) -> Past:
+def state_after(*facts: events.Fact) -> RunState:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
-    return replay(Event(run="r", seq=n, time=moment, data=fact) for n, fact in enumerate(facts, start=1))  # type: ignore[arg-type]
+    return fold(Event(run="r", seq=n, time=moment, data=fact) for n, fact in enumerate(facts, start=1))  # type: ignore[arg-type]
 
 
 def test_another_process_goes_on_with_the_plan_as_it_was_changed() -> None:
     plan, told = substituted(PLAN, "wanted", "there", {"call", "work"})
     repaired = events.PlanRepaired(repairs=tuple(map(str, told)), plan=plan)
-    past = past_of(events.PlanProposed(plan=PLAN), repaired)
-    assert (past.plan, past.versions) == (plan, (plan,))
+    state = state_after(events.PlanProposed(plan=PLAN), repaired)
+    assert (state.plan, len(state.versions)) == (plan, 1)
     slips = events.PlanRepaired(repairs=("call.id: was 'Call', which is no id",))
-    assert past_of(slips, events.PlanProposed(plan=PLAN)).plan == PLAN
+    assert state_after(slips, events.PlanProposed(plan=PLAN)).plan == PLAN
 
 
 def test_a_tool_that_serves_under_several_names_is_had_once() -> None:
@@ -65,17 +65,16 @@ def test_a_tool_that_serves_under_several_names_is_had_once() -> None:
         events.ToolReused(tool="there", version=1, purpose="-", sha256="-", instead_of=name, reason="-")
         for name in ("wanted", "other")
     ]
-    assert past_of(*reused).reused == ("there",)
+    assert state_after(*reused).borrowed == ("there",)
 
 
 def test_another_process_has_the_hint_that_the_reviser_was_not_told_of_yet() -> None:
     repeated = events.FunctionRepeated(subtask="work", function="parse", mark="1")
-    past = past_of(events.PlanProposed(plan=PLAN), repeated)
-    assert past.causes == (cause_of(repeated),)
-    board = board_of(past, PlannerContext(roles=(), tools=()))
-    assert causes_for(board, "auto") == [cause_of(repeated)]
-    assert causes_for(board, "never") == []
+    state = state_after(events.PlanProposed(plan=PLAN), repeated)
+    assert state.causes == (cause_of(repeated),)
+    assert causes_for(state, Settings(revise="auto")) == (cause_of(repeated),)
+    assert causes_for(state, Settings(revise="never")) == ()
     patch = Patch(base_version=1, reason="A tool for it.")
     revised = events.PlanRevised(plan=PLAN, patch=patch, cause=str(cause_of(repeated)))
-    after = past_of(events.PlanProposed(plan=PLAN), repeated, revised)
+    after = state_after(events.PlanProposed(plan=PLAN), repeated, revised)
     assert (after.causes, after.answered) == ((), frozenset())

@@ -9,15 +9,16 @@ from orchestrator_cli.cli.chat.terminal_input import can_listen, listening
 from orchestrator_cli.cli.commands.memory_output import about_session, fact_lines, hit_lines, session_lines
 from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.errors import OrchError, UsageError
-from orchestrator_cli.events import RunFinished
+from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import View
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
-from orchestrator_cli.plan import Plan
+from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runs.feedback import Vote, give_feedback
 from orchestrator_cli.runs.find import find_run
-from orchestrator_cli.runtime import checked_prompt, open_house, open_memory
+from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
+from orchestrator_cli.state import RunState
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.graph import plan_lines
@@ -44,9 +45,7 @@ class ReplSession:
         self._settings = settings
         self._unsafe = unsafe
         self._console = console
-        self._last: Plan | None = None
-        self._files: tuple[str, ...] = ()
-        self._run = ""
+        self._latest = _Latest()
         self._sitting = Sitting(settings, self._say, name=name, goes_on=goes_on)
         self.history_path = settings.home / "history"
         self._log = settings.workspace / "fileLog.md"
@@ -56,25 +55,25 @@ class ReplSession:
     def ask(self, prompt: str) -> int:
         """Run a prompt; the views print by themselves. Returns the exit code a one-shot run would have."""
         text = checked_prompt(prompt, self._settings.home)
-        views: list[View] = [FileLog(self._log, self._settings.home), self._console, _LastPlan(self)]
+        views: list[View] = [FileLog(self._log, self._settings.home), self._console, self._latest]
         try:
             with (
-                open_house(
+                open_run(
                     self._settings, views, attended=can_listen(self._console), unsafe=self._unsafe
-                ) as house,
-                listening(house.broker, self._console, edit=edit, interjecting=True),
+                ) as run,
+                listening(run.broker, self._console, edit=edit, interjecting=True),
             ):
                 try:
-                    result = run_prompt(text, house, self._sitting.conversation())
+                    result = run_prompt(text, run, self._sitting.conversation())
                 except OrchError:
-                    self._sitting.failed(house.masks(text), house.meter.total)
+                    self._sitting.failed(run.masks(text), run.usage)
                     raise
                 said = exchange_of(
                     result.run,
-                    house.masks(text),
-                    house.masks(result.plan),
-                    house.masks(result.answer),
-                    self._files,
+                    run.masks(text),
+                    run.masks(result.plan),
+                    run.masks(result.answer),
+                    self._latest.state.files,
                 )
         except OrchError as exc:
             self._console.error(exc)
@@ -86,11 +85,12 @@ class ReplSession:
     def plan(self, prompt: str) -> list[str]:
         text = checked_prompt(prompt, self._settings.home)
         self._console.lines(["planning …"])
-        with open_house(self._settings, [], wants_engine=False) as house:
-            return plan_lines(plan_prompt(text, house, self._sitting.conversation()))
+        with open_run(self._settings, [], wants_engine=False) as run:
+            return plan_lines(plan_prompt(text, run, self._sitting.conversation()))
 
     def last_plan(self) -> list[str] | None:
-        return plan_lines(self._last) if self._last is not None else None
+        state = self._latest.state
+        return plan_lines(state.plan) if state.has_plan else None
 
     def tools(self) -> list[str]:
         return list_lines(Keeping(self._settings).rows())
@@ -103,9 +103,9 @@ class ReplSession:
 
     def feedback(self, vote: Vote, why: str) -> list[str]:
         """Say how the last run of this sitting was. Raises `UsageError` before the first."""
-        if not self._run:
+        if self._latest.state.finished is None:
             raise UsageError("No run yet.", "What you say is about the last run: /good [WHY] or /bad [WHY].")
-        where = find_run(self._settings, self._run)
+        where = find_run(self._settings, self._latest.state.run)
         with contextlib.closing(open_memory(self._settings, lambda _: None)) as memory:
             log = [FileLog(self._log, self._settings.home)]
             return [give_feedback(where, vote, why.strip().strip('"'), memory=memory, views=lambda: log)]
@@ -128,33 +128,18 @@ class ReplSession:
         """The session is over: what the user said of themselves is remembered."""
         self._sitting.leave()
 
-    def keep(self, plan: Plan) -> None:
-        self._last = plan
-
-    def ran(self, run: str) -> None:
-        self._run = run
-
-    def changed(self, files: tuple[str, ...]) -> None:
-        self._files = files
-
     def _say(self, line: str) -> None:
         self._console.lines([line])
 
 
-class _LastPlan:
-    """The view that keeps the newest plan for `/plan`, the last run, and the files that it changed."""
+class _Latest:
+    """The view that keeps the state of the run that began last, for `/plan` and for feedback."""
 
-    def __init__(self, session: ReplSession) -> None:
-        self._session = session
+    def __init__(self) -> None:
+        self.state = RunState()
 
-    def __call__(self, event: object) -> None:
-        data = getattr(event, "data", None)
-        if isinstance(data, RunFinished):
-            self._session.ran(str(getattr(event, "run", "")))
-            self._session.changed(data.files)
-        plan = getattr(data, "plan", None)
-        if isinstance(plan, Plan):
-            self._session.keep(plan)
+    def __call__(self, event: Event, state: RunState) -> None:  # noqa: ARG002
+        self.state = state
 
     def close(self) -> None:
         """Nothing is held open."""

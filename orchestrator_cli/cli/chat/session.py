@@ -23,9 +23,10 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, OrchError, RunTimedOut
 from orchestrator_cli.models.chain import open_models
 from orchestrator_cli.models.model import Message, ModelRequest
+from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.prompts import render
+from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import check_name, conversation_of, last, new_name, scope_of
-from orchestrator_cli.runtime import model_names, open_memory
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 
@@ -129,7 +130,7 @@ class Sitting:
     def _ask(self, request: str) -> str:
         """The one call, within what is left of the run's budget, a moment long."""
         settings = self._settings.model_copy(update={"model_retries": 0, "fallbacks": ()})
-        names = model_names(settings)
+        names = LiveModels().names(settings)
         messages: tuple[Message, ...] = (
             {"role": "system", "content": render("facts")},
             {"role": "user", "content": request},

@@ -74,13 +74,13 @@ def approve(
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with reporting(output) as console:
         from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
-        from orchestrator_cli.runs.find import find_run, state_of
+        from orchestrator_cli.runs.find import find_run, look_at
 
         said = Said(yes, no, answer, edit, because)
         where = find_run(settings_of(workspace), run)
-        state = state_of(where)
+        one = look_at(where)
         told = pending_answers(where.folder)
-        found = tuple(asked for asked in state.past.open if asked.id not in told)
+        found = tuple(asked for asked in one.state.open if asked.id not in told)
         if not said.decided:
             _list(found, where, console, as_json=as_json)
             return
@@ -88,8 +88,8 @@ def approve(
         for asked in chosen:
             send(where.folder, Answer(id=asked.id, reply=_reply(asked, said)))
         left = [asked.id for asked in found if asked not in chosen]
-        if state.state == "running":
-            console.lines([f"Run {where.run} was told (process {state.pid or 'unknown'})."])
+        if one.status == "running":
+            console.lines([f"Run {where.run} was told (process {one.pid or 'unknown'})."])
         elif left:
             console.lines(
                 [f"Still open: {', '.join(left)}. Go on all the same with: orch resume {where.run}"]

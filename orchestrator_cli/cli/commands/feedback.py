@@ -28,9 +28,9 @@ def feedback(
 ) -> None:
     """Say whether a run was good or bad; later plans for such requests are made by it."""
     with reporting(Output(quiet=True, debug=debug)) as console:
+        from orchestrator_cli.recall.run_memory import open_memory
         from orchestrator_cli.runs.feedback import give_feedback
         from orchestrator_cli.runs.find import find_run
-        from orchestrator_cli.runtime import open_memory
         from orchestrator_cli.views.filelog import FileLog
 
         settings = settings_of(workspace)

@@ -32,7 +32,7 @@ from orchestrator_cli.cli.running import Running, kinds, print_lines, reporting,
 
 if TYPE_CHECKING:
     from orchestrator_cli.journal.journal import View
-    from orchestrator_cli.runs.find import PastRun, RunState
+    from orchestrator_cli.runs.find import FoundRun, PastRun
     from orchestrator_cli.settings import Settings
     from orchestrator_cli.views.console import Console
     from orchestrator_cli.views.history import Summary
@@ -74,12 +74,13 @@ def show(
 ) -> None:
     """Show a run: its graph, how the plan changed, who did what, and what it cost."""
     with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.runs.find import find_run, state_of
-        from orchestrator_cli.views.history import history_of, show_json, show_lines
+        from orchestrator_cli.runs.find import find_run, look_at
+        from orchestrator_cli.views.history import show_json, show_lines
 
         where = find_run(settings_of(workspace), run)
         found = where.events()
-        summary, history = _summary(state_of(where, found)), history_of(found)
+        one = look_at(where, found)
+        summary, history = _summary(one), one.state
         if as_json:
             typer.echo(json.dumps(show_json(summary, history), ensure_ascii=False))
         else:
@@ -165,14 +166,14 @@ def cancel(run: RunName, workspace: Folder = None, debug: Debug = False) -> None
     """End a run for good, whether it goes on now or has stopped; what it finished stays."""
     with reporting(Output(debug=debug)) as console:
         from orchestrator_cli.approvals.inbox import send_cancel
-        from orchestrator_cli.runs.find import end_run, find_run, state_of
+        from orchestrator_cli.runs.find import end_run, find_run, look_at
         from orchestrator_cli.views.filelog import FileLog
 
         where = find_run(settings_of(workspace), run)
-        state = state_of(where)
-        if state.state == "running":
+        one = look_at(where)
+        if one.status == "running":
             send_cancel(where.folder)
-            console.lines([f"Run {where.run} was told to end (process {state.pid or 'unknown'})."])
+            console.lines([f"Run {where.run} was told to end (process {one.pid or 'unknown'})."])
             return
         log = FileLog(where.root / "fileLog.md", where.home)
         log.complete(where.events())
@@ -247,10 +248,10 @@ def go_on(
     """Go on with a run in its own workspace, with the models that it had where they were recorded."""
     from orchestrator_cli.cli import demo
     from orchestrator_cli.execution.resume import is_over
-    from orchestrator_cli.state.replay import replay
+    from orchestrator_cli.state import fold
 
     found = where.events()
-    past = replay(found)
+    past = fold(found)
     settings = _settings_for(where, flags)
     names = past.started.models.values() if past.started else ()
     model = demo.model_of(tuple(names)) if settings.home.name == "demo" else None
@@ -271,19 +272,19 @@ def _settings_for(where: PastRun, flags: dict[str, Any]) -> Settings:
     )
 
 
-def _summary(one: RunState) -> Summary:
+def _summary(one: FoundRun) -> Summary:
     from orchestrator_cli.views.history import Summary
 
-    past = one.past
+    state = one.state
     return Summary(
         run=one.where.run,
-        state=one.state,
-        prompt=past.prompt,
+        state=one.status,
+        prompt=state.prompt,
         workspace=str(one.where.root),
-        began=past.began,
-        seconds=past.seconds,
-        usage=past.usage,
+        began=state.began,
+        seconds=state.seconds,
+        usage=state.usage,
         pid=one.pid,
-        forked_from=past.started.forked_from if past.started else None,
-        approvals=past.open if one.state in ("running", "paused") else (),
+        forked_from=state.started.forked_from if state.started else None,
+        approvals=state.open if one.status in ("running", "paused") else (),
     )

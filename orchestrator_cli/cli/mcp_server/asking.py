@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.events import Event, RunStarted
 from orchestrator_cli.settings import Settings
+from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.subprocesses.guarded import guarded
-from orchestrator_cli.views.board import Board, after
 from orchestrator_cli.views.jsonl import Envelope
 from orchestrator_cli.views.narration import narrate
 
@@ -39,7 +39,7 @@ class Asking:
     flags: tuple[str, ...] = ()
     """Of `orch ask`, as they were said to this server."""
     envelope: Envelope = field(default_factory=Envelope)
-    _board: Board = field(default_factory=Board)
+    _state: RunState = field(default_factory=RunState)
     _run: str = ""
     _said: str = ""
 
@@ -76,11 +76,11 @@ class Asking:
             event = Event.model_validate_json(line, extra="ignore")
         except ValidationError:
             return []
-        told = [str(row).strip() for row in narrate(event, self._board)]
+        told = [str(row).strip() for row in narrate(event, self._state)]
         if isinstance(event.data, RunStarted):
             self._run = event.run
-        self._board = after(self._board, event)
-        self.envelope(event)
+        self._state = apply(self._state, event)
+        self.envelope(event, self._state)
         return told
 
     async def _cancel(self, process: Process) -> None:

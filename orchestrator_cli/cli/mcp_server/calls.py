@@ -23,16 +23,17 @@ from orchestrator_cli.approvals.permissions import covered
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Cancelled, OrchError, ProviderError, RunFailed
 from orchestrator_cli.events import Outcome
+from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.execution.task_run import reason_of
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
-from orchestrator_cli.orchestrator import context_of
+from orchestrator_cli.models.sources import GivenModel
+from orchestrator_cli.orchestrator import notice_recovered
 from orchestrator_cli.plan import NewTool, Plan, Result, Subtask
 from orchestrator_cli.planning.answer import as_text
-from orchestrator_cli.runtime import House, open_house
+from orchestrator_cli.runtime import open_run
 from orchestrator_cli.settings import Settings, read_secret
-from orchestrator_cli.state.board import Board
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.filelog import FileLog
 from toolsmith import BuiltTool, Library, LibraryError, ToolSpec
@@ -123,38 +124,39 @@ class Call:
     def make(self) -> JsonValue:
         """The value. Raises `OrchError`, also for what the tool itself raises."""
         log = FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
-        with open_house(self.settings, [log], model=NobodyToAsk(), wants_engine=False) as house:
+        source = GivenModel(NobodyToAsk())
+        with open_run(self.settings, [log], source=source, wants_engine=False) as run:
             with self._lock:
-                self.run, self._cancellation = house.run, house.cancellation
+                self.run, self._cancellation = run.id, run.cancellation
             if self._ended:
                 self.end()
-            return self._run(house)
+            return self._call(run)
 
-    def _run(self, house: House) -> JsonValue:
+    def _call(self, run: Run) -> JsonValue:
         spec, started = self.tool.spec, time.monotonic()
         prompt = told(spec, self.arguments)
         plan = plan_of(spec, self.arguments)
         (subtask,) = plan.subtasks
-        house.emit(house.introduce(prompt))
-        house.emit(events.PlanProposed(plan=plan))
+        run.emit(run.started(prompt))
+        run.emit(events.PlanProposed(plan=plan))
         error: OrchError | None = None
         result: Result | None = None
         try:
-            house.tell_recovered()
+            notice_recovered(run)
             if faults := spec.argument_faults(self.arguments):
                 raise RunFailed("; ".join(faults), spec.signature)
-            house.toolbox.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by="MCP")
-            context = context_of(house, prompt, Board(plan, house.planner_context([spec.name])))
-            result = run_subtask(
-                context, subtask, attempt=1, plan_version=1, inputs=self.arguments, failure=""
+            run.toolbox.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by="MCP")
+            run.emit(
+                events.SubtaskStarted(subtask=subtask.id, title=subtask.title, attempt=1, plan_version=1)
             )
+            result = run_subtask(run, subtask, attempt=1, plan_version=1, inputs=self.arguments, failure="")
             return result.value
         except BaseException as exc:
             error = _as_ours(exc)
-            house.emit(events.SubtaskFailed(subtask=subtask.id, attempt=1, reason=error.message, final=True))
+            run.emit(events.SubtaskFailed(subtask=subtask.id, attempt=1, reason=error.message, final=True))
             raise error from exc
         finally:
-            house.emit(_ending(error, result, time.monotonic() - started))
+            run.emit(_ending(error, result, time.monotonic() - started))
 
 
 def plan_of(spec: ToolSpec, arguments: Mapping[str, JsonValue]) -> Plan:

@@ -11,8 +11,9 @@ import pytest
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.execution.attempt import new_executor, within
 from orchestrator_cli.execution.processes import run
+from orchestrator_cli.execution.sandboxes import open_sandbox, within
+from orchestrator_cli.execution.subtask import ref_of
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.workspace import Checkout, Conflict, Workspace
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay
@@ -136,7 +137,7 @@ def test_code_in_the_sandbox_and_file_tools_share_the_view(workspace, root, name
     with workspace.checkout() as checkout:
         tools = file_tools(checkout.root)
         tools["write_file"]("from-tool", "tool")
-        executor = new_executor(checkout.folder, within(checkout, backend), 30)
+        executor = open_sandbox(ref_of(checkout), backend, 30)
         with executor:
             said = executor(
                 "import os\n"
@@ -154,7 +155,7 @@ def test_code_in_the_sandbox_and_file_tools_share_the_view(workspace, root, name
 
 def test_without_a_sandbox_code_works_in_the_view_all_the_same(workspace, root):
     with workspace.checkout() as checkout:
-        with new_executor(checkout.folder, within(checkout, choose_backend("unsafe")), 30) as executor:
+        with open_sandbox(ref_of(checkout), choose_backend("unsafe"), 30) as executor:
             executor("open('text', 'w').write(open('sub/b').read() + 'new')")
         assert (root / "text").read_text() == "old"
         checkout.commit()
@@ -168,7 +169,7 @@ def test_the_sandbox_holds_within_the_namespace_of_a_view(workspace, name):
     except SandboxUnavailable as exc:
         pytest.skip(str(exc))
     with workspace.checkout() as checkout:
-        found = self_test(within(checkout, backend))
+        found = self_test(within(ref_of(checkout), backend))
     # Its own workspace is another folder, so what is missing says nothing here.
     assert found.escaped == ()
     assert len(found.blocked) > 10

@@ -13,9 +13,10 @@ from orchestrator_cli import events
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.events import AnyFact, Event
 from orchestrator_cli.plan import NewTool, Patch, Plan, Result, Subtask
+from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.usage import Usage
-from orchestrator_cli.views.board import Board, after
 from orchestrator_cli.views.console import Console
+from orchestrator_cli.views.rows import rows_of
 
 PLAN = Plan(
     goal="Count words",
@@ -46,11 +47,18 @@ REVISED = events.PlanRevised(
 )
 
 
+def show(console: Console, *facts: AnyFact) -> None:
+    """Give a console events with the state after each, as the run does."""
+    state = RunState()
+    for fact in facts:
+        state = apply(state, event(fact))
+        console(event(fact), state)
+
+
 def shown(*facts: AnyFact, quiet: bool = False, verbose: bool = False) -> str:
     stream = io.StringIO()
     console = Console(stream, quiet=quiet, verbose=verbose)
-    for fact in facts:
-        console(event(fact))
+    show(console, *facts)
     console.close()
     return stream.getvalue()
 
@@ -120,7 +128,7 @@ def test_a_question_is_shown_with_what_it_is_decided_by_and_its_choices() -> Non
 
 
 def test_the_items_of_a_loop_are_counted_in_one_row() -> None:
-    board = Board()
+    state = RunState()
     facts: list[AnyFact] = [
         events.PlanProposed(plan=PLAN),
         events.SubtaskStarted(subtask="scan", title="Scan", attempt=1, plan_version=1, items=3),
@@ -132,10 +140,11 @@ def test_the_items_of_a_loop_are_counted_in_one_row() -> None:
         events.SubtaskFailed(subtask="scan[2]", attempt=1, reason="gone", final=True),
     ]
     for fact in facts:
-        board = after(board, event(fact))
-    assert list(board.rows) == ["scan", "report"]
-    assert board.rows["scan"].state == "running"
-    assert board.rows["scan"].doing == "2 of 3 done · [2] gone"
+        state = apply(state, event(fact))
+    scan, report = rows_of(state)
+    assert (scan.id, report.id) == ("scan", "report")
+    assert scan.state == "running"
+    assert scan.doing == "2 of 3 done · [2] gone"
 
 
 def test_steps_are_told_only_to_those_who_ask() -> None:
@@ -149,8 +158,7 @@ def test_steps_are_told_only_to_those_who_ask() -> None:
 def test_quiet_leaves_only_errors() -> None:
     stream = io.StringIO()
     console = Console(stream, quiet=True)
-    for fact in (STARTED, events.PlanProposed(plan=PLAN), FAILED, FINISHED):
-        console(event(fact))
+    show(console, STARTED, events.PlanProposed(plan=PLAN), FAILED, FINISHED)
     assert stream.getvalue() == ""
     console.error(ConfigError("No model is set.", "Set one with -m."))
     assert stream.getvalue() == "error: No model is set.\n  Set one with -m.\n"
@@ -160,8 +168,7 @@ def test_an_error_that_ended_the_run_is_told_once() -> None:
     stream = io.StringIO()
     console = Console(stream)
     error = ConfigError("It broke \x1b[31mbadly.", "Mend it.")
-    console(event(STARTED))
-    console(event(FINISHED.model_copy(update={"outcome": "failed", "error": str(error)})))
+    show(console, STARTED, FINISHED.model_copy(update={"outcome": "failed", "error": str(error)}))
     console.error(error)
     assert stream.getvalue().count("error: It broke badly.\n  Mend it.\n") == 1
 
@@ -178,7 +185,7 @@ def test_lines_in_a_pipe_are_not_wrapped_and_hold_no_escape_sequences(
 def test_a_stream_without_unicode_gets_ascii() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
-    Console(stream)(event(events.PlanProposed(plan=PLAN)))
+    show(Console(stream), events.PlanProposed(plan=PLAN))
     assert b"   1 - o scan - agent researcher - Find the files\n" in raw.getvalue()
 
 
@@ -193,11 +200,14 @@ def test_an_answer_in_a_pipe_is_exactly_the_answer() -> None:
 PLAYER = """
 import sys, time
 from orchestrator_cli.events import Event
+from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.views.console import Console
-console = Console()
+console, state = Console(), RunState()
 try:
     for line in open(sys.argv[1], encoding="utf-8"):
-        console(Event.model_validate_json(line))
+        event = Event.model_validate_json(line)
+        state = apply(state, event)
+        console(event, state)
         time.sleep(0.02)
     if "wait" in sys.argv:
         time.sleep(60)

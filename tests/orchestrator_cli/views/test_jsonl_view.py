@@ -11,6 +11,7 @@ from orchestrator_cli import events
 from orchestrator_cli.errors import ConfigError, Interrupted
 from orchestrator_cli.events import AnyFact, Event, FileChange
 from orchestrator_cli.plan import Patch, Plan, Result, Subtask
+from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.jsonl import Envelope, JsonLines, envelope_line
 
@@ -32,8 +33,10 @@ def changed(*changes: FileChange) -> events.FilesChanged:
 
 def enveloped(*facts: AnyFact) -> dict[str, object]:
     view = Envelope()
+    state = RunState()
     for seq, fact in enumerate(facts, 1):
-        view(event(fact, seq))
+        state = apply(state, event(fact, seq))
+        view(event(fact, seq), state)
     view.close()
     result = view.result()
     assert json.loads(envelope_line(result)) == result
@@ -45,7 +48,7 @@ def test_every_event_is_one_line_that_reads_back_as_the_same_event() -> None:
     view = JsonLines(stream)
     sent = [event(started(), 1), event(events.Noticed(message="a\nb\u2028c\x85d \U0001f600"), 2)]
     for one in sent:
-        view(one)
+        view(one, RunState())
     view.close()
     lines = stream.getvalue().splitlines()
     assert [Event.model_validate_json(line) for line in lines] == sent
@@ -56,7 +59,7 @@ def test_a_stream_without_unicode_still_gets_whole_json() -> None:
     raw = io.BytesIO()
     one = event(events.Noticed(message="größer \U0001f600"))
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    JsonLines(stream)(one)
+    JsonLines(stream)(one, RunState())
     assert Event.model_validate_json(raw.getvalue()) == one
 
 
@@ -65,10 +68,11 @@ def test_a_reader_that_goes_away_ends_the_lines_and_not_the_run() -> None:
 import sys
 from datetime import datetime
 from orchestrator_cli.events import Event, Noticed
+from orchestrator_cli.state import RunState
 from orchestrator_cli.views.jsonl import JsonLines
 view = JsonLines(sys.stdout)
 for seq in range(1, 5000):
-    view(Event(run="r", seq=seq, time=datetime.now(), data=Noticed(message="x" * 100)))
+    view(Event(run="r", seq=seq, time=datetime.now(), data=Noticed(message="x" * 100)), RunState())
 print("went on", file=sys.stderr)
 """
     reader, writer = os.pipe()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from orchestrator_cli.events import Event, RunResumed, RunStarted
-from orchestrator_cli.views.board import Board
+from orchestrator_cli.state import RunState
 from orchestrator_cli.views.entries import entry_for
 from orchestrator_cli.views.narration import narrate
 
@@ -22,4 +22,4 @@ def test_it_is_said_before_anything_else_on_the_screen_and_in_bold_in_the_log(pl
     for sandbox, said in ((TOLD, True), ("bubblewrap", False)):
         event = Event(run="r1", seq=1, time=datetime.now(UTC), data=begun(sandbox)[place])
         assert ("**NO SANDBOX**: NOTHING IS CONFINED" in str(entry_for(event))) is said
-        assert (narrate(event, Board())[0].text == TOLD) is said
+        assert (narrate(event, RunState())[0].text == TOLD) is said

@@ -7,9 +7,9 @@ import pytest
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.execution.resume import told, untold
+from orchestrator_cli.execution.resume import missing_facts
 from orchestrator_cli.plan import Plan, Result, Subtask
-from orchestrator_cli.state.replay import Past, replay
+from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
 from orchestrator_cli.workspace.history import History
@@ -24,9 +24,9 @@ BEGUN: tuple[Fact, ...] = (
 )
 
 
-def past(*facts: Fact) -> Past:
+def state(*facts: Fact) -> RunState:
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    return replay(
+    return fold(
         Event(run="the-run", seq=n, time=start + timedelta(seconds=n), data=fact)  # type: ignore[arg-type]
         for n, fact in enumerate([*BEGUN, *facts], start=1)
     )
@@ -51,18 +51,18 @@ def commit(workspace: Workspace, attempt: int) -> tuple[events.FileChange, ...]:
 
 def test_a_commit_that_happened_finishes_its_subtask(workspace: Workspace, history: History) -> None:
     changes = commit(workspace, 2)
-    facts = untold(past(), history)
+    facts = missing_facts(state(), history)
     assert facts == [
         events.FilesChanged(subtask="a", attempt=2, changes=changes),
         events.SubtaskFinished(subtask="a", result=RESULT, seconds=1),
     ]
-    assert told(past(), facts).states == {"a": "done"}
+    assert state(*facts).states == {"a": "done"}
 
 
 def test_what_was_told_before_the_kill_is_not_told_again(workspace: Workspace, history: History) -> None:
     changes = commit(workspace, 2)
-    found = past(events.FilesChanged(subtask="a", attempt=2, changes=changes))
-    assert untold(found, history) == [events.SubtaskFinished(subtask="a", result=RESULT, seconds=1)]
+    found = state(events.FilesChanged(subtask="a", attempt=2, changes=changes))
+    assert missing_facts(found, history) == [events.SubtaskFinished(subtask="a", result=RESULT, seconds=1)]
 
 
 @pytest.mark.parametrize("attempts", [(), (1,)], ids=["none", "another attempt"])
@@ -71,10 +71,10 @@ def test_without_its_commit_a_subtask_is_done_again(
 ) -> None:
     for attempt in attempts:
         commit(workspace, attempt)
-    assert untold(past(), history) == []
-    assert past().states == {}
+    assert missing_facts(state(), history) == []
+    assert state(events.RunResumed(version="1")).states == {}
 
 
 def test_a_finished_subtask_is_left_alone(workspace: Workspace, history: History) -> None:
     commit(workspace, 2)
-    assert untold(past(events.SubtaskFinished(subtask="a", result=RESULT, seconds=1)), history) == []
+    assert missing_facts(state(events.SubtaskFinished(subtask="a", result=RESULT, seconds=1)), history) == []

@@ -1,0 +1,146 @@
+"""`Run`: the services of one run, as `runtime.open_run` opens them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from orchestrator_cli import __version__, events
+from orchestrator_cli.approvals.broker import ApprovalBroker
+from orchestrator_cli.approvals.effects import Effects
+from orchestrator_cli.approvals.permissions import PermissionGate
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.engine.flow_run import FlowRun
+from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.execution.attempt import MakeAttempt
+from orchestrator_cli.execution.tool_registry import Toolbox
+from orchestrator_cli.journal.journal import EventStream
+from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.models.budget import MeteredModel
+from orchestrator_cli.models.model import Model
+from orchestrator_cli.planning.context import PlannerContext, ProcessCard
+from orchestrator_cli.planning.planner import NOTHING_SAID
+from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
+from orchestrator_cli.recall.run_memory import RunMemory
+from orchestrator_cli.roles import Role
+from orchestrator_cli.settings import Settings, missing_key
+from orchestrator_cli.state import RunState
+from orchestrator_cli.state.duplicate_code import Repeats
+from orchestrator_cli.usage import Usage
+from orchestrator_cli.workspace import Workspace
+from orchestrator_cli.workspace.folder import history_folder
+from orchestrator_cli.workspace.history import History
+from toolsmith.sandbox import Backend
+
+MAX_FILES = 100_000
+"""How many names of files are looked at when a plan is to be used again."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the parts of a run work with. What the run has come to is `state`."""
+
+    id: str
+    settings: Settings
+    stream: EventStream
+    model: Model
+    meter: MeteredModel
+    """What the calls of `model` came to."""
+    model_names: dict[str, str]
+    """The model of each role."""
+    alternatives: tuple[str, ...]
+    """Further models that agents may ask."""
+    roles: dict[str, Role]
+    lost_models: dict[str, Role]
+    """Roles as their files say, whose own model cannot be asked."""
+    workspace: Workspace
+    backend: Backend
+    sandbox: str
+    """What the code of models runs in, for people."""
+    toolbox: Toolbox
+    memory: RunMemory
+    broker: ApprovalBroker
+    gate: PermissionGate
+    effects: Effects
+    masks: Masks
+    repeats: Repeats
+    cancellation: Cancellation
+    engine: FlowRun | None
+    """The flow run, begun beside the planner; none if no plan is to be run."""
+    make_attempt: MakeAttempt
+    """Makes the attempts at subtasks, in this process or elsewhere."""
+
+    @property
+    def state(self) -> RunState:
+        return self.stream.state
+
+    @property
+    def usage(self) -> Usage:
+        return self.meter.total
+
+    def emit(self, fact: events.Fact) -> None:
+        self.stream.emit(fact)
+
+    def notice(self, message: str) -> None:
+        """Say something that stops nothing."""
+        self.emit(events.Noticed(message=message))
+
+    @property
+    def flow_run(self) -> FlowRun:
+        """Raises `RunFailed` if the run was opened without Prefect."""
+        if self.engine is None:
+            raise RunFailed("This run was opened without Prefect, so it can carry out no plan.")
+        return self.engine
+
+    @property
+    def history(self) -> History:
+        """What the run's commits replaced."""
+        return History(history_folder(self.settings.home, self.id))
+
+    # --- its first event
+
+    def started(self, prompt: str, conversation: events.Conversation = NOTHING_SAID) -> events.RunStarted:
+        return events.RunStarted(
+            prompt=prompt,
+            session=conversation.session,
+            conversation=conversation.turns,
+            earlier=conversation.earlier,
+            workspace=str(self.workspace.root),
+            models=self.model_names,
+            sandbox=self.sandbox,
+            version=__version__,
+            approve=self.settings.approve,
+        )
+
+    def resumed(self, limits: Mapping[str, JsonValue]) -> events.RunResumed:
+        """`limits` are those that the resuming command names."""
+        return events.RunResumed(version=__version__, sandbox=self.sandbox, limits=dict(limits))
+
+    # --- what planning is given
+
+    def planner_context(self, recalled: Iterable[str] = ()) -> PlannerContext:
+        """What a plan may count on; `recalled` are names of tools."""
+        return PlannerContext(
+            roles=tuple(role.card for role in self.roles.values()),
+            tools=self.toolbox.cards(recalled),
+            processes=tuple(
+                ProcessCard(name=name, when=process.when, inputs=process.inputs)
+                for name, process in self.settings.processes.items()
+            ),
+            max_subtasks=self.settings.max_subtasks,
+        )
+
+    def files(self) -> tuple[str, ...]:
+        """The names of all files of the workspace."""
+        return tuple(line.rpartition(" (")[0] for line in self.workspace.files(limit=MAX_FILES))
+
+    def routing_evidence(self, prompt: str) -> RoutingEvidence:
+        """What roles and models are chosen by: how they did at prompts that share words with this one."""
+        return RoutingEvidence(
+            cards=tuple(role.card for role in (self.roles | self.lost_models).values()),
+            outcomes=past_outcomes(self.memory.plans_like(prompt)),
+            prompt=prompt,
+            model=self.model_names["agent"],
+            alternatives=self.alternatives,
+            unasked={name: missing_key(role.model or "") for name, role in self.lost_models.items()},
+        )

@@ -1,0 +1,190 @@
+"""The subtasks and instances of a run that are under way as Prefect task runs: how they start and end.
+
+For the flow's thread. What becomes of each is an event; here is only what the process has to know of those
+that it runs.
+"""
+
+import queue
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from orchestrator_cli import events
+from orchestrator_cli.approvals.questions import question_before
+from orchestrator_cli.engine.artifacts import Artifacts
+from orchestrator_cli.engine.task_run import outcome_of, submit_after
+from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed
+from orchestrator_cli.execution import revisions
+from orchestrator_cli.execution.map import MapRun, spread
+from orchestrator_cli.execution.run import Run
+from orchestrator_cli.execution.task_run import SubtaskWork, reason_of, subtask_task
+from orchestrator_cli.plan import Result, Subtask, resolve, role_has_room, whole_name
+from orchestrator_cli.planning.expressions import ExpressionFailed, holds
+from orchestrator_cli.state import RunState
+
+FORGIVEN = "it failed, and the plan goes on without it"
+
+
+@dataclass
+class SubtaskRuns:
+    """What runs now."""
+
+    run: Run
+    artifacts: Artifacts
+    done: "queue.SimpleQueue[Callable[[], None]]"
+    """Takes what has to be done in the flow's thread once one has ended."""
+    under_way: set[str] = field(default_factory=set)
+    """The subtasks and instances that run."""
+    maps: dict[str, MapRun] = field(default_factory=dict)
+    task_runs: dict[str, list[UUID]] = field(default_factory=dict)
+    """Prefect's task runs per subtask, for the edges of its graph."""
+
+    def start_instance(self) -> bool:
+        """Start the next instance of a `for_each` subtask that may start; False if none may."""
+        for one in self.maps.values():
+            if self.role_is_free(one.subtask) and (instance := one.next(self.run.state)) is not None:
+                self._submit(instance, dict(instance.inputs))
+                return True
+        return False
+
+    def start(self, subtask: Subtask) -> None:
+        """Start a subtask whose turn has come, unless its condition or the user's answer is against it."""
+        if self.is_wanted(subtask) and self._is_allowed(subtask):
+            self._begin(subtask)
+
+    def role_is_free(self, subtask: Subtask) -> bool:
+        """Whether its role has a place, if the settings give that role only so many."""
+        limits, plan = self.run.settings.max_parallel_roles, self.run.state.plan
+        if subtask.role not in limits:
+            return True
+        wholes = [whole_name(name) for name in self.under_way]
+        return role_has_room(subtask, Counter(plan[one].role for one in wholes if one in plan.ids), limits)
+
+    def is_wanted(self, subtask: Subtask) -> bool:
+        """Evaluate the condition of a subtask; if it is false, or cannot be evaluated, it does not run."""
+        if subtask.when is None:
+            return True
+        try:
+            if holds(subtask.when, revisions.outcomes(self.run.state, subtask.depends_on)):
+                return True
+        except ExpressionFailed as exc:
+            why = f"its condition {subtask.when!r} cannot be evaluated: {exc}"
+            self.failed(subtask, attempt=0, reason=why)
+            return False
+        reason = f"its condition is not met: {subtask.when}"
+        self.run.emit(events.SubtaskSkipped(subtask=subtask.id, reason=reason))
+        return False
+
+    def _is_allowed(self, subtask: Subtask) -> bool:
+        """Whether the person who was asked has said yes; after a no the subtask has failed."""
+        try:
+            question = question_before(subtask, self.run.state.results)
+        except KeyError:
+            return True
+        given = self.run.broker.request(question) if question is not None else None
+        if given is None or given.decision != "no":
+            return True
+        self.failed(subtask, attempt=0, reason=f"the user did not allow it{given.reason}")
+        return False
+
+    def _begin(self, subtask: Subtask) -> None:
+        try:
+            if subtask.for_each is not None:
+                self._spread(subtask)
+            else:
+                self._submit(subtask, resolve(subtask.inputs, self.run.state.results))  # type: ignore[arg-type]
+        except KeyError as exc:
+            self.failed(subtask, attempt=0, reason=f"there is no {exc.args[0]} in the result it refers to")
+        except ValueError as exc:
+            self.failed(subtask, attempt=0, reason=str(exc))
+
+    def _spread(self, subtask: Subtask) -> None:
+        """Begin a subtask that is done for each item of a list. Raises `KeyError` and `ValueError`."""
+        one = spread(subtask, self.run.state.plan.version, self.run.state.results)
+        if self._started(subtask, attempt=1, items=len(one.instances)):
+            self.maps[subtask.id] = one
+            self._gather(one)
+
+    def _started(self, subtask: Subtask, *, attempt: int, items: int | None = None) -> bool:
+        """Say that a subtask starts; False if a patch has changed or removed it in this very moment."""
+
+        def choose(state: RunState) -> events.SubtaskStarted | None:
+            if whole_name(subtask.id) == subtask.id and subtask not in state.pending:
+                return None
+            version = state.plan.version
+            return events.SubtaskStarted(
+                subtask=subtask.id, title=subtask.title, attempt=attempt, plan_version=version, items=items
+            )
+
+        return self.run.stream.decide(choose)
+
+    def _submit(self, subtask: Subtask, inputs: dict[str, Any]) -> None:
+        before = self.run.state.earlier_attempts.get(subtask.id, 0)
+        version = self.run.state.plan.version
+        if not self._started(subtask, attempt=before + 1):
+            return
+        self.under_way.add(subtask.id)
+
+        def tell(result: Result) -> None:
+            self.done.put(lambda: self._ended(subtask, work, result))
+
+        work = SubtaskWork(self.run, subtask, version, inputs, self.artifacts, before, tell=tell)
+        upstream = [one for name in subtask.depends_on for one in self.task_runs.get(name, ())]
+        future = submit_after(subtask_task(work, subtask), upstream)
+        self.task_runs.setdefault(whole_name(subtask.id), []).append(future.task_run_id)
+        future.add_done_callback(lambda ended: self.done.put(lambda: self._over(subtask, work, ended)))
+
+    def _over(self, subtask: Subtask, work: SubtaskWork, future: Any) -> None:
+        """Prefect is through with a task run: without a result, it has failed."""
+        if not work.told:
+            self._ended(subtask, work, outcome_of(work.call, future))
+
+    def _ended(self, subtask: Subtask, work: SubtaskWork, outcome: Any) -> None:
+        self.under_way.discard(subtask.id)
+        one = self.maps.get(whole_name(subtask.id))
+        if isinstance(outcome, ApprovalNeeded):
+            # The attempt is made again once the person has answered.
+            self.run.emit(events.SubtaskWaiting(subtask=subtask.id, approval=outcome.approvals[0]))
+            if one is not None:
+                one.blocked.append(subtask)
+        elif isinstance(outcome, OrchError) and not isinstance(outcome, RunFailed):
+            raise outcome
+        elif one is not None:
+            if not isinstance(outcome, Result):
+                self._say_failed(subtask, work.attempts, reason_of(outcome))
+            self._gather(one)
+        elif not isinstance(outcome, Result):
+            self.failed(subtask, attempt=work.attempts, reason=reason_of(outcome))
+        elif self.run.state.results.get(subtask.id) != outcome:
+            self.run.emit(events.LateResult(result=outcome))
+
+    def _gather(self, one: MapRun) -> None:
+        """Finish a `for_each` subtask when nothing more of it is to come."""
+        if not one.is_over(self.run.state, self.under_way):
+            return
+        del self.maps[one.subtask.id]
+        outcome = one.outcome(self.run.state)
+        if isinstance(outcome, str):
+            self.failed(one.subtask, attempt=1, reason=outcome)
+            return
+        seconds = time.monotonic() - one.since
+        self.run.emit(events.SubtaskFinished(subtask=one.subtask.id, result=outcome, seconds=seconds))
+
+    def _say_failed(self, subtask: Subtask, attempt: int, reason: str) -> None:
+        fact = events.SubtaskFailed(subtask=subtask.id, attempt=attempt, reason=reason, final=True)
+        self.run.emit(fact)
+
+    def failed(self, subtask: Subtask, *, attempt: int, reason: str) -> None:
+        self._say_failed(subtask, attempt, reason)
+        if subtask.on_failure == "skip":
+            self.run.emit(events.SubtaskSkipped(subtask=subtask.id, reason=FORGIVEN))
+        self.stop_if_aborted(subtask)
+
+    def stop_if_aborted(self, subtask: Subtask) -> None:
+        """Raise `RunFailed` for a subtask that failed, if the plan goes no further then."""
+        if subtask.on_failure == "abort" and self.run.state.state_of(subtask.id) == "failed":
+            reason = self.run.state.failures[subtask.id]
+            raise RunFailed(f"{subtask.id} failed: {reason}", "The plan says to stop there.")

@@ -1,0 +1,262 @@
+"""What memory gives a run before it plans, and takes from it at its end.
+
+A memory that cannot be read or written is a notice and not the end of a run.
+"""
+
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from memory import (
+    Dense,
+    Memory,
+    MemoryBusy,
+    MemoryFault,
+    MemoryStore,
+    Query,
+    Recalled,
+    RecalledRun,
+    Record,
+    Scope,
+    open_store,
+    recall,
+    run_record,
+    scrub,
+)
+from memory.conversation import keep
+from memory.dense import asked as asked_near
+from memory.dense import fill
+from memory.profile import recall_facts
+from memory.records import RUN
+from memory.templates import Template, mark, template_of
+from orchestrator_cli import events
+from orchestrator_cli.errors import ConfigError, OrchError
+from orchestrator_cli.journal.journal import Emit
+from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.plan import order
+from orchestrator_cli.planning.context import PlannerContext
+from orchestrator_cli.planning.reuse import reads_outside
+from orchestrator_cli.recall import tool_index
+from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.state import RunState, Work
+from toolsmith.built import BuiltTool
+from toolsmith.errors import LibraryError
+from toolsmith.library import Library
+from toolsmith.spec import Need
+
+EMBEDDED_AT_ONCE = 256
+"""How many vectors the end of a run may make."""
+RUNS_LOOKED_AT = 200
+"""How many remembered runs roles are judged by; to read them takes a twentieth of a second."""
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """Memory as one run uses it."""
+
+    store: MemoryStore
+    dense: Dense | None
+    """The model that makes vectors, if the user has set one."""
+    library: Library
+    masks: Masks
+    emit: Emit
+    scope: Scope
+    """What belongs to the run's workspace."""
+
+    def recall(self, prompt: str) -> Recalled:
+        """Earlier runs, tools and facts that concern a prompt; nothing if memory cannot be read."""
+        try:
+            asked = scrub(prompt)
+            # Before the store is opened: others wait while it is held, and a model may take seconds.
+            near = asked_near(self.store, self.dense, asked)
+            with self.store.opened() as memory:
+                self._fill_tool_index(memory)
+                found = recall(memory, prompt, scope=Scope(), near=near)
+                facts = recall_facts(memory, asked, scope=self.scope, now=datetime.now(UTC), near=near)
+                return found.model_copy(update={"known": facts})
+        except MemoryFault as exc:
+            self._notice(f"Nothing could be recalled: {exc}")
+            return Recalled()
+
+    def tools_like(self, need: Need) -> list[str]:
+        """The names of tools that memory holds for similar to a need."""
+        try:
+            wanted = f"{need.name.replace('_', ' ')}. {need.purpose}"
+            near = asked_near(self.store, self.dense, wanted)
+            found = recall(self.store, wanted, scope=Scope(), near=near)
+        except MemoryFault as exc:
+            self._notice(f"Similar tools could not be recalled: {exc}")
+            return []
+        return [tool.name for tool in found.tools if tool.serves]
+
+    def plans_like(self, prompt: str) -> list[Any]:
+        """The plans of earlier runs whose prompts share words with this one, as memory keeps them."""
+        try:
+            hits = self.store.search(Query(prompt, kinds=RUN, scope=Scope(), limit=RUNS_LOOKED_AT))
+        except MemoryFault as exc:
+            self._notice(f"How roles did before could not be recalled: {exc}")
+            return []
+        # What others have written may inform a planner; it decides nothing.
+        return [hit.record.data.get("plan") for hit in hits if hit.record.trust == "own"]
+
+    def remember(
+        self,
+        state: RunState,
+        planner_context: PlannerContext,
+        answer: str,
+        outcome: str,
+        seconds: float,
+        *,
+        used: Collection[BuiltTool],
+        files: Collection[str] | None,
+    ) -> None:
+        """Keep how the run went, which tools served it, and what was said, if it belongs to a session.
+
+        Args:
+            outcome: `completed`, `failed`, or `stopped` if its plan is not to blame.
+            used: the built tools that it made or took from the library.
+            files: those of the workspace when it was planned; None if its plan is not to be used again.
+        """
+        prompt = self.masks(state.prompt)
+        run = run_record(
+            run=state.run,
+            prompt=prompt,
+            outcome=outcome,
+            answer=self.masks(answer),
+            plan=self.masks(plan_record(state)),
+            scope=Scope(),
+            revisions=state.revisions,
+            calls=state.usage.calls,
+            cost=None if state.usage.unpriced else state.usage.cost,
+            seconds=seconds,
+            lesson=self.masks(" ".join(state.lessons)),
+            **self._learned(
+                state, planner_context, outcome, [tool.name for tool in used if tool.spec.network], files
+            ),
+        )
+        session = state.conversation.session
+        try:
+            try:
+                with self.store.opened() as memory:
+                    run = _with_feedback(run, memory)
+                    memory.add([run, *(_tool_record(memory, tool, state.prompt) for tool in used)])
+                    if session:
+                        plan, said = self.masks(state.plan), self.masks(answer)
+                        exchange = exchange_of(state.run, prompt, plan, said, state.files)
+                        keep(memory, session, exchange, self.scope)
+            except MemoryBusy:
+                # What a tool has served can only be added to what is read. The run itself can wait.
+                self.store.add([run])
+                if session:
+                    self._notice(f"Session {session} could not be kept: memory is busy.")
+            self._embed()
+        except MemoryFault as exc:
+            self._notice(f"The run could not be remembered: {exc}")
+
+    def _learned(
+        self,
+        state: RunState,
+        planner_context: PlannerContext,
+        outcome: str,
+        networked: Collection[str],
+        files: Collection[str] | None,
+    ) -> dict[str, Any]:
+        """What later plans are made by, as `memory.run_record` takes it."""
+        rows = self.masks(state.plan.model_dump(mode="json", exclude_defaults=True))
+        prompt = self.masks(state.prompt)
+        outside = reads_outside((*state.earlier, state.plan), planner_context, networked)
+        failed = [f"{n}: {why}" for n, why in state.failures.items() if state.state_of(n) == "failed"]
+        done = all(state.state_of(name) in ("done", "skipped") for name in state.plan.ids)
+        template: Template | None = None
+        if outcome == "completed" and files is not None and done and not state.stranded:
+            template = template_of(rows, prompt, files)
+        return {
+            # The words of a failure may be those of a page.
+            "reason": "" if outside else self.masks("; ".join(failed)),
+            "template": template,
+            "mark": mark(rows, prompt),
+            "from_web": outside and state.revisions > 0,
+        }
+
+    def _fill_tool_index(self, memory: Memory) -> None:
+        try:
+            tool_index.fill(self.library, memory)
+        except (MemoryFault, LibraryError, OSError) as exc:
+            self._notice(f"The index of tools could not be kept in step: {exc}")
+
+    def _embed(self) -> None:
+        """Make the vectors that are missing, if the user wants any; nothing waits for them."""
+        if self.dense is None:
+            return
+        # What can be done later does not change how a run ends.
+        with contextlib.suppress(OrchError, KeyboardInterrupt):
+            done = fill(self.store, self.dense, Scope(), most=EMBEDDED_AT_ONCE)
+            if done.made and done.lacking:
+                self._notice(f"{done.lacking:,} things remembered have no vectors yet: orch memory embed")
+
+    def _notice(self, message: str) -> None:
+        self.emit(events.Noticed(message=message))
+
+
+def plan_record(state: RunState) -> list[dict[str, Any]]:
+    """The subtasks with what they came to, as memory keeps them.
+
+    `cost` is None if it is not known, and `model` if none or several did the work.
+    """
+    rows = []
+    for name in order(state.plan):
+        usage = state.results[name].usage if name in state.results else None
+        work = state.work.get(name, Work())
+        ended: dict[str, Any] = {
+            "state": state.states.get(name),
+            "seconds": work.seconds,
+            "cost": usage.cost if usage is not None and not usage.unpriced else None,
+            "model": next(iter(work.answered_by)) if len(work.answered_by) == 1 else None,
+        }
+        rows.append(state.plan[name].model_dump(mode="json") | ended)
+    return rows
+
+
+def uses_of(recalled: Recalled) -> tuple[events.Remembered, ...]:
+    """What each recalled run is used for, as an event says it."""
+    used = [
+        events.Remembered(run=run.run, prompt=run.shown, use=run.use, reason=_reason(run))
+        for run in recalled.runs
+    ]
+    return (*used, *(events.Remembered(run=run, use="withheld") for run in recalled.withheld))
+
+
+def _reason(run: RecalledRun) -> str:
+    if run.vote is None:
+        return run.reason
+    return f"you called it {run.vote}" + (f": {run.why}" if run.why else "")
+
+
+def open_memory(settings: Settings, emit: Emit) -> MemoryStore:
+    """The store of the settings. Raises `ConfigError`."""
+    try:
+        return open_store(
+            settings.home / "memory",
+            url=settings.memory.url,
+            api_key=settings.memory.api_key,
+            warn=lambda text: emit(events.Noticed(message=text)),
+        )
+    except MemoryFault as exc:
+        place = "See memory.url in orch.toml." if settings.memory.url else f"It is in {settings.home}/memory."
+        raise ConfigError(f"The memory cannot be opened: {exc}", place) from exc
+
+
+def _with_feedback(run: Record, memory: Memory) -> Record:
+    """Feedback on a run outlives its resumption. Raises `MemoryFault`."""
+    known = memory.get([run.id], run.scope)
+    said = known[0].data.get("feedback") if known else None
+    return run.model_copy(update={"data": run.data | {"feedback": said}}) if said else run
+
+
+def _tool_record(memory: Memory, tool: BuiltTool, prompt: str) -> Record:
+    """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
+    served = tool_index.served(memory, tool.name)
+    return tool_index.record_of(tool, [*(p for p in served if p != prompt), prompt])
