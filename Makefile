@@ -1,9 +1,9 @@
-# Each target makes the environment that it needs, in .venv/, from nothing but Python 3.11 or newer.
+# Each target creates the environment that it needs, in .venv/, with Python 3.11 or newer.
 #
 #   .venv/locked   exists when all packages of requirements.lock are in, and names the checkout they are for;
-#                  the environment is made anew when the lock changes
+#                  the environment is made again when the lock changes
 #   .venv/ready    exists when the checkout itself is installed into it; done again when pyproject.toml changes
-#   .venv/tested   exists when all tests have passed; where a file is newer, check runs them again
+#   .venv/tested   exists when all tests have passed; if a file is newer, check runs them again
 #
 # Each is written last, so that an interrupted installation is never taken for a whole one.
 
@@ -16,25 +16,25 @@ IN := .venv/bin/
 CODE := orchestrator_cli memory toolsmith
 # Many tests wait for something most of the time, so one process more than there are cores.
 ALL := --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 8 --dist worksteal
-# Folders are in it too: they tell of files that were taken away.
+# Folders too: they change when a file is removed.
 READ_BY_TESTS := $(shell find $(CODE) tests docs examples benchmarks \
 	-not -path '*/__pycache__*' -not -name '* *' 2>/dev/null) \
 	$(wildcard *.md *.toml .ci/run .gitignore LICENSE Makefile requirements.lock)
 
-# A checkout that was moved, or a Python that was removed, leaves an environment that is no use.
+# A checkout that was moved, or a Python that was removed, leaves an unusable environment.
 $(shell [ "$$(cat .venv/locked 2>/dev/null)" = '$(CURDIR)' ] && $(IN)python -c '' 2>/dev/null \
 	|| rm -f .venv/locked .venv/ready)
 
 help:
-	@echo 'make demo    watch a prompt become a task graph that runs (model replies recorded, all else real)'
-	@echo 'make test    run all tests; ARGS="-k sandbox" chooses among them'
-	@echo 'make check   what has to hold before a commit: style, types, and the tests where they have not'
-	@echo '             passed on these very files already'
-	@echo 'make pages   write anew what README.md and docs/ say of the code'
+	@echo 'make demo    watch a prompt run on recorded model replies; all else is real'
+	@echo 'make test    run all tests; ARGS="-k sandbox" selects some'
+	@echo 'make check   check style and types, and run the tests unless they have passed'
+	@echo '             on these very files'
+	@echo 'make pages   write the generated parts of README.md and docs/'
 	@echo 'make bench   measure, as ratios within one run; ARGS=--large takes minutes more'
-	@echo 'make clean   take away .venv and what the tools cached'
+	@echo 'make clean   remove .venv and the caches'
 	@echo
-	@echo 'Each makes .venv first where it is missing. PYTHON=/path/to/python chooses the Python for it.'
+	@echo 'Each creates .venv first if it is missing. PYTHON=/path/to/python chooses the Python for it.'
 
 demo: .venv/ready
 	@$(IN)orch demo $(ARGS)
@@ -45,7 +45,7 @@ test: .venv/ready
 	@$(if $(ARGS),:,touch .venv/tested)
 
 check: lint types .venv/tested
-	@echo 'check: style, types and tests are as they have to be'
+	@echo 'check: style, types and tests are good'
 
 lint: .venv/ready
 	$(IN)ruff check .

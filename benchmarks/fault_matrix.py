@@ -34,7 +34,7 @@ MODEL_S = "6"
 def main() -> int:
     from replay import FAULTS, PASSING
 
-    from orchestrator_cli.cli.demo import recording_path
+    from orchestrator_cli.cli.commands.demo import recording_path
     from orchestrator_cli.models.recorded import Recording
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fault_matrix")
@@ -100,7 +100,7 @@ class Users:
         from replay import Replay
         from scripted_model import MODELS
 
-        from orchestrator_cli.cli.demo import PROMPT
+        from orchestrator_cli.cli.commands.demo import PROMPT
 
         self._made += 1
         folder = self._folder / str(self._made)

@@ -1,7 +1,7 @@
 """Writes the parts of README.md and docs/*.md that say what the code says: python docs/generate.py [--check]
 
-A part stands between `<!-- generated: NAME -->` and `<!-- end -->`. With `--check` nothing is written, and
-the exit code is 1 where a part is not what the code says now; the tests run it that way.
+A part is between `<!-- generated: NAME -->` and `<!-- end -->`. With `--check`, nothing is written and the
+exit code is 1 if a part differs from the code; the tests run it that way.
 """
 
 import ast
@@ -16,7 +16,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 from pydantic import BaseModel
@@ -86,7 +85,7 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, s
 OTHERWISE = {f"models.{role}": f"The model of the {role}." for role in settings.ROLES} | {
     "memory.api_key": "The key of that server."
 }
-"""What is said of settings that have no words of their own in the source."""
+"""Descriptions of settings that have no docstring in the source."""
 
 
 def _default(name: str, field: Any) -> str:
@@ -104,7 +103,9 @@ def _default(name: str, field: Any) -> str:
 def _flags() -> dict[str, str]:
     import typer.main
 
-    parameters = typer.main.get_command(app).commands["ask"].params  # type: ignore[attr-defined]
+    orch: Any = typer.main.get_command(app)
+    orch.load("ask")
+    parameters = orch.commands["ask"].params
     return {p.name or "": f"`{p.opts[-1]}`" for p in parameters if p.opts[0].startswith("-")}
 
 
@@ -140,7 +141,7 @@ def _modules() -> Iterator[str]:
 def first_sentence(path: Path) -> str:
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     sentence = re.split(r"(?<=[.]) ", " ".join(said.split("\n\n")[0].split()))[0].rstrip(".:")
-    # A long sentence mostly says before its colon what the module is.
+    # A long sentence usually says before its colon what the module is.
     head = re.split(r"[:;] ", sentence)[0]
     if len(sentence) <= WIDTH or len(head) < WIDTH // 3:
         return textwrap.shorten(sentence, WIDTH, placeholder=" …")
@@ -232,19 +233,8 @@ def protected() -> str:
     return ", ".join(f"`{name}`" for name in PROTECTED)
 
 
-def straight_way() -> str:
-    """What a run does, in the words of the code."""
-    path = ROOT / "orchestrator_cli" / "orchestrator.py"
-    source = path.read_text(encoding="utf-8")
-    functions = {f.name: f for f in ast.parse(source).body if isinstance(f, ast.FunctionDef)}
-    body = functions["run_prompt"].body[1:]
-    lines = [dedent(ast.get_source_segment(source, step, padded=True) or "") for step in body]
-    return "\n".join(["```python", *lines, "```"])
-
-
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
-    "straight way": straight_way,
     "modules": modules,
     "help": help_text,
     "exit codes": exit_codes,

@@ -1,4 +1,4 @@
-"""Run one prompt from Python and print what happens as it happens: python watch.py "…"
+"""Run one prompt from Python and print each event: python watch.py "…"
 
 A view is anything that is called with each event and the run's state after it, and closed at the end.
 """

@@ -1,5 +1,5 @@
-"""What README.md and docs/ say is true: generated parts are what the code says, links lead somewhere, the
-examples run, and the session, the log and the memory that the README shows are those of a real demo.
+"""What README.md and docs/ say is true: generated parts match the code, links work, the examples run, and the
+session, the log and the memory that they show are those of a real demo.
 """
 
 import json
@@ -23,6 +23,7 @@ from orchestrator_cli.settings import load_settings
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEMO = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^(`{3,})([a-z]*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
@@ -38,14 +39,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_generated_parts_are_what_the_code_says():
+def test_generated_parts_match_the_code():
     command = [sys.executable, ROOT / "docs" / "generate.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, f"run make pages\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_and_headings_that_exist(page):
+def test_links_lead_to_existing_files_and_headings(page):
     broken = []
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         if link.startswith("https://"):
@@ -57,7 +58,11 @@ def test_links_lead_to_files_and_headings_that_exist(page):
     assert not broken
 
 
-def test_every_page_of_docs_is_reached_from_the_readme():
+def test_the_readme_is_short():
+    assert len(README.encode()) <= 10_000
+
+
+def test_every_page_is_linked_from_the_readme():
     reached, waiting = set(), [ROOT / "README.md"]
     while waiting:
         page = waiting.pop()
@@ -69,7 +74,7 @@ def test_every_page_of_docs_is_reached_from_the_readme():
     assert set(ROOT.glob("docs/*.md")) <= reached
 
 
-def test_every_command_that_the_pages_name_is_a_target_of_the_makefile():
+def test_every_make_target_in_the_pages_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -77,7 +82,7 @@ def test_every_command_that_the_pages_name_is_a_target_of_the_makefile():
         assert set(named) <= targets, page.name
 
 
-def test_the_example_settings_are_settings(tmp_path):
+def test_the_example_settings_load(tmp_path):
     pages = [ROOT / "examples" / "orch.toml", ROOT / "docs" / "models.md"]
     texts = [pages[0].read_text(encoding="utf-8"), *blocks(pages[1].read_text(encoding="utf-8"), "toml")]
     for text in texts:
@@ -87,17 +92,17 @@ def test_the_example_settings_are_settings(tmp_path):
         assert settings.fallbacks == ("openai/gpt-5-mini",)
 
 
-def test_the_example_role_is_a_role_and_stands_in_the_docs_as_it_is():
+def test_the_example_role_is_valid_and_quoted_in_the_docs():
     text = (ROOT / "examples" / "translator.md").read_text(encoding="utf-8")
     assert parse_role("translator.md", text).agent == "tools"
     assert text in (ROOT / "docs" / "roles-and-tools.md").read_text(encoding="utf-8")
 
 
-# --- what has to run
+# --- what has to be run
 
 
 class Place(NamedTuple):
-    """A user's home with a running Prefect server, and the environment that leads there."""
+    """A user's home with a running Prefect server, and the environment that selects it."""
 
     home: Path
     env: dict[str, str]
@@ -131,7 +136,7 @@ class Demo(NamedTuple):
 
 @pytest.fixture(scope="module")
 def demo(place: Place) -> Demo:
-    """A real run of the demo, with what it showed and left behind."""
+    """A real run of the demo: what it printed and left behind."""
     folder = place.home / "orch-demo"
     command = [sys.executable, "-m", "orchestrator_cli", "demo", "-C", str(folder)]
     done = subprocess.run(
@@ -143,12 +148,12 @@ def demo(place: Place) -> Demo:
 
 
 def _steady(line: str) -> str:
-    """A line without what differs from run to run."""
+    """A line without what differs between runs."""
     return re.sub(r"\d+(\.\d+)? (ms|s|min)\b", "TIME", line).strip()
 
 
 def _unseen(shown: list[str], real: list[str]) -> list[str]:
-    """The lines shown that no real line is, or begins with where they end in `…`."""
+    """The shown lines without a real line that equals them, or starts with them if they end in `…`."""
     found = [_steady(line) for line in real]
     wanted = [line for line in map(_steady, shown) if line not in ("", "…")]
     return [line for line in wanted if not any(_is_shown_as(have, line) for have in found)]
@@ -159,14 +164,14 @@ def _is_shown_as(real: str, line: str) -> bool:
 
 
 @pytest.mark.slow
-def test_the_session_in_the_readme_is_that_of_the_demo(demo):
+def test_the_session_in_the_readme_is_from_the_demo(demo):
     session = next(block for block in blocks(README, "") if block.startswith("$ make demo"))
     assert _unseen(session.splitlines()[1:], demo.screen) == []
 
 
 @pytest.mark.slow
-def test_the_log_in_the_readme_is_that_of_the_demo(demo):
-    (excerpt,) = blocks(README, "markdown")
+def test_the_log_excerpt_is_from_the_demo(demo):
+    (excerpt,) = blocks(DEMO, "markdown")
     # Numbers of entries depend on which of two parallel subtasks was first.
     shown = [re.sub(r"^### \d+", "### N", line) for line in excerpt.splitlines()]
     log = [re.sub(r"^### \d+", "### N", line) for line in demo.log]
@@ -174,8 +179,8 @@ def test_the_log_in_the_readme_is_that_of_the_demo(demo):
 
 
 @pytest.mark.slow
-def test_the_memory_in_the_readme_is_that_of_the_demo(demo):
-    (excerpt,) = blocks(README, "json")
+def test_the_memory_excerpt_is_from_the_demo(demo):
+    (excerpt,) = blocks(DEMO, "json")
     store = open_store(demo.home / "memory")
     (hit,) = store.search(Query("Create an empty file", kinds=RUN, scope=Scope(), limit=5))
     store.close()
@@ -205,12 +210,12 @@ def _python(code: list[str], place: Place, endpoint: Endpoint, cwd: Path) -> str
 
 
 @pytest.mark.slow
-def test_the_use_from_python_in_the_readme_runs(place, endpoint, tmp_path):
+def test_the_python_example_in_the_readme_runs(place, endpoint, tmp_path):
     code = next(block for block in blocks(README, "python") if "open_run" in block)
     assert _python(["-c", code], place, endpoint, tmp_path) == "One file, one line. 1\n"
 
 
 @pytest.mark.slow
-def test_the_example_that_watches_a_run_runs(place, endpoint, tmp_path):
+def test_the_example_with_a_view_runs(place, endpoint, tmp_path):
     example = str(ROOT / "examples" / "watch.py")
     assert _python([example, "How many lines?"], place, endpoint, tmp_path) == "One file, one line.\n"

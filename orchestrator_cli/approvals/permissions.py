@@ -14,11 +14,12 @@ from typing import Protocol
 from orchestrator_cli.approvals.broker import Question, approval_needed
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.environment import package_index, read_secret
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import ApprovalGiven, Asked
 from orchestrator_cli.journal.redaction import Masks
 from orchestrator_cli.plan import Subtask, whole_name
-from orchestrator_cli.settings import Settings, package_index, read_secret
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.subprocesses.command import run_command
 from toolsmith.built import BuiltTool
 from toolsmith.errors import PackagesUnavailable, PermissionRefused

@@ -1,9 +1,14 @@
-"""The options that several commands share, as typer reads them.
+"""The options that commands share, each defined once, and the sets in which commands take them.
 
-They may be given before the command or after it.
+A command names a set as one parameter, and `with_options` gives typer its fields as options. Options may be
+given before the command or after it.
 """
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,78 +19,150 @@ from typer.core import TyperGroup, TyperOption
 if TYPE_CHECKING:
     from typer._click import Command, Context
 
-    from orchestrator_cli.views.console import Console
-
-ModelName = Annotated[
-    str | None,
-    typer.Option("-m", "--model", help="LiteLLM's name of the model."),
-]
+ModelName = Annotated[str | None, typer.Option("-m", "--model", help="Use this model, by LiteLLM's name.")]
 Folder = Annotated[
-    Path | None, typer.Option("-C", "--workspace", help="The folder to work in (default: here).")
+    Path | None, typer.Option("-C", "--workspace", help="Work in this folder (default: the current one).")
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the answer and nothing else.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show every step.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object about the run.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunAsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object about the run.")]
 StreamJson = Annotated[bool, typer.Option("--stream-json", help="Print every event as a line of JSON.")]
 MaxCost = Annotated[float | None, typer.Option(help="End the run at this many US dollars.")]
 AllowUnpriced = Annotated[
     bool | None,
-    typer.Option("--allow-unpriced", help="With --max-cost, use models whose price is not known as well."),
+    typer.Option("--allow-unpriced", help="With --max-cost, also use models whose price is not known."),
 ]
 MaxCalls = Annotated[int | None, typer.Option(help="End the run at this many model calls.")]
 MaxTokens = Annotated[int | None, typer.Option(help="End the run at this many tokens.")]
 Timeout = Annotated[float | None, typer.Option(help="End the run after this many seconds.")]
-MaxParallel = Annotated[int | None, typer.Option(help="Subtasks that run at once.")]
+MaxParallel = Annotated[int | None, typer.Option(help="Run at most this many subtasks at once.")]
 Network = Annotated[
     list[str] | None,
-    typer.Option("--network", help="Domain that may be reached without a question; repeat for more."),
+    typer.Option("--network", help="Let code reach this domain without asking; repeat for more."),
 ]
-NoReuse = Annotated[bool, typer.Option("--no-reuse", help="Have it planned anew, whatever did well before.")]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Answer yes to everything that would be asked.")]
+NoReuse = Annotated[
+    bool, typer.Option("--no-reuse", help="Make a new plan, even if an earlier one did well.")
+]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Answer every question with yes.")]
 Approve = Annotated[
     str | None,
-    typer.Option(
-        "--approve",
-        help="Ask about more than is asked anyway: plan, tools, writes; or all, or none.",
-    ),
+    typer.Option("--approve", help="Ask before more than the default: plan, tools, writes; or all, or none."),
 ]
 NoSandbox = Annotated[
     bool,
     typer.Option(
         "--unsafe-no-sandbox",
-        help="Run code written by a model WITHOUT A SANDBOX, with all your rights. Has to be confirmed.",
+        help="Run code written by a model WITHOUT A SANDBOX, with all your rights. Asks you to confirm.",
     ),
 ]
-Continue = Annotated[
-    bool, typer.Option("-c", "--continue", help="Go on with the last session of this workspace.")
-]
+Continue = Annotated[bool, typer.Option("-c", "--continue", help="Continue this workspace's last session.")]
 SessionName = Annotated[
-    str | None, typer.Option("--session", metavar="NAME", help="Go on with this session, or begin it.")
+    str | None, typer.Option("--session", metavar="NAME", help="Continue this session, or start it.")
 ]
+Prompt = Annotated[str, typer.Argument(help="What you want done; - reads it from standard input.")]
 RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="The run's id, the end of it, or `last`: this folder's newest.")
+    str,
+    typer.Argument(metavar="RUN", help="The run's id, the end of it, or `last`: the newest in this folder."),
 ]
+
+# --- sets of options
+
+
+@dataclass(frozen=True)
+class CommonOptions:
+    """What every command takes."""
+
+    workspace: Folder = None
+    debug: Debug = False
+
+
+@dataclass(frozen=True)
+class InspectOptions(CommonOptions):
+    """What commands take that only look at something."""
+
+    as_json: AsJson = False
 
 
 @dataclass(frozen=True)
 class Output:
-    """What goes to the screen, and how."""
+    """What a run prints, and how."""
 
-    quiet: bool = False
-    verbose: bool = False
-    as_json: bool = False
-    stream_json: bool = False
-    debug: bool = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+    as_json: RunAsJson = False
+    stream_json: StreamJson = False
+    debug: Debug = False
 
-    def console(self) -> "Console":
-        from orchestrator_cli.views.console import Console
 
-        return Console(quiet=self.quiet or self.as_json or self.stream_json, verbose=self.verbose)
+@dataclass(frozen=True)
+class LimitOptions:
+    """The limits of a run, under the names of their settings; None for one that was not given."""
+
+    max_cost: MaxCost = None
+    max_calls: MaxCalls = None
+    max_tokens: MaxTokens = None
+    timeout: Timeout = None
+
+
+@dataclass(frozen=True)
+class PermissionOptions:
+    """What a run may do without asking, under the names of the settings."""
+
+    allow_unpriced: AllowUnpriced = None
+    network: Network = None
+    approve: Approve = None
+    yes: Yes = False
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """The session that a prompt belongs to."""
+
+    goes_on: Continue = False
+    session: SessionName = None
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command for typer: each parameter that is a set of options becomes the options of that set."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    sets: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in sets:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            continue
+        of_set = typing.get_type_hints(sets[name], include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=of_set[field.name],
+            )
+            for field in dataclasses.fields(sets[name])
+        ]
+
+    @functools.wraps(command)
+    def called(**values: Any) -> None:
+        made = {
+            name: kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+            for name, kind in sets.items()
+        }
+        command(**values, **made)
+
+    del called.__wrapped__  # typer would read the signature of the command behind it
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return called
+
+
+# --- options before the command
 
 
 class OptionsAnywhere(TyperGroup):
-    """The outermost group: an option of its command may be given before the command as well.
+    """The outermost group: it accepts the options of a command before the command as well.
 
     This holds on every level: in `orch -m X tools build` the option is that of `build`. An option
     that the command does not have, or that is given twice with different values, is a usage error.

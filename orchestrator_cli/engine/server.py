@@ -26,8 +26,8 @@ from typing import Any
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
+from orchestrator_cli.environment import urlopen
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.settings import urlopen
 
 STOP_S = 15.0
 """A server that leaves has closed its connections by then."""

@@ -68,7 +68,7 @@ def run_process(attempt: Attempt) -> JsonValue:
 def allow_process(run: Run, subtask: Subtask) -> None:
     """Ask whether the process of a subtask may run at all. Raises `EffectRefused` and `ApprovalNeeded`."""
     name = subtask.process or ""
-    process, foreign = run.settings.processes[name], name in run.settings.foreign
+    process, foreign = run.settings.processes[name], name in run.settings.origin.foreign_processes
     if not (process.effects or foreign):
         return
     whose = ", which orch.toml of this workspace registers," if foreign else ""

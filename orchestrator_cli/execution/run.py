@@ -11,6 +11,7 @@ from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine.flow_run import FlowRun
+from orchestrator_cli.environment import missing_key
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.execution.attempt import MakeAttempt
 from orchestrator_cli.execution.tool_registry import Toolbox
@@ -23,7 +24,7 @@ from orchestrator_cli.planning.planner import NOTHING_SAID
 from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
 from orchestrator_cli.recall.run_memory import RunMemory
 from orchestrator_cli.roles import Role
-from orchestrator_cli.settings import Settings, missing_key
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.duplicate_code import Repeats
 from orchestrator_cli.usage import Usage

@@ -29,6 +29,7 @@ from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectO
 from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.environment import read_secret
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Masks
@@ -37,7 +38,7 @@ from orchestrator_cli.mcp_client.tools import ServerTool, server_tools, text_of,
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.planning.context import ToolCard
 from orchestrator_cli.prompts import as_data
-from orchestrator_cli.settings import McpServer, Settings, read_secret
+from orchestrator_cli.settings import McpServer, Settings
 
 FIRST_LISTING_S = 10.0
 """How long planning waits for a first listing; LiteLLM's import takes half of that anyway."""
@@ -211,7 +212,7 @@ class Servers:
     # --- listing
 
     def _is_foreign(self, name: str) -> bool:
-        return name in self._settings.foreign_servers
+        return name in self._settings.origin.foreign_servers
 
     def _list_foreign(self, name: str) -> None:
         """List a server that the workspace registered, if a person can allow that."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.environment import find_model, missing_key
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
 from orchestrator_cli.models.client import prepare
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.recorded import RecordedModel
-from orchestrator_cli.settings import ROLES, Settings, find_model, missing_key
+from orchestrator_cli.settings import ROLES, Settings
 from orchestrator_cli.usage import Usage
 
 

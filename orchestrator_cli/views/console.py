@@ -1,8 +1,8 @@
-"""What a person sees while a run goes on, on standard error; the answer alone goes to standard output.
+"""What a person sees during a run, on standard error; only the answer goes to standard output.
 
-On a terminal a table of the subtasks stands below the lines and is kept up to date; elsewhere
-there are only lines. Foreign text is never read as markup, and holds no escape sequences once
-it gets here. `NO_COLOR`, `TERM=dumb` and encodings without Unicode are honoured.
+On a terminal, a live table of the subtasks is shown below the lines; otherwise there are only lines. Foreign
+text is never read as markup and contains no escape sequences. `NO_COLOR`, `TERM=dumb` and encodings without
+Unicode are respected.
 
 The table is drawn by a thread of its own, from the frozen state that came with the latest event;
 nothing here is held while printing, so the two cannot wait for each other.
@@ -31,7 +31,7 @@ from orchestrator_cli.views.rows import Row, rows_of
 from orchestrator_cli.views.streams import write
 
 NARROW = 60
-"""Columns below which the table leaves the role out."""
+"""Below this many columns, the table leaves out the role."""
 REFRESHES_PER_S = 8
 _STYLES = {
     "pending": "dim",
@@ -46,8 +46,8 @@ OVER = frozenset(OUTCOMES)
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
-class Typed(NamedTuple):
-    """A line that a person types, and what it is to say."""
+class TypedLine(NamedTuple):
+    """A line that a person types, and the question that it answers."""
 
     asked: str
     wanted: str
@@ -71,20 +71,20 @@ class Console:
         self._stdout = stdout
         self._quiet = quiet
         self._verbose = verbose
-        # Asked of the file and not of rich, which takes FORCE_COLOR for a terminal.
+        # From the file and not from rich, which takes FORCE_COLOR for a terminal.
         self._terminal = self._rich.file.isatty()
         self._animated = self._terminal and not quiet and not self._rich.is_dumb_terminal
         self._ascii = not self._rich.encoding.lower().startswith("utf")
         self._overflow: OverflowMethod = "crop" if self._ascii else "ellipsis"
         self._state = RunState()
         self._live: Live | None = None
-        self._told_error = ""
-        self._typed: Typed | None = None
+        self._shown_error = ""
+        self._typed: TypedLine | None = None
         self._held: list[Line] | None = None
 
     @property
     def animated(self) -> bool:
-        """Whether a table stands below the lines while a run goes on."""
+        """Whether a table is shown during a run."""
         return self._animated
 
     @property
@@ -96,27 +96,27 @@ class Console:
         if self._quiet:
             return
         if isinstance(event.data, RunStarted | RunResumed):
-            self._told_error = ""
+            self._shown_error = ""
             self._start()
         elif isinstance(event.data, RunFinished):
             self._stop()
             if event.data.error:
-                self._tell_error(event.data.error)
+                self._show_error(event.data.error)
         self._say(narrate(event, before, live=self._live is not None, verbose=self._verbose))
 
     def close(self) -> None:
-        """Take the table away and give the terminal back as it was. May be called again and again."""
+        """Remove the table and restore the terminal. May be called again."""
         self._stop()
 
     def error(self, exc: OrchError) -> None:
-        """What happened and the remedy; nothing where the end of the run has just said the same."""
-        self._tell_error(str(exc))
+        """Show what happened and the remedy, unless the end of the run has just shown the same."""
+        self._show_error(str(exc))
 
     def lines(self, lines: list[str]) -> None:
-        """Say plain lines, such as those of `plan_lines`, whether quiet or not."""
+        """Show plain lines, such as those of `plan_lines`, even if quiet."""
         self._say([Line("", text.clean(line)) for line in lines])
 
-    def show_typed(self, typed: Typed | None) -> None:
+    def show_typed(self, typed: TypedLine | None) -> None:
         """Show what a person types below the table; None shows nothing."""
         if typed != self._typed:
             self._typed = typed
@@ -125,7 +125,7 @@ class Console:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Leave the screen to another program; what is said meanwhile follows at the end."""
+        """Leave the screen to another program; lines that arrive meanwhile follow at the end."""
         self._held, shown = [], self._live is not None
         self._stop()
         try:
@@ -137,7 +137,7 @@ class Console:
             self._say(lines)
 
     def print_answer(self, answer: str) -> None:
-        """The answer on standard output: rendered for a terminal, otherwise exactly as it is."""
+        """Print the answer on standard output: rendered on a terminal, otherwise unchanged."""
         stdout = self._stdout or sys.stdout
         if not stdout.isatty():
             write(stdout, answer if answer.endswith("\n") else answer + "\n")
@@ -149,15 +149,15 @@ class Console:
             return
         from rich.markdown import Markdown
 
-        # Links are spelled out: one that shows another address than it leads to would deceive.
+        # Links are spelled out, because a link can show another address than its own.
         screen.print("", Markdown(answer, hyperlinks=False))
 
     # --- lines
 
-    def _tell_error(self, message: str) -> None:
-        if message == self._told_error:
+    def _show_error(self, message: str) -> None:
+        if message == self._shown_error:
             return
-        self._told_error = message
+        self._shown_error = message
         first, *remedy = text.clean(message).strip().split("\n") or [""]
         self._say([Line("error: ", first, sign_style="bold red"), *(Line("  ", line) for line in remedy)])
 
@@ -194,7 +194,7 @@ class Console:
                 redirect_stdout=False,
                 redirect_stderr=self._rich.file is sys.stderr,
             )
-            # A terminal whose cursor stays hidden is broken for whatever comes next.
+            # A terminal with a hidden cursor is broken for the next program.
             atexit.register(self.close)
             self._live.start()
 
@@ -227,8 +227,8 @@ class Console:
             parts.append(self._typed_line(self._typed))
         return Group(*parts)
 
-    def _typed_line(self, typed: Typed) -> Text:
-        """The end of what is typed is always in sight, and what is wanted too."""
+    def _typed_line(self, typed: TypedLine) -> Text:
+        """The end of the line is always visible, and so is the form of the answer."""
         room = max(4, self._rich.width // 2 - len(typed.wanted))
         parts = (text.one_line(typed.asked, room), typed.wanted, "› ")
         prompt = self._text(" ".join(filter(None, parts)), "magenta")
@@ -265,7 +265,7 @@ class Console:
 
 
 def _fitting(rows: list[Row], height: int) -> tuple[list[Row], list[Row]]:
-    """The rows there is room for, those that are moving before those that are over, and the others."""
+    """The rows that fit, active ones before finished ones, and the other rows."""
     rank = {"waiting": 0, "running": 0, "failed": 1, "pending": 2, "skipped": 3, "done": 4}
     chosen = {row.id for row in sorted(rows, key=lambda row: rank[row.state])[: max(1, height)]}
     return [row for row in rows if row.id in chosen], [row for row in rows if row.id not in chosen]

@@ -1,8 +1,8 @@
-"""What `fileLog.md` says about an event: a pure function from an event to Markdown, or to nothing.
+"""The entry of `fileLog.md` for an event: a pure function from an event to Markdown, or to None.
 
-Everything that a model or a program wrote passes through `markdown.py`, so that no text of
-theirs becomes a heading, a tag or a further entry. Thoughts, pieces of the answer, the start
-of a subtask and the price of a single call get no entry: the journal has them.
+Everything that a model or a program wrote passes through `markdown.py`, so that none of it becomes a
+heading, a tag or another entry. Thoughts, pieces of the answer, the start of a subtask and the price of a
+single call have no entry; the journal has them.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ WHOLE = 60_000
 """Characters of a source, a prompt or an answer that are shown before it is cut."""
 
 
-class Entry(NamedTuple):
-    """One entry: a title alone makes a single line."""
+class _EntryText(NamedTuple):
+    """A title and a body in Markdown. A title alone makes a single line."""
 
     title: str
     body: str = ""
@@ -51,7 +51,7 @@ def entry_for(event: Event, before: Plan | None = None) -> str | None:
     if isinstance(event.data, events.RunStarted):
         return _section(event, event.data)
     if isinstance(event.data, events.RunResumed):
-        return _resumed(event, event.data)
+        return _resumption(event, event.data)
     if isinstance(event.data, events.PlanRevised):
         entry = _plan_revised(event.data, before)
     else:
@@ -67,7 +67,7 @@ def entry_for(event: Event, before: Plan | None = None) -> str | None:
 
 @cache
 def form() -> str:
-    """By what the words of an entry are the same: the code that makes them; empty where it cannot be read."""
+    """A hash of the code that words the entries, so equal for equal words. Empty if it cannot be read."""
     sources = (Path(__file__).with_name(f"{name}.py") for name in ("entries", "graph", "markdown", "text"))
     try:
         return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
@@ -76,7 +76,7 @@ def form() -> str:
 
 
 def plan_after(before: Plan | None, event: Event) -> Plan | None:
-    """The plan that a revision after this event changes."""
+    """The plan that the next revision after this event changes."""
     match event.data:
         case events.PlanProposed(plan=plan) | events.PlanApproved(plan=plan) | events.PlanRevised(plan=plan):
             return plan
@@ -105,14 +105,14 @@ def _section(event: Event, fact: events.RunStarted) -> str:
     return "\n\n".join([heading, said(fact.prompt, WHOLE), "\n".join(about)])
 
 
-def _sandbox(told: str) -> str:
-    if not told.startswith(NO_SANDBOX):
-        return f"- sandbox {code(told)}"
-    return f"- **{NO_SANDBOX}**{prose(told.removeprefix(NO_SANDBOX))}"
+def _sandbox(description: str) -> str:
+    if not description.startswith(NO_SANDBOX):
+        return f"- sandbox {code(description)}"
+    return f"- **{NO_SANDBOX}**{prose(description.removeprefix(NO_SANDBOX))}"
 
 
-def _resumed(event: Event, fact: events.RunResumed) -> str:
-    """A heading of its own: from here on, another process wrote."""
+def _resumption(event: Event, fact: events.RunResumed) -> str:
+    """A heading of its own, because another process writes from here on."""
     about = [f"- {prose(name)} {code(str(value))}" for name, value in fact.limits.items()]
     heading = f"## Run {prose(event.run)} goes on — {_time(event)}"
     sandbox = [_sandbox(fact.sandbox)] if fact.sandbox else []
@@ -120,46 +120,88 @@ def _resumed(event: Event, fact: events.RunResumed) -> str:
 
 
 @singledispatch
-def _entry(fact: events.Fact) -> Entry | None:  # noqa: ARG001 - the kinds that have no entry
-    return None
+def _entry(fact: events.Fact) -> _EntryText | None:
+    title = _title(fact)
+    return _EntryText(title) if title else None
+
+
+def _title(fact: events.Fact) -> str:  # noqa: C901 - a case for each kind
+    """The whole entry of a fact that needs one line only; empty for a fact without an entry."""
+    match fact:
+        case events.ReuseDeclined():
+            return f"plan of run {code(fact.earlier)} not used again: {prose(fact.reason)}"
+        case events.RevisionDeclined():
+            return f"plan kept: {prose(fact.reason)} (asked because: {prose(fact.cause)})"
+        case events.FunctionRepeated():
+            again = "the same function a third time in this run"
+            return f"{code(fact.subtask)} wrote {code(fact.function)}, {again}"
+        case events.ToolCalled():
+            arguments = (f"{name}={one_line(repr(value), 60)}" for name, value in fact.arguments.items())
+            call = code(f"{fact.tool}({', '.join(arguments)})")
+            verdict = "gave" if fact.ok else "failed:"
+            return f"{code(fact.subtask)} called {call}, which {verdict} {code(fact.outcome, 120)}"
+        case events.ResultJudged():
+            because = f": {prose(fact.reason)}" if fact.reason.strip() else ""
+            verdict = "good" if fact.good else "not good"
+            return f"result of {code(fact.subtask)}{_attempt(fact.attempt)} judged {verdict}{because}"
+        case events.SubtaskSkipped():
+            return f"{code(fact.subtask)} skipped: {prose(fact.reason)}"
+        case events.LateResult():
+            return f"late result of {code(fact.result.subtask)}, not used: {prose(fact.result.summary)}"
+        case events.SubtaskWaiting():
+            return f"{code(fact.subtask)} waits for the answer to {code(fact.approval)}"
+        case events.EffectBegun():
+            begins = f"{code(fact.subtask)}{_attempt(fact.attempt)} begins, with key {code(fact.key)}"
+            return f"{begins}: {prose(fact.what)}"
+        case events.EffectEnded():
+            verdict = "done" if fact.ok else "failed"
+            return f"key {code(fact.key)} {verdict}: {code(value_text(fact.outcome))}"
+        case events.ToolNeeded():
+            return f"tool {code(fact.tool)} needed by {code(fact.asked_by)}: {prose(fact.purpose)}"
+        case events.ToolReused():
+            other = f" instead of {code(fact.instead_of)} ({prose(fact.reason)})" if fact.instead_of else ""
+            which = f"version {fact.version}, {code(fact.sha256[:12])}"
+            return f"tool {code(fact.tool)} reused{other}, {which}: {prose(fact.purpose)}"
+        case events.Noticed():
+            return f"note: {prose(fact.message)}"
+        case events.RunPaused():
+            return f"run paused until these are answered: {', '.join(map(code, fact.approvals))}"
+        case events.FlowStarted():
+            return f"Prefect flow run {code(fact.flow_run)}: {code(fact.url)}"
+    return ""
 
 
 @_entry.register
-def _recalled(fact: events.Recalled) -> Entry | None:
+def _recalled(fact: events.Recalled) -> _EntryText | None:
     parts = [_remembered(one) for one in fact.used] or [prose(run, 200) for run in fact.runs]
     parts += [f"tool {code(tool)}" for tool in fact.tools]
-    return Entry("recalled from memory", "\n".join(f"- {part}" for part in parts)) if parts else None
+    return _EntryText("recalled from memory", "\n".join(f"- {part}" for part in parts)) if parts else None
 
 
 def _remembered(one: events.Remembered) -> str:
     if one.use == "withheld":
         return f"run {code(one.run)} was kept from the planner: what it says may come from the web"
-    told = f"{one.use}: {prose(one.prompt, 200)} (run {code(one.run)})"
-    return told + (f", because: {prose(one.reason, 200)}" if one.reason else "")
+    line = f"{one.use}: {prose(one.prompt, 200)} (run {code(one.run)})"
+    return line + (f", because: {prose(one.reason, 200)}" if one.reason else "")
 
 
 @_entry.register
-def _plan_reused(fact: events.PlanReused) -> Entry:
+def _plan_reused(fact: events.PlanReused) -> _EntryText:
     swapped = "\n".join(f"- {code(one.new)} for {code(one.old)}" for one in fact.swapped)
-    return Entry(f"plan of run {code(fact.earlier)} used again: {prose(fact.reason)}", swapped)
+    return _EntryText(f"plan of run {code(fact.earlier)} used again: {prose(fact.reason)}", swapped)
 
 
 @_entry.register
-def _reuse_declined(fact: events.ReuseDeclined) -> Entry:
-    return Entry(f"plan of run {code(fact.earlier)} not used again: {prose(fact.reason)}")
-
-
-@_entry.register
-def _feedback_given(fact: events.FeedbackGiven) -> Entry:
-    return Entry(f"the user called the run {fact.vote}", said(fact.why) if fact.why.strip() else "")
+def _feedback_given(fact: events.FeedbackGiven) -> _EntryText:
+    return _EntryText(f"the user called the run {fact.vote}", said(fact.why) if fact.why.strip() else "")
 
 
 # --- the plan
 
 
 @_entry.register
-def _plan_proposed(fact: events.PlanProposed) -> Entry:
-    return Entry(f"plan, version {fact.plan.version}", _plan(fact.plan))
+def _plan_proposed(fact: events.PlanProposed) -> _EntryText:
+    return _EntryText(f"plan, version {fact.plan.version}", _plan(fact.plan))
 
 
 def _plan(plan: Plan) -> str:
@@ -196,30 +238,30 @@ def _routes(routes: Sequence[Route]) -> str:
 
 
 def _details(summary: str, subtasks: Sequence[Subtask]) -> str:
-    """Subtasks with all their fields, folded away."""
+    """Subtasks with all their fields, in a closed fold."""
     rows = [s.model_dump(mode="json", exclude_defaults=True) for s in subtasks]
     text = yaml.safe_dump(rows, sort_keys=False, allow_unicode=True, width=100)
     return f"<details><summary>{summary}</summary>\n\n{fence(text, 'yaml', WHOLE)}\n\n</details>"
 
 
 @_entry.register
-def _plan_approved(fact: events.PlanApproved) -> Entry:
+def _plan_approved(fact: events.PlanApproved) -> _EntryText:
     if not fact.edited:
-        return Entry(f"plan approved, version {fact.plan.version}")
-    return Entry(f"plan edited by the user and approved, version {fact.plan.version}", _plan(fact.plan))
+        return _EntryText(f"plan approved, version {fact.plan.version}")
+    return _EntryText(f"plan edited by the user and approved, version {fact.plan.version}", _plan(fact.plan))
 
 
 @_entry.register
-def _plan_repaired(fact: events.PlanRepaired) -> Entry:
-    return Entry(f"{fact.what} set right", bullets(fact.repairs))
+def _plan_repaired(fact: events.PlanRepaired) -> _EntryText:
+    return _EntryText(f"{fact.what} set right", bullets(fact.repairs))
 
 
 @_entry.register
-def _plan_refused(fact: events.PlanRefused) -> Entry:
-    return Entry(f"{fact.what} sent back, round {fact.round}", bullets(fact.faults))
+def _plan_refused(fact: events.PlanRefused) -> _EntryText:
+    return _EntryText(f"{fact.what} sent back, round {fact.round}", bullets(fact.faults))
 
 
-def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> Entry:
+def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> _EntryText:
     changes = plan_diff(before, fact.plan, WHOLE) if before is not None else patch_lines(fact.patch)
     reasons = [f"- reason: {prose(fact.patch.reason)}", f"- cause: {prose(fact.cause)}"]
     parts = ["\n".join(reasons), fence("\n".join(changes), "diff", WHOLE)]
@@ -228,12 +270,7 @@ def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> Entry:
     if fact.patch.routes:
         parts.append("Who does it, and why:\n\n" + _routes(fact.patch.routes))
     title = f"plan revised, version {fact.patch.base_version} to {fact.plan.version}"
-    return Entry(title, "\n\n".join(parts))
-
-
-@_entry.register
-def _revision_declined(fact: events.RevisionDeclined) -> Entry:
-    return Entry(f"plan kept: {prose(fact.reason)} (asked because: {prose(fact.cause)})")
+    return _EntryText(title, "\n\n".join(parts))
 
 
 # --- subtasks
@@ -244,43 +281,28 @@ def _attempt(number: int) -> str:
 
 
 @_entry.register
-def _code_ran(fact: events.CodeRan) -> Entry:
+def _code_ran(fact: events.CodeRan) -> _EntryText:
     parts = [fence(fact.code, "python", WHOLE)]
     if clean(fact.output).strip():
         parts += ["Output:", fence(fact.output, "text")]
     if fact.error is not None:
         parts += ["Error:", fence(fact.error, "text")]
     title = f"code run by {code(fact.subtask)}, step {fact.step}{_attempt(fact.attempt)}"
-    return Entry(title + (", failed" if fact.error is not None else ""), "\n\n".join(parts))
+    return _EntryText(title + (", failed" if fact.error is not None else ""), "\n\n".join(parts))
 
 
 @_entry.register
-def _function_repeated(fact: events.FunctionRepeated) -> Entry:
-    return Entry(
-        f"{code(fact.subtask)} wrote {code(fact.function)}, the same function a third time in this run"
-    )
-
-
-@_entry.register
-def _tool_called(fact: events.ToolCalled) -> Entry:
-    arguments = ", ".join(f"{name}={one_line(repr(value), 60)}" for name, value in fact.arguments.items())
-    verdict = "gave" if fact.ok else "failed:"
-    call = code(f"{fact.tool}({arguments})")
-    return Entry(f"{code(fact.subtask)} called {call}, which {verdict} {code(fact.outcome, 120)}")
-
-
-@_entry.register
-def _files_changed(fact: events.FilesChanged) -> Entry | None:
+def _files_changed(fact: events.FilesChanged) -> _EntryText | None:
     if not fact.changes:
         return None
     title = f"files changed by {code(fact.subtask)}{_attempt(fact.attempt)}"
-    return Entry(title, _change_table(fact.changes))
+    return _EntryText(title, _change_table(fact.changes))
 
 
 @_entry.register
-def _run_undone(fact: events.RunUndone) -> Entry:
+def _run_undone(fact: events.RunUndone) -> _EntryText:
     state = f"just after {code(fact.to)}" if fact.to else "before it"
-    return Entry(f"run undone: the workspace is as {state}", _change_table(fact.changes))
+    return _EntryText(f"run undone: the workspace is as {state}", _change_table(fact.changes))
 
 
 def _change_table(changes: tuple[events.FileChange, ...]) -> str:
@@ -302,106 +324,66 @@ def _version(count: int | None, sha256: str | None) -> str:
 
 
 @_entry.register
-def _subtask_finished(fact: events.SubtaskFinished) -> Entry:
+def _subtask_finished(fact: events.SubtaskFinished) -> _EntryText:
     result = fact.result
     parts = [said(result.summary)] if result.summary.strip() else []
     if result.surprise:
         parts += ["Not as the plan expected:", said(result.surprise)]
     title = f"{code(fact.subtask)} finished in {duration(fact.seconds)}{_attempt(result.attempt)}"
-    return Entry(title, "\n\n".join(parts))
+    return _EntryText(title, "\n\n".join(parts))
 
 
 @_entry.register
-def _subtask_failed(fact: events.SubtaskFailed) -> Entry:
+def _subtask_failed(fact: events.SubtaskFailed) -> _EntryText:
     after = "for good" if fact.final else "to be tried again"
-    return Entry(f"{code(fact.subtask)} failed, attempt {fact.attempt}, {after}", said(fact.reason))
-
-
-@_entry.register
-def _result_judged(fact: events.ResultJudged) -> Entry:
-    verdict = "good" if fact.good else "not good"
-    because = f": {prose(fact.reason)}" if fact.reason.strip() else ""
-    return Entry(f"result of {code(fact.subtask)}{_attempt(fact.attempt)} judged {verdict}{because}")
-
-
-@_entry.register
-def _subtask_skipped(fact: events.SubtaskSkipped) -> Entry:
-    return Entry(f"{code(fact.subtask)} skipped: {prose(fact.reason)}")
-
-
-@_entry.register
-def _late_result(fact: events.LateResult) -> Entry:
-    return Entry(f"late result of {code(fact.result.subtask)}, not used: {prose(fact.result.summary)}")
+    return _EntryText(f"{code(fact.subtask)} failed, attempt {fact.attempt}, {after}", said(fact.reason))
 
 
 # --- people
 
 
 @_entry.register
-def _approval_asked(fact: events.ApprovalAsked) -> Entry:
+def _approval_asked(fact: events.ApprovalAsked) -> _EntryText:
     parts = [said(fact.question)]
     if fact.details.strip():
         parts.append(fence(fact.details, "diff" if fact.what == "writes" else "text", WHOLE))
     if fact.result is not None:
         parts += ["The answer has to fit:", fence(json.dumps(fact.result, ensure_ascii=False), "json")]
-    return Entry(
+    return _EntryText(
         f"asked about {fact.what}: {code(fact.subject)}, question {code(fact.id)}", "\n\n".join(parts)
     )
 
 
 @_entry.register
-def _approval_given(fact: events.ApprovalGiven) -> Entry:
+def _approval_given(fact: events.ApprovalGiven) -> _EntryText:
     whose = {"user": "the user", "flag": "the flag -y", "settings": "the settings"}[fact.by]
     title = f"question {code(fact.id)}: {fact.decision}, by {whose}"
     parts = [] if fact.decision != "answered" else [said(value_text(fact.value), WHOLE)]
     parts += ["Because:", said(fact.remark)] if fact.remark.strip() else []
-    return Entry(title, "\n\n".join(parts))
+    return _EntryText(title, "\n\n".join(parts))
 
 
 @_entry.register
-def _remarked(fact: events.Remarked) -> Entry:
-    return Entry("the user said", said(fact.text))
-
-
-@_entry.register
-def _subtask_waiting(fact: events.SubtaskWaiting) -> Entry:
-    return Entry(f"{code(fact.subtask)} waits for the answer to {code(fact.approval)}")
-
-
-@_entry.register
-def _effect_begun(fact: events.EffectBegun) -> Entry:
-    return Entry(
-        f"{code(fact.subtask)}{_attempt(fact.attempt)} begins, with key {code(fact.key)}: {prose(fact.what)}"
-    )
-
-
-@_entry.register
-def _effect_ended(fact: events.EffectEnded) -> Entry:
-    verdict = "done" if fact.ok else "failed"
-    return Entry(f"key {code(fact.key)} {verdict}: {code(value_text(fact.outcome))}")
+def _remarked(fact: events.Remarked) -> _EntryText:
+    return _EntryText("the user said", said(fact.text))
 
 
 # --- tools
 
 
 @_entry.register
-def _tool_needed(fact: events.ToolNeeded) -> Entry:
-    return Entry(f"tool {code(fact.tool)} needed by {code(fact.asked_by)}: {prose(fact.purpose)}")
-
-
-@_entry.register
-def _tool_tried(fact: events.ToolTried) -> Entry:
-    """A round that passed is a single line: the results follow with the built tool."""
+def _tool_tried(fact: events.ToolTried) -> _EntryText:
+    """A round that passed is one line, because its results are in the entry of the built tool."""
     verdict = "passed" if fact.passed else "failed"
     title = f"tool {code(fact.tool)} tried, round {fact.round}: {verdict}"
     if fact.passed:
-        return Entry(title)
+        return _EntryText(title)
     source = ["Source of this round:", fence(fact.source, "python", WHOLE)] if fact.source else []
-    return Entry(title, "\n\n".join([bullets(fact.results), *source]))
+    return _EntryText(title, "\n\n".join([bullets(fact.results), *source]))
 
 
 @_entry.register
-def _tool_built(fact: events.ToolBuilt) -> Entry:
+def _tool_built(fact: events.ToolBuilt) -> _EntryText:
     functions = [
         f"{code(call_form(function.name, function.signature), 500)}\n\n{said(function.doc)}"
         for function in fact.functions
@@ -416,42 +398,19 @@ def _tool_built(fact: events.ToolBuilt) -> Entry:
         fence(fact.source, "python", WHOLE),
         "</details>",
     ]
-    return Entry(f"tool built: {code(fact.tool)}, version {fact.version}", "\n\n".join(parts))
+    return _EntryText(f"tool built: {code(fact.tool)}, version {fact.version}", "\n\n".join(parts))
 
 
 @_entry.register
-def _tool_reused(fact: events.ToolReused) -> Entry:
-    digest = code(fact.sha256[:12])
-    served = f" instead of {code(fact.instead_of)} ({prose(fact.reason)})" if fact.instead_of else ""
-    told = f"tool {code(fact.tool)} reused{served}, version {fact.version}, {digest}: {prose(fact.purpose)}"
-    return Entry(told)
-
-
-@_entry.register
-def _tool_refused(fact: events.ToolRefused) -> Entry:
-    return Entry(f"tool refused: {code(fact.tool)}", bullets(fact.reasons) or "- no reason given")
+def _tool_refused(fact: events.ToolRefused) -> _EntryText:
+    return _EntryText(f"tool refused: {code(fact.tool)}", bullets(fact.reasons) or "- no reason given")
 
 
 # --- the run
 
 
 @_entry.register
-def _noticed(fact: events.Noticed) -> Entry:
-    return Entry(f"note: {prose(fact.message)}")
-
-
-@_entry.register
-def _run_paused(fact: events.RunPaused) -> Entry:
-    return Entry(f"run paused until these are answered: {', '.join(map(code, fact.approvals))}")
-
-
-@_entry.register
-def _flow_started(fact: events.FlowStarted) -> Entry:
-    return Entry(f"Prefect flow run {code(fact.flow_run)}: {code(fact.url)}")
-
-
-@_entry.register
-def _run_finished(fact: events.RunFinished) -> Entry:
+def _run_finished(fact: events.RunFinished) -> _EntryText:
     about = [f"- {duration(fact.seconds)} · {spent(fact.usage)} · exit code {fact.exit_code}"]
     if fact.files:
         about.append("- files: " + ", ".join(code(path, 1_000) for path in fact.files))
@@ -460,4 +419,4 @@ def _run_finished(fact: events.RunFinished) -> Entry:
         parts += ["Error:", said(fact.error)]
     if fact.answer.strip():
         parts += ["Answer:", fence(fact.answer, "markdown", WHOLE)]
-    return Entry(f"run {fact.outcome}", "\n\n".join(parts))
+    return _EntryText(f"run {fact.outcome}", "\n\n".join(parts))

@@ -1,17 +1,17 @@
 """`fileLog.md`: what the runs of a workspace did, appended entry by entry for people to read.
 
-Each entry is one write under a lock on the file, flushed to the disk before the lock is let
-go, so that entries of several runs may alternate but are never torn. A seal ends each, which
-chains it to the one before (`ledger.chain`). What a killed writer left half written is closed
-and sealed by the next one, so that it swallows nothing that follows. A log that somebody moved
-away is begun anew; one from before there were seals goes on with them.
+Each entry is one write under a lock on the file and is flushed to the disk before the lock is released. So
+entries of several runs may alternate, but none is torn. A seal ends each entry and chains it to the one
+before (`journal.hash_chain`). If a writer was killed, the next one closes and seals what it left, so that
+the rest stays readable. If the log was moved away, a new one is started; a log from before there were seals
+continues with them.
 
-Texts that are too long for an entry are cut in it, and kept whole beside the run by their hash.
+A text that is too long for an entry is cut there and kept whole beside the run, by its hash.
 
-The file is never followed through a link: code that runs in the workspace could have laid one.
+The file is never opened through a link, because code that ran in the workspace could have made one.
 
-What is not covered: file systems without locks between processes, and a person's editor that
-saves an old copy over newer entries.
+Not covered: file systems without locks between processes, and an editor that saves an old copy over newer
+entries.
 """
 
 import contextlib
@@ -66,9 +66,9 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
 class FileLog:
-    """The view that writes `path`. Raises `UsageError` where the file cannot be written.
+    """The view that writes `path`. Raises `UsageError` if the file cannot be written.
 
-    `home` keeps how far the log has come, and what was cut; without it neither is kept.
+    `home` keeps the last seal of the log and the texts that were cut; without it neither is kept.
     """
 
     def __init__(self, path: Path, home: Path | None = None) -> None:
@@ -79,7 +79,7 @@ class FileLog:
         """The log's id, and the inode of the file that has it."""
         with _translated(path), _locked(path) as file:
             if os.fstat(file).st_size == 0:
-                # Its end is recorded with the first entry: others have to see first whether there is a home.
+                # The home may not exist yet, so the last seal is recorded with the first entry.
                 append(file, begun(HEADER)[0])
 
     def __call__(self, event: Event, state: RunState | None = None) -> None:  # noqa: ARG002
@@ -92,9 +92,9 @@ class FileLog:
             self._append(entry_head(event.seq, event.run), entry)
 
     def catch_up(self, found: Sequence[Event]) -> None:
-        """Write the entries that a killed process has not come to, and know the plan.
+        """Write the entries that a killed process did not write, and learn the current plan.
 
-        Entries are told by the comments that end them, so none is written twice.
+        Entries are recognised by the comments that end them, so none is written twice.
         """
         written = self._written()
         for event in found:
@@ -104,7 +104,7 @@ class FileLog:
                 self(event)
 
     def complete(self, found: Sequence[Event]) -> None:
-        """Catch up, before one more event of a run that is over, where the run stands in this file."""
+        """Catch up with a finished run before another event of it, if the run is in this file."""
         written = self._written()
         if any(entry_head(event.seq, event.run) in written for event in found):
             self.catch_up(found)
@@ -137,7 +137,7 @@ class FileLog:
             self._write(file, before, (text + seal.line.encode(), seal))
 
     def _write(self, file: int, before: bytes, added: tuple[bytes, Seal]) -> None:
-        """Write, and remember how far the log has come."""
+        """Write, and record the last seal."""
         text, seal = added
         append(file, before + text)
         if self._home is not None:
@@ -170,7 +170,7 @@ def _recording(home: Path) -> Iterator[None]:
         what = exc.strerror or str(exc)
         raise RunFailed(
             f"What the log needs beside it cannot be written in {home}: {what}.",
-            "Free some disk space or mend the permissions; the workspace holds what was finished.",
+            "Free some disk space or correct the permissions; the workspace has what was finished.",
         ) from exc
 
 
@@ -184,13 +184,13 @@ def _remedy(path: Path) -> str:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """The file, open for appending, made where it is not there, and locked."""
+    """The file, created if it is missing, open for appending, and locked."""
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         file = _open(path)
         try:
             wait_for_lock(file, wait_s=deadline - time.monotonic())
-            # Between opening and locking, the file may have been moved away: then begin anew.
+            # The file may have been moved between opening and locking: then open it again.
             if _is_still(file, path):
                 yield file
                 return
@@ -231,7 +231,7 @@ def begun(text: str | bytes) -> tuple[bytes, Seal]:
 
 
 def _end_of(file: int) -> tuple[bytes, Seal]:
-    """What has to be written before the next entry so that it stands for itself, and what it comes after."""
+    """What has to be written before the next entry to separate it, and the seal that it follows."""
     end = os.fstat(file).st_size
     if (seal := last_seal(os.pread(file, LONGEST_SEAL, max(0, end - LONGEST_SEAL)))) is not None:
         return b"", seal
@@ -251,7 +251,7 @@ def _end_of(file: int) -> tuple[bytes, Seal]:
 
 
 def _closing(data: bytes, *, whole: bool = False) -> bytes:
-    """What ends a line, a code block, a comment or a fold that is open; and says that an entry was cut off.
+    """What closes an open line, code block, comment or fold, and says that an entry was cut off.
 
     `whole`: nothing was cut off.
     """
@@ -268,7 +268,7 @@ def _closing(data: bytes, *, whole: bool = False) -> bytes:
 
 
 def _open_fence(text: str) -> str | None:
-    """The signs that close the code block which the text leaves open."""
+    """The signs that close the code block that the text leaves open."""
     opened = None
     for line in text.split("\n"):
         match = _FENCE.match(line)

@@ -1,7 +1,7 @@
 """The task graph as text, as the difference of two versions, and as Mermaid: pure functions.
 
-Lines are plain text without colours; what a model wrote in a plan is cleaned and kept to one
-line. The order is that of the plan, so equal plans give equal lines.
+Lines are plain text without colours. What a model wrote in a plan is cleaned and kept to one line. The
+order is that of the plan, so equal plans give equal lines.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,19 +24,20 @@ SIGNS: dict[State, str] = {
 def plan_lines(
     plan: Plan, states: Mapping[str, State] | None = None, *, ascii_only: bool = False
 ) -> list[str]:
-    """The graph in layers: what stands in one layer can run at once, each line says what it waits for.
+    """The graph in layers: subtasks of one layer can run at once, and each line names what it waits for.
 
-    A subtask in a circle, which no valid plan has, stands in a last layer marked `?`.
+    Subtasks in a cycle, which no valid plan has, are in a last layer marked `?`.
     """
     lines = []
     for number, layer in _layers(plan):
         for position, subtask in enumerate(layer):
             margin = number if position == 0 else ""
-            branch = _branch(position, len(layer))
+            last = position == len(layer) - 1
+            branch = "─" if len(layer) == 1 else "┬" if position == 0 else "└" if last else "├"
             sign = SIGNS[(states or {}).get(subtask.id, "pending")]
             lines.append(f"{margin:>2} {branch} {sign} {subtask_line(subtask)}")
             if details := _details(plan, subtask):
-                bar = "│" if position < len(layer) - 1 else " "
+                bar = " " if last else "│"
                 lines.append(f"   {bar}     {details}")
     return [text.ascii_only(line) for line in lines] if ascii_only else lines
 
@@ -45,12 +46,6 @@ def subtask_line(subtask: Subtask) -> str:
     """`id · kind role · title`"""
     kind = f"{subtask.kind} {one_line(subtask.role, 24)}" if subtask.role else subtask.kind
     return f"{one_line(subtask.id, 40)} · {kind} · {one_line(subtask.title, 80)}"
-
-
-def _branch(position: int, count: int) -> str:
-    if count == 1:
-        return "─"
-    return "┬" if position == 0 else "└" if position == count - 1 else "├"
 
 
 def _details(plan: Plan, subtask: Subtask) -> str:
@@ -73,7 +68,7 @@ def _details(plan: Plan, subtask: Subtask) -> str:
 
 
 def _layers(plan: Plan) -> list[tuple[str, list[Subtask]]]:
-    """The subtasks by the length of their longest way from a subtask that waits for nothing."""
+    """The subtasks by the length of their longest path from one without dependencies."""
     layers: list[tuple[str, list[Subtask]]] = []
     waiting = list(plan.subtasks)
     while waiting:
@@ -88,10 +83,10 @@ def _layers(plan: Plan) -> list[tuple[str, list[Subtask]]]:
 
 
 def plan_diff(before: Plan, after: Plan, limit: int = 120) -> list[str]:
-    """A line per change: `+` added, `!` replaced (with every changed field), `-` removed.
+    """A line for each change: `+` added, `!` replaced (with every changed field), `-` removed.
 
-    The signs are those that Markdown's `diff` blocks colour. Of a value longer than `limit`
-    characters only the part that differs is shown, itself cut to `limit`.
+    Markdown's `diff` blocks colour these signs. Of a value longer than `limit` characters, only the part that
+    differs is shown, at most `limit` characters of it.
     """
     old, new = {s.id: s for s in before.subtasks}, {s.id: s for s in after.subtasks}
     lines = [_added(s) for s in after.subtasks if s.id not in old]
@@ -111,7 +106,7 @@ def plan_diff(before: Plan, after: Plan, limit: int = 120) -> list[str]:
 
 
 def patch_lines(patch: Patch) -> list[str]:
-    """What a patch does, where the plan before it is not known: replaced fields cannot be named."""
+    """The changes of a patch if the plan before it is not known. They cannot name the replaced fields."""
     lines = [_added(s) for s in patch.add]
     lines += [f"! {subtask_line(s)}" for s in patch.replace]
     return lines + [f"- {one_line(name, 40)}" for name in patch.remove]
@@ -137,7 +132,7 @@ def _shown(value: object) -> str:
 
 
 def _differing(old: str, new: str, limit: int) -> tuple[str, str]:
-    """Two texts without the words that both begin and end with, where they are long."""
+    """Two texts; if they are long, without the words that both start and end with."""
     if max(len(old), len(new)) <= limit:
         return old, new
     was, now = old.split(" "), new.split(" ")
@@ -152,7 +147,7 @@ def _differing(old: str, new: str, limit: int) -> tuple[str, str]:
 
 
 def _shared(a: list[str], b: list[str]) -> int:
-    """How many words two lists begin with alike."""
+    """The number of words that both lists start with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 

@@ -16,7 +16,7 @@ _LINE_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 class JsonLines:
-    """The view that writes `event.json_line()` and flushes, until nobody reads any more."""
+    """The view that writes `event.json_line()` and flushes, until the reader has left."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -27,11 +27,11 @@ class JsonLines:
             self._read = write_line(self._stream, event.json_line())
 
     def close(self) -> None:
-        """The stream stays open: it is the caller's."""
+        """The stream belongs to the caller and stays open."""
 
 
 class Envelope:
-    """The view that keeps what a run came to, for `result()` to give as one object."""
+    """The view that collects the outcome of a run, which `result()` returns as one object."""
 
     def __init__(self) -> None:
         self._state = RunState()
@@ -97,13 +97,13 @@ def envelope_line(result: dict[str, Any]) -> str:
 
 
 def changes_line(run: str, changes: Iterable[FileChange]) -> str:
-    """What a run, or its undo, changed: `schema`, `run`, `files`."""
+    """The changes of a run or of its undo as one line of JSON: `schema`, `run`, `files`."""
     files = [change.model_dump(mode="json") for change in changes]
     return envelope_line({"schema": SCHEMA, "run": run, "files": files})
 
 
 def write_line(stream: TextIO, line: str) -> bool:
-    """Write a line of JSON whole and in an encoding that the stream has; False where nobody reads."""
+    """Write a line of JSON in the encoding of the stream. Returns False if the reader has left."""
     encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
     if not encoding.startswith("utf"):
         line = json.dumps(json.loads(line))

@@ -1,11 +1,11 @@
 """Keys from a terminal on which something else draws at the same time.
 
-While it is open the terminal gives every key at once and shows none of them; whoever reads
-shows them. Ctrl-C and Ctrl-Z stay with the system, so a run ends and stops as ever. What the
-terminal was like before is restored at the end, and by `restore` where there is no end.
+While a `Keyboard` is open, the terminal delivers every key at once and shows none of them; the reader shows
+them. Ctrl-C and Ctrl-Z still belong to the system. The terminal's modes are restored at the end, or by
+`restore` if the process ends in another way.
 
-A process that was stopped and goes on takes the terminal anew; in the background it reads
-nothing. What is not covered: moving within the line, and systems without termios.
+A process that continues after Ctrl-Z sets the terminal again; in the background it reads nothing. Not
+covered: moving within the line, and systems without termios.
 """
 
 import atexit
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 PASTE_ON, PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
 _LOCAL = 3
-"""Where the local modes stand in what termios gives."""
+"""The index of the local modes in the list that termios returns."""
 _open: "list[Keyboard]" = []
 
 
 class Key(NamedTuple):
     name: Literal["text", "enter", "back", "word", "line", "end"]
-    """Something to add, or what a person does to the line: `end` is Ctrl-D, or the terminal went away."""
+    """A text to add, or an edit of the line. `end` is Ctrl-D, or the end of the terminal."""
     text: str = ""
 
 
 class Keyboard:
-    """A context manager; `read` gives what was typed."""
+    """A context manager; `read` returns what was typed."""
 
     def __init__(self, source: TextIO, sink: TextIO, *, forget: bool) -> None:
-        """`forget`: what was typed before is dropped, because it was not meant for what is asked now."""
+        """`forget`: drop what was typed before, because it was not meant for the present question."""
         from prompt_toolkit.input.vt100_parser import Vt100Parser
 
         self._fd = source.fileno()
@@ -60,7 +60,7 @@ class Keyboard:
         self.restore()
 
     def restore(self) -> None:
-        """Give the terminal back as it was. May be called again."""
+        """Restore the terminal. May be called again."""
         if self not in _open:
             return
         _open.remove(self)
@@ -70,13 +70,13 @@ class Keyboard:
                 termios.tcsetattr(self._fd, termios.TCSANOW, self._before)
 
     def read(self, seconds: float) -> list[Key]:
-        """What was typed, waited for at most so long."""
+        """What was typed, after a wait of at most `seconds`."""
         if not self._in_front():
             select.select([], [], [], seconds)
             return []
         self._take()
         if not select.select([self._fd], [], [], seconds)[0]:
-            self._parser.flush()  # an Escape that nothing follows
+            self._parser.flush()  # an Escape that is not the start of a sequence
         else:
             try:
                 found = os.read(self._fd, 4096)
@@ -89,7 +89,7 @@ class Keyboard:
         return [key for press in keys if (key := _meaning(press)) is not None]
 
     def _take(self) -> None:
-        """Have every key at once, where the shell has not left it so."""
+        """Make the terminal deliver every key at once, if the shell has changed that."""
         modes = termios.tcgetattr(self._fd)
         line_modes = termios.ICANON | termios.ECHO | termios.IEXTEN
         if modes[_LOCAL] & line_modes:
@@ -101,12 +101,12 @@ class Keyboard:
         try:
             return os.tcgetpgrp(self._fd) == os.getpgrp()
         except OSError:
-            return True  # the terminal is gone, which reading will tell
+            return True  # the terminal is gone; reading will report that
 
 
 @atexit.register
 def restore() -> None:
-    """Give every terminal back that is still held."""
+    """Restore every terminal that is still open."""
     for keyboard in tuple(_open):
         keyboard.restore()
 
@@ -115,7 +115,7 @@ def _meaning(press: "KeyPress") -> Key | None:
     from prompt_toolkit.keys import Keys
 
     if press.key is Keys.BracketedPaste:
-        # Several lines that were pasted are one answer.
+        # Several pasted lines are one answer.
         return Key("text", " ".join(press.data.split()))
     names: dict[Keys | str, Key] = {
         Keys.ControlM: Key("enter"),

@@ -1,7 +1,7 @@
 """Foreign text as Markdown that cannot become anything else: pure functions.
 
-`fence` and `code` show a text as it is; `prose` shows words. None of them lets a heading, a
-list, a table cell, an HTML tag, a comment or the end of its own frame out of the text.
+`fence` and `code` show a text unchanged; `prose` shows words. In none of them can the text become a
+heading, a list, a table cell, an HTML tag, a comment or the end of its own frame.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _LEFT_OUT: ContextVar[list[str] | None] = ContextVar("left_out", default=None)
 
 @contextmanager
 def noting_cuts() -> Iterator[list[str]]:
-    """Gathers the whole of every text that is cut meanwhile, so that somebody can keep it."""
+    """Collects every text that is cut within the block, so that the caller can keep it whole."""
     found: list[str] = []
     token = _LEFT_OUT.set(found)
     try:
@@ -33,9 +33,8 @@ def noting_cuts() -> Iterator[list[str]]:
 
 
 def fence(text: str, language: str = "", limit: int = 4_000) -> str:
-    """A code block; a text longer than `limit` characters loses its middle, visibly.
-
-    What stands there instead names the SHA-256 of the whole.
+    """A code block. A text longer than `limit` characters is cut in the middle; the note there has the
+    SHA-256 of the whole text.
     """
     shown = clean(text)
     if len(shown) > limit:
@@ -48,7 +47,7 @@ def fence(text: str, language: str = "", limit: int = 4_000) -> str:
 
 
 def digest_of(text: str) -> str:
-    """The hash by which a text that was cut is found again."""
+    """The hash under which a text that was cut is kept."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
@@ -63,7 +62,7 @@ def code(text: str, limit: int = 200) -> str:
 
 
 def prose(text: str, limit: int = 500) -> str:
-    """Words on one line, with everything that Markdown or HTML would act upon escaped."""
+    """Words on one line, with everything that Markdown or HTML would interpret escaped."""
     line = one_line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _INLINE.sub(lambda match: "\\" + match.group(), line)
     start = _STARTS_A_BLOCK.match(line)
@@ -71,7 +70,7 @@ def prose(text: str, limit: int = 500) -> str:
 
 
 def said(text: str, limit: int = 4_000) -> str:
-    """A quotation: one line as words, several lines as they are."""
+    """A quotation: one line as words, several lines unchanged."""
     text = clean(text).strip()
     if "\n" in text or len(text) > 500:
         return fence(text, "text", limit)
@@ -86,13 +85,10 @@ def bullets(lines: Iterable[str]) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; cells are Markdown already (`code`, `prose`)."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+    # A bar ends a cell even in a code span, unless an odd number of backslashes precedes it.
+    cells = ([re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", cell) for cell in row] for row in rows)
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join(lines)
-
-
-def _cell(markdown: str) -> str:
-    """A bar ends a cell even inside a code span, unless an odd number of backslashes stands before it."""
-    return re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", markdown)
 
 
 def _longest_run(text: str) -> int:
@@ -100,5 +96,5 @@ def _longest_run(text: str) -> int:
 
 
 def _defused(text: str) -> str:
-    """Without anything that a reader of the log could take for the comment that ends an entry."""
+    """The text without anything that looks like the comment that ends an entry."""
     return _ENTRY_COMMENT.sub("<! --", text)

@@ -1,7 +1,6 @@
 """What the console says about an event: a pure function from an event to lines of plain text.
 
-Everything foreign is cleaned and kept to one line here, so that a line is what it seems. How
-lines are wrapped and coloured is the console's business.
+Foreign text is cleaned and kept to one line here. The console wraps and colours the lines.
 """
 
 from functools import singledispatch
@@ -31,7 +30,7 @@ from orchestrator_cli.views.text import (
 LONG = 400
 """Characters of a reason or a summary."""
 DETAIL_LINES = 120
-"""Of what a person decides about; the whole stands in fileLog.md."""
+"""Lines of the details of a question; fileLog.md has all of them."""
 OUTCOMES = {
     "completed": ("done", "bold green"),
     "failed": ("failed", "bold red"),
@@ -42,7 +41,7 @@ OUTCOMES = {
 
 
 class Line(NamedTuple):
-    """`sign` stands in front; where `text` is too long for the screen it goes on beneath itself."""
+    """`sign` is in front of `text`, which is indented if it is wrapped."""
 
     sign: str
     text: str
@@ -54,21 +53,17 @@ class Line(NamedTuple):
 
 
 DETAILS = (events.AgentStepped, events.CodeRan, events.ToolCalled, events.Spent, events.LateResult)
-"""Facts that are told only to those who ask for more."""
+"""Facts that only `--verbose` shows."""
 
 
 def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool = False) -> list[Line]:
     """The lines for an event, given the run before it; none for one not worth saying.
 
-    `live`: a table of the subtasks is on the screen anyway, so starts need not be told.
+    `live`: the screen has a table of the subtasks, so that starts are not shown again.
     """
     if isinstance(event.data, events.RunStarted):
         return _run_started(event.run, event.data)
-    if isinstance(event.data, DETAILS) and not verbose:
-        return []
-    if isinstance(event.data, events.SubtaskStarted) and live and not verbose:
-        return []
-    if _goes_without_saying(event.data, live) and not verbose:
+    if not verbose and _is_detail(event.data, live):
         return []
     if isinstance(event.data, events.PlanRevised):
         return _plan_revised(event.data, before.plan if before.has_plan else None)
@@ -81,6 +76,13 @@ def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool
     return _lines(event.data)
 
 
+def _is_detail(fact: events.Fact, live: bool) -> bool:
+    if isinstance(fact, events.SubtaskStarted | events.SubtaskFinished):
+        is_instance = whole_name(fact.subtask) != fact.subtask
+        return is_instance or (live and isinstance(fact, events.SubtaskStarted))
+    return isinstance(fact, DETAILS) or (live and isinstance(fact, events.SubtaskWaiting))
+
+
 def _run_started(run: str, fact: events.RunStarted) -> list[Line]:
     return [*_warning(fact.sandbox), Line("", f"run {short_run(run)} in {one_line(fact.workspace)}", "dim")]
 
@@ -89,15 +91,8 @@ def _warning(sandbox: str) -> list[Line]:
     return [Line("", one_line(sandbox, LONG), "bold red")] if sandbox.startswith(NO_SANDBOX) else []
 
 
-def _goes_without_saying(fact: events.Fact, live: bool) -> bool:
-    """An instance that starts or ends well, and a subtask that waits where a table says so."""
-    if isinstance(fact, events.SubtaskStarted | events.SubtaskFinished):
-        return whole_name(fact.subtask) != fact.subtask
-    return isinstance(fact, events.SubtaskWaiting) and live
-
-
 @singledispatch
-def _lines(fact: events.Fact) -> list[Line]:  # noqa: ARG001 - not worth saying
+def _lines(fact: events.Fact) -> list[Line]:  # noqa: ARG001 - the kinds that are not shown
     return []
 
 
@@ -108,8 +103,8 @@ def _recalled(fact: events.Recalled) -> list[Line]:
     parts += [f"{counted(len(fact.facts), 'fact')} about you"] if fact.facts else []
     lines = [Line("", f"recalled {' and '.join(parts)}", "dim")] if parts else []
     kept = sum(one.use == "withheld" for one in fact.used)
-    told = f"{counted(kept, 'earlier run')} kept from the planner: what is said there may come from the web"
-    return [*lines, Line("", told, "dim")] if kept else lines
+    note = f"{counted(kept, 'earlier run')} kept from the planner: what is said there may come from the web"
+    return [*lines, Line("", note, "dim")] if kept else lines
 
 
 @_lines.register
@@ -119,8 +114,9 @@ def _plan_reused(fact: events.PlanReused) -> list[Line]:
 
 @_lines.register
 def _reuse_declined(fact: events.ReuseDeclined) -> list[Line]:
-    told = f"the plan of run {fact.earlier} is not used again: {one_line(fact.reason, LONG)}"
-    return [Line("", told, "dim")]
+    return [
+        Line("", f"the plan of run {fact.earlier} is not used again: {one_line(fact.reason, LONG)}", "dim")
+    ]
 
 
 # --- the plan
@@ -133,7 +129,7 @@ def _plan_proposed(fact: events.PlanProposed) -> list[Line]:
 
 
 def graph_lines(lines: list[str]) -> list[Line]:
-    """Lines of `plan_lines`, set in, with the drawing as the sign."""
+    """Lines of `plan_lines`, indented, with the drawing as the sign."""
     drawn = [len(line) - len(line[7:].lstrip()) for line in lines]
     return [
         Line(f"  {line[:end]}", line[end:], sign_style="cyan") for line, end in zip(lines, drawn, strict=True)
@@ -228,13 +224,11 @@ def _run_undone(fact: events.RunUndone) -> list[Line]:
 
 def _change_line(change: events.FileChange, whose: str) -> Line:
     styles = {"created": "green", "modified": "yellow", "deleted": "red"}
-    said = f"{one_line(change.path)}{_sizes(change)}{whose}"
-    return Line(f"  {change.change} ", said, sign_style=styles[change.change])
-
-
-def _sizes(change: events.FileChange) -> str:
     known = [size(count) for count in (change.before_size, change.after_size) if count is not None]
-    return f" ({' → '.join(known)})" if known else ""
+    sizes = f" ({' → '.join(known)})" if known else ""
+    return Line(
+        f"  {change.change} ", f"{one_line(change.path)}{sizes}{whose}", sign_style=styles[change.change]
+    )
 
 
 # --- people
@@ -242,29 +236,25 @@ def _sizes(change: events.FileChange) -> str:
 
 @_lines.register
 def _approval_asked(fact: events.ApprovalAsked) -> list[Line]:
-    details = _shown(_decisive(fact), DETAIL_LINES)
-    lines = [Line("    ", line, _diff_style(fact, line), "dim") for line in details]
+    details = fact.details
+    if fact.what == "plan" and details.startswith("#"):
+        # The plan has just been shown; only its faults are left to show.
+        details = "\n".join(line[2:] for line in details.split("\n") if line.startswith("# - "))
+    styles = {"+": "green", "-": "red"} if fact.what == "writes" else {}
+    default = "dim" if fact.what == "writes" else ""
+    lines = [
+        Line("    ", line, styles.get(line[:1], default), "dim") for line in _shown(details, DETAIL_LINES)
+    ]
     asked = Line("? ", f"{one_line(fact.question, LONG)} ({fact.id})", sign_style="bold magenta")
     return [*lines, asked, *(Line("    ", choice) for choice in numbered(choices(fact.result)))]
 
 
-def _decisive(fact: events.ApprovalAsked) -> str:
-    """What is decided by; of a whole plan, which has just been shown, only what is wrong with it."""
-    if fact.what != "plan" or not fact.details.startswith("#"):
-        return fact.details
-    return "\n".join(line[2:] for line in fact.details.split("\n") if line.startswith("# - "))
-
-
-def _diff_style(fact: events.ApprovalAsked, line: str) -> str:
-    return {"+": "green", "-": "red"}.get(line[:1], "dim") if fact.what == "writes" else ""
-
-
 @_lines.register
 def _approval_given(fact: events.ApprovalGiven) -> list[Line]:
-    said = fact.decision if fact.decision != "answered" else f"answered: {value_text(fact.value)}"
+    decision = fact.decision if fact.decision != "answered" else f"answered: {value_text(fact.value)}"
     remark = f", because {one_line(fact.remark, LONG)}" if fact.remark else ""
     whose = {"user": "", "flag": " (-y)", "settings": " (allowed in the settings)"}[fact.by]
-    return [Line("  ", f"{fact.id} {one_line(said, LONG)}{remark}{whose}", "dim")]
+    return [Line("  ", f"{fact.id} {one_line(decision, LONG)}{remark}{whose}", "dim")]
 
 
 @_lines.register
@@ -306,14 +296,14 @@ def _tool_needed(fact: events.ToolNeeded) -> list[Line]:
 
 @_lines.register
 def _tool_tried(fact: events.ToolTried) -> list[Line]:
-    """What passed is counted here and listed in the log; what did not is told."""
+    """Passed cases are counted here and listed in the log; failed ones are shown."""
     verdict = "passed" if fact.passed else "failed"
-    told = [result for result in fact.results if not result.startswith("passed: ")]
+    failures = [result for result in fact.results if not result.startswith("passed: ")]
     head = f"{one_line(fact.tool, 60)} tried, round {fact.round}: {verdict}"
-    if passed := len(fact.results) - len(told):
+    if passed := len(fact.results) - len(failures):
         head = f"{head} ({passed} of {len(fact.results)} hold)"
     style = "green" if fact.passed else "yellow"
-    return [_of_tool(head), *(Line("  - ", one_line(result, LONG), sign_style=style) for result in told)]
+    return [_of_tool(head), *(Line("  - ", one_line(result, LONG), sign_style=style) for result in failures)]
 
 
 @_lines.register
@@ -329,8 +319,7 @@ def _tool_built(fact: events.ToolBuilt) -> list[Line]:
 @_lines.register
 def _tool_reused(fact: events.ToolReused) -> list[Line]:
     served = f" instead of {one_line(fact.instead_of, 60)}" if fact.instead_of else ""
-    told = f"{one_line(fact.tool, 60)} reused from the library{served}, version {fact.version}"
-    return [_of_tool(told)]
+    return [_of_tool(f"{one_line(fact.tool, 60)} reused from the library{served}, version {fact.version}")]
 
 
 @_lines.register
@@ -368,7 +357,7 @@ def _code_ran(fact: events.CodeRan) -> list[Line]:
 
 
 def _shown(text: str, most: int = 20) -> list[str]:
-    """At most `most` lines of a text, its beginning and its end, and how many are left out between."""
+    """At most `most` lines of a text: its start, its end, and how many are left out between them."""
     lines = clean(text).expandtabs(4).strip("\n").split("\n") if text.strip() else []
     lines = [truncate(line, LONG) for line in lines]
     if len(lines) <= most:

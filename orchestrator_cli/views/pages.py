@@ -1,6 +1,6 @@
-"""Markdown of a log on standard output: rendered on a terminal, as it stands elsewhere.
+"""Markdown on standard output: rendered on a terminal, unchanged elsewhere.
 
-Nothing in it can act upon the terminal, whoever changed the file since it was written.
+Nothing in it can control the terminal, even if the file was changed since it was written.
 """
 
 import sys
@@ -11,7 +11,7 @@ from orchestrator_cli.views.streams import write
 from orchestrator_cli.views.text import ascii_only, clean
 
 WIDEST = 110
-"""Columns that are used at most: longer lines are hard to read."""
+"""The most columns that are used, because longer lines are hard to read."""
 
 
 def show_page(markdown: str, stream: TextIO | None = None) -> None:
@@ -22,14 +22,14 @@ def show_page(markdown: str, stream: TextIO | None = None) -> None:
 
 
 def _rendered(text: str, sink: TextIO) -> str:
-    """What rich makes of it, as letters and colours. HTML is shown by nothing and takes no room."""
+    """The page as letters and colours, without HTML."""
     from rich.console import Console
     from rich.markdown import Markdown
 
     terminal = Console(file=sink, highlight=False)
-    gathered = StringIO()
+    rendered = StringIO()
     console = Console(
-        file=gathered,
+        file=rendered,
         force_terminal=True,
         color_system=terminal.color_system,  # type: ignore[arg-type]
         no_color=terminal.no_color,
@@ -37,5 +37,5 @@ def _rendered(text: str, sink: TextIO) -> str:
         highlight=False,
     )
     console.print(Markdown(text, hyperlinks=False))
-    shown = gathered.getvalue()
+    shown = rendered.getvalue()
     return shown if (sink.encoding or "").lower().startswith("utf") else ascii_only(shown)

@@ -1,7 +1,7 @@
-"""What stands in a `fileLog.md`, entry by entry, for people and programs: pure functions over its bytes.
+"""The entries of a `fileLog.md`, for people and programs: pure functions over its bytes.
 
-What is not covered: whether it is true; `orch log verify` tells that. An entry is found by the
-comment that ends it, so what a person typed between two belongs to the second.
+Not covered: whether they are true; `orch log verify` checks that. An entry is found by the comment that
+ends it, so what a person typed between two entries belongs to the second.
 """
 
 import re
@@ -16,7 +16,7 @@ _TITLE = re.compile(r"### \d+ · (.*)|\*\*\d+\*\* · run [^·]* · [^·]* · (.*
 
 @dataclass(frozen=True)
 class LogEntry:
-    """An entry as it stands in the file. Of what is no entry (the head of the file) `number` is None."""
+    """An entry of the file. `number` is None for what is not an entry, such as the head of the file."""
 
     number: int | None
     run: str
@@ -33,11 +33,11 @@ class LogEntry:
 
     @property
     def is_of_tool(self) -> bool:
-        """Whether it tells of a tool that was needed, tried, built, reused or refused."""
+        """Whether it is about a tool that was needed, tried, built, reused or refused."""
         return self.number is not None and self.title.startswith("tool ")
 
     def as_json(self) -> dict[str, Any]:
-        """Keys: `number`, `run`, `line`, `title`, `text`, `hash` (empty where it has none)."""
+        """Keys: `number`, `run`, `line`, `title`, `text`, `hash` (empty if it has none)."""
         return {
             "number": self.number,
             "run": self.run,
@@ -49,14 +49,14 @@ class LogEntry:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which entries are to be shown; all, where nothing is said."""
+class EntryFilter:
+    """Which entries to show; by default all of them."""
 
     run: str = ""
     """The run's id or the end of it, or `last`."""
     tools: bool = False
     grep: str = ""
-    """A text that they hold, in either case of letters."""
+    """A text that they contain, in upper or lower case."""
 
     def __call__(self, entry: LogEntry) -> bool:
         return (
@@ -67,18 +67,18 @@ class Wanted:
 
 
 def entries_of(data: bytes) -> list[LogEntry]:
-    """Every entry in the order of the file, those from before there were hashes too."""
+    """Every entry in the order of the file, including those from before there were hashes."""
     return [
         LogEntry(piece.seq, piece.run, piece.line, piece.text.decode("utf-8", "replace"), piece.hash)
         for piece in pieces_of(data)
     ]
 
 
-def chosen(entries: Iterable[LogEntry], wanted: Wanted) -> list[LogEntry]:
+def select_entries(entries: Iterable[LogEntry], wanted: EntryFilter) -> list[LogEntry]:
     found = list(entries)
     if wanted.run == "last":
         last = next((entry.run for entry in reversed(found) if entry.number is not None), "")
-        wanted = Wanted(last or "none", wanted.tools, wanted.grep)
+        wanted = EntryFilter(last or "none", wanted.tools, wanted.grep)
     return [entry for entry in found if wanted(entry)]
 
 

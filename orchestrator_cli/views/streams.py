@@ -1,4 +1,4 @@
-"""Writing to a stream whose reader may have gone, and whose encoding may not have every letter."""
+"""Writing to a stream whose reader may have left, and whose encoding may lack letters."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ from typing import TextIO
 
 
 def write(stream: TextIO, text: str) -> bool:
-    """Write and flush; False where nobody reads any more (`orch ask … | head -1`).
+    """Write and flush. Returns False if the reader has left (`orch ask … | head -1`).
 
     A letter that the encoding lacks becomes `?`.
     """
@@ -18,14 +18,10 @@ def write(stream: TextIO, text: str) -> bool:
             stream.write(text.encode(encoding, "replace").decode(encoding))
         stream.flush()
     except BrokenPipeError:
-        _abandon(stream)
+        # The interpreter flushes again at exit: that must not fail a second time.
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
         return False
     return True
-
-
-def _abandon(stream: TextIO) -> None:
-    """Let the interpreter's own flush at exit go nowhere, instead of failing a second time."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)

@@ -1,11 +1,10 @@
 """Foreign text made harmless, and figures in words: pure functions that all views share.
 
-Foreign is whatever a model, a program or a file wrote. `clean` takes out what a terminal or
-an editor would obey rather than show: escape sequences, control characters, and the
-invisible marks that reorder or hide text. The letters that were to be seen stay.
+Foreign text is what a model, a program or a file wrote. `clean` removes what a terminal or an editor would
+obey rather than show: escape sequences, control characters, and the invisible marks that reorder or hide
+text.
 
-What is not covered: letters of one script that look like those of another, and stacks of
-combining marks.
+Not covered: letters of one script that look like those of another, and stacks of combining marks.
 """
 
 import json
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator_cli.usage import Usage
 
 NO_SANDBOX = "NO SANDBOX"
-"""What `RunStarted.sandbox` begins with where the user has allowed to run without one."""
+"""The start of `RunStarted.sandbox` if the user has allowed a run without one."""
 
 _COLOUR = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
 _BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -49,10 +48,10 @@ def one_line(text: str, limit: int | None = None) -> str:
 
 
 def cut(text: str, limit: int, remark: str = "") -> str:
-    """A text longer than `limit` without its middle, and how much of it is missing, with a remark on that.
+    """A text longer than `limit` without its middle, with a note of how much is missing and a remark.
 
-    Three quarters of what is kept come from the beginning: it says what the text is, and the
-    end says how it came out.
+    Three quarters of what is kept come from the beginning, which says what the text is; the end says how it
+    came out.
     """
     if len(text) <= limit:
         return text
@@ -63,7 +62,7 @@ def cut(text: str, limit: int, remark: str = "") -> str:
 
 
 def ascii_only(text: str) -> str:
-    """The text for an encoding that has only ASCII: our signs replaced, foreign letters as `?`."""
+    """The text in ASCII: our signs replaced, foreign letters as `?`."""
     return text.translate(_ASCII).encode("ascii", "replace").decode()
 
 
@@ -92,7 +91,7 @@ def size(count: int) -> str:
 
 
 def spent(usage: "Usage") -> str:
-    """Calls, tokens and money; calls without a known price are named, never counted as free."""
+    """Calls, tokens and money. Calls without a known price are named and never counted as free."""
     failed = f" + {usage.failed} failed" if usage.failed else ""
     if not usage.calls:
         return f"no model calls{failed}"
@@ -107,23 +106,23 @@ def spent(usage: "Usage") -> str:
 
 
 def short_run(run: str) -> str:
-    """Enough of a run's id to know it among its neighbours: what follows the date, or the end."""
+    """Enough of a run's id to recognise it: what follows the date, or the end."""
     last = run.rsplit("-", 1)[-1]
     return last if 4 <= len(last) <= 12 else run[-8:]
 
 
 def call_form(name: str, signature: str) -> str:
-    """The signature with the function's name, which some writers give with it and some do not."""
+    """The signature with the function's name, which some signatures already contain."""
     return signature if name in signature else name + signature
 
 
 def value_text(value: object) -> str:
-    """An answer as a person gave it: text as it is, everything else as JSON."""
+    """A value as text: a text unchanged, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def choices(schema: Mapping[str, JsonValue] | None) -> list[JsonValue]:
-    """The values among which a JSON Schema leaves a choice; none where it leaves more than a list."""
+    """The values that a JSON Schema allows, if it lists them; else none."""
     found = (schema or {}).get("enum")
     if isinstance(found, list):
         return found

@@ -1,8 +1,7 @@
-"""Settings come from one place: `settings.py` alone reads the environment and TOML.
+"""Only `settings.py` and `environment.py` read the environment, and only `settings.py` reads TOML.
 
-So `Settings` is the whole truth about what a run was told, and a secret has one way in. The few
-other places that touch the environment hand something to a library or to a process; each is named
-here with its reason.
+So `Settings` holds all that a run depends on, and a secret has one way in. The few other places that
+touch the environment pass something on to a library or to a process; each is listed here with its reason.
 """
 
 import ast
@@ -11,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
-READER = "orchestrator_cli/settings.py"
+READERS = {"orchestrator_cli/settings.py", "orchestrator_cli/environment.py"}
 EXECUTION = "orchestrator_cli/execution"
 
 EXCEPTIONS = {
@@ -51,7 +50,7 @@ def _sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 def test_the_environment_is_touched_in_the_named_places_only():
-    found = {(name, function) for name, tree in _sources() for function in _uses(tree) if name != READER}
+    found = {(name, function) for name, tree in _sources() for function in _uses(tree) if name not in READERS}
     assert found == EXCEPTIONS.keys()
 
 
@@ -62,4 +61,4 @@ def test_toml_is_read_by_the_settings_only():
         for node in ast.walk(tree)
         if isinstance(node, ast.Import) and any(alias.name == "tomllib" for alias in node.names)
     }
-    assert readers == {READER}
+    assert readers == {"orchestrator_cli/settings.py"}

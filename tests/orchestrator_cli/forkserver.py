@@ -93,7 +93,7 @@ LOADED = (
     *("anyio._backends._asyncio", "litellm.proxy._types", "memory.edge", "pygments.styles.monokai"),
     "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
     *(f"orchestrator_cli.{name}" for name in ("runtime", "orchestrator", "workspace.diff", "workspace.undo")),
-    *(f"orchestrator_cli.cli.{name}" for name in ("demo", "chat.repl_session", "chat.terminal_input")),
+    *(f"orchestrator_cli.cli.{name}" for name in ("commands.demo", "commands.resume", "chat.repl_session")),
     *(f"orchestrator_cli.execution.{name}" for name in ("agents", "scheduler")),
     *(f"orchestrator_cli.views.{name}" for name in ("filelog", "console", "jsonl", "keyboard", "narration")),
 )

@@ -16,8 +16,8 @@ from memory.dense import lacking, vector_name
 from orchestrator_cli.admin.knowledge import Keeping
 from orchestrator_cli.admin.memory import MemoryKeeping
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.cli.commands.doctor import examine
 from orchestrator_cli.cli.commands.memory_output import stats_lines
-from orchestrator_cli.cli.doctor import examine
 from orchestrator_cli.errors import ConfigError, Interrupted, LimitReached, ProviderError
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import EmbeddingModel

@@ -9,7 +9,7 @@ from command import Orch
 from endpoint import Endpoint
 from replay import FAULTS, Replay
 
-from orchestrator_cli.cli.demo import PROMPT, recording_path
+from orchestrator_cli.cli.commands.demo import PROMPT, recording_path
 from orchestrator_cli.models.recorded import Recording
 
 CALLS = 23

@@ -87,7 +87,7 @@ def test_in_the_loop_good_and_bad_are_about_the_last_run(orch: Orch, endpoint: E
     endpoint.reply = Cast(planner=[answered("It is Paris.")])
     said = '/good\nWhat is the capital of France\n/bad "it is much too short"\n'
     done = orch(stdin=said)
-    assert "No run yet." in done.err
+    assert "no run yet" in done.err
     assert "a warning" in done.err
     (vote,) = orch.events("FeedbackGiven")
     assert (vote["vote"], vote["why"]) == ("bad", "it is much too short")

@@ -369,7 +369,7 @@ def test_the_servers_of_the_page_are_servers(tmp_path: Path) -> None:
     (tmp_path / "orch.toml").write_text(text)
     settings = load_settings({}, tmp_path)
     assert (settings.mcp["tickets"].tools, settings.mcp["wiki"].timeout_s) == (("search", "create"), 20)
-    assert settings.foreign_servers == {"tickets", "wiki"}
+    assert settings.origin.foreign_servers == {"tickets", "wiki"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The tables are made from the command line itself, so that a new option or comman
 commands return what they are given instead of acting on it; the last tests run the real ones.
 """
 
+import importlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from endpoint import Endpoint
 from scripted_model import Cast, answered, plan, tool_call
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from orchestrator_cli.cli.app import app
+from orchestrator_cli.cli import app as cli
 
 Path = tuple[TyperCommand | TyperGroup, ...]
 """Commands from the outermost group down to the one that runs."""
@@ -30,7 +31,8 @@ def tree(command: Any, above: Path = ()) -> Iterator[Path]:
         yield from tree(below, path)
 
 
-ORCH: Any = typer.main.get_command(app)
+ORCH: Any = typer.main.get_command(cli.app)
+ORCH.load(*cli.COMMANDS)
 COMMANDS = list(tree(ORCH))
 
 
@@ -111,6 +113,17 @@ def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ORCH(line, prog_name="orch")
     assert ended.value.code == 2
     return capsys.readouterr().err.partition("Error: ")[2]
+
+
+def test_every_command_of_a_module_is_listed() -> None:
+    for name, lazy in cli.COMMANDS.items():
+        module = importlib.import_module(f"orchestrator_cli.cli.commands.{lazy.module}")
+        commands = (
+            {name}
+            if name in cli.GROUPS
+            else {one.callback.__name__ for one in module.app.registered_commands}
+        )
+        assert {name for name, one in cli.COMMANDS.items() if one.module == lazy.module} == commands
 
 
 def test_the_table_has_every_level() -> None:

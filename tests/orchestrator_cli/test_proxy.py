@@ -9,7 +9,7 @@ from command import Orch
 from endpoint import Endpoint
 from scripted_model import Cast, coder, plan
 
-from orchestrator_cli.settings import find_model
+from orchestrator_cli.environment import find_model
 
 
 class Counting:
@@ -59,4 +59,4 @@ def test_a_model_server_on_loopback_is_looked_for_without_the_proxy(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
-    assert (find_model(), proxy.seen) == ("openai/found", 0)
+    assert (find_model().model, proxy.seen) == ("openai/found", 0)

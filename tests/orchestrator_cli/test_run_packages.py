@@ -19,9 +19,10 @@ from orchestrator_cli import events
 from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.environment import package_index
 from orchestrator_cli.errors import ApprovalNeeded
 from orchestrator_cli.journal.redaction import Masks
-from orchestrator_cli.settings import Settings, package_index
+from orchestrator_cli.settings import Settings
 from toolsmith import PackagesUnavailable, PermissionRefused, ToolSpec
 
 REPLIES = (

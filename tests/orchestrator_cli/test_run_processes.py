@@ -277,7 +277,7 @@ def test_a_run_that_was_killed_in_a_process_with_effects_asks_and_repeats_it_wit
         ({}, "give it either a command or a flow"),
         ({"command": ["x"], "flow": "a.py:f"}, "give it either a command or a flow"),
         ({"flow": "a.py"}, "write path/to/file.py:function"),
-        ({"command": ["x"], "result": {"type": "nothing"}}, "is no JSON Schema"),
+        ({"command": ["x"], "result": {"type": "nothing"}}, "not a JSON Schema"),
         ({"command": ["x"], "shell": True}, "Extra inputs are not permitted"),
     ],
 )

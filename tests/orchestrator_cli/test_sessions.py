@@ -210,7 +210,7 @@ def test_a_later_fact_ends_the_one_it_contradicts(tell: Ask, orch: Orch) -> None
     tell("I want metric units from now on.", proposed(METRIC))
     imperial = {**METRIC, "text": "The user wants imperial units.", "quote": "I want imperial units"}
     done = tell("No, I want imperial units.", proposed(imperial))
-    assert "No longer so: The user wants metric units." in done.err
+    assert "No longer true: The user wants metric units." in done.err
     assert facts_in(orch) == ["The user wants imperial units."]
     assert len(facts_in(orch, at="ever")) == 2
 
@@ -327,7 +327,7 @@ def test_when_the_loop_is_left_what_the_user_said_of_themselves_is_remembered(
     )
     done = orch(stdin="Convert 3 miles.\nI want metric units, please.\n", **PATIENT)
     assert done.code == 0
-    assert "Looking for what to remember of you" in done.err
+    assert "Looking for facts about you" in done.err
     assert facts_in(orch) == ["The user wants metric units."]
     (asked,) = [request_to(endpoint, "answer")]
     assert asked.count('<untrusted source="the user">') == 2

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator_cli.cli.doctor import examine
+from orchestrator_cli.cli.commands.doctor import examine
 from orchestrator_cli.default_models import FAMILIES, default_model
+from orchestrator_cli.environment import find_model
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.settings import Settings, find_model, load_settings
+from orchestrator_cli.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +146,7 @@ def test_a_workspace_that_its_user_trusts_may_set_all_of_it(tmp_path: Path) -> N
     )
     settings = load(tmp_path)
     assert settings.network == ("example.org",)
-    assert not settings.foreign
+    assert not settings.origin.foreign_processes
 
 
 def test_a_workspace_cannot_name_itself_as_trusted(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def open_screen(orch: Orch) -> Iterator[Callable[..., Screen]]:
 Open = Callable[..., Screen]
 
 
-def test_a_sitting_in_which_a_person_answers_interjects_and_asks_again(
+def test_a_person_answers_remarks_and_asks_again_in_the_loop(
     open_screen: Open, orch: Orch, endpoint: Endpoint
 ) -> None:
     def until_said(_: dict[str, Any]) -> Any:
@@ -110,8 +110,8 @@ def test_a_sitting_in_which_a_person_answers_interjects_and_asks_again(
     screen.expect("2  green")
     screen.expect("[1-2] › ")
     screen.type("3\r")
-    screen.expect("none of the choices")
-    # A line is mended with the keys people expect, whatever its letters are.
+    screen.expect("one of the choices")
+    # A line can be edited with the usual keys, whatever its letters are.
     screen.type("9ü\x7f\x7f2")
     screen.type("\r")
     screen.expect("May write start?")
@@ -164,7 +164,7 @@ def test_ctrl_d_leaves_the_question_for_later_and_another_process_can_answer_whi
     again = open_screen("resume", "last")
     again.expect("[1-2] › ")
     told = orch("approve", "last", "--answer", "red")
-    assert (told.code, "was told (process" in told.err) == (0, True)
+    assert (told.code, "was given the answer (process" in told.err) == (0, True)
     again.expect("All is done.")
     assert again.end() == 0
     assert orch.events("ApprovalGiven")[-1]["value"] == "red"

@@ -1,13 +1,13 @@
 """The interactive loop: prompts and slash commands, one after the other, until Ctrl-D.
 
-What runs is the business of a `Session`; what is shown of a run, that of its views. The loop
-itself writes to standard error, because the answer alone belongs on standard output.
+`ReplActions` does what they ask, and the views show the runs. The loop itself writes to standard error,
+because only answers belong on standard output.
 
-On a terminal: Enter submits; Alt-Enter, or a backslash before Enter, begins a new line; pasted
-lines stay together; Ctrl-C empties the line, or ends the run that goes on, and never the loop.
-Elsewhere every line of the input is a prompt, and Ctrl-C ends everything.
+On a terminal, Enter submits; Alt-Enter, or a backslash before Enter, starts a new line; pasted lines stay
+together; Ctrl-C clears the line or ends the current run, and never the loop. Otherwise every line of the
+input is a prompt, and Ctrl-C ends everything.
 
-What is typed while a run goes on is not read here but by the session, and is a remark or an answer.
+What is typed during a run is read by `terminal_input`: it is a remark or an answer.
 """
 
 import difflib
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 
-class Session(Protocol):
-    """What the loop is about. Every method may raise `OrchError`, which is shown."""
+class ReplActions(Protocol):
+    """What the loop can do. Every method may raise `OrchError`, which is shown."""
 
     history_path: Path
 
     def ask(self, prompt: str) -> int:
-        """Run the prompt, showing all there is to show; gives the exit code of the run."""
+        """Run the prompt and show what it does. Returns the exit code of the run."""
         ...
 
     def plan(self, prompt: str) -> list[str]:
-        """The lines of the graph that the prompt leads to, without running it."""
+        """The graph of the prompt's plan as lines. Runs nothing."""
         ...
 
     def last_plan(self) -> list[str] | None:
-        """The lines of the last run's graph; None before the first run."""
+        """The graph of the last run as lines; None before the first run."""
         ...
 
     def tools(self) -> list[str]:
-        """Lines about every tool there is: what it does, how it stands, how its uses went."""
+        """Lines about every built tool: what it does, its state, and how its uses went."""
         ...
 
     def log_tail(self) -> str:
@@ -54,11 +54,11 @@ class Session(Protocol):
         ...
 
     def feedback(self, vote: Literal["good", "bad"], why: str) -> list[str]:
-        """Say how the last run was; lines about what came of it."""
+        """Say how the last run was. Returns lines about what that changes."""
         ...
 
     def session(self, name: str) -> list[str]:
-        """Lines about the session; with a name, that one is gone on with, or begun."""
+        """Lines about the session; with a name, switch to that one first."""
         ...
 
     def sessions(self) -> list[str]:
@@ -66,21 +66,21 @@ class Session(Protocol):
         ...
 
     def memory(self, text: str) -> list[str]:
-        """Lines about what is remembered of the user; with a text, about what has to do with it."""
+        """Lines about what is remembered of the user; with a text, only what is related to it."""
         ...
 
 
-def run_repl(session: Session, *, input: TextIO | None = None, output: TextIO | None = None) -> int:  # noqa: A002
-    """Read and do until the end of the input or `/quit`.
+def run_repl(actions: ReplActions, *, input: TextIO | None = None, output: TextIO | None = None) -> int:  # noqa: A002
+    """Read and act until the end of the input or `/quit`.
 
-    `input` is standard input and `output` standard error where they are not given. Gives 0 on
-    a terminal; elsewhere the exit code of the first run that failed, so that a script notices.
+    `input` defaults to standard input and `output` to standard error. Returns 0 on a terminal; otherwise the
+    exit code of the first run that failed, so that a script notices.
     """
     source, sink = input or sys.stdin, output or sys.stderr
     if source.isatty():
-        _Loop(session, sink).run(_typed(session, source, sink), resilient=True)
+        _Loop(actions, sink).run(_TypedLines(actions.history_path, source, sink), resilient=True)
         return 0
-    return _Loop(session, sink).run((line.rstrip("\r\n") for line in source), resilient=False)
+    return _Loop(actions, sink).run((line.rstrip("\r\n") for line in source), resilient=False)
 
 
 class Command(NamedTuple):
@@ -91,26 +91,28 @@ class Command(NamedTuple):
 
 
 class _Quit(Exception):
-    """The user has had enough."""
+    """The user asked to leave."""
 
 
 class _Loop:
-    """One sitting: does one line after the other and remembers the first failure."""
+    """Acts on one line after the other and remembers the first failure."""
 
-    def __init__(self, session: Session, sink: TextIO) -> None:
-        self._session = session
+    def __init__(self, actions: ReplActions, sink: TextIO) -> None:
+        self._actions = actions
         self._sink = sink
         self._first_failure = 0
 
     def run(self, lines: Iterator[str], *, resilient: bool) -> int:
-        """`resilient`: Ctrl-C ends what is being done, not the loop."""
+        """With `resilient`, Ctrl-C ends the current action, not the loop."""
         while True:
             try:
                 self._do(next(lines))
             except (StopIteration, _Quit):
                 return self._first_failure
             except OrchError as exc:
-                self._show_error(exc)
+                self._failed(exc.exit_code)
+                message, *remedy = str(exc).split("\n")
+                self.say(f"error: {message}", *(f"  {line}" for line in remedy))
             except KeyboardInterrupt:
                 if not resilient:
                     return Interrupted.exit_code
@@ -124,10 +126,10 @@ class _Loop:
             name, _, rest = line[1:].replace("\n", " \n", 1).partition(" ")
             self._command(name.strip())(self, rest.strip())
         elif line.strip():
-            self._failed(self._session.ask(line.strip()))
+            self._failed(self._actions.ask(line.strip()))
 
     def _command(self, name: str) -> Callable[["_Loop", str], None]:
-        """Raises `UsageError` with the nearest command there is."""
+        """Raises `UsageError` that suggests the nearest command."""
         found = {command.name: command.run for command in COMMANDS}
         if name not in found:
             near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
@@ -139,47 +141,42 @@ class _Loop:
     def _failed(self, exit_code: int) -> None:
         self._first_failure = self._first_failure or exit_code
 
-    def _show_error(self, exc: OrchError) -> None:
-        self._failed(exc.exit_code)
-        message, *remedy = str(exc).split("\n")
-        self.say(f"error: {message}", *(f"  {line}" for line in remedy))
-
     # --- the commands
 
     def plan(self, prompt: str) -> None:
-        lines = self._session.plan(prompt) if prompt else self._session.last_plan()
+        lines = self._actions.plan(prompt) if prompt else self._actions.last_plan()
         self.say(
             *(lines if lines is not None else ["No run yet. /plan PROMPT draws one without running it."])
         )
 
     def tools(self, _: str) -> None:
-        self.say(*(self._session.tools() or ["No tools yet: they are built when a plan needs them."]))
+        self.say(*(self._actions.tools() or ["No tools yet: they are built when a plan needs them."]))
 
     def good(self, why: str) -> None:
-        self.say(*self._session.feedback("good", why))
+        self.say(*self._actions.feedback("good", why))
 
     def bad(self, why: str) -> None:
-        self.say(*self._session.feedback("bad", why))
+        self.say(*self._actions.feedback("bad", why))
 
     def session(self, name: str) -> None:
-        self.say(*self._session.session(name))
+        self.say(*self._actions.session(name))
 
     def sessions(self, _: str) -> None:
-        self.say(*self._session.sessions())
+        self.say(*self._actions.sessions())
 
     def memory(self, text: str) -> None:
-        self.say(*self._session.memory(text))
+        self.say(*self._actions.memory(text))
 
     def log(self, _: str) -> None:
-        show_page(self._session.log_tail().rstrip("\n") or "No run yet.", self._sink)
+        show_page(self._actions.log_tail().rstrip("\n") or "No run yet.", self._sink)
 
     def help(self, _: str) -> None:
         width = max(len(command.usage) for command in COMMANDS)
         self.say(
-            "Type what you want done; Enter runs it. Alt-Enter, or \\ before Enter, begins a new line.",
+            "Type what you want done; Enter runs it. Alt-Enter, or \\ before Enter, starts a new line.",
             *(f"  {command.usage:<{width}}  {command.help}" for command in COMMANDS),
-            "What you type while a run goes on is a remark to it, or the answer where it asks.",
-            "Ctrl-C empties the line or ends the run that goes on; Ctrl-D leaves.",
+            "What you type during a run is a remark to it, or the answer to its question.",
+            "Ctrl-C clears the line or ends the current run; Ctrl-D leaves.",
         )
 
     def quit(self, _: str) -> None:
@@ -190,16 +187,16 @@ COMMANDS = (
     Command(
         "plan", "/plan [PROMPT]", "draw the plan for a prompt, or the last one; runs nothing", _Loop.plan
     ),
-    Command("tools", "/tools", "list the tools there are, and how they stand", _Loop.tools),
+    Command("tools", "/tools", "list the built tools and their state", _Loop.tools),
     Command("log", "/log", "show what fileLog.md says about the last run", _Loop.log),
     Command("good", "/good [WHY]", "say that the last run was good; its plan may be used again", _Loop.good),
-    Command("bad", "/bad [WHY]", "say that it was not, and why; planners are warned", _Loop.bad),
-    Command("session", "/session [NAME]", "say which session this is, or go on with another", _Loop.session),
+    Command("bad", "/bad [WHY]", "say that the last run was bad, and why; planners are warned", _Loop.bad),
+    Command("session", "/session [NAME]", "show which session this is, or switch to another", _Loop.session),
     Command("sessions", "/sessions", "list the sessions of this workspace", _Loop.sessions),
     Command(
         "memory",
         "/memory [TEXT]",
-        "show what is remembered of you, or what has to do with a text",
+        "show what is remembered of you, or what is related to a text",
         _Loop.memory,
     ),
     Command("help", "/help", "show this list", _Loop.help),
@@ -211,17 +208,12 @@ _WORDS = tuple(f"/{command.name}" for command in COMMANDS)
 # --- the terminal
 
 
-def _typed(session: Session, source: TextIO, sink: TextIO) -> Iterator[str]:
-    """What is typed, until Ctrl-D. Ctrl-C comes out of `next` and leaves the iterator usable."""
-    return _Typed(session, source, sink)
+class _TypedLines(Iterator[str]):
+    """What is typed at a terminal, until Ctrl-D. Not a generator, since `KeyboardInterrupt` would end one."""
 
-
-class _Typed(Iterator[str]):
-    """Prompts from a terminal. Not a generator, since `KeyboardInterrupt` would end one."""
-
-    def __init__(self, session: Session, source: TextIO, sink: TextIO) -> None:
+    def __init__(self, history: Path, source: TextIO, sink: TextIO) -> None:
         write(sink, "Type what you want done, or /help. Ctrl-D leaves.\n")
-        self._prompts = _prompt_session(session.history_path, source, sink)
+        self._prompts = _prompt_session(history, source, sink)
 
     def __next__(self) -> str:
         while True:
@@ -253,7 +245,7 @@ def _prompt_session(history: Path, source: TextIO, sink: TextIO) -> "PromptSessi
 
 
 def _history(path: Path, sink: TextIO) -> "History":
-    """The file's history; that of this sitting alone where the file cannot be had."""
+    """The history in the file; if the file cannot be used, a history of this process only."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     try:
@@ -261,7 +253,7 @@ def _history(path: Path, sink: TextIO) -> "History":
         path.touch(mode=0o600)
         path.open("ab").close()
     except OSError as exc:
-        write(sink, f"note  Prompts are not kept for the next time: {path}: {exc.strerror}.\n")
+        write(sink, f"note  Prompts are not saved: {path}: {exc.strerror}.\n")
         return InMemoryHistory()
     return FileHistory(str(path))
 
@@ -290,7 +282,7 @@ def _keys() -> "KeyBindings":
         buffer = event.current_buffer
         found = [word for word in _WORDS if buffer.text.startswith("/") and word.startswith(buffer.text)]
         if len(found) == 1:
-            # Not by way of the menu: while that is still being made for the last letter, it ignores Tab.
+            # Not through the menu, which ignores Tab while it is being made for the last letter.
             buffer.document = Document(found[0])
         elif buffer.complete_state:
             buffer.complete_next()
@@ -305,7 +297,7 @@ def _completer() -> "Completer":
     from prompt_toolkit.document import Document
 
     class Commands(Completer):
-        """The slash commands, at the very beginning only."""
+        """Slash commands, at the beginning of a line only."""
 
         def get_completions(self, document: Document, _: CompleteEvent) -> Iterable[Completion]:
             typed = document.text

@@ -1,14 +1,20 @@
-"""What the interactive loop asks of the rest: run a prompt, plan one, show tools and log."""
+"""The interactive loop's session: runs its prompts and answers its slash commands."""
 
 import contextlib
+from pathlib import Path
+
+import typer
 
 from orchestrator_cli.admin.memory import MemoryKeeping
 from orchestrator_cli.admin.tools import Keeping
-from orchestrator_cli.cli.chat.session import Sitting
-from orchestrator_cli.cli.chat.terminal_input import can_listen, listening
+from orchestrator_cli.cli.chat.repl import run_repl
+from orchestrator_cli.cli.chat.session import ChatSession
+from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.commands.memory_output import about_session, fact_lines, hit_lines, session_lines
-from orchestrator_cli.cli.editor import edit
-from orchestrator_cli.errors import OrchError, UsageError
+from orchestrator_cli.cli.foreground import confirm_no_sandbox
+from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions, SessionOptions
+from orchestrator_cli.cli.reporting import reporting, run_flags, settings_of
+from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import View
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
@@ -22,12 +28,39 @@ from orchestrator_cli.state import RunState
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.graph import plan_lines
-from orchestrator_cli.views.reading import Wanted, chosen, entries_of, markdown_of
+from orchestrator_cli.views.reading import EntryFilter, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.tools import list_lines
 
 
+def start_repl(
+    output: Output,
+    conversation: SessionOptions,
+    permissions: PermissionOptions,
+    *,
+    workspace: Path | None,
+    model: str | None,
+    max_cost: float | None,
+    unsafe_no_sandbox: bool,
+) -> None:
+    """Run the interactive loop until the user leaves. Raises `typer.Exit` with the exit code."""
+    with reporting(output) as console:
+        unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=False)
+        flags = run_flags(LimitOptions(max_cost=max_cost), permissions)
+        session = ReplSession(
+            settings_of(workspace, model=model, **flags),
+            console,
+            unsafe,
+            name=conversation.session or "",
+            goes_on=conversation.goes_on,
+        )
+        code = run_repl(session)
+        if code != Interrupted.exit_code:
+            session.leave()
+        raise typer.Exit(code)
+
+
 class ReplSession:
-    """The session of one REPL: settings and screen stay, each prompt is a run of its own."""
+    """What one interactive loop is about: settings and screen stay, each prompt is a run of its own."""
 
     def __init__(
         self,
@@ -38,37 +71,37 @@ class ReplSession:
         name: str = "",
         goes_on: bool = False,
     ) -> None:
-        """`unsafe`: how the user has allowed to run WITHOUT A SANDBOX; empty where there is one.
+        """Open the session that `name` and `goes_on` name, as in `ChatSession`. Raises `OrchError`.
 
-        `name` and `goes_on` say which session it is, as in `Sitting`. Raises `OrchError`.
+        `unsafe` says how the user has allowed runs WITHOUT A SANDBOX; it is empty otherwise.
         """
         self._settings = settings
         self._unsafe = unsafe
         self._console = console
         self._latest = _Latest()
-        self._sitting = Sitting(settings, self._say, name=name, goes_on=goes_on)
+        self._chat = ChatSession(settings, lambda line: console.lines([line]), name=name, goes_on=goes_on)
         self.history_path = settings.home / "history"
         self._log = settings.workspace / "fileLog.md"
-        if self._sitting.exchanges:
-            console.lines(about_session(self._sitting.name, self._sitting.exchanges))
+        if self._chat.exchanges:
+            console.lines(about_session(self._chat.name, self._chat.exchanges))
 
     def ask(self, prompt: str) -> int:
-        """Run a prompt; the views print by themselves. Returns the exit code a one-shot run would have."""
+        """Run a prompt and print what it comes to. Returns the exit code that `orch ask` would have."""
         text = checked_prompt(prompt, self._settings.home)
         views: list[View] = [FileLog(self._log, self._settings.home), self._console, self._latest]
         try:
             with (
                 open_run(
-                    self._settings, views, attended=can_listen(self._console), unsafe=self._unsafe
+                    self._settings, views, attended=can_read_terminal(self._console), unsafe=self._unsafe
                 ) as run,
-                listening(run.broker, self._console, edit=edit, interjecting=True),
+                terminal_input(run.broker, self._console, takes_remarks=True),
             ):
                 try:
-                    result = run_prompt(text, run, self._sitting.conversation())
+                    result = run_prompt(text, run, self._chat.conversation())
                 except OrchError:
-                    self._sitting.failed(run.masks(text), run.usage)
+                    self._chat.failed(run.masks(text), run.usage)
                     raise
-                said = exchange_of(
+                exchange = exchange_of(
                     result.run,
                     run.masks(text),
                     run.masks(result.plan),
@@ -79,14 +112,14 @@ class ReplSession:
             self._console.error(exc)
             return exc.exit_code
         self._console.print_answer(result.answer)
-        self._sitting.add(said, result.usage)
+        self._chat.add(exchange, result.usage)
         return result.shortfall.exit_code if result.shortfall else 0
 
     def plan(self, prompt: str) -> list[str]:
         text = checked_prompt(prompt, self._settings.home)
         self._console.lines(["planning …"])
         with open_run(self._settings, [], wants_engine=False) as run:
-            return plan_lines(plan_prompt(text, run, self._sitting.conversation()))
+            return plan_lines(plan_prompt(text, run, self._chat.conversation()))
 
     def last_plan(self) -> list[str] | None:
         state = self._latest.state
@@ -96,40 +129,37 @@ class ReplSession:
         return list_lines(Keeping(self._settings).rows())
 
     def log_tail(self) -> str:
-        """What fileLog.md says about the last run."""
+        """The section of fileLog.md about the last run."""
         if not self._log.is_file():
             return ""
-        return markdown_of(chosen(entries_of(self._log.read_bytes()), Wanted(run="last")))
+        return markdown_of(select_entries(entries_of(self._log.read_bytes()), EntryFilter(run="last")))
 
     def feedback(self, vote: Vote, why: str) -> list[str]:
-        """Say how the last run of this sitting was. Raises `UsageError` before the first."""
+        """Say how the last run of this loop was. Raises `UsageError` before the first one."""
         if self._latest.state.finished is None:
-            raise UsageError("No run yet.", "What you say is about the last run: /good [WHY] or /bad [WHY].")
+            raise UsageError("There is no run yet.", "/good [WHY] and /bad [WHY] are about the last run.")
         where = find_run(self._settings, self._latest.state.run)
         with contextlib.closing(open_memory(self._settings, lambda _: None)) as memory:
             log = [FileLog(self._log, self._settings.home)]
             return [give_feedback(where, vote, why.strip().strip('"'), memory=memory, views=lambda: log)]
 
     def session(self, name: str) -> list[str]:
-        """Which session it is; with a name, that one from now on."""
+        """Lines about the session; with a name, switch to that one first."""
         if name:
-            self._sitting.switch(name)
-        return about_session(self._sitting.name, self._sitting.exchanges)
+            self._chat.switch(name)
+        return about_session(self._chat.name, self._chat.exchanges)
 
     def sessions(self) -> list[str]:
-        return session_lines(self._sitting.all(), self._sitting.name)
+        return session_lines(self._chat.all(), self._chat.name)
 
     def memory(self, text: str) -> list[str]:
-        """What is remembered of the user; with a text, what has to do with it."""
+        """Lines about what is remembered of the user; with a text, only what is related to it."""
         keeping = MemoryKeeping(self._settings)
         return hit_lines(keeping.search(text, limit=10)) if text else fact_lines(keeping.facts())
 
     def leave(self) -> None:
-        """The session is over: what the user said of themselves is remembered."""
-        self._sitting.leave()
-
-    def _say(self, line: str) -> None:
-        self._console.lines([line])
+        """End the session, and remember facts about the user."""
+        self._chat.leave()
 
 
 class _Latest:

@@ -1,11 +1,10 @@
-"""One sitting at a session, from where it is opened to where it is left: in the loop, or for `orch ask`.
+"""A chat session in use: the conversation so far, and the facts about the user that it leaves behind.
 
-Between the two the conversation is here and in memory. When it is left, at most one model call looks for
-facts about the user in what they said, within the budget that the last run has left. It is given a moment:
-whoever wants to go need not wait for it, and Ctrl-C drops it. Where it fails, is too late or may not be made,
-rules do what they can. A memory that cannot be written is told and stops nothing.
+When the user leaves, at most one model call looks for facts about them in what they said, within the budget
+that the last run has left and for a few seconds; Ctrl-C drops it. If it fails, is too late or is not allowed,
+rules find what they can. A memory that cannot be written is reported and stops nothing.
 
-What is not covered: what another process says in the same session meanwhile, which is seen when it is opened
+Not covered: what another process adds to the same session meanwhile. It is seen when the session is opened
 again.
 """
 
@@ -30,13 +29,14 @@ from orchestrator_cli.recall.sessions import check_name, conversation_of, last, 
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 
-KNOWN = 40
-TOLD_CHARS = 12_000
+KNOWN_FACTS = 40
+MAX_CHARS = 12_000
 
 Say = Callable[[str], None]
 T = TypeVar("T")
 
-# Without one of these nobody speaks of themselves. What is not in Latin letters is always looked at.
+# A text in Latin letters without one of these words is not about its author. Other scripts always are
+# looked at.
 _OF_ONESELF = re.compile(
     r"(?i)\b(i|i'm|my|mine|our|ours|we|us|call me|always|never|prefer|from now on|remember|"
     r"ich|mein\w*|mir|mich|wir|unser\w*|uns|immer|nie|je|j'\w+|mon|ma|mes|moi|nous|notre|nos|toujours|jamais|"
@@ -45,15 +45,15 @@ _OF_ONESELF = re.compile(
 _NOT_LATIN = re.compile(r"[\u0370-\u1dff\u2e80-\uffff]")
 
 
-class Sitting:
+class ChatSession:
     """A session in use. `say` shows one line to the user."""
 
     def __init__(self, settings: Settings, say: Say, *, name: str = "", goes_on: bool = False) -> None:
-        """The session `name`, the last one where `goes_on`, else a new one. Raises `OrchError`."""
+        """Open the session `name`, the last one if `goes_on`, else a new one. Raises `OrchError`."""
         self._settings = settings
         self._say = say
         self._scope = scope_of(settings.workspace)
-        self._heard: list[str] = []
+        self._prompts: list[str] = []
         self._used = Usage()
         self.name = name and check_name(name)
         self.exchanges: list[Exchange] = []
@@ -64,24 +64,24 @@ class Sitting:
         self.name = self.name or new_name()
 
     def conversation(self) -> events.Conversation:
-        """What the next run begins with."""
+        """The conversation that the next run is given."""
         return conversation_of(self.name, self.exchanges, self._settings.conversation_tokens)
 
     def add(self, exchange: Exchange, used: Usage) -> None:
-        """A run has ended; `used` is what it came to."""
+        """Add what a run was asked and answered; `used` is what it used of its budget."""
         self.exchanges.append(exchange)
-        self._heard.append(exchange.prompt)
+        self._prompts.append(exchange.prompt)
         self._used = used
 
     def failed(self, prompt: str, used: Usage) -> None:
-        """A run ended in an error: what was said counts all the same, and memory has what came of it."""
-        self._heard.append(prompt)
+        """Keep the prompt of a run that failed; memory holds what the run recorded of it."""
+        self._prompts.append(prompt)
         self._used = used
         with contextlib.suppress(OrchError):
             self.exchanges = self._read(lambda memory: said(memory, self.name, self._scope))
 
     def switch(self, name: str) -> None:
-        """Go on with another session, or begin it. Raises `OrchError`."""
+        """Continue another session, or start it. Raises `OrchError`."""
         check_name(name)
         self.exchanges = self._read(lambda memory: said(memory, name, self._scope))
         self.name = name
@@ -91,44 +91,45 @@ class Sitting:
         return self._read(lambda memory: sessions(memory, self._scope))
 
     def leave(self) -> Learned:
-        """Look for what to remember of the user, and tell what was found."""
-        told = [text for prompt in self._heard if (text := own_words(prompt)).strip()]
-        self._heard = []
-        if self._settings.remember == "never" or not told:
+        """Look for facts about the user, remember them, and say which."""
+        texts = [text for prompt in self._prompts if (text := own_words(prompt)).strip()]
+        self._prompts = []
+        if self._settings.remember == "never" or not texts:
             return Learned()
         try:
-            learned = self._learn(told)
+            learned = self._learn(texts)
         except (MemoryFault, OrchError) as exc:
-            self._say(f"note  What you said of yourself could not be remembered: {_first_line(exc)}")
+            first_line = str(exc).partition("\n")[0]
+            self._say(f"note  Facts about you could not be remembered: {first_line}")
             return Learned()
-        for line in told_lines(learned):
+        for line in learned_lines(learned):
             self._say(line)
         return learned
 
-    def _learn(self, told: list[str]) -> Learned:
+    def _learn(self, texts: list[str]) -> Learned:
         with contextlib.closing(open_memory(self._settings, _ignored)) as memory:
-            found = self._proposed(told, memory) if self._settings.remember == "auto" else None
+            found = self._proposed(texts, memory) if self._settings.remember == "auto" else None
             if found is None:
-                found = facts_by_rule(told)
+                found = facts_by_rule(texts)
             if not found.facts:
                 return Learned()
             return learn(memory, found.facts, scope=self._scope, now=datetime.now(UTC), ref=self.name)
 
-    def _proposed(self, told: Sequence[str], memory: Memory) -> Found | None:
-        """What a model finds; None where it is not asked, fails or is too late."""
-        if not speaks_of_oneself(told):
+    def _proposed(self, texts: Sequence[str], memory: Memory) -> Found | None:
+        """The facts that a model finds; None if it fails or is too late."""
+        if not speaks_of_oneself(texts):
             return Found()
-        known = [record for record in memory.all(FACT, self._scope) if record.trusted][:KNOWN]
+        known = [record for record in memory.all(FACT, self._scope) if record.trusted][:KNOWN_FACTS]
         rows = [{"attribute": record.data.get("attribute"), "text": record.text} for record in known]
-        self._say("Looking for what to remember of you … Ctrl-C leaves at once.")
+        self._say("Looking for facts about you to remember … Ctrl-C leaves at once.")
         try:
-            reply = self._ask(render("facts_request", known=rows, told=_newest(told)))
-            return read_facts(reply, told)
+            reply = self._ask(render("facts_request", known=rows, told=_newest(texts)))
+            return read_facts(reply, texts)
         except (OrchError, ValueError, KeyboardInterrupt):
             return None
 
     def _ask(self, request: str) -> str:
-        """The one call, within what is left of the run's budget, a moment long."""
+        """One model call within what is left of the budget, for at most `remember_wait` seconds."""
         settings = self._settings.model_copy(update={"model_retries": 0, "fallbacks": ()})
         names = LiveModels().names(settings)
         messages: tuple[Message, ...] = (
@@ -149,36 +150,32 @@ class Sitting:
             raise ConfigError(f"The session cannot be read: {exc}", "See: orch doctor") from exc
 
 
-def speaks_of_oneself(told: Sequence[str]) -> bool:
-    """Whether it is worth a call: most requests say nothing of who makes them."""
-    return any(_OF_ONESELF.search(text) or _NOT_LATIN.search(text) for text in told)
+def speaks_of_oneself(texts: Sequence[str]) -> bool:
+    """Whether the texts may say something about their author. Most do not, and need no call."""
+    return any(_OF_ONESELF.search(text) or _NOT_LATIN.search(text) for text in texts)
 
 
-def told_lines(learned: Learned) -> Iterator[str]:
-    """What changed, a line each, with the way to take it back."""
+def learned_lines(learned: Learned) -> Iterator[str]:
+    """A line for each fact that changed, and how to take it back."""
     for record in learned.new:
         yield f"Remembered: {record.text}"
     for record in learned.ended:
-        yield f"No longer so: {record.text}"
+        yield f"No longer true: {record.text}"
     if learned.new:
-        yield "See all with orch memory list; take one back with orch memory forget ID."
+        yield "List all with orch memory list; remove one with orch memory forget ID."
 
 
-def _newest(told: Sequence[str]) -> list[str]:
-    """The last of what was said, as far as one request should hold it."""
+def _newest(texts: Sequence[str]) -> list[str]:
+    """The last of the texts, at most `MAX_CHARS` characters."""
     kept: list[str] = []
-    left = TOLD_CHARS
-    for text in reversed(told):
+    left = MAX_CHARS
+    for text in reversed(texts):
         left -= len(text)
         if kept and left < 0:
             break
-        kept.insert(0, text[:TOLD_CHARS])
+        kept.insert(0, text[:MAX_CHARS])
     return kept
 
 
-def _first_line(exc: Exception) -> str:
-    return str(exc).partition("\n")[0]
-
-
 def _ignored(_: object) -> None:
-    """What is spent here belongs to no run's journal."""
+    """These events belong to no run's journal."""

@@ -1,94 +1,96 @@
-"""A person at the terminal answers the questions of a run, and interjects, while it goes on.
+"""What a person types while a run goes on: answers to its questions, remarks, and edits of its plan.
 
-A thread reads the keys and the table shows the line that is typed. What it comes to is given to
-the broker from this thread, never from within a view. Nothing is decided by Enter alone, nor by a
-line that was begun before the question was there. Ctrl-D leaves the questions for later: the
-run then stops when nothing else can be done.
+A thread reads the keys, and the table shows the line so far. The thread passes each line to the broker; no
+view does. Enter alone decides nothing, nor does a line that was started before the question appeared.
+Ctrl-D leaves the questions for later: the run then pauses when nothing else can be done.
 """
 
 import contextlib
+import os
+import shlex
+import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 from pydantic import JsonValue
 
 from orchestrator_cli.approvals.broker import ApprovalBroker, Question, UserReply
+from orchestrator_cli.environment import editor
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.planning.plan_text import may_be_edited
-from orchestrator_cli.views.console import Console, Typed
+from orchestrator_cli.views.console import Console, TypedLine
 from orchestrator_cli.views.keyboard import Key, Keyboard, edited
 from orchestrator_cli.views.text import choices, clean, numbered, one_line, value_text
 
-EVERY_S = 0.1
-
-Edit = Callable[[str], str | None]
-"""What an editor makes of a text; None where it was left as it is. Raises `UsageError`."""
+POLL_S = 0.1
+EDITOR_REMEDY = "Name an editor that waits until it is closed, such as EDITOR=vi or EDITOR='code --wait'."
 
 
-def can_listen(console: Console, source: TextIO | None = None) -> bool:
-    """Whether somebody sits at a terminal on which a line can be shown while the table stands there."""
+def can_read_terminal(console: Console, source: TextIO | None = None) -> bool:
+    """Whether a person can type at a terminal that also shows the table."""
     return console.animated and (source or sys.stdin).isatty()
 
 
 @contextlib.contextmanager
-def listening(broker: ApprovalBroker, console: Console, *, edit: Edit, interjecting: bool) -> Iterator[None]:
-    """Listen within the block, where the broker is attended.
+def terminal_input(broker: ApprovalBroker, console: Console, *, takes_remarks: bool) -> Iterator[None]:
+    """Read the terminal within the block, if the broker has a person to ask.
 
-    `interjecting`: a line that answers no question is a remark. Else keys are read only while a
-    question is open.
+    With `takes_remarks`, a line that answers no question is a remark to the run. Otherwise keys are read only
+    while a question is open.
     """
     if not broker.attended:
         yield
         return
-    listener = _Listener(broker, console, edit, interjecting=interjecting)
-    thread = threading.Thread(target=listener.run, name="orch: terminal", daemon=True)
+    reader = _Reader(broker, console, takes_remarks=takes_remarks)
+    thread = threading.Thread(target=reader.run, name="orch: terminal", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        listener.over.set()
+        reader.over.set()
         thread.join()
 
 
-class _Listener:
-    def __init__(self, broker: ApprovalBroker, console: Console, edit: Edit, *, interjecting: bool) -> None:
+class _Reader:
+    def __init__(self, broker: ApprovalBroker, console: Console, *, takes_remarks: bool) -> None:
         self.over = threading.Event()
         self._broker = broker
         self._console = console
-        self._edit = edit
-        self._interjecting = interjecting
+        self._takes_remarks = takes_remarks
         self._line = ""
-        self._begun_for: str | None = None
-        """The question that was asked when the first key of the line was typed."""
+        self._started_for: str | None = None
+        """The question that was open when the first key of the line was typed."""
         self._wants_editor: Question | None = None
 
     def run(self) -> None:
         try:
             while not self.over.is_set() and self._broker.attended:
-                if self._interjecting or self._broker.open:
-                    self._listen()
+                if self._takes_remarks or self._broker.open:
+                    self._read_keys()
                     self._call_editor()
                 else:
-                    self.over.wait(EVERY_S)
+                    self.over.wait(POLL_S)
         except OrchError:
-            pass  # the record cannot be written: the run ends by itself, and says so
+            pass  # the journal cannot be written: the run ends by itself and reports it
         except OSError as exc:
-            self._console.lines([f"The terminal cannot be read any more: {exc}"])
+            self._console.lines([f"The terminal can no longer be read: {exc}"])
         finally:
             self._console.show_typed(None)
             if not self.over.is_set():
-                self._broker.detach()  # nobody would answer any more: the run must not wait for ever
+                self._broker.detach()  # nothing more will be answered: the run must not wait for it
 
-    def _listen(self) -> None:
-        with Keyboard(sys.stdin, self._console.stream, forget=not self._interjecting) as keyboard:
+    def _read_keys(self) -> None:
+        with Keyboard(sys.stdin, self._console.stream, forget=not self._takes_remarks) as keyboard:
             while not self.over.is_set() and self._broker.attended and self._wants_editor is None:
                 question = self._question()
-                if question is None and not self._interjecting:
+                if question is None and not self._takes_remarks:
                     break
                 self._show(question)
-                for key in keyboard.read(EVERY_S):
+                for key in keyboard.read(POLL_S):
                     self._take(key)
         self._console.show_typed(None)
 
@@ -96,54 +98,54 @@ class _Listener:
         return next(iter(self._broker.open), None)
 
     def _show(self, question: Question | None) -> None:
-        if question is not None and self._begun_for not in (None, question.id):
-            self._line, self._begun_for = "", None  # it was answered elsewhere
-        asked = question is not None and not (self._line and self._begun_for is None)
+        if question is not None and self._started_for not in (None, question.id):
+            self._line, self._started_for = "", None  # it was answered elsewhere
+        asked = question is not None and not (self._line and self._started_for is None)
         if asked and question is not None:
-            self._console.show_typed(Typed(question.question, wanted(question), self._line))
+            self._console.show_typed(TypedLine(question.question, answer_form(question), self._line))
         else:
-            self._console.show_typed(Typed("you", "", self._line) if self._line else None)
+            self._console.show_typed(TypedLine("you", "", self._line) if self._line else None)
 
     def _take(self, key: Key) -> None:
         question = self._question()
         if key.name == "enter":
             line, self._line = self._line.strip(), ""
-            begun_for, self._begun_for = self._begun_for, None
+            started_for, self._started_for = self._started_for, None
             if line:
-                self._said(line, question if question and question.id == begun_for else None)
+                self._submit(line, question if question and question.id == started_for else None)
         elif key.name == "end" and not self._line:
             self._broker.detach()
         else:
             if not self._line:
-                self._begun_for = question.id if question else None
+                self._started_for = question.id if question else None
             self._line = edited(self._line, key)
 
-    def _said(self, line: str, question: Question | None) -> None:
+    def _submit(self, line: str, question: Question | None) -> None:
         try:
             if question is not None:
                 self._answer(question, line)
-            elif self._interjecting and _is_answer(line):
-                self._console.lines(["  Nothing is asked now."])
-            elif self._interjecting:
+            elif self._takes_remarks and (line.lower() in YES_OR_NO or line.isdecimal()):
+                self._console.lines(["  There is no open question."])
+            elif self._takes_remarks:
                 self._broker.remark(line)
         except UsageError as exc:
             self._console.lines([f"  {text}" for text in str(exc).split("\n")])
 
     def _answer(self, question: Question, line: str) -> None:
-        """Raises `UsageError` where the line is no answer."""
+        """Raises `UsageError` if the line does not answer it."""
         if line.lower() in ("e", "edit") and may_be_edited(question.details):
             self._wants_editor = question
             return
         self._broker.reply(question.id, reply_of(question, line))
 
     def _call_editor(self) -> None:
-        """Outside of the keyboard, because the editor wants the terminal as it was."""
+        """Called after the keyboard is closed, because the editor needs the terminal in its normal mode."""
         question, self._wants_editor = self._wants_editor, None
         if question is None:
             return
         try:
             with self._console.held():
-                text = self._edit(question.details)
+                text = edit(question.details)
             if text is None:
                 self._console.lines(["  Nothing was changed."])
             else:
@@ -152,16 +154,36 @@ class _Listener:
             self._console.lines([f"  {text}" for text in str(exc).split("\n")])
 
 
+def edit(text: str) -> str | None:
+    """Open a text in `$VISUAL` or `$EDITOR`. Returns what was saved, or None if nothing was.
+
+    Raises `UsageError` if the editor fails.
+    """
+    command = editor()
+    with tempfile.TemporaryDirectory(prefix="orch-") as folder:
+        path = Path(folder) / "plan.yaml"
+        path.write_text(text, encoding="utf-8")
+        # Some file systems count whole seconds: an earlier time distinguishes a quick save from none.
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 2))
+        before = path.stat().st_mtime_ns
+        try:
+            code = subprocess.run([*shlex.split(command), str(path)], check=False).returncode
+            if code:
+                raise UsageError(f"The editor {command} ended with exit code {code}.", EDITOR_REMEDY)
+            # Some editors replace the file by another one.
+            return path.read_text(encoding="utf-8") if path.stat().st_mtime_ns != before else None
+        except (OSError, ValueError) as exc:
+            raise UsageError(f"The editor {command} cannot be used: {exc}", EDITOR_REMEDY) from exc
+
+
 # --- rules
 
-
-def _is_answer(line: str) -> bool:
-    """Whether a line can only have been meant as the answer to a question."""
-    return line.lower() in ("y", "yes", "n", "no", "e", "edit") or line.isdecimal()
+YES_OR_NO = ("y", "yes", "n", "no", "e", "edit")
+"""Lines that can only be meant as the answer to a question, as a number can."""
 
 
-def wanted(question: Question) -> str:
-    """What an answer looks like."""
+def answer_form(question: Question) -> str:
+    """The form of an answer, as the prompt shows it."""
     if question.what != "question":
         return "[yes/no/edit]" if may_be_edited(question.details) else "[yes/no]"
     choices = choices_of(question)
@@ -177,27 +199,27 @@ def choice_lines(question: Question) -> list[str]:
 
 
 def reply_of(question: Question, line: str) -> UserReply:
-    """What a typed line means. Raises `UsageError` where it is neither yes nor no but has to be."""
+    """What a typed line means. Raises `UsageError` if it has to be yes or no and is neither."""
     word, _, rest = line.strip().partition(" ")
     head = word.strip(",.:;!").lower()
     if question.what == "question":
         if head == "/no":
             return UserReply(decision="no", remark=reason_of(rest))
-        return UserReply(decision="answered", text=chosen(question, line.strip()))
+        return UserReply(decision="answered", text=choice_of(question, line.strip()))
     if head in ("n", "no", "/no"):
         return UserReply(decision="no", remark=reason_of(rest))
     if head in ("y", "yes") and not rest:
         return UserReply(decision="yes")
-    raise UsageError("Nothing was decided.", "Say yes; or no, and why: no, because …")
+    raise UsageError("Nothing was decided.", "Say yes; or no and the reason: no, because …")
 
 
 def reason_of(text: str) -> str:
-    """The reason without the word that introduces it."""
+    """The reason without the word “because”."""
     text = text.strip(" ,:;-")
     return text[len("because") :].strip() if text.lower().startswith("because") else text
 
 
-def chosen(question: Question, line: str) -> str:
+def choice_of(question: Question, line: str) -> str:
     """The answer that a line means, which may be the number of a choice. Raises `UsageError`."""
     choices = choices_of(question)
     if not choices:
@@ -206,11 +228,11 @@ def chosen(question: Question, line: str) -> str:
         return value_text(choices[int(line) - 1])
     if line in map(value_text, choices):
         return line
-    raise UsageError("That is none of the choices.", "\n".join(choice_lines(question)))
+    raise UsageError("That is not one of the choices.", "\n".join(choice_lines(question)))
 
 
 def question_lines(name: str, question: Question) -> list[str]:
-    """A question as it is listed, with the id that it was asked under, and what an answer looks like."""
+    """A question in a list: its id, its text, the form of an answer, the details and the choices."""
     details = [f"    {line}" for line in clean(question.details).split("\n")] if question.details else []
-    head = f"{name}  {one_line(question.question)} {wanted(question)}".rstrip()
+    head = f"{name}  {one_line(question.question)} {answer_form(question)}".rstrip()
     return [head, *details, *choice_lines(question)]

@@ -1,6 +1,5 @@
-"""What the commands of `orch` do besides reading their flags.
+"""The commands of `orch`, a module for those that need the same parts.
 
-`options` are the flags that several share, `running` is a run with its views up to its exit
-code, and `past` are the commands on runs that were begun before. The commands that begin a run
-stand in `app`.
+`cli/app.py` lists them and imports the module of the one that runs, so a module imports what it needs at its
+top. Its `app` holds the commands; `cli/options.py` their options.
 """

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.options import (
     AllowUnpriced,
     Approve,
@@ -23,7 +24,7 @@ from orchestrator_cli.cli.options import (
     Verbose,
     Yes,
 )
-from orchestrator_cli.cli.running import Running, kinds, reporting, settings_of
+from orchestrator_cli.cli.reporting import approval_kinds, reporting, settings_of
 
 
 def build(
@@ -51,9 +52,7 @@ def build(
     """Build a tool, unless the library has one that serves: a run of its own, in the log like any other."""
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with reporting(output) as console:
-        from orchestrator_cli.cli.unsafe import allowed_by
-
-        unsafe = allowed_by(asked=unsafe_no_sandbox, yes=yes)
+        unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=yes)
         settings = settings_of(
             workspace,
             model=model,
@@ -63,7 +62,7 @@ def build(
             max_tokens=max_tokens,
             timeout=timeout,
             network=network or None,
-            approve=kinds(approve),
+            approve=approval_kinds(approve),
             yes=yes or None,
         )
-        Running(settings, output, console, unsafe=unsafe).build(purpose, name)
+        ForegroundRun(settings, output, console, unsafe=unsafe).build(purpose, name)

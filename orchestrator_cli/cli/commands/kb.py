@@ -1,22 +1,28 @@
 """`orch kb`: documents of the user's that agents can look things up in, and cite."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from orchestrator_cli.admin.knowledge import Found, Gathered, Keeping, Outcome, Told
 from orchestrator_cli.cli.options import Debug, Folder, Output
-from orchestrator_cli.cli.running import print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
 from orchestrator_cli.errors import OrchError, RunFailed
-
-if TYPE_CHECKING:
-    from orchestrator_cli.admin.knowledge import Found, Gathered, Keeping, Outcome, Told
-    from orchestrator_cli.views.console import Console
-    from orchestrator_cli.views.kb import SourceRow
+from orchestrator_cli.recall.knowledge import cite, shown
+from orchestrator_cli.views.console import Console
+from orchestrator_cli.views.kb import (
+    PieceRow,
+    Reading,
+    SourceRow,
+    piece_lines,
+    progress,
+    reading_lines,
+    source_lines,
+)
+from orchestrator_cli.views.text import counted
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -85,8 +91,6 @@ def list_sources(
 ) -> None:
     """List what was added, with how much was read of it; --json names every document."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        from orchestrator_cli.views.kb import source_lines
-
         keeping = _keeping(workspace, console, everywhere=all_projects)
         rows, documents = _listing(keeping)
         if as_json:
@@ -108,9 +112,6 @@ def search(
 ) -> None:
     """Search what was added, as agents do with search_knowledge."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        from orchestrator_cli.recall.knowledge import cite
-        from orchestrator_cli.views.kb import PieceRow, piece_lines
-
         keeping = _keeping(workspace, console, everywhere=all_projects)
         found = keeping.search(query, limit)
         if as_json:
@@ -133,8 +134,6 @@ def remove(
 ) -> None:
     """Take documents out; their text is gone from the disk. The files themselves stay."""
     with reporting(Output(debug=debug)) as console:
-        from orchestrator_cli.views.text import counted
-
         removed = _keeping(workspace, console, everywhere=all_projects).remove(source)
         if removed.left_out:
             console.lines(["It was never read, and from now on it is left out."])
@@ -144,16 +143,12 @@ def remove(
 
 
 def _keeping(workspace: Path | None, console: Console, *, everywhere: bool = False) -> Keeping:
-    from orchestrator_cli.admin.knowledge import Keeping
-
     settings = settings_of(workspace)
     return Keeping(settings, everywhere=everywhere, warn=lambda text: console.lines([text]))
 
 
 def _run(begin: Callable[[Told], Gathered], keeping: Keeping, console: Console, as_json: bool) -> Outcome:
     """Read; where that is broken off, tell how far it came."""
-    from orchestrator_cli.views.kb import progress
-
     gathered: Gathered | None = None
     try:
         with progress(not as_json) as told:
@@ -195,9 +190,6 @@ def _tell(outcome: Outcome, keeping: Keeping, console: Console, as_json: bool) -
 
 
 def _summary(outcome: Outcome, keeping: Keeping) -> list[str]:
-    from orchestrator_cli.recall.knowledge import shown
-    from orchestrator_cli.views.kb import Reading, reading_lines
-
     def named(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
         return [(shown(ref, keeping.root), why) for ref, why in rows]
 
@@ -214,8 +206,6 @@ def _summary(outcome: Outcome, keeping: Keeping) -> list[str]:
 
 
 def _listing(keeping: Keeping) -> tuple[list[SourceRow], list[dict[str, Any]]]:
-    from orchestrator_cli.views.kb import SourceRow
-
     sources, documents = keeping.listed()
     rows = []
     for source in sources:

@@ -1,110 +1,178 @@
-"""`orch log`: read what the runs of a workspace did, check that nobody changed it, and do it again."""
+"""`orch log`: read what the runs of a workspace did, verify that it was not changed, and do it again."""
 
-import json
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator_cli.cli.options import AsJson, Debug, Folder, Output, RunName
-from orchestrator_cli.cli.running import print_lines, reporting, settings_of
+from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, RunName, with_options
+from orchestrator_cli.cli.reporting import print_json, print_lines, reporting, settings_of
 from orchestrator_cli.errors import UsageError
+from orchestrator_cli.runs.find import find_run
+from orchestrator_cli.runs.verify import Audit, audit, kept_text, read_file_log
+from orchestrator_cli.views.pages import show_page
+from orchestrator_cli.views.reading import EntryFilter, entries_of, markdown_of, select_entries
+from orchestrator_cli.views.streams import write
+from orchestrator_cli.views.text import clean, counted, one_line
+
+if TYPE_CHECKING:
+    from orchestrator_cli.replay.compare import FileVerdict, Replayed, SubtaskVerdict
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
+@with_options
 def log(
     context: typer.Context,
+    *,
     run: Annotated[
         str, typer.Option("--run", metavar="RUN", help="Only this run: its id, the end of it, or `last`.")
     ] = "",
-    tools: Annotated[bool, typer.Option("--tools", help="Only what befell tools.")] = False,
+    tools: Annotated[bool, typer.Option("--tools", help="Only entries about tools.")] = False,
     grep: Annotated[str, typer.Option("--grep", metavar="TEXT", help="Only entries with this text.")] = "",
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    common: InspectOptions,
 ) -> None:
     """Read fileLog.md: what the runs of this workspace did."""
     if context.invoked_subcommand is not None:
         return
-    with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.runs.verify import read_file_log
-        from orchestrator_cli.views.pages import show_page
-        from orchestrator_cli.views.reading import Wanted, chosen, entries_of, markdown_of
-
-        path = _log_of(workspace)
-        found = chosen(entries_of(read_file_log(path)), Wanted(run, tools, grep))
-        if as_json:
-            rows = [entry.as_json() for entry in found if entry.number is not None]
-            typer.echo(json.dumps(rows, ensure_ascii=False))
+    with reporting(Output(quiet=True, debug=common.debug)):
+        path = _log_of(common.workspace)
+        found = select_entries(entries_of(read_file_log(path)), EntryFilter(run, tools, grep))
+        if common.as_json:
+            print_json([entry.as_json() for entry in found if entry.number is not None])
         elif found:
             show_page(markdown_of(found))
         else:
-            raise UsageError(f"No entry of {path} fits.", "`orch log` without options shows all of them.")
+            raise UsageError(f"No entry of {path} matches.", "`orch log` without options shows all of them.")
 
 
 @app.command()
+@with_options
 def verify(
     file: Annotated[
-        Path | None, typer.Argument(help="The log to check (default: that of the workspace).")
+        Path | None, typer.Argument(help="The log to verify (default: that of the workspace).")
     ] = None,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    common: InspectOptions,
 ) -> None:
     """Check that no entry was altered, removed, reordered or inserted; name the first that was."""
-    with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.cli.commands.log_output import audit_json, audit_lines
-        from orchestrator_cli.runs.verify import audit
-
-        found = audit(file or _log_of(workspace), settings_of(workspace))
-        if as_json:
-            typer.echo(json.dumps(audit_json(found), ensure_ascii=False))
+    with reporting(Output(quiet=True, debug=common.debug)):
+        found = audit(file or _log_of(common.workspace), settings_of(common.workspace))
+        if common.as_json:
+            print_json(_audit_json(found))
         else:
-            print_lines(audit_lines(found))
+            print_lines(_audit_lines(found))
         raise typer.Exit(1 if found.fault else 0)
 
 
 @app.command()
+@with_options
 def show(
-    digest: Annotated[str, typer.Argument(metavar="HASH", help="What an entry names, or its beginning.")],
-    workspace: Folder = None,
-    debug: Debug = False,
+    digest: Annotated[
+        str, typer.Argument(metavar="HASH", help="The hash in the entry, or the beginning of it.")
+    ],
+    common: CommonOptions,
 ) -> None:
     """Print the whole of a text that was too long for its entry."""
-    with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.runs.verify import kept_text
-        from orchestrator_cli.views.streams import write
-        from orchestrator_cli.views.text import clean
-
-        text = kept_text(settings_of(workspace), digest)
+    with reporting(Output(quiet=True, debug=common.debug)):
+        text = kept_text(settings_of(common.workspace), digest)
         write(sys.stdout, clean(text) if sys.stdout.isatty() else text)
 
 
 @app.command()
-def replay(
-    run: RunName,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Do a run's recorded work again on a copy of the workspace, and compare the files it makes."""
-    with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.cli.commands.log_output import replayed_json, replayed_lines
+@with_options
+def replay(run: RunName, common: InspectOptions) -> None:
+    """Repeat a run's recorded work on a copy of the workspace, and compare the files it makes."""
+    with reporting(Output(quiet=True, debug=common.debug)):
+        # Reading the log needs no agents and no sandbox, and starts faster without them.
         from orchestrator_cli.replay.compare import replay_run
-        from orchestrator_cli.runs.find import find_run
         from orchestrator_cli.runtime import choose_sandbox
 
-        settings = settings_of(workspace)
+        settings = settings_of(common.workspace)
         found = replay_run(find_run(settings, run), settings, choose_sandbox(settings))
-        if as_json:
-            typer.echo(json.dumps(replayed_json(found), ensure_ascii=False))
+        if common.as_json:
+            print_json(_replayed_json(found))
         else:
-            print_lines(replayed_lines(found))
+            print_lines(_replayed_lines(found))
         raise typer.Exit(0 if found.same else 1)
 
 
 def _log_of(workspace: Path | None) -> Path:
     return settings_of(workspace).workspace.resolve() / "fileLog.md"
+
+
+# --- lines and JSON
+
+
+def _audit_lines(found: Audit) -> list[str]:
+    if found.fault is not None:
+        head = f"{found.path}, line {found.fault.line}: {found.fault.kind}. {found.fault.what}"
+    else:
+        entries = found.findings.entries
+        checked = f"{entries} entr{'y' if entries == 1 else 'ies'} with hashes"
+        head = f"{found.path}: {checked}, none altered; compared with {counted(len(found.runs), 'journal')}."
+    return [head, *(f"  {note}" for note in found.notes)]
+
+
+def _audit_json(found: Audit) -> dict[str, Any]:
+    """Keys: `file`, `ok`, `entries`, `last` (hash of the last), `runs` (with a journal), `fault`, `notes`.
+
+    `fault` is null, or has `kind`, `place`, `line` and `what`.
+    """
+    end = found.findings.end
+    return {
+        "file": str(found.path),
+        "ok": found.fault is None,
+        "entries": found.findings.entries,
+        "last": end.hash if end is not None else None,
+        "runs": list(found.runs),
+        "fault": None if found.fault is None else asdict(found.fault),
+        "notes": list(found.notes),
+    }
+
+
+def _replayed_lines(found: "Replayed") -> list[str]:
+    """A line per subtask and file."""
+    lines = [line for one in found.subtasks for line in _subtask_lines(one)]
+    lines += [f"note: {one_line(note)}" for note in found.notes]
+    if not found.subtasks:
+        return [f"Run {found.run} has no finished subtask that could have changed files.", *lines]
+    end = (
+        "every change of a file was made again and is the same" if found.same else "not all of it is the same"
+    )
+    return [*lines, f"run {found.run}: {end}"]
+
+
+def _subtask_lines(one: "SubtaskVerdict") -> Iterator[str]:
+    attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
+    yield f"{one_line(one.subtask)}{attempt}: {one.outcome} ({counted(one.steps, 'step')})"
+    yield from (f"  because {one_line(why, 300)}" for why in one.why if one.outcome == "not replayed")
+    yield from (f"  {_file_line(file)}" for file in one.files)
+    yield from (f"  note: {one_line(why, 300)}" for why in one.why if one.outcome != "not replayed")
+
+
+def _file_line(file: "FileVerdict") -> str:
+    path = one_line(file.path)
+    if file.same:
+        return f"same       {path} {_short(file.then)}"
+    return f"different  {path}: {file.what}; then {_short(file.then)}, now {_short(file.now)}"
+
+
+def _short(sha256: str | None) -> str:
+    return sha256[:12] if sha256 else "none"
+
+
+def _replayed_json(found: "Replayed") -> dict[str, Any]:
+    """Keys: `run`, `same`, `notes`, and `subtasks` with `subtask`, `attempt`, `outcome`, `steps`, `why` and
+    `files` (`path`, `same`, `then`, `now`, `what`).
+    """
+    return {
+        "run": found.run,
+        "same": found.same,
+        "notes": list(found.notes),
+        "subtasks": [asdict(one) for one in found.subtasks],
+    }

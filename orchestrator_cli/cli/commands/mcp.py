@@ -1,73 +1,40 @@
-"""`orch mcp`: the tools of the library and whole runs, served to other programs over MCP."""
+"""`orch mcp`: serves built tools and whole runs to other programs over MCP."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+import anyio
 import typer
 
+from orchestrator_cli.cli.mcp_server.ask import flags_of
+from orchestrator_cli.cli.mcp_server.server import serve
 from orchestrator_cli.cli.options import (
-    AllowUnpriced,
-    Approve,
-    Debug,
-    Folder,
-    MaxCalls,
-    MaxCost,
+    CommonOptions,
+    LimitOptions,
     MaxParallel,
-    MaxTokens,
     ModelName,
-    Network,
     Output,
-    Timeout,
-    Yes,
+    PermissionOptions,
+    with_options,
 )
-from orchestrator_cli.cli.running import kinds, reporting, settings_of
-
-if TYPE_CHECKING:
-    from orchestrator_cli.settings import Settings
-    from orchestrator_cli.views.console import Console
+from orchestrator_cli.cli.reporting import reporting, run_flags, settings_of
+from orchestrator_cli.workspace import check_folder
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
+@with_options
 def mcp(
+    *,
     model: ModelName = None,
-    workspace: Folder = None,
-    max_cost: MaxCost = None,
-    allow_unpriced: AllowUnpriced = None,
-    max_calls: MaxCalls = None,
-    max_tokens: MaxTokens = None,
-    timeout: Timeout = None,
+    common: CommonOptions,
+    limits: LimitOptions,
     max_parallel: MaxParallel = None,
-    network: Network = None,
-    approve: Approve = None,
-    yes: Yes = False,
-    debug: Debug = False,
+    permissions: PermissionOptions,
 ) -> None:
     """Serve the tools of the library, and `ask`, to another program over MCP."""
-    with reporting(Output(debug=debug)) as console:
-        said = {
-            "model": model,
-            "max_cost": max_cost,
-            "allow_unpriced": allow_unpriced,
-            "max_calls": max_calls,
-            "max_tokens": max_tokens,
-            "timeout": timeout,
-            "max_parallel": max_parallel,
-            "network": network or None,
-        }
-        settings = settings_of(workspace, **said, approve=kinds(approve), yes=yes or None)
-        _serve(settings, {**said, "approve": approve, "yes": yes}, console)
-
-
-def _serve(settings: Settings, said: dict[str, object], console: Console) -> None:
-    import anyio
-
-    from orchestrator_cli.cli.mcp_server.asking import flags_of
-    from orchestrator_cli.cli.mcp_server.server import serve
-    from orchestrator_cli.workspace import check_folder
-
-    check_folder(settings.workspace)
-    console.lines([f"Serving {settings.workspace.resolve()} over MCP until the client goes."])
-    anyio.run(serve, settings, flags_of(said), console.lines)
+    with reporting(Output(debug=common.debug)) as console:
+        given = {"model": model, "max_parallel": max_parallel}
+        settings = settings_of(common.workspace, **given, **run_flags(limits, permissions))
+        check_folder(settings.workspace)
+        console.lines([f"Serving {settings.workspace.resolve()} over MCP until the client disconnects."])
+        flags = flags_of({**given, **vars(limits), **vars(permissions)})
+        anyio.run(serve, settings, flags, console.lines)

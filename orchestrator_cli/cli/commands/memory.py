@@ -1,22 +1,28 @@
 """`orch memory`: what is remembered, to look at, to add to, to forget, to give away and to move."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from orchestrator_cli.admin.memory import MemoryKeeping
+from orchestrator_cli.cli.commands.memory_output import as_json as row
+from orchestrator_cli.cli.commands.memory_output import (
+    export_line,
+    forgotten_lines,
+    hit_lines,
+    page_lines,
+    record_lines,
+    stats_lines,
+)
 from orchestrator_cli.cli.options import AsJson, Debug, Folder, Output
-from orchestrator_cli.cli.running import print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
 from orchestrator_cli.errors import ApprovalNeeded, RunFailed, UsageError
-
-if TYPE_CHECKING:
-    from orchestrator_cli.admin.memory import MemoryKeeping
+from orchestrator_cli.views.streams import write
 
 app = typer.Typer(
     rich_markup_mode=None, help="List, search, add to, forget, give away and take in what is remembered."
@@ -49,9 +55,6 @@ def list_memory(
 ) -> None:
     """List what is remembered, newest first: facts about you, sessions, runs, tools."""
     with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.cli.commands.memory_output import as_json as row
-        from orchestrator_cli.cli.commands.memory_output import record_lines
-
         found = _keeping(workspace, everywhere).all(tuple(kind or ()), past=past)
         if as_json:
             _json([row(record) for record in found[:limit]])
@@ -71,9 +74,6 @@ def show(
 ) -> None:
     """Show all about one thing that is remembered."""
     with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.cli.commands.memory_output import as_json as row
-        from orchestrator_cli.cli.commands.memory_output import page_lines
-
         record = _keeping(workspace, everywhere).one(ident)
         if as_json:
             _json(row(record))
@@ -93,9 +93,6 @@ def search(
 ) -> None:
     """Find what has to do with a text, best first."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        from orchestrator_cli.cli.commands.memory_output import as_json as row
-        from orchestrator_cli.cli.commands.memory_output import hit_lines
-
         keeping = _keeping(workspace, everywhere, lambda text: console.lines([text]))
         hits = keeping.search(text, limit=limit, kinds=tuple(kind or ()))
         if as_json:
@@ -138,8 +135,6 @@ def forget(
 ) -> None:
     """Take something from memory and from the disk, and say where else it is recorded."""
     with reporting(Output(debug=debug)) as console:
-        from orchestrator_cli.cli.commands.memory_output import forgotten_lines, record_lines
-
         keeping = _keeping(workspace, everywhere)
         doomed = keeping.doomed(what)
         if not yes:
@@ -175,9 +170,6 @@ def export(
 ) -> None:
     """Write what is remembered into a file, a line of JSON for each record."""
     with reporting(Output(debug=debug)) as console:
-        from orchestrator_cli.cli.commands.memory_output import export_line
-        from orchestrator_cli.views.streams import write
-
         keeping = _keeping(workspace, everywhere)
         if str(target) == "-":
             write(sys.stdout, "".join(keeping.lines()))
@@ -227,8 +219,6 @@ def stats(
 ) -> None:
     """Count what is remembered, and say where it lies and how much room it takes."""
     with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.cli.commands.memory_output import stats_lines
-
         found = _keeping(workspace, everywhere).stats()
         if as_json:
             _json(dataclasses.asdict(found) | {"set_aside": [str(path) for path in found.set_aside]})
@@ -278,8 +268,6 @@ def migrate(
 def _keeping(
     workspace: Path | None, everywhere: bool, warn: Callable[[str], None] = lambda _: None
 ) -> MemoryKeeping:
-    from orchestrator_cli.admin.memory import MemoryKeeping
-
     return MemoryKeeping(settings_of(workspace), everywhere=everywhere, warn=warn)
 
 

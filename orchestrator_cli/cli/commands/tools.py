@@ -1,20 +1,17 @@
 """`orch tools`: the library of built tools, to look at, to put right, to give away and to take in."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from orchestrator_cli.admin.tools import Keeping, on_terminal
 from orchestrator_cli.cli.commands.build import build
 from orchestrator_cli.cli.options import AsJson, Debug, Folder, Output
-from orchestrator_cli.cli.running import print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
 from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed, UsageError
-
-if TYPE_CHECKING:
-    from orchestrator_cli.admin.tools import Keeping
+from orchestrator_cli.views.tools import list_lines, page_lines, trial_json, trial_lines
 
 app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, give away and take in built tools.")
 app.command()(build)
@@ -51,8 +48,6 @@ def tools(context: typer.Context, workspace: Folder = None, debug: Debug = False
 def list_tools(workspace: Folder = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """List the built tools: version, state, and how their uses went."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        from orchestrator_cli.views.tools import list_lines
-
         rows = _keeping(workspace).rows()
         if as_json:
             _json([row.as_json() for row in rows])
@@ -66,8 +61,6 @@ def list_tools(workspace: Folder = None, as_json: AsJson = False, debug: Debug =
 def show(name: NameAt, workspace: Folder = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Show all about a tool: what it does and may reach, its uses, its trial, its code."""
     with reporting(Output(quiet=True, debug=debug)):
-        from orchestrator_cli.views.tools import page_lines
-
         page = _keeping(workspace).page(name)
         if as_json:
             _json(page.as_json())
@@ -85,8 +78,6 @@ def try_again(
 ) -> None:
     """Run a tool's trial again. One that was edited by hand and passes is kept as the next version."""
     with reporting(Output(debug=debug)) as console:
-        from orchestrator_cli.views.tools import trial_json, trial_lines
-
         tested = _keeping(workspace, yes=yes).test(name)
         if as_json:
             told = {"name": tested.name, "version": tested.version, "adopted": tested.adopted}
@@ -167,8 +158,6 @@ def enable(name: Name, workspace: Folder = None, debug: Debug = False) -> None:
 def remove(name: Name, yes: Yes = False, workspace: Folder = None, debug: Debug = False) -> None:
     """Move a tool with all its versions into the library's trash folder."""
     with reporting(Output(debug=debug)) as console:
-        from orchestrator_cli.admin.tools import on_terminal
-
         keeping = _keeping(workspace)
         page = keeping.page(name)
         versions = len(page.row.versions)
@@ -245,8 +234,6 @@ def reindex(workspace: Folder = None, as_json: AsJson = False, debug: Debug = Fa
 
 
 def _keeping(workspace: Path | None, *, yes: bool = False) -> Keeping:
-    from orchestrator_cli.admin.tools import Keeping, on_terminal
-
     settings = settings_of(workspace, yes=yes or None)
     return Keeping(settings, _confirmed if on_terminal() else None)
 

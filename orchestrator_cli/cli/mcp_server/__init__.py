@@ -1,5 +1,5 @@
-"""`orch` as an MCP server: the tools of the library, and whole runs, for the programs of others.
+"""`orch` as an MCP server: built tools and whole runs, for other programs.
 
-`server` speaks the protocol, `calls` is one call of a tool, `asking` is one run. What only a person may
-allow is never allowed here: there is nobody to be asked.
+`server` speaks the protocol, `calls` makes one call of a tool, and `ask` one run. What only a person may
+allow is never allowed here, because there is no person to ask.
 """

@@ -1,12 +1,12 @@
-"""The library's tools as others may call them, and one call: a run of its own, without a model.
+"""The tools of the library that other programs may call, and one call: a run of its own, without a model.
 
-A call is journaled, logged, committed and undone as every run is. The tool runs in the sandbox on
-a checkout of the workspace, with what its specification says and nothing else. Served is what may
-be used without a question: not what is disabled, in quarantine, changed by hand or unreadable, and
-not what asks for a domain or a secret that the settings do not allow beforehand.
+A call is journaled, logged, committed and undone like every run. The tool runs in the sandbox on a checkout
+of the workspace, with what its specification asks for and nothing else. Only tools that need no approval
+are served: none that is disabled, in quarantine, edited or unreadable, and none that asks for a domain, a
+secret or a package that the settings do not allow.
 
-Not covered: a call that the settings want a person for (`approve = ["tools", "writes"]`). It ends
-with that reason; the file that it would have written is not written.
+Not covered: a call that the settings want a person to approve (`approve = ["tools", "writes"]`). It fails
+with that reason and writes nothing.
 """
 
 import json
@@ -21,6 +21,7 @@ from pydantic import JsonValue
 from orchestrator_cli import events
 from orchestrator_cli.approvals.permissions import covered
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.environment import read_secret
 from orchestrator_cli.errors import Cancelled, OrchError, ProviderError, RunFailed
 from orchestrator_cli.events import Outcome
 from orchestrator_cli.execution.run import Run
@@ -33,7 +34,7 @@ from orchestrator_cli.orchestrator import notice_recovered
 from orchestrator_cli.plan import NewTool, Plan, Result, Subtask
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.runtime import open_run
-from orchestrator_cli.settings import Settings, read_secret
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.filelog import FileLog
 from toolsmith import BuiltTool, Library, LibraryError, ToolSpec
@@ -44,7 +45,7 @@ CALL_S = 300.0
 WHY = "A program that is connected over MCP asked for this call."
 
 
-class NobodyToAsk:
+class NoModel:
     """The model of a run that needs none."""
 
     name = "none"
@@ -55,19 +56,19 @@ class NobodyToAsk:
         on_delta: OnDelta | None = None,  # noqa: ARG002
         cancellation: Cancellation | None = None,  # noqa: ARG002
     ) -> Completion:
-        raise ProviderError("A call of a tool asks no model.")
+        raise ProviderError("A tool call uses no model.")
 
 
 @dataclass(frozen=True)
 class Served:
-    """What of the library is served, and why the rest is not."""
+    """The tools that are served, and why the others are not."""
 
     tools: tuple[BuiltTool, ...]
     refused: tuple[str, ...]
 
 
 def served(library: Library, settings: Settings) -> Served:
-    """Every tool that may be called without a question, by name."""
+    """Every tool that may be called without an approval, by name."""
     tools, refused = [], []
     for found in library.list():
         try:
@@ -85,7 +86,7 @@ def served(library: Library, settings: Settings) -> Served:
 
 
 def not_allowed(spec: ToolSpec, settings: Settings) -> str:
-    """What a tool asks for and the settings do not allow beforehand, in words; empty for nothing."""
+    """What a tool asks for that the settings do not allow, in words; empty if they allow it all."""
     grants = zip(spec.network, parse_grants(spec.network), strict=True)
     known = {name_of(name) for name in settings.packages}
     open_ones = {
@@ -102,29 +103,29 @@ def not_allowed(spec: ToolSpec, settings: Settings) -> str:
 
 
 @dataclass
-class Call:
-    """One call that may be ended from another thread."""
+class ServedCall:
+    """One call of a tool, which another thread may end."""
 
     tool: BuiltTool
     arguments: Mapping[str, JsonValue]
     settings: Settings
     run: str = ""
-    """The id of its run, as soon as it has one."""
+    """The id of its run, once it has one."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _cancellation: Cancellation | None = None
     _ended: bool = False
 
     def end(self) -> None:
-        """Cancel it, now or as soon as it begins."""
+        """Cancel the call, now or as soon as it starts."""
         with self._lock:
             self._ended = True
             if self._cancellation is not None:
                 self._cancellation.cancel(Cancelled("The call was cancelled."))
 
     def make(self) -> JsonValue:
-        """The value. Raises `OrchError`, also for what the tool itself raises."""
+        """Call the tool and return its value. Raises `OrchError`, also for an error of the tool itself."""
         log = FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
-        source = GivenModel(NobodyToAsk())
+        source = GivenModel(NoModel())
         with open_run(self.settings, [log], source=source, wants_engine=False) as run:
             with self._lock:
                 self.run, self._cancellation = run.id, run.cancellation
@@ -134,7 +135,7 @@ class Call:
 
     def _call(self, run: Run) -> JsonValue:
         spec, started = self.tool.spec, time.monotonic()
-        prompt = told(spec, self.arguments)
+        prompt = call_text(spec, self.arguments)
         plan = plan_of(spec, self.arguments)
         (subtask,) = plan.subtasks
         run.emit(run.started(prompt))
@@ -173,8 +174,8 @@ def plan_of(spec: ToolSpec, arguments: Mapping[str, JsonValue]) -> Plan:
     return Plan(goal=f"what {spec.name} gives is there", why=WHY, subtasks=(Subtask(**subtask),))
 
 
-def told(spec: ToolSpec, arguments: Mapping[str, JsonValue]) -> str:
-    """The call as a person reads it, which stands where the prompt of another run does."""
+def call_text(spec: ToolSpec, arguments: Mapping[str, JsonValue]) -> str:
+    """The call as the prompt of its run: `name(argument=value, …)`."""
     given = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
     return f"{spec.name}({', '.join(given)})"
 

@@ -1,8 +1,8 @@
 """The MCP server of `orch mcp`, over standard input and output, with the official library.
 
-It serves every tool of the library that may be used without a question, and `ask`. The list follows the
-library: what is built, edited, disabled or removed meanwhile is told as a change of the list. Standard
-output is the protocol's alone; what is for people goes to standard error.
+It serves every tool of the library that needs no approval, and `ask`. When a tool is built, edited,
+disabled or removed, the client is notified that the list has changed. Standard output carries the protocol
+only; messages for people go to standard error.
 
 Not covered: prompts, resources and questions back to the client (elicitation).
 """
@@ -27,8 +27,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import JsonValue
 
 from orchestrator_cli import __version__
-from orchestrator_cli.cli.mcp_server.asking import Asking, told_of
-from orchestrator_cli.cli.mcp_server.calls import Call, Served, served
+from orchestrator_cli.cli.mcp_server.ask import AskCall, answer_text
+from orchestrator_cli.cli.mcp_server.calls import Served, ServedCall, served
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.settings import Settings
@@ -38,7 +38,7 @@ from toolsmith.spec import Input
 
 ASK = "ask"
 LOOK_S = 1.0
-"""So often the library is looked at for changes."""
+"""How often the library is checked for changes."""
 INSTRUCTIONS = (
     "Tools that orch has built and proved run in a sandbox on one folder, the workspace. `ask` hands a whole "
     "request to orch, which plans it, works on the workspace and answers; that takes minutes and costs money."
@@ -50,18 +50,18 @@ ABOUT_ASK = (
 )
 
 
-async def serve(settings: Settings, flags: tuple[str, ...], tell: Callable[[list[str]], None]) -> None:
-    """Serve one client until it goes. `flags` are those for the runs; `tell` is for people."""
-    service = _Service(settings, flags, Library(settings.home / "tools"), tell)
+async def serve(settings: Settings, flags: tuple[str, ...], notify: Callable[[list[str]], None]) -> None:
+    """Serve one client until it disconnects. `flags` are for its runs; `notify` shows lines to people."""
+    service = _Service(settings, flags, Library(settings.home / "tools"), notify)
     server = service.server()
     options = server.create_initialization_options(NotificationOptions(tools_changed=True))
     async with (
         stdio_server() as (incoming, outgoing),
-        service.noticing_the_end(incoming) as heard,
+        service.watching_connection(incoming) as messages,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(service.watch)
-        await server.run(heard, outgoing, options)
+        await server.run(messages, outgoing, options)
         tasks.cancel_scope.cancel()
 
 
@@ -70,12 +70,12 @@ class _Service:
     settings: Settings
     flags: tuple[str, ...]
     library: Library
-    tell: Callable[[list[str]], None]
+    notify: Callable[[list[str]], None]
     connected: bool = True
     _bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
     _session: ServerSession | None = None
-    _told: tuple[str, ...] = ()
-    """What is not served and why, as far as it was said."""
+    _reported: tuple[str, ...] = ()
+    """Why tools are not served, as far as it was shown."""
 
     def __post_init__(self) -> None:
         self._limiter = anyio.CapacityLimiter(self.settings.max_parallel)
@@ -114,7 +114,7 @@ class _Service:
         return await self._use(tool, arguments)
 
     async def _use(self, tool: BuiltTool, arguments: Mapping[str, JsonValue]) -> types.CallToolResult:
-        call = Call(tool, arguments, self.settings)
+        call = ServedCall(tool, arguments, self.settings)
 
         async def end_with_the_request() -> None:
             try:
@@ -125,12 +125,12 @@ class _Service:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(end_with_the_request)
-                # Its thread is waited for: it leaves no half-done work in the workspace.
+                # Wait for its thread, so that it leaves no half-done work in the workspace.
                 with anyio.CancelScope(shield=True):
                     value, error = await anyio.to_thread.run_sync(_outcome, call, limiter=self._limiter)
                 tasks.cancel_scope.cancel()
         finally:
-            # Between two awaits a cancelled request would go on as if it were not.
+            # Between two awaits, a cancelled request would continue as if it were not cancelled.
             await anyio.lowlevel.checkpoint_if_cancelled()
         if error is not None:
             return failed(f"{error}\n(run {call.run})" if call.run else str(error))
@@ -147,15 +147,15 @@ class _Service:
             raise MCPError(types.INVALID_PARAMS, "ask takes one argument: prompt, a text.")
         lines = 0
 
-        async def tell(line: str) -> None:
+        async def progress(line: str) -> None:
             nonlocal lines
             lines += 1
             await context.session.report_progress(lines, message=line)
 
-        asking = Asking(self.settings, self.flags)
-        answer = await asking.ask(prompt, tell, connected=lambda: self.connected)
+        call = AskCall(self.settings, self.flags)
+        answer = await call.ask(prompt, progress, connected=lambda: self.connected)
         return types.CallToolResult(
-            content=[_text(told_of(answer))],
+            content=[_text(answer_text(answer))],
             structured_content=answer,
             is_error=answer["outcome"] not in ("completed", "paused"),
         )
@@ -165,19 +165,19 @@ class _Service:
         taken = [f"The tool '{ASK}' of the library is not served: the name is taken."]
         kept = tuple(tool for tool in found.tools if tool.name != ASK)
         found = Served(kept, (*found.refused, *(taken if len(kept) < len(found.tools) else ())))
-        self.tell([reason for reason in found.refused if reason not in self._told])
-        self._told = found.refused
+        self.notify([reason for reason in found.refused if reason not in self._reported])
+        self._reported = found.refused
         return found
 
     async def watch(self) -> None:
-        """Tell the client when the list is another one."""
+        """Notify the client when the list changes."""
         seen: tuple[tuple[str, int], ...] | None = None
         last: frozenset[tuple[str, str, str]] | None = None
         while True:
-            now = await anyio.to_thread.run_sync(lambda: tuple(traces(self.library.root)))
+            now = await anyio.to_thread.run_sync(lambda: tuple(file_times(self.library.root)))
             if now != seen:
                 seen, before = now, last
-                last = _signs(await self._served())
+                last = _listing(await self._served())
                 if before is not None and before != last:
                     await self._bus.publish(ToolsListChanged())
                     if self._session and self._session.protocol_version not in MODERN_PROTOCOL_VERSIONS:
@@ -185,8 +185,8 @@ class _Service:
             await anyio.sleep(LOOK_S)
 
     @asynccontextmanager
-    async def noticing_the_end(self, incoming: Any) -> AsyncIterator[Any]:
-        """The stream of messages; `connected` is no longer true when it has ended."""
+    async def watching_connection(self, incoming: Any) -> AsyncIterator[Any]:
+        """The stream of messages. `connected` becomes False when it ends."""
         send, receive = anyio.create_memory_object_stream[Any](0)
 
         async def relay() -> None:
@@ -201,20 +201,20 @@ class _Service:
             tasks.cancel_scope.cancel()
 
 
-def _outcome(call: Call) -> tuple[JsonValue, OrchError | None]:
+def _outcome(call: ServedCall) -> tuple[JsonValue, OrchError | None]:
     try:
         return call.make(), None
     except OrchError as exc:
         return None, exc
 
 
-def _signs(found: Served) -> frozenset[tuple[str, str, str]]:
-    """What makes the list another one."""
+def _listing(found: Served) -> frozenset[tuple[str, str, str]]:
+    """What a change of the list shows in."""
     return frozenset((tool.name, tool.sha256, tool.spec.model_dump_json()) for tool in found.tools)
 
 
-def traces(root: Path) -> Iterator[tuple[str, int]]:
-    """The files of the library and when they were changed; cheap enough to be looked at every second."""
+def file_times(root: Path) -> Iterator[tuple[str, int]]:
+    """The files of the library and when they were changed; cheap enough for every second."""
     try:
         with os.scandir(root) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
@@ -228,7 +228,7 @@ def traces(root: Path) -> Iterator[tuple[str, int]]:
         except OSError:
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from traces(Path(entry.path))
+            yield from file_times(Path(entry.path))
 
 
 def tool_of(tool: BuiltTool) -> types.Tool:
@@ -286,7 +286,7 @@ def _schema(given: Input) -> dict[str, Any]:
 
 
 def _output_schema(kind: str) -> dict[str, Any]:
-    """Of what is given beside the text: an object as it is, anything else under `result`."""
+    """The schema of the structured result: an object as it is, anything else under `result`."""
     if kind == "object":
         return {"type": "object"}
     result = {} if kind == "any" else {"type": kind}

@@ -141,7 +141,7 @@ print(self_test(choose_backend()))
 def test_the_doctor_says_what_changes_without_bubblewrap(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from orchestrator_cli.cli.doctor import examine, report_lines
+from orchestrator_cli.cli.commands.doctor import examine, report_lines
 from orchestrator_cli.settings import Settings
 settings = Settings(home=Path({str(tmp_path)!r}), workspace=Path({str(tmp_path)!r}))
 print("\\n".join(report_lines([one for one in examine(settings) if one.name == "sandbox"])))

@@ -1,8 +1,8 @@
 """One run for a program that is connected over MCP: `orch ask` in a process of its own.
 
-A process of its own, so that runs cannot disturb each other or the protocol, and may go on at once as they
-do from several terminals. What crosses is events, one a line; cancelling goes the way that every other
-process cancels by. The process ends with this one, however that ends.
+In a process of its own, a run cannot disturb the protocol or other runs, and several can work at once. It
+sends events, one a line, and is cancelled as from any other process. It ends with this process, however
+that ends.
 """
 
 import subprocess
@@ -24,30 +24,30 @@ from orchestrator_cli.subprocesses.guarded import guarded
 from orchestrator_cli.views.jsonl import Envelope
 from orchestrator_cli.views.narration import narrate
 
-Tell = Callable[[str], Awaitable[None]]
+Progress = Callable[[str], Awaitable[None]]
 
 ENDING_S = 20.0
-"""So long a run may take to end by itself once it was told to."""
+"""How long a run may take to end after it is cancelled."""
 ERR_CHARS = 2_000
 
 
 @dataclass
-class Asking:
-    """A run under way, and what it came to."""
+class AskCall:
+    """A run in progress, and what it comes to."""
 
     settings: Settings
     flags: tuple[str, ...] = ()
-    """Of `orch ask`, as they were said to this server."""
+    """Flags for `orch ask`, from the command line of this server."""
     envelope: Envelope = field(default_factory=Envelope)
     _state: RunState = field(default_factory=RunState)
     _run: str = ""
-    _said: str = ""
+    _errors: str = ""
 
-    async def ask(self, prompt: str, tell: Tell, *, connected: Callable[[], bool]) -> dict[str, Any]:
-        """Run a prompt; `tell` is given a line for all that is worth saying.
+    async def ask(self, prompt: str, progress: Progress, *, connected: Callable[[], bool]) -> dict[str, Any]:
+        """Run a prompt, with a line to `progress` for each step. Returns the result of `answer_of`.
 
-        Returns what `answer_of` makes of the run. A request that is cancelled by those who are still
-        `connected` cancels the run for good; where they have gone, it can be resumed.
+        If a client that is still `connected` cancels the request, the run is cancelled for good. If the
+        client has disconnected, the run can be resumed.
         """
         command = [sys.executable, "-P", "-m", "orchestrator_cli", "ask", "--stream-json", *self.flags]
         folder = ["-C", str(self.settings.workspace.resolve()), "-"]
@@ -55,47 +55,47 @@ class Asking:
             guarded([*command, *folder], stderr=subprocess.PIPE) as process,
             anyio.create_task_group() as tasks,
         ):
-            tasks.start_soon(self._hear_errors, process)
+            tasks.start_soon(self._read_errors, process)
             try:
                 assert process.stdin is not None
                 await process.stdin.send(prompt.encode())
                 await process.stdin.aclose()
                 async for line in lines(process.stdout):
-                    for told in self._note(line):
-                        await tell(told)
+                    for row in self._read_event(line):
+                        await progress(row)
                 code = await process.wait()
             except BaseException:
                 if connected():
                     await self._cancel(process)
                 raise
-        return answer_of(self.envelope.result(), code, self._said)
+        return answer_of(self.envelope.result(), code, self._errors)
 
-    def _note(self, line: bytes) -> list[str]:
-        """What is to be told of a line."""
+    def _read_event(self, line: bytes) -> list[str]:
+        """The progress that an event is worth; none for a line that is not an event."""
         try:
             event = Event.model_validate_json(line, extra="ignore")
         except ValidationError:
             return []
-        told = [str(row).strip() for row in narrate(event, self._state)]
+        rows = [str(row).strip() for row in narrate(event, self._state)]
         if isinstance(event.data, RunStarted):
             self._run = event.run
         self._state = apply(self._state, event)
         self.envelope(event, self._state)
-        return told
+        return rows
 
     async def _cancel(self, process: Process) -> None:
-        """Have the run cancelled for good, and wait for that."""
+        """Cancel the run for good, and wait until it has ended."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(ENDING_S):
             folder = self.settings.home / "runs" / self._run
             if self._run and folder.is_dir():
                 send_cancel(folder)
                 async for line in lines(process.stdout):
-                    self._note(line)
+                    self._read_event(line)
                 await process.wait()
 
-    async def _hear_errors(self, process: Process) -> None:
+    async def _read_errors(self, process: Process) -> None:
         async for line in lines(process.stderr):
-            self._said = f"{self._said}\n{line.decode(errors='replace')}".strip()[-ERR_CHARS:]
+            self._errors = f"{self._errors}\n{line.decode(errors='replace')}".strip()[-ERR_CHARS:]
 
 
 async def lines(stream: ByteReceiveStream | None) -> AsyncIterator[bytes]:
@@ -110,11 +110,14 @@ async def lines(stream: ByteReceiveStream | None) -> AsyncIterator[bytes]:
         yield left
 
 
-def answer_of(envelope: Mapping[str, Any], code: int, said: str) -> dict[str, Any]:
-    """What the caller is given, of JSON values: the answer, or why there is none and how to go on."""
+def answer_of(envelope: Mapping[str, Any], code: int, errors: str) -> dict[str, Any]:
+    """What the client gets, as JSON values: the answer, or why there is none and how to continue."""
     run, error = envelope["run"], envelope["error"]
     if run is None:
-        error = {"message": said.removeprefix("error: ") or f"It ended with exit code {code}.", "remedy": ""}
+        error = {
+            "message": errors.removeprefix("error: ") or f"It ended with exit code {code}.",
+            "remedy": "",
+        }
     asked = envelope["approvals"] if envelope["outcome"] == "paused" else []
     return {
         "run": run,
@@ -129,15 +132,15 @@ def answer_of(envelope: Mapping[str, Any], code: int, said: str) -> dict[str, An
     }
 
 
-def told_of(answer: Mapping[str, Any]) -> str:
-    """The same for a reader."""
+def answer_text(answer: Mapping[str, Any]) -> str:
+    """The result of `answer_of` as a text."""
     if answer["approvals"]:
         rows = [f"- {row['id']} ({row['what']}): {row['question']}" for row in answer["approvals"]]
         return "\n".join(
             [
-                f"Run {answer['run']} is paused: a person has to decide.",
+                f"Run {answer['run']} is paused until a person decides.",
                 *rows,
-                f"Go on with: {answer['go_on']}",
+                f"Continue with: {answer['go_on']}",
                 f"or one by one: orch approve {answer['run']} ID --yes | --no --because TEXT | --answer TEXT",
             ]
         )
@@ -150,10 +153,10 @@ def told_of(answer: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def flags_of(said: Mapping[str, Any]) -> tuple[str, ...]:
-    """Flags of `orch ask` for what was said on this server's own command line; None means unsaid."""
+def flags_of(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The flags of `orch ask` for the values of options. None means that an option was not given."""
     flags: list[str] = []
-    for name, value in said.items():
+    for name, value in values.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
             flags.append(flag)

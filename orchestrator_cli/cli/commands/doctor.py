@@ -1,24 +1,31 @@
-"""What has to be there for a run, found by trying it: each finding says what it is and what to do."""
+"""`orch doctor`: tries everything that a run needs. Each finding says what it is and what to do about it."""
 
 import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Iterator
 
+import typer
+
 from memory import Scope
 from memory.dense import lacking
+from orchestrator_cli.cli.options import InspectOptions, Output, with_options
+from orchestrator_cli.cli.reporting import reporting, settings_of
 from orchestrator_cli.engine import server as prefect_server
+from orchestrator_cli.environment import find_model
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.runtime import choose_sandbox
-from orchestrator_cli.settings import Settings, find_model, user_file
+from orchestrator_cli.settings import Settings, user_file
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox import Backend, Limits
 from toolsmith.sandbox.probe import hint_for, rejected_backends
 from toolsmith.sandbox.selftest import self_test
+
+app = typer.Typer(rich_markup_mode=None)
 
 PARTS = ("prefect", "smolagents", "litellm", "qdrant-edge-py", "qdrant-client")
 
@@ -30,11 +37,24 @@ class Finding(FrozenModel):
     remedy: str = ""
 
 
+@app.command()
+@with_options
+def doctor(common: InspectOptions) -> None:
+    """Check that everything orch needs is there, and say what to do about what is missing."""
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
+        findings = examine(settings_of(common.workspace))
+        if common.as_json:
+            typer.echo("[" + ",".join(finding.model_dump_json() for finding in findings) + "]")
+        else:
+            console.lines(report_lines(findings))
+        raise typer.Exit(0 if all(finding.ok for finding in findings) else 3)
+
+
 def examine(settings: Settings) -> list[Finding]:
-    """Try everything a run needs. Nothing is raised: what does not work is a finding."""
+    """Try everything that a run needs. Raises nothing: what does not work is a finding."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", lambda: f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        ("parts", _versions),
+        ("parts", lambda: ", ".join(f"{part} {importlib.metadata.version(part)}" for part in PARTS)),
         ("settings", lambda: _files(settings)),
         ("model", lambda: _models(settings)),
         ("workspace", lambda: _workspace(settings)),
@@ -59,12 +79,8 @@ def _try(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name=name, ok=True, detail=check())
     except OrchError as exc:
         return Finding(name=name, ok=False, detail=exc.message, remedy=exc.remedy)
-    except Exception as exc:  # a doctor that dies of an illness tells nothing
+    except Exception as exc:  # an unexpected error is a finding too
         return Finding(name=name, ok=False, detail=f"{type(exc).__name__}: {exc}")
-
-
-def _versions() -> str:
-    return ", ".join(f"{part} {importlib.metadata.version(part)}" for part in PARTS)
 
 
 def _files(settings: Settings) -> str:
@@ -88,7 +104,7 @@ def _workspace(settings: Settings) -> str:
 
 
 def _sandbox(settings: Settings) -> str:
-    """Make attempts to get out of the sandbox, and tell how well it holds."""
+    """Try to get out of the sandbox, and say how well it holds."""
     backend = choose_sandbox(settings)
     started = time.monotonic()
     found = self_test(backend)
@@ -106,7 +122,7 @@ def _sandbox(settings: Settings) -> str:
 
 
 def _passed_over(settings: Settings, backend: Backend) -> Iterator[str]:
-    """Why a better backend is not used, how to have it, and what is different without it."""
+    """Why a better backend is not used, how to get it, and what is different without it."""
     failures = rejected_backends(None if settings.sandbox == "auto" else settings.sandbox)
     if not failures:
         return
@@ -117,7 +133,7 @@ def _passed_over(settings: Settings, backend: Backend) -> Iterator[str]:
 
 
 def _limits(backend: Backend) -> Iterator[str]:
-    """Each limit of a step: its default, and whether it can be passed for a moment."""
+    """Each limit of a step: its default, and how strictly it is kept."""
     values = vars(Limits())
     for kept in backend.enforcement:
         yield f"{kept.limit:<12} {values[kept.limit]:>6g}  {kept.grade:<15} {kept}"

@@ -1,0 +1,226 @@
+"""The commands that let a run continue: resume it, fork it, or answer what it asks from another process."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator_cli.approvals.broker import Question, UserReply, check_answer
+from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
+from orchestrator_cli.cli.chat.terminal_input import choice_of, edit, question_lines
+from orchestrator_cli.cli.commands.demo import model_of
+from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
+from orchestrator_cli.cli.options import (
+    Folder,
+    LimitOptions,
+    MaxParallel,
+    ModelName,
+    NoSandbox,
+    Output,
+    PermissionOptions,
+    RunName,
+    Yes,
+    with_options,
+)
+from orchestrator_cli.cli.reporting import print_json, reporting, run_flags, settings_of
+from orchestrator_cli.errors import UsageError
+from orchestrator_cli.events import ApprovalAsked
+from orchestrator_cli.execution.resume import is_over
+from orchestrator_cli.models.sources import GivenModel, LiveModels
+from orchestrator_cli.planning.coercion import coerce_to_schema
+from orchestrator_cli.planning.plan_text import may_be_edited
+from orchestrator_cli.runs.find import PastRun, find_run, look_at
+from orchestrator_cli.runs.fork import fork_run
+from orchestrator_cli.state import fold
+from orchestrator_cli.views.console import Console
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+@with_options
+def resume(
+    run: RunName,
+    *,
+    model: ModelName = None,
+    workspace: Folder = None,
+    output: Output,
+    limits: LimitOptions,
+    max_parallel: MaxParallel = None,
+    permissions: PermissionOptions,
+    unsafe_no_sandbox: NoSandbox = False,
+) -> None:
+    """Resume a run that was killed, interrupted, stopped by a limit, or waits for you."""
+    with reporting(output) as console:
+        flags = {**run_flags(limits, permissions), "model": model, "max_parallel": max_parallel}
+        unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=permissions.yes)
+        _continue(find_run(settings_of(workspace), run), flags, limits, output, console, unsafe)
+
+
+@app.command()
+@with_options
+def fork(
+    run: RunName,
+    at: Annotated[str, typer.Option("--at", help="The subtask to do again, with all that depends on it.")],
+    *,
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="What should be different; the plan is changed accordingly.")
+    ] = "",
+    model: ModelName = None,
+    workspace: Folder = None,
+    output: Output,
+    limits: LimitOptions,
+    yes: Yes = False,
+) -> None:
+    """Start a new run from the finished part of another, without one subtask and what depends on it."""
+    with reporting(output) as console:
+        made = fork_run(find_run(settings_of(workspace), run), at, prompt.strip())
+        flags = {**vars(limits), "model": model, "yes": yes or None}
+        _continue(made, flags, limits, output, console)
+
+
+@app.command()
+@with_options
+def approve(
+    run: RunName,
+    question: Annotated[str, typer.Argument(metavar="[ID]", help="The id of the question.")] = "",
+    *,
+    yes: Annotated[
+        bool, typer.Option("-y", "--yes", help="Say yes; without an ID, to every question of yes or no.")
+    ] = False,
+    no: Annotated[bool, typer.Option("--no", help="Say no.")] = False,
+    answer: Annotated[str | None, typer.Option("--answer", metavar="TEXT", help="Answer with this.")] = None,
+    edit_plan: Annotated[
+        bool, typer.Option("--edit", help="Say yes to the plan after you edit it in $EDITOR.")
+    ] = False,
+    because: Annotated[str, typer.Option("--because", metavar="TEXT", help="Give a reason.")] = "",
+    model: ModelName = None,
+    workspace: Folder = None,
+    output: Output,
+) -> None:
+    """List what a run asks, or answer it. After the last answer, the run resumes."""
+    with reporting(output) as console:
+        given = ApprovalAnswer(yes, no, answer, edit_plan, because)
+        past = find_run(settings_of(workspace), run)
+        one = look_at(past)
+        answered = pending_answers(past.folder)
+        open_ones = tuple(asked for asked in one.state.open if asked.id not in answered)
+        if not given.is_made:
+            _list(open_ones, past, console, as_json=output.as_json)
+            return
+        picked = _questions(open_ones, question, given, past)
+        for asked in picked:
+            send(past.folder, Answer(id=asked.id, reply=_reply(asked, given)))
+        left = [asked.id for asked in open_ones if asked not in picked]
+        if one.status == "running":
+            console.lines([f"Run {past.run} was given the answer (process {one.pid or 'unknown'})."])
+        elif left:
+            console.lines([f"Still open: {', '.join(left)}. To resume without them: orch resume {past.run}"])
+        else:
+            _continue(past, {"model": model}, LimitOptions(), output, console)
+
+
+def _continue(
+    past: PastRun,
+    flags: dict[str, Any],
+    limits: LimitOptions,
+    output: Output,
+    console: Console,
+    unsafe: str = "",
+) -> None:
+    """Resume a run in its own workspace and home, with recorded models if it had them."""
+    events = past.events()
+    state = fold(events)
+    settings = settings_of(past.root, **flags)
+    if past.home != settings.home:
+        prefect_home = settings.prefect_home or settings.home
+        settings = settings.model_copy(update={"home": past.home, "prefect_home": prefect_home})
+    names = state.started.models.values() if state.started else ()
+    model = model_of(tuple(names)) if settings.home.name == "demo" else None
+    source = GivenModel(model) if model is not None else LiveModels()
+    run = ForegroundRun(settings, output, console, source, unsafe)
+    if state.finished is not None and is_over(state):
+        run.show_again(events, state.finished)
+    else:
+        run.resume(past.run, {name: value for name, value in vars(limits).items() if value is not None})
+
+
+# --- answering
+
+
+@dataclass(frozen=True)
+class ApprovalAnswer:
+    """What the command line says about the answer. Raises `UsageError` for more than one answer."""
+
+    yes: bool
+    no: bool
+    answer: str | None
+    edit: bool
+    because: str
+
+    def __post_init__(self) -> None:
+        if sum((self.yes, self.no, self.answer is not None, self.edit)) > 1:
+            raise UsageError("--yes, --no, --answer and --edit exclude each other.", "Give one of them.")
+
+    @property
+    def is_made(self) -> bool:
+        return self.yes or self.no or self.edit or self.answer is not None
+
+
+def _list(found: tuple[ApprovalAsked, ...], past: PastRun, console: Console, *, as_json: bool) -> None:
+    if as_json:
+        print_json([asked.model_dump(mode="json", exclude={"kind"}) for asked in found])
+    elif not found:
+        console.lines([f"Run {past.run} asks nothing."])
+    else:
+        for asked in found:
+            console.lines(question_lines(asked.id, _question(asked)))
+        console.lines([f"orch approve {past.run} ID --yes | --no --because TEXT | --answer TEXT"])
+
+
+def _questions(
+    found: tuple[ApprovalAsked, ...], name: str, given: ApprovalAnswer, past: PastRun
+) -> tuple[ApprovalAsked, ...]:
+    """The questions that the answer is for. Raises `UsageError`."""
+    listed = f"List what it asks with: orch approve {past.run}"
+    if name:
+        named = tuple(asked for asked in found if asked.id == name)
+        if not named:
+            raise UsageError(f"Run {past.run} has no open question {name}.", listed)
+        return named
+    if not found:
+        raise UsageError(f"Run {past.run} asks nothing.", f"Resume it with: orch resume {past.run}")
+    if given.yes:
+        return tuple(asked for asked in found if asked.what != "question") or found
+    if len(found) > 1:
+        raise UsageError(f"Run {past.run} asks {len(found)} things.", f"Give the ID. {listed}")
+    return found
+
+
+def _reply(asked: ApprovalAsked, given: ApprovalAnswer) -> UserReply:
+    """Raises `UsageError` if the answer does not fit the question."""
+    question = _question(asked)
+    if given.edit:
+        return UserReply(decision="yes", text=_edited(question), remark=given.because)
+    if given.answer is not None:
+        text = choice_of(question, given.answer)
+        check_answer(question, "answered", coerce_to_schema(text, question.result))
+        return UserReply(decision="answered", text=text, remark=given.because)
+    if given.yes:
+        check_answer(question, "yes", None)
+        return UserReply(decision="yes", remark=given.because)
+    return UserReply(decision="no", remark=given.because)
+
+
+def _edited(question: Question) -> str:
+    if not may_be_edited(question.details):
+        raise UsageError("The question shows no plan to edit.", question.question)
+    text = edit(question.details)
+    if text is None:
+        raise UsageError("Nothing was saved.", "Say --yes to run the plan as it is.")
+    return text or "#"
+
+
+def _question(asked: ApprovalAsked) -> Question:
+    """What was asked. Its own id may differ, because the event does not hold all that the id is made of."""
+    return Question(**asked.model_dump(exclude={"kind", "id"}))

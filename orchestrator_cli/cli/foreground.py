@@ -1,0 +1,176 @@
+"""A run in the foreground, new or resumed: what it prints, and the error that becomes its exit code."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import typer
+
+from orchestrator_cli.cli.chat.session import ChatSession
+from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
+from orchestrator_cli.cli.options import Output
+from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, RunFailed, UsageError
+from orchestrator_cli.events import Event, RunFinished
+from orchestrator_cli.execution.run import Run
+from orchestrator_cli.execution.tool_registry import tool_to_build
+from orchestrator_cli.journal.journal import View
+from orchestrator_cli.models.sources import LiveModels, ModelSource
+from orchestrator_cli.orchestrator import RunResult, build_one, resume_run, run_prompt
+from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.runtime import checked_prompt, open_run
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.state import fold
+from orchestrator_cli.views.console import Console
+from orchestrator_cli.views.filelog import FileLog
+from orchestrator_cli.views.jsonl import Envelope, JsonLines, envelope_line, envelope_of
+from orchestrator_cli.workspace import check_folder
+
+NO_SANDBOX_FLAG = "--unsafe-no-sandbox"
+NO_SANDBOX_WARNING = (
+    "NO SANDBOX: code that a model wrote will run with all your rights. It can read, change and delete\n"
+    "everything that you can, including your keys and other folders, and send it anywhere."
+)
+
+
+def confirm_no_sandbox(*, asked: bool, yes: bool) -> str:
+    """How the user has allowed a run without a sandbox; empty if they did not ask for one.
+
+    A person allows it each time; no setting does. On a terminal it has to be typed, also with `-y`. Raises
+    `ApprovalNeeded` without a terminal and without `yes`, and `UsageError` if the answer is no.
+    """
+    if not asked:
+        return ""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if yes:
+            return f"{NO_SANDBOX_FLAG} with -y"
+        raise ApprovalNeeded(
+            f"{NO_SANDBOX_FLAG} has to be confirmed, and there is no terminal to ask on.",
+            "Add -y to confirm it: code written by a model then has all your rights.",
+        )
+    sys.stderr.write(f"{NO_SANDBOX_WARNING}\nType yes to go on: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() != "yes":
+        raise UsageError("It was not confirmed, so nothing was run.", f"Leave {NO_SANDBOX_FLAG} out.")
+    return f"{NO_SANDBOX_FLAG}, confirmed at the terminal"
+
+
+@dataclass(frozen=True)
+class ForegroundRun:
+    """A run about to start or resume, with what the command line says about it."""
+
+    settings: Settings
+    output: Output
+    console: Console
+    source: ModelSource = field(default_factory=LiveModels)
+    unsafe: str = ""
+
+    def ask(self, prompt: str) -> None:
+        """Run a prompt and print the answer. Raises `OrchError`, also if a part of the work failed."""
+
+        def begin(views: list[View]) -> RunResult:
+            text = checked_prompt(prompt, self.settings.home)
+            with self._open(views) as opened:
+                return run_prompt(text, opened)
+
+        self._show(begin)
+
+    def ask_in_session(self, prompt: str, *, name: str, goes_on: bool) -> None:
+        """Run a prompt in a session, and remember facts about the user when it ends."""
+        text = checked_prompt(prompt, self.settings.home)
+        check_folder(self.settings.workspace)
+        session = ChatSession(
+            self.settings, lambda line: self.console.lines([line]), name=name, goes_on=goes_on
+        )
+
+        def begin(views: list[View]) -> RunResult:
+            with self._open(views) as opened:
+                try:
+                    result = run_prompt(text, opened, session.conversation())
+                except Interrupted:
+                    raise  # A user who wants to leave does not wait for what is to be remembered.
+                except OrchError:
+                    session.failed(opened.masks(text), opened.usage)
+                    raise
+                texts = opened.masks(text), opened.masks(result.plan), opened.masks(result.answer)
+            session.add(exchange_of(result.run, *texts, ()), result.usage)
+            return result
+
+        try:
+            self._show(begin)
+        finally:
+            session.leave()
+
+    def build(self, purpose: str, name: str) -> None:
+        """Build one tool and print which it is. Without a name, its name is made from its purpose."""
+
+        def begin(views: list[View]) -> RunResult:
+            tool = tool_to_build(checked_prompt(purpose, self.settings.home), name, self.settings.home)
+            with self._open(views) as opened:
+                return build_one(tool, opened)
+
+        self._show(begin)
+
+    def resume(self, run: str, limits: Mapping[str, Any]) -> None:
+        """Resume a run and end as `ask` does. `limits` are those that the command line sets again."""
+
+        def begin(views: list[View]) -> RunResult:
+            with self._open(views, resumed=run) as opened:
+                return resume_run(opened, limits)
+
+        self._show(begin)
+
+    def show_again(self, found: Sequence[Event], end: RunFinished) -> None:
+        """Print the outcome of a finished run again. Raises `OrchError` as the run did.
+
+        Its last process may have been killed before it wrote the end of the run into the log.
+        """
+        self._file_log().catch_up(found)
+        message, _, remedy = (end.error or "").partition("\n")
+        if self.output.as_json:
+            typer.echo(envelope_line(envelope_of(fold(found))))
+        elif not self.output.stream_json:
+            self.console.print_answer(end.answer)
+        if end.exit_code:
+            raise RunFailed(message, remedy)
+
+    def _show(self, begin: Callable[[list[View]], RunResult]) -> None:
+        output, envelope = self.output, Envelope()
+        error: OrchError | None = None
+        try:
+            views: list[View] = [self._file_log(), self.console, envelope]
+            if output.stream_json:
+                views.append(JsonLines(sys.stdout))
+            result = begin(views)
+            error = result.shortfall
+        except OrchError as exc:
+            error = exc
+            raise
+        finally:
+            if output.as_json:
+                typer.echo(envelope_line(envelope.result(error)))
+        if not (output.as_json or output.stream_json):
+            self.console.print_answer(result.answer)
+        if error is not None:
+            raise error
+
+    def _file_log(self) -> FileLog:
+        """The log of the workspace. Raises `UsageError` if the workspace is not a folder."""
+        check_folder(self.settings.workspace)
+        return FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
+
+    @contextlib.contextmanager
+    def _open(self, views: list[View], resumed: str = "") -> Iterator[Run]:
+        with (
+            open_run(
+                self.settings,
+                views,
+                source=self.source,
+                resumed=resumed,
+                attended=can_read_terminal(self.console),
+                unsafe=self.unsafe,
+            ) as opened,
+            terminal_input(opened.broker, self.console, takes_remarks=False),
+        ):
+            yield opened

@@ -1,0 +1,136 @@
+"""What orch reads from the environment besides its settings: proxies, secrets, the package index, the editor,
+and the model that a provider's key or a local server stands for.
+
+Provider keys are looked for by name and only when no model is set. Their values go from the environment to
+the provider's library and never through this module.
+"""
+
+import json
+import os
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from orchestrator_cli.default_models import FAMILIES, Choice, default_model
+from orchestrator_cli.errors import ConfigError
+
+
+def spare_loopback_the_proxy() -> None:
+    """Let this process and those it starts reach loopback without the proxy that the environment sets.
+
+    Libraries read `NO_PROXY` at different times, so call this before they are imported.
+    """
+    proxies = urllib.request.getproxies_environment()
+    # Without a proxy nothing has to change, and on macOS the variable would hide the system's own proxy.
+    if not proxies.keys() - {"no"} or proxies.get("no") == "*":
+        return
+    spared = [name.strip() for name in proxies.get("no", "").split(",") if name.strip()]
+    value = ",".join([*spared, *(name for name in LOOPBACK if name not in spared)])
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = value
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def urlopen(request: urllib.request.Request | str, timeout: float) -> Any:
+    """Open an address; on loopback, without a proxy. Raises `OSError` and `ValueError`."""
+    url = request if isinstance(request, str) else request.full_url
+    direct = urllib.parse.urlsplit(url).hostname in LOOPBACK
+    # urllib does not find ::1 in NO_PROXY.
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
+    return opener.open(request, timeout=timeout)
+
+
+def read_secret(name: str) -> str | None:
+    """The value of a secret that a tool may be given; None if it is not set."""
+    return os.environ.get(name) or None
+
+
+def package_index() -> dict[str, str]:
+    """Variables for uv with the package index that the user has set for pip, unless one is set for uv."""
+    found = {}
+    for wanted, others, theirs in _PIPS:
+        value = " ".join(os.environ.get(theirs, "").split())
+        if value and not any(os.environ.get(name) for name in (wanted, *others)):
+            found[wanted] = value.replace(" ", ",") if wanted == "UV_FIND_LINKS" else value
+    return found
+
+
+_PIPS = (
+    ("UV_DEFAULT_INDEX", ("UV_INDEX_URL",), "PIP_INDEX_URL"),
+    ("UV_EXTRA_INDEX_URL", ("UV_INDEX",), "PIP_EXTRA_INDEX_URL"),
+    ("UV_FIND_LINKS", (), "PIP_FIND_LINKS"),
+    ("SSL_CERT_FILE", (), "PIP_CERT"),
+)
+
+
+def editor() -> str:
+    """The command of the user's editor."""
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+
+
+# --- finding a model when none is set
+
+OLLAMA = "http://127.0.0.1:11434"
+
+NO_MODEL = (
+    "Set one of three ways:\n"
+    '  1. orch ask -m anthropic/claude-sonnet-4-6 …   (or ORCH_MODEL, or model = "…" in orch.toml)\n'
+    "  2. export a provider's key, such as ANTHROPIC_API_KEY or OPENAI_API_KEY\n"
+    "  3. start a local server: Ollama, or any OpenAI-compatible one named by OPENAI_BASE_URL\n"
+    "Or see it work without a model: orch demo"
+)
+
+
+OTHER_NAMES = {
+    "ANTHROPIC_API_KEY": ("ANTHROPIC_AUTH_TOKEN",),
+    "GEMINI_API_KEY": ("GOOGLE_API_KEY",),
+    "OPENAI_API_KEY": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+    "OPENROUTER_API_KEY": ("OR_API_KEY",),
+}
+"""Variables that replace a key."""
+
+
+def missing_key(model: str) -> str:
+    """What has to be set before a model can be used; empty if nothing is known to be missing.
+
+    Not covered: providers outside `FAMILIES`, a wrong key, and a server that is down.
+    """
+    provider, slash, _ = model.partition("/")
+    for key, family in FAMILIES.items():
+        if slash and family.provider == provider:
+            found = any(os.environ.get(name) for name in (key, *OTHER_NAMES.get(key, ())))
+            return "" if found else f"{key} is not set"
+    return ""
+
+
+def find_model() -> Choice:
+    """A model for a user who has set none. Raises `ConfigError` with the three ways to set one.
+
+    `OPENAI_BASE_URL` comes before the keys, because `OPENAI_API_KEY` is then meant for that server.
+    """
+    base = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    if base and (name := _first_model(f"{base.rstrip('/')}/models", ("data", "id"))):
+        return Choice(f"openai/{name}", "the first model of the server at OPENAI_BASE_URL")
+    for key in FAMILIES:
+        if os.environ.get(key) and not (base and key == "OPENAI_API_KEY"):
+            chosen = default_model(key)
+            return Choice(chosen.model, f"{key} is set; {chosen.why}")
+    if name := _first_model(f"{OLLAMA}/api/tags", ("models", "name")):
+        return Choice(f"ollama_chat/{name}", f"the first model of Ollama at {OLLAMA}")
+    raise ConfigError("No model is set, and none was found.", NO_MODEL)
+
+
+def _first_model(url: str, path: tuple[str, str]) -> str | None:
+    """The first model that a local server offers; None if it does not answer within a second."""
+    if not url.startswith(("http://", "https://")):
+        return None
+    request = urllib.request.Request(url)
+    if key := os.environ.get("OPENAI_API_KEY"):
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urlopen(request, timeout=1.0) as reply:
+            rows = json.load(reply)[path[0]]
+        return str(rows[0][path[1]])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
