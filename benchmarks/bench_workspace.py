@@ -25,7 +25,7 @@ from pathlib import Path
 from measuring import seconds, show
 
 from orchestrator_cli.workspace import Checkout, Workspace
-from orchestrator_cli.workspace.history import History
+from orchestrator_cli.workspace.history import CommitHistory
 from orchestrator_cli.workspace.undo import Undo
 
 LARGE_MB = 2048
@@ -105,7 +105,7 @@ def measure(folder: Path, megabytes: int) -> None:
         print(f"  the view is left out: {exc}")
     rows["commit, small"] = best(lambda: committed(fast, write_one))
     rows["commit, all"] = committed(by_copy, write_all)
-    undo = Undo("bench", History(home / "runs" / "bench" / "undo"))
+    undo = Undo("bench", CommitHistory(home / "runs" / "bench" / "undo"))
     rows["undo"] = seconds(lambda: undo.apply(by_copy))
     print(f"  {megabytes} MB in {megabytes} files")
     show(rows, against="cp -r")

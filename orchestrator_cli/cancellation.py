@@ -1,8 +1,8 @@
-"""One signal that ends a run, or one attempt of it: Ctrl-C, a time limit, a cancel from another screen.
+"""One signal that ends a run, or one attempt of it: Ctrl-C, a time limit, `orch cancel`.
 
-Whoever waits (for a model, a sandbox, a lock) waits through it, so that the work ends at once
-and not when the other side answers. What cannot be ended that way (an import, a call that is
-never answered) runs beside it, in a thread that is left behind.
+Code that waits (for a model, a sandbox, a lock) waits through it, so that the work ends at once
+and not when the other side answers. Work that cannot be interrupted (an import, a call without a
+time limit) runs in a thread that is abandoned.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 class Cancellation:
-    """Set once, from any thread, with the error that ends the work; `check` raises it everywhere.
+    """Set once, from any thread, with the error that ends the work, which `check` then raises.
 
-    A child is cancelled with its parent, never the other way round.
+    A child is cancelled with its parent, but not the parent with its child.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Cancellation:
         self._callbacks: list[Callable[[], None]] = []
 
     def cancel(self, reason: Exception) -> None:
-        """End the work with `reason`; a later reason does not replace the first."""
+        """End the work with `reason`; only the first call counts."""
         with self._lock:
             if self._reason is not None:
                 return
@@ -40,11 +40,11 @@ class Cancellation:
 
     @property
     def reason(self) -> Exception | None:
-        """Why the work has to end, or None while it may go on."""
+        """Why the work has to end, or None while it may continue."""
         return self._reason
 
     def check(self) -> None:
-        """Raise the reason where there is one."""
+        """Raise the reason, if there is one."""
         if self._reason is not None:
             raise self._reason
 
@@ -57,9 +57,9 @@ class Cancellation:
             self.check()
 
     def waiting_for(self, function: Callable[[], T]) -> T:
-        """What a function gives or raises that cannot be ended: it runs beside."""
+        """The result of a function that cannot be interrupted: it runs in a thread of its own."""
         ended: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
-        run_beside(lambda: ended.put(_outcome(function)))
+        run_beside(lambda: ended.put(_captured(function)))
         while True:
             self.check()
             with contextlib.suppress(queue.Empty):
@@ -67,7 +67,7 @@ class Cancellation:
 
     @contextlib.contextmanager
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Call `callback` once, from whatever thread cancels, if that happens within the block."""
+        """Call `callback` once, from the thread that cancels, if that happens within the block."""
         with self._lock:
             pending = self._reason is None
             if pending:
@@ -82,7 +82,7 @@ class Cancellation:
 
     @contextlib.contextmanager
     def limited(self, seconds: float | None, reason: Callable[[], Exception]) -> "Iterator[Cancellation]":
-        """A child that is also cancelled after `seconds`, with what `reason` makes."""
+        """A child that is also cancelled after `seconds`, with the error that `reason` returns."""
         child = Cancellation()
         timer = None if seconds is None else threading.Timer(seconds, lambda: child.cancel(reason()))
         if timer is not None:
@@ -96,8 +96,8 @@ class Cancellation:
                 timer.cancel()
 
 
-def _outcome(function: Callable[[], T]) -> Callable[[], T]:
-    """What gives or raises again what the function came to."""
+def _captured(function: Callable[[], T]) -> Callable[[], T]:
+    """Call a function; returns one that returns or raises the same."""
     try:
         value = function()
     except Exception as exc:
@@ -114,14 +114,14 @@ BESIDE = "orch: beside"
 
 
 def run_beside(target: Callable[..., object], *args: object) -> None:
-    """Run something in a thread that nobody waits for when the process ends."""
+    """Run something in a thread that does not keep the process from ending."""
     threading.Thread(target=target, args=args, name=BESIDE, daemon=True).start()
 
 
 def something_runs_beside() -> bool:
-    """Whether such a thread is still at work.
+    """Whether such a thread is still running.
 
-    It may hold one of the interpreter's locks on imports. The interpreter imports at its own end, so
-    it would wait for that lock for ever: a process must then end without it.
+    It may hold one of the interpreter's import locks. The interpreter imports modules when it shuts
+    down, and would wait for that lock for ever: the process must then exit without a shutdown.
     """
     return any(thread.name == BESIDE for thread in threading.enumerate())

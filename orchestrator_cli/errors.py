@@ -1,28 +1,34 @@
-"""Every way a run can end badly: one tree, each with its exit code and its remedy.
+"""All errors of `orchestrator_cli`: those that end a command, and those that a run deals with itself.
 
-OrchError (1)
+OrchError (1)                 shown to the user, with a remedy; the number is the exit code
 ├── UsageError (2)            the command line, the prompt or the workspace
 ├── ConfigError (3)           no model, a broken file, no sandbox
-├── ProviderError (4)         the model's provider: unreachable, 401, 429, 5xx, too late
-│   └── ReplyUnusable (1)     it answered, but never with what was asked for
+├── ProviderError (4)         the model's provider: unreachable, 401, 429, 5xx, too slow
+│   └── ReplyUnusable (1)     it answered, but never in the form asked for
 ├── RunFailed (1)             the plan could not be made or carried out
-│   └── NotApproved (1)       the user did not want the plan
+│   └── NotApproved (1)       the user rejected the plan
 ├── LimitReached (5)          money, tokens, calls, revisions
-├── ApprovalNeeded (6)        somebody has to say yes, and nobody is there
+├── ApprovalNeeded (6)        a question needs a person, and none is there
 ├── RunTimedOut (124)
 └── Interrupted (130)
     └── Cancelled (130)       by the user, from another process
 
-Errors of libraries are translated into these at one boundary each (`raise … from`); what
-`memory` and `toolsmith` raise is translated where they are called. Nothing here is caught
-to go on as if nothing had happened.
+RecoverableError              retried, returned to the model, or turned into an OrchError
+├── Conflict                  a commit found files that others changed
+├── WorkspaceFault            the workspace cannot be read or written
+├── TargetChanged             a path changed in the middle of a commit
+└── …                         the other classes are beside the code that raises them
+
+Errors of libraries are translated into these at one boundary each (`raise … from`); errors of
+`memory` and `toolsmith` are translated where those packages are called.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 
 class OrchError(Exception):
-    """Something a user has to know: what happened, to which thing, and what to do next."""
+    """Ends a command. Says what happened, to which thing, and what to do next."""
 
     exit_code: ClassVar[int] = 1
 
@@ -48,7 +54,7 @@ class ProviderError(OrchError):
 
 
 class ReplyUnusable(ProviderError):
-    """The model answered, but not in the form that was asked for, however often it was told."""
+    """The model answered, but not in the form asked for, in any of its attempts."""
 
     exit_code = 1
 
@@ -84,3 +90,33 @@ class Interrupted(OrchError):
 
 class Cancelled(Interrupted):
     """The user ended the run from another process, for good."""
+
+
+class RecoverableError(Exception):
+    """Does not end a run by itself, and has no exit code; its text is a reason without a remedy.
+
+    Not an `OrchError`, because that ends the attempt, the run and the command that it passes through.
+    """
+
+
+class Conflict(RecoverableError):
+    """A subtask changed files that were changed in the workspace while it worked."""
+
+    def __init__(self, paths: Iterable[str], by: Mapping[str, str] | None = None) -> None:
+        """`by`: the subtask of this run that committed a path, if one did."""
+        self.paths = list(paths)
+        self.by = dict(by or {})
+        named = (f"{p} (committed by {self.by[p]})" if p in self.by else p for p in self.paths)
+        super().__init__(f"{', '.join(named)} changed in the workspace while the subtask worked on it")
+
+
+class WorkspaceFault(RecoverableError):
+    """The workspace or a checkout cannot be read or written as needed. Nothing was changed."""
+
+
+class TargetChanged(RecoverableError):
+    """A path was changed in the middle of a commit."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path

@@ -31,9 +31,9 @@ from orchestrator_cli.execution.kinds import run_attempt
 from orchestrator_cli.execution.resume import check_resumable
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import Toolbox
-from orchestrator_cli.journal.journal import CatchesUp, EventStream, View, read_journal
-from orchestrator_cli.journal.redaction import MaskedModel, Masks
-from orchestrator_cli.journal.run_lock import held
+from orchestrator_cli.journal.journal import CatchesUp, EventStream, EventView, read_journal
+from orchestrator_cli.journal.redaction import RedactedModel, Redactor
+from orchestrator_cli.journal.run_lock import run_lock
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.client import IMPORT_LOCK
@@ -62,7 +62,7 @@ THREADS = 2
 @contextlib.contextmanager
 def open_run(
     settings: Settings,
-    views: Iterable[View],
+    views: Iterable[EventView],
     *,
     source: ModelSource = LiveModels(),  # noqa: B008 - it is frozen
     resumed: str = "",
@@ -156,15 +156,15 @@ class _Record:
     stream: EventStream
     found: list[Event]
     """What the journal held when the run was opened."""
-    masks: Masks
+    masks: Redactor
 
 
 def _open_record(
-    closing: ExitStack, settings: Settings, run: str, views: Iterable[View], *, is_resumed: bool
+    closing: ExitStack, settings: Settings, run: str, views: Iterable[EventView], *, is_resumed: bool
 ) -> _Record:
     """The run's lock, journal and state. Raises `UsageError` if it is taken or cannot be resumed."""
-    folder, masks, views = settings.home / "runs" / run, Masks(), list(views)
-    closing.enter_context(held(folder))
+    folder, masks, views = settings.home / "runs" / run, Redactor(), list(views)
+    closing.enter_context(run_lock(folder))
     found = list(read_journal(folder / "journal.jsonl")) if is_resumed else []
     state = fold(found)
     if is_resumed:
@@ -172,7 +172,7 @@ def _open_record(
     for view in views:
         if isinstance(view, CatchesUp):
             view.catch_up(found)
-    stream = EventStream(run, folder / "journal.jsonl", views, state=state, mask=masks)
+    stream = EventStream(run, folder / "journal.jsonl", views, state=state, redact=masks)
     closing.callback(stream.close)
     return _Record(stream, found, masks)
 
@@ -216,7 +216,7 @@ def _open_models(
     dense = [settings.memory.dense] if settings.memory.dense else []
     emit, used = record.stream.emit, record.stream.state.usage
     models = source.open(settings, chosen.names, [*named, *dense], cancellation, emit, used=used, run=goes_on)
-    return _OpenModels(MaskedModel(models.model, record.masks), models.meter)
+    return _OpenModels(RedactedModel(models.model, record.masks), models.meter)
 
 
 # --- the services

@@ -18,7 +18,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded, ConfigError, RunFailed, UsageError
 from orchestrator_cli.events import ApprovalGiven, Asked
 from orchestrator_cli.execution.tool_registry import permissions_of
-from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.recall import tool_index
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.runtime import choose_sandbox
@@ -68,7 +68,7 @@ class Keeping:
         self._settings = settings
         self._confirm = confirm
         self.library = Library(settings.home / "tools")
-        self._masks = Masks()
+        self._masks = Redactor()
 
     # --- looking
 

@@ -19,6 +19,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from orchestrator_cli.approvals.broker import ApprovalBroker, Question, approval_needed
+from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.events import EffectBegun, EffectEnded
 from orchestrator_cli.journal.journal import Emit
 
@@ -26,11 +27,11 @@ Policy = Literal["ask", "retry", "skip"]
 CallDecision = Literal["do", "take", "ask", "leave"]
 
 
-class EffectFailed(Exception):
+class EffectFailed(RecoverableError):
     """The call reported a failure; the message says why."""
 
 
-class EffectRefused(Exception):
+class EffectRefused(RecoverableError):
     """The call is not made, nor would another attempt be; the message says why."""
 
 

@@ -17,7 +17,7 @@ from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.environment import package_index, read_secret
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import ApprovalGiven, Asked
-from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.plan import Subtask, whole_name
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.subprocesses.command import run_command
@@ -61,7 +61,7 @@ class PermissionGate:
         broker: QuestionSink,
         settings: Settings,
         *,
-        masks: Masks,
+        masks: Redactor,
         cancellation: Cancellation,
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
     ) -> None:
@@ -235,7 +235,7 @@ def _value(name: str) -> str:
     if value is None:
         raise PermissionRefused(f"the secret {name} is not there: set {name} in the environment")
     try:
-        Masks().add(name, value)
+        Redactor().add(name, value)
     except ValueError as exc:
         raise PermissionRefused(str(exc)) from exc
     return value

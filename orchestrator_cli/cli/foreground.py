@@ -15,7 +15,7 @@ from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, RunF
 from orchestrator_cli.events import Event, RunFinished
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import tool_to_build
-from orchestrator_cli.journal.journal import View
+from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.orchestrator import RunResult, build_one, resume_run, run_prompt
 from orchestrator_cli.recall.sessions import exchange_of
@@ -69,7 +69,7 @@ class ForegroundRun:
     def ask(self, prompt: str) -> None:
         """Run a prompt and print the answer. Raises `OrchError`, also if a part of the work failed."""
 
-        def begin(views: list[View]) -> RunResult:
+        def begin(views: list[EventView]) -> RunResult:
             text = checked_prompt(prompt, self.settings.home)
             with self._open(views) as opened:
                 return run_prompt(text, opened)
@@ -84,7 +84,7 @@ class ForegroundRun:
             self.settings, lambda line: self.console.lines([line]), name=name, goes_on=goes_on
         )
 
-        def begin(views: list[View]) -> RunResult:
+        def begin(views: list[EventView]) -> RunResult:
             with self._open(views) as opened:
                 try:
                     result = run_prompt(text, opened, session.conversation())
@@ -105,7 +105,7 @@ class ForegroundRun:
     def build(self, purpose: str, name: str) -> None:
         """Build one tool and print which it is. Without a name, its name is made from its purpose."""
 
-        def begin(views: list[View]) -> RunResult:
+        def begin(views: list[EventView]) -> RunResult:
             tool = tool_to_build(checked_prompt(purpose, self.settings.home), name, self.settings.home)
             with self._open(views) as opened:
                 return build_one(tool, opened)
@@ -115,7 +115,7 @@ class ForegroundRun:
     def resume(self, run: str, limits: Mapping[str, Any]) -> None:
         """Resume a run and end as `ask` does. `limits` are those that the command line sets again."""
 
-        def begin(views: list[View]) -> RunResult:
+        def begin(views: list[EventView]) -> RunResult:
             with self._open(views, resumed=run) as opened:
                 return resume_run(opened, limits)
 
@@ -135,11 +135,11 @@ class ForegroundRun:
         if end.exit_code:
             raise RunFailed(message, remedy)
 
-    def _show(self, begin: Callable[[list[View]], RunResult]) -> None:
+    def _show(self, begin: Callable[[list[EventView]], RunResult]) -> None:
         output, envelope = self.output, Envelope()
         error: OrchError | None = None
         try:
-            views: list[View] = [self._file_log(), self.console, envelope]
+            views: list[EventView] = [self._file_log(), self.console, envelope]
             if output.stream_json:
                 views.append(JsonLines(sys.stdout))
             result = begin(views)
@@ -161,7 +161,7 @@ class ForegroundRun:
         return FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
 
     @contextlib.contextmanager
-    def _open(self, views: list[View], resumed: str = "") -> Iterator[Run]:
+    def _open(self, views: list[EventView], resumed: str = "") -> Iterator[Run]:
         with (
             open_run(
                 self.settings,

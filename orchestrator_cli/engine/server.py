@@ -1,9 +1,9 @@
-"""One local Prefect server per home: started when missing, found again by later and concurrent runs.
+"""One local Prefect server per home: started on demand, shared by concurrent and later runs.
 
-The one who finds no server opens its port, hands the open socket and the held lock to a new
-process, and writes down where it is. So the address is known at once, requests wait in the
-socket until the server is up, two runs never start two servers, and a server that dies
-releases its lock by dying. It stops by itself after an hour without a request.
+A run that finds no server opens the server's port, passes the open socket and the held lock to a
+new process, and writes down its address. So the address is known at once, requests wait in the
+socket until the server is up, two runs never start two servers, and a dead server releases its
+lock. The server stops by itself after a set time without requests.
 
 Not covered: Windows (no inherited locks), and moving the database when Prefect is upgraded
 (Prefect migrates it at start).
@@ -30,9 +30,9 @@ from orchestrator_cli.environment import urlopen
 from orchestrator_cli.errors import RunFailed
 
 STOP_S = 15.0
-"""A server that leaves has closed its connections by then."""
+"""Time for a server that shuts down to close its connections."""
 START_S = 120.0
-"""A first start migrates a database; on a slow laptop that takes most of a minute."""
+"""A first start migrates a database, which takes most of a minute on a slow laptop."""
 
 
 def ensure_server(home: Path, idle_minutes: float) -> str:
@@ -41,17 +41,17 @@ def ensure_server(home: Path, idle_minutes: float) -> str:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     deadline = time.monotonic() + STOP_S
     while time.monotonic() < deadline:
-        if (url := _start_alone(folder, idle_minutes)) or (url := _address(folder)):
+        if (url := _start_if_free(folder, idle_minutes)) or (url := _address(folder)):
             return url
         time.sleep(0.05)
     raise RunFailed(
-        f"{folder} is held by a Prefect server that does not say where it is.",
+        f"{folder} is locked by a Prefect server whose address is unknown.",
         f"End the process that uses {folder / 'server.lock'}, or set PREFECT_API_URL.",
     )
 
 
-def _start_alone(folder: Path, idle_minutes: float) -> str | None:
-    """The address of a new server; None where there is one, which holds the lock."""
+def _start_if_free(folder: Path, idle_minutes: float) -> str | None:
+    """The address of a new server; None if another process holds the lock."""
     with (folder / "server.lock").open("a+") as lock:
         try:
             # The server inherits the lock, so it is not released here.
@@ -61,7 +61,7 @@ def _start_alone(folder: Path, idle_minutes: float) -> str | None:
 
 
 def await_server(url: str, home: Path, cancellation: Cancellation) -> None:
-    """Return when the server answers. Raises `RunFailed` where it does not, and what ends the run."""
+    """Return when the server answers. Raises `RunFailed` if it does not, or the reason of a cancellation."""
     deadline = time.monotonic() + START_S
     while not _answers(url):
         cancellation.wait(0.1)
@@ -76,14 +76,14 @@ ACCESS = (
     *("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS"),
     *("PREFECT_API_SSL_CERT_FILE", "PREFECT_API_TLS_INSECURE_SKIP_VERIFY"),
 )
-"""What a server of the user's own may need besides its address."""
+"""Settings that a server of the user may need besides its address."""
 
 
 def configure_client(url: str, home: Path, *, own: bool = False) -> None:
-    """Set what Prefect reads when it is imported: where its server is, and to keep off the terminal.
+    """Set the variables that Prefect reads at import: the server's address, and no logs on the terminal.
 
-    What the user has set for Prefect is taken out. `own`: the server is the user's, and so is what
-    lets clients in.
+    The user's own Prefect variables are removed. `own`: the server is the user's, so its access
+    settings are kept.
     """
     kept = ACCESS if own else ()
     for name in [*os.environ]:
@@ -96,17 +96,17 @@ def configure_client(url: str, home: Path, *, own: bool = False) -> None:
 
 
 def import_prefect() -> None:
-    """Import Prefect with the settings that the environment holds, and no others.
+    """Import Prefect with settings from the environment alone.
 
-    By itself it also reads `.env`, `prefect.toml` and `pyproject.toml` of the current folder, which
-    somebody else may have written or which may be no TOML, each time that it makes its settings.
+    By default it also reads `.env`, `prefect.toml` and `pyproject.toml` of the current folder, which
+    may be untrusted or invalid, each time it creates its settings.
     """
     if "prefect" in sys.modules:
         return
     spec = importlib.util.find_spec("prefect")
     assert spec is not None
     assert spec.loader is not None
-    # Its package makes the settings when it is run, so their classes have to be changed before that.
+    # The package creates its settings when it is executed, so their classes are changed before that.
     package = importlib.util.module_from_spec(spec)
     sys.modules["prefect"] = package
     try:
@@ -123,7 +123,7 @@ def _read_no_files() -> None:
     def sources(
         _cls: object, _model: object, /, init_settings: Any, env_settings: Any, **_files: Any
     ) -> tuple[Any, ...]:
-        # Aliases without the prefix, such as `url`, are for code; as variables they are no settings.
+        # Aliases without the prefix, such as `url`, are for code, not for variables.
         env_settings.env_vars = {
             name: value for name, value in env_settings.env_vars.items() if name.startswith("prefect_")
         }
@@ -135,7 +135,7 @@ def _read_no_files() -> None:
         model.model_config["env_file"] = None
         if "settings_customise_sources" in vars(model):
             model.settings_customise_sources = classmethod(sources)
-    # It warns of the files that are not read.
+    # It would warn about the ignored files.
     base._settings_warn_unused_config_keys = staticmethod(lambda *_: None)
 
 
@@ -144,7 +144,7 @@ def ui_address(url: str) -> str:
 
 
 def running_server(home: Path) -> tuple[str, int] | None:
-    """Address and process id of the home's server, or None where none runs."""
+    """Address and process id of the home's server, or None if none is running."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         row = json.loads((home / "prefect" / "server.json").read_text())
         if _answers(row["url"]):
@@ -153,11 +153,11 @@ def running_server(home: Path) -> tuple[str, int] | None:
 
 
 def _address(folder: Path) -> str | None:
-    """Where the process that holds the lock serves; None before it has said so, and when it is leaving."""
+    """The address of the server that holds the lock; None before it is written, and during shutdown."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         row = json.loads((folder / "server.json").read_text())
         if _alive(int(row["pid"])):
-            # Whoever is asked is not idle: it will not leave before the run comes to it.
+            # A request resets its idle time, so it will not stop before the run uses it.
             run_beside(_answers, str(row["url"]))
             return str(row["url"])
     return None
@@ -194,7 +194,7 @@ def _start(folder: Path, lock_fd: int, idle_minutes: float) -> str:
 
 
 def _server_environment(folder: Path, port: int) -> dict[str, str]:
-    # The user's own Prefect settings are for the user's own server.
+    # The user's own Prefect settings are for another server.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return kept | {
         "PREFECT_HOME": str(folder),
@@ -221,7 +221,7 @@ App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable
 
 
 class IdleWatch:
-    """An ASGI layer that knows for how long nobody has asked anything."""
+    """An ASGI layer that measures the time since the last request."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -237,10 +237,10 @@ class IdleWatch:
             await self._app(scope, receive, send)
         finally:
             self._open -= 1
-            self.awake()
+            self.reset()
 
-    def awake(self) -> None:
-        """Count from now on."""
+    def reset(self) -> None:
+        """Measure from now on."""
         self._last = time.monotonic()
 
     @property
@@ -256,12 +256,12 @@ def _serve(listener_fd: int, idle_minutes: float, folder: Path) -> None:
     server = uvicorn.Server(uvicorn.Config(watch, log_level="warning", timeout_graceful_shutdown=5))
 
     def stop_when_idle() -> None:
-        while not server.started:  # which may take longer than it may be idle
+        while not server.started:  # which may take longer than the idle time
             time.sleep(0.2)
-        watch.awake()
+        watch.reset()
         while watch.idle_s < idle_minutes * 60:
             time.sleep(1.0)
-        # From here on nobody comes to this one; whoever wants a server waits for the lock.
+        # From here on no run finds this server; a run that needs one waits for the lock.
         (folder / "server.json").unlink(missing_ok=True)
         server.should_exit = True
 

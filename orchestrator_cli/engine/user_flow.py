@@ -1,9 +1,9 @@
-"""Runs a Prefect flow of the user's: `python -P -m orchestrator_cli.engine.user_flow FILE:FUNCTION TAG …`.
+"""Runs a Prefect flow of the user: `python -P -m orchestrator_cli.engine.user_flow FILE:FUNCTION TAG …`.
 
-Its parameters are read as JSON from standard input, its value is printed as JSON, and nothing
-else is: what the flow prints goes to standard error. Prefect's server is the one that
-`PREFECT_API_URL` names, so the flow run stands in the same UI as the run that asked for it. Files of
-the folder set nothing for Prefect, because the run may have written them.
+Reads its parameters as JSON from standard input and prints its value as JSON and nothing else:
+output of the flow goes to standard error. The Prefect server is that of `PREFECT_API_URL`, so the
+flow run appears in the same UI as the run that started it. Prefect reads no settings from files of
+the folder, because the run may have written them.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ def main(entrypoint: str, labels: Sequence[str]) -> int:
     os.dup2(2, 1)
     try:
         value = run(entrypoint, parameters, labels)
-    except Exception as exc:  # whatever the user's flow raises is told to who asked for it
+    except Exception as exc:  # a flow may raise anything; the caller reports it
         sys.stderr.write(f"{type(exc).__name__}: {exc}\n")
         return 1
     with out:
@@ -39,10 +39,10 @@ def run(entrypoint: str, parameters: dict[str, Any], labels: Sequence[str]) -> A
     flow: Any = load_flow_from_entrypoint(entrypoint)
     with tags(*labels):
         value = flow(**parameters)
-        return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+        return asyncio.run(_result_of(value)) if inspect.isawaitable(value) else value
 
 
-async def _awaited(value: Any) -> Any:
+async def _result_of(value: Any) -> Any:
     return await value
 
 

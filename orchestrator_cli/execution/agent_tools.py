@@ -11,7 +11,7 @@ from typing import Any
 from smolagents import Tool as SmolTool
 from smolagents._function_type_hints_utils import get_json_schema
 
-from orchestrator_cli.errors import OrchError
+from orchestrator_cli.errors import OrchError, RecoverableError
 from orchestrator_cli.events import ToolCalled
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
 from orchestrator_cli.execution.loops import Circles
@@ -24,7 +24,7 @@ from toolsmith.library.uses import judged_error, judged_value
 from toolsmith.sandboxed import SandboxedTool
 
 
-class ToolStopped(RuntimeError):
+class ToolStopped(RecoverableError, RuntimeError):
     """A tool failed too often in a row and is not used any more; the message says what failed."""
 
 

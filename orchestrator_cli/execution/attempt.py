@@ -21,6 +21,7 @@ from orchestrator_cli.approvals.broker import Question
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
 from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.events import ApprovalGiven, Fact, ResultJudged
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
@@ -40,7 +41,7 @@ from toolsmith.sandbox.proxy import Dialer
 SHOWN_CHARS = 2_000
 
 
-class AttemptFailed(Exception):
+class AttemptFailed(RecoverableError):
     """The attempt did not bring what the subtask asks for; the message says why."""
 
 

@@ -28,7 +28,7 @@ from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFail
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.settings import Process
-from orchestrator_cli.subprocesses.command import OUT_BYTES, Ended, run_command
+from orchestrator_cli.subprocesses.command import OUT_BYTES, CommandResult, run_command
 
 ERR_CHARS = 600
 KEY = "ORCH_IDEMPOTENCY_KEY"
@@ -105,7 +105,7 @@ def run(
     return value_of(ended)
 
 
-def value_of(ended: Ended) -> JsonValue:
+def value_of(ended: CommandResult) -> JsonValue:
     """What a command printed, as JSON where it is JSON; what is too long is cut."""
     text = ended.out.strip()
     if ended.cut:

@@ -13,8 +13,8 @@ from orchestrator_cli.execution.subtask_runs import FORGIVEN
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.run_state import OVER
-from orchestrator_cli.workspace.history import History
-from orchestrator_cli.workspace.marks import file_changes
+from orchestrator_cli.workspace.file_state import file_changes
+from orchestrator_cli.workspace.history import CommitHistory
 
 
 def check_resumable(state: RunState) -> None:
@@ -34,7 +34,7 @@ def is_over(state: RunState) -> bool:
     return end is not None and bool(end.answer) and (end.outcome == "completed" or end.exit_code == 1)
 
 
-def missing_facts(state: RunState, history: History) -> list[Fact]:
+def missing_facts(state: RunState, history: CommitHistory) -> list[Fact]:
     """What follows from the journal and is not in it. Raises `WorkspaceFault`."""
     return [*_committed(state, history), *_forgiven(state)]
 
@@ -47,7 +47,7 @@ def _forgiven(state: RunState) -> list[Fact]:
     return [events.SubtaskSkipped(subtask=name, reason=FORGIVEN) for name in forgiven]
 
 
-def _committed(state: RunState, history: History) -> list[Fact]:
+def _committed(state: RunState, history: CommitHistory) -> list[Fact]:
     """Accepted subtasks whose commit happened."""
     if not state.accepted:
         return []

@@ -16,7 +16,7 @@ from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.execution.attempt import MakeAttempt
 from orchestrator_cli.execution.tool_registry import Toolbox
 from orchestrator_cli.journal.journal import EventStream
-from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.planning.context import PlannerContext, ProcessCard
@@ -30,7 +30,7 @@ from orchestrator_cli.state.duplicate_code import Repeats
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
-from orchestrator_cli.workspace.history import History
+from orchestrator_cli.workspace.history import CommitHistory
 from toolsmith.sandbox import Backend
 
 MAX_FILES = 100_000
@@ -63,7 +63,7 @@ class Run:
     broker: ApprovalBroker
     gate: PermissionGate
     effects: Effects
-    masks: Masks
+    masks: Redactor
     repeats: Repeats
     cancellation: Cancellation
     engine: FlowRun | None
@@ -94,9 +94,9 @@ class Run:
         return self.engine
 
     @property
-    def history(self) -> History:
+    def history(self) -> CommitHistory:
         """What the run's commits replaced."""
-        return History(history_folder(self.settings.home, self.id))
+        return CommitHistory(history_folder(self.settings.home, self.id))
 
     # --- its first event
 

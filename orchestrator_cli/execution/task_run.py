@@ -11,7 +11,7 @@ from orchestrator_cli import events
 from orchestrator_cli.approvals.effects import EffectRefused
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.task_run import Call, named_task
-from orchestrator_cli.errors import OrchError
+from orchestrator_cli.errors import OrchError, RecoverableError
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.plan import Result, Subtask
@@ -122,7 +122,5 @@ def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
 def reason_of(outcome: Any) -> str:
     """Why something failed, in the words of its error."""
     text = str(outcome).strip() or type(outcome).__name__
-    known = isinstance(outcome, OrchError | Conflict | TimeoutError) or type(outcome).__module__.startswith(
-        "orchestrator_cli"
-    )
+    known = isinstance(outcome, OrchError | RecoverableError | TimeoutError)
     return text if known else f"{type(outcome).__name__}: {text}"

@@ -11,7 +11,7 @@ from orchestrator_cli import events
 from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import ConfigError, UsageError
+from orchestrator_cli.errors import ConfigError, RecoverableError, UsageError
 from orchestrator_cli.execution.built_tools import Shelf
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
@@ -37,7 +37,7 @@ from toolsmith.spec import ToolSpec
 Tool = Callable[..., Any]
 
 
-class ToolUnavailable(Exception):
+class ToolUnavailable(RecoverableError):
     """A tool could not be had; the message says why, for the planner."""
 
 

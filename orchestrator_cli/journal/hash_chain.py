@@ -1,32 +1,45 @@
-"""The chain of hashes over a log: pure functions between bytes and blocks.
+"""The chain of hashes over a log, and the record of its newest block that each home keeps.
 
-A block is a text and the comment on a line of its own that seals it. The text of a block reaches
-from the line after the seal before it to its own seal, so that the blocks are the whole file:
+A block is a text and, on a line of its own, the comment that seals it. The text of a block begins
+after the seal before it and ends at its own seal, so the blocks make up the whole file:
 
     <!-- orch WHAT place N after HASH-BEFORE hash HASH -->
 
-WHAT is `log ID` for the head of the file, `entry SEQ run RUN` for an entry, `cut BYTES` for what a
-killed writer left, and `added` for what somebody else wrote at the end. HASH is the SHA-256 over
-`HASH-BEFORE`, a line feed, `WHAT place N`, a line feed, and the text with `\\r\\n` as `\\n`.
+WHAT is `log ID` for the head of the file, `entry SEQ run RUN` for an entry, `cut BYTES` for a
+fragment of a killed writer, and `added` for text that another program appended. HASH is the SHA-256
+of `HASH-BEFORE`, a line feed, `WHAT place N`, a line feed, and the text with `\\r\\n` as `\\n`.
 
-What is not covered: who wrote it. Somebody who may write the file can write a new chain; that is
-noticed by what stands elsewhere (`heads`, the journals).
+    HOME/logs/ID.json      path of the log, place and hash of its last block, and from which place on
+                           which version of the wording was used
+
+The log itself cannot show that its end is missing, or that its whole chain was rewritten; this
+record can. It is written after the log, under the log's lock, in one write: after a kill it may be
+one block behind, and is never ahead.
+
+Not covered: a person who rewrites the log and this record and the journals; and a power failure,
+after which the record may be some blocks behind, or unreadable and so unknown.
 """
 
 import hashlib
+import json
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
+
+from orchestrator_cli.durable.files import write_atomic
 
 What = Literal["log", "entry", "cut", "added"]
 
 NONE = "0" * 64
-"""What the first block comes after."""
+"""The hash before the first block."""
 
 LONGEST_SEAL = 1024
-"""Bytes in which the last seal of a file and the line feed after it have room."""
+"""At most so many bytes for the last seal of a file and the line feed after it."""
 
 _FORM = (
     rb"<!-- orch (?P<head>log (?P<id>[0-9a-f]+)|entry (?P<seq>\d+) run (?P<run>[A-Za-z0-9_.-]*)|"
@@ -42,7 +55,7 @@ _COMMENT = re.compile(
     re.MULTILINE,
 )
 _BEGINNINGS = tuple(text.encode() for text in ("\n### 0 · ", "\n**0** · run ", "\n## Run "))
-"""What every entry begins with, numbers as 0."""
+"""The possible beginnings of an entry, with 0 for each number."""
 _DIGITS = re.compile(rb"\d+")
 _PLAIN = re.compile(r"[^A-Za-z0-9_.-]|(?<=-)-")
 
@@ -52,7 +65,7 @@ class Seal:
     """The comment that ends a block."""
 
     head: str
-    """WHAT, as it stands there."""
+    """WHAT, as written."""
     place: int
     after: str
     hash: str
@@ -67,7 +80,7 @@ class Seal:
 
     @property
     def id(self) -> str:
-        """Of the head of a log."""
+        """The log's id, in the seal of its head; else empty."""
         return self.head.split(" ")[1] if self.what == "log" else ""
 
     @property
@@ -80,13 +93,13 @@ class Seal:
 
     @property
     def torn(self) -> int:
-        """How many bytes of a `cut` block its killed writer had written."""
+        """The bytes of a `cut` block that its killed writer had written."""
         return int(self.head.split(" ")[1]) if self.what == "cut" else 0
 
 
 @dataclass(frozen=True)
-class Block:
-    """A sealed piece of a log."""
+class SealedBlock:
+    """A text of a log and its seal."""
 
     text: bytes
     seal: Seal
@@ -95,15 +108,15 @@ class Block:
 
     @cached_property
     def is_sound(self) -> bool:
-        """Whether text and seal belong together."""
+        """Whether the seal's hash is that of the text."""
         return hash_of(self.seal.head, self.seal.place, self.seal.after, self.text) == self.seal.hash
 
 
 @dataclass(frozen=True)
 class Log:
-    """A log as it was read: its blocks, and what stands behind the last seal."""
+    """A parsed log: its blocks, and the text after the last seal."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[SealedBlock, ...]
     rest: bytes
     rest_line: int
 
@@ -119,23 +132,23 @@ def hash_of(head: str, place: int, after: str, text: bytes) -> str:
 
 
 def entry_head(seq: int, run: str) -> str:
-    """The WHAT of an entry; a run's name is written so that it cannot end the comment."""
+    """The WHAT of an entry; the run's name is escaped so that it cannot end the comment."""
     return f"entry {seq} run {_PLAIN.sub('_', run)}"
 
 
 def read_log(data: bytes) -> Log:
-    blocks: list[Block] = []
+    blocks: list[SealedBlock] = []
     start, line = 0, 1
     for match in _SEAL.finditer(data):
         text = data[start : match.start()]
-        blocks.append(Block(text, _seal(match), line))
+        blocks.append(SealedBlock(text, _seal(match), line))
         line += text.count(b"\n") + 1
         start = match.end()
     return Log(tuple(blocks), data[start:], line)
 
 
 def last_seal(end: bytes) -> Seal | None:
-    """The seal that a file ends with, from its last bytes; None where it does not end with one."""
+    """The seal at the end of a file, from its last bytes; None if it does not end with one."""
     match = _LAST.search(end)
     return _seal(match) if match else None
 
@@ -147,7 +160,7 @@ def first_seal(data: bytes) -> Seal | None:
 
 @dataclass(frozen=True)
 class Piece:
-    """An entry, sealed or not, or (without a number) what stands between entries."""
+    """An entry, sealed or not, or, without a number, the text between entries."""
 
     text: bytes
     line: int
@@ -157,7 +170,7 @@ class Piece:
 
 
 def pieces_of(data: bytes) -> Iterator[Piece]:
-    """All of a log but the comments, in order: also what was written before there were seals."""
+    """All of a log but the comments, in order, including entries from before there were seals."""
     start, line = 0, 1
     for match in _COMMENT.finditer(data):
         text = data[start : match.start()]
@@ -175,22 +188,90 @@ def entries_in(data: bytes) -> set[tuple[int, str]]:
 
 
 def unsealed_entries(data: bytes) -> int:
-    """How many entries were written before there were hashes."""
+    """The number of entries from before there were hashes."""
     return sum(1 for _ in _UNSEALED.finditer(data))
 
 
 def is_torn(rest: bytes) -> bool:
-    """Whether a text without a seal can be what a killed writer left: an entry that breaks off."""
+    """Whether a text without a seal can be the fragment of a killed writer: an entry that breaks off."""
     rest = rest.replace(b"\r\n", b"\n")
     numbered = _DIGITS.sub(b"0", rest)
     begun = any(numbered.startswith(sign) or sign.startswith(numbered) for sign in _BEGINNINGS)
-    return begun and not any(_comments(rest))
-
-
-def _comments(rest: bytes) -> Iterator[bytes]:
-    """Whole lines that look like a seal. A writer that had come so far was done."""
-    return (line for line in rest.split(b"\n")[:-1] if line.startswith(b"<!-- orch "))
+    # A whole line that looks like a seal is the last that a writer writes.
+    return begun and not any(line.startswith(b"<!-- orch ") for line in rest.split(b"\n")[:-1])
 
 
 def _seal(match: re.Match[bytes]) -> Seal:
     return Seal(match["head"].decode(), int(match["place"]), match["after"].decode(), match["hash"].decode())
+
+
+# --- the newest block, as the home knows it
+
+HEADS = "logs"
+WIDTH = 256
+"""Bytes of a record without the path."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last block of a log, as it was last written."""
+
+    log: str
+    path: str
+    place: int
+    hash: str
+    forms: tuple[tuple[int, str], ...] = ()
+    """Pairs of a place and the version of the wording used from there on."""
+
+    def form_at(self, place: int) -> str:
+        """The version of the wording of the entry at a place; empty if unknown."""
+        return next((form for first, form in reversed(self.forms) if first <= place), "")
+
+
+def note_head(home: Path, head: Head, form: str) -> None:
+    """Replace the record of a log whose last entry was worded in `form`. Raises `OSError`."""
+    path = home / HEADS / f"{head.log}.json"
+    known = _read_head(path)
+    forms = known.forms if known is not None else ()
+    if not forms or forms[-1][1] != form:
+        # The head of a log has no words that could differ.
+        forms = (*forms, (head.place if head.place > 1 else 0, form))
+    head = replace(head, forms=forms)
+    # Padded to one length for every place, so that one write in place is enough: a new file for each
+    # entry would cost more than the entry itself.
+    text = json.dumps(asdict(head), ensure_ascii=True).ljust(WIDTH + 6 * len(head.path))
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(path, text, sync=False)
+        return
+    try:
+        os.ftruncate(file, os.pwrite(file, text.encode(), 0))
+    finally:
+        os.close(file)
+
+
+def head_of(homes: Iterable[Path], log: str) -> Head | None:
+    """The record of a log in any of the homes; of several, the one with the highest place."""
+    found = [head for home in homes if (head := _read_head(home / HEADS / f"{log}.json")) is not None]
+    return max(found, key=lambda head: head.place, default=None)
+
+
+def newest_at(homes: Iterable[Path], path: Path) -> Head | None:
+    """The log that was last written to at this path."""
+    found = [
+        (record.stat().st_mtime_ns, head)
+        for home in homes
+        for record in (home / HEADS).glob("*.json")
+        if (head := _read_head(record)) is not None and head.path == str(path)
+    ]
+    return max(found, key=lambda pair: pair[0], default=(0, None))[1]
+
+
+def _read_head(path: Path) -> Head | None:
+    with suppress(OSError, ValueError, TypeError):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        forms = tuple((int(place), str(form)) for place, form in row.pop("forms", ()))
+        return Head(**row, forms=forms)
+    return None

@@ -1,12 +1,21 @@
-"""The journal of a run, and the one place where events are numbered and sent out.
+"""The journal of a run, and the one place where events are numbered and sent to the views.
 
 A fact is numbered, written to `journal.jsonl` and fsynced, and only then shown: what a person
-saw is on disk. Pieces of the answer as it streams are shown and not journaled; `RunFinished`
-holds the whole. Values that would make a line long lie beside the journal, see `blobs`.
+saw is on disk. Pieces of the streamed answer are shown but not journaled; `RunFinished`
+holds the whole.
 
-What is not covered: a journal in which a line before the last was damaged is read without it.
+Values that would make a line long are stored next to the journal, by the hash of their content:
+
+    runs/RUN/blobs/SHA256        a text as it is, any other value as indented JSON
+
+In the line of its event, a text with the file's name replaces the value, and `large` lists the
+replaced places, so that no value can be mistaken for a reference. Contents are on the disk before
+the line that refers to them.
+
+Not covered: a damaged line before the last is skipped.
 """
 
+import hashlib
 import json
 import os
 import threading
@@ -15,19 +24,34 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from orchestrator_cli.durable.files import append, is_torn, make_folders, read_records, sync_folder
-from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.durable.files import (
+    append,
+    is_torn,
+    make_folders,
+    read_records,
+    sync_folder,
+    write_atomic,
+)
+from orchestrator_cli.errors import RecoverableError, RunFailed
 from orchestrator_cli.events import AgentStepped, AnswerDelta, Event, Fact, Spent, SubtaskStarted
-from orchestrator_cli.journal.blobs import LARGE, BlobMissing, Blobs
 from orchestrator_cli.state import RunState, apply
 
+LARGE = 64 << 10
+"""A value of more bytes as JSON is stored apart."""
+
+LARGE_MARK = b',"large":['
+
 PASSING = (SubtaskStarted, AgentStepped, Spent)
-"""Facts on which nothing is built before the next one, which brings them to the disk with it."""
+"""Facts that need no fsync of their own: nothing depends on them before the next one is on disk."""
+
+Emit = Callable[[Fact], None]
 
 
-class View(Protocol):
+class EventView(Protocol):
+    """Receives every event of a run, in order."""
+
     def __call__(self, event: Event, state: RunState) -> None:
         """Show an event; `state` is the run right after it."""
 
@@ -36,15 +60,15 @@ class View(Protocol):
 
 @runtime_checkable
 class CatchesUp(Protocol):
-    """A view that has to know what came before, when a run goes on in another process."""
+    """A view that needs the earlier events if a run is resumed in another process."""
 
     def catch_up(self, found: Sequence[Event]) -> None:
-        """Told once, before any new event: all that the journal holds."""
+        """Called once, before any new event, with all events of the journal."""
 
 
 @dataclass
 class _Written:
-    """An event that is in the journal's file, and maybe not on the disk yet."""
+    """An event in the journal's file, perhaps not on the disk yet."""
 
     event: Event
     state: RunState
@@ -54,35 +78,35 @@ class _Written:
 class EventStream:
     """Takes facts from any thread, keeps the run's state, and hands events to the views in order.
 
-    Threads that emit at the same time share one fsync: whoever comes first writes through and shows
-    what has gathered meanwhile, and the others find their events shown. Nobody waits for that with a
-    fact that is `PASSING`. Views are called under a lock. A view or journal that cannot write ends the
-    run with `RunFailed`, because a run that nobody can review must not go on.
+    Threads that emit at the same time share one fsync: the first syncs and shows all pending events,
+    and the others find theirs shown. A `PASSING` fact is not waited for. Views are called under a
+    lock. A view or journal that cannot write ends the run with `RunFailed`, because a run that cannot
+    be reviewed must not continue.
     """
 
     def __init__(
         self,
         run: str,
         journal: Path,
-        views: Iterable[View],
+        views: Iterable[EventView],
         *,
         state: RunState = RunState(),  # noqa: B008 - it is frozen
-        mask: Callable[[Fact], Fact] = lambda fact: fact,
+        redact: Callable[[Fact], Fact] = lambda fact: fact,
     ) -> None:
         """
         Args:
-            state: the run after the events that the journal holds already.
-            mask: takes the secrets of the run out of a fact.
+            state: the run after the events that the journal already holds.
+            redact: removes the run's secrets from a fact.
         """
         self.run = run
         self._state = state
         self._views = tuple(views)
-        self._mask = mask
+        self._redact = redact
         self._writing = threading.Lock()
         self._showing = threading.RLock()
-        """Taken before `_writing` where both are."""
+        """Acquired before `_writing` if both are needed."""
         self._unshown: deque[_Written] = deque()
-        # What a later version has written and this one passes over has its numbers too.
+        # Events of a later version, which this one skips, have numbers too.
         self._seq = max(state.last, _last_number(journal))
         self._blobs = blobs_of(journal)
         make_folders(journal.parent, 0o700)
@@ -103,10 +127,9 @@ class EventStream:
         self.decide(lambda _: fact)
 
     def decide(self, choose: Callable[[RunState], Fact | None]) -> bool:
-        """Emit what `choose` makes of the state of this very moment, before any other event.
+        """Emit the fact that `choose` makes of the current state, before any other event.
 
-        Returns whether there was an event: None is none. Raises what `choose` raises, and then nothing
-        has happened.
+        Returns whether there was one: `choose` may return None. If `choose` raises, nothing happens.
         """
         try:
             written = self._write(choose)
@@ -117,7 +140,7 @@ class EventStream:
                 with self._showing:
                     if not written.shown:
                         self._show()
-            # Also what has come meanwhile from those that do not wait.
+            # Also show the events of threads that do not wait.
             while self._unshown and self._showing.acquire(blocking=False):
                 try:
                     self._show()
@@ -127,7 +150,7 @@ class EventStream:
         except OSError as exc:
             raise RunFailed(
                 f"The record of the run cannot be written: {exc}",
-                "Free some disk space or mend the permissions; the workspace holds what was finished.",
+                "Free some disk space or fix the permissions; the results of finished subtasks are kept.",
             ) from exc
 
     def close(self) -> None:
@@ -141,7 +164,7 @@ class EventStream:
             chosen = choose(self._state)
             if chosen is None:
                 return None
-            fact = self._mask(chosen)
+            fact = self._redact(chosen)
             event = Event(run=self.run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
             if not isinstance(fact, AnswerDelta):
                 self._append(event)
@@ -155,27 +178,27 @@ class EventStream:
         if len(line) > LARGE:
             row = self._blobs.take_out(json.loads(line))
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-        # Brought to the disk when it is shown, with the others that were written meanwhile.
+        # Synced when it is shown, with the others written meanwhile.
         append(self._file.fileno(), line.encode() + b"\n", sync=False)
         self._seq = event.seq
 
     def _show(self) -> None:
-        """Bring what was written to the disk, and show it in order."""
+        """Sync the written events to the disk, and show them in order."""
         with self._writing:
-            gathered = self._unshown
+            pending = self._unshown
             self._unshown = deque()
         try:
-            if any(not isinstance(one.event.data, AnswerDelta) for one in gathered):
+            if any(not isinstance(one.event.data, AnswerDelta) for one in pending):
                 os.fsync(self._file.fileno())
-            while gathered:
-                one = gathered.popleft()
+            while pending:
+                one = pending.popleft()
                 one.shown = True
                 for view in self._views:
                     view(one.event, one.state)
         finally:
-            # After a fault the others, which wait for theirs, try it themselves.
+            # After an error, the threads that wait for their events try it themselves.
             with self._writing:
-                self._unshown.extendleft(reversed(gathered))
+                self._unshown.extendleft(reversed(pending))
 
 
 def _last_number(journal: Path) -> int:
@@ -185,9 +208,9 @@ def _last_number(journal: Path) -> int:
 
 
 def read_journal(path: Path) -> Iterator[Event]:
-    """The events of a journal; a torn last line and what only a later version knows are passed over.
+    """The events of a journal, without an incomplete last line and events unknown to this version.
 
-    Raises `RunFailed` where a value that lies beside the journal is gone or damaged.
+    Raises `RunFailed` if a value stored next to the journal is missing or damaged.
     """
     blobs = blobs_of(path)
 
@@ -199,14 +222,79 @@ def read_journal(path: Path) -> Iterator[Event]:
     try:
         yield from read_records(path, parse)
     except BlobMissing as exc:
-        raise RunFailed(f"{exc}.", "Put it back from a copy; without it the run cannot be read.") from exc
+        raise RunFailed(f"{exc}.", "Restore it from a copy; without it the run cannot be read.") from exc
 
 
-LARGE_MARK = b',"large":['
+# --- large values
+
+Place = tuple[str | int, ...]
+
+
+class BlobMissing(RecoverableError):
+    """A content that a journal refers to is missing or damaged."""
+
+
+class Blobs:
+    """The contents of one journal; the folder is created with the first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def take_out(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row, with the large values of its `data` stored apart. Raises `OSError`."""
+        large: list[dict[str, Any]] = []
+        data = {
+            name: value if name == "kind" else self._smaller(value, ("data", name), large)
+            for name, value in row["data"].items()
+        }
+        return {**row, "data": data, "large": large} if large else row
+
+    def put_back(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The complete row. Raises `BlobMissing`."""
+        # Values within another value were taken out before it.
+        for large in reversed(row.pop("large", ())):
+            *path, last = large["at"]
+            around: Any = row
+            for step in path:
+                around = around[step]
+            text = self._content(large["sha256"])
+            around[last] = text if large["form"] == "text" else json.loads(text)
+        return row
+
+    def _smaller(self, value: Any, place: Place, large: list[dict[str, Any]]) -> Any:
+        if isinstance(value, dict):
+            value = {key: self._smaller(item, (*place, key), large) for key, item in value.items()}
+        elif isinstance(value, list):
+            value = [self._smaller(item, (*place, n), large) for n, item in enumerate(value)]
+        size = len(value) if isinstance(value, str) else len(json.dumps(value))
+        if size <= LARGE:
+            return value
+        form = "text" if isinstance(value, str) else "json"
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+        digest = self.keep(text.encode())
+        large.append({"at": place, "sha256": digest, "form": form})
+        return f"(see blobs/{digest})"
+
+    def keep(self, content: bytes) -> str:
+        """Store a content and return its hash. Raises `OSError`."""
+        digest = hashlib.sha256(content).hexdigest()
+        path = self._folder / digest
+        if path.exists():
+            return digest
+        make_folders(self._folder, 0o700)
+        write_atomic(path, content)
+        return digest
+
+    def _content(self, digest: str) -> str:
+        path = self._folder / digest
+        try:
+            content = path.read_bytes()
+        except OSError as exc:
+            raise BlobMissing(f"{path}, a part of the run's journal, cannot be read: {exc.strerror}") from exc
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise BlobMissing(f"{path}, a part of the run's journal, is damaged")
+        return content.decode()
 
 
 def blobs_of(journal: Path) -> Blobs:
     return Blobs(journal.with_name("blobs"))
-
-
-Emit = Callable[[Fact], None]

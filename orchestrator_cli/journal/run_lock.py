@@ -1,7 +1,7 @@
-"""Who has a run: the one process that carries it on holds the lock in its folder as long as it lives.
+"""The lock of a run: the process that executes the run holds it until it ends.
 
-The system lets go of the lock of a process that died, so a run without an end that nobody holds
-has died. What is not covered: file systems without locks between machines.
+The system releases the lock of a dead process, so an unfinished run without a lock has died.
+Not covered: file systems without locks between machines.
 """
 
 import contextlib
@@ -13,20 +13,20 @@ from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire
 from orchestrator_cli.errors import UsageError
 
 PATIENCE_S = 1.0
-"""Whoever only looks whether a run is held has its lock for a moment."""
+"""`lock_owner` takes the lock for a moment, too."""
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Have the run in this folder for oneself. Raises `UsageError` where another process has it."""
+def run_lock(folder: Path) -> Iterator[None]:
+    """Lock the run in this folder. Raises `UsageError` if another process has it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "lock"
     try:
         lock = acquire(path, wait_s=PATIENCE_S)
     except LockTimeout as exc:
         raise UsageError(
-            f"Run {folder.name} is going on in process {_read(path) or 'unknown'}.",
-            f"Wait for its end, or stop it: orch cancel {folder.name}",
+            f"Run {folder.name} is running in process {_read(path) or 'unknown'}.",
+            f"Wait until it ends, or stop it: orch cancel {folder.name}",
         ) from exc
     except LockUnsupported as exc:
         raise _no_locks(path, exc) from exc
@@ -36,8 +36,8 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def holder(folder: Path) -> int | None:
-    """The process that has the run in this folder; None where nobody has, 0 where it cannot be told who."""
+def lock_owner(folder: Path) -> int | None:
+    """The id of the process that holds the lock; None if it is free, 0 if the id is unknown."""
     path = folder / "lock"
     try:
         with path.open("rb") as file:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
+from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.settings import McpServer
-from orchestrator_cli.subprocesses.guarded import guarded
+from orchestrator_cli.subprocesses.command import open_process
 
 START_S = 30.0
 LINE_BYTES = 16 << 20
@@ -30,7 +31,7 @@ SAID_CHARS = 400
 MAX_PAGES = 20
 
 
-class ServerFailed(Exception):
+class ServerFailed(RecoverableError):
     """The server could not be used, for a reason unrelated to the call itself."""
 
 
@@ -200,10 +201,12 @@ class _Open:
 
 def _reason(exc: BaseException) -> str:
     """The reason in one line; of a group, that of its first error."""
+    from mcp.shared.exceptions import MCPError
+
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     text = str(exc).strip().partition("\n")[0]
-    known = type(exc).__name__ in ("MCPError", "OSError")
+    known = isinstance(exc, MCPError) or type(exc) is OSError
     return (text if known and text else f"{type(exc).__name__}: {text}".rstrip(": "))[:SAID_CHARS]
 
 
@@ -250,7 +253,7 @@ async def _program(
     outgoing, from_us = anyio.create_memory_object_stream[SessionMessage](0)
     given = get_default_environment() | dict(env)
     async with (
-        guarded(command, cwd=cwd, env=given, stderr=subprocess.PIPE) as process,
+        open_process(command, cwd=cwd, env=given, stderr=subprocess.PIPE) as process,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(_read, process.stdout, to_us, said)

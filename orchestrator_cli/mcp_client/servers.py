@@ -32,7 +32,7 @@ from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.environment import read_secret
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.journal.journal import Emit
-from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
 from orchestrator_cli.mcp_client.tools import ServerTool, server_tools, text_of, value_of
 from orchestrator_cli.plan import Subtask
@@ -54,7 +54,7 @@ class Servers:
         *,
         root: Path,
         broker: ApprovalBroker,
-        masks: Masks,
+        masks: Redactor,
         emit: Emit,
         cancellation: Cancellation,
     ) -> None:

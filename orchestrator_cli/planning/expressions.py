@@ -6,10 +6,11 @@ from typing import Any
 
 import simpleeval
 
+from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.plan import FUNCTIONS
 
 
-class ExpressionFailed(Exception):
+class ExpressionFailed(RecoverableError):
     """An expression could not be evaluated; the message says why."""
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.plan import NOT_STARTED, Catalogue, Patch, Plan, PlanFault, Route, State, Subtask
 from orchestrator_cli.planning.repair import Repair, repaired
 from orchestrator_cli.planning.validation import faults
 
 
-class PatchRefused(Exception):
+class PatchRefused(RecoverableError):
     """A patch cannot be applied; `faults` lists every reason."""
 
     def __init__(self, faults: list[PlanFault]) -> None:

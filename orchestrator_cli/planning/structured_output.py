@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from orchestrator_cli.durable.json_text import json_from_reply
-from orchestrator_cli.errors import ReplyUnusable
+from orchestrator_cli.errors import RecoverableError, ReplyUnusable
 from orchestrator_cli.models.model import Message, Model, ModelRequest
 from orchestrator_cli.plan import Catalogue, Plan
 from orchestrator_cli.planning.repair import Repair, repaired
@@ -26,7 +26,7 @@ FIELDS_BY_KIND = frozenset({"instruction", "role", "tools", "process", "for_each
 T = TypeVar("T")
 
 
-class Unusable(Exception):
+class Unusable(RecoverableError):
     """A reply that must be given again; `faults` lists every reason."""
 
     def __init__(self, faults: list[str]) -> None:

@@ -34,7 +34,7 @@ from memory.templates import Template, mark, template_of
 from orchestrator_cli import events
 from orchestrator_cli.errors import ConfigError, OrchError
 from orchestrator_cli.journal.journal import Emit
-from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.plan import order
 from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.reuse import reads_outside
@@ -61,7 +61,7 @@ class RunMemory:
     dense: Dense | None
     """The model that makes vectors, if the user has set one."""
     library: Library
-    masks: Masks
+    masks: Redactor
     emit: Emit
     scope: Scope
     """What belongs to the run's workspace."""

@@ -1,11 +1,11 @@
-"""A run done again from its journal on a copy of the workspace, to see whether it comes to the same files.
+"""Repeats a run from its journal on a copy of the workspace, and compares the resulting files.
 
-The copy is the workspace as it was before the run. Each finished subtask takes its checkout of it where the
-journal says it did, its recorded code and calls run there in the sandbox, and what it commits is held
-against what was committed then. What cannot be done again is told, and its files are taken over from the
-record, so that what follows finds them. The workspace itself is only read.
+The copy is the workspace as it was before the run. Each finished subtask takes its checkout at the point
+that the journal shows, its recorded code and calls run there in the sandbox, and its commit is compared
+with the recorded one. Work that cannot be repeated is reported, and its files are copied from the
+record, so that later subtasks find them. The workspace itself is only read.
 
-What is not covered: see `execution.recorded`, `execution.rerun` and `execution.workspace.rewind`.
+Not covered: see `replay.work`, `replay.rerun` and `replay.rewind`.
 """
 
 import contextlib
@@ -20,47 +20,47 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator_cli import events
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.errors import Conflict, UsageError, WorkspaceFault
 from orchestrator_cli.events import Event, FileChange
-from orchestrator_cli.journal.run_lock import held
+from orchestrator_cli.journal.run_lock import run_lock
 from orchestrator_cli.replay.rerun import KnownTool, reason_against, rerun
 from orchestrator_cli.replay.rewind import copy_as_before, in_order, restore
 from orchestrator_cli.replay.work import Closed, Work, moments_of
-from orchestrator_cli.runs.find import DEMO, PastRun
+from orchestrator_cli.runs.find import PastRun, homes_of
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.workspace import Checkout, Conflict, Workspace, WorkspaceFault, check_folder
+from orchestrator_cli.workspace import Checkout, Workspace, check_folder
 from orchestrator_cli.workspace.checkout import Hidden
 from orchestrator_cli.workspace.commit import lock_folder
-from orchestrator_cli.workspace.history import History
-from orchestrator_cli.workspace.record import Record
+from orchestrator_cli.workspace.history import Author, CommitHistory
 from orchestrator_cli.workspace.tree import remove
 from toolsmith.sandbox import Backend
 
 YOUNG_S = 60.0
-Outcome = Literal["same", "different", "not replayed"]
+"""A newer folder may not be locked by its process yet."""
+ReplayOutcome = Literal["same", "different", "not replayed"]
 
 
 @dataclass(frozen=True)
 class FileVerdict:
-    """A file that a subtask changed, then or now. A hash is None where there was no file."""
+    """A file that a subtask changed, then or now. A hash is None if there was no file."""
 
     path: str
     same: bool
     then: str | None
     now: str | None
     what: str = ""
-    """In what the two differ."""
+    """The difference, or empty."""
 
 
 @dataclass(frozen=True)
 class SubtaskVerdict:
     subtask: str
     attempt: int
-    outcome: Outcome
+    outcome: ReplayOutcome
     steps: int
     files: tuple[FileVerdict, ...]
     why: tuple[str, ...]
-    """Why it was not replayed, or what went otherwise."""
+    """Why it was not replayed, or what was different."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,16 @@ class Replayed:
 
     @property
     def same(self) -> bool:
-        """Whether every change of a file was made again and came out the same."""
+        """Whether every change of a file was repeated with the same result."""
         return all(
             one.outcome == "same" or not (one.files or one.outcome == "different") for one in self.subtasks
         )
 
 
 def replay_run(where: PastRun, settings: Settings, backend: Backend) -> Replayed:
-    """Do a run again. Raises `UsageError` where it goes on now, or its workspace cannot be copied."""
+    """Repeat a run. Raises `UsageError` if it is running now, or its workspace cannot be copied."""
     check_folder(where.root)
-    with held(where.folder), _scratch(where.home) as scratch:
+    with run_lock(where.folder), _scratch(where.home) as scratch:
         found = where.events()
         copy = scratch / "workspace"
         copy.mkdir(mode=0o700)
@@ -90,20 +90,24 @@ def replay_run(where: PastRun, settings: Settings, backend: Backend) -> Replayed
                 where.root.resolve(),
                 where.home,
                 where.run,
-                list(_histories(where, settings)),
+                [
+                    CommitHistory(folder)
+                    for home in dict.fromkeys((where.home, *homes_of(settings)))
+                    for folder in (home / "runs").glob("*/undo")
+                ],
                 copy,
                 hidden,
                 settings.workspace_max_mb,
             )
-            again = _Again(where, settings, backend, copy, scratch / "state", _tools(found, where.home))
-            return Replayed(where.run, tuple(again.verdicts(found)), tuple(notes))
+            replay = _Replay(where, settings, backend, copy, scratch / "state", _tools(found, where.home))
+            return Replayed(where.run, tuple(replay.verdicts(found)), tuple(notes))
         except (WorkspaceFault, OSError) as exc:
             raise UsageError(f"Run {where.run} cannot be replayed: {exc}.") from exc
 
 
 @dataclass
-class _Again:
-    """The replay under way: checkouts that were taken and not committed yet."""
+class _Replay:
+    """A replay under way; `open` are its checkouts that are not committed yet."""
 
     where: PastRun
     settings: Settings
@@ -136,13 +140,19 @@ class _Again:
                 checkout.discard()
 
     def _verdict(self, work: Work, checkout: Checkout) -> SubtaskVerdict:
-        def verdict(outcome: Outcome, files: Iterable[FileVerdict], why: Iterable[str]) -> SubtaskVerdict:
+        def verdict(
+            outcome: ReplayOutcome, files: Iterable[FileVerdict], why: Iterable[str]
+        ) -> SubtaskVerdict:
             return SubtaskVerdict(work.name, work.attempt, outcome, len(work.steps), tuple(files), tuple(why))
 
         if reason := reason_against(work, self.tools):
-            lost = self._take_over(work, checkout)
+            lost = self._copy_recorded(work, checkout)
             checkout.commit()
-            return verdict("not replayed", (_taken(change) for change in work.changes), [reason, *lost])
+            files = [
+                FileVerdict(change.path, False, change.after_sha256, None, "taken over from the record")
+                for change in work.changes
+            ]
+            return verdict("not replayed", files, [reason, *lost])
         why = rerun(work, checkout, self.backend, self.tools, self.settings.allow_protected)
         try:
             files = list(_compared(work.changes, checkout.commit()))
@@ -150,39 +160,32 @@ class _Again:
             return verdict("different", (), [*why, str(exc)])
         return verdict("same" if all(one.same for one in files) else "different", files, why)
 
-    def _take_over(self, work: Work, checkout: Checkout) -> list[str]:
-        """Put the recorded files of a subtask into its checkout; returns what is not kept."""
-        records = [record for record in self.where.history.records() if _is_of(record, work)]
+    def _copy_recorded(self, work: Work, checkout: Checkout) -> list[str]:
+        """Put the recorded files of a subtask into its checkout; returns what is missing in the record."""
+        author = Author(run=self.where.run, subtask=work.name, attempt=work.attempt)
+        records = [record for record in self.where.history.records() if record.author == author]
         lost = []
         for record in records[-1:]:
             for change in in_order(record.changes):
                 try:
                     restore(checkout.root, change.path, change.after, self.where.history)
                 except (OSError, WorkspaceFault):
-                    lost.append(f"what it made of {change.path} is not kept")
+                    lost.append(f"its version of {change.path} was not kept")
         return lost
 
 
-def _is_of(record: Record, work: Work) -> bool:
-    author = record.author
-    return author.undo_to is None and (author.subtask, author.attempt) == (work.name, work.attempt)
-
-
 def _compared(then: Iterable[FileChange], now: Iterable[FileChange]) -> Iterator[FileVerdict]:
-    was, is_ = {change.path: change for change in then}, {change.path: change for change in now}
-    for path in sorted(was.keys() | is_.keys()):
-        old, new = was.get(path), is_.get(path)
+    was, current = {change.path: change for change in then}, {change.path: change for change in now}
+    for path in sorted(was.keys() | current.keys()):
+        old, new = was.get(path), current.get(path)
+        what = _difference(old, new)
         yield FileVerdict(
             path,
-            same=_like(old, new),
+            same=not what,
             then=old.after_sha256 if old else None,
             now=new.after_sha256 if new else None,
-            what=_difference(old, new),
+            what=what,
         )
-
-
-def _like(old: FileChange | None, new: FileChange | None) -> bool:
-    return old is not None and new is not None and _difference(old, new) == ""
 
 
 def _difference(old: FileChange | None, new: FileChange | None) -> str:
@@ -193,15 +196,11 @@ def _difference(old: FileChange | None, new: FileChange | None) -> str:
     return "" if old.after_sha256 == new.after_sha256 else "other content"
 
 
-def _taken(change: FileChange) -> FileVerdict:
-    return FileVerdict(change.path, False, change.after_sha256, None, "taken over from the record")
-
-
 # --- what the run had
 
 
 def _tools(found: Iterable[Event], home: Path) -> dict[str, KnownTool]:
-    """The built tools of a run, each in the version that it used last."""
+    """The built tools of a run, each in the version last used."""
     tools: dict[str, KnownTool] = {}
     for event in found:
         match event.data:
@@ -213,45 +212,39 @@ def _tools(found: Iterable[Event], home: Path) -> dict[str, KnownTool]:
 
 
 def _lacks(permissions: str) -> str:
-    """What a tool was given that a replay does not give: all but files."""
+    """The permissions of a tool that a replay does not grant: all but those on files."""
     parts = (part.strip() for part in permissions.split(";"))
-    given = [part for part in parts if not part.startswith("workspace:") and not part.endswith(": none")]
-    return f"it had {'; '.join(given)}" if given else ""
+    granted = [part for part in parts if not part.startswith("workspace:") and not part.endswith(": none")]
+    return f"it had {'; '.join(granted)}" if granted else ""
 
 
 def _from_library(folder: Path, name: str, version: int, sha256: str) -> KnownTool:
-    """The version with this very content, as it is or as it was proved."""
+    """The version with exactly this content, current or as it was proved."""
     for place in (folder / f"v{version}", folder / ".proved" / f"v{version}"):
         with contextlib.suppress(OSError, ValueError, LookupError):
             source = (place / "tool.py").read_bytes()
             if hashlib.sha256(source).hexdigest() == sha256:
                 spec: dict[str, Any] = json.loads((place / "tool.json").read_text(encoding="utf-8"))["spec"]
-                given = [
+                granted = [
                     f"{what}: {', '.join(map(str, spec[what]))}"
                     for what in ("network", "secrets", "packages")
                     if spec.get(what)
                 ]
-                return KnownTool(name, source.decode(), f"it had {'; '.join(given)}" if given else "")
-    return KnownTool(name, "", f"its version {version} is gone from the library, or was changed")
+                return KnownTool(name, source.decode(), f"it had {'; '.join(granted)}" if granted else "")
+    return KnownTool(name, "", f"its version {version} is no longer in the library, or was changed")
 
 
-def _histories(where: PastRun, settings: Settings) -> Iterator[History]:
-    for home in dict.fromkeys((where.home, settings.home, settings.home / DEMO)):
-        for folder in (home / "runs").glob("*/undo"):
-            yield History(folder)
-
-
-# --- where it is done
+# --- the folder of a replay
 
 
 @contextlib.contextmanager
 def _scratch(home: Path) -> Iterator[Path]:
-    """A folder of its own beside the runs. What killed replays left is taken away."""
+    """A new folder next to the runs. Removes the folders of killed replays."""
     replays = home / "replays"
     replays.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in replays.iterdir():
         if time.time() - left.stat().st_mtime < YOUNG_S:
-            continue  # its maker may not hold it yet
+            continue
         with _in_use(left) as mine:
             if mine:
                 remove(left)
@@ -266,7 +259,7 @@ def _scratch(home: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _in_use(folder: Path) -> Iterator[bool]:
-    """Hold a folder as long as this lasts; False where somebody else does."""
+    """Lock a folder for the block; False if another process has it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield lock_folder(fd)

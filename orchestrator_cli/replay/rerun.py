@@ -1,11 +1,11 @@
-"""The recorded work of one attempt, done again in the sandbox: no model, no network, nobody asked.
+"""Repeats the recorded work of one attempt in the sandbox, without models, network or questions.
 
-Code runs as it was journaled, step after step in one sandbox. What it asks of the host is decided per tool:
-the file tools run again on this checkout; of every other tool (the web, a tool with network or secrets,
-`report_surprise` …) the recorded outcome is given, in the order of the calls. Calls that an agent made by
-itself, and subtasks that are one call, run again where that needs nothing from outside; else they are told.
+Code runs as recorded in the journal, step by step in one sandbox. Calls of the host depend on the tool:
+the file tools run again on this checkout; every other tool (the web, a tool with network or secrets,
+`report_surprise` …) returns its recorded outcomes, in the order of the calls. Calls that an agent made
+directly, and subtasks of kind `tool`, are repeated if they need nothing outside the sandbox, else reported.
 
-What is not covered: what an agent's code takes from the clock or from chance comes out otherwise.
+Not covered: code that uses the clock or random numbers gives other results.
 """
 
 import json
@@ -26,13 +26,13 @@ from toolsmith.sandbox import Backend
 from toolsmith.sandbox.errors import SandboxError
 from toolsmith.sandbox.executor import SandboxExecutor
 
-SAID = frozenset({"report_surprise", "give_up", "request_tool"})
-"""Tools that tell the orchestrator something, and touch no file."""
+SIGNALS = frozenset({"report_surprise", "give_up", "request_tool"})
+"""Tools that inform the orchestrator and change no file."""
 
 
 @dataclass(frozen=True)
 class KnownTool:
-    """A built tool as the run used it. `lacks` says why it cannot run here; empty where it can."""
+    """A built tool as the run used it. `lacks` says why it cannot run here, or is empty."""
 
     name: str
     source: str
@@ -44,18 +44,18 @@ class KnownTool:
 
 
 def reason_against(work: Work, tools: Mapping[str, KnownTool]) -> str:
-    """Why this work cannot be done again at all; empty where it can be tried."""
+    """Why this work cannot be repeated at all; empty if it can be tried."""
     subtask = work.subtask
     if subtask.kind == "process":
-        return "a process of the user's did it, on the host"
+        return "it was a process of the user on the host"
     text = "\n".join(step.code for step in work.steps if step.code is not None)
     if subtask.network and text:
         return f"its code had network: {', '.join(subtask.network)}"
     if "[secret " in text:
-        return "its code held a secret, which is not kept"
+        return "its code contained a secret, which is not kept"
     called = {call.tool for step in work.steps if step.code is None for call in step.calls}
     for name, tool in tools.items():
-        # Beside an agent's code a tool ran without a call that could have been recorded.
+        # Tools called by an agent's code inside the sandbox leave no recorded call.
         used = name in called or (tool.lacks and not tool.source and re.search(rf"\b{name}\b", text))
         if tool.lacks and used:
             return f"the tool {name}: {tool.lacks}"
@@ -65,18 +65,18 @@ def reason_against(work: Work, tools: Mapping[str, KnownTool]) -> str:
 def rerun(
     work: Work, checkout: Checkout, backend: Backend, tools: Mapping[str, KnownTool], allowed: tuple[str, ...]
 ) -> list[str]:
-    """Do the work again; returns what went otherwise than it did then."""
-    told: list[str] = []
+    """Repeat the work; returns the differences."""
+    differences: list[str] = []
     files = file_tools(checkout.root, allowed)
     executor = open_sandbox(ref_of(checkout), backend, work.subtask.timeout_s)
     with executor:
         executor.send_variables(dict(work.inputs))
         for number, step in enumerate(work.steps, 1):
             if step.code is None:
-                told += _call_again(step.calls[0], executor, files, tools)
+                differences += _call_again(step.calls[0], executor, files, tools)
             else:
-                told += _run_again(step, number, executor, files, tools)
-    return told
+                differences += _run_again(step, number, executor, files, tools)
+    return differences
 
 
 def _run_again(
@@ -87,17 +87,17 @@ def _run_again(
     tools: Mapping[str, KnownTool],
 ) -> Iterator[str]:
     assert step.code is not None
-    answers = _Answers(step)
+    recorded = _RecordedCalls(step)
     inside = {name: tool for name, tool in tools.items() if tool.source and not tool.lacks}
-    names = {call.tool for call in step.calls} | SAID | (tools.keys() - inside.keys())
-    host = {name: partial(answers.give, name) for name in names - inside.keys() - FILE_TOOLS}
+    names = {call.tool for call in step.calls} | SIGNALS | (tools.keys() - inside.keys())
+    host = {name: partial(recorded.answer, name) for name in names - inside.keys() - FILE_TOOLS}
     executor.send_tools({**inside, **files, **host})
     failed = ""
     try:
         executor(step.code)
     except SandboxError as exc:
-        failed = str(exc).strip().splitlines()[0] if str(exc).strip() else "an error"
-    yield from (f"step {number}: {line}" for line in answers.told)
+        failed = str(exc).strip().partition("\n")[0] or "an error"
+    yield from (f"step {number}: {line}" for line in recorded.differences)
     if failed and step.error is None:
         yield f"step {number} failed now, and did not then: {failed}"
     elif step.error is not None and not failed:
@@ -110,7 +110,7 @@ def _call_again(
     files: Mapping[str, Callable[..., Any]],
     tools: Mapping[str, KnownTool],
 ) -> Iterator[str]:
-    if call.tool in SAID:
+    if call.tool in SIGNALS:
         return
     again: Callable[[], Any]
     if call.tool in files:
@@ -118,13 +118,13 @@ def _call_again(
     elif (tool := tools.get(call.tool)) is not None and tool.source and not tool.lacks:
         again = partial(executor.call_tool, tool.source, tool.name, dict(call.arguments))
     else:
-        yield f"{call.tool} was not called again: it needs what is outside the sandbox"
+        yield f"{call.tool} was not called again: it needs something outside the sandbox"
         return
     failed = ""
     try:
         again()
     except (SandboxError, ValueError, OSError, TypeError) as exc:
-        failed = f"{type(exc).__name__}: {exc}".splitlines()[0]
+        failed = f"{type(exc).__name__}: {exc}".partition("\n")[0]
     if bool(failed) == call.ok:
         then = "did not then" if failed else "did then"
         yield f"{call.tool} {'failed' if failed else 'did not fail'} now, and {then}" + (
@@ -133,22 +133,22 @@ def _call_again(
 
 
 @dataclass
-class _Answers:
-    """The recorded outcomes of one step's calls, each given once and in order."""
+class _RecordedCalls:
+    """Answers the calls of one step with their recorded outcomes, each once and in order."""
 
     step: Step
-    told: list[str] = field(default_factory=list)
-    _given: set[int] = field(default_factory=set)
+    differences: list[str] = field(default_factory=list)
+    _used: set[int] = field(default_factory=set)
 
-    def give(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """What the call brought then. Raises what it raised then, or that it is not recorded."""
+    def answer(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Returns or raises what the call did then. Raises `RuntimeError` if it is not recorded."""
         for number, call in enumerate(self.step.calls):
-            if call.tool == name and number not in self._given:
-                self._given.add(number)
+            if call.tool == name and number not in self._used:
+                self._used.add(number)
                 if _plain([*args, *kwargs.values()]) != _plain(list(call.arguments.values())):
-                    self.told.append(f"{name} was called with other arguments than then")
+                    self.differences.append(f"{name} was called with other arguments than then")
                 return _outcome(call)
-        self.told.append(f"{name} was called more often than then")
+        self.differences.append(f"{name} was called more often than then")
         raise RuntimeError(f"no outcome of {name} is recorded")
 
 

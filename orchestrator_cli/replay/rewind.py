@@ -1,9 +1,9 @@
-"""A copy of a workspace as it was before a run, made from what is there now and what commits replaced.
+"""A copy of a workspace as it was before a run, from its content now and what commits replaced.
 
-Every path that this run or a later one has committed is put back to what it was before the first of
+Every path that this run or a later one committed is restored to its state before the first of
 those commits; everything else is as it is now.
 
-What is not covered: what a person changed or made since, where no run touched it; and files that were
+Not covered: changes that a person made since to paths that no run touched, and files that are
 never copied into a checkout (version control, environment files).
 """
 
@@ -14,54 +14,57 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.errors import UsageError, WorkspaceFault
 from orchestrator_cli.workspace.checkout import Hidden
-from orchestrator_cli.workspace.copying import copy_tree
-from orchestrator_cli.workspace.faults import WorkspaceFault
+from orchestrator_cli.workspace.file_state import Change, FileEntry
 from orchestrator_cli.workspace.folder import pending_commit
-from orchestrator_cli.workspace.history import History
-from orchestrator_cli.workspace.marks import Change, Entry
-from orchestrator_cli.workspace.record import Record
-from orchestrator_cli.workspace.tree import Root, copy_hashed
+from orchestrator_cli.workspace.history import CommitHistory, CommitRecord
+from orchestrator_cli.workspace.tree import Root, copy_hashed, copy_tree
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A record of a commit, and the history that has the contents it replaced."""
+class StoredCommit:
+    """A record of a commit, and the history with the contents that it replaced."""
 
-    record: Record
-    history: History
+    record: CommitRecord
+    history: CommitHistory
 
 
 def copy_as_before(
-    root: Path, state: Path, run: str, histories: Iterable[History], target: Path, hidden: Hidden, max_mb: int
+    root: Path,
+    state: Path,
+    run: str,
+    histories: Iterable[CommitHistory],
+    target: Path,
+    hidden: Hidden,
+    max_mb: int,
 ) -> list[str]:
-    """Copy `root` into the empty folder `target` as it was before `run`; returns what could not be put back.
+    """Copy `root` as it was before `run` into the empty folder `target`; returns what could not be restored.
 
     Nothing is written in `root`. Raises `UsageError`, `WorkspaceFault`.
     """
     with Root(root) as tree:
-        marks = dict(tree.walk(hidden))
-    size = sum(mark.size for mark in marks.values())
+        states = dict(tree.walk(hidden))
+    size = sum(found.size for found in states.values())
     if size > max_mb << 20:
         raise UsageError(
             f"The workspace {root} holds {size >> 20} MB, more than the {max_mb} MB that are copied.",
             "Raise workspace_max_mb.",
         )
-    copy_tree(root, target, marks)
-    # Looked at last: what was committed while the copy was made is in the records by now.
+    copy_tree(root, target, states)
+    # Checked last: commits during the copy are in the records by now.
     if pending_commit(root, state).exists():
         raise UsageError(f"A commit into {root} is under way.", "Try again when that run has ended.")
-    return _put_back(target, _replaced(_since(root, run, histories)))
+    return _restore_all(target, _replaced(_since(root, run, histories)))
 
 
-def restore(folder: Path, path: str, entry: Entry | None, history: History) -> None:
-    """Have at a path of a folder of ours what was kept. Raises `OSError`, `WorkspaceFault`."""
+def restore(folder: Path, path: str, entry: FileEntry | None, history: CommitHistory) -> None:
+    """Restore a path of a folder of ours from a history. Raises `OSError`, `WorkspaceFault`."""
     place = folder / path
     _clear(place, entry)
     if entry is None:
         return
-    _make_room(folder, path)
+    _make_parents(folder, path)
     if entry.type == "folder":
         place.mkdir(exist_ok=True)
     elif entry.type == "link":
@@ -82,48 +85,48 @@ def restore(folder: Path, path: str, entry: Entry | None, history: History) -> N
 
 
 def in_order(changes: Iterable[Change]) -> list[Change]:
-    """What is taken away first, from the inside out; then what is put there, from the outside in."""
+    """First deletions, from the inside out; then creations, from the outside in."""
     rows = sorted(changes, key=lambda change: change.path)
     gone = [row for row in reversed(rows) if row.after is None]
     return gone + [row for row in rows if row.after is not None]
 
 
-def _since(root: Path, run: str, histories: Iterable[History]) -> list[Kept]:
-    """The commits into a folder from the first one of a run on, oldest first."""
+def _since(root: Path, run: str, histories: Iterable[CommitHistory]) -> list[StoredCommit]:
+    """The commits into a folder since the first one of a run, oldest first."""
     found = [
-        Kept(record, history)
+        StoredCommit(record, history)
         for history in histories
         for record in history.records()
         if record.root == str(root)
     ]
-    found.sort(key=lambda kept: kept.record.time)
-    first = next((n for n, kept in enumerate(found) if kept.record.author.run == run), len(found))
+    found.sort(key=lambda commit: commit.record.time)
+    first = next((n for n, commit in enumerate(found) if commit.record.author.run == run), len(found))
     return found[first:]
 
 
-def _replaced(commits: Sequence[Kept]) -> list[tuple[Change, History]]:
-    """Per path what the first of the commits found there, as the change that brings it back."""
-    first: dict[str, tuple[Change, History]] = {}
-    for kept in commits:
-        for change in kept.record.changes:
+def _replaced(commits: Sequence[StoredCommit]) -> list[tuple[Change, CommitHistory]]:
+    """For each path, the change that restores what the first of the commits found there."""
+    first: dict[str, tuple[Change, CommitHistory]] = {}
+    for commit in commits:
+        for change in commit.record.changes:
             back = Change(path=change.path, before=None, after=change.before)
-            first.setdefault(change.path, (back, kept.history))
+            first.setdefault(change.path, (back, commit.history))
     return list(first.values())
 
 
-def _put_back(target: Path, replaced: Sequence[tuple[Change, History]]) -> list[str]:
+def _restore_all(target: Path, replaced: Sequence[tuple[Change, CommitHistory]]) -> list[str]:
     histories = {change.path: history for change, history in replaced}
     faults = []
     for change in in_order(change for change, _ in replaced):
         try:
             restore(target, change.path, change.after, histories[change.path])
         except (OSError, WorkspaceFault) as exc:
-            faults.append(f"{change.path} cannot be put back as it was before the run: {exc}")
+            faults.append(f"{change.path} cannot be restored as it was before the run: {exc}")
     return faults
 
 
-def _clear(place: Path, entry: Entry | None) -> None:
-    """Take away what stands at a path; a folder only where it is empty, or something else comes there."""
+def _clear(place: Path, entry: FileEntry | None) -> None:
+    """Delete what is at a path; a folder only if it is empty, or replaced by something else."""
     if place.is_symlink() or place.is_file():
         place.unlink()
     elif place.is_dir() and (entry is None or entry.type != "folder"):
@@ -134,8 +137,8 @@ def _clear(place: Path, entry: Entry | None) -> None:
             shutil.rmtree(place)
 
 
-def _make_room(folder: Path, path: str) -> None:
-    """The folders that a path lies in, none of them a link that leads elsewhere."""
+def _make_parents(folder: Path, path: str) -> None:
+    """Create the folders around a path, replacing links, which may lead elsewhere."""
     for parent in reversed(PurePosixPath(path).parents[:-1] if "/" in path else ()):
         around = folder / parent
         if around.is_symlink() or (around.exists() and not around.is_dir()):

@@ -1,1 +1,1 @@
-"""Runs that are over or were left: found, looked into, checked, gone on from, taken back."""
+"""Past runs: find, verify, fork, undo, and record feedback on them."""

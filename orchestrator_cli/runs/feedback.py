@@ -1,8 +1,8 @@
-"""What the user says of a run after its end: told in its journal and in `fileLog.md`, then learned.
+"""The user's feedback on a run: written to its journal and `fileLog.md`, then to memory.
 
-The journal comes first: what memory could not take is not lost, and saying it again learns it. Said twice,
-the last word counts. What is not covered: a run that was never remembered, such as an interrupted one; the
-vote is written down, and there is nothing that could learn from it.
+The journal comes first, so that a vote is not lost if memory fails; voting again then updates memory.
+The last vote counts. Not covered: a run without a memory record, such as an interrupted one; its
+vote is only written down.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,8 +14,8 @@ from memory.learning import template_in, with_vote
 from memory.records import RUN
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.journal.journal import EventStream, View
-from orchestrator_cli.journal.run_lock import held
+from orchestrator_cli.journal.journal import EventStream, EventView
+from orchestrator_cli.journal.run_lock import run_lock
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.state import fold
 
@@ -29,23 +29,23 @@ def give_feedback(
     why: str,
     *,
     memory: MemoryStore,
-    views: Callable[[], Iterable[View]],
+    views: Callable[[], Iterable[EventView]],
 ) -> str:
-    """Say how a run was; gives what came of it, in a sentence. Raises `UsageError`."""
-    said = scrub(" ".join(why.split()))[:WHY_CHARS]
-    with held(where.folder):
+    """Record a vote on a run; returns the consequence, in a sentence. Raises `UsageError`."""
+    reason = scrub(" ".join(why.split()))[:WHY_CHARS]
+    with run_lock(where.folder):
         state = fold(where.events())
         if state.finished is None:
             raise UsageError(
-                f"Run {where.run} has not come to its end.",
-                f"Go on with it first: orch resume {where.run}; or end it: orch cancel {where.run}",
+                f"Run {where.run} has not ended.",
+                f"Resume it first: orch resume {where.run}; or end it: orch cancel {where.run}",
             )
         stream = EventStream(where.run, where.journal, views(), state=state)
         try:
-            stream.emit(events.FeedbackGiven(vote=vote, why=said))
+            stream.emit(events.FeedbackGiven(vote=vote, why=reason))
         finally:
             stream.close()
-    return _learn(where.run, vote, said, memory)
+    return _learn(where.run, vote, reason, memory)
 
 
 def _learn(run: str, vote: Vote, why: str, memory: MemoryStore) -> str:
@@ -55,9 +55,9 @@ def _learn(run: str, vote: Vote, why: str, memory: MemoryStore) -> str:
             known = turn.get([record_id(scope, RUN, run)], scope)
             turn.add([with_vote(record, vote, why, datetime.now(UTC)) for record in known])
     except MemoryFault as exc:
-        return f"Run {run} is called {vote} in its journal, but memory could not take it: {exc}"
+        return f"Run {run} is called {vote} in its journal, but memory could not be updated: {exc}"
     if not known:
-        return f"Run {run} is called {vote} in its journal; it was not remembered, so nothing follows."
+        return f"Run {run} is called {vote} in its journal; memory has no record of it to learn from."
     what = "is a warning"
     if vote == "good":
         what = "may be used again" if any(template_in(record.data) for record in known) else "is an example"

@@ -1,7 +1,7 @@
-"""The runs that were begun before: found by name, and what state each is in.
+"""Past and present runs: find one by name, and its status.
 
-A run that ended without saying so has died, unless a process still has it. What it says at its
-end is told by its journal alone, so a run can be looked at while another process carries it on.
+A run without an end in its journal has died, unless a process holds its lock. Everything is read
+from the journal, so a run can be inspected while another process executes it.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ from typing import Literal
 from orchestrator_cli import events
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
-from orchestrator_cli.journal.journal import EventStream, View, read_journal
-from orchestrator_cli.journal.run_lock import held, holder
+from orchestrator_cli.journal.journal import EventStream, EventView, read_journal
+from orchestrator_cli.journal.run_lock import lock_owner, run_lock
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.workspace.folder import history_folder
-from orchestrator_cli.workspace.history import History
+from orchestrator_cli.workspace.history import CommitHistory
 
 LAST = "last"
 DEMO = "demo"
@@ -29,15 +29,15 @@ Status = Literal["running", "paused", "died", "interrupted", "failed", "complete
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run with a journal. `root` is the workspace it worked on."""
+    """A run with a journal. `root` is its workspace."""
 
     run: str
     home: Path
     root: Path
 
     @property
-    def history(self) -> History:
-        return History(history_folder(self.home, self.run))
+    def history(self) -> CommitHistory:
+        return CommitHistory(history_folder(self.home, self.run))
 
     @property
     def folder(self) -> Path:
@@ -48,23 +48,29 @@ class PastRun:
         return self.folder / "journal.jsonl"
 
     def events(self) -> list[Event]:
-        """Everything that happened in it. Raises `RunFailed` where a part of the journal is gone."""
+        """All events of the journal. Raises `RunFailed` if a part of it is missing."""
         return list(read_journal(self.journal))
 
 
 def find_run(settings: Settings, name: str) -> PastRun:
-    """A run by its id, the end of its id, or `last`: the newest of this workspace.
+    """A run by its id, the end of its id, or `last` for the newest of this workspace.
 
-    The runs of `orch demo`, which has a home of its own, are found too. Raises `UsageError`.
+    Includes the runs of `orch demo`, which has a home of its own. Raises `UsageError`.
     """
     paths = _journals(settings)
     if name == LAST:
-        return _last(paths, settings.workspace.resolve())
-    fitting = [path for path in paths if path.parent.name.endswith(name)] if name else []
-    exact = [path for path in fitting if path.parent.name == name]
-    found = [_past_run(path) for path in exact or fitting]
+        root = settings.workspace.resolve()
+        newest = next((run for path in paths if (run := _past_run(path)) and run.root == root), None)
+        if newest is None:
+            raise UsageError(
+                f"No run has worked on {root}.", "Name its workspace with -C, or the run by its id."
+            )
+        return newest
+    matching = [path for path in paths if path.parent.name.endswith(name)] if name else []
+    exact = [path for path in matching if path.parent.name == name]
+    found = [_past_run(path) for path in exact or matching]
     if len(found) != 1 or found[0] is None:
-        which = ", ".join(sorted(path.parent.name for path in fitting))
+        which = ", ".join(sorted(path.parent.name for path in matching))
         raise UsageError(
             f"Several runs end in {name}: {which}." if len(found) > 1 else f"There is no run {name}.",
             f"List them with: orch runs --all; `{LAST}` is the newest of a workspace.",
@@ -74,17 +80,13 @@ def find_run(settings: Settings, name: str) -> PastRun:
 
 def _journals(settings: Settings) -> list[Path]:
     """Newest first: the ids begin with the time."""
-    homes = (settings.home, settings.home / DEMO)
-    paths = [path for home in homes for path in (home / "runs").glob("*/journal.jsonl")]
+    paths = [path for home in homes_of(settings) for path in (home / "runs").glob("*/journal.jsonl")]
     return sorted(paths, key=lambda path: path.parent.name, reverse=True)
 
 
-def _last(paths: Iterable[Path], root: Path) -> PastRun:
-    for path in paths:
-        found = _past_run(path)
-        if found is not None and found.root == root:
-            return found
-    raise UsageError(f"No run has worked on {root}.", "Name its workspace with -C, or the run by its id.")
+def homes_of(settings: Settings) -> tuple[Path, ...]:
+    """The homes that may hold runs: `orch demo` has one of its own."""
+    return settings.home, settings.home / DEMO
 
 
 def _past_run(journal: Path) -> PastRun | None:
@@ -97,19 +99,19 @@ def _past_run(journal: Path) -> PastRun | None:
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run, what it has come to, and whether a process has it."""
+    """A run, its state, and whether a process executes it."""
 
     where: PastRun
     state: RunState
     status: Status
     pid: int | None = None
-    """The process that carries it on, if one does and can be told."""
+    """The process that executes it, if there is one and its id is known."""
 
 
 def look_at(where: PastRun, found: Iterable[Event] | None = None) -> FoundRun:
-    """How a run is; `found` are its events, if they were read already. Raises `RunFailed`."""
-    # Looked at first: a run that ends in between then counts as ended, and not as dead.
-    pid = holder(where.folder)
+    """The run as it is now; `found` are its events, if they were read already. Raises `RunFailed`."""
+    # Before the journal is read: a run that ends in between then counts as ended, not as dead.
+    pid = lock_owner(where.folder)
     state = fold(where.events() if found is None else found)
     status: Status
     if state.finished is not None:
@@ -120,7 +122,7 @@ def look_at(where: PastRun, found: Iterable[Event] | None = None) -> FoundRun:
 
 
 def recent(settings: Settings, *, everywhere: bool, limit: int) -> Iterator[FoundRun]:
-    """The newest runs of the workspace, or of all; one whose journal cannot be read is left out."""
+    """The newest runs of the workspace, or of all workspaces, except those with an unreadable journal."""
     root = settings.workspace.resolve()
     for journal in _journals(settings):
         where = _past_run(journal)
@@ -133,14 +135,14 @@ def recent(settings: Settings, *, everywhere: bool, limit: int) -> Iterator[Foun
             yield look_at(where)
 
 
-def end_run(where: PastRun, views: Iterable[View]) -> None:
-    """Say of a run that nobody carries on that it was cancelled. Raises `UsageError`."""
-    with held(where.folder):
+def end_run(where: PastRun, views: Iterable[EventView]) -> None:
+    """Mark a run as cancelled that no process executes. Raises `UsageError`."""
+    with run_lock(where.folder):
         state = fold(where.events())
         if state.finished is not None and state.finished.outcome in ("completed", "cancelled"):
             raise UsageError(
                 f"Run {where.run} is {state.finished.outcome} already.",
-                f"Take back what it did with: orch undo {where.run}",
+                f"Undo its changes with: orch undo {where.run}",
             )
         stream = EventStream(where.run, where.journal, views, state=state)
         try:

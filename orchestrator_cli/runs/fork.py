@@ -1,38 +1,35 @@
-"""A new run that shares the finished part of another: everything but a subtask and what depends on it.
+"""A fork: a new run that shares the finished part of another, all but a subtask and its dependents.
 
-The new run's journal begins with those facts of the other that still hold, so that going on with
-it is going on with any run. It has limits and a record of its own, and an undo of it takes back
-only what it did itself.
+The new run's journal begins with those facts of the other that still hold, so that it can be
+resumed like any run. It has its own limits and record, and an undo of it reverts only its own changes.
 
-What is not covered: changes of the dropped part that lie outside the workspace.
+Not covered: changes of the dropped part outside the workspace.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 
 from orchestrator_cli import __version__, events
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.errors import UsageError, WorkspaceFault
 from orchestrator_cli.events import Event, Fact
 from orchestrator_cli.journal.journal import EventStream
-from orchestrator_cli.journal.run_lock import held
+from orchestrator_cli.journal.run_lock import run_lock
 from orchestrator_cli.plan import descendants, whole_name
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.runtime import new_run_id
 from orchestrator_cli.state import RunState, fold
-from orchestrator_cli.workspace.faults import WorkspaceFault
-from orchestrator_cli.workspace.history import net
-from orchestrator_cli.workspace.marks import Entry
-from orchestrator_cli.workspace.record import Record
+from orchestrator_cli.workspace.file_state import same_entry
+from orchestrator_cli.workspace.history import CommitRecord, squash
 from orchestrator_cli.workspace.tree import Root
 from orchestrator_cli.workspace.undo import entry_at
 
 
 def fork_run(where: PastRun, at: str, remark: str = "") -> PastRun:
-    """Begin a run that does `at` anew; `remark` is what the reviser is told first.
+    """Start a run that repeats the subtask `at`; `remark` is passed to the reviser first.
 
-    Raises `UsageError` where there is no such subtask, where another process has the run, and
-    where the workspace still holds what the dropped part has changed.
+    Raises `UsageError` if the subtask does not exist, another process has the run, or the
+    workspace still contains changes of the dropped part.
     """
-    with held(where.folder):
+    with run_lock(where.folder):
         found = where.events()
         state = fold(found)
         if not state.has_plan or at not in state.plan.ids:
@@ -40,7 +37,7 @@ def fork_run(where: PastRun, at: str, remark: str = "") -> PastRun:
             raise UsageError(f"Run {where.run} has no subtask {at}.", f"Its subtasks: {known}")
         records = _records(where)
         dropped = _dropped(state, at, records)
-        _refuse_remains(where, standing(records), dropped)
+        _refuse_remains(where, not_undone(records), dropped)
         facts = list(shared(found, state, dropped))
     if remark:
         facts.append(events.Remarked(text=remark))
@@ -54,7 +51,7 @@ def fork_run(where: PastRun, at: str, remark: str = "") -> PastRun:
     return made
 
 
-WHOLE = (
+KEPT = (
     events.Recalled,
     events.PlanProposed,
     events.PlanApproved,
@@ -63,11 +60,11 @@ WHOLE = (
     events.Remarked,
     events.ToolReused,
 )
-"""Facts that hold for the new run as they are."""
+"""Facts that hold for the new run unchanged."""
 
 
 def shared(found: Iterable[Event], state: RunState, dropped: Collection[str]) -> Iterable[Fact]:
-    """The facts of a run that still hold where some of its subtasks are pending again."""
+    """The facts of a run that still hold if its `dropped` subtasks are pending again."""
     left_out = {*dropped, *state.stranded}
     for event in found:
         match event.data:
@@ -77,12 +74,12 @@ def shared(found: Iterable[Event], state: RunState, dropped: Collection[str]) ->
                 yield events.ToolReused(tool=tool, version=version, purpose=purpose, sha256=sha256)
             case events.PlanRepaired(plan=repaired) as fact if repaired is not None:
                 yield fact
-            case fact if isinstance(fact, WHOLE) or _is_of(fact, state, left_out):
+            case fact if isinstance(fact, KEPT) or _is_of(fact, state, left_out):
                 yield fact
 
 
 def _is_of(fact: Fact, state: RunState, left_out: Collection[str]) -> bool:
-    """Whether it is the end of a subtask that stays, or an answer that does."""
+    """Whether it is the end of a subtask that is kept, or an answer for one."""
     match fact:
         case events.SubtaskFailed(final=False):
             return False
@@ -96,9 +93,9 @@ def _is_of(fact: Fact, state: RunState, left_out: Collection[str]) -> bool:
     return False
 
 
-def standing(records: Sequence[Record]) -> list[Record]:
-    """The commits that no undo has taken back, oldest first."""
-    left: list[Record] = []
+def not_undone(records: Sequence[CommitRecord]) -> list[CommitRecord]:
+    """The commits that no undo has reverted, oldest first."""
+    left: list[CommitRecord] = []
     for record in records:
         to = record.author.undo_to
         if to is None:
@@ -109,37 +106,33 @@ def standing(records: Sequence[Record]) -> list[Record]:
     return left
 
 
-def _records(where: PastRun) -> list[Record]:
+def _records(where: PastRun) -> list[CommitRecord]:
     try:
         return where.history.records()
     except (WorkspaceFault, OSError) as exc:
-        raise UsageError(f"What run {where.run} changed cannot be told: {exc}.") from exc
+        raise UsageError(f"The changes of run {where.run} cannot be read: {exc}.") from exc
 
 
-def _dropped(state: RunState, at: str, records: Sequence[Record]) -> frozenset[str]:
-    """The subtask, those whose changes were undone, and all that depends on one of them."""
+def _dropped(state: RunState, at: str, records: Sequence[CommitRecord]) -> frozenset[str]:
+    """The subtask, those whose changes were undone, and the dependents of both."""
     commits = {whole_name(record.author.subtask) for record in records if record.author.undo_to is None}
-    undone = commits - {whole_name(record.author.subtask) for record in standing(records)}
+    undone = commits - {whole_name(record.author.subtask) for record in not_undone(records)}
     roots = {at, *undone} & state.plan.ids
     return frozenset(roots) | descendants(state.plan, roots)
 
 
-def _refuse_remains(where: PastRun, commits: Sequence[Record], dropped: Collection[str]) -> None:
-    """Raise `UsageError` where a path is not as it was before the dropped part."""
+def _refuse_remains(where: PastRun, commits: Sequence[CommitRecord], dropped: Collection[str]) -> None:
+    """Raise `UsageError` if a path is not as it was before the dropped part."""
     theirs = [record for record in commits if whole_name(record.author.subtask) in dropped]
     if not theirs:
         return
     with Root(where.root) as tree:
-        paths = [c.path for c in net(theirs) if not _is(c.before, entry_at(tree, c.path))]
+        paths = [c.path for c in squash(theirs) if not same_entry(c.before, entry_at(tree, c.path))]
     if not paths:
         return
     before = [record.author.subtask for record in commits[: commits.index(theirs[0])]]
     to = f" --to {before[-1]}" if before else ""
     raise UsageError(
-        f"The workspace still holds changes of the dropped part of run {where.run}: {', '.join(paths)}.",
-        f"Take them back first: orch undo {where.run}{to}",
+        f"The workspace still contains changes of the dropped part of run {where.run}: {', '.join(paths)}.",
+        f"Undo them first: orch undo {where.run}{to}",
     )
-
-
-def _is(entry: Entry | None, other: Entry | None) -> bool:
-    return entry is other or (entry is not None and entry.same(other))

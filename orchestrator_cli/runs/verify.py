@@ -1,8 +1,8 @@
-"""Whether a `fileLog.md` is what the runs wrote: its chain, its recorded head, and the journals.
+"""Checks whether a `fileLog.md` is what the runs wrote, by its chain, its recorded head, and the journals.
 
-What is not covered: entries of runs whose journal is not here, or that another version of orch
-wrote, are held against the chain and the head alone; and whoever changes the log, the head and
-the journals together is not noticed.
+Not covered: entries of runs whose journal is not here, or that another version of orch wrote, are
+checked by the chain and the head alone; a change of the log, the head and the journals together
+is not noticed.
 """
 
 import contextlib
@@ -15,27 +15,33 @@ from pathlib import Path
 from orchestrator_cli import __version__
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event, RunResumed, RunStarted
-from orchestrator_cli.journal.chain_heads import Head, head_of, newest_at
-from orchestrator_cli.journal.hash_chain import Log, read_log
+from orchestrator_cli.journal.chain_check import (
+    ChainFault,
+    Findings,
+    RecordedEntries,
+    check_chain,
+    fault_of_cuts,
+    fault_of_head,
+    fault_of_journals,
+)
+from orchestrator_cli.journal.hash_chain import Head, Log, head_of, newest_at, read_log
 from orchestrator_cli.journal.journal import read_journal
 from orchestrator_cli.plan import Plan
-from orchestrator_cli.runs.chain_comparison import Recorded, fault_of_cuts, fault_of_head, fault_of_journals
-from orchestrator_cli.runs.chain_verification import Fault, Findings, check_chain
-from orchestrator_cli.runs.find import DEMO
+from orchestrator_cli.runs.find import homes_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.entries import entry_for, form, plan_after
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What came of a check."""
+    """The result of a check."""
 
     path: Path
     findings: Findings
-    fault: Fault | None
+    fault: ChainFault | None
     notes: tuple[str, ...]
     runs: tuple[str, ...]
-    """Those whose journals the entries were held against."""
+    """Those whose journals the entries were compared with."""
 
 
 def read_file_log(path: Path) -> bytes:
@@ -51,12 +57,12 @@ def read_file_log(path: Path) -> bytes:
 
 
 def audit(path: Path, settings: Settings) -> Audit:
-    """Check a log as far as can be. Raises `UsageError` where it cannot be read."""
+    """Check a log. Raises `UsageError` if it cannot be read."""
     homes = homes_of(settings)
     data = read_file_log(path)
     while True:
         found = _audited(path, data, homes)
-        # A run that went on meanwhile has written to the log and to its end; then the two did not fit.
+        # A run that continued meanwhile has written to both the log and the head, so they did not match.
         if found.fault is None or (now := read_file_log(path)) == data:
             return found
         data = now
@@ -69,39 +75,34 @@ def _audited(path: Path, data: bytes, homes: tuple[Path, ...]) -> Audit:
     fault, notes = findings.fault, list(findings.notes)
     head = head_of(homes, log.blocks[0].seal.id) if log.blocks else None
     if fault is None:
-        # The journals name the entry; the head alone says only that something is wrong.
-        fault = fault_of_journals(findings, recorded, lambda place: _has_words_of_today(head, place))
-        fault = fault or _held_against_head(path, findings, head, homes, bool(recorded), notes)
+        # First the journals, which name the entry; the head says only that something is wrong.
+        fault = fault_of_journals(
+            findings, recorded, lambda place: head is None or head.form_at(place) in ("", form())
+        )
+        fault = fault or _compared_with_head(path, findings, head, homes, bool(recorded), notes)
     if fault is None and any(block.seal.what == "cut" for block in log.blocks) and recorded:
-        fault = fault_of_cuts(findings, _all_recorded(homes))
+        journals = [path for home in homes for path in (home / "runs").glob("*/journal.jsonl")]
+        every = (found for path in journals if (found := _of_journal(path)) is not None)
+        fault = fault_of_cuts(findings, every)
     return Audit(path, findings, fault, (*notes, *_not_compared(log, recorded)), tuple(sorted(recorded)))
 
 
-def homes_of(settings: Settings) -> tuple[Path, ...]:
-    """Where runs may have their records: `orch demo` has a home of its own."""
-    return settings.home, settings.home / DEMO
-
-
-def _has_words_of_today(head: Head | None, place: int) -> bool:
-    return head is None or head.form_at(place) in ("", form())
-
-
-def _held_against_head(
+def _compared_with_head(
     path: Path, findings: Findings, head: Head | None, homes: tuple[Path, ...], known: bool, notes: list[str]
-) -> Fault | None:
-    """`known`: a journal of one of its runs is here, so that the log should be known too."""
+) -> ChainFault | None:
+    """`known`: the journal of one of its runs is here, so the log should be recorded, too."""
     blocks = findings.log.blocks
     if head is not None:
         notes.extend(_other_words(head))
         if (later := len(blocks) - 1 - head.place) > 0:
-            notes.append(f"The last {later} places came after the end that is recorded in {homes[0]}.")
+            notes.append(f"The last {later} places are newer than the end recorded in {homes[0]}.")
         return fault_of_head(findings, head)
     other = newest_at(homes, path.absolute())
     if other is not None and (known or not blocks):
-        told = f"This is not the log that orch wrote here last, which had places 0 to {other.place}."
-        return Fault("altered", 0, 1, told)
+        what = f"This is not the log that orch last wrote here, which had places 0 to {other.place}."
+        return ChainFault("altered", 0, 1, what)
     if blocks:
-        notes.append(f"{homes[0]} knows nothing of this log, so what is missing at its end cannot be told.")
+        notes.append(f"{homes[0]} has no record of this log, so a missing end would not be noticed.")
     return None
 
 
@@ -110,10 +111,10 @@ def _other_words(head: Head) -> Iterator[str]:
         if len(head.forms) > 1:
             yield f"Entries before place {other[-1]} were worded by another version; not all are compared."
     elif head.forms:
-        yield "All entries were worded by another version: they are held against the chain and its end alone."
+        yield "All entries were worded by another version, so only the chain and its end are checked."
 
 
-def _recorded(homes: Iterable[Path], runs: Iterable[str]) -> Iterator[tuple[str, Recorded]]:
+def _recorded(homes: Iterable[Path], runs: Iterable[str]) -> Iterator[tuple[str, RecordedEntries]]:
     for run in sorted(runs):
         for home in homes:
             if (found := _of_journal(home / "runs" / run / "journal.jsonl")) is not None:
@@ -121,21 +122,14 @@ def _recorded(homes: Iterable[Path], runs: Iterable[str]) -> Iterator[tuple[str,
                 break
 
 
-def _all_recorded(homes: Iterable[Path]) -> Iterator[Recorded]:
-    for home in homes:
-        for path in (home / "runs").glob("*/journal.jsonl"):
-            if (found := _of_journal(path)) is not None:
-                yield found
-
-
-def _of_journal(path: Path) -> Recorded | None:
+def _of_journal(path: Path) -> RecordedEntries | None:
     with contextlib.suppress(OSError, RunFailed):
         return recorded_of(read_journal(path))
     return None
 
 
-def recorded_of(found: Iterable[Event]) -> Recorded:
-    """The entries that the events of a run lead to."""
+def recorded_of(found: Iterable[Event]) -> RecordedEntries:
+    """The log entries for the events of a run."""
     entries: dict[int, bytes] = {}
     elsewhere: set[int] = set()
     plan: Plan | None = None
@@ -151,31 +145,31 @@ def recorded_of(found: Iterable[Event]) -> Recorded:
         entries[event.seq] = f"\n{entry}\n\n".encode("utf-8", "replace")
         if version != __version__:
             elsewhere.add(event.seq)
-    return Recorded(entries, frozenset(elsewhere))
+    return RecordedEntries(entries, frozenset(elsewhere))
 
 
-def _not_compared(log: Log, recorded: Mapping[str, Recorded]) -> Iterator[str]:
+def _not_compared(log: Log, recorded: Mapping[str, RecordedEntries]) -> Iterator[str]:
     runs = {block.seal.run for block in log.blocks if block.seal.run}
     if unknown := sorted(runs - recorded.keys()):
-        yield f"Not held against a journal, since there is none here: {', '.join(unknown)}."
+        yield f"Not compared with a journal, since none is here: {', '.join(unknown)}."
     if other := sorted(run for run in runs & recorded.keys() if recorded[run].elsewhere):
-        yield f"Not held word by word against the journal, as another version wrote them: {', '.join(other)}."
+        yield f"Not compared word by word, since another version wrote them: {', '.join(other)}."
 
 
-# --- what was too long for an entry
+# --- texts too long for an entry
 
 
 def kept_text(settings: Settings, digest: str) -> str:
-    """The whole of a text that an entry cut, by its hash or the beginning of that. Raises `UsageError`."""
+    """The full text that an entry shortened, by its hash or a prefix of it. Raises `UsageError`."""
     wanted = digest.lower()
     if not re.fullmatch(r"[0-9a-f]{6,64}", wanted):
-        raise UsageError(f"{digest} is no hash.", "Take it from the line that says what was left out.")
+        raise UsageError(f"{digest} is not a hash.", "Copy it from the line that says what was left out.")
     found = {path.name: path for home in homes_of(settings) for path in home.glob(f"runs/*/blobs/{wanted}*")}
     if len(found) != 1:
-        told = "Several texts begin with" if found else "No text was kept under"
-        raise UsageError(f"{told} {digest}.", "It lies beside the run in the home where that was made.")
+        what = "Several texts begin with" if found else "There is no text"
+        raise UsageError(f"{what} {digest}.", "It is stored with its run, in the home of that run.")
     ((name, path),) = found.items()
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != name:
-        raise UsageError(f"{path} is damaged: it has another hash.")
+        raise UsageError(f"{path} is damaged: its hash is wrong.")
     return content.decode("utf-8", "replace")

@@ -1,10 +1,10 @@
-"""One command on the host, with what it prints kept within bounds, and ended with all that it started.
+"""Commands on the host that end, with everything they started, when this process says so or dies.
 
-It runs beneath `guard`, which ends it when the work is cancelled and also when this process is
-killed. What its children leave running is ended with it.
+They run below `supervisor`, a small program that watches a pipe of this process. `run_command`
+runs a command to its end; `open_process` keeps one open for a dialogue.
 
-Not covered: a command that has itself started by somebody else, such as a service manager or a
-container engine; what is started so outlives it.
+Not covered: what a command has another process start for it, such as a service manager or a
+container engine, which outlives the command.
 """
 
 import contextlib
@@ -12,28 +12,32 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from orchestrator_cli.cancellation import Cancellation
+
+if TYPE_CHECKING:
+    from anyio.abc import Process
 
 OUT_BYTES = 1 << 20
 ERR_BYTES = 8_000
 LET_GO_S = 2.0
-"""For a pipe that something keeps open which has escaped."""
+"""How long to read on from a pipe that an escaped process keeps open."""
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     code: int
     out: str
-    """What it printed, up to `OUT_BYTES`."""
+    """The first `OUT_BYTES` of its standard output."""
     cut: bool
     """Whether it printed more."""
     err: str
-    """The end of what it said on standard error."""
+    """The last `ERR_BYTES` of its standard error."""
 
 
 def run_command(
@@ -43,18 +47,18 @@ def run_command(
     given: str,
     env: Mapping[str, str],
     cancellation: Cancellation,
-) -> Ended:
+) -> CommandResult:
     """Run a command to its end.
 
     `given` is written to its standard input; `env` is added to this process's environment.
-    Raises the reason of the cancellation, when nothing of it runs any more.
+    After a cancellation, raises its reason when no process of the command is left.
     """
     cancellation.check()
     far, near = os.pipe()
-    link = _Link(near)
+    lifeline = _Lifeline(near)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(far), *argv],
+            _supervised(far, argv),
             cwd=cwd,
             env=_environment(env),
             stdin=subprocess.PIPE,
@@ -64,7 +68,7 @@ def run_command(
             start_new_session=True,
         )
     except BaseException:
-        link.cut()
+        lifeline.cut()
         raise
     finally:
         os.close(far)
@@ -74,18 +78,69 @@ def run_command(
     out, err = _Head(process.stdout), _Tail(process.stderr)
     threading.Thread(target=_feed, args=(process.stdin, given), daemon=True).start()
     try:
-        with cancellation.calling(link.cut):
+        with cancellation.calling(lifeline.cut):
             process.wait()
     finally:
-        link.cut()
+        lifeline.cut()
         process.wait()
         for reader in (out, err):
             reader.join(LET_GO_S)
     cancellation.check()
-    return Ended(process.returncode, out.text, out.cut, err.text)
+    return CommandResult(process.returncode, out.text, out.cut, err.text)
 
 
-class _Link:
+@asynccontextmanager
+async def open_process(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stderr: int | IO[bytes] = subprocess.DEVNULL,
+) -> "AsyncIterator[Process]":
+    """A running process with open standard input and output; `env` None passes on this process's.
+
+    Leaving the block ends it: by SIGTERM, half a second later by SIGKILL. Raises `OSError` if even
+    the supervisor cannot be started; a program that does not exist ends with exit code 127.
+    """
+    import anyio
+
+    far, near = os.pipe()
+    try:
+        process = await anyio.open_process(
+            _supervised(far, argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            pass_fds=(far,),
+        )
+    except BaseException:
+        os.close(near)
+        raise
+    finally:
+        os.close(far)
+    try:
+        yield process
+    finally:
+        os.close(near)
+        with anyio.CancelScope(shield=True):
+            # A process that waits for us to read could not end otherwise.
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                        await stream.aclose()
+            await process.wait()
+            await process.aclose()
+
+
+def _supervised(lifeline: int, argv: Sequence[str]) -> list[str]:
+    supervisor = Path(__file__).with_name("supervisor.py")
+    return [sys.executable, "-I", "-S", str(supervisor), str(lifeline), *argv]
+
+
+class _Lifeline:
     """Our end of the pipe that keeps a command alive."""
 
     def __init__(self, fd: int) -> None:
@@ -132,7 +187,7 @@ class _Tail(_Head):
 
 
 def _feed(pipe: IO[bytes], text: str) -> None:
-    # A command that does not read what it is given is none the worse for it.
+    # A command may ignore its input.
     with contextlib.suppress(OSError), pipe:
         pipe.write(text.encode())
 

@@ -27,20 +27,21 @@ from orchestrator_cli.durable.files import append
 from orchestrator_cli.durable.locks import LockTimeout, wait_for_lock
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
-from orchestrator_cli.journal.blobs import Blobs
-from orchestrator_cli.journal.chain_heads import Head, note_head
 from orchestrator_cli.journal.hash_chain import (
     LONGEST_SEAL,
     NONE,
+    Head,
     Seal,
     entries_in,
     entry_head,
     first_seal,
     is_torn,
     last_seal,
+    note_head,
     read_log,
     sealed,
 )
+from orchestrator_cli.journal.journal import Blobs
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.state import RunState
 from orchestrator_cli.views.entries import entry_for, form, plan_after

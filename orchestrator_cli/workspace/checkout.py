@@ -6,23 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator_cli.errors import Conflict
 from orchestrator_cli.events import FileChange
 from orchestrator_cli.tools.files import is_protected
-from orchestrator_cli.workspace.marks import Tree, differing, telling
+from orchestrator_cli.workspace.commit import Intent
+from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, display_paths
 from orchestrator_cli.workspace.overlay import Overlay, overlaid
-from orchestrator_cli.workspace.tree import Root, remove
+from orchestrator_cli.workspace.tree import Root, hashed, remove
 
 SCRATCH = (".orch-", ".tmp")
-"""How names of ours begin and end that stand in a workspace for a moment."""
+"""Prefix and suffix of our own temporary names in a workspace."""
 
 WORK = ".work"
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """Says of a path whether it is neither copied into a checkout nor committed from one.
+    """Whether a path is neither copied into a checkout nor committed from one; its last name decides.
 
-    Its last name decides; `allowed` are protected names that the user lets subtasks have.
+    `allowed` are protected names that the user lets subtasks have.
     """
 
     allowed: tuple[str, ...] = ()
@@ -36,7 +38,7 @@ class Hidden:
 
 
 def work_of(folder: Path) -> Path:
-    """Where an overlay over a checkout's folder has its own things."""
+    """The folder beside a checkout's that its overlay needs for itself."""
     return folder.with_name(f"{folder.name}{WORK}")
 
 
@@ -50,34 +52,36 @@ class Checkout:
         self,
         root: Path,
         *,
-        base: Tree,
-        copied: Tree,
+        base: FileTree,
+        copied: FileTree,
         holder: int,
         overlay: Overlay | None = None,
         hidden: Hidden,
         author: tuple[str, int],
         commit: "Callable[[Checkout], tuple[FileChange, ...]]",
     ) -> None:
-        """`root`: its folder; `holder`: a descriptor whose lock says that it is in use, closed by `discard`.
-
-        `overlay`: the view over that folder, which then holds only what was changed.
+        """
+        Args:
+            root: the checkout's folder.
+            base: the user's files when the checkout was opened.
+            copied: the same files as they were in `root` then.
+            holder: a descriptor whose lock marks the folder as in use; `discard` closes it.
+            overlay: the view over that folder, which then holds only what was changed.
         """
         self.folder = root
-        """The folder as a sandbox is given it, which enters the overlay where there is one."""
+        """The folder for a sandbox, which enters the overlay if there is one."""
         self.root = root if overlay is None else overlay.view
         """The whole view for the host."""
         self._overlay = overlay
         self.base = base
-        """The user's files as they were when the checkout was opened."""
         self.copied = copied
-        """The same files as they lay in `root` then."""
         self.subtask, self.attempt = author
         self._holder: int | None = holder
         self._hidden = hidden
         self._commit = commit
 
-    def now(self) -> Tree:
-        """What lies in `root`. Raises `WorkspaceFault` where folders are nested too deep."""
+    def now(self) -> FileTree:
+        """The current content of `root`. Raises `WorkspaceFault` if folders are nested too deep."""
         with Root(self.folder) as tree:
             if self._overlay is not None:
                 return overlaid(self.copied, tree, self._hidden)
@@ -85,17 +89,17 @@ class Checkout:
 
     @property
     def entrance(self) -> tuple[str, ...]:
-        """What the command of a sandbox has to begin with; nothing where the checkout is a copy."""
+        """The prefix of a sandbox's command that enters the overlay; empty for a copy."""
         return self._overlay.entrance if self._overlay is not None else ()
 
     def written_paths(self) -> list[str]:
-        """What was created, written or deleted in this view, sorted; protected paths are left out.
+        """Paths created, written or deleted in this view, sorted, without protected ones.
 
-        A file that was written again with the content it had counts: the work was done. A folder,
-        told as `name/`, counts where nothing in it does.
+        A file rewritten with its old content counts, since the work was done. A folder, shown as
+        `name/`, counts only if nothing in it does.
         """
         now = self.now()
-        return telling(differing(self.copied, now), self.copied, now)
+        return display_paths(differing(self.copied, now), self.copied, now)
 
     def refused_paths(self) -> list[str]:
         """Protected files that were written in this view and will not be committed, sorted."""
@@ -105,7 +109,7 @@ class Checkout:
         return [path for path in rows if not any(map(self._hidden.protects, path.split("/")[:-1]))]
 
     def commit(self) -> tuple[FileChange, ...]:
-        """Bring all changes into the workspace. Raises `Conflict` or `WorkspaceFault`, nothing changed."""
+        """Move all changes into the workspace. Raises `Conflict` or `WorkspaceFault`, nothing changed."""
         return self._commit(self)
 
     def discard(self) -> None:
@@ -124,3 +128,100 @@ class Checkout:
 
     def __exit__(self, *_: object) -> None:
         self.discard()
+
+
+def intents_of(checkout: Checkout, tree: Root) -> list[Intent]:
+    """The changes of a checkout to commit into `tree`. Raises `Conflict` with every path that conflicts.
+
+    Not a conflict: a folder that both created, a path that both deleted, a file that both wrote with
+    the same content. A folder that the subtask deleted stays if it holds something else now.
+    """
+    return _Comparison(tree, checkout).intents()
+
+
+class _Comparison:
+    """Compares three states of each path: at the checkout, in the checkout now, in the workspace now."""
+
+    def __init__(self, tree: Root, checkout: Checkout) -> None:
+        self._tree = tree
+        self._checkout = checkout
+        self._now = checkout.now()
+        self._changed = differing(checkout.copied, self._now)
+        self._deleted = {path for path in self._changed if path not in self._now}
+        self._created = {path for path in self._changed if path in self._now and self._now[path].is_folder}
+
+    def intents(self) -> list[Intent]:
+        found: list[Intent] = []
+        conflicts: list[str] = []
+        with Root(self._checkout.root) as source:
+            # The deepest first: whether a folder stays is known before the folder around it.
+            for path in reversed(self._changed):
+                current = self._tree.stat(path)
+                if current != self._checkout.base.get(path):
+                    if not self._agree(source, path, current):
+                        conflicts.append(path)
+                    continue
+                if blocking := self._blocking(path, current):
+                    conflicts += blocking
+                elif not self._stays(path, current):
+                    found.append(self._intent(path, current))
+        if conflicts:
+            raise Conflict(sorted(set(conflicts)))
+        return found
+
+    def _intent(self, path: str, current: FileStat | None) -> Intent:
+        after = self._now.get(path)
+        if after is None or not after.is_file:
+            return Intent(path, current, after)
+        root = self._checkout.root
+
+        def open_source() -> int:
+            with Root(root) as source:
+                return source.open_file(path)
+
+        return Intent(path, current, after, open_source)
+
+    def _agree(self, source: Root, path: str, current: FileStat | None) -> bool:
+        """Whether others and the subtask made the same of a path."""
+        after = self._now.get(path)
+        if current is None or after is None:
+            return current is after
+        if current.is_folder and after.is_folder:
+            return path not in self._checkout.base
+        if (current.mode, current.size, current.target) != (after.mode, after.size, after.target):
+            return False
+        return not current.is_file or _hash_of(self._tree, path) == _hash_of(source, path)
+
+    def _blocking(self, path: str, current: FileStat | None) -> list[str]:
+        """Changes of others around a path that keep it from being written."""
+        after = self._now.get(path)
+        if after is None:
+            return []
+        parent = path.rpartition("/")[0]
+        around = self._tree.stat(parent) if parent else None
+        if parent and parent not in self._created and (around is None or not around.is_folder):
+            return [parent]
+        if current is not None and current.is_folder and not after.is_folder:
+            return self._others(path)
+        return []
+
+    def _stays(self, path: str, current: FileStat | None) -> bool:
+        """Whether a folder that the subtask deleted holds files of others."""
+        if current is None or not current.is_folder or path in self._now or not self._others(path):
+            return False
+        self._deleted.discard(path)
+        return True
+
+    def _others(self, folder: str) -> list[str]:
+        """The content of a folder that the subtask did not delete."""
+        with self._tree.folder(folder) as fd:
+            below = [f"{folder}/{name}" for name in os.listdir(fd)]  # noqa: PTH208
+        return [path for path in below if path not in self._deleted]
+
+
+def _hash_of(tree: Root, path: str) -> str:
+    fd = tree.open_file(path)
+    try:
+        return hashed(fd)
+    finally:
+        os.close(fd)

@@ -1,36 +1,36 @@
-"""What a run changed, as text: unified diffs in git's form, and sizes with hashes for what is no text."""
+"""The changes of a run as text: unified diffs in git's format; sizes and hashes if a file is not text."""
 
 import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.workspace.checkout import Checkout
-from orchestrator_cli.workspace.faults import WorkspaceFault
-from orchestrator_cli.workspace.history import History, net
-from orchestrator_cli.workspace.marks import Change, Entry
+from orchestrator_cli.workspace.file_state import Change, FileEntry
+from orchestrator_cli.workspace.history import CommitHistory, squash
 from orchestrator_cli.workspace.tree import Root
 from orchestrator_cli.workspace.undo import entry_at
 
 LARGE = 1 << 20
-"""Bytes beyond which files are not compared line by line."""
+"""Files of more bytes are not compared line by line."""
 
 
-def run_changes(history: History) -> list[Change]:
-    """The net of what the subtasks of a run committed, whether or not it was undone. Sorted."""
-    return net([record for record in history.records() if record.author.undo_to is None])
+def run_changes(history: CommitHistory) -> list[Change]:
+    """The combined changes of the subtasks of a run, sorted, whether or not they were undone."""
+    return squash([record for record in history.records() if record.author.undo_to is None])
 
 
-def was_undone(history: History) -> bool:
-    """Whether what the run committed was taken back, all of it."""
+def was_undone(history: CommitHistory) -> bool:
+    """Whether all changes of the run were undone."""
     records = history.records()
-    return bool(run_changes(history)) and not net(records)
+    return bool(run_changes(history)) and not squash(records)
 
 
-def diff_lines(history: History, root: Path) -> Iterator[str]:
-    """The lines of the diff, without their ends.
+def diff_lines(history: CommitHistory, root: Path) -> Iterator[str]:
+    """The lines of the diff, without line ends.
 
-    How a file became is taken from the history, or from the workspace where it is still like that.
+    New content is taken from the history, or from the workspace if it is unchanged there.
     """
     with Root(root) as tree:
         for change in run_changes(history):
@@ -38,7 +38,7 @@ def diff_lines(history: History, root: Path) -> Iterator[str]:
 
 
 def pending_lines(checkout: Checkout, root: Path) -> Iterator[str]:
-    """The lines of what a checkout would change in the workspace as it is now."""
+    """The lines of the diff between the workspace as it is now and a checkout."""
     with Root(root) as before, Root(checkout.root) as after:
         contents = _Contents(before, after)
         for path in checkout.written_paths():
@@ -49,14 +49,14 @@ def pending_lines(checkout: Checkout, root: Path) -> Iterator[str]:
 
 
 class _Contents:
-    """What a file held or holds: as the history has kept it, or as it stands in one of the trees."""
+    """Contents of files: from the history, or from one of the trees if unchanged there."""
 
-    def __init__(self, *trees: Root, history: History | None = None) -> None:
+    def __init__(self, *trees: Root, history: CommitHistory | None = None) -> None:
         self._trees = trees
         self._history = history
 
-    def of(self, path: str, entry: Entry | None) -> bytes | None:
-        """None where the content is not to be had any more, or too large."""
+    def of(self, path: str, entry: FileEntry | None) -> bytes | None:
+        """None if the content is no longer available, or too large."""
         if entry is None or entry.type == "folder":
             return b""
         if entry.type == "link":
@@ -69,8 +69,8 @@ class _Contents:
         return next((content for content in found if content is not None), None)
 
 
-def _present(tree: Root, path: str, entry: Entry) -> bytes | None:
-    """The content of a file that still is as the entry says."""
+def _present(tree: Root, path: str, entry: FileEntry) -> bytes | None:
+    """The content of a file, if it still matches the entry."""
     try:
         found = entry_at(tree, path)
         if found is None or found.sha256 != entry.sha256:
@@ -84,7 +84,7 @@ def _present(tree: Root, path: str, entry: Entry) -> bytes | None:
 def _lines(change: Change, contents: _Contents) -> Iterator[str]:
     was, now, path = change.before, change.after, change.path
     if was is not None and now is not None and was.type != now.type:
-        # As git does: one thing goes, another comes.
+        # As in git: a deletion, then a creation.
         yield from _lines(Change(path=path, before=was, after=None), contents)
         yield from _lines(Change(path=path, before=None, after=now), contents)
         return
@@ -103,7 +103,7 @@ def _folder_lines(change: Change) -> Iterator[str]:
         yield f"folder {change.path}/ {'deleted' if change.before else 'created'}"
 
 
-def _mode_lines(was: Entry | None, now: Entry | None) -> Iterator[str]:
+def _mode_lines(was: FileEntry | None, now: FileEntry | None) -> Iterator[str]:
     if was is None and now is not None:
         yield f"new file mode {_mode(now)}"
     elif now is None and was is not None:
@@ -113,7 +113,7 @@ def _mode_lines(was: Entry | None, now: Entry | None) -> Iterator[str]:
         yield f"new mode {_mode(now)}"
 
 
-def _mode(entry: Entry) -> str:
+def _mode(entry: FileEntry) -> str:
     return "120000" if entry.type == "link" else f"100{entry.mode:03o}"
 
 
@@ -143,10 +143,10 @@ def _text(content: bytes | None) -> str | None:
 
 
 def _split(text: str) -> list[str]:
-    """Lines with their ends; not `splitlines`, which takes form feeds and the like for ends too."""
+    """Lines with their ends; `splitlines` would also split at form feeds and the like."""
     lines = text.split("\n")
     return [f"{line}\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
-def _version(entry: Entry | None) -> str:
+def _version(entry: FileEntry | None) -> str:
     return "nothing" if entry is None else f"{entry.size} bytes, sha256 {entry.sha256[:12]}"

@@ -1,7 +1,7 @@
-"""The folder that a run works on: checkouts out of it, commits into it, one at a time.
+"""The folder that a run works on: checkouts of it, and commits into it, one at a time.
 
-A lock beside the state of `orch` is held by whoever commits, alone, and by whoever takes a
-checkout, so that no checkout holds half of a commit. It is one lock for all processes of one home.
+A lock file next to the state of `orch` is held exclusively during a commit, and shared while a
+checkout is taken, so that no checkout holds half of a commit. All processes of a home share it.
 """
 
 import contextlib
@@ -14,87 +14,89 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator_cli.durable.locks import LockTimeout, acquire
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.errors import Conflict, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, Hidden, work_of
+from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, Hidden, intents_of, work_of
 from orchestrator_cli.workspace.commit import Commits, Intent, lock_folder
-from orchestrator_cli.workspace.copying import copy_tree
-from orchestrator_cli.workspace.faults import Conflict, WorkspaceFault
-from orchestrator_cli.workspace.history import History
-from orchestrator_cli.workspace.intents import Intents
-from orchestrator_cli.workspace.marks import Mark, Tree, file_changes
+from orchestrator_cli.workspace.file_state import FileStat, FileTree, file_changes
+from orchestrator_cli.workspace.history import Author, CommitHistory
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay, hide
-from orchestrator_cli.workspace.record import Author
-from orchestrator_cli.workspace.tree import Root, remove
+from orchestrator_cli.workspace.tree import Root, copy_tree, remove
 
 LOCK_WAIT_S = 120.0
 UNNAMED = "unnamed"
-_COARSE = 5  # CLOCK_REALTIME_COARSE: the clock that files are stamped by
+_COARSE = 5  # CLOCK_REALTIME_COARSE, the clock of file times
 
 
 class Workspace:
-    """The folder that a run works on. Opening it ends what a killed process left half done.
+    """The folder that a run works on. Opening it completes or reverts an interrupted commit.
 
-    Raises `UsageError` where it cannot be used.
+    Raises `UsageError` if it cannot be used.
     """
 
     def __init__(
         self, root: Path, state: Path, max_mb: int, *, run: str = UNNAMED, allowed: tuple[str, ...] = ()
     ) -> None:
-        """`max_mb`: the size up to which it is copied; `run`: whose history keeps what commits replace.
-
-        `allowed`: protected names that subtasks may have all the same.
+        """
+        Args:
+            state: the home of `orch`.
+            max_mb: the size up to which the workspace is copied.
+            run: the run whose history keeps what commits replace.
+            allowed: protected names that subtasks may read and write.
         """
         self._hidden = Hidden(allowed)
-        self.root = usable(root)
+        self.root = usable_folder(root)
         self._run = run
         self._history = history_folder(state, run)
         self._copy_bytes = max_mb << 20
         self._digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
         self._lock_path = state / "locks" / f"workspace-{self._digest}.lock"
         self._checkouts = state / "checkouts"
-        # Two homes that work on one folder must not take each other's staging for their own remains.
+        # Two homes that work on one folder must not take each other's staging folders for their own.
         home = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
         pending = pending_commit(self.root, state)
         self._commits = Commits(
-            self.root, pending, f"{SCRATCH[0]}{home}-", lambda name: History(history_folder(state, name))
+            self.root,
+            pending,
+            f"{SCRATCH[0]}{home}-",
+            lambda name: CommitHistory(history_folder(state, name)),
         )
-        self._committed: dict[str, tuple[str, Mark | None]] = {}
+        self._committed: dict[str, tuple[str, FileStat | None]] = {}
         self.recovered: tuple[str, ...] = ()
-        """What was ended at the opening, for people."""
+        """Repairs done at the opening, for people."""
         if self._is_left_over():
             with self.locked():
                 self.recovered = tuple(self._commits.recover())
                 self._sweep()
 
     def files(self, limit: int = 100) -> list[str]:
-        """Paths and sizes for a planner, sorted; at most `limit`, then how many more there are."""
-        rows = sorted((path, mark.size) for path, mark in self._walk().items() if not mark.is_folder)
+        """Paths and sizes for a planner, sorted; at most `limit`, then the number of further ones."""
+        rows = sorted((path, state.size) for path, state in self._walk().items() if not state.is_folder)
         lines = [f"{path} ({size} bytes)" for path, size in rows[:limit]]
         lines = [line.encode("utf-8", "replace").decode() for line in lines]
         return lines + ([f"… and {len(rows) - limit} more files"] if len(rows) > limit else [])
 
     def written(self) -> frozenset[str]:
-        """The paths that commits of this run wrote, also those of another process."""
-        records = History(self._history).records()
+        """The paths that commits of this run wrote, in any process."""
+        records = CommitHistory(self._history).records()
         return frozenset(change.path for record in records for change in record.changes if change.after)
 
     def checkout(self, subtask: str = "", attempt: int = 1) -> Checkout:
         """A private view: a copy up to the set size, beyond it an overlay.
 
-        Raises `UsageError` where the workspace is too large for one and the other is not to be had.
+        Raises `UsageError` if the workspace is too large to copy and overlays do not work here.
         """
         with self.locked(shared=True):
             concealed: list[str] = []
             base = self._walk(concealed)
-            size = sum(mark.size for mark in base.values())
+            size = sum(state.size for state in base.values())
             root = self._checkouts / f"{self._digest}-{uuid.uuid4().hex}"
             root.mkdir(parents=True, mode=0o700)
             holder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             lock_folder(holder)
             overlay = None
             try:
-                outlast(base)
+                wait_for_clock_tick(base)
                 if size > self._copy_bytes:
                     overlay = self._overlay(root, base, concealed, size)
                     copied = base
@@ -102,7 +104,7 @@ class Workspace:
                     base = copy_tree(self.root, root, base)
                     with Root(root) as tree:
                         copied = dict(tree.walk(self._hidden))
-                    outlast(copied)
+                    wait_for_clock_tick(copied)
             except BaseException:
                 remove(root)
                 os.close(holder)
@@ -118,14 +120,13 @@ class Workspace:
             commit=self.commit,
         )
 
-    def _overlay(self, root: Path, base: Tree, concealed: list[str], size: int) -> Overlay:
+    def _overlay(self, root: Path, base: FileTree, concealed: list[str], size: int) -> Overlay:
         work = work_of(root)
         work.mkdir(mode=0o700)
         try:
-            if foreign := next(
-                (p for p, m in base.items() if not m.is_folder and m.owner != os.geteuid()), ""
-            ):
-                raise NoOverlay(f"{foreign} belongs to somebody else")
+            user = os.geteuid()
+            if foreign := next((p for p, s in base.items() if not s.is_folder and s.owner != user), ""):
+                raise NoOverlay(f"{foreign} belongs to another user")
             hide(self.root, root, concealed)
             return Overlay(self.root, root, work)
         except (NoOverlay, OSError) as exc:
@@ -137,21 +138,20 @@ class Workspace:
             ) from exc
 
     def commit(self, checkout: Checkout) -> tuple[FileChange, ...]:
-        """Bring a checkout's changes in. Raises `Conflict` or `WorkspaceFault`, with nothing changed."""
+        """Commit a checkout's changes. Raises `Conflict` or `WorkspaceFault`, with nothing changed."""
         author = Author(run=self._run, subtask=checkout.subtask, attempt=checkout.attempt)
         with self.locked(), Root(self.root) as tree:
             self._commits.recover()
             try:
-                intents = Intents(tree, checkout).all()
-                changes = self._commits.commit(author, intents)
+                changes = self._commits.commit(author, intents_of(checkout, tree))
             except Conflict as exc:
                 raise Conflict(exc.paths, self._authors(tree, exc.paths)) from exc
             for change in changes:
-                self._committed[change.path] = (checkout.subtask, tree.mark(change.path))
+                self._committed[change.path] = (checkout.subtask, tree.stat(change.path))
         return file_changes(changes)
 
     def apply(self, author: Author, intents: list[Intent]) -> tuple[FileChange, ...]:
-        """Commit something else than a checkout; the caller holds the lock. Raises as `commit`."""
+        """Commit changes that are not a checkout's; the caller holds the lock. Raises as `commit`."""
         return file_changes(self._commits.commit(author, intents))
 
     @contextlib.contextmanager
@@ -169,10 +169,10 @@ class Workspace:
         with lock:
             yield
 
-    def _walk(self, concealed: list[str] | None = None) -> Tree:
-        """The files of the user; into `concealed` go the paths that are passed over."""
+    def _walk(self, concealed: list[str] | None = None) -> FileTree:
+        """The user's files; the paths that are skipped are added to `concealed`."""
 
-        def passed_over(path: str) -> bool:
+        def is_skipped(path: str) -> bool:
             if self._hidden(path):
                 if concealed is not None:
                     concealed.append(path)
@@ -181,22 +181,22 @@ class Workspace:
 
         try:
             with Root(self.root) as tree:
-                return dict(tree.walk(passed_over))
+                return dict(tree.walk(is_skipped))
         except OSError as exc:
             raise UsageError(
                 f"{exc.filename or self.root} in the workspace {self.root} cannot be read: {exc.strerror}.",
-                "Mend its permissions, or choose another folder with -C.",
+                "Fix its permissions, or choose another folder with -C.",
             ) from exc
         except WorkspaceFault as exc:
             raise UsageError(f"{self.root}: {exc}.", "Choose another folder with -C.") from exc
 
     def _authors(self, tree: Root, paths: list[str]) -> dict[str, str]:
-        """Which subtask of this run left these paths as they are."""
+        """The subtasks of this run that left these paths as they are."""
         known = {path: self._committed[path] for path in paths if path in self._committed}
-        return {path: name for path, (name, mark) in known.items() if tree.mark(path) == mark and name}
+        return {path: name for path, (name, state) in known.items() if tree.stat(path) == state and name}
 
     def _is_left_over(self) -> bool:
-        # A home that cannot be read is for others to complain of; there is nothing in it to be ended.
+        # An unreadable home is reported elsewhere; there is nothing in it to repair.
         with contextlib.suppress(OSError):
             return self._commits.is_pending() or any(self._own_checkouts())
         return False
@@ -205,7 +205,7 @@ class Workspace:
         return self._checkouts.glob(f"{self._digest}-*")
 
     def _sweep(self) -> None:
-        """Remove the checkouts of processes that are gone."""
+        """Remove the checkouts of dead processes."""
         for path in self._own_checkouts():
             if path.suffix == WORK:
                 continue
@@ -220,27 +220,27 @@ class Workspace:
 
 
 def pending_commit(root: Path, state: Path) -> Path:
-    """Where the record of a commit into a folder stands while it is under way; `root` is resolved."""
+    """The path of the record of a commit that is under way; `root` is resolved."""
     return state / "commits" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
 
 
 def history_folder(state: Path, run: str) -> Path:
-    """Where the history of a run lies."""
+    """The folder of a run's history."""
     return state / "runs" / run / "undo"
 
 
 def check_folder(root: Path) -> None:
-    """Raise `UsageError` where a workspace is missing or is a file."""
+    """Raise `UsageError` if a workspace does not exist or is a file."""
     if not root.exists():
-        raise UsageError(f"There is no folder {root}.", "Make it, or name another one with -C.")
+        raise UsageError(f"There is no folder {root}.", "Create it, or name another one with -C.")
     if not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
 
 
-def usable(root: Path) -> Path:
-    """The folder, resolved. Raises `UsageError` where it cannot be written to."""
+def usable_folder(root: Path) -> Path:
+    """The folder, resolved. Raises `UsageError` if it cannot be written to."""
     check_folder(root)
-    # os.access lies for root and for read-only mounts, so the only honest test is a write.
+    # os.access is wrong for root and for read-only mounts, so try a write.
     probe = root / f".orch-{uuid.uuid4().hex[:12]}.tmp"
     try:
         probe.touch()
@@ -248,14 +248,14 @@ def usable(root: Path) -> Path:
     except OSError as exc:
         raise UsageError(
             f"The folder {root} cannot be written to: {exc.strerror}.",
-            "Mend its permissions, or name another one with -C.",
+            "Fix its permissions, or name another one with -C.",
         ) from exc
     return root.resolve()
 
 
-def outlast(tree: Tree) -> None:
-    """Wait, where one of the files is that new, until another change of it would have another time."""
+def wait_for_clock_tick(tree: FileTree) -> None:
+    """Wait, if a file is very new, until another change of it would get another time."""
     tick = time.clock_getres(_COARSE) if sys.platform == "linux" else 0.01
-    newest = max((mark.ctime_ns for mark in tree.values()), default=0)
+    newest = max((state.ctime_ns for state in tree.values()), default=0)
     if newest > time.time_ns() - 2e9 * tick:
         time.sleep(1.5 * tick)

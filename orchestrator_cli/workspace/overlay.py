@@ -1,22 +1,21 @@
-"""A checkout by an overlay mount: some 20 ms, whatever the size, for workspaces too large to copy.
+"""A checkout by an overlay mount, for workspaces too large to copy: about 20 ms, whatever the size.
 
-A small process owns a user and a mount namespace. In it the workspace, read-only below, and the
-checkout's own folder, for all that is written, are mounted as one view over that very folder. So
-one path has two faces: within the namespace it is the whole view, where the sandbox is started;
-outside it holds just what was changed, which is read off it at the commit. The host sees the
-whole view through a descriptor. The process ends with the pipe that its maker holds, and with
-the last process in it the mount.
+A small process owns a user namespace and a mount namespace. In it, the workspace (the read-only
+lower layer) and the checkout's folder (the upper layer, for all that is written) are mounted as
+one view over the checkout's folder. So that path shows two things: inside the namespace, where
+the sandbox is started, the whole view; outside, only the changes, which the commit reads. The
+host reads the whole view through a descriptor. The process ends when its parent closes a pipe,
+and the mount ends with the last process in the namespace.
 
-What such a view does not have that a copy has: it is no snapshot. The kernel leaves open what
-becomes of files that change below a mount; in practice a reader sees the old file or the new
-one, since commits replace files whole. A conflict is found all the same, because what the
-subtask wrote is compared with the workspace as it was at the checkout. Protected names that
-existed then are hidden; one that is created while the view is open can be read in it (it is
-never committed). A folder of the workspace cannot be renamed in one step (`os.rename` fails
-with EXDEV, `shutil.move` and `mv` work).
+Unlike a copy, such a view is not a snapshot. The kernel does not define what happens to files
+that change below a mount; in practice a reader sees the old or the new file, since commits
+replace whole files. Conflicts are still found, because what the subtask wrote is compared
+with the workspace as it was at the checkout. Protected names that existed then are hidden; one
+that is created while the view is open can be read in it (it is never committed). A folder of the
+workspace cannot be renamed in one step (`os.rename` fails with EXDEV; `shutil.move` and `mv` work).
 
-What is not covered: files of other owners, paths with `,`, `:`, `\\` or `"`, and a state folder
-that lies in the workspace or on an overlay itself, as in many containers: then there is none.
+Not covered, so that overlays are unavailable: files of other owners, paths with `,`, `:`, `\\` or
+`"`, and a state folder that is in the workspace or on an overlay itself, as in many containers.
 """
 
 import contextlib
@@ -30,8 +29,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from orchestrator_cli.workspace.marks import Mark, Tree
-from orchestrator_cli.workspace.tree import Root, mark_at
+from orchestrator_cli.errors import RecoverableError
+from orchestrator_cli.workspace.file_state import FileStat, FileTree
+from orchestrator_cli.workspace.tree import FOLDER, Root, stat_at
 
 START_S = 5.0
 _PROGRAMS = ("unshare", "nsenter", "mount", "sh", "cat")
@@ -40,21 +40,21 @@ _MOUNT = '"$1" -t overlay overlay -o "$2" "$3" && echo ready && exec "$4" >&2'
 _ENTER = 'cd "$0" && exec "$@"'
 
 
-class NoOverlay(Exception):
-    """There is no overlay to be had here; the message says why."""
+class NoOverlay(RecoverableError):
+    """Overlays are unavailable here; the message says why."""
 
 
 class Overlay:
-    """One mounted view; `view` is the whole of it for the host, `changes` the folder of what was written."""
+    """One mounted view. `view` is all of it, for the host; `changes` is the folder of what was written."""
 
     def __init__(self, lower: Path, changes: Path, work: Path) -> None:
-        """Mount `lower` below the folder `changes`, which stays readable as it is. Raises `NoOverlay`."""
+        """Mount `lower` below the folder `changes`, which outside stays as it is. Raises `NoOverlay`."""
         self.changes = changes
         self._fd: int | None = None
         self._programs = _programs()
         options = f"lowerdir={lower},upperdir={changes},workdir={work},userxattr"
         if any(sign in f"{lower}{changes}" for sign in ',:\\"'):
-            raise NoOverlay("a path holds one of the signs , : \\ and quotes")
+            raise NoOverlay("a path contains one of , : \\ and quotes")
         program = self._programs
         self._holder = subprocess.Popen(
             [
@@ -81,7 +81,7 @@ class Overlay:
 
     @property
     def entrance(self) -> tuple[str, ...]:
-        """What a command has to begin with to be run within the namespace, in the view's folder."""
+        """The prefix of a command that runs it within the namespace, in the view's folder."""
         enter = (self._programs["nsenter"], "--target", str(self._holder.pid), "--user", "--mount")
         return (
             *enter,
@@ -89,7 +89,7 @@ class Overlay:
         )
 
     def close(self) -> None:
-        """Take the view away. Idempotent."""
+        """Unmount the view. Idempotent."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -110,9 +110,9 @@ class Overlay:
         poll.register(out, select.POLLIN)
         if not poll.poll(START_S * 1000):
             raise NoOverlay(f"it was not mounted within {START_S:g} s")
-        said = os.read(out.fileno(), 4096).decode(errors="replace").strip()
-        if said != "ready":
-            raise NoOverlay(" ".join(said.split()) or "its process ended")
+        output = os.read(out.fileno(), 4096).decode(errors="replace").strip()
+        if output != "ready":
+            raise NoOverlay(" ".join(output.split()) or "its process ended")
 
     def _open_view(self) -> int:
         try:
@@ -129,15 +129,15 @@ class Overlay:
 
 def _programs() -> dict[str, str]:
     if sys.platform != "linux":
-        raise NoOverlay("overlays are a matter of Linux")
+        raise NoOverlay("overlays need Linux")
     found = {name: shutil.which(name, path=_WHERE) for name in _PROGRAMS}
     if missing := [name for name, path in found.items() if path is None]:
-        raise NoOverlay(f"the programs {', '.join(missing)} are not there")
+        raise NoOverlay(f"the programs {', '.join(missing)} are missing")
     return {name: path for name, path in found.items() if path is not None}
 
 
 def hide(lower: Path, changes: Path, paths: Iterable[str]) -> None:
-    """Before the mount: let paths of the workspace be as if they did not exist. Raises `OSError`."""
+    """Before the mount: hide paths of the workspace from the view. Raises `OSError`."""
     with Root(lower) as tree:
         for path in paths:
             made = changes
@@ -156,16 +156,16 @@ def _make_like(tree: Root, path: str, made: Path) -> None:
     os.utime(made, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def overlaid(base: Tree, changes: Root, hidden: Callable[[str], bool]) -> Tree:
-    """What the view shows: the workspace as it was, with what lies in the folder of changes."""
+def overlaid(base: FileTree, changes: Root, hidden: Callable[[str], bool]) -> FileTree:
+    """The content of the view: the workspace as it was, with the changes applied."""
     result = _Overlaid(base, hidden)
     result.merge(changes.fd, "")
     return result.now
 
 
 class _Overlaid:
-    def __init__(self, base: Tree, hidden: Callable[[str], bool]) -> None:
-        self.now: dict[str, Mark] = dict(base)
+    def __init__(self, base: FileTree, hidden: Callable[[str], bool]) -> None:
+        self.now: dict[str, FileStat] = dict(base)
         self._order = sorted(base)
         self._hidden = hidden
 
@@ -178,20 +178,19 @@ class _Overlaid:
 
     def _merge_one(self, folder: int, name: str, path: str) -> None:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        mark = mark_at(folder, name)
+        state = stat_at(folder, name)
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
             self._drop_below(path)
             self.now.pop(path, None)
-        elif mark is not None:
-            if not mark.is_folder:
+        elif state is not None:
+            if not state.is_folder:
                 self._drop_below(path)
-            self.now[path] = mark
-            if mark.is_folder:
+            self.now[path] = state
+            if state.is_folder:
                 self._merge_folder(folder, name, path)
 
     def _merge_folder(self, folder: int, name: str, path: str) -> None:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        below = os.open(name, flags, dir_fd=folder)
+        below = os.open(name, FOLDER, dir_fd=folder)
         try:
             if _is_opaque(below):
                 self._drop_below(path)

@@ -1,10 +1,10 @@
-"""A folder reached by descriptors: nothing below it is ever reached through a link.
+"""A folder accessed by descriptors, so that nothing below it is reached through a link.
 
 Every folder on the way to a path is opened from the one before it, so links that code in a
-checkout planted, or that somebody plants meanwhile, lead nowhere.
+checkout planted, or that another process plants meanwhile, lead nowhere.
 
-What is not covered: files other than regular ones, links and folders (sockets, pipes, devices)
-are passed over; owners and access lists are not kept, other extended attributes of the user are.
+Not covered: special files (sockets, pipes, devices) are skipped; owners and access lists are not
+kept, but the user's other extended attributes are.
 """
 
 import contextlib
@@ -12,17 +12,19 @@ import hashlib
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from orchestrator_cli.workspace.faults import WorkspaceFault
-from orchestrator_cli.workspace.marks import Mark
+from orchestrator_cli.errors import UsageError, WorkspaceFault
+from orchestrator_cli.workspace.file_state import FileStat, FileTree
 
 MAX_DEPTH = 100
-"""Folders within folders; deeper ones would cost a descriptor each and have no honest use."""
+"""Nested folders; each level costs a descriptor."""
 CHUNK = 1 << 20
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Flags to open a folder that must not be a link."""
 
 
 class Root:
@@ -44,7 +46,7 @@ class Root:
         fd = os.dup(self.fd)
         try:
             for part in PurePosixPath(path).parts:
-                below = os.open(part, _FOLDER, dir_fd=fd)
+                below = os.open(part, FOLDER, dir_fd=fd)
                 os.close(fd)
                 fd = below
             yield fd
@@ -53,46 +55,48 @@ class Root:
 
     @contextlib.contextmanager
     def parent(self, path: str) -> Iterator[tuple[int, str]]:
-        """A descriptor of the folder that a path lies in, and its name there."""
+        """A descriptor of the folder that contains a path, and its name there."""
         folder, _, name = path.rpartition("/")
         with self.folder(folder) as fd:
             yield fd, name
 
-    def mark(self, path: str) -> Mark | None:
-        """What stands at a path; None where there is nothing, or a link on the way."""
+    def stat(self, path: str) -> FileStat | None:
+        """The state of a path; None if nothing is there, or a link is on the way."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self.parent(path) as (fd, name):
-            return mark_at(fd, name)
+            return stat_at(fd, name)
         return None
 
     def open_file(self, path: str) -> int:
         """A descriptor to read a regular file; the caller closes it. Raises `OSError`."""
         with self.parent(path) as (fd, name):
-            # O_NONBLOCK: opening a named pipe that somebody planted must not hang the host.
+            # O_NONBLOCK: opening a named pipe must not hang the host.
             found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
         if not stat.S_ISREG(os.fstat(found).st_mode):
             os.close(found)
-            raise WorkspaceFault(f"{path} is no regular file")
+            raise WorkspaceFault(f"{path} is not a regular file")
         return found
 
-    def walk(self, hidden: Callable[[str], bool]) -> Iterator[tuple[str, Mark]]:
-        """Every file, link and folder below; what is `hidden`, by its path, is not entered or told."""
+    def walk(self, hidden: Callable[[str], bool]) -> Iterator[tuple[str, FileStat]]:
+        """Every file, link and folder below, except those whose path is `hidden` and all below them."""
         yield from _walk(self.fd, "", hidden, MAX_DEPTH)
 
     def sync(self, folder: str) -> None:
-        """Have what was renamed in a folder on the disk; a folder that is gone needs none."""
+        """Write the names in a folder to the disk, if it still exists."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self.folder(folder) as fd:
             os.fsync(fd)
 
 
-def _walk(folder: int, prefix: str, hidden: Callable[[str], bool], depth: int) -> Iterator[tuple[str, Mark]]:
+def _walk(
+    folder: int, prefix: str, hidden: Callable[[str], bool], depth: int
+) -> Iterator[tuple[str, FileStat]]:
     if depth == 0:
-        raise WorkspaceFault(f"{prefix[:80]}… has more than {MAX_DEPTH} folders within each other")
+        raise WorkspaceFault(f"{prefix[:80]}… has more than {MAX_DEPTH} nested folders")
     with os.scandir(folder) as found:
         entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
     for name, is_folder in entries:
-        if hidden(prefix + name) or (mark := mark_at(folder, name)) is None:
+        if hidden(prefix + name) or (state := stat_at(folder, name)) is None:
             continue
-        yield prefix + name, mark
+        yield prefix + name, state
         if is_folder:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened(folder, name) as below:
                 yield from _walk(below, f"{prefix}{name}/", hidden, depth - 1)
@@ -100,33 +104,33 @@ def _walk(folder: int, prefix: str, hidden: Callable[[str], bool], depth: int) -
 
 @contextlib.contextmanager
 def _opened(folder: int, name: str) -> Iterator[int]:
-    fd = os.open(name, _FOLDER, dir_fd=folder)
+    fd = os.open(name, FOLDER, dir_fd=folder)
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def mark_at(folder: int, name: str) -> Mark | None:
-    """What stands under a name in an open folder; None for nothing, and for sockets, pipes and devices."""
+def stat_at(folder: int, name: str) -> FileStat | None:
+    """The state of a name in an open folder; None if it does not exist or is a special file."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(found.st_mode) else ""
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(found.st_mode):
-        return Mark(found.st_mode)
+        return FileStat(found.st_mode)
     if not (stat.S_ISREG(found.st_mode) or target):
         return None
     times = found.st_mtime_ns, found.st_ino, found.st_ctime_ns
-    return Mark(found.st_mode, found.st_size, *times, target, found.st_uid)
+    return FileStat(found.st_mode, found.st_size, *times, target, found.st_uid)
 
 
 # --- contents
 
 
 def clone(source: int, target: int) -> None:
-    """Copy a file's content as cheaply as the file system can: shared blocks, else within the kernel."""
+    """Copy a file's content in the cheapest way the file system has: shared blocks, else in the kernel."""
     if _share_blocks(source, target):
         return
     try:
@@ -153,7 +157,7 @@ def copy_hashed(source: int, target: int) -> str:
 
 
 def hashed(source: int) -> str:
-    """The SHA-256 of a file's content, from where it is read to its end."""
+    """The SHA-256 of a file's content, from the current offset to its end."""
     digest = hashlib.sha256()
     while chunk := os.read(source, CHUNK):
         digest.update(chunk)
@@ -170,8 +174,8 @@ def _share_blocks(source: int, target: int) -> bool:
     return True
 
 
-def dress(source: int, target: int, mode: int, mtime_ns: int) -> None:
-    """Give a copy the mode, the time and the user's extended attributes of what it was made from."""
+def copy_metadata(source: int, target: int, mode: int, mtime_ns: int) -> None:
+    """Give a copy its mode and time, and the user's extended attributes of its source."""
     if hasattr(os, "listxattr"):
         with contextlib.suppress(OSError):
             for name in os.listxattr(source):
@@ -181,15 +185,61 @@ def dress(source: int, target: int, mode: int, mtime_ns: int) -> None:
     os.utime(target, ns=(mtime_ns, mtime_ns))
 
 
+# --- whole folders
+
+
+def copy_tree(source: Path, target: Path, paths: FileTree) -> FileTree:
+    """Copy `paths` of a folder into an empty one; returns the states of what was copied.
+
+    Paths that disappear or change their type meanwhile are left out. Raises `UsageError` if a file
+    cannot be read, or the disk is full.
+    """
+    copied: dict[str, FileStat] = {}
+    path = ""
+    try:
+        with Root(source) as tree:
+            for path, state in paths.items():
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError, WorkspaceFault):
+                    _copy(tree, path, state, target / path)
+                    copied[path] = state
+        for path, state in reversed(copied.items()):
+            if state.is_folder:
+                (target / path).chmod(stat.S_IMODE(state.mode))
+    except OSError as exc:
+        raise UsageError(
+            f"{path} in the workspace {source} cannot be copied: {exc.strerror}.",
+            "Fix its permissions, free some disk space, or choose another folder with -C.",
+        ) from exc
+    return copied
+
+
+def _copy(tree: Root, path: str, state: FileStat, target: Path) -> None:
+    if state.is_folder:
+        target.mkdir(mode=0o700)
+    elif state.target:
+        target.symlink_to(state.target)
+    else:
+        source = tree.open_file(path)
+        try:
+            made = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                clone(source, made)
+                copy_metadata(source, made, state.mode, state.mtime_ns)
+            finally:
+                os.close(made)
+        finally:
+            os.close(source)
+
+
 def remove(folder: Path) -> None:
-    """Delete a folder with all in it, however deep, without following links; what cannot go stays."""
+    """Delete a folder and its content, at any depth, without following links, as far as possible."""
 
     def unlock(_function: Callable[..., object], path: str, _error: object) -> None:
-        """A folder without write permission keeps its files until it is given that permission."""
+        """Retry with write permission on the folder around the path."""
         place = Path(path)
         with contextlib.suppress(OSError):
             if folder in place.parents:
-                # Never the parent of the folder itself: that one is the user's.
+                # Never the parent of `folder` itself, which is the user's.
                 place.parent.chmod(0o700)
             if place.is_dir() and not place.is_symlink():
                 place.chmod(0o700)
@@ -203,6 +253,4 @@ def remove(folder: Path) -> None:
         else:
             shutil.rmtree(folder, onerror=unlock)
     except RecursionError:
-        import subprocess
-
         subprocess.run(["rm", "-rf", "--", str(folder)], check=False, capture_output=True)

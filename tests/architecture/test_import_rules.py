@@ -53,9 +53,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 NARROW: dict[str, tuple[str, ...]] = {
     "planning.validation": ("plan",),
     "planning.repair": ("plan", "planning.validation"),
-    "planning.patching": ("plan", "planning.validation", "planning.repair"),
-    "journal.hash_chain": (),
-    "journal.blobs": ("durable",),
+    "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),
+    "journal.hash_chain": ("durable",),
     "workspace": ("durable", "events", "errors", "tools.files"),
     "tools": (),
     "memory": ("durable",),

@@ -21,7 +21,7 @@ from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.environment import package_index
 from orchestrator_cli.errors import ApprovalNeeded
-from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.settings import Settings
 from toolsmith import PackagesUnavailable, PermissionRefused, ToolSpec
 
@@ -44,7 +44,7 @@ class Room:
         self.told: list[Any] = []
         made = Settings(home=home, **settings)
         self.broker = ApprovalBroker(self.told.append, policy=made.approve, yes=made.yes)
-        self.gate = PermissionGate(self.broker, made, masks=Masks(), cancellation=Cancellation())
+        self.gate = PermissionGate(self.broker, made, masks=Redactor(), cancellation=Cancellation())
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions
 from orchestrator_cli.cli.reporting import reporting, run_flags, settings_of
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.events import Event
-from orchestrator_cli.journal.journal import View
+from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import exchange_of
@@ -88,7 +88,7 @@ class ReplSession:
     def ask(self, prompt: str) -> int:
         """Run a prompt and print what it comes to. Returns the exit code that `orch ask` would have."""
         text = checked_prompt(prompt, self._settings.home)
-        views: list[View] = [FileLog(self._log, self._settings.home), self._console, self._latest]
+        views: list[EventView] = [FileLog(self._log, self._settings.home), self._console, self._latest]
         try:
             with (
                 open_run(

@@ -8,7 +8,7 @@ import typer
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, RunName, with_options
 from orchestrator_cli.cli.reporting import print_json, print_lines, reporting, settings_of
-from orchestrator_cli.journal.journal import View
+from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, recent
 from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
@@ -131,7 +131,7 @@ def feedback(
             console.lines([message])
 
 
-def _log_of(past: PastRun) -> View:
+def _log_of(past: PastRun) -> EventView:
     """The log of the run's workspace, with every entry of the run."""
     log = FileLog(past.root / "fileLog.md", past.home)
     log.complete(past.events())

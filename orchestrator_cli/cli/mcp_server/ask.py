@@ -20,7 +20,7 @@ from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.events import Event, RunStarted
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply
-from orchestrator_cli.subprocesses.guarded import guarded
+from orchestrator_cli.subprocesses.command import open_process
 from orchestrator_cli.views.jsonl import Envelope
 from orchestrator_cli.views.narration import narrate
 
@@ -52,7 +52,7 @@ class AskCall:
         command = [sys.executable, "-P", "-m", "orchestrator_cli", "ask", "--stream-json", *self.flags]
         folder = ["-C", str(self.settings.workspace.resolve()), "-"]
         async with (
-            guarded([*command, *folder], stderr=subprocess.PIPE) as process,
+            open_process([*command, *folder], stderr=subprocess.PIPE) as process,
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(self._read_errors, process)

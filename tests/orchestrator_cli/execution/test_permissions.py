@@ -12,7 +12,7 @@ from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.permissions import NotAllowed, PermissionGate, covered
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded
-from orchestrator_cli.journal.redaction import Masks
+from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.settings import Settings
 from toolsmith import PermissionRefused, ToolSpec
@@ -38,7 +38,7 @@ class Room:
 
     def __init__(self, *, attended: bool = True, **settings: Any) -> None:
         self.told: list[Any] = []
-        self.masks = Masks()
+        self.masks = Redactor()
         made = Settings(**settings)
         self.broker = ApprovalBroker(self.told.append, policy=made.approve, attended=attended)
         self.gate = PermissionGate(self.broker, made, masks=self.masks, cancellation=Cancellation())
@@ -164,7 +164,7 @@ def test_settings_cover_a_domain_with_those_below_it(
 
 
 def test_masks_reach_into_facts_and_leave_fixed_words() -> None:
-    masks = Masks()
+    masks = Redactor()
     fact = events.ToolCalled(
         subtask="a", attempt=1, tool="t", arguments={"keys": [{"completed": KEY}]}, outcome=KEY, ok=True
     )

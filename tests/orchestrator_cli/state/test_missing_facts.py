@@ -12,7 +12,7 @@ from orchestrator_cli.plan import Plan, Result, Subtask
 from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
-from orchestrator_cli.workspace.history import History
+from orchestrator_cli.workspace.history import CommitHistory
 
 PLAN = Plan(goal="g", subtasks=(Subtask(id="a", title="a", kind="agent"),))
 RESULT = Result(subtask="a", attempt=2, plan_version=1, value="v", files=("a.txt",))
@@ -39,8 +39,8 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> History:
-    return History(history_folder(tmp_path / "home", "the-run"))
+def history(tmp_path: Path) -> CommitHistory:
+    return CommitHistory(history_folder(tmp_path / "home", "the-run"))
 
 
 def commit(workspace: Workspace, attempt: int) -> tuple[events.FileChange, ...]:
@@ -49,7 +49,7 @@ def commit(workspace: Workspace, attempt: int) -> tuple[events.FileChange, ...]:
         return checkout.commit()
 
 
-def test_a_commit_that_happened_finishes_its_subtask(workspace: Workspace, history: History) -> None:
+def test_a_commit_that_happened_finishes_its_subtask(workspace: Workspace, history: CommitHistory) -> None:
     changes = commit(workspace, 2)
     facts = missing_facts(state(), history)
     assert facts == [
@@ -59,7 +59,9 @@ def test_a_commit_that_happened_finishes_its_subtask(workspace: Workspace, histo
     assert state(*facts).states == {"a": "done"}
 
 
-def test_what_was_told_before_the_kill_is_not_told_again(workspace: Workspace, history: History) -> None:
+def test_what_was_told_before_the_kill_is_not_told_again(
+    workspace: Workspace, history: CommitHistory
+) -> None:
     changes = commit(workspace, 2)
     found = state(events.FilesChanged(subtask="a", attempt=2, changes=changes))
     assert missing_facts(found, history) == [events.SubtaskFinished(subtask="a", result=RESULT, seconds=1)]
@@ -67,7 +69,7 @@ def test_what_was_told_before_the_kill_is_not_told_again(workspace: Workspace, h
 
 @pytest.mark.parametrize("attempts", [(), (1,)], ids=["none", "another attempt"])
 def test_without_its_commit_a_subtask_is_done_again(
-    workspace: Workspace, history: History, attempts: tuple[int, ...]
+    workspace: Workspace, history: CommitHistory, attempts: tuple[int, ...]
 ) -> None:
     for attempt in attempts:
         commit(workspace, attempt)
@@ -75,6 +77,6 @@ def test_without_its_commit_a_subtask_is_done_again(
     assert state(events.RunResumed(version="1")).states == {}
 
 
-def test_a_finished_subtask_is_left_alone(workspace: Workspace, history: History) -> None:
+def test_a_finished_subtask_is_left_alone(workspace: Workspace, history: CommitHistory) -> None:
     commit(workspace, 2)
     assert missing_facts(state(events.SubtaskFinished(subtask="a", result=RESULT, seconds=1)), history) == []

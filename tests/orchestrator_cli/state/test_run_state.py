@@ -20,7 +20,7 @@ from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply, fold
 from orchestrator_cli.usage import Usage
-from orchestrator_cli.workspace.history import History
+from orchestrator_cli.workspace.history import CommitHistory
 
 CATALOGUE = PlannerContext(roles=(), tools=(), max_subtasks=100).catalogue
 AUTO, NEVER = Settings(revise="auto"), Settings(revise="never")
@@ -223,7 +223,7 @@ def test_a_failure_that_the_plan_forgives_is_skipped_by_the_next_process(tmp_pat
     failed = events.SubtaskFailed(subtask="a", attempt=1, reason="bad", final=True)
     facts = [STARTED, events.PlanProposed(plan=plan), started("a"), failed, events.RunResumed(version="1")]
     state = fold(numbered(facts))
-    (skipped,) = missing_facts(state, History(tmp_path))
+    (skipped,) = missing_facts(state, CommitHistory(tmp_path))
     assert fold(numbered([*facts, skipped])).states == {"a": "skipped"}
     assert state.causes == ()
 

@@ -1,0 +1,97 @@
+"""One Prefect server per home: shared, replaced if it dies, stopped if it is idle."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from engine import end, start_server
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.engine import server as prefect_server
+from orchestrator_cli.engine.server import IdleWatch, await_server, running_server
+from orchestrator_cli.errors import RunFailed
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home whose server, if one is left, is ended."""
+    yield tmp_path
+    if found := running_server(tmp_path):
+        end(found[1])
+
+
+@pytest.mark.slow
+def test_concurrent_starts_share_a_server_and_a_dead_one_is_replaced(home: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        urls = set(pool.map(lambda _: start_server(home), range(4)))
+    assert len(urls) == 1
+    await_server(urls.pop(), home, Cancellation())
+    first = running_server(home)
+    assert first is not None
+    os.kill(first[1], signal.SIGKILL)
+    end(first[1])
+    second = start_server(home)
+    assert second != first[0]
+    await_server(second, home, Cancellation())
+    assert running_server(home) is not None
+
+
+@pytest.mark.slow
+def test_idle_server_stops_and_a_late_request_gets_a_new_one(
+    home: Path,
+) -> None:
+    url = start_server(home, idle_minutes=0.05)
+    await_server(url, home, Cancellation())
+    found = running_server(home)
+    assert found is not None
+    deadline = time.monotonic() + 60
+    while (home / "prefect" / "server.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    # It has made up its mind; its process is still there, and holds the lock, for a moment.
+    second = start_server(home)
+    await_server(second, home, Cancellation())
+    assert second != url
+    assert not Path(f"/proc/{found[1]}").exists()
+
+
+def test_a_home_without_a_server_has_none(home: Path) -> None:
+    assert running_server(home) is None
+
+
+def test_failed_server_start_names_its_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_server, "START_S", 0.1)
+    with pytest.raises(RunFailed, match="did not come up") as raised:
+        await_server("http://127.0.0.1:9/api", home, Cancellation())
+    assert "server.log" in raised.value.remedy
+
+
+def test_cancellation_ends_waiting_for_a_server(home: Path) -> None:
+    cancellation = Cancellation()
+    cancellation.cancel(KeyError("the run ended"))
+    with pytest.raises(KeyError, match="the run ended"):
+        await_server("http://127.0.0.1:9/api", home, cancellation)
+
+
+def test_a_server_is_not_idle_while_a_request_is_open() -> None:
+    import asyncio
+
+    opened = asyncio.Event()
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        await opened.wait()
+
+    async def watch() -> None:
+        watching = IdleWatch(app)
+        request = asyncio.create_task(watching({"type": "http"}, None, None))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        assert watching.idle_s == 0
+        opened.set()
+        await request
+        await asyncio.sleep(0.05)
+        assert watching.idle_s >= 0.05
+
+    asyncio.run(watch())
