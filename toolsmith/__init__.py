@@ -2,8 +2,9 @@
 
     need ─ spec ─ cases ─ code ─ check ─ trial in the sandbox ─ library ─ SandboxedTool
 
-The package imports nothing of the orchestrator. It is handed a model as `complete`, and tells its steps
-through `emit`. Names are loaded when they are first used, so that importing the package costs nothing."""
+Of the orchestrator the package imports only its ground floor. It is given a model as `complete`, and reports
+its steps through `emit`. Names are loaded on first use, so that importing the package costs nothing.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from toolsmith.build import build_tool as build_tool
     from toolsmith.built import BuiltTool as BuiltTool
     from toolsmith.built import CaseResult as CaseResult
-    from toolsmith.built import FunctionDoc as FunctionDoc
+    from toolsmith.built import FunctionSignature as FunctionSignature
     from toolsmith.built import MutantResult as MutantResult
     from toolsmith.built import Origin as Origin
     from toolsmith.built import PropertyResult as PropertyResult
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from toolsmith.errors import SpecFaulty as SpecFaulty
     from toolsmith.errors import ToolDisabled as ToolDisabled
     from toolsmith.errors import ToolEdited as ToolEdited
+    from toolsmith.errors import ToolNotBuilt as ToolNotBuilt
     from toolsmith.errors import ToolQuarantined as ToolQuarantined
-    from toolsmith.errors import ToolRefused as ToolRefused
     from toolsmith.errors import ToolsmithError as ToolsmithError
     from toolsmith.library import Library as Library
     from toolsmith.permissions import Permissions as Permissions
@@ -41,56 +42,28 @@ if TYPE_CHECKING:
     from toolsmith.proof.cases import Suite as Suite
     from toolsmith.proof.checker import check as check
     from toolsmith.proof.trial import try_tool as try_tool
-    from toolsmith.sandboxed import SandboxedTool as SandboxedTool
+    from toolsmith.smolagents_tools import SandboxedTool as SandboxedTool
     from toolsmith.spec import Need as Need
     from toolsmith.spec import ToolSpec as ToolSpec
 
-_HOMES = {
-    "build": (
-        "BuildStep",
-        "CasesWritten",
-        "CodeFaulty",
-        "CodeWritten",
-        "SpecWritten",
-        "TrialRan",
-        "adopt_edit",
-        "build_tool",
-    ),
-    "built": (
-        "BuiltTool",
-        "CaseResult",
-        "FunctionDoc",
-        "MutantResult",
-        "Origin",
-        "PropertyResult",
-        "TrialReport",
-    ),
-    "proof.cases": ("Property", "Suite"),
-    "proof.checker": ("check",),
-    "errors": (
-        "CasesFaulty",
-        "LibraryError",
-        "PackagesUnavailable",
-        "PermissionRefused",
-        "ReplyFaulty",
-        "SpecFaulty",
-        "ToolDisabled",
-        "ToolEdited",
-        "ToolQuarantined",
-        "ToolRefused",
-        "ToolsmithError",
-    ),
-    "library": ("Library",),
-    "permissions": ("Permissions",),
-    "sandboxed": ("SandboxedTool",),
-    "spec": ("Need", "ToolSpec"),
-    "proof.trial": ("try_tool",),
+_NAMES = {
+    "build": "BuildStep CasesWritten CodeFaulty CodeWritten SpecWritten TrialRan adopt_edit build_tool",
+    "built": "BuiltTool CaseResult FunctionSignature MutantResult Origin PropertyResult TrialReport",
+    "errors": "CasesFaulty LibraryError PackagesUnavailable PermissionRefused ReplyFaulty SpecFaulty "
+    "ToolDisabled ToolEdited ToolNotBuilt ToolQuarantined ToolsmithError",
+    "library": "Library",
+    "permissions": "Permissions",
+    "proof.cases": "Property Suite",
+    "proof.checker": "check",
+    "proof.trial": "try_tool",
+    "smolagents_tools": "SandboxedTool",
+    "spec": "Need ToolSpec",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = list(_HOME_OF)
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
+    if name not in _HOMES:
         raise AttributeError(f"module 'toolsmith' has no attribute {name!r}")
-    return getattr(import_module(f"toolsmith.{_HOME_OF[name]}"), name)
+    return getattr(import_module(f"toolsmith.{_HOMES[name]}"), name)

@@ -1,55 +1,65 @@
 """From a need to a proved tool: specification → cases → code → rules → trial → library.
 
-A tool that the library has is taken as it is, without a model call. Otherwise the specification and the
-cases get two repairs each, and the code three rounds (a round is: written or rewritten, checked, tried);
-then the tool is refused. Before the cases are written, the network and the secrets that the specification
-asks for have to be permitted.
-Before anything is written, the library is searched for a tool of another name that serves, as it is or
-extended (`toolsmith.search`, `toolsmith.extension`). Once there are cases, tools that take the same are run
-on them, and one that passes all is used instead (`toolsmith.duplicates`). An extension that is not proved
-is given up for a tool of its own.
+A tool that the library has is returned without a model call. Before anything is written, the library is
+searched for a tool under another name that serves, as it is or extended (`toolsmith.search`,
+`toolsmith.reuse`). Before the cases are written, the network, secrets and packages that the specification
+asks for must be granted. Once there are cases, tools that take the same inputs are run on them, and one that
+passes all of them is used instead. If an extension is not proved, a separate tool is built.
 
-A tool in quarantine is built anew, as its next version, with what it failed at as a hint. Two builders of
-the same tool, in threads or processes, wait for each other: the second one finds what the first one made.
+The specification and the cases get two repairs each, the code three rounds (written or rewritten, checked,
+tried); then the build ends with ToolNotBuilt, and nothing is kept.
 
-Nothing is kept of a refused tool. `emit` is told of every step as it happens; what it raises ends the
-build, and so does what `complete` raises.
+A tool in quarantine gets a new version, with its failures as a hint. Concurrent builds of the same tool, in
+threads or processes, wait for each other: the second one finds what the first one made.
 
-Not covered: permissions of a tool that the library has (whoever calls it asks for them), and replacing a tool
-that turned out not to be good."""
+`emit` receives every step as it happens. What it raises ends the build, and so does what `complete` raises.
 
+Not covered: the grants of a tool that the library has, which its caller asks for; replacing a tool that
+turned out to be bad.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from toolsmith.built import BuiltTool, Origin, TrialReport
-from toolsmith.duplicates import Duplicate
+from toolsmith.built import BuildStep as BuildStep
+from toolsmith.built import BuiltTool, Emit, Origin, ReuseDecision, TrialReport, ignore_step
+from toolsmith.built import CasesWritten as CasesWritten
+from toolsmith.built import CodeFaulty as CodeFaulty
+from toolsmith.built import CodeWritten as CodeWritten
+from toolsmith.built import NotExtended as NotExtended
+from toolsmith.built import Searched as Searched
+from toolsmith.built import SpecWritten as SpecWritten
+from toolsmith.built import TrialRan as TrialRan
 from toolsmith.errors import (
     LibraryError,
     PackagesUnavailable,
     PermissionRefused,
+    ToolNotBuilt,
     ToolQuarantined,
-    ToolRefused,
 )
-from toolsmith.extension import extended_need, whole_proof
 from toolsmith.library import Library
-from toolsmith.permissions import NOTHING, Permissions, Permit, nobody_allows
-from toolsmith.proof.proving import Workbench
-from toolsmith.search import Decision, Found, Search, find
-from toolsmith.spec import Need, ToolSpec
-from toolsmith.steps import BuildStep as BuildStep
-from toolsmith.steps import CasesWritten as CasesWritten
-from toolsmith.steps import CodeFaulty as CodeFaulty
-from toolsmith.steps import CodeWritten as CodeWritten
-from toolsmith.steps import Emit, silent
-from toolsmith.steps import NotExtended as NotExtended
-from toolsmith.steps import Searched as Searched
-from toolsmith.steps import SpecWritten as SpecWritten
-from toolsmith.steps import TrialRan as TrialRan
+from toolsmith.permissions import NO_PERMISSIONS, Permissions
+from toolsmith.proof.proving import ToolBuilder
+from toolsmith.reuse import Duplicate, extended_need, whole_proof
+from toolsmith.search import Search, SearchResult, find
+from toolsmith.spec import Need, ToolSpec, requested_grants
 from toolsmith.writer import Complete
 
 if TYPE_CHECKING:
     from toolsmith.sandbox import Backend, Limits
     from toolsmith.sandbox.proxy import Dialer
+
+
+Permit = Callable[[ToolSpec], Permissions]
+"""Grants what a specification asks for. Raises PermissionRefused and PackagesUnavailable."""
+
+
+def refuse_all(spec: ToolSpec) -> Permissions:
+    """The `permit` of callers that grant nothing."""
+    if asked := requested_grants(spec):
+        raise PermissionRefused(f"it asks for {asked}, and there is no one to grant that")
+    return NO_PERMISSIONS
 
 
 def build_tool(
@@ -61,37 +71,38 @@ def build_tool(
     limits: "Limits | None" = None,
     emit: Emit | None = None,
     run: str | None = None,
-    permit: Permit = nobody_allows,
+    permit: Permit = refuse_all,
     dialer: "Dialer | None" = None,
     search: Search = Search(),  # noqa: B008  (frozen)
 ) -> BuiltTool:
-    """The tool that `need` asks for: from the library, or built, proved and kept; `run` is noted as origin.
+    """The tool that `need` asks for: from the library, or built, proved and kept.
 
-    It has another name where another tool of the library serves, as it is or extended for it.
+    It may have another name, if another tool of the library serves, as it is or extended.
 
     Args:
-        search: what is known of the need beside its words.
-        permit: asked once for a specification's network, secrets and packages; its trial runs with what is
-            returned.
+        run: the run that needs it, kept as its origin.
+        search: what is known about the need besides its words.
+        permit: called once with a specification that asks for network, secrets or packages; the trial runs
+            with what it returns.
         dialer: resolves and checks the addresses of granted names.
 
     Raises:
-        ToolRefused: the rounds gave no sound specification or no proved code; it has the last reasons. Or
-            what the tool needs is not permitted, or a tool that cannot be called as planned does it already.
-        ToolEdited: the library has it, but changed by hand.
-        ToolDisabled: the library has it, and the user does not want it to be used.
-        LibraryError: the library cannot be read or written, or another builder of the tool does not end.
+        ToolNotBuilt: no round gave a sound specification or proved code, a grant was refused, or a tool that
+            cannot be called as planned does it already. `reasons` are the last ones.
+        ToolEdited: the library has it, but it was changed by hand.
+        ToolDisabled: the library has it, but the user disabled it.
+        LibraryError: the library cannot be read or written, or another build of the tool takes too long.
         SandboxUnavailable: no sandbox works on this system.
     """
     known, need = _known(need, library)
     if known is not None:
         return known
-    with library.building(need.tool_name):
+    with library.build_lock(need.tool_name):
         known, need = _known(need, library)
         if known is not None:
             return known
-        bench = Workbench(emit or silent, backend, limits, dialer)
-        # A tool in quarantine is built anew under its name, whatever others do.
+        bench = ToolBuilder(emit or ignore_step, backend, limits, dialer)
+        # A tool in quarantine gets a new version under its own name, even if another tool would serve.
         renewed = need.tool_name in library.known()
         found = find(need, () if renewed else library.fit(), complete, search)
         if found.candidates:
@@ -101,13 +112,13 @@ def build_tool(
         if found.tool is not None:
             try:
                 return _extended(found, _Order(need, complete, library, permit, run), bench)
-            except (ToolRefused, LibraryError) as exc:
-                reasons = exc.reasons if isinstance(exc, ToolRefused) else (str(exc),)
+            except (ToolNotBuilt, LibraryError) as exc:
+                reasons = exc.reasons if isinstance(exc, ToolNotBuilt) else (str(exc),)
                 bench.emit(NotExtended(need.tool_name, found.tool.name, reasons))
         spec = bench.specify(need, complete)
         bench = replace(bench, permissions=_permitted(spec, permit))
         suite = bench.write_cases(spec, complete)
-        # Looked at once more: others are built meanwhile, maybe for the same need.
+        # Another build may have added a tool for the same need meanwhile.
         others = () if renewed else found.ordered(library.fit())
         if twin := bench.duplicate(spec, suite, others):
             return _served(need, twin, bench, search)
@@ -116,7 +127,7 @@ def build_tool(
 
 
 def _known(need: Need, library: Library) -> tuple[BuiltTool | None, Need]:
-    """The tool that the library has; else what is to be built, with what one in quarantine failed at."""
+    """The library's tool, or the need to build for, with the failures of a tool in quarantine as a hint."""
     try:
         return library.find_similar(need), need
     except ToolQuarantined as exc:
@@ -130,7 +141,7 @@ def _known(need: Need, library: Library) -> tuple[BuiltTool | None, Need]:
 
 @dataclass(frozen=True)
 class _Order:
-    """What a tool is built for, and with what."""
+    """The need and the arguments of one build."""
 
     need: Need
     complete: Complete
@@ -139,16 +150,16 @@ class _Order:
     run: str | None
 
 
-def _extended(found: Found, order: _Order, bench: Workbench) -> BuiltTool:
-    """The next version of the tool that was found, which also does what was decided to be added.
+def _extended(found: SearchResult, order: _Order, bench: ToolBuilder) -> BuiltTool:
+    """The next version of the tool that was found, extended as decided.
 
-    All that proved the old version is part of the proof. Raises ToolRefused and LibraryError.
+    The proof of the old version is part of its proof. Raises ToolNotBuilt and LibraryError.
     """
     name, what, library = found.decision.tool, found.decision.reason, order.library
-    with library.building(name):
-        tool = library.get(name)  # somebody may have extended it meanwhile
+    with library.build_lock(name):
+        tool = library.get(name)  # another build may have extended it meanwhile
         if tool is None:
-            raise ToolRefused(name, ["it was removed meanwhile"])
+            raise ToolNotBuilt(name, ["it was removed meanwhile"])
         wider = extended_need(tool, order.need, what)
         spec = bench.specify(wider, order.complete, base=tool.spec)
         bench = replace(bench, permissions=_permitted(spec, order.permit))
@@ -158,22 +169,26 @@ def _extended(found: Found, order: _Order, bench: Workbench) -> BuiltTool:
         return library.add(spec, made.source, made.report, Origin(need=wider, run=order.run), made.suite)
 
 
-def _served(need: Need, twin: Duplicate, bench: Workbench, search: Search) -> BuiltTool:
-    """The tool that does it already. Raises ToolRefused where it cannot be called as planned."""
-    bench.emit(Searched(need.tool_name, Decision("use", twin.tool.name, twin.reason)))
+def _served(need: Need, twin: Duplicate, bench: ToolBuilder, search: Search) -> BuiltTool:
+    """The duplicate that the library has. Raises ToolNotBuilt if it cannot be called as planned."""
+    bench.emit(Searched(need.tool_name, ReuseDecision("use", twin.tool.name, twin.reason)))
     if faults := search.faults(twin.tool.spec, need):
-        told = f"'{twin.tool.name}' does it already ({twin.reason}); call {twin.tool.spec.signature} instead"
-        raise ToolRefused(need.tool_name, [f"{told}. The planned call does not fit it: {'; '.join(faults)}"])
+        instead = (
+            f"'{twin.tool.name}' does it already ({twin.reason}); call {twin.tool.spec.signature} instead"
+        )
+        raise ToolNotBuilt(
+            need.tool_name, [f"{instead}. The planned call does not fit it: {'; '.join(faults)}"]
+        )
     return twin.tool
 
 
 def _permitted(spec: ToolSpec, permit: Permit) -> Permissions:
     if not spec.privileged:
-        return NOTHING
+        return NO_PERMISSIONS
     try:
         return permit(spec)
     except (PermissionRefused, PackagesUnavailable) as exc:
-        raise ToolRefused(spec.name, [exc.reason]) from exc
+        raise ToolNotBuilt(spec.name, [exc.reason]) from exc
 
 
 def adopt_edit(
@@ -182,14 +197,14 @@ def adopt_edit(
     library: Library,
     backend: "Backend | None" = None,
     limits: "Limits | None" = None,
-    permit: Permit = nobody_allows,
+    permit: Permit = refuse_all,
 ) -> BuiltTool:
-    """Prove a tool whose files were edited by hand, and keep it as the next version. No model call.
+    """Prove a tool whose files were edited by hand, and keep it as the next version, without a model call.
 
     Raises:
-        ToolRefused: the edited module breaks rules or fails cases, or what it needs is not permitted; the
-            files stay as they are.
-        LibraryError: there is no such tool, it was not edited, or its files cannot be read.
+        ToolNotBuilt: the edited module breaks rules, fails cases, or needs what is not granted. The files
+            stay as they are.
+        LibraryError: the tool does not exist, was not edited, or cannot be read.
     """
     tool = library.edited(name)
     if tool is None or not tool.edited:
@@ -197,7 +212,7 @@ def adopt_edit(
         raise LibraryError(f"The tool '{name}' {state}, so there is nothing to adopt.")
     faults, report = prove_again(tool, backend=backend, limits=limits, permit=permit)
     if report is None or not report.passed:
-        raise ToolRefused(name, faults)
+        raise ToolNotBuilt(name, faults)
     origin = tool.origin.model_copy(update={"edit_of": tool.version})
     return library.add(tool.spec, tool.source, report, origin, tool.suite)
 
@@ -207,12 +222,12 @@ def prove_again(
     *,
     backend: "Backend | None" = None,
     limits: "Limits | None" = None,
-    permit: Permit = nobody_allows,
+    permit: Permit = refuse_all,
 ) -> tuple[tuple[str, ...], TrialReport | None]:
-    """Check and try a tool as it is: why it is not good (empty when it is), and the report if it was run.
+    """Check and try a tool as it is: its faults (empty if there are none), and the report if it was run.
 
     Raises:
-        ToolRefused: what it needs is not permitted.
+        ToolNotBuilt: what it needs is not granted.
     """
-    bench = Workbench(silent, backend, limits, permissions=_permitted(tool.spec, permit))
+    bench = ToolBuilder(ignore_step, backend, limits, permissions=_permitted(tool.spec, permit))
     return bench.prove(tool.spec, tool.suite, tool.source, 1)

@@ -1,21 +1,16 @@
-"""What the chain makes: a tool with its proof. Frozen values, without behaviour that needs a sandbox or a
-disk."""
+"""What a build makes: a tool with its proof, and the steps reported meanwhile. Frozen values."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from toolsmith.proof.cases import Suite
-from toolsmith.proof.challenges import Challenge
-from toolsmith.requirements import PackageLock
-from toolsmith.spec import Need, ToolSpec
+from toolsmith.permissions import PackageLock
+from toolsmith.proof.cases import Challenge, Suite
+from toolsmith.spec import FrozenValue, Need, ToolSpec
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FunctionDoc(_Value):
+class FunctionSignature(FrozenValue):
     """A function of a tool's module, for the log."""
 
     name: str
@@ -25,21 +20,21 @@ class FunctionDoc(_Value):
     """The first paragraph of its docstring, on one line; empty when it has none."""
 
 
-class CaseResult(_Value):
-    """What one case gave."""
+class CaseResult(FrozenValue):
+    """The result of one case."""
 
     title: str
     passed: bool
     detail: str
-    """Empty when passed; else expected against got, in words that are the same in every run."""
+    """Empty if passed; otherwise expected and actual, worded the same in every run."""
     seconds: float
     """Of the call itself."""
     memory_mb: float | None = None
-    """The most that it held; unknown of tools that were tried before it was measured."""
+    """The peak; None in records from before it was measured."""
 
 
-class PropertyResult(_Value):
-    """What one property gave."""
+class PropertyResult(FrozenValue):
+    """The result of one property."""
 
     title: str
     passed: bool
@@ -54,7 +49,7 @@ class PropertyResult(_Value):
     seconds: float
 
 
-class MutantResult(_Value):
+class MutantResult(FrozenValue):
     """One small fault that was planted into a tool's module, to see whether it is noticed."""
 
     kind: str
@@ -65,17 +60,17 @@ class MutantResult(_Value):
     """Title of the first case or property that noticed it; empty when none did."""
 
 
-class TrialReport(_Value):
-    """What all cases gave, in their order: the examples of the specification first."""
+class TrialReport(FrozenValue):
+    """The results of all cases in order, the examples of the specification first."""
 
     passed: bool
     """Whether all cases passed and all properties hold."""
     results: tuple[CaseResult, ...]
     properties: tuple[PropertyResult, ...] = ()
     mutants: tuple[MutantResult, ...] = ()
-    """Empty where none could be made, of tools with network, and of those from before there were any."""
+    """Empty if none could be made, if the tool has network, and in records from before there were any."""
     challenges: tuple[Challenge, ...] = ()
-    """What the writer of the code said against cases, and what came of it."""
+    """Objections of the code's writer to cases, with the rulings."""
     lock: PackageLock = PackageLock()
     """The packages that it was tried with."""
 
@@ -88,7 +83,7 @@ class TrialReport(_Value):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """All of it for people: a line for each case, property and challenge, and one for planted faults."""
+        """The report for people: a line for each case, property and challenge, and one for planted faults."""
         told = [("", result.title, result.passed, result.detail) for result in self.results]
         told += [
             ("property: ", held.title, held.passed, held.detail or held.weak) for held in self.properties
@@ -109,7 +104,7 @@ class TrialReport(_Value):
         return tuple(mutant for mutant in self.mutants if not mutant.caught_by)
 
 
-class Origin(_Value):
+class Origin(FrozenValue):
     """Where a tool comes from."""
 
     need: Need
@@ -118,10 +113,10 @@ class Origin(_Value):
     edit_of: int | None = None
     """The version whose files were edited by hand to make this one."""
     imported_from: str | None = None
-    """The folder or file that it was taken in from; somebody else made it."""
+    """The folder or file that it was imported from."""
 
 
-class BuiltTool(_Value):
+class BuiltTool(FrozenValue):
     """A tool of the library: its module passed every case."""
 
     name: str
@@ -131,14 +126,121 @@ class BuiltTool(_Value):
     source: str
     sha256: str
     """Of `source` in UTF-8."""
-    functions: tuple[FunctionDoc, ...]
+    functions: tuple[FunctionSignature, ...]
     trial: TrialReport
     origin: Origin
     created: datetime
     edited: bool = False
-    """Its files were changed by hand since it was proved, so `trial` says nothing about `source`."""
+    """Its files were changed by hand after it was proved, so `trial` is not about `source`."""
 
     @property
     def lock(self) -> PackageLock:
         """The exact packages that it was proved with, and is used with."""
         return self.trial.lock
+
+
+# --- steps of a build
+
+
+@dataclass(frozen=True)
+class ReuseDecision:
+    """How a need is served: by `tool`, by `tool` once extended, or by a new one (`tool` is "")."""
+
+    kind: Literal["use", "extend", "new"]
+    tool: str = ""
+    reason: str = ""
+    """Why it serves, or why none does; for `extend`, what to add."""
+
+
+@dataclass(frozen=True)
+class SpecWritten:
+    """The specification is written and has no faults."""
+
+    spec: ToolSpec
+
+
+@dataclass(frozen=True)
+class CasesWritten:
+    """The cases are written and have no faults; reported again if more are added."""
+
+    name: str
+    suite: Suite
+
+
+@dataclass(frozen=True)
+class CodeWritten:
+    """A module is written, and not yet checked. Rounds count from 1."""
+
+    name: str
+    round: int
+    source: str
+
+
+@dataclass(frozen=True)
+class CodeFaulty:
+    """The module breaks rules, or the reply holds none; nothing was run."""
+
+    name: str
+    round: int
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrialRan:
+    """All cases were run on the module and, if they passed, the properties."""
+
+    name: str
+    round: int
+    report: TrialReport
+
+
+@dataclass(frozen=True)
+class Challenged:
+    """The writer of the code challenged a case, and a ruling was made."""
+
+    name: str
+    challenge: Challenge
+
+
+@dataclass(frozen=True)
+class MutantsTried:
+    """Faults were planted into a module that had passed, to see what its cases notice."""
+
+    name: str
+    round: int
+    mutants: tuple[MutantResult, ...]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The library had tools that might serve the need `name`, and this was decided."""
+
+    name: str
+    decision: ReuseDecision
+
+
+@dataclass(frozen=True)
+class NotExtended:
+    """No next version of `base` was proved that also serves the need `name`; a tool of its own is built."""
+
+    name: str
+    base: str
+    reasons: tuple[str, ...]
+
+
+BuildStep = (
+    Searched
+    | NotExtended
+    | SpecWritten
+    | CasesWritten
+    | CodeWritten
+    | CodeFaulty
+    | TrialRan
+    | Challenged
+    | MutantsTried
+)
+Emit = Callable[[BuildStep], None]
+
+
+def ignore_step(_: BuildStep) -> None:
+    """The `emit` of callers that do not watch."""

@@ -4,9 +4,9 @@
     ├── ReplyFaulty       a model's reply does not hold what was asked for
     │   ├── SpecFaulty    … it holds a specification with faults
     │   └── CasesFaulty   … it holds cases or properties with faults
-    ├── ToolRefused       no round of writing gave a tool that passes its own cases, or it was not allowed
-    ├── PermissionRefused what a specification asks for is not allowed; `build_tool` makes it a ToolRefused
-    ├── PackagesUnavailable its packages cannot be installed; `build_tool` makes it a ToolRefused as well
+    ├── ToolNotBuilt       no round of writing gave a tool that passes its own cases, or it was not allowed
+    ├── PermissionRefused what a specification asks for is not allowed; `build_tool` makes it a ToolNotBuilt
+    ├── PackagesUnavailable its packages cannot be installed; `build_tool` makes it a ToolNotBuilt as well
     └── LibraryError      the folder of tools cannot be read or written, or a tool is not fit for use
         ├── ToolEdited        a tool's files were changed by hand after it was proved
         ├── ToolDisabled      the user does not want a tool to be used
@@ -40,13 +40,13 @@ class CasesFaulty(ReplyFaulty):
     """Cases or properties break rules; every fault names the one that it is about."""
 
 
-class ToolRefused(ToolsmithError):
+class ToolNotBuilt(ToolsmithError):
     """The toolsmith gave up on a tool. `reasons` are the faults or failed cases of the last round."""
 
     def __init__(self, name: str, reasons: Sequence[str]) -> None:
-        told = "; ".join(reasons[:3]) + ("; …" if len(reasons) > 3 else "")
+        reason = "; ".join(reasons[:3]) + ("; …" if len(reasons) > 3 else "")
         super().__init__(
-            f"The tool '{name}' was not built: {told}\n"
+            f"The tool '{name}' was not built: {reason}\n"
             "Say more exactly what it has to do, give the toolsmith a stronger model, or write it by hand."
         )
         self.name = name

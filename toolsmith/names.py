@@ -1,15 +1,21 @@
-"""Names of tools: what a plan calls a tool, and the identifier it gets. Pure.
+"""Names of tools, and the terms of texts about tools, for `durable.similarity`. Pure.
 
-A plan may write `Count-Words`, `count words` or `countWords`; all are the tool `count_words`. Two names
-that mean the same have the same `folded` form, in which case and separators are gone."""
+A plan may write `Count-Words`, `count words` or `countWords`; all mean the tool `count_words`. Names that
+mean the same have the same `folded` form, without case and separators.
+
+Not covered: stems of languages other than English, and words of languages written without spaces, which match
+as whole runs.
+"""
 
 import builtins
 import keyword
 import re
 import unicodedata
+from collections.abc import Iterable
+from functools import cache
 from itertools import islice
 
-from toolsmith.likeness import is_small
+from orchestrator_cli.durable.similarity import Similarity
 
 _MAX_CHARS = 60
 _RESERVED = {"final_answer", "tool"} | set(dir(builtins))
@@ -24,7 +30,7 @@ def identifier(name: str) -> str:
 
 
 def short_name(purpose: str) -> str:
-    """An identifier of the first telling words of a purpose; empty where there are none."""
+    """An identifier made of the first significant words of a purpose; empty if there are none."""
     words = (word for word in re.findall(r"[^\W_]+", purpose) if not is_small(word))
     return identifier(" ".join(islice(words, 4)))
 
@@ -43,3 +49,85 @@ def name_fault(name: str) -> str | None:
     if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in _RESERVED:
         return f"'{name}' is a word of Python or of the agent; choose another"
     return None
+
+
+# --- terms
+
+
+def terms(text: str) -> frozenset[str]:
+    """The distinct words of a text as stems, names taken apart and small words left out."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", text)
+    plain = "".join(c for c in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(c))
+    found = re.findall(r"[^\W_]+", plain.casefold())
+    telling = (word for word in found if not is_small(word) and (len(word) > 1 or word.isdigit()))
+    return frozenset(map(_stem, telling))
+
+
+def is_small(word: str) -> bool:
+    """Whether a word says nothing by itself."""
+    return word.casefold() in _small()
+
+
+def _stem(word: str) -> str:
+    """A word without the commonest endings of English: enough to match, no more."""
+    for ending, instead in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word.removesuffix(ending) + instead
+            break
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] in "bdgmnprt":
+        word = word[:-1]
+    return word.removesuffix("e") if len(word) > 3 else word
+
+
+_ENDINGS = (
+    ("ization", "iz"),
+    ("isation", "iz"),
+    ("ising", "iz"),
+    ("ised", "iz"),
+    ("ise", "iz"),
+    ("ations", "at"),
+    ("ation", "at"),
+    ("ating", "at"),
+    ("ated", "at"),
+    ("ions", ""),
+    ("ion", ""),
+    ("ies", "y"),
+    ("ied", "y"),
+    ("ings", ""),
+    ("ing", ""),
+    ("sses", "ss"),
+    ("ers", ""),
+    ("ed", ""),
+    ("er", ""),
+    ("es", ""),
+    ("ss", "ss"),
+    ("us", "us"),
+    ("s", ""),
+)
+_SMALL = """
+    a an and any are as at be but by can do does for from given has have how i if in into is it its me my not
+    of on one or our out so such than that the their them then there these they this those to up was what when
+    where which while who will with within without would you your
+"""
+_COMMON = """
+    make create write build work generate produce give show tell find get list use do please help want
+    need new all every each some first two compute calculate take convert check tool function call value
+    values return result results output input text string number integer array object dictionary key name
+    file path data content line lines report print save relative workspace optional default example
+    simple format order contains
+"""
+
+
+def similarity(texts: Iterable[frozenset[str]]) -> Similarity[str]:
+    """Compares texts (as term sets) with those of the tools as the collection."""
+    return Similarity(texts, _common())
+
+
+@cache
+def _small() -> frozenset[str]:
+    return frozenset(_SMALL.split())
+
+
+@cache
+def _common() -> frozenset[str]:
+    return terms(_COMMON)

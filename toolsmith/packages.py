@@ -1,25 +1,29 @@
-"""The packages of built tools: resolved once, installed for one lock each, and made again when they are gone.
+"""The packages of built tools: resolved once, installed once per lock, and reinstalled if they are missing.
 
-    ROOT/5f0c…/site/           what the sandbox of a tool can read and import
+    ROOT/5f0c…/site/           what the tool's sandbox can read and import
               /manifest.json   the lock, and the hash of every file
-        /.locks/5f0c….lock     held while that is made
+        /.locks/5f0c….lock     held during installation
 
-A folder is named after the lock and the Python that it was installed for. Tools with the same lock share
-it; nothing is ever installed into the environment that orch itself runs in. It is made beside its place and
-renamed, and compared with its manifest before use, so that half an installation, or a file that was
-changed, is never taken for the real one: it is made again from the lock.
+A folder is named after the lock and the Python version. Tools with the same lock share it; nothing is ever
+installed into orch's own environment. A folder is built beside its place, renamed, and compared with its
+manifest before use, so a partial installation or a changed file is never used: it is installed again.
 
-Only wheels are installed. Building from source would run a package's code on the host, which is the one
-thing that a sandbox for its use cannot make good. `uv` does the work and finds the index by the user's own
-configuration; it runs in the root folder, so that no file of a workspace can tell it otherwise. What is
-in its cache is installed without a connection.
+Only wheels are installed, because building from source would run a package's code on the host. `uv` does the
+work and finds the index through the user's own configuration. It runs in the root folder, so no file of a
+workspace can configure it. What is in its cache is installed without a connection.
 
-Not covered: whether a package is what its name promises. Its code runs in the sandbox of its tool, with what
-that tool was given.
+Nothing of a package is imported or run here. Right after an installation every file must match the package's
+RECORD; later, files are compared with the manifest.
+
+Not covered: whether a package does what its name promises, which is why its code runs in the tool's sandbox;
+and someone who changes both a file and the manifest.
 """
 
+import base64
 import hashlib
+import inspect
 import json
+import os
 import re
 import secrets
 import shutil
@@ -29,19 +33,19 @@ import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Protocol
 
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.durable.text import truncate
-from toolsmith import installed
 from toolsmith.errors import PackagesUnavailable
-from toolsmith.requirements import PackageLock, read_lock
+from toolsmith.permissions import Installation, PackageLock, read_lock
 
 PATIENCE_S = 600.0
 REASON_CHARS = 600
 _UNREACHED = 2
-"""uv's exit code where it is not the packages that are wrong; 1 says that no versions fit."""
+"""uv's exit code if it could not reach the index; 1 means that no versions fit."""
 _BINARY = ("--only-binary", ":all:")
 _PLACED = ("--link-mode", "copy", "--compile-bytecode")
 """Copies, since a link into uv's cache would let a change here become a change there. Compiled, which runs
@@ -50,8 +54,8 @@ _SOURCE = re.compile(r"no (?:usable|compatible|matching)? ?wheels|source distrib
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s`'\")]+|(?<![\w.])/(?:[\w.@+-]+/)+[\w.@+-]*")
 
 
-class Ran(Protocol):
-    """What a program came to."""
+class ProgramResult(Protocol):
+    """The result of a program."""
 
     @property
     def code(self) -> int: ...
@@ -63,26 +67,17 @@ class Ran(Protocol):
     def err(self) -> str: ...
 
 
-Command = Callable[[Sequence[str], str], Ran]
+Command = Callable[[Sequence[str], str], ProgramResult]
 """Runs a program in the root folder with a text on its standard input; what it raises passes through."""
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A `Ran` of `run_here`."""
+class CompletedProgram:
+    """A `ProgramResult` of `run_here`."""
 
     code: int
     out: str
     err: str
-
-
-@dataclass(frozen=True)
-class Installation:
-    """Installed packages: where they are, how they are imported, and which they are."""
-
-    folder: Path
-    modules: frozenset[str]
-    lock: PackageLock
 
 
 class Packages:
@@ -91,12 +86,12 @@ class Packages:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._sound: dict[Path, tuple[str, Installation]] = {}
-        """What this process has compared with its manifest, with the stamp of its files before that."""
+        """Installations that this process has compared with their manifest, with the stamp of their files."""
 
     def resolve(self, wanted: Sequence[str], run: Command) -> PackageLock:
         """The newest versions that fit together, with all that they depend on.
 
-        Raises `PackagesUnavailable` where there are none, and where one of them is no wheel.
+        Raises `PackagesUnavailable` if there are none, or one of them has no wheel.
         """
         options = ("pip", "compile", "-", "--generate-hashes", "--no-annotate", "--no-header")
         hidden = ("--no-emit-index-url", "--no-emit-find-links")
@@ -111,9 +106,9 @@ class Packages:
             raise PackagesUnavailable(f"the packages {told} cannot be locked: {exc}") from exc
 
     def ensure(self, lock: PackageLock, run: Command) -> Installation:
-        """The packages of a lock, installed now where they are not there as they were.
+        """The packages of a lock, installed if they are missing or changed.
 
-        Raises `PackagesUnavailable` where that cannot be done.
+        Raises `PackagesUnavailable` if that fails.
         """
         place = self.root / _key(lock)
         if there := self._there(place, lock):
@@ -129,15 +124,15 @@ class Packages:
         raise PackagesUnavailable("its packages were changed while they were installed; try again")
 
     def _there(self, place: Path, lock: PackageLock) -> Installation | None:
-        """What is installed, where it is whole. Files are read once; later the system tells of changes."""
+        """The installation, if it is whole. Files are read once; later their metadata shows changes."""
         site = place / "site"
         try:
-            stamp = installed.stamp(site)
+            stamp = _stamp(site)
             known = self._sound.get(place)
             if known is None or known[0] != stamp:
                 if _fault(place, lock):
                     return None
-                known = stamp, Installation(site, installed.modules(site), lock)
+                known = stamp, Installation(site, _module_names(site), lock)
                 self._sound[place] = known
             return known[1]
         except OSError:
@@ -151,13 +146,13 @@ class Packages:
         site.mkdir(parents=True)
         try:
             self._install(site, lock, run, fault)
-            taken = installed.take(site)
+            taken = _file_hashes(site)
             manifest = json.dumps({"lock": list(lock.lines), "files": taken}, indent=1)
             (scratch / "manifest.json").write_text(manifest, encoding="utf-8")
             if place.exists():
                 place.rename(before)
             scratch.rename(place)
-        except installed.Unsound as exc:
+        except Unsound as exc:
             raise PackagesUnavailable(f"the packages are not sound: {exc}; empty uv's cache") from exc
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -177,18 +172,18 @@ class Packages:
         ran = self._uv(run, (*options, "-r", "-"), "\n".join(lock.lines))
         if ran.code:
             told = f"its packages ({', '.join(lock.versions)}) cannot be installed"
-            remedy = "make the package index reachable, or have the tool built anew"
+            remedy = "make the package index reachable, or have the tool built again"
             raise PackagesUnavailable(f"{told} ({fault}): {_reason(ran.err)}; {remedy}")
         (site / ".lock").unlink(missing_ok=True)
 
-    def _uv(self, run: Command, options: Sequence[str], given: str) -> Ran:
-        """What uv came to; where it could not reach the index, from what it has in its cache."""
+    def _uv(self, run: Command, options: Sequence[str], given: str) -> ProgramResult:
+        """The result of uv, from its cache if it could not reach the index."""
         from uv import find_uv_bin
 
         try:
             program = find_uv_bin()
         except FileNotFoundError as exc:
-            raise PackagesUnavailable("uv is not installed beside orch; install orch anew") from exc
+            raise PackagesUnavailable("uv is not installed beside orch; install orch again") from exc
         argv = (program, *options, "--python", sys.executable, "--quiet", "--color", "never")
         ran = run(argv, f"{given}\n")
         if ran.code != _UNREACHED:
@@ -215,7 +210,7 @@ class Packages:
 def run_here(environment: Mapping[str, str] | None = None) -> Command:
     """Runs programs as children of this process; without an environment they have this process's own."""
 
-    def run(argv: Sequence[str], given: str) -> Ended:
+    def run(argv: Sequence[str], given: str) -> CompletedProgram:
         try:
             ran = subprocess.run(
                 argv,
@@ -229,7 +224,7 @@ def run_here(environment: Mapping[str, str] | None = None) -> Command:
             )
         except subprocess.TimeoutExpired as exc:
             raise PackagesUnavailable(f"the package index took longer than {PATIENCE_S:g} s") from exc
-        return Ended(ran.returncode, ran.stdout, ran.stderr)
+        return CompletedProgram(ran.returncode, ran.stdout, ran.stderr)
 
     return run
 
@@ -241,12 +236,12 @@ def _key(lock: PackageLock) -> str:
 
 
 def _fault(place: Path, lock: PackageLock) -> str:
-    """Why the folder of a lock is not the one that was made; empty where it is."""
+    """Why the folder of a lock is not as it was made; empty if it is."""
     try:
         manifest = json.loads((place / "manifest.json").read_bytes())
         if manifest["lock"] != list(lock.lines):
             return "their manifest is of other packages"
-        return installed.change(place / "site", manifest["files"])
+        return _difference(place / "site", manifest["files"])
     except FileNotFoundError:
         return "they are not installed"
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -254,9 +249,94 @@ def _fault(place: Path, lock: PackageLock) -> str:
 
 
 def _reason(said: str) -> str:
-    """What uv said, in one line, without addresses: an index can have a password in its own."""
+    """uv's message in one line, without addresses, because an index address may contain a password."""
     lines = (line.strip().removeprefix("error:").removeprefix("cause:").strip() for line in said.splitlines())
     text = _ADDRESS.sub("[address]", " ".join(filter(None, lines)))
     if _SOURCE.search(text):
         text = f"only wheels are installed, since to build a package runs its code on the host: {text}"
     return truncate(text, REASON_CHARS)
+
+
+# --- what is installed
+
+
+class Unsound(Exception):
+    """A folder of packages is not sound; the text says why, without the folder's name."""
+
+
+def _file_hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file, by its path in the folder. Raises `Unsound`, `OSError`."""
+    found = dict(_hashes(folder))
+    for package in distributions(path=[str(folder)]):
+        for file in package.files or ():
+            if file.hash is not None and found.get(str(file)) != _hexadecimal(file.hash.value):
+                raise Unsound(f"the file {file} of {package.name} is not the one that was packed")
+    return found
+
+
+def _difference(folder: Path, taken: Mapping[str, str]) -> str:
+    """The first difference of a folder from its manifest; empty if there is none."""
+    try:
+        found = dict(_hashes(folder))
+    except Unsound as exc:
+        return str(exc)
+    except OSError as exc:
+        return f"it cannot be read: {exc.strerror}"
+    if lacking := sorted(taken.keys() - found.keys()):
+        return f"the file {lacking[0]} is missing"
+    if strange := sorted(found.keys() - taken.keys()):
+        return f"the file {strange[0]} was added"
+    changed = sorted(path for path, value in taken.items() if found[path] != value)
+    return f"the file {changed[0]} was changed" if changed else ""
+
+
+def _stamp(folder: Path) -> str:
+    """A hash of the metadata of every file. While it is the same, nothing was changed.
+
+    It is valid in this process only, because inode numbers and times mean nothing elsewhere.
+    """
+    told = hashlib.sha256()
+    for place, _, files in os.walk(folder, onerror=_raise):
+        for name in sorted(files):
+            path = Path(place, name)
+            seen = path.lstat()
+            told.update(
+                f"{path}\0{seen.st_ino} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}\n".encode()
+            )
+    return told.hexdigest()
+
+
+def _module_names(folder: Path) -> frozenset[str]:
+    """The names that the packages in a folder are imported by, at their top."""
+    packages = distributions(path=[str(folder)])
+    names = {name for package in packages for name in _modules_of(package)}
+    return frozenset(name for name in names if name.isidentifier())
+
+
+def _modules_of(package: Distribution) -> Iterator[str]:
+    for file in package.files or ():
+        if len(file.parts) > 1 and file.suffix in (".py", ".so", ".pyd"):
+            yield file.parts[0]
+        elif len(file.parts) == 1 and (name := inspect.getmodulename(file.name)):
+            yield name
+
+
+def _hashes(folder: Path) -> Iterator[tuple[str, str]]:
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise Unsound(f"{path.relative_to(folder)} is neither a file nor a folder")
+        for name in files:
+            path = Path(place, name)
+            with path.open("rb") as content:
+                yield path.relative_to(folder).as_posix(), hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _hexadecimal(value: str) -> str:
+    """A hash as RECORD writes it: base64 without its padding."""
+    return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()

@@ -1,33 +1,114 @@
-"""What a built tool may have beside its arguments and its files: domains, secrets by name, and packages.
+"""What a built tool may use besides its arguments and files: domains, secrets and packages.
 
-A specification names them; the caller's `permit` allows them, or raises `PermissionRefused`, once the
-specification is written and before there is any code. Packages it also has installed, in a folder that the
-tool's sandbox alone can read. Without a `permit` everything is refused.
+A specification names them. The caller's `permit` grants them or raises `PermissionRefused`, after the
+specification is written and before there is any code. Without a `permit` everything is refused.
 
-Not covered: what a granted server does with what a tool sends it, a secret among that."""
+Packages are named as in the package index, with version bounds if needed: `markdown>=3.6`. Nothing else that
+an installer understands is accepted, because a model writes the specification: no addresses, paths, options,
+extras or markers. A lock holds one exact version with its hashes for each package and its dependencies. It
+contains no address, so it can be installed from any index that has the same files.
 
-from collections.abc import Callable, Mapping
+Not covered: what a granted server does with what a tool sends it, including a secret.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from toolsmith.errors import PermissionRefused
-from toolsmith.requirements import PackageLock
+from pydantic import BaseModel, ConfigDict, field_validator
 
-if TYPE_CHECKING:
-    from toolsmith.packages import Installation
-    from toolsmith.spec import ToolSpec
+# --- packages
+
+
+MAX_PACKAGES = 10
+_PLAIN = re.compile(r"[A-Za-z0-9._ ,<>=!~+*-]+")
+_LOCKED = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[A-Za-z0-9.+!]+)(?: --hash=sha256:[0-9a-f]{64})+")
+_REMEDY = "write a name of the package index, with bounds if need be, like markdown>=3.6"
+
+
+def requirement(text: str) -> str:
+    """A package in its one spelling: `Markdown >= 3.6` is `markdown>=3.6`. Raises ValueError."""
+    from packaging.requirements import InvalidRequirement, Requirement  # not needed for most tools
+
+    if not _PLAIN.fullmatch(text) or text.lstrip().startswith("-"):
+        raise ValueError(f"{text[:80]!r} is not a package that can be requested; {_REMEDY}")
+    try:
+        read = Requirement(text)
+    except InvalidRequirement as exc:
+        raise ValueError(f"{text[:80]!r} is not a package that can be requested; {_REMEDY}") from exc
+    if any(bound.operator == "===" for bound in read.specifier):
+        raise ValueError(f"{text!r} compares versions as text; use == instead")
+    return f"{_canonical(read.name)}{read.specifier}"
+
+
+def package_name(wanted: str) -> str:
+    """The name alone, as an index compares names: `markdown>=3.6` is about `markdown`."""
+    return _canonical(re.split(r"[<>=!~ ]", wanted.strip(), maxsplit=1)[0])
+
+
+def _canonical(name: str) -> str:
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(name)
+
+
+class PackageLock(BaseModel):
+    """Exact versions with the hashes of their files, `markdown==3.6 --hash=sha256:…`, in order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lines: tuple[str, ...] = ()
+
+    @field_validator("lines")
+    @classmethod
+    def _exact(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        for line in lines:
+            if not _LOCKED.fullmatch(line):
+                raise ValueError(f"{line[:80]!r} is not an exact version with its hashes")
+        return tuple(sorted(lines))
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """What it installs, as `markdown 3.6`."""
+        found = (_LOCKED.fullmatch(line) for line in self.lines)
+        return tuple(f"{match['name']} {match['version']}" for match in found if match)
+
+
+def read_lock(text: str) -> PackageLock:
+    """The lock in what uv wrote, which breaks long lines. Raises ValueError."""
+    whole = re.sub(r"\s*\\\n\s*", " ", text)
+    rows = (row.strip() for row in whole.splitlines())
+    return PackageLock(lines=tuple(row for row in rows if row and not row.startswith("#")))
+
+
+def repeated_names(wanted: Iterable[str]) -> list[str]:
+    """Names that are asked for more than once."""
+    names = [package_name(text) for text in wanted]
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+# --- permissions
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Installed packages: where they are, how they are imported, and which they are."""
+
+    folder: Path
+    modules: frozenset[str]
+    lock: PackageLock
 
 
 @dataclass(frozen=True)
 class Permissions:
-    """What was allowed. The values of secrets stand in no text that is made of this."""
+    """What was granted. The values of secrets never appear in its repr."""
 
     network: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Value by name."""
-    packages: "Installation | None" = None
-    """Where the packages are that it asks for."""
+    packages: Installation | None = None
+    """The installed packages."""
 
     @property
     def lock(self) -> PackageLock:
@@ -45,19 +126,4 @@ class Permissions:
         return self.packages.folder if self.packages is not None else None
 
 
-NOTHING = Permissions()
-Permit = Callable[["ToolSpec"], Permissions]
-"""Allows what a specification asks for. Raises PermissionRefused, and PackagesUnavailable."""
-
-
-def nobody_allows(spec: "ToolSpec") -> Permissions:
-    """For callers that allow nothing."""
-    if asked := asked_for(spec):
-        raise PermissionRefused(f"it asks for {asked}, and nobody is there to allow that")
-    return NOTHING
-
-
-def asked_for(spec: "ToolSpec") -> str:
-    """What a specification asks for, in one line; empty for nothing: `network: a.example; packages: b`."""
-    parts = [("network", spec.network), ("secrets", spec.secrets), ("packages", spec.packages)]
-    return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+NO_PERMISSIONS = Permissions()

@@ -9,9 +9,18 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from toolsmith.errors import CasesFaulty, ReplyFaulty, SpecFaulty
-from toolsmith.proof.cases import MAX_CASES, MAX_PROPERTIES, MIN_CASES, Property, Suite, suite_faults
-from toolsmith.proof.challenges import Objection, Ruling, settled
-from toolsmith.replies import challenge_object, json_object
+from toolsmith.parsing import challenge_object, json_object
+from toolsmith.proof.cases import (
+    MAX_CASES,
+    MAX_PROPERTIES,
+    MIN_CASES,
+    Objection,
+    Property,
+    Ruling,
+    Suite,
+    apply_ruling,
+    suite_faults,
+)
 from toolsmith.spec import (
     MAX_EXAMPLES,
     Case,
@@ -46,7 +55,7 @@ def read_spec(reply: str, need: Need) -> ToolSpec:
         spec = ToolSpec.model_validate(raw)
     except ValidationError as exc:
         raise SpecFaulty(
-            [*told_faults(exc), *_rest_faults(raw, exc), *_new_faults(raw, need)], reply
+            [*validation_faults(exc), *_rest_faults(raw, exc), *_new_faults(raw, need)], reply
         ) from exc
     if faults := _new_faults(raw, need):
         raise SpecFaulty(faults, reply)
@@ -76,17 +85,17 @@ def read_ruling(reply: str, spec: ToolSpec, suite: Suite, old: Case | Property) 
     """The ruling on a challenged case or property in a model's reply.
 
     Raises:
-        CasesFaulty: with every fault of it; also where the suite would break its rules by it.
+        CasesFaulty: with every fault, including rules that the suite would then break.
     """
     raw = _object(reply)
     try:
         ruling = Ruling.model_validate(raw)
     except ValidationError as exc:
-        raise CasesFaulty([*told_faults(exc)], reply) from exc
+        raise CasesFaulty([*validation_faults(exc)], reply) from exc
     new = ruling.case or ruling.property
     if new is not None and (type(new) is not type(old) or new.title != old.title):
         raise CasesFaulty([f"give a {type(old).__name__.lower()} of the same title, {old.title!r}"], reply)
-    after = settled(suite, old, ruling)
+    after = apply_ruling(suite, old, ruling)
     cases, properties = dict(enumerate(after.cases)), dict(enumerate(after.properties))
     faults = [*suite_faults(spec, cases, properties)]
     if faults and faults != [*suite_faults(spec, dict(enumerate(suite.cases)), properties)]:
@@ -106,10 +115,10 @@ def read_objection(reply: str) -> Objection | None:
     try:
         return Objection.model_validate(raw)
     except ValidationError as exc:
-        raise ReplyFaulty([*told_faults(exc, "challenge")], reply) from exc
+        raise ReplyFaulty([*validation_faults(exc, "challenge")], reply) from exc
 
 
-def told_faults(exc: ValidationError, where: str = "") -> Iterator[str]:
+def validation_faults(exc: ValidationError, where: str = "") -> Iterator[str]:
     """Every fault that pydantic found, as `place: what is wrong`."""
     for error in exc.errors(include_url=False, include_context=False):
         place = where + "".join(
@@ -136,7 +145,7 @@ def _listed(raw: Mapping[str, Any], name: str, kind: TypeAdapter[_T]) -> tuple[d
         try:
             sound[at] = kind.validate_python(part)
         except ValidationError as exc:
-            faults += told_faults(exc, f"{name}[{at}]")
+            faults += validation_faults(exc, f"{name}[{at}]")
     return sound, faults
 
 

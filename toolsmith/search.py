@@ -1,19 +1,17 @@
-"""Searching the library for a tool that would serve a need, before one is built. Pure, but for one call.
+"""Searches the library for a tool that serves a need, before one is built. Pure, except for one model call.
 
-Candidates are ranked by what they say they do: name, purpose, inputs and result, and the need that they
-were built for, against the need's name and purpose. The score, from 0 to 1, means the same for every need:
-how much of what is said, weighed by how telling each word is, do both say? A caller may add names (from a
-memory that knows more); they come last and need no score.
+Candidates are ranked by the similarity of their own words (name, purpose, inputs, result, and the need they
+were built for) to the need's name and purpose, on a scale from 0 to 1 that means the same for every need. A
+caller with a richer memory may add names; they come last and need no score.
 
-Above the floor a model decides, in one call, whether a candidate serves as it is, serves once it is
-extended, or does something else. A need that is the same as a tool's, word for word, needs no call, and
-where there is no candidate there is none. Of 32 needs put in other words than the one tool of thirty that
-serves them, 31 lie above the floor; 3 of 21 needs that none serves bring a candidate all the same, which
-costs that one call, where a tool that is missed costs a whole build. Requests of MetaTool, in which a person
-asks for what a plugin advertises, share fewer words: 37 % find the right one among 199, always in the first
-five, and a wrong one lies above the floor in 6 pairs of 1,000.
+Above the floor a model decides, in one call, whether a candidate serves as it is, serves once it is extended,
+or does something else. No call is made if there is no candidate, or if a need has exactly the words of a
+tool's purpose. Of 32 needs phrased differently than the one tool of thirty that serves them, 31 are above the
+floor; 3 of 21 needs that no tool serves have a candidate, which costs one call, while a missed tool costs a
+whole build. Requests of MetaTool, in which people ask for what a plugin advertises, share fewer words: 37 %
+find the right one among 199, always in the first five. A wrong one is above the floor in 6 of 1,000 pairs.
 
-Not covered: synonyms; whoever has vectors hands in names.
+Not covered: synonyms; callers with vectors can add names.
 """
 
 import json
@@ -21,14 +19,13 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from orchestrator_cli.durable.similarity import Similarity
-from toolsmith.built import BuiltTool
+from toolsmith.built import BuiltTool, ReuseDecision
 from toolsmith.errors import ReplyFaulty
-from toolsmith.likeness import similarity, terms
-from toolsmith.names import folded
-from toolsmith.replies import json_object
+from toolsmith.names import folded, similarity, terms
+from toolsmith.parsing import json_object
 from toolsmith.spec import Need, ToolSpec
 from toolsmith.writer import Complete, render
 
@@ -37,34 +34,24 @@ MOST = 5
 """Candidates that a model is shown."""
 
 Recall = Callable[[Need], Sequence[str]]
-"""Names of tools that a memory holds for alike, best first; names of none are passed over."""
+"""Names of tools that a memory finds similar, best first; unknown names are skipped."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tool that may serve. `score` is 0 where only a memory named it."""
+    """A tool that may serve. `score` is 0 if only a memory named it."""
 
     tool: BuiltTool
     score: float
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What becomes of a need: served by `tool`, by `tool` once extended, or by a new one (`tool` is "")."""
-
-    kind: Literal["use", "extend", "new"]
-    tool: str = ""
-    reason: str = ""
-    """Why it serves, or why none does; for `extend`, what is to be added."""
-
-
-@dataclass(frozen=True)
 class Search:
-    """How a need is searched for, beside what the tools themselves say."""
+    """What a search uses besides the tools' own words."""
 
     recall: Recall = lambda _: ()
     calls: Sequence[Mapping[str, Any]] = ()
-    """Every call that is planned with arguments; a tool is used only where all of them fit it."""
+    """Every planned call with arguments; a tool is used only if all of them fit it."""
 
     def faults(self, spec: ToolSpec, need: Need) -> tuple[str, ...]:
         """Why the planned calls do not fit a tool."""
@@ -73,10 +60,10 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search came to, and between which tools it was decided."""
+class SearchResult:
+    """The decision of a search, and the candidates."""
 
-    decision: Decision
+    decision: ReuseDecision
     candidates: tuple[Candidate, ...] = ()
 
     @property
@@ -90,17 +77,19 @@ class Found:
         return [*first, *(tool for tool in tools if tool not in first)]
 
 
-def find(need: Need, tools: Iterable[BuiltTool], complete: Complete, search: Search = Search()) -> Found:
-    """Decide what becomes of a need. At most one model call; what `complete` raises passes through.
+def find(
+    need: Need, tools: Iterable[BuiltTool], complete: Complete, search: Search = Search()
+) -> SearchResult:
+    """Decide how a need is served, with at most one model call. What `complete` raises passes through.
 
     A reply that cannot be used counts as `new`: what is built then is compared with the candidates again.
     """
     tools = list(tools)
     found = candidates(need, tools, search.recall(need) if tools else ())
     if not found:
-        return Found(Decision("new", reason="the library has nothing like it"))
+        return SearchResult(ReuseDecision("new", reason="the library has nothing like it"))
     if tool := same(need, found, search):
-        return Found(Decision("use", tool.name, "it was made for the same purpose"), found)
+        return SearchResult(ReuseDecision("use", tool.name, "it was made for the same purpose"), found)
     offered = [{"told": described(one.tool), "faults": search.faults(one.tool.spec, need)} for one in found]
     reply = complete(render("match.md", need=need, candidates=offered))
     try:
@@ -109,11 +98,11 @@ def find(need: Need, tools: Iterable[BuiltTool], complete: Complete, search: Sea
         reason = (
             f"the reply about {', '.join(one.tool.name for one in found)} could not be used: {exc.faults[0]}"
         )
-        return Found(Decision("new", reason=reason), found)
-    made = Found(decision, found)
+        return SearchResult(ReuseDecision("new", reason=reason), found)
+    made = SearchResult(decision, found)
     if decision.kind == "use" and made.tool and (faults := search.faults(made.tool.spec, need)):
         reason = f"{decision.tool} would serve, but the planned call does not fit it: {'; '.join(faults)}"
-        return Found(Decision("new", reason=reason), found)
+        return SearchResult(ReuseDecision("new", reason=reason), found)
     return made
 
 
@@ -128,7 +117,7 @@ def candidates(
     scores = {name: _score(wanted, said, similar) for name, said in words.items()}
     ranked = sorted((name for name in known if scores[name] >= floor), key=lambda name: (-scores[name], name))
     added = [name for name in dict.fromkeys(recalled) if name in known and name not in ranked]
-    # One that only a memory knows of must not be crowded out by many that share words.
+    # Tools that only a memory named must not be crowded out by many that share words.
     chosen = [*ranked[: MOST - min(len(added), 2)], *added][:MOST]
     return tuple(Candidate(known[name], round(scores[name], 3)) for name in chosen)
 
@@ -145,33 +134,37 @@ def same(need: Need, found: Iterable[Candidate], search: Search = Search()) -> B
 
 
 def planned_faults(spec: ToolSpec, arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """Why a planned call cannot be made; what a reference stands for is not known, so its type may be any."""
-    known = {name: value for name, value in arguments.items() if not _is_reference(value)}
+    """Why a planned call cannot be made. The value of a reference is unknown, so it may have any type."""
+    known = {
+        name: value
+        for name, value in arguments.items()
+        if not (isinstance(value, str) and value.startswith("$"))
+    }
     untyped = spec.argument_faults(arguments, typed=False)
     typed = [fault for fault in spec.argument_faults(known) if "is lacking" not in fault]
     return tuple(dict.fromkeys([*untyped, *typed]))
 
 
-def read_decision(reply: str, offered: Sequence[str]) -> Decision:
-    """What a model decided. Raises ReplyFaulty where it names no candidate or decides nothing."""
+def read_decision(reply: str, offered: Sequence[str]) -> ReuseDecision:
+    """A model's decision. Raises ReplyFaulty if it names no candidate or decides nothing."""
     raw = json_object(reply)
     said = [key for key in ("use", "extend", "new") if raw.get(key)]
     if len(said) != 1 or not isinstance(raw[said[0]], str):
         raise ReplyFaulty([f"Give exactly one of use, extend and new, with a text; it has {said or 'none'}."])
     kind, value = said[0], raw[said[0]]
     if kind == "new":
-        return Decision("new", reason=value)
+        return ReuseDecision("new", reason=value)
     names = {folded(name): name for name in offered}
     if folded(value) not in names:
         raise ReplyFaulty([f"{value!r} is no candidate; there are {', '.join(offered)}."])
     told = raw.get("what" if kind == "extend" else "why", "")
     if kind == "extend" and not (isinstance(told, str) and told.strip()):
         raise ReplyFaulty(["With extend, `what` has to say what is to be added."])
-    return Decision("use" if kind == "use" else "extend", names[folded(value)], str(told))
+    return ReuseDecision("use" if kind == "use" else "extend", names[folded(value)], str(told))
 
 
 def described(tool: BuiltTool) -> str:
-    """A candidate as a model is shown it: its contract, without its cases."""
+    """A candidate for the model: its contract, without its cases."""
     spec = tool.spec
     told = {
         "name": spec.name,
@@ -190,7 +183,7 @@ def described(tool: BuiltTool) -> str:
 
 
 def _said(tool: BuiltTool) -> tuple[str, str, str]:
-    """What a tool says of its purpose, what was asked for when it was built, and all it says of itself."""
+    """A tool's purpose, the need it was built for, and all its words."""
     spec, asked = tool.spec, tool.origin.need
     inputs = (f"{name} {given.description}" for name, given in spec.inputs.items())
     purpose = f"{spec.name} {spec.purpose}"
@@ -206,7 +199,3 @@ def _score(wanted: frozenset[str], said: Sequence[frozenset[str]], similar: Simi
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
-
-
-def _is_reference(value: object) -> bool:
-    return isinstance(value, str) and value.startswith("$")

@@ -28,11 +28,11 @@ from pydantic import (
 )
 
 from toolsmith.names import identifier, name_fault
+from toolsmith.permissions import MAX_PACKAGES, repeated_names, requirement
 from toolsmith.proof.expressions import expression_faults
-from toolsmith.requirements import MAX_PACKAGES, requirement, twice
 from toolsmith.sandbox.grants import parse_grants
 from toolsmith.sandbox.redaction import check_name
-from toolsmith.values import TypeName, is_of_type, shown, type_name
+from toolsmith.values import TypeName, is_of_type, short_json, type_name
 
 MAX_EXAMPLES = 3
 
@@ -86,8 +86,8 @@ def _secret(name: str) -> str:
 
 
 def _different(packages: tuple[str, ...]) -> tuple[str, ...]:
-    if named := twice(packages):
-        raise ValueError(f"{named[0]} stands more than once; put all its bounds into one")
+    if named := repeated_names(packages):
+        raise ValueError(f"{named[0]} is named more than once; put all its bounds into one")
     return packages
 
 
@@ -104,19 +104,23 @@ Text = Annotated[str, Field(min_length=1)]
 Workspace = Literal["none", "read", "write"]
 
 
-class Value(BaseModel):
-    """A frozen value of which only what was said is written down."""
+class FrozenValue(BaseModel):
+    """A frozen value with no fields but those that are declared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+class SpecModel(FrozenValue):
+    """A frozen value that is serialized without the fields that were left out."""
+
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A field that was not said stays unsaid: `"expected": null` and no `expected` are different cases.
+        # `"expected": null` and no `expected` are different cases.
         return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
 
 
-class Need(Value):
-    """A tool that somebody lacks."""
+class Need(SpecModel):
+    """A tool that an agent or a plan lacks."""
 
     name: str
     """What the plan calls it."""
@@ -141,7 +145,7 @@ class Need(Value):
         return identifier(self.name)
 
 
-class Input(Value):
+class Input(SpecModel):
     """One parameter of a tool."""
 
     type: TypeName
@@ -157,7 +161,7 @@ class Input(Value):
                 "default: must be a plain value; make the input nullable and describe what null means"
             )
         if self.default is not None and not is_of_type(self.default, self.type):
-            raise ValueError(f"default: {shown(self.default)} is not of type {self.type}")
+            raise ValueError(f"default: {short_json(self.default)} is not of type {self.type}")
         return self
 
     @property
@@ -170,14 +174,14 @@ class Input(Value):
         return is_of_type(value, self.type) or (value is None and self.nullable)
 
 
-class ErrorSpec(Value):
+class ErrorSpec(SpecModel):
     """An exception that is part of the tool's contract."""
 
     type: ErrorType
     when: Text
 
 
-class Case(Value):
+class Case(SpecModel):
     """One call with its outcome: exactly one of `expected`, `check` and `error`."""
 
     title: Text
@@ -217,7 +221,7 @@ class Case(Value):
         return self.edge or self.outcome == "error"
 
 
-class ToolSpec(Value):
+class ToolSpec(SpecModel):
     """The contract of a tool, with examples of it."""
 
     name: ToolName
@@ -259,6 +263,12 @@ class ToolSpec(Value):
         return f"{self.name}({told}) -> {self.output_type}"
 
 
+def requested_grants(spec: ToolSpec) -> str:
+    """What a specification asks for, in one line: `network: a.example; packages: b`; empty for nothing."""
+    parts = [("network", spec.network), ("secrets", spec.secrets), ("packages", spec.packages)]
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+
+
 class Contract(NamedTuple):
     """What the rules between calls and a specification look at; None: the field is not sound itself."""
 
@@ -279,13 +289,13 @@ class Contract(NamedTuple):
             yield f"examples: has {len(examples)}; give 1 to {MAX_EXAMPLES}"
 
     def faults(self, where: str, cases: Mapping[int, Case]) -> Iterator[str]:
-        """What is wrong with each of some cases that stand in the list `where`, and with their titles."""
+        """The faults of each case of the list `where`, and of their titles."""
         for at, case in cases.items():
             for place, fault in self._case_faults(case):
                 yield f"{where}[{at}].{place}: {fault}"
         titles = [case.title for case in cases.values()]
         if twice := sorted({title for title in titles if titles.count(title) > 1}):
-            yield f"{where}: the title {twice[0]!r} stands more than once; give every case its own"
+            yield f"{where}: the title {twice[0]!r} is used more than once; give every case its own"
 
     def _case_faults(self, case: Case) -> Iterator[tuple[str, str]]:
         if self.inputs is not None:
@@ -310,7 +320,7 @@ def _argument_faults(
         if name not in inputs:
             yield f"arguments.{name}", f"is no input; the inputs are {', '.join(inputs) or 'none'}"
         elif typed and not inputs[name].accepts(value):
-            told = f"{shown(value)} is {type_name(value)}, but the input is {inputs[name].type}"
+            told = f"{short_json(value)} is {type_name(value)}, but the input is {inputs[name].type}"
             yield f"arguments.{name}", told
     for name, given in inputs.items():
         if given.required and name not in arguments:

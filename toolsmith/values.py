@@ -1,4 +1,4 @@
-"""JSON values: which type they have, and where two of them differ. Pure.
+"""JSON values: their types, and the first difference of two. Pure.
 
 Numbers are JSON's: `1` and `1.0` are the same, `True` is not a number. Two numbers are equal when they
 differ by less than one part in 10⁹ (or 10⁻¹² near zero), because an expected value is written down rounded.
@@ -41,48 +41,50 @@ def type_name(value: object) -> str:
 
 
 def is_of_type(value: object, wanted: TypeName) -> bool:
-    """Whether a JSON value may stand where `wanted` is declared; a whole number is a number too."""
+    """Whether a JSON value has the declared type; an integer is a number too."""
     name = type_name(value)
     return wanted in ("any", name) or (wanted == "number" and name == "integer")
 
 
-def not_json(value: object, where: str = "value") -> str | None:
+def not_json(value: object, place: str = "value") -> str | None:
     """The first part of a value that JSON cannot hold, as a sentence; None when all of it can be held."""
     match value:
         case dict():
             for key in value:
                 if not isinstance(key, str):
-                    return f"{where} has the key {key!r}, a {type(key).__name__}; JSON has only text keys"
+                    return f"{place} has the key {key!r}, a {type(key).__name__}; JSON has only text keys"
         case list() | tuple():
             pass
         case None | bool() | int():
             return None
         case str():
-            return None if _is_text(value) else f"{where} holds half a surrogate pair, which is no text"
+            return None if _is_text(value) else f"{place} holds half a surrogate pair, which is no text"
         case float():
-            return None if math.isfinite(value) else f"{where} is {value!r}, which JSON cannot hold"
+            return None if math.isfinite(value) else f"{place} is {value!r}, which JSON cannot hold"
         case _:
-            return f"{where} is a {type(value).__name__}, which is not a JSON value"
-    told = (not_json(part, where + _at(key)) for key, part in _parts(value))
+            return f"{place} is a {type(value).__name__}, which is not a JSON value"
+    told = (not_json(part, place + _at(key)) for key, part in _parts(value))
     return next((fault for fault in told if fault), None)
 
 
-def difference(expected: object, got: object, where: str = "value") -> str | None:
+def difference(expected: object, got: object, place: str = "value") -> str | None:
     """The first difference of two JSON values, as a short sentence that names the place; None when equal."""
     if isinstance(expected, list | tuple) and isinstance(got, list | tuple):
         if len(expected) != len(got):
-            return f"{where}: expected {len(expected)} items, got {len(got)}: {shown(got)}"
-        return _first_difference(expected, got, where)
+            return f"{place}: expected {len(expected)} items, got {len(got)}: {short_json(got)}"
+        return _first_difference(expected, got, place)
     if isinstance(expected, dict) and isinstance(got, dict):
         if lacking := [key for key in expected if key not in got]:
-            return f"{where}: lacks the key {shown(lacking[0])}; it has {shown(list(got))}"
+            return f"{place}: lacks the key {short_json(lacking[0])}; it has {short_json(list(got))}"
         if extra := [key for key in got if key not in expected]:
-            return f"{where}: has the key {shown(extra[0])}, which was not expected"
-        return _first_difference(expected, got, where)
-    return None if _equal(expected, got) else f"{where}: expected {shown(expected)}, got {shown(got)}"
+            return f"{place}: has the key {short_json(extra[0])}, which was not expected"
+        return _first_difference(expected, got, place)
+    return (
+        None if _equal(expected, got) else f"{place}: expected {short_json(expected)}, got {short_json(got)}"
+    )
 
 
-def shown(value: object) -> str:
+def short_json(value: object) -> str:
     """A value as one short line of JSON (or of Python, when JSON cannot hold it)."""
     try:
         text = json.dumps(value, ensure_ascii=False)
@@ -99,8 +101,8 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _first_difference(expected: Any, got: Any, where: str) -> str | None:
-    told = (difference(part, got[key], where + _at(key)) for key, part in _parts(expected))
+def _first_difference(expected: Any, got: Any, place: str) -> str | None:
+    told = (difference(part, got[key], place + _at(key)) for key, part in _parts(expected))
     return next((fault for fault in told if fault), None)
 
 

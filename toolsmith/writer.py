@@ -6,21 +6,21 @@ and of the cases the calls: enough to know what it will be given, too little to 
 a trial fails, the failed cases' expected values are told: then they are the only thing that says what was
 misunderstood.
 
-Prompts are Markdown files in `toolsmith/prompts/`, rendered by jinja2 where an undefined name is an error.
+Prompts are Markdown files in `toolsmith/prompts/`, rendered by jinja2, with undefined names as errors.
 The same need or specification always gives the same prompt.
 
 Not covered: a model that learns the expected values from failures and answers from a table in a way that
-the rules (`toolsmith.proof.honesty`) do not see."""
+the rules (`toolsmith.proof.overfitting_rules`) do not see."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toolsmith.errors import SpecFaulty
-from toolsmith.extension import extension_faults
+from toolsmith.parsing import python_block
 from toolsmith.proof.cases import (
     EXAMPLES,
     MAX_CASES,
@@ -28,20 +28,21 @@ from toolsmith.proof.cases import (
     MEMORY_MB,
     MIN_CASES,
     TIME_S,
+    Objection,
     Property,
+    Ruling,
     Suite,
 )
-from toolsmith.proof.challenges import Objection, Ruling
 from toolsmith.proof.expressions import FUNCTION_NAMES, METHOD_NAMES
 from toolsmith.proof.schemas import TYPES
 from toolsmith.reader import read_objection, read_ruling, read_spec, read_suite
-from toolsmith.replies import python_block
+from toolsmith.reuse import extension_faults
 from toolsmith.spec import MAX_EXAMPLES, Case, Need, ToolSpec, Workspace
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from toolsmith.packages import Installation
+    from toolsmith.permissions import Installation
 
 Complete = Callable[[str], str]
 """A model: the prompt in, its text out. What it raises passes through."""
@@ -51,6 +52,10 @@ _WORKSPACE: Mapping[Workspace, str] = {
     "read": "the tool may read files and must not change any.",
     "write": "the tool may read, write and delete files.",
 }
+
+
+_OUTCOME = {"edge", "expected", "check", "error", "files_after"}
+"""What the writer of the code does not see of a case."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def write_spec(
 ) -> ToolSpec:
     """Ask once for the specification of a needed tool; with `faults`, to mend the reply `previous`.
 
-    With `base`, for one that extends that and breaks nobody who uses it.
+    With `base`, for one that extends `base` without breaking its callers.
 
     Raises:
         SpecFaulty: the reply holds none, or one with faults; the error has all of them, and the reply.
@@ -152,7 +157,7 @@ def write_code(
         workspace=_WORKSPACE[spec.workspace],
         parameters=", ".join(spec.inputs),
         examples=[case.model_dump(mode="json") for case in spec.examples],
-        calls=[_call(case) for case in suite.cases],
+        calls=[case.model_dump(mode="json", exclude=_OUTCOME) for case in suite.cases],
         previous=(previous or "").rstrip(),
         failures=failures,
         installed=installed,
@@ -191,13 +196,6 @@ def write_ruling(
         previous=previous,
     )
     return read_ruling(complete(prompt), spec, suite, old)
-
-
-def _call(case: Case) -> dict[str, Any]:
-    """A case without its outcome."""
-    hidden = {"edge", "expected", "check", "error", "files_after"}
-    told: dict[str, Any] = case.model_dump(mode="json", exclude=hidden)
-    return told
 
 
 def render(name: str, **values: object) -> str:

@@ -1,7 +1,7 @@
-"""The library of built tools as its user keeps it: what `orch tools` does, apart from printing.
+"""Administers the library of built tools: what `orch tools` does, apart from printing.
 
-Whatever runs a tool's code runs it in the sandbox. What its trial needs of network, secrets and packages
-is asked of the user, or was allowed by the settings, as in a run.
+A tool's code runs only in the sandbox. The user or the settings grant the network, secrets and
+packages that a trial needs, as in a run.
 """
 
 import contextlib
@@ -24,27 +24,26 @@ from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
-from toolsmith import smolagents_folder
 from toolsmith.build import prove_again
 from toolsmith.built import BuiltTool, TrialReport
-from toolsmith.errors import LibraryError, ToolQuarantined, ToolRefused, ToolsmithError
+from toolsmith.errors import LibraryError, ToolNotBuilt, ToolQuarantined, ToolsmithError
 from toolsmith.library import Library, archive
-from toolsmith.library.edits import adopting, settle
-from toolsmith.library.standing import (
+from toolsmith.library.edits import edit_prover, settle_edit
+from toolsmith.library.status import (
     Disabled,
     EditRefused,
     Enabled,
     Entry,
     RolledBack,
-    Standing,
     Tally,
+    ToolStatus,
     Tried,
 )
-from toolsmith.requirements import PackageLock
+from toolsmith.permissions import PackageLock
 from toolsmith.sandbox import Backend
 
 Confirm = Callable[[str], bool]
-"""Asks the user on the terminal for a yes."""
+"""Asks the user at the terminal to confirm."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,11 @@ class Tested:
     """It was edited by hand, and this proved the edit."""
 
 
-class Keeping:
-    """The library of one home. What goes wrong comes out as `OrchError` with its remedy."""
+class ToolAdmin:
+    """The library of one home. Errors come out as `OrchError` with a remedy."""
 
     def __init__(self, settings: Settings, confirm: Confirm | None = None) -> None:
-        """`confirm`: None where nobody can be asked."""
+        """`confirm` is None if no one can be asked."""
         self._settings = settings
         self._confirm = confirm
         self.library = Library(settings.home / "tools")
@@ -73,7 +72,7 @@ class Keeping:
     # --- looking
 
     def rows(self) -> list[ToolRow]:
-        """Every tool there is, also those that cannot be read."""
+        """Every tool, including unreadable ones."""
         with _translated():
             return [self._row(name) for name in self.library.known()]
 
@@ -81,11 +80,11 @@ class Keeping:
         return list(self.library.known())
 
     def page(self, wanted: str) -> ToolPage:
-        """All about `NAME` or `NAME@V`."""
+        """Everything about `NAME` or `NAME@V`."""
         with _translated():
             name, version = self._parsed(wanted)
             tool, row = self.library.version(name, version), self._row(name)
-            standing = self.library.standing(name)
+            status = self.library.status(name)
             return ToolPage(
                 row=row,
                 version=version,
@@ -95,12 +94,12 @@ class Keeping:
                 functions=tuple((f.signature, f.doc) for f in tool.functions),
                 trial=_trial(tool.trial),
                 source=tool.source,
-                tallies=tuple((number, _uses(tally)) for number, tally in sorted(standing.tallies.items())),
+                tallies=tuple((number, _uses(tally)) for number, tally in sorted(status.tallies.items())),
                 decisions=tuple((entry.at, text) for entry, text in self._decisions(name)),
             )
 
     def difference(self, name: str, old: int | None, new: int | None) -> list[str]:
-        """A unified diff of both files of two versions: by default the one before and the one that counts."""
+        """A unified diff of both files of two versions: by default the previous and the current one."""
         with _translated():
             name, counts = self._parsed(name)
             versions = self.library.versions(name)
@@ -121,27 +120,31 @@ class Keeping:
     # --- deciding
 
     def test(self, wanted: str) -> Tested:
-        """Run the trial again. An edit by hand that passes is adopted by that, as a run would do."""
+        """Run the trial again. An edit by hand that passes is adopted, as in a run."""
         with _translated():
             name, version = self._parsed(wanted)
             tool = self.library.version(name, version)
-            if tool.edited and version == self.library.counting(name):
+            if tool.edited and version == self.library.current_version(name):
                 return self._tested_edit(name, version)
             faults, report = self._prove(tool, tool.lock)
             trial = _trial(report, faults)
-            self.library.note_trial(name, version, passed=trial.passed)
-            held = bool(self.library.standing(name).quarantine(version))
+            self.library.record_trial(name, version, passed=trial.passed)
+            held = bool(self.library.status(name).quarantine(version))
             return Tested(name, version, trial, quarantined=held)
 
     def _tested_edit(self, name: str, version: int) -> Tested:
         gate = self._gate()
-        adopt = adopting(self.library, self._backend(), lambda spec, lock: gate.permit_tool(spec, None, lock))
-        settled = settle(name, self.library, adopt)
+        adopt = edit_prover(
+            self.library, self._backend(), lambda spec, lock: gate.permit_tool(spec, None, lock)
+        )
+        settled = settle_edit(name, self.library, adopt)
         tool = settled.tool if settled is not None and settled.adopted else self.library.edited(name)
         if settled is not None and not settled.adopted:
             return Tested(name, version, Trial(False, (), settled.reasons), quarantined=False)
         if tool is None:
-            raise UsageError(f"The tool {name} is gone.", "List what there is with: orch tools list")
+            raise UsageError(
+                f"The tool {name} does not exist any more.", "List the tools with: orch tools list"
+            )
         return Tested(name, tool.version, _trial(tool.trial), quarantined=False, adopted=True)
 
     def roll_back(self, wanted: str, version: int | None, reason: str) -> BuiltTool:
@@ -162,17 +165,17 @@ class Keeping:
             try:
                 return name, self.library.enable(name)
             except ToolQuarantined as exc:
-                told = str(exc).partition("\n")[0]
                 raise UsageError(
-                    told, f"Try it first, and enable it when it passes: orch tools test {name}"
+                    str(exc).partition("\n")[0],
+                    f"Try it first, and enable it when it passes: orch tools test {name}",
                 ) from exc
 
     def remove(self, wanted: str) -> tuple[str, Path]:
-        """The tool, and where it lies now. It is taken out of the index as well."""
+        """Returns the tool's name and its folder in the trash. The index is updated as well."""
         with _translated():
             name, _ = self._parsed(wanted)
             place = self.library.remove(name)
-        with contextlib.suppress(ConfigError, RunFailed):  # the index is brought in step by the next reindex
+        with contextlib.suppress(ConfigError, RunFailed):  # the next reindex updates the index
             self.reindex()
         return name, place
 
@@ -191,18 +194,19 @@ class Keeping:
                         f"Prove it first with: orch tools test {name}",
                     )
                 tools.append(tool)
-            twice = len({tool.name for tool in tools}) < len(tools)
-            if twice:
+            if len({tool.name for tool in tools}) < len(tools):
                 raise UsageError("A tool is named with two versions.", "Export one version of each.")
             if smolagents:
+                from toolsmith import smolagents_tools  # smolagents takes seconds to import
+
                 for tool in tools:
-                    smolagents_folder.export(tool, target)
+                    smolagents_tools.export_folder(tool, target)
             else:
                 archive.export(tools, target)
             return tools
 
-    def take_in(self, path: Path, *, beside: bool) -> Iterator[tuple[BuiltTool, archive.TakenIn | str]]:
-        """Each tool of an archive with what became of it: taken in, or why not."""
+    def take_in(self, path: Path, *, beside: bool) -> Iterator[tuple[BuiltTool, archive.ImportedTool | str]]:
+        """Each tool of an archive with the imported tool, or the reason why it was not imported."""
         with _translated():
             tools = archive.read_archive(path)
         for tool in tools:
@@ -210,7 +214,7 @@ class Keeping:
                 with _translated():
                     yield (
                         tool,
-                        archive.take_in(tool, self.library, self._prove, source=path.name, beside=beside),
+                        archive.import_tool(tool, self.library, self._prove, source=path.name, beside=beside),
                     )
             except (UsageError, RunFailed) as exc:
                 yield tool, str(exc)
@@ -226,14 +230,14 @@ class Keeping:
     # --- parts
 
     def _parsed(self, wanted: str) -> tuple[str, int]:
-        """`NAME` or `NAME@V`, as a tool that is there. Raises `UsageError`."""
+        """`NAME` or `NAME@V`, as an existing tool. Raises `UsageError`."""
         name, at, number = wanted.partition("@")
         known = self.library.known()
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""
             raise UsageError(
-                f"The library has no tool {name!r}.", f"{hint}List what there is with: orch tools list"
+                f"The library has no tool {name!r}.", f"{hint}List the tools with: orch tools list"
             )
         if not at:
             return name, known[name]
@@ -244,15 +248,15 @@ class Keeping:
         return name, version
 
     def _row(self, name: str) -> ToolRow:
-        versions, version = self.library.versions(name), self.library.counting(name)
-        standing = self.library.standing(name)
-        uses = _uses(standing.tally(version))
+        versions, version = self.library.versions(name), self.library.current_version(name)
+        status = self.library.status(name)
+        uses = _uses(status.tally(version))
         try:
             tool = self.library.version(name, version)
         except LibraryError as exc:
-            told, _, remedy = str(exc).partition("\n")
-            return ToolRow(name, version, "unreadable", (told, remedy), versions, uses=uses)
-        state, why = _state(tool, standing)
+            message, _, remedy = str(exc).partition("\n")
+            return ToolRow(name, version, "unreadable", (message, remedy), versions, uses=uses)
+        state, why = _state(tool, status)
         return ToolRow(
             name=name,
             version=version,
@@ -288,7 +292,7 @@ class Keeping:
         tool: BuiltTool,
         lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
     ) -> tuple[Sequence[str], TrialReport | None]:
-        """Without a lock its packages are chosen anew: that of a foreign tool could name others."""
+        """Without a lock its packages are resolved again, because a foreign lock could name others."""
         gate = self._gate()
         return prove_again(
             tool, backend=self._backend(), permit=lambda spec: gate.permit_tool(spec, lock=lock)
@@ -296,7 +300,7 @@ class Keeping:
 
 
 class _Asks:
-    """Answers of the user at the terminal to what a trial needs; see `approvals.permissions.QuestionSink`."""
+    """Asks the user at the terminal for what a trial needs; see `approvals.permissions.QuestionSink`."""
 
     def __init__(self, settings: Settings, confirm: Confirm | None) -> None:
         self._settings = settings
@@ -306,12 +310,13 @@ class _Asks:
         return what in self._settings.approve
 
     def ask(self, question: Question, cancellation: Cancellation) -> ApprovalGiven:  # noqa: ARG002
-        """Raises `ApprovalNeeded` where nobody is there."""
+        """Raises `ApprovalNeeded` if no one can be asked."""
         if self._settings.yes or not self.needs(question.what):
             return self.resolve(question)
         if self._confirm is None:
             raise ApprovalNeeded(
-                f"The trial needs a yes. {question.question}", "Say it beforehand with -y, or on a terminal."
+                f"The trial needs an approval. {question.question}",
+                "Approve it with -y, or run this on a terminal.",
             )
         said = "yes" if self._confirm(f"{question.question} Allow it for the trial?") else "no"
         return ApprovalGiven(id=question.id, decision=said)
@@ -324,35 +329,35 @@ class _Asks:
 
 
 def on_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Whether a user can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """What the toolsmith raises, as ours."""
+    """Translates the toolsmith's errors into `OrchError`."""
     try:
         yield
-    except ToolRefused as exc:
+    except ToolNotBuilt as exc:
         raise RunFailed(f"The tool {exc.name} did not pass here: {'; '.join(exc.reasons)}") from exc
     except ToolsmithError as exc:
-        told, _, remedy = str(exc).partition("\n")
-        raise UsageError(told, remedy) from exc
+        message, _, remedy = str(exc).partition("\n")
+        raise UsageError(message, remedy) from exc
     except OSError as exc:
         raise RunFailed(f"The library cannot be read or written: {exc}") from exc
 
 
-def _state(tool: BuiltTool, standing: Standing) -> tuple[str, tuple[str, ...]]:
-    if standing.disabled is not None:
+def _state(tool: BuiltTool, status: ToolStatus) -> tuple[str, tuple[str, ...]]:
+    if status.disabled is not None:
         return "disabled", (
-            *([standing.disabled] if standing.disabled else []),
+            *([status.disabled] if status.disabled else []),
             f"Enable it: orch tools enable {tool.name}",
         )
     if tool.edited:
-        refused = standing.refused
+        refused = status.refused
         reasons = refused.reasons if refused is not None and refused.version == tool.version else ()
         return "edited", (*reasons, f"Prove it: orch tools test {tool.name}")
-    if failures := standing.quarantine(tool.version):
+    if failures := status.quarantine(tool.version):
         again = f"orch tools test {tool.name} && orch tools enable {tool.name}"
         way = f"Use it again: {again}, or go back: orch tools rollback {tool.name}"
         return "quarantine", (*failures[-3:], way)
@@ -382,7 +387,7 @@ def _origin(tool: BuiltTool) -> str:
     if origin.edit_of:
         parts.append(f"v{origin.edit_of} edited by hand")
     if origin.imported_from:
-        parts.append(f"taken in from {origin.imported_from}")
+        parts.append(f"imported from {origin.imported_from}")
     return ", ".join(parts)
 
 

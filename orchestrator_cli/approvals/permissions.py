@@ -23,9 +23,8 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.subprocesses.command import run_command
 from toolsmith.built import BuiltTool
 from toolsmith.errors import PackagesUnavailable, PermissionRefused
-from toolsmith.packages import PATIENCE_S, Installation, Packages, Ran
-from toolsmith.permissions import Permissions
-from toolsmith.requirements import PackageLock, name_of
+from toolsmith.packages import PATIENCE_S, Packages, ProgramResult
+from toolsmith.permissions import Installation, PackageLock, Permissions, package_name
 from toolsmith.sandbox.grants import Grant, parse_grants
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.spec import ToolSpec
@@ -144,7 +143,7 @@ class PermissionGate:
         )
         with (cancellation or self._cancellation).limited(PATIENCE_S, lambda: too_long) as limited:
 
-            def run(argv: Sequence[str], given: str) -> Ran:
+            def run(argv: Sequence[str], given: str) -> ProgramResult:
                 # In the root folder no file of a workspace can configure uv.
                 return run_command(
                     argv, cwd=Path("/"), given=given, env=package_index(), cancellation=limited
@@ -195,8 +194,8 @@ class PermissionGate:
             details="With what they depend on, they are installed for this tool and run in its sandbox only.",
             sense=f"has {_listed(sorted(spec.packages))}",
         )
-        known = {name_of(name) for name in self._settings.packages}
-        yield brought, spec.packages, [each for each in spec.packages if name_of(each) not in known]
+        known = {package_name(name) for name in self._settings.packages}
+        yield brought, spec.packages, [each for each in spec.packages if package_name(each) not in known]
 
     def _uncovered(self, domains: Sequence[str]) -> list[str]:
         grants = zip(domains, parse_grants(domains), strict=True)

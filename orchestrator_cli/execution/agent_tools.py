@@ -20,8 +20,8 @@ from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.plan import NewTool
 from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from toolsmith.built import BuiltTool
-from toolsmith.library.uses import judged_error, judged_value
-from toolsmith.sandboxed import SandboxedTool
+from toolsmith.library.usage import judge_error, judge_value
+from toolsmith.smolagents_tools import SandboxedTool
 
 
 class ToolStopped(RecoverableError, RuntimeError):
@@ -84,10 +84,10 @@ class ToolCalls:
             try:
                 value = self.sandboxes.of(tool).call_tool(tool.source, tool.name, dict(arguments))
             except Exception as exc:
-                if (judgement := judged_error(tool.spec, exc, arguments)) is not None:
+                if (judgement := judge_error(tool.spec, exc, arguments)) is not None:
                     self.attempt.services.note_use(tool, judgement, time.monotonic() - began)
                 raise
-            self.attempt.services.note_use(tool, judged_value(tool.spec, value), time.monotonic() - began)
+            self.attempt.services.note_use(tool, judge_value(tool.spec, value), time.monotonic() - began)
             return value
 
         return self.emitted(tool.name, arguments, call)

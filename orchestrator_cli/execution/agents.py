@@ -28,9 +28,9 @@ from orchestrator_cli.execution.sandboxes import Sandboxes
 from orchestrator_cli.planning.coercion import coerce_to_schema
 from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
-from toolsmith.library.uses import judged_inside
+from toolsmith.library.usage import judge_inner_call
 from toolsmith.sandbox.session import InsideCall
-from toolsmith.sandboxed import SandboxedTool
+from toolsmith.smolagents_tools import SandboxedTool
 
 REFUSALS = 2
 
@@ -212,7 +212,7 @@ def _count(agent: MultiStepAgent, calls: ToolCalls, inside: tuple[InsideCall, ..
     built = {name: tool.built for name, tool in agent.tools.items() if isinstance(tool, SandboxedTool)}
     for call in inside:
         if (tool := built.get(call.name)) is not None:
-            judgement = judged_inside(tool.spec, call.error, call.type)
+            judgement = judge_inner_call(tool.spec, call.error, call.type)
             calls.attempt.services.note_use(tool, judgement, call.seconds)
 
 

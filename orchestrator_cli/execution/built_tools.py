@@ -18,10 +18,9 @@ from orchestrator_cli.journal.journal import Emit
 from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
-from toolsmith.library.edits import Adopt, Settled, adopting, usable
-from toolsmith.library.uses import Judgement
-from toolsmith.permissions import Permissions
-from toolsmith.requirements import PackageLock
+from toolsmith.library.edits import Adopt, EditOutcome, edit_prover, usable_tool
+from toolsmith.library.usage import Judgement
+from toolsmith.permissions import PackageLock, Permissions
 from toolsmith.sandbox import Backend
 from toolsmith.spec import ToolSpec
 
@@ -59,9 +58,9 @@ class Shelf:
         Raises `ToolDisabled`, `ToolQuarantined`, and `ApprovalNeeded` where a person has to allow the trial
         of an edit.
         """
-        name = self._library.spelled(name)
+        name = self._library.stored_name(name)
         try:
-            tool, settled = usable(name, self._library, self._adopting(cancellation))
+            tool, settled = usable_tool(name, self._library, self._adopting(cancellation))
         except (ToolDisabled, ToolQuarantined):
             raise
         except (PermissionRefused, PackagesUnavailable) as exc:
@@ -80,7 +79,7 @@ class Shelf:
             tool = self._library.edited(name)
             if tool is not None and tool.edited and tool.spec.privileged:
                 # Its trial waits until somebody may be asked.
-                return tool if self._library.standing(name).disabled is None else None
+                return tool if self._library.status(name).disabled is None else None
             return self.take(name)
         except (ToolDisabled, ToolQuarantined):
             return None
@@ -97,7 +96,7 @@ class Shelf:
         def permit(spec: ToolSpec, lock: PackageLock) -> Permissions:
             return self._gate.permit_tool(spec, cancellation, lock)
 
-        return adopting(self._library, self._backend, permit)
+        return edit_prover(self._library, self._backend, permit)
 
     # --- using
 
@@ -111,7 +110,7 @@ class Shelf:
         """Keep how a call of a tool went; one that failed too often is stopped."""
         judgement = judgement._replace(error=self._masks(judgement.error))
         try:
-            standing = self._library.note_use(tool, judgement, seconds, self._run)
+            standing = self._library.record_use(tool, judgement, seconds, self._run)
         except LibraryError as exc:
             self._tell(f"A use of a tool could not be counted. {exc}")
             return
@@ -134,7 +133,7 @@ class Shelf:
         self._emit(events.Noticed(message=text))
 
 
-def _about(name: str, settled: Settled) -> str:
+def _about(name: str, settled: EditOutcome) -> str:
     """What the user is told of a hand edit."""
     if settled.adopted and settled.tool is not None:
         version = settled.tool.version

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from orchestrator_cli.execution.attempt import Attempt, AttemptFailed, CheckoutRef
 from toolsmith.built import BuiltTool
-from toolsmith.permissions import NOTHING, Permissions
+from toolsmith.permissions import NO_PERMISSIONS, Permissions
 from toolsmith.sandbox import Backend, Limits, SandboxUnavailable
 from toolsmith.sandbox.executor import SandboxExecutor
 from toolsmith.sandbox.proxy import Dialer
@@ -58,7 +58,7 @@ def open_sandbox(
     *,
     folder: Path | None = None,
     writable: bool = True,
-    given: Permissions = NOTHING,
+    given: Permissions = NO_PERMISSIONS,
     dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
 ) -> SandboxExecutor:
     """A sandbox on a checkout, or on another folder, whose steps may not outlast the attempt.
@@ -116,7 +116,7 @@ class Sandboxes:
         return self._isolated[tool.name]
 
     def _new(
-        self, folder: Path | None, *, writable: bool = True, given: Permissions = NOTHING
+        self, folder: Path | None, *, writable: bool = True, given: Permissions = NO_PERMISSIONS
     ) -> SandboxExecutor:
         host, timeout_s = self.attempt.host, self.attempt.subtask.timeout_s
         return open_sandbox(

@@ -22,17 +22,16 @@ from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from orchestrator_cli.tools.knowledge import Knowledge, knowledge_tools
 from orchestrator_cli.tools.web import web_tools
 from toolsmith import BuiltTool, Need, PackagesUnavailable, PermissionRefused, ToolsmithError, build_tool
-from toolsmith import ToolRefused as Refused
+from toolsmith import ToolNotBuilt as Refused
 from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, NotExtended, Searched, TrialRan
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
 from toolsmith.names import identifier, short_name
-from toolsmith.permissions import Permissions, asked_for
-from toolsmith.requirements import PackageLock
+from toolsmith.permissions import PackageLock, Permissions
 from toolsmith.sandbox import Backend, SandboxUnavailable
 from toolsmith.sandbox.grants import parse_grants
 from toolsmith.search import Recall, Search
-from toolsmith.spec import ToolSpec
+from toolsmith.spec import ToolSpec, requested_grants
 
 Tool = Callable[..., Any]
 
@@ -325,7 +324,7 @@ def card(name: str, tool: Tool) -> ToolCard:
 
 def built_card(tool: BuiltTool) -> ToolCard:
     purpose = f"{tool.spec.purpose} Returns: {tool.spec.output_description}"
-    if asked := asked_for(tool.spec):
+    if asked := requested_grants(tool.spec):
         purpose = f"{purpose} The user is asked for {asked}."
     return ToolCard(name=tool.name, signature=tool.spec.signature, purpose=purpose)
 

@@ -1,4 +1,4 @@
-"""The library of built tools for people and programs. Pure: from values to plain lines or to JSON values."""
+"""Built tools for people and programs, as plain lines or JSON values. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class ToolRow:
     state: str
     """`in use`, `disabled`, `quarantine`, `edited` or `unreadable`."""
     why: tuple[str, ...] = ()
-    """What the state is about: a reason, failures, what to do."""
+    """Reasons or failures behind the state, and what to do."""
     versions: tuple[int, ...] = ()
     signature: str = ""
     purpose: str = ""
@@ -51,7 +51,7 @@ class ToolRow:
     uses: UseRow = UseRow()
 
     def as_json(self) -> dict[str, Any]:
-        """Keys: `name`, `version` (the one that counts), `versions`, `state`, `why`, `signature`, `purpose`,
+        """Keys: `name`, `version` (the current one), `versions`, `state`, `why`, `signature`, `purpose`,
         `permissions`, `created`, `uses` (of that version).
         """
         return {
@@ -70,18 +70,18 @@ class ToolRow:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial gave."""
+    """The result of a trial."""
 
     passed: bool
     results: tuple[tuple[str, bool, str], ...]
     """Title, whether it passed, and what was wrong, of every case and property."""
     faults: tuple[str, ...] = ()
-    """Why it was not run, or what else was wrong."""
+    """Why it was not run, or other faults."""
 
 
 @dataclass(frozen=True)
 class ToolPage:
-    """All there is to know of one version."""
+    """Everything about one version."""
 
     row: ToolRow
     version: int
@@ -95,10 +95,10 @@ class ToolPage:
     tallies: tuple[tuple[int, UseRow], ...]
     """By version, oldest first."""
     decisions: tuple[tuple[datetime, str], ...]
-    """What was decided about the tool, oldest first."""
+    """Decisions about the tool, oldest first."""
 
     def as_json(self) -> dict[str, Any]:
-        """What `orch tools list` tells, and besides: `shown` (the version that the rest is about), `folder`,
+        """The keys of `orch tools list`, and `shown` (the version that the rest is about), `folder`,
         `sha256`, `origin`, `functions`, `trial`, `source`, `uses_by_version` and `decisions`.
         """
         return {
@@ -116,7 +116,7 @@ class ToolPage:
 
 
 def list_lines(rows: Sequence[ToolRow]) -> list[str]:
-    """Three lines per tool: name, version, state and uses; the signature; what it does. More where it is not
+    """Three lines per tool: name, version, state and uses; the signature; what it does. More if it is not
     in use.
     """
     lines = []
@@ -172,7 +172,7 @@ def page_lines(page: ToolPage) -> list[str]:
 
 
 def trial_lines(trial: Trial) -> list[str]:
-    """A line per case, and what is wrong beneath it."""
+    """A line per case, with its fault below."""
     lines = [f"FAIL  {one_line(fault, 4 * WIDE)}" for fault in trial.faults]
     for title, passed, detail in trial.results:
         lines.append(f"{'ok  ' if passed else 'FAIL'}  {one_line(title, WIDE)}")

@@ -13,7 +13,7 @@ from scripted_model import Cast, answered, caller, code, coder, patch, plan, too
 from toolsmith_replies import CASED, CASES, CODE, SPEC, SPECIFIED, WRITTEN
 
 from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
-from toolsmith.library.uses import Judgement
+from toolsmith.library.usage import Judgement
 from toolsmith.proof.cases import Suite
 
 PROMPT = "How many vowels has banana?"
@@ -37,7 +37,7 @@ def keep(library: Library, source: str = CODE) -> BuiltTool:
 
 def fail(library: Library, tool: BuiltTool) -> None:
     for _ in range(3):
-        library.note_use(tool, Judgement("failure", "AssertionError: é"), 0.1)
+        library.record_use(tool, Judgement("failure", "AssertionError: é"), 0.1)
 
 
 def notices(orch: Orch) -> str:
@@ -59,7 +59,7 @@ def test_an_agent_that_meets_three_failures_is_told_and_the_tool_is_used_no_more
     outcomes = [(row["ok"], row["outcome"]) for row in orch.events("ToolCalled")]
     assert [ok for ok, _ in outcomes] == [False] * 4
     assert "is in quarantine" in outcomes[3][1], "the fourth call did not come to the tool"
-    assert library.standing(tool.name).tally(1).failures == 3
+    assert library.status(tool.name).tally(1).failures == 3
 
 
 def test_calls_from_a_coders_code_are_counted_as_far_as_they_came(
@@ -73,9 +73,9 @@ def test_calls_from_a_coders_code_are_counted_as_far_as_they_came(
     steps = [code(step), code("print(count_vowels('banana'))"), code("final_answer(3)")]
     endpoint.reply = Cast(planner=[plan(coder("count", tools=["count_vowels"]))], agents={"Do count": steps})
     assert orch("ask", "--json", PROMPT).code == 0
-    tally = library.standing(tool.name).tally(1)
+    tally = library.status(tool.name).tally(1)
     assert (tally.successes, tally.declined, tally.failures) == (1, 1, 3)
-    assert library.standing(tool.name).quarantine(1)
+    assert library.status(tool.name).quarantine(1)
     second = orch.events("CodeRan")[1]
     assert "is in quarantine" in second["error"], "it was withdrawn after the step"
 
@@ -94,7 +94,7 @@ def test_a_need_for_a_tool_in_quarantine_builds_a_new_version_that_knows_the_fai
     assert "AssertionError: é" in endpoint.of("toolsmith")[0].text
     (built,) = orch.events("ToolBuilt")
     assert built["version"] == 2
-    assert library.standing("count_vowels").tally(2).successes == 1
+    assert library.status("count_vowels").tally(2).successes == 1
 
 
 def test_of_a_disabled_tool_that_is_asked_for_by_name_the_reviser_hears_why(

@@ -96,7 +96,7 @@ def test_all_faults_of_cases_and_properties_are_told_at_once(sample: Any) -> Non
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"title": "the top"}, "the title 'the top' stands more than once"),
+        ({"title": "the top"}, "the title 'the top' is used"),
         ({"title": "counts"}, "'counts' is taken"),
         ({"check": "value"}, "has expected and check of expected, check and error"),
         ({"expected": [1]}, "is array, but output_type is object"),
@@ -113,12 +113,12 @@ def test_a_fault_of_a_case_names_the_case(sample: Any, change: dict[str, Any], t
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"title": "the top"}, "'the top' stands more than once"),
+        ({"title": "the top"}, "'the top' is used more than once"),
         ({"inputs": {}, "files": {"a.txt": "x"}, "arguments": {"path": "a", "top": 1}}, "is a case"),
         ({"kind": "sometimes"}, "Input should be 'always'"),
         ({"kind": "idempotent"}, "check: belongs to always"),
         ({"kind": "idempotent", "check": None, "of": "path"}, "properties[0].of: 'path' is not among inputs"),
-        ({"kind": "order_free", "check": None, "of": "top"}, "only where an array is generated"),
+        ({"kind": "order_free", "check": None, "of": "top"}, "only if an array is generated"),
         ({"arguments": {"path": "a", "top": 2}}, "top is generated already"),
         ({"arguments": {"path": 2}}, "is not of the type string"),
         ({"inputs": {"top": {"type": "string"}}}, "generates what is not of the type integer"),

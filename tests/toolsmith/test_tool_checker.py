@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolsmith import FunctionDoc, Suite, ToolSpec, check
+from toolsmith import FunctionSignature, Suite, ToolSpec, check
 from toolsmith.proof.checker import functions
 
 HEAD = "from smolagents import tool\n"
@@ -154,15 +154,15 @@ def test_every_function_is_listed_for_the_log(sample: Any) -> None:
     cell = "    def cell(self, at: int = 0) -> str:\n        '''One\n        cell.'''\n"
     more = f"\n\nclass Row:\n    'A row.'\n{cell}"
     assert functions(sample.code + more) == (
-        FunctionDoc(
+        FunctionSignature(
             name="words_of", signature="words_of(text: str) -> list[str]", doc="Split a text into its words."
         ),
-        FunctionDoc(
+        FunctionSignature(
             name="count_words",
             signature="count_words(path: str, top: int=3) -> dict[str, int]",
             doc="Count how often each word stands in a text file.",
         ),
-        FunctionDoc(name="Row.cell", signature="Row.cell(self, at: int=0) -> str", doc="One cell."),
+        FunctionSignature(name="Row.cell", signature="Row.cell(self, at: int=0) -> str", doc="One cell."),
     )
 
 
@@ -314,19 +314,19 @@ def test_what_only_looks_like_clock_or_chance_is_none(body: str, head: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("body", "head"),
+    ("body", "head", "named"),
     [
-        ("return __file__", ""),
-        ("return os.getpid()", "import os\n"),
-        ("return platform.node()", "import platform\n"),
-        ("return traceback.extract_stack()", "import traceback\n"),
-        ("return (lambda: 0).gi_frame.f_back", ""),
-        ("return open('/proc/self/cmdline').read()", ""),
-        ("return open('../cases.json').read()", ""),
+        ("return __file__", "", "__file__"),
+        ("return os.getpid()", "import os\n", "os.getpid"),
+        ("return platform.node()", "import platform\n", "platform"),
+        ("return traceback.extract_stack()", "import traceback\n", "traceback"),
+        ("return (lambda: 0).gi_frame.f_back", "", ".f_back"),
+        ("return open('/proc/self/cmdline').read()", "", "/proc/self/cmdline"),
+        ("return open('../cases.json').read()", "", "../cases.json"),
     ],
 )
-def test_a_look_around_is_told(body: str, head: str) -> None:
-    assert "a tool has no business with where it runs" in checked(body, head=head, workspace="read")
+def test_a_module_does_not_look_at_where_it_runs(body: str, head: str, named: str) -> None:
+    assert named in checked(body, head=head, workspace="read")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import smolagents
 
 from toolsmith import Library, LibraryError, ToolSpec
-from toolsmith.smolagents_folder import export, files, module
+from toolsmith.smolagents_tools import export_folder, files, module
 
 PLAIN = """
 import json, sys
@@ -68,7 +68,7 @@ def kept(library: Library, sample: Any) -> Any:
 
 def test_plain_smolagents_loads_an_exported_tool_and_it_gives_what_it_gave_here(kept, tmp_path):
     (tmp_path / "a.txt").write_text("b a b c\n")
-    place = export(kept, tmp_path / "shared")
+    place = export_folder(kept, tmp_path / "shared")
     name, inputs, output, said = loaded_plainly(
         place, {"path": "a.txt"}, {"path": "a.txt", "top": 1}, {"path": "none.txt"}, cwd=tmp_path
     )
@@ -80,7 +80,7 @@ def test_plain_smolagents_loads_an_exported_tool_and_it_gives_what_it_gave_here(
 
 def test_load_tool_takes_the_folder_from_the_hub_s_cache(kept, tmp_path):
     (tmp_path / "a.txt").write_text("b a b\n")
-    place = export(kept, tmp_path / "shared")
+    place = export_folder(kept, tmp_path / "shared")
     space = tmp_path / "cache" / "spaces--me--shared"
     (space / "refs").mkdir(parents=True)
     (space / "refs" / "main").write_text("0" * 40)
@@ -100,15 +100,15 @@ def test_the_folder_says_what_it_needs_where_it_comes_from_and_that_loading_it_r
     assert f"all {len(kept.trial.results)} of its cases" in readme
     assert "trust_remote_code=True" in readme
     assert "outside of any sandbox" in readme
-    place = export(kept, tmp_path)
+    place = export_folder(kept, tmp_path)
     assert {path.name: path.read_text() for path in place.iterdir()} == found
 
 
 def test_what_is_there_already_is_left_as_it_is(kept, tmp_path):
     (tmp_path / "count_words").mkdir()
     (tmp_path / "count_words" / "mine.txt").write_text("mine")
-    with pytest.raises(LibraryError, match="is there already"):
-        export(kept, tmp_path)
+    with pytest.raises(LibraryError, match="already"):
+        export_folder(kept, tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file() and "tools" not in path.parts] == [
         "mine.txt"
     ]
@@ -117,17 +117,19 @@ def test_what_is_there_already_is_left_as_it_is(kept, tmp_path):
 def test_a_place_that_cannot_be_written_is_told(kept, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LibraryError, match="cannot be written"):
-        export(kept, tmp_path / "file")
+        export_folder(kept, tmp_path / "file")
 
 
 def test_an_argument_that_is_left_out_may_be_given_as_null(kept, tmp_path):
     (tmp_path / "a.txt").write_text("a b c d\n")
-    place = export(kept, tmp_path / "shared")
+    place = export_folder(kept, tmp_path / "shared")
     *_, said = loaded_plainly(place, {"path": "a.txt", "top": None}, cwd=tmp_path)
     assert said == [{"a": 1, "b": 1, "c": 1}]
 
 
 HARD = '''"""A module with everything that is awkward to add to."""
+
+from __future__ import annotations
 
 import dataclasses
 from enum import Enum
@@ -180,7 +182,7 @@ def test_names_in_a_module_that_an_export_would_need_are_left_to_it(library, sam
     report = sample.report.model_copy(
         update={"results": (sample.report.results[0].model_copy(update={"title": "e"}),)}
     )
-    place = export(library.add(spec, HARD, report, sample.origin), tmp_path / "shared")
+    place = export_folder(library.add(spec, HARD, report, sample.origin), tmp_path / "shared")
     calls = [{"anything": [1]}, {"anything": 1, "path": "p", "top": 4}]
     _, said_inputs, _, said = loaded_plainly(place, *calls, cwd=tmp_path)
     assert said == ["3@toolNone31", "3@toolp41"]

@@ -170,8 +170,8 @@ def test_processes_that_add_at_once_get_a_version_each(library: Library, sample:
 
 def test_a_builder_that_waits_too_long_says_for_what(library: Library) -> None:
     with (
-        library.building("count_words"),
+        library.build_lock("count_words"),
         pytest.raises(LibraryError, match=r"Another builder has held .*count_words.build"),
-        library.building("count_words", patience_s=0.1),
+        library.build_lock("count_words", patience_s=0.1),
     ):
         pass

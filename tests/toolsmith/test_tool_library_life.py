@@ -22,9 +22,9 @@ from toolsmith import (
     ToolSpec,
     adopt_edit,
 )
-from toolsmith.library.edits import Settled, adopting, settle, usable
-from toolsmith.library.history import MAX_BYTES
-from toolsmith.library.uses import Judgement
+from toolsmith.library.edits import EditOutcome, edit_prover, settle_edit, usable_tool
+from toolsmith.library.records import MAX_BYTES
+from toolsmith.library.usage import Judgement
 
 FAILED = Judgement("failure", "KeyError: 'a'")
 SUCCEEDED = Judgement("success", "")
@@ -33,12 +33,12 @@ USE = """
 import sys
 from pathlib import Path
 from toolsmith import Library
-from toolsmith.library.uses import Judgement
+from toolsmith.library.usage import Judgement
 
 library = Library(Path(sys.argv[1]))
 tool = library.get("count_words")
 for number in range(int(sys.argv[2])):
-    library.note_use(tool, Judgement("success", ""), 0.25, "r" * 60)
+    library.record_use(tool, Judgement("success", ""), 0.25, "r" * 60)
     print(number, flush=True)
 """
 
@@ -73,7 +73,7 @@ def test_uses_of_processes_at_once_are_all_counted_and_the_file_stays_short(
     processes = [start_using(library, 100) for _ in range(3)]
     told = [process.communicate()[0].count("\n") for process in processes]
     assert told == [100, 100, 100]
-    tally = library.standing(tool.name).tally(1)
+    tally = library.status(tool.name).tally(1)
     assert (tally.calls, tally.successes, tally.seconds) == (300, 300, 75.0)
     assert (library.root / "count_words" / "history.jsonl").stat().st_size <= MAX_BYTES
 
@@ -89,7 +89,7 @@ def test_a_kill_loses_no_use_that_was_acknowledged(library: Library, tool: Built
         acknowledged += 1 + process.stdout.read().count("\n")
         process.wait()
         process.stdout.close()
-        calls = library.standing(tool.name).tally(1).calls
+        calls = library.status(tool.name).tally(1).calls
         assert acknowledged <= calls <= acknowledged + 3, "at most one each was under way"
         acknowledged = calls
 
@@ -98,17 +98,17 @@ def test_a_line_that_was_half_written_is_passed_over_and_closed_off(
     library: Library, tool: BuiltTool
 ) -> None:
     file = library.root / "count_words" / "history.jsonl"
-    library.note_use(tool, SUCCEEDED, 1)
+    library.record_use(tool, SUCCEEDED, 1)
     with file.open("a") as out:
         out.write('{"at": "2026-01-01T00:0')
-    assert library.standing(tool.name).tally(1).calls == 1
-    library.note_use(tool, SUCCEEDED, 1)
-    assert library.standing(tool.name).tally(1).calls == 2
+    assert library.status(tool.name).tally(1).calls == 1
+    library.record_use(tool, SUCCEEDED, 1)
+    assert library.status(tool.name).tally(1).calls == 2
 
 
 def test_a_use_of_a_tool_that_is_gone_is_forgotten(library: Library, tool: BuiltTool) -> None:
     library.remove(tool.name)
-    assert library.note_use(tool, SUCCEEDED, 1) is None
+    assert library.record_use(tool, SUCCEEDED, 1) is None
     assert library.versions(tool.name) == ()
 
 
@@ -119,17 +119,17 @@ def test_three_failures_put_a_tool_out_of_use_until_its_trial_passed_and_it_was_
     library: Library, tool: BuiltTool
 ) -> None:
     for _ in range(3):
-        library.note_use(tool, FAILED, 0.1)
+        library.record_use(tool, FAILED, 0.1)
     with pytest.raises(ToolQuarantined, match=r"'count_words' v1 is in quarantine(.|\n)*KeyError: 'a'"):
         library.get(tool.name)
     assert library.fit() == ()
     assert library.list() == (tool,)
     with pytest.raises(ToolQuarantined):
         library.enable(tool.name)
-    library.note_trial(tool.name, 1, passed=False)
+    library.record_trial(tool.name, 1, passed=False)
     with pytest.raises(ToolQuarantined):
         library.enable(tool.name)
-    library.note_trial(tool.name, 1, passed=True)
+    library.record_trial(tool.name, 1, passed=True)
     assert library.enable(tool.name)
     assert library.get(tool.name) == tool
     assert not library.enable(tool.name)
@@ -139,7 +139,7 @@ def test_a_new_version_is_not_in_the_quarantine_of_the_old_and_the_very_same_is(
     library: Library, sample: Any, tool: BuiltTool
 ) -> None:
     for _ in range(3):
-        library.note_use(tool, FAILED, 0.1)
+        library.record_use(tool, FAILED, 0.1)
     with pytest.raises(ToolQuarantined):
         library.add(sample.spec, sample.code, sample.report, sample.origin, sample.suite)
     assert add_another(library, sample).version == 2
@@ -176,7 +176,7 @@ def test_going_back_where_there_is_nothing_says_what_there_is(library: Library, 
     for name, version, told in (
         ("count_words", None, "has no earlier version"),
         ("count_words", 7, r"has no v7\.\nIt has v1\."),
-        ("count_words", 1, "counts already"),
+        ("count_words", 1, "already"),
         ("count_lines", None, r"has no tool 'count_lines'\.\nIt has count_words\."),
     ):
         with pytest.raises(LibraryError, match=told):
@@ -197,14 +197,14 @@ def test_the_number_of_a_version_that_was_deleted_is_not_given_again(
 def test_a_removed_tool_lies_in_the_trash_and_works_when_it_is_moved_back(
     library: Library, sample: Any, tool: BuiltTool
 ) -> None:
-    library.note_use(tool, SUCCEEDED, 1)
+    library.record_use(tool, SUCCEEDED, 1)
     place = library.remove(tool.name)
     assert library.get(tool.name) is None
     assert library.known() == {}
     assert place.parent == library.root / ".trash"
     place.rename(library.root / tool.name)
     assert library.get(tool.name) == tool
-    assert library.standing(tool.name).tally(1).calls == 1
+    assert library.status(tool.name).tally(1).calls == 1
 
 
 # --- edits by hand
@@ -218,18 +218,18 @@ def test_an_edit_that_is_proved_becomes_the_next_version_and_the_old_one_is_as_i
     library: Library, sample: Any, tool: BuiltTool
 ) -> None:
     edit(library, "text.split()", "text.split()  # by blanks")
-    adopted, settled = usable(tool.name, library, adopt_with(library))
+    adopted, settled = usable_tool(tool.name, library, adopt_with(library))
     assert adopted is not None
     assert settled is not None
     assert (adopted.version, adopted.origin.edit_of, settled.adopted) == (2, 1, True)
     assert "# by blanks" in adopted.source
     assert library.version(tool.name, 1) == tool
-    assert usable(tool.name, library, adopt_with(library)) == (adopted, None)
+    assert usable_tool(tool.name, library, adopt_with(library)) == (adopted, None)
 
 
 def test_an_edited_case_is_what_the_tool_is_held_to(library: Library, tool: BuiltTool) -> None:
     edit(library, '"title": "an empty file"', '"title": "a file of nothing"', file="tool.json")
-    adopted, _ = usable(tool.name, library, adopt_with(library))
+    adopted, _ = usable_tool(tool.name, library, adopt_with(library))
     assert adopted is not None
     assert adopted.version == 2
     assert "a file of nothing" in [result.title for result in adopted.trial.results]
@@ -246,7 +246,7 @@ def test_an_edit_that_fails_is_left_aside_once_and_the_proved_tool_goes_on(
 
     edit(library, "text.split()", "['b']")
     for _ in range(2):
-        used, settled = usable(tool.name, library, adopt)
+        used, settled = usable_tool(tool.name, library, adopt)
         assert used == tool
         assert settled is not None
         assert not settled.adopted
@@ -256,7 +256,7 @@ def test_an_edit_that_fails_is_left_aside_once_and_the_proved_tool_goes_on(
     with pytest.raises(ToolEdited):
         library.get(tool.name)
     edit(library, "['b']", "text.split()  # mended")
-    adopted, _ = usable(tool.name, library, adopt)
+    adopted, _ = usable_tool(tool.name, library, adopt)
     assert adopted is not None
     assert adopted.version == 2
 
@@ -266,7 +266,7 @@ def test_a_record_that_cannot_be_read_any_more_leaves_the_proved_tool(
     library: Library, tool: BuiltTool, text: str
 ) -> None:
     (library.folder(tool.name, 1) / "tool.json").write_text(text)
-    used, settled = usable(tool.name, library, adopt_with(library))
+    used, settled = usable_tool(tool.name, library, adopt_with(library))
     assert used == tool
     assert settled is not None
     assert "cannot be read" in settled.reasons[0]
@@ -279,16 +279,18 @@ def test_a_record_under_which_a_tool_would_have_another_name_is_not_adopted(
     record = json.loads(path.read_text())
     record["spec"]["name"] = "other"
     path.write_text(json.dumps(record))
-    assert usable(tool.name, library, adopt_with(library))[0] == tool
+    assert usable_tool(tool.name, library, adopt_with(library))[0] == tool
     assert list(library.known()) == ["count_words"]
 
 
 def test_two_that_notice_an_edit_at_once_adopt_it_once(library: Library, tool: BuiltTool) -> None:
     edit(library, "text.split()", "text.split()  # by blanks")
-    settled: list[Settled | None] = []
+    settled: list[EditOutcome | None] = []
     threads = [
         threading.Thread(
-            target=lambda: settled.append(settle("count_words", Library(library.root), adopt_with(library)))
+            target=lambda: settled.append(
+                settle_edit("count_words", Library(library.root), adopt_with(library))
+            )
         )
         for _ in range(2)
     ]
@@ -306,7 +308,7 @@ def test_after_going_back_an_edit_of_the_version_that_counts_is_the_one_that_mat
     add_another(library, sample)
     library.roll_back(tool.name)
     edit(library, "text.split()", "text.split()  # by blanks")
-    adopted, _ = usable(tool.name, library, adopt_with(library))
+    adopted, _ = usable_tool(tool.name, library, adopt_with(library))
     assert adopted is not None
     assert (adopted.version, adopted.origin.edit_of) == (3, 1)
 
@@ -320,10 +322,10 @@ def test_an_edit_whose_trial_is_not_permitted_is_tried_again_the_next_time(
         raise PermissionRefused(f"the user did not allow {', '.join(spec.secrets)}")
 
     with pytest.raises(PermissionRefused, match="WEATHER_KEY"):
-        usable(tool.name, library, adopting(library, None, refuse))
-    assert library.standing(tool.name).refused is None
+        usable_tool(tool.name, library, edit_prover(library, None, refuse))
+    assert library.status(tool.name).refused is None
     given = Permissions(secrets={"WEATHER_KEY": "sunny-days-4711"})
-    adopted, _ = usable(tool.name, library, adopting(library, None, lambda *_: given))
+    adopted, _ = usable_tool(tool.name, library, edit_prover(library, None, lambda *_: given))
     assert adopted is not None
     assert (adopted.version, adopted.spec.secrets) == (2, ("WEATHER_KEY",))
 

@@ -23,13 +23,13 @@ from toolsmith import (
     Need,
     PackagesUnavailable,
     Permissions,
-    ToolRefused,
+    ToolNotBuilt,
     ToolSpec,
     build_tool,
     check,
 )
-from toolsmith.packages import Command, Installation, Packages, Ran, run_here
-from toolsmith.requirements import PackageLock, name_of, read_lock, requirement
+from toolsmith.packages import Command, Packages, ProgramResult, run_here
+from toolsmith.permissions import Installation, PackageLock, package_name, read_lock, requirement
 from toolsmith.sandbox import Backend, SandboxError, SandboxExecutor, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.backends import Seatbelt
 from toolsmith.sandbox.limits import Limits
@@ -88,7 +88,7 @@ def packages(tmp_path: Path) -> Packages:
     return Packages(tmp_path / ".packages")
 
 
-def nobody(argv: Sequence[str], _: str) -> Ran:
+def nobody(argv: Sequence[str], _: str) -> ProgramResult:
     raise AssertionError(f"nothing is to be run: {argv}")
 
 
@@ -109,7 +109,7 @@ def nobody(argv: Sequence[str], _: str) -> Ran:
 def test_a_package_has_one_spelling(text: str, plain: str) -> None:
     assert requirement(text) == plain
     assert requirement(plain) == plain
-    assert name_of(text) == name_of(plain)
+    assert package_name(text) == package_name(plain)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_package_has_one_spelling(text: str, plain: str) -> None:
     ],
 )
 def test_what_is_more_than_a_name_with_bounds_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no package that can be asked for|compares versions as text"):
+    with pytest.raises(ValueError, match=r"not a package|compares versions as text"):
         requirement(text)
 
 
@@ -144,7 +144,7 @@ CODE = wheels.SHOUTING_CODE
 def test_a_specification_names_each_package_once_and_not_too_many() -> None:
     assert SPEC.packages == ("tinymark>=1.0",)
     assert SPEC.privileged
-    with pytest.raises(ValueError, match="tinymark stands more than once"):
+    with pytest.raises(ValueError, match="tinymark is named more than once"):
         ToolSpec.model_validate({**RAW, "packages": ["tinymark>1", "Tinymark<2"]})
     with pytest.raises(ValueError, match="at most 10"):
         ToolSpec.model_validate({**RAW, "packages": [f"a{number}" for number in range(11)]})
@@ -161,7 +161,7 @@ def test_a_lock_holds_exact_versions_with_hashes_and_nothing_else() -> None:
         f"--index-url x {one}",
         f"a==1 {one} --index-url x",
     ):
-        with pytest.raises(ValueError, match="no exact version"):
+        with pytest.raises(ValueError, match="exact version"):
             PackageLock(lines=(line,))
 
 
@@ -319,7 +319,7 @@ def test_where_they_cannot_be_made_again_the_reason_and_the_remedy_are_told(
     assert reason.startswith(
         "its packages (tinydep 1.0, tinymark 1.2) cannot be installed (the file tinydep.py was"
     )
-    assert reason.endswith("make the package index reachable, or have the tool built anew")
+    assert reason.endswith("make the package index reachable, or have the tool built again")
     assert [path.name for path in packages.root.glob(".*-*")] == []
 
 
@@ -359,7 +359,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from toolsmith.packages import Packages, run_here
-from toolsmith.requirements import PackageLock
+from toolsmith.permissions import PackageLock
 lines, root, environment = eval(sys.argv[1])
 def run(argv, given):
     ended = run_here(environment)(argv, given)
@@ -386,7 +386,7 @@ def test_what_a_killed_installation_leaves_is_not_taken_for_whole(closed: Closed
 def test_two_that_want_the_same_packages_at_once_install_them_once(shop: Shop, packages: Packages) -> None:
     lock, ran, made = packages.resolve(["tinymark"], shop.run), list[float](), list[Installation]()
 
-    def run(argv: Sequence[str], text: str) -> Ran:
+    def run(argv: Sequence[str], text: str) -> ProgramResult:
         ran.append(time.monotonic())
         return shop.run(argv, text)
 
@@ -494,13 +494,11 @@ def test_a_tool_whose_packages_cannot_be_had_is_refused_before_any_code_is_writt
         raise PackagesUnavailable("the packages tinymark>=1.0 cannot be had: nobody has them")
 
     complete = model(*replies())
-    with pytest.raises(ToolRefused, match="nobody has them"):
+    with pytest.raises(ToolNotBuilt, match="nobody has them"):
         build_tool(NEED, complete=complete, library=library, permit=permit)
     assert len(complete.prompts) == 1
 
 
-def test_where_nobody_can_permit_packages_they_are_refused(
-    library: Library, model: Callable[..., Any]
-) -> None:
-    with pytest.raises(ToolRefused, match=r"packages: tinymark>=1\.0, and nobody"):
+def test_without_a_permit_packages_are_refused(library: Library, model: Callable[..., Any]) -> None:
+    with pytest.raises(ToolNotBuilt, match=r"packages: tinymark>=1\.0"):
         build_tool(NEED, complete=model(*replies()), library=library)

@@ -15,7 +15,7 @@ from toolsmith import (
     PermissionRefused,
     Permissions,
     SandboxedTool,
-    ToolRefused,
+    ToolNotBuilt,
     ToolSpec,
     TrialReport,
     build_tool,
@@ -23,7 +23,7 @@ from toolsmith import (
 )
 from toolsmith.sandbox import SandboxError, SandboxExecutor
 from toolsmith.sandbox.proxy import Dialer
-from toolsmith.sandboxed import describe
+from toolsmith.smolagents_tools import describe
 
 KEY = "s3cr3t-of-the-weather"
 LOOPBACK = Dialer(resolve=lambda host, port: ["127.0.0.1"], allowed=lambda address: True)
@@ -138,14 +138,14 @@ def test_what_is_not_permitted_is_refused_before_any_code_is_written(
         raise PermissionRefused("the user did not allow api.example.org")
 
     complete = model(*replies("api.example.org"))
-    with pytest.raises(ToolRefused, match=r"the user did not allow api\.example\.org"):
+    with pytest.raises(ToolNotBuilt, match=r"the user did not allow api\.example\.org"):
         build_tool(NEED, complete=complete, library=library, permit=permit)
     assert len(complete.prompts) == 1
     assert library.list() == ()
 
 
-def test_where_nobody_can_permit_everything_is_refused(library: Library, model: WriteModel) -> None:
-    with pytest.raises(ToolRefused, match=r"network: api\.example\.org; secrets: WEATHER_KEY, and nobody"):
+def test_without_a_permit_every_grant_is_refused(library: Library, model: WriteModel) -> None:
+    with pytest.raises(ToolNotBuilt, match=r"network: api\.example\.org; secrets: WEATHER_KEY"):
         build_tool(NEED, complete=model(*replies("api.example.org")), library=library)
 
 

@@ -12,10 +12,9 @@ import jsonschema
 import pytest
 
 from toolsmith import Property, PropertyResult, ToolSpec
-from toolsmith.proof.calls import Room
-from toolsmith.proof.generating import generate
+from toolsmith.proof.calls import TrialSandboxes
 from toolsmith.proof.properties import inputs_of, try_properties
-from toolsmith.proof.schemas import schema_faults, values_of
+from toolsmith.proof.schemas import generate, schema_faults, values_of
 from toolsmith.sandbox import Limits, choose_backend
 
 ITEMS = {"type": "array", "items": {"type": "integer", "minimum": -9, "maximum": 9}, "maxItems": 5}
@@ -39,7 +38,7 @@ def tried(
 ) -> tuple[PropertyResult, ...]:
     source = f"{head}\nfrom smolagents import tool\n@tool\ndef f(given=None, way=0):\n    {body}\n"
     held = [Property.model_validate({"title": str(at), **one}) for at, one in enumerate(properties)]
-    room = Room(choose_backend(), Limits(wall_s=10))
+    room = TrialSandboxes(choose_backend(), Limits(wall_s=10))
     return try_properties(spec_of(**changes), held, source, room)
 
 

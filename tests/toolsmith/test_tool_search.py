@@ -14,16 +14,15 @@ from toolsmith import (
     Library,
     Need,
     Origin,
-    ToolRefused,
+    ToolNotBuilt,
     ToolSpec,
     TrialReport,
     build_tool,
 )
 from toolsmith.build import NotExtended, Searched
-from toolsmith.duplicates import duplicate_of, taken_for
 from toolsmith.errors import ReplyFaulty
-from toolsmith.extension import extension_faults, whole_proof
 from toolsmith.proof.cases import Suite
+from toolsmith.reuse import duplicate_of, extension_faults, taken_for, whole_proof
 from toolsmith.search import FLOOR, Search, candidates, find, planned_faults, read_decision
 
 NEEDS = Path(__file__).parent / "needs"
@@ -432,7 +431,7 @@ def test_where_the_planned_call_does_not_fit_the_duplicate_it_is_refused_by_name
         '{"new": "no"}', f"```json\n{json.dumps(spec)}\n```", f"```json\n{json.dumps(suite)}\n```"
     )
     with pytest.raises(
-        ToolRefused, match=r"'count_words' does it already .* call count_words\(path: string"
+        ToolNotBuilt, match=r"'count_words' does it already .* call count_words\(path: string"
     ) as caught:
         build_tool(need, complete=complete, library=library)
     assert caught.value.name == "word_frequencies"

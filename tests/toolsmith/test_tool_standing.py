@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolsmith.library.standing import (
+from toolsmith.library.status import (
     KEPT_USES,
     Disabled,
     Enabled,
     Entry,
     RolledBack,
-    Standing,
+    ToolStatus,
     Tried,
     Used,
     compacted,
-    standing_of,
+    status_of,
 )
-from toolsmith.library.uses import judged_error, judged_inside, judged_value
+from toolsmith.library.usage import judge_error, judge_inner_call, judge_value
 from toolsmith.sandbox.errors import SandboxClosed, SandboxError
 from toolsmith.spec import ToolSpec
 
@@ -34,7 +34,7 @@ def used(*outcomes: str, version: int = 1) -> list[Entry]:
 
 
 def test_uses_are_counted_by_version() -> None:
-    standing = standing_of(used("success", "declined", "failure") + used("success", version=2))
+    standing = status_of(used("success", "declined", "failure") + used("success", version=2))
     first = standing.tally(1)
     assert (first.calls, first.successes, first.declined, first.failures, first.seconds) == (3, 1, 1, 1, 1.5)
     assert standing.tally(2).calls == 1
@@ -52,30 +52,30 @@ def test_uses_are_counted_by_version() -> None:
     ],
 )
 def test_three_failures_in_a_row_are_a_quarantine(outcomes: tuple[str, ...], held: bool) -> None:
-    assert bool(standing_of(used(*outcomes)).quarantine(1)) is held
+    assert bool(status_of(used(*outcomes)).quarantine(1)) is held
 
 
 def test_failures_of_one_version_say_nothing_about_another() -> None:
-    standing = standing_of(used("failure", "failure") + used("failure", version=2))
+    standing = status_of(used("failure", "failure") + used("failure", version=2))
     assert not standing.quarantine(1)
     assert not standing.quarantine(2)
 
 
 def test_the_quarantine_names_the_failures_and_ends_when_enabled() -> None:
     held = used("failure", "failure", "failure")
-    assert standing_of(held).quarantine(1) == ("E: 0", "E: 1", "E: 2")
+    assert status_of(held).quarantine(1) == ("E: 0", "E: 1", "E: 2")
     tried = Tried(at=START, version=1, passed=True)
-    assert standing_of([*held, tried]).passed == {1}
-    assert standing_of([*held, tried, *used("failure")]).passed == frozenset()
-    assert not standing_of([*held, tried, Enabled(at=START, version=1)]).quarantine(1)
+    assert status_of([*held, tried]).passed == {1}
+    assert status_of([*held, tried, *used("failure")]).passed == frozenset()
+    assert not status_of([*held, tried, Enabled(at=START, version=1)]).quarantine(1)
 
 
 def test_the_newest_version_counts_until_another_is_chosen_and_again_when_there_is_a_newer() -> None:
-    back = standing_of([RolledBack(at=START, version=1, newest=3, reason="worse")])
-    assert Standing().counting([1, 2, 3]) == 3
-    assert back.counting([1, 2, 3]) == 1
-    assert back.counting([1, 2, 3, 4]) == 4
-    assert back.counting([2, 3]) == 3, "the chosen one was deleted"
+    back = status_of([RolledBack(at=START, version=1, newest=3, reason="worse")])
+    assert ToolStatus().current_version([1, 2, 3]) == 3
+    assert back.current_version([1, 2, 3]) == 1
+    assert back.current_version([1, 2, 3, 4]) == 4
+    assert back.current_version([2, 3]) == 3, "the chosen one was deleted"
 
 
 ENTRIES = st.lists(
@@ -96,7 +96,7 @@ ENTRIES = st.lists(
 )
 
 
-def told(standing: Standing) -> Any:
+def told(standing: ToolStatus) -> Any:
     tallies = {
         number: (t.successes, t.declined, t.failures, t.seconds) for number, t in standing.tallies.items()
     }
@@ -109,8 +109,8 @@ def test_a_shortened_history_stands_for_the_whole_now_and_later(
     past: list[Entry], later: list[Entry]
 ) -> None:
     short = compacted(past)
-    assert told(standing_of(short)) == told(standing_of(past))
-    assert told(standing_of([*short, *later])) == told(standing_of([*past, *later]))
+    assert told(status_of(short)) == told(status_of(past))
+    assert told(status_of([*short, *later])) == told(status_of([*past, *later]))
 
 
 def test_a_long_history_becomes_short() -> None:
@@ -127,7 +127,7 @@ def test_a_long_history_becomes_short() -> None:
     [({"a": 1}, "success"), ([1], "failure"), (None, "failure"), ({"a": {1}}, "failure")],
 )
 def test_a_value_has_to_be_json_of_the_declared_type(sample: Any, value: object, outcome: str) -> None:
-    assert judged_value(sample.spec, value).outcome == outcome
+    assert judge_value(sample.spec, value).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,12 @@ def test_a_value_has_to_be_json_of_the_declared_type(sample: Any, value: object,
 def test_an_error_is_a_failure_of_the_tool_unless_it_is_declared_or_not_the_tools(
     sample: Any, error: BaseException, outcome: str | None
 ) -> None:
-    judged = judged_error(sample.spec, error, {"path": "a.txt"})
+    judged = judge_error(sample.spec, error, {"path": "a.txt"})
     assert (judged.outcome if judged else None) == outcome
 
 
 def test_what_a_tool_raises_about_arguments_of_other_types_is_not_its_failure(sample: Any) -> None:
-    judged = judged_error(sample.spec, SandboxError("TypeError: unhashable"), {"path": ["a.txt"]})
+    judged = judge_error(sample.spec, SandboxError("TypeError: unhashable"), {"path": ["a.txt"]})
     assert judged is not None
     assert judged.outcome == "declined"
 
@@ -162,13 +162,13 @@ def test_a_kind_of_a_declared_error_is_declared(sample: Any) -> None:
     spec: ToolSpec = sample.spec.model_copy(
         update={"errors": (sample.spec.errors[0].model_copy(update={"type": "OSError"}),)}
     )
-    judged = judged_error(spec, SandboxError("FileNotFoundError: no a.txt"), {"path": "a.txt"})
+    judged = judge_error(spec, SandboxError("FileNotFoundError: no a.txt"), {"path": "a.txt"})
     assert judged is not None
     assert judged.outcome == "declined"
 
 
 def test_the_reason_of_a_failure_is_one_short_line(sample: Any) -> None:
-    judged = judged_error(sample.spec, SandboxError("KeyError: " + "x" * 5_000), {"path": "a"})
+    judged = judge_error(sample.spec, SandboxError("KeyError: " + "x" * 5_000), {"path": "a"})
     assert judged is not None
     assert len(judged.error) <= 300
     assert judged.error.startswith("KeyError: xx")
@@ -188,4 +188,4 @@ def test_the_reason_of_a_failure_is_one_short_line(sample: Any) -> None:
 def test_a_call_from_an_agents_code_is_judged_by_what_the_sandbox_tells(
     sample: Any, error: str, kind: str, outcome: str
 ) -> None:
-    assert judged_inside(sample.spec, error, kind).outcome == outcome
+    assert judge_inner_call(sample.spec, error, kind).outcome == outcome

@@ -3,8 +3,8 @@
 from typing import Any
 
 from toolsmith import Suite, ToolSpec, try_tool
-from toolsmith.proof.calls import Room
-from toolsmith.proof.probing import gaps, probe_tool
+from toolsmith.proof.calls import TrialSandboxes
+from toolsmith.proof.mutation_score import gaps, try_mutants
 from toolsmith.sandbox import Limits, choose_backend
 
 
@@ -94,15 +94,15 @@ def f(given):
 
 
 def test_planted_faults_show_what_cases_do_not_look_at() -> None:
-    room = Room(choose_backend(), Limits())
+    room = TrialSandboxes(choose_backend(), Limits())
     lazy = [call([], expected=0), call(None, error="ValueError")]
     good = [call([1, 5, 3, 4, 9], expected=3)]
     suites = [
         Suite.model_validate({"cases": [{"title": str(at), **case} for at, case in enumerate(cases)]})
         for cases in (lazy, lazy + good)
     ]
-    before = probe_tool(spec_of(), suites[0], TOOL, room)
-    after = probe_tool(spec_of(), suites[1], TOOL, room, before)
+    before = try_mutants(spec_of(), suites[0], TOOL, room)
+    after = try_mutants(spec_of(), suites[1], TOOL, room, before)
     assert "a value exactly at a boundary falls on the wrong side (off by one)" in gaps(before)
     assert gaps(after) == ()
     assert {mutant.caught_by for mutant in after} <= {"0", "1", "2"}
@@ -112,4 +112,4 @@ def test_planted_faults_show_what_cases_do_not_look_at() -> None:
 def test_a_tool_with_network_is_not_probed() -> None:
     suite = Suite.model_validate({"cases": [{"title": "a", **call(1, expected=1)}]})
     spec = spec_of(network=["api.example.org"])
-    assert probe_tool(spec, suite, TOOL, Room(choose_backend(), Limits())) == ()
+    assert try_mutants(spec, suite, TOOL, TrialSandboxes(choose_backend(), Limits())) == ()

@@ -1,4 +1,4 @@
-"""The tools that were proved, as files: `folder` holds them, the rest is what becomes of them later."""
+"""The library of proved tools: `folder` holds the files, the other modules what happens to a tool later."""
 
 from toolsmith.library.folder import Library as Library
 

@@ -1,16 +1,17 @@
-"""Tools as something to give away: a folder, or a zip file, of the layout that the library has.
+"""Archives of tools to give away: a folder, or a zip file, with the library's layout.
 
     orch-tools.json              the tools it holds, each with the sha256 of its module
     count_words/v2/tool.py       the module
                   /tool.json     specification, cases, trial, hash and seal
 
-What comes in is foreign. Nothing of it is run to read it; only the files above are looked at, up to a size;
-hashes and seals have to fit; and `take_in` keeps a tool only when its own trial passes here, in the
-sandbox. Where a tool came from stands in its origin.
+An archive is foreign. Reading it runs nothing, looks only at the files above, up to a size, and compares
+hashes and seals. `import_tool` keeps a tool only if its own trial passes here, in the sandbox, and records
+the archive as its origin.
 
-The words of the prompt that a tool was made for do not leave the library: `export` says its purpose only.
+The words of the prompt that a tool was made for do not leave the library: `export` includes only the tool's
+purpose.
 
-Not covered: who made an archive. Hashes tell that it arrived whole, and not that it is from somebody.
+Not covered: who made an archive. The hashes show that it arrived whole, not who sent it.
 """
 
 import json
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolsmith.built import BuiltTool, Origin, TrialReport
-from toolsmith.errors import LibraryError, ToolRefused
+from toolsmith.errors import LibraryError, ToolNotBuilt
 from toolsmith.library import Library, records
 from toolsmith.spec import Need
 
@@ -37,30 +38,30 @@ _FORMAT = 1
 _PLACE = re.compile(r"([a-z][a-z0-9_]{0,59})/v([1-9][0-9]{0,5})/tool\.(?:py|json)")
 
 Prove = Callable[[BuiltTool], tuple[Sequence[str], TrialReport | None]]
-"""Checks and tries a tool: why it is not good, and the report where it was run."""
+"""Checks and tries a tool: its faults, and the report if it was run."""
 
 
 @dataclass(frozen=True)
-class TakenIn:
-    """A tool of an archive, as the library has it now."""
+class ImportedTool:
+    """An imported tool, as the library has it now."""
 
     tool: BuiltTool
     new: bool
-    """False where the library had the very same."""
+    """False if the library had the same tool already."""
 
 
 # --- out
 
 
 def export(tools: Sequence[BuiltTool], target: Path) -> Path:
-    """Write tools into a new folder, or a zip file where the name ends in `.zip`: whole or not at all.
+    """Write tools into a new folder, or into a zip file if the name ends in `.zip`: all of them or nothing.
 
     Raises:
-        LibraryError: there is something already, or it cannot be written.
+        LibraryError: the target exists, or cannot be written.
     """
     try:
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise LibraryError(f"{target} is there already.\nMove it away, or name another.")
+            raise LibraryError(f"{target} exists already.\nMove it away, or name another.")
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".orch-", dir=target.parent))
     except OSError as exc:
@@ -106,38 +107,40 @@ def read_archive(path: Path) -> tuple[BuiltTool, ...]:
     """The tools of a folder or a zip file, with hashes and seals compared. Nothing is run.
 
     Raises:
-        LibraryError: it is no archive of tools, or something in it does not fit.
+        LibraryError: it is not an archive of tools, or its hashes do not match.
     """
     with _unpacked(path) as folder:
         rows = _manifest(folder, path)
         return tuple(_tool(folder, path, *row) for row in rows)
 
 
-def take_in(tool: BuiltTool, library: Library, prove: Prove, *, source: str, beside: bool = False) -> TakenIn:
+def import_tool(
+    tool: BuiltTool, library: Library, prove: Prove, *, source: str, beside: bool = False
+) -> ImportedTool:
     """Prove a tool of an archive, and keep it as the next version of its name.
 
     Args:
-        source: where it came from, for its origin.
-        beside: whether it may become the next version of a tool that is there already, which then counts.
+        source: the archive, for its origin.
+        beside: whether it may become the next and current version of a tool that exists and differs.
 
     Raises:
         LibraryError: the library has another tool of that name.
-        ToolRefused: its trial did not pass here, or it breaks rules.
+        ToolNotBuilt: its trial did not pass here, or it breaks rules.
     """
-    if number := library.counting(tool.name):
+    if number := library.current_version(tool.name):
         known = library.version(tool.name, number)
         if (known.spec, known.suite, known.source) == (tool.spec, tool.suite, tool.source):
-            return TakenIn(known, new=False)
+            return ImportedTool(known, new=False)
         if not beside:
             raise LibraryError(
                 f"The library has another tool '{tool.name}' (v{number}).\n"
-                "Take this one in as its next version, which then counts, or remove the other one first."
+                "Import this one as its next, then current version, or remove the other one."
             )
     reasons, report = prove(tool)
     if report is None or not report.passed:
-        raise ToolRefused(tool.name, reasons)
+        raise ToolNotBuilt(tool.name, reasons)
     origin = tool.origin.model_copy(update={"imported_from": source})
-    return TakenIn(library.keep(tool.model_copy(update={"trial": report, "origin": origin})), new=True)
+    return ImportedTool(library.keep(tool.model_copy(update={"trial": report, "origin": origin})), new=True)
 
 
 def _manifest(folder: Path, path: Path) -> list[tuple[str, int, str]]:
@@ -148,24 +151,24 @@ def _manifest(folder: Path, path: Path) -> list[tuple[str, int, str]]:
         rows = [(str(row["name"]), int(row["version"]), str(row["sha256"])) for row in told["tools"]]
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise LibraryError(
-            f"{path} is no archive of tools: {MANIFEST} cannot be read.\nMake one with `export`."
+            f"{path} is not an archive of tools: {MANIFEST} cannot be read.\nMake one with `export`."
         ) from exc
     if not 0 < len(rows) <= MAX_TOOLS:
-        raise LibraryError(f"{path} names {len(rows)} tools; 1 to {MAX_TOOLS} can be taken in at once.")
+        raise LibraryError(f"{path} names {len(rows)} tools; 1 to {MAX_TOOLS} can be imported at once.")
     return rows
 
 
 def _tool(folder: Path, path: Path, name: str, version: int, sha256: str) -> BuiltTool:
     if not _PLACE.fullmatch(f"{name}/v{version}/{records.MODULE}"):
-        raise LibraryError(f"{path} names {name!r} v{version}, which can be no tool.")
+        raise LibraryError(f"{path} names {name!r} v{version}, which cannot be a tool.")
     try:
         tool = records.read(folder / name / f"v{version}", name, version)
-    except records.Unreadable as exc:
+    except records.UnreadableVersion as exc:
         raise LibraryError(f"The tool '{name}' in {path} cannot be read: {exc}") from exc
     if tool.edited or tool.sha256 != sha256:
         raise LibraryError(
-            f"The tool '{name}' in {path} was changed since it was exported: its hashes do not fit.\n"
-            "Have it sent again; a change is made in a library, where it is proved, and exported from there."
+            f"The tool '{name}' in {path} was changed after it was exported: its hashes do not match.\n"
+            "Get it again. To change a tool, edit it in a library, prove it there, and export it."
         )
     return tool
 
@@ -191,7 +194,7 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
         for file in [*sorted(path.glob("*/v*/tool.*")), path / MANIFEST]:
             place = file.relative_to(path).as_posix()
-            # A link could name any file of whoever takes the tool in.
+            # A link could point to any file of the importing user.
             if _wanted(place) and stat.S_ISREG(file.lstat().st_mode) and not file.parent.is_symlink():
                 yield place, _bounded(file.read_bytes(), place)
         return
@@ -208,5 +211,5 @@ def _wanted(place: str) -> bool:
 
 def _bounded(content: bytes, place: str) -> bytes:
     if len(content) > MAX_FILE:
-        raise LibraryError(f"{place} is larger than {MAX_FILE:,} bytes, which no tool is.")
+        raise LibraryError(f"{place} is larger than {MAX_FILE:,} bytes, which is too large for a tool.")
     return content

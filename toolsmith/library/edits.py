@@ -1,12 +1,11 @@
-"""A tool whose files were changed by hand: proved by its trial before it is used, without a model call.
+"""Tools whose files were edited by hand: proved by their trial before use, without a model call.
 
-An edit that its trial proves becomes the next version, with the origin `edit_of`; the files of the version
-that was edited are then as they were. An edit that it does not prove is left where it is, and the tool is
-used as it was proved last; the same edit is not tried again. Two that notice an edit at the same time, in
-threads or processes, adopt it once.
+An edit that passes becomes the next version, with the origin `edit_of`, and the files of the edited version
+are restored. An edit that fails stays on disk, the tool is used as it was last proved, and the same edit is
+not tried again. If two threads or processes notice an edit at the same time, it is adopted once.
 
-Both files count: whoever changes a case in `tool.json` says what the tool has to do from now on. A record
-that cannot be read any more is an edit that cannot be proved.
+Both files count: a changed case in `tool.json` changes what the tool has to do. A record that cannot be read
+is an edit that cannot be proved.
 """
 
 from collections.abc import Callable
@@ -17,26 +16,25 @@ from typing import TYPE_CHECKING
 
 from toolsmith.build import adopt_edit
 from toolsmith.built import BuiltTool
-from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined, ToolRefused
+from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolNotBuilt, ToolQuarantined
 from toolsmith.library import Library, records
-from toolsmith.library.standing import EditRefused
-from toolsmith.permissions import NOTHING, Permissions
-from toolsmith.requirements import PackageLock
+from toolsmith.library.status import EditRefused
+from toolsmith.permissions import NO_PERMISSIONS, PackageLock, Permissions
 from toolsmith.spec import ToolSpec
 
 if TYPE_CHECKING:
     from toolsmith.sandbox import Backend
 
 Adopt = Callable[[str], BuiltTool]
-"""Proves the edited tool of that name and keeps it, such as `adopt_edit`. Raises ToolRefused."""
+"""Proves and keeps the edited tool of that name, as `adopt_edit` does. Raises ToolNotBuilt."""
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What may be used of a tool that was edited."""
+class EditOutcome:
+    """What became of an edit, and the version that may be used."""
 
     tool: BuiltTool | None
-    """None where there is no version that was proved."""
+    """None if no version was proved."""
     adopted: bool
     folder: Path
     """Where the edited files are, or were."""
@@ -44,77 +42,72 @@ class Settled:
     """Why the edit was not adopted."""
 
 
-def settle(name: str, library: Library, adopt: Adopt) -> Settled | None:
-    """Have the edit of a tool proved, if it has one; None where it has none and `get` says it all.
+def settle_edit(name: str, library: Library, adopt: Adopt) -> EditOutcome | None:
+    """Prove the edit of a tool; None if it has none, so that `get` decides.
 
     Raises:
         LibraryError: `get` raises it for another reason than an edit, or the library cannot be written.
     """
     if not _is_edited(name, library):
         return None
-    with library.building(name):
-        version = library.counting(name)
-        if not version or not _is_edited(name, library):  # another one was first
+    with library.build_lock(name):
+        version = library.current_version(name)
+        if not version or not _is_edited(name, library):  # another process settled it first
             return None
         folder = library.folder(name, version)
         found = records.fingerprint(folder)
-        refused = library.standing(name).refused
+        refused = library.status(name).refused
         if refused is not None and refused.fingerprint == found:
-            return Settled(library.fallback(name), False, folder, refused.reasons)
+            return EditOutcome(library.fallback(name), False, folder, refused.reasons)
         try:
             tool = adopt(name)
-        except ToolRefused as exc:
+        except ToolNotBuilt as exc:
             reasons = exc.reasons
         except LibraryError as exc:
             reasons = (str(exc).splitlines()[0],)
         else:
             library.restore(name, version)
-            return Settled(tool, True, folder)
+            return EditOutcome(tool, True, folder)
         library.note(
             name, EditRefused(at=datetime.now(UTC), version=version, fingerprint=found, reasons=reasons)
         )
-        return Settled(library.fallback(name), False, folder, reasons)
+        return EditOutcome(library.fallback(name), False, folder, reasons)
 
 
-def usable(name: str, library: Library, adopt: Adopt) -> tuple[BuiltTool | None, Settled | None]:
-    """The tool as it may be used, and what became of an edit. Raises what `get` raises but `ToolEdited`."""
-    settled = settle(name, library, adopt)
+def usable_tool(name: str, library: Library, adopt: Adopt) -> tuple[BuiltTool | None, EditOutcome | None]:
+    """The version that may be used, and the outcome of an edit. Raises as `get` does, except `ToolEdited`."""
+    settled = settle_edit(name, library, adopt)
     if settled is None or settled.adopted:
         return library.get(name), settled
     tool = settled.tool
-    if tool is not None and (failures := library.standing(name).quarantine(tool.version)):
+    if tool is not None and (failures := library.status(name).quarantine(tool.version)):
         raise ToolQuarantined(name, tool.version, failures)
     return tool, settled
 
 
-def adopting(
+def edit_prover(
     library: Library, backend: "Backend | None", permit: Callable[[ToolSpec, PackageLock], Permissions]
 ) -> Adopt:
-    """What proves an edit with what it is permitted.
+    """An `Adopt` that proves an edit with what `permit` grants.
 
-    What `permit` raises comes out as it is: that a trial may not have what it needs is no fault of the edit,
-    which is tried again the next time.
+    What `permit` raises passes through: if a grant is refused, the edit is tried again the next time.
     """
 
     def adopt(name: str) -> BuiltTool:
         tool = library.edited(name)
-        given = NOTHING
+        given = NO_PERMISSIONS
         if tool is not None and tool.spec.privileged:
-            given = permit(tool.spec, _lock_of(tool, library))
+            # If it asks for the same packages, it is tried with the very versions that it was proved with.
+            proved = library.fallback(tool.name)
+            same = proved is not None and proved.spec.packages == tool.spec.packages
+            given = permit(tool.spec, proved.lock if proved is not None and same else PackageLock())
         return adopt_edit(name, library=library, backend=backend, permit=lambda _: given)
 
     return adopt
 
 
-def _lock_of(tool: BuiltTool, library: Library) -> PackageLock:
-    """The exact packages to try an edited tool with: those it was proved with, if it asks for the same."""
-    proved = library.fallback(tool.name)
-    same = proved is not None and proved.spec.packages == tool.spec.packages
-    return proved.lock if proved is not None and same else PackageLock()
-
-
 def _is_edited(name: str, library: Library) -> bool:
-    """Whether the version that counts is not what was proved; also where it cannot be read any more."""
+    """Whether the current version differs from what was proved; also True if it cannot be read."""
     try:
         library.get(name)
     except ToolEdited:

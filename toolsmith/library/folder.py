@@ -1,27 +1,27 @@
-"""The folder of built tools, readable by a person and shared by processes.
+"""The folder of built tools, readable by people and shared by processes.
 
     ROOT/count_words/v1/tool.py      the module
                        /tool.json    specification, trial, origin, hash of tool.py, seal of the record
                     /.proved/v1/     the same two files as they were proved
-                    /history.jsonl   uses, and what was decided about the tool; see `history`
-    ROOT/.locks/count_words.build    held while a tool is being built, so that it is built once
+                    /history.jsonl   uses and decisions; see `records`
+    ROOT/.locks/count_words.build    held while a tool is built, so that it is built once
                            .write    held while a version is added
                            .history  held while a line of the history is written
-    ROOT/.trash/                     tools that were removed, each with the time
+    ROOT/.trash/                     removed tools, each with the time
 
-A version is written into a temporary folder beside its place, synced, and renamed: it is there whole or not
-at all, also after `kill -9`. Versions are never changed, and no number is given twice. The highest one
-counts, unless an earlier one was chosen with `roll_back`.
+A version is written into a temporary folder, synced, and renamed: it appears whole or not at all, even after
+`kill -9`. Versions never change, and no number is used twice. The highest one is current, unless an earlier
+one was chosen with `roll_back`.
 
-`get` gives what may be used. It raises ToolDisabled where the user does not want the tool, ToolQuarantined
-where it failed three times in a row, and ToolEdited after a hand edit, because running a tool that no case
-has proved would break what the library promises. `edits` proves an edit and makes it the next version;
-until then, and where it cannot be proved, `fallback` is the tool as it was proved. `list` shows
-every tool, because looking must always work.
+`get` returns what may be used. It raises ToolDisabled if the user disabled the tool, ToolQuarantined if it
+failed three times in a row, and ToolEdited after an edit by hand, because no case has proved what it holds
+now. `edits` proves an edit and makes it the next version; until then `fallback` is the last proved version.
+`list` includes every tool that can be read, because looking must always work.
 
-Similarity in this version is the name alone: case, `-`, `_` and blanks do not count. Not covered: an edit
-that also repairs hash and seal, or that is made in `.proved`: they notice, they do not defend. Locks work
-between processes of one machine; on a network file system they are as good as its `flock`."""
+Similarity here is the name alone, without case, `-`, `_` and blanks. Not covered: an edit that also repairs
+hash and seal, or changes `.proved`. Locks work between processes of one machine; on a network file system
+they are as good as its `flock`.
+"""
 
 import re
 import secrets
@@ -37,9 +37,9 @@ from orchestrator_cli.durable.locks import LockTimeout, acquire
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined
 from toolsmith.library import records
-from toolsmith.library.history import History
-from toolsmith.library.standing import Disabled, Enabled, Entry, RolledBack, Standing, Tried, Used
-from toolsmith.library.uses import Judgement
+from toolsmith.library.records import ToolHistory
+from toolsmith.library.status import Disabled, Enabled, Entry, RolledBack, ToolStatus, Tried, Used
+from toolsmith.library.usage import Judgement
 from toolsmith.names import folded
 from toolsmith.proof.cases import Suite
 from toolsmith.spec import Need, ToolSpec
@@ -57,7 +57,7 @@ class Library:
     # --- looking
 
     def get(self, name: str) -> BuiltTool | None:
-        """The version that counts of the tool with exactly this name; None when there is none.
+        """The current version of the tool with exactly this name; None if there is none.
 
         Raises:
             ToolDisabled: the user does not want it to be used.
@@ -67,62 +67,63 @@ class Library:
         """
         if not self.versions(name):
             return None
-        standing = self.standing(name)
-        if standing.disabled is not None:
-            raise ToolDisabled(name, standing.disabled)
-        tool = self._read(name, standing.counting(self.versions(name)))
+        status = self.status(name)
+        if status.disabled is not None:
+            raise ToolDisabled(name, status.disabled)
+        tool = self._read(name, status.current_version(self.versions(name)))
         if tool.edited:
             raise ToolEdited(name, tool.version, str(self.folder(name, tool.version)))
-        if failures := standing.quarantine(tool.version):
+        if failures := status.quarantine(tool.version):
             raise ToolQuarantined(name, tool.version, failures)
         return tool
 
     def edited(self, name: str) -> BuiltTool | None:
-        """The version that counts, even when it was changed by hand; None when there is none."""
-        number = self.counting(name)
+        """The current version, even if it was changed by hand; None if there is none."""
+        number = self.current_version(name)
         return self._read(name, number) if number else None
 
     def version(self, name: str, number: int) -> BuiltTool:
-        """One version as it lies there, changed by hand or not. Raises `LibraryError`."""
+        """One version as it is on disk, changed by hand or not. Raises `LibraryError`."""
         if number not in self.versions(name):
-            raise LibraryError(f"{self._lacking(name)}v{number}.\n{self._there(name)}")
+            has_none = "The tool '{}' has no" if self.versions(name) else "The library has no tool '{}'"
+            raise LibraryError(f"{has_none.format(name)} v{number}.\n{self._there(name)}")
         return self._read(name, number)
 
     def versions(self, name: str) -> tuple[int, ...]:
-        """The numbers of a tool's versions, in order; empty when there is no such tool."""
+        """The numbers of a tool's versions, in order; empty if there is no such tool."""
         return _numbers(self.root / name) if not name.startswith(".") else ()
 
-    def counting(self, name: str) -> int:
-        """The number of the version that counts; 0 when there is no such tool."""
+    def current_version(self, name: str) -> int:
+        """The number of the current version; 0 if there is no such tool."""
         found = self.versions(name)
-        return self._history(name).chosen().counting(found) if found else 0
+        return self._history(name).chosen().current_version(found) if found else 0
 
     def known(self) -> Mapping[str, int]:
-        """Every tool's name with the version that counts. No tool is read for that."""
-        return {name: number for name in self._names() if (number := self.counting(name))}
+        """The name and current version of every tool, without reading any."""
+        return {name: number for name in self._names() if (number := self.current_version(name))}
 
-    def standing(self, name: str) -> Standing:
-        """How a tool stands: uses, quarantine, whether it is disabled. Raises `LibraryError`."""
+    def status(self, name: str) -> ToolStatus:
+        """The uses of a tool, and whether it is disabled or in quarantine. Raises `LibraryError`."""
         try:
-            return self._history(name).standing()
+            return self._history(name).status()
         except OSError as exc:
             raise LibraryError(f"The history of the tool '{name}' cannot be read: {exc}.") from exc
 
     def entries(self, name: str) -> tuple[Entry, ...]:
-        """Whatever befell a tool, oldest first; old uses are added up. Raises `LibraryError`."""
+        """The history of a tool, oldest first; old uses are summed. Raises `LibraryError`."""
         try:
             return self._history(name).entries()
         except OSError as exc:
             raise LibraryError(f"The history of the tool '{name}' cannot be read: {exc}.") from exc
 
-    def spelled(self, name: str) -> str:
-        """How the library writes the name of this tool; the name itself where there is no such tool."""
+    def stored_name(self, name: str) -> str:
+        """The name as the library writes it; unchanged if there is no such tool."""
         if self.versions(name):
             return name
         return next((known for known in self._names() if folded(known) == folded(name)), name)
 
     def find_similar(self, need: Need) -> BuiltTool | None:
-        """The tool that a need means: by its exact name, else by the same name written differently.
+        """The tool that a need means, by its exact name, otherwise by the same name written differently.
 
         Raises: as `get` does.
         """
@@ -131,14 +132,14 @@ class Library:
         return next((tool for name in alike if (tool := self.get(name)) is not None), None)
 
     def list(self) -> tuple[BuiltTool, ...]:
-        """The version that counts of every readable tool, by name; `edited` says which were changed by hand.
+        """The current version of every readable tool, by name; `edited` marks those changed by hand.
 
-        Those that are disabled or in quarantine are among them; see `fit`.
+        Includes disabled tools and those in quarantine; see `fit`.
         """
         return tuple(tool for tool, _ in self._all() if tool is not None)
 
     def fit(self) -> tuple[BuiltTool, ...]:
-        """The tools that `get` would give, by name."""
+        """The tools that `get` would return, by name."""
         found = []
         for name in self._names():
             try:
@@ -148,12 +149,12 @@ class Library:
         return tuple(tool for tool in found if tool is not None)
 
     def faults(self) -> tuple[str, ...]:
-        """What is wrong in the library: tools that cannot be read, and tools that were changed by hand."""
+        """Faults of the library: tools that cannot be read, and tools changed by hand."""
         return tuple(fault for _, fault in self._all() if fault)
 
     def is_unreadable(self, name: str) -> bool:
-        """Whether the version that counts is there and is none that could be read."""
-        number = self.counting(name)
+        """Whether the current version exists and cannot be read."""
+        number = self.current_version(name)
         if not number:
             return False
         try:
@@ -163,19 +164,19 @@ class Library:
         return False
 
     def fallback(self, name: str) -> BuiltTool | None:
-        """The newest proved version up to the one that counts; that one too, as it was before an edit."""
-        for number in reversed([n for n in self.versions(name) if n <= self.counting(name)]):
+        """The newest proved version up to the current one, which may be the current one before an edit."""
+        for number in reversed([n for n in self.versions(name) if n <= self.current_version(name)]):
             for folder in (self.folder(name, number), self._kept(name, number)):
                 try:
                     tool = records.read(folder, name, number)
-                except records.Unreadable:
+                except records.UnreadableVersion:
                     continue
                 if not tool.edited:
                     return tool
         return None
 
     def folder(self, name: str, version: int) -> Path:
-        """Where a version lies."""
+        """The folder of a version."""
         return self.root / name / f"v{version}"
 
     # --- keeping
@@ -188,10 +189,10 @@ class Library:
         origin: Origin,
         suite: Suite = Suite(cases=()),  # noqa: B008  (frozen)
     ) -> BuiltTool:
-        """Keep a proved tool as its next version; the same specification, cases and module add nothing.
+        """Keep a proved tool as its next version; an identical one adds nothing.
 
         Raises:
-            LibraryError: the report says that it did not pass, or the folder cannot be written.
+            LibraryError: the trial did not pass, or the folder cannot be written.
             ToolQuarantined: it is the very version that is in quarantine.
         """
         return self.keep(
@@ -210,7 +211,7 @@ class Library:
         )
 
     def keep(self, tool: BuiltTool) -> BuiltTool:
-        """The same for a tool as a whole; its version, hash and time are given here."""
+        """The same for a whole tool, whose version, hash and time are replaced."""
         spec, report = tool.spec, tool.trial
         tried = {result.title for result in report.results}
         if not report.passed or not tried or not tried >= {case.title for case in tool.suite.of(spec)}:
@@ -218,12 +219,13 @@ class Library:
                 f"The tool '{spec.name}' has not passed all its cases; only proved tools are kept."
             )
         with self._lock(spec.name, "write"):
-            counts = self.counting(spec.name)
+            counts = self.current_version(spec.name)
             if counts and (same := self._same(spec, tool.suite, tool.source, counts)):
                 return same
             given: dict[str, Any] = {
                 "name": spec.name,
-                "version": self._last(spec.name) + 1,
+                "version": 1
+                + max((*self.versions(spec.name), *_numbers(self.root / spec.name / ".proved")), default=0),
                 "sha256": records.sha256(tool.source.encode()),
                 "created": self._now(),
             }
@@ -231,33 +233,33 @@ class Library:
             return self._read(spec.name, given["version"])
 
     def restore(self, name: str, version: int) -> None:
-        """Put a version's files back as they were proved, where there is a copy. Raises `LibraryError`."""
+        """Restore a version's files as they were proved, if there is a copy. Raises `LibraryError`."""
         with self._lock(name, "write"):
             try:
                 tool = records.read(self._kept(name, version), name, version)
-            except records.Unreadable:
+            except records.UnreadableVersion:
                 return
             if not tool.edited:
                 self._write(tool, copy=False)
 
     @contextmanager
-    def building(self, name: str, *, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+    def build_lock(self, name: str, *, patience_s: float = _PATIENCE_S) -> Iterator[None]:
         """Held while `name` is built, so that a second builder waits and finds the tool.
 
         The lock ends with its process, however that ends.
 
         Raises:
-            LibraryError: somebody else has held it for `patience_s` seconds.
+            LibraryError: another process has held it for `patience_s` seconds.
         """
         with self._lock(name, "build", patience_s):
             yield
 
-    # --- deciding; all raise `LibraryError`, also where there is no such tool
+    # --- deciding; all raise `LibraryError`, also if there is no such tool
 
-    def note_use(
+    def record_use(
         self, tool: BuiltTool, judgement: Judgement, seconds: float, run: str = ""
-    ) -> Standing | None:
-        """Keep what a call came to; the standing then, or None where the tool is gone."""
+    ) -> ToolStatus | None:
+        """Record a call; returns the resulting status, or None if the tool was removed."""
         use = Used(
             at=self._now(),
             version=tool.version,
@@ -268,8 +270,8 @@ class Library:
         )
         return self.note(tool.name, use)
 
-    def note_trial(self, name: str, version: int, *, passed: bool) -> None:
-        """Keep that a version's trial was run again."""
+    def record_trial(self, name: str, version: int, *, passed: bool) -> None:
+        """Record that a version's trial was run again."""
         self.note(name, Tried(at=self._now(), version=version, passed=passed))
 
     def disable(self, name: str, reason: str = "") -> None:
@@ -278,36 +280,36 @@ class Library:
         self.note(name, Disabled(at=self._now(), reason=reason))
 
     def enable(self, name: str) -> bool:
-        """Bring a tool back into use; False where it was in use.
+        """Bring a tool back into use; False if it was in use.
 
         Raises:
             ToolQuarantined: no trial of it has passed since it failed.
         """
         self._check(name)
-        standing, version = self.standing(name), self.counting(name)
-        failures = standing.quarantine(version)
-        if failures and version not in standing.passed:
+        status, version = self.status(name), self.current_version(name)
+        failures = status.quarantine(version)
+        if failures and version not in status.passed:
             raise ToolQuarantined(name, version, failures)
-        if standing.disabled is None and not failures:
+        if status.disabled is None and not failures:
             return False
         self.note(name, Enabled(at=self._now(), version=version))
         return True
 
     def roll_back(self, name: str, version: int | None = None, reason: str = "") -> BuiltTool:
-        """Make another version count, the one before where none is named, until a newer one is added."""
+        """Make another version current, by default the one before, until a newer one is added."""
         self._check(name)
-        found, now = self.versions(name), self.counting(name)
+        found, now = self.versions(name), self.current_version(name)
         target = max((n for n in found if n < now), default=0) if version is None else version
         if not target:
             raise LibraryError(f"The tool '{name}' v{now} has no earlier version to go back to.")
         tool = self.version(name, target)
         if target == now:
-            raise LibraryError(f"The tool '{name}' v{now} is the version that counts already.")
+            raise LibraryError(f"The tool '{name}' v{now} is the current version already.")
         self.note(name, RolledBack(at=self._now(), version=target, newest=max(found), reason=reason))
         return tool
 
     def remove(self, name: str) -> Path:
-        """Move a tool with all its versions into the trash; where it lies then."""
+        """Move a tool with all its versions into the trash; returns the folder there."""
         self._check(name)
         place = self.root / ".trash" / f"{name}-{self._now():%Y%m%dT%H%M%S.%f}"
         with self._lock(name, "build"), self._lock(name, "write"), self._lock(name, "history"):
@@ -319,8 +321,8 @@ class Library:
                 raise LibraryError(f"The tool '{name}' could not be moved to {place}: {exc}.") from exc
         return place
 
-    def note(self, name: str, entry: Entry) -> Standing | None:
-        """Add an entry to a tool's history; see `History.add`."""
+    def note(self, name: str, entry: Entry) -> ToolStatus | None:
+        """Add an entry to a tool's history; see `ToolHistory.add`."""
         try:
             return self._history(name).add(entry)
         except OSError as exc:
@@ -335,7 +337,7 @@ class Library:
             return None
         if tool.edited or (tool.spec, tool.suite, tool.source) != (spec, suite, source):
             return None
-        if failures := self.standing(tool.name).quarantine(version):
+        if failures := self.status(tool.name).quarantine(version):
             raise ToolQuarantined(tool.name, version, failures)
         return tool
 
@@ -358,16 +360,9 @@ class Library:
             return ()
         return tuple(sorted(name for name in entries if not name.startswith(".")))
 
-    def _last(self, name: str) -> int:
-        """The highest number that was given; a version whose folder was deleted keeps its own."""
-        return max((*self.versions(name), *_numbers(self.root / name / ".proved")), default=0)
-
     def _check(self, name: str) -> None:
         if not self.versions(name):
             raise LibraryError(f"The library has no tool '{name}'.\n{self._there(name)}")
-
-    def _lacking(self, name: str) -> str:
-        return f"The tool '{name}' has no " if self.versions(name) else f"The library has no tool '{name}' "
 
     def _there(self, name: str) -> str:
         numbers: Sequence[int] = self.versions(name)
@@ -379,13 +374,13 @@ class Library:
     def _kept(self, name: str, version: int) -> Path:
         return self.root / name / ".proved" / f"v{version}"
 
-    def _history(self, name: str) -> History:
-        return History(self.root / name / "history.jsonl", lambda: self._lock(name, "history"))
+    def _history(self, name: str) -> ToolHistory:
+        return ToolHistory(self.root / name / "history.jsonl", lambda: self._lock(name, "history"))
 
     def _read(self, name: str, version: int) -> BuiltTool:
         try:
             return records.read(self.folder(name, version), name, version)
-        except records.Unreadable as exc:
+        except records.UnreadableVersion as exc:
             raise LibraryError(
                 f"The tool '{name}' v{version} cannot be read: {exc}\n"
                 f"Restore or delete {self.folder(name, version)}."

@@ -1,6 +1,6 @@
-"""How a tool is proved: what it has to do, as cases and properties; what its code may contain; and the trial.
+"""How a tool is proved: what it has to do, what its code may contain, and the trial.
 
-    cases, properties ─ checker, rules, honesty ─ trial, calls, inside ─ judging ─ mutants, probing
+    cases ─ checker, rules, overfitting_rules ─ trial, calls, trial_runner ─ compare ─ mutants, mutation_score
 
-`proving` goes these rounds with a model; everything else here asks none.
+`proving` repeats these steps with a model; nothing else here calls one.
 """

@@ -1,7 +1,7 @@
-"""Calls of a tool on trial: in the sandbox, in a folder of its own, with what came of it.
+"""Calls of a tool on trial, in the sandbox and in a folder of their own, with their outcomes.
 
 Two ways. `fresh` has a sandbox and a folder for one call alone: what a case is judged by. A `Bench` is one
-sandbox for many calls, each in a process and a folder of its own (see inside.py): what properties and
+sandbox for many calls, each in a process and a folder of its own (see trial_runner.py): what properties and
 mutants need, which make hundreds of calls. Either way nothing that a tool keeps in memory or in its folder is
 there in the next call.
 
@@ -23,15 +23,17 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from toolsmith.permissions import NOTHING, Permissions
+from toolsmith.permissions import NO_PERMISSIONS, Permissions
 from toolsmith.proof.cases import MEMORY_MB
 from toolsmith.sandbox import Backend, Limits, SandboxError
-from toolsmith.sandbox.executor import SandboxExecutor
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.sandbox.wire import WireError, decode
 from toolsmith.spec import ToolSpec
+
+if TYPE_CHECKING:
+    from toolsmith.sandbox.executor import SandboxExecutor
 
 _SHOWN = "/workspace"
 _MAX_FILE = 1_000_000
@@ -40,7 +42,7 @@ _MARGIN_S = 5.0
 
 
 @dataclass(frozen=True)
-class Call:
+class TrialCall:
     """One call, and the workspace before it."""
 
     arguments: Mapping[str, Any]
@@ -48,8 +50,8 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a call."""
+class CallOutcome:
+    """The outcome of a call."""
 
     value: Any = None
     error: str = ""
@@ -57,7 +59,7 @@ class Outcome:
     kinds: tuple[str, ...] = ()
     """Names of the type of what it raised, and of all types that it is a kind of."""
     fault: str = ""
-    """Why it neither returned nor raised: it was ended from outside, or ended its own process."""
+    """Why it neither returned nor raised: it was killed, or ended its own process."""
     files: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     memory_mb: float = 0.0
@@ -66,17 +68,19 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Room:
-    """What every sandbox of a trial is made of."""
+class TrialSandboxes:
+    """Makes the sandboxes of a trial."""
 
     backend: Backend
     limits: Limits
     """`wall_s` is for one call."""
-    permissions: Permissions = NOTHING
+    permissions: Permissions = NO_PERMISSIONS
     dialer: Dialer = Dialer()  # noqa: RUF009  (frozen)
 
-    def executor(self, workspace: Path, *, writable: bool, wall_s: float) -> SandboxExecutor:
+    def executor(self, workspace: Path, *, writable: bool, wall_s: float) -> "SandboxExecutor":
         """A sandbox over a folder, which ends a request after `wall_s` seconds."""
+        from toolsmith.sandbox.executor import SandboxExecutor  # imports smolagents, which takes seconds
+
         return SandboxExecutor(
             workspace,
             limits=replace(self.limits, wall_s=wall_s),
@@ -88,7 +92,7 @@ class Room:
             packages=self.permissions.folder,
         )
 
-    def fresh(self, spec: ToolSpec, source: str, call: Call) -> Outcome:
+    def fresh(self, spec: ToolSpec, source: str, call: TrialCall) -> CallOutcome:
         """One call in a sandbox and a folder that nothing else has."""
         with self.bench(spec, wall_s=self.limits.wall_s) as bench:
             return bench.alone(source, call)
@@ -111,13 +115,13 @@ class Bench:
 
     spec: ToolSpec
     workspace: Path
-    executor: SandboxExecutor
+    executor: "SandboxExecutor"
     wall_s: float
 
     def calls(
-        self, source: str, calls: Sequence[Call], *, budget_s: float = _BUDGET_S, stop: bool = False
-    ) -> list[Outcome]:
-        """What came of each; those after `budget_s`, or with `stop` after a fault, are not made."""
+        self, source: str, calls: Sequence[TrialCall], *, budget_s: float = _BUDGET_S, stop: bool = False
+    ) -> list[CallOutcome]:
+        """The outcome of each; calls after `budget_s`, or with `stop` after a fault, are not made."""
         if not calls:
             return []
         _empty(self.workspace)
@@ -131,14 +135,14 @@ class Bench:
             for one, folder in zip(told, folders, strict=True)
         ]
 
-    def alone(self, source: str, call: Call) -> Outcome:
+    def alone(self, source: str, call: TrialCall) -> CallOutcome:
         """One call, with the workspace itself as its folder."""
         _lay_out(self.workspace, call.files)
         (told,) = self._perform(source, [(".", call)], _BUDGET_S, False)
         return _outcome(told, self.workspace, _SHOWN)
 
     def _perform(
-        self, source: str, calls: Sequence[tuple[str, Call]], budget_s: float, stop: bool
+        self, source: str, calls: Sequence[tuple[str, TrialCall]], budget_s: float, stop: bool
     ) -> list[dict[str, Any] | None]:
         request = {
             "source": source,
@@ -151,7 +155,7 @@ class Bench:
         }
         try:
             told: list[dict[str, Any] | None] = self.executor.call_tool(
-                _text("proof/inside.py"), "perform", request
+                _text("proof/trial_runner.py"), "perform", request
             )
         except SandboxError as exc:
             return [{"fault": str(exc).splitlines()[0]} for _ in calls]
@@ -163,9 +167,9 @@ def _text(name: str) -> str:
     return resources.files("toolsmith").joinpath(name).read_text(encoding="utf-8")
 
 
-def _outcome(told: dict[str, Any] | None, folder: Path, shown: str) -> Outcome:
+def _outcome(told: dict[str, Any] | None, folder: Path, shown: str) -> CallOutcome:
     if told is None:
-        return Outcome(made=False)
+        return CallOutcome(made=False)
     value, error, fault = None, _plain(str(told.get("error", "")), shown), str(told.get("fault", ""))
     if "value" in told:
         try:
@@ -175,7 +179,7 @@ def _outcome(told: dict[str, Any] | None, folder: Path, shown: str) -> Outcome:
     memory = float(told.get("memory_mb", 0))
     if not fault and memory > MEMORY_MB:
         fault = f"took {memory:.0f} MB of memory, and {MEMORY_MB} MB are allowed"
-    return Outcome(
+    return CallOutcome(
         value=value,
         error=error.splitlines()[0] if error else "",
         kinds=tuple(told.get("kinds", ())),

@@ -4,15 +4,19 @@ A case is one call with its outcome. A property holds for all values that its sc
 
     always       the check is true of every call
     idempotent   the result, given again as the input `of`, gives the same result
-    round_trip   the result, given as `of` with the arguments `back`, gives what `of` was
+    round_trip   the result, given as `of` with the arguments `back`, gives the original `of`
     order_free   the order of the list in `of` does not matter
 
-A suite is judged with the specification that it is for; `suite_faults` gives all that is wrong at once.
-Every error that the specification declares needs a case, except failures of a connection, which no case
-can bring about. A tool with network has no properties: they would ask its servers hundreds of times.
+`suite_faults` gives all faults of a suite at once. Every error that the specification declares needs a case,
+except connection errors, which no case can cause. A tool with network has no properties, because they would
+send hundreds of requests to its servers.
 
-Not covered: whether expected values are right, and whether what a schema generates is in the domain of the
-tool; a suite that is wrong there refuses every right tool (`toolsmith.proof.challenges`).
+A wrong case would refuse every right tool. So the writer of the code may challenge one case or property that
+its code fails, once per build. A ruling by a call that sees the specification, the case and the reason, but
+not the code, keeps, changes or withdraws it. All of that stays in the tool's record.
+
+Not covered: whether expected values are right, and whether generated values make sense for the tool;
+examples of the specification, which cannot be challenged; a second wrong case.
 """
 
 import builtins
@@ -23,7 +27,17 @@ from typing import Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from toolsmith.proof.schemas import schema_faults
-from toolsmith.spec import Case, CheckText, Contract, Input, RelativePath, Text, ToolSpec, Value
+from toolsmith.spec import (
+    Case,
+    CheckText,
+    Contract,
+    FrozenValue,
+    Input,
+    RelativePath,
+    SpecModel,
+    Text,
+    ToolSpec,
+)
 
 MIN_CASES = 3
 MAX_CASES = 20
@@ -36,7 +50,7 @@ EXAMPLES = 40
 Kind = Literal["always", "idempotent", "round_trip", "order_free"]
 
 
-class Property(Value):
+class Property(SpecModel):
     """Something that holds for all inputs of a kind."""
 
     title: Text
@@ -80,7 +94,7 @@ class Property(Value):
             yield "back: belongs to round_trip"
 
 
-class Suite(Value):
+class Suite(SpecModel):
     """The cases and properties of one tool."""
 
     cases: tuple[Case, ...]
@@ -134,7 +148,7 @@ def _title_faults(
     taken = {case.title for case in cases.values()}
     titles = [held.title for held in properties.values()]
     for title in sorted({title for title in titles if titles.count(title) > 1 or title in taken}):
-        yield f"properties: the title {title!r} stands more than once; give every one its own"
+        yield f"properties: the title {title!r} is used more than once; give every one its own"
 
 
 def _coverage_faults(spec: ToolSpec, cases: Mapping[int, Case]) -> Iterator[str]:
@@ -142,12 +156,10 @@ def _coverage_faults(spec: ToolSpec, cases: Mapping[int, Case]) -> Iterator[str]
         yield "cases: none is about an error or an edge; add one with `error` or with `edge: true`"
     shown = {case.error for case in cases.values()}
     for error in spec.errors:
-        if error.type not in shown and not (spec.network and _of_a_connection(error.type)):
+        if error.type not in shown and not (
+            spec.network and issubclass(getattr(builtins, error.type), OSError)
+        ):
             yield f"cases: none expects {error.type}, which the specification declares; add one"
-
-
-def _of_a_connection(error: str) -> bool:
-    return issubclass(getattr(builtins, error), OSError)
 
 
 def _property_faults(spec: ToolSpec, held: Property) -> Iterator[tuple[str, str]]:
@@ -160,7 +172,7 @@ def _property_faults(spec: ToolSpec, held: Property) -> Iterator[tuple[str, str]
     if held.of and held.of not in held.inputs:
         yield "of", f"{held.of!r} is not among inputs; generate it"
     elif held.kind == "order_free" and held.inputs[held.of].get("type") != "array":
-        yield "of", f"the order of {held.of!r} can matter only where an array is generated"
+        yield "of", f"the order of {held.of!r} can matter only if an array is generated"
     if held.files and spec.workspace == "none":
         yield "files", "the workspace is 'none'; drop the files"
 
@@ -194,3 +206,77 @@ def _generated_fault(schema: Mapping[str, Any], given: Input) -> str | None:
         if not sound:
             return f"generates what is not of the type {given.type}"
     return None
+
+
+# --- disputes
+
+
+Verdict = Literal["keep", "change", "withdraw"]
+
+
+class Objection(FrozenValue):
+    """What the writer of the code says."""
+
+    case: str
+    """Title of a case or a property."""
+    reason: str
+
+
+class Ruling(FrozenValue):
+    """What was ruled."""
+
+    verdict: Verdict
+    reason: str
+    case: Case | None = None
+    """In place of the old one, only with `change`."""
+    property: Property | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.verdict == "change") != bool(self.case or self.property):
+            raise ValueError("case: belongs to the verdict 'change', and to no other")
+        return self
+
+
+class Challenge(FrozenValue):
+    """An objection and the ruling on it."""
+
+    title: str
+    reason: str
+    verdict: Verdict
+    ruling: str
+    before: dict[str, Any]
+    after: dict[str, Any] | None = None
+
+
+def find_challenged(suite: Suite, title: str) -> Case | Property | None:
+    """The case or property of that title."""
+    known: list[Case | Property] = [*suite.cases, *suite.properties]
+    return next((one for one in known if one.title == title), None)
+
+
+def apply_ruling(suite: Suite, old: Case | Property, ruling: Ruling) -> Suite:
+    """The suite as it is after a ruling."""
+    new = ruling.case or ruling.property
+    if ruling.verdict == "keep":
+        return suite
+    cases = [case for case in suite.cases if case is not old]
+    properties = [held for held in suite.properties if held is not old]
+    if isinstance(new, Case):
+        cases.append(new)
+    elif isinstance(new, Property):
+        properties.append(new)
+    return Suite(cases=tuple(cases), properties=tuple(properties))
+
+
+def challenge_record(old: Case | Property, objection: Objection, ruling: Ruling) -> Challenge:
+    """For the tool's record."""
+    new = ruling.case or ruling.property
+    return Challenge(
+        title=old.title,
+        reason=objection.reason,
+        verdict=ruling.verdict,
+        ruling=ruling.reason,
+        before=old.model_dump(mode="json"),
+        after=new.model_dump(mode="json") if new else None,
+    )

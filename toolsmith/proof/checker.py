@@ -1,25 +1,26 @@
 """The rules that a tool's module obeys before it is ever run. Pure: the code is parsed, never imported.
 
 `check` returns all breaches at once, each with its line and the remedy, because they go back to the model.
-The rules for what a module may touch are in `rules`, those for what would defeat its proof in `honesty`;
-here stand those for its shape: one function with the
-parameters of the specification, in their order and with their defaults, annotated and documented as
-smolagents' `@tool` wants.
+The rules for what a module may contain are in `rules`, those for answers that were made for the cases in
+`overfitting_rules`. The rules here are about its shape: one function with the parameters of the
+specification, in order and with the same defaults, annotated and documented as smolagents' `@tool` requires.
 
-Not covered: what only shows when the code runs (the trial's part), and what is written to get around these
-rules (the sandbox's part: it is the boundary, these rules are a signpost)."""
+Not covered: what shows only when the code runs, which the trial finds, and code that evades these rules,
+which the sandbox confines.
+"""
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Collection, Iterator
 
-from toolsmith.built import FunctionDoc
+from toolsmith.built import FunctionSignature
+from toolsmith.parsing import parse_module
 from toolsmith.proof.cases import Suite
-from toolsmith.proof.honesty import honesty_faults
-from toolsmith.proof.rules import module_faults
+from toolsmith.proof.overfitting_rules import overfitting_faults
+from toolsmith.proof.rules import Fault, module_faults
 from toolsmith.spec import Input, ToolSpec
-from toolsmith.syntax import parse_module
 
 _TYPES = {
     "str": "string",
@@ -33,7 +34,6 @@ _TYPES = {
     "Dict": "object",
     "None": "null",
 }
-Fault = tuple[int, str]
 
 
 def check(
@@ -48,25 +48,38 @@ def check(
         tree, doubts = parse_module(source)
     except SyntaxError as exc:
         return (f"line {exc.lineno or 1}: is not Python: {exc.msg}; return one whole module",)
-    faults = {*module_faults(tree, spec, modules), *honesty_faults(tree, spec, suite)}
-    faults |= {*_tool_faults(tree, spec), *_undocumented(tree)}
+    prose = _prose(spec)
+    faults = {*module_faults(tree, spec, prose, modules), *_tool_faults(tree, spec), *_undocumented(tree)}
+    if suite is not None:
+        faults |= {*overfitting_faults(tree, spec, suite, prose)}
     return (
         *(f"{doubt}; mend it" for doubt in doubts),
         *(f"line {line}: {told}" for line, told in sorted(faults)),
     )
 
 
-def functions(source: str) -> tuple[FunctionDoc, ...]:
+def _prose(spec: ToolSpec) -> str:
+    """All words of a specification, in lower case."""
+    texts = [spec.purpose, spec.output_description, *(error.when for error in spec.errors)]
+    for name, given in spec.inputs.items():
+        texts += [name, given.description, json.dumps(given.default, ensure_ascii=False)]
+    return "\n".join(texts).lower()
+
+
+def functions(source: str) -> tuple[FunctionSignature, ...]:
     """Every function and every method, with signature and first paragraph, in the order of the source.
 
     Raises:
         SyntaxError: the source is not Python.
     """
     tree, _ = parse_module(source)
-    return tuple(
-        FunctionDoc(name=name, signature=_signature(name, node), doc=_first_paragraph(node))
-        for name, node in _functions(tree)
-    )
+    found = []
+    for name, node in _functions(tree):
+        result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+        paragraph = re.split(r"\n\s*\n", ast.get_docstring(node) or "", maxsplit=1)[0]
+        signature = f"{name}({ast.unparse(node.args)}){result}"
+        found.append(FunctionSignature(name=name, signature=signature, doc=" ".join(paragraph.split())))
+    return tuple(found)
 
 
 def _functions(tree: ast.AST) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
@@ -75,16 +88,6 @@ def _functions(tree: ast.AST) -> Iterator[tuple[str, ast.FunctionDef | ast.Async
             yield node.name, node
         elif isinstance(node, ast.ClassDef):
             yield from ((f"{node.name}.{name}", method) for name, method in _functions(node))
-
-
-def _signature(name: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    return f"{name}({ast.unparse(node.args)}){result}"
-
-
-def _first_paragraph(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    paragraph = re.split(r"\n\s*\n", ast.get_docstring(node) or "", maxsplit=1)[0]
-    return " ".join(paragraph.split())
 
 
 def _undocumented(tree: ast.Module) -> Iterator[Fault]:

@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from toolsmith.syntax import parse_expression
+from toolsmith.parsing import parse_expression
 
 NAMES = ("value", "files", "arguments")
 _MAX_CHARS = 1_000

@@ -9,7 +9,7 @@ kind over the lines. Mutants are run in the sandbox like any code; nothing is ru
 writer of the cases, who has not seen any.
 
 Not covered: equivalent mutants, which behave like the module itself, so that nothing can notice them. That
-is why not all have to be noticed (`toolsmith.proof.probing`).
+is why not all have to be noticed (`toolsmith.proof.mutation_score`).
 """
 
 import ast
@@ -17,7 +17,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from toolsmith.syntax import parse_module
+from toolsmith.parsing import parse_module
 
 MOST = 12
 Change = Callable[[ast.AST], ast.AST | None]
@@ -153,7 +153,7 @@ def _operator_faults(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
             other = ast.Or if isinstance(op, ast.And) else ast.And
             yield (
                 "condition",
-                "one of two conditions alone counts where both should, or the reverse",
+                "one of two conditions alone counts although both should, or the reverse",
                 _op(other),
             )
         case ast.UnaryOp(op=ast.Not()):

@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolsmith.built import PropertyResult
-from toolsmith.proof.calls import Bench, Call, Outcome, Room
+from toolsmith.proof.calls import Bench, CallOutcome, TrialCall, TrialSandboxes
 from toolsmith.proof.cases import EXAMPLES, Property
-from toolsmith.proof.generating import Fails, Strategy, generate, strategies
-from toolsmith.proof.judging import check_fault, is_declared, short, value_fault
-from toolsmith.proof.schemas import values_of
+from toolsmith.proof.compare import check_fault, is_declared, shortened, value_fault
+from toolsmith.proof.schemas import Fails, Strategy, generate, strategies, values_of
 from toolsmith.spec import ToolSpec
-from toolsmith.values import difference, shown
+from toolsmith.values import difference, short_json
 
 BUDGET_S = 5.0
 SEARCH_S = 4.0
@@ -37,7 +36,7 @@ _FEW = 0.2
 
 
 @dataclass(frozen=True)
-class Verdict:
+class InputVerdict:
     """What one input gave."""
 
     counts: bool
@@ -45,24 +44,24 @@ class Verdict:
 
 
 def try_properties(
-    spec: ToolSpec, properties: Sequence[Property], source: str, room: Room
+    spec: ToolSpec, properties: Sequence[Property], source: str, sandboxes: TrialSandboxes
 ) -> tuple[PropertyResult, ...]:
     """What each property gave, in their order; each has a sandbox of its own."""
 
     def one(held: Property) -> PropertyResult:
         started = time.monotonic()
-        with room.bench(spec, wall_s=min(_CALL_S, room.limits.wall_s)) as bench:
+        with sandboxes.bench(spec, wall_s=min(_CALL_S, sandboxes.limits.wall_s)) as bench:
             return _try_one(spec, held, source, bench, started)
 
     with ThreadPoolExecutor(2) as pool:
         return tuple(pool.map(one, properties))
 
 
-def inputs_of(held: Property, most: int = EXAMPLES) -> tuple[Call, ...]:
-    """Different inputs of a property, as calls; none where its schemas generate nothing."""
-    found: dict[str, Call] = {}
+def inputs_of(held: Property, most: int = EXAMPLES) -> tuple[TrialCall, ...]:
+    """Distinct inputs of a property, as calls; none if its schemas generate nothing."""
+    found: dict[str, TrialCall] = {}
 
-    def keep(call: Call) -> None:
+    def keep(call: TrialCall) -> None:
         found.setdefault(_key(call), call)
 
     generate(_calls(held), keep, EXAMPLES)
@@ -74,19 +73,19 @@ def verdicts(
     held: Property,
     source: str,
     bench: Bench,
-    calls: Sequence[Call],
+    calls: Sequence[TrialCall],
     *,
     budget_s: float = BUDGET_S,
     stop: bool = False,
-) -> list[Verdict]:
+) -> list[InputVerdict]:
     """What each input gave; with `stop`, those after one that never ends are not tried."""
     firsts = bench.calls(source, calls, budget_s=budget_s, stop=stop)
     found = [_first(spec, held, call, outcome) for call, outcome in zip(calls, firsts, strict=True)]
-    second = [(at, one) for at, one in enumerate(found) if isinstance(one, Call)]
+    second = [(at, one) for at, one in enumerate(found) if isinstance(one, TrialCall)]
     outcomes = bench.calls(source, [call for _, call in second], budget_s=budget_s, stop=stop)
     for (at, _), outcome in zip(second, outcomes, strict=True):
         found[at] = _second(spec, held, calls[at], firsts[at], outcome)
-    return [verdict for verdict in found if isinstance(verdict, Verdict)]
+    return [verdict for verdict in found if isinstance(verdict, InputVerdict)]
 
 
 def _try_one(spec: ToolSpec, held: Property, source: str, bench: Bench, started: float) -> PropertyResult:
@@ -117,13 +116,13 @@ def _search(
     held: Property,
     source: str,
     bench: Bench,
-    known: dict[str, Verdict],
-    told: dict[str, Call],
+    known: dict[str, InputVerdict],
+    told: dict[str, TrialCall],
 ) -> None:
     """Have hypothesis look for smaller inputs that fail; they are added to what is known."""
     until = time.monotonic() + SEARCH_S
 
-    def judge(call: Call) -> None:
+    def judge(call: TrialCall) -> None:
         key = _key(call)
         if key not in known and time.monotonic() < until:
             (known[key],) = verdicts(spec, held, source, bench, [call])
@@ -143,40 +142,42 @@ def _calls(held: Property) -> Strategy:
         for path, text in held.files.items()
     }
     made = st.tuples(st.fixed_dictionaries(arguments), st.fixed_dictionaries(files))
-    return made.map(lambda parts: Call({**held.arguments, **parts[0]}, parts[1]))
+    return made.map(lambda parts: TrialCall({**held.arguments, **parts[0]}, parts[1]))
 
 
-def _first(spec: ToolSpec, held: Property, call: Call, outcome: Outcome) -> Verdict | Call:
+def _first(spec: ToolSpec, held: Property, call: TrialCall, outcome: CallOutcome) -> InputVerdict | TrialCall:
     """The verdict on the first call, or the second one that decides."""
     if not outcome.made:
-        return Verdict(False)
+        return InputVerdict(False)
     if fault := _broken(spec, outcome):
-        return Verdict(True, fault)
+        return InputVerdict(True, fault)
     if outcome.error:
-        return Verdict(False)
+        return InputVerdict(False)
     if held.kind == "always":
-        return Verdict(True, check_fault(held.check, outcome.value, outcome.files, call.arguments) or "")
+        return InputVerdict(True, check_fault(held.check, outcome.value, outcome.files, call.arguments) or "")
     if held.kind == "order_free":
-        return Call({**call.arguments, held.of: _reordered(call.arguments[held.of])}, call.files)
+        return TrialCall({**call.arguments, held.of: _reordered(call.arguments[held.of])}, call.files)
     given = spec.inputs[held.of]
     if not given.accepts(outcome.value):
-        told = f"it returned {shown(outcome.value)}, which cannot be given as {held.of} ({given.type})"
-        return Verdict(True, told)
-    return Call({**call.arguments, **held.back, held.of: outcome.value}, call.files)
+        told = f"it returned {short_json(outcome.value)}, which cannot be given as {held.of} ({given.type})"
+        return InputVerdict(True, told)
+    return TrialCall({**call.arguments, **held.back, held.of: outcome.value}, call.files)
 
 
-def _second(spec: ToolSpec, held: Property, call: Call, first: Outcome, second: Outcome) -> Verdict:
+def _second(
+    spec: ToolSpec, held: Property, call: TrialCall, first: CallOutcome, second: CallOutcome
+) -> InputVerdict:
     if not second.made:
-        return Verdict(False)
+        return InputVerdict(False)
     if fault := _broken(spec, second):
-        return Verdict(True, f"{_SECOND[held.kind]}, {fault}")
+        return InputVerdict(True, f"{_SECOND[held.kind]}, {fault}")
     if second.error:
-        return Verdict(False)
+        return InputVerdict(False)
     wanted = call.arguments[held.of] if held.kind == "round_trip" else first.value
     if not difference(wanted, second.value):
-        return Verdict(True)
-    told = f"it returned {shown(first.value)}, and {_SECOND[held.kind]} {shown(second.value)}"
-    return Verdict(True, told)
+        return InputVerdict(True)
+    told = f"it returned {short_json(first.value)}, and {_SECOND[held.kind]} {short_json(second.value)}"
+    return InputVerdict(True, told)
 
 
 _SECOND = {
@@ -186,12 +187,12 @@ _SECOND = {
 }
 
 
-def _broken(spec: ToolSpec, outcome: Outcome) -> str:
+def _broken(spec: ToolSpec, outcome: CallOutcome) -> str:
     """What no call may do."""
     if outcome.fault:
         return f"it {outcome.fault}"
     if outcome.error:
-        return "" if is_declared(spec, outcome) else f"it raised {short(outcome.error)}"
+        return "" if is_declared(spec, outcome) else f"it raised {shortened(outcome.error)}"
     return value_fault(spec, outcome.value) or ""
 
 
@@ -201,10 +202,12 @@ def _reordered(items: Any) -> list[Any]:
     return [*listed[::-2], *listed[-2::-2]]
 
 
-def _key(call: Call) -> str:
+def _key(call: TrialCall) -> str:
     return json.dumps([dict(call.arguments), dict(call.files)], sort_keys=True)
 
 
-def _shown(call: Call) -> str:
-    told = [f"{name}={shown(value)}" for name, value in call.arguments.items()]
-    return ", ".join([*told, *(f"the file {path!r} with {shown(text)}" for path, text in call.files.items())])
+def _shown(call: TrialCall) -> str:
+    told = [f"{name}={short_json(value)}" for name, value in call.arguments.items()]
+    return ", ".join(
+        [*told, *(f"the file {path!r} with {short_json(text)}" for path, text in call.files.items())]
+    )

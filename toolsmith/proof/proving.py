@@ -1,7 +1,7 @@
 """The rounds in which a tool is specified, given cases, written and proved, each with its repairs.
 
 A specification, cases and a ruling get REPAIRS repairs each, the code ROUNDS rounds (a round is: written or
-rewritten, checked, tried). A module that passes is probed with planted faults; where the cases notice too few
+rewritten, checked, tried). A module that passes is probed with planted faults; if the cases notice too few
 of them, more cases are asked for, at most MORE times, and the module has to pass those too. The code's writer
 may challenge one case of those that its code fails, once.
 
@@ -12,24 +12,36 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from toolsmith.built import BuiltTool, MutantResult, TrialReport
-from toolsmith.duplicates import Duplicate, duplicate_of
-from toolsmith.errors import CasesFaulty, ReplyFaulty, ToolRefused
-from toolsmith.permissions import NOTHING, Permissions
-from toolsmith.proof.cases import Suite
-from toolsmith.proof.challenges import Challenge, Objection, Ruling, challenged, recorded, settled
-from toolsmith.proof.checker import check
-from toolsmith.spec import Need, ToolSpec
-from toolsmith.steps import (
+from toolsmith.built import (
+    BuiltTool,
     CasesWritten,
     Challenged,
     CodeFaulty,
     CodeWritten,
     Emit,
+    MutantResult,
     MutantsTried,
     SpecWritten,
     TrialRan,
+    TrialReport,
 )
+from toolsmith.errors import CasesFaulty, ReplyFaulty, ToolNotBuilt
+from toolsmith.permissions import NO_PERMISSIONS, Permissions
+from toolsmith.proof.cases import (
+    Challenge,
+    Objection,
+    Ruling,
+    Suite,
+    apply_ruling,
+    challenge_record,
+    find_challenged,
+)
+from toolsmith.proof.checker import check
+from toolsmith.proof.mutation_score import gaps, too_weak, try_mutants
+from toolsmith.proof.properties import inputs_of
+from toolsmith.proof.trial import sandboxes_for, try_tool
+from toolsmith.reuse import Duplicate, duplicate_of
+from toolsmith.spec import Need, ToolSpec
 from toolsmith.writer import Complete, write_cases, write_code, write_ruling, write_spec
 
 if TYPE_CHECKING:
@@ -52,17 +64,17 @@ class Proved:
 
 
 @dataclass(frozen=True)
-class Workbench:
-    """What all rounds of one build share."""
+class ToolBuilder:
+    """Specifies, writes and proves one tool; holds what its rounds share."""
 
     emit: Emit
     backend: "Backend | None"
     limits: "Limits | None"
     dialer: "Dialer | None" = None
-    permissions: Permissions = NOTHING
+    permissions: Permissions = NO_PERMISSIONS
 
     def specify(self, need: Need, complete: Complete, base: ToolSpec | None = None) -> ToolSpec:
-        """A specification without faults. Raises ToolRefused."""
+        """A specification without faults. Raises ToolNotBuilt."""
         spec = _repaired(
             lambda faults, previous: write_spec(need, complete, faults, previous=previous, base=base),
             need.tool_name,
@@ -79,7 +91,7 @@ class Workbench:
         known: Suite | None = None,
         gaps: Sequence[str] = (),
     ) -> Suite:
-        """Cases without faults; with `known`, those and more that notice `gaps`. Raises ToolRefused."""
+        """Cases without faults; with `known`, those and more that notice `gaps`. Raises ToolNotBuilt."""
 
         def write(faults: Sequence[str], previous: str) -> Suite:
             suite = write_cases(spec, complete, faults, previous=previous, known=known, gaps=gaps)
@@ -93,8 +105,7 @@ class Workbench:
         return suite
 
     def duplicate(self, spec: ToolSpec, suite: Suite, tools: Iterable[BuiltTool]) -> Duplicate | None:
-        """A tool that does it already; nobody is told of the trials that found it."""
-        from toolsmith.proof.trial import try_tool
+        """A tool that does the same. The trials that find it are not reported."""
 
         def try_(asked: ToolSpec, part: Suite, source: str) -> TrialReport:
             return try_tool(asked, part, source, backend=self.backend, limits=self.limits)
@@ -113,16 +124,14 @@ class Workbench:
         """Code that is proved; with `source`, made of that, which lacks what `failures` say.
 
         Raises:
-            ToolRefused: the rounds are over, or the cases stay too weak.
+            ToolNotBuilt: the rounds are over, or the cases stay too weak.
         """
         return _Rounds(self, spec, complete, suite, source=source, failures=tuple(failures)).run()
 
     def prove(
         self, spec: ToolSpec, suite: Suite, source: str, number: int
     ) -> tuple[tuple[str, ...], TrialReport | None]:
-        """Check and try a module: why it is not good (empty when it is), and the report if it was run."""
-        from toolsmith.proof.trial import try_tool  # the sandbox is not needed for what the library has
-
+        """Check and try a module: its faults (empty if there are none), and the report if it was run."""
         if faults := check(source, spec, self.permissions.modules, suite):
             self.emit(CodeFaulty(spec.name, number, faults))
             return faults, None
@@ -142,18 +151,15 @@ class Workbench:
         self, spec: ToolSpec, suite: Suite, source: str, earlier: Sequence[MutantResult]
     ) -> tuple[MutantResult, ...]:
         """What the cases notice of faults that are planted into a module that passed them."""
-        from toolsmith.proof.probing import probe_tool
-        from toolsmith.proof.trial import room_for
-
-        room = room_for(spec, self.backend, self.limits, self.permissions, self.dialer)
-        return probe_tool(spec, suite, source, room, earlier)
+        sandboxes = sandboxes_for(spec, self.backend, self.limits, self.permissions, self.dialer)
+        return try_mutants(spec, suite, source, sandboxes, earlier)
 
 
 @dataclass
 class _Rounds:
     """The rounds of the code of one tool, and what has changed so far."""
 
-    bench: Workbench
+    bench: ToolBuilder
     spec: ToolSpec
     complete: Complete
     suite: Suite
@@ -170,10 +176,10 @@ class _Rounds:
             if report is not None and report.passed and self.source is not None:
                 report = report.model_copy(update={"challenges": self.challenges})
                 return Proved(self.source, self.suite, report)
-        raise ToolRefused(self.spec.name, self.failures)
+        raise ToolNotBuilt(self.spec.name, self.failures)
 
     def _round(self, number: int) -> TrialReport | None:
-        """One module, written, checked and tried; None where there was nothing to try."""
+        """One module, written, checked and tried; None if there was nothing to try."""
         name = self.spec.name
         try:
             code = write_code(
@@ -199,10 +205,10 @@ class _Rounds:
     def _ruled(
         self, objection: Objection, source: str, report: TrialReport, number: int
     ) -> TrialReport | None:
-        """The report after somebody has ruled on a case that the code fails."""
+        """The report after a ruling on a case that the code fails."""
         failed = {result.title for result in report.results if not result.passed}
         failed |= {held.title for held in report.properties if not held.passed}
-        old = challenged(self.suite, objection.case) if objection.case in failed else None
+        old = find_challenged(self.suite, objection.case) if objection.case in failed else None
         if old is None:
             self.failures += (f"challenge: no failed case or property is called {objection.case!r}",)
             return report
@@ -214,22 +220,20 @@ class _Rounds:
                 self.spec.name,
                 "ruling",
             )
-        except ToolRefused:
+        except ToolNotBuilt:
             ruling = Ruling(verdict="keep", reason="no ruling could be read, so it stays")
-        challenge = recorded(old, objection, ruling)
+        challenge = challenge_record(old, objection, ruling)
         self.challenges = (challenge,)
         self.bench.emit(Challenged(self.spec.name, challenge))
         if ruling.verdict == "keep":
             self.failures += (f"the challenge of {old.title!r} was rejected: {ruling.reason}",)
             return report
-        self.suite = settled(self.suite, old, ruling)
+        self.suite = apply_ruling(self.suite, old, ruling)
         self.failures, after = self.bench.prove(self.spec, self.suite, source, number)
         return after
 
     def _strengthened(self, report: TrialReport, number: int) -> TrialReport | None:
-        """The report once the cases notice enough; that of a failure where more cases fail the module."""
-        from toolsmith.proof.probing import gaps, too_weak
-
+        """The report once the cases notice enough, or a failed one if the added cases fail the module."""
         assert self.source is not None
         mutants: tuple[MutantResult, ...] = ()
         while True:
@@ -239,7 +243,7 @@ class _Rounds:
                 return report.model_copy(update={"mutants": mutants})
             unnoticed = (*gaps(mutants), *_weak_properties(report))
             if self.asked_for_more == MORE:
-                raise ToolRefused(self.spec.name, _too_weak(mutants, unnoticed))
+                raise ToolNotBuilt(self.spec.name, _too_weak(mutants, unnoticed))
             self.asked_for_more += 1
             self.suite = self.bench.write_cases(self.spec, self.complete, known=self.suite, gaps=unnoticed)
             self.failures, after = self.bench.prove(self.spec, self.suite, self.source, number)
@@ -249,7 +253,7 @@ class _Rounds:
 
 
 def _repaired(write: Callable[[Sequence[str], str], _T], name: str, what: str) -> _T:
-    """What a model writes, with its faults told to it up to REPAIRS times. Raises ToolRefused."""
+    """What a model writes, with its faults told to it up to REPAIRS times. Raises ToolNotBuilt."""
     faults: tuple[str, ...] = ()
     previous = ""
     for _ in range(1 + REPAIRS):
@@ -257,14 +261,12 @@ def _repaired(write: Callable[[Sequence[str], str], _T], name: str, what: str) -
             return write(faults, previous)
         except ReplyFaulty as exc:
             faults, previous = exc.faults, exc.reply
-    raise ToolRefused(name, [f"{what}: {fault}" for fault in faults])
+    raise ToolNotBuilt(name, [f"{what}: {fault}" for fault in faults])
 
 
 def _empty_properties(suite: Suite) -> list[str]:
     if not suite.properties:
         return []
-    from toolsmith.proof.properties import inputs_of
-
     return [
         f"properties[{at}].inputs: nothing could be generated; the schemas are too narrow"
         for at, held in enumerate(suite.properties)

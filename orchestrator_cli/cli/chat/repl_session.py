@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from orchestrator_cli.admin.memory import MemoryKeeping
-from orchestrator_cli.admin.tools import Keeping
+from orchestrator_cli.admin.tools import ToolAdmin
 from orchestrator_cli.cli.chat.repl import run_repl
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
@@ -126,7 +126,7 @@ class ReplSession:
         return plan_lines(state.plan) if state.has_plan else None
 
     def tools(self) -> list[str]:
-        return list_lines(Keeping(self._settings).rows())
+        return list_lines(ToolAdmin(self._settings).rows())
 
     def log_tail(self) -> str:
         """The section of fileLog.md about the last run."""

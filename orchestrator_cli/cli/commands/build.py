@@ -1,4 +1,4 @@
-"""`orch tools build`: one tool, built from the command line as a run of its own."""
+"""`orch tools build`: builds one tool as a run of its own."""
 
 from typing import Annotated
 
@@ -28,9 +28,9 @@ from orchestrator_cli.cli.reporting import approval_kinds, reporting, settings_o
 
 
 def build(
-    purpose: Annotated[str, typer.Argument(help="What the tool has to do, what it takes and gives back.")],
+    purpose: Annotated[str, typer.Argument(help="What the tool does, takes and returns.")],
     name: Annotated[
-        str, typer.Option("--name", help="What it is called; else a name is made of words.")
+        str, typer.Option("--name", help="Name of the tool (default: made from the purpose).")
     ] = "",
     model: ModelName = None,
     workspace: Folder = None,
@@ -49,7 +49,7 @@ def build(
     unsafe_no_sandbox: NoSandbox = False,
     debug: Debug = False,
 ) -> None:
-    """Build a tool, unless the library has one that serves: a run of its own, in the log like any other."""
+    """Build a tool as a run of its own, unless the library has one that serves."""
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with reporting(output) as console:
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=yes)

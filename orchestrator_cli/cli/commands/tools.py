@@ -1,4 +1,4 @@
-"""`orch tools`: the library of built tools, to look at, to put right, to give away and to take in."""
+"""`orch tools`: list, repair, export and import the built tools of the library."""
 
 import json
 from pathlib import Path
@@ -6,49 +6,49 @@ from typing import Annotated
 
 import typer
 
-from orchestrator_cli.admin.tools import Keeping, on_terminal
+from orchestrator_cli.admin.tools import ToolAdmin, on_terminal
 from orchestrator_cli.cli.commands.build import build
 from orchestrator_cli.cli.options import AsJson, Debug, Folder, Output
 from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
 from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed, UsageError
 from orchestrator_cli.views.tools import list_lines, page_lines, trial_json, trial_lines
 
-app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, give away and take in built tools.")
+app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, export and import built tools.")
 app.command()(build)
 
 
 def _known_names(incomplete: str) -> list[str]:
-    """For the completion of a shell, which must not be told of errors."""
+    """Completions for the shell, which must not see errors."""
     try:
-        return [name for name in _keeping(None).names() if name.startswith(incomplete)]
+        return [name for name in _admin(None).names() if name.startswith(incomplete)]
     except OrchError:
         return []
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the tool.", autocompletion=_known_names)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the tool.", autocompletion=_known_names)]
 NameAt = Annotated[
     str,
     typer.Argument(
         metavar="NAME[@V]",
-        help="Of the tool, and its version if not that which counts.",
+        help="Name of the tool, with a version if not the current one.",
         autocompletion=_known_names,
     ),
 ]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask for confirmation.")]
 
 
 @app.callback(invoke_without_command=True)
 def tools(context: typer.Context, workspace: Folder = None, debug: Debug = False) -> None:
-    """Without a command, the tools are listed."""
+    """List, build, test, repair, export and import built tools. Without a command, list them."""
     if context.invoked_subcommand is None:
         list_tools(workspace=workspace, debug=debug)
 
 
 @app.command("list")
 def list_tools(workspace: Folder = None, as_json: AsJson = False, debug: Debug = False) -> None:
-    """List the built tools: version, state, and how their uses went."""
+    """List the built tools with their version, state and uses."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        rows = _keeping(workspace).rows()
+        rows = _admin(workspace).rows()
         if as_json:
             _json([row.as_json() for row in rows])
         elif rows:
@@ -59,9 +59,9 @@ def list_tools(workspace: Folder = None, as_json: AsJson = False, debug: Debug =
 
 @app.command()
 def show(name: NameAt, workspace: Folder = None, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Show all about a tool: what it does and may reach, its uses, its trial, its code."""
+    """Show everything about a tool: purpose, permissions, uses, trial and code."""
     with reporting(Output(quiet=True, debug=debug)):
-        page = _keeping(workspace).page(name)
+        page = _admin(workspace).page(name)
         if as_json:
             _json(page.as_json())
         else:
@@ -76,12 +76,12 @@ def try_again(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Run a tool's trial again. One that was edited by hand and passes is kept as the next version."""
+    """Run the trial of a tool again. If it was edited by hand and passes, it becomes the next version."""
     with reporting(Output(debug=debug)) as console:
-        tested = _keeping(workspace, yes=yes).test(name)
+        tested = _admin(workspace, yes=yes).test(name)
         if as_json:
-            told = {"name": tested.name, "version": tested.version, "adopted": tested.adopted}
-            _json({**told, **trial_json(tested.trial)})
+            found = {"name": tested.name, "version": tested.version, "adopted": tested.adopted}
+            _json({**found, **trial_json(tested.trial)})
         else:
             print_lines(trial_lines(tested.trial))
         if not tested.trial.passed:
@@ -90,7 +90,7 @@ def try_again(
                 f"Go back to an earlier version with: orch tools rollback {tested.name}",
             )
         if tested.adopted:
-            console.lines([f"The edit was proved: {tested.name} v{tested.version} counts now."])
+            console.lines([f"The edit was proved. {tested.name} v{tested.version} is the current version."])
         if tested.quarantined:
             console.lines([f"It is still in quarantine. Use it again: orch tools enable {tested.name}"])
 
@@ -98,68 +98,73 @@ def try_again(
 @app.command()
 def diff(
     name: Name,
-    old: Annotated[int | None, typer.Argument(metavar="[A", help="A version.")] = None,
-    new: Annotated[int | None, typer.Argument(metavar="B]", help="Another.")] = None,
+    old: Annotated[int | None, typer.Argument(metavar="[A", help="The older version.")] = None,
+    new: Annotated[int | None, typer.Argument(metavar="B]", help="The newer version.")] = None,
     workspace: Folder = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show what changed between two versions: by default the one before, and the one that counts."""
+    """Show what changed between two versions, by default the previous and the current one."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        lines = _keeping(workspace).difference(name, old, new)
+        lines = _admin(workspace).difference(name, old, new)
         if as_json:
             _json(lines)
         elif lines:
             print_lines(lines)
         else:
-            console.lines(["The two are the same."])
+            console.lines(["The two versions are the same."])
 
 
 @app.command()
 def rollback(
     name: Name,
     version: Annotated[
-        int | None, typer.Argument(metavar="[V]", help="The version (default: the one before).")
+        int | None, typer.Argument(metavar="[V]", help="The version (default: the previous one).")
     ] = None,
-    because: Annotated[str, typer.Option("--because", metavar="TEXT", help="Why; it is kept.")] = "",
+    because: Annotated[
+        str, typer.Option("--because", metavar="TEXT", help="The reason, for the history.")
+    ] = "",
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
-    """Make an earlier version count. Nothing is deleted; what is built later gets a new number."""
+    """Make an earlier version the current one. Nothing is deleted; later versions get new numbers."""
     with reporting(Output(debug=debug)) as console:
-        tool = _keeping(workspace).roll_back(name, version, because)
-        console.lines([f"The tool {tool.name} v{tool.version} counts now."])
+        tool = _admin(workspace).roll_back(name, version, because)
+        console.lines([f"The tool {tool.name} v{tool.version} is the current version."])
 
 
 @app.command()
 def disable(
     name: Name,
     because: Annotated[
-        str, typer.Option("--because", metavar="TEXT", help="Why; a planner that asks for it is told.")
+        str,
+        typer.Option(
+            "--because", metavar="TEXT", help="The reason, which a planner sees if it asks for the tool."
+        ),
     ] = "",
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
-    """Do not offer or use a tool until it is enabled again."""
+    """Stop offering and using a tool until it is enabled again."""
     with reporting(Output(debug=debug)) as console:
-        known = _keeping(workspace).disable(name, because)
-        console.lines([f"The tool {known} is disabled. Take that back with: orch tools enable {known}"])
+        known = _admin(workspace).disable(name, because)
+        console.lines([f"The tool {known} is disabled. Undo this with: orch tools enable {known}"])
 
 
 @app.command()
 def enable(name: Name, workspace: Folder = None, debug: Debug = False) -> None:
-    """Use a tool again that was disabled, or that is in quarantine and has passed its trial since."""
+    """Use a tool again that was disabled, or that passed its trial while in quarantine."""
     with reporting(Output(debug=debug)) as console:
-        known, changed = _keeping(workspace).enable(name)
+        known, changed = _admin(workspace).enable(name)
         console.lines([f"The tool {known} is in use again." if changed else f"The tool {known} is in use."])
 
 
 @app.command()
 def remove(name: Name, yes: Yes = False, workspace: Folder = None, debug: Debug = False) -> None:
-    """Move a tool with all its versions into the library's trash folder."""
+    """Move a tool with all its versions to the trash folder of the library."""
     with reporting(Output(debug=debug)) as console:
-        keeping = _keeping(workspace)
-        page = keeping.page(name)
+        admin = _admin(workspace)
+        page = admin.page(name)
         versions = len(page.row.versions)
         what = (
             f"the tool {page.row.name} with {'its version' if versions == 1 else f'all {versions} versions'}"
@@ -168,64 +173,68 @@ def remove(name: Name, yes: Yes = False, workspace: Folder = None, debug: Debug 
             raise ApprovalNeeded(f"Removing {what} has to be confirmed.", "Add -y to confirm it.")
         if not yes and not _confirmed(f"Remove {what}?"):
             raise UsageError("It was not confirmed, so nothing was removed.", "Keep it, or say yes.")
-        known, place = keeping.remove(name)
-        console.lines([f"The tool {known} is removed. Until you delete it, it lies in {place}"])
+        known, place = admin.remove(name)
+        console.lines([f"The tool {known} is removed. Until you delete it, it remains in {place}"])
 
 
 @app.command()
 def export(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME…", help="Of the tools.", autocompletion=_known_names)
+        list[str], typer.Argument(metavar="NAME…", help="Names of the tools.", autocompletion=_known_names)
     ],
-    target: Annotated[Path, typer.Argument(metavar="FILE-or-DIR", help="A new folder, or a file .zip.")],
+    target: Annotated[Path, typer.Argument(metavar="FILE-or-DIR", help="A new folder or .zip file.")],
     smolagents: Annotated[
         bool,
         typer.Option(
-            "--smolagents", help="Folders that smolagents loads without orch, outside of any sandbox."
+            "--smolagents", help="Write folders that smolagents loads without orch and without a sandbox."
         ),
     ] = False,
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
-    """Write tools into a folder or a zip file from which `orch tools import` takes them."""
+    """Write tools into a folder or zip file that `orch tools import` reads."""
     with reporting(Output(debug=debug)) as console:
-        tools = _keeping(workspace).export(names, target, smolagents=smolagents)
+        tools = _admin(workspace).export(names, target, smolagents=smolagents)
         console.lines([f"{', '.join(f'{tool.name} v{tool.version}' for tool in tools)} → {target}"])
 
 
 @app.command("import")
 def import_tools(
-    source: Annotated[Path, typer.Argument(metavar="FILE-or-DIR", help="What `orch tools export` wrote.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE-or-DIR", help="A folder or file that `orch tools export` wrote.")
+    ],
     next_version: Annotated[
         bool,
-        typer.Option("--next-version", help="Take a tool in also as the next version of one that differs."),
+        typer.Option(
+            "--next-version", help="If the library has a different tool of that name, add a version to it."
+        ),
     ] = False,
     yes: Yes = False,
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
-    """Take tools in that somebody else made: checked, and tried here in the sandbox, before they are kept."""
+    """Import tools from others. Each is checked and tried in the sandbox here before it is kept."""
     with reporting(Output(debug=debug)) as console:
         refused = 0
-        for tool, became in _keeping(workspace, yes=yes).take_in(source, beside=next_version):
+        for tool, became in _admin(workspace, yes=yes).take_in(source, beside=next_version):
             if isinstance(became, str):
                 refused += 1
-                console.lines([f"{tool.name}: not taken in. {became}"])
+                console.lines([f"{tool.name}: not imported. {became}"])
             elif became.new:
-                console.lines([f"{tool.name}: its trial passed here; it is v{became.tool.version}."])
+                console.lines([f"{tool.name}: passed its trial here and is now v{became.tool.version}."])
             else:
-                console.lines([f"{tool.name}: the library has the same, as v{became.tool.version}."])
+                console.lines([f"{tool.name}: the library has the same tool as v{became.tool.version}."])
         if refused:
             raise RunFailed(
-                f"{refused} of the tools in {source} could not be taken in.", "Why is said above."
+                f"{refused} of the tools in {source} could not be imported.", "The reasons are above."
             )
 
 
 @app.command()
 def reindex(workspace: Folder = None, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Bring the index, by which tools are recalled for a prompt, in step with the library."""
+    """Update the search index of tools from the library."""
     with reporting(Output(debug=debug)) as console:
-        found = _keeping(workspace).reindex()
+        found = _admin(workspace).reindex()
         if as_json:
             _json({"added": list(found.added), "removed": list(found.removed)})
             return
@@ -233,9 +242,9 @@ def reindex(workspace: Folder = None, as_json: AsJson = False, debug: Debug = Fa
         console.lines([f"Added: {added}. Removed: {removed}."])
 
 
-def _keeping(workspace: Path | None, *, yes: bool = False) -> Keeping:
+def _admin(workspace: Path | None, *, yes: bool = False) -> ToolAdmin:
     settings = settings_of(workspace, yes=yes or None)
-    return Keeping(settings, _confirmed if on_terminal() else None)
+    return ToolAdmin(settings, _confirmed if on_terminal() else None)
 
 
 def _confirmed(question: str) -> bool:

@@ -38,7 +38,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.filelog import FileLog
 from toolsmith import BuiltTool, Library, LibraryError, ToolSpec
-from toolsmith.requirements import name_of
+from toolsmith.permissions import package_name
 from toolsmith.sandbox.grants import parse_grants
 
 CALL_S = 300.0
@@ -88,11 +88,11 @@ def served(library: Library, settings: Settings) -> Served:
 def not_allowed(spec: ToolSpec, settings: Settings) -> str:
     """What a tool asks for that the settings do not allow, in words; empty if they allow it all."""
     grants = zip(spec.network, parse_grants(spec.network), strict=True)
-    known = {name_of(name) for name in settings.packages}
+    known = {package_name(name) for name in settings.packages}
     open_ones = {
         "network": ("reaches", [domain for domain, grant in grants if not covered(grant, settings.network)]),
         "secrets": ("is given", [name for name in spec.secrets if name not in settings.secrets]),
-        "packages": ("needs", [each for each in spec.packages if name_of(each) not in known]),
+        "packages": ("needs", [each for each in spec.packages if package_name(each) not in known]),
     }
     for setting, (does, names) in open_ones.items():
         if names and not settings.yes:

@@ -33,7 +33,7 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.settings import Settings
 from toolsmith import BuiltTool, Library
-from toolsmith.sandboxed import describe
+from toolsmith.smolagents_tools import describe
 from toolsmith.spec import Input
 
 ASK = "ask"

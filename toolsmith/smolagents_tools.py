@@ -1,33 +1,128 @@
-"""A built tool as the folder in which smolagents shares tools, for programs that have no `orch`.
+"""Built tools for smolagents: as a Tool whose code runs in a sandbox, and as a folder to give away.
 
-    FOLDER/count_words/tool.py            the module as it was proved, and beneath it a Tool that calls it
+An executor that runs the agent's code in a sandbox takes `sandbox_source` and defines the tool there, next to
+that code. Everything else (a ToolCallingAgent, a subtask that is one call, an agent with another executor)
+calls the object, and the call goes through `executor.call_tool`. A tool with network, secrets or packages can
+only be called that way, because next to an agent's code it would share them with that code. What the tool
+raises comes out as the executor's SandboxError, which begins with `Type: message`.
+
+The folder is the layout in which smolagents shares tools, for programs without `orch`:
+
+    FOLDER/count_words/tool.py            the module as it was proved, and below it a Tool that calls it
                       /app.py             a page to try it on, as smolagents' own `save` writes it
                       /requirements.txt   what has to be installed
-                      /README.md          where it comes from, what proved it, and how it is loaded
+                      /README.md          where it comes from, what proved it, and how to load it
 
-smolagents loads such a module by executing it: `Tool.from_code` without a question, `load_tool` from the
-Hub only with `trust_remote_code=True`. **There it runs with all the rights of its user**, and no longer in
-the sandbox; the README of the folder says so. Errors come out as the module raises them.
+smolagents loads such a module by executing it: `Tool.from_code` without a question, `load_tool` from the Hub
+only with `trust_remote_code=True`. **There it runs with all the rights of its user**, outside the sandbox;
+the folder's README says so. Errors come out as the module raises them.
 
-Not covered: sharing such a tool further from smolagents (`save`, `push_to_hub`), which takes only classes
-whose methods hold everything themselves; upload the folder instead. A network or a secret that the tool was
-granted here is nobody's to grant there: it has the network, and reads secrets from the environment.
+Not covered: smolagents' own export (`to_dict`, `save`, `push_to_hub`), which needs classes whose methods
+contain everything themselves; upload the folder instead. In the folder a tool has the user's network, and
+reads secrets from the environment.
 """
 
 import ast
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pprint import pformat
+from typing import Any, NoReturn, Protocol
+
+from smolagents import Tool
 
 from toolsmith.built import BuiltTool
-from toolsmith.errors import LibraryError
-from toolsmith.permissions import asked_for
-from toolsmith.sandboxed import describe, smolagents_inputs
-from toolsmith.spec import Input, ToolSpec
-from toolsmith.syntax import parse_module
+from toolsmith.errors import LibraryError, ToolsmithError
+from toolsmith.parsing import parse_module
+from toolsmith.spec import Input, ToolSpec, requested_grants
+
+_FILES = {"read": "Reads files of the workspace.", "write": "Reads and changes files of the workspace."}
+
+
+class Executor(Protocol):
+    """What runs a call, such as `toolsmith.sandbox.executor.SandboxExecutor`."""
+
+    def call_tool(self, source: str, function: str, arguments: dict[str, Any]) -> Any:
+        """Run `function` of the module `source` with named arguments, away from this process."""
+
+
+class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
+    """A Tool whose calls run in a sandbox. It does not own the executor: who made that one ends it."""
+
+    # The parameters are known from the specification only, so `forward` takes any and binds them itself.
+    skip_forward_signature_validation = True
+
+    def __init__(self, tool: BuiltTool, executor: Executor) -> None:
+        spec = tool.spec
+        self.name = spec.name
+        self.description = describe(spec)
+        self.inputs = smolagents_inputs(spec)
+        self.output_type = spec.output_type
+        if not spec.privileged:
+            self.sandbox_source = tool.source
+        self.built = tool
+        self._executor = executor
+        super().__init__()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the tool with arguments by place or by name.
+
+        Raises:
+            TypeError: an argument is unknown or lacking. Types are left to the tool and its own errors.
+            SandboxError: the tool raised, or its sandbox ended it.
+        """
+        spec = self.built.spec
+        arguments = _bound(spec, args, kwargs)
+        if faults := spec.argument_faults(arguments, typed=False):
+            raise TypeError(f"{spec.signature} cannot be called so: {'; '.join(faults)}")
+        return self._executor.call_tool(self.built.source, self.name, arguments)
+
+    def to_dict(self) -> NoReturn:
+        """Refuse: what smolagents makes of this would need `orch` and its sandbox to be loaded."""
+        raise ToolsmithError(
+            f"The tool '{self.name}' runs in the sandbox only and is not exported from here.\n"
+            f"Write it as a folder that smolagents loads: orch tools export --smolagents {self.name} FOLDER"
+        )
+
+
+def describe(spec: ToolSpec) -> str:
+    """What an agent needs to call a tool: purpose, signature, result, errors, grants."""
+    errors = [f"Raises {error.type} when {error.when.rstrip('.')}." for error in spec.errors]
+    files = [_FILES[spec.workspace]] if spec.workspace in _FILES else []
+    given = [f"It alone has {asked}." for asked in [requested_grants(spec)] if asked]
+    told = [*errors, *files, *given]
+    parts = [spec.purpose, f"Call: {spec.signature}", f"Returns: {spec.output_description}", *told]
+    return "\n".join(parts)
+
+
+def smolagents_inputs(spec: ToolSpec) -> dict[str, dict[str, Any]]:
+    """The inputs in smolagents' form, in which `nullable` means that the argument may be left out."""
+    return {
+        name: {"type": given.type, "description": given.description}
+        | ({} if given.required else {"nullable": True})
+        for name, given in spec.inputs.items()
+    }
+
+
+def _bound(spec: ToolSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    if len(args) > len(spec.inputs):
+        raise TypeError(f"{spec.signature} takes {len(spec.inputs)} arguments, not {len(args)}")
+    by_place = dict(zip(spec.inputs, args, strict=False))
+    if twice := sorted(by_place.keys() & kwargs.keys()):
+        raise TypeError(f"{spec.signature} got {', '.join(twice)} by place and by name")
+    given = by_place | dict(kwargs)
+    # smolagents lets a model give null for whatever may be left out; with a default it means left out.
+    return {name: value for name, value in given.items() if not (value is None and _has_default(spec, name))}
+
+
+def _has_default(spec: ToolSpec, name: str) -> bool:
+    return name in spec.inputs and spec.inputs[name].default is not None and not spec.inputs[name].nullable
+
+
+# --- the folder
+
 
 _PYTHON = {
     "string": "str",
@@ -50,7 +145,7 @@ _sys.modules.setdefault(__name__, _types.ModuleType(__name__))
 """
 
 
-def export(tool: BuiltTool, folder: Path) -> Path:
+def export_folder(tool: BuiltTool, folder: Path) -> Path:
     """Write the tool into a folder of its name below `folder`: whole, or not at all.
 
     Raises:
@@ -85,7 +180,7 @@ def files(tool: BuiltTool) -> dict[str, str]:
             f"from tool import {class_name}\n\n"
             f"tool = {class_name}()\nlaunch_gradio_demo(tool)\n"
         ),
-        "requirements.txt": "\n".join(_requirements(tool.spec)) + "\n",
+        "requirements.txt": "\n".join(["smolagents", *tool.spec.packages]) + "\n",
         "README.md": _readme(tool),
     }
 
@@ -142,7 +237,7 @@ def _body(spec: ToolSpec) -> Iterator[str]:
 
 
 def _adapted(source: str) -> str:
-    """The module without `@tool`, which smolagents can only apply to what stands in a file of its own."""
+    """The module without `@tool`, which smolagents can apply only in a file of its own."""
     tree, _ = parse_module(source)
     drop = {
         decorator.lineno
@@ -186,10 +281,6 @@ def _unused(name: str, taken: set[str]) -> str:
     return name
 
 
-def _requirements(spec: ToolSpec) -> list[str]:
-    return ["smolagents", *spec.packages]
-
-
 def _readme(tool: BuiltTool) -> str:
     spec = tool.spec
     reach = {
@@ -197,7 +288,7 @@ def _readme(tool: BuiltTool) -> str:
         "read": "reads files below the current folder",
         "write": "reads and changes files below the current folder",
     }[spec.workspace]
-    asked = asked_for(spec)
+    asked = requested_grants(spec)
     rows = [
         f"# {tool.name}",
         "",

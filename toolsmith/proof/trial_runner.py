@@ -146,7 +146,7 @@ def _read(readable: int, until: float) -> tuple[bytearray, str]:
 
 
 def _ended(child: int, until: float, *, at_once: bool) -> "tuple[int | None, resource.struct_rusage]":
-    """How a child ended; None where it had to be ended."""
+    """The exit status of a child; None if it had to be killed."""
     while not at_once and time.monotonic() < until + 0.2:
         pid, status, usage = os.wait4(child, os.WNOHANG)
         if pid:

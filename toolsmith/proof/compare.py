@@ -1,27 +1,27 @@
-"""Whether what came of a call is what a case demands. Pure.
+"""Compares the outcome of a call with what a case demands. Pure.
 
-The words are the same in every run: no times, no paths of the host.
+The messages are the same in every run: no times, no paths of the host.
 
-Beside its own outcome, every case demands what the specification promises of every call: that the value is
-JSON of the declared type, and that nothing is raised that is not declared.
+Besides its own outcome, every case demands what the specification promises: a JSON value of the declared
+type, and no undeclared error.
 """
 
 from collections.abc import Iterator, Mapping
 
 from orchestrator_cli.durable.text import truncate
-from toolsmith.proof.calls import Outcome
+from toolsmith.proof.calls import CallOutcome
 from toolsmith.proof.expressions import CheckFailed, holds
 from toolsmith.spec import Case, ToolSpec
-from toolsmith.values import difference, is_of_type, not_json, shown, type_name
+from toolsmith.values import difference, is_of_type, not_json, short_json, type_name
 
 
-def case_fault(spec: ToolSpec, case: Case, outcome: Outcome) -> str:
+def case_fault(spec: ToolSpec, case: Case, outcome: CallOutcome) -> str:
     """All that is wrong with a case's outcome, on one line; empty when nothing is."""
     # Half a surrogate pair from the tool must not travel on into prompts and files.
     return "; ".join(_faults(spec, case, outcome)).encode(errors="backslashreplace").decode()
 
 
-def is_declared(spec: ToolSpec, outcome: Outcome) -> bool:
+def is_declared(spec: ToolSpec, outcome: CallOutcome) -> bool:
     """Whether what was raised is an error of the specification, or a kind of one."""
     return any(error.type in outcome.kinds for error in spec.errors)
 
@@ -31,7 +31,8 @@ def value_fault(spec: ToolSpec, value: object) -> str | None:
     if told := not_json(value):
         return f"{told}; return plain JSON values"
     if not is_of_type(value, spec.output_type):
-        return f"returned {shown(value)}, which is {type_name(value)}; the output_type is {spec.output_type}"
+        found = f"returned {short_json(value)}, which is {type_name(value)}"
+        return f"{found}; the output_type is {spec.output_type}"
     return None
 
 
@@ -43,16 +44,16 @@ def check_fault(
         if holds(check, value, files, arguments):
             return None
     except CheckFailed as exc:
-        return f"{check} could not be checked ({exc}); it returned {shown(value)}"
-    return f"{check} is not true; it returned {shown(value)}"
+        return f"{check} could not be checked ({exc}); it returned {short_json(value)}"
+    return f"{check} is not true; it returned {short_json(value)}"
 
 
-def short(text: str) -> str:
+def shortened(text: str) -> str:
     """The beginning of a text, long enough to tell."""
     return truncate(text, 200)
 
 
-def _faults(spec: ToolSpec, case: Case, outcome: Outcome) -> Iterator[str]:
+def _faults(spec: ToolSpec, case: Case, outcome: CallOutcome) -> Iterator[str]:
     if fault := _fault(spec, case, outcome):
         yield fault
     for path, text in case.files_after.items():
@@ -65,13 +66,13 @@ def _faults(spec: ToolSpec, case: Case, outcome: Outcome) -> Iterator[str]:
             yield told
 
 
-def _fault(spec: ToolSpec, case: Case, outcome: Outcome) -> str | None:
+def _fault(spec: ToolSpec, case: Case, outcome: CallOutcome) -> str | None:
     if outcome.fault:
         return f"expected {_wanted(case)}, but it {outcome.fault}"
     if case.outcome == "error":
         return _error_fault(case, outcome)
     if outcome.error:
-        return f"expected {_wanted(case)}, but it raised {short(outcome.error)}"
+        return f"expected {_wanted(case)}, but it raised {shortened(outcome.error)}"
     if told := not_json(outcome.value):
         return f"{told}; return plain JSON values"
     if case.outcome == "expected":
@@ -84,12 +85,12 @@ def _fault(spec: ToolSpec, case: Case, outcome: Outcome) -> str | None:
 def _wanted(case: Case) -> str:
     if case.outcome == "error":
         return f"{case.error} to be raised"
-    return shown(case.expected) if case.outcome == "expected" else f"a value for which {case.check}"
+    return short_json(case.expected) if case.outcome == "expected" else f"a value for which {case.check}"
 
 
-def _error_fault(case: Case, outcome: Outcome) -> str | None:
+def _error_fault(case: Case, outcome: CallOutcome) -> str | None:
     if not outcome.error:
-        return f"expected {case.error} to be raised, but it returned {shown(outcome.value)}"
+        return f"expected {case.error} to be raised, but it returned {short_json(outcome.value)}"
     if case.error in outcome.kinds:
         return None
-    return f"expected {case.error} to be raised, but it raised {short(outcome.error)}"
+    return f"expected {case.error} to be raised, but it raised {shortened(outcome.error)}"

@@ -1,10 +1,9 @@
-"""How a tool stands: how its uses went, and what was decided about it. Pure.
+"""The status of a tool, folded from its history: its uses, and what was decided about it. Pure.
 
-Whatever befalls a tool is an entry, and its standing follows from its entries in their order. Three
-failures in a row put a version into quarantine; a success in between begins the count anew. A version in
-quarantine is in use again once a trial passed after its last failure and it was enabled.
+Three failures in a row put a version into quarantine; a success in between resets the count. A version in
+quarantine is used again after it was enabled, which needs a passed trial since its last failure.
 
-What is a failure is told in `uses`. The uses of one version say nothing about another.
+`usage` defines what a failure is. The uses of one version do not count for another.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +14,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Outcome = Literal["success", "declined", "failure"]
+UseOutcome = Literal["success", "declined", "failure"]
 
 FAILURES_IN_A_ROW = 3
 ERROR_CHARS = 300
-"""So much of an error is kept of each use."""
+"""Characters of an error that are kept for each use."""
 KEPT_USES = 20
-"""So many uses of each version stay entries of their own; older ones are added up."""
+"""Uses of each version that stay separate entries; older ones are summed."""
 
 
 class _Entry(BaseModel):
@@ -35,7 +34,7 @@ class Used(_Entry):
 
     what: Literal["used"] = "used"
     version: int
-    outcome: Outcome
+    outcome: UseOutcome
     seconds: float
     error: str = ""
     """What a failure was."""
@@ -43,7 +42,7 @@ class Used(_Entry):
 
 
 class Uses(_Entry):
-    """Calls that were added up. They lie before all calls that are entries of their own."""
+    """Summed calls, older than those with entries of their own."""
 
     what: Literal["uses"] = "uses"
     version: int
@@ -59,7 +58,7 @@ class Disabled(_Entry):
 
 
 class Enabled(_Entry):
-    """In use again, be it from being disabled or from quarantine."""
+    """In use again, after being disabled or in quarantine."""
 
     what: Literal["enabled"] = "enabled"
     version: int
@@ -74,7 +73,7 @@ class Tried(_Entry):
 
 
 class RolledBack(_Entry):
-    """An earlier version counts, until there is a newer one than `newest`."""
+    """An earlier version is the current one, until there is a newer one than `newest`."""
 
     what: Literal["rolled_back"] = "rolled_back"
     version: int
@@ -83,12 +82,12 @@ class RolledBack(_Entry):
 
 
 class EditRefused(_Entry):
-    """A hand edit that its trial did not prove."""
+    """A hand edit that failed its trial."""
 
     what: Literal["edit_refused"] = "edit_refused"
     version: int
     fingerprint: str
-    """Of the files as they were then: the same edit is not tried again."""
+    """Of the edited files: the same edit is not tried again."""
     reasons: tuple[str, ...]
 
 
@@ -103,7 +102,7 @@ class Tally:
 
     successes: int = 0
     declined: int = 0
-    """Calls with arguments that it rightly refused; they are no failures of the tool."""
+    """Calls whose arguments it rightly refused; they are not failures."""
     failures: int = 0
     seconds: float = 0.0
     """Of all its calls together."""
@@ -118,11 +117,11 @@ _NO_USES = Tally()
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What follows from all entries of a tool."""
+class ToolStatus:
+    """The state of a tool after all entries of its history."""
 
     disabled: str | None = None
-    """Why it is disabled; None where it is not."""
+    """Why it is disabled; None if it is not."""
     chosen: RolledBack | None = None
     tallies: Mapping[int, Tally] = field(default_factory=lambda: MappingProxyType({}))
     """By version."""
@@ -132,8 +131,8 @@ class Standing:
     """Versions whose trial passed after their last failure."""
     refused: EditRefused | None = None
 
-    def counting(self, versions: Sequence[int]) -> int:
-        """Which of a tool's versions counts. There is at least one."""
+    def current_version(self, versions: Sequence[int]) -> int:
+        """Which of a tool's versions, at least one, is the current one."""
         newest = max(versions)
         chosen = self.chosen
         if chosen is not None and chosen.newest >= newest and chosen.version in versions:
@@ -141,7 +140,7 @@ class Standing:
         return newest
 
     def quarantine(self, version: int) -> tuple[str, ...]:
-        """The failures for which a version is in quarantine; empty where it is not."""
+        """The failures for which a version is in quarantine; empty if it is not."""
         found = self.failures.get(version, ())
         return found if len(found) >= FAILURES_IN_A_ROW else ()
 
@@ -149,19 +148,19 @@ class Standing:
         return self.tallies.get(version, _NO_USES)
 
 
-def standing_of(entries: Iterable[Entry]) -> Standing:
-    standing = Standing()
+def status_of(entries: Iterable[Entry]) -> ToolStatus:
+    status = ToolStatus()
     for entry in entries:
-        standing = _after(standing, entry)
-    return standing
+        status = _after(status, entry)
+    return status
 
 
-def _after(standing: Standing, entry: Entry) -> Standing:
+def _after(status: ToolStatus, entry: Entry) -> ToolStatus:
     match entry:
         case Used():
-            return _used(standing, entry)
+            return _used(status, entry)
         case Uses(version=version):
-            before = standing.tally(version)
+            before = status.tally(version)
             tally = Tally(
                 before.successes + entry.successes,
                 before.declined + entry.declined,
@@ -169,22 +168,22 @@ def _after(standing: Standing, entry: Entry) -> Standing:
                 before.seconds + entry.seconds,
                 entry.at,
             )
-            return replace(standing, tallies={**standing.tallies, version: tally})
+            return replace(status, tallies={**status.tallies, version: tally})
         case Disabled(reason=reason):
-            return replace(standing, disabled=reason)
+            return replace(status, disabled=reason)
         case Enabled(version=version):
-            return replace(standing, disabled=None, failures={**standing.failures, version: ()})
+            return replace(status, disabled=None, failures={**status.failures, version: ()})
         case Tried(version=version, passed=passed):
-            proved = standing.passed | {version} if passed else standing.passed - {version}
-            return replace(standing, passed=proved)
+            proved = status.passed | {version} if passed else status.passed - {version}
+            return replace(status, passed=proved)
         case RolledBack():
-            return replace(standing, chosen=entry)
+            return replace(status, chosen=entry)
         case EditRefused():
-            return replace(standing, refused=entry)
+            return replace(status, refused=entry)
 
 
-def _used(standing: Standing, use: Used) -> Standing:
-    version, before = use.version, standing.tally(use.version)
+def _used(status: ToolStatus, use: Used) -> ToolStatus:
+    version, before = use.version, status.tally(use.version)
     tally = Tally(
         before.successes + (use.outcome == "success"),
         before.declined + (use.outcome == "declined"),
@@ -192,40 +191,36 @@ def _used(standing: Standing, use: Used) -> Standing:
         before.seconds + use.seconds,
         use.at,
     )
-    standing = replace(standing, tallies={**standing.tallies, version: tally})
+    status = replace(status, tallies={**status.tallies, version: tally})
     if use.outcome == "declined":
-        return standing
-    # A quarantine outlasts the success of a call that was under way: only `enabled` ends it.
-    row = standing.failures.get(version, ())
+        return status
+    # A call that was under way may still succeed; only `enabled` ends a quarantine.
+    row = status.failures.get(version, ())
     if use.outcome == "failure":
         row = (*row, use.error)[-KEPT_USES:]
-        return replace(
-            standing, failures={**standing.failures, version: row}, passed=standing.passed - {version}
-        )
-    return standing if standing.quarantine(version) else _begun_anew(standing, version)
-
-
-def _begun_anew(standing: Standing, version: int) -> Standing:
-    return replace(standing, failures={**standing.failures, version: ()})
+        return replace(status, failures={**status.failures, version: row}, passed=status.passed - {version})
+    return (
+        status if status.quarantine(version) else replace(status, failures={**status.failures, version: ()})
+    )
 
 
 def compacted(entries: Sequence[Entry]) -> list[Entry]:
-    """The same standing in fewer entries: of each version only the newest uses stay as they are.
+    """Fewer entries with the same status: the newest uses of each version stay, older ones are summed.
 
-    All uses of a version in quarantine stay, because they are why it is there.
+    All uses of a version in quarantine stay, because they are its reason.
     """
-    standing = standing_of(entries)
+    status = status_of(entries)
     uses: dict[int, list[Used]] = {}
     old: set[int] = set()
     for entry in entries:
-        if not isinstance(entry, Used) or standing.quarantine(entry.version):
+        if not isinstance(entry, Used) or status.quarantine(entry.version):
             continue
         if entry.outcome == "declined":
             old.add(id(entry))
         else:
             uses.setdefault(entry.version, []).append(entry)
     old |= {id(use) for found in uses.values() for use in found[:-KEPT_USES]}
-    summed = standing_of(e for e in entries if isinstance(e, Uses) or id(e) in old)
+    summed = status_of(e for e in entries if isinstance(e, Uses) or id(e) in old)
     sums: list[Entry] = [
         Uses(
             at=tally.last,

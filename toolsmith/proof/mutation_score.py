@@ -1,13 +1,13 @@
-"""How much a tool's cases notice: small faults are planted into its module, one at a time, and tried.
+"""The mutation score of a tool's cases: small faults are planted into its module, one at a time, and tried.
 
 A mutant is caught when a case or a property that the module itself passes gives something else. Cases come
 first; properties are tried on inputs that were generated once. Each call of a mutant has little time, since a
 planted fault can run for ever.
 
 At least half of the mutants have to be caught (NEEDED). Not all: some behave like the module itself, so that
-nothing can notice them, and nobody can tell which without thinking. docs/toolsmith.md has what was measured.
+nothing can notice them, and no program can tell which. docs/toolsmith.md has the measurements.
 
-Tools with network are not probed: a fault that is planted there would be tried on somebody's server.
+Tools with network are left out, because a planted fault would be tried on someone's server.
 
 Not covered: faults that no small change makes, such as a requirement that the writer never read.
 """
@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from toolsmith.built import MutantResult
-from toolsmith.proof.calls import Bench, Call, Room
+from toolsmith.proof.calls import Bench, TrialCall, TrialSandboxes
 from toolsmith.proof.cases import Property, Suite
-from toolsmith.proof.judging import case_fault
+from toolsmith.proof.compare import case_fault
 from toolsmith.proof.mutants import Mutant, mutants_of
+from toolsmith.proof.properties import inputs_of, verdicts
 from toolsmith.spec import Case, ToolSpec
 
 NEEDED = 0.5
@@ -35,15 +36,15 @@ _AT_ONCE = 2
 class Probe:
     """What is tried on every mutant."""
 
-    cases: tuple[tuple[Case, Call], ...]
-    properties: tuple[tuple[Property, tuple[Call, ...]], ...]
+    cases: tuple[tuple[Case, TrialCall], ...]
+    properties: tuple[tuple[Property, tuple[TrialCall, ...]], ...]
 
 
-def probe_tool(
+def try_mutants(
     spec: ToolSpec,
     suite: Suite,
     source: str,
-    room: Room,
+    sandboxes: TrialSandboxes,
     earlier: Sequence[MutantResult] = (),
 ) -> tuple[MutantResult, ...]:
     """Every mutant of a module that passes `suite`, and what caught it.
@@ -55,11 +56,13 @@ def probe_tool(
     mutants = mutants_of(source, spec.name)
     caught = dict(enumerate(result.caught_by for result in earlier if len(earlier) == len(mutants)))
     left = [at for at in range(len(mutants)) if not caught.get(at)]
-    with room.bench(spec, wall_s=_CALL_S) as bench:
+    with sandboxes.bench(spec, wall_s=_CALL_S) as bench:
         probe = _probe(spec, suite, source, bench)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         shares = [left[at::_AT_ONCE] for at in range(_AT_ONCE)]
-        found = pool.map(lambda share: _caught_by(spec, [mutants[at] for at in share], probe, room), shares)
+        found = pool.map(
+            lambda share: _caught_by(spec, [mutants[at] for at in share], probe, sandboxes), shares
+        )
         for share, titles in zip(shares, found, strict=True):
             caught |= dict(zip(share, titles, strict=True))
     return tuple(
@@ -81,9 +84,7 @@ def gaps(results: Sequence[MutantResult]) -> tuple[str, ...]:
 
 def _probe(spec: ToolSpec, suite: Suite, source: str, bench: Bench) -> Probe:
     """What the module itself passes here; a case that needs more than a bench gives is left out."""
-    from toolsmith.proof.properties import inputs_of, verdicts
-
-    cases = [(case, Call(case.arguments, case.files)) for case in suite.of(spec)]
+    cases = [(case, TrialCall(case.arguments, case.files)) for case in suite.of(spec)]
     outcomes = bench.calls(source, [call for _, call in cases])
     sound = [
         (case, call)
@@ -100,17 +101,17 @@ def _probe(spec: ToolSpec, suite: Suite, source: str, bench: Bench) -> Probe:
     return Probe(tuple(sound), tuple(held))
 
 
-def _caught_by(spec: ToolSpec, mutants: Sequence[Mutant], probe: Probe, room: Room) -> list[str]:
+def _caught_by(
+    spec: ToolSpec, mutants: Sequence[Mutant], probe: Probe, sandboxes: TrialSandboxes
+) -> list[str]:
     if not mutants:
         return []
-    with room.bench(spec, wall_s=_CALL_S) as bench:
+    with sandboxes.bench(spec, wall_s=_CALL_S) as bench:
         return [_noticed(spec, mutant, probe, bench) for mutant in mutants]
 
 
 def _noticed(spec: ToolSpec, mutant: Mutant, probe: Probe, bench: Bench) -> str:
     """Title of the first case or property that notices a mutant; empty when none does."""
-    from toolsmith.proof.properties import verdicts
-
     outcomes = bench.calls(mutant.source, [call for _, call in probe.cases], stop=True)
     for (case, _), outcome in zip(probe.cases, outcomes, strict=True):
         if outcome.made and case_fault(spec, case, outcome):
