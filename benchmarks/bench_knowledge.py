@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from memory import CHUNK, Scope, open_store
-from memory.documents import Unreadable
-from memory.gathering import Gathering, Page
 from memory.knowledge import KnowledgeBase
+from memory.knowledge.documents import UnreadableDocument
+from memory.knowledge.ingest import FetchedPage, Ingester
 
 FILES, BYTES = 1_000, 5_000
 MANY_PIECES = 10_000
@@ -39,12 +39,12 @@ def text(rng: random.Random, size: int) -> str:
     return "\n".join(lines)[:size]
 
 
-def no_page(url: str) -> Page:
-    raise Unreadable(url)
+def no_page(url: str) -> FetchedPage:
+    raise UnreadableDocument(url)
 
 
 def no_conversion(_data: bytes, form: str) -> Mapping[str, Any]:
-    raise Unreadable(form)
+    raise UnreadableDocument(form)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -65,8 +65,8 @@ def main() -> None:
             (folder / f"{number}.md").write_text(f"# File {number}\n\n{text(rng, BYTES)}")
         base = KnowledgeBase(store, SCOPE)
 
-        def gathering() -> Gathering:
-            return Gathering(base, SCOPE, convert=no_conversion, fetch=no_page)
+        def gathering() -> Ingester:
+            return Ingester(base, SCOPE, convert=no_conversion, fetch=no_page)
 
         def searched() -> None:
             base.search(f"word{rng.randrange(5000)} word{rng.randrange(5000)} section", 5)

@@ -34,11 +34,11 @@ from embedding import Near, dense_model, vectors_of
 from measuring import use_test_parts
 
 from memory import TURN, Record, Scope
-from memory.dense import Dense, fill
+from memory.dense import Dense, fill_vectors
 from memory.edge import EdgeStore
 from memory.retrieval import retrieve
+from memory.sessions import turn_record
 from memory.store import Memory, Query
-from memory.turns import turn_record
 
 CATEGORIES = {1: "several turns", 2: "time", 3: "world knowledge", 4: "one turn", 5: "wrong person"}
 AMONG = (5, 10)
@@ -85,7 +85,7 @@ def turns_of(conversation: dict[str, Any], scope: Scope) -> Iterator[Record]:
                 seq=seq,
                 speaker=turn["speaker"],
                 text=turn["text"] + shown,
-                said=said,
+                time=said,
                 scope=scope,
             )
             yield record.model_copy(update={"data": {**record.data, "id": turn["dia_id"]}})
@@ -199,7 +199,7 @@ def main() -> int:
 
 def measure_dense(store: EdgeStore, found: list[Conversation], dense: Dense, *, split: bool) -> None:
     for conversation in found:
-        fill(store, dense, conversation.scope)
+        fill_vectors(store, dense, conversation.scope)
     near = vectors_of(dense, (question.text for c in found for question in c.questions))
     show("dense alone", *measure(store, found, by_dense(near)))
     show_parts("with dense", *measure(store, found, with_dense(near)), split=split)

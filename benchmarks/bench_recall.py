@@ -33,7 +33,7 @@ from memory import RUN, TURN, MemoryStore, Record, Scope, recall, record_id, run
 from memory.edge import EdgeStore
 from memory.edge_folder import exclusive
 from memory.retrieval import retrieve
-from memory.turns import turn_record
+from memory.sessions import turn_record
 
 SIZES = (1_000, 10_000)
 LARGE = 100_000
@@ -57,7 +57,7 @@ def records(size: int) -> Iterator[Record]:
                 seq=number // 2 % TURNS_OF_A_SESSION,
                 speaker=rng.choice(("Ada", "Ben")),
                 text=f"I would like to {verb} the {thing} of {subject}, not before {number % 12 + 1} o'clock",
-                said=datetime(2026, 1 + number % 12, 1, tzinfo=UTC),
+                time=datetime(2026, 1 + number % 12, 1, tzinfo=UTC),
                 scope=ME,
             )
         elif number % TOOL_EVERY:

@@ -33,7 +33,7 @@ from embedding import Near, dense_model, vectors_of
 from measuring import use_test_parts
 
 from memory import TOOL, Scope, recall, tool_record
-from memory.dense import fill
+from memory.dense import fill_vectors
 from memory.edge import EdgeStore
 from memory.store import Memory, Query
 
@@ -144,7 +144,7 @@ def main() -> int:
             store = EdgeStore(Path(folder, told.replace(" ", "-")))
             remember(store, tools, known)
             if dense is not None:
-                fill(store, dense, ME)
+                fill_vectors(store, dense, ME)
             for name, find in ways:
                 one, five = measure(store, asked, find)
                 print(f"  {told:<14}{name:<12}{one:6.1f} /{five:6.1f}")

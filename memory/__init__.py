@@ -1,14 +1,14 @@
-"""What the orchestrator remembers between runs.
+"""Memory: what the orchestrator remembers between runs.
 
     store = open_store(folder)                       # or open_store(folder, url="http://localhost:6333")
     store.add([run_record(...), tool_record(...)])
     recalled = recall(store, prompt, scope=Scope(project="my-project"))
 
-Remembered are finished runs and built tools, the turns of conversations by session (`conversation`), and
-facts about the user (`facts`, `profile`). Documents of the user have a store of their own, see `knowledge`.
-Whoever has a model of embeddings gets what it finds beside the words, see `dense`.
+It keeps finished runs and built tools, the messages of conversations (`sessions`), and facts about the user
+(`facts`, `profile`). The user's documents have a store of their own, see `knowledge`. With a model of
+embeddings, records are also found by meaning, see `dense`.
 
-Importing this package loads neither of Qdrant's libraries; opening a store loads the one it needs.
+Importing this package loads none of Qdrant's libraries; opening a store loads the one it needs.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from memory.dense import Dense
 from memory.distiller import run_record, scrub, tool_record
 from memory.embedder import DenseVector
 from memory.errors import EmbeddingFailed, MemoryBusy, MemoryFault, MemoryUnavailable
-from memory.recall import Recalled, RecalledRun, RecalledTool, recall
+from memory.recall import RecalledRun, RecalledTool, RecallResult, recall
 from memory.records import (
     CHUNK,
     FACT,
@@ -29,7 +29,7 @@ from memory.records import (
     USAGE,
     At,
     Hit,
-    Place,
+    Position,
     Record,
     Scope,
     Source,
@@ -56,9 +56,9 @@ __all__ = [
     "MemoryFault",
     "MemoryStore",
     "MemoryUnavailable",
-    "Place",
+    "Position",
     "Query",
-    "Recalled",
+    "RecallResult",
     "RecalledRun",
     "RecalledTool",
     "Record",
@@ -81,10 +81,10 @@ def open_store(
     api_key: str | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> MemoryStore:
-    """The memory in the folder `path`, or on the Qdrant server at `url` when one is given.
+    """Open the memory in the folder `path`, or on the Qdrant server at `url` if one is given.
 
-    `warn` is told, in one sentence, when something unreadable had to be put aside (folder only); without
-    it the sentence goes to the log. Raises `MemoryUnavailable`.
+    `warn` receives one sentence if something unreadable had to be put aside (folder only); by default the
+    sentence is logged. Raises `MemoryUnavailable`.
     """
     if url is not None:
         from memory.server import ServerStore

@@ -1,12 +1,12 @@
-"""A finished run, or a built tool, as the record worth keeping. Pure: no model, no clock, no store.
+"""Turns a finished run or a built tool into a record. Pure: no model, no clock, no store.
 
-Texts are scrubbed before they are stored: what has the shape of a well-known secret becomes
+Texts are scrubbed before they are stored: anything that looks like a well-known kind of secret becomes
 `[secret removed]`. Covered are the key formats of OpenAI, Anthropic, GitHub, GitLab, Slack, Google, AWS,
-Hugging Face and Stripe, JSON web tokens, PEM private keys, `Bearer` headers, passwords within addresses,
-and values written after a name such as `api_key=`, `token:` or `password =`.
+Hugging Face and Stripe, JSON web tokens, PEM private keys, `Bearer` headers, passwords in URLs, and values
+after a name such as `api_key=`, `token:` or `password =`.
 
-What is not covered: secrets without a recognisable shape or name. Nothing is learned by a model here:
-`lesson` is what the caller says.
+What is not covered: secrets without a recognisable format or name. No model is asked: `lesson` comes from the
+caller.
 """
 
 import json
@@ -45,7 +45,7 @@ _SECRETS = tuple(
         r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
     )
 )
-# Here the words around the secret are kept: group 1 before it, group 2 after it.
+# The words around these secrets are kept: group 1 before it, group 2 after it.
 _NAMED_SECRETS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -59,7 +59,7 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def scrub(text: str) -> str:
-    """The text without what looks like a secret, and as valid Unicode. Scrubbing twice changes nothing."""
+    """The text in valid Unicode, without anything that looks like a secret. Idempotent."""
     clean = scrub_shapes(text)
     for pattern in _NAMED_SECRETS:
         clean = pattern.sub(rf"\g<1>{REMOVED}\g<2>", clean)
@@ -67,7 +67,7 @@ def scrub(text: str) -> str:
 
 
 def scrub_shapes(text: str) -> str:
-    """The text without what has the shape of a secret; what is only named one stays, as in source code."""
+    """The text without keys and tokens; values that are only called a secret stay, as in source code."""
     clean = text.encode("utf-8", "replace").decode("utf-8")
     for pattern in _SECRETS:
         clean = pattern.sub(REMOVED, clean)
@@ -89,24 +89,35 @@ def run_record(
     lesson: str = "",
     reason: str = "",
     template: Template | None = None,
-    mark: str = "",
+    fingerprint: str = "",
     from_web: bool = False,
     feedback: JsonValue = None,
     created: datetime | None = None,
     trust: Trust = "own",
 ) -> Record:
-    """The memory of a finished run, found again by its prompt.
+    """The record of a finished run, found again by its prompt.
 
-    `run` is the run's id, `outcome` "completed", "failed" or another word for how it ended, `plan` the
-    subtasks as dicts (only the fields in `PLAN_FIELDS` are kept; `state` is how one ended, `seconds` and
-    `cost` what it took, `model` which one did it), `cost` in US dollars or None when it is not known,
-    `lesson` one sentence for the planner or "".
-
-    What later plans are made by (see `learning`): `reason` is why it failed, `template` the plan as it can be
-    used again, `mark` what is the same for plans that say the same, `from_web` whether what it says may have
-    been taken from the web, `feedback` what the user said of it. A template that holds what looks like a
-    secret is not kept.
+    Args:
+        run: the id of the run.
+        outcome: "completed", "failed" or another word for how it ended.
+        plan: the subtasks, of which only `PLAN_FIELDS` are kept. `state` is how a subtask ended, `seconds`
+            and `cost` what it took, `model` which model did it.
+        cost: in US dollars; None if unknown.
+        lesson: one sentence for the planner, or "".
+        reason: why the run failed.
+        template: the plan in a reusable form; left out if it contains anything that looks like a secret.
+        fingerprint: equal for plans that do the same work (see `templates`).
+        from_web: whether the record may repeat what the web said.
+        feedback: the user's vote (see `learning`).
     """
+    optional: dict[str, JsonValue] = {
+        "reason": truncate(scrub(reason), _REASON_CHARS, rstrip=True),
+        "mark": fingerprint,
+        "from_web": from_web,
+        "feedback": feedback,
+    }
+    if template is not None and scrub(text := json.dumps(template.plan, ensure_ascii=False)) == text:
+        optional["template"] = {"plan": template.plan, "files": list(template.files)}
     return Record(
         kind=RUN,
         key=run,
@@ -117,32 +128,22 @@ def run_record(
         data={
             "outcome": outcome,
             "answer_summary": truncate(scrub(answer), _SUMMARY_CHARS, rstrip=True),
-            "plan": [_shape(subtask) for subtask in plan],
+            "plan": [
+                {
+                    field: scrub(value) if isinstance(value := subtask[field], str) else value
+                    for field in PLAN_FIELDS
+                    if field in subtask
+                }
+                for subtask in plan
+            ],
             "revisions": revisions,
             "calls": calls,
             "cost": cost,
             "seconds": seconds,
             "lesson": scrub(lesson),
-            **_learned(reason, template, mark, from_web, feedback),
+            **{name: value for name, value in optional.items() if value},
         },
     )
-
-
-def _learned(
-    reason: str, template: Template | None, mark: str, from_web: bool, feedback: JsonValue
-) -> dict[str, JsonValue]:
-    """What only some runs have."""
-    plan = template.plan if template is not None else {}
-    told: dict[str, JsonValue] = {
-        "reason": truncate(scrub(reason), _REASON_CHARS, rstrip=True),
-        "mark": mark,
-        "from_web": from_web,
-        "feedback": feedback,
-    }
-    text = json.dumps(plan, ensure_ascii=False)
-    if template is not None and scrub(text) == text:
-        told["template"] = {"plan": plan, "files": list(template.files)}
-    return {name: value for name, value in told.items() if value}
 
 
 def tool_record(
@@ -156,17 +157,17 @@ def tool_record(
     created: datetime | None = None,
     trust: Trust = "own",
 ) -> Record:
-    """The index entry of a built tool, found again by its name, its purpose and `prompts`.
+    """The index entry of a built tool, found again by its name, purpose and `prompts`.
 
-    `prompts` are requests it served, oldest first; the latest 20 are kept. A newer version under the same
-    name replaces the older one: the index says what can be used now.
+    `prompts` are requests that it served, oldest first; the latest 20 are kept. A newer version under the
+    same name replaces the older one, because the index lists what can be used now.
     """
     served = [scrub(prompt) for prompt in prompts][-_PROMPTS_KEPT:]
     clean_purpose = scrub(purpose)
     return Record(
         kind=TOOL,
         key=name,
-        text="\n".join([_spoken(name), clean_purpose, *served]),
+        text="\n".join([tool_words(name, clean_purpose), *served]),
         scope=scope,
         trust=trust,
         created=created or datetime.now(UTC),
@@ -174,7 +175,7 @@ def tool_record(
             "name": name,
             "version": version,
             "purpose": clean_purpose,
-            # In a signature `password: SecretStr` is a type, not a value.
+            # In a signature, `password: SecretStr` is a type, not a value.
             "signature": scrub_shapes(signature),
             "prompts": list(served),
         },
@@ -182,15 +183,5 @@ def tool_record(
 
 
 def tool_words(name: str, purpose: str) -> str:
-    """What a tool says of itself, as text to compare a prompt with."""
-    return f"{_spoken(name)}\n{purpose}"
-
-
-def _spoken(name: str) -> str:
-    """`parseCsvFile` as "parse Csv File"; underscores already part words when text is split."""
-    return _HUMP.sub(" ", name)
-
-
-def _shape(subtask: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    kept = {field: subtask[field] for field in PLAN_FIELDS if field in subtask}
-    return {field: scrub(value) if isinstance(value, str) else value for field, value in kept.items()}
+    """A tool's description of itself, to compare with a prompt. `parseCsvFile` becomes "parse Csv File"."""
+    return f"{_HUMP.sub(' ', name)}\n{purpose}"

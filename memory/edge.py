@@ -1,18 +1,18 @@
-"""Memory in a folder: Qdrant's own engine in-process, shared safely by many processes and threads.
+"""Memory in a folder: Qdrant's own engine in the process, shared safely by many processes and threads.
 
-Operations take turns (see `edge_folder`), and one turn may serve several of them. A write that does not get
-its turn at once goes to the outbox, which is durable too, and the next turn of anyone takes it in; so reads
-see every acknowledged write.
+Operations take turns (see `edge_folder`), and one turn can serve several of them. A write that does not get
+its turn at once goes to the outbox, which is durable too, and the next turn of any process stores it; so
+reads see every acknowledged write.
 
-Deleting rebuilds the shard from what remains and swaps it in, because the engine keeps deleted text in
-its log. A crash in between leaves the old shard or the new one. It takes 0.2 s at 1,000 records and 8 s at
-100,000, with the lock held: delete many at once rather than one by one.
+A delete rebuilds the shard from the remaining records and swaps it in, because the engine keeps deleted text
+in its log. A crash in between leaves the old shard or the new one. The rebuild takes 0.2 s at 1,000 records
+and 8 s at 100,000, with the lock held: delete many records at once rather than one by one.
 
-A shard that the engine says it cannot read is renamed to `shard.corrupt-<time>`, `warn` is told where it
-lies, and memory goes on empty: a run must not fail for lack of recall, and nothing is erased. A full disk,
-missing permission and the like are not corruption: they raise `MemoryUnavailable` and touch nothing.
+A shard that the engine reports as unreadable is renamed to `shard.corrupt-<time>`, `warn` receives its path,
+and memory starts empty: a run must not fail for lack of recall, and nothing is erased. A full disk, missing
+permissions and the like are not corruption: they raise `MemoryUnavailable` and change nothing.
 
-What is not covered: overwriting deleted bytes on the disk, and what `edge_folder` leaves out.
+What is not covered: overwriting deleted bytes on the disk, and what `edge_folder` excludes.
 """
 
 import itertools
@@ -24,22 +24,31 @@ from uuid import UUID
 
 import qdrant_edge as qe
 
-from memory.edge_folder import EdgeFolder
-from memory.edge_points import Within, at_places, dense_of, lacking, pages, point, records, sparse, within
+from memory.edge_folder import EdgeFolder, Outbox
+from memory.edge_points import (
+    ReadFilter,
+    pages,
+    point,
+    read_filter,
+    records,
+    sparse,
+    stored_vectors,
+    with_positions,
+    without_vector,
+)
 from memory.embedder import DenseVector, Embedder, default_embedder
 from memory.errors import EmbeddingFailed, MemoryBusy
-from memory.outbox import Outbox
-from memory.records import At, Hit, Place, Record, Scope
-from memory.store import Memory, Query, as_kinds, by_place, newest_first, other_size
+from memory.records import At, Hit, Position, Record, Scope
+from memory.store import Memory, Query, as_kinds, by_position, newest_first, size_mismatch
 
 _LOG = logging.getLogger(__name__)
 
 
 class EdgeStore:
-    """A `MemoryStore` in the folder `path`, made when it is missing.
+    """A `MemoryStore` in the folder `path`, which is created if it is missing.
 
-    `warn` receives one sentence when a shard or a batch had to be put aside. A read waits up to
-    `read_wait_s` for its turn, then raises `MemoryBusy`; a write never waits longer than `write_wait_s`.
+    `warn` receives one sentence if a shard or batch had to be put aside. A read waits up to `read_wait_s`
+    for its turn, then raises `MemoryBusy`; a write never waits longer than `write_wait_s`.
     """
 
     def __init__(
@@ -85,14 +94,14 @@ class EdgeStore:
         with self.opened() as memory:
             return memory.get(wanted, scope, at=at)
 
-    def placed(
-        self, places: Iterable[Place], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
+    def at_positions(
+        self, positions: Iterable[Position], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
     ) -> list[Record]:
-        wanted = list(places)
+        wanted = list(positions)
         if not wanted:
             return []
         with self.opened() as memory:
-            return memory.placed(wanted, kinds=kinds, scope=scope, at=at)
+            return memory.at_positions(wanted, kinds=kinds, scope=scope, at=at)
 
     def all(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
@@ -113,59 +122,54 @@ class EdgeStore:
         with self.opened() as memory:
             return memory.delete(wanted, scope)
 
-    def every(self) -> list[Record]:
+    def scan(self) -> list[Record]:
         with self._turn(self._read_wait_s) as turn:
-            return list(turn.every())
+            return list(turn.scan())
 
-    def lacking(
+    def missing_vectors(
         self, name: str, kinds: str | Collection[str], scope: Scope, *, limit: int | None = None
     ) -> list[Record]:
         with self._turn(self._read_wait_s) as turn:
-            return turn.lacking(name, kinds, scope, limit)
+            return turn.missing_vectors(name, kinds, scope, limit)
 
-    def attach(self, made: Iterable[tuple[Record, DenseVector]]) -> int:
-        batch = list(made)
+    def put_vectors(self, vectors: Iterable[tuple[Record, DenseVector]]) -> int:
+        batch = list(vectors)
         if not batch:
             return 0
         with self._turn(self._read_wait_s) as turn:
-            return turn.attach(batch)
+            return turn.put_vectors(batch)
 
     def vectors(self) -> dict[str, int]:
         with self._turn(self._read_wait_s) as turn:
             return turn.vectors()
 
-    def drop(self, name: str) -> None:
+    def drop_vectors(self, name: str) -> None:
         with self._turn(self._read_wait_s) as turn:
-            turn.drop(name)
+            turn.drop_vectors(name)
 
     def close(self) -> None:
-        """Nothing is held between turns."""
+        """Does nothing: no resources are held between turns."""
 
     def set_aside(self) -> list[Path]:
-        """The shards that could not be opened and were kept, oldest first."""
+        """The unreadable shards that were put aside, oldest first."""
         return self._folder.set_aside()
 
     @contextmanager
     def _turn(self, wait_s: float) -> Iterator["_Turn"]:
         with self._folder.lock(wait_s), self._folder.shard() as shard:
             turn = _Turn(shard, self._embedder, self._folder)
-            self._take_in(turn)
+            if batches := self._outbox.pending():
+                turn.add(record for batch in batches for record in self._outbox.read(batch))
+                self._outbox.discard(batches)
             try:
                 yield turn
             finally:
                 if turn.erased:
                     self._folder.erase(shard)
 
-    def _take_in(self, turn: "_Turn") -> None:
-        batches = self._outbox.pending()
-        if not batches:
-            return
-        turn.add(record for batch in batches for record in self._outbox.read(batch))
-        self._outbox.discard(batches)
-
 
 class _Turn:
-    """Memory while the shard is open; `erased` when something was deleted whose text lies in it still."""
+    """Memory while the shard is open; `erased` is true if the shard still has the text of deleted records."""
 
     def __init__(self, shard: qe.EdgeShard, embedder: Embedder, folder: EdgeFolder) -> None:
         self._shard = shard
@@ -178,21 +182,32 @@ class _Turn:
         if not latest:
             return
         names = self._folder.dense()
-        dense = dense_of(self._shard, latest.values(), names) if names else {}
+        dense = stored_vectors(self._shard, latest.values(), names) if names else {}
         points = [point(record, self._embedder, dense.get(record.id, {})) for record in latest.values()]
         self._shard.update(qe.UpdateOperation.upsert_points(points))
-        # The engine's log survives a kill without this, but not a power cut.
+        # Without this, the engine's log survives a kill but not a power cut.
         self._shard.flush()
 
     def search(self, query: Query) -> list[Hit]:
-        asked = self._asked(query.what) if query.limit > 0 else None
-        if asked is None:
+        engine_query = self._engine_query(query.what) if query.limit > 0 else None
+        if engine_query is None:
             return []
-        only = within(as_kinds(query.kinds), query.scope, query.at, query.session)
-        return self._hits(asked, only, query.limit, by_rarity=isinstance(query.what, str))
+        only = read_filter(as_kinds(query.kinds), query.scope, query.at, query.session)
+        fetched = query.limit
+        while True:
+            points = self._nearest(engine_query, only, fetched, by_rarity=isinstance(query.what, str))
+            hits = [
+                Hit(record=record, score=point.score)
+                for point, record in zip(points, records(points), strict=True)
+                if only.holds(record)
+            ]
+            if len(hits) >= query.limit or len(points) < fetched:
+                return hits[: query.limit]
+            # Some hits do not hold at that time: fetch more to replace them.
+            fetched *= 2
 
-    def _asked(self, what: str | DenseVector) -> qe.Query | None:
-        """What is searched for as the engine takes it; None if nothing can be found by it."""
+    def _engine_query(self, what: str | DenseVector) -> qe.Query | None:
+        """The query for the engine; None if it cannot find anything."""
         if isinstance(what, DenseVector):
             is_known = self._folder.dense().get(what.name) == len(what.values)
             return qe.Query.Nearest(list(what.values), using=what.name) if is_known else None
@@ -201,25 +216,13 @@ class _Turn:
             return None
         return qe.Query.Nearest(sparse(vector.indices, vector.values), using=self._embedder.name)
 
-    def _hits(self, asked: qe.Query, only: Within, limit: int, *, by_rarity: bool) -> list[Hit]:
-        fetched = limit
-        while True:
-            points = self._nearest(asked, only, fetched, by_rarity=by_rarity)
-            hits = [
-                Hit(record=record, score=point.score)
-                for point, record in zip(points, records(points), strict=True)
-                if only.holds(record)
-            ]
-            if len(hits) >= limit or len(points) < fetched:
-                return hits[:limit]
-            # Some of them do not hold at that time: the next ones take their places.
-            fetched *= 2
-
-    def _nearest(self, asked: qe.Query, only: Within, limit: int, *, by_rarity: bool) -> list[qe.ScoredPoint]:
+    def _nearest(
+        self, query: qe.Query, only: ReadFilter, limit: int, *, by_rarity: bool
+    ) -> list[qe.ScoredPoint]:
         return self._shard.query(
             qe.QueryRequest(
                 limit=limit,
-                query=asked,
+                query=query,
                 filter=only.filter,
                 params=qe.SearchParams(idf=qe.IdfParams(corpus=only.filter)) if by_rarity else None,
                 with_payload=True,
@@ -228,31 +231,31 @@ class _Turn:
 
     def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:
         wanted = list(dict.fromkeys(ids))
-        only = within([], scope, at)
+        only = read_filter([], scope, at)
         found = {record.id: record for record in records(self._shard.retrieve(list(wanted), True, False))}
         chosen = (found[id_] for id_ in wanted if id_ in found)
         return [record for record in chosen if scope.covers(record.scope) and only.holds(record)]
 
-    def placed(
-        self, places: Iterable[Place], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
+    def at_positions(
+        self, positions: Iterable[Position], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
     ) -> list[Record]:
-        only = within(as_kinds(kinds), scope, at)
-        wanted = list(dict.fromkeys(places))
+        only = read_filter(as_kinds(kinds), scope, at)
+        wanted = list(dict.fromkeys(positions))
         if not wanted:
             return []
-        found = self._scroll(at_places(only, wanted))
-        return by_place(record for record in found if only.holds(record))
+        found = self._scroll(with_positions(only, wanted))
+        return by_position(record for record in found if only.holds(record))
 
     def all(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
     ) -> list[Record]:
-        only = within(as_kinds(kinds), scope, at, session)
+        only = read_filter(as_kinds(kinds), scope, at, session)
         return newest_first(record for record in self._scroll(only.filter) if only.holds(record))
 
     def count(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
     ) -> int:
-        only = within(as_kinds(kinds), scope, at, session)
+        only = read_filter(as_kinds(kinds), scope, at, session)
         counted = self._shard.count(qe.CountRequest(exact=True, filter=only.filter))
         if only.bounded is None:
             return counted
@@ -263,7 +266,7 @@ class _Turn:
         if doomed:
             self._folder.begin_erasing()
             self.erased = True
-            # At once, so that a rebuild that fails leaves the records out of every search all the same.
+            # Delete at once, so that the records are gone from searches even if the rebuild fails.
             self._shard.update(qe.UpdateOperation.delete_points(list(doomed)))
             self._shard.flush()
         return len(doomed)
@@ -272,27 +275,27 @@ class _Turn:
     def opened(self) -> Iterator[Memory]:
         yield self
 
-    def every(self) -> Iterator[Record]:
+    def scan(self) -> Iterator[Record]:
         return self._scroll(qe.Filter())
 
-    def lacking(
+    def missing_vectors(
         self, name: str, kinds: str | Collection[str], scope: Scope, limit: int | None
     ) -> list[Record]:
-        only = lacking(within(as_kinds(kinds), scope, "ever"), name)
+        only = without_vector(read_filter(as_kinds(kinds), scope, "ever"), name)
         return list(itertools.islice(self._scroll(only), limit))
 
-    def attach(self, made: Sequence[tuple[Record, DenseVector]]) -> int:
-        (name,) = {vector.name for _, vector in made}
-        size, known = len(made[0][1].values), self._folder.dense().get(name)
+    def put_vectors(self, vectors: Sequence[tuple[Record, DenseVector]]) -> int:
+        (name,) = {vector.name for _, vector in vectors}
+        size, known = len(vectors[0][1].values), self._folder.dense().get(name)
         if known not in (None, size):
-            raise EmbeddingFailed(other_size(name, known, size))
+            raise EmbeddingFailed(size_mismatch(name, known, size))
         if known is None:
             self._shard.update(qe.UpdateOperation.create_dense_vector(name, size, qe.Distance.Cosine))
-        there = dense_of(self._shard, (record for record, _ in made), [])
+        stored = stored_vectors(self._shard, (record for record, _ in vectors), [])
         points = [
             qe.PointVectors(id=record.id, vector={name: list(vector.values)})
-            for record, vector in made
-            if record.id in there
+            for record, vector in vectors
+            if record.id in stored
         ]
         if points:
             self._shard.update(qe.UpdateOperation.update_vectors(points))
@@ -300,15 +303,16 @@ class _Turn:
         return len(points)
 
     def vectors(self) -> dict[str, int]:
-        having = {name: qe.Filter(must=[qe.HasVectorCondition(name)]) for name in self._folder.dense()}
+        filters = {name: qe.Filter(must=[qe.HasVectorCondition(name)]) for name in self._folder.dense()}
         return {
-            name: self._shard.count(qe.CountRequest(exact=True, filter=only)) for name, only in having.items()
+            name: self._shard.count(qe.CountRequest(exact=True, filter=only))
+            for name, only in filters.items()
         }
 
-    def drop(self, name: str) -> None:
+    def drop_vectors(self, name: str) -> None:
         if name not in self._folder.dense():
             return
-        # They are erased like what is deleted: they tell something of the text.
+        # Vectors reveal something of the text, so they are erased like deleted text.
         self._folder.begin_erasing()
         self.erased = True
         self._shard.update(qe.UpdateOperation.delete_vector_name(name))

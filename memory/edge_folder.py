@@ -1,40 +1,44 @@
-"""The folder of an embedded memory: who may use it, the shard within, and what is put right at opening.
+"""The folder of an embedded memory: its lock, its outbox and its shard, which is repaired when it is opened.
 
     FOLDER/            mode 0700
-      .lock            held for the time of one turn
-      .erasing         there while deleted text may still lie in the shard
+      .lock            held during a turn
+      .erasing         exists while the shard may still contain deleted text
       outbox/          writes that could not wait for the lock
       shard/           the Qdrant Edge shard
-      shard.corrupt-*  shards that could not be opened, kept whole
+      shard.corrupt-*  shards that could not be opened, unchanged
 
-A turn is: lock, open the shard, take in the outbox, operate, flush, close. Opening is what a turn mostly
-costs, and each payload index of the engine adds a quarter to it. So there is one index, of the tags in
-`within` (see `edge_points`); a shard of an earlier version, which has others, is rebuilt when it is first
-opened.
+In a turn, a process takes the lock, opens the shard, stores what is in the outbox, operates, flushes and
+closes. Most of the time goes into opening, and each payload index of the engine adds a quarter to it. So
+there is one index, of the tags in `within` (see `edge_points`); a shard of an earlier version, which has
+others, is rebuilt when it is first opened.
 
-What is not covered: what a turn does; network file systems; a disk that fills up within a turn (the engine
-maps its files and the kernel then kills the process with SIGBUS, so a turn is refused when little space is
-left); shards written by a later version of the engine.
+What is not covered: network file systems; a disk that fills up during a turn (the engine maps its files and
+the kernel kills the process with SIGBUS, so a turn is refused if little space is left); shards written by a
+later version of the engine.
 """
 
 import errno
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import qdrant_edge as qe
+from pydantic import TypeAdapter, ValidationError
 
 from memory.edge_points import INDEX, pages, renewed
 from memory.errors import MemoryBusy, MemoryUnavailable
-from orchestrator_cli.durable.files import sync_folder
+from memory.records import Record
+from orchestrator_cli.durable.files import sync_folder, write_atomic
 from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire
 
 _MIN_FREE_BYTES = 64 * 2**20
-# What a damaged shard says; any other operating-system error is a condition that can be put right.
+# The errors of a damaged shard; any other operating-system error can be fixed by the user.
 _DAMAGE = {errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 _OS_ERROR = re.compile(r"os error (\d+)|code: (\d+)")
 _CONDITION = re.compile(r"PermissionDenied|StorageFull|OutOfMemory|QuotaExceeded|ReadOnlyFilesystem")
@@ -42,7 +46,7 @@ _CONDITION = re.compile(r"PermissionDenied|StorageFull|OutOfMemory|QuotaExceeded
 
 @contextmanager
 def exclusive(path: Path, *, wait_s: float) -> Iterator[None]:
-    """Hold the lock file at `path`, in turn with others.
+    """Hold the lock file at `path`, in the order of arrival.
 
     Raises `MemoryBusy` after `wait_s` seconds, and `MemoryUnavailable` if it cannot be locked.
     """
@@ -50,7 +54,7 @@ def exclusive(path: Path, *, wait_s: float) -> Iterator[None]:
         lock = acquire(path, wait_s=wait_s, fair=True)
     except LockTimeout as exc:
         raise MemoryBusy(
-            f"The memory in {path.parent} was in use by others for {wait_s:g} s; try again."
+            f"The memory in {path.parent} was in use by other processes for {wait_s:g} s; try again."
         ) from exc
     except LockUnsupported as exc:
         raise MemoryUnavailable(
@@ -63,7 +67,7 @@ def exclusive(path: Path, *, wait_s: float) -> Iterator[None]:
 
 
 class EdgeFolder:
-    """The folder `path`, made when it is missing; `vector` is the name of the sparse vector."""
+    """The folder `path`, created if it is missing; `vector` is the name of the sparse vector."""
 
     def __init__(self, path: Path, vector: str, warn: Callable[[str], None]) -> None:
         self.root = path.absolute()
@@ -77,7 +81,7 @@ class EdgeFolder:
             self.root.chmod(0o700)
         except OSError as exc:
             raise MemoryUnavailable(
-                f"The memory folder {self.root} cannot be made ({exc.strerror}); choose another."
+                f"The memory folder {self.root} cannot be created ({exc.strerror}); choose another."
             ) from exc
 
     @contextmanager
@@ -87,13 +91,13 @@ class EdgeFolder:
 
     @contextmanager
     def shard(self) -> Iterator[qe.EdgeShard]:
-        """The shard; to be called with the lock held."""
+        """Open the shard; the lock must be held."""
         self._check_space()
         with _translated(self._shard_path):
             self._finish_swap()
             shard = self._load()
             if self._erasing.exists():
-                # Somebody was killed between a deletion and the rebuild that erases its text.
+                # A process was killed between a deletion and the rebuild that erases its text.
                 shard = self._renew(shard)
             try:
                 yield shard
@@ -101,25 +105,27 @@ class EdgeFolder:
                 shard.close()
 
     def begin_erasing(self) -> None:
-        """Note that points are about to be deleted, whose text stays in the shard until it is rebuilt."""
+        """Record on disk that points are about to be deleted; their text stays until the shard is rebuilt."""
         with _translated(self._shard_path):
             self._erasing.touch()
             sync_folder(self.root)
 
     def erase(self, shard: qe.EdgeShard) -> None:
-        """Write what remains into a new shard and put that in the place of this one, which is closed.
+        """Replace the shard, which is closed, by a new one with the remaining points.
 
-        A crash in between leaves the one or the other, and the next to open it finishes the work.
+        A crash in between leaves the old or the new shard, and the next turn finishes the work.
         """
         with _translated(self._shard_path):
             self._replace(shard)
 
     def dense(self) -> dict[str, int]:
-        """The names of the dense vectors in the shard, and their sizes; with the lock held."""
-        return _dense(self._shard_path)
+        """The sizes of the dense vectors in the shard, by name; the lock must be held."""
+        # The engine has no call for this; its configuration file has the names.
+        config = json.loads((self._shard_path / "edge_config.json").read_text(encoding="utf-8"))
+        return {name: int(params["size"]) for name, params in (config.get("vectors") or {}).items()}
 
     def set_aside(self) -> list[Path]:
-        """The shards that could not be opened and were kept, oldest first."""
+        """The unreadable shards that were put aside, oldest first."""
         return sorted(self.root.glob("shard.corrupt-*"))
 
     def _load(self) -> qe.EdgeShard:
@@ -140,7 +146,7 @@ class EdgeFolder:
         self._rename("shard.new", "shard")
 
     def _renew(self, shard: qe.EdgeShard) -> qe.EdgeShard:
-        """The same points in a new shard of this version."""
+        """The same points in a new shard in the form of this version."""
         self._replace(shard)
         return qe.EdgeShard.load(str(self._shard_path))
 
@@ -156,8 +162,8 @@ class EdgeFolder:
         aside = f"shard.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         self._rename("shard", aside)
         self._warn(
-            f"The memory could not be read ({_first_line(fault)}). It was kept as {self.root / aside} "
-            "and memory begins anew; to use it again, mend it and rename it to 'shard'."
+            f"The memory could not be read ({_first_line(fault)}). It was kept as {self.root / aside}, "
+            "and memory starts empty. To use it again, repair it and rename it to 'shard'."
         )
 
     def _create(self, name: str, dense: Mapping[str, int]) -> qe.EdgeShard:
@@ -169,7 +175,7 @@ class EdgeFolder:
                 for vector, size in dense.items()
             },
             sparse_vectors={self._vector: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
-            # The default starts a thread per processor at every opening.
+            # By default, every opening starts one thread per processor.
             max_search_threads=2,
         )
         shard = qe.EdgeShard.create(str(path), config)
@@ -192,7 +198,7 @@ class EdgeFolder:
         shutil.rmtree(self.root / "shard.old")
 
     def _finish_swap(self) -> None:
-        """Put right what a crash within `_swap_in` left; its delete was not acknowledged."""
+        """Repair what a crash during `_swap_in` left; the delete was not acknowledged."""
         old = self.root / "shard.old"
         if not old.exists():
             return
@@ -209,19 +215,14 @@ class EdgeFolder:
         free = shutil.disk_usage(self.root).free
         if free < _MIN_FREE_BYTES:
             raise MemoryUnavailable(
-                f"The memory in {self.root} stays shut: only {free // 2**20} MB are free; free some space."
+                f"The memory in {self.root} was not opened: only {free // 2**20} MB are free. "
+                "Free some space."
             )
-
-
-def _dense(shard: Path) -> dict[str, int]:
-    """The engine has no call that tells; its file does."""
-    known = json.loads((shard / "edge_config.json").read_text(encoding="utf-8")).get("vectors") or {}
-    return {name: int(params["size"]) for name, params in known.items()}
 
 
 @contextmanager
 def _translated(shard: Path) -> Iterator[None]:
-    """The one place where the engine's faults become ours."""
+    """Translate the engine's errors into ours."""
     try:
         yield
     except OSError as exc:
@@ -231,16 +232,16 @@ def _translated(shard: Path) -> Iterator[None]:
             raise
         if "WouldBlock" in str(exc):
             raise MemoryBusy(
-                f"The memory in {shard} is held open by another program, which does not use its lock; end it."
+                f"The memory in {shard} is open in another program, which does not use its lock; end it."
             ) from exc
         raise MemoryUnavailable(
             f"The memory in {shard} failed ({_first_line(exc)}). If freeing space and checking permissions "
-            "do not help, rename that folder; memory then begins anew."
+            "do not help, rename that folder; memory then starts empty."
         ) from exc
 
 
 def _is_from_engine(exc: BaseException) -> bool:
-    # The engine raises plain Exception, and a panic of its Rust code derives from BaseException.
+    # The engine raises plain Exception; a panic in its Rust code derives from BaseException.
     return type(exc) is Exception or type(exc).__module__ == "pyo3_runtime"
 
 
@@ -254,3 +255,56 @@ def _is_corruption(exc: BaseException) -> bool:
 
 def _first_line(exc: BaseException) -> str:
     return str(exc).partition("\n")[0][:200]
+
+
+# --- the outbox
+
+_BATCH = TypeAdapter(list[Record])
+_STALE_S = 600.0
+
+
+class Outbox:
+    """Writes that could not wait for the shard: one synced file each, until the next turn stores them.
+
+    A file gets its final name by an atomic rename, so a reader sees complete batches only. Names begin with
+    the time, so batches are stored in the order in which they were written. The bytes of a stored batch are
+    unlinked, not overwritten.
+    """
+
+    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._warn = warn
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Store a batch durably, without the lock."""
+        name = f"{time.time_ns():020d}-{uuid4().hex}"
+        try:
+            write_atomic(self._folder / f"{name}.json", _BATCH.dump_json(list(records)))
+        except OSError as exc:
+            raise MemoryUnavailable(
+                f"Nothing was remembered: {self._folder} cannot be written ({exc.strerror}). "
+                "Free some space or repair its permissions."
+            ) from exc
+
+    def pending(self) -> list[Path]:
+        """The waiting batches, oldest first."""
+        return sorted(self._folder.glob("*.json"))
+
+    def read(self, batch: Path) -> list[Record]:
+        """The records of a batch. An unreadable batch is renamed, with a warning."""
+        try:
+            return _BATCH.validate_json(batch.read_bytes())
+        except ValidationError:
+            aside = batch.with_suffix(".unreadable")
+            batch.rename(aside)
+            self._warn(f"A batch of memory writes could not be read and was kept as {aside}.")
+            return []
+
+    def discard(self, batches: Sequence[Path]) -> None:
+        """Delete batches that are stored in the shard, and unfinished ones of killed writers."""
+        for batch in batches:
+            batch.unlink(missing_ok=True)
+        for unfinished in self._folder.glob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - unfinished.stat().st_mtime > _STALE_S:
+                    unfinished.unlink()

@@ -1,9 +1,9 @@
-"""Records as the points of a Qdrant Edge shard, and what a read asks for as its filters.
+"""Records as points of a Qdrant Edge shard, and reads as its filters.
 
-All that is filtered by lies in one list of tags with one index, because each index of the engine makes every
-opening slower: `u:` the user, `p:` the project or none, `k:` the kind, `s:` the session, `@` the place in
-it. Two more are set where they apply: `ended` for what holds no more when it is written, which it never will
-again, and `bounded` for what begins or ends at a time that the reader has to compare.
+All filterable fields are in one list of tags with one index, because every index of the engine makes each
+opening slower: `u:` the user, `p:` the project or none, `k:` the kind, `s:` the session, `@` the position in
+it. Two more are optional: `ended` for a record that no longer holds when it is written, and never will again,
+and `bounded` for a record with a start or end time that the reader must compare.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,12 +15,12 @@ from uuid import UUID
 import qdrant_edge as qe
 
 from memory.embedder import Embedder
-from memory.records import At, Place, Record, Scope, from_payload, moment, to_payload
+from memory.records import At, Position, Record, Scope, from_payload, resolve_time, to_payload
 
 INDEX = "within"
 
-Dense = Mapping[UUID, Mapping[str, Any]]
-"""The dense vectors of records by their names."""
+StoredVectors = Mapping[UUID, Mapping[str, Any]]
+"""The dense vectors of records, by record and name."""
 
 _ENDED = "ended"
 _BOUNDED = "bounded"
@@ -28,8 +28,8 @@ _PAGE = 1000
 
 
 @dataclass(frozen=True)
-class Within:
-    """What a read keeps to: a filter for the engine, and the time, which is compared here."""
+class ReadFilter:
+    """The restriction of a read: a filter for the engine, and the time, which is compared here."""
 
     filter: qe.Filter
     at: datetime | None
@@ -39,13 +39,13 @@ class Within:
 
     @property
     def bounded(self) -> qe.Filter | None:
-        """The part of it that has to be compared; None where nothing has."""
+        """The filter of the records whose times must be compared; None if there is no time to compare."""
         if self.at is None:
             return None
         return qe.Filter(must=[self.filter, _tagged(_BOUNDED)])
 
 
-def within(kinds: list[str], scope: Scope, at: At, session: str | None = None) -> Within:
+def read_filter(kinds: list[str], scope: Scope, at: At, session: str | None = None) -> ReadFilter:
     must: list[qe.FieldCondition] = [_tagged(f"u:{scope.user}")]
     if scope.project is not None:
         must.append(_tagged("p:", f"p:{scope.project}"))
@@ -53,24 +53,24 @@ def within(kinds: list[str], scope: Scope, at: At, session: str | None = None) -
         must.append(_tagged(*(f"k:{kind}" for kind in kinds)))
     if session is not None:
         must.append(_tagged(f"s:{session}"))
-    # What has ended stays so: that is known without comparing times, as long as the time is now.
+    # For the present, records that have ended are excluded without comparing times.
     never = [_tagged(_ENDED)] if at == "now" else []
-    return Within(qe.Filter(must=list(must), must_not=list(never)), moment(at))
+    return ReadFilter(qe.Filter(must=list(must), must_not=list(never)), resolve_time(at))
 
 
-def at_places(base: Within, places: Iterable[Place]) -> qe.Filter:
-    return qe.Filter(must=[base.filter, _tagged(*(_place(place) for place in places))])
+def with_positions(base: ReadFilter, positions: Iterable[Position]) -> qe.Filter:
+    return qe.Filter(must=[base.filter, _tagged(*map(_position_tag, positions))])
 
 
 def point(record: Record, embedder: Embedder, dense: Mapping[str, list[float]]) -> qe.Point:
-    """The record as it is stored, with the dense vectors that it has."""
+    """The record as it is stored, with its dense vectors."""
     vector = embedder.document(record.text)
     named: dict[str, qe.NamedVector] = {embedder.name: sparse(vector.indices, vector.values), **dense}
     return qe.Point(id=record.id, vector=named, payload={**to_payload(record), INDEX: _tags(record)})
 
 
-def dense_of(shard: qe.EdgeShard, records: Iterable[Record], names: Iterable[str]) -> Dense:
-    """The dense vectors of those of the records that are stored with the same text."""
+def stored_vectors(shard: qe.EdgeShard, records: Iterable[Record], names: Iterable[str]) -> StoredVectors:
+    """The dense vectors of the records that are stored with the same text."""
     wanted = {record.id: record.text for record in records}
     found = shard.retrieve(list(wanted), ["text"], list(names))
     return {
@@ -80,15 +80,16 @@ def dense_of(shard: qe.EdgeShard, records: Iterable[Record], names: Iterable[str
     }
 
 
-def lacking(base: Within, name: str) -> qe.Filter:
+def without_vector(base: ReadFilter, name: str) -> qe.Filter:
     return qe.Filter(must=[base.filter], must_not=[qe.HasVectorCondition(name)])
 
 
 def renewed(found: qe.Record) -> qe.Point:
-    """A stored point as this version writes it. A record that it cannot read is kept as it is."""
+    """A stored point in the form of this version; a record that cannot be read is kept unchanged."""
     payload: dict[str, Any] = dict(found.payload or {})
     if INDEX not in payload:
-        payload[INDEX] = [f"{sign}:{payload.get(name, '')}" for sign, name in _ALWAYS.items()]
+        names = {"u": "user", "p": "project", "k": "kind"}
+        payload[INDEX] = [f"{sign}:{payload.get(name, '')}" for sign, name in names.items()]
     return qe.Point(id=found.id, vector=found.vector or {}, payload=payload)
 
 
@@ -111,15 +112,12 @@ def sparse(indices: Iterable[int], values: Iterable[float]) -> qe.SparseVector:
     return qe.SparseVector(list(indices), list(values))
 
 
-_ALWAYS = {"u": "user", "p": "project", "k": "kind"}
-
-
 def _tags(record: Record) -> list[str]:
     tags = [f"u:{record.scope.user}", f"p:{record.scope.project or ''}", f"k:{record.kind}"]
     if record.session is not None:
         tags.append(f"s:{record.session}")
-    if record.place is not None:
-        tags.append(_place(record.place))
+    if record.position is not None:
+        tags.append(_position_tag(record.position))
     if record.valid_to is not None and record.valid_to <= datetime.now(UTC):
         tags.append(_ENDED)
     if record.valid_from is not None or record.valid_to is not None:
@@ -127,8 +125,8 @@ def _tags(record: Record) -> list[str]:
     return tags
 
 
-def _place(place: Place) -> str:
-    return f"@{place.seq}:{place.session}"
+def _position_tag(position: Position) -> str:
+    return f"@{position.seq}:{position.session}"
 
 
 def _tagged(*tags: str) -> qe.FieldCondition:

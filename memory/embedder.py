@@ -1,11 +1,11 @@
-"""Text to sparse vector: BM25 term weights, computed by Qdrant's own code, with nothing to download.
+"""Turns texts into sparse vectors: BM25 term weights, computed by Qdrant's own code without a download.
 
-A vector's name is part of what is stored. Another embedder, or a change of this one's tokens, gets a new
-name and is added beside the old vectors; nothing has to be reset.
+A vector's name is stored with it. Another embedder, or a change of this one's tokens, gets a new name and is
+added beside the old vectors; nothing has to be reset.
 
-What is not covered: dense vectors, which a model makes (see `dense`). Stop words and stems are those of
-English; words of other languages are matched by their exact form (accents aside), which inverse document
-frequency makes up for in part.
+What is not covered: dense vectors, which a model makes (see `dense`). Stop words and stems are English; words
+of other languages are matched by their exact form (ignoring accents), for which inverse document frequency
+compensates in part.
 """
 
 import re
@@ -19,11 +19,10 @@ from orchestrator_cli.durable.similarity import Similarity
 if TYPE_CHECKING:
     from qdrant_edge import Bm25
 
-# Thai, kana, CJK ideographs and Hangul: written without spaces, or glued to their particles.
+# Thai, kana, CJK ideographs and Hangul: written without spaces, or with particles attached to words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _WORD = re.compile(r"\w+")
-# What requests of any subject are made of, and the small words of languages that the embedder, whose stop
-# words are English, lets through.
+# The words of most requests, and small words of languages of which the embedder knows no stop words.
 _COMMON = """
     make create write build generate produce give show tell find get list use do please help want need would
     like explain describe me my your new all every each some any one two three also then when how what which
@@ -40,7 +39,7 @@ _COMMON = """
 
 @dataclass(frozen=True, slots=True)
 class SparseVector:
-    """Parallel term ids and weights; both empty when the text holds no searchable word."""
+    """Parallel term ids and weights; both empty if the text has no searchable word."""
 
     indices: tuple[int, ...]
     values: tuple[float, ...]
@@ -48,7 +47,7 @@ class SparseVector:
 
 @dataclass(frozen=True, slots=True)
 class DenseVector:
-    """What a model made of a text; the name says which model (see `dense`)."""
+    """A model's embedding of a text; the name says which model (see `dense`)."""
 
     name: str
     values: tuple[float, ...]
@@ -66,7 +65,7 @@ class Embedder(Protocol):
 
 
 class Bm25Embedder:
-    """BM25 as Qdrant Edge has it built in; the engine multiplies the query by IDF when it searches."""
+    """BM25 as built into Qdrant Edge; the engine multiplies the query by IDF when it searches."""
 
     name = "bm25"
 
@@ -75,36 +74,36 @@ class Bm25Embedder:
 
         config, tokenizer = qdrant_edge.Bm25Config, qdrant_edge.TokenizerType
         self._spaced = qdrant_edge.Bm25(config(tokenizer=tokenizer.Word, ascii_folding=True))
-        # It drops bare numbers, and loads a dictionary of some 50 MB at the first such text.
+        # It drops bare numbers, and loads a dictionary of about 50 MB for the first such text.
         self._unspaced = qdrant_edge.Bm25(config(tokenizer=tokenizer.Multilingual, ascii_folding=True))
 
     def document(self, text: str) -> SparseVector:
-        clean = _valid(text)
-        vector = self._for(clean).embed_document(clean)
+        valid = _valid(text)
+        vector = self._engine_for(valid).embed_document(valid)
         return SparseVector(tuple(vector.indices), tuple(vector.values))
 
     def query(self, text: str) -> SparseVector:
-        clean = _valid(text)
-        vector = self._for(clean).embed_query(clean)
+        valid = _valid(text)
+        vector = self._engine_for(valid).embed_query(valid)
         return SparseVector(tuple(vector.indices), tuple(vector.values))
 
-    def _for(self, text: str) -> "Bm25":
+    def _engine_for(self, text: str) -> "Bm25":
         return self._unspaced if _UNSPACED.search(text) else self._spaced
 
 
 @lru_cache(maxsize=1)
 def default_embedder() -> Bm25Embedder:
-    """The process-wide embedder; it is stateless and may be shared by threads."""
+    """The embedder of the process; it is stateless and can be shared by threads."""
     return Bm25Embedder()
 
 
 def terms(text: str) -> frozenset[int]:
-    """The ids of the distinct stemmed words of a text, stop words left out."""
+    """The ids of the distinct stemmed words of a text, without stop words."""
     return frozenset(default_embedder().query(text).indices)
 
 
 def similarity(texts: Iterable[frozenset[int]]) -> Similarity[int]:
-    """Compares texts (as term sets) with a search's candidates as the collection."""
+    """Compares texts, given as sets of term ids, within the collection of a search's candidates."""
     return Similarity(texts, _common_terms())
 
 
@@ -114,7 +113,7 @@ def _common_terms() -> frozenset[int]:
 
 
 def sequence(text: str) -> tuple[int, ...]:
-    """The same ids in the order of the words, each as often as it is said."""
+    """The same ids in the order of the words, with repetitions."""
     if _UNSPACED.search(text):
         return default_embedder().query(text).indices
     return tuple(id_ for word in _WORD.findall(_valid(text)) for id_ in _ids(word))

@@ -1,26 +1,25 @@
-"""What can go wrong with the memory, each with its remedy in the message.
+"""The errors of memory; each message says what to do.
 
     MemoryFault
-    ├── MemoryUnavailable   the store cannot be used now: the disk is full, no permission, no server
-    ├── MemoryBusy          others held the store for longer than one was willing to wait
-    └── EmbeddingFailed     the model that makes dense vectors gave none
+    ├── MemoryUnavailable   the store cannot be used: the disk is full, no permission, no server
+    ├── MemoryBusy          other processes held the store for longer than the caller was ready to wait
+    └── EmbeddingFailed     the model of embeddings returned no usable vectors
 
-A fault never means that an acknowledged record was lost. A wrong argument is a `ValueError`, as
-anywhere in Python.
+An error never means that an acknowledged record was lost. A wrong argument raises `ValueError`.
 """
 
 
 class MemoryFault(Exception):
-    """Base of all faults of the memory; a run can go on without recall when it meets one."""
+    """Base of all errors of memory; a run can continue without recall."""
 
 
 class MemoryUnavailable(MemoryFault):
-    """The store cannot be opened, read or written until what the message names is put right."""
+    """The store cannot be opened, read or written until the user fixes what the message names."""
 
 
 class MemoryBusy(MemoryFault):
-    """Other processes kept the store locked for the whole time of waiting; trying again is the remedy."""
+    """Other processes held the lock for the whole waiting time; try again."""
 
 
 class EmbeddingFailed(MemoryFault):
-    """A model of embeddings gave no vectors, or none of use; everything is found by its words as before."""
+    """A model of embeddings returned no usable vectors; records are still found by their words."""

@@ -1,24 +1,24 @@
-"""What is to be learned from how earlier runs went: verdicts, how sure they are, and what they are good for.
+"""Learns from earlier runs: their verdicts, how certain these are, and what each run is useful for. Pure.
 
-A run's verdict is the user's vote, or else what its own checks say: done without a failure and with at most
-one change of the plan is good, failed or changed again and again is bad, between them is mixed. One that was
-stopped from outside (a limit, a provider, the user) says nothing.
+A run's verdict is the user's vote, or else what its own checks say: "good" if it was done without a failure
+and with at most one revision, "bad" if it failed or was revised again and again, "mixed" in between. A run
+that was stopped from outside (a limit, a provider, the user) has no verdict: it is "open".
 
-Runs of the same form and the same shape of plan (see `templates`) speak for each other, and those whose plans
-say the same against each other: another plan may have failed for what it says. How sure their success is, is
-the lower bound of Wilson's interval over these verdicts; a vote counts as `VOTE` verdicts of checks, and all
-of them lose half of their weight in `HALF_LIFE`.
+Successes count for all runs with the same prompt pattern and plan signature (see `templates`); failures only
+for runs whose plans also have the same fingerprint, because another plan may have failed for its own wording.
+The certainty of success is the lower bound of Wilson's interval over these verdicts. A vote counts as `VOTE`
+verdicts of checks, and all verdicts lose half of their weight in `HALF_LIFE`.
 
-A plan is used again without a planner once that bound has reached `REUSE_FLOOR`: after one good vote, or when
-checks were good twice; and never while the last thing known of it is bad.
+A plan is reused without asking a planner once that bound reaches `REUSE_FLOOR`: after one good vote, or two
+good verdicts of checks; and never while its latest verdict is bad.
 
-What was taken from the web decides nothing until the user has called the run good: see `withheld`.
+What came from the web decides nothing until the user calls the run good: see `withheld`.
 
-Pure: no clock, no store. What is not covered: which subtask a vote is about.
+What is not covered: which subtask a vote is about.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from memory.records import Record
-from memory.templates import Template, form, shape
+from memory.templates import Template, plan_signature, prompt_pattern
 from orchestrator_cli.durable.similarity import wilson_interval
 
 Vote = Literal["good", "bad"]
@@ -39,7 +39,7 @@ REUSE_FLOOR = 0.3
 FEW_REVISIONS = 1
 MANY_REVISIONS = 3
 RECALL_TOKENS = 1_500
-"""What all runs together may take in the planner's request."""
+"""Tokens of the planner's request that all recalled runs together may take."""
 PROMPT_CHARS = 1_000
 """How much of an earlier prompt is shown."""
 
@@ -51,31 +51,33 @@ _WEIGHTS: dict[Verdict, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How the runs of one form and plan went; both are lower bounds."""
+class TrackRecord:
+    """The results of the runs of one group."""
 
     success: float = 0.0
+    """The lower bound of the rate of success, and of failure below."""
     failure: float = 0.0
     last: Verdict = "open"
-    """The newest verdict that says anything."""
+    """The latest verdict that is not open."""
     runs: int = 0
+    """How many runs count for it."""
 
 
-Pool = tuple[str, str, str]
-"""Form, shape, and mark: what runs that speak against each other have in common."""
+Group = tuple[str, str, str]
+"""Prompt pattern, plan signature and plan fingerprint: what the runs of a group have in common."""
 
 
 def vote_of(data: Mapping[str, Any]) -> Vote | None:
-    """What the user said of a run."""
-    said = data.get("feedback")
-    vote = said.get("vote") if isinstance(said, Mapping) else None
+    """The user's vote on a run."""
+    feedback = data.get("feedback")
+    vote = feedback.get("vote") if isinstance(feedback, Mapping) else None
     return vote if vote in ("good", "bad") else None
 
 
 def why_of(data: Mapping[str, Any]) -> str:
-    """What the user gave as the reason of the vote."""
-    said = data.get("feedback")
-    return str(said.get("why") or "") if isinstance(said, Mapping) else ""
+    """The user's reason for the vote."""
+    feedback = data.get("feedback")
+    return str(feedback.get("why") or "") if isinstance(feedback, Mapping) else ""
 
 
 def verdict_of(data: Mapping[str, Any]) -> Verdict:
@@ -83,7 +85,7 @@ def verdict_of(data: Mapping[str, Any]) -> Verdict:
 
 
 def _checked(data: Mapping[str, Any]) -> Verdict:
-    """What the run's own checks say."""
+    """The verdict of the run's own checks."""
     revisions = int(data.get("revisions") or 0)
     if data.get("outcome") == "stopped":
         return "open"
@@ -98,94 +100,92 @@ def use_of(verdict: Verdict) -> Use:
 
 
 def withheld(record: Record) -> bool:
-    """Whether what a run says may come from the web, and the user has not said that the run was good."""
+    """Whether a record may repeat what the web said, and the user has not called the run good."""
     outside = record.trust == "web" or bool(record.data.get("from_web"))
     return outside and vote_of(record.data) != "good"
 
 
 def rows_of(data: Mapping[str, Any]) -> list[dict[str, JsonValue]]:
-    found = data.get("plan")
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    """The subtasks of a run."""
+    plan = data.get("plan")
+    return [row for row in plan if isinstance(row, dict)] if isinstance(plan, list) else []
 
 
-def pool_of(record: Record) -> Pool:
-    return form(record.text).key, shape(rows_of(record.data)), str(record.data.get("mark") or "")
+def group_of(record: Record) -> Group:
+    return (
+        prompt_pattern(record.text).key,
+        plan_signature(rows_of(record.data)),
+        str(record.data.get("mark") or ""),
+    )
 
 
-def standings(records: Iterable[Record], now: datetime) -> dict[Pool, Standing]:
-    """How each sort of run went."""
-    pools: dict[Pool, list[Record]] = {}
-    speaking: Counter[tuple[str, str]] = Counter()
-    weights: dict[tuple[str, str], float] = {}
+def track_records(records: Iterable[Record], now: datetime) -> dict[Group, TrackRecord]:
+    """The track record of each group of runs."""
+    groups: dict[Group, list[Record]] = {}
+    runs: Counter[tuple[str, str]] = Counter()
+    successes: dict[tuple[str, str], float] = {}
     for record in records:
-        pool = pool_of(record)
-        pools.setdefault(pool, []).append(record)
-        speaking[pool[:2]] += 1
-        weights[pool[:2]] = weights.get(pool[:2], 0.0) + _weights(record, now)[0]
-    return {
-        pool: _standing(members, weights[pool[:2]], speaking[pool[:2]], now)
-        for pool, members in pools.items()
-    }
-
-
-def _standing(records: Sequence[Record], good: float, runs: int, now: datetime) -> Standing:
-    bad = sum(_weights(record, now)[1] for record in records)
-    told = [record for record in records if verdict_of(record.data) != "open"]
-    last = verdict_of(max(told, key=_said_at).data) if told else "open"
-    success, failure = (wilson_interval(rate, good + bad)[0] for rate in (good, bad))
-    return Standing(success, failure, last, runs)
+        group = group_of(record)
+        groups.setdefault(group, []).append(record)
+        runs[group[:2]] += 1
+        successes[group[:2]] = successes.get(group[:2], 0.0) + _weights(record, now)[0]
+    found = {}
+    for group, members in groups.items():
+        good, bad = successes[group[:2]], sum(_weights(record, now)[1] for record in members)
+        decided = [record for record in members if verdict_of(record.data) != "open"]
+        last = verdict_of(max(decided, key=_verdict_time).data) if decided else "open"
+        success, failure = (wilson_interval(rate, good + bad)[0] for rate in (good, bad))
+        found[group] = TrackRecord(success, failure, last, runs[group[:2]])
+    return found
 
 
 def _weights(record: Record, now: datetime) -> tuple[float, float]:
-    """What a run says for its plan, and against it."""
-    weight = _aged(_said_at(record), now) * (VOTE if vote_of(record.data) else 1.0)
-    for_it, against_it = _WEIGHTS[verdict_of(record.data)]
-    return weight * for_it, weight * against_it
+    """What a run counts for its plan, and against it."""
+    age = max(timedelta(), now - _verdict_time(record))
+    weight = float(0.5 ** (age / HALF_LIFE)) * (VOTE if vote_of(record.data) else 1.0)
+    good, bad = _WEIGHTS[verdict_of(record.data)]
+    return weight * good, weight * bad
 
 
-def _said_at(record: Record) -> datetime:
-    """When the verdict came to be: a vote may be of a later day."""
-    said = record.data.get("feedback")
+def _verdict_time(record: Record) -> datetime:
+    """When the verdict was made; a vote can be later than the run."""
+    feedback: Any = record.data.get("feedback")
     try:
-        return datetime.fromisoformat(str(said["time"])).astimezone(UTC)  # type: ignore[index,call-overload]
+        return datetime.fromisoformat(feedback["time"]).astimezone(UTC)
     except (TypeError, KeyError, ValueError):
         return record.created
 
 
-def _aged(then: datetime, now: datetime) -> float:
-    return float(0.5 ** (max(timedelta(), now - then) / HALF_LIFE))
+def merit(similarity: float, verdict: Verdict, track_record: TrackRecord) -> float:
+    """The value of a remembered run to a planner: its similarity times the certainty of its verdict."""
+    certainty = track_record.failure if use_of(verdict) == "warning" else track_record.success
+    # Rounded, so that an hour of age makes no difference.
+    return round(similarity * certainty, 2)
 
 
-def merit(likeness: float, verdict: Verdict, standing: Standing) -> float:
-    """What a remembered run is worth to a planner: how alike it is, times how sure what it shows is."""
-    sure = standing.failure if use_of(verdict) == "warning" else standing.success
-    # Rounded, so that an hour's age decides nothing.
-    return round(likeness * sure, 2)
-
-
-def reusable(record: Record, standing: Standing) -> bool:
-    """Whether the plan of a run has done well enough to be used again as it is."""
+def reusable(record: Record, track_record: TrackRecord) -> bool:
+    """Whether the plan of a run has done well enough to be reused without a planner."""
     data = record.data
     clean = vote_of(data) == "good" or (_checked(data) == "good" and not data.get("revisions"))
-    surely = standing.last == "good" and standing.success >= REUSE_FLOOR
-    return bool(clean and surely and not withheld(record) and template_in(data) is not None)
+    proven = track_record.last == "good" and track_record.success >= REUSE_FLOOR
+    return bool(clean and proven and not withheld(record) and template_in(data) is not None)
 
 
 def template_in(data: Mapping[str, Any]) -> Template | None:
-    """The template that was kept with a run."""
-    kept = data.get("template")
-    if not isinstance(kept, Mapping) or not isinstance(kept.get("plan"), dict):
+    """The template stored with a run."""
+    stored = data.get("template")
+    if not isinstance(stored, Mapping) or not isinstance(stored.get("plan"), dict):
         return None
-    files = kept.get("files")
-    return Template(kept["plan"], tuple(map(str, files)) if isinstance(files, list) else ())
+    files = stored.get("files")
+    return Template(stored["plan"], tuple(map(str, files)) if isinstance(files, list) else ())
 
 
 def with_vote(record: Record, vote: Vote, why: str, at: datetime) -> Record:
-    """The record of a run once the user has said how it was; said again, the last word counts."""
-    said: dict[str, JsonValue] = {"vote": vote, "why": why, "time": at.astimezone(UTC).isoformat()}
-    return record.model_copy(update={"data": record.data | {"feedback": said}})
+    """The record of a run with the user's vote, which replaces an earlier one."""
+    feedback: dict[str, JsonValue] = {"vote": vote, "why": why, "time": at.astimezone(UTC).isoformat()}
+    return record.model_copy(update={"data": record.data | {"feedback": feedback}})
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a text has."""
+    """The approximate number of tokens of a text."""
     return -(-len(text) // _CHARS_PER_TOKEN)

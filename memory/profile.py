@@ -1,33 +1,57 @@
-"""Which of the facts about the user go into a request, and what becomes of those that nobody needs.
+"""Facts about the user in memory: learned, ended by contradictions, and recalled for a request.
 
-    facts = recall_facts(memory, prompt, scope=scope, now=now)
+    changes = learn(memory, facts, scope=scope, now=now)
+    recalled = recall_facts(memory, prompt, scope=scope, now=now)
 
-What the user said themselves, or what they had kept, and what holds now, in this order: pinned, what shares
-words with the prompt or lies near it (see `dense`), what was used or said last; as far as the budget goes.
-Facts that share words with the prompt count as used, so they live longer. A profile never fades. What is
-passing loses half of its weight in a month, in several months where it was used several times, and is brought
-no more once little is left; it is not deleted, and counts again when it is said again.
+Of two facts with the same subject and attribute the later one holds: the earlier one is kept, with the time
+until which it held. Two facts that say the same are one fact.
 
-What is not covered: facts whose words came from a file or the web, which are never brought.
+Only facts that hold now are recalled, and only those that the user said, or imported as their own. Pinned
+ones come first, then those that share words with the prompt or are near it (see `dense`), then those used or
+said most recently, as far as the budget goes. Facts that share words with the prompt count as used, so they
+live longer. A profile fact never fades. A passing fact loses half of its weight in a month, more slowly the
+more often it was used, and is no longer recalled once little is left; it is not deleted, and counts again if
+it is repeated. A fact informs a model; it grants nothing.
+
+What is not covered: facts whose words came from a file or the web, which are never recalled.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from uuid import UUID
 
-from memory.embedder import DenseVector
-from memory.ranking import joined, scores, spot_of
-from memory.records import FACT, Hit, Record, Scope
+from memory.embedder import DenseVector, terms
+from memory.facts import UserFact, folded
+from memory.records import FACT, Hit, Record, Scope, Source
+from memory.retrieval import merge_hits, score_key, scores
 from memory.store import Memory, Query
 
 HALF_LIFE = timedelta(days=30)
 FADED = 0.1
 BUDGET = 400
-"""Tokens of a request that are for facts."""
+"""Tokens of a request that facts may take."""
 
+_SAME = 0.9
 _RELATED = 8
 _NEW_USE = timedelta(minutes=10)
+_OPPOSING = re.compile(r"(?i)\b(not|never|no|don't|doesn't|won't|isn't|dislikes?|over|to|than)\b")
+
+
+@dataclass(frozen=True)
+class FactChanges:
+    """What changed in memory."""
+
+    new: tuple[Record, ...] = ()
+    again: tuple[Record, ...] = ()
+    """Facts that were already known."""
+    ended: tuple[Record, ...] = ()
+    """Facts that stopped holding."""
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.again or self.ended)
 
 
 @dataclass(frozen=True)
@@ -38,12 +62,79 @@ class RecalledFact:
     known: datetime
     """When it was learned."""
     quote: str = ""
-    """What the user said."""
+    """The user's own words."""
 
     @property
     def line(self) -> str:
-        """With its day, as a model reads it."""
+        """The text with its day, for a prompt."""
         return f"{self.text} (since {self.since.day} {self.since:%B %Y})"
+
+
+def fact_record(
+    fact: UserFact, *, scope: Scope, now: datetime, ref: str = "", pinned: bool = False
+) -> Record:
+    """The fact as a record; a fact about the user belongs to no project, whatever the scope."""
+    digest = sha256(folded(fact.text).casefold().encode()).hexdigest()[:16]
+    return Record(
+        kind=FACT,
+        key=f"{fact.subject}/{fact.attribute}/{digest}",
+        text=fact.text,
+        data={"subject": fact.subject, "attribute": fact.attribute, "nature": fact.nature},
+        scope=scope if fact.subject == "project" else Scope(user=scope.user),
+        created=now,
+        valid_from=now,
+        source=Source(type="user", ref=ref, quote=fact.quote),
+        pinned=pinned,
+    )
+
+
+def learn(
+    memory: Memory,
+    facts: Iterable[UserFact],
+    *,
+    scope: Scope,
+    now: datetime,
+    ref: str = "",
+    pinned: bool = False,
+) -> FactChanges:
+    """Store the facts. Known ones count one more use; those that are contradicted end now."""
+    new: dict[UUID, Record] = {}
+    again: dict[UUID, Record] = {}
+    ended: dict[UUID, Record] = {}
+    with memory.opened() as turn:
+        held = {record.id: record for record in turn.all(FACT, scope, at=now) if record.trusted}
+        for fact in facts:
+            record = fact_record(fact, scope=scope, now=now, ref=ref, pinned=pinned)
+            same = [r for r in held.values() if r.scope == record.scope and _says_same(r, record)]
+            if same:
+                # It may be said in other words; the original words stay.
+                used = same[0].used(now)
+                again[used.id] = used.model_copy(update={"pinned": used.pinned or pinned})
+                continue
+            for old in [r for r in held.values() if _contradicts(record, r)]:
+                ended[old.id] = old.ended(now, record.id)
+                del held[old.id]
+            new[record.id] = held[record.id] = record
+        turn.add([*ended.values(), *again.values(), *new.values()])
+    return FactChanges(tuple(new.values()), tuple(again.values()), tuple(ended.values()))
+
+
+def _says_same(one: Record, other: Record) -> bool:
+    if one.id == other.id:
+        return True
+    # With a negation or a comparison, the same words can mean the opposite.
+    if _OPPOSING.search(one.text) or _OPPOSING.search(other.text):
+        return False
+    first, second = terms(one.text), terms(other.text)
+    return bool(first and second) and len(first & second) / len(first | second) >= _SAME
+
+
+def _contradicts(new: Record, old: Record) -> bool:
+    same_topic = all(new.data.get(name) == old.data.get(name) for name in ("subject", "attribute"))
+    return same_topic and new.scope == old.scope and new.id != old.id
+
+
+# --- recall
 
 
 def recall_facts(
@@ -55,60 +146,60 @@ def recall_facts(
     budget: int = BUDGET,
     near: DenseVector | None = None,
 ) -> tuple[RecalledFact, ...]:
-    """The facts for a request, most telling first; those that are about it are used once more."""
+    """The facts for a request, most important first; those related to it count one more use."""
     with memory.opened() as turn:
         held = [r for r in turn.all(FACT, scope, at=now) if r.trusted and strength(r, now) >= FADED]
         if not held:
             return ()
         query = Query(prompt, kinds=FACT, scope=scope, limit=_RELATED, at=now)
         hits = turn.search(query)
-        related = [hit.record.id for hit in hits]
-        close = turn.search(replace(query, what=near)) if near else []
-        chosen = _within(_ranked(held, _together(prompt, hits, close)), budget)
-        # The runs of one minute are one use.
+        near_hits = turn.search(replace(query, what=near)) if near else []
+        chosen = _within(_ordered(held, _related(prompt, hits, near_hits)), budget)
+        related = {hit.record.id for hit in hits}
+        # Runs within ten minutes count as one use.
         used = [r for r in chosen if r.id in related and now - (r.last_used or r.created) > _NEW_USE]
         if used:
             turn.add(record.used(now) for record in used)
-    return tuple(map(_recalled, chosen))
-
-
-def _recalled(record: Record) -> RecalledFact:
-    return RecalledFact(
-        id=record.id,
-        text=record.text,
-        since=record.valid_from or record.created,
-        known=record.created,
-        quote=record.source.quote if record.source is not None else "",
+    return tuple(
+        RecalledFact(
+            id=record.id,
+            text=record.text,
+            since=record.valid_from or record.created,
+            known=record.created,
+            quote=record.source.quote if record.source is not None else "",
+        )
+        for record in chosen
     )
 
 
 def strength(record: Record, now: datetime) -> float:
-    """From 1, for what was just said, to 0; a profile and what is pinned stay at 1."""
+    """From 1, for a new fact, to 0; profile facts and pinned ones stay at 1."""
     if record.pinned or record.data.get("nature") != "passing":
         return 1.0
     idle = max(now - (record.last_used or record.created), timedelta())
     return float(0.5 ** (idle / (HALF_LIFE * (1 + record.uses))))
 
 
-def _ranked(held: Sequence[Record], related: Sequence[UUID]) -> list[Record]:
-    place = {id_: number for number, id_ in enumerate(related)}
-    recent = sorted(held, key=lambda record: record.last_used or record.created, reverse=True)
-    return sorted(recent, key=lambda record: (not record.pinned, place.get(record.id, len(place))))
-
-
-def _together(prompt: str, hits: Sequence[Hit], close: Sequence[Hit]) -> list[UUID]:
-    """What has to do with the prompt, best first; without vectors as the search has ranked it."""
-    if not close:
+def _related(prompt: str, hits: Sequence[Hit], near_hits: Sequence[Hit]) -> list[UUID]:
+    """The facts related to the prompt, best first; without vectors in the order of the search."""
+    if not near_hits:
         return [hit.record.id for hit in hits]
-    found = scores(prompt, hits, close)
-    both = sorted(joined(hits, close), key=lambda hit: -found[spot_of(hit.record)])
-    return [hit.record.id for hit in both]
+    score = scores(prompt, hits, near_hits)
+    merged = sorted(merge_hits(hits, near_hits), key=lambda hit: -score[score_key(hit.record)])
+    return [hit.record.id for hit in merged]
+
+
+def _ordered(held: Sequence[Record], related: Sequence[UUID]) -> list[Record]:
+    """Pinned facts, then related ones, then the others, each group most recent first."""
+    rank = {id_: number for number, id_ in enumerate(related)}
+    recent = sorted(held, key=lambda record: record.last_used or record.created, reverse=True)
+    return sorted(recent, key=lambda record: (not record.pinned, rank.get(record.id, len(rank))))
 
 
 def _within(records: Sequence[Record], budget: int) -> list[Record]:
     chosen, left = [], 4 * budget
     for record in records:
-        # The date and the marks around it.
+        # The 32 are for the date and its punctuation.
         cost = len(record.text) + 32
         if cost <= left:
             chosen.append(record)

@@ -1,11 +1,10 @@
-"""The frozen values that memory keeps and gives back, and their form as a Qdrant payload.
+"""The frozen values that memory stores and returns, and their form as a Qdrant payload.
 
-A record's id follows from its scope, kind and key, so writing the same thing twice changes nothing and
-a retry is always safe; writing a new content under an old key replaces the old content.
+A record's id follows from its scope, kind and key, so writing the same record twice changes nothing and
+a retry is always safe; new content under an existing key replaces the old content.
 
-Beside what it says a record may have a place (`session`, `seq`), a time in which it holds (`valid_from`,
-`valid_to`), where it was taken from (`source`) and how it was used since. All of that may be left out, and
-what an earlier version wrote without it is read as before.
+A record may also have a position (`session`, `seq`), a time in which it holds (`valid_from`, `valid_to`), a
+`source`, and a history of use. All of these are optional, so records of earlier versions remain readable.
 
 What is not covered: forgetting by age. `kind` is open: the ones named here are those that are written.
 """
@@ -21,27 +20,27 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 from memory.errors import MemoryUnavailable
 
 TURN = "turn"
-"""One thing said in a conversation, at its place in it."""
+"""A message of a conversation, at its position."""
 SESSION = "session"
 """A conversation as a whole."""
 FACT = "fact"
-"""Something learned, which may cease to hold."""
+"""Something learned about the user, which may stop holding."""
 RUN = "run"
 TOOL = "tool"
 USAGE = "usage"
-"""One use of a tool or a plan: what was asked, and what came of it."""
+"""One use of a tool or a plan: the request and the result."""
 CHUNK = "chunk"
-"""A piece of a document, at its place in it."""
+"""A piece of a document, at its position."""
 
 Trust = Literal["own", "file", "web"]
-"""Where the content came from: the orchestrator itself, a file of the user, or the open web."""
+"""The origin of the content: the orchestrator itself, a file of the user, or the open web."""
 
 At = datetime | Literal["now", "ever"]
-"""The time at which what is read has to hold; "ever" brings what has ceased to hold, or will only later."""
+"""The time at which records have to hold. "ever" includes those that no longer hold, or do not hold yet."""
 
 SCHEMA_VERSION = 2
 
-_FEW = {
+_OPTIONAL = {
     *("session", "seq", "valid_from", "valid_to", "superseded_by"),
     *("source", "last_used", "uses", "pinned"),
 }
@@ -49,10 +48,10 @@ _NAMESPACE = UUID("6f1a3c52-7c0e-5d3b-9d6a-0f5b8a2f4e11")
 
 
 class Scope(BaseModel):
-    """Whose memory it is. `project=None` means the user's own, tied to no project.
+    """The owner of a record: a user, and a project or None if the record is not tied to one.
 
-    Reading in a scope without a project sees all of that user's records; reading in a project sees that
-    project's records and those tied to none. Another user's records are never seen.
+    A read in a scope without a project sees all records of that user. A read in a project sees the records of
+    that project and those without a project. Records of other users are never visible.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,21 +60,21 @@ class Scope(BaseModel):
     project: Annotated[str, Field(min_length=1)] | None = None
 
     def covers(self, other: "Scope") -> bool:
-        """Whether a record of scope `other` may be read and deleted from here."""
+        """Whether a record of scope `other` can be read and deleted from this scope."""
         if self.user != other.user:
             return False
         return self.project is None or other.project in (None, self.project)
 
 
-class Place(NamedTuple):
-    """Where in a conversation or a document something stands; neighbours differ by one in `seq`."""
+class Position(NamedTuple):
+    """A position in a conversation or document; neighbours differ by one in `seq`."""
 
     session: str
     seq: int
 
 
 class Source(BaseModel):
-    """Where a content was taken from. `ref` names it (a path, an address, a run), `quote` cites it."""
+    """The source of a record. `ref` names it (a path, an address, a run), `quote` cites it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,7 +84,7 @@ class Source(BaseModel):
 
 
 class Record(BaseModel):
-    """One thing remembered: `text` is what is searched, `data` what is given back."""
+    """One thing that is remembered. `text` is what is searched, `data` what is returned."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -98,20 +97,20 @@ class Record(BaseModel):
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
     trust: Trust = "own"
     session: Annotated[str, Field(min_length=1)] | None = None
-    """The conversation or the document that it is a part of."""
+    """The conversation or document that the record is part of."""
     seq: Annotated[int, Field(ge=0, lt=2**53)] | None = None
-    """Its place there."""
+    """Its position there."""
     valid_from: datetime | None = None
-    """It holds from then on; without it, it always did."""
+    """When it begins to hold; None if it always did."""
     valid_to: datetime | None = None
-    """It holds no more from then on; without it, it still does."""
+    """When it stops holding; None if it still holds."""
     superseded_by: UUID | None = None
-    """The record that says what holds instead, from `valid_to` on."""
+    """The record that holds instead, from `valid_to` on."""
     source: Source | None = None
     last_used: datetime | None = None
     uses: Annotated[int, Field(ge=0)] = 0
     pinned: bool = False
-    """The user wants it kept."""
+    """Whether the user wants it kept."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -119,24 +118,26 @@ class Record(BaseModel):
         return record_id(self.scope, self.kind, self.key)
 
     @property
-    def place(self) -> Place | None:
-        return None if self.session is None or self.seq is None else Place(self.session, self.seq)
+    def position(self) -> Position | None:
+        return None if self.session is None or self.seq is None else Position(self.session, self.seq)
 
     @property
     def trusted(self) -> bool:
-        """Whether the user or the orchestrator itself said it; files, tools and the web tell anything."""
+        """Whether it comes from the user or the orchestrator itself; files, tools and the web are
+        untrusted."""
         return self.trust == "own" and (self.source is None or self.source.type in ("user", "model"))
 
     def holds(self, at: datetime) -> bool:
+        """Whether the record holds at that time."""
         begun = self.valid_from is None or self.valid_from <= at
         return begun and (self.valid_to is None or at < self.valid_to)
 
     def ended(self, at: datetime, by: UUID | None = None) -> Self:
-        """The record as it is kept once it holds no more; `by` says what does instead."""
+        """A copy that stops holding at that time; `by` is the record that holds instead."""
         return self.model_copy(update={"valid_to": at.astimezone(UTC), "superseded_by": by})
 
     def used(self, at: datetime) -> Self:
-        """The record with one use more."""
+        """A copy with one more use."""
         return self.model_copy(update={"uses": self.uses + 1, "last_used": at.astimezone(UTC)})
 
     @field_validator("created", "valid_from", "valid_to", "last_used")
@@ -148,31 +149,24 @@ class Record(BaseModel):
             raise ValueError("a time has no time zone; use datetime.now(UTC)")
         return value.astimezone(UTC)
 
-    @field_validator("key", "text", "data", "session")
+    @field_validator("key", "text", "data", "session", "source")
     @classmethod
-    def _is_storable(cls, value: JsonValue) -> JsonValue:
-        # Raises ValueError for NaN and for lone surrogates, which Python lets through and Qdrant refuses.
-        _as_json(value).encode()
-        return value
-
-    @field_validator("source")
-    @classmethod
-    def _is_storable_too(cls, value: Source | None) -> Source | None:
-        if value is not None:
-            _as_json([value.ref, value.quote]).encode()
+    def _is_storable(cls, value: JsonValue | Source) -> JsonValue | Source:
+        # Raises ValueError for NaN and for lone surrogates, which Python accepts and Qdrant rejects.
+        _as_json([value.ref, value.quote] if isinstance(value, Source) else value).encode()
         return value
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if self.superseded_by is not None and self.valid_to is None:
-            raise ValueError("superseded_by says what holds instead; say in valid_to from when on")
+            raise ValueError("superseded_by needs valid_to, the time from which the other record holds")
         if self.seq is not None and self.session is None:
-            raise ValueError("seq is a place within a session; name the session")
+            raise ValueError("seq is a position in a session; name the session")
         return self
 
 
 class Hit(BaseModel):
-    """A record found by a search. `score` ranks within one search; two searches cannot be compared by it."""
+    """A record found by a search. Scores can be compared within one search only."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -181,13 +175,13 @@ class Hit(BaseModel):
 
 
 def record_id(scope: Scope, kind: str, key: str) -> UUID:
-    """The id a record with this scope, kind and key has, whether or not it exists."""
-    # A JSON list keeps ("a", "b/c") apart from ("a/b", "c").
+    """The id of the record with this scope, kind and key, whether or not it exists."""
+    # A JSON list distinguishes ("a", "b/c") from ("a/b", "c").
     return uuid5(_NAMESPACE, json.dumps([scope.user, scope.project, kind, key]))
 
 
-def moment(at: At) -> datetime | None:
-    """The time that is meant; None for "ever"."""
+def resolve_time(at: At) -> datetime | None:
+    """`at` as a time in UTC; None for "ever"."""
     if isinstance(at, datetime):
         if at.tzinfo is None:
             raise ValueError("at has no time zone; use datetime.now(UTC)")
@@ -196,14 +190,17 @@ def moment(at: At) -> datetime | None:
 
 
 def to_payload(record: Record) -> dict[str, Any]:
-    """The record as a Qdrant payload: what is filtered by lies flat, `data` is JSON text.
+    """The record as a Qdrant payload: fields for filters are flat, `data` is JSON text.
 
-    As text `data` comes back exactly; as a payload object its floats would lose their last bit in Qdrant.
+    Text keeps `data` exactly; in a payload object, Qdrant would lose the last bit of its floats.
     """
+    optional = record.model_dump(mode="json", include=_OPTIONAL, exclude_defaults=True)
+    if "source" in optional:
+        optional["source"] = _as_json(optional["source"])
     return {
         "kind": record.kind,
         "user": record.scope.user,
-        # Qdrant matches values, not their absence, at the speed of an index.
+        # A missing value could not be matched by an index.
         "project": record.scope.project or "",
         "key": record.key,
         "text": record.text,
@@ -211,21 +208,15 @@ def to_payload(record: Record) -> dict[str, Any]:
         "created": record.created.isoformat(),
         "trust": record.trust,
         "schema_version": record.schema_version,
-        **_told(record),
+        **optional,
     }
 
 
-def _told(record: Record) -> dict[str, Any]:
-    """What few records have, of those that have it."""
-    few = record.model_dump(mode="json", include=_FEW, exclude_defaults=True)
-    return {name: _as_json(value) if name == "source" else value for name, value in few.items()}
-
-
 def from_payload(payload: Mapping[str, Any]) -> Record:
-    """The inverse of `to_payload`; fields that a later version added are ignored."""
+    """The inverse of `to_payload`; fields added by a later version are ignored."""
     try:
         scope = Scope(user=payload["user"], project=payload["project"] or None)
-        # None is what a later version may write for a field that is left out here.
+        # A later version may write None for a field that this one leaves out.
         known = {name: payload[name] for name in Record.model_fields if payload.get(name) is not None}
         for name in ("data", "source"):
             if name in known:
@@ -234,7 +225,7 @@ def from_payload(payload: Mapping[str, Any]) -> Record:
     except (KeyError, ValueError) as exc:
         raise MemoryUnavailable(
             f"A remembered {payload.get('kind', 'record')} has schema {payload.get('schema_version')}, which "
-            "this version cannot read; upgrade it."
+            "this version of orch cannot read; upgrade orch."
         ) from exc
 
 

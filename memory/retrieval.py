@@ -1,42 +1,72 @@
-"""From a question to what is worth showing for it: the turns of conversations and the pieces of documents.
+"""Finds what is relevant to a question: messages of conversations and chunks of documents.
 
-    found = retrieve(memory, "When did Ada move?", kinds=TURN, scope=scope)
-    shown = pack(memory, found, scope=scope, budget=2000)
+    hits = retrieve(memory, "When did Ada move?", kinds=TURN, scope=scope)
+    passages = pack(memory, hits, scope=scope, budget=2000)
 
-`retrieve` takes one turn of the store: candidates by BM25, and by a dense vector of the question where the
-caller has one (see `dense`), the records beside them, one ranking (see `ranking`), and of what says the same
-only the best. What lies near is brought though it shares no word, so there is always something. `pack` puts
-the best with what stands around them into a budget of tokens, in the order in which it was said, so that a
-model reads passages and not scraps.
+BM25 scores each record by itself. But an answer rarely repeats the words of its question, and a story is told
+over several messages. So `retrieve` also looks at the neighbours of the hits, and combines:
 
-All that is handed out says whether it is trusted. What is not (a file, a tool, the web) is data: it grants
-nothing, and whoever puts it into a prompt has to mark it.
+    own        BM25, plus a share for words that are adjacent both in the question and in the record
+    spread     part of a message's own score goes to the two after it and the one before it
+    session    how well the whole conversation or document, judged by its hits, matches the question
+    speaker    a little for messages of a speaker whom the question names
+    dense      how near the record's vector is to the question's, if there are such vectors
 
-What is not covered: what the records mean together; contradictions, apart from what has ceased to hold.
+Of records with the same words only the best is returned. A vector search always finds something, even if no
+word is shared. `pack` puts the best hits and their neighbours into a budget of tokens, in their original
+order, so that a model reads passages rather than scraps.
+
+The weights were chosen on three of five conversations of LoCoMo and checked on the other two; see
+docs/benchmarks.md, and docs/experiments.md for what did not help.
+
+Every record says whether it is trusted. An untrusted one (a file, a tool, the web) is data and grants
+nothing; the caller must mark it as such in prompts.
+
+What is not covered: what the records mean together; contradictions, except that what no longer holds is
+left out.
 """
 
+import itertools
+import math
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cache
+from typing import TypeVar
+from uuid import UUID
 
-from memory.embedder import DenseVector, terms
-from memory.ranking import Spot, scores, spot_of, with_speakers
-from memory.records import At, Hit, Place, Record, Scope
+from memory.embedder import DenseVector, sequence, similarity, terms
+from memory.records import CHUNK, At, Hit, Position, Record, Scope
 from memory.store import Memory, Query
 
+SPREAD = {1: 0.5, 2: 0.3, -1: 0.3}
+"""The share of a message's own score that a neighbour gets, by its distance."""
+DENSE = 0.3
+"""What the nearest vector adds."""
+
+_PAIRS = 0.3
+_SESSION = 0.5
+_SPEAKER = 0.1
+_SATURATION = 1.2
 _CANDIDATES = 200
-_BESIDE_PER_HIT = 3
+_NEIGHBOURS_PER_HIT = 3
 _TELLING_WORDS = 4
-_AROUND = (-1, 1)
+_WORD = re.compile(r"\w+")
+
+_Key = TypeVar("_Key")
+
+ScoreKey = tuple[str, Position] | UUID
+"""What a score belongs to: a kind and position, with or without a record, or a record without a position."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """Records that stand next to each other, in their order; one alone where it has no place."""
+    """Consecutive records in their order, or a single record without a position."""
 
     records: tuple[Record, ...]
     score: float
-    """Of the best of them."""
+    """The score of the best record."""
 
     @property
     def text(self) -> str:
@@ -58,98 +88,187 @@ def retrieve(
     session: str | None = None,
     near: DenseVector | None = None,
 ) -> list[Hit]:
-    """What has most to do with the question, best first. Raises what the store raises."""
+    """The records most relevant to the question, best first. Raises what the store raises.
+
+    `near` is the question as a dense vector (see `dense`).
+    """
     most = max(_CANDIDATES, limit)
     query = Query(question, kinds=kinds, scope=scope, limit=most, at=at, session=session)
     with memory.opened() as turn:
         hits = turn.search(query)
-        close = turn.search(replace(query, what=near)) if near else []
-        found = scores(question, hits, close)
-        known = {spot_of(hit.record): hit.record for hit in (*close, *hits)}
-        beside = _best_places(found, known, _BESIDE_PER_HIT * limit)
-        others = turn.placed(beside, kinds=kinds, scope=scope, at=at)
-    ranked = with_speakers(question, [*known.values(), *others], found)
-    return list(islice(_distinct(ranked), limit))
+        near_hits = turn.search(replace(query, what=near)) if near else []
+        score = scores(question, hits, near_hits)
+        known = {score_key(hit.record): hit.record for hit in (*near_hits, *hits)}
+        # The positions with a high score whose records were not found.
+        best = sorted(score, key=lambda key: score[key], reverse=True)
+        best = best[: _NEIGHBOURS_PER_HIT * limit + len(known)]
+        positions = [key[1] for key in best if isinstance(key, tuple) and key not in known]
+        neighbours = turn.at_positions(
+            positions[: _NEIGHBOURS_PER_HIT * limit], kinds=kinds, scope=scope, at=at
+        )
+    ranked = rank(question, [*known.values(), *neighbours], score)
+    return list(itertools.islice(_distinct(ranked), limit))
 
 
 def pack(
     memory: Memory,
-    found: Sequence[Hit],
+    hits: Sequence[Hit],
     *,
     scope: Scope,
     budget: int,
     at: At = "now",
     tokens: Callable[[str], int] = lambda text: len(text) // 4 + 1,
 ) -> list[Passage]:
-    """The best of what was found with its neighbours, as far as the budget goes, best passage first.
+    """The hits and their neighbours within `budget` tokens, best passage first.
 
-    What was found comes before the neighbours of any; what is too long for what is left is passed over.
-    `tokens` says how many a text has; without it four characters are taken for one.
+    Hits take precedence over neighbours; a record that is too long for the rest of the budget is skipped.
+    `tokens` counts the tokens of a text; by default four characters count as one.
     """
-    chosen: dict[Spot, Record] = {}
+    chosen: dict[ScoreKey, Record] = {}
     left = budget
-    kinds = {hit.record.kind for hit in found}
-    around = memory.placed(_around(found), kinds=kinds, scope=scope, at=at) if kinds else []
-    beside = sorted(around, key=lambda record: _nearness(record, found))
-    for record in (*(hit.record for hit in found), *beside):
+    kinds = {hit.record.kind for hit in hits}
+    around = [
+        Position(position.session, position.seq + step)
+        for position in (hit.record.position for hit in hits)
+        for step in (-1, 1)
+        if position is not None and position.seq + step >= 0
+    ]
+    neighbours = memory.at_positions(around, kinds=kinds, scope=scope, at=at) if kinds else []
+    neighbours = sorted(neighbours, key=lambda record: _rank_of_adjacent_hit(record, hits))
+    for record in (*(hit.record for hit in hits), *neighbours):
         cost = tokens(record.text)
-        if cost <= left and spot_of(record) not in chosen:
-            chosen[spot_of(record)] = record
+        if cost <= left and score_key(record) not in chosen:
+            chosen[score_key(record)] = record
             left -= cost
-    return _passages(chosen.values(), {spot_of(hit.record): hit.score for hit in found})
-
-
-def _best_places(found: Mapping[Spot, float], known: Mapping[Spot, Record], many: int) -> list[Place]:
-    """The places of high score of which no record was found."""
-    best = sorted(found, key=lambda spot: found[spot], reverse=True)[: many + len(known)]
-    return [spot[1] for spot in best if isinstance(spot, tuple) and spot not in known][:many]
+    return _passages(chosen.values(), {score_key(hit.record): hit.score for hit in hits})
 
 
 def _distinct(ranked: Iterable[Hit]) -> Iterator[Hit]:
-    """Of what says the same in the same words only the first; what says next to nothing is let be."""
+    """The hits without repetitions by the same speaker in the same words; very short ones may repeat."""
     seen: set[tuple[object, ...]] = set()
     for hit in ranked:
-        said = terms(str(hit.record.data.get("text", hit.record.text)))
-        same = (hit.record.data.get("speaker"), said)
-        if len(said) < _TELLING_WORDS or same not in seen:
+        words = terms(str(hit.record.data.get("text", hit.record.text)))
+        same = (hit.record.data.get("speaker"), words)
+        if len(words) < _TELLING_WORDS or same not in seen:
             yield hit
         seen.add(same)
 
 
-def _around(found: Iterable[Hit]) -> list[Place]:
-    places = [hit.record.place for hit in found if hit.record.place is not None]
-    return [
-        Place(place.session, place.seq + step)
-        for place in places
-        for step in _AROUND
-        if place.seq + step >= 0
-    ]
+def _rank_of_adjacent_hit(record: Record, hits: Sequence[Hit]) -> int:
+    position = record.position
+    for rank, hit in enumerate(hits):
+        other = hit.record.position
+        if position and other and position.session == other.session and abs(position.seq - other.seq) <= 1:
+            return rank
+    return len(hits)
 
 
-def _nearness(record: Record, found: Sequence[Hit]) -> int:
-    """How early among what was found something stands beside which this record does."""
-    place = record.place
-    for number, hit in enumerate(found):
-        other = hit.record.place
-        if place and other and place.session == other.session and abs(place.seq - other.seq) <= 1:
-            return number
-    return len(found)
-
-
-def _passages(records: Iterable[Record], score: Mapping[Spot, float]) -> list[Passage]:
+def _passages(records: Iterable[Record], score: Mapping[ScoreKey, float]) -> list[Passage]:
     runs: list[list[Record]] = []
-    for record in sorted(
-        records, key=lambda record: (record.kind, record.place or Place("", 0), record.created)
-    ):
+    for record in sorted(records, key=lambda one: (one.kind, one.position or Position("", 0), one.created)):
         if runs and _follows(runs[-1][-1], record):
             runs[-1].append(record)
         else:
             runs.append([record])
-    passages = [Passage(tuple(run), max(score.get(spot_of(r), 0.0) for r in run)) for run in runs]
+    passages = [Passage(tuple(run), max(score.get(score_key(r), 0.0) for r in run)) for run in runs]
     return sorted(passages, key=lambda passage: -passage.score)
 
 
 def _follows(one: Record, other: Record) -> bool:
-    if one.place is None or other.place is None or one.scope != other.scope or one.kind != other.kind:
+    if one.position is None or other.position is None or (one.scope, one.kind) != (other.scope, other.kind):
         return False
-    return one.session == other.session and other.place.seq == one.place.seq + 1
+    return other.position == Position(one.position.session, one.position.seq + 1)
+
+
+# --- scores
+
+
+def score_key(record: Record) -> ScoreKey:
+    return record.id if record.position is None else (record.kind, record.position)
+
+
+def scores(question: str, hits: Sequence[Hit], near_hits: Sequence[Hit] = ()) -> dict[ScoreKey, float]:
+    """The scores of the hits and of the positions beside them, comparable within one call.
+
+    `near_hits`, found by vector, only add to the scores; those by words are the same with and without them.
+    """
+    asked = sequence(question)
+    words = [sequence(hit.record.text) for hit in hits]
+    weight = cache(similarity(map(frozenset, words)).weight)
+    own: dict[ScoreKey, float] = {}
+    for hit, score in zip(hits, _own_scores(asked, hits, words, weight), strict=True):
+        key = score_key(hit.record)
+        own[key] = max(own.get(key, 0.0), score)
+    result = scaled(_spread(own))
+    sessions = scaled(_session_scores(asked, hits, words, weight))
+    near = scaled({score_key(hit.record): max(hit.score, 0.0) for hit in near_hits})
+    for key in dict.fromkeys([*result, *near]):
+        result.setdefault(key, 0.0)
+        if isinstance(key, tuple):
+            result[key] += _SESSION * sessions.get(key[1].session, 0.0)
+        result[key] += DENSE * near.get(key, 0.0)
+    return result
+
+
+def merge_hits(hits: Sequence[Hit], near_hits: Sequence[Hit]) -> list[Hit]:
+    """Hits by words, followed by those found by vector only, whose score by words is 0."""
+    known = {hit.record.id for hit in hits}
+    return [*hits, *(Hit(record=hit.record, score=0.0) for hit in near_hits if hit.record.id not in known)]
+
+
+def scaled(values: Mapping[_Key, float]) -> dict[_Key, float]:
+    """The values divided by the largest one; zeros if none is positive."""
+    most = max(values.values(), default=0.0)
+    return {key: value / most if most > 0 else 0.0 for key, value in values.items()}
+
+
+def rank(question: str, records: Iterable[Record], score: Mapping[ScoreKey, float]) -> list[Hit]:
+    """The records best first, newer first among equals, with the bonus for speakers that are named."""
+    named = frozenset(_WORD.findall(question.casefold()))
+
+    def bonus(record: Record) -> float:
+        speaker = record.data.get("speaker")
+        is_named = isinstance(speaker, str) and not named.isdisjoint(_WORD.findall(speaker.casefold()))
+        return _SPEAKER if is_named else 0.0
+
+    hits = [Hit(record=one, score=score.get(score_key(one), 0.0) + bonus(one)) for one in records]
+    return sorted(hits, key=lambda hit: (hit.score, hit.record.created, hit.record.key), reverse=True)
+
+
+def _own_scores(
+    asked: Sequence[int], hits: Sequence[Hit], texts: Sequence[Sequence[int]], weight: Callable[[int], float]
+) -> Iterator[float]:
+    pairs = frozenset(itertools.pairwise(asked))
+    for hit, words in zip(hits, texts, strict=True):
+        # One word in between is allowed.
+        near = {*itertools.pairwise(words), *zip(words, words[2:], strict=False)}
+        together = math.fsum(min(weight(one), weight(other)) for one, other in pairs & near)
+        yield hit.score + _PAIRS * together
+
+
+def _spread(own: Mapping[ScoreKey, float]) -> dict[ScoreKey, float]:
+    result = dict(own)
+    for key, score in own.items():
+        # A chunk of a document is about what it says itself.
+        if not isinstance(key, tuple) or key[0] == CHUNK:
+            continue
+        kind, position = key
+        for distance, share in SPREAD.items():
+            neighbour = (kind, Position(position.session, position.seq + distance))
+            if position.seq + distance >= 0:
+                result[neighbour] = result.get(neighbour, 0.0) + share * score
+    return result
+
+
+def _session_scores(
+    asked: Sequence[int], hits: Sequence[Hit], texts: Sequence[Sequence[int]], weight: Callable[[int], float]
+) -> dict[str, float]:
+    wanted = frozenset(asked)
+    counted: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for hit, words in zip(hits, texts, strict=True):
+        if hit.record.session is not None:
+            counted[hit.record.session].update(wanted.intersection(words))
+    return {
+        session: math.fsum(weight(word) * times / (times + _SATURATION) for word, times in words.items())
+        for session, words in counted.items()
+    }

@@ -1,16 +1,15 @@
 """Memory on a Qdrant server: the same protocol, the same vectors, one collection.
 
-The collection `orch_mem` is made at first use, with an index for each field that is filtered by. A write
-returns when the server has applied it; how durable that is then is the server's own affair.
+The collection `orch_mem` is created at first use, with an index for each filterable field. A write returns
+when the server has applied it; its durability is that of the server.
 
-Word rarity is counted within the kinds and the scope of a search, which a server must know how to do
-(`idf` in its search parameters).
+Word rarity is counted within the kinds and the scope of a search, which the server must support (`idf` in the
+search parameters). Dense vectors are added to the collection by name, which needs server version 1.18 or
+later.
 
-Dense vectors are added to the collection under their names, which a server can from version 1.18 on.
-
-What is not covered: several replicas with weak consistency; a text that another process changes while the
-vector of the earlier one is attached, which then stays until it is changed again. The contract suite runs
-against a real server only where ORCH_TEST_QDRANT_URL names one.
+What is not covered: several replicas with weak consistency; a text that another process changes while a
+vector of the old text is stored (the vector stays until the text changes again). The contract suite runs
+against a real server only if ORCH_TEST_QDRANT_URL names one.
 """
 
 import itertools
@@ -25,8 +24,8 @@ from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from memory.embedder import DenseVector, Embedder, default_embedder
 from memory.errors import EmbeddingFailed, MemoryBusy, MemoryUnavailable
-from memory.records import At, Hit, Place, Record, Scope, from_payload, moment, to_payload
-from memory.store import Memory, Query, as_kinds, by_place, newest_first, other_size
+from memory.records import At, Hit, Position, Record, Scope, from_payload, resolve_time, to_payload
+from memory.store import Memory, Query, as_kinds, by_position, newest_first, size_mismatch
 
 COLLECTION = "orch_mem"
 
@@ -69,28 +68,28 @@ class ServerStore:
             names = list(self._dense()) if latest else []
             for start in range(0, len(latest), _BATCH):
                 batch = latest[start : start + _BATCH]
-                dense = self._dense_of(batch, names) if names else {}
+                dense = self._stored_vectors(batch, names) if names else {}
                 points = [self._point(record, dense.get(record.id, {})) for record in batch]
                 self._client.upsert(COLLECTION, points, wait=True)
 
     @contextmanager
     def opened(self) -> Iterator[Memory]:
-        """The server serves each operation by itself; there is no turn to wait for."""
+        """Does not wait: the server handles each operation by itself."""
         yield self
 
     def search(self, query: Query) -> list[Hit]:
         within = _filter(as_kinds(query.kinds), query.scope, query.at, query.session)
         with self._translated():
-            asked = self._asked(query.what, within) if query.limit > 0 else None
-            if asked is None:
+            arguments = self._query_arguments(query.what, within) if query.limit > 0 else None
+            if arguments is None:
                 return []
             response = self._client.query_points(
-                COLLECTION, **asked, query_filter=within, limit=query.limit, with_payload=True
+                COLLECTION, **arguments, query_filter=within, limit=query.limit, with_payload=True
             )
         return [Hit(record=from_payload(point.payload or {}), score=point.score) for point in response.points]
 
-    def _asked(self, what: str | DenseVector, within: models.Filter) -> dict[str, Any] | None:
-        """What is searched for as the server takes it; None if nothing can be found by it."""
+    def _query_arguments(self, what: str | DenseVector, within: models.Filter) -> dict[str, Any] | None:
+        """The query for the server; None if it cannot find anything."""
         if isinstance(what, DenseVector):
             is_known = self._dense().get(what.name) == len(what.values)
             return {"query": list(what.values), "using": what.name} if is_known else None
@@ -111,22 +110,22 @@ class ServerStore:
             points = self._client.retrieve(COLLECTION, [str(id_) for id_ in wanted], with_payload=True)
         found = {record.id: record for record in (from_payload(point.payload or {}) for point in points)}
         chosen = [found[id_] for id_ in wanted if id_ in found and scope.covers(found[id_].scope)]
-        time = moment(at)
+        time = resolve_time(at)
         return [record for record in chosen if time is None or record.holds(time)]
 
-    def placed(
-        self, places: Iterable[Place], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
+    def at_positions(
+        self, positions: Iterable[Position], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
     ) -> list[Record]:
         wanted: dict[str, set[int]] = {}
-        for place in places:
-            wanted.setdefault(place.session, set()).add(place.seq)
+        for position in positions:
+            wanted.setdefault(position.session, set()).add(position.seq)
         if not wanted:
             return []
-        any_of = [_at_places(session, sorted(seqs)) for session, seqs in wanted.items()]
+        any_of = [_position_filter(session, sorted(seqs)) for session, seqs in wanted.items()]
         base = _filter(as_kinds(kinds), scope, at, None)
         with self._translated():
             found = self._scroll(models.Filter(must=[base, models.Filter(should=list(any_of))]))
-            return by_place(from_payload(point.payload or {}) for point in found)
+            return by_position(from_payload(point.payload or {}) for point in found)
 
     def all(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
@@ -149,11 +148,11 @@ class ServerStore:
         with self._translated():
             return self._client.count(COLLECTION, count_filter=within, exact=True).count
 
-    def every(self) -> list[Record]:
+    def scan(self) -> list[Record]:
         with self._translated():
             return [from_payload(point.payload or {}) for point in self._scroll(models.Filter())]
 
-    def lacking(
+    def missing_vectors(
         self, name: str, kinds: str | Collection[str], scope: Scope, *, limit: int | None = None
     ) -> list[Record]:
         within = _filter(as_kinds(kinds), scope, "ever", None)
@@ -164,18 +163,18 @@ class ServerStore:
             found = itertools.islice(self._scroll(within), limit)
             return [from_payload(point.payload or {}) for point in found]
 
-    def attach(self, made: Iterable[tuple[Record, DenseVector]]) -> int:
-        batch = list(made)
+    def put_vectors(self, vectors: Iterable[tuple[Record, DenseVector]]) -> int:
+        batch = list(vectors)
         if not batch:
             return 0
         (name,) = {vector.name for _, vector in batch}
         with self._translated():
             self._ensure_dense(name, len(batch[0][1].values))
-            there = self._dense_of([record for record, _ in batch], [])
+            stored = self._stored_vectors([record for record, _ in batch], [])
             points = [
                 models.PointVectors(id=str(record.id), vector={name: list(vector.values)})
                 for record, vector in batch
-                if record.id in there
+                if record.id in stored
             ]
             if points:
                 self._client.update_vectors(COLLECTION, points, wait=True)
@@ -183,9 +182,16 @@ class ServerStore:
 
     def vectors(self) -> dict[str, int]:
         with self._translated():
-            return {name: self._having(name) for name in self._dense()}
+            filters = {
+                name: models.Filter(must=[models.HasVectorCondition(has_vector=name)])
+                for name in self._dense()
+            }
+            return {
+                name: self._client.count(COLLECTION, count_filter=has, exact=True).count
+                for name, has in filters.items()
+            }
 
-    def drop(self, name: str) -> None:
+    def drop_vectors(self, name: str) -> None:
         with self._translated():
             if name in self._dense():
                 self._client.delete_vector_name(COLLECTION, name, wait=True)
@@ -205,32 +211,34 @@ class ServerStore:
                 },
             )
         except UnexpectedResponse as exc:
-            # Another process made it between the question and the order.
+            # Another process created it in the meantime.
             if exc.status_code != _CONFLICT:
                 raise
 
     def _ensure_indexes(self) -> None:
-        """Those that are missing: an earlier version made fewer."""
-        there = self._client.get_collection(COLLECTION).payload_schema
+        """Create the missing indexes: an earlier version made fewer."""
+        existing = self._client.get_collection(COLLECTION).payload_schema
         for field, schema in _INDEXED.items():
-            if field not in there:
+            if field not in existing:
                 self._client.create_payload_index(COLLECTION, field, schema)
 
     def _ensure_dense(self, name: str, size: int) -> None:
         known = self._dense().get(name)
         if known not in (None, size):
-            raise EmbeddingFailed(other_size(name, known, size))
+            raise EmbeddingFailed(size_mismatch(name, known, size))
         if known is None:
             config = models.DenseVectorConfig(size=size, distance=models.Distance.COSINE)
             self._client.create_vector_name(COLLECTION, name, models.DenseVectorNameConfig(dense=config))
 
     def _dense(self) -> dict[str, int]:
-        """The names of the dense vectors, and their sizes."""
+        """The sizes of the dense vectors, by name."""
         vectors = self._client.get_collection(COLLECTION).config.params.vectors
         return {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
 
-    def _dense_of(self, records: list[Record], names: list[str]) -> dict[UUID, dict[str, models.Vector]]:
-        """The dense vectors of those of the records that are stored with the same text."""
+    def _stored_vectors(
+        self, records: list[Record], names: list[str]
+    ) -> dict[UUID, dict[str, models.Vector]]:
+        """The dense vectors of the records that are stored with the same text."""
         wanted = {str(record.id): record.text for record in records}
         found = self._client.retrieve(COLLECTION, list(wanted), with_payload=["text"], with_vectors=names)
         return {
@@ -238,10 +246,6 @@ class ServerStore:
             for known in found
             if (known.payload or {}).get("text") == wanted[str(known.id)]
         }
-
-    def _having(self, name: str) -> int:
-        has = models.Filter(must=[models.HasVectorCondition(has_vector=name)])
-        return self._client.count(COLLECTION, count_filter=has, exact=True).count
 
     def _point(self, record: Record, dense: Mapping[str, models.Vector]) -> models.PointStruct:
         vector = self._embedder.document(record.text)
@@ -262,11 +266,11 @@ class ServerStore:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """The one place where the client's faults become ours."""
+        """Translate the client's errors into ours."""
         try:
             yield
         except ResourceExhaustedResponse as exc:
-            raise MemoryBusy(f"The Qdrant server at {self._url} asks to wait; try again.") from exc
+            raise MemoryBusy(f"The Qdrant server at {self._url} is overloaded; try again.") from exc
         except UnexpectedResponse as exc:
             remedy = "check memory.api_key" if exc.status_code in _REFUSED else "look at the server's log"
             raise MemoryUnavailable(
@@ -289,10 +293,10 @@ def _filter(kinds: list[str], scope: Scope, at: At, session: str | None) -> mode
         must.append(models.FieldCondition(key="kind", match=models.MatchAny(any=kinds)))
     if session is not None:
         must.append(models.FieldCondition(key="session", match=models.MatchValue(value=session)))
-    time = moment(at)
+    time = resolve_time(at)
     if time is None:
         return models.Filter(must=must)
-    # A field that a record does not have is in no range.
+    # A missing field is in no range.
     never: list[models.Condition] = [
         models.FieldCondition(key="valid_to", range=models.DatetimeRange(lte=time)),
         models.FieldCondition(key="valid_from", range=models.DatetimeRange(gt=time)),
@@ -300,7 +304,7 @@ def _filter(kinds: list[str], scope: Scope, at: At, session: str | None) -> mode
     return models.Filter(must=must, must_not=never)
 
 
-def _at_places(session: str, seqs: list[int]) -> models.Filter:
+def _position_filter(session: str, seqs: list[int]) -> models.Filter:
     return models.Filter(
         must=[
             models.FieldCondition(key="session", match=models.MatchValue(value=session)),

@@ -1,30 +1,30 @@
-"""The one interface to memory, whatever engine is behind it.
+"""The interface of memory, independent of the engine behind it.
 
 Contract, checked by the same test suite for every engine:
 
-- `add` is durable when it returns: after `kill -9` of any process the records are there. Repeating it
-  changes nothing; a later content under the same key replaces the earlier one.
-- Every read and every delete carries a scope (see `Scope`), and sees all that was acknowledged before it
-  began, by whichever process.
-- A read brings what holds at the time `at`, which is now unless it is said; `at="ever"` brings all. A
-  delete reaches what has ceased to hold as well.
-- A deleted record does not come back in any read.
-- `search` by a dense vector finds those nearest to it of the records that have a vector of that name and
-  size; nothing if none has one. The store never makes such vectors.
-- `kinds` is one kind, several, or `()` for all; `session` keeps to the parts of one conversation or document.
+- `add` is durable when it returns: the records survive a `kill -9` of any process. Repeating it changes
+  nothing; new content under an existing key replaces the old content.
+- Every read and delete has a scope (see `Scope`), and sees everything acknowledged before it began, by any
+  process.
+- A read returns the records that hold at the time `at`, by default now; `at="ever"` returns all. A delete
+  includes records that no longer hold.
+- A deleted record does not reappear in any read.
+- `search` by a dense vector finds the nearest of the records that have a vector of that name and size;
+  nothing if there are none. The store never makes such vectors.
+- `kinds` is one kind, several, or `()` for all; `session` limits the read to one conversation or document.
 - Any method may raise `MemoryBusy` or `MemoryUnavailable`.
 
-Several operations that belong together are done within `opened()`, which takes its turn once for all:
+Operations that belong together share one turn in an `opened()` block:
 
     with store.opened() as memory:
         hits = memory.search(Query(...))
         memory.add([...])
 
-Others wait meanwhile, so nothing slow is done in there: no model is asked, nobody is waited for. An `add`
-within is durable when it returns, like any; what a `delete` within has taken out is gone from the disk when
-the block is left. A fault while turning up, `MemoryBusy` say, is raised before the block begins.
+Other processes wait meanwhile, so the block must not do anything slow, such as asking a model. In the block,
+an `add` is durable when it returns, as always; deleted text is erased from the disk when the block ends. If
+the turn cannot be had, `MemoryBusy` is raised before the block begins.
 
-What is not covered: filters on what the kinds keep in `data`, and forgetting by age.
+What is not covered: filters on `data`, and forgetting by age.
 """
 
 from collections.abc import Collection, Iterable
@@ -34,112 +34,110 @@ from typing import Protocol
 from uuid import UUID
 
 from memory.embedder import DenseVector
-from memory.records import At, Hit, Place, Record, Scope
+from memory.records import At, Hit, Position, Record, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is searched for, and among which records."""
+    """A search, and the records to search in."""
 
     what: str | DenseVector = field(kw_only=False)
-    """A text finds records that share words with it; a vector, those nearest to it."""
+    """A text finds records that share words with it; a vector finds the nearest records."""
     kinds: str | Collection[str]
     scope: Scope
     limit: int = 10
-    """The most that is found; none if below 1."""
+    """The maximum number of hits; none if below 1."""
     at: At = "now"
     session: str | None = None
 
 
 class Memory(Protocol):
-    """What can be read and written."""
+    """Records that can be read and written, also within a turn."""
 
     def add(self, records: Iterable[Record]) -> None:
-        """Keep the records; durable on return."""
+        """Store the records; durable on return."""
         ...
 
     def search(self, query: Query) -> list[Hit]:
-        """What the query finds, best first.
+        """The hits, best first.
 
-        A score is the weight of the words in common, or the cosine, from -1 to 1.
+        A score is the weight of the shared words, or the cosine, from -1 to 1.
         """
         ...
 
     def get(self, ids: Iterable[UUID], scope: Scope, *, at: At = "now") -> list[Record]:
-        """The records with these ids, in the order asked, leaving out what is absent or out of scope."""
+        """The records with these ids, in the given order, without missing ones and those out of scope."""
         ...
 
-    def placed(
-        self, places: Iterable[Place], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
+    def at_positions(
+        self, positions: Iterable[Position], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
     ) -> list[Record]:
-        """The records at these places, in the order of their places; neighbours are found this way."""
+        """The records at these positions, sorted by position; for the neighbours of a record."""
         ...
 
     def all(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
     ) -> list[Record]:
-        """Every record, newest first."""
+        """All records of the kinds, newest first."""
         ...
 
     def delete(self, ids: Iterable[UUID], scope: Scope) -> int:
-        """Delete the records with these ids that lie within the scope; how many there were."""
+        """Delete the records with these ids that are in the scope; returns how many there were."""
         ...
 
     def count(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
-    ) -> int:
-        """How many records there are."""
-        ...
+    ) -> int: ...
 
     def opened(self) -> AbstractContextManager["Memory"]:
-        """Do several things in one turn, see above; within a turn, the same one."""
+        """Share one turn between several operations, see above; within a turn, this is the same turn."""
         ...
 
 
 class MemoryStore(Memory, Protocol):
-    """Memory that somebody has to close."""
+    """A store as its owner sees it; it must be closed."""
 
-    def every(self) -> list[Record]:
-        """Each record of every scope, valid or not: for whoever owns the store and moves or examines it."""
+    def scan(self) -> list[Record]:
+        """All records of all scopes, whether they hold or not, to move or examine them."""
         ...
 
-    def lacking(
+    def missing_vectors(
         self, name: str, kinds: str | Collection[str], scope: Scope, *, limit: int | None = None
     ) -> list[Record]:
         """Records without a dense vector of that name, whether they hold or not."""
         ...
 
-    def attach(self, made: Iterable[tuple[Record, DenseVector]]) -> int:
-        """Keep dense vectors of these records, all of one name; how many.
+    def put_vectors(self, vectors: Iterable[tuple[Record, DenseVector]]) -> int:
+        """Store dense vectors of these records, all of one name; returns how many were stored.
 
-        A record that has gone, or says something else by now, is passed over. A vector stays until the
-        text of its record changes. Raises `EmbeddingFailed` where those of that name have another size.
+        A record that was deleted, or whose text has changed, is skipped. A vector stays until the text of
+        its record changes. Raises `EmbeddingFailed` if existing vectors of that name have another size.
         """
         ...
 
     def vectors(self) -> dict[str, int]:
-        """The names of the dense vectors there are, and how many records of all scopes have each."""
+        """How many records of all scopes have a dense vector, by the vector's name."""
         ...
 
-    def drop(self, name: str) -> None:
-        """Take out all dense vectors of that name."""
+    def drop_vectors(self, name: str) -> None:
+        """Delete all dense vectors of that name."""
         ...
 
     def close(self) -> None:
-        """Give back what is held; the store is not used afterwards."""
+        """Release all resources; the store cannot be used afterwards."""
         ...
 
 
-def other_size(name: str, known: int | None, size: int) -> str:
-    """What is said of vectors that do not fit those of the same name."""
+def size_mismatch(name: str, known: int | None, size: int) -> str:
+    """The message for vectors of another size than stored ones of the same name."""
     return (
-        f"its vectors in memory have {known} numbers and new ones {size}, so another model answers to its "
-        f"name; make all of them anew with orch memory embed --anew ({name})."
+        f"its stored vectors have {known} dimensions and its new ones {size}, so the name now means another "
+        f"model; make all of them again with orch memory embed --anew ({name})."
     )
 
 
 def as_kinds(kinds: str | Collection[str]) -> list[str]:
-    """`"run"` and `("run",)` mean the same; a bare string is not taken as letters."""
+    """A list of kinds; a single string is one kind."""
     return [kinds] if isinstance(kinds, str) else list(kinds)
 
 
@@ -147,5 +145,5 @@ def newest_first(records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda record: (record.created, record.id), reverse=True)
 
 
-def by_place(records: Iterable[Record]) -> list[Record]:
-    return sorted(records, key=lambda record: (record.place or Place("", 0), record.created, record.id))
+def by_position(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: (record.position or Position("", 0), record.created, record.id))

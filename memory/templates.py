@@ -1,22 +1,23 @@
-"""A plan that did well, with the parameters of its prompt replaced by those of another one. Pure.
+"""Adapts the plan of an earlier prompt to a similar one by exchanging the prompts' parameters. Pure.
 
-    form("Count the rows of sales.csv").key == form("count the rows of  orders.csv").key
+    prompt_pattern("Count the rows of sales.csv").key == prompt_pattern("count the rows of  orders.csv").key
 
-A prompt's form is the prompt without its parameters: addresses, quoted texts, dates, names of files and
-numbers. Two prompts of one form ask for the same with other things. `filled` puts the parameters of the
-second into the plan of the first where it is certain what belongs where, and says why not where it is not:
+A prompt's pattern is the prompt without its parameters: addresses, quoted texts, dates, file names and
+numbers. Two prompts with the same pattern ask for the same work on other things. `fill_template` puts the
+parameters of the second prompt into the plan of the first if it is certain where they belong, and otherwise
+says why not:
 
-- a parameter that changed has to stand in the work itself (instruction, inputs, check, judge, result), and
-  nothing that was made from the old one may be left anywhere: a part of its name, its number as a word;
-- two that were the same have to be the same again;
-- a number that the shape of the plan may follow from (so many subtasks, so many items) is not exchanged, nor
-  any number or date while the plan has numbers of its own, because they may have been worked out from it;
-- an expression is only given names and numbers, and no text becomes a reference.
+- a parameter that changed must occur in the work itself (instruction, inputs, check, judge, result), and no
+  trace of the old one may remain anywhere: a part of its name, its number as a word;
+- two parameters that were equal must be equal again;
+- a number from which the structure of the plan may follow (the number of subtasks or items) is not exchanged,
+  nor is any number or date if the plan has numbers of its own, which may have been computed from it;
+- an expression only receives names and numbers, and no text becomes a reference.
 
-A plan that is the answer itself, or that names files which the prompt does not, is no template.
+A plan that is the answer itself, or that names files which the prompt does not, is not a template.
 
-What is not covered: parameters that are ordinary words ("Berlin"), which belong to the form, so that such
-prompts are of different forms; numbers in words of other languages than English; what an instruction takes
+What is not covered: parameters that are ordinary words ("Berlin"), which belong to the pattern, so that such
+prompts have different patterns; number words of languages other than English; what an instruction derives
 from a parameter without using its words.
 """
 
@@ -24,7 +25,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,10 +33,10 @@ from pydantic import JsonValue
 
 Kind = Literal["url", "text", "date", "file", "number"]
 
-WORDS_ENOUGH = 3
-"""So many words have to be left in a form: what is all parameters says nothing of what is wanted."""
+MIN_WORDS = 3
+"""The fewest words of a pattern that says what is wanted; parameters alone do not."""
 MAX_CHARS = 40_000
-"""The largest plan that is kept as a template, as JSON."""
+"""The largest plan that is stored as a template, as JSON."""
 
 _PARAMETER = re.compile(
     r"""
@@ -73,21 +74,22 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Form:
+class PromptPattern:
     key: str
-    """The same for prompts that differ in their parameters alone."""
+    """Equal for prompts that differ only in their parameters."""
     parameters: tuple[Parameter, ...]
     words: frozenset[str]
-    """The words that all prompts of the form have."""
+    """The words that all prompts with the pattern share."""
 
     @property
     def telling(self) -> bool:
-        return len(self.words) >= WORDS_ENOUGH
+        """Whether the pattern has enough words to say what is wanted."""
+        return len(self.words) >= MIN_WORDS
 
 
 @dataclass(frozen=True)
 class Swap:
-    """A parameter and what stands in its place."""
+    """A parameter and its replacement."""
 
     old: str
     new: str
@@ -100,68 +102,133 @@ class Template:
     plan: dict[str, JsonValue]
     files: tuple[str, ...] = ()
     swaps: tuple[Swap, ...] = ()
-    """What was changed in it since it was kept."""
+    """The parameters that were replaced in it."""
 
 
 @dataclass(frozen=True)
 class Unmapped:
-    """Why the plan of one prompt cannot be made that of another."""
+    """Why a plan cannot be adapted to another prompt."""
 
     reason: str
 
 
-@dataclass
-class _Walk:
-    """What is collected while a plan is rewritten."""
+Swapper = Callable[[str], tuple[str, set[str]]]
+"""Replaces parameters in a text; returns the new text and the old parameters that were found in it."""
 
+
+@dataclass
+class _Rewrite:
+    """A plan being rewritten, and what is collected from it."""
+
+    swap: Swapper
     used: set[str] = field(default_factory=set)
+    """Old parameters found in the work."""
     texts: list[str] = field(default_factory=list)
     numbers: set[str] = field(default_factory=set)
+    """Numbers in the work that are not new parameters."""
+
+    def plan(self, plan: Mapping[str, Any]) -> dict[str, Any]:
+        goal, _ = self.swap(str(plan.get("goal", "")))
+        self.texts.append(goal)
+        result = {**plan, "goal": goal.replace(_GAP, "")}
+        if plan.get("check") is not None:
+            result["check"] = self._value(plan["check"], "check")
+        result["subtasks"] = [self._subtask(row) for row in _rows(plan)]
+        return result
+
+    def _subtask(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        result = {}
+        for name, value in row.items():
+            if name in _REWRITTEN:
+                result[name] = self._value(value, name)
+            else:
+                result[name] = value
+                # The other fields are not rewritten, and must not depend on what changed.
+                self.texts += [str(value)] if name in ("timeout_s", "retries") else _strings(value)
+        return result
+
+    def _value(self, value: Any, name: str) -> Any:
+        if isinstance(value, str):
+            return self._text(value, name)
+        if isinstance(value, bool) or value is None:
+            return value
+        if isinstance(value, int | float):
+            return self._number(value, name)
+        if isinstance(value, list):
+            return [self._value(item, name) for item in value]
+        self.texts += list(value)
+        return {key: self._value(item, name) for key, item in value.items()}
+
+    def _text(self, text: str, name: str) -> str:
+        swapped, found = self.swap(text)
+        self.texts.append(swapped)
+        if name in _WORK:
+            self.used |= found
+            self.numbers |= set(_NUMBER.findall(_without_new(swapped)))
+        if name == "check" and any(not _SAFE.match(new) for new in swapped.split(_GAP)[1::2]):
+            raise ValueError("a check only receives names and numbers")
+        return swapped.replace(_GAP, "")
+
+    def _number(self, value: float, name: str) -> int | float:
+        swapped, found = self.swap(str(value))
+        if not found:
+            self.numbers.add(str(value))
+            return value
+        new = swapped.replace(_GAP, "")
+        if name != "inputs" or not re.fullmatch(r"-?\d+(\.\d+)?", new):
+            raise ValueError(f"{value} in {name} may or may not be what the request says")
+        self.used |= found
+        return float(new) if "." in new else int(new)
 
 
-def form(prompt: str) -> Form:
-    """What a prompt asks for, and with what."""
+def prompt_pattern(prompt: str) -> PromptPattern:
+    """Split a prompt into its pattern and its parameters."""
     parameters, parts, end = [], [], 0
     for match in _PARAMETER.finditer(prompt):
         group = match.lastgroup or ""
         kind, value = _KINDS.get(group, "text"), match[group]
-        parts += [_plain(prompt[end : match.start()]), f"{_MARK}{kind}{_suffix(kind, value)}{_MARK}"]
+        # Files are distinguished by their extension: work on a table differs from work on a picture.
+        suffix = "." + value.rpartition(".")[2].casefold() if kind == "file" and "." in value else ""
+        parts += [_plain(prompt[end : match.start()]), f"{_MARK}{kind}{suffix}{_MARK}"]
         parameters.append(Parameter(kind, value))
         end = match.end()
     parts.append(_plain(prompt[end:]).rstrip(" .!?"))
     words = (word for part in parts if not part.startswith(_MARK) for word in _tokens(part))
-    return Form(" ".join(filter(None, parts)), tuple(parameters), frozenset(words))
+    return PromptPattern(" ".join(filter(None, parts)), tuple(parameters), frozenset(words))
 
 
-def shape(plan: Iterable[Mapping[str, JsonValue]]) -> str:
-    """The same for plans of the same kinds of subtasks in the same order, whatever they are called."""
+def plan_signature(plan: Iterable[Mapping[str, JsonValue]]) -> str:
+    """Equal for plans with the same kinds of subtasks in the same order, whatever their ids."""
     rows = list(plan)
-    places = {str(row.get("id")): n for n, row in enumerate(rows)}
-    told = [
-        [row.get("kind"), row.get("role"), row.get("tools") or [], _places(row.get("depends_on"), places)]
-        for row in rows
-    ]
-    return json.dumps(told, sort_keys=True)
+    index = {str(row.get("id")): n for n, row in enumerate(rows)}
+    signature = []
+    for row in rows:
+        names = row.get("depends_on")
+        depends_on = sorted(index.get(str(name), -1) for name in names) if isinstance(names, list) else []
+        signature.append([row.get("kind"), row.get("role"), row.get("tools") or [], depends_on])
+    return json.dumps(signature, sort_keys=True)
 
 
-def mark(plan: Mapping[str, JsonValue], prompt: str) -> str:
-    """The same for plans that do the same work in the same words, each with the parameters of its prompt."""
-    values = list(dict.fromkeys(parameter.value for parameter in form(prompt).parameters))
-    swap = _swapping({value: f"{_MARK}{n}{_MARK}" for n, value in enumerate(values)})
+def plan_fingerprint(plan: Mapping[str, JsonValue], prompt: str) -> str:
+    """Equal for plans that do the same work in the same words, apart from the parameters of their prompts."""
+    values = list(dict.fromkeys(parameter.value for parameter in prompt_pattern(prompt).parameters))
+    swap = _swapper({value: f"{_MARK}{n}{_MARK}" for n, value in enumerate(values)})
     work = [{name: row[name] for name in sorted(_WORK & row.keys())} for row in _rows(plan)]
-    text = json.dumps([work, shape(_rows(plan))], ensure_ascii=False, sort_keys=True)
-    told = swap(text)[0] if values else text
-    return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:16]
+    text = json.dumps([work, plan_signature(_rows(plan))], ensure_ascii=False, sort_keys=True)
+    text = swap(text)[0] if values else text
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def template_of(plan: Mapping[str, JsonValue], prompt: str, files: Iterable[str]) -> Template | None:
-    """The plan of a prompt as one that can be used again; None where it is none.
+    """The plan of a prompt as a template; None if it is not suitable.
 
-    `files` are those that there were when it was planned.
+    `files` are the files that existed when it was planned.
     """
-    kept = _kept(plan)
+    # Reasons are left out: they were those of the earlier run.
+    kept = {key: value for key, value in plan.items() if key not in _DROPPED}
+    kept["subtasks"] = [{key: value for key, value in row.items() if key != "why"} for row in _rows(plan)]
     rows = _rows(kept)
-    if not rows or any(row.get("kind") == "answer" for row in rows) or not form(prompt).telling:
+    if not rows or any(row.get("kind") == "answer" for row in rows) or not prompt_pattern(prompt).telling:
         return None
     text = json.dumps(kept, ensure_ascii=False)
     if len(text) > MAX_CHARS:
@@ -173,81 +240,62 @@ def template_of(plan: Mapping[str, JsonValue], prompt: str, files: Iterable[str]
     return Template(kept, tuple(needed))
 
 
-def filled(template: Template, earlier: str, prompt: str) -> Template | Unmapped:
-    """The template of `earlier` for `prompt`."""
-    was, now = form(earlier), form(prompt)
+def fill_template(template: Template, earlier: str, prompt: str) -> Template | Unmapped:
+    """Adapt the template of the prompt `earlier` to `prompt`."""
+    was, now = prompt_pattern(earlier), prompt_pattern(prompt)
     if was.key != now.key:
         return Unmapped("the request has another form")
     pairs = list(zip(was.parameters, now.parameters, strict=True))
     found: dict[str, str] = {}
     for old, new in pairs:
         if found.setdefault(old.value, new.value) != new.value:
-            return Unmapped(f"{old.value!r} stood for two things that differ now")
+            return Unmapped(f"{old.value!r} occurred twice, and its occurrences now differ")
     changed = {old: new for old, new in found.items() if old != new}
     if not changed:
         return Template(template.plan, template.files)
     if wrong := next((new for new in changed.values() if new.startswith("$")), None):
         return Unmapped(f"{wrong!r} would be read as a reference")
-    counted = [old.value for old, new in pairs if old.kind in ("number", "date") and old.value in changed]
-    return _filled(template, changed, counted, was, earlier)
+    numbers = [old.value for old, new in pairs if old.kind in ("number", "date") and old.value in changed]
+    return _filled(template, changed, numbers, was, earlier)
 
 
 def _filled(
-    template: Template, changed: Mapping[str, str], counted: Sequence[str], was: Form, earlier: str
+    template: Template, changed: Mapping[str, str], numbers: Sequence[str], was: PromptPattern, earlier: str
 ) -> Template | Unmapped:
-    counts = _counts(template.plan)
-    if shaped := next((old for old in counted if old in counts), None):
-        return Unmapped(f"the shape of the plan may follow from {shaped}")
-    walk = _Walk()
+    """The template with the changed parameters, of which `numbers` are numbers and dates."""
+    rows = _rows(template.plan)
+    alike = Counter((str(row.get("kind")), str(row.get("role")), str(row.get("tools"))) for row in rows)
+    counts = {len(rows), *alike.values(), *_lengths(rows)}
+    if count := next((old for old in numbers if old in set(map(str, counts))), None):
+        return Unmapped(f"the structure of the plan may follow from {count}")
+    swap = _swapper(changed)
+    rewrite = _Rewrite(swap)
     try:
-        plan = _rewritten(template.plan, _swapping(changed), walk)
+        plan = rewrite.plan(template.plan)
     except ValueError as exc:
         return Unmapped(str(exc))
-    if unused := next((old for old in changed if old not in walk.used), None):
-        return Unmapped(f"nothing in the plan tells where {unused!r} belongs")
-    if left := _left(changed, was, walk.texts):
-        return Unmapped(left)
-    own = walk.numbers - {"0", "1"} - set(_NUMBER.findall(earlier))
-    if counted and own:
-        return Unmapped(f"{min(own)} in the plan may have been worked out from {counted[0]}")
-    swap = _swapping(changed)
+    if unused := next((old for old in changed if old not in rewrite.used), None):
+        return Unmapped(f"nothing in the plan says where {unused!r} belongs")
+    if trace := _trace(changed, was, rewrite.texts):
+        return Unmapped(trace)
+    own = rewrite.numbers - {"0", "1"} - set(_NUMBER.findall(earlier))
+    if numbers and own:
+        return Unmapped(f"{min(own)} in the plan may have been computed from {numbers[0]}")
     files = tuple(swap(name)[0].replace(_GAP, "") for name in template.files)
     return Template(plan, files, tuple(Swap(old, new) for old, new in changed.items()))
-
-
-# --- forms
 
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _suffix(kind: Kind, value: str) -> str:
-    """Of files the ending: a table is not worked on as a picture is."""
-    return "." + value.rpartition(".")[2].casefold() if kind == "file" and "." in value else ""
-
-
 def _tokens(text: str) -> list[str]:
     return [token.casefold() for token in _TOKEN.findall(text)]
 
 
-def _places(names: JsonValue, places: Mapping[str, int]) -> list[int]:
-    return sorted(places.get(str(name), -1) for name in names) if isinstance(names, list) else []
-
-
-# --- templates
-
-
-def _kept(plan: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """What is used again; the reasons were those of the earlier run."""
-    kept = {key: value for key, value in plan.items() if key not in _DROPPED}
-    kept["subtasks"] = [{key: value for key, value in row.items() if key != "why"} for row in _rows(plan)]
-    return kept
-
-
 def _rows(plan: Mapping[str, JsonValue]) -> list[dict[str, Any]]:
-    found = plan.get("subtasks")
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    subtasks = plan.get("subtasks")
+    return [row for row in subtasks if isinstance(row, dict)] if isinstance(subtasks, list) else []
 
 
 def _with_folders(files: Iterable[str]) -> list[str]:
@@ -260,8 +308,9 @@ def _names(text: str, name: str) -> bool:
     return re.search(rf"(?<![\w/.-]){re.escape(name)}(?![\w-]|\.\w)", text) is not None
 
 
-def _swapping(changed: Mapping[str, str]) -> Callable[[str], tuple[str, set[str]]]:
-    """Replaces in one pass, so that nothing new is taken for something old; a gap marks what was put in."""
+def _swapper(changed: Mapping[str, str]) -> Swapper:
+    """Replaces all parameters in one pass, so that no new one is taken for an old one; gaps enclose new
+    ones."""
     longest = sorted(changed, key=len, reverse=True)
     pattern = re.compile("|".join(rf"(?<![\w]){re.escape(old)}(?!\w|\.\w)" for old in longest))
 
@@ -270,66 +319,6 @@ def _swapping(changed: Mapping[str, str]) -> Callable[[str], tuple[str, set[str]
         return pattern.sub(lambda match: f"{_GAP}{changed[match[0]]}{_GAP}", text), found
 
     return swap
-
-
-def _rewritten(
-    plan: Mapping[str, Any], swap: Callable[[str], tuple[str, set[str]]], walk: _Walk
-) -> dict[str, Any]:
-    goal, _ = swap(str(plan.get("goal", "")))
-    walk.texts.append(goal)
-    made = {**plan, "goal": goal.replace(_GAP, "")}
-    if plan.get("check") is not None:
-        made["check"] = _value(plan["check"], swap, walk, "check")
-    made["subtasks"] = [_row(row, swap, walk) for row in _rows(plan)]
-    return made
-
-
-def _row(row: Mapping[str, Any], swap: Callable[[str], tuple[str, set[str]]], walk: _Walk) -> dict[str, Any]:
-    made = {}
-    for name, value in row.items():
-        if name in _REWRITTEN:
-            made[name] = _value(value, swap, walk, name)
-        else:
-            made[name] = value
-            # What is said in these is not rewritten, and may not depend on what changed.
-            walk.texts += [str(value)] if name in ("timeout_s", "retries") else _strings(value)
-    return made
-
-
-def _value(value: Any, swap: Callable[[str], tuple[str, set[str]]], walk: _Walk, name: str) -> Any:
-    if isinstance(value, str):
-        return _text(value, swap, walk, name)
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int | float):
-        return _number(value, swap, walk, name)
-    if isinstance(value, list):
-        return [_value(item, swap, walk, name) for item in value]
-    walk.texts += list(value)
-    return {key: _value(item, swap, walk, name) for key, item in value.items()}
-
-
-def _text(text: str, swap: Callable[[str], tuple[str, set[str]]], walk: _Walk, name: str) -> str:
-    made, found = swap(text)
-    walk.texts.append(made)
-    if name in _WORK:
-        walk.used |= found
-        walk.numbers |= set(_NUMBER.findall(_without_new(made)))
-    if name == "check" and any(not _SAFE.match(new) for new in made.split(_GAP)[1::2]):
-        raise ValueError("a check is only given names and numbers")
-    return made.replace(_GAP, "")
-
-
-def _number(value: float, swap: Callable[[str], tuple[str, set[str]]], walk: _Walk, name: str) -> int | float:
-    made, found = swap(str(value))
-    if not found:
-        walk.numbers.add(str(value))
-        return value
-    new = made.replace(_GAP, "")
-    if name != "inputs" or not re.fullmatch(r"-?\d+(\.\d+)?", new):
-        raise ValueError(f"{value} in {name} may be what the request says, or not")
-    walk.used |= found
-    return float(new) if "." in new else int(new)
 
 
 def _strings(value: Any) -> list[str]:
@@ -344,30 +333,22 @@ def _without_new(text: str) -> str:
     return " ".join(text.split(_GAP)[0::2])
 
 
-def _left(changed: Mapping[str, str], was: Form, texts: Iterable[str]) -> str:
-    """What the plan still has of a parameter that changed; empty where nothing is left."""
-    said = Counter(token for text in texts for token in _tokens(_without_new(text)))
+def _trace(changed: Mapping[str, str], was: PromptPattern, texts: Iterable[str]) -> str:
+    """A message about a remaining trace of a parameter that changed; empty if there is none."""
+    tokens = dict.fromkeys(token for text in texts for token in _tokens(_without_new(text)))
     for old, new in changed.items():
         for part in _parts(old) - _parts(new) - was.words:
-            if found := next((token for token in said if token.startswith(part)), None):
+            if found := next((token for token in tokens if token.startswith(part)), None):
                 return f"{found!r} in the plan may come from {old!r}"
     return ""
 
 
 def _parts(value: str) -> set[str]:
-    """The words of a parameter that would tell of it elsewhere."""
+    """The words by which a parameter could be recognised elsewhere."""
     parts = {token for token in _tokens(value) if token.isdigit() or len(token) > 2 or not token.isascii()}
     if value.isdigit() and int(value) < len(_NUMBER_WORDS):
         parts |= set(_NUMBER_WORDS[int(value)])
     return parts
-
-
-def _counts(plan: Mapping[str, Any]) -> Collection[str]:
-    """How many there are of anything that is listed in a plan."""
-    rows = _rows(plan)
-    sorts = Counter((str(row.get("kind")), str(row.get("role")), str(row.get("tools"))) for row in rows)
-    counts = {len(rows), *sorts.values(), *_lengths(rows)}
-    return {str(count) for count in counts}
 
 
 def _lengths(value: Any) -> Iterator[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from memory import Recalled
+from memory import RecallResult
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import approved_plan
 from orchestrator_cli.engine.artifacts import Artifacts
@@ -183,7 +183,7 @@ def plan(run: Run, work: _Work) -> None:
     work.files = None if state.conversation else run.files()
 
 
-def _reused_plan(run: Run, recalled: Recalled) -> Plan | None:
+def _reused_plan(run: Run, recalled: RecallResult) -> Plan | None:
     """The plan of an earlier run; None if a planner has to be asked."""
     if run.settings.reuse == "never" or not recalled.plans:
         return None

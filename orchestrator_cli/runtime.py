@@ -40,9 +40,9 @@ from orchestrator_cli.models.client import IMPORT_LOCK
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.recall.dense import open_dense
-from orchestrator_cli.recall.knowledge import KnowledgeShelf
+from orchestrator_cli.recall.knowledge import KnowledgeReader
 from orchestrator_cli.recall.run_memory import RunMemory, open_memory
-from orchestrator_cli.recall.sessions import scope_of
+from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.roles import Role, askable, load_roles
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
@@ -266,7 +266,7 @@ def _open_services(
                 cancellation=cancellation,
             )
             closing.callback(servers.close)
-    memory = RunMemory(store, dense, library, masks, stream.emit, scope_of(workspace.root))
+    memory = RunMemory(store, dense, library, masks, stream.emit, workspace_scope(workspace.root))
     toolbox = Toolbox(
         library,
         network=settings.network,
@@ -279,7 +279,7 @@ def _open_services(
         recall=memory.tools_like,
         run=stream.run,
         servers=servers,
-        knowledge=KnowledgeShelf(settings, notice, dense),
+        knowledge=KnowledgeReader(settings, notice, dense),
     )
     toolbox.restore(state.made, state.borrowed)
     effects = Effects(

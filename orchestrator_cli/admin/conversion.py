@@ -1,10 +1,10 @@
-"""Foreign documents taken apart in the sandbox: PDF, Office files, HTML and Python, for the knowledge base.
+"""Converts foreign documents in the sandbox for the knowledge base: PDF, Office files, HTML and Python.
 
-One worker does it for all files of a command. It sees one file at a time, cannot write, has no network, and
-a minute and a gigabyte of memory for each: what takes more is ended and named. Without a sandbox nothing is
-taken apart.
+One worker converts all files of a command. It sees one file at a time, cannot write, has no network, and may
+use a minute and a gigabyte of memory for each file; a file that needs more is reported. Without a sandbox
+nothing is converted.
 
-What is not covered: a file that takes the worker over could tell lies about those that are read after it.
+What is not covered: a file that takes over the worker could falsify the files that are read after it.
 """
 
 import re
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from memory.documents import Unreadable
+from memory.knowledge.documents import UnreadableDocument
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.settings import Settings
 from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
@@ -27,11 +27,11 @@ REASON_CHARS = 200
 
 _FILE = "document"
 _LIBRARY = re.compile(r"[A-Z]\w*: ")
-"""The name of an error, which says nothing to who only has a broken file."""
+"""The name of a library's exception, which means nothing to the user."""
 
 
 class Converter:
-    """`memory.formats.read_document` in a sandbox, which starts with the first document.
+    """`memory.knowledge.formats.read_document` in a sandbox, which starts with the first document.
 
     A context manager: the sandbox ends with it.
     """
@@ -42,7 +42,7 @@ class Converter:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._session: SandboxSession | None = None
         self._unavailable = ""
-        self._source = resources.files("memory").joinpath("formats.py").read_text(encoding="utf-8")
+        self._source = resources.files("memory.knowledge").joinpath("formats.py").read_text(encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -56,18 +56,18 @@ class Converter:
             self._folder.cleanup()
 
     def __call__(self, data: bytes, form: str) -> Mapping[str, Any]:
-        """What the bytes say. Raises `Unreadable`."""
+        """The text of a document. Raises `UnreadableDocument`."""
         if self._unavailable:
-            raise Unreadable(self._unavailable)
+            raise UnreadableDocument(self._unavailable)
         try:
             found = self._converted(data, form)
         except SandboxUnavailable as exc:
             self._unavailable = f"no sandbox works here: {_reason(exc)}"
-            raise Unreadable(self._unavailable) from exc
+            raise UnreadableDocument(self._unavailable) from exc
         except SandboxError as exc:
-            raise Unreadable(self._told(exc)) from exc
+            raise UnreadableDocument(self._message(exc)) from exc
         if not isinstance(found, dict):
-            raise Unreadable("it could not be converted")
+            raise UnreadableDocument("it could not be converted")
         return found
 
     def _converted(self, data: bytes, form: str) -> Any:
@@ -85,12 +85,12 @@ class Converter:
             "function": "read_document",
             "source": self._source,
             "digest": digest(self._source),
-            # The worker stands in the folder, by whatever name it sees that.
+            # The worker's current folder is the document's folder, whose path differs in the sandbox.
             "arguments": encode({"path": _FILE, "form": form}),
         }
         return self._session.request(request, message_first=True).value
 
-    def _told(self, exc: SandboxError) -> str:
+    def _message(self, exc: SandboxError) -> str:
         reason = _reason(exc)
         if reason.startswith("TimeoutError"):
             return f"it takes longer than {self._limits.wall_s:g} s to read"
@@ -100,7 +100,7 @@ class Converter:
 
 
 def _reason(exc: Exception) -> str:
-    """The first line, without the name of an error that has said it in plain words."""
+    """The first line, without the exception's name if the message is plain text."""
     line = str(exc).partition("\n")[0].removeprefix("ValueError: ")
     line = line.removeprefix("Exception: ")  # what a library's own errors are kinds of
     return truncate(line, REASON_CHARS)

@@ -1,8 +1,6 @@
-"""The knowledge base as its user keeps it: adding, looking again, taking out. Behind `orch kb`.
+"""The knowledge base as its user manages it, behind `orch kb`: add, refresh, list, search and remove.
 
-Addresses are fetched because the user names them here, from public addresses only, redirects included.
-
-What is not covered: how it is shown.
+Pages are fetched because the user names them, from public addresses only, including redirects.
 """
 
 import contextlib
@@ -11,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memory import MemoryFault, Scope
-from memory.documents import MAX_BYTES, Unreadable
-from memory.gathering import Gathering, Page
-from memory.gathering import Outcome as Outcome
-from memory.knowledge import Found as Found
-from memory.knowledge import KnowledgeBase, Known, Named
-from memory.walk import is_file
+from memory.knowledge import FoundChunk as FoundChunk
+from memory.knowledge import KnowledgeBase, KnowledgeSource, StoredDocument
+from memory.knowledge.documents import MAX_BYTES, UnreadableDocument
+from memory.knowledge.ingest import FetchedPage, Ingester
+from memory.knowledge.ingest import IngestReport as IngestReport
+from memory.knowledge.walk import is_file
 from orchestrator_cli.admin.conversion import REASON_CHARS, Converter
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.recall.dense import open_dense
@@ -25,24 +23,22 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.files import is_protected
 from orchestrator_cli.tools.web import Resolve, fetch, public_address
 
-Told = Callable[[str, int], None]
-"""Each document before it is read, and how many there are."""
+OnDocument = Callable[[str, int], None]
+"""Called before each document is read, with its ref and the number of documents."""
 
 
 @dataclass(frozen=True)
-class Removed:
-    """What was taken out."""
-
+class RemovalResult:
     documents: tuple[str, ...]
     chunks: int
-    left_out: str = ""
-    """A file that was never read, and is not looked at any more."""
+    excluded: str = ""
+    """A file that was never read, and will not be tried again."""
 
 
-class Keeping:
-    """The knowledge base as its user keeps it. Raises `UsageError`, `ConfigError` and `RunFailed`.
+class KnowledgeAdmin:
+    """The knowledge base as its user manages it. Raises `UsageError`, `ConfigError` and `RunFailed`.
 
-    `everywhere` looks beyond this workspace and what belongs to none. `resolve` finds and checks addresses.
+    `everywhere` includes all workspaces. `resolve` finds and checks network addresses.
     """
 
     def __init__(
@@ -62,29 +58,30 @@ class Keeping:
         self._here = Scope(project=project_of(settings))
         self._seen = Scope() if everywhere else self._here
 
-    def listed(self) -> tuple[list[Named], list[Known]]:
+    def listed(self) -> tuple[list[KnowledgeSource], list[StoredDocument]]:
         with self._opened() as base:
             return base.sources(), base.documents()
 
-    def search(self, query: str, limit: int) -> list[Found]:
+    def search(self, query: str, limit: int) -> list[FoundChunk]:
         with self._opened() as base:
             return base.search(query, limit)
 
-    def add(self, wanted: Iterable[str], *, for_user: bool, told: Told) -> "Gathered":
-        """Read what is named, for this workspace or for the user; begun with `run`.
+    def add(self, wanted: Iterable[str], *, for_user: bool, on_document: OnDocument) -> "IngestRun":
+        """Prepare to read files, folders and pages, for this workspace or for the user; `run` starts it.
 
-        A path is one from the folder in which the command runs.
+        Paths are relative to the current folder.
         """
-        return Gathered(self, [Scope() if for_user else self._here], list(wanted), told)
+        return IngestRun(self, [Scope() if for_user else self._here], list(wanted), on_document)
 
-    def refresh(self, told: Told) -> "Gathered":
-        """Look again at all sources that are seen; begun with `run`."""
+    def refresh(self, on_document: OnDocument) -> "IngestRun":
+        """Prepare to read all visible sources again; `run` starts it."""
         with self._opened() as base:
-            scopes = {named.scope.project: named.scope for named in base.sources()}
-        return Gathered(self, list(scopes.values()), None, told)
+            scopes = {source.scope.project: source.scope for source in base.sources()}
+        return IngestRun(self, list(scopes.values()), None, on_document)
 
-    def remove(self, wanted: str) -> Removed:
-        """Take out a source, a document, or what lies below a folder; its text is gone from the disk."""
+    def remove(self, wanted: str) -> RemovalResult:
+        """Remove a source, a document, or all documents below a folder, and erase their text from the
+        disk."""
         with self._opened() as base:
             is_address = "://" in wanted
             sources, documents = base.sources(), base.documents()
@@ -93,24 +90,26 @@ class Keeping:
                 if is_address
                 else self._path(wanted, {*(one.ref for one in sources), *(one.ref for one in documents)})
             )
-            named = [one for one in sources if one.ref == ref]
-            others = [one for one in sources if one.ref != ref]
-            below = Named(ref, "web" if is_address else "folder", self._seen)
-            doomed = [
-                known
-                for known in documents
-                if known.ref == ref or (below.holds(known.ref) and not _has_other_home(known, named, others))
+            named = [source for source in sources if source.ref == ref]
+            others = [source for source in sources if source.ref != ref]
+            below = KnowledgeSource(ref, "web" if is_address else "folder", self._seen)
+            removed = [
+                document
+                for document in documents
+                if document.ref == ref
+                # Below a removed source, documents that were also added in another way stay.
+                or (below.holds(document.ref) and not (named and _is_in_any(document, others)))
             ]
-            if not named and not doomed:
-                return _left_out(base, ref, others, wanted)
+            if not named and not removed:
+                return _exclude(base, ref, others, wanted)
             for other in others:
-                kept_out = [k.ref for k in doomed if k.scope == other.scope and other.holds(k.ref)]
-                if kept_out:
-                    base.leave_out(other, kept_out)
-            return Removed(tuple(known.ref for known in doomed), base.take_out(doomed, named))
+                excluded = [one.ref for one in removed if one.scope == other.scope and other.holds(one.ref)]
+                if excluded:
+                    base.exclude(other, excluded)
+            return RemovalResult(tuple(one.ref for one in removed), base.remove(removed, named))
 
     def _path(self, wanted: str, known: set[str]) -> str:
-        """What a path means: seen from where the command runs, else from the workspace, as it is shown."""
+        """The path relative to the current folder, or else to the workspace, as `orch kb list` shows it."""
         here, there = Path(wanted).expanduser().resolve(), (self.root / wanted).resolve()
         return str(there if str(there) in known and str(here) not in known else here)
 
@@ -123,16 +122,16 @@ class Keeping:
             raise RunFailed(f"The knowledge base cannot be used: {exc}") from exc
 
     @contextlib.contextmanager
-    def gathering(self, scope: Scope, told: Told) -> Iterator[Gathering]:
-        """What reads documents into one scope."""
+    def ingester(self, scope: Scope, on_document: OnDocument) -> Iterator[Ingester]:
+        """An ingester for one scope; at the end the vectors are made."""
         with self._opened(scope) as base, Converter(self._settings) as convert:
-            yield Gathering(
+            yield Ingester(
                 base,
                 scope,
                 convert=convert,
                 fetch=self._fetch,
                 refused=self._refused,
-                told=told,
+                on_document=on_document,
             )
             base.embed()
 
@@ -140,67 +139,65 @@ class Keeping:
         return is_protected(path.name) or self._is_own(path.resolve())
 
     def _is_own(self, path: Path) -> bool:
-        """Whether it lies in the data folder; a workspace in there is the user's all the same."""
+        """Whether the path is in the data folder, except in a workspace there, which is the user's."""
         if not path.is_relative_to(self._home):
             return False
         return not (self.root.is_relative_to(self._home) and path.is_relative_to(self.root))
 
-    def _fetch(self, url: str) -> Page:
+    def _fetch(self, url: str) -> FetchedPage:
         import httpx
 
         if "@" in url.partition("://")[2].partition("/")[0]:
-            raise Unreadable("an address with a password is not kept")
+            raise UnreadableDocument("an address with a password is not kept")
         try:
             reply = fetch(url, self._resolve, MAX_BYTES + 1)
         except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise Unreadable(f"it cannot be fetched: {exc}"[:REASON_CHARS]) from exc
+            raise UnreadableDocument(f"it cannot be fetched: {exc}"[:REASON_CHARS]) from exc
         if len(reply.body) > MAX_BYTES:
-            raise Unreadable(f"it is larger than {MAX_BYTES // 2**20} MB")
-        return Page(reply.body, reply.media)
+            raise UnreadableDocument(f"it is larger than {MAX_BYTES // 2**20} MB")
+        return FetchedPage(reply.body, reply.media)
 
 
-def _left_out(base: KnowledgeBase, ref: str, sources: Iterable[Named], wanted: str) -> Removed:
-    """Look no more at a file of a folder that could never be read. Raises `UsageError` where it is none."""
-    folders = [one for one in sources if one.type == "folder" and one.holds(ref)]
+def _exclude(base: KnowledgeBase, ref: str, sources: Iterable[KnowledgeSource], wanted: str) -> RemovalResult:
+    """Exclude a file of a folder that could never be read. Raises `UsageError` if there is no such file."""
+    folders = [source for source in sources if source.type == "folder" and source.holds(ref)]
     if not folders or not is_file(Path(ref)):
-        raise UsageError(f"The knowledge base has no {wanted}.", "List what there is with: orch kb list")
+        raise UsageError(f"The knowledge base has no {wanted}.", "List its contents with: orch kb list")
     for folder in folders:
-        base.leave_out(folder, [ref])
-    return Removed((), 0, left_out=ref)
+        base.exclude(folder, [ref])
+    return RemovalResult((), 0, excluded=ref)
 
 
-def _has_other_home(known: Known, named: Iterable[Named], others: Iterable[Named]) -> bool:
-    """Whether a document below a source that is removed was also added in another way.
-
-    Below a folder that is no source itself, all documents go.
-    """
-    return any(named) and any(other.scope == known.scope and other.holds(known.ref) for other in others)
+def _is_in_any(document: StoredDocument, sources: Iterable[KnowledgeSource]) -> bool:
+    return any(source.scope == document.scope and source.holds(document.ref) for source in sources)
 
 
-class Gathered:
-    """A gathering that is under way: `outcome` says how far it has come, also when it was interrupted."""
+class IngestRun:
+    """Reads documents when `run` is called; `report` is the state so far, also after an interruption."""
 
-    def __init__(self, keeping: Keeping, scopes: list[Scope], wanted: list[str] | None, told: Told) -> None:
-        self._keeping = keeping
+    def __init__(
+        self, admin: KnowledgeAdmin, scopes: list[Scope], names: list[str] | None, on_document: OnDocument
+    ) -> None:
+        self._admin = admin
         self._scopes = scopes
-        self._wanted = wanted
-        self._told = told
-        self._parts: list[Outcome] = []
+        self._names = names
+        self._on_document = on_document
+        self._reports: list[IngestReport] = []
 
-    def run(self) -> Outcome:
+    def run(self) -> IngestReport:
         for scope in self._scopes:
-            with self._keeping.gathering(scope, self._told) as gathering:
-                self._parts.append(gathering.outcome)
-                if self._wanted is None:
-                    gathering.refresh()
+            with self._admin.ingester(scope, self._on_document) as ingester:
+                self._reports.append(ingester.report)
+                if self._names is None:
+                    ingester.refresh()
                 else:
-                    gathering.add(self._wanted)
-        return self.outcome
+                    ingester.add(self._names)
+        return self.report
 
     @property
-    def outcome(self) -> Outcome:
-        whole = Outcome()
-        for part in self._parts:
+    def report(self) -> IngestReport:
+        total = IngestReport()
+        for part in self._reports:
             for name, value in vars(part).items():
-                setattr(whole, name, getattr(whole, name) + value)
-        return whole
+                setattr(total, name, getattr(total, name) + value)
+        return total

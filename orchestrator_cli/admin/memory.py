@@ -1,10 +1,12 @@
-"""What `orch memory` does: look into memory, add to it, forget, give away, take in, and move it.
+"""Memory as its owner manages it, behind `orch memory`: list, search, add, forget, export, import and
+migrate.
 
-To forget is to take the text from the disk: the record is deleted, which rebuilds the shard, and then each
-file of the memory folder is looked through for the text. The journals of runs and fileLog.md are records of
-what was done, not memory: they are looked through as well and named; who wants them gone removes them.
+Forgetting erases the text from the disk: the record is deleted, which rebuilds the shard, and then every file
+of the memory folder is searched for the text. Journals of runs and fileLog.md record what was done and are
+not
+memory: they are searched as well and reported, and the user decides whether to remove them.
 
-What is not covered: the storage of a Qdrant server, whose files are not here; what was sent to a model.
+What is not covered: the storage of a Qdrant server, whose files are elsewhere; what was sent to a model.
 """
 
 import contextlib
@@ -19,84 +21,83 @@ from hashlib import sha256
 from pathlib import Path
 
 from memory import FACT, RUN, SESSION, TURN, Hit, MemoryFault, MemoryStore, Record, Scope, open_store, scrub
-from memory.dense import asked, fill, lacking
+from memory.dense import FillResult, count_missing, fill_vectors, query_vector
 from memory.embedder import terms
-from memory.facts import Fact, Learned, facts_by_rule, learn
-from memory.lines import Taken, as_lines, foreign, from_lines, take_in
-from memory.migration import Migrated, migrate
-from memory.profile import FADED, strength
+from memory.facts import UserFact, facts_by_rule
+from memory.profile import FADED, FactChanges, learn, strength
 from memory.records import TOOL, USAGE
+from memory.residue import Residue, find_residue
 from memory.retrieval import retrieve
-from memory.traces import Traces, traces
+from memory.transfer import (
+    ImportResult,
+    MigrationResult,
+    as_untrusted,
+    from_jsonl,
+    import_records,
+    migrate,
+    to_jsonl,
+)
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.run_memory import open_memory
-from orchestrator_cli.recall.sessions import scope_of
+from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.settings import Settings
 
 SHORT_ID = 8
 LEAST_ID = 4
 KINDS = (FACT, SESSION, TURN, RUN, TOOL, USAGE)
 _ID = re.compile(rf"[0-9a-f-]{{{LEAST_ID},36}}")
-_MOST_CHARS = 400
-_BESIDE = 4
-"""So many times what is wanted is looked up, as what only stands next to a hit falls away."""
+_MAX_FACT_CHARS = 400
+_OVERFETCH = 4
+"""How many times the limit is searched for, because neighbours of hits are dropped."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A file that still holds what was forgotten, and how it is removed."""
+class Leftover:
+    """A file that still contains the forgotten text, and how to remove it."""
 
     path: Path
     remedy: str
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class ForgetResult:
     records: tuple[Record, ...]
-    looked: Traces
-    """What was looked through of the memory folder, and what of it still holds the text."""
+    looked: Residue
+    """The search of the memory folder for the text."""
     left: tuple[Record, ...]
-    """Records that hold the text still: what an id names is not all that was said, nor is one workspace."""
-    elsewhere: tuple[Place, ...]
+    """Other records that contain the text: those of other ids or other workspaces."""
+    elsewhere: tuple[Leftover, ...]
     url: str | None
-    """The server whose files are not here."""
+    """The server, whose files could not be searched."""
 
 
 @dataclass(frozen=True)
-class Stats:
+class MemoryStats:
     where: str
     bytes: int
-    """On this disk, and really so: holes in a file do not count."""
+    """Disk space in use; holes in sparse files do not count."""
     kinds: dict[str, int]
     ended: int
-    """Facts that hold no more."""
+    """Facts that no longer hold."""
     faded: int
-    """Passing facts that are not brought any more."""
+    """Passing facts that are no longer recalled."""
     pinned: int
     untrusted: int
     workspaces: int
     dense: str | None
-    """The model of embeddings that is set."""
+    """The model of embeddings, if one is set."""
     lacking: int
-    """Records of all workspaces that have no vector of it yet."""
+    """Records of all workspaces without a vector of that model."""
     vectors: dict[str, int]
-    """The dense vectors there are, by their names."""
+    """The number of dense vectors, by name."""
     set_aside: tuple[Path, ...]
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """What became of the records that had no vector."""
+class MemoryAdmin:
+    """Memory as its owner manages it. Every method may raise `OrchError`.
 
-    made: int
-    lacking: int
-
-
-class MemoryKeeping:
-    """Memory as its owner looks at it. Every method may raise `OrchError`.
-
-    `warn` is told what stops nothing.
+    `everywhere` includes all workspaces. `warn` receives warnings.
     """
 
     def __init__(
@@ -108,10 +109,13 @@ class MemoryKeeping:
     ) -> None:
         self._settings = settings
         self._warn = warn
-        self._scope = Scope() if everywhere else scope_of(settings.workspace)
+        self._scope = Scope() if everywhere else workspace_scope(settings.workspace)
 
     def all(self, kinds: Sequence[str] = (), *, past: bool = False) -> list[Record]:
-        """What is remembered, newest first; of the usual kinds where none is named."""
+        """The records, newest first; by default without messages, usage and chunks.
+
+        `past` includes records that no longer hold.
+        """
         _check_kinds(kinds)
         with self._open() as store:
             found = store.all(kinds, self._scope, at="ever" if past else "now")
@@ -120,41 +124,41 @@ class MemoryKeeping:
     def facts(self) -> list[Record]:
         return self.all((FACT,))
 
-    def one(self, ident: str) -> Record:
-        """The record whose id begins so, or the session of that name."""
-        fitting = [record for record in self._every() if _is_called(record, ident)]
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            raise UsageError(f"{len(fitting)} records are called {ident}.", "Say more of the id.")
-        raise UsageError(
-            f"Nothing that is remembered is called {ident[:40]!r}.",
-            f"orch memory list shows the ids, of which the first {LEAST_ID} characters are enough where they "
-            "are one's alone; with --all those of other workspaces too.",
-        )
+    def find(self, ident: str) -> Record:
+        """The record whose id begins with `ident`, or the session of that name."""
+        found = _matching(self._all_records(), ident)
+        if not found:
+            raise UsageError(
+                f"No record is called {ident[:40]!r}.",
+                f"orch memory list shows the ids; {LEAST_ID} characters are enough if they are unique. "
+                "With --all it includes other workspaces.",
+            )
+        return found[0]
 
     def search(self, text: str, *, limit: int, kinds: Sequence[str] = ()) -> list[Hit]:
         _check_kinds(kinds)
         wanted, dense = scrub(text), open_dense(self._settings, self._warn)
         with self._open() as store:
-            near = asked(store, dense, wanted)
-            hits = retrieve(store, wanted, kinds=kinds, scope=self._scope, limit=_BESIDE * limit, near=near)
-        # A model is also given what was said next to it; who looks for a text would wonder why.
+            near = query_vector(store, dense, wanted)
+            hits = retrieve(
+                store, wanted, kinds=kinds, scope=self._scope, limit=_OVERFETCH * limit, near=near
+            )
+        # For a model, neighbours of hits are useful; a user who searches for a text would wonder about them.
         words = terms(wanted)
         return [hit for hit in hits if near is not None or words & terms(hit.record.text)][:limit]
 
-    def add(self, text: str, *, here: bool = False) -> Learned:
-        """Keep a fact in the user's own words, for good."""
+    def add(self, text: str, *, here: bool = False) -> FactChanges:
+        """Store and pin a fact in the user's own words; with `here`, for this workspace only."""
         said = scrub(" ".join(text.split()))
-        if not 3 <= len(said) <= _MOST_CHARS:
+        if not 3 <= len(said) <= _MAX_FACT_CHARS:
             raise UsageError(
-                f"A fact has between 3 and {_MOST_CHARS} characters; this one has {len(said)}.",
-                "Say one thing at a time; put longer material into a file: orch kb add FILE.",
+                f"A fact has between 3 and {_MAX_FACT_CHARS} characters; this one has {len(said)}.",
+                "Add one fact at a time; put longer material into a file: orch kb add FILE.",
             )
-        told = facts_by_rule([said]).facts
-        # What no rule understands contradicts nothing, however it begins.
-        about = told[0].attribute if len(told) == 1 else f"note {sha256(said.encode()).hexdigest()[:8]}"
-        fact = Fact(subject="project" if here else "user", attribute=about, text=said, quote=said)
+        found = facts_by_rule([said]).facts
+        # A text that no rule understands contradicts nothing.
+        about = found[0].attribute if len(found) == 1 else f"note {sha256(said.encode()).hexdigest()[:8]}"
+        fact = UserFact(subject="project" if here else "user", attribute=about, text=said, quote=said)
         with self._open() as store:
             return learn(
                 store, [fact], scope=self._scope, now=datetime.now(UTC), ref="orch memory add", pinned=True
@@ -162,129 +166,128 @@ class MemoryKeeping:
 
     # --- forgetting
 
-    def doomed(self, what: str) -> list[Record]:
-        """What is meant: the record with that id, or all in which the text occurs as it is written.
-
-        A session brings its turns along.
-        """
-        every = self._every()
-        found = [record for record in every if _is_called(record, what)]
-        if len(found) > 1:
-            raise UsageError(f"{len(found)} records are called {what}.", "Say more of the id.")
-        found = found or [record for record in every if _holds(record, what)]
+    def to_forget(self, what: str) -> list[Record]:
+        """The record with that id, or all records that contain the text verbatim; a session with its
+        messages."""
+        records = self._all_records()
+        found = _matching(records, what) or [record for record in records if _holds(record, what)]
         if not found:
-            near = sum(_holds(record, what, exactly=False) for record in every)
-            hint = f"{near} hold it in other letters: small and capital ones count. " if near else ""
+            other_case = sum(_holds(record, what, exactly=False) for record in records)
+            hint = f"{other_case} contain it with other upper or lower case. " if other_case else ""
             raise UsageError(
-                f"Nothing that is remembered holds {what[:60]!r}.",
-                f"{hint}Look for it: orch memory search TEXT",
+                f"No record contains {what[:60]!r}.",
+                f"{hint}Search for it: orch memory search TEXT",
             )
         gone = {(record.scope, record.key) for record in found if record.kind == SESSION}
-        turns = [r for r in every if r.kind == TURN and (r.scope, r.session) in gone and r not in found]
-        return [*found, *turns]
+        messages = [r for r in records if r.kind == TURN and (r.scope, r.session) in gone and r not in found]
+        return [*found, *messages]
 
-    def forget(self, records: Sequence[Record], what: str) -> Forgotten:
-        """Delete the records, and look for what they said in all that is on the disk."""
+    def forget(self, records: Sequence[Record], what: str) -> ForgetResult:
+        """Delete the records, and search the data folder for their text."""
         texts = _texts(records, what)
         with self._open() as store:
             for user in {record.scope.user for record in records}:
                 store.delete([r.id for r in records if r.scope.user == user], Scope(user=user))
-            # The engine compresses what it keeps: what the bytes do not show, the records do.
-            left = tuple(r for r in store.every() if any(_holds(r, text) for text in texts))
+            # The engine compresses records, so their bytes do not always show the text.
+            left = tuple(r for r in store.scan() if any(_holds(r, text) for text in texts))
         home = self._settings.home
-        found = traces(home, texts)
+        found = find_residue(home, texts)
         folder = home / "memory"
-        inside = traces(folder, texts)
+        inside = find_residue(folder, texts)
         elsewhere = [path for path in found.found if not path.is_relative_to(folder)]
-        logs = {Path(r.scope.project) for r in records if r.scope.project} | {self._settings.workspace}
-        held = [root / "fileLog.md" for root in sorted(logs) if _is_in(root / "fileLog.md", texts)]
-        places = (Place(path, _remedy(path, home)) for path in (*elsewhere, *held))
-        return Forgotten(tuple(records), inside, left, tuple(places), self._settings.memory.url)
+        roots = {Path(r.scope.project) for r in records if r.scope.project} | {self._settings.workspace}
+        logs = [root / "fileLog.md" for root in sorted(roots) if _log_contains(root / "fileLog.md", texts)]
+        leftovers = tuple(Leftover(path, _remedy(path, home)) for path in (*elsewhere, *logs))
+        return ForgetResult(tuple(records), inside, left, leftovers, self._settings.memory.url)
 
     # --- moving
 
     def export(self, target: Path) -> int:
-        """Write what is remembered, whether it holds or not, into a new file; how many records."""
-        lines = list(as_lines(self._every()))
+        """Write all records, whether they hold or not, to a new file; returns how many there are."""
+        lines = list(self.export_lines())
         try:
             target.touch(mode=0o600, exist_ok=False)
             target.write_text("".join(lines), encoding="utf-8")
         except FileExistsError as exc:
-            raise UsageError(f"{target} is there already.", "Name a new file.") from exc
+            raise UsageError(f"{target} already exists.", "Name a new file.") from exc
         except OSError as exc:
-            # Half of an export would be in the way of the whole one; what is no file of ours is not there.
+            # A partial export would be in the way of the next attempt.
             with contextlib.suppress(OSError):
                 target.unlink()
             raise UsageError(f"{target} cannot be written: {exc.strerror}.", "Name another file.") from exc
         return len(lines)
 
-    def lines(self) -> Iterator[str]:
-        return as_lines(self._every())
+    def export_lines(self) -> Iterator[str]:
+        return to_jsonl(self._all_records())
 
-    def take_in(self, source: Path, *, mine: bool, replace: bool) -> Taken:
-        """Take in what `export` wrote, all of it or, where a line is wrong, nothing.
+    def import_file(self, source: Path, *, mine: bool, replace: bool) -> ImportResult:
+        """Import an export; if one line is wrong, nothing is imported. `-` is standard input.
 
-        `-` is standard input.
+        `mine` trusts the file as far as it says; `replace` overwrites records with other content.
         """
         try:
             data = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
-            records = from_lines(data.decode("utf-8").split("\n"))
+            records = from_jsonl(data.decode("utf-8").split("\n"))
         except OSError as exc:
             raise UsageError(f"{source} cannot be read: {exc.strerror}.", "Name a file.") from exc
         except UnicodeDecodeError as exc:
-            raise UsageError(f"{source} is no UTF-8 text.", "Name what orch memory export wrote.") from exc
+            raise UsageError(
+                f"{source} is not UTF-8 text.", "Name a file written by orch memory export."
+            ) from exc
         except ValueError as exc:
-            raise UsageError(f"Nothing was taken in: {source} is no export of memory.\n{exc}", "") from exc
+            raise UsageError(
+                f"Nothing was imported: {source} is not an export of memory.\n{exc}", ""
+            ) from exc
+        if not mine:
+            records = [as_untrusted(record) for record in records]
         with self._open() as store:
-            return take_in(store, records if mine else [foreign(r) for r in records], replace=replace)
+            return import_records(store, records, replace=replace)
 
-    def migrate(self, to: str, told: Callable[[int, int], None]) -> Migrated:
-        """Bring all to the server of `memory.url`, or from there into the folder."""
+    def migrate(self, to: str, on_progress: Callable[[int, int], None]) -> MigrationResult:
+        """Copy all records to the server of `memory.url`, or from there to the folder."""
         url, key = self._settings.memory.url, self._settings.memory.api_key
         if url is None:
             raise ConfigError(
-                "No server is set, so there is nothing to move memory to or from.",
+                "No server is set, so memory cannot be moved to or from one.",
                 "Set memory.url in your orch.toml, or ORCH_MEMORY__URL.",
             )
         with contextlib.ExitStack() as closing, _translated():
             folder = closing.enter_context(contextlib.closing(open_store(self._settings.home / "memory")))
             server = closing.enter_context(contextlib.closing(open_store(Path(), url=url, api_key=key)))
             source, target = (folder, server) if to == "server" else (server, folder)
-            return migrate(source, target, told)
+            return migrate(source, target, on_progress)
 
-    def embed(self, told: Callable[[int, int], None], *, anew: bool = False) -> Embedded:
-        """Make the vectors that are lacking of all that is remembered and of the knowledge base."""
+    def embed(self, on_progress: Callable[[int, int], None], *, anew: bool = False) -> FillResult:
+        """Make the missing vectors of memory and the knowledge base; with `anew`, make all of them again."""
         dense = open_dense(self._settings, self._warn)
         if dense is None:
             raise ConfigError(
                 "No model of embeddings is set, so there are no vectors to make.",
                 "Set memory.dense in your orch.toml, or ORCH_MEMORY__DENSE; see docs/memory.md.",
             )
-        made = left = 0
-        for open_one in self._stores():
+        total = FillResult()
+        stores: list[Callable[[], contextlib.AbstractContextManager[MemoryStore]]] = [self._open]
+        folder = self._settings.home / "knowledge"
+        if self._settings.memory.url is None and folder.is_dir():
+            stores.append(lambda: self._open_folder(folder))
+        for open_one in stores:
             with open_one() as store:
                 if anew:
-                    store.drop(dense.name)
-                done = fill(store, dense, Scope(), told=told)
-                made, left = made + done.made, left + done.lacking
-        return Embedded(made, left)
+                    store.drop_vectors(dense.name)
+                done = fill_vectors(store, dense, Scope(), on_progress=on_progress)
+                total = FillResult(total.made + done.made, total.missing + done.missing)
+        return total
 
-    def _stores(self) -> list[Callable[[], contextlib.AbstractContextManager[MemoryStore]]]:
-        """Memory, and the knowledge base where it lies in a folder of its own."""
-        folder = self._settings.home / "knowledge"
-        apart = self._settings.memory.url is None and folder.is_dir()
-        return [self._open, lambda: self._open_folder(folder)] if apart else [self._open]
-
-    def stats(self) -> Stats:
+    def stats(self) -> MemoryStats:
         now, url = datetime.now(UTC), self._settings.memory.url
         with self._open() as store:
-            every = [r for r in store.every() if self._scope.covers(r.scope)]
+            every = [r for r in store.scan() if self._scope.covers(r.scope)]
             vectors, model = store.vectors(), self._settings.memory.dense
-            without = lacking(store, model, Scope()) if model else 0
+            without = count_missing(store, model, Scope()) if model else 0
         facts = [record for record in every if record.kind == FACT]
         folder = self._settings.home / "memory"
         files = [path for path in folder.rglob("*") if path.is_file()]
-        return Stats(
+        return MemoryStats(
             where=url or str(folder),
             bytes=sum(path.stat().st_blocks * 512 for path in files),
             kinds=dict(sorted(Counter(record.kind for record in every).items())),
@@ -299,8 +302,8 @@ class MemoryKeeping:
             set_aside=tuple(sorted(folder.glob("shard.corrupt-*"))),
         )
 
-    def _every(self) -> list[Record]:
-        """All of the scope, newest first, whether it holds or not."""
+    def _all_records(self) -> list[Record]:
+        """All records of the scope, newest first, whether they hold or not."""
         with self._open() as store:
             return store.all((), self._scope, at="ever")
 
@@ -317,7 +320,7 @@ class MemoryKeeping:
 
 def _check_kinds(kinds: Iterable[str]) -> None:
     if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise UsageError(f"Nothing of the kind {unknown[0]!r} is remembered.", f"Say {', '.join(KINDS)}.")
+        raise UsageError(f"There is no kind {unknown[0]!r}.", f"Use one of: {', '.join(KINDS)}.")
 
 
 @contextlib.contextmanager
@@ -328,6 +331,14 @@ def _translated() -> Iterator[None]:
         raise RunFailed(f"Memory: {exc}", "See: orch doctor") from exc
 
 
+def _matching(records: Iterable[Record], ident: str) -> list[Record]:
+    """The record that `ident` names, if there is one. Raises `UsageError` if it names several."""
+    found = [record for record in records if _is_called(record, ident)]
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} records are called {ident}.", "Give more characters of the id.")
+    return found
+
+
 def _is_called(record: Record, ident: str) -> bool:
     if record.kind == SESSION and record.key == ident:
         return True
@@ -336,22 +347,22 @@ def _is_called(record: Record, ident: str) -> bool:
 
 
 def _holds(record: Record, text: str, *, exactly: bool = True) -> bool:
-    kept, wanted = record.model_dump_json(), json.dumps(text, ensure_ascii=False)[1:-1]
-    return wanted in kept if exactly else wanted.casefold() in kept.casefold()
+    stored, wanted = record.model_dump_json(), json.dumps(text, ensure_ascii=False)[1:-1]
+    return wanted in stored if exactly else wanted.casefold() in stored.casefold()
 
 
 def _texts(records: Iterable[Record], what: str) -> list[str]:
-    """What to look for on the disk: the text that was named, or what the records of an id said."""
+    """What to search for on the disk: the given text, or the texts of the records that an id names."""
     records = list(records)
     if not any(_is_called(record, what) for record in records):
         return [what]
-    said = [str(record.data.get("text") or record.text) for record in records]
+    texts = [str(record.data.get("text") or record.text) for record in records]
     quotes = [record.source.quote for record in records if record.source is not None and record.kind == FACT]
-    return [text for text in dict.fromkeys((*said, *quotes)) if text.strip()] or [what]
+    return [text for text in dict.fromkeys((*texts, *quotes)) if text.strip()] or [what]
 
 
-def _is_in(path: Path, texts: Iterable[str]) -> bool:
-    """Whether a log holds one of the texts; of several lines the longest is looked for."""
+def _log_contains(path: Path, texts: Iterable[str]) -> bool:
+    """Whether a log contains the longest line of one of the texts."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -368,11 +379,11 @@ def _remedy(path: Path, home: Path) -> str:
         case ("runs", run, *_):
             return f"rm -r {home / 'runs' / run}   (the run can then be neither resumed nor undone)"
         case ("history",):
-            return "it is what you typed: take the line out with an editor"
+            return "your command history: remove the line with an editor"
         case ("knowledge", *_):
             return "orch kb remove SOURCE"
         case ("tools", *_):
             return "a built tool: orch tools remove NAME"
         case ():
-            return "take it out with an editor; orch log verify will name the entry as altered"
-    return "remove the file while nothing of orch runs"
+            return "remove it with an editor; orch log verify will report the entry as altered"
+    return "remove the file while no orch process is running"

@@ -219,7 +219,7 @@ class ToolAdmin:
             except (UsageError, RunFailed) as exc:
                 yield tool, str(exc)
 
-    def reindex(self) -> tool_index.Indexed:
+    def reindex(self) -> tool_index.IndexChanges:
         memory = open_memory(self._settings, lambda _: None)
         with contextlib.closing(memory), _translated():
             try:

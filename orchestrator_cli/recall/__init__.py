@@ -1,1 +1,1 @@
-"""What a run knows from before it began, and what it leaves for those after it."""
+"""What a run recalls from earlier runs, and what it leaves for later ones."""

@@ -1,7 +1,7 @@
-"""The model of embeddings that the user has set for memory, as memory is handed it.
+"""The user's model of embeddings, in the form that memory needs.
 
-A provider that fails, and a limit of the run that is met, are told once and stop nothing: see `memory.dense`.
-What ends the run (Ctrl-C, its time limit) ends the asking as well.
+A failing provider or a limit of the run stops nothing and causes one warning: see `memory.dense`. Ctrl-C and
+the run's time limit also cancel calls to the model.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import EmbeddingModel
 from orchestrator_cli.settings import Settings
 
-LATER = "What lacks a vector is found by its words, and gets one with: orch memory embed"
+LATER = "Records without a vector are found by their words; make the vectors with: orch memory embed"
 
 
 def open_dense(
@@ -24,7 +24,8 @@ def open_dense(
     meter: MeteredModel | None = None,
     mask: Callable[[str], str] = str,
 ) -> Dense | None:
-    """The model of `memory.dense`; None where none is set. `mask` takes secrets out of what is sent."""
+    """The model of `memory.dense`; None if none is set. `mask` removes secrets from the texts that are
+    sent."""
     if settings.memory.dense is None:
         return None
     embedding = EmbeddingModel(settings.memory.dense, cancellation or Cancellation(), meter)

@@ -1,12 +1,12 @@
-"""The knowledge base of a user: where it lies, who sees what of it, and what a run can look up in it.
+"""The knowledge base of a user: where it is stored, and how a run searches it.
 
-What is added belongs to the workspace it was added from, its project, and is seen from there; what is added
-for the user is seen from every workspace. It lies in a folder of its own in the data folder, or on the
-Qdrant server where one is set.
+Documents belong to the workspace they were added from, their project, and are visible there; documents added
+for the user are visible from every workspace. The knowledge base has a folder of its own in the data folder,
+or is on the Qdrant server if one is set.
 
-What is looked up is foreign, and says so; it is cited by title, path and place.
+What a run finds is untrusted and marked as such; it is cited by title, path and position.
 
-What is not covered: how documents get in (see `keeping.knowledge`).
+What is not covered: adding documents (see `admin.knowledge`).
 """
 
 import contextlib
@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from memory import Dense, MemoryFault, Scope, open_store
-from memory.knowledge import Found, KnowledgeBase
+from memory.knowledge import FoundChunk, KnowledgeBase
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.knowledge import Piece
 
 
 def project_of(settings: Settings) -> str:
-    """What a workspace is called in the knowledge base."""
+    """The project of a workspace in the knowledge base."""
     return str(settings.workspace.resolve())
 
 
@@ -29,15 +29,15 @@ def project_of(settings: Settings) -> str:
 def open_knowledge(
     settings: Settings, scope: Scope, warn: Callable[[str], None], dense: Dense | None = None
 ) -> Iterator[KnowledgeBase]:
-    """The knowledge base as it is seen from `scope`. Raises `MemoryFault`."""
+    """Open the knowledge base for reads and writes in `scope`. Raises `MemoryFault`."""
     engine = settings.memory
     store = open_store(settings.home / "knowledge", url=engine.url, api_key=engine.api_key, warn=warn)
     with contextlib.closing(store):
         yield KnowledgeBase(store, scope, dense)
 
 
-class KnowledgeShelf:
-    """What a run can look up. It is opened for each look-up; nothing is made where nothing was ever added."""
+class KnowledgeReader:
+    """Look-ups of a run. The store is opened for each one; no files are created if no document was added."""
 
     def __init__(self, settings: Settings, warn: Callable[[str], None], dense: Dense | None = None) -> None:
         self._settings = settings
@@ -46,7 +46,7 @@ class KnowledgeShelf:
 
     @functools.cached_property
     def has_something(self) -> bool:
-        """Whether there is anything to be found; a knowledge base that cannot be read is told as a notice."""
+        """Whether there are documents; a knowledge base that cannot be read is reported as a warning."""
         if self._settings.memory.url is None and not (self._settings.home / "knowledge").is_dir():
             return False
         try:
@@ -74,8 +74,8 @@ class KnowledgeShelf:
     def _root(self) -> Path:
         return self._settings.workspace.resolve()
 
-    def _piece(self, found: Found) -> Piece:
-        source = shown(found.ref, self._root)
+    def _piece(self, found: FoundChunk) -> Piece:
+        source = display_path(found.ref, self._root)
         return {
             "cite": cite(found, self._root),
             "text": found.text,
@@ -87,22 +87,22 @@ class KnowledgeShelf:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """A tool tells its agent what is wrong by a `ValueError`."""
+        """Translate errors into `ValueError`, whose message the agent sees."""
         try:
             yield
         except MemoryFault as exc:
             raise ValueError(f"the knowledge base cannot be read: {exc}") from exc
 
 
-def shown(ref: str, root: Path) -> str:
-    """A document as people call it: within the workspace by its path there."""
+def display_path(ref: str, root: Path) -> str:
+    """A document's path within the workspace, or its full path or address."""
     path = Path(ref)
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else ref
 
 
-def cite(found: Found, root: Path) -> str:
-    """`[title, path, lines 3-9]`; without the title where it is the name of the file."""
-    source = shown(found.ref, root)
+def cite(found: FoundChunk, root: Path) -> str:
+    """`[title, path, lines 3-9]`; without the title if it is the name of the file."""
+    source = display_path(found.ref, root)
     title = " ".join(found.title.translate({ord("["): "(", ord("]"): ")"}).split())
     named = [] if title == source.rpartition("/")[2] else [title]
     return f"[{', '.join([*named, source, found.where])}]"

@@ -16,8 +16,8 @@ from memory import (
     MemoryFault,
     MemoryStore,
     Query,
-    Recalled,
     RecalledRun,
+    RecallResult,
     Record,
     Scope,
     open_store,
@@ -25,12 +25,12 @@ from memory import (
     run_record,
     scrub,
 )
-from memory.conversation import keep
-from memory.dense import asked as asked_near
-from memory.dense import fill
+from memory.dense import fill_vectors
+from memory.dense import query_vector as asked_near
 from memory.profile import recall_facts
 from memory.records import RUN
-from memory.templates import Template, mark, template_of
+from memory.sessions import save_exchange
+from memory.templates import Template, plan_fingerprint, template_of
 from orchestrator_cli import events
 from orchestrator_cli.errors import ConfigError, OrchError
 from orchestrator_cli.journal.journal import Emit
@@ -66,7 +66,7 @@ class RunMemory:
     scope: Scope
     """What belongs to the run's workspace."""
 
-    def recall(self, prompt: str) -> Recalled:
+    def recall(self, prompt: str) -> RecallResult:
         """Earlier runs, tools and facts that concern a prompt; nothing if memory cannot be read."""
         try:
             asked = scrub(prompt)
@@ -79,7 +79,7 @@ class RunMemory:
                 return found.model_copy(update={"known": facts})
         except MemoryFault as exc:
             self._notice(f"Nothing could be recalled: {exc}")
-            return Recalled()
+            return RecallResult()
 
     def tools_like(self, need: Need) -> list[str]:
         """The names of tools that memory holds for similar to a need."""
@@ -146,7 +146,7 @@ class RunMemory:
                     if session:
                         plan, said = self.masks(state.plan), self.masks(answer)
                         exchange = exchange_of(state.run, prompt, plan, said, state.files)
-                        keep(memory, session, exchange, self.scope)
+                        save_exchange(memory, session, exchange, self.scope)
             except MemoryBusy:
                 # What a tool has served can only be added to what is read. The run itself can wait.
                 self.store.add([run])
@@ -177,13 +177,13 @@ class RunMemory:
             # The words of a failure may be those of a page.
             "reason": "" if outside else self.masks("; ".join(failed)),
             "template": template,
-            "mark": mark(rows, prompt),
+            "fingerprint": plan_fingerprint(rows, prompt),
             "from_web": outside and state.revisions > 0,
         }
 
     def _fill_tool_index(self, memory: Memory) -> None:
         try:
-            tool_index.fill(self.library, memory)
+            tool_index.add_missing(self.library, memory)
         except (MemoryFault, LibraryError, OSError) as exc:
             self._notice(f"The index of tools could not be kept in step: {exc}")
 
@@ -193,9 +193,9 @@ class RunMemory:
             return
         # What can be done later does not change how a run ends.
         with contextlib.suppress(OrchError, KeyboardInterrupt):
-            done = fill(self.store, self.dense, Scope(), most=EMBEDDED_AT_ONCE)
-            if done.made and done.lacking:
-                self._notice(f"{done.lacking:,} things remembered have no vectors yet: orch memory embed")
+            done = fill_vectors(self.store, self.dense, Scope(), limit=EMBEDDED_AT_ONCE)
+            if done.made and done.missing:
+                self._notice(f"{done.missing:,} things remembered have no vectors yet: orch memory embed")
 
     def _notice(self, message: str) -> None:
         self.emit(events.Noticed(message=message))
@@ -220,7 +220,7 @@ def plan_record(state: RunState) -> list[dict[str, Any]]:
     return rows
 
 
-def uses_of(recalled: Recalled) -> tuple[events.Remembered, ...]:
+def uses_of(recalled: RecallResult) -> tuple[events.Remembered, ...]:
     """What each recalled run is used for, as an event says it."""
     used = [
         events.Remembered(run=run.run, prompt=run.shown, use=run.use, reason=_reason(run))
@@ -258,5 +258,5 @@ def _with_feedback(run: Record, memory: Memory) -> Record:
 
 def _tool_record(memory: Memory, tool: BuiltTool, prompt: str) -> Record:
     """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
-    served = tool_index.served(memory, tool.name)
+    served = tool_index.served_prompts(memory, tool.name)
     return tool_index.record_of(tool, [*(p for p in served if p != prompt), prompt])

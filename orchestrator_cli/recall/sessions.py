@@ -1,7 +1,6 @@
-"""The sessions of a workspace: named, found again, and shown to a planner within a budget.
+"""The sessions of a workspace: their names, a run as an exchange, and the conversation a run starts with.
 
-What is kept of a conversation is memory's (`memory.conversation`); here it is told which session is meant,
-what a run says in it, and what of the conversation a run begins with.
+Conversations are stored by `memory.sessions`.
 """
 
 import uuid
@@ -10,45 +9,45 @@ from datetime import datetime
 from pathlib import Path
 
 from memory import Memory, Scope, scrub
-from memory.conversation import Exchange, Session, compact, is_name, sessions
+from memory.sessions import Exchange, SessionSummary, compact, is_session_name, list_sessions
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.plan import Plan
 
 
-def scope_of(workspace: Path) -> Scope:
-    """Of what belongs to a workspace in memory; what belongs to none is seen from there as well."""
+def workspace_scope(workspace: Path) -> Scope:
+    """The scope of a workspace in memory; it includes records that belong to no workspace."""
     return Scope(project=str(workspace.resolve()))
 
 
-def new_name() -> str:
-    """Sorts by time, and is unlike any other."""
+def new_session_name() -> str:
+    """A unique name that sorts by time."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
 
 
-def check_name(name: str) -> str:
-    """The name, where a session can be called that. Raises `UsageError`."""
-    if not is_name(name):
+def check_session_name(name: str) -> str:
+    """Return the name if it is valid. Raises `UsageError` otherwise."""
+    if not is_session_name(name):
         raise UsageError(
             f"A session cannot be called {name[:40]!r}.",
-            "A name has letters, digits, `-`, `_` and `.`, at most 80, and no space.",
+            "A name has at most 80 characters: letters, digits, `-`, `_` and `.`, without spaces.",
         )
     return name
 
 
-def last(memory: Memory, scope: Scope) -> Session:
-    """The newest session of this workspace. Raises `UsageError`, and what the store raises."""
-    found = sessions(memory, scope)
+def latest_session(memory: Memory, scope: Scope) -> SessionSummary:
+    """The most recently used session of this workspace. Raises `UsageError`, and what the store raises."""
+    found = list_sessions(memory, scope)
     if not found:
         raise UsageError(
-            f"No session of {scope.project} is remembered, so there is none to go on with.",
-            'Begin one by its name: orch ask --session NAME "…", or open orch alone.',
+            f"No session of {scope.project} is remembered, so there is none to continue.",
+            'Start one by its name: orch ask --session NAME "…", or start orch without a command.',
         )
     return found[0]
 
 
 def exchange_of(run: str, prompt: str, plan: Plan, answer: str, files: Iterable[str]) -> Exchange:
-    """A run as its session keeps it, without what looks like a secret."""
+    """A run as an exchange of its session, without anything that looks like a secret."""
     return Exchange(
         run=run,
         prompt=scrub(prompt),
@@ -60,7 +59,7 @@ def exchange_of(run: str, prompt: str, plan: Plan, answer: str, files: Iterable[
 
 
 def conversation_of(name: str, exchanges: Sequence[Exchange], budget: int) -> events.Conversation:
-    """What a run of the session begins with, in at most about `budget` tokens."""
+    """The conversation that a run of the session starts with, in about `budget` tokens."""
     short = compact(exchanges, budget)
     return events.Conversation(
         session=name,

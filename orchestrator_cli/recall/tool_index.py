@@ -1,10 +1,10 @@
-"""The index of built tools in memory, kept in step with the library, which is the truth.
+"""The index of built tools in memory, synchronised with the library, which is authoritative.
 
-A tool lacks in the index when a process was killed between keeping it and remembering it, when the index
-was deleted, and when a library was copied. Names and versions are compared, and only what is lacking or
-old is read. Whoever offers tools asks the library: one that only the index has is never offered.
+The index can miss a tool if a process was killed between storing and indexing it, if the index was deleted,
+or if a library was copied. Names and versions are compared, and only missing or outdated tools are read.
+Tools are offered from the library: one that is only in the index is never offered.
 
-Not covered: the prompts that a tool has served, which only the index has kept.
+What is not covered: the prompts that a tool has served, which only the index has.
 """
 
 from dataclasses import dataclass
@@ -19,45 +19,45 @@ SCOPE = Scope()
 
 
 @dataclass(frozen=True)
-class Indexed:
-    """What was changed to bring the index in step, by name."""
+class IndexChanges:
+    """What synchronisation changed, by the tools' names."""
 
     added: tuple[str, ...] = ()
-    """New in it, or there with another version."""
+    """Tools that were missing, or indexed with another version."""
     removed: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed)
 
 
-def fill(library: Library, memory: Memory) -> Indexed:
-    """Put into the index what it lacks of the library. Raises `MemoryFault`."""
+def add_missing(library: Library, memory: Memory) -> IndexChanges:
+    """Add missing and outdated tools to the index. Raises `MemoryFault`."""
     known = library.known()
     if not known:
-        return Indexed()
+        return IndexChanges()
     found = memory.get([record_id(SCOPE, TOOL, name) for name in known], SCOPE)
     versions = {record.key: record for record in found}
-    lacking = [
+    missing = [
         name
         for name, version in known.items()
         if name not in versions or versions[name].data.get("version") != str(version)
     ]
-    tools = [tool for name in lacking if (tool := _readable(library, name)) is not None]
+    tools = [tool for name in missing if (tool := _readable(library, name)) is not None]
     memory.add([record_of(tool, _prompts(versions.get(tool.name))) for tool in tools])
-    return Indexed(added=tuple(tool.name for tool in tools))
+    return IndexChanges(added=tuple(tool.name for tool in tools))
 
 
-def reindex(library: Library, memory: Memory) -> Indexed:
-    """The same, and take out what the library does not have. Raises `MemoryFault`."""
-    filled, known = fill(library, memory), library.known()
+def reindex(library: Library, memory: Memory) -> IndexChanges:
+    """Also remove tools that the library does not have. Raises `MemoryFault`."""
+    changes, known = add_missing(library, memory), library.known()
     gone = [record for record in memory.all(TOOL, SCOPE) if record.key not in known]
     if gone:
         memory.delete([record.id for record in gone], SCOPE)
-    return Indexed(filled.added, tuple(sorted(record.key for record in gone)))
+    return IndexChanges(changes.added, tuple(sorted(record.key for record in gone)))
 
 
 def record_of(tool: BuiltTool, prompts: list[str]) -> Record:
-    """The index entry of a tool that has served these prompts."""
+    """The index entry of a tool that served these prompts."""
     trust: Trust = "own" if tool.origin.imported_from is None else "file"
     return tool_record(
         name=tool.name,
@@ -75,8 +75,8 @@ def _prompts(record: Record | None) -> list[str]:
     return [str(prompt) for prompt in prompts] if isinstance(prompts, list) else []
 
 
-def served(memory: Memory, name: str) -> list[str]:
-    """The prompts that a tool is known to have served. Raises `MemoryFault`."""
+def served_prompts(memory: Memory, name: str) -> list[str]:
+    """The prompts that a tool served, as far as the index knows. Raises `MemoryFault`."""
     return [
         prompt for record in memory.get([record_id(SCOPE, TOOL, name)], SCOPE) for prompt in _prompts(record)
     ]

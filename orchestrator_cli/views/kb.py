@@ -1,21 +1,25 @@
-"""`orch kb` on the terminal: what there is, what was found, what was read and what not, and how far it is."""
+"""`orch kb` on the terminal: sources, hits of a search, the report of reading, and a progress bar."""
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from memory.knowledge import FoundChunk
+from memory.knowledge.ingest import IngestReport
+from orchestrator_cli.recall.knowledge import cite, display_path
 from orchestrator_cli.views.text import clean, counted, one_line, size
 
 NAMED_AT_MOST = 20
-"""Files that are named for one reason; of more, the number is told."""
+"""The most files that are named for one reason; the others are counted."""
 
-Told = Callable[[str, int], None]
+OnDocument = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
 class SourceRow:
-    """What the user has added, with what was read of it."""
+    """A source with the number of its documents and chunks."""
 
     source: str
     type: str
@@ -23,25 +27,6 @@ class SourceRow:
     documents: int
     chunks: int
     size: int
-
-
-@dataclass(frozen=True)
-class PieceRow:
-    cite: str
-    under: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What became of the documents that were looked at."""
-
-    added: int
-    changed: int
-    unchanged: int
-    removed: Sequence[str]
-    skipped: Sequence[tuple[str, str]]
-    faults: Sequence[tuple[str, str]]
 
 
 def source_lines(rows: Sequence[SourceRow], project: str) -> list[str]:
@@ -55,37 +40,41 @@ def _source_lines(row: SourceRow, project: str) -> Iterator[str]:
     yield f"    {' · '.join(part for part in parts if part)}"
 
 
-def piece_lines(rows: Sequence[PieceRow]) -> list[str]:
+def chunk_lines(found: Sequence[FoundChunk], root: Path) -> list[str]:
+    """Each chunk with its citation, and the headings above it that it does not repeat."""
     lines: list[str] = []
-    for row in rows:
-        under = [f"    {one_line(row.under, 200)}"] if row.under else []
-        lines += [row.cite, *under, *(f"    {line}" for line in clean(row.text).splitlines()), ""]
+    for chunk in found:
+        under = " > ".join(name for name in chunk.headings if name not in chunk.text)
+        heading = [f"    {one_line(under, 200)}"] if under else []
+        text = (f"    {line}" for line in clean(chunk.text).splitlines())
+        lines += [one_line(cite(chunk, root)), *heading, *text, ""]
     return lines[:-1]
 
 
-def reading_lines(reading: Reading) -> list[str]:
-    """A summary, and by name what is not in the knowledge base now."""
-    said = {
-        "added": reading.added,
-        "changed": reading.changed,
-        "unchanged": reading.unchanged,
-        "removed": len(reading.removed),
+def report_lines(report: IngestReport, root: Path) -> list[str]:
+    """A summary, and a line for each document that is not in the knowledge base now."""
+    counts = {
+        "added": report.added,
+        "changed": report.changed,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
     }
-    told = [f"{count:,} {word}" for word, count in said.items() if count]
-    lines = [f"Documents: {', '.join(told) or 'none'}."]
-    lines += _named([(name, "removed: it is gone") for name in reading.removed])
-    lines += _named([(name, f"skipped: {why}") for name, why in reading.skipped])
-    return lines + _named([(name, f"NOT READ: {why}") for name, why in reading.faults], len(reading.faults))
+    parts = [f"{len(refs):,} {word}" for word, refs in counts.items() if refs]
+    lines = [f"Documents: {', '.join(parts) or 'none'}."]
+    lines += _named_lines([(ref, "removed: it is gone") for ref in report.removed], root)
+    lines += _named_lines([(ref, f"skipped: {why}") for ref, why in report.skipped], root)
+    faults = [(ref, f"NOT READ: {why}") for ref, why in report.faults]
+    return lines + _named_lines(faults, root, len(faults))
 
 
-def _named(rows: Sequence[tuple[str, str]], most: int = NAMED_AT_MOST) -> list[str]:
-    lines = [f"  {one_line(name)}: {one_line(why)}" for name, why in rows[:most]]
-    return lines + ([f"  … and {len(rows) - most:,} more"] if len(rows) > most else [])
+def _named_lines(rows: Sequence[tuple[str, str]], root: Path, limit: int = NAMED_AT_MOST) -> list[str]:
+    lines = [f"  {one_line(display_path(ref, root))}: {one_line(why)}" for ref, why in rows[:limit]]
+    return lines + ([f"  … and {len(rows) - limit:,} more"] if len(rows) > limit else [])
 
 
 @contextlib.contextmanager
-def progress(wanted: bool = True) -> Iterator[Told]:
-    """What is told of each document: a bar on a terminal, nothing elsewhere."""
+def progress(wanted: bool = True) -> Iterator[OnDocument]:
+    """A callback for each document: it draws a bar on a terminal, and nothing elsewhere."""
     if not (wanted and sys.stderr.isatty()):
         yield lambda _ref, _of: None
         return
@@ -101,8 +90,9 @@ def progress(wanted: bool = True) -> Iterator[Told]:
     with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
         task = bar.add_task("", total=None, ref="")
 
-        def told(ref: str, of: int) -> None:
+        def on_document(ref: str, count: int) -> None:
             at = bar.tasks[0].completed
-            bar.update(task, total=of, completed=min(at + 1, of), ref=one_line(ref.rsplit("/", 1)[-1], 40))
+            name = one_line(ref.rsplit("/", 1)[-1], 40)
+            bar.update(task, total=count, completed=min(at + 1, count), ref=name)
 
-        yield told
+        yield on_document

@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory import RUN, TURN, Record, Scope
-from memory.conversation import Exchange, compact, digest_line, is_name, keep, said, sessions
 from memory.edge import EdgeStore
+from memory.sessions import (
+    Exchange,
+    compact,
+    is_session_name,
+    list_sessions,
+    load_exchanges,
+    save_exchange,
+    summary_line,
+)
 
 HERE, THERE = Scope(project="here"), Scope(project="there")
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -17,7 +25,7 @@ NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
 def exchange(n: int, prompt: str = "", answer: str = "", **more: object) -> Exchange:
     base = {"run": f"run-{n}", "prompt": prompt or f"prompt {n}", "answer": answer or f"answer {n}"}
-    return Exchange.model_validate({**base, "said": NOON + timedelta(minutes=n), **more})
+    return Exchange.model_validate({**base, "time": NOON + timedelta(minutes=n), **more})
 
 
 @pytest.fixture
@@ -33,50 +41,50 @@ def test_a_session_comes_back_as_it_was_said(store: EdgeStore) -> None:
         exchange(2, "And by region?\n", "North 3,000, south 1,200.", own=True),
     ]
     for one in told:
-        keep(store, "sales", one, HERE)
-    assert said(store, "sales", HERE) == told
+        save_exchange(store, "sales", one, HERE)
+    assert load_exchanges(store, "sales", HERE) == told
     assert {turn.seq for turn in store.all(TURN, HERE, session="sales")} == {0, 1, 2, 3}
 
 
 def test_sessions_never_mix_whatever_they_are_called(store: EdgeStore) -> None:
-    keep(store, "one", exchange(1), HERE)
-    keep(store, "two", exchange(2), HERE)
-    keep(store, "one", exchange(3), THERE)
-    assert [e.run for e in said(store, "one", HERE)] == ["run-1"]
-    assert [e.run for e in said(store, "two", HERE)] == ["run-2"]
-    assert [e.run for e in said(store, "one", THERE)] == ["run-3"]
-    assert said(store, "three", HERE) == []
-    assert said(store, "one", Scope()) == []
+    save_exchange(store, "one", exchange(1), HERE)
+    save_exchange(store, "two", exchange(2), HERE)
+    save_exchange(store, "one", exchange(3), THERE)
+    assert [e.run for e in load_exchanges(store, "one", HERE)] == ["run-1"]
+    assert [e.run for e in load_exchanges(store, "two", HERE)] == ["run-2"]
+    assert [e.run for e in load_exchanges(store, "one", THERE)] == ["run-3"]
+    assert load_exchanges(store, "three", HERE) == []
+    assert load_exchanges(store, "one", Scope()) == []
 
 
 def test_the_session_that_was_gone_on_with_last_comes_first(store: EdgeStore) -> None:
-    keep(store, "one", exchange(1, "Plan the move. Then pack."), HERE)
-    keep(store, "two", exchange(2), HERE)
-    keep(store, "one", exchange(3), HERE)
-    keep(store, "far", exchange(4), THERE)
-    found = sessions(store, HERE)
+    save_exchange(store, "one", exchange(1, "Plan the move. Then pack."), HERE)
+    save_exchange(store, "two", exchange(2), HERE)
+    save_exchange(store, "one", exchange(3), HERE)
+    save_exchange(store, "far", exchange(4), THERE)
+    found = list_sessions(store, HERE)
     assert [(session.name, session.exchanges) for session in found] == [("one", 2), ("two", 1)]
     assert (found[0].title, found[0].begun) == ("Plan the move. Then pack.", NOON + timedelta(minutes=1))
 
 
 def test_a_run_that_is_gone_on_with_replaces_what_it_has_said(store: EdgeStore) -> None:
-    keep(store, "one", exchange(1, answer="A part failed."), HERE)
-    keep(store, "one", exchange(2), HERE)
-    keep(store, "one", exchange(1, answer="All is done."), HERE)
-    assert [e.answer for e in said(store, "one", HERE)] == ["All is done.", "answer 2"]
-    assert sessions(store, HERE)[0].exchanges == 2
+    save_exchange(store, "one", exchange(1, answer="A part failed."), HERE)
+    save_exchange(store, "one", exchange(2), HERE)
+    save_exchange(store, "one", exchange(1, answer="All is done."), HERE)
+    assert [e.answer for e in load_exchanges(store, "one", HERE)] == ["All is done.", "answer 2"]
+    assert list_sessions(store, HERE)[0].exchanges == 2
 
 
 def test_two_processes_with_one_session_lose_nothing(tmp_path: Path) -> None:
     one, other = EdgeStore(tmp_path), EdgeStore(tmp_path)
     for n in range(6):
-        keep((one, other)[n % 2], "shared", exchange(n), HERE)
-    assert [e.run for e in said(one, "shared", HERE)] == [f"run-{n}" for n in range(6)]
+        save_exchange((one, other)[n % 2], "shared", exchange(n), HERE)
+    assert [e.run for e in load_exchanges(one, "shared", HERE)] == [f"run-{n}" for n in range(6)]
 
 
 def test_answers_from_tools_and_the_web_are_not_trusted_and_prompts_are(store: EdgeStore) -> None:
-    keep(store, "one", exchange(1, own=False), HERE)
-    keep(store, "one", exchange(2, own=True), HERE)
+    save_exchange(store, "one", exchange(1, own=False), HERE)
+    save_exchange(store, "one", exchange(2, own=True), HERE)
     trusted = {r.text.partition("] ")[2]: r.trusted for r in store.all(TURN, HERE)}
     assert trusted == {
         **{"user: prompt 1": True, "orch: answer 1": False},
@@ -86,8 +94,8 @@ def test_answers_from_tools_and_the_web_are_not_trusted_and_prompts_are(store: E
 
 def test_other_kinds_of_records_are_no_turns(store: EdgeStore) -> None:
     store.add([Record(kind=RUN, key="run-1", text="prompt 1", scope=HERE)])
-    assert said(store, "one", HERE) == []
-    assert sessions(store, HERE) == []
+    assert load_exchanges(store, "one", HERE) == []
+    assert list_sessions(store, HERE) == []
 
 
 # --- making short
@@ -141,7 +149,7 @@ EXCHANGES = st.lists(st.tuples(st.text(max_size=300), st.text(max_size=600)), ma
 @settings(max_examples=60)
 @given(EXCHANGES, st.integers(100, 400))
 def test_whatever_was_said_fits_the_budget_in_its_order(rows: list[tuple[str, str]], budget: int) -> None:
-    told = [Exchange(run=str(n), prompt=p, answer=a, said=NOON) for n, (p, a) in enumerate(rows)]
+    told = [Exchange(run=str(n), prompt=p, answer=a, time=NOON) for n, (p, a) in enumerate(rows)]
     short = compact(told, budget)
     length = len(short.earlier) + sum(len(e.prompt) + len(e.answer) for e in short.exchanges)
     assert length <= 4 * budget + len("- (99 before these are left out)\n")
@@ -151,7 +159,7 @@ def test_whatever_was_said_fits_the_budget_in_its_order(rows: list[tuple[str, st
 
 
 def test_a_line_of_an_older_exchange_is_one_line() -> None:
-    line = digest_line(exchange(1, "First\nsecond line\n\nuse   tabs", "", files=()))
+    line = summary_line(exchange(1, "First\nsecond line\n\nuse   tabs", "", files=()))
     assert line == "- First use tabs → answer 1"
 
 
@@ -160,4 +168,4 @@ def test_a_line_of_an_older_exchange_is_one_line() -> None:
     [("march", True), ("März-2", True), ("a.b_c", True), ("", False), ("a b", False), ("../x", False)],
 )
 def test_what_a_session_can_be_called(name: str, fits: bool) -> None:
-    assert is_name(name) is fits
+    assert is_session_name(name) is fits

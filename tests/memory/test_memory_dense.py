@@ -27,15 +27,24 @@ from memory import (
     run_record,
     tool_record,
 )
-from memory.chunks import Document, Part
-from memory.dense import BATCH, EMBEDDED, Filled, asked, checked, fill, lacking, vector_name
+from memory.dense import (
+    BATCH,
+    EMBEDDED,
+    FillResult,
+    checked,
+    count_missing,
+    fill_vectors,
+    query_vector,
+    vector_name,
+)
 from memory.edge import EdgeStore
 from memory.edge_folder import exclusive
-from memory.knowledge import Filed, KnowledgeBase
-from memory.migration import migrate
+from memory.knowledge import KnowledgeBase, NewDocument
+from memory.knowledge.chunks import Document, DocumentPart
 from memory.profile import recall_facts
 from memory.retrieval import retrieve
-from memory.turns import turn_record
+from memory.sessions import turn_record
+from memory.transfer import migrate
 
 ME = Scope()
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
@@ -69,7 +78,7 @@ def store(tmp_path: Path) -> MemoryStore:
 
 
 def found(store: MemoryStore, dense: Dense | None, question: str, kinds: str = TURN) -> list[str]:
-    near = asked(store, dense, question)
+    near = query_vector(store, dense, question)
     return [hit.record.key for hit in retrieve(store, question, kinds=kinds, scope=ME, near=near)]
 
 
@@ -83,7 +92,7 @@ def test_a_turn_in_other_words_is_brought_and_without_vectors_all_is_as_before(s
     assert set(before) == {"a", "b"}
     assert found(store, dense, "who sold cars") == before
     assert found(store, dense, "physicians") == []
-    fill(store, dense, ME)
+    fill_vectors(store, dense, ME)
     assert found(store, dense, "vehicle")[0] == "a"
     assert found(store, None, "vehicle") == []
     assert found(store, None, "who sold cars") == before
@@ -96,21 +105,21 @@ def test_a_record_without_a_vector_is_found_by_its_words_beside_the_others(
 ) -> None:
     dense = Dense("test", meanings)
     store.add([note("a", "an automobile")])
-    fill(store, dense, ME)
+    fill_vectors(store, dense, ME)
     store.add([note("b", "a cheap car")])
     assert set(found(store, dense, "cheap car")) == {"a", "b"}
-    assert lacking(store, "test", ME) == 1
+    assert count_missing(store, "test", ME) == 1
 
 
 def test_neighbours_and_sessions_count_with_vectors_too(store: MemoryStore) -> None:
     lines = ["The physician came on Monday.", "She said he should rest.", "And the weather was fine."]
     store.add(
-        turn_record(session="s", seq=seq, speaker="Ada", text=text, said=NOW, scope=ME)
+        turn_record(session="s", seq=seq, speaker="Ada", text=text, time=NOW, scope=ME)
         for seq, text in enumerate(lines)
     )
     dense = Dense("test", meanings)
-    fill(store, dense, ME)
-    near = asked(store, dense, "doctor")
+    fill_vectors(store, dense, ME)
+    near = query_vector(store, dense, "doctor")
     hits = retrieve(store, "doctor", kinds=TURN, scope=ME, near=near)
     assert hits[0].record.seq == 0
     assert len(hits) == 3
@@ -119,15 +128,17 @@ def test_neighbours_and_sessions_count_with_vectors_too(store: MemoryStore) -> N
 def test_pieces_of_documents_are_found_by_what_they_mean(tmp_path: Path) -> None:
     base = KnowledgeBase(open_store(tmp_path), ME, Dense("test", meanings))
     document = Document(
-        "Handbook", "text", (Part("Every vacation is to be asked for."), Part("A boat has to be washed."))
+        "Handbook",
+        "text",
+        (DocumentPart("Every vacation is to be asked for."), DocumentPart("A boat has to be washed.")),
     )
-    base.put([Filed("/h.md", "file", "d", 10, document)], ME)
+    base.put([NewDocument("/h.md", "file", "d", 10, document)], ME)
     told: list[tuple[int, int]] = []
     done = base.embed(lambda made, every: told.append((made, every)))
     assert done.made == told[-1][0] > 0
     assert "vacation" in base.search("holiday", 1)[0].text
     assert KnowledgeBase(open_store(tmp_path), ME).search("holiday", 1) == []
-    assert KnowledgeBase(open_store(tmp_path), ME).embed() == Filled()
+    assert KnowledgeBase(open_store(tmp_path), ME).embed() == FillResult()
 
 
 def fact(text: str) -> Record:
@@ -147,8 +158,8 @@ def test_nearer_facts_come_first_and_only_shared_words_count_as_use(
 ) -> None:
     store.add([fact("The user owns a vessel."), *(fact(f"The user likes thing {n}.") for n in range(30))])
     dense = Dense("test", meanings)
-    fill(store, dense, ME)
-    near = asked(store, dense, "ship")
+    fill_vectors(store, dense, ME)
+    near = query_vector(store, dense, "ship")
     assert near is not None
     facts = recall_facts(store, "ship", scope=ME, now=NOW, budget=30, near=near)
     assert facts[0].text == "The user owns a vessel."
@@ -162,11 +173,11 @@ def test_a_run_in_other_words_has_to_be_as_alike_as_any(store: MemoryStore) -> N
         for run, prompt in (("car", "Rent an automobile"), ("same", "Compare the fares of trains to Bergen"))
     )
     dense = Dense("test", meanings)
-    fill(store, dense, ME)
+    fill_vectors(store, dense, ME)
     prompt = "Hire a vehicle"
-    assert recall(store, prompt, scope=ME, near=asked(store, dense, prompt)).runs == ()
+    assert recall(store, prompt, scope=ME, near=query_vector(store, dense, prompt)).runs == ()
     alike = "Compare the fares of trains to Oslo"
-    near = recall(store, alike, scope=ME, near=asked(store, dense, alike))
+    near = recall(store, alike, scope=ME, near=query_vector(store, dense, alike))
     assert near == recall(store, alike, scope=ME)
     assert [run.run for run in near.runs] == ["same"]
 
@@ -177,10 +188,10 @@ def test_of_tools_that_fit_the_nearer_one_comes_first(store: MemoryStore) -> Non
         for name, purpose in (("a", "Prices of boats in a harbour"), ("b", "Prices of automobiles in a town"))
     )
     dense = Dense("test", meanings)
-    fill(store, dense, ME)
+    fill_vectors(store, dense, ME)
     request = "prices of cars"
     plain = recall(store, request, scope=ME).tools
-    nearer = recall(store, request, scope=ME, near=asked(store, dense, request)).tools
+    nearer = recall(store, request, scope=ME, near=query_vector(store, dense, request)).tools
     assert [tool.name for tool in plain] == ["a", "b"]
     assert [tool.name for tool in nearer] == ["b", "a"]
     assert {tool.score for tool in nearer} == {tool.score for tool in plain}
@@ -195,13 +206,13 @@ def test_vectors_are_made_in_batches_while_nobody_holds_the_store(tmp_path: Path
     store.add([note(str(n), f"thing {n}") for n in range(BATCH + 6)])
     store.add([Record(kind="session", key="s", text="not looked for")])
     told: list[tuple[int, int]] = []
-    done = fill(store, dense, ME, most=BATCH + 1, told=lambda *so_far: told.append(so_far))
-    assert done == Filled(BATCH + 1, 5)
+    done = fill_vectors(store, dense, ME, limit=BATCH + 1, on_progress=lambda *so_far: told.append(so_far))
+    assert done == FillResult(BATCH + 1, 5)
     assert [len(texts) for texts in model.texts] == [BATCH, 1]
     assert told == [(BATCH, BATCH + 1), (BATCH + 1, BATCH + 1)]
-    assert fill(store, dense, ME) == Filled(5, 0)
-    assert fill(store, dense, ME) == Filled(0, 0)
-    asked(store, dense, "thing 3")
+    assert fill_vectors(store, dense, ME) == FillResult(5, 0)
+    assert fill_vectors(store, dense, ME) == FillResult(0, 0)
+    query_vector(store, dense, "thing 3")
     assert [len(texts) for texts in model.texts] == [BATCH, 1, 5, 1]
 
 
@@ -209,10 +220,10 @@ def test_no_model_is_asked_where_nothing_could_be_compared(store: MemoryStore) -
     model = Asked()
     dense = Dense("test", model)
     store.add([note("a", "car")])
-    assert asked(store, dense, "car") is None
-    fill(store, dense, ME)
-    assert asked(store, dense, "  ") is None
-    assert asked(store, None, "car") is None
+    assert query_vector(store, dense, "car") is None
+    fill_vectors(store, dense, ME)
+    assert query_vector(store, dense, "  ") is None
+    assert query_vector(store, None, "car") is None
     assert model.texts == [["car"]]
 
 
@@ -220,38 +231,38 @@ def test_a_model_that_fails_stops_no_search_and_is_told_once(store: MemoryStore)
     warned: list[str] = []
     dense = Dense("test", Asked(fails=1), warned.append)
     store.add([note("a", "car")])
-    fill(store, dense, ME)
+    fill_vectors(store, dense, ME)
     store.add([note("b", "cheap car")])
     assert found(store, dense, "cheap car")[0] == "b"
-    assert fill(store, dense, ME) == Filled(0, 1)
+    assert fill_vectors(store, dense, ME) == FillResult(0, 1)
     assert found(store, dense, "cheap car")[0] == "b"
     assert warned == ["test gives no vectors, so memory is searched by words alone: nobody is at home."]
 
 
 def test_what_was_made_before_a_model_failed_is_kept(store: MemoryStore) -> None:
     store.add([note(str(n), f"thing {n}") for n in range(2 * BATCH)])
-    assert fill(store, Dense("test", Asked(fails=1)), ME) == Filled(BATCH, BATCH)
-    assert lacking(store, "test", ME) == BATCH
-    assert fill(store, Dense("test", Asked()), ME) == Filled(BATCH, 0)
+    assert fill_vectors(store, Dense("test", Asked(fails=1)), ME) == FillResult(BATCH, BATCH)
+    assert count_missing(store, "test", ME) == BATCH
+    assert fill_vectors(store, Dense("test", Asked()), ME) == FillResult(BATCH, 0)
 
 
 def test_a_model_that_answers_to_the_name_of_another_is_told_with_the_way_out(store: MemoryStore) -> None:
     store.add([note("a", "car")])
-    fill(store, Dense("test", meanings), ME)
+    fill_vectors(store, Dense("test", meanings), ME)
     store.add([note("b", "boat")])
     warned: list[str] = []
     other = Dense("test", lambda texts: [[1.0, 0.5] for _ in texts], warned.append)
     assert found(store, other, "boat") == ["b"]
-    assert fill(store, other, ME) == Filled(0, 1)
+    assert fill_vectors(store, other, ME) == FillResult(0, 1)
     assert "orch memory embed --anew" in warned[0]
-    store.drop(other.name)
-    assert fill(store, Dense("test", other._embed), ME) == Filled(2, 0)
+    store.drop_vectors(other.name)
+    assert fill_vectors(store, Dense("test", other._embed), ME) == FillResult(2, 0)
 
 
 def test_texts_are_sent_as_providers_take_them(store: MemoryStore) -> None:
     model = Asked()
     store.add([note("blank", " \n"), note("long", "car " * 5_000)])
-    fill(store, Dense("test", model), ME)
+    fill_vectors(store, Dense("test", model), ME)
     assert {text[:7]: len(text) for text in model.texts[0]} == {"blank": 5, "car car": 6_000}
     assert Dense("test", model).vectors(["\ud800 car"])
     assert model.texts[-1] == ["? car"]
@@ -264,13 +275,13 @@ def test_what_is_forgotten_leaves_no_vector_on_the_disk(tmp_path: Path) -> None:
     store, dense = EdgeStore(tmp_path), Dense("test", meanings)
     secret, kept = note("secret", "the inexpensive physician of zanzibar"), note("kept", "an affordable film")
     store.add([secret, kept])
-    fill(store, dense, ME)
+    fill_vectors(store, dense, ME)
     held = {record.key: raw(dense, record.text) for record in (secret, kept)}
     assert all(has(tmp_path, bytes_) for bytes_ in held.values())
     store.delete([secret.id], ME)
     assert not has(tmp_path, held["secret"])
     assert has(tmp_path, held["kept"])
-    store.drop(dense.name)
+    store.drop_vectors(dense.name)
     assert not has(tmp_path, held["kept"])
     assert store.search(Query("film", kinds=(), scope=ME))[0].record == kept
 
@@ -288,21 +299,21 @@ def test_a_write_that_went_to_the_outbox_gets_its_vector_later(tmp_path: Path) -
     store, dense = EdgeStore(tmp_path, write_wait_s=0.0), Dense("test", meanings)
     with exclusive(tmp_path / ".lock", wait_s=1):
         store.add([note("a", "an automobile")])
-    assert fill(store, dense, ME) == Filled(1, 0)
+    assert fill_vectors(store, dense, ME) == FillResult(1, 0)
     with exclusive(tmp_path / ".lock", wait_s=1):
         store.add([note("a", "an automobile").used(NOW)])
     assert found(store, dense, "car") == ["a"]
-    assert lacking(store, "test", ME) == 0
+    assert count_missing(store, "test", ME) == 0
 
 
 def test_a_migration_leaves_vectors_to_be_made_again(tmp_path: Path) -> None:
     one, other = EdgeStore(tmp_path / "one"), EdgeStore(tmp_path / "other")
     dense = Dense("test", meanings)
     one.add([note("a", "an automobile")])
-    fill(one, dense, ME)
+    fill_vectors(one, dense, ME)
     assert migrate(one, other).copied == 1
     assert other.vectors() == {}
-    fill(other, dense, ME)
+    fill_vectors(other, dense, ME)
     assert found(other, dense, "car") == ["a"]
 
 

@@ -212,7 +212,7 @@ def test_a_shard_held_open_by_another_program_loses_no_write(tmp_path: Path) -> 
     store.add([run("a")])
     foreign = qdrant_edge.EdgeShard.load(str(tmp_path / "shard"))
     store.add([run("b")])
-    with pytest.raises(MemoryBusy, match="held open by another program"):
+    with pytest.raises(MemoryBusy, match="open in another program"):
         store.count((), ME)
     foreign.close()
     assert store.count((), ME) == 2
@@ -221,7 +221,7 @@ def test_a_shard_held_open_by_another_program_loses_no_write(tmp_path: Path) -> 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(MemoryUnavailable, match="file/memory cannot be made"):
+    with pytest.raises(MemoryUnavailable, match="file/memory cannot be created"):
         EdgeStore(tmp_path / "file" / "memory")
 
 

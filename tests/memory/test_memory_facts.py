@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from memory import FACT, Record, Scope, Source
 from memory.edge import EdgeStore
-from memory.facts import Fact, fact_record, facts_by_rule, is_quoted, learn, own_words, read_facts
-from memory.profile import recall_facts, strength
+from memory.facts import UserFact, facts_by_rule, is_quoted, own_words, read_facts
+from memory.profile import fact_record, learn, recall_facts, strength
 
 HERE = Scope(project="here")
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -32,8 +32,8 @@ def reply(*rows: object) -> str:
     return f"Here it is:\n```json\n{json.dumps({'facts': rows})}\n```"
 
 
-def fact(text: str, attribute: str = "units", **more: Any) -> Fact:
-    return Fact.model_validate(row(text, "as I have said", attribute, **more))
+def fact(text: str, attribute: str = "units", **more: Any) -> UserFact:
+    return UserFact.model_validate(row(text, "as I have said", attribute, **more))
 
 
 def texts(records: Any) -> list[str]:
@@ -54,10 +54,10 @@ def test_a_fact_with_its_quote_is_taken_whatever_the_white_space() -> None:
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        (row("The user likes imperial units.", "I like imperial units"), "was not said"),
-        (row("The user likes metric units.", "i like METRIC units"), "was not said"),
-        (row("The user likes metric units.", "metric"), "was not said"),
-        (row("The user is called Bob.", "Sum it up."), "no word of its quote"),
+        (row("The user likes imperial units.", "I like imperial units"), "did not say"),
+        (row("The user likes metric units.", "i like METRIC units"), "did not say"),
+        (row("The user likes metric units.", "metric"), "did not say"),
+        (row("The user is called Bob.", "Sum it up."), "shares no word"),
         (row("The user likes metric units.", ""), "quote"),
         (row("", "I like metric units"), "text"),
         (row("The user likes metric units.", "I like metric units", subject="root"), "subject"),

@@ -14,10 +14,10 @@ from openpyxl import Workbook
 from unprivileged import bound_by_modes
 
 from memory import CHUNK, MemoryStore, Scope, open_store
-from memory.documents import Unreadable
-from memory.formats import read_document
-from memory.gathering import BATCH_DOCUMENTS, Gathering, Outcome, Page
 from memory.knowledge import KnowledgeBase
+from memory.knowledge.documents import UnreadableDocument
+from memory.knowledge.formats import read_document
+from memory.knowledge.ingest import BATCH_DOCUMENTS, FetchedPage, Ingester, IngestReport
 
 HERE = Scope(project="here")
 RENT = "# House rules\n\n## Rent\n\nThe rent is due on the third day of each month.\n"
@@ -59,7 +59,7 @@ class Converting:
         try:
             return read_document(str(self._path), form)
         except Exception as exc:
-            raise Unreadable(str(exc)) from exc
+            raise UnreadableDocument(str(exc)) from exc
 
 
 @pytest.fixture
@@ -67,14 +67,14 @@ def convert(tmp_path: Path) -> Converting:
     return Converting(tmp_path)
 
 
-def no_page(url: str) -> Page:
-    raise Unreadable("it cannot be fetched")
+def no_page(url: str) -> FetchedPage:
+    raise UnreadableDocument("it cannot be fetched")
 
 
 @pytest.fixture
 def gather(base: KnowledgeBase, convert: Converting) -> Any:
-    def begin(scope: Scope = HERE, **more: Any) -> Gathering:
-        return Gathering(base, scope, convert=convert, fetch=more.pop("fetch", no_page), **more)
+    def begin(scope: Scope = HERE, **more: Any) -> Ingester:
+        return Ingester(base, scope, convert=convert, fetch=more.pop("fetch", no_page), **more)
 
     return begin
 
@@ -84,7 +84,7 @@ def names(refs: list[str]) -> list[str]:
 
 
 def test_what_was_added_is_found_with_its_place(base: KnowledgeBase, gather: Any, notes: Path) -> None:
-    outcome: Outcome = gather().add([str(notes)])
+    outcome: IngestReport = gather().add([str(notes)])
     assert names(outcome.added) == ["count.py", "long.md", "rules.md"]
     assert (outcome.faults, outcome.skipped) == ([], [])
     (found, *_) = base.search("When is the rent due?")
@@ -107,7 +107,7 @@ def test_what_is_unchanged_is_not_converted_or_written_again(
 ) -> None:
     gather().add([str(notes)])
     calls, before = convert.calls, base.documents()
-    outcome: Outcome = gather().refresh()
+    outcome: IngestReport = gather().refresh()
     assert (len(outcome.unchanged), outcome.written, convert.calls) == (3, 0, calls)
     assert base.documents() == before
 
@@ -118,7 +118,7 @@ def test_of_a_changed_document_only_what_changed_is_written_and_deleted(
     gather().add([str(notes)])
     before = len(base.read(str(notes / "long.md"), 0, 99))
     (notes / "long.md").write_text(LONG.replace("The 3th rule forbids", "The third forbids"))
-    outcome: Outcome = gather().refresh()
+    outcome: IngestReport = gather().refresh()
     assert (names(outcome.changed), outcome.written, outcome.deleted) == (["long.md"], 1, 1)
     assert len(base.read(str(notes / "long.md"), 0, 99)) == before
     assert b"The 3th rule" not in everything(tmp_path / "knowledge")
@@ -129,7 +129,7 @@ def test_a_piece_that_only_moved_is_told_where_it_is_now(
 ) -> None:
     gather().add([str(notes / "rules.md")])
     (notes / "rules.md").write_text(f"\n\n{RENT}")
-    outcome: Outcome = gather().refresh()
+    outcome: IngestReport = gather().refresh()
     assert (outcome.written, outcome.deleted) == (1, 0)
     assert base.search("rent")[0].where == "lines 3-7"
 
@@ -140,7 +140,7 @@ def test_new_files_of_a_folder_come_in_and_lost_ones_go(
     gather().add([str(notes)])
     (notes / "rules.md").unlink()
     (notes / "more.txt").write_text("Owls hunt at night.")
-    outcome: Outcome = gather().refresh()
+    outcome: IngestReport = gather().refresh()
     assert (names(outcome.added), names(outcome.removed)) == (["more.txt"], ["rules.md"])
     assert base.search("rent") == []
     assert b"third day of each month" not in everything(tmp_path / "knowledge")
@@ -151,7 +151,7 @@ def test_a_folder_that_is_not_there_as_a_whole_keeps_its_documents(
 ) -> None:
     gather().add([str(notes)])
     notes.rename(notes.with_name("unmounted"))
-    outcome: Outcome = gather().refresh()
+    outcome: IngestReport = gather().refresh()
     assert outcome.removed == []
     assert outcome.faults[0][0] == str(notes)
     assert base.search("rent")
@@ -166,7 +166,7 @@ def test_what_lies_in_a_folder_that_cannot_be_listed_any_more_is_kept_and_that_i
     (notes / "shut").chmod(0o000)
     (notes / "rules.md").unlink()
     with bound_by_modes():
-        outcome: Outcome = gather().refresh()
+        outcome: IngestReport = gather().refresh()
     (notes / "shut").chmod(0o700)
     assert names(outcome.removed) == ["rules.md"]
     assert outcome.faults == [(str(notes / "shut"), "it cannot be listed: Permission denied")]
@@ -180,8 +180,8 @@ def test_a_file_in_a_folder_that_may_not_be_entered_any_more_is_kept_and_that_is
     gather().add([file])
     notes.chmod(0o600)
     with bound_by_modes():
-        again: Outcome = gather().refresh()
-        named: Outcome = gather().add([file])
+        again: IngestReport = gather().refresh()
+        named: IngestReport = gather().add([file])
     notes.chmod(0o700)
     assert (again.removed, again.faults) == ([], [(file, "it cannot be read: Permission denied")])
     assert named.faults == again.faults
@@ -193,8 +193,8 @@ def test_a_file_that_cannot_be_read_any_more_keeps_what_it_said_and_is_named(
 ) -> None:
     gather().add([str(notes)])
     (notes / "rules.md").write_bytes(b"\0\0\0")
-    outcome: Outcome = gather().refresh()
-    assert outcome.faults == [(str(notes / "rules.md"), "it is no text, and of no form that is read")]
+    outcome: IngestReport = gather().refresh()
+    assert outcome.faults == [(str(notes / "rules.md"), "it is neither text nor a supported format")]
     assert base.search("rent")
 
 
@@ -210,7 +210,7 @@ def test_a_broken_file_is_named_and_the_others_are_read(
     gather: Any, notes: Path, name: str, data: bytes, reason: str
 ) -> None:
     (notes / name).write_bytes(data)
-    outcome: Outcome = gather().add([str(notes)])
+    outcome: IngestReport = gather().add([str(notes)])
     assert len(outcome.added) == 3
     ((ref, why),) = outcome.faults
     assert (Path(ref).name, reason in why) == (name, True), why
@@ -248,14 +248,14 @@ def test_a_page_is_read_once_more_and_kept_where_it_cannot_be_reached(
 ) -> None:
     pages = {"https://example.org/bees": b"<title>Bees</title><p>Bees make honey.</p>"}
 
-    def fetch(url: str) -> Page:
-        return Page(pages[url], "text/html; charset=utf-8")
+    def fetch(url: str) -> FetchedPage:
+        return FetchedPage(pages[url], "text/html; charset=utf-8")
 
     gather(fetch=fetch).add(list(pages))
     (found,) = base.search("honey")
     assert (found.ref, found.title, found.where) == ("https://example.org/bees", "Bees", "part 0")
     assert gather(fetch=fetch).refresh().unchanged == list(pages)
-    outcome: Outcome = gather().refresh()
+    outcome: IngestReport = gather().refresh()
     assert outcome.faults == [("https://example.org/bees", "it cannot be fetched")]
     assert base.search("honey")
 
@@ -273,7 +273,7 @@ def test_an_office_file_at_an_address_is_known_by_its_name_or_by_what_the_server
     book = Workbook()
     book.active.append(["boiler", 1200])
     book.save(file := BytesIO())
-    outcome: Outcome = gather(fetch=lambda _: Page(file.getvalue(), media)).add([address])
+    outcome: IngestReport = gather(fetch=lambda _: FetchedPage(file.getvalue(), media)).add([address])
     assert (outcome.added, outcome.faults) == ([address], [])
     assert base.search("boiler")[0].ref == address
 
@@ -284,7 +284,7 @@ def test_an_interruption_keeps_what_was_read(base: KnowledgeBase, gather: Any, n
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        gather(told=told).add([str(notes)])
+        gather(on_document=told).add([str(notes)])
     assert [Path(known.ref).name for known in base.documents()] == ["count.py", "long.md"]
     assert names(gather().refresh().added) == ["rules.md"]
 
@@ -293,7 +293,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from memory import Scope, open_store
-from memory.gathering import BATCH_DOCUMENTS, Gathering
+from memory.knowledge.ingest import BATCH_DOCUMENTS, Ingester
 from memory.knowledge import KnowledgeBase
 
 seen = []
@@ -305,7 +305,7 @@ def told(ref, of):
 
 scope = Scope(project="here")
 base = KnowledgeBase(open_store(Path(sys.argv[1])), scope)
-Gathering(base, scope, convert=None, fetch=None, told=told).add([sys.argv[2]])
+Ingester(base, scope, convert=None, fetch=None, on_document=told).add([sys.argv[2]])
 """
 
 
@@ -323,7 +323,7 @@ def test_a_killed_process_loses_only_what_was_under_way(
     )
     assert done.returncode == -signal.SIGKILL
     assert len(base.documents()) == BATCH_DOCUMENTS
-    outcome: Outcome = gather().refresh()
+    outcome: IngestReport = gather().refresh()
     assert (len(outcome.unchanged), len(outcome.added)) == (BATCH_DOCUMENTS, 22)
     assert [found.text for found in base.search("n219", 1)] == ["The number of this note is n219."]
 
@@ -333,7 +333,7 @@ def test_documents_that_are_taken_out_are_gone_from_the_disk(
 ) -> None:
     gather().add([str(notes)])
     assert b"crocodiles" in everything(tmp_path / "knowledge")
-    base.take_out(base.documents(), base.sources())
+    base.remove(base.documents(), base.sources())
     assert (base.documents(), base.sources(), store.count(CHUNK, Scope())) == ([], [], 0)
     assert not base
     assert b"crocodiles" not in everything(tmp_path / "knowledge")

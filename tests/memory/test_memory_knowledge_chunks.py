@@ -6,14 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.blocks import Span, code_blocks, markdown_blocks, python_blocks, text_blocks
-from memory.chunks import MAX_CHARS, Chunk, Document, Part, chunks
+from memory.knowledge.chunks import (
+    MAX_CHARS,
+    Chunk,
+    Document,
+    DocumentPart,
+    Span,
+    code_blocks,
+    markdown_blocks,
+    python_blocks,
+    split_document,
+    text_blocks,
+)
 
 LONG = " ".join(f"Sentence number {n} says little." for n in range(100))
 
 
 def markdown(text: str) -> list[Chunk]:
-    return chunks(Document("a", "markdown", (Part(textwrap.dedent(text)),)))
+    return split_document(Document("a", "markdown", (DocumentPart(textwrap.dedent(text)),)))
 
 
 def words(text: str) -> list[str]:
@@ -57,14 +67,18 @@ def test_a_table_is_parted_between_rows_and_keeps_its_head() -> None:
 
 
 def test_text_is_parted_at_the_ends_of_sentences() -> None:
-    pieces = chunks(Document("a", "text", (Part(LONG),)))
+    pieces = split_document(Document("a", "text", (DocumentPart(LONG),)))
     assert len(pieces) > 1
     assert all(piece.text.endswith(".") and piece.first == piece.last == 1 for piece in pieces)
 
 
 def test_a_page_belongs_to_its_pieces_and_a_sheet_leads_to_them() -> None:
-    parts = (Part("first page", page=1), Part("second page", page=2), Part("| a |", name="Costs"))
-    one, two, three = chunks(Document("a", "markdown", parts, numbered=False))
+    parts = (
+        DocumentPart("first page", page=1),
+        DocumentPart("second page", page=2),
+        DocumentPart("| a |", name="Costs"),
+    )
+    one, two, three = split_document(Document("a", "markdown", parts, numbered=False))
     assert (one.page, two.page, three.headings, one.first) == (1, 2, ("Costs",), None)
 
 
@@ -124,7 +138,7 @@ LINES = st.lists(LINE, max_size=30)
 @given(LINES, st.sampled_from(["markdown", "text", "code", "python"]))
 def test_no_word_is_lost_and_no_piece_is_too_long(lines: list[str], form: str) -> None:
     text = "\n".join(lines)
-    found = chunks(Document("a", form, (Part(text),)))  # type: ignore[arg-type]
+    found = split_document(Document("a", form, (DocumentPart(text),)))  # type: ignore[arg-type]
     assert "".join(words("".join(piece.text + "\n" for piece in found))) == "".join(words(text))
     assert all(len(piece.text) <= MAX_CHARS for piece in found)
 
@@ -137,5 +151,5 @@ def test_the_lines_of_a_piece_are_those_of_the_file(lines: list[str]) -> None:
 
 @pytest.mark.parametrize("ending", ["\r\n", "\r"])
 def test_lines_end_as_on_any_system(ending: str) -> None:
-    (piece,) = chunks(Document("a", "text", (Part(f"one{ending}two"),)))
+    (piece,) = split_document(Document("a", "text", (DocumentPart(f"one{ending}two"),)))
     assert (piece.text, piece.last) == ("one\ntwo", 2)

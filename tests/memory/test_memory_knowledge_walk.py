@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from unprivileged import bound_by_modes
 
-from memory.walk import walk
+from memory.knowledge.walk import walk
 
 FILES = (
     *("a.md", "b.log", "keep.log", "build/x.md", "src/a.py", "src/build.md", "src/deep/b.log"),
@@ -28,7 +28,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def seen(root: Path) -> list[str]:
-    return [found.path.relative_to(root).as_posix() for found in walk(root) if not found.left_out]
+    return [found.path.relative_to(root).as_posix() for found in walk(root) if not found.skip_reason]
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -51,7 +51,7 @@ def test_rules_above_a_folder_of_a_repository_hold_in_it(tree: Path) -> None:
 def test_links_are_not_followed_and_named(tree: Path) -> None:
     (tree / "link.md").symlink_to("/etc/hostname")
     (tree / "loop").symlink_to(tree, target_is_directory=True)
-    left = {found.path.name: found.left_out for found in walk(tree) if found.left_out}
+    left = {found.path.name: found.skip_reason for found in walk(tree) if found.skip_reason}
     assert left == {"link.md": "it is a symbolic link: links are not followed"}
 
 
@@ -75,8 +75,10 @@ def test_a_folder_below_that_cannot_be_listed_is_told_and_one_that_cannot_be_ent
         found = list(walk(tree))
     (tree / "src").chmod(0o700)
     (tree / "docs").chmod(0o700)
-    assert [(one.path.name, one.shut) for one in found if one.shut] == [("src", "Permission denied")]
-    assert tree / "docs/keep.tmp" in [one.path for one in found if not one.shut]
+    assert [(one.path.name, one.list_error) for one in found if one.list_error] == [
+        ("src", "Permission denied")
+    ]
+    assert tree / "docs/keep.tmp" in [one.path for one in found if not one.list_error]
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -14,7 +14,15 @@ from memory import MemoryStore, Record, Scope, open_store, recall, record_id, ru
 from memory.learning import HALF_LIFE, REUSE_FLOOR, verdict_of, with_vote
 from memory.profile import RecalledFact
 from memory.records import RUN
-from memory.templates import Template, Unmapped, filled, form, mark, shape, template_of
+from memory.templates import (
+    Template,
+    Unmapped,
+    fill_template,
+    plan_fingerprint,
+    plan_signature,
+    prompt_pattern,
+    template_of,
+)
 from orchestrator_cli.durable.similarity import wilson_interval
 
 ME = Scope()
@@ -33,7 +41,7 @@ def moved(
 ) -> Template | Unmapped:
     kept = template_of(made, earlier, files)
     assert kept is not None
-    return filled(kept, earlier, prompt)
+    return fill_template(kept, earlier, prompt)
 
 
 def refused(earlier: str, made: dict[str, Any], prompt: str) -> str:
@@ -64,18 +72,18 @@ OTHER_FORM = [
 
 @pytest.mark.parametrize(("one", "other"), SAME_FORM)
 def test_prompts_that_differ_in_their_parameters_have_one_form(one: str, other: str) -> None:
-    assert form(one).key == form(other).key
+    assert prompt_pattern(one).key == prompt_pattern(other).key
 
 
 @pytest.mark.parametrize(("one", "other"), OTHER_FORM)
 def test_prompts_that_want_something_else_have_another_form(one: str, other: str) -> None:
-    assert form(one).key != form(other).key
+    assert prompt_pattern(one).key != prompt_pattern(other).key
 
 
 @given(st.text(max_size=200))
 def test_any_text_has_a_form_and_it_does_not_depend_on_spaces(text: str) -> None:
-    assert form(text) == form(text)
-    assert form(f"  {text}\n").key == form(text).key
+    assert prompt_pattern(text) == prompt_pattern(text)
+    assert prompt_pattern(f"  {text}\n").key == prompt_pattern(text).key
 
 
 def test_a_request_that_is_all_parameters_has_no_template() -> None:
@@ -141,15 +149,15 @@ UNCERTAIN = [
         "Compare a.txt with a.txt please",
         plan("Compare a.txt with itself."),
         "Compare b.txt with c.txt please",
-        "two things",
+        "occurrences now differ",
     ),
-    ("Find 1 good technique", plan("Find 1 technique."), "Find 4 good technique", "shape"),
+    ("Find 1 good technique", plan("Find 1 technique."), "Find 4 good technique", "structure"),
     ("Find 3 good techniques", plan("Find 3 techniques, three."), "Find 4 good techniques", "'three'"),
     (
         "Take 20 % off all prices",
         plan("Take 20 % off: multiply by 0.8."),
         "Take 30 % off all prices",
-        "worked out",
+        "computed",
     ),
     (
         "Report the week until 2026-03-08",
@@ -199,8 +207,8 @@ def test_the_shape_of_a_plan_is_what_is_done_in_which_order_and_not_its_names() 
     rows = [{"id": "a", "kind": "tool", "tools": ["x"]}, {"id": "b", "kind": "agent", "depends_on": ["a"]}]
     named = [{"id": "c", "kind": "tool", "tools": ["x"]}, {"id": "d", "kind": "agent", "depends_on": ["c"]}]
     apart = [rows[0], rows[1] | {"depends_on": []}]
-    assert shape(rows) == shape(named)
-    assert shape(rows) != shape(apart)
+    assert plan_signature(rows) == plan_signature(named)
+    assert plan_signature(rows) != plan_signature(apart)
 
 
 # --- verdicts
@@ -228,7 +236,7 @@ def past(
         scope=ME,
         created=NOW - age,
         template=template_of(made, prompt, ()) if kept and outcome == "completed" else None,
-        mark=mark(made, prompt) if kept else "",
+        fingerprint=plan_fingerprint(made, prompt) if kept else "",
         **fields,
     )
 
@@ -341,8 +349,10 @@ def test_a_failure_of_a_plan_that_says_something_else_is_not_held_against_it(sto
 
 def test_plans_have_one_mark_where_only_the_parameters_differ() -> None:
     other = "Count the rows of b.csv and write the number to total.txt"
-    assert mark(plan(), PROMPT) == mark(plan("Count the rows of b.csv.", title="Other"), other)
-    assert mark(plan(), PROMPT) != mark(plan("Count the rows of c.csv."), other)
+    assert plan_fingerprint(plan(), PROMPT) == plan_fingerprint(
+        plan("Count the rows of b.csv.", title="Other"), other
+    )
+    assert plan_fingerprint(plan(), PROMPT) != plan_fingerprint(plan("Count the rows of c.csv."), other)
 
 
 def test_what_was_long_ago_has_to_prove_itself_again(store: MemoryStore) -> None:

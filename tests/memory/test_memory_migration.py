@@ -11,8 +11,8 @@ import pytest
 
 from memory import MemoryStore, MemoryUnavailable, Query, Record, Scope, Source
 from memory.edge import EdgeStore
-from memory.migration import Migrated, migrate
 from memory.server import ServerStore
+from memory.transfer import MigrationResult, migrate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -59,13 +59,15 @@ def test_all_records_go_to_a_server_and_back(tmp_path: Path, server: MemoryStore
     folder, fresh = EdgeStore(tmp_path / "a"), EdgeStore(tmp_path / "b")
     folder.add(given)
     heard: list[tuple[int, int]] = []
-    assert migrate(folder, server, lambda done, every: heard.append((done, every))) == Migrated(copied=623)
+    assert migrate(folder, server, lambda done, every: heard.append((done, every))) == MigrationResult(
+        copied=623
+    )
     assert heard == [(500, 623), (621, 623), (623, 623)]
     mine = by_id(given)
-    assert {id_: record for id_, record in by_id(server.every()).items() if id_ in mine} == mine
+    assert {id_: record for id_, record in by_id(server.scan()).items() if id_ in mine} == mine
     assert migrate(server, fresh).copied >= 623
-    assert {id_: record for id_, record in by_id(fresh.every()).items() if id_ in mine} == mine
-    assert by_id(folder.every()) == mine
+    assert {id_: record for id_, record in by_id(fresh.scan()).items() if id_ in mine} == mine
+    assert by_id(folder.scan()) == mine
     assert fresh.search(Query("note 17", kinds=(), scope=given[0].scope, limit=1))[0].record == given[17]
 
 
@@ -79,9 +81,9 @@ def test_a_migration_that_was_broken_off_goes_on_where_it_was(tmp_path: Path, se
     with pytest.raises(KeyboardInterrupt):
         migrate(folder, server, break_off)
     again = migrate(folder, server)
-    assert again == Migrated(copied=again.copied, there=603 - again.copied)
+    assert again == MigrationResult(copied=again.copied, there=603 - again.copied)
     assert 0 < again.there < 603
-    assert migrate(folder, server) == Migrated(there=603)
+    assert migrate(folder, server) == MigrationResult(there=603)
 
 
 def test_what_the_target_has_later_stays_and_what_it_has_older_is_replaced(tmp_path: Path) -> None:
@@ -91,9 +93,9 @@ def test_what_the_target_has_later_stays_and_what_it_has_older_is_replaced(tmp_p
     later = given[0].model_copy(update={"text": "newer", "created": NOW + timedelta(days=1)})
     older = given[1].model_copy(update={"text": "older", "created": NOW - timedelta(days=1)})
     target.add([later, older])
-    assert migrate(source, target) == Migrated(copied=5, newer=1)
-    assert by_id(target.every())[later.id] == later
-    assert by_id(target.every())[older.id] == given[1]
+    assert migrate(source, target) == MigrationResult(copied=5, newer=1)
+    assert by_id(target.scan())[later.id] == later
+    assert by_id(target.scan())[older.id] == given[1]
 
 
 class Forgetful(EdgeStore):
@@ -106,5 +108,5 @@ class Forgetful(EdgeStore):
 def test_a_target_that_loses_a_record_is_found_out(tmp_path: Path) -> None:
     source = EdgeStore(tmp_path / "a")
     source.add(records(3))
-    with pytest.raises(MemoryUnavailable, match=r"1 of [24] records came back otherwise"):
+    with pytest.raises(MemoryUnavailable, match=r"1 of [24] records came back different"):
         migrate(source, Forgetful(tmp_path / "b"))

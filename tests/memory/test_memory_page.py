@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from memory import Scope
-from memory.turns import turn_record
+from memory.sessions import turn_record
 
 PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
 
@@ -25,7 +25,7 @@ def test_the_examples_of_the_page_run(
         seq=0,
         speaker="Ada",
         text="I moved to Bergen in April.",
-        said=datetime(2026, 5, 4, 14, 5, tzinfo=UTC),
+        time=datetime(2026, 5, 4, 14, 5, tzinfo=UTC),
         scope=Scope(project="engine"),
     )
     open_store(Path("my-memory")).add([said])

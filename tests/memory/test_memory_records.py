@@ -107,7 +107,7 @@ def test_a_record_written_before_there_were_places_and_times_is_read() -> None:
     ("fields", "message"),
     [
         ({"seq": 1}, "name the session"),
-        ({"superseded_by": record_id(Scope(), "fact", "b")}, "from when on"),
+        ({"superseded_by": record_id(Scope(), "fact", "b")}, "needs valid_to"),
         ({"source": Source(type="web", quote="\ud800")}, "surrogates"),
     ],
 )

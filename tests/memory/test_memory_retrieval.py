@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from memory import CHUNK, TURN, Hit, MemoryStore, Query, Record, Scope, Source, open_store
 from memory.embedder import sequence, terms
-from memory.ranking import scores, spot_of, with_speakers
-from memory.retrieval import pack, retrieve
-from memory.turns import turn_record
+from memory.retrieval import pack, rank, retrieve, score_key, scores
+from memory.sessions import turn_record
 
 ME = Scope()
 MONDAY = datetime(2026, 5, 4, 14, 5, tzinfo=UTC)
@@ -38,7 +37,7 @@ def said(session: str, seq: int, speaker: str, text: str, **fields: object) -> R
         seq=seq,
         speaker=speaker,
         text=text,
-        said=MONDAY + timedelta(minutes=seq),
+        time=MONDAY + timedelta(minutes=seq),
         scope=ME,
     )
     return record.model_copy(update=fields)
@@ -143,14 +142,14 @@ def test_what_does_not_hold_is_brought_neither_itself_nor_beside_another(store: 
 
 def test_who_is_named_in_the_question_is_heard_first() -> None:
     ada, ben = said("a", 0, "Ada", "tea"), said("b", 0, "Ben", "tea")
-    even = {spot_of(ada): 1.0, spot_of(ben): 1.0}
-    assert [hit.record for hit in with_speakers("What does ada drink?", [ben, ada], even)] == [ada, ben]
+    even = {score_key(ada): 1.0, score_key(ben): 1.0}
+    assert [hit.record for hit in rank("What does ada drink?", [ben, ada], even)] == [ada, ben]
 
 
 def test_near_vectors_raise_what_they_belong_to() -> None:
     hits = [Hit(record=said(name, 0, "Ada", "tea"), score=1.0) for name in "ab"]
     near = [Hit(record=hits[1].record, score=0.9), Hit(record=hits[0].record, score=0.1)]
-    a, b = (spot_of(hit.record) for hit in hits)
+    a, b = (score_key(hit.record) for hit in hits)
     ranked = scores("tea", hits, near)
     assert ranked[b] > ranked[a]
     assert scores("tea", hits)[b] == scores("tea", hits)[a]
@@ -164,7 +163,7 @@ def test_vectors_only_add_to_what_words_say(rows: dict[str, float]) -> None:
         Hit(record=said(session, 3, "Ada", "a hot drink"), score=score) for session, score in rows.items()
     ]
     words, both = scores("tea", hits), scores("tea", hits, near)
-    assert set(both) == {*words, *(spot_of(hit.record) for hit in near)}
+    assert set(both) == {*words, *(score_key(hit.record) for hit in near)}
     assert all(both[spot] >= words.get(spot, 0.0) for spot in both)
     assert all(score <= 1.8 for score in both.values())
 
@@ -174,7 +173,7 @@ def test_scores_are_bounded_and_each_hit_has_one(rows: list[tuple[str, int, floa
     hits = [Hit(record=said(session, seq, "Ada", f"tea {seq}"), score=score) for session, seq, score in rows]
     ranked = scores("tea 3", hits)
     assert all(0 <= score <= 2 for score in ranked.values())
-    assert {spot_of(hit.record) for hit in hits} <= set(ranked)
+    assert {score_key(hit.record) for hit in hits} <= set(ranked)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from memory import (
     DenseVector,
     EmbeddingFailed,
     MemoryStore,
-    Place,
+    Position,
     Query,
     Record,
     Scope,
@@ -29,7 +29,7 @@ from memory import (
     run_record,
     tool_record,
 )
-from memory.dense import Filled, fill, lacking
+from memory.dense import FillResult, count_missing, fill_vectors
 from memory.edge import EdgeStore
 
 
@@ -285,11 +285,11 @@ def test_a_session_is_read_by_itself_and_neighbours_by_their_places(store: Memor
     assert {record.session for record in store.all("turn", scope, session="b#1")} == {"b#1"}
     assert store.count("turn", scope, session="a") == 4
     assert len(store.search(Query("rivers", kinds="turn", scope=scope, session="c", limit=99))) == 4
-    asked = [Place("b#1", 2), Place("a", 1), Place("a", 0), Place("a", 99), Place("b", 1)]
-    assert keys(store.placed(asked, kinds="turn", scope=scope)) == ["a/0", "a/1", "b#1/2"]
-    assert store.placed(asked, kinds="fact", scope=scope) == []
-    assert store.placed([], kinds=(), scope=scope) == []
-    assert store.placed(asked, kinds=(), scope=Scope(user=f"{scope.user}-other")) == []
+    asked = [Position("b#1", 2), Position("a", 1), Position("a", 0), Position("a", 99), Position("b", 1)]
+    assert keys(store.at_positions(asked, kinds="turn", scope=scope)) == ["a/0", "a/1", "b#1/2"]
+    assert store.at_positions(asked, kinds="fact", scope=scope) == []
+    assert store.at_positions([], kinds=(), scope=scope) == []
+    assert store.at_positions(asked, kinds=(), scope=Scope(user=f"{scope.user}-other")) == []
 
 
 def test_several_operations_take_one_turn_and_see_each_other(store: MemoryStore, scope: Scope) -> None:
@@ -337,7 +337,7 @@ def _no_vectors_left(store: MemoryStore) -> Iterator[None]:
     if not isinstance(store, EdgeStore):
         for name in store.vectors():
             if name.startswith("dense-test-tester"):
-                store.drop(name)
+                store.drop_vectors(name)
 
 
 def near(store: MemoryStore, dense: Dense, question: str, scope: Scope, **more: object) -> list[str]:
@@ -351,9 +351,9 @@ def test_other_words_for_the_same_are_found_by_a_vector_and_not_by_words(
     store.add([note(scope, "car", "repair of the car"), note(scope, "boat", "a boat for rent")])
     assert store.search(Query("automobiles", kinds=(), scope=scope)) == []
     assert near(store, dense, "automobiles", scope) == []
-    assert lacking(store, dense.model, scope) == 2
-    assert fill(store, dense, scope) == Filled(made=2)
-    assert lacking(store, dense.model, scope) == 0
+    assert count_missing(store, dense.model, scope) == 2
+    assert fill_vectors(store, dense, scope) == FillResult(made=2)
+    assert count_missing(store, dense.model, scope) == 0
     assert store.vectors()[dense.name] == 2
     assert near(store, dense, "automobiles", scope) == ["car", "boat"]
     assert near(store, dense, "automobiles", scope, limit=1) == ["car"]
@@ -371,7 +371,7 @@ def test_a_search_by_vector_keeps_to_kind_scope_session_and_time(
     ended = note(scope, "ended", "car").ended(MONDAY)
     turn = note(mine, "turn", "car", "turn").model_copy(update={"session": "s", "seq": 1})
     store.add([note(mine, "mine", "car"), note(theirs, "theirs", "car"), ended, turn])
-    fill(store, dense, scope)
+    fill_vectors(store, dense, scope)
     assert set(near(store, dense, "automobile", mine)) == {"mine", "turn"}
     assert set(near(store, dense, "automobile", scope)) == {"mine", "theirs", "turn"}
     assert near(store, dense, "automobile", scope, session="s") == ["turn"]
@@ -384,15 +384,15 @@ def test_a_search_by_vector_keeps_to_kind_scope_session_and_time(
 def test_a_vector_stays_until_the_text_changes(store: MemoryStore, scope: Scope, dense: Dense) -> None:
     given = note(scope, "a", "a car")
     store.add([given, note(scope, "b", "a boat")])
-    fill(store, dense, scope)
+    fill_vectors(store, dense, scope)
     store.add([given.used(MONDAY)])
     with store.opened() as memory:
         memory.add([given.model_copy(update={"pinned": True})])
-    assert lacking(store, dense.model, scope) == 0
+    assert count_missing(store, dense.model, scope) == 0
     store.add([note(scope, "a", "a film")])
-    assert keys(store.lacking(dense.name, (), scope)) == ["a"]
+    assert keys(store.missing_vectors(dense.name, (), scope)) == ["a"]
     assert near(store, dense, "automobile", scope) == ["b"]
-    fill(store, dense, scope)
+    fill_vectors(store, dense, scope)
     assert near(store, dense, "cinema", scope, limit=1) == ["a"]
 
 
@@ -404,10 +404,10 @@ def test_what_changed_or_went_while_its_vector_was_made_gets_none(
     store.add([note(scope, "changed", "a boat")])
     store.delete([gone.id], scope)
     vector = DenseVector(dense.name, tuple(meaning("a car")))
-    assert store.attach([(record, vector) for record in (kept, changed, gone)]) == 1
-    assert keys(store.lacking(dense.name, (), scope)) == ["changed"]
+    assert store.put_vectors([(record, vector) for record in (kept, changed, gone)]) == 1
+    assert keys(store.missing_vectors(dense.name, (), scope)) == ["changed"]
     assert store.count((), scope) == 2
-    assert store.attach([]) == 0
+    assert store.put_vectors([]) == 0
 
 
 def test_vectors_of_another_model_lie_beside_and_are_not_compared(
@@ -415,29 +415,29 @@ def test_vectors_of_another_model_lie_beside_and_are_not_compared(
 ) -> None:
     other = Dense(f"{dense.model}/other", lambda texts: [meaning(text, 40) for text in texts])
     store.add([note(scope, "car", "a car"), note(scope, "boat", "a boat")])
-    fill(store, dense, scope)
+    fill_vectors(store, dense, scope)
     assert near(store, other, "automobile", scope) == []
-    assert fill(store, other, scope) == Filled(made=2)
+    assert fill_vectors(store, other, scope) == FillResult(made=2)
     for one in (dense, other):
         assert near(store, one, "automobile", scope, limit=1) == ["car"]
         assert store.vectors()[one.name] == 2
     # A deletion builds the shard anew, with all that is left in it.
     store.delete([record_id(scope, "run", "car")], scope)
     assert near(store, dense, "vessel", scope) == near(store, other, "vessel", scope) == ["boat"]
-    store.drop(other.name)
+    store.drop_vectors(other.name)
     assert other.name not in store.vectors()
     assert near(store, other, "vessel", scope) == []
     assert near(store, dense, "vessel", scope) == ["boat"]
-    store.drop(other.name)
+    store.drop_vectors(other.name)
 
 
 def test_vectors_of_another_size_under_one_name_are_refused_with_the_way_out(
     store: MemoryStore, scope: Scope, dense: Dense
 ) -> None:
     store.add([note(scope, "car", "a car"), note(scope, "boat", "a boat")])
-    fill(store, dense, scope, most=1)
-    (left,) = store.lacking(dense.name, (), scope)
+    fill_vectors(store, dense, scope, limit=1)
+    (left,) = store.missing_vectors(dense.name, (), scope)
     with pytest.raises(EmbeddingFailed, match="orch memory embed --anew"):
-        store.attach([(left, DenseVector(dense.name, (1.0, 0.0)))])
+        store.put_vectors([(left, DenseVector(dense.name, (1.0, 0.0)))])
     assert store.search(Query(DenseVector(dense.name, (1.0, 0.0)), kinds=(), scope=scope)) == []
-    assert lacking(store, dense.model, scope) == 1
+    assert count_missing(store, dense.model, scope) == 1

@@ -8,7 +8,7 @@ import pytest
 from memory import Record, Scope
 from memory.edge import EdgeStore
 from memory.edge_folder import exclusive
-from memory.traces import Traces, traces
+from memory.residue import Residue, find_residue
 
 ME = Scope()
 SECRET = 'the "Würfel" of\nzanzibar'
@@ -23,17 +23,17 @@ def test_a_forgotten_text_is_nowhere_below_the_folder(tmp_path: Path) -> None:
     store.add([note(str(number), f"something else {number}") for number in range(30)])
     with exclusive(tmp_path / ".lock", wait_s=1):
         store.add([note("waiting", SECRET)])
-    assert [path.parent.name for path in traces(tmp_path, [SECRET]).found] == ["outbox"]
+    assert [path.parent.name for path in find_residue(tmp_path, [SECRET]).found] == ["outbox"]
     store.add([note("stored", f"{SECRET} {SECRET} " * 20)])
-    assert traces(tmp_path, [SECRET])
-    assert {record.key for record in store.every() if SECRET in record.text} == {"waiting", "stored"}
+    assert find_residue(tmp_path, [SECRET])
+    assert {record.key for record in store.scan() if SECRET in record.text} == {"waiting", "stored"}
     assert store.delete([note("waiting", "").id, note("stored", "").id], ME) == 2
-    left = traces(tmp_path, [SECRET])
+    left = find_residue(tmp_path, [SECRET])
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert (left.files, left.bytes) == (len(files), sum(path.stat().st_size for path in files))
     assert not left
     assert left.unread == ()
-    assert not [record for record in store.every() if SECRET in record.text]
+    assert not [record for record in store.scan() if SECRET in record.text]
 
 
 def test_what_was_put_aside_is_told(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_what_was_put_aside_is_told(tmp_path: Path) -> None:
     (tmp_path / "shard" / "edge_config.json").write_text("garbage")
     (tmp_path / "outbox" / "1.json").write_text(f"not JSON, {SECRET}")
     store.add([note("b", "else")])
-    left = traces(tmp_path, [SECRET])
+    left = find_residue(tmp_path, [SECRET])
     (aside,) = store.set_aside()
     assert any(path.is_relative_to(aside) for path in left.found)
     assert tmp_path / "outbox" / "1.unreadable" in left.found
@@ -54,7 +54,7 @@ def test_a_text_is_found_as_it_is_and_as_json_writes_it(tmp_path: Path, form: st
     (tmp_path / "deep" / "journal.jsonl").write_text(f"before {form} after")
     (tmp_path / "empty").touch()
     (tmp_path / "packed.gz").write_bytes(b"\x1f\x8b")
-    assert traces(tmp_path, [SECRET, "other"]) == Traces(
+    assert find_residue(tmp_path, [SECRET, "other"]) == Residue(
         files=3,
         bytes=len(f"before {form} after".encode()) + 2,
         found=(tmp_path / "deep" / "journal.jsonl",),
@@ -64,17 +64,17 @@ def test_a_text_is_found_as_it_is_and_as_json_writes_it(tmp_path: Path, form: st
 
 def test_a_text_across_the_pages_of_a_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"\0" * (2**20 - 3) + SECRET.encode() + b"\0" * 99)
-    assert traces(tmp_path, [SECRET])
-    assert not traces(tmp_path, [SECRET + "!"])
+    assert find_residue(tmp_path, [SECRET])
+    assert not find_residue(tmp_path, [SECRET + "!"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "shut").write_text(SECRET)
     (tmp_path / "shut").chmod(0)
-    assert traces(tmp_path, [SECRET]).unread == (tmp_path / "shut",)
+    assert find_residue(tmp_path, [SECRET]).unread == (tmp_path / "shut",)
 
 
 def test_nothing_cannot_be_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="say what to look for"):
-        traces(tmp_path, [" "])
+        find_residue(tmp_path, [" "])

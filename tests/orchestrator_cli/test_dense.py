@@ -12,9 +12,9 @@ from fake_embeddings import meaning, meanings
 from scripted_model import Cast, plan, tool_call
 
 from memory import FACT, RUN, Record, Scope, Source, open_store
-from memory.dense import lacking, vector_name
-from orchestrator_cli.admin.knowledge import Keeping
-from orchestrator_cli.admin.memory import MemoryKeeping
+from memory.dense import count_missing, vector_name
+from orchestrator_cli.admin.knowledge import KnowledgeAdmin
+from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.cli.commands.doctor import examine
 from orchestrator_cli.cli.commands.memory_output import stats_lines
@@ -159,7 +159,7 @@ def test_without_the_setting_there_is_nothing_to_ask(tmp_path: Path) -> None:
 
 
 def test_vectors_are_made_by_command_and_told_by_stats_and_doctor(at: Endpoint, tmp_path: Path) -> None:
-    keeping = MemoryKeeping(settings_of(tmp_path), everywhere=True)
+    keeping = MemoryAdmin(settings_of(tmp_path), everywhere=True)
     keeping.add("My automobile is red.")
     assert keeping.search("car", limit=5) == []
     assert "1 record without: orch memory embed" in "\n".join(stats_lines(keeping.stats()))
@@ -167,7 +167,7 @@ def test_vectors_are_made_by_command_and_told_by_stats_and_doctor(at: Endpoint, 
     assert at.embeddings == []
     told: list[tuple[int, int]] = []
     done = keeping.embed(lambda made, every: told.append((made, every)))
-    assert (done.made, done.lacking, told) == (1, 0, [(1, 1)])
+    assert (done.made, done.missing, told) == (1, 0, [(1, 1)])
     assert [hit.record.text for hit in keeping.search("car", limit=5)] == ["My automobile is red."]
     stats = keeping.stats()
     assert (stats.dense, stats.lacking, stats.vectors) == (NAME, 0, {vector_name(NAME): 1})
@@ -180,17 +180,17 @@ def memory_finding(folder: Path, dense: str | None = NAME) -> str:
 
 
 def test_another_model_begins_beside_the_first_and_nothing_is_switched(at: Endpoint, tmp_path: Path) -> None:
-    first = MemoryKeeping(settings_of(tmp_path), everywhere=True)
+    first = MemoryAdmin(settings_of(tmp_path), everywhere=True)
     first.add("My automobile is red.")
     first.embed(lambda *_: None)
-    other = MemoryKeeping(settings_of(tmp_path, PRICED), everywhere=True)
+    other = MemoryAdmin(settings_of(tmp_path, PRICED), everywhere=True)
     assert other.search("car", limit=5) == []
     assert [hit.record.text for hit in other.search("red", limit=5)] == ["My automobile is red."]
     assert other.stats().lacking == 1
     other.embed(lambda *_: None)
     assert set(other.stats().vectors) == {vector_name(NAME), vector_name(PRICED)}
     assert len(first.search("car", limit=5)) == 1
-    nobody = MemoryKeeping(settings_of(tmp_path, None), everywhere=True)
+    nobody = MemoryAdmin(settings_of(tmp_path, None), everywhere=True)
     assert nobody.search("car", limit=5) == []
     assert "searched by words alone" in "\n".join(stats_lines(nobody.stats()))
 
@@ -199,12 +199,12 @@ def test_a_model_that_changed_behind_its_name_is_told_and_all_is_made_anew(
     at: Endpoint, tmp_path: Path
 ) -> None:
     warned: list[str] = []
-    keeping = MemoryKeeping(settings_of(tmp_path), everywhere=True, warn=warned.append)
+    keeping = MemoryAdmin(settings_of(tmp_path), everywhere=True, warn=warned.append)
     keeping.add("My automobile is red.")
     keeping.embed(lambda *_: None)
     at.embed = lambda request: [meaning(text, 40) for text in request["input"]]
     keeping.add("My boat is blue.")
-    assert keeping.embed(lambda *_: None).lacking == 1
+    assert keeping.embed(lambda *_: None).missing == 1
     assert "orch memory embed --anew" in warned[0]
     assert keeping.embed(lambda *_: None, anew=True).made == 2
     assert len(keeping.search("vessel", limit=1)) == 1
@@ -212,25 +212,25 @@ def test_a_model_that_changed_behind_its_name_is_told_and_all_is_made_anew(
 
 def test_no_vectors_can_be_made_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No model of embeddings is set"):
-        MemoryKeeping(settings_of(tmp_path, None)).embed(lambda *_: None)
+        MemoryAdmin(settings_of(tmp_path, None)).embed(lambda *_: None)
 
 
 def test_documents_get_their_vectors_as_they_are_added(at: Endpoint, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     (settings.workspace / "a.md").write_text("# Rules\n\nEvery vacation has to be asked for.\n")
-    keeping = Keeping(settings)
-    keeping.add([str(settings.workspace / "a.md")], for_user=False, told=lambda *_: None).run()
+    keeping = KnowledgeAdmin(settings)
+    keeping.add([str(settings.workspace / "a.md")], for_user=False, on_document=lambda *_: None).run()
     assert "vacation" in keeping.search("holiday", 1)[0].text
-    assert Keeping(settings_of(tmp_path, None)).search("holiday", 1) == []
-    assert MemoryKeeping(settings).embed(lambda *_: None, anew=True).made == 1
+    assert KnowledgeAdmin(settings_of(tmp_path, None)).search("holiday", 1) == []
+    assert MemoryAdmin(settings).embed(lambda *_: None, anew=True).made == 1
 
 
 def test_documents_are_kept_where_no_vectors_can_be_made(at: Endpoint, tmp_path: Path) -> None:
     at.embed = lambda _: fault(500)
     settings, warned = settings_of(tmp_path), []
     (settings.workspace / "a.md").write_text("Every vacation has to be asked for.\n")
-    keeping = Keeping(settings, warn=warned.append)
-    keeping.add([str(settings.workspace / "a.md")], for_user=False, told=lambda *_: None).run()
+    keeping = KnowledgeAdmin(settings, warn=warned.append)
+    keeping.add([str(settings.workspace / "a.md")], for_user=False, on_document=lambda *_: None).run()
     assert len(keeping.search("vacation", 1)) == 1
     assert len(warned) == len(at.embeddings) == 1
 
@@ -246,7 +246,7 @@ def test_a_run_keeps_its_vectors_and_looks_the_next_prompt_up_by_them(orch: Orch
     endpoint.reply = Cast(planner=[hello] * 3, answer=["Done."] * 3)
     first = orch("ask", "--json", "Write hello into a.txt", ORCH_MEMORY__DENSE=NAME)
     assert first.code == 0, first.err
-    assert lacking(store, NAME, Scope()) == 0
+    assert count_missing(store, NAME, Scope()) == 0
     assert store.vectors() == {vector_name(NAME): 2}
     # Nothing could be compared before, so only the end of the run has asked.
     (spent,) = [event for event in orch.events("Spent") if event["role"] == "memory"]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from command import Orch
 
-from orchestrator_cli.admin.knowledge import Keeping
+from orchestrator_cli.admin.knowledge import KnowledgeAdmin
 from orchestrator_cli.settings import load_settings
 
 RENT = "# House rules\n\nThe rent is due on the third day of each month.\n"
@@ -224,8 +224,8 @@ def site() -> Iterator[str]:
 
 def test_a_page_is_fetched_and_cited_by_its_address(tmp_path: Path, site: str) -> None:
     settings = load_settings({"home": tmp_path / "home"}, tmp_path)
-    keeping = Keeping(settings, resolve=lambda _host, _port: "127.0.0.1")
-    outcome = keeping.add([f"{site}/moved", f"{site}/gone"], for_user=False, told=silent).run()
+    keeping = KnowledgeAdmin(settings, resolve=lambda _host, _port: "127.0.0.1")
+    outcome = keeping.add([f"{site}/moved", f"{site}/gone"], for_user=False, on_document=silent).run()
     assert outcome.added == [f"{site}/moved"]
     assert outcome.faults == [(f"{site}/gone", f"it cannot be fetched: {site}/gone answered 404")]
     (found,) = keeping.search("honey", 5)
@@ -235,13 +235,13 @@ def test_a_page_is_fetched_and_cited_by_its_address(tmp_path: Path, site: str) -
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/", "http://localhost:9/", "http://[::1]:9/"])
 def test_an_address_that_is_not_public_is_refused(tmp_path: Path, address: str) -> None:
-    keeping = Keeping(load_settings({"home": tmp_path / "home"}, tmp_path))
-    outcome = keeping.add([address], for_user=False, told=silent).run()
+    keeping = KnowledgeAdmin(load_settings({"home": tmp_path / "home"}, tmp_path))
+    outcome = keeping.add([address], for_user=False, on_document=silent).run()
     ((_, why),) = outcome.faults
     assert "is not a public address" in why
 
 
 def test_an_address_with_a_password_is_not_kept(tmp_path: Path) -> None:
-    keeping = Keeping(load_settings({"home": tmp_path / "home"}, tmp_path))
-    outcome = keeping.add(["http://me:secret@example.org/"], for_user=False, told=silent).run()
+    keeping = KnowledgeAdmin(load_settings({"home": tmp_path / "home"}, tmp_path))
+    outcome = keeping.add(["http://me:secret@example.org/"], for_user=False, on_document=silent).run()
     assert outcome.faults[0][1] == "an address with a password is not kept"

@@ -9,7 +9,7 @@ import pytest
 from openpyxl import Workbook
 from pptx import Presentation
 
-from memory.documents import Unreadable, read_bytes
+from memory.knowledge.documents import UnreadableDocument, read_bytes
 from orchestrator_cli.admin.conversion import Converter
 from orchestrator_cli.settings import Settings, load_settings
 from toolsmith.sandbox import Limits
@@ -98,7 +98,7 @@ def test_each_page_of_a_pdf_is_known_by_its_number(convert: Converter) -> None:
 
 
 def test_a_pdf_without_text_says_so(convert: Converter) -> None:
-    with pytest.raises(Unreadable, match="it holds no text; its pages may be images"):
+    with pytest.raises(UnreadableDocument, match="it holds no text; its pages may be images"):
         read_bytes("scan.pdf", pdf(""), convert)
 
 
@@ -175,7 +175,7 @@ def test_a_hostile_file_ends_within_the_limits_and_the_next_one_is_read(
     reason, make = HOSTILE[form]
     file = make()
     with Converter(settings, Limits(wall_s=4, memory_mb=300, processes=8, disk_mb=64)) as narrow:
-        with pytest.raises(Unreadable, match=reason) as told:
+        with pytest.raises(UnreadableDocument, match=reason) as told:
             narrow(file, form)
         assert len(str(told.value).splitlines()) == 1
         assert read_bytes("bees.pdf", pdf("Bees make honey"), narrow).parts[0].page == 1

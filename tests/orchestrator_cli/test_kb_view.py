@@ -1,17 +1,19 @@
-"""How the knowledge base is told: harmless letters, few lines, citations that can be read by a program."""
+"""The output of `orch kb`: no control sequences, bounded lists, citations that a program can parse."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from memory.knowledge import Found
+from memory.knowledge import FoundChunk
+from memory.knowledge.ingest import IngestReport
 from orchestrator_cli.recall.knowledge import cite
-from orchestrator_cli.views.kb import NAMED_AT_MOST, PieceRow, Reading, piece_lines, reading_lines
+from orchestrator_cli.views.kb import NAMED_AT_MOST, chunk_lines, report_lines
 
 
-def found(title: str, ref: str, **place: int | None) -> Found:
+def found(title: str, ref: str, **place: int | None) -> FoundChunk:
     told = {"first": None, "last": None, "page": None} | place
-    return Found(ref=ref, part=3, title=title, text="", headings=(), score=1.0, **told)
+    return FoundChunk(ref=ref, part=3, title=title, text="", headings=(), score=1.0, **told)
 
 
 @pytest.mark.parametrize(
@@ -24,18 +26,21 @@ def found(title: str, ref: str, **place: int | None) -> Found:
         (found("Bees", "https://example.org/bees"), "[Bees, https://example.org/bees, part 3]"),
     ],
 )
-def test_a_piece_is_cited_by_title_path_and_place(piece: Found, told: str) -> None:
+def test_citation_has_title_path_and_position(piece: FoundChunk, told: str) -> None:
     assert cite(piece, Path("/docs")) == told
 
 
-def test_faults_are_all_named_and_of_much_that_was_skipped_the_number() -> None:
+def test_report_names_all_faults_and_counts_long_lists_of_skipped_files() -> None:
     many = [(f"{n}.png", "it is no text") for n in range(NAMED_AT_MOST + 5)]
-    lines = reading_lines(Reading(0, 0, 3, [], many, [(f"{n}.pdf", "broken") for n in range(30)]))
+    faults = [(f"{n}.pdf", "broken") for n in range(30)]
+    report = IngestReport(unchanged=["a", "b", "c"], skipped=many, faults=faults)
+    lines = report_lines(report, Path("/docs"))
     assert lines[0] == "Documents: 3 unchanged."
     assert "  … and 5 more" in lines
     assert sum("NOT READ" in line for line in lines) == 30
 
 
-def test_what_a_document_says_cannot_act_upon_the_terminal() -> None:
-    lines = piece_lines([PieceRow("[a]", "head\x1b[2Jing", "red \x1b[31mtext\x07\nmore")])
-    assert lines == ["[a]", "    heading", "    red text", "    more"]
+def test_control_sequences_of_a_document_are_not_printed() -> None:
+    chunk = replace(found("a", "/docs/a"), headings=("head\x1b[2Jing",), text="red \x1b[31mtext\x07\nmore")
+    lines = chunk_lines([chunk], Path("/docs"))
+    assert lines == ["[a, part 3]", "    heading", "    red text", "    more"]

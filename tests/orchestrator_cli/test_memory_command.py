@@ -8,13 +8,13 @@ import pytest
 from command import Orch
 
 from memory import FACT, RUN, Record, Scope, open_store
-from memory.conversation import Exchange, keep
-from memory.lines import as_lines, foreign, from_lines, take_in
-from memory.traces import traces
-from orchestrator_cli.admin.memory import MemoryKeeping
+from memory.residue import find_residue
+from memory.sessions import Exchange, save_exchange
+from memory.transfer import as_untrusted, from_jsonl, import_records, to_jsonl
+from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.cli.commands.memory_output import forgotten_lines, page_lines, record_lines, stats_lines
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
-from orchestrator_cli.recall.sessions import scope_of
+from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.settings import load_settings
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -27,15 +27,15 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def keeping(home: Path, workspace: str = "work", *, everywhere: bool = False) -> MemoryKeeping:
+def keeping(home: Path, workspace: str = "work", *, everywhere: bool = False) -> MemoryAdmin:
     folder = home.parent / workspace
     folder.mkdir(exist_ok=True)
-    return MemoryKeeping(load_settings({"home": home}, folder), everywhere=everywhere)
+    return MemoryAdmin(load_settings({"home": home}, folder), everywhere=everywhere)
 
 
 def said_in(home: Path, session: str, prompt: str) -> None:
-    exchange = Exchange(run=f"run-of-{session}", prompt=prompt, answer="Well.", said=NOON)
-    keep(open_store(home / "memory"), session, exchange, scope_of(home.parent / "work"))
+    exchange = Exchange(run=f"run-of-{session}", prompt=prompt, answer="Well.", time=NOON)
+    save_exchange(open_store(home / "memory"), session, exchange, workspace_scope(home.parent / "work"))
 
 
 # --- to look at
@@ -45,7 +45,7 @@ def test_what_was_added_is_listed_found_and_shown(home: Path) -> None:
     added = keeping(home).add("I prefer metric units.").new[0]
     assert [record.text for record in keeping(home).all()] == ["I prefer metric units."]
     assert [hit.record.id for hit in keeping(home).search("which units", limit=5)] == [added.id]
-    page = "\n".join(page_lines(keeping(home).one(str(added.id)[:8])))
+    page = "\n".join(page_lines(keeping(home).find(str(added.id)[:8])))
     assert "pinned      yes" in page
     assert page.endswith("I prefer metric units.")
 
@@ -74,7 +74,7 @@ def test_what_is_no_fact_is_refused(home: Path, text: str) -> None:
 @pytest.mark.parametrize("ident", ["ffff", "no such session", "", "f"])
 def test_what_is_not_there_is_said_with_the_way_to_find_it(home: Path, ident: str) -> None:
     with pytest.raises(UsageError, match="orch memory list"):
-        keeping(home).one(ident)
+        keeping(home).find(ident)
 
 
 def test_facts_that_only_begin_alike_do_not_end_each_other(home: Path) -> None:
@@ -133,10 +133,10 @@ def test_a_forgotten_text_is_gone_from_the_disk_and_its_other_places_are_named(h
     other = home.parent / "work" / "notes.txt"
     other.write_text(SECRET)
 
-    doomed = keeping(home).doomed(SECRET)
+    doomed = keeping(home).to_forget(SECRET)
     assert {record.kind for record in doomed} == {"fact", "session", "turn"}
     done = keeping(home).forget(doomed, SECRET)
-    assert traces(home / "memory", [SECRET]).found == ()
+    assert find_residue(home / "memory", [SECRET]).found == ()
     assert (done.looked.found, done.looked.files > 0) == ((), True)
     assert {place.path for place in done.elsewhere} == {journal, home / "history", log}
     assert [record.text for record in keeping(home).all()] == ["My editor is Vim."]
@@ -152,9 +152,9 @@ def test_a_forgotten_text_is_gone_from_the_disk_and_its_other_places_are_named(h
 def test_a_session_is_forgotten_with_its_turns(home: Path) -> None:
     said_in(home, "one", "The colour is red.")
     said_in(home, "two", "The colour is blue.")
-    done = keeping(home).forget(keeping(home).doomed("one"), "one")
+    done = keeping(home).forget(keeping(home).to_forget("one"), "one")
     assert sorted(record.kind for record in done.records) == ["session", "turn", "turn"]
-    assert not traces(home / "memory", ["The colour is red."])
+    assert not find_residue(home / "memory", ["The colour is red."])
     assert [r.key for r in keeping(home).all(("session",))] == ["two"]
 
 
@@ -163,7 +163,7 @@ def test_what_is_put_aside_is_looked_through_too(home: Path) -> None:
     aside = home / "memory" / "shard.corrupt-1" / "wal"
     aside.parent.mkdir()
     aside.write_text(SECRET)
-    done = keeping(home).forget(keeping(home).doomed(SECRET), SECRET)
+    done = keeping(home).forget(keeping(home).to_forget(SECRET), SECRET)
     assert done.looked.found == (aside,)
     assert "still in" in "\n".join(forgotten_lines(done))
 
@@ -171,7 +171,7 @@ def test_what_is_put_aside_is_looked_through_too(home: Path) -> None:
 def test_what_else_holds_the_words_of_a_forgotten_fact_is_said(home: Path) -> None:
     said_in(home, "one", "I prefer metric units.")
     fact = keeping(home).add("I prefer metric units.").new[0]
-    done = keeping(home).forget(keeping(home).doomed(str(fact.id)), str(fact.id))
+    done = keeping(home).forget(keeping(home).to_forget(str(fact.id)), str(fact.id))
     assert [record.kind for record in done.records] == ["fact"]
     assert {record.kind for record in done.left} == {"session", "turn"}
     assert "2 other records hold the same words" in "\n".join(forgotten_lines(done))
@@ -180,14 +180,14 @@ def test_what_else_holds_the_words_of_a_forgotten_fact_is_said(home: Path) -> No
 def test_letters_count_and_that_is_said(home: Path) -> None:
     keeping(home).add("My editor is Vim.")
     with pytest.raises(UsageError, match="1 hold it in other letters"):
-        keeping(home).doomed("VIM")
+        keeping(home).to_forget("VIM")
 
 
 def test_what_is_of_another_workspace_is_forgotten_only_with_all(home: Path) -> None:
     keeping(home, "other").add(f"It needs {SECRET}.", here=True)
     with pytest.raises(UsageError, match="Nothing that is remembered holds"):
-        keeping(home).doomed(SECRET)
-    assert len(keeping(home, everywhere=True).doomed(SECRET)) == 1
+        keeping(home).to_forget(SECRET)
+    assert len(keeping(home, everywhere=True).to_forget(SECRET)) == 1
 
 
 # --- to give away, to take in, to move
@@ -201,11 +201,11 @@ def test_what_is_exported_is_taken_in_elsewhere_just_the_same(home: Path, tmp_pa
     assert keeping(home).export(target) == 5
     assert target.stat().st_mode & 0o077 == 0
     there = keeping(tmp_path / "new")
-    taken = there.take_in(target, mine=True, replace=False)
+    taken = there.import_file(target, mine=True, replace=False)
     assert (len(taken.added), taken.same, taken.differing) == (5, [], [])
     assert set(there.lines()) == set(keeping(home).lines())
     assert [hit.record.text for hit in there.search("units", limit=1)] == ["I prefer imperial units."]
-    assert len(there.take_in(target, mine=True, replace=False).same) == 5
+    assert len(there.import_file(target, mine=True, replace=False).same) == 5
     with pytest.raises(UsageError, match="is there already"):
         keeping(home).export(target)
 
@@ -215,29 +215,29 @@ def test_what_somebody_else_has_written_is_no_fact_about_the_user(home: Path, tm
     target = tmp_path / "memory.jsonl"
     keeping(home).export(target)
     there = keeping(tmp_path / "new")
-    there.take_in(target, mine=False, replace=False)
+    there.import_file(target, mine=False, replace=False)
     assert [record.trusted for record in there.all()] == [False]
-    assert len(there.take_in(target, mine=False, replace=False).same) == 1
+    assert len(there.import_file(target, mine=False, replace=False).same) == 1
 
 
 def test_nothing_is_overwritten_unless_that_is_said(home: Path) -> None:
     store = open_store(home / "memory")
     old, new = (Record(kind=RUN, key="1", text=text, created=NOON) for text in ("old", "new"))
     store.add([old])
-    assert take_in(store, [new]).differing == [new]
+    assert import_records(store, [new]).differing == [new]
     assert store.get([old.id], Scope()) == [old]
-    take_in(store, [new], replace=True)
+    import_records(store, [new], replace=True)
     assert store.get([old.id], Scope()) == [new]
 
 
 def test_a_file_with_a_wrong_line_is_refused_whole_and_each_fault_has_its_line(
     home: Path, tmp_path: Path
 ) -> None:
-    good = next(as_lines([Record(kind=FACT, key="a", text="fine")]))
+    good = next(to_jsonl([Record(kind=FACT, key="a", text="fine")]))
     source = tmp_path / "memory.jsonl"
     source.write_text(f'{good}\nnot json\n{{"kind": "fact"}}\n{good[:-2]}, "more": 1}}\n')
     with pytest.raises(UsageError, match="Nothing was taken in") as told:
-        keeping(home).take_in(source, mine=True, replace=True)
+        keeping(home).import_file(source, mine=True, replace=True)
     for part in ("line 3: ", "line 4: key: ", "line 5: more: "):
         assert part in str(told.value)
     assert keeping(home).all() == []
@@ -245,9 +245,9 @@ def test_a_file_with_a_wrong_line_is_refused_whole_and_each_fault_has_its_line(
 
 def test_lines_and_records_are_each_others_inverse() -> None:
     record = Record(kind=FACT, key="a", text='two\nlines "quoted" Größe', data={"n": [1.5]}, created=NOON)
-    assert from_lines(as_lines([record])) == [record]
-    assert foreign(record).trusted is False
-    assert foreign(record.model_copy(update={"trust": "web"})).trust == "web"
+    assert from_jsonl(to_jsonl([record])) == [record]
+    assert as_untrusted(record).trusted is False
+    assert as_untrusted(record.model_copy(update={"trust": "web"})).trust == "web"
 
 
 def test_without_a_server_there_is_nothing_to_move(home: Path) -> None:
@@ -258,7 +258,7 @@ def test_without_a_server_there_is_nothing_to_move(home: Path) -> None:
 def test_a_server_that_is_not_there_is_said(home: Path) -> None:
     settings = load_settings({"home": home, "memory": {"url": "http://127.0.0.1:9"}}, home.parent / "work")
     with pytest.raises((RunFailed, ConfigError)):
-        MemoryKeeping(settings).migrate("server", lambda *_: None)
+        MemoryAdmin(settings).migrate("server", lambda *_: None)
 
 
 # --- the command

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator_cli.admin.memory import MemoryKeeping
+from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.admin.tools import ToolAdmin
 from orchestrator_cli.cli.chat.repl import run_repl
 from orchestrator_cli.cli.chat.session import ChatSession
@@ -154,7 +154,7 @@ class ReplSession:
 
     def memory(self, text: str) -> list[str]:
         """Lines about what is remembered of the user; with a text, only what is related to it."""
-        keeping = MemoryKeeping(self._settings)
+        keeping = MemoryAdmin(self._settings)
         return hit_lines(keeping.search(text, limit=10)) if text else fact_lines(keeping.facts())
 
     def leave(self) -> None:

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from memory import FACT, Memory, MemoryFault
-from memory.conversation import Exchange, Session, said, sessions
-from memory.facts import Found, Learned, facts_by_rule, learn, own_words, read_facts
+from memory.facts import ExtractedFacts, facts_by_rule, own_words, read_facts
+from memory.profile import FactChanges, learn
+from memory.sessions import Exchange, SessionSummary, list_sessions, load_exchanges
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, OrchError, RunTimedOut
@@ -25,7 +26,13 @@ from orchestrator_cli.models.model import Message, ModelRequest
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.prompts import render
 from orchestrator_cli.recall.run_memory import open_memory
-from orchestrator_cli.recall.sessions import check_name, conversation_of, last, new_name, scope_of
+from orchestrator_cli.recall.sessions import (
+    check_session_name,
+    conversation_of,
+    latest_session,
+    new_session_name,
+    workspace_scope,
+)
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
 
@@ -52,16 +59,16 @@ class ChatSession:
         """Open the session `name`, the last one if `goes_on`, else a new one. Raises `OrchError`."""
         self._settings = settings
         self._say = say
-        self._scope = scope_of(settings.workspace)
+        self._scope = workspace_scope(settings.workspace)
         self._prompts: list[str] = []
         self._used = Usage()
-        self.name = name and check_name(name)
+        self.name = name and check_session_name(name)
         self.exchanges: list[Exchange] = []
         if goes_on and not name:
-            self.name = self._read(lambda memory: last(memory, self._scope)).name
+            self.name = self._read(lambda memory: latest_session(memory, self._scope)).name
         if self.name:
-            self.exchanges = self._read(lambda memory: said(memory, self.name, self._scope))
-        self.name = self.name or new_name()
+            self.exchanges = self._read(lambda memory: load_exchanges(memory, self.name, self._scope))
+        self.name = self.name or new_session_name()
 
     def conversation(self) -> events.Conversation:
         """The conversation that the next run is given."""
@@ -78,47 +85,47 @@ class ChatSession:
         self._prompts.append(prompt)
         self._used = used
         with contextlib.suppress(OrchError):
-            self.exchanges = self._read(lambda memory: said(memory, self.name, self._scope))
+            self.exchanges = self._read(lambda memory: load_exchanges(memory, self.name, self._scope))
 
     def switch(self, name: str) -> None:
         """Continue another session, or start it. Raises `OrchError`."""
-        check_name(name)
-        self.exchanges = self._read(lambda memory: said(memory, name, self._scope))
+        check_session_name(name)
+        self.exchanges = self._read(lambda memory: load_exchanges(memory, name, self._scope))
         self.name = name
 
-    def all(self) -> list[Session]:
+    def all(self) -> list[SessionSummary]:
         """The sessions of the workspace, newest first. Raises `OrchError`."""
-        return self._read(lambda memory: sessions(memory, self._scope))
+        return self._read(lambda memory: list_sessions(memory, self._scope))
 
-    def leave(self) -> Learned:
+    def leave(self) -> FactChanges:
         """Look for facts about the user, remember them, and say which."""
         texts = [text for prompt in self._prompts if (text := own_words(prompt)).strip()]
         self._prompts = []
         if self._settings.remember == "never" or not texts:
-            return Learned()
+            return FactChanges()
         try:
             learned = self._learn(texts)
         except (MemoryFault, OrchError) as exc:
             first_line = str(exc).partition("\n")[0]
             self._say(f"note  Facts about you could not be remembered: {first_line}")
-            return Learned()
+            return FactChanges()
         for line in learned_lines(learned):
             self._say(line)
         return learned
 
-    def _learn(self, texts: list[str]) -> Learned:
+    def _learn(self, texts: list[str]) -> FactChanges:
         with contextlib.closing(open_memory(self._settings, _ignored)) as memory:
             found = self._proposed(texts, memory) if self._settings.remember == "auto" else None
             if found is None:
                 found = facts_by_rule(texts)
             if not found.facts:
-                return Learned()
+                return FactChanges()
             return learn(memory, found.facts, scope=self._scope, now=datetime.now(UTC), ref=self.name)
 
-    def _proposed(self, texts: Sequence[str], memory: Memory) -> Found | None:
+    def _proposed(self, texts: Sequence[str], memory: Memory) -> ExtractedFacts | None:
         """The facts that a model finds; None if it fails or is too late."""
         if not speaks_of_oneself(texts):
-            return Found()
+            return ExtractedFacts()
         known = [record for record in memory.all(FACT, self._scope) if record.trusted][:KNOWN_FACTS]
         rows = [{"attribute": record.data.get("attribute"), "text": record.text} for record in known]
         self._say("Looking for facts about you to remember … Ctrl-C leaves at once.")
@@ -155,7 +162,7 @@ def speaks_of_oneself(texts: Sequence[str]) -> bool:
     return any(_OF_ONESELF.search(text) or _NOT_LATIN.search(text) for text in texts)
 
 
-def learned_lines(learned: Learned) -> Iterator[str]:
+def learned_lines(learned: FactChanges) -> Iterator[str]:
     """A line for each fact that changed, and how to take it back."""
     for record in learned.new:
         yield f"Remembered: {record.text}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import typer
 
 from memory import Scope
-from memory.dense import lacking
+from memory.dense import count_missing
 from orchestrator_cli.cli.options import InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import reporting, settings_of
 from orchestrator_cli.engine import server as prefect_server
@@ -143,7 +143,7 @@ def _memory(settings: Settings) -> str:
     store, dense = open_memory(settings, lambda _: None), settings.memory.dense
     try:
         runs, tools = store.count("run", Scope()), store.count("tool", Scope())
-        without = lacking(store, dense, Scope()) if dense else 0
+        without = count_missing(store, dense, Scope()) if dense else 0
     finally:
         store.close()
     where = settings.memory.url or str(settings.home / "memory")

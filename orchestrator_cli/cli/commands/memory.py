@@ -1,4 +1,4 @@
-"""`orch memory`: what is remembered, to look at, to add to, to forget, to give away and to move."""
+"""`orch memory`: list, search, add, forget, export, import and migrate what is remembered."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator_cli.admin.memory import MemoryKeeping
+from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.cli.commands.memory_output import as_json as row
 from orchestrator_cli.cli.commands.memory_output import (
     export_line,
@@ -25,20 +25,22 @@ from orchestrator_cli.errors import ApprovalNeeded, RunFailed, UsageError
 from orchestrator_cli.views.streams import write
 
 app = typer.Typer(
-    rich_markup_mode=None, help="List, search, add to, forget, give away and take in what is remembered."
+    rich_markup_mode=None, help="List, search, add, forget, export and import what is remembered."
 )
 
-All = Annotated[bool, typer.Option("--all", help="Of every workspace, not of this one and of none.")]
+All = Annotated[bool, typer.Option("--all", help="Include all workspaces.")]
 Kind = Annotated[
     list[str] | None,
-    typer.Option("--kind", help="Only this kind: fact, session, turn, run, tool; repeat for more."),
+    typer.Option(
+        "--kind", help="Show only this kind: fact, session, turn, run or tool. Repeat it for several."
+    ),
 ]
-Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="At most so many.")]
+Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="Show at most this many.")]
 
 
 @app.callback(invoke_without_command=True)
 def memory(context: typer.Context, workspace: Folder = None, debug: Debug = False) -> None:
-    """Without a command, it is listed."""
+    """Without a command, list what is remembered."""
     if context.invoked_subcommand is None:
         list_memory(workspace=workspace, debug=debug)
 
@@ -47,7 +49,7 @@ def memory(context: typer.Context, workspace: Folder = None, debug: Debug = Fals
 def list_memory(
     kind: Kind = None,
     limit: Limit = 30,
-    past: Annotated[bool, typer.Option("--past", help="Also what holds no more.")] = False,
+    past: Annotated[bool, typer.Option("--past", help="Include facts that no longer hold.")] = False,
     everywhere: All = False,
     workspace: Folder = None,
     as_json: AsJson = False,
@@ -55,7 +57,7 @@ def list_memory(
 ) -> None:
     """List what is remembered, newest first: facts about you, sessions, runs, tools."""
     with reporting(Output(quiet=True, debug=debug)):
-        found = _keeping(workspace, everywhere).all(tuple(kind or ()), past=past)
+        found = _admin(workspace, everywhere).all(tuple(kind or ()), past=past)
         if as_json:
             _json([row(record) for record in found[:limit]])
             return
@@ -66,15 +68,17 @@ def list_memory(
 
 @app.command()
 def show(
-    ident: Annotated[str, typer.Argument(metavar="ID", help="Its beginning, or the name of a session.")],
+    ident: Annotated[
+        str, typer.Argument(metavar="ID", help="The beginning of the id, or the name of a session.")
+    ],
     everywhere: All = False,
     workspace: Folder = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show all about one thing that is remembered."""
+    """Show everything about one record."""
     with reporting(Output(quiet=True, debug=debug)):
-        record = _keeping(workspace, everywhere).one(ident)
+        record = _admin(workspace, everywhere).find(ident)
         if as_json:
             _json(row(record))
         else:
@@ -83,7 +87,7 @@ def show(
 
 @app.command()
 def search(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What it is about.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The words to search for.")],
     kind: Kind = None,
     limit: Limit = 10,
     everywhere: All = False,
@@ -91,10 +95,10 @@ def search(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Find what has to do with a text, best first."""
+    """Search what is remembered; the best hits come first."""
     with reporting(Output(quiet=True, debug=debug)) as console:
-        keeping = _keeping(workspace, everywhere, lambda text: console.lines([text]))
-        hits = keeping.search(text, limit=limit, kinds=tuple(kind or ()))
+        admin = _admin(workspace, everywhere, lambda text: console.lines([text]))
+        hits = admin.search(text, limit=limit, kinds=tuple(kind or ()))
         if as_json:
             _json([{**row(hit.record), "score": hit.score} for hit in hits])
         else:
@@ -103,20 +107,20 @@ def search(
 
 @app.command()
 def add(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="One fact about you, as a sentence.")],
-    here: Annotated[bool, typer.Option("--here", help="It holds in this workspace only.")] = False,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A fact about you, as one sentence.")],
+    here: Annotated[bool, typer.Option("--here", help="The fact holds in this workspace only.")] = False,
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
-    """Have a fact remembered for good. One that it contradicts ends."""
+    """Remember a fact for good. Facts that it contradicts no longer hold."""
     with reporting(Output(debug=debug)) as console:
-        learned = _keeping(workspace, everywhere=False).add(text, here=here)
+        learned = _admin(workspace, everywhere=False).add(text, here=here)
         for record in learned.new:
             console.lines([f"Remembered as {str(record.id)[:8]}: {record.text}"])
         for record in learned.again:
-            console.lines([f"It was known as {str(record.id)[:8]}, and is kept for good: {record.text}"])
+            console.lines([f"Already known as {str(record.id)[:8]}, now kept for good: {record.text}"])
         for record in learned.ended:
-            console.lines([f"No longer so: {record.text}"])
+            console.lines([f"No longer holds: {record.text}"])
 
 
 @app.command()
@@ -124,27 +128,28 @@ def forget(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="TEXT-or-ID", help="What is held by all that goes; or an id, or a session's name."
+            metavar="TEXT-or-ID",
+            help="Forget all records that contain this text, or the one with this id or session name.",
         ),
     ],
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask for confirmation.")] = False,
     everywhere: All = False,
     workspace: Folder = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Take something from memory and from the disk, and say where else it is recorded."""
+    """Erase records from memory and from the disk, and report where else their text is recorded."""
     with reporting(Output(debug=debug)) as console:
-        keeping = _keeping(workspace, everywhere)
-        doomed = keeping.doomed(what)
+        admin = _admin(workspace, everywhere)
+        records = admin.to_forget(what)
         if not yes:
-            console.lines(record_lines(doomed[:20]))
-            question = f"Forget {'this' if len(doomed) == 1 else f'these {len(doomed)}'} for good?"
+            console.lines(record_lines(records[:20]))
+            question = f"Forget {'this' if len(records) == 1 else f'these {len(records)}'} for good?"
             if not sys.stdin.isatty():
-                raise ApprovalNeeded("Forgetting has to be confirmed.", "Add -y to confirm it.")
+                raise ApprovalNeeded("Forgetting must be confirmed.", "Add -y to confirm.")
             if not _confirmed(question):
-                raise UsageError("It was not confirmed, so nothing was forgotten.")
-        done = keeping.forget(doomed, what)
+                raise UsageError("Not confirmed; nothing was forgotten.")
+        done = admin.forget(records, what)
         if as_json:
             _json(
                 {
@@ -163,52 +168,51 @@ def forget(
 
 @app.command()
 def export(
-    target: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; - is standard output.")],
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="The file to create; - is standard output.")],
     everywhere: All = False,
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
-    """Write what is remembered into a file, a line of JSON for each record."""
+    """Write what is remembered to a file, one line of JSON for each record."""
     with reporting(Output(debug=debug)) as console:
-        keeping = _keeping(workspace, everywhere)
+        admin = _admin(workspace, everywhere)
         if str(target) == "-":
-            write(sys.stdout, "".join(keeping.lines()))
+            write(sys.stdout, "".join(admin.export_lines()))
         else:
-            console.lines([export_line(keeping.export(target), target)])
+            console.lines([export_line(admin.export(target), target)])
 
 
 @app.command("import")
 def import_memory(
     source: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What `orch memory export` wrote; - is standard input.")
+        Path,
+        typer.Argument(metavar="FILE", help="A file written by `orch memory export`; - is standard input."),
     ],
     mine: Annotated[
         bool,
-        typer.Option(
-            "--mine", help="You wrote the file yourself: what it says of you counts as said by you."
-        ),
+        typer.Option("--mine", help="Trust the file as your own: facts in it count as said by you."),
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace what is there with another content.")
+        bool, typer.Option("--replace", help="Overwrite existing records that differ.")
     ] = False,
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
-    """Take in what was exported; what is there with another content stays. All is checked first."""
+    """Import an export. Existing records that differ are kept. If one line is wrong, nothing is imported."""
     with reporting(Output(debug=debug)) as console:
-        taken = _keeping(workspace, everywhere=True).take_in(source, mine=mine, replace=replace)
-        became = "replaced" if replace else "kept as they are here; --replace takes those of the file"
+        result = _admin(workspace, everywhere=True).import_file(source, mine=mine, replace=replace)
+        action = "replaced" if replace else "kept; --replace overwrites them"
         console.lines(
             [
-                f"{len(taken.added)} new, {len(taken.same)} there already, {len(taken.differing)} differ"
-                + (f" and were {became}" if taken.differing else "")
+                f"{len(result.added)} new, {len(result.same)} unchanged, {len(result.differing)} differ"
+                + (f" and were {action}" if result.differing else "")
             ]
         )
-        if not mine and taken.added:
+        if not mine and result.added:
             console.lines(
                 [
-                    "They count as what a file says, not as what you said. If you wrote it yourself, take it "
-                    "in once more with --mine --replace."
+                    "They count as said by a file, not by you. If the file is your own, import it again with "
+                    "--mine --replace."
                 ]
             )
 
@@ -217,9 +221,9 @@ def import_memory(
 def stats(
     everywhere: All = False, workspace: Folder = None, as_json: AsJson = False, debug: Debug = False
 ) -> None:
-    """Count what is remembered, and say where it lies and how much room it takes."""
+    """Show how much is remembered, where it is stored and how much space it takes."""
     with reporting(Output(quiet=True, debug=debug)):
-        found = _keeping(workspace, everywhere).stats()
+        found = _admin(workspace, everywhere).stats()
         if as_json:
             _json(dataclasses.asdict(found) | {"set_aside": [str(path) for path in found.set_aside]})
         else:
@@ -228,54 +232,55 @@ def stats(
 
 @app.command()
 def embed(
-    anew: Annotated[bool, typer.Option("--anew", help="Also those that are there already.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Make all vectors again, also existing ones.")] = False,
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
-    """Make the vectors that are lacking, with the model of memory.dense, which is sent what is remembered."""
+    """Make missing vectors with the model of memory.dense. The model receives what is remembered."""
     with reporting(Output(debug=debug)) as console:
-        keeping = _keeping(workspace, everywhere=True, warn=lambda text: console.lines([text]))
-        done = keeping.embed(lambda made, all_: console.lines([f"{made:,} of {all_:,}"]), anew=anew)
-        if done.made or not done.lacking:
-            console.lines([f"{done.made:,} made, {done.lacking:,} lacking."])
-        if done.lacking:
+        admin = _admin(workspace, everywhere=True, warn=lambda text: console.lines([text]))
+        done = admin.embed(lambda made, all_: console.lines([f"{made:,} of {all_:,}"]), anew=anew)
+        if done.made or not done.missing:
+            console.lines([f"{done.made:,} made, {done.missing:,} missing."])
+        if done.missing:
             raise RunFailed(
-                f"{done.lacking:,} records have no vector still; they are found by their words.",
-                "Put right what is said above, and say it again: what was made is kept.",
+                f"{done.missing:,} records still have no vector; they are found by their words.",
+                "Fix the problem above and run the command again: finished vectors are kept.",
             )
 
 
 @app.command()
 def migrate(
-    to: Annotated[str, typer.Argument(metavar="server|folder", help="Where all of memory is brought.")],
+    to: Annotated[str, typer.Argument(metavar="server|folder", help="Where to copy all of memory.")],
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
-    """Bring all of memory to the server of memory.url, or from there into the data folder."""
+    """Copy all of memory to the server of memory.url, or from there to the data folder."""
     with reporting(Output(debug=debug)) as console:
         targets: tuple[Literal["server"], Literal["folder"]] = ("server", "folder")
         if to not in targets:
-            raise UsageError(f"Memory cannot be brought to {to!r}.", "Say server or folder.")
-        moved = _keeping(workspace, everywhere=True).migrate(
+            raise UsageError(f"Memory cannot be copied to {to!r}.", "Use server or folder.")
+        moved = _admin(workspace, everywhere=True).migrate(
             to, lambda done, all_: console.lines([f"{done:,} of {all_:,}"])
         )
-        came = (
-            f"{moved.copied:,} copied, {moved.there:,} there already, {moved.newer:,} newer there and kept."
+        counts = (
+            f"{moved.copied:,} copied, {moved.there:,} already there, {moved.newer:,} newer there and kept."
         )
-        console.lines([came, "Where it was, it still is."])
+        console.lines([counts, "The original is unchanged."])
 
 
-def _keeping(
+def _admin(
     workspace: Path | None, everywhere: bool, warn: Callable[[str], None] = lambda _: None
-) -> MemoryKeeping:
-    return MemoryKeeping(settings_of(workspace), everywhere=everywhere, warn=warn)
+) -> MemoryAdmin:
+
+    return MemoryAdmin(settings_of(workspace), everywhere=everywhere, warn=warn)
 
 
 def _confirmed(question: str) -> bool:
     try:
         return typer.confirm(question, default=False, err=True)
     except typer.Abort:
-        typer.echo(err=True)  # What is told next begins a line.
+        typer.echo(err=True)  # The next message starts on a new line.
         raise KeyboardInterrupt from None
 
 

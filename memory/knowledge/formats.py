@@ -1,13 +1,13 @@
-"""What documents of other programs say, as Markdown. This file runs in the sandbox, as its source stands.
+"""Converts documents of other programs to Markdown. This source file is sent to the sandbox and runs there.
 
-    read_document("/workspace/document", "pdf")     # a form that JSON can say, see there
+    read_document("/workspace/document", "pdf")     # returns values that JSON can hold
 
-Foreign files are hostile: zip bombs, endless pages, nesting without end. So nothing here is imported by the
-host, which sends this source into a sandbox with limits of time and memory, and takes text back. It imports
-nothing of ours, and each library only when a file needs it.
+Foreign files are hostile: zip bombs, endless pages, unbounded nesting. So the host never imports this module;
+it sends the source to a sandbox with limits on time and memory and receives text. The module imports nothing
+of ours, and each library only when a file needs it.
 
-What is not covered: images and what is written in them, formulas (their last value is read), comments,
-macros, attachments, old Office files (.doc, .xls, .ppt).
+What is not covered: images and the text in them, formulas (their last value is read), comments, macros,
+attachments, old Office files (.doc, .xls, .ppt).
 """
 
 import ast
@@ -21,10 +21,10 @@ MAX_CHARS = 4_000_000
 
 
 def read_document(path: str, form: str) -> dict[str, Any]:
-    """`title`, and `parts` of Markdown, each with its `page` or its `name` where it has one.
+    """Return `title` and `parts`: Markdown texts, each with its `page` or `name` if it has one.
 
-    Of Python instead `spans`: first and last line of each part with the names that lead to it. Raises what
-    the libraries raise, and `ValueError` with a plain reason.
+    For Python, return `spans` instead of `parts`: first and last line of each function and class, with its
+    qualified name as a list. Raises what the libraries raise, and `ValueError` with a plain reason.
     """
     title, found = _READERS[form](path)
     if form == "python":
@@ -39,10 +39,6 @@ def read_document(path: str, form: str) -> dict[str, Any]:
     if not parts:
         raise ValueError("it holds no text" + ("; its pages may be images" if form == "pdf" else ""))
     return {"title": title, "parts": parts}
-
-
-def _html(path: str) -> tuple[str, Iterable[dict[str, Any]]]:
-    return _from_html(Path(path).read_bytes())
 
 
 def _from_html(html: bytes | str) -> tuple[str, list[dict[str, Any]]]:
@@ -72,15 +68,15 @@ def _docx(path: str) -> tuple[str, Iterable[dict[str, Any]]]:
     import mammoth
 
     with Path(path).open("rb") as file:
-        # Without this every image would come as text.
-        made = mammoth.convert_to_html(file, convert_image=mammoth.images.img_element(lambda _: {}))
-    return "", _from_html(made.value)[1]
+        # Without this, every image would be inlined as text.
+        html = mammoth.convert_to_html(file, convert_image=mammoth.images.img_element(lambda _: {})).value
+    return "", _from_html(html)[1]
 
 
 def _xlsx(path: str) -> tuple[str, Iterable[dict[str, Any]]]:
     from openpyxl import load_workbook
 
-    # By a name, it would ask for an ending that it knows.
+    # Given a path, openpyxl would insist on a known file extension.
     book = load_workbook(
         io.BytesIO(Path(path).read_bytes()), read_only=True, data_only=True, keep_links=False
     )
@@ -115,7 +111,7 @@ def _slide(slide: Any) -> Iterator[str]:
 
 
 def _table(rows: Iterable[Iterable[Any]]) -> str:
-    """The rows that say something as a Markdown table, whose first row is its head."""
+    """The rows that are not empty, as a Markdown table whose header is the first row."""
     lines, chars, wide = [], 0, 0
     for row in rows:
         cells = ["" if cell is None else " ".join(str(cell).replace("|", "\\|").split()) for cell in row]
@@ -135,22 +131,22 @@ def _table(rows: Iterable[Iterable[Any]]) -> str:
 
 def _python(path: str) -> tuple[str, Iterable[list[Any]]]:
     tree = ast.parse(Path(path).read_bytes())
-    said = (ast.get_docstring(tree) or "").split("\n\n")[0]
-    return " ".join(said.split()), _spans(tree.body, [])
+    summary = (ast.get_docstring(tree) or "").split("\n\n")[0]
+    return " ".join(summary.split()), _spans(tree.body, [])
 
 
 def _spans(body: list[ast.stmt], names: list[str]) -> Iterator[list[Any]]:
-    """Of functions and classes, and within classes of their methods; what stands between belongs to none."""
+    """The spans of functions, classes and their methods."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             yield [first, node.end_lineno, [*names, node.name]]
             if isinstance(node, ast.ClassDef):
                 yield from _spans(node.body, [*names, node.name])
 
 
 _READERS: dict[str, Any] = {
-    "html": _html,
+    "html": lambda path: _from_html(Path(path).read_bytes()),
     "pdf": _pdf,
     "docx": _docx,
     "xlsx": _xlsx,

@@ -1,10 +1,10 @@
-"""From the bytes of a file to the document that it is: which form it has, its letters, its title.
+"""Turns the bytes of a file into a document: detects its form and encoding, and finds its title.
 
-Text is read here. What needs a parser that a hostile file could turn against its host (HTML, PDF, Office
-files, Python) is handed to `convert`, which is given bytes and a form and does the work where it can do no
-harm; it raises `Unreadable` or gives what `formats.read_document` gives. Python without it is read as code.
+Plain text is read here. Forms whose parsers a hostile file could exploit (HTML, PDF, Office files, Python) go
+to `convert`, which works in a sandbox: it takes bytes and a form, and returns what `formats.read_document`
+returns or raises `UnreadableDocument`. Python that cannot be converted is read as plain code.
 
-What is not covered: where the bytes are from; old encodings of Central Europe, of Arabic and of Hebrew.
+What is not covered: fetching the bytes; legacy encodings of Central Europe, Arabic and Hebrew.
 """
 
 import codecs
@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from memory.blocks import Span
-from memory.chunks import Document, Form, Part
+from memory.knowledge.chunks import Document, DocumentPart, Span
 
 MAX_BYTES = 50 * 2**20
 MAX_TEXT_BYTES = 5 * 2**20
 
 Convert = Callable[[bytes, str], Mapping[str, Any]]
-"""Bytes and the form that `formats.read_document` is told, to what is in them."""
+"""Converts bytes, given their form, to what `formats.read_document` returns for them."""
 
 _FORMS = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".qmd", ".rmd"), "markdown"),
@@ -42,12 +41,12 @@ _MEDIA = {
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
 }
 _OLD = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx"}
-_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Those that are still met; among all there are it would often guess one that nobody uses.
+# The encodings still in use; if all were allowed, the guess would often be an obscure one.
 _ENCODINGS = (
     *("cp1252", "cp1251", "cp1253", "cp1254", "koi8_r"),
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
@@ -56,48 +55,46 @@ _GUESSED_FROM = 64 * 1024
 _HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 
 
-class Unreadable(Exception):
-    """This file cannot be read; the message says why, in a few words."""
+class UnreadableDocument(Exception):
+    """The document cannot be read; the message says why, in a few words."""
 
 
 def read_bytes(name: str, data: bytes, convert: Convert, media: str = "") -> Document:
-    """The document that a file of this name, or a page of this media type, is. Raises `Unreadable`."""
+    """Read a document, given its file name or the media type of a web page. Raises `UnreadableDocument`."""
     form = form_of(name, data, media)
     if form in ("html", "pdf", "docx", "xlsx", "pptx"):
         return _converted(convert(data, form), name)
     if len(data) > MAX_TEXT_BYTES:
-        raise Unreadable(f"it is text of more than {MAX_TEXT_BYTES // 2**20} MB")
+        raise UnreadableDocument(f"it is text of more than {MAX_TEXT_BYTES // 2**20} MB")
     text = _decoded(data)
     if not text.strip():
-        raise Unreadable("it is empty")
+        raise UnreadableDocument("it is empty")
     title, spans = PurePosixPath(name).name or name, tuple[Span, ...]()
     if form == "markdown" and (heading := _HEADING.search(text)):
         title = heading[1]
     if form == "python":
         spans = _spans(data, convert)
-    return Document(title, _text_form(form), (Part(text),), spans)
+    known = form if form in ("markdown", "python", "table", "text") else "code"
+    return Document(title, known, (DocumentPart(text),), spans)  # type: ignore[arg-type]
 
 
 def form_of(name: str, data: bytes, media: str = "") -> str:
-    """One of the forms that are read. Raises `Unreadable` for what is known not to be."""
+    """The form of a document. Raises `UnreadableDocument` for forms that are known not to be readable."""
     suffix = PurePosixPath(name.lower()).suffix
     if suffix in _OLD:
-        raise Unreadable(f"it is an old Office file; save it as {_OLD[suffix]}")
+        raise UnreadableDocument(f"it is an old Office file; save it as {_OLD[suffix]}")
     if data.startswith(b"%PDF-"):
         return "pdf"
     by_media = _MEDIA.get(media.partition(";")[0].strip().lower())
     return by_media or _FORMS.get(suffix) or ("text" if media.startswith("text/plain") else "code")
 
 
-def _text_form(form: str) -> Form:
-    return form if form in ("markdown", "python", "table", "text") else "code"  # type: ignore[return-value]
-
-
-def _converted(found: Mapping[str, Any], name: str) -> Document:
-    """What was converted, which is foreign: it is taken as far as it has the form that it should have."""
-    rows = found.get("parts")
+def _converted(reply: Mapping[str, Any], name: str) -> Document:
+    """The document from the converter's reply. The reply is untrusted: parts of the wrong shape are
+    dropped."""
+    rows = reply.get("parts")
     parts = [
-        Part(
+        DocumentPart(
             text=_valid(row["text"]),
             page=page if isinstance(page := row.get("page"), int) and page > 0 else None,
             name=_valid(str(row.get("name") or ""))[:200],
@@ -106,53 +103,49 @@ def _converted(found: Mapping[str, Any], name: str) -> Document:
         if isinstance(row, dict) and isinstance(row.get("text"), str)
     ]
     if not parts:
-        raise Unreadable("it holds no text")
-    title = " ".join(_valid(str(found.get("title") or "")).split())[:200]
+        raise UnreadableDocument("it holds no text")
+    title = " ".join(_valid(str(reply.get("title") or "")).split())[:200]
     if not title and (heading := _HEADING.search(parts[0].text)):
         title = heading[1]
     return Document(title or PurePosixPath(name).name or name, "markdown", tuple(parts), numbered=False)
 
 
 def _spans(data: bytes, convert: Convert) -> tuple[Span, ...]:
-    """The functions and classes of Python; none where it cannot be parsed."""
+    """The functions and classes of Python code; none if it cannot be parsed."""
     try:
         rows = convert(data, "python").get("spans")
-    except Unreadable:
+    except UnreadableDocument:
         return ()
-    found = []
+    spans = []
     for row in rows if isinstance(rows, list) else []:
         match row:
             case [int() as first, int() as last, [*names]] if 0 < first <= last:
-                found.append(Span(first, last, tuple(_valid(str(name)) for name in names)))
-    return tuple(found)
+                spans.append(Span(first, last, tuple(_valid(str(name)) for name in names)))
+    return tuple(spans)
 
 
 def _decoded(data: bytes) -> str:
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            return _as(data, encoding)
-    if b"\0" in data:
-        raise Unreadable("it is no text")
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
+    if not encoding:
+        if b"\0" in data:
+            raise UnreadableDocument("it is not text")
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            encoding = _guessed_encoding(data)
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return _guessed(data)
+        return data.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        raise UnreadableDocument(f"it is not text in {encoding}") from None
 
 
-def _guessed(data: bytes) -> str:
+def _guessed_encoding(data: bytes) -> str:
     from charset_normalizer import from_bytes
 
     best = from_bytes(data[:_GUESSED_FROM], cp_isolation=list(_ENCODINGS)).best()
     if best is None:
-        raise Unreadable("it is no text")
-    return _as(data, best.encoding)
-
-
-def _as(data: bytes, encoding: str) -> str:
-    try:
-        return data.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
-        raise Unreadable(f"it is no text in {encoding}") from None
+        raise UnreadableDocument("it is not text")
+    return best.encoding
 
 
 def _valid(text: str) -> str:
