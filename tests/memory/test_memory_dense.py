@@ -85,7 +85,7 @@ def found(store: MemoryStore, dense: Dense | None, question: str, kinds: str = T
 # --- what they find
 
 
-def test_a_turn_in_other_words_is_brought_and_without_vectors_all_is_as_before(store: MemoryStore) -> None:
+def test_vectors_find_a_message_in_other_words(store: MemoryStore) -> None:
     store.add([note("a", "we sold the automobile"), note("b", "the boat was sold"), note("c", "bread")])
     dense = Dense("test", meanings)
     before = found(store, None, "who sold cars")
@@ -100,7 +100,7 @@ def test_a_turn_in_other_words_is_brought_and_without_vectors_all_is_as_before(s
     assert found(store, dense, "who sold cars")[0] == "a"
 
 
-def test_a_record_without_a_vector_is_found_by_its_words_beside_the_others(
+def test_a_record_without_a_vector_is_found_by_its_words(
     store: MemoryStore,
 ) -> None:
     dense = Dense("test", meanings)
@@ -125,7 +125,7 @@ def test_neighbours_and_sessions_count_with_vectors_too(store: MemoryStore) -> N
     assert len(hits) == 3
 
 
-def test_pieces_of_documents_are_found_by_what_they_mean(tmp_path: Path) -> None:
+def test_chunks_are_found_by_meaning(tmp_path: Path) -> None:
     base = KnowledgeBase(open_store(tmp_path), ME, Dense("test", meanings))
     document = Document(
         "Handbook",
@@ -166,7 +166,7 @@ def test_nearer_facts_come_first_and_only_shared_words_count_as_use(
     assert store.get([facts[0].id], ME)[0].uses == 0
 
 
-def test_a_run_in_other_words_has_to_be_as_alike_as_any(store: MemoryStore) -> None:
+def test_vectors_do_not_lower_the_similarity_floor_of_runs(store: MemoryStore) -> None:
     """How near is near enough differs between models, so the floor stays one of words."""
     store.add(
         run_record(run=run, prompt=prompt, outcome="completed", answer="x", plan=[], scope=ME)
@@ -182,7 +182,7 @@ def test_a_run_in_other_words_has_to_be_as_alike_as_any(store: MemoryStore) -> N
     assert [run.run for run in near.runs] == ["same"]
 
 
-def test_of_tools_that_fit_the_nearer_one_comes_first(store: MemoryStore) -> None:
+def test_nearer_tools_come_first(store: MemoryStore) -> None:
     store.add(
         tool_record(name=name, version="1", purpose=purpose, signature="()", scope=ME)
         for name, purpose in (("a", "Prices of boats in a harbour"), ("b", "Prices of automobiles in a town"))
@@ -200,7 +200,7 @@ def test_of_tools_that_fit_the_nearer_one_comes_first(store: MemoryStore) -> Non
 # --- how they are made
 
 
-def test_vectors_are_made_in_batches_while_nobody_holds_the_store(tmp_path: Path) -> None:
+def test_vectors_are_made_in_batches_without_holding_the_store(tmp_path: Path) -> None:
     store, model = EdgeStore(tmp_path), Asked(tmp_path)
     dense = Dense("test", model)
     store.add([note(str(n), f"thing {n}") for n in range(BATCH + 6)])
@@ -216,7 +216,7 @@ def test_vectors_are_made_in_batches_while_nobody_holds_the_store(tmp_path: Path
     assert [len(texts) for texts in model.texts] == [BATCH, 1, 5, 1]
 
 
-def test_no_model_is_asked_where_nothing_could_be_compared(store: MemoryStore) -> None:
+def test_no_model_call_if_no_record_has_a_vector(store: MemoryStore) -> None:
     model = Asked()
     dense = Dense("test", model)
     store.add([note("a", "car")])
@@ -227,7 +227,7 @@ def test_no_model_is_asked_where_nothing_could_be_compared(store: MemoryStore) -
     assert model.texts == [["car"]]
 
 
-def test_a_model_that_fails_stops_no_search_and_is_told_once(store: MemoryStore) -> None:
+def test_a_failing_model_warns_once_and_stops_no_search(store: MemoryStore) -> None:
     warned: list[str] = []
     dense = Dense("test", Asked(fails=1), warned.append)
     store.add([note("a", "car")])
@@ -239,14 +239,14 @@ def test_a_model_that_fails_stops_no_search_and_is_told_once(store: MemoryStore)
     assert warned == ["test gives no vectors, so memory is searched by words alone: nobody is at home."]
 
 
-def test_what_was_made_before_a_model_failed_is_kept(store: MemoryStore) -> None:
+def test_vectors_made_before_a_failure_are_kept(store: MemoryStore) -> None:
     store.add([note(str(n), f"thing {n}") for n in range(2 * BATCH)])
     assert fill_vectors(store, Dense("test", Asked(fails=1)), ME) == FillResult(BATCH, BATCH)
     assert count_missing(store, "test", ME) == BATCH
     assert fill_vectors(store, Dense("test", Asked()), ME) == FillResult(BATCH, 0)
 
 
-def test_a_model_that_answers_to_the_name_of_another_is_told_with_the_way_out(store: MemoryStore) -> None:
+def test_another_size_under_the_same_name_warns_with_remedy(store: MemoryStore) -> None:
     store.add([note("a", "car")])
     fill_vectors(store, Dense("test", meanings), ME)
     store.add([note("b", "boat")])
@@ -259,7 +259,7 @@ def test_a_model_that_answers_to_the_name_of_another_is_told_with_the_way_out(st
     assert fill_vectors(store, Dense("test", other._embed), ME) == FillResult(2, 0)
 
 
-def test_texts_are_sent_as_providers_take_them(store: MemoryStore) -> None:
+def test_texts_are_sent_in_a_form_that_providers_accept(store: MemoryStore) -> None:
     model = Asked()
     store.add([note("blank", " \n"), note("long", "car " * 5_000)])
     fill_vectors(store, Dense("test", model), ME)
@@ -271,7 +271,7 @@ def test_texts_are_sent_as_providers_take_them(store: MemoryStore) -> None:
 # --- where they lie
 
 
-def test_what_is_forgotten_leaves_no_vector_on_the_disk(tmp_path: Path) -> None:
+def test_forgetting_erases_vectors_from_the_disk(tmp_path: Path) -> None:
     store, dense = EdgeStore(tmp_path), Dense("test", meanings)
     secret, kept = note("secret", "the inexpensive physician of zanzibar"), note("kept", "an affordable film")
     store.add([secret, kept])
@@ -320,7 +320,7 @@ def test_a_migration_leaves_vectors_to_be_made_again(tmp_path: Path) -> None:
 # --- rules
 
 
-def test_a_name_says_which_model_and_no_two_models_share_it() -> None:
+def test_vector_names_are_unique_per_model() -> None:
     name = vector_name("openai/text-embedding-3-small")
     assert name.startswith("dense-openai-text-embedding-3-small-")
     assert len({vector_name(model) for model in ("a/b", "a-b", "A/b", "a b")}) == 4
@@ -328,7 +328,7 @@ def test_a_name_says_which_model_and_no_two_models_share_it() -> None:
 
 
 @given(st.text(min_size=1, max_size=200))
-def test_a_name_can_stand_in_an_address(model: str) -> None:
+def test_vector_names_are_safe_in_urls(model: str) -> None:
     assert vector_name(model).replace("-", "").isalnum()
     assert vector_name(model).isascii()
 
@@ -337,6 +337,6 @@ def test_a_name_can_stand_in_an_address(model: str) -> None:
     ("made", "wanted"),
     [([[1.0]], 2), ([[1.0], [1.0, 2.0]], 2), ([[]], 1), ([[math.nan]], 1), ([[math.inf, 1.0]], 1)],
 )
-def test_what_are_no_vectors_is_refused(made: list[list[float]], wanted: int) -> None:
+def test_invalid_vectors_are_rejected(made: list[list[float]], wanted: int) -> None:
     with pytest.raises(EmbeddingFailed):
         checked(made, wanted)

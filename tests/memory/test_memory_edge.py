@@ -40,7 +40,7 @@ def test_a_write_that_cannot_wait_goes_to_the_outbox_and_is_seen_by_the_next_rea
     assert list((tmp_path / "outbox").iterdir()) == []
 
 
-def test_a_read_that_waits_too_long_says_so(tmp_path: Path) -> None:
+def test_a_read_that_waits_too_long_raises_memory_busy(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path, read_wait_s=0.02)
     with (
         exclusive(tmp_path / ".lock", wait_s=1),
@@ -65,7 +65,7 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
     assert store.count((), ME) == 16
 
 
-def test_only_the_owner_may_look_into_the_folder(tmp_path: Path) -> None:
+def test_the_folder_is_private_to_its_owner(tmp_path: Path) -> None:
     EdgeStore(tmp_path / "deep" / "memory")
     assert stat.S_IMODE((tmp_path / "deep" / "memory").stat().st_mode) == 0o700
 
@@ -102,7 +102,7 @@ def test_a_crash_at_any_moment_of_a_delete_leaves_a_whole_shard(tmp_path: Path, 
     assert not new.exists()
 
 
-def test_text_whose_deletion_was_killed_before_its_erasure_goes_with_the_next_turn(tmp_path: Path) -> None:
+def test_the_next_turn_erases_text_after_a_killed_delete(tmp_path: Path) -> None:
     code = """
 import os, sys
 from pathlib import Path
@@ -120,7 +120,7 @@ with EdgeStore(Path(sys.argv[1])).opened() as memory:
     assert b"zanzibarsecret4711" not in bytes_on_disk(tmp_path)
 
 
-def test_a_shard_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+def test_a_shard_of_an_earlier_version_is_migrated(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path)
     shard = tmp_path / "shard"
     shard.mkdir()
@@ -157,7 +157,7 @@ def damage_segment(shard: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_config, damage_log, damage_segment])
-def test_a_corrupt_shard_is_kept_aside_and_reported(tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
+def test_a_corrupt_shard_is_put_aside_with_a_warning(tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
     said: list[str] = []
     store = EdgeStore(tmp_path, warn=said.append)
     store.add([run("a", "zanzibar")])
@@ -173,7 +173,7 @@ def test_a_corrupt_shard_is_kept_aside_and_reported(tmp_path: Path, damage) -> N
     assert len(said) == 1
 
 
-def test_an_unreadable_batch_is_kept_aside_and_holds_up_nothing(tmp_path: Path) -> None:
+def test_an_unreadable_batch_is_put_aside_with_a_warning(tmp_path: Path) -> None:
     said: list[str] = []
     store = EdgeStore(tmp_path, warn=said.append)
     (tmp_path / "outbox" / "0-bad.json").write_text('[{"kind": "run"')
@@ -183,7 +183,7 @@ def test_an_unreadable_batch_is_kept_aside_and_holds_up_nothing(tmp_path: Path) 
     assert "0-bad.unreadable" in said[0]
 
 
-def test_running_out_of_file_handles_is_not_taken_for_corruption(tmp_path: Path) -> None:
+def test_too_many_open_files_is_not_corruption(tmp_path: Path) -> None:
     EdgeStore(tmp_path).add([run("a")])
     code = """
 import resource, sys
@@ -219,13 +219,13 @@ def test_a_shard_held_open_by_another_program_loses_no_write(tmp_path: Path) -> 
     assert store.set_aside() == []
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MemoryUnavailable, match="file/memory cannot be created"):
         EdgeStore(tmp_path / "file" / "memory")
 
 
-def test_a_folder_that_vanished_is_a_clear_fault(tmp_path: Path) -> None:
+def test_a_folder_that_vanished_raises(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path / "memory")
     (tmp_path / "memory" / "outbox").rmdir()
     (tmp_path / "memory").rmdir()

@@ -83,7 +83,7 @@ def names(refs: list[str]) -> list[str]:
     return sorted(Path(ref).name for ref in refs)
 
 
-def test_what_was_added_is_found_with_its_place(base: KnowledgeBase, gather: Any, notes: Path) -> None:
+def test_added_documents_are_found_with_their_position(base: KnowledgeBase, gather: Any, notes: Path) -> None:
     outcome: IngestReport = gather().add([str(notes)])
     assert names(outcome.added) == ["count.py", "long.md", "rules.md"]
     assert (outcome.faults, outcome.skipped) == ([], [])
@@ -94,7 +94,7 @@ def test_what_was_added_is_found_with_its_place(base: KnowledgeBase, gather: Any
     assert (code.ref, code.headings) == (str(notes / "count.py"), ("count_zebras",))
 
 
-def test_a_document_is_read_on_from_where_it_was_found(base: KnowledgeBase, gather: Any, notes: Path) -> None:
+def test_reading_continues_after_a_hit(base: KnowledgeBase, gather: Any, notes: Path) -> None:
     gather().add([str(notes)])
     pieces = base.read(str(notes / "long.md"), 2, 3)
     assert [piece.part for piece in pieces] == [2, 3, 4]
@@ -102,7 +102,7 @@ def test_a_document_is_read_on_from_where_it_was_found(base: KnowledgeBase, gath
     assert base.read(str(notes / "long.md"), 90) == []
 
 
-def test_what_is_unchanged_is_not_converted_or_written_again(
+def test_unchanged_documents_are_not_converted_again(
     base: KnowledgeBase, gather: Any, notes: Path, convert: Converting
 ) -> None:
     gather().add([str(notes)])
@@ -112,7 +112,7 @@ def test_what_is_unchanged_is_not_converted_or_written_again(
     assert base.documents() == before
 
 
-def test_of_a_changed_document_only_what_changed_is_written_and_deleted(
+def test_only_changed_chunks_are_written_and_deleted(
     base: KnowledgeBase, gather: Any, notes: Path, tmp_path: Path
 ) -> None:
     gather().add([str(notes)])
@@ -124,9 +124,7 @@ def test_of_a_changed_document_only_what_changed_is_written_and_deleted(
     assert b"The 3th rule" not in everything(tmp_path / "knowledge")
 
 
-def test_a_piece_that_only_moved_is_told_where_it_is_now(
-    base: KnowledgeBase, gather: Any, notes: Path
-) -> None:
+def test_moved_chunks_get_their_new_position(base: KnowledgeBase, gather: Any, notes: Path) -> None:
     gather().add([str(notes / "rules.md")])
     (notes / "rules.md").write_text(f"\n\n{RENT}")
     outcome: IngestReport = gather().refresh()
@@ -134,7 +132,7 @@ def test_a_piece_that_only_moved_is_told_where_it_is_now(
     assert base.search("rent")[0].where == "lines 3-7"
 
 
-def test_new_files_of_a_folder_come_in_and_lost_ones_go(
+def test_refresh_adds_new_and_removes_missing_files(
     base: KnowledgeBase, gather: Any, notes: Path, tmp_path: Path
 ) -> None:
     gather().add([str(notes)])
@@ -146,9 +144,7 @@ def test_new_files_of_a_folder_come_in_and_lost_ones_go(
     assert b"third day of each month" not in everything(tmp_path / "knowledge")
 
 
-def test_a_folder_that_is_not_there_as_a_whole_keeps_its_documents(
-    base: KnowledgeBase, gather: Any, notes: Path
-) -> None:
+def test_a_missing_folder_keeps_its_documents(base: KnowledgeBase, gather: Any, notes: Path) -> None:
     gather().add([str(notes)])
     notes.rename(notes.with_name("unmounted"))
     outcome: IngestReport = gather().refresh()
@@ -157,9 +153,7 @@ def test_a_folder_that_is_not_there_as_a_whole_keeps_its_documents(
     assert base.search("rent")
 
 
-def test_what_lies_in_a_folder_that_cannot_be_listed_any_more_is_kept_and_that_is_told(
-    base: KnowledgeBase, gather: Any, notes: Path
-) -> None:
+def test_an_unlistable_subfolder_keeps_its_documents(base: KnowledgeBase, gather: Any, notes: Path) -> None:
     (notes / "shut").mkdir()
     (notes / "shut/owls.md").write_text("Owls hunt at night.")
     gather().add([str(notes)])
@@ -173,9 +167,7 @@ def test_what_lies_in_a_folder_that_cannot_be_listed_any_more_is_kept_and_that_i
     assert base.search("owls")
 
 
-def test_a_file_in_a_folder_that_may_not_be_entered_any_more_is_kept_and_that_is_told(
-    base: KnowledgeBase, gather: Any, notes: Path
-) -> None:
+def test_an_inaccessible_folder_keeps_its_documents(base: KnowledgeBase, gather: Any, notes: Path) -> None:
     file = str(notes / "rules.md")
     gather().add([file])
     notes.chmod(0o600)
@@ -188,9 +180,7 @@ def test_a_file_in_a_folder_that_may_not_be_entered_any_more_is_kept_and_that_is
     assert base.search("rent")
 
 
-def test_a_file_that_cannot_be_read_any_more_keeps_what_it_said_and_is_named(
-    base: KnowledgeBase, gather: Any, notes: Path
-) -> None:
+def test_an_unreadable_file_keeps_its_document(base: KnowledgeBase, gather: Any, notes: Path) -> None:
     gather().add([str(notes)])
     (notes / "rules.md").write_bytes(b"\0\0\0")
     outcome: IngestReport = gather().refresh()
@@ -206,7 +196,7 @@ def test_a_file_that_cannot_be_read_any_more_keeps_what_it_said_and_is_named(
         ("a.docx", b"PK no zip", "zip"),
     ],
 )
-def test_a_broken_file_is_named_and_the_others_are_read(
+def test_a_broken_file_is_reported_and_others_are_read(
     gather: Any, notes: Path, name: str, data: bytes, reason: str
 ) -> None:
     (notes / name).write_bytes(data)
@@ -216,7 +206,7 @@ def test_a_broken_file_is_named_and_the_others_are_read(
     assert (Path(ref).name, reason in why) == (name, True), why
 
 
-def test_letters_of_another_encoding_are_read(base: KnowledgeBase, gather: Any, notes: Path) -> None:
+def test_other_encodings_are_read(base: KnowledgeBase, gather: Any, notes: Path) -> None:
     text = "Die Miete für das Haus an der Brücke wird am dritten Tag fällig, sagt der Vermieter. " * 5
     (notes / "old.txt").write_bytes(text.encode("cp1252"))
     (notes / "new.txt").write_bytes("Eulen jagen über Nacht".encode("utf-16"))
@@ -225,7 +215,7 @@ def test_letters_of_another_encoding_are_read(base: KnowledgeBase, gather: Any, 
     assert base.search("Eulen")[0].text == "Eulen jagen über Nacht"
 
 
-def test_what_looks_like_a_key_is_not_kept(gather: Any, notes: Path, tmp_path: Path) -> None:
+def test_keys_are_not_stored(gather: Any, notes: Path, tmp_path: Path) -> None:
     key = "sk-" + "a1B2" * 8
     (notes / "secret.md").write_text(f"The service takes {key} as its key.")
     gather().add([str(notes)])
@@ -243,9 +233,7 @@ def test_a_project_sees_its_own_documents_and_those_of_the_user(
     assert len(KnowledgeBase(store, HERE).documents()) == 2
 
 
-def test_a_page_is_read_once_more_and_kept_where_it_cannot_be_reached(
-    base: KnowledgeBase, gather: Any
-) -> None:
+def test_pages_are_refreshed_and_kept_if_unreachable(base: KnowledgeBase, gather: Any) -> None:
     pages = {"https://example.org/bees": b"<title>Bees</title><p>Bees make honey.</p>"}
 
     def fetch(url: str) -> FetchedPage:
@@ -267,7 +255,7 @@ def test_a_page_is_read_once_more_and_kept_where_it_cannot_be_reached(
         ("https://example.org/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
     ],
 )
-def test_an_office_file_at_an_address_is_known_by_its_name_or_by_what_the_server_calls_it(
+def test_office_files_on_the_web_are_recognised(
     base: KnowledgeBase, gather: Any, address: str, media: str
 ) -> None:
     book = Workbook()
@@ -278,7 +266,7 @@ def test_an_office_file_at_an_address_is_known_by_its_name_or_by_what_the_server
     assert base.search("boiler")[0].ref == address
 
 
-def test_an_interruption_keeps_what_was_read(base: KnowledgeBase, gather: Any, notes: Path) -> None:
+def test_an_interruption_keeps_finished_documents(base: KnowledgeBase, gather: Any, notes: Path) -> None:
     def told(ref: str, of: int) -> None:
         if ref.endswith("rules.md"):
             os.kill(os.getpid(), signal.SIGINT)
@@ -309,7 +297,7 @@ Ingester(base, scope, convert=None, fetch=None, on_document=told).add([sys.argv[
 """
 
 
-def test_a_killed_process_loses_only_what_was_under_way(
+def test_a_kill_loses_only_unfinished_documents(
     base: KnowledgeBase, gather: Any, notes: Path, tmp_path: Path
 ) -> None:
     (notes / "count.py").unlink()
@@ -328,7 +316,7 @@ def test_a_killed_process_loses_only_what_was_under_way(
     assert [found.text for found in base.search("n219", 1)] == ["The number of this note is n219."]
 
 
-def test_documents_that_are_taken_out_are_gone_from_the_disk(
+def test_removed_documents_are_erased_from_the_disk(
     base: KnowledgeBase, store: MemoryStore, gather: Any, notes: Path, tmp_path: Path
 ) -> None:
     gather().add([str(notes)])

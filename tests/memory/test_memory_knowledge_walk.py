@@ -32,7 +32,7 @@ def seen(root: Path) -> list[str]:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_files_are_those_that_git_would_take_without_the_hidden_ones(tree: Path) -> None:
+def test_walk_lists_the_files_of_git_except_hidden_ones(tree: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": str(tree), "GIT_CONFIG_NOSYSTEM": "1"}
     for command in (["git", "init", "-q"], ["git", "ls-files", "--others", "--exclude-standard"]):
         done = subprocess.run(
@@ -42,31 +42,31 @@ def test_the_files_are_those_that_git_would_take_without_the_hidden_ones(tree: P
     assert sorted(seen(tree)) == sorted(taken)
 
 
-def test_rules_above_a_folder_of_a_repository_hold_in_it(tree: Path) -> None:
+def test_rules_of_parent_folders_apply(tree: Path) -> None:
     assert "deep/b.log" in seen(tree / "src")
     (tree / ".git").mkdir()
     assert "deep/b.log" not in seen(tree / "src")
 
 
-def test_links_are_not_followed_and_named(tree: Path) -> None:
+def test_links_are_reported_and_not_followed(tree: Path) -> None:
     (tree / "link.md").symlink_to("/etc/hostname")
     (tree / "loop").symlink_to(tree, target_is_directory=True)
     left = {found.path.name: found.skip_reason for found in walk(tree) if found.skip_reason}
     assert left == {"link.md": "it is a symbolic link: links are not followed"}
 
 
-def test_names_that_are_refused_are_passed_over(tree: Path) -> None:
+def test_refused_names_are_skipped(tree: Path) -> None:
     found = [one.path.name for one in walk(tree, lambda path: path.name == "src")]
     assert "a.py" not in found
     assert "a.md" in found
 
 
-def test_a_pipe_is_no_file(tree: Path) -> None:
+def test_a_pipe_is_not_a_file(tree: Path) -> None:
     os.mkfifo(tree / "pipe.md")
     assert "pipe.md" not in seen(tree)
 
 
-def test_a_folder_below_that_cannot_be_listed_is_told_and_one_that_cannot_be_entered_has_its_files(
+def test_unlistable_subfolders_are_reported(
     tree: Path,
 ) -> None:
     (tree / "src").chmod(0o000)
@@ -81,6 +81,6 @@ def test_a_folder_below_that_cannot_be_listed_is_told_and_one_that_cannot_be_ent
     assert tree / "docs/keep.tmp" in [one.path for one in found if not one.list_error]
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(walk(tmp_path / "nowhere"))

@@ -33,7 +33,7 @@ def await_tickets(lock: Path, many: int) -> None:
         time.sleep(0.01)
 
 
-def test_those_who_wait_come_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+def test_waiting_processes_are_served_in_order(tmp_path: Path) -> None:
     lock, order = tmp_path / "lock", []
 
     def take(number: int) -> None:
@@ -51,7 +51,7 @@ def test_those_who_wait_come_in_the_order_in_which_they_came(tmp_path: Path) -> 
     assert tickets(lock) == []
 
 
-def test_one_who_comes_back_at_once_lets_the_others_go_first(tmp_path: Path) -> None:
+def test_a_process_that_returns_at_once_waits_its_turn(tmp_path: Path) -> None:
     lock, heard = tmp_path / "lock", []
 
     def take() -> None:
@@ -68,7 +68,7 @@ def test_one_who_comes_back_at_once_lets_the_others_go_first(tmp_path: Path) -> 
     assert heard == ["other", "back"]
 
 
-def test_one_who_was_killed_while_waiting_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_killed_waiter_delays_nobody(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with exclusive(lock, wait_s=1):
         waiter = subprocess.Popen([sys.executable, "-c", WAITER, str(lock), "60"])
@@ -80,7 +80,7 @@ def test_one_who_was_killed_while_waiting_holds_up_nobody(tmp_path: Path) -> Non
         assert tickets(lock) == []
 
 
-def test_one_who_was_stopped_while_waiting_holds_up_nobody_for_longer_than_it_would_wait(
+def test_a_stopped_waiter_delays_others_no_longer_than_its_timeout(
     tmp_path: Path,
 ) -> None:
     lock = tmp_path / "lock"
@@ -96,14 +96,14 @@ def test_one_who_was_stopped_while_waiting_holds_up_nobody_for_longer_than_it_wo
         waiter.wait()
 
 
-def test_one_who_gives_up_leaves_the_queue(tmp_path: Path) -> None:
+def test_a_waiter_that_times_out_leaves_the_queue(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with exclusive(lock, wait_s=1), pytest.raises(MemoryBusy), exclusive(lock, wait_s=0.02):
         pass
     assert tickets(lock) == []
 
 
-def test_a_folder_that_is_not_there_is_a_clear_fault(tmp_path: Path) -> None:
+def test_a_missing_folder_raises_memory_unavailable(tmp_path: Path) -> None:
     with (
         pytest.raises(MemoryUnavailable, match="cannot be opened"),
         exclusive(tmp_path / "a" / "b", wait_s=1),

@@ -146,7 +146,7 @@ def test_an_empty_memory_recalls_nothing(store: MemoryStore) -> None:
     assert found.tools == ()
 
 
-def test_a_run_comes_back_with_all_that_planning_needs(store: MemoryStore) -> None:
+def test_recalled_runs_have_all_fields(store: MemoryStore) -> None:
     store.add([past("r1", "Make a report on bitcoin prices", tools=["fetch"])])
     (run,) = recall(store, "Make a report on bitcoin prices", scope=ME).runs
     assert (run.run, run.prompt, run.outcome) == ("r1", "Make a report on bitcoin prices", "completed")
@@ -170,13 +170,11 @@ def test_the_same_prompt_again_ranks_its_run_first(filled: MemoryStore) -> None:
 
 
 @pytest.mark.parametrize(("number", "again"), [(number, again) for number, (_, again) in enumerate(ALIKE)])
-def test_the_same_wish_in_other_words_ranks_its_run_first(
-    filled: MemoryStore, number: int, again: str
-) -> None:
+def test_a_rephrased_prompt_ranks_its_run_first(filled: MemoryStore, number: int, again: str) -> None:
     assert recall(filled, again, scope=ME).runs[0].run == str(number)
 
 
-def test_the_same_wish_is_recognised_when_it_is_all_there_is(store: MemoryStore) -> None:
+def test_a_rephrased_prompt_is_found_in_a_small_memory(store: MemoryStore) -> None:
     store.add([past("only", ALIKE[0][0])])
     assert [run.run for run in recall(store, ALIKE[0][1], scope=ME).runs] == ["only"]
 
@@ -219,7 +217,7 @@ def test_of_the_same_prompt_the_completed_and_newest_run_comes_first(store: Memo
     assert [run.run for run in recall(store, prompt, scope=ME).runs] == ["new", "failed"]
 
 
-def test_no_more_comes_than_was_asked_for(store: MemoryStore) -> None:
+def test_limits_are_respected(store: MemoryStore) -> None:
     store.add([past(str(n), f"Make report {n} on bitcoin prices") for n in range(6)])
     store.add([built(f"bitcoin_{n}", "Fetch bitcoin prices") for n in range(12)])
     found = recall(store, "Make a report on bitcoin prices", scope=ME)
@@ -242,14 +240,14 @@ def test_a_prompt_that_needs_several_tools_finds_them_all(filled: MemoryStore) -
     assert names == {"pdf_to_text", "count_words", "render_bar_chart"}
 
 
-def test_a_tool_that_is_only_near_is_told_as_one_that_may_not_serve(filled: MemoryStore) -> None:
+def test_a_related_tool_does_not_serve(filled: MemoryStore) -> None:
     (near,) = recall(filled, "Translate letter.txt to German", scope=ME).tools
     assert (near.name, near.serves) == ("french_translation", False)
     (fits,) = recall(filled, "Translate the homepage into French", scope=ME).tools
     assert (fits.name, fits.serves) == ("french_translation", True)
 
 
-def test_of_tools_that_are_only_near_a_few_come_and_the_best_of_the_search_first(store: MemoryStore) -> None:
+def test_a_few_related_tools_come_in_search_order(store: MemoryStore) -> None:
     things = [f"{first}{last}" for first in ("ba", "do", "fi", "gu") for last in ("lon", "mer", "rak", "tis")]
     store.add(built(f"weigh_{thing}", f"Weigh a {thing} on calibrated laboratory scales") for thing in things)
     found = recall(store, "Describe the laboratory in the old harbour where a domer stood", scope=ME).tools
@@ -257,7 +255,7 @@ def test_of_tools_that_are_only_near_a_few_come_and_the_best_of_the_search_first
     assert found[0].name == "weigh_domer"
 
 
-def test_all_tools_that_serve_come_however_few_are_only_near(store: MemoryStore) -> None:
+def test_all_tools_that_serve_are_returned(store: MemoryStore) -> None:
     store.add(built(f"resize_{kind}", f"Resize {kind} pictures") for kind in ("png", "gif", "bmp", "webp"))
     store.add(built(f"rotate_{kind}", f"Rotate {kind} pictures") for kind in ("png", "gif", "bmp", "webp"))
     prompt = "Rotate and resize my png, gif, bmp and webp pictures"
@@ -266,7 +264,7 @@ def test_all_tools_that_serve_come_however_few_are_only_near(store: MemoryStore)
     assert all(tool.serves for tool in found)
 
 
-def test_a_request_of_common_words_alone_tells_of_no_tool(store: MemoryStore) -> None:
+def test_common_words_find_no_tool(store: MemoryStore) -> None:
     served = "Make a list of all files and print the result"
     store.add([built("geo_lookup", "Latitude and longitude", [served])])
     assert recall(store, "Please create a report file and show me the result", scope=ME).tools == ()
@@ -329,9 +327,7 @@ def test_recall_reads_what_another_opening_of_the_folder_wrote(tmp_path: Path) -
     assert recall(open_store(tmp_path), "Make a report on bitcoin prices", scope=ME).runs[0].run == "r1"
 
 
-def test_without_a_listener_a_warning_goes_to_the_log(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_warnings_are_logged_by_default(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = open_store(tmp_path)
     (tmp_path / "outbox" / "0.json").write_text("{")
     with caplog.at_level(logging.WARNING):

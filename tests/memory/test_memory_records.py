@@ -74,12 +74,12 @@ def test_records_survive_the_shard_and_the_outbox(records: list[Record]) -> None
 
 
 @pytest.mark.parametrize("value", [float("nan"), [{"a": float("inf")}], "\ud800", {"\ud800": 1}])
-def test_a_value_that_the_store_would_alter_is_refused(value: object) -> None:
+def test_values_that_cannot_be_stored_exactly_are_rejected(value: object) -> None:
     with pytest.raises(ValidationError):
         Record.model_validate({"kind": "run", "key": "a", "text": "", "data": {"x": value}})
 
 
-def test_a_time_without_a_zone_is_refused() -> None:
+def test_naive_times_are_rejected() -> None:
     with pytest.raises(ValidationError, match="no time zone"):
         Record(kind="run", key="a", text="", created=datetime(2026, 1, 1))
 
@@ -91,7 +91,7 @@ def test_a_record_of_a_later_version_is_read_when_it_only_has_more_fields() -> N
         from_payload({**to_payload(record), "trust": "unheard of", "schema_version": 9})
 
 
-def test_a_record_written_before_there_were_places_and_times_is_read() -> None:
+def test_records_without_optional_fields_are_read() -> None:
     first_form = {
         **{"kind": "run", "user": "ada", "project": "", "key": "a", "text": "t", "data": '{"x": [1.5]}'},
         **{"created": "2026-01-01T00:00:00+00:00", "trust": "own", "schema_version": 1},
@@ -111,7 +111,7 @@ def test_a_record_written_before_there_were_places_and_times_is_read() -> None:
         ({"source": Source(type="web", quote="\ud800")}, "surrogates"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(fields: dict[str, object], message: str) -> None:
+def test_inconsistent_records_are_rejected(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Record.model_validate({"kind": "fact", "key": "a", "text": "", **fields})
 
@@ -126,7 +126,7 @@ def test_what_does_not_fit_together_is_refused(fields: dict[str, object], messag
         ({"trust": "web", "source": Source(type="user")}, False),
     ],
 )
-def test_only_what_user_or_orchestrator_said_is_trusted(fields: dict[str, object], trusted: bool) -> None:
+def test_only_records_of_user_or_orchestrator_are_trusted(fields: dict[str, object], trusted: bool) -> None:
     assert Record.model_validate({"kind": "fact", "key": "a", "text": "", **fields}).trusted is trusted
 
 

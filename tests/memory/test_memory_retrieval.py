@@ -59,30 +59,30 @@ def found(store: MemoryStore, question: str, limit: int = 3, **within: object) -
     return [f"{hit.record.session} {hit.record.seq}" for hit in hits]
 
 
-def test_a_turn_is_found_by_day_and_speaker_and_keeps_what_was_said() -> None:
+def test_messages_are_found_by_day_and_speaker() -> None:
     record = said("s", 0, "Ada", "Hello")
     assert record.text == "[4 May 2026 at 14:05] Ada: Hello"
     assert record.data == {"speaker": "Ada", "text": "Hello"}
     assert record.id == said("s", 0, "Ben", "Bye").id
 
 
-def test_the_answer_is_found_beside_the_words_of_the_question(store: MemoryStore) -> None:
+def test_neighbours_of_hits_are_found(store: MemoryStore) -> None:
     # Who fetched them shares no word with the question; it stands two turns after what does.
     assert "monday 5" in found(store, "Who helped when the bicycle tyre burst?")
     hits = store.search(Query("Who helped when the bicycle tyre burst?", kinds=TURN, scope=ME))
     assert 5 not in [hit.record.seq for hit in hits]
 
 
-def test_a_session_that_says_more_of_the_question_comes_first(store: MemoryStore) -> None:
+def test_sessions_that_match_the_question_rank_higher(store: MemoryStore) -> None:
     assert found(store, "lighthouse bicycles", 1) == ["monday 3"]
     assert found(store, "lighthouse storms", 1) == ["tuesday 2"]
 
 
-def test_one_session_can_be_asked_alone(store: MemoryStore) -> None:
+def test_a_search_can_be_limited_to_a_session(store: MemoryStore) -> None:
     assert {place.split()[0] for place in found(store, "lighthouse", 9, session="tuesday")} == {"tuesday"}
 
 
-def test_neighbours_lie_in_the_same_session_only(store: MemoryStore) -> None:
+def test_neighbours_are_in_the_same_session(store: MemoryStore) -> None:
     store.add([said("wednesday", 3, "Ada", "zanzibar"), said("thursday", 4, "Ada", "nothing to do with it")])
     assert found(store, "zanzibar") == ["wednesday 3"]
 
@@ -109,7 +109,7 @@ def test_a_piece_of_a_document_is_ranked_without_the_pieces_beside_it(store: Mem
     assert first(TURN) == [("manual", 1), ("manual", 2), ("manual", 0)]
 
 
-def test_kinds_that_go_by_the_same_session_are_not_taken_for_neighbours(store: MemoryStore) -> None:
+def test_records_of_other_kinds_are_not_neighbours(store: MemoryStore) -> None:
     piece = said("monday", 7, "Ada", "zanzibar", kind=CHUNK)
     store.add([piece])
     hits = retrieve(store, "zanzibar", kinds=(CHUNK, TURN), scope=ME, limit=1)
@@ -118,12 +118,12 @@ def test_kinds_that_go_by_the_same_session_are_not_taken_for_neighbours(store: M
     assert {(hit.record.kind, hit.record.seq) for hit in both} >= {(CHUNK, 7), (TURN, 3)}
 
 
-def test_nothing_alike_brings_nothing(store: MemoryStore) -> None:
+def test_an_unrelated_question_finds_nothing(store: MemoryStore) -> None:
     assert found(store, "quantum chromodynamics") == []
     assert found(store, "the of and") == []
 
 
-def test_what_says_the_same_comes_once_unless_it_says_next_to_nothing(store: MemoryStore) -> None:
+def test_repetitions_are_dropped_unless_very_short(store: MemoryStore) -> None:
     again = "Sourdough needs flour, water, salt and patience"
     store.add([said(f"again{n}", 0, "Ben", again) for n in range(3)])
     store.add([said(f"bye{n}", 0, "Ben", "Sourdough!") for n in range(3)])
@@ -133,20 +133,20 @@ def test_what_says_the_same_comes_once_unless_it_says_next_to_nothing(store: Mem
     assert texts.count("Sourdough!") == 3
 
 
-def test_what_does_not_hold_is_brought_neither_itself_nor_beside_another(store: MemoryStore) -> None:
+def test_records_that_do_not_hold_are_left_out(store: MemoryStore) -> None:
     store.add([said("monday", 5, "Ada", "Carla came with her van.", valid_to=MONDAY + timedelta(hours=1))])
     assert "monday 5" not in found(store, "Who helped when the bicycle tyre burst?", 9)
     then = found(store, "Who helped when the bicycle tyre burst?", 9, at=MONDAY)
     assert "monday 5" in then
 
 
-def test_who_is_named_in_the_question_is_heard_first() -> None:
+def test_named_speakers_rank_higher() -> None:
     ada, ben = said("a", 0, "Ada", "tea"), said("b", 0, "Ben", "tea")
     even = {score_key(ada): 1.0, score_key(ben): 1.0}
     assert [hit.record for hit in rank("What does ada drink?", [ben, ada], even)] == [ada, ben]
 
 
-def test_near_vectors_raise_what_they_belong_to() -> None:
+def test_near_vectors_raise_scores() -> None:
     hits = [Hit(record=said(name, 0, "Ada", "tea"), score=1.0) for name in "ab"]
     near = [Hit(record=hits[1].record, score=0.9), Hit(record=hits[0].record, score=0.1)]
     a, b = (score_key(hit.record) for hit in hits)
@@ -157,7 +157,7 @@ def test_near_vectors_raise_what_they_belong_to() -> None:
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.floats(-1, 1)))
-def test_vectors_only_add_to_what_words_say(rows: dict[str, float]) -> None:
+def test_vectors_only_add_to_scores(rows: dict[str, float]) -> None:
     hits = [Hit(record=said(session, 3, "Ada", "green tea"), score=2.0) for session in "ab"]
     near = [
         Hit(record=said(session, 3, "Ada", "a hot drink"), score=score) for session, score in rows.items()
@@ -183,7 +183,7 @@ def test_words_in_order_are_the_words_of_the_search(text: str) -> None:
     assert frozenset(sequence(text)) == terms(text)
 
 
-def test_passages_are_read_in_order_with_what_stands_around_them(store: MemoryStore) -> None:
+def test_passages_include_neighbours_in_order(store: MemoryStore) -> None:
     hits = retrieve(store, "How did they get home?", kinds=TURN, scope=ME, limit=1)
     (passage,) = pack(store, hits, scope=ME, budget=500)
     assert [record.seq for record in passage.records] == [3, 4, 5]
@@ -191,7 +191,7 @@ def test_passages_are_read_in_order_with_what_stands_around_them(store: MemorySt
     assert passage.score == hits[0].score
 
 
-def test_a_budget_holds_and_what_was_found_comes_before_neighbours(store: MemoryStore) -> None:
+def test_hits_precede_neighbours_within_the_budget(store: MemoryStore) -> None:
     hits = retrieve(store, "lighthouse", kinds=TURN, scope=ME, limit=2)
     words = len
     room = sum(words(hit.record.text) for hit in hits)

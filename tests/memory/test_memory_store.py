@@ -167,7 +167,7 @@ def test_a_project_sees_its_own_records_and_those_of_no_project(store: MemorySto
     assert store.count((), scope) == 3
 
 
-def test_what_is_deleted_comes_back_in_no_read(store: MemoryStore, scope: Scope) -> None:
+def test_deleted_records_never_reappear(store: MemoryStore, scope: Scope) -> None:
     gone, kept = note(scope, "gone", "rivers"), note(scope, "kept", "rivers too")
     store.add([gone, kept])
     assert store.delete([gone.id, gone.id, uuid4()], scope) == 1
@@ -226,7 +226,7 @@ def test_a_run_and_its_tool_are_recalled_from_every_engine(store: MemoryStore, s
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
-def test_all_that_a_record_may_have_comes_back(store: MemoryStore, scope: Scope) -> None:
+def test_all_fields_are_stored(store: MemoryStore, scope: Scope) -> None:
     given = note(scope, "a").model_copy(
         update={
             "session": "s",
@@ -242,7 +242,7 @@ def test_all_that_a_record_may_have_comes_back(store: MemoryStore, scope: Scope)
     assert store.all((), scope) == [given]
 
 
-def test_a_read_brings_what_holds_at_its_time(store: MemoryStore, scope: Scope) -> None:
+def test_reads_return_records_that_hold_at_the_time(store: MemoryStore, scope: Scope) -> None:
     old, new, later = (note(scope, key, "lives in rivers") for key in ("old", "new", "later"))
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     old = old.ended(MONDAY, by=new.id)
@@ -266,7 +266,7 @@ def test_a_read_brings_what_holds_at_its_time(store: MemoryStore, scope: Scope) 
     assert found(at="ever") == [{"new", "later"}] * 3
 
 
-def test_what_holds_takes_the_places_of_what_does_not(store: MemoryStore, scope: Scope) -> None:
+def test_limits_count_records_that_hold(store: MemoryStore, scope: Scope) -> None:
     future = datetime.now(UTC) + timedelta(days=1)
     unborn = [note(scope, f"u{n}", "rivers").model_copy(update={"valid_from": future}) for n in range(9)]
     store.add([*unborn, *(note(scope, f"v{n}", f"rivers and other things {n}") for n in range(3))])
@@ -274,7 +274,7 @@ def test_what_holds_takes_the_places_of_what_does_not(store: MemoryStore, scope:
     assert len(store.search(Query("rivers", kinds=(), scope=scope, limit=9))) == 3
 
 
-def test_a_session_is_read_by_itself_and_neighbours_by_their_places(store: MemoryStore, scope: Scope) -> None:
+def test_reads_by_session_and_position(store: MemoryStore, scope: Scope) -> None:
     def turn(session: str, seq: int) -> Record:
         return note(scope, f"{session}/{seq}", f"rivers {seq}", "turn").model_copy(
             update={"session": session, "seq": seq}
@@ -308,7 +308,7 @@ def test_several_operations_take_one_turn_and_see_each_other(store: MemoryStore,
     assert store.all((), scope) == [first]
 
 
-def test_what_was_done_in_a_turn_stays_done_when_it_ends_in_a_fault(store: MemoryStore, scope: Scope) -> None:
+def test_writes_of_a_turn_survive_an_exception(store: MemoryStore, scope: Scope) -> None:
     store.add([note(scope, "gone"), note(scope, "kept")])
 
     def fail() -> None:
@@ -345,9 +345,7 @@ def near(store: MemoryStore, dense: Dense, question: str, scope: Scope, **more: 
     return keys([hit.record for hit in store.search(Query(vector, kinds=(), scope=scope, **more))])  # type: ignore[arg-type]
 
 
-def test_other_words_for_the_same_are_found_by_a_vector_and_not_by_words(
-    store: MemoryStore, scope: Scope, dense: Dense
-) -> None:
+def test_vectors_find_other_words(store: MemoryStore, scope: Scope, dense: Dense) -> None:
     store.add([note(scope, "car", "repair of the car"), note(scope, "boat", "a boat for rent")])
     assert store.search(Query("automobiles", kinds=(), scope=scope)) == []
     assert near(store, dense, "automobiles", scope) == []
@@ -396,9 +394,7 @@ def test_a_vector_stays_until_the_text_changes(store: MemoryStore, scope: Scope,
     assert near(store, dense, "cinema", scope, limit=1) == ["a"]
 
 
-def test_what_changed_or_went_while_its_vector_was_made_gets_none(
-    store: MemoryStore, scope: Scope, dense: Dense
-) -> None:
+def test_changed_or_deleted_records_get_no_vector(store: MemoryStore, scope: Scope, dense: Dense) -> None:
     kept, changed, gone = (note(scope, key, "a car") for key in ("kept", "changed", "gone"))
     store.add([kept, changed, gone])
     store.add([note(scope, "changed", "a boat")])
@@ -410,9 +406,7 @@ def test_what_changed_or_went_while_its_vector_was_made_gets_none(
     assert store.put_vectors([]) == 0
 
 
-def test_vectors_of_another_model_lie_beside_and_are_not_compared(
-    store: MemoryStore, scope: Scope, dense: Dense
-) -> None:
+def test_vectors_of_different_models_coexist(store: MemoryStore, scope: Scope, dense: Dense) -> None:
     other = Dense(f"{dense.model}/other", lambda texts: [meaning(text, 40) for text in texts])
     store.add([note(scope, "car", "a car"), note(scope, "boat", "a boat")])
     fill_vectors(store, dense, scope)
@@ -431,7 +425,7 @@ def test_vectors_of_another_model_lie_beside_and_are_not_compared(
     store.drop_vectors(other.name)
 
 
-def test_vectors_of_another_size_under_one_name_are_refused_with_the_way_out(
+def test_vectors_of_another_size_are_rejected_with_remedy(
     store: MemoryStore, scope: Scope, dense: Dense
 ) -> None:
     store.add([note(scope, "car", "a car"), note(scope, "boat", "a boat")])

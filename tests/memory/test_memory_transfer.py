@@ -71,7 +71,7 @@ def test_all_records_go_to_a_server_and_back(tmp_path: Path, server: MemoryStore
     assert fresh.search(Query("note 17", kinds=(), scope=given[0].scope, limit=1))[0].record == given[17]
 
 
-def test_a_migration_that_was_broken_off_goes_on_where_it_was(tmp_path: Path, server: MemoryStore) -> None:
+def test_an_interrupted_migration_continues(tmp_path: Path, server: MemoryStore) -> None:
     folder = EdgeStore(tmp_path)
     folder.add(records(600))
 
@@ -86,7 +86,7 @@ def test_a_migration_that_was_broken_off_goes_on_where_it_was(tmp_path: Path, se
     assert migrate(folder, server) == MigrationResult(there=603)
 
 
-def test_what_the_target_has_later_stays_and_what_it_has_older_is_replaced(tmp_path: Path) -> None:
+def test_newer_records_of_the_target_stay(tmp_path: Path) -> None:
     given = records(3)
     source, target = EdgeStore(tmp_path / "a"), EdgeStore(tmp_path / "b")
     source.add(given)
@@ -105,7 +105,7 @@ class Forgetful(EdgeStore):
         super().add(list(records)[1:])
 
 
-def test_a_target_that_loses_a_record_is_found_out(tmp_path: Path) -> None:
+def test_a_target_that_loses_a_record_raises(tmp_path: Path) -> None:
     source = EdgeStore(tmp_path / "a")
     source.add(records(3))
     with pytest.raises(MemoryUnavailable, match=r"1 of [24] records came back different"):

@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> EdgeStore:
     return EdgeStore(tmp_path)
 
 
-def test_a_session_comes_back_as_it_was_said(store: EdgeStore) -> None:
+def test_exchanges_are_loaded_as_they_were_saved(store: EdgeStore) -> None:
     told = [
         exchange(
             1, "Sum the sales of February.", "They are 4,200.", files=("sums.csv",), plan=("sum (agent)",)
@@ -46,7 +46,7 @@ def test_a_session_comes_back_as_it_was_said(store: EdgeStore) -> None:
     assert {turn.seq for turn in store.all(TURN, HERE, session="sales")} == {0, 1, 2, 3}
 
 
-def test_sessions_never_mix_whatever_they_are_called(store: EdgeStore) -> None:
+def test_sessions_never_mix(store: EdgeStore) -> None:
     save_exchange(store, "one", exchange(1), HERE)
     save_exchange(store, "two", exchange(2), HERE)
     save_exchange(store, "one", exchange(3), THERE)
@@ -57,7 +57,7 @@ def test_sessions_never_mix_whatever_they_are_called(store: EdgeStore) -> None:
     assert load_exchanges(store, "one", Scope()) == []
 
 
-def test_the_session_that_was_gone_on_with_last_comes_first(store: EdgeStore) -> None:
+def test_the_most_recently_used_session_comes_first(store: EdgeStore) -> None:
     save_exchange(store, "one", exchange(1, "Plan the move. Then pack."), HERE)
     save_exchange(store, "two", exchange(2), HERE)
     save_exchange(store, "one", exchange(3), HERE)
@@ -67,7 +67,7 @@ def test_the_session_that_was_gone_on_with_last_comes_first(store: EdgeStore) ->
     assert (found[0].title, found[0].begun) == ("Plan the move. Then pack.", NOON + timedelta(minutes=1))
 
 
-def test_a_run_that_is_gone_on_with_replaces_what_it_has_said(store: EdgeStore) -> None:
+def test_a_resumed_run_replaces_its_exchange(store: EdgeStore) -> None:
     save_exchange(store, "one", exchange(1, answer="A part failed."), HERE)
     save_exchange(store, "one", exchange(2), HERE)
     save_exchange(store, "one", exchange(1, answer="All is done."), HERE)
@@ -75,14 +75,14 @@ def test_a_run_that_is_gone_on_with_replaces_what_it_has_said(store: EdgeStore) 
     assert list_sessions(store, HERE)[0].exchanges == 2
 
 
-def test_two_processes_with_one_session_lose_nothing(tmp_path: Path) -> None:
+def test_two_processes_in_one_session_lose_nothing(tmp_path: Path) -> None:
     one, other = EdgeStore(tmp_path), EdgeStore(tmp_path)
     for n in range(6):
         save_exchange((one, other)[n % 2], "shared", exchange(n), HERE)
     assert [e.run for e in load_exchanges(one, "shared", HERE)] == [f"run-{n}" for n in range(6)]
 
 
-def test_answers_from_tools_and_the_web_are_not_trusted_and_prompts_are(store: EdgeStore) -> None:
+def test_prompts_are_trusted_and_answers_from_tools_are_not(store: EdgeStore) -> None:
     save_exchange(store, "one", exchange(1, own=False), HERE)
     save_exchange(store, "one", exchange(2, own=True), HERE)
     trusted = {r.text.partition("] ")[2]: r.trusted for r in store.all(TURN, HERE)}
@@ -92,7 +92,7 @@ def test_answers_from_tools_and_the_web_are_not_trusted_and_prompts_are(store: E
     }
 
 
-def test_other_kinds_of_records_are_no_turns(store: EdgeStore) -> None:
+def test_records_of_other_kinds_are_not_exchanges(store: EdgeStore) -> None:
     store.add([Record(kind=RUN, key="run-1", text="prompt 1", scope=HERE)])
     assert load_exchanges(store, "one", HERE) == []
     assert list_sessions(store, HERE) == []
@@ -101,14 +101,14 @@ def test_other_kinds_of_records_are_no_turns(store: EdgeStore) -> None:
 # --- making short
 
 
-def test_a_short_conversation_stays_whole() -> None:
+def test_a_short_conversation_is_kept_in_full() -> None:
     told = [exchange(n) for n in range(5)]
     assert compact(told, 1000).exchanges == tuple(told)
     assert compact(told, 1000).earlier == ""
     assert compact([], 1000).exchanges == ()
 
 
-def test_the_newest_stay_whole_and_the_older_leave_what_was_asked_decided_and_made() -> None:
+def test_older_exchanges_are_summarised() -> None:
     old = exchange(
         0,
         "Draw the sales of March. Never use red. The weather is fine. Call it march.png.",
@@ -124,7 +124,7 @@ def test_the_newest_stay_whole_and_the_older_leave_what_was_asked_decided_and_ma
     )
 
 
-def test_how_many_are_left_out_for_want_of_room_is_said() -> None:
+def test_the_summary_counts_omitted_exchanges() -> None:
     told = [exchange(n, f"Question number {n}?", "word " * 60) for n in range(60)]
     short = compact(told, 400)
     lines = short.earlier.splitlines()
@@ -133,7 +133,7 @@ def test_how_many_are_left_out_for_want_of_room_is_said() -> None:
     assert lines[0] == f"- ({left_out} before these are left out)"
 
 
-def test_the_last_exchange_is_there_with_its_ends_however_long_it_is() -> None:
+def test_a_long_last_exchange_loses_its_middle() -> None:
     huge = exchange(1, "BEGIN " + "x" * 50_000 + " END", "FIRST " + "y" * 50_000 + " LAST")
     short = compact([exchange(0), huge], 500)
     (last,) = short.exchanges
@@ -148,7 +148,7 @@ EXCHANGES = st.lists(st.tuples(st.text(max_size=300), st.text(max_size=600)), ma
 
 @settings(max_examples=60)
 @given(EXCHANGES, st.integers(100, 400))
-def test_whatever_was_said_fits_the_budget_in_its_order(rows: list[tuple[str, str]], budget: int) -> None:
+def test_compaction_keeps_order_and_budget(rows: list[tuple[str, str]], budget: int) -> None:
     told = [Exchange(run=str(n), prompt=p, answer=a, time=NOON) for n, (p, a) in enumerate(rows)]
     short = compact(told, budget)
     length = len(short.earlier) + sum(len(e.prompt) + len(e.answer) for e in short.exchanges)
@@ -158,7 +158,7 @@ def test_whatever_was_said_fits_the_budget_in_its_order(rows: list[tuple[str, st
     assert bool(kept) == bool(told)
 
 
-def test_a_line_of_an_older_exchange_is_one_line() -> None:
+def test_a_summary_line_has_no_line_breaks() -> None:
     line = summary_line(exchange(1, "First\nsecond line\n\nuse   tabs", "", files=()))
     assert line == "- First use tabs → answer 1"
 
@@ -167,5 +167,5 @@ def test_a_line_of_an_older_exchange_is_one_line() -> None:
     ("name", "fits"),
     [("march", True), ("März-2", True), ("a.b_c", True), ("", False), ("a b", False), ("../x", False)],
 )
-def test_what_a_session_can_be_called(name: str, fits: bool) -> None:
+def test_valid_session_names(name: str, fits: bool) -> None:
     assert is_session_name(name) is fits

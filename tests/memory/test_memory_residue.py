@@ -18,7 +18,7 @@ def note(key: str, text: str, scope: Scope = ME) -> Record:
     return Record(kind="fact", key=key, text=text, data={"said": text}, scope=scope)
 
 
-def test_a_forgotten_text_is_nowhere_below_the_folder(tmp_path: Path) -> None:
+def test_forgotten_text_is_gone_from_the_folder(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path, write_wait_s=0.0)
     store.add([note(str(number), f"something else {number}") for number in range(30)])
     with exclusive(tmp_path / ".lock", wait_s=1):
@@ -36,7 +36,7 @@ def test_a_forgotten_text_is_nowhere_below_the_folder(tmp_path: Path) -> None:
     assert not [record for record in store.scan() if SECRET in record.text]
 
 
-def test_what_was_put_aside_is_told(tmp_path: Path) -> None:
+def test_files_put_aside_are_searched(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path, warn=lambda _: None)
     store.add([note("a", SECRET)])
     (tmp_path / "shard" / "edge_config.json").write_text("garbage")
@@ -69,12 +69,12 @@ def test_a_text_across_the_pages_of_a_file_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_listed(tmp_path: Path) -> None:
     (tmp_path / "shut").write_text(SECRET)
     (tmp_path / "shut").chmod(0)
     assert find_residue(tmp_path, [SECRET]).unread == (tmp_path / "shut",)
 
 
-def test_nothing_cannot_be_looked_for(tmp_path: Path) -> None:
+def test_an_empty_text_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="say what to look for"):
         find_residue(tmp_path, [" "])
