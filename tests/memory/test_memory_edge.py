@@ -44,7 +44,7 @@ def test_a_read_that_waits_too_long_raises_memory_busy(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path, read_wait_s=0.02)
     with (
         exclusive(tmp_path / ".lock", wait_s=1),
-        pytest.raises(MemoryBusy, match=r"in use by others for 0\.02 s; try again"),
+        pytest.raises(MemoryBusy, match=r"in use by other processes for 0\.02 s; try again"),
     ):
         store.count((), ME)
 

@@ -206,7 +206,7 @@ def test_what_is_exported_is_taken_in_elsewhere_just_the_same(home: Path, tmp_pa
     assert set(there.export_lines()) == set(keeping(home).export_lines())
     assert [hit.record.text for hit in there.search("units", limit=1)] == ["I prefer imperial units."]
     assert len(there.import_file(target, mine=True, replace=False).same) == 5
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         keeping(home).export(target)
 
 
