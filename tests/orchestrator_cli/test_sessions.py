@@ -90,7 +90,7 @@ def test_another_workspace_has_sessions_of_its_own(orch: Orch, endpoint: Endpoin
     (tmp_path / "other").mkdir()
     done = orch("ask", "-c", "-C", str(tmp_path / "other"), "Which was it?")
     assert done.code == 2
-    assert "there is none to go on with" in done.error
+    assert "there is none to continue" in done.error
     assert len(endpoint.exchanges) == 1
 
 
@@ -299,7 +299,7 @@ def test_the_loop_keeps_its_session_switches_and_goes_on_with_it_later(
     assert first.code == 0, first.err
     assert "Session colours: 1 prompt so far, the last: The colour is red." in first.err
     assert "Session other: nothing was said yet." in first.err
-    assert "Nothing is remembered of you." in first.err
+    assert "Nothing is remembered about you." in first.err
     second = orch("-c", stdin="Which was it?\n/session fresh\nAnd now?\n")
     assert second.code == 0, second.err
     assert "Session colours: 1 prompt so far" in second.err
