@@ -40,14 +40,14 @@ class Planner:
 
 
 class StubTools:
-    """A toolbox in which each node's tool is there, and says what it was given."""
+    """A registry in which each node's tool is there, and says what it was given."""
 
-    def __init__(self, toolbox: Any, names: list[str]) -> None:
-        self._toolbox = toolbox
+    def __init__(self, registry: Any, names: list[str]) -> None:
+        self._registry = registry
         self._names = names
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._toolbox, name)
+        return getattr(self._registry, name)
 
     def has(self, _name: str) -> bool:
         return True
@@ -77,7 +77,7 @@ def run_graph(graph: Any, settings: Any) -> list[Any]:
     tools = [subtask["tools"][0] for subtask in rows["subtasks"]]
     views = [FileLog(settings.workspace / "fileLog.md"), seen]
     with open_run(settings, views, source=GivenModel(Planner(rows))) as run:
-        result = run_prompt(rows["goal"], dataclasses.replace(run, toolbox=StubTools(run.toolbox, tools)))
+        result = run_prompt(rows["goal"], dataclasses.replace(run, registry=StubTools(run.registry, tools)))
     if result.shortfall is not None:
         raise result.shortfall
     return seen.events

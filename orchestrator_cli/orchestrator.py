@@ -144,7 +144,7 @@ def _ending(run: Run) -> Iterator[_Work]:
                 work.answer,
                 _remembered_as(error),
                 seconds,
-                used=run.toolbox.used(),
+                used=run.registry.used(),
                 files=work.files,
             )
         run.emit(_finished(run, work, seconds))
@@ -282,8 +282,8 @@ def _written(run: Run) -> str:
         results=state.results,
         failures=state.failures,
         answered=state.answered,
-        made=run.toolbox.made,
-        reused=run.toolbox.reused,
+        made=run.registry.made,
+        reused=run.registry.reused,
         lessons=state.lessons,
         facts=state.facts,
         model=run.model,

@@ -30,7 +30,7 @@ from orchestrator_cli.execution.attempt import MakeAttempt
 from orchestrator_cli.execution.kinds import run_attempt
 from orchestrator_cli.execution.resume import check_resumable
 from orchestrator_cli.execution.run import Run
-from orchestrator_cli.execution.tool_registry import Toolbox
+from orchestrator_cli.execution.tool_registry import ToolRegistry
 from orchestrator_cli.journal.journal import CatchesUp, EventStream, EventView, read_journal
 from orchestrator_cli.journal.redaction import RedactedModel, Redactor
 from orchestrator_cli.journal.run_lock import run_lock
@@ -46,7 +46,7 @@ from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.roles import Role, askable, load_roles
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
-from orchestrator_cli.state.duplicate_code import Repeats
+from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.workspace import Workspace
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
@@ -135,13 +135,13 @@ def open_run(
                 workspace=workspace,
                 backend=backend,
                 sandbox=f"{backend.detail}; allowed by {unsafe}" if unsafe else backend.name,
-                toolbox=opened.toolbox,
+                registry=opened.registry,
                 memory=opened.memory,
                 broker=broker,
                 gate=opened.gate,
                 effects=opened.effects,
                 masks=record.masks,
-                repeats=Repeats(event.data for event in record.found),
+                duplicates=DuplicateCodeDetector(event.data for event in record.found),
                 cancellation=cancellation,
                 engine=engine,
                 make_attempt=make_attempt,
@@ -224,7 +224,7 @@ def _open_models(
 
 @dataclass(frozen=True)
 class _Services:
-    toolbox: Toolbox
+    registry: ToolRegistry
     memory: RunMemory
     gate: PermissionGate
     effects: Effects
@@ -267,7 +267,7 @@ def _open_services(
             )
             closing.callback(servers.close)
     memory = RunMemory(store, dense, library, masks, stream.emit, workspace_scope(workspace.root))
-    toolbox = Toolbox(
+    registry = ToolRegistry(
         library,
         network=settings.network,
         allow_protected=settings.allow_protected,
@@ -281,7 +281,7 @@ def _open_services(
         servers=servers,
         knowledge=KnowledgeReader(settings, notice, dense),
     )
-    toolbox.restore(state.made, state.borrowed)
+    registry.restore(state.made, state.borrowed)
     effects = Effects(
         stream.run,
         broker=broker,
@@ -289,7 +289,7 @@ def _open_services(
         policy=settings.effects,
         before=(*state.effects.values(), *state.ended.values()),
     )
-    return _Services(toolbox, memory, gate, effects)
+    return _Services(registry, memory, gate, effects)
 
 
 def choose_sandbox(settings: Settings) -> Backend:

@@ -174,6 +174,11 @@ class ApprovalBroker:
         with self._lock:
             return id_ in self._given
 
+    def check_attended(self) -> None:
+        """Raise `ApprovalNeeded` if questions are open and no person is there to answer."""
+        if self.open and not self.attended:
+            raise approval_needed(self.open)
+
     @property
     def open(self) -> tuple[Question, ...]:
         """The unanswered questions, oldest first."""

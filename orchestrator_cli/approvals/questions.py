@@ -88,11 +88,26 @@ def check_patch_approval(patch: Patch, *, broker: ApprovalBroker, cancellation: 
 
 
 def question_before(subtask: Subtask, results: Mapping[str, Result]) -> Question | None:
-    """The question to answer before a subtask starts, if any. Raises `KeyError` as `resolve` does."""
+    """The question to be answered before a subtask starts, if any.
+
+    None as well if its inputs cannot be had, which fails it when it starts.
+    """
     if subtask.kind != "human" and not subtask.approve:
         return None
-    inputs = resolve(subtask.inputs, results)
+    try:
+        inputs = resolve(subtask.inputs, results)
+    except KeyError:
+        return None
     return subtask_question(subtask, inputs if isinstance(inputs, dict) else {})
+
+
+def withdraw_outdated(broker: ApprovalBroker, plan: Plan, results: Mapping[str, Result]) -> None:
+    """Withdraw the questions that no subtask of a plan waits for any more."""
+    asked = (question_before(subtask, results) for subtask in plan.subtasks)
+    wanted = {question.id for question in asked if question is not None}
+    for question in broker.open:
+        if question.what in ("question", "subtask") and question.id not in wanted:
+            broker.withdraw(question)
 
 
 def subtask_question(subtask: Subtask, inputs: Mapping[str, JsonValue]) -> Question:

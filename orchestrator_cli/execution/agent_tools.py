@@ -1,8 +1,10 @@
 """The tools of an agent: the hand-written ones, the built ones, and the three that every agent has."""
 
 import copy
+import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +16,6 @@ from smolagents._function_type_hints_utils import get_json_schema
 from orchestrator_cli.errors import OrchError, RecoverableError
 from orchestrator_cli.events import ToolCalled
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
-from orchestrator_cli.execution.loops import Circles
 from orchestrator_cli.execution.sandboxes import Sandboxes
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.plan import NewTool
@@ -22,6 +23,36 @@ from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from toolsmith.built import BuiltTool
 from toolsmith.library.usage import judge_error, judge_value
 from toolsmith.smolagents_tools import SandboxedTool
+
+SAME = 3
+
+
+class LoopDetector:
+    """Whether an agent goes in a circle: the same thing done three times, each time with the same outcome.
+
+    Counted are steps: a loop within one step that calls a tool with the same arguments is one. The same call
+    with another outcome is progress. Not covered: circles of more than one thing, which the limit of steps
+    ends.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._in_step: set[str] = set()
+        self.found: str | None = None
+        """What was done three times; None as long as nothing was."""
+
+    def note(self, what: str, *parts: str) -> None:
+        """Something was done: `what` says it in words, `parts` are all that makes it the same."""
+        key = hashlib.sha256("\0".join((what, *parts)).encode("utf-8", "surrogatepass")).hexdigest()
+        if key in self._in_step:
+            return
+        self._in_step.add(key)
+        self._counts[key] += 1
+        if self._counts[key] >= SAME and self.found is None:
+            self.found = f"it {what} three times and got the same result"
+
+    def end_step(self) -> None:
+        self._in_step.clear()
 
 
 class ToolStopped(RecoverableError, RuntimeError):
@@ -34,7 +65,7 @@ class ToolCalls:
 
     attempt: Attempt
     sandboxes: Sandboxes
-    circles: Circles = field(default_factory=Circles)
+    loops: LoopDetector = field(default_factory=LoopDetector)
     requested: list[BuiltTool] = field(default_factory=list)
     """Tools that it asked for in this step."""
     refusals: list[str] = field(default_factory=list)
@@ -104,7 +135,7 @@ class ToolCalls:
 
     def _emit(self, name: str, arguments: Mapping[str, Any], outcome: str, value: Any, *, ok: bool) -> None:
         said = json.dumps(as_json(arguments), sort_keys=True)
-        self.circles.note(f"called {name} with the same arguments", said, outcome)
+        self.loops.note(f"called {name} with the same arguments", said, outcome)
         spec = self.attempt.spec
         self.attempt.services.emit(
             ToolCalled(

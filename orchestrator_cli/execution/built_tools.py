@@ -25,7 +25,7 @@ from toolsmith.sandbox import Backend
 from toolsmith.spec import ToolSpec
 
 
-class Shelf:
+class BuiltTools:
     """The library as one run sees it."""
 
     def __init__(

@@ -1,10 +1,11 @@
 """When the reviser is asked and what about: functions of the run's state; and how its patch is applied."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import check_patch_approval
-from orchestrator_cli.errors import LimitReached
+from orchestrator_cli.errors import LimitReached, RunFailed
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.plan import Patch, Plan, as_name, descendants
 from orchestrator_cli.planning.answer import as_text
@@ -12,7 +13,7 @@ from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.expressions import ExpressionFailed, holds
 from orchestrator_cli.planning.patching import apply as patched
 from orchestrator_cli.planning.reviser import Cause, Revision, Situation, revise
-from orchestrator_cli.planning.routing import RoutingEvidence, route_patch
+from orchestrator_cli.planning.routing import route_patch
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.apply import GOAL
@@ -25,14 +26,20 @@ HEARD = {
 """What the reviser is asked about, by the setting `revise`; `always` leaves nothing out."""
 
 
-def causes_for(state: RunState, settings: Settings) -> tuple[Cause, ...]:
-    """What the reviser has to be asked about now."""
+def causes_for(state: RunState, settings: Settings, *, is_over: bool = False) -> tuple[Cause, ...]:
+    """What the reviser has to be asked about now.
+
+    `is_over`: nothing else is left to do, so that it shows whether the plan has met its goal.
+    """
     heard = HEARD.get(settings.revise)
     causes = tuple(cause for cause in state.causes if heard is None or cause.what in heard)
     # A hint is no reason to end a run, nor to ask if nothing is left that could follow it.
     if state.revisions >= settings.max_revisions or not state.pending:
-        return tuple(cause for cause in causes if cause.what != HINT)
-    return causes
+        causes = tuple(cause for cause in causes if cause.what != HINT)
+    if causes or not is_over or settings.revise == "never" or state.goal_told >= state.plan.version:
+        return causes
+    missed = goal_missed(state)
+    return (Cause(subtask="", what=GOAL, text=missed),) if missed else ()
 
 
 def held_by(causes: Sequence[Cause], plan: Plan) -> frozenset[str]:
@@ -53,14 +60,6 @@ def goal_missed(state: RunState) -> str:
         return f"{plan.check} cannot be evaluated: {exc}"
 
 
-def goal_cause(state: RunState, settings: Settings) -> Cause | None:
-    """The missed goal, which the reviser is asked about once for a version of the plan."""
-    if settings.revise == "never" or not state.has_plan or state.goal_told >= state.plan.version:
-        return None
-    missed = goal_missed(state)
-    return Cause(subtask="", what=GOAL, text=missed) if missed else None
-
-
 def outcomes(state: RunState, names: Sequence[str] | frozenset[str]) -> dict[str, object]:
     """What an expression reads of some subtasks; None for one without a result."""
     return {
@@ -78,16 +77,22 @@ def check_revisions(state: RunState, causes: Sequence[Cause], settings: Settings
         )
 
 
-def ask_reviser(
-    run: Run,
-    context: PlannerContext,
-    causes: Sequence[Cause],
-    routing_evidence: Callable[[], RoutingEvidence],
-) -> Revision:
+def settle(run: Run, decision: Revision, causes: Sequence[Cause]) -> None:
+    """Say that the reviser left the plan as it is. Raises `RunFailed` if it stops the run."""
+    cause = "; ".join(map(str, causes))
+    if decision.decision == "stop":
+        raise RunFailed(f"The goal cannot be reached: {decision.reason}", f"What led to it: {cause}")
+    if decision.decision == "keep":
+        ids = tuple(one.id for one in causes)
+        run.emit(events.RevisionDeclined(reason=decision.reason, cause=cause, causes=ids))
+
+
+def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> Revision:
     """Ask the reviser; its patch is applied to the state of that very moment.
 
     Raises what `revise` raises, `NotApproved` and `ApprovalNeeded`.
     """
+    evidence = cache(lambda: run.routing_evidence(run.state.prompt))
     state = run.state
     situation = Situation(
         prompt=state.prompt,
@@ -98,7 +103,7 @@ def ask_reviser(
         lessons=state.lessons,
     )
     failed = {name for name, one in state.states.items() if one == "failed"}
-    # A person may change their mind; a reviser that does so goes in circles.
+    # A person may change their mind; a reviser that does so goes in loops.
     may_go_back = any(cause.what == "the user said" for cause in causes)
 
     def next_version(state: RunState, patch: Patch) -> Plan:
@@ -106,7 +111,7 @@ def ask_reviser(
         return patched(state.plan, patch, state.states, context.catalogue, versions)
 
     def apply(patch: Patch) -> Plan:
-        patch = route_patch(patch, situation.plan, routing_evidence(), failed)
+        patch = route_patch(patch, situation.plan, evidence(), failed)
         next_version(run.state, patch)
         check_patch_approval(patch, broker=run.broker, cancellation=run.cancellation)
 
@@ -121,5 +126,5 @@ def ask_reviser(
         run.stream.decide(choose)
         return run.state.plan
 
-    planner_context = context.model_copy(update={"tools": run.toolbox.cards((*state.made, *state.borrowed))})
+    planner_context = context.model_copy(update={"tools": run.registry.cards((*state.made, *state.borrowed))})
     return revise(situation, planner_context=planner_context, model=run.model, apply=apply, emit=run.emit)

@@ -14,7 +14,7 @@ from orchestrator_cli.engine.flow_run import FlowRun
 from orchestrator_cli.environment import missing_key
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.execution.attempt import MakeAttempt
-from orchestrator_cli.execution.tool_registry import Toolbox
+from orchestrator_cli.execution.tool_registry import ToolRegistry
 from orchestrator_cli.journal.journal import EventStream
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
@@ -26,7 +26,7 @@ from orchestrator_cli.recall.run_memory import RunMemory
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
-from orchestrator_cli.state.duplicate_code import Repeats
+from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
@@ -58,13 +58,13 @@ class Run:
     backend: Backend
     sandbox: str
     """What the code of models runs in, for people."""
-    toolbox: Toolbox
+    registry: ToolRegistry
     memory: RunMemory
     broker: ApprovalBroker
     gate: PermissionGate
     effects: Effects
     masks: Redactor
-    repeats: Repeats
+    duplicates: DuplicateCodeDetector
     cancellation: Cancellation
     engine: FlowRun | None
     """The flow run, begun beside the planner; none if no plan is to be run."""
@@ -123,7 +123,7 @@ class Run:
         """What a plan may count on; `recalled` are names of tools."""
         return PlannerContext(
             roles=tuple(role.card for role in self.roles.values()),
-            tools=self.toolbox.cards(recalled),
+            tools=self.registry.cards(recalled),
             processes=tuple(
                 ProcessCard(name=name, when=process.when, inputs=process.inputs)
                 for name, process in self.settings.processes.items()

@@ -12,19 +12,17 @@ import queue
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.broker import approval_needed
-from orchestrator_cli.approvals.questions import question_before
+from orchestrator_cli.approvals.questions import question_before, withdraw_outdated
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.task_run import Call, named_task, outcome_of
-from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, RunFailed
+from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError
 from orchestrator_cli.execution import revisions, tool_builds
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask_runs import SubtaskRuns
-from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.reviser import Cause, Revision
 from orchestrator_cli.state import RunState
@@ -56,8 +54,8 @@ class Scheduler:
     def carry_out(self) -> None:
         """Run the plan to its end.
 
-        Raises `RunFailed` if the reviser or a subtask stops the run, `LimitReached`, `ApprovalNeeded` if
-        only a person can bring it on and none is there, and whatever ended the run from outside.
+        Raises `RunFailed` if the reviser or a subtask stops it, `LimitReached`, `ApprovalNeeded` if it needs
+        a person and none is there, and whatever ended it from outside.
         """
         try:
             for subtask in self.state.plan.subtasks:
@@ -81,11 +79,12 @@ class Scheduler:
         while self._start_one():
             pass
         self._ask_reviser()
-        if self.subtasks.under_way or self.building or self.asked:
+        if not self._is_idle():
             return True
         if self._waits_for_people():
-            return self._may_be_answered()
-        if self._causes():
+            self.run.broker.check_attended()
+            return True
+        if self._causes():  # someone said something in this very moment
             return self._start_what_may()
         for subtask in self.state.pending:
             reason = f"what it waits for failed: {', '.join(subtask.depends_on)}"
@@ -127,7 +126,7 @@ class Scheduler:
         if self.subtasks.start_instance():
             return True
         for subtask in self.state.startable(self._held()):
-            missing = tool_builds.missing_tools(subtask, self.run.toolbox)
+            missing = tool_builds.missing_tools(subtask, self.run.registry)
             if refusals := [self.refused[name] for name in missing if name in self.refused]:
                 self.subtasks.failed(subtask, attempt=0, reason="; ".join(refusals))
                 return True
@@ -142,101 +141,59 @@ class Scheduler:
     def _ask_people(self) -> None:
         """Put the questions that subtasks wait for, before it is their turn to start."""
         for subtask in self.state.startable(self._held()):
-            with suppress(KeyError):  # its inputs cannot be had: that fails it when it starts
-                question = question_before(subtask, self.state.results)
-                if (
-                    question is not None
-                    and self.subtasks.is_wanted(subtask)
-                    and self.run.broker.request(question) is None
-                ):
-                    self.run.emit(events.SubtaskWaiting(subtask=subtask.id, approval=question.id))
+            question = question_before(subtask, self.state.results)
+            if question is None or not self.subtasks.is_wanted(subtask):
+                continue
+            if self.run.broker.request(question) is None:
+                self.run.emit(events.SubtaskWaiting(subtask=subtask.id, approval=question.id))
 
     def _waits_for_people(self) -> bool:
-        return bool(self.state.waiting or self._blocked())
-
-    def _blocked(self) -> list[str]:
-        return [name for name, approval in self.blocked.items() if approval not in self.state.given]
-
-    def _may_be_answered(self) -> bool:
-        """True while someone is there who can answer. Raises `ApprovalNeeded` if not."""
-        broker = self.run.broker
-        if broker.attended or not broker.open:
-            return True
-        raise approval_needed(broker.open)
-
-    def _withdraw_questions(self) -> None:
-        """After a revision: withdraw what nothing waits for any more."""
-        wanted = set()
-        for subtask in self.state.plan.subtasks:
-            with suppress(KeyError):
-                question = question_before(subtask, self.state.results)
-                wanted.add(question.id if question is not None else "")
-        for question in self.run.broker.open:
-            if question.what in ("question", "subtask") and question.id not in wanted:
-                self.run.broker.withdraw(question)
+        return bool(self.state.waiting or self.state.waits(self.blocked))
 
     # --- tools
 
     def _build_tools(self) -> None:
         """Build what pending subtasks name, as far as there is room."""
+        registry = self.run.registry
         for tool in tool_builds.wanted_tools(self.state):
-            if tool.name not in self.refused and not self.run.toolbox.has(tool.name):
-                self._serve(tool.name)  # a patch may name it again
-        left_out = {*self.building, *self.refused, *self._blocked()}
-        for tool in tool_builds.tools_to_build(self.state, self.run.toolbox, left_out):
-            if not self._has_room():
-                return
-            self.building.add(tool.name)
-
-            build = partial(tool_builds.build_planned, self.run, tool)
-            self._beside(build, f"toolsmith: {tool.name}", partial(self._built, tool.name))
+            if tool.name not in self.refused and not registry.has(tool.name):  # a patch may name it again
+                self._keep_refusal(tool.name, tool_builds.let_serve(self.run, tool.name))
+        left_out = {*self.building, *self.refused, *self.state.waits(self.blocked)}
+        for tool in tool_builds.tools_to_build(self.state, registry, left_out):
+            if self._has_room():
+                self.building.add(tool.name)
+                build = partial(tool_builds.build_planned, self.run, tool)
+                self._beside(build, f"toolsmith: {tool.name}", partial(self._built, tool.name))
 
     def _built(self, tool: str, outcome: Any) -> None:
         self.building.discard(tool)
-        if isinstance(outcome, ToolUnavailable):
-            self.refused[tool] = str(outcome)
-        elif isinstance(outcome, ApprovalNeeded):
+        if isinstance(outcome, ApprovalNeeded):
             self.blocked[tool] = outcome.approvals[0]
-        elif isinstance(outcome, BaseException):
-            raise outcome
         else:
-            self._serve(tool)
+            self._keep_refusal(tool, tool_builds.refusal_of(self.run, tool, outcome))
 
-    def _serve(self, tool: str) -> None:
-        if refusal := tool_builds.let_serve(self.run, tool):
+    def _keep_refusal(self, tool: str, refusal: str) -> None:
+        if refusal:
             self.refused[tool] = refusal
 
     # --- the reviser
 
     def _causes(self) -> tuple[Cause, ...]:
-        """What the reviser has to be asked about."""
-        causes = revisions.causes_for(self.state, self.run.settings)
-        goal = (
-            None if causes or not self._is_all_over() else revisions.goal_cause(self.state, self.run.settings)
-        )
-        return causes if goal is None else (goal,)
-
-    def _is_all_over(self) -> bool:
-        return self._is_idle() and not self._waits_for_people() and not self.state.startable()
+        """What the reviser has to be asked about; a missed goal only once nothing else is left."""
+        over = self._is_idle() and not self._waits_for_people() and not self.state.startable()
+        return revisions.causes_for(self.state, self.run.settings, is_over=over)
 
     def _held(self) -> frozenset[str]:
-        causes = (*revisions.causes_for(self.state, self.run.settings), *self.asked)
-        return revisions.held_by(causes, self.state.plan)
+        causes = revisions.causes_for(self.state, self.run.settings)
+        return revisions.held_by((*causes, *self.asked), self.state.plan)
 
     def _ask_reviser(self) -> None:
         causes = self._causes()
-        if self.asked or REVISER in self._blocked() or not causes:
+        if self.asked or REVISER in self.state.waits(self.blocked) or not causes:
             return
         revisions.check_revisions(self.state, causes, self.run.settings)
         self.asked = causes
-        evidence = cache(lambda: self.run.routing_evidence(self.state.prompt))
-
-        def ask() -> Revision:
-            decision = revisions.ask_reviser(self.run, self.context, causes, evidence)
-            if decision.plan is not None:
-                self.artifacts.show_plan(decision.plan, decision.reason)
-            return decision
-
+        ask = partial(revisions.ask_reviser, self.run, self.context, causes)
         self._beside(ask, REVISER, self._revised)
 
     def _revised(self, decision: Any) -> None:
@@ -247,11 +204,7 @@ class Scheduler:
             return
         if not isinstance(decision, Revision):
             raise decision
-        cause = "; ".join(map(str, causes))
-        if decision.decision == "stop":
-            raise RunFailed(f"The goal cannot be reached: {decision.reason}", f"What led to it: {cause}")
-        if decision.decision == "keep":
-            ids = tuple(one.id for one in causes)
-            self.run.emit(events.RevisionDeclined(reason=decision.reason, cause=cause, causes=ids))
-            return
-        self._withdraw_questions()
+        if decision.plan is not None:
+            self.artifacts.show_plan(decision.plan, decision.reason)
+        revisions.settle(self.run, decision, causes)
+        withdraw_outdated(self.run.broker, self.state.plan, self.state.results)

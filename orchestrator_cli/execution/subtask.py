@@ -55,8 +55,8 @@ def run_subtask(
     """
     started = time.monotonic()
     run.gate.network_for(subtask)
-    if run.toolbox.servers is not None:
-        run.toolbox.servers.allow(subtask, run.effects, run.workspace.written)
+    if run.registry.servers is not None:
+        run.registry.servers.allow(subtask, run.effects, run.workspace.written)
     if subtask.kind == "process":
         allow_process(run, subtask)
     spec = AttemptSpec(
@@ -130,14 +130,14 @@ def _role(run: Run, subtask: Subtask) -> object:
 
 def _tools(run: Run, spec: AttemptSpec, ref: CheckoutRef) -> dict[str, object]:
     """What the attempt is given of the tools that the subtask names."""
-    names, toolbox = spec.subtask.tools, run.toolbox
-    hosted = toolbox.hosted(ref.root, spec.subtask, spec.attempt, run.effects, run.cancellation)
+    names, registry = spec.subtask.tools, run.registry
+    hosted = registry.hosted(ref.root, spec.subtask, spec.attempt, run.effects, run.cancellation)
     others = [name for name in names if name not in hosted and name not in FILE_TOOLS]
-    built = {name: toolbox.built(name) for name in others}
+    built = {name: registry.built(name) for name in others}
     return {
         "tools": tuple(tool for tool in built.values() if tool is not None),
         "unusable": {
-            name: toolbox.shelf.stopped(name) or f"there is no tool {name}"
+            name: registry.built_tools.stopped(name) or f"there is no tool {name}"
             for name, tool in built.items()
             if tool is None
         },
@@ -215,22 +215,22 @@ class RunServices:
     def emit(self, fact: events.Fact) -> None:
         self.run.emit(fact)
         if isinstance(fact, events.CodeRan):
-            for repeated in self.run.repeats.note(fact):
+            for repeated in self.run.duplicates.note(fact):
                 self.run.emit(repeated)
 
     def changed_files(self) -> list[str]:
         return self.checkout.written_paths() if self.checkout is not None else []
 
     def call_tool(self, name: str, arguments: dict[str, JsonValue]) -> JsonValue:
-        subtask, toolbox = self.spec.subtask, self.run.toolbox
+        subtask, registry = self.spec.subtask, self.run.registry
         root = self.spec.place.root
-        hosted = toolbox.hosted(root, subtask, self.spec.attempt, self.run.effects, self.cancellation)
+        hosted = registry.hosted(root, subtask, self.spec.attempt, self.run.effects, self.cancellation)
         value: JsonValue = hosted[name](**arguments)
         return value
 
     def request_tool(self, tool: NewTool) -> BuiltTool:
         subtask = self.spec.subtask
-        return self.run.toolbox.ensure(
+        return self.run.registry.ensure(
             tool, asked_by=subtask.id, context=subtask.instruction, cancellation=self.cancellation
         )
 
@@ -238,10 +238,10 @@ class RunServices:
         return self.run.gate.permit_tool(tool.spec, self.cancellation, tool.lock)
 
     def stopped_tool(self, name: str, version: int) -> str:
-        return self.run.toolbox.shelf.stopped(name, version)
+        return self.run.registry.built_tools.stopped(name, version)
 
     def note_use(self, tool: BuiltTool, judgement: Judgement, seconds: float) -> None:
-        self.run.toolbox.shelf.note_use(tool, judgement, seconds)
+        self.run.registry.built_tools.note_use(tool, judgement, seconds)
 
     def begin_effect(self, call: EffectCall) -> EffectGrant:
         begun = self.run.effects.begin(call)

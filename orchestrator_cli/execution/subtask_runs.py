@@ -20,7 +20,7 @@ from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed
 from orchestrator_cli.execution import revisions
 from orchestrator_cli.execution.map import MapRun, spread
 from orchestrator_cli.execution.run import Run
-from orchestrator_cli.execution.task_run import SubtaskWork, reason_of, subtask_task
+from orchestrator_cli.execution.task_run import SubtaskTaskRun, reason_of, task_of
 from orchestrator_cli.plan import Result, Subtask, resolve, role_has_room, whole_name
 from orchestrator_cli.planning.expressions import ExpressionFailed, holds
 from orchestrator_cli.state import RunState
@@ -80,10 +80,7 @@ class SubtaskRuns:
 
     def _is_allowed(self, subtask: Subtask) -> bool:
         """Whether the person who was asked has said yes; after a no the subtask has failed."""
-        try:
-            question = question_before(subtask, self.run.state.results)
-        except KeyError:
-            return True
+        question = question_before(subtask, self.run.state.results)
         given = self.run.broker.request(question) if question is not None else None
         if given is None or given.decision != "no":
             return True
@@ -131,18 +128,18 @@ class SubtaskRuns:
         def tell(result: Result) -> None:
             self.done.put(lambda: self._ended(subtask, work, result))
 
-        work = SubtaskWork(self.run, subtask, version, inputs, self.artifacts, before, tell=tell)
+        work = SubtaskTaskRun(self.run, subtask, version, inputs, self.artifacts, before, tell=tell)
         upstream = [one for name in subtask.depends_on for one in self.task_runs.get(name, ())]
-        future = submit_after(subtask_task(work, subtask), upstream)
+        future = submit_after(task_of(work, subtask), upstream)
         self.task_runs.setdefault(whole_name(subtask.id), []).append(future.task_run_id)
         future.add_done_callback(lambda ended: self.done.put(lambda: self._over(subtask, work, ended)))
 
-    def _over(self, subtask: Subtask, work: SubtaskWork, future: Any) -> None:
+    def _over(self, subtask: Subtask, work: SubtaskTaskRun, future: Any) -> None:
         """Prefect is through with a task run: without a result, it has failed."""
         if not work.told:
             self._ended(subtask, work, outcome_of(work.call, future))
 
-    def _ended(self, subtask: Subtask, work: SubtaskWork, outcome: Any) -> None:
+    def _ended(self, subtask: Subtask, work: SubtaskTaskRun, outcome: Any) -> None:
         self.under_way.discard(subtask.id)
         one = self.maps.get(whole_name(subtask.id))
         if isinstance(outcome, ApprovalNeeded):

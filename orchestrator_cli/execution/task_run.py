@@ -22,7 +22,7 @@ HOPELESS = (OrchError, EffectRefused)
 """What another attempt would meet in the same way."""
 
 
-class SubtaskWork:
+class SubtaskTaskRun:
     """What Prefect runs for a subtask; it counts its attempts and remembers why the last one failed."""
 
     def __init__(
@@ -104,7 +104,7 @@ class SubtaskWork:
         return self.attempts - self._before - self._conflicts <= self._subtask.retries
 
 
-def subtask_task(work: SubtaskWork, subtask: Subtask) -> Any:
+def task_of(work: SubtaskTaskRun, subtask: Subtask) -> Any:
     """The task of a subtask: named after it, tried again by Prefect as long as that is worth it."""
 
     def again(_task: Any, _run: Any, _state: Any) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from orchestrator_cli import events
 from orchestrator_cli.execution.run import Run
-from orchestrator_cli.execution.tool_registry import Toolbox
+from orchestrator_cli.execution.tool_registry import ToolRegistry, ToolUnavailable
 from orchestrator_cli.plan import NewTool, Subtask, needs
 from orchestrator_cli.planning.patching import substituted
 from orchestrator_cli.state import RunState
@@ -20,26 +20,35 @@ def wanted_tools(state: RunState) -> list[NewTool]:
     return needs(state.plan.model_copy(update={"subtasks": tuple(state.pending)}))
 
 
-def missing_tools(subtask: Subtask, toolbox: Toolbox) -> list[str]:
+def missing_tools(subtask: Subtask, registry: ToolRegistry) -> list[str]:
     """The tools that a subtask has to wait for."""
-    return [name for name in subtask.tools if not toolbox.has(name)]
+    return [name for name in subtask.tools if not registry.has(name)]
 
 
-def tools_to_build(state: RunState, toolbox: Toolbox, left_out: Collection[str]) -> list[NewTool]:
+def tools_to_build(state: RunState, registry: ToolRegistry, left_out: Collection[str]) -> list[NewTool]:
     """What nothing has or serves; `left_out` are built, refused or asked about already."""
     return [
         tool
         for tool in wanted_tools(state)
-        if tool.name not in left_out and not toolbox.has(tool.name) and toolbox.serving(tool.name) is None
+        if tool.name not in left_out and not registry.has(tool.name) and registry.serving(tool.name) is None
     ]
 
 
 def build_planned(run: Run, tool: NewTool) -> None:
-    """Have a tool built, or find one that serves. Raises as `Toolbox.ensure` does."""
+    """Have a tool built, or find one that serves. Raises as `ToolRegistry.ensure` does."""
     wanting = _wanting(run.state, tool.name)
     calls = [s.inputs for s in wanting if s.kind == "tool"]
     context = "\n".join(f"{s.title}. {s.instruction}".strip() for s in wanting)
-    run.toolbox.ensure(tool, asked_by="plan", context=context, calls=calls)
+    run.registry.ensure(tool, asked_by="plan", context=context, calls=calls)
+
+
+def refusal_of(run: Run, tool: str, outcome: object) -> str:
+    """Why a tool cannot be had after its build ended; empty if it can. Raises any other error."""
+    if isinstance(outcome, ToolUnavailable):
+        return str(outcome)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return let_serve(run, tool)
 
 
 def let_serve(run: Run, wanted: str) -> str:
@@ -47,7 +56,7 @@ def let_serve(run: Run, wanted: str) -> str:
 
     Returns why calls in the plan do not fit it; empty if all do.
     """
-    serving = run.toolbox.serving(wanted)
+    serving = run.registry.serving(wanted)
     if serving is None:
         return ""
     faults: Mapping[str, tuple[str, ...]] = {}

@@ -12,7 +12,7 @@ from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, RecoverableError, UsageError
-from orchestrator_cli.execution.built_tools import Shelf
+from orchestrator_cli.execution.built_tools import BuiltTools
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.model import Model, ModelRequest
@@ -40,7 +40,7 @@ class ToolUnavailable(RecoverableError):
     """A tool could not be had; the message says why, for the planner."""
 
 
-class Toolbox:
+class ToolRegistry:
     """Finds tools by name, and has the missing ones built; what was built stays in the library."""
 
     def __init__(
@@ -74,7 +74,7 @@ class Toolbox:
         self._emit = emit
         self._recall = recall
         self._run = run
-        self.shelf = Shelf(library, backend=backend, gate=gate, emit=emit, masks=masks, run=run)
+        self.built_tools = BuiltTools(library, backend=backend, gate=gate, emit=emit, masks=masks, run=run)
         self._lock = threading.Lock()
         self._built: dict[str, BuiltTool] = {}
         self._written: dict[str, str] = {}
@@ -121,7 +121,7 @@ class Toolbox:
         if self._knowledge is not None and self._knowledge.has_something:
             written |= knowledge_tools(self._knowledge)
         hand = [card(name, tool) for name, tool in written.items()]
-        kept = (self.shelf.glance(name) for name in recalled)
+        kept = (self.built_tools.glance(name) for name in recalled)
         theirs = self.servers.cards() if self.servers is not None else ()
         return (*hand, *theirs, *(built_card(tool) for tool in kept if tool is not None))
 
@@ -135,7 +135,7 @@ class Toolbox:
     def built(self, name: str) -> BuiltTool | None:
         """The tool as this run uses it; None where it was not got yet, or failed too often since."""
         tool = self._built.get(name)
-        return tool if tool is not None and not self.shelf.stopped(name, tool.version) else None
+        return tool if tool is not None and not self.built_tools.stopped(name, tool.version) else None
 
     def serving(self, name: str) -> BuiltTool | None:
         """The tool of another name that serves where this one was asked for, as far as that is known."""
@@ -144,7 +144,9 @@ class Toolbox:
 
     def used(self) -> tuple[BuiltTool, ...]:
         """The built tools that this run made or took from the library."""
-        found = (self._built.get(name) or self.shelf.glance(name) for name in (*self.made, *self.reused))
+        found = (
+            self._built.get(name) or self.built_tools.glance(name) for name in (*self.made, *self.reused)
+        )
         return tuple(tool for tool in found if tool is not None)
 
     def restore(self, made: Iterable[str], reused: Iterable[str]) -> None:
@@ -233,7 +235,7 @@ class Toolbox:
         if (tool := self.built(name)) is not None:
             return tool
         try:
-            known = self.shelf.take(name, cancellation)
+            known = self.built_tools.take(name, cancellation)
         except ToolDisabled as exc:
             raise self._refusal(name, str(exc).partition("\n")[0]) from exc
         except ToolQuarantined as exc:

@@ -12,6 +12,7 @@ only in part.
 import ast
 import copy
 import hashlib
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -36,7 +37,7 @@ class Written(NamedTuple):
     """The same for two functions that are the same."""
 
 
-class Repeats:
+class DuplicateCodeDetector:
     """What the agents of one run have written, in all its processes. Safe from any thread."""
 
     def __init__(self, past: Iterable[Fact] = ()) -> None:
@@ -98,42 +99,34 @@ def _body(node: ast.AST) -> list[ast.stmt]:
 
 
 def _mark(function: _Function) -> str:
-    plain = _Plain(_bound(function)).visit(copy.deepcopy(function))
-    return hashlib.sha256(ast.dump(plain).encode("utf-8", "surrogatepass")).hexdigest()
+    """The hash of its source without what changes nothing, its own names numbered as they come."""
+    bound, numbers = _bound(function), dict[str, str]()
+    text = ast.unparse(_Bare().visit(copy.deepcopy(function)))
+
+    def numbered(name: re.Match[str]) -> str:
+        return numbers.setdefault(name[0], f"_{len(numbers)}") if name[0] in bound else name[0]
+
+    plain = re.sub(r"(?<![\w.])[^\W\d]\w*", numbered, text)
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _bound(function: _Function) -> frozenset[str]:
-    """The names that a function binds, anywhere in it, for itself."""
-    bound, outer = set[str](), set[str]()
+    """The names that a function gives: its own, those of its parameters and its locals."""
+    found = set[str]()
     for node in ast.walk(function):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                bound.add(name)
+                found.add(name)
             case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                bound.add(name)
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
-                bound.add(name)
-            case ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
-                bound.add(name)
-            case ast.alias(name=module, asname=asname):
-                bound.add(asname or module.partition(".")[0])
-            case ast.Global(names=names):
-                outer.update(names)
-    return frozenset(bound - outer)
+                found.add(name)
+            case ast.alias(asname=str(name)):
+                found.add(name)
+    outer = {name for node in ast.walk(function) if isinstance(node, ast.Global) for name in node.names}
+    return frozenset(found - outer)
 
 
-class _Plain(ast.NodeTransformer):
-    """The bound names become numbers, in the order in which they come; what changes nothing goes."""
-
-    def __init__(self, bound: frozenset[str]) -> None:
-        self._numbers = dict.fromkeys(bound, "")
-        self._next = 0
-
-    def _plain(self, name: str) -> str:
-        if self._numbers.get(name) == "":
-            self._numbers[name] = f"_{self._next}"
-            self._next += 1
-        return self._numbers.get(name, name)
+class _Bare(ast.NodeTransformer):
+    """Takes docstrings and annotations out."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         if isinstance(node, _Function | ast.ClassDef):
@@ -142,21 +135,10 @@ class _Plain(ast.NodeTransformer):
             node.returns = None
         if isinstance(node, ast.arg):
             node.annotation = None
-        if isinstance(node, ast.alias):
-            node.asname = self._plain(node.asname or node.name.partition(".")[0])
-        for field in ("id", "arg", "name", "rest"):
-            self._rename(node, field)
-        if isinstance(node, ast.Nonlocal):
-            node.names = [self._plain(name) for name in node.names]
         return super().generic_visit(node)
-
-    def _rename(self, node: ast.AST, field: str) -> None:
-        name = getattr(node, field, None)
-        # What a call names by keyword, or an import by its module, is another's.
-        if isinstance(name, str) and not isinstance(node, ast.keyword | ast.alias):
-            setattr(node, field, self._plain(name))
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         if node.value is None:
             return ast.Pass()
-        return self.generic_visit(ast.Assign(targets=[node.target], value=node.value))
+        plain = ast.Assign(targets=[node.target], value=node.value)
+        return self.generic_visit(ast.copy_location(plain, node))

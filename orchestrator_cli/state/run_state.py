@@ -192,6 +192,10 @@ class RunState:
         """The names of the tools that the run built."""
         return tuple(built.tool for built in self.built)
 
+    def waits(self, blocked: Mapping[str, str]) -> frozenset[str]:
+        """Of names with the approval that each waits for, those without an answer."""
+        return frozenset(name for name, approval in blocked.items() if approval not in self.given)
+
     @property
     def unanswered(self) -> list[events.ApprovalAsked]:
         """Every question without an answer."""

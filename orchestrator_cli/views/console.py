@@ -92,7 +92,9 @@ class Console:
         return self._rich.file  # type: ignore[return-value]  # rich says IO
 
     def __call__(self, event: Event, state: RunState) -> None:
-        before, self._state = self._state, state
+        # What another process did is known only from the state that comes with the first event of this one.
+        before = state if isinstance(event.data, RunResumed) else self._state
+        self._state = state
         if self._quiet:
             return
         if isinstance(event.data, RunStarted | RunResumed):

@@ -38,7 +38,7 @@ def plan(*subtasks: Subtask, **fields: Any) -> Plan:
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """Plans without circles: each subtask depends on some of those before it; listed in any order."""
+    """Plans without loops: each subtask depends on some of those before it; listed in any order."""
     count = draw(st.integers(1, 8))
     rows = [
         subtask(f"s{n}", *draw(st.lists(st.sampled_from([f"s{i}" for i in range(n)]), unique=True)))

@@ -146,7 +146,7 @@ class ServedCall:
             notice_recovered(run)
             if faults := spec.argument_faults(self.arguments):
                 raise RunFailed("; ".join(faults), spec.signature)
-            run.toolbox.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by="MCP")
+            run.registry.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by="MCP")
             run.emit(
                 events.SubtaskStarted(subtask=subtask.id, title=subtask.title, attempt=1, plan_version=1)
             )

@@ -7,7 +7,7 @@ from command import Orch
 from endpoint import Endpoint, call
 from scripted_model import Cast, caller, code, coder, decided, plan
 
-from orchestrator_cli.execution.loops import Circles
+from orchestrator_cli.execution.agent_tools import LoopDetector
 
 READ = call("read_file", {"path": "notes.txt"})
 FINISH = call("final_answer", {"answer": "done"})
@@ -59,20 +59,20 @@ def test_the_same_call_with_another_outcome_is_progress(orch: Orch, endpoint: En
 
 @pytest.mark.parametrize(("steps", "found"), [(1, False), (2, False), (3, True)])
 def test_a_loop_within_one_step_is_one(steps: int, found: bool) -> None:
-    circles = Circles()
+    loops = LoopDetector()
     for _ in range(steps):
         for _ in range(10):
-            circles.note("called look with the same arguments", "{}", "nothing")
-        circles.end_step()
-    assert bool(circles.found) is found
+            loops.note("called look with the same arguments", "{}", "nothing")
+        loops.end_step()
+    assert bool(loops.found) is found
 
 
 @pytest.mark.parametrize(
     "other", [("called look", "{}", "b"), ("called look", "[]", "a"), ("ran", "{}", "a")]
 )
 def test_what_differs_in_anything_is_not_the_same(other: Any) -> None:
-    circles = Circles()
+    loops = LoopDetector()
     for what in (("called look", "{}", "a"), other, ("called look", "{}", "a")):
-        circles.note(*what)
-        circles.end_step()
-    assert circles.found is None
+        loops.note(*what)
+        loops.end_step()
+    assert loops.found is None

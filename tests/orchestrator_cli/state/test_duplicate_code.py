@@ -6,7 +6,7 @@ from endpoint import Endpoint
 from scripted_model import Cast, code, coder, decided, plan
 
 from orchestrator_cli.events import CodeRan, Fact
-from orchestrator_cli.state.duplicate_code import Repeats, functions_in
+from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector, functions_in
 
 PARSE = '''
 def parse(line, sep=","):
@@ -82,7 +82,7 @@ def test_a_function_within_another_is_a_part_of_it() -> None:
 
 
 def test_the_third_time_is_told_once_and_a_step_counts_once() -> None:
-    repeats = Repeats()
+    repeats = DuplicateCodeDetector()
     assert repeats.note(ran(PARSE + PARSE)) == ()
     assert repeats.note(ran("x = 1\n" + PARSE, "two")) == ()
     (told,) = repeats.note(ran(PARSE.replace("parse", "split"), "three"))
@@ -92,8 +92,8 @@ def test_the_third_time_is_told_once_and_a_step_counts_once() -> None:
 
 def test_what_earlier_processes_wrote_and_told_counts() -> None:
     past: list[Fact] = [ran(PARSE), ran(PARSE, step=2)]
-    (told,) = Repeats(past).note(ran(PARSE))
-    assert Repeats([*past, ran(PARSE), told]).note(ran(PARSE)) == ()
+    (told,) = DuplicateCodeDetector(past).note(ran(PARSE))
+    assert DuplicateCodeDetector([*past, ran(PARSE), told]).note(ran(PARSE)) == ()
 
 
 THRICE = [coder("one"), coder("two", ["one"]), coder("three", ["two"]), coder("four", ["three"])]
