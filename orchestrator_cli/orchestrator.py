@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -11,6 +12,7 @@ from memory import RecallResult
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import approved_plan
 from orchestrator_cli.engine.artifacts import Artifacts
+from orchestrator_cli.engine.flow_run import current_flow_run, ending
 from orchestrator_cli.errors import (
     ApprovalNeeded,
     Cancelled,
@@ -23,9 +25,10 @@ from orchestrator_cli.errors import (
     RunTimedOut,
 )
 from orchestrator_cli.events import Conversation, Outcome
+from orchestrator_cli.execution.plan_changes import goal_missed
 from orchestrator_cli.execution.resume import has_work, missing_facts
-from orchestrator_cli.execution.revisions import goal_missed
 from orchestrator_cli.execution.run import Run
+from orchestrator_cli.execution.scheduler import Scheduler
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.context import PlannerContext
@@ -244,12 +247,32 @@ def approve(run: Run, work: _Work) -> None:
 
 
 def execute(run: Run, work: _Work) -> None:
-    """Run the plan within the flow run, if anything is left to do."""
+    """Run the plan within the flow run, if anything is left to do. Raises as `Scheduler.carry_out` does."""
     if not has_work(run.state, run.settings):
         return
-    from orchestrator_cli.execution.flow import run_flow  # Prefect, imported while the planner was thinking
+    paused: list[ApprovalNeeded] = []
 
-    run_flow(run, work.context, work.artifacts)
+    def within() -> Any:
+        name, url = current_flow_run()
+        if name != run.state.flow_run:
+            run.emit(events.FlowStarted(flow_run=name, url=url))
+        work.artifacts.show_plan(run.state.plan, "The plan")
+        try:
+            Scheduler(run, work.context, work.artifacts).carry_out()
+        except ApprovalNeeded as exc:
+            paused.append(exc)
+            return ending(exc)
+        return None
+
+    try:
+        run.flow_run.carry_out(within)
+    except KeyboardInterrupt:
+        run.cancellation.cancel(Interrupted("The run was interrupted."))
+        with suppress(Exception):
+            run.flow_run.await_end()
+        raise
+    if paused:
+        raise paused[0]
 
 
 # --- answer

@@ -8,7 +8,7 @@ happened: then the subtask is finished, and only that is said; else it is pendin
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Fact
-from orchestrator_cli.execution.revisions import causes_for
+from orchestrator_cli.execution.plan_changes import causes_for
 from orchestrator_cli.execution.subtask_runs import FORGIVEN
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState

@@ -1,11 +1,9 @@
 """The plan as one Prefect flow run: a task run per subtask, started the moment it may start.
 
-The flow's thread alone decides what starts, from the run's state; subtasks, tools being built and the
-reviser are task runs on its thread pool. While the reviser thinks, everything continues that does not
-depend on what it was asked about. Retries are Prefect's: one is another run of the same task run.
-
-Subtasks that wait for a person take no place of those that can run. If no one is there to answer, the run
-stops when nothing else can be done, and its flow run is paused.
+The flow's thread alone decides what starts, from the run's state; subtasks, tool builds and the reviser are
+task runs on its pool. While the reviser thinks, all continues that does not depend on what it was asked
+about. Subtasks that wait for a person take no place of those that can run; if no one is there to answer, the
+run stops when nothing else can be done, and its flow run is paused.
 """
 
 import queue
@@ -20,7 +18,7 @@ from orchestrator_cli.approvals.questions import question_before, withdraw_outda
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.task_run import Call, named_task, outcome_of
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError
-from orchestrator_cli.execution import revisions, tool_builds
+from orchestrator_cli.execution import plan_changes
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask_runs import SubtaskRuns
 from orchestrator_cli.planning.context import PlannerContext
@@ -126,7 +124,7 @@ class Scheduler:
         if self.subtasks.start_instance():
             return True
         for subtask in self.state.startable(self._held()):
-            missing = tool_builds.missing_tools(subtask, self.run.registry)
+            missing = plan_changes.missing_tools(subtask, self.run.registry)
             if refusals := [self.refused[name] for name in missing if name in self.refused]:
                 self.subtasks.failed(subtask, attempt=0, reason="; ".join(refusals))
                 return True
@@ -155,14 +153,14 @@ class Scheduler:
     def _build_tools(self) -> None:
         """Build what pending subtasks name, as far as there is room."""
         registry = self.run.registry
-        for tool in tool_builds.wanted_tools(self.state):
+        for tool in plan_changes.wanted_tools(self.state):
             if tool.name not in self.refused and not registry.has(tool.name):  # a patch may name it again
-                self._keep_refusal(tool.name, tool_builds.let_serve(self.run, tool.name))
+                self._keep_refusal(tool.name, plan_changes.let_serve(self.run, tool.name))
         left_out = {*self.building, *self.refused, *self.state.waits(self.blocked)}
-        for tool in tool_builds.tools_to_build(self.state, registry, left_out):
+        for tool in plan_changes.tools_to_build(self.state, registry, left_out):
             if self._has_room():
                 self.building.add(tool.name)
-                build = partial(tool_builds.build_planned, self.run, tool)
+                build = partial(plan_changes.build_planned, self.run, tool)
                 self._beside(build, f"toolsmith: {tool.name}", partial(self._built, tool.name))
 
     def _built(self, tool: str, outcome: Any) -> None:
@@ -170,7 +168,7 @@ class Scheduler:
         if isinstance(outcome, ApprovalNeeded):
             self.blocked[tool] = outcome.approvals[0]
         else:
-            self._keep_refusal(tool, tool_builds.refusal_of(self.run, tool, outcome))
+            self._keep_refusal(tool, plan_changes.refusal_of(self.run, tool, outcome))
 
     def _keep_refusal(self, tool: str, refusal: str) -> None:
         if refusal:
@@ -181,19 +179,19 @@ class Scheduler:
     def _causes(self) -> tuple[Cause, ...]:
         """What the reviser has to be asked about; a missed goal only once nothing else is left."""
         over = self._is_idle() and not self._waits_for_people() and not self.state.startable()
-        return revisions.causes_for(self.state, self.run.settings, is_over=over)
+        return plan_changes.causes_for(self.state, self.run.settings, is_over=over)
 
     def _held(self) -> frozenset[str]:
-        causes = revisions.causes_for(self.state, self.run.settings)
-        return revisions.held_by((*causes, *self.asked), self.state.plan)
+        causes = plan_changes.causes_for(self.state, self.run.settings)
+        return plan_changes.held_by((*causes, *self.asked), self.state.plan)
 
     def _ask_reviser(self) -> None:
         causes = self._causes()
         if self.asked or REVISER in self.state.waits(self.blocked) or not causes:
             return
-        revisions.check_revisions(self.state, causes, self.run.settings)
+        plan_changes.check_revisions(self.state, causes, self.run.settings)
         self.asked = causes
-        ask = partial(revisions.ask_reviser, self.run, self.context, causes)
+        ask = partial(plan_changes.ask_reviser, self.run, self.context, causes)
         self._beside(ask, REVISER, self._revised)
 
     def _revised(self, decision: Any) -> None:
@@ -206,5 +204,5 @@ class Scheduler:
             raise decision
         if decision.plan is not None:
             self.artifacts.show_plan(decision.plan, decision.reason)
-        revisions.settle(self.run, decision, causes)
+        plan_changes.settle(self.run, decision, causes)
         withdraw_outdated(self.run.broker, self.state.plan, self.state.results)

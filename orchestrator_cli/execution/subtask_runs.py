@@ -1,7 +1,6 @@
-"""The subtasks and instances of a run that are under way as Prefect task runs: how they start and end.
+"""Subtasks as Prefect task runs: how they start, are tried again, and end.
 
-For the flow's thread. What becomes of each is an event; here is only what the process has to know of those
-that it runs.
+What becomes of each is an event. `SubtaskRuns` holds only what this process runs now, for the flow's thread.
 """
 
 import queue
@@ -13,19 +12,115 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator_cli import events
+from orchestrator_cli.approvals.effects import EffectRefused
 from orchestrator_cli.approvals.questions import question_before
 from orchestrator_cli.engine.artifacts import Artifacts
-from orchestrator_cli.engine.task_run import outcome_of, submit_after
-from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed
-from orchestrator_cli.execution import revisions
+from orchestrator_cli.engine.task_run import Call, named_task, outcome_of, submit_after
+from orchestrator_cli.errors import ApprovalNeeded, OrchError, RecoverableError, RunFailed
+from orchestrator_cli.execution import plan_changes
 from orchestrator_cli.execution.map import MapRun, spread
 from orchestrator_cli.execution.run import Run
-from orchestrator_cli.execution.task_run import SubtaskTaskRun, reason_of, task_of
+from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.plan import Result, Subtask, resolve, role_has_room, whole_name
 from orchestrator_cli.planning.expressions import ExpressionFailed, holds
 from orchestrator_cli.state import RunState
+from orchestrator_cli.workspace import Conflict
 
 FORGIVEN = "it failed, and the plan goes on without it"
+CONFLICT_RETRIES = 3
+HOPELESS = (OrchError, EffectRefused)
+"""What another attempt would meet in the same way."""
+
+
+@dataclass
+class SubtaskTaskRun:
+    """What Prefect runs for a subtask. It counts the attempts and remembers why the last one failed."""
+
+    run: Run
+    subtask: Subtask
+    plan_version: int
+    inputs: dict[str, Any]
+    artifacts: Artifacts
+    before: int
+    """Attempts of earlier processes, whose numbers are not used again."""
+    on_result: Callable[[Result], None]
+    """Called as soon as there is a result: what waits for it need not wait for Prefect's record of it."""
+    attempts: int = field(init=False)
+    has_result: bool = False
+    call: Call = field(init=False)
+    """What its task run calls, once for each attempt."""
+    _conflicts: int = 0
+    _failure: str = ""
+
+    def __post_init__(self) -> None:
+        self.attempts = self.before
+        self.call = Call(self._attempt)
+
+    def _attempt(self) -> Result:
+        self.attempts += 1
+        if self.attempts > self.before + 1:
+            # The first was announced when the subtask started.
+            self.run.emit(
+                events.SubtaskStarted(
+                    subtask=self.subtask.id,
+                    title=self.subtask.title,
+                    attempt=self.attempts,
+                    plan_version=self.plan_version,
+                )
+            )
+        try:
+            result = run_subtask(
+                self.run,
+                self.subtask,
+                attempt=self.attempts,
+                plan_version=self.plan_version,
+                inputs=self.inputs,
+                failure=self._failure,
+            )
+        except Exception as exc:
+            self._failure = reason_of(exc)
+            self._conflicts += isinstance(exc, Conflict)
+            if self.is_retried(exc):
+                self.run.emit(
+                    events.SubtaskFailed(
+                        subtask=self.subtask.id, attempt=self.attempts, reason=self._failure, final=False
+                    )
+                )
+            raise
+        self.artifacts.show_result(result, self.subtask.title)
+        self.has_result = True
+        self.on_result(result)
+        return result
+
+    def is_retried(self, exc: BaseException) -> bool:
+        """Whether to try again: after a conflict in any case, else as often as the plan says."""
+        if self.run.cancellation.reason is not None or isinstance(exc, HOPELESS):
+            return False
+        if isinstance(exc, Conflict):
+            return self._conflicts <= CONFLICT_RETRIES
+        return self.attempts - self.before - self._conflicts <= self.subtask.retries
+
+
+def task_of(work: SubtaskTaskRun, subtask: Subtask) -> Any:
+    """The task of a subtask: named after it, tried again by Prefect as long as that is worth it."""
+
+    def again(_task: Any, _run: Any, _state: Any) -> bool:
+        return work.is_retried(work.call.outcome)
+
+    return named_task(
+        work.call,
+        subtask.id,
+        retries=subtask.retries + CONFLICT_RETRIES,
+        retry_condition_fn=again,
+        backoff_s=0.5,
+    )
+
+
+def reason_of(outcome: Any) -> str:
+    """Why something failed, in the words of its error."""
+    text = str(outcome).strip() or type(outcome).__name__
+    known = isinstance(outcome, OrchError | RecoverableError | TimeoutError)
+    return text if known else f"{type(outcome).__name__}: {text}"
 
 
 @dataclass
@@ -68,7 +163,7 @@ class SubtaskRuns:
         if subtask.when is None:
             return True
         try:
-            if holds(subtask.when, revisions.outcomes(self.run.state, subtask.depends_on)):
+            if holds(subtask.when, plan_changes.outcomes(self.run.state, subtask.depends_on)):
                 return True
         except ExpressionFailed as exc:
             why = f"its condition {subtask.when!r} cannot be evaluated: {exc}"
@@ -125,10 +220,10 @@ class SubtaskRuns:
             return
         self.under_way.add(subtask.id)
 
-        def tell(result: Result) -> None:
+        def on_result(result: Result) -> None:
             self.done.put(lambda: self._ended(subtask, work, result))
 
-        work = SubtaskTaskRun(self.run, subtask, version, inputs, self.artifacts, before, tell=tell)
+        work = SubtaskTaskRun(self.run, subtask, version, inputs, self.artifacts, before, on_result)
         upstream = [one for name in subtask.depends_on for one in self.task_runs.get(name, ())]
         future = submit_after(task_of(work, subtask), upstream)
         self.task_runs.setdefault(whole_name(subtask.id), []).append(future.task_run_id)
@@ -136,7 +231,7 @@ class SubtaskRuns:
 
     def _over(self, subtask: Subtask, work: SubtaskTaskRun, future: Any) -> None:
         """Prefect is through with a task run: without a result, it has failed."""
-        if not work.told:
+        if not work.has_result:
             self._ended(subtask, work, outcome_of(work.call, future))
 
     def _ended(self, subtask: Subtask, work: SubtaskTaskRun, outcome: Any) -> None:

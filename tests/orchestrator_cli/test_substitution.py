@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.execution.revisions import causes_for
+from orchestrator_cli.execution.plan_changes import causes_for
 from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask
 from orchestrator_cli.planning.patching import substituted
 from orchestrator_cli.settings import Settings

@@ -26,7 +26,7 @@ from orchestrator_cli.errors import Cancelled, OrchError, ProviderError, RunFail
 from orchestrator_cli.events import Outcome
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask import run_subtask
-from orchestrator_cli.execution.task_run import reason_of
+from orchestrator_cli.execution.subtask_runs import reason_of
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
 from orchestrator_cli.models.sources import GivenModel

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, Fact
+from orchestrator_cli.execution.plan_changes import causes_for, held_by
 from orchestrator_cli.execution.resume import check_resumable, is_over, missing_facts
-from orchestrator_cli.execution.revisions import causes_for, held_by
 from orchestrator_cli.plan import Patch, Plan, Result, Subtask, ancestors
 from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.patching import apply as patched
