@@ -46,6 +46,12 @@ def test_generated_parts_match_the_code():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_that_names_a_file_leads_to_it(page):
+    named = re.findall(r"\[([\w/.]+\.(?:py|md))\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [label for label, link in named if Path(label).name.lower() != Path(link).name.lower()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_existing_files_and_headings(page):
     broken = []
     for link in LINK.findall(page.read_text(encoding="utf-8")):
