@@ -13,7 +13,6 @@ What is not covered: whether a quote really supports the fact; pasted text witho
 languages other than English, which need a model.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from memory.distiller import REMOVED, scrub
 from memory.embedder import terms
+from orchestrator_cli.durable.json_text import json_from_reply
 
 Subject = Literal["user", "project"]
 Nature = Literal["profile", "passing"]
@@ -36,7 +36,6 @@ _LONG = 4_000
 _FENCE = re.compile(r"(```|~~~).*?(\1|\Z)", re.DOTALL)
 _QUOTED_LINE = re.compile(r"^\s*>.*$", re.MULTILINE)
 _QUOTATION = re.compile(r"\"[^\"\n]{12,}\"|“[^”]{12,}”|„[^“]{12,}“|«[^»]{12,}»")
-_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 
 
 class UserFact(BaseModel):
@@ -95,12 +94,7 @@ def is_quoted(quote: str, texts: Iterable[str]) -> bool:
 def read_facts(reply: str, texts: Sequence[str]) -> ExtractedFacts:
     """The facts in a model's reply that the texts support. Raises `ValueError` if the reply has no list of
     facts."""
-    match = _OBJECT.search(reply)
-    try:
-        rows = json.loads(match[0]) if match else None
-    except RecursionError as exc:
-        raise ValueError("the reply holds no object that can be read") from exc
-    listed = rows.get("facts") if isinstance(rows, dict) else None
+    listed = json_from_reply(reply).get("facts")
     if not isinstance(listed, list):
         raise ValueError('the reply holds no object with a list "facts"')
     facts: dict[tuple[str, str], UserFact] = {}

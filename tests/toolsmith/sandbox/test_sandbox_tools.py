@@ -67,7 +67,7 @@ def test_a_host_tools_failure_arrives_inside_with_its_message(sandbox: SandboxEx
         raise LookupError(f"nothing found for {query!r}")
 
     sandbox.send_tools({"search": search})
-    code = "try:\n    search('x')\nexcept RuntimeError as error:\n    message = str(error)\ntold"
+    code = "try:\n    search('x')\nexcept RuntimeError as error:\n    message = str(error)\nmessage"
     assert sandbox(code).output == "LookupError: nothing found for 'x'"
     with pytest.raises(SandboxError, match="RuntimeError: LookupError: nothing found for 'x'"):
         sandbox("search('x')")
