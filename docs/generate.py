@@ -26,7 +26,7 @@ from orchestrator_cli.default_models import FAMILIES
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
 from orchestrator_cli.tools.files import PROTECTED
-from toolsmith.sandbox.limits import Limits
+from toolsmith.sandbox.spec import Limits
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("orchestrator_cli", "memory", "toolsmith")

@@ -23,8 +23,8 @@ from orchestrator_cli.replay.work import Step, Work
 from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from orchestrator_cli.workspace import Checkout
 from toolsmith.sandbox import Backend
-from toolsmith.sandbox.errors import SandboxError
 from toolsmith.sandbox.executor import SandboxExecutor
+from toolsmith.sandbox.spec import SandboxError
 
 SIGNALS = frozenset({"report_surprise", "give_up", "request_tool"})
 """Tools that inform the orchestrator and change no file."""

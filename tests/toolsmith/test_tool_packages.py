@@ -32,8 +32,7 @@ from toolsmith.packages import Command, Packages, ProgramResult, run_here
 from toolsmith.permissions import Installation, PackageLock, package_name, read_lock, requirement
 from toolsmith.sandbox import Backend, SandboxError, SandboxExecutor, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.backends import Seatbelt
-from toolsmith.sandbox.limits import Limits
-from toolsmith.sandbox.spec import SandboxSpec
+from toolsmith.sandbox.spec import Limits, SandboxSpec
 
 
 @dataclass(frozen=True)

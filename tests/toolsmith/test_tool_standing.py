@@ -20,7 +20,7 @@ from toolsmith.library.status import (
     status_of,
 )
 from toolsmith.library.usage import judge_error, judge_inner_call, judge_value
-from toolsmith.sandbox.errors import SandboxClosed, SandboxError
+from toolsmith.sandbox.spec import SandboxClosed, SandboxError
 from toolsmith.spec import ToolSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

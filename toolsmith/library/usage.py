@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from orchestrator_cli.durable.text import truncate
 from toolsmith.library.status import ERROR_CHARS, UseOutcome
-from toolsmith.sandbox.errors import SandboxClosed, SandboxError
+from toolsmith.sandbox.spec import SandboxClosed, SandboxError
 from toolsmith.spec import ToolSpec
 from toolsmith.values import is_of_type, not_json, short_json, type_name
 

@@ -13,8 +13,7 @@ processor for as long as its time limit allows.
 
 from typing import TYPE_CHECKING, Any
 
-from toolsmith.sandbox.errors import SandboxClosed, SandboxError, SandboxUnavailable
-from toolsmith.sandbox.limits import Limits
+from toolsmith.sandbox.spec import Limits, SandboxClosed, SandboxError, SandboxUnavailable
 
 if TYPE_CHECKING:
     from toolsmith.sandbox.executor import SandboxExecutor

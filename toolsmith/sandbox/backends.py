@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolsmith.sandbox.bootstrap import interpreter_links, path_aliases, python_folders, worker_argv
-from toolsmith.sandbox.limits import Enforcement, enforcement_by_rlimits
 from toolsmith.sandbox.seccomp import filter_program
 from toolsmith.sandbox.spec import (
     SHOWN_WORKSPACE,
     TOOL_PACKAGES,
+    Enforcement,
     Launch,
     SandboxSpec,
+    enforcement_by_rlimits,
     environment,
     rlimits,
 )

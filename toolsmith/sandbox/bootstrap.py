@@ -16,8 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from toolsmith.sandbox.errors import SandboxUnavailable
-from toolsmith.sandbox.spec import TOOL_PACKAGES, SandboxSpec
+from toolsmith.sandbox.spec import TOOL_PACKAGES, SandboxSpec, SandboxUnavailable
 
 _PACKAGE = "toolsmith.sandbox"
 _IN_IMPORT_ORDER = ("wire", "processes", "confinement", "interpreter", "worker")

@@ -16,12 +16,10 @@ from typing import Any, Self
 
 from smolagents.local_python_executor import CodeOutput, PythonExecutor
 
-from toolsmith.sandbox.errors import SandboxError
-from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.probe import choose_backend
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.sandbox.session import NOTHING, Bindings, InsideCall, SandboxSession, StepResult, digest
-from toolsmith.sandbox.spec import Backend
+from toolsmith.sandbox.spec import Backend, Limits, SandboxError
 from toolsmith.sandbox.wire import WireError, encode
 
 

@@ -17,9 +17,8 @@ from types import MappingProxyType
 from toolsmith.sandbox import confinement
 from toolsmith.sandbox.backends import SANDBOX_EXEC, Bubblewrap, Landlock, Seatbelt, Unconfined
 from toolsmith.sandbox.confinement import NEEDED_ABI
-from toolsmith.sandbox.errors import SandboxError, SandboxUnavailable
 from toolsmith.sandbox.selftest import self_test
-from toolsmith.sandbox.spec import Backend
+from toolsmith.sandbox.spec import Backend, SandboxError, SandboxUnavailable
 
 NAMES = ("bubblewrap", "landlock", "sandbox-exec")
 _UNSAFE = "unsafe"

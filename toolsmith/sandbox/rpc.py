@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from toolsmith.sandbox.limits import LimitMonitor
 from toolsmith.sandbox.redaction import Aliases
+from toolsmith.sandbox.spec import LimitMonitor
 from toolsmith.sandbox.wire import WireError, decode, encode
 from toolsmith.sandbox.worker_process import WorkerLost, WorkerProcess
 

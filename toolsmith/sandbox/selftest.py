@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from toolsmith.sandbox.bootstrap import source_of
-from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.session import SandboxSession
-from toolsmith.sandbox.spec import Backend, environment
+from toolsmith.sandbox.spec import Backend, Limits, environment
 
 WALL_S = 10.0
 _REQUIRED = ("write the workspace",)

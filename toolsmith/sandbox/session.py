@@ -17,15 +17,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
-from toolsmith.sandbox.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from toolsmith.sandbox.grants import parse_grants
 from toolsmith.sandbox.interpreter import MAX_NOTED, MAX_NOTED_ERROR
-from toolsmith.sandbox.limits import DiskGauge, LimitMonitor, Limits
 from toolsmith.sandbox.processes import Unsettled
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.sandbox.redaction import Aliases, Secrets, format_error, format_output
 from toolsmith.sandbox.rpc import HostTool, Rpc
-from toolsmith.sandbox.spec import SHOWN_WORKSPACE, Backend, Network, SandboxSpec
+from toolsmith.sandbox.spec import (
+    SHOWN_WORKSPACE,
+    Backend,
+    DiskGauge,
+    LimitMonitor,
+    Limits,
+    Network,
+    SandboxClosed,
+    SandboxError,
+    SandboxSpec,
+    SandboxUnavailable,
+)
 from toolsmith.sandbox.wire import WireError, decode, encode
 from toolsmith.sandbox.worker_process import WorkerLost, WorkerProcess
 

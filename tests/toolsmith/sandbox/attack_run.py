@@ -20,10 +20,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from toolsmith.sandbox.errors import SandboxError, SandboxUnavailable
-from toolsmith.sandbox.limits import Limits
 from toolsmith.sandbox.probe import choose_backend
 from toolsmith.sandbox.session import SandboxSession
+from toolsmith.sandbox.spec import Limits, SandboxError, SandboxUnavailable
 
 HERE = Path(__file__).parent
 SOURCES = ("escapes.py", "peer_attacks.py")

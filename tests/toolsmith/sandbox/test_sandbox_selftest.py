@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from toolsmith.sandbox import Backend, Limits
-from toolsmith.sandbox.limits import Enforcement
 from toolsmith.sandbox.selftest import attempt_all, self_test
+from toolsmith.sandbox.spec import Enforcement
 
 
 def without_a_sandbox(workspace: Path, variables: dict[str, Any], code: str) -> dict[str, bool]:
