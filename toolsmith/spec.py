@@ -30,7 +30,7 @@ from pydantic import (
 from toolsmith.names import identifier, name_fault
 from toolsmith.permissions import MAX_PACKAGES, repeated_names, requirement
 from toolsmith.proof.expressions import expression_faults
-from toolsmith.sandbox.grants import parse_grants
+from toolsmith.sandbox.proxy import parse_grants
 from toolsmith.sandbox.redaction import check_name
 from toolsmith.values import TypeName, is_of_type, short_json, type_name
 

@@ -25,8 +25,7 @@ from toolsmith.built import BuiltTool
 from toolsmith.errors import PackagesUnavailable, PermissionRefused
 from toolsmith.packages import PATIENCE_S, Packages, ProgramResult
 from toolsmith.permissions import Installation, PackageLock, Permissions, package_name
-from toolsmith.sandbox.grants import Grant, parse_grants
-from toolsmith.sandbox.proxy import Dialer
+from toolsmith.sandbox.proxy import Dialer, Grant, parse_grants
 from toolsmith.spec import ToolSpec
 
 PURPOSE_CHARS = 200

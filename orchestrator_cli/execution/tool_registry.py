@@ -29,7 +29,7 @@ from toolsmith.library import Library
 from toolsmith.names import identifier, short_name
 from toolsmith.permissions import PackageLock, Permissions
 from toolsmith.sandbox import Backend, SandboxUnavailable
-from toolsmith.sandbox.grants import parse_grants
+from toolsmith.sandbox.proxy import parse_grants
 from toolsmith.search import Recall, Search
 from toolsmith.spec import ToolSpec, requested_grants
 

@@ -17,10 +17,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
-from toolsmith.sandbox.grants import parse_grants
 from toolsmith.sandbox.interpreter import MAX_NOTED, MAX_NOTED_ERROR
 from toolsmith.sandbox.processes import Unsettled
-from toolsmith.sandbox.proxy import Dialer
+from toolsmith.sandbox.proxy import Dialer, parse_grants
 from toolsmith.sandbox.redaction import Aliases, Secrets, format_error, format_output
 from toolsmith.sandbox.rpc import HostTool, Rpc
 from toolsmith.sandbox.spec import (

@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from toolsmith.sandbox.grants import Grant
 from toolsmith.sandbox.processes import SandboxProcesses
-from toolsmith.sandbox.proxy import Dialer
+from toolsmith.sandbox.proxy import Dialer, Grant
 
 
 class SandboxUnavailable(RuntimeError):

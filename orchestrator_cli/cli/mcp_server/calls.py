@@ -39,7 +39,7 @@ from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.filelog import FileLog
 from toolsmith import BuiltTool, Library, LibraryError, ToolSpec
 from toolsmith.permissions import package_name
-from toolsmith.sandbox.grants import parse_grants
+from toolsmith.sandbox.proxy import parse_grants
 
 CALL_S = 300.0
 WHY = "A program that is connected over MCP asked for this call."

@@ -16,7 +16,7 @@ from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.settings import Settings
 from toolsmith import PermissionRefused, ToolSpec
-from toolsmith.sandbox.grants import parse_grants
+from toolsmith.sandbox.proxy import parse_grants
 
 KEY = "s3cr3t-of-the-weather"
 SPEC = ToolSpec.model_validate(

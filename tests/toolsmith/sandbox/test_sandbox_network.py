@@ -17,9 +17,8 @@ import pytest
 
 from toolsmith.sandbox import SandboxError, SandboxExecutor, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.backends import Seatbelt
-from toolsmith.sandbox.grants import parse_grants
 from toolsmith.sandbox.processes import tree
-from toolsmith.sandbox.proxy import Dialer
+from toolsmith.sandbox.proxy import Dialer, parse_grants
 
 DENIED = r"PermissionError|OSError"
 
