@@ -22,8 +22,7 @@ from typing import Any
 from toolsmith.sandbox.bootstrap import first_frame
 from toolsmith.sandbox.processes import SandboxProcesses
 from toolsmith.sandbox.proxy import Proxy
-from toolsmith.sandbox.seccomp import connection_program
-from toolsmith.sandbox.socket_broker import SocketBroker, receive_listener
+from toolsmith.sandbox.seccomp import SocketBroker, connection_program, receive_listener
 from toolsmith.sandbox.spec import Backend, Launch, SandboxSpec
 from toolsmith.sandbox.wire import WireError, pack, unpack
 
