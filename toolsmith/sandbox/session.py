@@ -21,7 +21,6 @@ from toolsmith.sandbox.interpreter import MAX_NOTED, MAX_NOTED_ERROR
 from toolsmith.sandbox.processes import Unsettled
 from toolsmith.sandbox.proxy import Dialer, parse_grants
 from toolsmith.sandbox.redaction import Aliases, Secrets, format_error, format_output
-from toolsmith.sandbox.rpc import HostTool, Rpc
 from toolsmith.sandbox.spec import (
     SHOWN_WORKSPACE,
     Backend,
@@ -35,7 +34,7 @@ from toolsmith.sandbox.spec import (
     SandboxUnavailable,
 )
 from toolsmith.sandbox.wire import WireError, decode, encode
-from toolsmith.sandbox.worker_process import WorkerLost, WorkerProcess
+from toolsmith.sandbox.worker_process import HostTool, Rpc, WorkerLost, WorkerProcess
 
 START_S = 20.0
 
