@@ -22,8 +22,7 @@ from orchestrator_cli.settings import Settings, user_file
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox import Backend, Limits
-from toolsmith.sandbox.probe import hint_for, rejected_backends
-from toolsmith.sandbox.selftest import self_test
+from toolsmith.sandbox.probe import hint_for, rejected_backends, self_test
 
 app = typer.Typer(rich_markup_mode=None)
 

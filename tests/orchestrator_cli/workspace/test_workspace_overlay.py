@@ -18,7 +18,7 @@ from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.workspace import Checkout, Conflict, Workspace
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay
 from toolsmith.sandbox import SandboxUnavailable, choose_backend
-from toolsmith.sandbox.selftest import self_test
+from toolsmith.sandbox.probe import self_test
 
 READING = """
 def readable(path):

@@ -18,8 +18,8 @@ from toolsmith.sandbox import (
     probe,
 )
 from toolsmith.sandbox.backends import Seatbelt, profile
+from toolsmith.sandbox.probe import self_test
 from toolsmith.sandbox.processes import parse_ps, tree
-from toolsmith.sandbox.selftest import self_test
 from toolsmith.sandbox.spec import SandboxSpec
 
 

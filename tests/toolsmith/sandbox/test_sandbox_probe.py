@@ -128,7 +128,7 @@ def test_landlock_takes_over_if_user_namespaces_are_forbidden(world: str) -> Non
     code = """
 from toolsmith.sandbox import choose_backend
 from toolsmith.sandbox.probe import rejected_backends
-from toolsmith.sandbox.selftest import self_test
+from toolsmith.sandbox.probe import self_test
 print(choose_backend().name, *rejected_backends())
 print(self_test(choose_backend()))
 """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from toolsmith.sandbox import Backend, Limits
-from toolsmith.sandbox.selftest import attempt_all, self_test
+from toolsmith.sandbox.probe import attempt_all, self_test
 from toolsmith.sandbox.spec import Enforcement
 
 
