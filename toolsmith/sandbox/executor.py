@@ -49,7 +49,7 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         caller makes sure that the user approved who is given which secret.
 
         `network` are the domains that HTTP clients inside can reach, through a proxy on the host (see
-        grants.py). Raises ValueError for a malformed domain, SandboxUnavailable if `backend` cannot grant
+        proxy.py). Raises ValueError for a malformed domain, SandboxUnavailable if `backend` cannot grant
         connections. `dialer` resolves and checks addresses. The caller makes sure that the user approved.
 
         `packages` is a folder of installed packages that code inside can read and import.

@@ -1,4 +1,4 @@
-"""The seccomp filter of the sandbox, and the broker that answers the `socket` calls which the filter passes on.
+"""The seccomp filter of the sandbox, and the broker that answers the `socket` calls it passes on.
 
 The rules are an explicit deny-list, on top of file and process isolation: kernel interfaces with a long
 history of bugs, all ways to sockets (except those that the host gives out), namespaces and mounts, and memory
