@@ -17,9 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from toolsmith.built import MutantResult
-from toolsmith.proof.calls import Bench, TrialCall, TrialSandboxes
+from toolsmith.proof.calls import Bench, TrialCall, TrialSandboxes, case_fault
 from toolsmith.proof.cases import Property, Suite
-from toolsmith.proof.compare import case_fault
 from toolsmith.proof.mutants import Mutant, mutants_of
 from toolsmith.proof.properties import inputs_of, verdicts
 from toolsmith.spec import Case, ToolSpec

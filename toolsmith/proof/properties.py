@@ -21,9 +21,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolsmith.built import PropertyResult
-from toolsmith.proof.calls import Bench, CallOutcome, TrialCall, TrialSandboxes
+from toolsmith.proof.calls import (
+    Bench,
+    CallOutcome,
+    TrialCall,
+    TrialSandboxes,
+    check_fault,
+    is_declared,
+    shortened,
+    value_fault,
+)
 from toolsmith.proof.cases import EXAMPLES, Property
-from toolsmith.proof.compare import check_fault, is_declared, shortened, value_fault
 from toolsmith.proof.schemas import Fails, Strategy, generate, strategies, values_of
 from toolsmith.spec import ToolSpec
 from toolsmith.values import difference, short_json

@@ -18,9 +18,8 @@ from dataclasses import replace
 
 from toolsmith.built import CaseResult, PropertyResult, TrialReport
 from toolsmith.permissions import NO_PERMISSIONS, Permissions
-from toolsmith.proof.calls import CallOutcome, TrialCall, TrialSandboxes
+from toolsmith.proof.calls import CallOutcome, TrialCall, TrialSandboxes, case_fault, shortened
 from toolsmith.proof.cases import TIME_S, Suite
-from toolsmith.proof.compare import case_fault, shortened
 from toolsmith.proof.properties import try_properties
 from toolsmith.sandbox import Backend, Limits, choose_backend
 from toolsmith.sandbox.proxy import Dialer
