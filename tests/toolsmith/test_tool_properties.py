@@ -13,8 +13,8 @@ import pytest
 
 from toolsmith import Property, PropertyResult, ToolSpec
 from toolsmith.proof.calls import TrialSandboxes
-from toolsmith.proof.properties import inputs_of, try_properties
 from toolsmith.proof.schemas import generate, schema_faults, values_of
+from toolsmith.proof.trial import inputs_of, try_properties
 from toolsmith.sandbox import Limits, choose_backend
 
 ITEMS = {"type": "array", "items": {"type": "integer", "minimum": -9, "maximum": 9}, "maxItems": 5}
@@ -178,7 +178,7 @@ GENERATE = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
 from toolsmith import Property
-from toolsmith.proof.properties import inputs_of
+from toolsmith.proof.trial import inputs_of
 held = Property.model_validate_json(sys.argv[1])
 with ThreadPoolExecutor(4) as pool:
     first, *others = pool.map(inputs_of, [held] * 4)

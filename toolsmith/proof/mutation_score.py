@@ -20,7 +20,7 @@ from toolsmith.built import MutantResult
 from toolsmith.proof.calls import Bench, TrialCall, TrialSandboxes, case_fault
 from toolsmith.proof.cases import Property, Suite
 from toolsmith.proof.mutants import Mutant, mutants_of
-from toolsmith.proof.properties import inputs_of, verdicts
+from toolsmith.proof.trial import inputs_of, verdicts
 from toolsmith.spec import Case, ToolSpec
 
 NEEDED = 0.5

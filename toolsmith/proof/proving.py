@@ -38,8 +38,7 @@ from toolsmith.proof.cases import (
 )
 from toolsmith.proof.checker import check
 from toolsmith.proof.mutation_score import gaps, too_weak, try_mutants
-from toolsmith.proof.properties import inputs_of
-from toolsmith.proof.trial import sandboxes_for, try_tool
+from toolsmith.proof.trial import inputs_of, sandboxes_for, try_tool
 from toolsmith.reuse import Duplicate, duplicate_of
 from toolsmith.spec import Need, ToolSpec
 from toolsmith.writer import Complete, write_cases, write_code, write_ruling, write_spec
