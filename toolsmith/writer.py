@@ -10,7 +10,7 @@ Prompts are Markdown files in `toolsmith/prompts/`, rendered by jinja2, with und
 The same need or specification always gives the same prompt.
 
 Not covered: a model that learns the expected values from failures and answers from a table in a way that
-the rules (`toolsmith.proof.overfitting_rules`) do not see."""
+the rules (`toolsmith.proof.checker`) do not see."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
