@@ -21,7 +21,7 @@ from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.plan import NewTool
 from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from toolsmith.built import BuiltTool
-from toolsmith.library.usage import judge_error, judge_value
+from toolsmith.library.status import judge_error, judge_value
 from toolsmith.smolagents_tools import SandboxedTool
 
 SAME = 3

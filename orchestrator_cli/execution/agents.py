@@ -42,7 +42,7 @@ from orchestrator_cli.models.model import ModelRequest
 from orchestrator_cli.planning.coercion import coerce_to_schema
 from orchestrator_cli.prompts import as_data, render, source
 from orchestrator_cli.roles import Role
-from toolsmith.library.usage import judge_inner_call
+from toolsmith.library.status import judge_inner_call
 from toolsmith.sandbox.session import InsideCall
 from toolsmith.smolagents_tools import SandboxedTool
 

@@ -33,7 +33,7 @@ from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Process
 from orchestrator_cli.usage import Usage
 from toolsmith.built import BuiltTool
-from toolsmith.library.usage import Judgement
+from toolsmith.library.status import Judgement
 from toolsmith.permissions import Permissions
 from toolsmith.sandbox import Backend
 from toolsmith.sandbox.proxy import Dialer

@@ -19,7 +19,7 @@ from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRe
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
 from toolsmith.library.edits import Adopt, EditOutcome, edit_prover, usable_tool
-from toolsmith.library.usage import Judgement
+from toolsmith.library.status import Judgement
 from toolsmith.permissions import PackageLock, Permissions
 from toolsmith.sandbox import Backend
 from toolsmith.spec import ToolSpec

@@ -31,7 +31,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.files import FILE_TOOLS
 from orchestrator_cli.workspace import Checkout
 from toolsmith.built import BuiltTool
-from toolsmith.library.usage import Judgement
+from toolsmith.library.status import Judgement
 from toolsmith.permissions import Permissions
 
 

@@ -13,7 +13,7 @@ from scripted_model import Cast, answered, caller, code, coder, patch, plan, too
 from toolsmith_replies import CASED, CASES, CODE, SPEC, SPECIFIED, WRITTEN
 
 from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
-from toolsmith.library.usage import Judgement
+from toolsmith.library.status import Judgement
 from toolsmith.proof.cases import Suite
 
 PROMPT = "How many vowels has banana?"

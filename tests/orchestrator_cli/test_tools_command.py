@@ -11,7 +11,7 @@ from command import Orch
 from toolsmith_replies import CASES, CODE, SPEC
 
 from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
-from toolsmith.library.usage import Judgement
+from toolsmith.library.status import Judgement
 from toolsmith.proof.cases import Suite
 
 FAILED = Judgement("failure", "KeyError: 'é'")

@@ -24,7 +24,7 @@ from toolsmith import (
 )
 from toolsmith.library.edits import EditOutcome, edit_prover, settle_edit, usable_tool
 from toolsmith.library.records import MAX_BYTES
-from toolsmith.library.usage import Judgement
+from toolsmith.library.status import Judgement
 
 FAILED = Judgement("failure", "KeyError: 'a'")
 SUCCEEDED = Judgement("success", "")
@@ -33,7 +33,7 @@ USE = """
 import sys
 from pathlib import Path
 from toolsmith import Library
-from toolsmith.library.usage import Judgement
+from toolsmith.library.status import Judgement
 
 library = Library(Path(sys.argv[1]))
 tool = library.get("count_words")

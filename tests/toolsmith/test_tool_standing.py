@@ -17,9 +17,11 @@ from toolsmith.library.status import (
     Tried,
     Used,
     compacted,
+    judge_error,
+    judge_inner_call,
+    judge_value,
     status_of,
 )
-from toolsmith.library.usage import judge_error, judge_inner_call, judge_value
 from toolsmith.sandbox.spec import SandboxClosed, SandboxError
 from toolsmith.spec import ToolSpec
 

@@ -38,8 +38,7 @@ from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.errors import LibraryError, ToolDisabled, ToolEdited, ToolQuarantined
 from toolsmith.library import records
 from toolsmith.library.records import ToolHistory
-from toolsmith.library.status import Disabled, Enabled, Entry, RolledBack, ToolStatus, Tried, Used
-from toolsmith.library.usage import Judgement
+from toolsmith.library.status import Disabled, Enabled, Entry, Judgement, RolledBack, ToolStatus, Tried, Used
 from toolsmith.names import folded
 from toolsmith.proof.cases import Suite
 from toolsmith.spec import Need, ToolSpec
