@@ -24,11 +24,10 @@ from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
-from toolsmith.build import prove_again
+from toolsmith.build import edit_prover, prove_again, settle_edit
 from toolsmith.built import BuiltTool, TrialReport
 from toolsmith.errors import LibraryError, ToolNotBuilt, ToolQuarantined, ToolsmithError
 from toolsmith.library import Library, archive
-from toolsmith.library.edits import edit_prover, settle_edit
 from toolsmith.library.status import (
     Disabled,
     EditRefused,

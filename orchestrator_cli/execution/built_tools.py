@@ -16,9 +16,9 @@ from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.journal.journal import Emit
 from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused
+from toolsmith.build import Adopt, EditOutcome, edit_prover, usable_tool
 from toolsmith.errors import ToolDisabled, ToolQuarantined
 from toolsmith.library import Library
-from toolsmith.library.edits import Adopt, EditOutcome, edit_prover, usable_tool
 from toolsmith.library.status import Judgement
 from toolsmith.permissions import PackageLock, Permissions
 from toolsmith.sandbox import Backend

@@ -22,7 +22,7 @@ from toolsmith import (
     ToolSpec,
     adopt_edit,
 )
-from toolsmith.library.edits import EditOutcome, edit_prover, settle_edit, usable_tool
+from toolsmith.build import EditOutcome, edit_prover, settle_edit, usable_tool
 from toolsmith.library.records import MAX_BYTES
 from toolsmith.library.status import Judgement
 
