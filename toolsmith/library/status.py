@@ -3,7 +3,14 @@
 Three failures in a row put a version into quarantine; a success in between resets the count. A version in
 quarantine is used again after it was enabled, which needs a passed trial since its last failure.
 
-`usage` defines what a failure is. The uses of one version do not count for another.
+The uses of one version do not count for another.
+
+What a call shows about a tool is judged here as well. A call is a failure if it raises what the tool does not
+declare, runs out of time, crashes its sandbox, or returns something that is not JSON or not of the output
+type. A declared error is the tool working as specified. If the arguments were not of the declared types, the
+error is the caller's fault. A call that was ended from outside, or could not be made, shows nothing.
+
+Not covered by judging: a wrong value of the right type, and the cost of a call.
 """
 
 import builtins
