@@ -17,7 +17,6 @@ from pathlib import Path
 from memory.dense import Dense
 from memory.distiller import run_record, scrub, tool_record
 from memory.embedder import DenseVector
-from memory.errors import EmbeddingFailed, MemoryBusy, MemoryFault, MemoryUnavailable
 from memory.recall import RecalledRun, RecalledTool, RecallResult, recall
 from memory.records import (
     CHUNK,
@@ -28,7 +27,11 @@ from memory.records import (
     TURN,
     USAGE,
     At,
+    EmbeddingFailed,
     Hit,
+    MemoryBusy,
+    MemoryFault,
+    MemoryUnavailable,
     Position,
     Record,
     Scope,

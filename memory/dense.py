@@ -24,8 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from memory.embedder import DenseVector
-from memory.errors import EmbeddingFailed
-from memory.records import CHUNK, FACT, RUN, TOOL, TURN, Scope
+from memory.records import CHUNK, FACT, RUN, TOOL, TURN, EmbeddingFailed, Scope
 from memory.store import MemoryStore
 
 EMBEDDED = (TURN, CHUNK, FACT, RUN, TOOL)

@@ -37,8 +37,7 @@ from memory.edge_points import (
     without_vector,
 )
 from memory.embedder import DenseVector, Embedder, default_embedder
-from memory.errors import EmbeddingFailed, MemoryBusy
-from memory.records import At, Hit, Position, Record, Scope
+from memory.records import At, EmbeddingFailed, Hit, MemoryBusy, Position, Record, Scope
 from memory.store import Memory, Query, as_kinds, by_position, newest_first, size_mismatch
 
 _LOG = logging.getLogger(__name__)

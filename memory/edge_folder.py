@@ -32,8 +32,7 @@ import qdrant_edge as qe
 from pydantic import TypeAdapter, ValidationError
 
 from memory.edge_points import INDEX, pages, renewed
-from memory.errors import MemoryBusy, MemoryUnavailable
-from memory.records import Record
+from memory.records import MemoryBusy, MemoryUnavailable, Record
 from orchestrator_cli.durable.files import sync_folder, write_atomic
 from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire
 

@@ -1,10 +1,18 @@
-"""The frozen values that memory stores and returns, and their form as a Qdrant payload.
+"""The frozen values that memory stores and returns, their form as a Qdrant payload, and memory's errors.
 
 A record's id follows from its scope, kind and key, so writing the same record twice changes nothing and
 a retry is always safe; new content under an existing key replaces the old content.
 
 A record may also have a position (`session`, `seq`), a time in which it holds (`valid_from`, `valid_to`), a
 `source`, and a history of use. All of these are optional, so records of earlier versions remain readable.
+
+    MemoryFault
+    ├── MemoryUnavailable   the store cannot be used: the disk is full, no permission, no server
+    ├── MemoryBusy          other processes held the store for longer than the caller was ready to wait
+    └── EmbeddingFailed     the model of embeddings returned no usable vectors
+
+Each message says what to do. An error never means that an acknowledged record was lost. A wrong argument
+raises `ValueError`.
 
 What is not covered: forgetting by age. `kind` is open: the ones named here are those that are written.
 """
@@ -17,7 +25,22 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from memory.errors import MemoryUnavailable
+
+class MemoryFault(Exception):
+    """Base of all errors of memory; a run can continue without recall."""
+
+
+class MemoryUnavailable(MemoryFault):
+    """The store cannot be opened, read or written until the user fixes what the message names."""
+
+
+class MemoryBusy(MemoryFault):
+    """Other processes held the lock for the whole waiting time; try again."""
+
+
+class EmbeddingFailed(MemoryFault):
+    """A model of embeddings returned no usable vectors; records are still found by their words."""
+
 
 TURN = "turn"
 """A message of a conversation, at its position."""

@@ -23,8 +23,19 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from memory.embedder import DenseVector, Embedder, default_embedder
-from memory.errors import EmbeddingFailed, MemoryBusy, MemoryUnavailable
-from memory.records import At, Hit, Position, Record, Scope, from_payload, resolve_time, to_payload
+from memory.records import (
+    At,
+    EmbeddingFailed,
+    Hit,
+    MemoryBusy,
+    MemoryUnavailable,
+    Position,
+    Record,
+    Scope,
+    from_payload,
+    resolve_time,
+    to_payload,
+)
 from memory.store import Memory, Query, as_kinds, by_position, newest_first, size_mismatch
 
 COLLECTION = "orch_mem"

@@ -27,8 +27,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from memory.errors import MemoryUnavailable
-from memory.records import Record, Scope
+from memory.records import MemoryUnavailable, Record, Scope
 from memory.store import Memory, MemoryStore
 
 MAX_FAULTS = 10
