@@ -26,8 +26,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from memory.knowledge.base import KnowledgeBase, KnowledgeSource, NewDocument, SourceType, StoredDocument
-from memory.knowledge.documents import MAX_BYTES, Convert, UnreadableDocument, read_bytes
-from memory.knowledge.walk import is_file, is_folder, walk
+from memory.knowledge.documents import (
+    MAX_BYTES,
+    Convert,
+    UnreadableDocument,
+    is_file,
+    is_folder,
+    read_bytes,
+    walk,
+)
 from memory.records import Scope
 
 BATCH_DOCUMENTS = 200

@@ -11,10 +11,9 @@ from pathlib import Path
 from memory import MemoryFault, Scope
 from memory.knowledge import FoundChunk as FoundChunk
 from memory.knowledge import KnowledgeBase, KnowledgeSource, StoredDocument
-from memory.knowledge.documents import MAX_BYTES, UnreadableDocument
+from memory.knowledge.documents import MAX_BYTES, UnreadableDocument, is_file
 from memory.knowledge.ingest import FetchedPage, Ingester
 from memory.knowledge.ingest import IngestReport as IngestReport
-from memory.knowledge.walk import is_file
 from orchestrator_cli.admin.conversion import REASON_CHARS, Converter
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.recall.dense import open_dense

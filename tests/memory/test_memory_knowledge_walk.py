@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from unprivileged import bound_by_modes
 
-from memory.knowledge.walk import walk
+from memory.knowledge.documents import walk
 
 FILES = (
     *("a.md", "b.log", "keep.log", "build/x.md", "src/a.py", "src/build.md", "src/deep/b.log"),
