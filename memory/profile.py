@@ -154,7 +154,11 @@ def recall_facts(
         query = Query(prompt, kinds=FACT, scope=scope, limit=_RELATED, at=now)
         hits = turn.search(query)
         near_hits = turn.search(replace(query, what=near)) if near else []
-        chosen = _within(_ordered(held, _related(prompt, hits, near_hits)), budget)
+        rank = {id_: number for number, id_ in enumerate(_related(prompt, hits, near_hits))}
+        recent = sorted(held, key=lambda record: record.last_used or record.created, reverse=True)
+        # Pinned facts, then related ones, then the others, each group most recent first.
+        in_order = sorted(recent, key=lambda record: (not record.pinned, rank.get(record.id, len(rank))))
+        chosen = _within(in_order, budget)
         related = {hit.record.id for hit in hits}
         # Runs within ten minutes count as one use.
         used = [r for r in chosen if r.id in related and now - (r.last_used or r.created) > _NEW_USE]
@@ -187,13 +191,6 @@ def _related(prompt: str, hits: Sequence[Hit], near_hits: Sequence[Hit]) -> list
     score = scores(prompt, hits, near_hits)
     merged = sorted(merge_hits(hits, near_hits), key=lambda hit: -score[score_key(hit.record)])
     return [hit.record.id for hit in merged]
-
-
-def _ordered(held: Sequence[Record], related: Sequence[UUID]) -> list[Record]:
-    """Pinned facts, then related ones, then the others, each group most recent first."""
-    rank = {id_: number for number, id_ in enumerate(related)}
-    recent = sorted(held, key=lambda record: record.last_used or record.created, reverse=True)
-    return sorted(recent, key=lambda record: (not record.pinned, rank.get(record.id, len(rank))))
 
 
 def _within(records: Sequence[Record], budget: int) -> list[Record]:

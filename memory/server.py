@@ -71,7 +71,11 @@ class ServerStore:
                 url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False
             )
             self._ensure_collection()
-            self._ensure_indexes()
+            # An earlier version made fewer indexes.
+            existing = self._client.get_collection(COLLECTION).payload_schema
+            for field, schema in _INDEXED.items():
+                if field not in existing:
+                    self._client.create_payload_index(COLLECTION, field, schema)
 
     def add(self, records: Iterable[Record]) -> None:
         latest = list({record.id: record for record in records}.values())
@@ -225,13 +229,6 @@ class ServerStore:
             # Another process created it in the meantime.
             if exc.status_code != _CONFLICT:
                 raise
-
-    def _ensure_indexes(self) -> None:
-        """Create the missing indexes: an earlier version made fewer."""
-        existing = self._client.get_collection(COLLECTION).payload_schema
-        for field, schema in _INDEXED.items():
-            if field not in existing:
-                self._client.create_payload_index(COLLECTION, field, schema)
 
     def _ensure_dense(self, name: str, size: int) -> None:
         known = self._dense().get(name)

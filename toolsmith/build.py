@@ -12,12 +12,11 @@ tried); then the build ends with ToolNotBuilt, and nothing is kept.
 A tool in quarantine gets a new version, with its failures as a hint. Concurrent builds of the same tool, in
 threads or processes, wait for each other: the second one finds what the first one made.
 
-`settle_edit` proves a tool whose files were edited by hand before it is used, without a model call. Both files
-count: a changed case in `tool.json` changes what the tool has to do, and a record that cannot be read is an
-edit that cannot be proved. An edit that passes becomes the next version, with the origin `edit_of`, and the
-files of the edited version are restored. An edit that fails stays on disk, the tool is used as it was last
-proved, and the same edit is not tried again. If two threads or processes notice an edit at the same time, it
-is adopted once.
+`settle_edit` proves a tool whose files were edited by hand, without a model call. Both files count: a changed
+case in `tool.json` changes what the tool has to do, and a record that cannot be read is an edit that cannot
+be proved. An edit that passes becomes the next version, with the origin `edit_of`, and the files of the
+edited version are restored. An edit that fails stays on disk, the tool is used as it was last proved, and the
+same edit is not tried again. If two threads or processes notice an edit at the same time, it is adopted once.
 
 `emit` receives every step as it happens. What it raises ends the build, and so does what `complete` raises.
 

@@ -110,7 +110,9 @@ class Packages:
 
         Raises `PackagesUnavailable` if that fails.
         """
-        place = self.root / _key(lock)
+        # Another Python, or another kind of machine, needs other files of the same packages.
+        python = f"{sys.implementation.cache_tag} {sysconfig.get_platform()}"
+        place = self.root / hashlib.sha256("\n".join([python, *lock.lines]).encode()).hexdigest()[:32]
         if there := self._there(place, lock):
             return there
         try:
@@ -227,12 +229,6 @@ def run_here(environment: Mapping[str, str] | None = None) -> Command:
         return CompletedProgram(ran.returncode, ran.stdout, ran.stderr)
 
     return run
-
-
-def _key(lock: PackageLock) -> str:
-    """Another Python, or another kind of machine, needs other files of the same packages."""
-    python = f"{sys.implementation.cache_tag} {sysconfig.get_platform()}"
-    return hashlib.sha256("\n".join([python, *lock.lines]).encode()).hexdigest()[:32]
 
 
 def _fault(place: Path, lock: PackageLock) -> str:

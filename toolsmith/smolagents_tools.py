@@ -36,7 +36,7 @@ from smolagents import Tool
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError, ToolsmithError
 from toolsmith.parsing import parse_module
-from toolsmith.spec import Input, ToolSpec, requested_grants
+from toolsmith.spec import ToolSpec, requested_grants
 
 _FILES = {"read": "Reads files of the workspace.", "write": "Reads and changes files of the workspace."}
 
@@ -219,12 +219,12 @@ def _literal(value: object) -> str:
 def _parameters(spec: ToolSpec) -> Iterator[str]:
     # smolagents gives all by name; what a call needs comes first because Python wants it so.
     for name, given in sorted(spec.inputs.items(), key=lambda item: not item[1].required):
-        yield f"{name}: {_annotation(given)}" + ("" if given.required else f" = {given.default!r}")
-
-
-def _annotation(given: Input) -> str:
-    plain = _PYTHON[given.type]
-    return plain if given.required or plain in ("object", "None") else f"{plain} | None"
+        annotation = _PYTHON[given.type]
+        if given.required:
+            yield f"{name}: {annotation}"
+        else:
+            optional = "" if annotation in ("object", "None") else " | None"
+            yield f"{name}: {annotation}{optional} = {given.default!r}"
 
 
 def _body(spec: ToolSpec) -> Iterator[str]:

@@ -120,12 +120,8 @@ def _equal(expected: object, got: object) -> bool:
     if isinstance(expected, int) and isinstance(got, int):
         return expected == got
     if isinstance(expected, int | float) and isinstance(got, int | float):
-        return _close(expected, got)
+        try:
+            return math.isclose(expected, got, rel_tol=1e-9, abs_tol=1e-12)
+        except OverflowError:  # the integer is too large for a float, so no float is near it
+            return False
     return type(expected) is type(got) and expected == got
-
-
-def _close(expected: float, got: float) -> bool:
-    try:
-        return math.isclose(expected, got, rel_tol=1e-9, abs_tol=1e-12)
-    except OverflowError:  # a whole number too large for a float is no neighbour of one
-        return False

@@ -126,7 +126,11 @@ class Ingester:
         sources: list[KnowledgeSource] = []
         new: list[KnowledgeSource] = []
         for name in dict.fromkeys(names):
-            source = self._source_of(name)
+            if name.startswith(("http://", "https://")):
+                source = KnowledgeSource(name, "web", self._scope)
+            else:
+                path = Path(name).expanduser().resolve()
+                source = KnowledgeSource(str(path), "file" if is_file(path) else "folder", self._scope)
             if fault := self._source_fault(name, source):
                 self.report.faults.append((name if "://" in name else source.ref, fault))
                 continue
@@ -148,12 +152,6 @@ class Ingester:
         self._read(sources)
         self._remove_gone(sources)
         return self.report
-
-    def _source_of(self, name: str) -> KnowledgeSource:
-        if name.startswith(("http://", "https://")):
-            return KnowledgeSource(name, "web", self._scope)
-        path = Path(name).expanduser().resolve()
-        return KnowledgeSource(str(path), "file" if is_file(path) else "folder", self._scope)
 
     def _source_fault(self, name: str, source: KnowledgeSource) -> str:
         """Why the source cannot be read; empty if it can."""

@@ -167,13 +167,10 @@ class ToolHistory:
             # A use may be lost in a power cut; a decision may not.
             sync = not isinstance(entry, Used | Uses)
             if append_line(self._file, entry.model_dump_json().encode(), sync=sync) > MAX_BYTES:
-                self._shorten()
+                lines = (f"{entry.model_dump_json()}\n" for entry in compacted(self.entries()))
+                write_atomic(self._file, "".join(lines), scratch=self._file.with_name(f".{self._file.name}"))
             return self.status()
 
     def _read(self, *, containing: bytes = b"") -> Iterator[Entry]:
         with suppress(FileNotFoundError, NotADirectoryError):
             yield from read_records(self._file, _ENTRY.validate_json, containing=containing)
-
-    def _shorten(self) -> None:
-        lines = (f"{entry.model_dump_json()}\n" for entry in compacted(self.entries()))
-        write_atomic(self._file, "".join(lines), scratch=self._file.with_name(f".{self._file.name}"))

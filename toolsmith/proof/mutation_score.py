@@ -57,11 +57,16 @@ def try_mutants(
     left = [at for at in range(len(mutants)) if not caught.get(at)]
     with sandboxes.bench(spec, wall_s=_CALL_S) as bench:
         probe = _probe(spec, suite, source, bench)
+
+    def noticed(share: Sequence[int]) -> list[str]:
+        if not share:
+            return []
+        with sandboxes.bench(spec, wall_s=_CALL_S) as bench:
+            return [_noticed(spec, mutants[at], probe, bench) for at in share]
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         shares = [left[at::_AT_ONCE] for at in range(_AT_ONCE)]
-        found = pool.map(
-            lambda share: _caught_by(spec, [mutants[at] for at in share], probe, sandboxes), shares
-        )
+        found = pool.map(noticed, shares)
         for share, titles in zip(shares, found, strict=True):
             caught |= dict(zip(share, titles, strict=True))
     return tuple(
@@ -98,15 +103,6 @@ def _probe(spec: ToolSpec, suite: Suite, source: str, bench: Bench) -> Probe:
         if counting and not any(verdict.fault for verdict in told):
             held.append((one, tuple(counting)))
     return Probe(tuple(sound), tuple(held))
-
-
-def _caught_by(
-    spec: ToolSpec, mutants: Sequence[Mutant], probe: Probe, sandboxes: TrialSandboxes
-) -> list[str]:
-    if not mutants:
-        return []
-    with sandboxes.bench(spec, wall_s=_CALL_S) as bench:
-        return [_noticed(spec, mutant, probe, bench) for mutant in mutants]
 
 
 def _noticed(spec: ToolSpec, mutant: Mutant, probe: Probe, bench: Bench) -> str:

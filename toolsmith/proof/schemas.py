@@ -57,7 +57,10 @@ def schema_faults(schema: object, place: str = "schema", depth: int = 0) -> Iter
         yield from _only(schema, ("anyOf",), place)
         yield from _choice_faults(schema["anyOf"], place, depth)
     elif "enum" in schema or "const" in schema:
-        yield from _value_faults(schema, place)
+        yield from _only(schema, ("enum", "const", "type"), place)
+        values = schema.get("enum", [None])
+        if not isinstance(values, list) or not values:
+            yield f"{place}.enum: give a list of values"
     elif schema.get("type") not in TYPES:
         told = short_json(schema.get("type"))
         yield f"{place}.type: is {told}; give one of {', '.join(TYPES)}, or use enum or anyOf"
@@ -93,20 +96,6 @@ def _texts(schema: Mapping[str, Any]) -> Strategy:
         )
     letters = st.sampled_from(_USUAL) | st.characters(codec="ascii") | st.characters(codec="utf-8")
     return st.text(letters, min_size=least, max_size=most)
-
-
-def _integers(schema: Mapping[str, Any]) -> Strategy:
-    st = strategies()
-
-    least, most = _range(schema)
-    return st.integers(least, most)
-
-
-def _numbers(schema: Mapping[str, Any]) -> Strategy:
-    st = strategies()
-
-    least, most = _range(schema)
-    return st.floats(least, most, allow_nan=False, allow_infinity=False, allow_subnormal=False)
 
 
 def _range(schema: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -145,8 +134,10 @@ def _simple(*values: object) -> Callable[[Mapping[str, Any]], Strategy]:
 
 _MAKERS: Mapping[str, Callable[[Mapping[str, Any]], Strategy]] = {
     "string": _texts,
-    "integer": _integers,
-    "number": _numbers,
+    "integer": lambda schema: strategies().integers(*_range(schema)),
+    "number": lambda schema: strategies().floats(
+        *_range(schema), allow_nan=False, allow_infinity=False, allow_subnormal=False
+    ),
     "boolean": _simple(False, True),
     "null": _simple(None),
     "array": _arrays,
@@ -166,13 +157,6 @@ def _choice_faults(choices: object, place: str, depth: int) -> Iterator[str]:
         return
     for at, part in enumerate(choices):
         yield from schema_faults(part, f"{place}.anyOf[{at}]", depth + 1)
-
-
-def _value_faults(schema: Mapping[str, Any], place: str) -> Iterator[str]:
-    yield from _only(schema, ("enum", "const", "type"), place)
-    values = schema.get("enum", [None])
-    if not isinstance(values, list) or not values:
-        yield f"{place}.enum: give a list of values"
 
 
 def _bound_faults(schema: Mapping[str, Any], place: str) -> Iterator[str]:

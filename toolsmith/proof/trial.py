@@ -27,7 +27,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 from toolsmith.built import CaseResult, PropertyResult, TrialReport
 from toolsmith.permissions import NO_PERMISSIONS, Permissions
@@ -177,7 +176,10 @@ def _first(spec: ToolSpec, held: Property, call: TrialCall, outcome: CallOutcome
     if held.kind == "always":
         return InputVerdict(True, check_fault(held.check, outcome.value, outcome.files, call.arguments) or "")
     if held.kind == "order_free":
-        return TrialCall({**call.arguments, held.of: _reordered(call.arguments[held.of])}, call.files)
+        items = list(call.arguments[held.of])
+        # Every item of three and more has another neighbour.
+        reordered = [*items[::-2], *items[-2::-2]]
+        return TrialCall({**call.arguments, held.of: reordered}, call.files)
     given = spec.inputs[held.of]
     if not given.accepts(outcome.value):
         told = f"it returned {short_json(outcome.value)}, which cannot be given as {held.of} ({given.type})"
@@ -215,12 +217,6 @@ def _broken(spec: ToolSpec, outcome: CallOutcome) -> str:
     if outcome.error:
         return "" if is_declared(spec, outcome) else f"it raised {shortened(outcome.error)}"
     return value_fault(spec, outcome.value) or ""
-
-
-def _reordered(items: Any) -> list[Any]:
-    """Another order, in which every item of three and more has another neighbour."""
-    listed = list(items)
-    return [*listed[::-2], *listed[-2::-2]]
 
 
 def _key(call: TrialCall) -> str:
