@@ -34,8 +34,8 @@ MODEL_S = "6"
 def main() -> int:
     from replay import FAULTS, PASSING
 
-    from orchestrator_cli.cli.commands.demo import recording_path
-    from orchestrator_cli.models.recorded import Recording
+    from orchestrator_cli.cli.commands.ask import recording_path
+    from orchestrator_cli.models.sources import Recording
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fault_matrix")
     parser.add_argument("--only", choices=FAULTS, help="one fault of them")
@@ -100,7 +100,7 @@ class Users:
         from replay import Replay
         from scripted_model import MODELS
 
-        from orchestrator_cli.cli.commands.demo import PROMPT
+        from orchestrator_cli.cli.commands.ask import PROMPT
 
         self._made += 1
         folder = self._folder / str(self._made)

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from orchestrator_cli import errors, prompts, settings
 from orchestrator_cli.cli.app import app
-from orchestrator_cli.default_models import FAMILIES
+from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
 from orchestrator_cli.tools.files import PROTECTED

@@ -524,51 +524,18 @@ class RunFinished(Fact):
     files: tuple[str, ...] = ()
 
 
+# fmt: off
 AnyFact = Annotated[
-    RunStarted
-    | RunResumed
-    | RunPaused
-    | Recalled
-    | PlanReused
-    | ReuseDeclined
-    | FeedbackGiven
-    | PlanProposed
-    | PlanApproved
-    | PlanRepaired
-    | PlanRefused
-    | PlanRevised
-    | RevisionDeclined
-    | SubtaskStarted
-    | SubtaskWaiting
-    | AgentStepped
-    | CodeRan
-    | FunctionRepeated
-    | ToolCalled
-    | ToolNeeded
-    | ToolTried
-    | ToolBuilt
-    | ToolReused
-    | ToolRefused
-    | FilesChanged
-    | RunUndone
-    | SubtaskAccepted
-    | SubtaskFinished
-    | SubtaskFailed
-    | SubtaskSkipped
-    | LateResult
-    | ApprovalAsked
-    | ApprovalGiven
-    | Remarked
-    | EffectBegun
-    | EffectEnded
-    | ResultJudged
-    | Spent
-    | Noticed
-    | FlowStarted
-    | AnswerDelta
-    | RunFinished,
+    RunStarted | RunResumed | RunPaused | Recalled | PlanReused | ReuseDeclined | FeedbackGiven
+    | PlanProposed | PlanApproved | PlanRepaired | PlanRefused | PlanRevised | RevisionDeclined
+    | SubtaskStarted | SubtaskWaiting | AgentStepped | CodeRan | FunctionRepeated | ToolCalled
+    | ToolNeeded | ToolTried | ToolBuilt | ToolReused | ToolRefused | FilesChanged | RunUndone
+    | SubtaskAccepted | SubtaskFinished | SubtaskFailed | SubtaskSkipped | LateResult | ApprovalAsked
+    | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged | Spent | Noticed
+    | FlowStarted | AnswerDelta | RunFinished,
     Field(discriminator="kind"),
 ]
+# fmt: on
 
 
 class Event(BaseModel):

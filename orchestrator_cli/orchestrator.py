@@ -31,9 +31,16 @@ from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.scheduler import Scheduler
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import list_results, write_answer
-from orchestrator_cli.planning.context import PlannerContext
-from orchestrator_cli.planning.planner import NOTHING_SAID, make_plan
-from orchestrator_cli.planning.reuse import Declined, newer_fact_reason, plan_again, reuse_reason, tools_of
+from orchestrator_cli.planning.planner import (
+    NOTHING_SAID,
+    Declined,
+    PlannerContext,
+    make_plan,
+    newer_fact_reason,
+    plan_again,
+    reuse_reason,
+    tools_of,
+)
 from orchestrator_cli.planning.routing import route
 from orchestrator_cli.recall.run_memory import uses_of
 from orchestrator_cli.state import RunState

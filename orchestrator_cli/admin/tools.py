@@ -19,8 +19,7 @@ from orchestrator_cli.errors import ApprovalNeeded, ConfigError, RunFailed, Usag
 from orchestrator_cli.events import ApprovalGiven, Asked
 from orchestrator_cli.execution.tool_registry import permissions_of
 from orchestrator_cli.journal.redaction import Redactor
-from orchestrator_cli.recall import tool_index
-from orchestrator_cli.recall.run_memory import open_memory
+from orchestrator_cli.recall.run_memory import IndexChanges, open_memory, reindex_tools
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
@@ -94,7 +93,9 @@ class ToolAdmin:
                 trial=_trial(tool.trial),
                 source=tool.source,
                 tallies=tuple((number, _uses(tally)) for number, tally in sorted(status.tallies.items())),
-                decisions=tuple((entry.at, text) for entry, text in self._decisions(name)),
+                decisions=tuple(
+                    (entry.at, text) for entry in self.library.entries(name) if (text := _decided(entry))
+                ),
             )
 
     def difference(self, name: str, old: int | None, new: int | None) -> list[str]:
@@ -218,11 +219,11 @@ class ToolAdmin:
             except (UsageError, RunFailed) as exc:
                 yield tool, str(exc)
 
-    def reindex(self) -> tool_index.IndexChanges:
+    def reindex(self) -> IndexChanges:
         memory = open_memory(self._settings, lambda _: None)
         with contextlib.closing(memory), _translated():
             try:
-                return tool_index.reindex(self.library, memory)
+                return reindex_tools(self.library, memory)
             except MemoryFault as exc:
                 raise RunFailed(f"The index of tools could not be written: {exc}") from exc
 
@@ -268,11 +269,6 @@ class ToolAdmin:
             created=tool.created,
             uses=uses,
         )
-
-    def _decisions(self, name: str) -> Iterator[tuple[Entry, str]]:
-        for entry in self.library.entries(name):
-            if text := _decided(entry):
-                yield entry, text
 
     def _text(self, name: str, version: int, file: str) -> list[str]:
         self.library.version(name, version)

@@ -24,7 +24,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
 from orchestrator_cli.journal.journal import Emit
-from orchestrator_cli.planning.coercion import coerce_to_schema
+from orchestrator_cli.planning.structured_output import coerce_to_schema
 
 GRANTS = frozenset({"network", "secrets", "packages", "effects"})
 """Kinds that are recorded even if the settings allow them without a question."""

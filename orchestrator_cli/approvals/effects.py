@@ -148,7 +148,8 @@ class Effects:
             case "leave":
                 raise EffectRefused(_unknown(call))
             case "ask" if not self._again(call, key, before):
-                before = _taken(call, before)
+                if before is None:
+                    raise EffectRefused(f"{_unknown(call)}, and the user does not want it done again")
                 return EffectOutcome(before.outcome)
             case "take" if before is not None:
                 return EffectOutcome(before.outcome)
@@ -212,12 +213,6 @@ class Effects:
                 self._begun[fact.key] = fact
                 self._times[fact.key] = self._times.get(fact.key, 0) + 1
                 self._ended.pop(fact.key, None)
-
-
-def _taken(call: EffectCall, before: EffectEnded | None) -> EffectEnded:
-    if before is None:
-        raise EffectRefused(f"{_unknown(call)}, and the user does not want it done again")
-    return before
 
 
 def _unknown(call: EffectCall) -> str:

@@ -49,7 +49,7 @@ class Lazy(NamedTuple):
 COMMANDS = {
     "ask": Lazy("ask", "Run one prompt and print the answer."),
     "plan": Lazy("ask", "Show the task graph of a prompt without running it."),
-    "demo": Lazy("demo", "Watch a real run on recorded model replies."),
+    "demo": Lazy("ask", "Watch a real run on recorded model replies."),
     "doctor": Lazy("doctor", "Check that everything orch needs is there."),
     "runs": Lazy("runs", "List the runs of this workspace, newest first."),
     "show": Lazy("runs", "Show a run: its graph, changes, agents and cost."),
@@ -139,8 +139,8 @@ def main() -> None:
 
 def _leave(code: object) -> None:
     """End the process at once. Everything that must last is on disk."""
-    if keyboard := sys.modules.get("orchestrator_cli.views.keyboard"):
-        keyboard.restore()  # os._exit calls no exit functions
+    if terminal := sys.modules.get("orchestrator_cli.cli.chat.terminal_input"):
+        terminal.restore()  # os._exit calls no exit functions
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -24,7 +24,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
-from orchestrator_cli.views.jsonl import Envelope, JsonLines, envelope_line, envelope_of
+from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line, envelope_of
 from orchestrator_cli.workspace import check_folder
 
 NO_SANDBOX_FLAG = "--unsafe-no-sandbox"

@@ -39,7 +39,7 @@ from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, sandb
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
 from orchestrator_cli.execution.sandboxes import Sandboxes
 from orchestrator_cli.models.model import ModelRequest
-from orchestrator_cli.planning.coercion import coerce_to_schema
+from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.prompts import as_data, render, source
 from orchestrator_cli.roles import Role
 from toolsmith.library.status import judge_inner_call

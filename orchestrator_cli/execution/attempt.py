@@ -27,8 +27,7 @@ from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
 from orchestrator_cli.plan import NewTool, Subtask
 from orchestrator_cli.planning.answer import summarise
-from orchestrator_cli.planning.expressions import ExpressionFailed, holds
-from orchestrator_cli.planning.judge import judge
+from orchestrator_cli.planning.checks import ExpressionFailed, holds, judge
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Process
 from orchestrator_cli.usage import Usage

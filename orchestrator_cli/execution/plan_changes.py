@@ -14,10 +14,10 @@ from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import ToolRegistry, ToolUnavailable
 from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask, as_name, descendants, needs
 from orchestrator_cli.planning.answer import as_text
-from orchestrator_cli.planning.context import PlannerContext
-from orchestrator_cli.planning.expressions import ExpressionFailed, holds
+from orchestrator_cli.planning.checks import ExpressionFailed, holds
 from orchestrator_cli.planning.patching import apply as patched
 from orchestrator_cli.planning.patching import substituted
+from orchestrator_cli.planning.planner import PlannerContext
 from orchestrator_cli.planning.reviser import Cause, Revision, Situation, revise
 from orchestrator_cli.planning.routing import route_patch
 from orchestrator_cli.settings import Settings

@@ -19,8 +19,7 @@ from orchestrator_cli.journal.journal import EventStream
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.model import Model
-from orchestrator_cli.planning.context import PlannerContext, ProcessCard
-from orchestrator_cli.planning.planner import NOTHING_SAID
+from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, ProcessCard
 from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
 from orchestrator_cli.recall.run_memory import RunMemory
 from orchestrator_cli.roles import Role

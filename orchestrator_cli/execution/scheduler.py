@@ -21,7 +21,7 @@ from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError
 from orchestrator_cli.execution import plan_changes
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask_runs import SubtaskRuns
-from orchestrator_cli.planning.context import PlannerContext
+from orchestrator_cli.planning.planner import PlannerContext
 from orchestrator_cli.planning.reviser import Cause, Revision
 from orchestrator_cli.state import RunState
 

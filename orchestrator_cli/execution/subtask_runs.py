@@ -22,7 +22,7 @@ from orchestrator_cli.execution.map import MapRun, spread
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.plan import Result, Subtask, resolve, role_has_room, whole_name
-from orchestrator_cli.planning.expressions import ExpressionFailed, holds
+from orchestrator_cli.planning.checks import ExpressionFailed, holds
 from orchestrator_cli.state import RunState
 from orchestrator_cli.workspace import Conflict
 

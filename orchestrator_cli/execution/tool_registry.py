@@ -17,9 +17,9 @@ from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.model import Model, ModelRequest
 from orchestrator_cli.plan import NewTool, Subtask
-from orchestrator_cli.planning.context import ToolCard
+from orchestrator_cli.planning.planner import ToolCard
+from orchestrator_cli.recall.knowledge import KnowledgeReader, knowledge_tools
 from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
-from orchestrator_cli.tools.knowledge import Knowledge, knowledge_tools
 from orchestrator_cli.tools.web import web_tools
 from toolsmith import BuiltTool, Need, PackagesUnavailable, PermissionRefused, ToolsmithError, build_tool
 from toolsmith import ToolNotBuilt as Refused
@@ -57,7 +57,7 @@ class ToolRegistry:
         recall: Recall = lambda _: (),
         run: str,
         servers: Servers | None = None,
-        knowledge: Knowledge | None = None,
+        knowledge: KnowledgeReader | None = None,
     ) -> None:
         """`servers`: the MCP servers of others, whose tools count as hand-written ones.
 

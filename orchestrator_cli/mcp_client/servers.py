@@ -36,7 +36,7 @@ from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
 from orchestrator_cli.mcp_client.tools import ServerTool, server_tools, text_of, value_of
 from orchestrator_cli.plan import Subtask
-from orchestrator_cli.planning.context import ToolCard
+from orchestrator_cli.planning.planner import ToolCard
 from orchestrator_cli.prompts import as_data
 from orchestrator_cli.settings import McpServer, Settings
 
@@ -326,12 +326,14 @@ class ServerFunction:
         self.schema = _as_foreign(tool)
 
     def __call__(self, **arguments: Any) -> Any:
-        given = {name: value for name, value in arguments.items() if not self._left_out(name, value)}
+        # Agents write null for optional arguments, which servers mostly refuse.
+        known = self.schema["parameters"]["properties"]
+        given = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None or not known.get(name, {}).get("nullable")
+        }
         return self._servers.call(self._tool, given, **self._where)
-
-    def _left_out(self, name: str, value: Any) -> bool:
-        """Whether to omit an argument: agents write null for optional ones, which servers mostly refuse."""
-        return value is None and bool(self.schema["parameters"]["properties"].get(name, {}).get("nullable"))
 
 
 def _as_foreign(tool: ServerTool) -> dict[str, Any]:

@@ -41,8 +41,11 @@ class ServerTool:
 
     @property
     def signature(self) -> str:
-        parameters = ", ".join(self._parameter(name) for name in self._properties)
-        return f"{self.name}({parameters}) -> any"
+        parameters = [
+            f"{name}: {_type(given)}" + ("" if self._needed(name) else " | null = null")
+            for name, given in self._properties.items()
+        ]
+        return f"{self.name}({', '.join(parameters)}) -> any"
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -62,9 +65,6 @@ class ServerTool:
     def _needed(self, name: str) -> bool:
         required = self.inputs.get("required")
         return isinstance(required, list) and name in required
-
-    def _parameter(self, name: str) -> str:
-        return f"{name}: {_type(self._properties[name])}" + ("" if self._needed(name) else " | null = null")
 
     def _input(self, name: str) -> dict[str, Any]:
         given = self._properties[name]

@@ -1,28 +1,27 @@
 """What a run may spend: checked before every try of a model call and counted after it, for all roles.
 
-`limits` holds the rules. A limit on cost counts only calls whose price is known; `Usage.unpriced` counts
-the others. A failed try is a call; if its reply was late or cut, the provider may bill it, so its worst
-case stays counted as unsure.
+The rules are pure functions. A call is admitted if its worst case fits: its prompt and the longest reply it
+may give, on top of what was spent and the worst cases of the calls under way. So concurrent calls cannot
+exceed a limit together. A call that does not fit waits for those under way, which mostly cost a small part
+of their worst case. If none is under way, it gets less room to reply, or is refused if too little is left.
+
+A limit on cost counts only calls whose price is known; `Usage.unpriced` counts the others. A failed try is
+a call; if its reply was late or cut, the provider may bill it, so its worst case stays counted as unsure.
+
+Not covered: a provider that ignores `max_tokens`, or bills by other things than tokens (a fee per request
+or search). That is counted with the reply, and ends the run one call later.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import LimitReached, OrchError, ProviderError
 from orchestrator_cli.events import Fact, Noticed, Spent
-from orchestrator_cli.models.limits import (
-    Admitted,
-    Books,
-    CallRefused,
-    Caps,
-    Later,
-    Quote,
-    WorstCase,
-    admit,
-)
 from orchestrator_cli.models.model import (
     Completion,
     Embeddings,
@@ -33,6 +32,160 @@ from orchestrator_cli.models.model import (
 )
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage
+
+REPLY_TOKENS = 16_384
+"""The longest reply under a limit, in tokens; more would let few calls run at once."""
+SHORTEST_REPLY = 256
+"""A shorter reply, in tokens, would be useless."""
+
+
+@dataclass(frozen=True)
+class Caps:
+    """The limits of a run; None means not limited."""
+
+    calls: int | None = None
+    tokens: int | None = None
+    cost: float | None = None
+
+    @property
+    def want_quotes(self) -> bool:
+        return self.tokens is not None or self.cost is not None
+
+
+@dataclass(frozen=True)
+class Quote:
+    """The most that a call can use. The costs, in dollars, are 0 if no price is known."""
+
+    prompt_tokens: int
+    reply_tokens: int | None = None
+    """The longest reply of the model, None if unknown; 0 for an embedding."""
+    prompt_cost: float = 0.0
+    token_cost: float = 0.0
+    """Per token of the reply."""
+
+    def worst(self, reply_tokens: int) -> "WorstCase":
+        return WorstCase(self.prompt_tokens + reply_tokens, self.prompt_cost + reply_tokens * self.token_cost)
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The most that one call can use."""
+
+    tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Books:
+    """What was spent, and the worst case of each call under way."""
+
+    used: Usage = field(default_factory=Usage)
+    under_way: tuple[WorstCase, ...] = ()
+
+    @property
+    def calls(self) -> int:
+        return self.used.calls + self.used.failed + len(self.under_way)
+
+    @property
+    def tokens(self) -> int:
+        """Without the calls under way."""
+        return self.used.prompt_tokens + self.used.completion_tokens + self.used.unsure_tokens
+
+    @property
+    def cost(self) -> float:
+        """Without the calls under way."""
+        return self.used.cost + self.used.unsure_cost
+
+
+@dataclass(frozen=True)
+class Admitted:
+    worst: WorstCase = field(default_factory=WorstCase)
+    reply_tokens: int | None = None
+    """The longest reply to ask for; None leaves it to the model."""
+    squeezed: bool = False
+    """Whether too little was left for a reply of the usual length."""
+
+
+@dataclass(frozen=True)
+class Later:
+    """The call may fit when one under way has ended."""
+
+
+@dataclass(frozen=True)
+class CallRefused:
+    message: str
+    setting: str
+    """The setting whose limit was reached."""
+    enough: str
+    """A value for it that lets the run continue for a while."""
+
+
+def admit(caps: Caps, books: Books, quote: Quote | None) -> Admitted | Later | CallRefused:
+    """Whether a call may be made now. `quote` may be None if neither tokens nor cost are limited."""
+    if caps.calls is not None and books.calls >= caps.calls:
+        message = f"The run has made its {caps.calls} model calls."
+        return CallRefused(message, "max_calls", str(2 * caps.calls))
+    if quote is None or not caps.want_quotes:
+        return Admitted()
+    wanted = REPLY_TOKENS if quote.reply_tokens is None else min(REPLY_TOKENS, quote.reply_tokens)
+    shortest = min(SHORTEST_REPLY, wanted)
+    room = min(_room_in_tokens(caps, books, quote), _room_in_money(caps, books, quote))
+    if room >= wanted:
+        return Admitted(quote.worst(wanted), wanted)
+    if books.under_way:
+        return Later()
+    if room >= shortest:
+        return Admitted(quote.worst(int(room)), int(room), squeezed=True)
+    if _room_in_tokens(caps, books, quote) < shortest:
+        return _no_tokens(caps.tokens or 0, books, quote.worst(shortest))
+    return _no_money(caps.cost or 0.0, books, quote.worst(shortest))
+
+
+def _room_in_tokens(caps: Caps, books: Books, quote: Quote) -> float:
+    """The longest reply, in tokens, that the limit on tokens allows."""
+    if caps.tokens is None:
+        return math.inf
+    return caps.tokens - books.tokens - sum(call.tokens for call in books.under_way) - quote.prompt_tokens
+
+
+def _room_in_money(caps: Caps, books: Books, quote: Quote) -> float:
+    """The longest reply, in tokens, that the limit on cost allows."""
+    if caps.cost is None:
+        return math.inf
+    left = caps.cost - books.cost - sum(call.cost for call in books.under_way) - quote.prompt_cost
+    if quote.token_cost == 0:
+        return math.inf if left >= 0 else -1
+    return math.floor(left / quote.token_cost)
+
+
+def _no_tokens(cap: int, books: Books, worst: WorstCase) -> CallRefused:
+    used = f"The run has used {books.tokens:,} of its {cap:,} tokens"
+    message = f"{used}, and the next call needs up to {worst.tokens:,}."
+    return CallRefused(
+        message + _unsure(books), "max_tokens", str(max(2 * cap, books.tokens + 10 * worst.tokens))
+    )
+
+
+def _no_money(cap: float, books: Books, worst: WorstCase) -> CallRefused:
+    spent = f"The run has spent {money(books.cost)} of its {money(cap)}"
+    message = f"{spent}, and the next call may cost {money(worst.cost)}."
+    enough = math.ceil(100 * max(2 * cap, books.cost + 10 * worst.cost)) / 100
+    return CallRefused(message + _unsure(books), "max_cost", f"{enough:.2f}")
+
+
+def _unsure(books: Books) -> str:
+    if not books.used.unsure_tokens:
+        return ""
+    most = f"{books.used.unsure_tokens:,} tokens ({money(books.used.unsure_cost)})"
+    return f" Of that, {most} are the most that calls can have used whose reply was late or cut."
+
+
+def money(dollars: float) -> str:
+    """Dollars with as many digits as are significant."""
+    if dollars == 0 or dollars >= 1:
+        return f"${dollars:.2f}"
+    return f"${dollars:.4f}" if dollars >= 0.001 else f"${dollars:.2g}"
+
 
 Quoting = Callable[[ModelRequest], Quote]
 Answer = TypeVar("Answer", Completion, Embeddings)

@@ -22,7 +22,7 @@ from typing import Any
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import ProviderError
-from orchestrator_cli.models.limits import Quote
+from orchestrator_cli.models.budget import Quote
 from orchestrator_cli.models.model import (
     Completion,
     Embeddings,

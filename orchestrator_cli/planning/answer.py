@@ -43,11 +43,12 @@ def write_answer(
         text = as_text(only.value)
         on_delta(text)
         return text
+    changed = {name: "failed; the plan was then changed" for name in answered if states.get(name) == "failed"}
     rows = [
         {
             "id": name,
             "title": plan[name].title,
-            "state": _state(states.get(name, "pending"), name in answered),
+            "state": changed.get(name) or states.get(name, "pending"),
             "outcome": _outcome(name, results, failures),
             "files": results[name].files if name in results else (),
         }
@@ -84,10 +85,6 @@ def list_results(
         outcome = _outcome(name, results, failures)
         lines += [f"## {plan[name].title} ({states.get(name, 'pending')})", "", outcome, ""]
     return "\n".join(lines).rstrip()
-
-
-def _state(state: State, answered: bool) -> str:
-    return "failed; the plan was then changed" if state == "failed" and answered else state
 
 
 def as_text(value: JsonValue) -> str:

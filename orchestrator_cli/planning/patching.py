@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from orchestrator_cli.errors import RecoverableError
-from orchestrator_cli.plan import NOT_STARTED, Catalogue, Patch, Plan, PlanFault, Route, State, Subtask
+from orchestrator_cli.plan import NOT_STARTED, Catalogue, Patch, Plan, PlanFault, State, Subtask
 from orchestrator_cli.planning.repair import Repair, repaired
 from orchestrator_cli.planning.validation import faults
 
@@ -66,20 +66,15 @@ def repaired_patch(plan: Plan, patch: Patch, catalogue: Catalogue) -> tuple[Patc
 def _joined(plan: Plan, patch: Patch) -> Plan:
     new = {s.id: s for s in patch.replace}
     kept = [new.get(s.id, s) for s in plan.subtasks if s.id not in patch.remove]
+    rerouted = {route.subtask for route in patch.routes} | set(patch.remove)
     return plan.model_copy(
         update={
             "subtasks": (*kept, *patch.add),
             "new_tools": (*plan.new_tools, *patch.new_tools),
-            "routes": _joined_routes(plan, patch),
+            "routes": (*(route for route in plan.routes if route.subtask not in rerouted), *patch.routes),
             "version": plan.version + 1,
         }
     )
-
-
-def _joined_routes(plan: Plan, patch: Patch) -> tuple[Route, ...]:
-    """The plan's routes, replaced by the patch's for the same subtasks."""
-    gone = {route.subtask for route in patch.routes} | set(patch.remove)
-    return (*(route for route in plan.routes if route.subtask not in gone), *patch.routes)
 
 
 def _patch_faults(plan: Plan, patch: Patch, states: Mapping[str, State]) -> list[PlanFault]:

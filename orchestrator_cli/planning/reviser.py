@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.plan import FrozenModel, NewTool, Patch, Plan, State, Subtask, unstarted
-from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.patching import PatchRefused, repaired_patch
+from orchestrator_cli.planning.planner import PlannerContext
 from orchestrator_cli.planning.structured_output import Unusable, ask_for_object, describe
 from orchestrator_cli.prompts import render, subtask_fields
 

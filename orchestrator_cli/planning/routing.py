@@ -24,7 +24,7 @@ from math import inf
 from pydantic import Field, JsonValue
 
 from orchestrator_cli.plan import FrozenModel, Patch, Plan, Route, Subtask, whole_name
-from orchestrator_cli.planning.context import RoleCard
+from orchestrator_cli.planning.planner import RoleCard
 
 ENOUGH = 5
 """Subtasks that a role must have done or failed before its record counts."""

@@ -1,13 +1,16 @@
 """A model's reply becomes a value that can be used; otherwise its faults go back to the model.
 
 `ask_for_object` asks and repairs. `read_plan` turns rows that a model or a person wrote into a plan that
-may run, or lists everything that is wrong with them.
+may run, or lists everything that is wrong with them. `coerce_to_schema` reads a text as JSON if only that
+fits a schema.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+import jsonschema
+from pydantic import JsonValue, ValidationError
 
 from orchestrator_cli.durable.json_text import json_from_reply
 from orchestrator_cli.errors import RecoverableError, ReplyUnusable
@@ -128,3 +131,17 @@ def _further_faults(rows: dict[str, Any], exc: ValidationError, catalogue: Catal
         return []
     found = faults(repaired(made, catalogue)[0], catalogue)
     return [str(fault) for fault in found if (fault.subtask, fault.field) not in unjudged]
+
+
+def coerce_to_schema(given: JsonValue, schema: dict[str, JsonValue] | None) -> JsonValue:
+    """The value as given; a text is parsed as JSON if it fits the schema only then."""
+    if schema is None or not isinstance(given, str):
+        return given
+    validator = jsonschema.Draft202012Validator(schema)
+    if validator.is_valid(given):
+        return given
+    try:
+        read: JsonValue = json.loads(given)
+    except ValueError:
+        return given
+    return read if validator.is_valid(read) else given

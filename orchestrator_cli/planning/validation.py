@@ -43,7 +43,9 @@ def faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
         found += _schema_faults(subtask)
         found += _expression_faults(subtask)
         found += _each_faults(plan, subtask)
-    return found + _goal_faults(plan) + _circle_faults(plan)
+    if plan.check is not None:
+        found += _unreadable("plan", "check", plan.check, set(map(as_name, plan.ids)))
+    return found + _circle_faults(plan)
 
 
 def _size_faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
@@ -149,11 +151,6 @@ def _expression_faults(subtask: Subtask) -> list[PlanFault]:
     if subtask.when is not None:
         found += _unreadable(subtask.id, "when", subtask.when, set(map(as_name, subtask.depends_on)))
     return found
-
-
-def _goal_faults(plan: Plan) -> list[PlanFault]:
-    """Faults of the expression that checks the goal."""
-    return [] if plan.check is None else _unreadable("plan", "check", plan.check, set(map(as_name, plan.ids)))
 
 
 def _unreadable(subtask: str, field: str, expression: str, names: set[str]) -> list[PlanFault]:

@@ -1,6 +1,13 @@
 """What memory gives a run before it plans, and takes from it at its end.
 
 A memory that cannot be read or written is a notice and not the end of a run.
+
+The index of built tools in memory is synchronised with the library, which is authoritative. The index can
+miss a tool if a process was killed between storing and indexing it, if the index was deleted, or if a
+library was copied. Names and versions are compared, and only missing or outdated tools are read. Tools are
+offered from the library: one that is only in the index is never offered.
+
+Not covered: the prompts that a tool has served, which only the index has.
 """
 
 import contextlib
@@ -20,15 +27,17 @@ from memory import (
     RecallResult,
     Record,
     Scope,
+    Trust,
     open_store,
     recall,
     run_record,
     scrub,
+    tool_record,
 )
 from memory.dense import fill_vectors
 from memory.dense import query_vector as asked_near
 from memory.profile import recall_facts
-from memory.records import RUN
+from memory.records import RUN, TOOL, record_id
 from memory.sessions import save_exchange
 from memory.templates import Template, plan_fingerprint, template_of
 from orchestrator_cli import events
@@ -36,9 +45,7 @@ from orchestrator_cli.errors import ConfigError, OrchError
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.plan import order
-from orchestrator_cli.planning.context import PlannerContext
-from orchestrator_cli.planning.reuse import reads_outside
-from orchestrator_cli.recall import tool_index
+from orchestrator_cli.planning.planner import PlannerContext, reads_outside
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, Work
@@ -46,6 +53,75 @@ from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError
 from toolsmith.library import Library
 from toolsmith.spec import Need
+
+TOOL_SCOPE = Scope()
+"""Built tools serve every workspace."""
+
+
+@dataclass(frozen=True)
+class IndexChanges:
+    """What synchronisation changed, by the tools' names."""
+
+    added: tuple[str, ...] = ()
+    """Tools that were missing, or indexed with another version."""
+    removed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed)
+
+
+def add_missing_tools(library: Library, memory: Memory) -> IndexChanges:
+    """Add missing and outdated tools to the index. Raises `MemoryFault`."""
+    known = library.known()
+    if not known:
+        return IndexChanges()
+    found = memory.get([record_id(TOOL_SCOPE, TOOL, name) for name in known], TOOL_SCOPE)
+    versions = {record.key: record for record in found}
+    missing = [
+        name
+        for name, version in known.items()
+        if name not in versions or versions[name].data.get("version") != str(version)
+    ]
+    tools = [tool for name in missing if (tool := _readable(library, name)) is not None]
+    memory.add([_index_entry(tool, _prompts(versions.get(tool.name))) for tool in tools])
+    return IndexChanges(added=tuple(tool.name for tool in tools))
+
+
+def reindex_tools(library: Library, memory: Memory) -> IndexChanges:
+    """Also remove tools that the library does not have. Raises `MemoryFault`."""
+    changes, known = add_missing_tools(library, memory), library.known()
+    gone = [record for record in memory.all(TOOL, TOOL_SCOPE) if record.key not in known]
+    if gone:
+        memory.delete([record.id for record in gone], TOOL_SCOPE)
+    return IndexChanges(changes.added, tuple(sorted(record.key for record in gone)))
+
+
+def _index_entry(tool: BuiltTool, prompts: list[str]) -> Record:
+    """The index entry of a tool that served these prompts."""
+    trust: Trust = "own" if tool.origin.imported_from is None else "file"
+    return tool_record(
+        name=tool.name,
+        version=str(tool.version),
+        purpose=tool.spec.purpose,
+        signature=tool.spec.signature,
+        scope=TOOL_SCOPE,
+        prompts=prompts,
+        trust=trust,
+    )
+
+
+def _prompts(record: Record | None) -> list[str]:
+    prompts = record.data.get("prompts") if record is not None else None
+    return [str(prompt) for prompt in prompts] if isinstance(prompts, list) else []
+
+
+def _readable(library: Library, name: str) -> BuiltTool | None:
+    try:
+        tool = library.edited(name)
+        return library.fallback(name) if tool is not None and tool.edited else tool
+    except LibraryError:
+        return library.fallback(name)
+
 
 EMBEDDED_AT_ONCE = 256
 """How many vectors the end of a run may make."""
@@ -73,7 +149,10 @@ class RunMemory:
             # Before the store is opened: others wait while it is held, and a model may take seconds.
             near = asked_near(self.store, self.dense, asked)
             with self.store.opened() as memory:
-                self._fill_tool_index(memory)
+                try:
+                    add_missing_tools(self.library, memory)
+                except (MemoryFault, LibraryError, OSError) as exc:
+                    self._notice(f"The index of tools could not be kept in step: {exc}")
                 found = recall(memory, prompt, scope=Scope(), near=near)
                 facts = recall_facts(memory, asked, scope=self.scope, now=datetime.now(UTC), near=near)
                 return found.model_copy(update={"known": facts})
@@ -181,12 +260,6 @@ class RunMemory:
             "from_web": outside and state.revisions > 0,
         }
 
-    def _fill_tool_index(self, memory: Memory) -> None:
-        try:
-            tool_index.add_missing(self.library, memory)
-        except (MemoryFault, LibraryError, OSError) as exc:
-            self._notice(f"The index of tools could not be kept in step: {exc}")
-
     def _embed(self) -> None:
         """Make the vectors that are missing, if the user wants any; nothing waits for them."""
         if self.dense is None:
@@ -258,5 +331,6 @@ def _with_feedback(run: Record, memory: Memory) -> Record:
 
 def _tool_record(memory: Memory, tool: BuiltTool, prompt: str) -> Record:
     """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
-    served = tool_index.served_prompts(memory, tool.name)
-    return tool_index.record_of(tool, [*(p for p in served if p != prompt), prompt])
+    known = memory.get([record_id(TOOL_SCOPE, TOOL, tool.name)], TOOL_SCOPE)
+    served = [each for record in known for each in _prompts(record)]
+    return _index_entry(tool, [*(each for each in served if each != prompt), prompt])

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.plan import FrozenModel
-from orchestrator_cli.planning.context import RoleCard
+from orchestrator_cli.planning.planner import RoleCard
 
 
 class Role(FrozenModel):

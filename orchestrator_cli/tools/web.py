@@ -58,7 +58,8 @@ def web_tools(
             _check(url, domains, granted, reachable)
             reply = _get(url, resolve, MAX_BYTES)
             if not reply.location:
-                return _page(reply).text
+                page = WebPage(reply.body.decode(reply.encoding, "replace"), html="html" in reply.media)
+                return page.text
             url = urljoin(url, reply.location)
         raise ValueError(f"{url} redirects more than {MAX_REDIRECTS} times")
 
@@ -142,10 +143,6 @@ class HttpResponse:
     media: str
     encoding: str
     location: str
-
-
-def _page(reply: HttpResponse) -> "WebPage":
-    return WebPage(reply.body.decode(reply.encoding, "replace"), html="html" in reply.media)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ nothing here is held while printing, so the two cannot wait for each other.
 import atexit
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple, TextIO
 
 from rich.console import Console as RichConsole
 from rich.console import Group, OverflowMethod, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,9 +26,8 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Event, RunFinished, RunResumed, RunStarted
 from orchestrator_cli.state import RunState
 from orchestrator_cli.views import text
-from orchestrator_cli.views.graph import SIGNS
+from orchestrator_cli.views.graph import SIGNS, Row, rows_of
 from orchestrator_cli.views.narration import OUTCOMES, Line, narrate
-from orchestrator_cli.views.rows import Row, rows_of
 from orchestrator_cli.views.streams import write
 
 NARROW = 60
@@ -222,7 +222,9 @@ class Console:
             grid.add_row(*self._cells(row, now, wide))
         parts: list[RenderableType] = ["", grid] if shown else [""]
         if hidden:
-            parts.append(self._text(f"  … and {_counts(hidden)}", "dim"))
+            states = [row.state for row in hidden]
+            counts = ", ".join(f"{states.count(state)} {state}" for state in SIGNS if state in states)
+            parts.append(self._text(f"  … and {counts}", "dim"))
         parts += [self._tool_line(tool, doing) for tool, doing in state.building.items()]
         parts.append(self._status(state, rows, now))
         if self._typed is not None:
@@ -273,6 +275,27 @@ def _fitting(rows: list[Row], height: int) -> tuple[list[Row], list[Row]]:
     return [row for row in rows if row.id in chosen], [row for row in rows if row.id not in chosen]
 
 
-def _counts(rows: list[Row]) -> str:
-    states = [row.state for row in rows]
-    return ", ".join(f"{states.count(state)} {state}" for state in SIGNS if state in states)
+@contextlib.contextmanager
+def document_progress(wanted: bool = True) -> Iterator[Callable[[str, int], None]]:
+    """A callback for each document, with its ref and the number of documents.
+
+    It draws a bar on a terminal, and nothing elsewhere.
+    """
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda _ref, _of: None
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[ref]}", markup=False),
+    )
+    with Progress(*columns, console=RichConsole(stderr=True, highlight=False), transient=True) as bar:
+        task = bar.add_task("", total=None, ref="")
+
+        def on_document(ref: str, count: int) -> None:
+            at = bar.tasks[0].completed
+            name = text.one_line(ref.rsplit("/", 1)[-1], 40)
+            bar.update(task, total=count, completed=min(at + 1, count), ref=name)
+
+        yield on_document

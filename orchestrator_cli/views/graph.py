@@ -1,13 +1,16 @@
-"""The task graph as text, as the difference of two versions, and as Mermaid: pure functions.
+"""The task graph as text, as rows of a table, as the difference of two versions, and as Mermaid.
 
-Lines are plain text without colours. What a model wrote in a plan is cleaned and kept to one line. The
-order is that of the plan, so equal plans give equal lines.
+Pure functions. Lines are plain text without colours. What a model wrote in a plan is cleaned and kept to
+one line. The order is that of the plan, so equal plans give equal lines.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from itertools import takewhile
+from typing import NamedTuple
 
 from orchestrator_cli.plan import Patch, Plan, State, Subtask
+from orchestrator_cli.state import Activity, RunState
 from orchestrator_cli.views import text
 from orchestrator_cli.views.text import one_line
 
@@ -169,3 +172,35 @@ def _label(subtask: Subtask) -> str:
     """Mermaid reads `#name;` as a character, and backticks or tags inside quotes as markup."""
     label = f"{subtask.id}: {one_line(subtask.title, 80)}"
     return "".join(f"#{ord(sign)};" if sign in '#"<>&`\\' else sign for sign in label)
+
+
+DOING_CHARS = 200
+
+
+class Row(NamedTuple):
+    """One subtask."""
+
+    id: str
+    label: str = ""
+    """Its role, or its kind if it has none."""
+    state: State = "pending"
+    doing: str = ""
+    since: datetime | None = None
+    """When it started, while it runs."""
+    seconds: float | None = None
+    """How long it took, once it has ended."""
+
+
+def rows_of(state: RunState) -> list[Row]:
+    """A row per subtask, in plan order."""
+    return [_row(state, subtask) for subtask in state.plan.subtasks] if state.has_plan else []
+
+
+def _row(run: RunState, subtask: Subtask) -> Row:
+    state, activity = run.state_of(subtask.id), run.activity.get(subtask.id, Activity())
+    doing = activity.doing
+    if state == "pending" and subtask.depends_on:
+        doing = "waits for " + ", ".join(one_line(name, 40) for name in subtask.depends_on)
+    label = one_line(subtask.role or subtask.kind, 24)
+    doing = one_line(doing, DOING_CHARS)
+    return Row(subtask.id, label, state, doing, activity.since, activity.seconds)

@@ -14,9 +14,8 @@ from orchestrator_cli.events import SCHEMA
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.state import RunState, Version
 from orchestrator_cli.usage import Usage
-from orchestrator_cli.views.graph import plan_diff, plan_lines
-from orchestrator_cli.views.jsonl import states_of
-from orchestrator_cli.views.rows import rows_of
+from orchestrator_cli.views.graph import plan_diff, plan_lines, rows_of
+from orchestrator_cli.views.streams import states_of
 from orchestrator_cli.views.text import counted, duration, one_line, spent
 
 WIDE = 100
@@ -95,7 +94,9 @@ def show_lines(summary: Summary, state: RunState) -> list[str]:
         lines += ["", f"open question {asked.id} about {asked.what}: {one_line(asked.question, 4 * WIDE)}"]
     if summary.approvals:
         lines.append(f"  answer it with: orch approve {summary.run}")
-    return [*lines, *_what_next(summary)]
+    if summary.state in ("died", "interrupted", "paused", "failed"):
+        lines += ["", f"go on with: orch resume {summary.run}"]
+    return lines
 
 
 def _memory_lines(state: RunState) -> list[str]:
@@ -146,12 +147,6 @@ def _work_lines(state: RunState) -> list[str]:
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
     return ["", *("  ".join(cells).rstrip() for cells in padded)]
-
-
-def _what_next(summary: Summary) -> list[str]:
-    if summary.state in ("died", "interrupted", "paused", "failed"):
-        return ["", f"go on with: orch resume {summary.run}"]
-    return []
 
 
 def _cost(usage: Usage) -> str:

@@ -62,7 +62,8 @@ def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool
     `live`: the screen has a table of the subtasks, so that starts are not shown again.
     """
     if isinstance(event.data, events.RunStarted):
-        return _run_started(event.run, event.data)
+        place = f"run {short_run(event.run)} in {one_line(event.data.workspace)}"
+        return [*_warning(event.data.sandbox), Line("", place, "dim")]
     if not verbose and _is_detail(event.data, live):
         return []
     if isinstance(event.data, events.PlanRevised):
@@ -81,10 +82,6 @@ def _is_detail(fact: events.Fact, live: bool) -> bool:
         is_instance = whole_name(fact.subtask) != fact.subtask
         return is_instance or (live and isinstance(fact, events.SubtaskStarted))
     return isinstance(fact, DETAILS) or (live and isinstance(fact, events.SubtaskWaiting))
-
-
-def _run_started(run: str, fact: events.RunStarted) -> list[Line]:
-    return [*_warning(fact.sandbox), Line("", f"run {short_run(run)} in {one_line(fact.workspace)}", "dim")]
 
 
 def _warning(sandbox: str) -> list[Line]:

@@ -38,7 +38,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "plan",
         "settings",
         "environment",
-        "default_models",
         "prompts",
         "usage",
         "cancellation",
@@ -66,7 +65,7 @@ NARROW: dict[str, tuple[str, ...]] = {
 HOMES = {
     "typer": ("orchestrator_cli.cli",),
     "rich": ("orchestrator_cli.views",),
-    "prompt_toolkit": ("orchestrator_cli.cli.chat.repl", "orchestrator_cli.views.keyboard"),
+    "prompt_toolkit": ("orchestrator_cli.cli.chat.repl", "orchestrator_cli.cli.chat.terminal_input"),
     "prefect": ("orchestrator_cli.engine",),
     "uvicorn": ("orchestrator_cli.engine.server",),
     "fastapi": (),

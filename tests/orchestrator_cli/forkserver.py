@@ -93,9 +93,9 @@ LOADED = (
     *("anyio._backends._asyncio", "litellm.proxy._types", "memory.edge", "pygments.styles.monokai"),
     "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
     *(f"orchestrator_cli.{name}" for name in ("runtime", "orchestrator", "workspace.diff", "workspace.undo")),
-    *(f"orchestrator_cli.cli.{name}" for name in ("commands.demo", "commands.resume", "chat.repl_session")),
+    *(f"orchestrator_cli.cli.{name}" for name in ("commands.ask", "commands.resume", "chat.repl_session")),
     *(f"orchestrator_cli.execution.{name}" for name in ("agents", "scheduler")),
-    *(f"orchestrator_cli.views.{name}" for name in ("filelog", "console", "jsonl", "keyboard", "narration")),
+    *(f"orchestrator_cli.views.{name}" for name in ("filelog", "console", "streams", "narration")),
 )
 """What a run imports, some of it only on its way."""
 

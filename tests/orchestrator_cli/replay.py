@@ -13,7 +13,7 @@ from typing import Any
 from endpoint import Reply, call, fault
 from scripted_model import code
 
-from orchestrator_cli.models.recorded import Recording
+from orchestrator_cli.models.sources import Recording
 
 PASSING = ("429", "500", "late", "cut")
 """Faults of a provider; asked again, it answers."""

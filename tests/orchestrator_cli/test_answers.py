@@ -3,13 +3,12 @@
 import pytest
 
 from orchestrator_cli.approvals.broker import Question, UserReply
-from orchestrator_cli.cli.chat.terminal_input import reply_of
+from orchestrator_cli.cli.chat.terminal_input import Key, edited, reply_of
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.plan import Catalogue, Plan, Subtask
 from orchestrator_cli.planning.plan_text import edited_text, is_empty, plan_text, read_plan_text
 from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.settings import approvals
-from orchestrator_cli.views.keyboard import Key, edited
 
 MAY = Question(what="subtask", subject="a", question="May a start?")
 COLOUR = Question(what="question", subject="a", question="Which?", result={"enum": ["red", 7, "3"]})

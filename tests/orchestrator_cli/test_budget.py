@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Interrupted, LimitReached, ProviderError
 from orchestrator_cli.events import Noticed, Spent
-from orchestrator_cli.models.budget import MeteredModel
-from orchestrator_cli.models.chain import ThrottledModel
-from orchestrator_cli.models.limits import (
+from orchestrator_cli.models.budget import (
     REPLY_TOKENS,
     SHORTEST_REPLY,
     Admitted,
@@ -21,10 +19,12 @@ from orchestrator_cli.models.limits import (
     CallRefused,
     Caps,
     Later,
+    MeteredModel,
     Quote,
     WorstCase,
     admit,
 )
+from orchestrator_cli.models.chain import ThrottledModel
 from orchestrator_cli.models.model import Completion, ModelRequest, TransientError
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.usage import Usage

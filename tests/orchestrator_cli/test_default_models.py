@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_cli.default_models import FAMILIES, Family, default_model, newest, read_list
+from orchestrator_cli.environment import FAMILIES, Family, default_model, newest, read_list
 
 DAY = date(2026, 11, 30)
 SONNET = Family("anthropic", "claude-sonnet-*", "claude-sonnet-9")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_cli.planning.expressions import ExpressionFailed, holds
+from orchestrator_cli.planning.checks import ExpressionFailed, holds
 
 NAMES = {"value": {"found": [1, 2, 3], "name": "Ada"}, "summary": "three", "files": ["a.txt"]}
 

@@ -9,8 +9,8 @@ from command import Orch
 from endpoint import Endpoint
 from replay import FAULTS, Replay
 
-from orchestrator_cli.cli.commands.demo import PROMPT, recording_path
-from orchestrator_cli.models.recorded import Recording
+from orchestrator_cli.cli.commands.ask import PROMPT, recording_path
+from orchestrator_cli.models.sources import Recording
 
 CALLS = 23
 LAST_CODE = "toolsmith:file_fingerprint#4"

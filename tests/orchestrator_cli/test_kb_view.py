@@ -7,8 +7,8 @@ import pytest
 
 from memory.knowledge import FoundChunk
 from memory.knowledge.ingest import IngestReport
+from orchestrator_cli.cli.commands.kb import NAMED_AT_MOST, chunk_lines, report_lines
 from orchestrator_cli.recall.knowledge import cite
-from orchestrator_cli.views.kb import NAMED_AT_MOST, chunk_lines, report_lines
 
 
 def found(title: str, ref: str, **place: int | None) -> FoundChunk:

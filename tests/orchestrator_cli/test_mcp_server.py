@@ -20,8 +20,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.shared.exceptions import MCPError
 from scripted_model import Cast, answered, code, coder, plan
 
-from orchestrator_cli.cli.mcp_server.ask import flags_of
-from orchestrator_cli.cli.mcp_server.calls import served
+from orchestrator_cli.cli.mcp_server.calls import flags_of, served
 from orchestrator_cli.settings import load_settings
 from toolsmith import CaseResult, Library, Need, Origin, ToolSpec, TrialReport
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator_cli.plan import Catalogue, Patch, Plan, Subtask
-from orchestrator_cli.planning.context import RoleCard
 from orchestrator_cli.planning.patching import apply
+from orchestrator_cli.planning.planner import RoleCard
 from orchestrator_cli.planning.routing import (
     ENOUGH,
     PastOutcome,

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TextIO
 
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
-from orchestrator_cli.views.pages import show_page
-from orchestrator_cli.views.streams import write
+from orchestrator_cli.views.streams import show_page, write
 from orchestrator_cli.views.text import clean, one_line
 
 if TYPE_CHECKING:

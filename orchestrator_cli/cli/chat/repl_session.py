@@ -26,9 +26,8 @@ from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.views.console import Console
-from orchestrator_cli.views.filelog import FileLog
+from orchestrator_cli.views.filelog import EntryFilter, FileLog, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.graph import plan_lines
-from orchestrator_cli.views.reading import EntryFilter, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.tools import list_lines
 
 

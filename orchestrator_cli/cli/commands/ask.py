@@ -1,6 +1,12 @@
-"""`orch ask` and `orch plan`: run a prompt, or show the plan that it leads to."""
+"""`orch ask`, `orch plan` and `orch demo`: run a prompt, show its plan, or watch a recorded run."""
 
+import contextlib
+import shutil
 import sys
+from collections.abc import Callable, Collection, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -22,6 +28,8 @@ from orchestrator_cli.cli.options import (
 )
 from orchestrator_cli.cli.reporting import reporting, run_flags, settings_of
 from orchestrator_cli.errors import UsageError
+from orchestrator_cli.models.model import Model
+from orchestrator_cli.models.sources import GivenModel, LiveModels, RecordedModel, Recording, RecordingModel
 from orchestrator_cli.orchestrator import plan_prompt
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.views.graph import plan_lines
@@ -92,3 +100,112 @@ def _read(prompt: str) -> str:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as exc:
         raise UsageError("The prompt on standard input is not UTF-8 text.", "Convert it first.") from exc
+
+
+# --- the demo
+
+
+PROMPT = (
+    "Create an empty file new.txt. Find inventive ways to handle files in Python, and show them by "
+    "changing new.txt with code run in the interpreter, never with the file tools. Keep a log of every "
+    "code operation in fileLog.md. Prove that the file was really changed. If a custom tool is needed, "
+    "build it and document its name and functions in fileLog.md."
+)
+FOLDER = Path("orch-demo")
+LEFT_BEHIND = {"new.txt", "fileLog.md"}
+NAMES = {False: "recorded", True: "recorded again"}
+"""The name of the model in the record of a first run (False) and of a second one."""
+RECORDED = "The model's replies are recorded; everything else is real."
+
+
+@app.command()
+@with_options
+def demo(
+    *,
+    workspace: Folder = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Repeat the prompt, with the first run and its tool remembered.")
+    ] = False,
+    output: Output,
+    record: Annotated[bool, typer.Option("--record", hidden=True)] = False,
+    reuse: Annotated[bool, typer.Option("--reuse", hidden=True)] = False,
+) -> None:
+    """Watch a prompt run on recorded model replies; everything else is real."""
+    with reporting(output) as console:
+        folder = prepare_workspace(workspace or FOLDER)
+        settings = settings_of(folder)
+        home = settings.home / "demo"
+        prepare_home(home, again=again)
+        settings = settings.model_copy(update={"prefect_home": settings.home, "home": home})
+        if record:
+            with recording(again=again, reuse=reuse) as recorder:
+                ForegroundRun(settings, output, console, LiveModels(recorder)).ask(PROMPT)
+            return
+        if not (output.quiet or output.as_json or output.stream_json):
+            console.lines([RECORDED, "", PROMPT, ""])
+        source = GivenModel(recorded_model(again=again))
+        ForegroundRun(settings, output, console, source).ask(PROMPT)
+
+
+def recording_path(*, again: bool) -> Path:
+    """The recording that ships with the program."""
+    name = "demo-again.json" if again else "demo.json"
+    return Path(str(resources.files("orchestrator_cli") / "recordings" / name))
+
+
+def recorded_model(*, again: bool, resumed: bool = False) -> RecordedModel:
+    """The model whose replies are played back. Raises `RunFailed` if the recording is broken."""
+    recording = Recording.read(recording_path(again=again))
+    return RecordedModel(recording, name=NAMES[again], resumed=resumed)
+
+
+def model_of(names: Collection[str]) -> RecordedModel | None:
+    """The model with which to resume a demo, from the model names in its record; None for any other run."""
+    for again, name in NAMES.items():
+        if set(names) == {name}:
+            return recorded_model(again=again, resumed=True)
+    return None
+
+
+@contextlib.contextmanager
+def recording(*, again: bool, reuse: bool) -> Iterator[Callable[[Model], Model]]:
+    """Record the replies of the configured model, and write the recording if the run succeeds.
+
+    With `reuse`, a request whose name is in the present recording gets that reply again: for a prompt
+    whose wording changed and whose answer did not.
+    """
+    path = recording_path(again=again)
+    known = Recording.read(path) if reuse else None
+    made = Recording()
+    yield lambda model: RecordingModel(model, made, known)
+    path.parent.mkdir(exist_ok=True)
+    made.write(path)
+
+
+def prepare_workspace(folder: Path) -> Path:
+    """An empty workspace for the demo. Raises `UsageError` rather than touch a folder with other files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(
+            f"{folder} cannot be used for the demo: {exc.strerror}.", "Name a folder with -C."
+        ) from exc
+    others = sorted({path.name for path in folder.iterdir()} - LEFT_BEHIND)
+    if others:
+        raise UsageError(
+            f"{folder} holds other files ({', '.join(others[:3])}), and the demo needs a folder of its own.",
+            "Name an empty or new one with -C.",
+        )
+    (folder / "new.txt").unlink(missing_ok=True)
+    return folder
+
+
+def prepare_home(home: Path, *, again: bool) -> None:
+    """Delete what earlier demos remembered and built. With `again`, keep it; it has to exist."""
+    kept = [home / "memory", home / "tools"]
+    if again:
+        if not all(folder.exists() for folder in kept):
+            raise UsageError("There is no demo to repeat yet.", "Run orch demo first.")
+        return
+    for folder in kept:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,21 +1,21 @@
 """`orch kb`: documents of the user that agents can search and cite."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from memory.knowledge import KnowledgeSource, StoredDocument
+from memory.knowledge import FoundChunk, KnowledgeSource, StoredDocument
+from memory.knowledge.ingest import IngestReport
 from orchestrator_cli.admin.knowledge import IngestRun, KnowledgeAdmin, OnDocument
 from orchestrator_cli.cli.options import Debug, Folder, Output
-from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import print_json, print_lines, reporting, settings_of
 from orchestrator_cli.errors import OrchError, RunFailed
-from orchestrator_cli.recall.knowledge import cite
-from orchestrator_cli.views.console import Console
-from orchestrator_cli.views.kb import SourceRow, chunk_lines, progress, report_lines, source_lines
-from orchestrator_cli.views.text import counted
+from orchestrator_cli.recall.knowledge import cite, display_path
+from orchestrator_cli.views.console import Console, document_progress
+from orchestrator_cli.views.text import clean, counted, one_line, size
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -29,6 +29,18 @@ AllProjects = Annotated[
     bool, typer.Option("--all-projects", help="Include documents added from other workspaces.")
 ]
 Limit = Annotated[int, typer.Option("-n", "--limit", min=1, max=100, help="Show at most this many pieces.")]
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A source with the number of its documents and chunks."""
+
+    source: str
+    type: str
+    project: str | None
+    documents: int
+    chunks: int
+    size: int
 
 
 @app.callback(invoke_without_command=True)
@@ -87,7 +99,7 @@ def list_sources(
         rows = _source_rows(sources, documents)
         if as_json:
             listed = [_document_json(document) for document in documents]
-            _json({"sources": [vars(row) for row in rows], "documents": listed})
+            print_json({"sources": [vars(row) for row in rows], "documents": listed})
         elif rows:
             print_lines(source_lines(rows, str(admin.root)))
         else:
@@ -113,7 +125,7 @@ def search(
                 fields = {name: value for name, value in vars(one).items() if name != "ref"}
                 row = {"cite": cite(one, admin.root), "source": one.ref, **fields, "trusted": False}
                 rows.append(row | {"headings": list(one.headings)})
-            _json(rows)
+            print_json(rows)
         elif found:
             print_lines(chunk_lines(found, admin.root))
         else:
@@ -140,17 +152,15 @@ def remove(
 
 
 def _admin(workspace: Path | None, console: Console, *, everywhere: bool = False) -> KnowledgeAdmin:
-
     settings = settings_of(workspace)
     return KnowledgeAdmin(settings, everywhere=everywhere, warn=lambda text: console.lines([text]))
 
 
 def _ingest(prepare: Callable[[OnDocument], IngestRun], root: Path, console: Console, as_json: bool) -> None:
     """Read documents and show the report. Raises `RunFailed` if documents could not be read."""
-
     run: IngestRun | None = None
     try:
-        with progress(not as_json) as on_document:
+        with document_progress(not as_json) as on_document:
             run = prepare(on_document)
             report = run.run()
     except (KeyboardInterrupt, OrchError):
@@ -160,7 +170,7 @@ def _ingest(prepare: Callable[[OnDocument], IngestRun], root: Path, console: Con
             console.lines([*report_lines(run.report, root), kept])
         raise
     if as_json:
-        _json(
+        print_json(
             {
                 **{name: getattr(report, name) for name in ("added", "changed", "removed")},
                 "unchanged": len(report.unchanged),
@@ -180,7 +190,6 @@ def _ingest(prepare: Callable[[OnDocument], IngestRun], root: Path, console: Con
 
 
 def _source_rows(sources: list[KnowledgeSource], documents: list[StoredDocument]) -> list[SourceRow]:
-
     rows = []
     for source in sources:
         own = [known for known in documents if known.scope == source.scope and source.holds(known.ref)]
@@ -209,5 +218,48 @@ def _document_json(document: StoredDocument) -> dict[str, object]:
     }
 
 
-def _json(value: object) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))
+# --- lines of text
+
+NAMED_AT_MOST = 20
+"""The most files that are named for one reason; the others are counted."""
+
+
+def source_lines(rows: Sequence[SourceRow], project: str) -> list[str]:
+    lines = []
+    for row in rows:
+        seen = {None: "seen from everywhere", project: ""}.get(row.project, f"of {row.project}")
+        held = [counted(row.documents, "document"), counted(row.chunks, "piece"), size(row.size)]
+        lines += [row.source, f"    {' · '.join(part for part in (row.type, *held, seen) if part)}"]
+    return lines
+
+
+def chunk_lines(found: Sequence[FoundChunk], root: Path) -> list[str]:
+    """Each chunk with its citation, and the headings above it that it does not repeat."""
+    lines: list[str] = []
+    for chunk in found:
+        under = " > ".join(name for name in chunk.headings if name not in chunk.text)
+        heading = [f"    {one_line(under, 200)}"] if under else []
+        text = (f"    {line}" for line in clean(chunk.text).splitlines())
+        lines += [one_line(cite(chunk, root)), *heading, *text, ""]
+    return lines[:-1]
+
+
+def report_lines(report: IngestReport, root: Path) -> list[str]:
+    """A summary, and a line for each document that is not in the knowledge base now."""
+    counts = {
+        "added": report.added,
+        "changed": report.changed,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
+    }
+    parts = [f"{len(refs):,} {word}" for word, refs in counts.items() if refs]
+    lines = [f"Documents: {', '.join(parts) or 'none'}."]
+    lines += _named_lines([(ref, "removed: it is gone") for ref in report.removed], root)
+    lines += _named_lines([(ref, f"skipped: {why}") for ref, why in report.skipped], root)
+    faults = [(ref, f"NOT READ: {why}") for ref, why in report.faults]
+    return lines + _named_lines(faults, root, len(faults))
+
+
+def _named_lines(rows: Sequence[tuple[str, str]], root: Path, limit: int = NAMED_AT_MOST) -> list[str]:
+    lines = [f"  {one_line(display_path(ref, root))}: {one_line(why)}" for ref, why in rows[:limit]]
+    return lines + ([f"  … and {len(rows) - limit:,} more"] if len(rows) > limit else [])

@@ -13,9 +13,8 @@ from orchestrator_cli.cli.reporting import print_json, print_lines, reporting, s
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.runs.find import find_run
 from orchestrator_cli.runs.verify import Audit, audit, kept_text, read_file_log
-from orchestrator_cli.views.pages import show_page
-from orchestrator_cli.views.reading import EntryFilter, entries_of, markdown_of, select_entries
-from orchestrator_cli.views.streams import write
+from orchestrator_cli.views.filelog import EntryFilter, entries_of, markdown_of, select_entries
+from orchestrator_cli.views.streams import show_page, write
 from orchestrator_cli.views.text import clean, counted, one_line
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import anyio
 import typer
 
-from orchestrator_cli.cli.mcp_server.ask import flags_of
+from orchestrator_cli.cli.mcp_server.calls import flags_of
 from orchestrator_cli.cli.mcp_server.server import serve
 from orchestrator_cli.cli.options import (
     CommonOptions,

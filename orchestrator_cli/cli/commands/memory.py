@@ -1,7 +1,6 @@
 """`orch memory`: list, search, add, forget, export, import and migrate what is remembered."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from orchestrator_cli.cli.commands.memory_output import (
     stats_lines,
 )
 from orchestrator_cli.cli.options import AsJson, Debug, Folder, Output
-from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import print_json, print_lines, reporting, settings_of
 from orchestrator_cli.errors import ApprovalNeeded, RunFailed, UsageError
 from orchestrator_cli.views.streams import write
 
@@ -59,7 +58,7 @@ def list_memory(
     with reporting(Output(quiet=True, debug=debug)):
         found = _admin(workspace, everywhere).all(tuple(kind or ()), past=past)
         if as_json:
-            _json([row(record) for record in found[:limit]])
+            print_json([row(record) for record in found[:limit]])
             return
         print_lines(record_lines(found[:limit]))
         if len(found) > limit:
@@ -80,7 +79,7 @@ def show(
     with reporting(Output(quiet=True, debug=debug)):
         record = _admin(workspace, everywhere).find(ident)
         if as_json:
-            _json(row(record))
+            print_json(row(record))
         else:
             print_lines(page_lines(record))
 
@@ -100,7 +99,7 @@ def search(
         admin = _admin(workspace, everywhere, lambda text: console.lines([text]))
         hits = admin.search(text, limit=limit, kinds=tuple(kind or ()))
         if as_json:
-            _json([{**row(hit.record), "score": hit.score} for hit in hits])
+            print_json([{**row(hit.record), "score": hit.score} for hit in hits])
         else:
             print_lines(hit_lines(hits))
 
@@ -151,7 +150,7 @@ def forget(
                 raise UsageError("Not confirmed; nothing was forgotten.")
         done = admin.forget(records, what)
         if as_json:
-            _json(
+            print_json(
                 {
                     "forgotten": [str(record.id) for record in done.records],
                     "files": done.looked.files,
@@ -225,7 +224,7 @@ def stats(
     with reporting(Output(quiet=True, debug=debug)):
         found = _admin(workspace, everywhere).stats()
         if as_json:
-            _json(dataclasses.asdict(found) | {"set_aside": [str(path) for path in found.set_aside]})
+            print_json(dataclasses.asdict(found) | {"set_aside": [str(path) for path in found.set_aside]})
         else:
             print_lines(stats_lines(found))
 
@@ -282,7 +281,3 @@ def _confirmed(question: str) -> bool:
     except typer.Abort:
         typer.echo(err=True)  # The next message starts on a new line.
         raise KeyboardInterrupt from None
-
-
-def _json(value: object) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))

@@ -8,7 +8,7 @@ import typer
 from orchestrator_cli.approvals.broker import Question, UserReply, check_answer
 from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import choice_of, edit, question_lines
-from orchestrator_cli.cli.commands.demo import model_of
+from orchestrator_cli.cli.commands.ask import model_of
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.options import (
     Folder,
@@ -27,8 +27,8 @@ from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import ApprovalAsked
 from orchestrator_cli.execution.resume import is_over
 from orchestrator_cli.models.sources import GivenModel, LiveModels
-from orchestrator_cli.planning.coercion import coerce_to_schema
 from orchestrator_cli.planning.plan_text import may_be_edited
+from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.runs.find import PastRun, find_run, look_at
 from orchestrator_cli.runs.fork import fork_run
 from orchestrator_cli.state import fold

@@ -13,7 +13,7 @@ from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, loo
 from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.history import Summary, runs_lines, show_json, show_lines
-from orchestrator_cli.views.jsonl import changes_line
+from orchestrator_cli.views.streams import changes_line
 
 app = typer.Typer(rich_markup_mode=None)
 

@@ -1,20 +1,78 @@
-"""`orch tools`: list, repair, export and import the built tools of the library."""
+"""`orch tools`: list, build, repair, export and import the built tools of the library."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator_cli.admin.tools import ToolAdmin, on_terminal
-from orchestrator_cli.cli.commands.build import build
-from orchestrator_cli.cli.options import AsJson, Debug, Folder, Output
-from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
+from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
+from orchestrator_cli.cli.options import (
+    AllowUnpriced,
+    Approve,
+    AsJson,
+    Debug,
+    Folder,
+    MaxCalls,
+    MaxCost,
+    MaxTokens,
+    ModelName,
+    Network,
+    NoSandbox,
+    Output,
+    Quiet,
+    StreamJson,
+    Timeout,
+    Verbose,
+    Yes,
+)
+from orchestrator_cli.cli.reporting import approval_kinds, print_json, print_lines, reporting, settings_of
 from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed, UsageError
 from orchestrator_cli.views.tools import list_lines, page_lines, trial_json, trial_lines
 
 app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, export and import built tools.")
-app.command()(build)
+
+
+@app.command()
+def build(
+    purpose: Annotated[str, typer.Argument(help="What the tool does, takes and returns.")],
+    name: Annotated[
+        str, typer.Option("--name", help="Name of the tool (default: made from the purpose).")
+    ] = "",
+    model: ModelName = None,
+    workspace: Folder = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+    stream_json: StreamJson = False,
+    max_cost: MaxCost = None,
+    allow_unpriced: AllowUnpriced = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    timeout: Timeout = None,
+    network: Network = None,
+    approve: Approve = None,
+    yes: Yes = False,
+    unsafe_no_sandbox: NoSandbox = False,
+    debug: Debug = False,
+) -> None:
+    """Build a tool as a run of its own, unless the library has one that serves."""
+    output = Output(quiet, verbose, as_json, stream_json, debug)
+    with reporting(output) as console:
+        unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=yes)
+        settings = settings_of(
+            workspace,
+            model=model,
+            max_cost=max_cost,
+            allow_unpriced=allow_unpriced,
+            max_calls=max_calls,
+            max_tokens=max_tokens,
+            timeout=timeout,
+            network=network or None,
+            approve=approval_kinds(approve),
+            yes=yes or None,
+        )
+        ForegroundRun(settings, output, console, unsafe=unsafe).build(purpose, name)
 
 
 def _known_names(incomplete: str) -> list[str]:
@@ -34,7 +92,7 @@ NameAt = Annotated[
         autocompletion=_known_names,
     ),
 ]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask for confirmation.")]
+SkipConfirmation = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask for confirmation.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -50,7 +108,7 @@ def list_tools(workspace: Folder = None, as_json: AsJson = False, debug: Debug =
     with reporting(Output(quiet=True, debug=debug)) as console:
         rows = _admin(workspace).rows()
         if as_json:
-            _json([row.as_json() for row in rows])
+            print_json([row.as_json() for row in rows])
         elif rows:
             print_lines(list_lines(rows))
         else:
@@ -63,7 +121,7 @@ def show(name: NameAt, workspace: Folder = None, as_json: AsJson = False, debug:
     with reporting(Output(quiet=True, debug=debug)):
         page = _admin(workspace).page(name)
         if as_json:
-            _json(page.as_json())
+            print_json(page.as_json())
         else:
             print_lines(page_lines(page))
 
@@ -71,7 +129,7 @@ def show(name: NameAt, workspace: Folder = None, as_json: AsJson = False, debug:
 @app.command("test")
 def try_again(
     name: NameAt,
-    yes: Yes = False,
+    yes: SkipConfirmation = False,
     workspace: Folder = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -81,7 +139,7 @@ def try_again(
         tested = _admin(workspace, yes=yes).test(name)
         if as_json:
             found = {"name": tested.name, "version": tested.version, "adopted": tested.adopted}
-            _json({**found, **trial_json(tested.trial)})
+            print_json({**found, **trial_json(tested.trial)})
         else:
             print_lines(trial_lines(tested.trial))
         if not tested.trial.passed:
@@ -108,7 +166,7 @@ def diff(
     with reporting(Output(quiet=True, debug=debug)) as console:
         lines = _admin(workspace).difference(name, old, new)
         if as_json:
-            _json(lines)
+            print_json(lines)
         elif lines:
             print_lines(lines)
         else:
@@ -160,7 +218,7 @@ def enable(name: Name, workspace: Folder = None, debug: Debug = False) -> None:
 
 
 @app.command()
-def remove(name: Name, yes: Yes = False, workspace: Folder = None, debug: Debug = False) -> None:
+def remove(name: Name, yes: SkipConfirmation = False, workspace: Folder = None, debug: Debug = False) -> None:
     """Move a tool with all its versions to the trash folder of the library."""
     with reporting(Output(debug=debug)) as console:
         admin = _admin(workspace)
@@ -209,7 +267,7 @@ def import_tools(
             "--next-version", help="If the library has a different tool of that name, add a version to it."
         ),
     ] = False,
-    yes: Yes = False,
+    yes: SkipConfirmation = False,
     workspace: Folder = None,
     debug: Debug = False,
 ) -> None:
@@ -236,7 +294,7 @@ def reindex(workspace: Folder = None, as_json: AsJson = False, debug: Debug = Fa
     with reporting(Output(debug=debug)) as console:
         found = _admin(workspace).reindex()
         if as_json:
-            _json({"added": list(found.added), "removed": list(found.removed)})
+            print_json({"added": list(found.added), "removed": list(found.removed)})
             return
         added, removed = ", ".join(found.added) or "none", ", ".join(found.removed) or "none"
         console.lines([f"Added: {added}. Removed: {removed}."])
@@ -249,7 +307,3 @@ def _admin(workspace: Path | None, *, yes: bool = False) -> ToolAdmin:
 
 def _confirmed(question: str) -> bool:
     return typer.confirm(question, default=False, err=True)
-
-
-def _json(value: object) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))

@@ -27,8 +27,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import JsonValue
 
 from orchestrator_cli import __version__
-from orchestrator_cli.cli.mcp_server.ask import AskCall, answer_text
-from orchestrator_cli.cli.mcp_server.calls import Served, ServedCall, served
+from orchestrator_cli.cli.mcp_server.calls import AskCall, Served, ServedCall, answer_text, served
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.settings import Settings
@@ -177,7 +176,8 @@ class _Service:
             now = await anyio.to_thread.run_sync(lambda: tuple(file_times(self.library.root)))
             if now != seen:
                 seen, before = now, last
-                last = _listing(await self._served())
+                found = (await self._served()).tools
+                last = frozenset((tool.name, tool.sha256, tool.spec.model_dump_json()) for tool in found)
                 if before is not None and before != last:
                     await self._bus.publish(ToolsListChanged())
                     if self._session and self._session.protocol_version not in MODERN_PROTOCOL_VERSIONS:
@@ -206,11 +206,6 @@ def _outcome(call: ServedCall) -> tuple[JsonValue, OrchError | None]:
         return call.make(), None
     except OrchError as exc:
         return None, exc
-
-
-def _listing(found: Served) -> frozenset[tuple[str, str, str]]:
-    """What a change of the list shows in."""
-    return frozenset((tool.name, tool.sha256, tool.spec.model_dump_json()) for tool in found.tools)
 
 
 def file_times(root: Path) -> Iterator[tuple[str, int]]:

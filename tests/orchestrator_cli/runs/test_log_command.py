@@ -9,8 +9,8 @@ from command import Orch
 from endpoint import Endpoint
 from scripted_model import Cast, code, coder, plan
 
-from orchestrator_cli.views.pages import show_page
-from orchestrator_cli.views.reading import EntryFilter, entries_of, markdown_of, select_entries
+from orchestrator_cli.views.filelog import EntryFilter, entries_of, markdown_of, select_entries
+from orchestrator_cli.views.streams import show_page
 
 LONG = "".join(f"line {number}\n" for number in range(2_000))
 STEP = "print('line of the first run')\nfinal_answer('done')"

@@ -14,8 +14,8 @@ from orchestrator_cli.events import Event, Fact
 from orchestrator_cli.execution.plan_changes import causes_for, held_by
 from orchestrator_cli.execution.resume import check_resumable, is_over, missing_facts
 from orchestrator_cli.plan import Patch, Plan, Result, Subtask, ancestors
-from orchestrator_cli.planning.context import PlannerContext
 from orchestrator_cli.planning.patching import apply as patched
+from orchestrator_cli.planning.planner import PlannerContext
 from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply, fold

@@ -16,7 +16,7 @@ from orchestrator_cli.plan import NewTool, Patch, Plan, Result, Subtask
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.console import Console
-from orchestrator_cli.views.rows import rows_of
+from orchestrator_cli.views.graph import rows_of
 
 PLAN = Plan(
     goal="Count words",

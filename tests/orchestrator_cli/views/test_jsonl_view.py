@@ -13,7 +13,7 @@ from orchestrator_cli.events import AnyFact, Event, FileChange
 from orchestrator_cli.plan import Patch, Plan, Result, Subtask
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.usage import Usage
-from orchestrator_cli.views.jsonl import Envelope, JsonLines, envelope_line
+from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line
 
 PLAN = Plan(goal="g", subtasks=(Subtask(id="a", title="A", kind="agent"),))
 ADDED = Subtask(id="b", title="B", kind="agent")
@@ -69,7 +69,7 @@ import sys
 from datetime import datetime
 from orchestrator_cli.events import Event, Noticed
 from orchestrator_cli.state import RunState
-from orchestrator_cli.views.jsonl import JsonLines
+from orchestrator_cli.views.streams import JsonLines
 view = JsonLines(sys.stdout)
 for seq in range(1, 5000):
     view(Event(run="r", seq=seq, time=datetime.now(), data=Noticed(message="x" * 100)), RunState())
