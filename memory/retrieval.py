@@ -3,7 +3,7 @@
     hits = retrieve(memory, "When did Ada move?", kinds=TURN, scope=scope)
     passages = pack(memory, hits, scope=scope, budget=2000)
 
-BM25 scores each record by itself. But an answer rarely repeats the words of its question, and a story is told
+BM25 scores each record by itself. But an answer rarely repeats the words of its question, and a story unfolds
 over several messages. So `retrieve` also looks at the neighbours of the hits, and combines:
 
     own        BM25, plus a share for words that are adjacent both in the question and in the record

@@ -1,5 +1,5 @@
 """What orch reads from the environment besides its settings: proxies, secrets, the package index, the editor,
-and the model that a provider's key or a local server stands for.
+and the model that a provider's key or a local server implies.
 
 Provider keys are looked for by name and only when no model is set. Their values go from the environment to
 the provider's library and never through this module.
@@ -120,7 +120,7 @@ FAMILIES = {
     # LiteLLM lists no models of OpenRouter, which chooses one itself.
     "OPENROUTER_API_KEY": Family("openrouter", "auto", "auto"),
 }
-"""The provider keys that are looked for, in this order, and what each stands for."""
+"""The provider keys that are looked for, in this order, and the model of each."""
 
 
 def newest(family: Family, listed: Mapping[str, Mapping[str, Any]], today: date) -> Choice:
@@ -143,7 +143,7 @@ def newest(family: Family, listed: Mapping[str, Mapping[str, Any]], today: date)
 
 
 def default_model(key: str) -> Choice:
-    """The model that the provider's key of this name stands for today."""
+    """The default model of the provider whose key has this name."""
     return newest(FAMILIES[key], read_list(), datetime.now(UTC).date())
 
 

@@ -56,7 +56,7 @@ class RunStarted(Fact):
     kind: Literal["RunStarted"] = "RunStarted"
     prompt: str
     session: str = ""
-    """The session that it belongs to; empty where it stands alone."""
+    """The session that it belongs to; empty if there is none."""
     conversation: tuple[Turn, ...] = ()
     """What was said before in the same session, oldest first."""
     earlier: str = ""
@@ -68,7 +68,7 @@ class RunStarted(Fact):
     """The backend that model-written code runs in."""
     version: str
     approve: tuple[str, ...] = ()
-    """What the user wanted to be asked about; so it is when the run is gone on with."""
+    """What the user wants to approve; it holds when the run is resumed too."""
     forked_from: str | None = None
     """The run whose finished part this one shares."""
 
@@ -117,7 +117,7 @@ class Recalled(Fact):
 
 
 class Swapped(Part):
-    """A parameter of the earlier prompt, and what stands in its place."""
+    """A parameter of the earlier prompt, and the value that replaces it."""
 
     old: str
     new: str
@@ -435,7 +435,7 @@ class ApprovalGiven(Fact):
 
 
 class Remarked(Fact):
-    """What a person said while the run went on; the reviser is told."""
+    """What a person said while the run went on; the reviser reads it."""
 
     kind: Literal["Remarked"] = "Remarked"
     text: str
@@ -453,7 +453,7 @@ class EffectBegun(Fact):
 
 
 class EffectEnded(Fact):
-    """How it ended. Where this is missing, nobody knows whether it was done."""
+    """How it ended. If it is missing, whether it was done is unknown."""
 
     kind: Literal["EffectEnded"] = "EffectEnded"
     key: str

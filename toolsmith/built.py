@@ -84,13 +84,13 @@ class TrialReport(FrozenValue):
     @property
     def lines(self) -> tuple[str, ...]:
         """The report for people: a line for each case, property and challenge, and one for planted faults."""
-        told = [("", result.title, result.passed, result.detail) for result in self.results]
-        told += [
+        rows = [("", result.title, result.passed, result.detail) for result in self.results]
+        rows += [
             ("property: ", held.title, held.passed, held.detail or held.weak) for held in self.properties
         ]
         lines = [
             f"{'passed' if passed else 'failed'}: {what}{title}" + (f": {detail}" if detail else "")
-            for what, title, passed, detail in told
+            for what, title, passed, detail in rows
         ]
         if self.mutants:
             caught = len(self.mutants) - len(self.unnoticed)

@@ -95,15 +95,15 @@ class Packages:
         """
         options = ("pip", "compile", "-", "--generate-hashes", "--no-annotate", "--no-header")
         hidden = ("--no-emit-index-url", "--no-emit-find-links")
-        told = ", ".join(wanted)
+        names = ", ".join(wanted)
         ran = self._uv(run, (*options, *hidden, *_BINARY), "\n".join(wanted))
         if ran.code:
             unreached = "; make the package index reachable, and try again" if ran.code == _UNREACHED else ""
-            raise PackagesUnavailable(f"the packages {told} cannot be had: {_reason(ran.err)}{unreached}")
+            raise PackagesUnavailable(f"the packages {names} cannot be had: {_reason(ran.err)}{unreached}")
         try:
             return read_lock(ran.out)
         except ValueError as exc:
-            raise PackagesUnavailable(f"the packages {told} cannot be locked: {exc}") from exc
+            raise PackagesUnavailable(f"the packages {names} cannot be locked: {exc}") from exc
 
     def ensure(self, lock: PackageLock, run: Command) -> Installation:
         """The packages of a lock, installed if they are missing or changed.
@@ -173,9 +173,9 @@ class Packages:
         )
         ran = self._uv(run, (*options, "-r", "-"), "\n".join(lock.lines))
         if ran.code:
-            told = f"its packages ({', '.join(lock.versions)}) cannot be installed"
+            problem = f"its packages ({', '.join(lock.versions)}) cannot be installed"
             remedy = "make the package index reachable, or have the tool built again"
-            raise PackagesUnavailable(f"{told} ({fault}): {_reason(ran.err)}; {remedy}")
+            raise PackagesUnavailable(f"{problem} ({fault}): {_reason(ran.err)}; {remedy}")
         (site / ".lock").unlink(missing_ok=True)
 
     def _uv(self, run: Command, options: Sequence[str], given: str) -> ProgramResult:
@@ -291,15 +291,15 @@ def _stamp(folder: Path) -> str:
 
     It is valid in this process only, because inode numbers and times mean nothing elsewhere.
     """
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for place, _, files in os.walk(folder, onerror=_raise):
         for name in sorted(files):
             path = Path(place, name)
             seen = path.lstat()
-            told.update(
+            digest.update(
                 f"{path}\0{seen.st_ino} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}\n".encode()
             )
-    return told.hexdigest()
+    return digest.hexdigest()
 
 
 def _module_names(folder: Path) -> frozenset[str]:

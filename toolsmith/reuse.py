@@ -130,8 +130,8 @@ def _input_faults(old: ToolSpec, new: ToolSpec) -> Iterator[str]:
         yield f"inputs: {', '.join(before) or 'none'} have to stay, and in this order before any others"
     for name, given in new.inputs.items():
         if name in old.inputs:
-            for field, told in _changes(old.inputs[name], given):
-                yield f"inputs.{name}.{field}: {told}, and has to stay so"
+            for field, change in _changes(old.inputs[name], given):
+                yield f"inputs.{name}.{field}: {change}, and has to stay so"
         elif given.required:
             yield f"inputs.{name}: is new, so it needs a default or has to be nullable"
 

@@ -157,16 +157,16 @@ def read_decision(reply: str, offered: Sequence[str]) -> ReuseDecision:
     names = {folded(name): name for name in offered}
     if folded(value) not in names:
         raise ReplyFaulty([f"{value!r} is no candidate; there are {', '.join(offered)}."])
-    told = raw.get("what" if kind == "extend" else "why", "")
-    if kind == "extend" and not (isinstance(told, str) and told.strip()):
+    said = raw.get("what" if kind == "extend" else "why", "")
+    if kind == "extend" and not (isinstance(said, str) and said.strip()):
         raise ReplyFaulty(["With extend, `what` has to say what is to be added."])
-    return ReuseDecision("use" if kind == "use" else "extend", names[folded(value)], str(told))
+    return ReuseDecision("use" if kind == "use" else "extend", names[folded(value)], str(said))
 
 
 def described(tool: BuiltTool) -> str:
     """A candidate for the model: its contract, without its cases."""
     spec = tool.spec
-    told = {
+    described_tool = {
         "name": spec.name,
         "purpose": spec.purpose,
         "inputs": {name: given.model_dump(mode="json") for name, given in spec.inputs.items()},
@@ -176,7 +176,7 @@ def described(tool: BuiltTool) -> str:
         "workspace": spec.workspace,
         "network": list(spec.network),
     }
-    return json.dumps(told, ensure_ascii=False, indent=2)
+    return json.dumps(described_tool, ensure_ascii=False, indent=2)
 
 
 # --- words

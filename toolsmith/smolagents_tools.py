@@ -92,8 +92,8 @@ def describe(spec: ToolSpec) -> str:
     errors = [f"Raises {error.type} when {error.when.rstrip('.')}." for error in spec.errors]
     files = [_FILES[spec.workspace]] if spec.workspace in _FILES else []
     given = [f"It alone has {asked}." for asked in [requested_grants(spec)] if asked]
-    told = [*errors, *files, *given]
-    parts = [spec.purpose, f"Call: {spec.signature}", f"Returns: {spec.output_description}", *told]
+    notes = [*errors, *files, *given]
+    parts = [spec.purpose, f"Call: {spec.signature}", f"Returns: {spec.output_description}", *notes]
     return "\n".join(parts)
 
 
@@ -211,9 +211,9 @@ def module(tool: BuiltTool) -> str:
 
 def _literal(value: object) -> str:
     """A value as Python, in lines that can be read."""
-    told = pformat(value, width=_WIDTH, sort_dicts=False)
-    told = f"({told})" if isinstance(value, str) and "\n" in told and not told.startswith("(") else told
-    return told.replace("\n", "\n    ")
+    text = pformat(value, width=_WIDTH, sort_dicts=False)
+    text = f"({text})" if isinstance(value, str) and "\n" in text and not text.startswith("(") else text
+    return text.replace("\n", "\n    ")
 
 
 def _parameters(spec: ToolSpec) -> Iterator[str]:

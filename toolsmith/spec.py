@@ -259,8 +259,8 @@ class ToolSpec(SpecModel):
     @property
     def signature(self) -> str:
         """One line with the types' names: `count_words(path: string, top: integer = 10) -> object`."""
-        told = ", ".join(f"{name}: {_typed(given)}" for name, given in self.inputs.items())
-        return f"{self.name}({told}) -> {self.output_type}"
+        typed = ", ".join(f"{name}: {_typed(given)}" for name, given in self.inputs.items())
+        return f"{self.name}({typed}) -> {self.output_type}"
 
 
 def requested_grants(spec: ToolSpec) -> str:
@@ -320,8 +320,8 @@ def _argument_faults(
         if name not in inputs:
             yield f"arguments.{name}", f"is no input; the inputs are {', '.join(inputs) or 'none'}"
         elif typed and not inputs[name].accepts(value):
-            told = f"{short_json(value)} is {type_name(value)}, but the input is {inputs[name].type}"
-            yield f"arguments.{name}", told
+            message = f"{short_json(value)} is {type_name(value)}, but the input is {inputs[name].type}"
+            yield f"arguments.{name}", message
     for name, given in inputs.items():
         if given.required and name not in arguments:
             yield f"arguments.{name}", "is lacking, and the input has no default"

@@ -63,8 +63,8 @@ def not_json(value: object, place: str = "value") -> str | None:
             return None if math.isfinite(value) else f"{place} is {value!r}, which JSON cannot hold"
         case _:
             return f"{place} is a {type(value).__name__}, which is not a JSON value"
-    told = (not_json(part, place + _at(key)) for key, part in _parts(value))
-    return next((fault for fault in told if fault), None)
+    faults = (not_json(part, place + _at(key)) for key, part in _parts(value))
+    return next((fault for fault in faults if fault), None)
 
 
 def difference(expected: object, got: object, place: str = "value") -> str | None:
@@ -102,8 +102,8 @@ def _is_text(value: str) -> bool:
 
 
 def _first_difference(expected: Any, got: Any, place: str) -> str | None:
-    told = (difference(part, got[key], place + _at(key)) for key, part in _parts(expected))
-    return next((fault for fault in told if fault), None)
+    faults = (difference(part, got[key], place + _at(key)) for key, part in _parts(expected))
+    return next((fault for fault in faults if fault), None)
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:

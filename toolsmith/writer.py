@@ -3,7 +3,7 @@
 They are kept apart on purpose. The call that writes the cases sees the specification alone and never code,
 so the cases are no echo of it. The call that writes the code sees the specification with its examples whole,
 and of the cases the calls: enough to know what it will be given, too little to copy the answers from. When
-a trial fails, the failed cases' expected values are told: then they are the only thing that says what was
+a trial fails, the failed cases' expected values are shown: then they are the only thing that says what was
 misunderstood.
 
 Prompts are Markdown files in `toolsmith/prompts/`, rendered by jinja2, with undefined names as errors.
@@ -146,7 +146,7 @@ def write_code(
 ) -> Code:
     """Ask once for a module that fulfils `spec`; with `failures`, to mend the module `previous`.
 
-    `installed` are its packages. Where it `may_challenge`, it is told that it can speak against a case.
+    `installed` are its packages. Where it `may_challenge`, it learns that it can speak against a case.
 
     Raises:
         ReplyFaulty: the reply holds no whole block of Python, or a challenge that cannot be understood.

@@ -125,7 +125,8 @@ def main() -> None:
     try:
         app()
     except SystemExit as exc:
-        if something_runs_beside():
+        # CPython ends by SIGINT, whatever the code, if the interrupt once passed through `exec` of a string.
+        if interrupts.came or something_runs_beside():
             _leave(exc.code)
         raise
     except KeyboardInterrupt:
@@ -152,6 +153,10 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self._first: float | None = None
+
+    @property
+    def came(self) -> bool:
+        return self._first is not None
 
     def __call__(self, *_: object) -> None:
         if self._first is None:

@@ -1,9 +1,9 @@
 """What the Prefect UI shows of a run besides its states: the plan and each result, as artifacts.
 
 They are sent beside the work, in order, and the last ones beside the answer: a subtask whose result is
-committed is done, and nobody waits until its picture hangs. Prefect takes its time with each; where many
-wait, as in a plan of hundreds of quick subtasks, those results go together as one. What Prefect does not take
-is a notice and harms nothing else.
+committed is done, and nothing waits for its artifact. Prefect is slow with each; if many wait, as in a plan
+of hundreds of quick subtasks, those results go together as one. An artifact that Prefect refuses is a notice
+and harms nothing else.
 """
 
 import queue
@@ -27,7 +27,7 @@ CLOSING_S = 30.0
 class Artifacts:
     """The artifacts of one flow run. Leaving it waits until they are sent.
 
-    `notice` is told once, of the first that could not be sent.
+    `notice` is called once, for the first that could not be sent.
     """
 
     def __init__(self, notice: Callable[[str], None]) -> None:
@@ -60,7 +60,7 @@ class Artifacts:
         self._rows.put(row | {"task_run_id": task_run, "flow_run_id": flow_run})
 
     def _send(self) -> None:
-        rows, told = self._waiting(), False
+        rows, warned = self._waiting(), False
         if not rows:
             return  # a run without a graph, for which Prefect need not be imported
         from prefect.client.orchestration import get_client
@@ -72,9 +72,9 @@ class Artifacts:
                     try:
                         client.create_artifact(ArtifactCreate(type="markdown", **row))
                     except Exception as exc:  # the run does not depend on what its UI shows
-                        if not told:
+                        if not warned:
                             self._notice(f"Prefect did not take the artifact {row['key']}: {exc}")
-                        told = True
+                        warned = True
                 rows = self._waiting()
 
     def _waiting(self) -> list[dict[str, Any]]:
@@ -96,8 +96,8 @@ def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     parts = [f"## {row['description']} ({row['key']})\n\n{_begun(row['data'])}" for row in results]
     if not parts:
         return plans
-    told = f"{len(results)} results, the last: {results[-1]['description']}"
-    one = {"key": "results", "data": "\n\n".join(parts), "description": told}
+    summary = f"{len(results)} results, the last: {results[-1]['description']}"
+    one = {"key": "results", "data": "\n\n".join(parts), "description": summary}
     return [*plans, one | {"task_run_id": None, "flow_run_id": results[-1]["flow_run_id"]}]
 
 

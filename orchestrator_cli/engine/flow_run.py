@@ -1,11 +1,11 @@
-"""The flow run of a run, begun beside the planner, so that nobody waits for it once there is a plan.
+"""The flow run of a run, begun beside the planner, so that it is ready once there is a plan.
 
 To begin one takes Prefect as long as a dozen subtasks. So it is begun in a thread of its own as soon as the
 server answers, and waits there for what it is to carry out. Where no graph is needed it ends as completed,
 where no plan could be made as failed.
 
-A run that goes on in another process is the same flow run, so that all of it stands in one place. What the
-process that died had under way stands as running on Prefect's server; it is marked as crashed.
+A run that goes on in another process is the same flow run, so that all of it is in one place. What the
+process that died had under way is still running on Prefect's server; it is marked as crashed.
 """
 
 import os

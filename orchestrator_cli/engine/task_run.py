@@ -67,8 +67,8 @@ def outcome_of(call: Call, future: Any) -> Any:
 def submit_after(task: Any, upstream: Iterable[UUID]) -> Any:
     """Have a task run whose edges in Prefect's graph come from the task runs `upstream`; its future.
 
-    Whoever calls this knows that what came before is done. Prefect, told of futures, would wait until it has
-    put down their ends, fetch each result, and not run what follows one that has failed.
+    Whoever calls this knows that what came before is done. Prefect, given futures, would wait until it has
+    recorded their ends, fetch each result, and not run what follows one that has failed.
     """
     from prefect.client.schemas.objects import RunInput, TaskRunResult
     from prefect.context import FlowRunContext

@@ -1,7 +1,7 @@
 """What a run takes from the library, and what it tells the library of its uses.
 
 Only what may be used is taken: a hand edit is proved first, and a tool that is disabled or in quarantine is
-not given out. What the user has to know of that is told once in a run. Every method may be called from any
+not given out. The user is notified of that once in a run. Every method may be called from any
 thread.
 
 Not covered: calls of a tool from an agent's code that was ended in the midst of its step, and what such a
@@ -74,7 +74,7 @@ class BuiltTools:
         return tool
 
     def glance(self, name: str) -> BuiltTool | None:
-        """The tool as a planner is shown it; None where it is not to be shown. Asks nobody anything."""
+        """The tool as a planner is shown it; None if it is not to be shown. Never asks the user."""
         try:
             tool = self._library.edited(name)
             if tool is not None and tool.edited and tool.spec.privileged:
@@ -134,7 +134,7 @@ class BuiltTools:
 
 
 def _about(name: str, settled: EditOutcome) -> str:
-    """What the user is told of a hand edit."""
+    """The notice of a hand edit."""
     if settled.adopted and settled.tool is not None:
         version = settled.tool.version
         return (

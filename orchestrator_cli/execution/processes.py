@@ -122,7 +122,7 @@ def _no_number(name: str) -> None:
 
 
 def program_files(process: Process) -> list[str]:
-    """What a process executes, as it stands in its command: the program, and an interpreter's script."""
+    """What a process executes, as its command has it: the program, and an interpreter's script."""
     if process.flow is not None:
         return [process.flow.rpartition(":")[0]]
     first, *rest = process.command

@@ -116,7 +116,7 @@ class ToolRegistry:
 
     def cards(self, recalled: Iterable[str]) -> tuple[ToolCard, ...]:
         """What a planner is shown: every hand-written tool, and those of the library that memory recalled."""
-        # A planner is told the same everywhere: it names the domains it needs, and the user allows them.
+        # A planner has the same rule everywhere: it names the domains it needs, and the user allows them.
         written = file_tools(Path(), self._allowed) | web_tools(())
         if self._knowledge is not None and self._knowledge.has_something:
             written |= knowledge_tools(self._knowledge)
@@ -252,7 +252,7 @@ class ToolRegistry:
         return known
 
     def _refusal(self, name: str, why: str) -> ToolUnavailable:
-        """The refusal of a tool that the library has, told."""
+        """Why a tool that the library has is refused."""
         self._emit(events.ToolRefused(tool=name, reasons=(why,)))
         return ToolUnavailable(f"the tool {name} cannot be used: {why}")
 
@@ -265,12 +265,12 @@ class ToolRegistry:
             self._built[tool.name] = tool
             if instead_of:
                 self._served[instead_of] = tool.name
-            told = listed if before is None else before.version == tool.version
-            if told and not instead_of:
+            known = listed if before is None else before.version == tool.version
+            if known and not instead_of:
                 return
             if not listed:
                 (self.made if made else self.reused).append(tool.name)
-        if made and not told:
+        if made and not known:
             self._emit(_built_event(tool))
         else:
             reason = self._reasons.get(identifier(instead_of), "it is the same name")
@@ -287,8 +287,8 @@ class ToolRegistry:
             case Searched(name, decision):
                 self._reasons[name] = decision.reason
             case NotExtended(name, base, reasons):
-                told = f"{base} could not be extended, so {name} is built: {'; '.join(reasons)}"
-                self._emit(events.Noticed(message=told))
+                reason = f"{base} could not be extended, so {name} is built: {'; '.join(reasons)}"
+                self._emit(events.Noticed(message=reason))
             case CodeWritten(name, _, source):
                 self._written[name] = source
             case CodeFaulty(name, round_, faults):
@@ -335,10 +335,10 @@ def permissions_of(tool: BuiltTool) -> str:
     """What a built tool may have, in one line, with the exact versions of its packages."""
     spec = tool.spec
     network, secrets = ", ".join(spec.network) or "none", ", ".join(spec.secrets) or "none"
-    told = f"workspace: {spec.workspace}; network: {network}; secrets: {secrets}"
+    needs = f"workspace: {spec.workspace}; network: {network}; secrets: {secrets}"
     if not spec.packages:
-        return told
-    return f"{told}; packages: {', '.join(spec.packages)} (installed: {', '.join(tool.lock.versions)})"
+        return needs
+    return f"{needs}; packages: {', '.join(spec.packages)} (installed: {', '.join(tool.lock.versions)})"
 
 
 def _built_event(tool: BuiltTool) -> events.ToolBuilt:

@@ -53,8 +53,8 @@ def repaired(plan: Plan, catalogue: Catalogue) -> tuple[Plan, tuple[Repair, ...]
     The result can still have faults. Repairing it again changes nothing.
     """
     repairs: list[Repair] = []
-    # Spelling comes first, because only then is it known which ids are referred to.
-    for rule in (_said_once, _spelled, _unique, _tools, _roles, _implied):
+    # Spelling comes first: only then is it known which ids are referred to, and which subtasks are the same.
+    for rule in (_spelled, _tools, _roles, _said_once, _unique, _implied):
         plan, found = rule(plan, catalogue)
         repairs += found
     return plan, tuple(repairs)

@@ -124,7 +124,7 @@ def _add(one: _Gathering | None, fact: events.ToolCalled | events.CodeRan) -> No
     if isinstance(fact, events.ToolCalled):
         one.calls.append(fact)
         return
-    # A step is told when it is over, and the calls that its code made before that.
+    # A step is reported when it is over, and the calls that its code made before that.
     one.steps.append(Step(fact.code, tuple(one.calls), fact.error))
     one.calls.clear()
 

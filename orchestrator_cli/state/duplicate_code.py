@@ -41,7 +41,7 @@ class DuplicateCodeDetector:
     """What the agents of one run have written, in all its processes. Safe from any thread."""
 
     def __init__(self, past: Iterable[Fact] = ()) -> None:
-        """`past`: what the run's earlier processes told."""
+        """`past`: what the run's earlier processes recorded."""
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._told: set[str] = set()
@@ -62,7 +62,7 @@ class DuplicateCodeDetector:
 
 
 def cause_of(repeated: FunctionRepeated) -> Cause:
-    """What the reviser is told of it."""
+    """What the reviser reads about it."""
     text = (
         f"the same function was written three times in this run, here as {repeated.function}: a tool "
         "would serve those who are still to come and need it"

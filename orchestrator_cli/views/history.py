@@ -1,4 +1,4 @@
-"""A run that was begun before, for people and programs: how it stands, how its plan changed, who did what.
+"""An earlier run, for people and programs: its state, how its plan changed, who did what.
 
 Pure functions from events to plain lines or to JSON values.
 """
@@ -63,8 +63,8 @@ def runs_lines(rows: Sequence[Summary], *, everywhere: bool = False) -> list[str
     for row in rows:
         age = duration((now - row.began).total_seconds()) if row.began else "?"
         where = f"  {one_line(row.workspace)}" if everywhere else ""
-        told = f"{row.run}  {row.state:<11} {age + ' ago':>12}  {_cost(row.usage)}{where}"
-        lines += [told, f"    {one_line(row.prompt, WIDE)}"]
+        line = f"{row.run}  {row.state:<11} {age + ' ago':>12}  {_cost(row.usage)}{where}"
+        lines += [line, f"    {one_line(row.prompt, WIDE)}"]
     return lines
 
 
@@ -103,14 +103,14 @@ def _memory_lines(state: RunState) -> list[str]:
     """Which memories changed the plan, and how."""
     recalled = state.recalled or events.Recalled()
     lines = [_remembered_line(one) for one in recalled.used]
-    lines += [f"fact about you: {one_line(told, WIDE)}" for told in recalled.facts]
+    lines += [f"fact about you: {one_line(known_fact, WIDE)}" for known_fact in recalled.facts]
     if recalled.tools:
         lines.append(f"tools offered: {', '.join(one_line(tool) for tool in recalled.tools)}")
     for declined in state.declined:
         lines.append(f"plan of run {declined.earlier} not used again: {one_line(declined.reason, 2 * WIDE)}")
     if state.reused is not None:
-        told = ", ".join(f"{one_line(s.new, 60)} for {one_line(s.old, 60)}" for s in state.reused.swapped)
-        lines.append(f"plan of run {state.reused.earlier} used again" + (f" with {told}" if told else ""))
+        swaps = ", ".join(f"{one_line(s.new, 60)} for {one_line(s.old, 60)}" for s in state.reused.swapped)
+        lines.append(f"plan of run {state.reused.earlier} used again" + (f" with {swaps}" if swaps else ""))
     return ["", "from memory:", *(f"  {line}" for line in lines)] if lines else []
 
 
@@ -119,8 +119,8 @@ def _remembered_line(one: events.Remembered) -> str:
         return (
             f"run {one.run} kept from the planner: what it says may come from the web; call it good to use it"
         )
-    told = f"{one.use}: run {one.run}, {one_line(one.prompt, WIDE)}"
-    return told + (f" ({one_line(one.reason, WIDE)})" if one.reason else "")
+    line = f"{one.use}: run {one.run}, {one_line(one.prompt, WIDE)}"
+    return line + (f" ({one_line(one.reason, WIDE)})" if one.reason else "")
 
 
 def _version_lines(versions: Sequence[Version]) -> list[str]:

@@ -79,7 +79,7 @@ BY_HAND = {
             ("Translation", "Summarization"),
         ),
         "repaired",
-        ["Translation.id: was given twice, word for word; it is done once"],
+        ["translation.id: was given twice, word for word; it is done once"],
     ),
     "a tool that nobody has, by a name that no function can have": (
         recorded([("Image Segmentation", ["a.jpg"])]),

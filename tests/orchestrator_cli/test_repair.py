@@ -110,6 +110,12 @@ def test_a_subtask_given_twice_word_for_word_is_done_once():
     assert told == ["a.id: was given twice, word for word; it is done once"]
 
 
+def test_subtasks_that_are_the_same_once_spelled_are_done_once():
+    found, told = repaired(plan(subtask("a"), subtask("b", "a"), subtask("a", role="CODER")), CATALOGUE)
+    assert [s.id for s in found.subtasks] == ["a", "b"]
+    assert [(repair.subtask, repair.field) for repair in told] == [("a", "role"), ("a", "id")]
+
+
 def test_whoever_reads_a_result_waits_for_it():
     found, told = mended(
         plan(

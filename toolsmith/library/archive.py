@@ -85,8 +85,8 @@ def _lay_out(tools: Sequence[BuiltTool], folder: Path) -> None:
     for tool in tools:
         origin = Origin(need=Need(name=tool.name, purpose=tool.spec.purpose))
         place = folder / tool.name / f"v{tool.version}"
-        told = tool.model_copy(update={"origin": origin})
-        records.write(place, place.with_name(".scratch"), records.record_of(told), tool.source)
+        own = tool.model_copy(update={"origin": origin})
+        records.write(place, place.with_name(".scratch"), records.record_of(own), tool.source)
     rows = [{"name": tool.name, "version": tool.version, "sha256": tool.sha256} for tool in tools]
     text = json.dumps({"format": _FORMAT, "tools": rows}, indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
@@ -145,10 +145,10 @@ def import_tool(
 
 def _manifest(folder: Path, path: Path) -> list[tuple[str, int, str]]:
     try:
-        told = json.loads((folder / MANIFEST).read_bytes())
-        if told["format"] != _FORMAT:
-            raise LibraryError(f"{path} has the format {told['format']}, and this version reads {_FORMAT}.")
-        rows = [(str(row["name"]), int(row["version"]), str(row["sha256"])) for row in told["tools"]]
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        if manifest["format"] != _FORMAT:
+            raise LibraryError(f"{path} has the format {manifest['format']}; this version reads {_FORMAT}.")
+        rows = [(str(row["name"]), int(row["version"]), str(row["sha256"])) for row in manifest["tools"]]
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise LibraryError(
             f"{path} is not an archive of tools: {MANIFEST} cannot be read.\nMake one with `export`."

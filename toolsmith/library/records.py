@@ -107,8 +107,8 @@ def sha256(content: bytes) -> str:
 
 def seal(record: dict[str, Any]) -> str:
     """A hash over the whole record, so that an edit of the cases is noticed too."""
-    told = {key: value for key, value in record.items() if key != "seal"}
-    return sha256(json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
+    sealed = {key: value for key, value in record.items() if key != "seal"}
+    return sha256(json.dumps(sealed, ensure_ascii=False, sort_keys=True).encode())
 
 
 def _built(record: dict[str, Any], source: str, *, edited: bool) -> BuiltTool:

@@ -257,11 +257,11 @@ class Judgement(NamedTuple):
 
 def judge_value(spec: ToolSpec, value: object) -> Judgement:
     """The judgement on a call that returned."""
-    if told := not_json(value):
-        return Judgement("failure", _cut(f"it returned what is not JSON: {told}"))
+    if fault := not_json(value):
+        return Judgement("failure", _cut(f"it returned what is not JSON: {fault}"))
     if not is_of_type(value, spec.output_type):
-        told = f"it returned {short_json(value)}, which is {type_name(value)} and not {spec.output_type}"
-        return Judgement("failure", _cut(told))
+        text = f"it returned {short_json(value)}, which is {type_name(value)} and not {spec.output_type}"
+        return Judgement("failure", _cut(text))
     return Judgement("success", "")
 
 
@@ -269,19 +269,19 @@ def judge_error(spec: ToolSpec, error: BaseException, arguments: Mapping[str, An
     """The judgement on a call that raised; None if it shows nothing about the tool."""
     if not isinstance(error, SandboxError) or isinstance(error, SandboxClosed):
         return None
-    told = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if told.startswith(_NOT_THE_TOOL):
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if text.startswith(_NOT_THE_TOOL):
         return None
-    return judge_message(spec, told, arguments)
+    return judge_message(spec, text, arguments)
 
 
-def judge_message(spec: ToolSpec, told: str, arguments: Mapping[str, Any] | None = None) -> Judgement:
+def judge_message(spec: ToolSpec, text: str, arguments: Mapping[str, Any] | None = None) -> Judgement:
     """The judgement on an error given as text, `Type: message`."""
-    if is_declared(spec, told.partition(":")[0]):
+    if is_declared(spec, text.partition(":")[0]):
         return Judgement("declined", "")
     if arguments is not None and spec.argument_faults(arguments):
         return Judgement("declined", "")
-    return Judgement("failure", _cut(told))
+    return Judgement("failure", _cut(text))
 
 
 def judge_inner_call(spec: ToolSpec, error: str, type_: str) -> Judgement:

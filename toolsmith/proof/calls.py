@@ -136,17 +136,17 @@ class Bench:
         for folder, call in zip(folders, calls, strict=True):
             (self.workspace / folder).mkdir()
             _lay_out(self.workspace / folder, call.files)
-        told = self._perform(source, [*zip(folders, calls, strict=True)], budget_s, stop)
+        outcomes = self._perform(source, [*zip(folders, calls, strict=True)], budget_s, stop)
         return [
             _outcome(one, self.workspace / folder, f"{_SHOWN}/{folder}")
-            for one, folder in zip(told, folders, strict=True)
+            for one, folder in zip(outcomes, folders, strict=True)
         ]
 
     def alone(self, source: str, call: TrialCall) -> CallOutcome:
         """One call, with the workspace itself as its folder."""
         _lay_out(self.workspace, call.files)
-        (told,) = self._perform(source, [(".", call)], _BUDGET_S, False)
-        return _outcome(told, self.workspace, _SHOWN)
+        (reply,) = self._perform(source, [(".", call)], _BUDGET_S, False)
+        return _outcome(reply, self.workspace, _SHOWN)
 
     def _perform(
         self, source: str, calls: Sequence[tuple[str, TrialCall]], budget_s: float, stop: bool
@@ -161,12 +161,12 @@ class Bench:
             "stop": stop,
         }
         try:
-            told: list[dict[str, Any] | None] = self.executor.call_tool(
+            outcomes: list[dict[str, Any] | None] = self.executor.call_tool(
                 _text("proof/trial_runner.py"), "perform", request
             )
         except SandboxError as exc:
             return [{"fault": str(exc).splitlines()[0]} for _ in calls]
-        return told
+        return outcomes
 
 
 @cache
@@ -174,25 +174,25 @@ def _text(name: str) -> str:
     return resources.files("toolsmith").joinpath(name).read_text(encoding="utf-8")
 
 
-def _outcome(told: dict[str, Any] | None, folder: Path, shown: str) -> CallOutcome:
-    if told is None:
+def _outcome(reply: dict[str, Any] | None, folder: Path, shown: str) -> CallOutcome:
+    if reply is None:
         return CallOutcome(made=False)
-    value, error, fault = None, _plain(str(told.get("error", "")), shown), str(told.get("fault", ""))
-    if "value" in told:
+    value, error, fault = None, _plain(str(reply.get("error", "")), shown), str(reply.get("fault", ""))
+    if "value" in reply:
         try:
-            value = decode(told["value"], lambda text: _plain(text, shown))
+            value = decode(reply["value"], lambda text: _plain(text, shown))
         except WireError as exc:
             fault = f"returned no proper value: {exc}"
-    memory = float(told.get("memory_mb", 0))
+    memory = float(reply.get("memory_mb", 0))
     if not fault and memory > MEMORY_MB:
         fault = f"took {memory:.0f} MB of memory, and {MEMORY_MB} MB are allowed"
     return CallOutcome(
         value=value,
         error=error.splitlines()[0] if error else "",
-        kinds=tuple(told.get("kinds", ())),
+        kinds=tuple(reply.get("kinds", ())),
         fault=fault,
         files=dict(_texts(folder)),
-        seconds=float(told.get("seconds", 0)),
+        seconds=float(reply.get("seconds", 0)),
         memory_mb=memory,
     )
 
@@ -282,8 +282,8 @@ def is_declared(spec: ToolSpec, outcome: CallOutcome) -> bool:
 
 def value_fault(spec: ToolSpec, value: object) -> str | None:
     """Why a value cannot be what the specification promises; None when it can."""
-    if told := not_json(value):
-        return f"{told}; return plain JSON values"
+    if problem := not_json(value):
+        return f"{problem}; return plain JSON values"
     if not is_of_type(value, spec.output_type):
         found = f"returned {short_json(value)}, which is {type_name(value)}"
         return f"{found}; the output_type is {spec.output_type}"
@@ -316,8 +316,8 @@ def _faults(spec: ToolSpec, case: Case, outcome: CallOutcome) -> Iterator[str]:
             yield f"{place}: must not exist, but does"
         elif text is not None and path not in outcome.files:
             yield f"{place}: does not exist"
-        elif text is not None and (told := difference(text, outcome.files[path], place)):
-            yield told
+        elif text is not None and (problem := difference(text, outcome.files[path], place)):
+            yield problem
 
 
 def _fault(spec: ToolSpec, case: Case, outcome: CallOutcome) -> str | None:
@@ -327,8 +327,8 @@ def _fault(spec: ToolSpec, case: Case, outcome: CallOutcome) -> str | None:
         return _error_fault(case, outcome)
     if outcome.error:
         return f"expected {_wanted(case)}, but it raised {shortened(outcome.error)}"
-    if told := not_json(outcome.value):
-        return f"{told}; return plain JSON values"
+    if problem := not_json(outcome.value):
+        return f"{problem}; return plain JSON values"
     if case.outcome == "expected":
         return difference(case.expected, outcome.value)
     return value_fault(spec, outcome.value) or check_fault(

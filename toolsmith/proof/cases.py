@@ -181,8 +181,8 @@ def _value_faults(spec: ToolSpec, held: Property) -> Iterator[tuple[str, str]]:
     for name, given in spec.inputs.items():
         if given.required and name not in held.inputs and name not in held.arguments:
             yield f"inputs.{name}", "is lacking, and the input has no default"
-        if name in held.inputs and (told := _generated_fault(held.inputs[name], given)):
-            yield f"inputs.{name}", told
+        if name in held.inputs and (problem := _generated_fault(held.inputs[name], given)):
+            yield f"inputs.{name}", problem
         for where, values in (("arguments", held.arguments), ("back", held.back)):
             if name in values and not given.accepts(values[name]):
                 yield f"{where}.{name}", f"is not of the type {given.type}"

@@ -194,7 +194,7 @@ def check(
         faults |= {*overfitting_faults(tree, spec, suite, prose)}
     return (
         *(f"{doubt}; mend it" for doubt in doubts),
-        *(f"line {line}: {told}" for line, told in sorted(faults)),
+        *(f"line {line}: {fault}" for line, fault in sorted(faults)),
     )
 
 
@@ -281,9 +281,9 @@ def _one_parameter_faults(parameter: ast.arg, default: ast.expr | None, declared
     if parameter.annotation is None:
         yield line, f"the parameter {name} is not annotated; its type is {declared.type}"
     elif not _annotation_fits(parameter.annotation, declared):
-        told = ast.unparse(parameter.annotation)
+        written = ast.unparse(parameter.annotation)
         null = " or null" if declared.nullable else ""
-        yield line, f"the parameter {name} is annotated {told}, but its type is {declared.type}{null}"
+        yield line, f"the parameter {name} is annotated {written}, but its type is {declared.type}{null}"
     if declared.required and default is not None:
         yield (
             line,

@@ -98,9 +98,9 @@ def _probe(spec: ToolSpec, suite: Suite, source: str, bench: Bench) -> Probe:
     held = []
     for one in suite.properties:
         calls = inputs_of(one, _INPUTS)
-        told = verdicts(spec, one, source, bench, calls)
-        counting = [call for call, verdict in zip(calls, told, strict=True) if verdict.counts]
-        if counting and not any(verdict.fault for verdict in told):
+        found = verdicts(spec, one, source, bench, calls)
+        counting = [call for call, verdict in zip(calls, found, strict=True) if verdict.counts]
+        if counting and not any(verdict.fault for verdict in found):
             held.append((one, tuple(counting)))
     return Probe(tuple(sound), tuple(held))
 
@@ -112,7 +112,7 @@ def _noticed(spec: ToolSpec, mutant: Mutant, probe: Probe, bench: Bench) -> str:
         if outcome.made and case_fault(spec, case, outcome):
             return case.title
     for held, calls in probe.properties:
-        told = verdicts(spec, held, mutant.source, bench, calls, stop=True)
-        if any(verdict.fault for verdict in told):
+        found = verdicts(spec, held, mutant.source, bench, calls, stop=True)
+        if any(verdict.fault for verdict in found):
             return held.title
     return ""

@@ -252,7 +252,7 @@ class _Rounds:
 
 
 def _repaired(write: Callable[[Sequence[str], str], _T], name: str, what: str) -> _T:
-    """What a model writes, with its faults told to it up to REPAIRS times. Raises ToolNotBuilt."""
+    """What a model writes, with its faults given to it up to REPAIRS times. Raises ToolNotBuilt."""
     faults: tuple[str, ...] = ()
     previous = ""
     for _ in range(1 + REPAIRS):
@@ -286,5 +286,5 @@ def _too_weak(mutants: Sequence[MutantResult], unnoticed: Sequence[str]) -> list
     return [
         f"its cases prove too little: of {len(mutants)} small faults that were planted into its code they "
         f"noticed {caught}; say more exactly what the tool has to do",
-        *(f"unnoticed: {told}" for told in unnoticed),
+        *(f"unnoticed: {behaviour}" for behaviour in unnoticed),
     ]

@@ -62,8 +62,8 @@ def schema_faults(schema: object, place: str = "schema", depth: int = 0) -> Iter
         if not isinstance(values, list) or not values:
             yield f"{place}.enum: give a list of values"
     elif schema.get("type") not in TYPES:
-        told = short_json(schema.get("type"))
-        yield f"{place}.type: is {told}; give one of {', '.join(TYPES)}, or use enum or anyOf"
+        given = short_json(schema.get("type"))
+        yield f"{place}.type: is {given}; give one of {', '.join(TYPES)}, or use enum or anyOf"
     else:
         yield from _only(schema, ("type", *_WORDS[schema["type"]]), place)
         yield from _bound_faults(schema, place)

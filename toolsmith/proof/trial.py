@@ -114,11 +114,11 @@ def _try_one(spec: ToolSpec, held: Property, source: str, bench: Bench, started:
     counted = sum(verdict.counts for verdict in known.values())
     detail = ""
     if any(verdict.fault for verdict in known.values()):
-        told = {_key(call): call for call in calls}
-        _search(spec, held, source, bench, known, told)
+        by_key = {_key(call): call for call in calls}
+        _search(spec, held, source, bench, known, by_key)
         failing = [key for key, verdict in known.items() if verdict.fault]
         smallest = min(failing, key=lambda key: (len(key), key))
-        detail = f"for {_shown(told[smallest])}: {known[smallest].fault}"
+        detail = f"for {_shown(by_key[smallest])}: {known[smallest].fault}"
     weak = f"only {counted} of {len(calls)} inputs count" if counted <= _FEW * len(calls) else ""
     return PropertyResult(
         title=held.title,
@@ -137,7 +137,7 @@ def _search(
     source: str,
     bench: Bench,
     known: dict[str, InputVerdict],
-    told: dict[str, TrialCall],
+    by_key: dict[str, TrialCall],
 ) -> None:
     """Have hypothesis look for smaller inputs that fail; they are added to what is known."""
     until = time.monotonic() + SEARCH_S
@@ -146,7 +146,7 @@ def _search(
         key = _key(call)
         if key not in known and time.monotonic() < until:
             (known[key],) = verdicts(spec, held, source, bench, [call])
-            told[key] = call
+            by_key[key] = call
         if key in known and known[key].fault:
             raise Fails
 
@@ -182,8 +182,8 @@ def _first(spec: ToolSpec, held: Property, call: TrialCall, outcome: CallOutcome
         return TrialCall({**call.arguments, held.of: reordered}, call.files)
     given = spec.inputs[held.of]
     if not given.accepts(outcome.value):
-        told = f"it returned {short_json(outcome.value)}, which cannot be given as {held.of} ({given.type})"
-        return InputVerdict(True, told)
+        reason = f"it returned {short_json(outcome.value)}, which cannot be given as {held.of} ({given.type})"
+        return InputVerdict(True, reason)
     return TrialCall({**call.arguments, **held.back, held.of: outcome.value}, call.files)
 
 
@@ -199,8 +199,8 @@ def _second(
     wanted = call.arguments[held.of] if held.kind == "round_trip" else first.value
     if not difference(wanted, second.value):
         return InputVerdict(True)
-    told = f"it returned {short_json(first.value)}, and {_SECOND[held.kind]} {short_json(second.value)}"
-    return InputVerdict(True, told)
+    reason = f"it returned {short_json(first.value)}, and {_SECOND[held.kind]} {short_json(second.value)}"
+    return InputVerdict(True, reason)
 
 
 _SECOND = {
@@ -224,9 +224,9 @@ def _key(call: TrialCall) -> str:
 
 
 def _shown(call: TrialCall) -> str:
-    told = [f"{name}={short_json(value)}" for name, value in call.arguments.items()]
+    parts = [f"{name}={short_json(value)}" for name, value in call.arguments.items()]
     return ", ".join(
-        [*told, *(f"the file {path!r} with {short_json(text)}" for path, text in call.files.items())]
+        [*parts, *(f"the file {path!r} with {short_json(text)}" for path, text in call.files.items())]
     )
 
 
@@ -306,11 +306,11 @@ def _repeated(
     passed = [at for at, fault in enumerate(faults) if not fault]
     with sandboxes.bench(spec, wall_s=sandboxes.limits.wall_s) as bench:
         again = bench.calls(source, [calls[at] for at in passed])
-    told = list(faults)
+    result = list(faults)
     for at, second in zip(passed, again, strict=True):
         if second.made and (differs := _difference(outcomes[at], second)):
-            told[at] = f"the same call gave something else the second time: {differs}"
-    return told
+            result[at] = f"the same call gave something else the second time: {differs}"
+    return result
 
 
 def _difference(first: CallOutcome, second: CallOutcome) -> str | None:

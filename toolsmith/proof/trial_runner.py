@@ -38,16 +38,16 @@ def perform(
     except (SyntaxError, ValueError) as error:
         return [_raised(error) for _ in calls]
     _load_what_it_imports(source)
-    told: list[Any] = []
+    outcomes: list[Any] = []
     until, ended = time.monotonic() + budget_s, False
     for folder, arguments in calls:
         if time.monotonic() > until or (stop and ended):
-            told.append(None)
+            outcomes.append(None)
             continue
         outcome = _apart(code, function, folder, arguments, wall_s, encoding.encode)
         ended = "fault" in outcome
-        told.append(outcome)
-    return told
+        outcomes.append(outcome)
+    return outcomes
 
 
 def _load_what_it_imports(source: str) -> None:

@@ -79,15 +79,19 @@ time.sleep(8)
     ids=["400 sleepers", "fork bomb"],
 )
 def test_the_number_of_processes_is_limited(make_sandbox: Any, code: str) -> None:
-    """Polled, the limit ends the step; hard, it fails the fork, and the bomb goes on until its time is up."""
+    """Polled, the limit ends the step; hard, it fails the fork.
+
+    A bomb goes on until its time is up if the limit is hard, or if it starves the poll on a busy machine. It
+    may take the saved state with it, and then the sandbox is restarted.
+    """
     sandbox = make_sandbox(processes=32, wall_s=1)
     message = ended(sandbox, code)
-    assert message in (
-        f"the step started more than 32 processes. {ROLLED_BACK}",
-        "  line 4: if os.fork() == 0:\nBlockingIOError: [Errno 11] Resource temporarily unavailable",
-        "TimeoutError: the step took longer than 1 s; variables set so far are kept",
-    )
-    assert ("TimeoutError" in message) <= (sandbox.backend.hard_processes and "while True" in code)
+    if "while True" in code and message.startswith("TimeoutError: the step took longer than 1 s"):
+        pass
+    elif sandbox.backend.hard_processes:
+        assert "Resource temporarily unavailable" in message
+    else:
+        assert message.startswith("the step started more than 32 processes. ")
     assert sandbox("1 + 1").output == 2
 
 
