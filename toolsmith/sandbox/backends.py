@@ -4,6 +4,7 @@ Not covered by any of them: kernel bugs, since the kernel is shared. Each class 
 """
 
 import binascii
+import mimetypes
 import os
 import tempfile
 from collections.abc import Mapping
@@ -28,7 +29,11 @@ Connections = Literal["granted", "never", "open"]
 
 TMPFS_BYTES = 64 << 20
 SANDBOX_EXEC = "/usr/bin/sandbox-exec"
-_ETC = ("ld.so.cache", "alternatives", "localtime", "ssl/certs", "fonts")
+_ETC = (
+    *("ld.so.cache", "alternatives", "localtime", "ssl/certs", "fonts"),
+    # The standard library opens each of them that exists, and under Landlock they do.
+    *(name.removeprefix("/etc/") for name in mimetypes.knownfiles if name.startswith("/etc/")),
+)
 _READABLE_ON_LINUX = (
     *("/usr", "/lib", "/lib64", "/bin", "/sbin"),
     *(f"/etc/{name}" for name in _ETC),

@@ -47,6 +47,10 @@ def test_files_outside_the_workspace_cannot_be_read(sandbox: SandboxExecutor, tm
                 sandbox(f"open({str(path)!r})")
 
 
+def test_the_types_of_files_are_known(sandbox: SandboxExecutor) -> None:
+    assert sandbox("import mimetypes\nmimetypes.guess_type('a.html')[0]").output == "text/html"
+
+
 def test_only_the_workspace_can_be_written(sandbox: SandboxExecutor, tmp_path: Path, workspace: Path) -> None:
     for path in (tmp_path / "planted", "/usr/planted", "/etc/planted", "/var/tmp/planted", "/planted"):
         with pytest.raises(SandboxError, match="Error"):
