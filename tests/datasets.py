@@ -77,7 +77,7 @@ def as_rows(recorded: Rows) -> Rows:
 
 
 def _referred(value: Any, names: list[str]) -> Any:
-    """`<node-1>` as our reference; a number that no node has stays a reference to nobody."""
+    """`<node-1>` as our reference; a number that no node has stays a reference to nothing."""
     if isinstance(value, dict):
         return {key: _referred(item, names) for key, item in value.items()}
     match = NODE.match(value) if isinstance(value, str) else None

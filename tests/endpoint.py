@@ -55,7 +55,7 @@ class Endpoint:
     """The endpoint; `reply` may be replaced between runs. As a context manager it serves until it is left."""
 
     def __init__(self, reply: Play | None = None) -> None:
-        self.reply: Play = reply or _nobody
+        self.reply: Play = reply or _no_reply
         self.embed: Embed = lambda _: fault(404, "no embeddings here")
         self.exchanges: list[Exchange] = []
         self.embeddings: list[dict[str, Any]] = []
@@ -118,7 +118,7 @@ def call(name: str, arguments: dict[str, Any], ident: str = "call_1") -> dict[st
 
 
 def fault(status: int, message: str = "it is broken", **headers: str) -> dict[str, Any]:
-    """An HTTP fault; an underscore in a header's name stands for a dash."""
+    """An HTTP fault; an underscore in a header's name is a dash."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return {"status": status, "headers": named, "body": {"error": {"message": message, "code": status}}}
 
@@ -129,7 +129,7 @@ def _text(content: Any) -> str:
     return str(content or "")
 
 
-def _nobody(_request: dict[str, Any], n: int) -> Reply:
+def _no_reply(_request: dict[str, Any], n: int) -> Reply:
     return fault(400, f"the test gave no reply to request {n}")
 
 

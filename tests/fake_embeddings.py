@@ -1,6 +1,6 @@
 """A model of embeddings for tests: words of one group mean the same, and each group is a direction.
 
-So "automobile" lies near "car" though they share no word, which BM25 cannot see. Words of no group turn a
+So "automobile" is near "car" though they share no word, which BM25 cannot see. Words of no group turn a
 text a little, each to a place of its own, as they would in a model.
 
 What is not covered: grammar; two words that fall into one place by chance.

@@ -67,7 +67,7 @@ class Asked:
             with exclusive(self._folder / ".lock", wait_s=0.5):
                 pass
         if len(self.texts) >= self._fails:
-            raise EmbeddingFailed("nobody is at home.")
+            raise EmbeddingFailed("the server is away.")
         self.texts.append(list(texts))
         return meanings(texts)
 
@@ -133,9 +133,9 @@ def test_chunks_are_found_by_meaning(tmp_path: Path) -> None:
         (DocumentPart("Every vacation is to be asked for."), DocumentPart("A boat has to be washed.")),
     )
     base.put([NewDocument("/h.md", "file", "d", 10, document)], ME)
-    told: list[tuple[int, int]] = []
-    done = base.embed(lambda made, every: told.append((made, every)))
-    assert done.made == told[-1][0] > 0
+    progress: list[tuple[int, int]] = []
+    done = base.embed(lambda made, every: progress.append((made, every)))
+    assert done.made == progress[-1][0] > 0
     assert "vacation" in base.search("holiday", 1)[0].text
     assert KnowledgeBase(open_store(tmp_path), ME).search("holiday", 1) == []
     assert KnowledgeBase(open_store(tmp_path), ME).embed() == FillResult()
@@ -205,11 +205,13 @@ def test_vectors_are_made_in_batches_without_holding_the_store(tmp_path: Path) -
     dense = Dense("test", model)
     store.add([note(str(n), f"thing {n}") for n in range(BATCH + 6)])
     store.add([Record(kind="session", key="s", text="not looked for")])
-    told: list[tuple[int, int]] = []
-    done = fill_vectors(store, dense, ME, limit=BATCH + 1, on_progress=lambda *so_far: told.append(so_far))
+    progress: list[tuple[int, int]] = []
+    done = fill_vectors(
+        store, dense, ME, limit=BATCH + 1, on_progress=lambda *so_far: progress.append(so_far)
+    )
     assert done == FillResult(BATCH + 1, 5)
     assert [len(texts) for texts in model.texts] == [BATCH, 1]
-    assert told == [(BATCH, BATCH + 1), (BATCH + 1, BATCH + 1)]
+    assert progress == [(BATCH, BATCH + 1), (BATCH + 1, BATCH + 1)]
     assert fill_vectors(store, dense, ME) == FillResult(5, 0)
     assert fill_vectors(store, dense, ME) == FillResult(0, 0)
     query_vector(store, dense, "thing 3")
@@ -236,7 +238,7 @@ def test_a_failing_model_warns_once_and_stops_no_search(store: MemoryStore) -> N
     assert found(store, dense, "cheap car")[0] == "b"
     assert fill_vectors(store, dense, ME) == FillResult(0, 1)
     assert found(store, dense, "cheap car")[0] == "b"
-    assert warned == ["test gives no vectors, so memory is searched by words alone: nobody is at home."]
+    assert warned == ["test gives no vectors, so memory is searched by words alone: the server is away."]
 
 
 def test_vectors_made_before_a_failure_are_kept(store: MemoryStore) -> None:

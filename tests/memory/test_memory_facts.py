@@ -104,16 +104,16 @@ def test_pasted_text_is_not_the_users_own_words(pasted: str) -> None:
 
 @settings(max_examples=60)
 @given(st.text(max_size=200), st.lists(st.text(max_size=200), max_size=3))
-def test_quotes_occur_in_the_texts(quote: str, told: list[str]) -> None:
-    if is_quoted(quote, told):
-        assert any(" ".join(quote.split()) in " ".join(text.split()) for text in told)
+def test_quotes_occur_in_the_texts(quote: str, prompts: list[str]) -> None:
+    if is_quoted(quote, prompts):
+        assert any(" ".join(quote.split()) in " ".join(text.split()) for text in prompts)
 
 
 # --- without a model
 
 
 @pytest.mark.parametrize(
-    ("told", "text", "attribute"),
+    ("prompts", "text", "attribute"),
     [
         ("Call me Ada.", "The user wants to be called Ada.", "name"),
         ("I prefer metric units.", "The user prefers metric units.", "prefers_units"),
@@ -129,10 +129,10 @@ def test_quotes_occur_in_the_texts(quote: str, told: list[str]) -> None:
         ("Also, I work for Acme Ltd.", "The user works for Acme Ltd.", "employer"),
     ],
 )
-def test_rules_find_plain_statements(told: str, text: str, attribute: str) -> None:
-    (found,) = facts_by_rule([told]).facts
+def test_rules_find_plain_statements(prompts: str, text: str, attribute: str) -> None:
+    (found,) = facts_by_rule([prompts]).facts
     assert (found.text, found.attribute) == (text, attribute)
-    assert is_quoted(found.quote, [told])
+    assert is_quoted(found.quote, [prompts])
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_the_last_fact_about_a_topic_counts() -> None:
 
 
 @given(st.lists(st.text(max_size=300), max_size=4))
-def test_rules_accept_any_prompt(told: list[str]) -> None:
-    for found in facts_by_rule(map(own_words, told)).facts:
+def test_rules_accept_any_prompt(prompts: list[str]) -> None:
+    for found in facts_by_rule(map(own_words, prompts)).facts:
         assert found.text
 
 
@@ -267,9 +267,9 @@ def test_passing_facts_fade_and_profile_facts_do_not() -> None:
 
 
 def test_faded_facts_are_recalled_after_repetition(store: EdgeStore) -> None:
-    told = fact("The user is in Rome.", "place", nature="passing")
-    learn(store, [told], scope=HERE, now=NOON)
+    prompts = fact("The user is in Rome.", "place", nature="passing")
+    learn(store, [prompts], scope=HERE, now=NOON)
     later = NOON + 150 * DAY
     assert recall_facts(store, "Rome", scope=HERE, now=later) == ()
-    learn(store, [told], scope=HERE, now=later)
-    assert [f.text for f in recall_facts(store, "Rome", scope=HERE, now=later + DAY)] == [told.text]
+    learn(store, [prompts], scope=HERE, now=later)
+    assert [f.text for f in recall_facts(store, "Rome", scope=HERE, now=later + DAY)] == [prompts.text]

@@ -267,12 +267,12 @@ def test_office_files_on_the_web_are_recognised(
 
 
 def test_an_interruption_keeps_finished_documents(base: KnowledgeBase, gather: Any, notes: Path) -> None:
-    def told(ref: str, of: int) -> None:
+    def note_document(ref: str, of: int) -> None:
         if ref.endswith("rules.md"):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        gather(on_document=told).add([str(notes)])
+        gather(on_document=note_document).add([str(notes)])
     assert [Path(known.ref).name for known in base.documents()] == ["count.py", "long.md"]
     assert names(gather().refresh().added) == ["rules.md"]
 
@@ -286,14 +286,14 @@ from memory.knowledge import KnowledgeBase
 
 seen = []
 
-def told(ref, of):
+def report(ref, of):
     seen.append(ref)
     if len(seen) == BATCH_DOCUMENTS + 10:
         os.kill(os.getpid(), signal.SIGKILL)
 
 scope = Scope(project="here")
 base = KnowledgeBase(open_store(Path(sys.argv[1])), scope)
-Ingester(base, scope, convert=None, fetch=None, on_document=told).add([sys.argv[2]])
+Ingester(base, scope, convert=None, fetch=None, on_document=report).add([sys.argv[2]])
 """
 
 

@@ -1,4 +1,4 @@
-"""Documents are parted by their structure, leave nothing out, and know where each piece stands."""
+"""Documents are parted by their structure, leave nothing out, and know the place of each piece."""
 
 import textwrap
 

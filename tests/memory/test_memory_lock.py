@@ -1,4 +1,4 @@
-"""One at a time, in the order of coming, and nobody waits for the dead."""
+"""One at a time, in the order of arrival, without waiting for dead processes."""
 
 import signal
 import subprocess
@@ -68,7 +68,7 @@ def test_a_process_that_returns_at_once_waits_its_turn(tmp_path: Path) -> None:
     assert heard == ["other", "back"]
 
 
-def test_a_killed_waiter_delays_nobody(tmp_path: Path) -> None:
+def test_killed_waiter_delays_no_other(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with exclusive(lock, wait_s=1):
         waiter = subprocess.Popen([sys.executable, "-c", WAITER, str(lock), "60"])

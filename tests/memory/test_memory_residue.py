@@ -1,4 +1,4 @@
-"""What is forgotten is gone from the disk, and whoever looks is told truly what was looked through."""
+"""What is forgotten is gone from the disk, and a search names truly what it looked through."""
 
 import os
 from pathlib import Path

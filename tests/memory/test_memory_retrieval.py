@@ -67,7 +67,7 @@ def test_messages_are_found_by_day_and_speaker() -> None:
 
 
 def test_neighbours_of_hits_are_found(store: MemoryStore) -> None:
-    # Who fetched them shares no word with the question; it stands two turns after what does.
+    # Who fetched them shares no word with the question; it comes two turns after what does.
     assert "monday 5" in found(store, "Who helped when the bicycle tyre burst?")
     hits = store.search(Query("Who helped when the bicycle tyre burst?", kinds=TURN, scope=ME))
     assert 5 not in [hit.record.seq for hit in hits]

@@ -34,15 +34,15 @@ def store(tmp_path: Path) -> EdgeStore:
 
 
 def test_exchanges_are_loaded_as_they_were_saved(store: EdgeStore) -> None:
-    told = [
+    turns = [
         exchange(
             1, "Sum the sales of February.", "They are 4,200.", files=("sums.csv",), plan=("sum (agent)",)
         ),
         exchange(2, "And by region?\n", "North 3,000, south 1,200.", own=True),
     ]
-    for one in told:
+    for one in turns:
         save_exchange(store, "sales", one, HERE)
-    assert load_exchanges(store, "sales", HERE) == told
+    assert load_exchanges(store, "sales", HERE) == turns
     assert {turn.seq for turn in store.all(TURN, HERE, session="sales")} == {0, 1, 2, 3}
 
 
@@ -102,9 +102,9 @@ def test_records_of_other_kinds_are_not_exchanges(store: EdgeStore) -> None:
 
 
 def test_a_short_conversation_is_kept_in_full() -> None:
-    told = [exchange(n) for n in range(5)]
-    assert compact(told, 1000).exchanges == tuple(told)
-    assert compact(told, 1000).earlier == ""
+    turns = [exchange(n) for n in range(5)]
+    assert compact(turns, 1000).exchanges == tuple(turns)
+    assert compact(turns, 1000).earlier == ""
     assert compact([], 1000).exchanges == ()
 
 
@@ -125,8 +125,8 @@ def test_older_exchanges_are_summarised() -> None:
 
 
 def test_the_summary_counts_omitted_exchanges() -> None:
-    told = [exchange(n, f"Question number {n}?", "word " * 60) for n in range(60)]
-    short = compact(told, 400)
+    turns = [exchange(n, f"Question number {n}?", "word " * 60) for n in range(60)]
+    short = compact(turns, 400)
     lines = short.earlier.splitlines()
     assert lines[-1].startswith("- Question number ")
     left_out = 60 - len(short.exchanges) - (len(lines) - 1)
@@ -149,13 +149,13 @@ EXCHANGES = st.lists(st.tuples(st.text(max_size=300), st.text(max_size=600)), ma
 @settings(max_examples=60)
 @given(EXCHANGES, st.integers(100, 400))
 def test_compaction_keeps_order_and_budget(rows: list[tuple[str, str]], budget: int) -> None:
-    told = [Exchange(run=str(n), prompt=p, answer=a, time=NOON) for n, (p, a) in enumerate(rows)]
-    short = compact(told, budget)
+    turns = [Exchange(run=str(n), prompt=p, answer=a, time=NOON) for n, (p, a) in enumerate(rows)]
+    short = compact(turns, budget)
     length = len(short.earlier) + sum(len(e.prompt) + len(e.answer) for e in short.exchanges)
     assert length <= 4 * budget + len("- (99 before these are left out)\n")
     kept = [e.run for e in short.exchanges]
-    assert kept == [e.run for e in told][len(told) - len(kept) :]
-    assert bool(kept) == bool(told)
+    assert kept == [e.run for e in turns][len(turns) - len(kept) :]
+    assert bool(kept) == bool(turns)
 
 
 def test_a_summary_line_has_no_line_breaks() -> None:

@@ -415,7 +415,7 @@ def test_vectors_of_different_models_coexist(store: MemoryStore, scope: Scope, d
     for one in (dense, other):
         assert near(store, one, "automobile", scope, limit=1) == ["car"]
         assert store.vectors()[one.name] == 2
-    # A deletion builds the shard anew, with all that is left in it.
+    # A deletion rebuilds the shard with all that is left in it.
     store.delete([record_id(scope, "run", "car")], scope)
     assert near(store, dense, "vessel", scope) == near(store, other, "vessel", scope) == ["boat"]
     store.drop_vectors(other.name)

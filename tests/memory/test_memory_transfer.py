@@ -35,7 +35,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[MemoryStore]:
 
 
 def records(many: int) -> list[Record]:
-    """Of two users nobody else has, some of them of a project, ended, or from the web."""
+    """Facts of two users, some of them of a project, ended, or from the web."""
     one, other = (Scope(user=f"tester-{uuid4().hex}") for _ in range(2))
     made = [
         Record(kind="fact", key=str(n), text=f"note {n} ü", data={"n": [n, 0.1]}, scope=one, created=NOW)

@@ -104,7 +104,7 @@ class Orch:
         return [row for row in rows if kind is None or row["kind"] == kind]
 
     def times(self, kind: str) -> list[datetime]:
-        """When the facts of one kind were told."""
+        """When the facts of one kind were written."""
         rows = [json.loads(line) for line in self.journal().read_text().splitlines()]
         return [datetime.fromisoformat(row["time"]) for row in rows if row["data"]["kind"] == kind]
 

@@ -2,7 +2,7 @@
 
 As a program it makes all imports once and then forks a process per order on its standard input.
 Two ways to die: just after the n-th line of `--stream-json`, when the event's journal line is on
-the disk and every view was told; or as soon as the journal has n lines, wherever the views are.
+the disk and every view has seen it; or as soon as the journal has n lines, wherever the views are.
 """
 
 import contextlib
@@ -119,7 +119,7 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Told:
+class Traces:
     """What a run left, as far as it has to be the same however often it was killed."""
 
     answer: str
@@ -150,7 +150,7 @@ class Place:
         (path,) = (self.folder / "home").glob("**/runs/*/journal.jsonl")
         return list(_events(path))
 
-    def told(self) -> Told:
+    def record(self) -> Traces:
         facts = [row["data"] for row in self.journal]
         ends = [fact for fact in facts if fact["kind"] == "RunFinished"]
         results = {
@@ -163,7 +163,7 @@ class Place:
         }
         over = {"SubtaskFinished": "done", "SubtaskFailed": "failed", "SubtaskSkipped": "skipped"}
         states = {fact["subtask"]: over[fact["kind"]] for fact in facts if fact["kind"] in over}
-        return Told(ends[-1]["answer"] if ends else "", files, results, states, self._remembered())
+        return Traces(ends[-1]["answer"] if ends else "", files, results, states, self._remembered())
 
     def _remembered(self) -> list[str]:
         """The records of runs, with how they went, and of tools."""

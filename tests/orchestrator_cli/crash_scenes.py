@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from crash import By, Ended, Mortals, Place, Told, attempts
+from crash import By, Ended, Mortals, Place, Traces, attempts
 from endpoint import Endpoint, texts_of
 from scripted_model import MODELS, code, coder, patch, plan, tool_call
 
@@ -34,15 +34,15 @@ class Scene:
     def go_on(self, run: Mortals, by: By = "line", at: int | None = None) -> Ended:
         return run(("resume", "last", "-C", "workspace"), self.place.folder, self.place.env, by, at)
 
-    def undisturbed(self, run: Mortals) -> Told:
+    def undisturbed(self, run: Mortals) -> Traces:
         ended = self.begin(run)
         faults = list(self.place.faults())
         assert ended.code == 0, (self.place.folder / ".stderr").read_text()
         assert not faults, faults
-        return self.place.told()
+        return self.place.record()
 
     def disturbed(
-        self, run: Mortals, by: By, at: int, counts: Counter[str], whole: Told, chance: random.Random
+        self, run: Mortals, by: By, at: int, counts: Counter[str], whole: Traces, chance: random.Random
     ) -> list[str]:
         """Kill it at an event, go on, and say what is not as it has to be."""
         begun = self.begin(run, by, at)
@@ -64,15 +64,15 @@ class Scene:
         counts["finished subtasks run twice"] += sum("after it had finished" in fault for fault in faults)
         if ended.code != 0:
             faults.append(f"exit {ended.code}: {(self.place.folder / '.stderr').read_text()[-2000:]}")
-        faults += _differences(whole, self.place.told())
+        faults += _differences(whole, self.place.record())
         return faults
 
 
-def _differences(whole: Told, told: Told) -> list[str]:
+def _differences(whole: Traces, record: Traces) -> list[str]:
     return [
-        f"another {name}: {str(getattr(told, name))[:600]!r} instead of {str(getattr(whole, name))[:600]!r}"
+        f"another {name}: {str(getattr(record, name))[:600]!r} instead of {str(getattr(whole, name))[:600]!r}"
         for name in ("answer", "files", "results", "states", "remembered")
-        if getattr(told, name) != getattr(whole, name)
+        if getattr(record, name) != getattr(whole, name)
     ]
 
 

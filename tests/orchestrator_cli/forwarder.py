@@ -1,4 +1,4 @@
-"""A Prefect server that lies: it passes requests on to the real one, and answers some of them itself."""
+"""A lying Prefect server: it passes requests on to the real one, and answers some of them itself."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""A small MCP server of somebody else, on standard input and output, with tools that misbehave: a program.
+"""A small foreign MCP server on standard input and output, with tools that misbehave: a program.
 
 It is written against the protocol and not with the library that `orch` uses, and notes its process and each
 call in the file that is its first argument.

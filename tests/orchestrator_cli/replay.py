@@ -2,7 +2,7 @@
 
 A request is matched to the exchange that is due by who asks (role, and subtask or tool) and by which
 of the recorded replies of that one are in its conversation already. So a request that is made again,
-a conversation that took a turn through a fault, and an attempt that begins anew all get what is due.
+a conversation that took a turn through a fault, and a repeated attempt all get what is due.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The models of a test run, as a cast: who is asked is told by the model's name, one per role.
+"""The models of a test run, as a cast: the model's name says who is asked, one per role.
 
 `Cast` is the `reply` of an endpoint. Each role answers from its own list, in order; agents are
-told apart by their subtask's title, which begins their task. A role that has nothing left to say
+distinguished by their subtask's title, which begins their task. A role that has nothing left to say
 answers 400, so that a test in which more is asked than was foreseen fails at once and says so.
 """
 

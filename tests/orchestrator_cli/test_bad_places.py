@@ -126,7 +126,7 @@ def test_a_full_disk_under_the_home_is_said_before_anything_is_done(orch: Orch, 
     assert "ORCH_HOME" in done.error
 
 
-def test_a_disk_that_fills_up_under_a_checkout_is_told_to_the_agent(orch: Orch, endpoint: Endpoint) -> None:
+def test_full_disk_under_a_checkout_is_reported_to_the_agent(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(
         planner=[plan(coder("one"))],
         agents={

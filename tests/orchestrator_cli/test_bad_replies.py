@@ -1,4 +1,4 @@
-"""Models that answer with what cannot be used, or not at all: told again, then one clear error."""
+"""Models that answer with what cannot be used, or not at all: asked again, then one clear error."""
 
 import json
 import time
@@ -44,16 +44,16 @@ def test_a_faulty_plan_goes_back_with_its_faults(
     assert [m["role"] for m in second.request["messages"]] == ["system", "user", "assistant", "user"]
 
 
-def test_all_faults_of_a_plan_are_told_at_once(orch: Orch, endpoint: Endpoint) -> None:
+def test_all_faults_of_a_plan_are_reported_at_once(orch: Orch, endpoint: Endpoint) -> None:
     faulty = plan(
         caller("one", ["gone"], role="painter", check="value >"),
         coder("two", instruction=" ", result={"type": 1}),
     )
     endpoint.reply = Cast(planner=[faulty, GOOD])
     assert orch("plan", "Do it.").code == 0
-    told = endpoint.of("planner")[1].text
+    text_sent = endpoint.of("planner")[1].text
     for text in ("'gone'", "'painter'", "is no expression", "is empty: say", "is no JSON Schema"):
-        assert text in told
+        assert text in text_sent
 
 
 def test_a_planner_that_never_gives_a_plan_ends_in_one_clear_error(orch: Orch, endpoint: Endpoint) -> None:

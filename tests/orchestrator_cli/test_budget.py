@@ -52,10 +52,10 @@ class Fixed:
 
 
 def metered(model: Any = None, quote: Quote = QUOTE, **options: Any) -> tuple[MeteredModel, list[Any]]:
-    told: list[Any] = []
+    facts: list[Any] = []
     limits = {name: options.pop(name, None) for name in ("max_calls", "max_tokens", "max_cost")}
     settings = Settings.model_construct(**limits)
-    return MeteredModel(model or Fixed(), settings, told.append, quote=lambda _: quote, **options), told
+    return MeteredModel(model or Fixed(), settings, facts.append, quote=lambda _: quote, **options), facts
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_refusal_says_what_was_spent_and_the_command_that_goes_on() -> None:
     assert raised.value.remedy == "Go on with a higher limit: orch resume 20260101-1 --max-cost 0.32"
 
 
-def test_a_run_that_cannot_be_gone_on_with_is_told_the_variable() -> None:
+def test_run_that_cannot_continue_names_the_variable() -> None:
     model, _ = metered(max_calls=1)
     model.complete(ASK)
     with pytest.raises(LimitReached, match=r"ORCH_MAX_CALLS=2"):
@@ -98,10 +98,10 @@ def test_what_an_earlier_process_used_counts() -> None:
 
 def test_a_reply_is_given_less_room_when_less_is_left_and_a_reply_cut_by_that_is_noticed() -> None:
     inner = Fixed(Usage(calls=1, prompt_tokens=10, completion_tokens=300, cost=0.031))
-    model, told = metered(inner, max_cost=0.03105)
+    model, facts = metered(inner, max_cost=0.03105)
     model.complete(ASK)
     assert inner.asked == [300]
-    assert told[1] == Noticed(message="The run's limit left a reply of m no room; it is cut.")
+    assert facts[1] == Noticed(message="The run's limit left a reply of m no room; it is cut.")
 
 
 def test_no_reply_is_limited_where_neither_tokens_nor_money_are() -> None:
@@ -112,13 +112,13 @@ def test_no_reply_is_limited_where_neither_tokens_nor_money_are() -> None:
 
 
 def test_a_call_that_failed_counts_as_a_call_and_costs_nothing() -> None:
-    model, told = metered(Fixed(fault=ProviderError("gone")), max_calls=1, max_cost=1.0)
+    model, facts = metered(Fixed(fault=ProviderError("gone")), max_calls=1, max_cost=1.0)
     with pytest.raises(ProviderError):
         model.complete(ASK)
     with pytest.raises(LimitReached):
         model.complete(ASK)
     assert model.total == Usage(failed=1)
-    assert (told[0].fault, told[0].cost, told[0].total.failed) == ("gone", 0.0, 1)
+    assert (facts[0].fault, facts[0].cost, facts[0].total.failed) == ("gone", 0.0, 1)
 
 
 @pytest.mark.parametrize("fault", [TransientError("late", unsure=True), Interrupted("Ctrl-C")])

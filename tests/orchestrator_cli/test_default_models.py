@@ -1,4 +1,4 @@
-"""The model that a provider's key stands for: the newest of its family that is not retired."""
+"""The default model of a provider's key: the newest of its family that is not retired."""
 
 from datetime import UTC, date, datetime
 from typing import Any

@@ -60,14 +60,14 @@ def settings_of(folder: Path, dense: str | None = NAME) -> Settings:
 
 
 def metered(**limits: Any) -> tuple[MeteredModel, list[Any]]:
-    told: list[Any] = []
+    facts: list[Any] = []
     caps = {"max_calls": None, "max_tokens": None, "max_cost": None, **limits}
 
     class Nobody:
         def complete(self, *_: object) -> Any:
             raise AssertionError("only vectors are asked for")
 
-    return MeteredModel(Nobody(), Settings.model_construct(**caps), told.append), told
+    return MeteredModel(Nobody(), Settings.model_construct(**caps), facts.append), facts
 
 
 # --- asking
@@ -81,12 +81,12 @@ def test_each_text_gets_its_own_vector_in_whatever_order_they_come(at: Endpoint)
     assert [request["model"] for request in at.embeddings] == ["meanings"]
 
 
-def test_a_call_is_told_and_counted_like_any_other(at: Endpoint) -> None:
-    meter, told = metered(max_calls=2)
+def test_call_is_logged_and_counted_like_any_other(at: Endpoint) -> None:
+    meter, facts = metered(max_calls=2)
     embedding = EmbeddingModel(PRICED, Cancellation(), meter)
     embedding(["a car"])
-    assert (told[0].role, told[0].model, told[0].prompt_tokens) == ("memory", PRICED, 2)
-    assert 0 < told[0].cost == meter.total.cost < 0.000_001
+    assert (facts[0].role, facts[0].model, facts[0].prompt_tokens) == ("memory", PRICED, 2)
+    assert 0 < facts[0].cost == meter.total.cost < 0.000_001
     embedding(["a car"])
     with pytest.raises(LimitReached, match="made its 2 model calls"):
         embedding(["a car"])
@@ -111,13 +111,13 @@ def test_a_call_whose_texts_are_too_many_for_a_limit_is_not_made(at: Endpoint, l
         ({"status": 200, "body": {"data": [{"no": "vector"}]}}, "failed"),
     ],
 )
-def test_faults_are_told_in_our_words_and_counted(at: Endpoint, answer: dict[str, Any], said: str) -> None:
+def test_faults_are_named_and_counted(at: Endpoint, answer: dict[str, Any], said: str) -> None:
     at.embed = lambda _: answer
-    meter, told = metered()
+    meter, facts = metered()
     with pytest.raises(ProviderError, match=said):
         EmbeddingModel(NAME, Cancellation(), meter)(["a car"])
     assert meter.total.failed == 1
-    assert said in told[0].fault
+    assert said in facts[0].fault
 
 
 def test_a_provider_that_is_slow_is_not_waited_for(at: Endpoint) -> None:
@@ -136,7 +136,7 @@ def test_what_ends_the_run_ends_the_asking(at: Endpoint) -> None:
     assert at.embeddings == []
 
 
-def test_memory_is_told_why_and_what_to_do_and_secrets_are_taken_out(at: Endpoint) -> None:
+def test_memory_hears_reason_and_remedy_without_secrets(at: Endpoint) -> None:
     settings, warned = load_settings({"memory": {"dense": NAME}}, Path()), []
     dense = open_dense(settings, warned.append, mask=lambda text: text.replace("hunter2", "[secret]"))
     assert dense is not None
@@ -158,16 +158,16 @@ def test_without_the_setting_there_is_nothing_to_ask(tmp_path: Path) -> None:
 # --- keeping
 
 
-def test_vectors_are_made_by_command_and_told_by_stats_and_doctor(at: Endpoint, tmp_path: Path) -> None:
+def test_vectors_are_made_by_command_and_counted_by_stats_and_doctor(at: Endpoint, tmp_path: Path) -> None:
     keeping = MemoryAdmin(settings_of(tmp_path), everywhere=True)
     keeping.add("My automobile is red.")
     assert keeping.search("car", limit=5) == []
     assert "1 record without: orch memory embed" in "\n".join(stats_lines(keeping.stats()))
     assert "which 1 records lack: orch memory embed" in memory_finding(tmp_path)
     assert at.embeddings == []
-    told: list[tuple[int, int]] = []
-    done = keeping.embed(lambda made, every: told.append((made, every)))
-    assert (done.made, done.missing, told) == (1, 0, [(1, 1)])
+    facts: list[tuple[int, int]] = []
+    done = keeping.embed(lambda made, every: facts.append((made, every)))
+    assert (done.made, done.missing, facts) == (1, 0, [(1, 1)])
     assert [hit.record.text for hit in keeping.search("car", limit=5)] == ["My automobile is red."]
     stats = keeping.stats()
     assert (stats.dense, stats.lacking, stats.vectors) == (NAME, 0, {vector_name(NAME): 1})
@@ -190,12 +190,12 @@ def test_another_model_begins_beside_the_first_and_nothing_is_switched(at: Endpo
     other.embed(lambda *_: None)
     assert set(other.stats().vectors) == {vector_name(NAME), vector_name(PRICED)}
     assert len(first.search("car", limit=5)) == 1
-    nobody = MemoryAdmin(settings_of(tmp_path, None), everywhere=True)
-    assert nobody.search("car", limit=5) == []
-    assert "by words alone" in "\n".join(stats_lines(nobody.stats()))
+    without_scope = MemoryAdmin(settings_of(tmp_path, None), everywhere=True)
+    assert without_scope.search("car", limit=5) == []
+    assert "by words alone" in "\n".join(stats_lines(without_scope.stats()))
 
 
-def test_a_model_that_changed_behind_its_name_is_told_and_all_is_made_anew(
+def test_model_that_changed_behind_its_name_is_reported_and_all_is_embedded_again(
     at: Endpoint, tmp_path: Path
 ) -> None:
     warned: list[str] = []

@@ -44,7 +44,7 @@ def test_an_expression_holds_or_does_not(expression: str, expected: bool) -> Non
         "str.format('{0.__class__}', value)",
     ],
 )
-def test_what_cannot_be_told_or_must_not_be_asked_fails(expression: str) -> None:
+def test_undecidable_or_forbidden_expressions_fail(expression: str) -> None:
     with pytest.raises(ExpressionFailed):
         holds(expression, NAMES)
 

@@ -1,4 +1,4 @@
-"""The flow run of a run stands on Prefect's server while the planner thinks, and ends as the run does."""
+"""The flow run of a run exists on Prefect's server while the planner thinks, and ends as the run does."""
 
 import base64
 import contextlib

@@ -74,8 +74,8 @@ def test_looking_again_tells_what_is_new_changed_and_gone(orch: Orch, notes: Pat
         "Documents: 1 added, 1 changed, 1 removed.",
         "  notes/owls.txt: removed: it is gone",
     ]
-    told = orch("kb", "refresh", "--json").envelope
-    assert (told["unchanged"], told["written"], told["removed"]) == (2, 0, [])
+    refreshed = orch("kb", "refresh", "--json").envelope
+    assert (refreshed["unchanged"], refreshed["written"], refreshed["removed"]) == (2, 0, [])
 
 
 def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(orch: Orch, notes: Path) -> None:
@@ -179,17 +179,17 @@ def test_ctrl_c_keeps_what_was_read_and_a_bar_is_shown_on_a_terminal(orch: Orch,
     finally:
         process.kill()
         os.close(main)
-    told = shown.rpartition(b"Documents: 302 added.")
+    pieces = shown.rpartition(b"Documents: 302 added.")
     # It begins a line: the bar, which ended the one before, is gone.
-    assert told[0].rpartition(b"\n")[2].rpartition(b"\x1b[2K")[2] == b""
-    assert b"What was read so far is kept" in told[2]
+    assert pieces[0].rpartition(b"\n")[2].rpartition(b"\x1b[2K")[2] == b""
+    assert b"What was read so far is kept" in pieces[2]
     assert len(listing(orch)["documents"]) == 302
 
 
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # nobody writes to it any more
+    except OSError:  # no process writes to it any more
         return b""
 
 

@@ -175,7 +175,7 @@ def test_a_hostile_file_ends_within_the_limits_and_the_next_one_is_read(
     reason, make = HOSTILE[form]
     file = make()
     with Converter(settings, Limits(wall_s=4, memory_mb=300, processes=8, disk_mb=64)) as narrow:
-        with pytest.raises(UnreadableDocument, match=reason) as told:
+        with pytest.raises(UnreadableDocument, match=reason) as caught:
             narrow(file, form)
-        assert len(str(told.value).splitlines()) == 1
+        assert len(str(caught.value).splitlines()) == 1
         assert read_bytes("bees.pdf", pdf("Bees make honey"), narrow).parts[0].page == 1

@@ -12,12 +12,12 @@ from orchestrator_cli.recall.knowledge import cite
 
 
 def found(title: str, ref: str, **place: int | None) -> FoundChunk:
-    told = {"first": None, "last": None, "page": None} | place
-    return FoundChunk(ref=ref, part=3, title=title, text="", headings=(), score=1.0, **told)
+    position = {"first": None, "last": None, "page": None} | place
+    return FoundChunk(ref=ref, part=3, title=title, text="", headings=(), score=1.0, **position)
 
 
 @pytest.mark.parametrize(
-    ("piece", "told"),
+    ("piece", "citation"),
     [
         (found("Rules", "/docs/a.md", first=3, last=9), "[Rules, a.md, lines 3-9]"),
         (found("Rules", "/elsewhere/a.md", first=3, last=3), "[Rules, /elsewhere/a.md, line 3]"),
@@ -26,8 +26,8 @@ def found(title: str, ref: str, **place: int | None) -> FoundChunk:
         (found("Bees", "https://example.org/bees"), "[Bees, https://example.org/bees, part 3]"),
     ],
 )
-def test_citation_has_title_path_and_position(piece: FoundChunk, told: str) -> None:
-    assert cite(piece, Path("/docs")) == told
+def test_citation_has_title_path_and_position(piece: FoundChunk, citation: str) -> None:
+    assert cite(piece, Path("/docs")) == citation
 
 
 def test_report_names_all_faults_and_counts_long_lists_of_skipped_files() -> None:

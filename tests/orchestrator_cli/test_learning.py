@@ -21,7 +21,7 @@ def prompt(n: int) -> str:
 
 
 class Learner:
-    """A planner that looks for files where they are not, until it is told of both mistakes."""
+    """A planner that looks for files where they are not, until it hears of both mistakes."""
 
     def __call__(self, request: dict[str, Any], _n: int) -> Reply:
         text = texts_of(request)
@@ -85,7 +85,7 @@ def test_after_three_runs_with_feedback_the_fourth_needs_no_planner_and_less_tim
     assert waits[3] < waits[2] - LATENCY_S / 2
     assert learner.file("out4.txt") == "text 4"
 
-    # What did it is told: in the plan, in the log, and by `orch show`.
+    # What did it is shown: in the plan, in the log, and by `orch show`.
     (proposed,) = learner.events("PlanProposed")
     (reused,) = learner.events("PlanReused")
     assert proposed["plan"]["why"] == reused["reason"]

@@ -22,7 +22,7 @@ AGENTS = {
 
 
 class Priced(Cast):
-    """A cast whose roles all ask for one model: who asks is told by what the request says."""
+    """A cast whose roles all ask for one model: the request says who asks."""
 
     def __call__(self, request: dict[str, Any], n: int) -> Any:
         text = str(request["messages"])

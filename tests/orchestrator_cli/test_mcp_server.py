@@ -189,7 +189,7 @@ def test_a_call_that_writes_is_logged_and_can_be_taken_back_like_any_run(server:
     assert (done.code, server.orch.files()) == (0, []), done.err
 
 
-def test_a_tool_that_nobody_has_allowed_is_not_there_and_the_user_is_told_why(server: Connected) -> None:
+def test_tool_that_is_not_allowed_is_missing_with_the_reason(server: Connected) -> None:
     with pytest.raises(MCPError, match=r"it reaches api\.example\.org, which is not among `network`"):
         server.call("reaching", text="a")
     with pytest.raises(MCPError, match="There is no tool nothing"):
@@ -197,7 +197,7 @@ def test_a_tool_that_nobody_has_allowed_is_not_there_and_the_user_is_told_why(se
     assert "'reaching' is not served: it reaches api.example.org" in server.said.read_text()
 
 
-def test_a_tool_that_comes_into_the_library_is_told_as_a_change_of_the_list(server: Connected) -> None:
+def test_new_tool_in_the_library_changes_the_list(server: Connected) -> None:
     async def hear() -> None:
         async with server.client.listen(tools_list_changed=True) as changes:
             await anyio.to_thread.run_sync(keep_later)
@@ -228,10 +228,10 @@ def test_ask_runs_the_whole_of_orch_and_tells_how_it_goes(server: Connected) -> 
         planner=[plan(coder("write"))],
         agents={"Do write": [code("open('new.txt', 'w').write('x'); final_answer('written')")]},
     )
-    told: list[str] = []
+    messages: list[str] = []
 
     async def progress(_done: float, _total: float | None, message: str | None) -> None:
-        told.append(message or "")
+        messages.append(message or "")
 
     async def ask() -> Any:
         return await server.client.call_tool("ask", {"prompt": "Write."}, progress_callback=progress)
@@ -243,7 +243,7 @@ def test_ask_runs_the_whole_of_orch_and_tells_how_it_goes(server: Connected) -> 
     assert answer["run"] == server.orch.journal().parent.name
     assert text_of(result) == f"written\n\n(run {answer['run']})"
     assert server.orch.file("new.txt") == "x"
-    assert any("write" in line for line in told)
+    assert any("write" in line for line in messages)
 
 
 def test_a_run_that_needs_a_person_says_so_and_how_to_go_on(server: Connected) -> None:
@@ -380,6 +380,6 @@ def test_flags_of_the_server_become_flags_of_its_runs() -> None:
     assert flags_of({"yes": False}) == ()
 
 
-def test_a_workspace_that_is_none_is_told_before_anything_is_served(orch: Orch, tmp_path: Path) -> None:
+def test_unusable_workspace_is_reported_before_serving(orch: Orch, tmp_path: Path) -> None:
     done = orch("mcp", "-C", str(tmp_path / "nowhere"))
     assert (done.code, done.out) == (2, "")

@@ -69,7 +69,7 @@ def processes(orch: Orch) -> list[int]:
 # --- in whole runs
 
 
-def test_a_tool_of_a_server_is_planned_called_and_told_and_the_server_ends_with_the_run(
+def test_tool_of_a_server_is_planned_called_and_logged_and_the_server_ends_with_the_run(
     orch: Orch, endpoint: Endpoint
 ) -> None:
     register(orch, effects=False, tools=["echo", "count-up", "structured"])
@@ -132,9 +132,7 @@ def test_calls_with_effects_are_asked_about_once_and_not_made_twice(orch: Orch, 
     assert set(keys) == {row["key"] for row in orch.events("EffectBegun")}
 
 
-def test_a_server_of_the_workspace_s_own_file_is_not_started_before_somebody_allows_it(
-    orch: Orch, endpoint: Endpoint
-) -> None:
+def test_server_of_the_workspace_is_not_started_before_it_is_allowed(orch: Orch, endpoint: Endpoint) -> None:
     register(orch, orch.workspace, effects=False)
     endpoint.reply = Cast(planner=[plan(coder("idle"))], agents={"Do idle": [code("final_answer(1)")]})
     assert orch("ask", "Nothing.").code == 0
@@ -277,7 +275,7 @@ def connection(tmp_path: Path, loop: Loop, **fields: Any) -> Connection:
     return Connection("other", server, loop, cwd=tmp_path, env=dict)
 
 
-def test_a_connection_is_made_anew_after_the_server_died(tmp_path: Path) -> None:
+def test_connection_is_reopened_after_the_server_died(tmp_path: Path) -> None:
     loop, cancellation = Loop(), Cancellation()
     other = connection(tmp_path, loop)
     try:
@@ -342,8 +340,8 @@ def test_a_schema_becomes_a_signature_and_the_inputs_of_an_agent_s_tool() -> Non
     }
     rows = [{"name": "find", "inputSchema": {"properties": properties, "required": ["query", "odd"]}}]
     (tool,) = server_tools("web", rows, None)
-    told = "query: string, how: any | null = null, size: integer | null = null, odd: any"
-    assert tool.signature == f"web_find({told}) -> any"
+    parameters = "query: string, how: any | null = null, size: integer | null = null, odd: any"
+    assert tool.signature == f"web_find({parameters}) -> any"
     inputs = tool.schema["parameters"]["properties"]
     assert inputs["query"] == {"type": "string", "description": "What."}
     assert inputs["how"] == {"type": "any", "description": 'how One of ["a", "b"].', "nullable": True}

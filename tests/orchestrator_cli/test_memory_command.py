@@ -89,7 +89,7 @@ def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are(home: Pat
             look()
 
 
-def test_what_only_stands_next_to_a_hit_is_not_found(home: Path) -> None:
+def test_neighbour_of_a_hit_is_not_found(home: Path) -> None:
     said_in(home, "one", "The colour is red.")
     found = [hit.record.text for hit in keeping(home).search("Which colour?", limit=10)]
     assert found
@@ -140,13 +140,13 @@ def test_a_forgotten_text_is_gone_from_the_disk_and_its_other_places_are_named(h
     assert (done.looked.found, done.looked.files > 0) == ((), True)
     assert {place.path for place in done.elsewhere} == {journal, home / "history", log}
     assert [record.text for record in keeping(home).all()] == ["My editor is Vim."]
-    told = "\n".join(forgotten_lines(done))
+    shown = "\n".join(forgotten_lines(done))
     for part in (
         "the text is in none of them",
         f"rm -r {journal.parent}",
         "orch log verify will report the entry",
     ):
-        assert part in told
+        assert part in shown
 
 
 def test_a_session_is_forgotten_with_its_turns(home: Path) -> None:
@@ -210,7 +210,7 @@ def test_what_is_exported_is_taken_in_elsewhere_just_the_same(home: Path, tmp_pa
         keeping(home).export(target)
 
 
-def test_what_somebody_else_has_written_is_no_fact_about_the_user(home: Path, tmp_path: Path) -> None:
+def test_text_of_others_is_no_fact_about_the_user(home: Path, tmp_path: Path) -> None:
     keeping(home).add("I prefer metric units.")
     target = tmp_path / "memory.jsonl"
     keeping(home).export(target)
@@ -236,10 +236,10 @@ def test_a_file_with_a_wrong_line_is_refused_whole_and_each_fault_has_its_line(
     good = next(to_jsonl([Record(kind=FACT, key="a", text="fine")]))
     source = tmp_path / "memory.jsonl"
     source.write_text(f'{good}\nnot json\n{{"kind": "fact"}}\n{good[:-2]}, "more": 1}}\n')
-    with pytest.raises(UsageError, match="Nothing was imported") as told:
+    with pytest.raises(UsageError, match="Nothing was imported") as shown:
         keeping(home).import_file(source, mine=True, replace=True)
     for part in ("line 3: ", "line 4: key: ", "line 5: more: "):
-        assert part in str(told.value)
+        assert part in str(shown.value)
     assert keeping(home).all() == []
 
 
@@ -292,7 +292,7 @@ def test_what_is_exported_to_a_pipe_is_taken_in_from_one_and_counts_as_said_once
     assert [row["trusted"] for row in json.loads(orch("memory", "list", "--json").out)] == [True]
 
 
-def test_wrong_uses_are_told_with_a_remedy(orch: Orch) -> None:
+def test_wrong_use_names_a_remedy(orch: Orch) -> None:
     assert (done := orch("memory", "migrate", "moon")).code == 2
     assert "server or folder" in done.error
     assert (done := orch("memory", "import", "nowhere.jsonl")).code == 2

@@ -134,7 +134,7 @@ def test_a_reference_to_nothing_names_itself(reference: str) -> None:
     assert raised.value.args == (reference,)
 
 
-def test_tools_that_nobody_has_are_needs_with_the_purpose_the_plan_gives() -> None:
+def test_missing_tools_are_needs_with_the_purpose_of_the_plan() -> None:
     made = plan(subtask("a", tools=("new", "read_file")), new_tools=({"name": "new", "purpose": "counts"},))
     assert [(n.name, n.purpose) for n in needs(made, {"read_file"})] == [("new", "counts")]
 
@@ -180,7 +180,7 @@ def test_a_patch_that_cannot_be_applied_is_refused_with_the_reason(
         apply(MADE, Patch(**({"base_version": 1, "reason": "r"} | patch)), states, CATALOGUE)
 
 
-def test_a_subtask_can_be_removed_and_added_anew_in_one_patch() -> None:
+def test_subtask_can_be_removed_and_added_in_one_patch() -> None:
     patch = Patch(base_version=1, reason="r", remove=("c",), add=(subtask("c", "a"),))
     assert apply(MADE, patch, {}, CATALOGUE)["c"].depends_on == ("a",)
 
@@ -232,13 +232,13 @@ def test_the_slips_of_a_patch_are_set_right_in_what_it_brings() -> None:
         add=(subtask("New One", "A", tools=("READ-file",)), subtask("last", inputs={"x": "$New One.value"})),
         replace=(subtask("c", inputs={"x": "$b.value"}),),
     )
-    mended, told = repaired_patch(MADE, patch, CATALOGUE)
+    mended, repairs = repaired_patch(MADE, patch, CATALOGUE)
     assert [s.id for s in mended.add] == ["new-one", "last"]
     assert mended.add[0].depends_on == ("a",)
     assert mended.add[0].tools == ("read_file",)
     assert mended.add[1].depends_on == ("new-one",)
     assert mended.replace[0].depends_on == ("b",)
-    assert len(told) == 6
+    assert len(repairs) == 6
     assert apply(MADE, mended, {}, CATALOGUE).ids == {"a", "b", "c", "new-one", "last"}
 
 
@@ -249,6 +249,6 @@ def test_a_repair_of_a_patch_touches_nothing_else(made: Plan, other: Plan) -> No
         s.model_copy(update={"id": names[s.id], "depends_on": tuple(names[d] for d in s.depends_on)})
         for s in other.subtasks
     )
-    patch, told = repaired_patch(made, Patch(base_version=1, reason="r", add=add), CATALOGUE)
-    assert told
+    patch, repairs = repaired_patch(made, Patch(base_version=1, reason="r", add=add), CATALOGUE)
+    assert repairs
     assert apply(made, patch, {}, CATALOGUE).subtasks[: len(made.subtasks)] == made.subtasks

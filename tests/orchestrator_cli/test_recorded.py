@@ -67,7 +67,7 @@ def test_a_request_that_was_not_recorded_fails_loudly(recording: Recording) -> N
         RecordedModel(recording).complete(request("first", role="planner", subject=""))
 
 
-def test_known_replies_are_taken_again_for_a_changed_prompt(recording: Recording) -> None:
+def test_known_replies_are_reused_for_a_changed_prompt(recording: Recording) -> None:
     made, model = Recording(), Counting()
     again = RecordingModel(model, made, known=recording)
     assert again.complete(request("reworded")).text == "reply 1\nto you"

@@ -1,4 +1,4 @@
-"""Plans of weaker models: each may run, is set right and told so, or is refused with all of its faults.
+"""Plans of weaker models: each may run, is repaired and reported, or is refused with all of its faults.
 
 The hand-written ones make the same kinds of slips as the recorded ones do, and are always there; the
 recorded ones are public sets that are not part of this repository.
@@ -18,14 +18,14 @@ TOOLS = frozenset({"image_captioning", "translation", "text_to_speech", "object_
 
 
 def outcome(rows: dict[str, Any], catalogue: Catalogue) -> tuple[str, list[str]]:
-    """What becomes of a plan, checked for silence: what changed was told, what may run has an order."""
+    """What becomes of a plan, checked for silence: what changed was reported, what may run has an order."""
     try:
-        plan, told = read_plan(rows, catalogue)
+        plan, repairs = read_plan(rows, catalogue)
     except Unusable as exc:
         return "refused", exc.faults
     assert sorted(order(plan)) == sorted(s.id for s in plan.subtasks)
-    assert (plan == Plan.model_validate(rows)) == (not told)
-    return ("repaired" if told else "accepted"), [str(repair) for repair in told]
+    assert (plan == Plan.model_validate(rows)) == (not repairs)
+    return ("repaired" if repairs else "accepted"), [str(repair) for repair in repairs]
 
 
 def recorded(nodes: list[tuple[str, list[Any]]], *links: tuple[str, str]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ BY_HAND = {
         "repaired",
         ["translation.depends_on: 'summarization' was added: its result is read"],
     ),
-    "the same tool twice, and nobody refers to either": (
+    "the same tool twice, and nothing refers to either": (
         recorded([("Translation", ["hello"]), ("Translation", ["goodbye"])]),
         "repaired",
         ["translation-2.id: was 'translation', as another's, and nothing refers to either"],
@@ -81,7 +81,7 @@ BY_HAND = {
         "repaired",
         ["translation.id: was given twice, word for word; it is done once"],
     ),
-    "a tool that nobody has, by a name that no function can have": (
+    "a missing tool, by a name that no function can have": (
         recorded([("Image Segmentation", ["a.jpg"])]),
         "repaired",
         ["image-segmentation.tools: 'Image Segmentation' is 'image_segmentation'"],
@@ -124,7 +124,7 @@ def test_a_plan_with_a_slip_is_set_right_or_refused_with_every_fault(name: str):
     row, what, said = BY_HAND[name]
     found, lines = outcome(as_rows(row), Catalogue(roles=frozenset(), tools=TOOLS))
     assert found == what
-    assert [line for line in said if not any(line in told for told in lines)] == []
+    assert [line for line in said if not any(line in repairs for repairs in lines)] == []
 
 
 def test_values_of_a_wrong_form_do_not_hide_the_other_faults():

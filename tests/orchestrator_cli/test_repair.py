@@ -24,20 +24,20 @@ def plan(*subtasks: Subtask, **fields: Any) -> Plan:
 
 def mended(made: Plan) -> tuple[Plan, list[str]]:
     """The repaired plan, which then may run, and what was said of it."""
-    found, told = repaired(made, CATALOGUE)
+    found, repairs = repaired(made, CATALOGUE)
     assert faults(found, CATALOGUE) == []
-    return found, [str(repair) for repair in told]
+    return found, [str(repair) for repair in repairs]
 
 
 def left(made: Plan) -> list[str]:
     """The faults of a plan that no repair touches."""
-    found, told = repaired(made, CATALOGUE)
-    assert (found, told) == (made, ())
+    found, repairs = repaired(made, CATALOGUE)
+    assert (found, repairs) == (made, ())
     return [str(fault) for fault in faults(found, CATALOGUE)]
 
 
 def test_an_id_that_is_none_is_spelled_as_one_along_with_everything_that_names_it():
-    found, told = mended(
+    found, repairs = mended(
         plan(
             subtask("Fetch Data"),
             subtask("sum", "Fetch Data", inputs={"rows": ["$Fetch Data.value.rows"]}),
@@ -50,7 +50,7 @@ def test_an_id_that_is_none_is_spelled_as_one_along_with_everything_that_names_i
     assert found["sum"].inputs == {"rows": ["$fetch-data.value.rows"]}
     assert found["tell"].when == "len(fetch_data.value) > 0"
     assert found.check == "len(fetch_data.value) > 0 and sum.value"
-    assert told == [
+    assert repairs == [
         "fetch-data.id: was 'Fetch Data', which is no id",
         "sum.depends_on: in what it refers to, 'Fetch Data' is 'fetch-data'",
         "tell.depends_on: in what it refers to, 'Fetch_Data' is 'fetch-data'",
@@ -71,10 +71,14 @@ def test_an_id_may_be_of_any_text_and_as_long_as_it_likes():
 
 
 def test_a_reference_in_another_spelling_means_the_one_subtask_that_it_fits():
-    found, told = mended(plan(subtask("read_all"), subtask("b", "Read-All", inputs={"x": "$readAll.value"})))
+    found, repairs = mended(
+        plan(subtask("read_all"), subtask("b", "Read-All", inputs={"x": "$readAll.value"}))
+    )
     assert found["b"].depends_on == ("read_all",)
     assert found["b"].inputs == {"x": "$read_all.value"}
-    assert told == ["b.depends_on: in what it refers to, 'Read-All' is 'read_all', 'readAll' is 'read_all'"]
+    assert repairs == [
+        "b.depends_on: in what it refers to, 'Read-All' is 'read_all', 'readAll' is 'read_all'"
+    ]
 
 
 def test_a_reference_that_fits_two_subtasks_is_left():
@@ -83,10 +87,10 @@ def test_a_reference_that_fits_two_subtasks_is_left():
     ]
 
 
-def test_of_two_that_share_an_id_nobody_names_the_second_gets_another():
-    found, told = mended(plan(subtask("a"), subtask("a", title="again"), subtask("a-2")))
+def test_of_two_with_one_unreferenced_id_the_second_gets_another():
+    found, repairs = mended(plan(subtask("a"), subtask("a", title="again"), subtask("a-2")))
     assert [s.id for s in found.subtasks] == ["a", "a-3", "a-2"]
-    assert told == ["a-3.id: was 'a', as another's, and nothing refers to either"]
+    assert repairs == ["a-3.id: was 'a', as another's, and nothing refers to either"]
 
 
 @pytest.mark.parametrize(
@@ -98,26 +102,26 @@ def test_of_two_that_share_an_id_nobody_names_the_second_gets_another():
         subtask("b", for_each="$a.value"),
     ],
 )
-def test_of_two_that_share_an_id_neither_is_renamed_where_somebody_names_it(reader: Subtask):
+def test_of_two_with_one_referenced_id_neither_is_renamed(reader: Subtask):
     assert "a.id: is used twice: ids are unique" in left(
         plan(subtask("a"), subtask("a", title="again"), reader)
     )
 
 
 def test_a_subtask_given_twice_word_for_word_is_done_once():
-    found, told = mended(plan(subtask("a"), subtask("a"), subtask("b", "a")))
+    found, repairs = mended(plan(subtask("a"), subtask("a"), subtask("b", "a")))
     assert [s.id for s in found.subtasks] == ["a", "b"]
-    assert told == ["a.id: was given twice, word for word; it is done once"]
+    assert repairs == ["a.id: was given twice, word for word; it is done once"]
 
 
 def test_subtasks_that_are_the_same_once_spelled_are_done_once():
-    found, told = repaired(plan(subtask("a"), subtask("b", "a"), subtask("a", role="CODER")), CATALOGUE)
+    found, repairs = repaired(plan(subtask("a"), subtask("b", "a"), subtask("a", role="CODER")), CATALOGUE)
     assert [s.id for s in found.subtasks] == ["a", "b"]
-    assert [(repair.subtask, repair.field) for repair in told] == [("a", "role"), ("a", "id")]
+    assert [(repair.subtask, repair.field) for repair in repairs] == [("a", "role"), ("a", "id")]
 
 
-def test_whoever_reads_a_result_waits_for_it():
-    found, told = mended(
+def test_reader_of_a_result_waits_for_it():
+    found, repairs = mended(
         plan(
             subtask("rows"),
             subtask("each", for_each="$rows.value", inputs={"row": "$item", "n": "$index"}),
@@ -129,7 +133,7 @@ def test_whoever_reads_a_result_waits_for_it():
     assert found["sum"].depends_on == ("each",)
     # Its inputs could read it without an edge of its own, its condition cannot.
     assert found["tell"].depends_on == ("sum", "rows")
-    assert told == [
+    assert repairs == [
         "each.depends_on: 'rows' was added: its result is read",
         "sum.depends_on: 'each' was added: its result is read",
         "tell.depends_on: 'rows' was added: its result is read",
@@ -147,9 +151,9 @@ def test_names_of_tools_and_roles_are_spelled_as_they_are():
         subtask("a", tools=("Read-File", "countWords"), role="Coder"),
         new_tools=({"name": "count_words", "purpose": "counts"},),
     )
-    found, told = mended(made)
+    found, repairs = mended(made)
     assert (found["a"].tools, found["a"].role) == (("read_file", "count_words"), "coder")
-    assert told == [
+    assert repairs == [
         "a.tools: 'Read-File' is 'read_file'",
         "a.tools: 'countWords' is 'count_words'",
         "a.role: 'Coder' is 'coder'",
@@ -202,8 +206,8 @@ def any_plans(draw: st.DrawFn) -> Plan:
 
 @given(any_plans())
 def test_no_plan_is_changed_silently_and_what_was_set_right_stays_so(made: Plan):
-    found, told = repaired(made, CATALOGUE)
-    assert (found == made) == (not told)
+    found, repairs = repaired(made, CATALOGUE)
+    assert (found == made) == (not repairs)
     assert repaired(found, CATALOGUE) == (found, ())
 
 

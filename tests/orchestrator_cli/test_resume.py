@@ -63,14 +63,14 @@ def test_the_envelope_of_a_run_that_goes_on_tells_of_all_of_it(
     orch: Orch, endpoint: Endpoint, limited: Done
 ) -> None:
     endpoint.reply = Cast(agents=agents(two=TWO_DONE))
-    told = orch("resume", "last", "--max-calls", "10", "--json").envelope
-    assert (told["outcome"], told["exit_code"], told["error"]) == ("completed", 0, None)
-    assert told["states"] == {"one": "done", "two": "done"}
-    assert [change["path"] for change in told["files"]] == ["one.txt", "two.txt"]
-    assert told["usage"]["calls"] == 4
+    shown = orch("resume", "last", "--max-calls", "10", "--json").envelope
+    assert (shown["outcome"], shown["exit_code"], shown["error"]) == ("completed", 0, None)
+    assert shown["states"] == {"one": "done", "two": "done"}
+    assert [change["path"] for change in shown["files"]] == ["one.txt", "two.txt"]
+    assert shown["usage"]["calls"] == 4
 
 
-def test_only_the_limits_that_are_said_anew_are_others(orch: Orch, limited: Done) -> None:
+def test_only_given_limits_change(orch: Orch, limited: Done) -> None:
     again = orch("resume", "last", ORCH_MAX_CALLS="2")
     assert again.code == 5
     assert runs(orch)[0]["calls"] == 2
@@ -81,11 +81,11 @@ def test_a_run_that_is_over_says_again_what_came_of_it(orch: Orch, endpoint: End
         planner=[plan(coder("one"), coder("two"))], agents=agents(one=ONE_DONE, two=TWO_DONE)
     )
     first = orch("ask", "Do both.")
-    asked, told = len(endpoint.exchanges), orch.journal().read_bytes()
+    asked, shown = len(endpoint.exchanges), orch.journal().read_bytes()
     again = orch("resume", "last")
     assert (again.code, again.out) == (0, first.out)
     assert orch("resume", "last", "--json").envelope["answer"] == first.out.strip()
-    assert (len(endpoint.exchanges), orch.journal().read_bytes()) == (asked, told)
+    assert (len(endpoint.exchanges), orch.journal().read_bytes()) == (asked, shown)
 
 
 def test_a_run_goes_on_after_its_provider_has_failed(orch: Orch, endpoint: Endpoint) -> None:
@@ -140,7 +140,7 @@ def until(happened: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow  # starts a cold process: 4 s
-def test_a_living_run_is_nobody_elses_until_it_is_cancelled(
+def test_living_run_belongs_to_its_process_until_it_is_cancelled(
     orch: Orch, living: "subprocess.Popen[str]"
 ) -> None:
     (row,) = runs(orch)
@@ -149,8 +149,8 @@ def test_a_living_run_is_nobody_elses_until_it_is_cancelled(
         refused = orch(command[0], "last", *command[1:])
         assert refused.code == 2
         assert f"in process {living.pid}" in refused.error
-    told = orch("cancel", "last")
-    assert (told.code, str(living.pid) in told.err) == (0, True)
+    shown = orch("cancel", "last")
+    assert (shown.code, str(living.pid) in shown.err) == (0, True)
     assert living.wait(timeout=30) == 130
     assert runs(orch)[0]["state"] == "cancelled"
     refused = orch("resume", "last")
@@ -215,12 +215,12 @@ def test_show_tells_the_graph_the_work_and_the_versions(orch: Orch, endpoint: En
     assert "✗ one · agent coder" in text
     assert "✓ three · agent coder" in text
     assert "because: one failed: " in text
-    told = orch("show", "last", "--json").envelope
-    assert told["states"] == {"one": "failed", "three": "done"}
-    assert [version["version"] for version in told["versions"]] == [1, 2]
-    assert any(line.startswith("- two") for line in told["versions"][1]["diff"])
-    assert told["work"]["three"]["usage"]["calls"] == 1
-    assert told["work"]["reviser"]["models"] == ["openai/reviser"]
+    shown = orch("show", "last", "--json").envelope
+    assert shown["states"] == {"one": "failed", "three": "done"}
+    assert [version["version"] for version in shown["versions"]] == [1, 2]
+    assert any(line.startswith("- two") for line in shown["versions"][1]["diff"])
+    assert shown["work"]["three"]["usage"]["calls"] == 1
+    assert shown["work"]["reviser"]["models"] == ["openai/reviser"]
 
 
 # --- forks

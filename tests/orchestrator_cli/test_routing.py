@@ -52,9 +52,9 @@ def chosen(subtask: Subtask, *known: PastOutcome, prompt: str = "", **unasked: s
 
 def test_a_choice_without_a_record_is_the_planners_and_says_so():
     found = route(plan(agent()), RoutingEvidence(cards=CARDS, model="openai/large"))
-    (told,) = found.routes
+    (choice,) = found.routes
     assert found.subtasks == (agent(),)
-    assert (told.role, told.model, told.reason, told.planned) == (
+    assert (choice.role, choice.model, choice.reason, choice.planned) == (
         "researcher",
         "openai/large",
         "as planned",
@@ -67,10 +67,10 @@ def test_a_role_that_fails_at_such_work_gives_it_to_one_of_its_kind_that_does_no
     found = route(
         plan(agent("look", "researcher", "read_file")), RoutingEvidence(cards=CARDS, outcomes=known)
     )
-    (told,) = found.routes
-    assert found.subtasks[0].role == told.role == "writer"
-    assert told.instead_of == "researcher"
-    assert told.reason == (
+    (choice,) = found.routes
+    assert found.subtasks[0].role == choice.role == "writer"
+    assert choice.instead_of == "researcher"
+    assert choice.reason == (
         "instead of researcher, who did 0 of 5 such subtasks; writer did 6 of 6, for $0.0200"
     )
 
@@ -116,10 +116,10 @@ def test_a_role_that_the_prompt_names_keeps_its_work():
 def test_a_role_whose_model_cannot_be_asked_keeps_its_work_and_says_which_model_does_it():
     evidence = RoutingEvidence(cards=CARDS, model="openai/large", unasked={"reader": "A_KEY is not set"})
     found = route(plan(agent("look", "reader")), evidence)
-    (told,) = found.routes
+    (choice,) = found.routes
     assert found.subtasks[0].role == "reader"
-    assert (told.model, told.planned) == ("openai/large", False)
-    assert told.reason == "as planned; its own model openai/small cannot be asked: A_KEY is not set"
+    assert (choice.model, choice.planned) == ("openai/large", False)
+    assert choice.reason == "as planned; its own model openai/small cannot be asked: A_KEY is not set"
 
 
 def test_work_is_not_given_to_a_role_whose_model_cannot_be_asked():
@@ -144,8 +144,8 @@ def knowing(*known: PastOutcome, prompt: str = "") -> RoutingEvidence:
 
 def models(subtask: Subtask, *known: PastOutcome, prompt: str = "") -> tuple[str | None, str | None]:
     """The role and the model of a subtask."""
-    (told,) = route(plan(subtask), knowing(*known, prompt=prompt)).routes
-    return told.role, told.model
+    (choice,) = route(plan(subtask), knowing(*known, prompt=prompt)).routes
+    return choice.role, choice.model
 
 
 def test_a_model_that_fails_at_such_work_gives_it_to_a_named_one_that_does_not():
@@ -154,10 +154,10 @@ def test_a_model_that_fails_at_such_work_gives_it_to_a_named_one_that_does_not()
         *outcomes("researcher", 9, 0, "read_file", model="openai/second", cost=0.02),
     )
     found = route(plan(agent("look", "researcher", "read_file")), knowing(*known))
-    (told,) = found.routes
-    assert found.subtasks[0].role == told.role == "researcher"
-    assert (told.model, told.model_instead_of, told.planned) == ("openai/second", "openai/first", False)
-    assert told.reason == (
+    (choice,) = found.routes
+    assert found.subtasks[0].role == choice.role == "researcher"
+    assert (choice.model, choice.model_instead_of, choice.planned) == ("openai/second", "openai/first", False)
+    assert choice.reason == (
         "as planned; openai/second instead of openai/first, which did 2 of 8 such subtasks; "
         "openai/second did 9 of 9, for $0.0200"
     )
@@ -218,8 +218,8 @@ def test_a_role_that_names_its_model_asks_it_however_it_did():
     )
     assert models(agent("look", "reader"), *known) == ("reader", "openai/small")
     lost = knowing(*known).model_copy(update={"unasked": {"reader": "A_KEY is not set"}})
-    (told,) = route(plan(agent("look", "reader")), lost).routes
-    assert (told.model, told.model_instead_of) == ("openai/first", None)
+    (choice,) = route(plan(agent("look", "reader")), lost).routes
+    assert (choice.model, choice.model_instead_of) == ("openai/first", None)
 
 
 BAD_MODEL = knowing(
@@ -277,8 +277,8 @@ def test_the_role_that_a_reviser_gives_a_subtask_stays():
     changed = Patch(base_version=1, reason="facts are needed", replace=(agent("first"),))
     after = apply(before, route_patch(changed, before, BAD_RESEARCHER), {}, CATALOGUE)
     assert after["first"].role == "researcher"
-    (told,) = after.routes
-    assert (told.role, told.reason) == ("researcher", "as planned; did 0 of 9 such subtasks")
+    (choice,) = after.routes
+    assert (choice.role, choice.reason) == ("researcher", "as planned; did 0 of 9 such subtasks")
 
 
 def test_a_subtask_that_is_removed_has_no_reason_any_more():
@@ -315,17 +315,17 @@ BIASED = st.builds(
 def test_whatever_is_known_a_change_is_within_the_kind_and_to_a_better_record(subtask, some, biased):
     evidence = RoutingEvidence(cards=CARDS, outcomes=(*some, *biased))
     found = route(plan(subtask), evidence)
-    (told,) = found.routes
+    (choice,) = found.routes
     now = found.subtasks[0]
     assert now.model_copy(update={"role": subtask.role}) == subtask
     assert KIND[now.role] == KIND[subtask.role]
-    assert told.role == now.role
-    assert told.reason
+    assert choice.role == now.role
+    assert choice.reason
     if now.role != subtask.role:
         old, new = (record_of(name, subtask.tools, evidence.outcomes) for name in (subtask.role, now.role))
         assert min(old.count, new.count) >= ENOUGH
         assert new.done * old.count > old.done * new.count
-        assert told.instead_of == subtask.role
+        assert choice.instead_of == subtask.role
 
 
 @given(SUBTASKS, OUTCOMES, BIASED)

@@ -22,7 +22,7 @@ def attempts(orch: Orch, kind: str, subtask: str) -> list[int]:
     return [row["attempt"] for row in orch.events(kind) if row["subtask"] == subtask]
 
 
-def test_a_failed_attempt_is_tried_again_by_prefect_and_told_why(
+def test_failed_attempt_is_retried_by_prefect_with_the_reason(
     orch: Orch, endpoint: Endpoint, engine: Engine
 ) -> None:
     wrong = [code("open('junk.txt', 'w').write('junk')\nfinal_answer([1])"), code("final_answer([1])")]

@@ -67,15 +67,13 @@ def test_one_of_five_that_fails_is_null_where_failures_are_skipped(orch: Orch, e
     assert failed == ["each[2]"]
 
 
-def test_one_of_five_that_fails_leads_to_the_reviser_who_is_told_which(
-    orch: Orch, endpoint: Endpoint
-) -> None:
+def test_one_failure_of_five_reaches_the_reviser_with_its_position(orch: Orch, endpoint: Endpoint) -> None:
     write(orch, a="A", b="B", d="D", e="E")
     reviser = [patch("c is left out.", add=[tool_call("again", "read_file", path="a")])]
     envelope = ask(orch, endpoint, "['a', 'b', 'c', 'd', 'e']", each(), reviser=reviser)
     assert envelope["states"] == {"list": "done", "each": "failed", "again": "done"}
-    told = endpoint.of("reviser")[0].text
-    assert "1 of 5 items failed: [2]" in told
+    request = endpoint.of("reviser")[0].text
+    assert "1 of 5 items failed: [2]" in request
     # No further item was begun after the failure; those before it are not lost from the record.
     finished = [row["subtask"] for row in orch.events("SubtaskFinished")]
     assert {"each[0]", "each[1]"} <= set(finished)

@@ -41,9 +41,9 @@ class Room:
     """A broker, and the permissions of a run with these settings."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
-        self.told: list[Any] = []
+        self.facts: list[Any] = []
         made = Settings(home=home, **settings)
-        self.broker = ApprovalBroker(self.told.append, policy=made.approve, yes=made.yes)
+        self.broker = ApprovalBroker(self.facts.append, policy=made.approve, yes=made.yes)
         self.gate = PermissionGate(self.broker, made, masks=Redactor(), cancellation=Cancellation())
 
 
@@ -76,7 +76,7 @@ def test_each_package_is_asked_about_once_whatever_the_purpose_is_called(tmp_pat
     for each in (spec, spec.model_copy(update={"purpose": "Shout."})):
         with pytest.raises(ApprovalNeeded):
             here.gate.permit_tool(each)
-    (asked,) = (fact for fact in here.told if isinstance(fact, events.ApprovalAsked))
+    (asked,) = (fact for fact in here.facts if isinstance(fact, events.ApprovalAsked))
     assert (asked.what, asked.subject) == ("packages", "shout_text")
     assert asked.question == (
         "The tool `shout_text` (Shout a text, with the package tinymark) "
@@ -96,7 +96,7 @@ def test_what_the_settings_allow_by_name_is_installed_for_the_tool_alone(tmp_pat
     assert given.folder.is_relative_to(tmp_path / "home" / "tools" / ".packages")
     assert given.lock.versions == ("tinydep 1.0", "tinymark 1.2")
     assert here.gate.permit_tool(spec, lock=given.lock) == given
-    assert [fact.by for fact in here.told if isinstance(fact, events.ApprovalGiven)] == ["settings"]
+    assert [fact.by for fact in here.facts if isinstance(fact, events.ApprovalGiven)] == ["settings"]
     other = spec.model_copy(update={"name": "other", "packages": ("tinydep",)})
     with pytest.raises(ApprovalNeeded):
         here.gate.permit_tool(other)
@@ -192,12 +192,12 @@ def test_a_tool_has_its_packages_and_loses_them_without_harm_to_the_run(shop: Sh
     (asked,) = shop.orch.events("ApprovalAsked")
     assert (asked["what"], asked["subject"]) == ("packages", "shout_text")
     assert [row["by"] for row in shop.orch.events("ApprovalGiven")] == ["settings"]
-    told = f"packages: tinymark>=1.0 (installed: {LOCKED})"
-    assert shop.orch.events("ToolBuilt")[0]["permissions"].endswith(told)
-    assert told in html.unescape(shop.orch.log.replace("\\", ""))
+    facts = f"packages: tinymark>=1.0 (installed: {LOCKED})"
+    assert shop.orch.events("ToolBuilt")[0]["permissions"].endswith(facts)
+    assert facts in html.unescape(shop.orch.log.replace("\\", ""))
     assert "127.0.0.1" not in (shop.orch.home / "tools" / "shout_text" / "v1" / "tool.json").read_text()
 
-    # The packages are gone, and so is the index: the planner is told, and the rest goes on.
+    # The packages are gone, and so is the index: the planner hears of it, and the rest goes on.
     (folder,) = (path for path in (shop.orch.home / "tools" / ".packages").iterdir() if path.name != ".locks")
     shutil.rmtree(folder)
     gone = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_CACHE_DIR": str(shop.orch.home / "empty")}
@@ -254,5 +254,5 @@ def test_packages_that_cannot_be_had_refuse_the_tool_with_the_reason(shop: Shop)
     assert "://" not in refused["reasons"][0]
 
 
-def test_packages_unavailable_is_told_with_its_reason_alone() -> None:
+def test_unavailable_packages_name_only_their_reason() -> None:
     assert str(PackagesUnavailable("gone")) == "gone"

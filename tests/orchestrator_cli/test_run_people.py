@@ -103,8 +103,8 @@ def test_the_run_goes_on_when_the_last_of_several_questions_is_answered(
     first, second, _ = asked(orch)
     several = orch("approve", "last", "--answer", "red")
     assert (several.code, "asks 3 things" in several.error) == (2, True)
-    told = orch("approve", "last", "--yes")
-    assert (told.code, f"Still open: {first['id']}, {second['id']}." in told.err) == (0, True)
+    answered = orch("approve", "last", "--yes")
+    assert (answered.code, f"Still open: {first['id']}, {second['id']}." in answered.err) == (0, True)
     assert "Still open" in orch("approve", "last", first["id"], "--answer", "red").err
     done = orch("approve", "last", "--answer", "green", "--json")
     assert (done.code, done.envelope["outcome"]) == (0, "completed")

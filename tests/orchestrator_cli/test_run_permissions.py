@@ -110,13 +110,13 @@ def test_a_subtasks_network_is_for_its_code_and_for_fetch_url(whole: Whole) -> N
     assert whole.value("page") == "/page: sunny for None"
 
 
-def test_a_coder_is_told_which_domains_its_code_can_reach(whole: Whole) -> None:
-    def told(task: str) -> str:
+def test_coder_sees_which_domains_its_code_can_reach(whole: Whole) -> None:
+    def task_of(task: str) -> str:
         texts = (exchange.text for exchange in whole.endpoint.exchanges)
         return next(text for text in texts if "How the code runs:" in text and f"Do {task}" in text)
 
-    assert f"in a sandbox: network to {whole.domain} and nowhere else, no secrets" in told("granted")
-    assert "in a sandbox: no network, no secrets, no environment. The current folder" in told("bare")
+    assert f"in a sandbox: network to {whole.domain} and nowhere else, no secrets" in task_of("granted")
+    assert "in a sandbox: no network, no secrets, no environment. The current folder" in task_of("bare")
 
 
 def test_the_secret_is_in_no_file_that_a_run_leaves_and_in_no_request(whole: Whole) -> None:
@@ -128,7 +128,7 @@ def test_the_secret_is_in_no_file_that_a_run_leaves_and_in_no_request(whole: Who
     assert KEY not in whole.done.out + whole.done.err
 
 
-def test_what_was_asked_and_who_allowed_it_stands_in_the_record(whole: Whole) -> None:
+def test_record_says_what_was_asked_and_who_allowed_it(whole: Whole) -> None:
     asked = {row["id"]: row for row in whole.orch.events("ApprovalAsked")}
     given = {(asked[row["id"]]["what"], row["by"]) for row in whole.orch.events("ApprovalGiven")}
     assert given == {("network", "flag"), ("secrets", "settings")}

@@ -1,4 +1,4 @@
-"""Subtasks that a registered process does: given, done, told and committed; and ended when they must end."""
+"""Subtasks done by a registered process: given, done, logged, committed, and ended when they must end."""
 
 import json
 import subprocess

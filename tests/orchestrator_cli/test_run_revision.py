@@ -62,7 +62,7 @@ def test_a_failed_check_leads_to_a_patch(orch: Orch, endpoint: Endpoint) -> None
     assert "len(value) >= 3" in done.envelope["revisions"][0]["cause"]
 
 
-def test_an_agent_that_is_told_its_check_failed_may_mend_it(orch: Orch, endpoint: Endpoint) -> None:
+def test_agent_may_mend_a_failed_check(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(
         planner=[plan(coder("count", check="len(value) >= 3"))],
         agents={"Do count": [code("final_answer([1])"), code("final_answer([1, 2, 3])")]},

@@ -34,7 +34,7 @@ def remember(orch: Orch, *outcomes: tuple[str, str, int], model: str | None = No
 
 
 def instructions(endpoint: Endpoint) -> list[str]:
-    """What the agents were told to be, in order."""
+    """The roles of the agents, in order."""
     asked = [exchange for exchange in endpoint.exchanges if exchange.model == "agent"]
     return [role for e in asked for role in (WRITER, RESEARCHER) if role in texts_of(e.request)]
 
@@ -92,13 +92,13 @@ def test_a_model_with_a_bad_record_gives_its_work_to_a_better_one_that_the_user_
     done = orch("ask", PROMPT, **SPARE)
     assert done.code == 0, done.err
     assert [e.model for e in endpoint.exchanges] == ["planner", "spare"]
-    told = (
+    why = (
         "as planned; openai/spare instead of openai/agent, which did 0 of 6 such subtasks; "
         "openai/spare did 6 of 6"
     )
-    assert f"- `look`: `researcher` on `openai/spare`, {told}" in orch.log
-    assert told in " ".join(done.err.split())
-    assert told in orch("show", "last").out
+    assert f"- `look`: `researcher` on `openai/spare`, {why}" in orch.log
+    assert why in " ".join(done.err.split())
+    assert why in orch("show", "last").out
 
     # What the command line says is asked, whatever is known of it.
     done = orch("ask", "--no-reuse", "-m", "openai/agent", PROMPT, ORCH_MODELS__AGENT="", **SPARE)
@@ -186,5 +186,5 @@ def test_a_role_whose_model_has_no_key_is_done_by_the_model_of_the_others(orch: 
     done = orch("ask", "--json", PROMPT)
     assert done.code == 0, done.err
     assert json.loads(done.out)["answer"] == "It is white."
-    told = "its own model mistral/large cannot be asked: MISTRAL_API_KEY is not set"
-    assert f"- `look`: `painter` on `openai/agent`, as planned; {told}" in orch.log
+    why = "its own model mistral/large cannot be asked: MISTRAL_API_KEY is not set"
+    assert f"- `look`: `painter` on `openai/agent`, as planned; {why}" in orch.log

@@ -36,9 +36,7 @@ def test_an_agent_has_the_tools_its_subtask_names_and_no_others(orch: Orch, endp
     assert "write_file" in ran["error"]
 
 
-def test_a_domain_that_nobody_allowed_is_asked_about_and_one_that_the_user_named_is_not(
-    orch: Orch, endpoint: Endpoint
-) -> None:
+def test_domain_is_asked_about_unless_the_user_named_it(orch: Orch, endpoint: Endpoint) -> None:
     look = caller("look", tools=["fetch_url"], network=["example.org"])
     finish = {"Do look": [call("final_answer", {"answer": "done"})]}
     endpoint.reply = Cast(planner=[plan(look)], agents=finish)

@@ -1,4 +1,4 @@
-"""Built tools over several runs: counted, put out of use, built anew, edited by hand, indexed again."""
+"""Built tools over several runs: counted, withdrawn, rebuilt, edited by hand, indexed again."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def notices(orch: Orch) -> str:
     return "\n".join(row["message"] for row in orch.events("Noticed"))
 
 
-def test_an_agent_that_meets_three_failures_is_told_and_the_tool_is_used_no_more(
+def test_after_three_failures_a_tool_is_withdrawn_and_the_agent_hears_it(
     orch: Orch, endpoint: Endpoint, library: Library
 ) -> None:
     tool = keep(library, FRAIL)
@@ -129,7 +129,7 @@ def test_an_edit_by_hand_is_proved_in_the_run_without_a_model_call(
     assert len(endpoint.of("toolsmith")) == 0
 
 
-def test_an_edit_that_fails_leaves_the_proved_tool_in_use_and_the_user_is_told(
+def test_failed_edit_leaves_the_proved_tool_in_use_and_is_reported(
     orch: Orch, endpoint: Endpoint, library: Library
 ) -> None:
     tool = keep(library)

@@ -97,7 +97,7 @@ def test_a_run_that_is_gone_on_with_has_the_plan_that_names_the_other_tool(stock
     assert orch("log", "verify").code == 0
 
 
-def test_an_agent_that_asks_for_a_tool_is_told_the_name_of_the_one_that_serves(stocked: Stocked) -> None:
+def test_agent_that_asks_for_a_tool_gets_the_name_of_the_one_that_serves(stocked: Stocked) -> None:
     orch, endpoint = stocked.orch, stocked.endpoint
     ask = "print(request_tool('vowels_in', 'How many vowels a text has'))"
     endpoint.reply = Cast(
@@ -187,7 +187,7 @@ def test_a_limit_ends_the_building_of_a_tool_and_resume_goes_on(orch: Orch, endp
     assert (done.code, done.envelope["answer"]) == (0, "The library has `count_vowels`.")
 
 
-def test_without_a_name_one_is_made_of_the_words_and_no_words_are_told(
+def test_missing_name_is_made_of_the_words_and_missing_words_are_reported(
     orch: Orch, endpoint: Endpoint
 ) -> None:
     spec = json.dumps(SPEC | {"name": "count_vowels_text"})

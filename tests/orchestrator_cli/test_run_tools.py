@@ -1,4 +1,4 @@
-"""Tools that nobody has: asked for by a plan or an agent, built, proved, used, kept, refused."""
+"""Missing tools: asked for by a plan or an agent, built, proved, used, kept, refused."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ def twice(stage: tuple[Orch, Endpoint]) -> Twice:
     return Twice(orch, endpoint, first, kinds, second, calls)
 
 
-def test_a_tool_that_the_plan_names_and_nobody_has_is_built_proved_and_used(twice: Twice) -> None:
+def test_missing_tool_of_a_plan_is_built_proved_and_used(twice: Twice) -> None:
     assert (twice.first.code, twice.first.envelope["outcome"]) == (0, "completed")
     order = [kind for kind in twice.first_events if kind in ("ToolNeeded", "ToolTried", "ToolBuilt")]
     assert order == ["ToolNeeded", "ToolTried", "ToolBuilt"]

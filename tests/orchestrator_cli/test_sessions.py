@@ -28,7 +28,7 @@ def facts_in(orch: Orch, **at: Any) -> list[str]:
 
 
 def request_to(endpoint: Endpoint, model: str = "planner") -> str:
-    """The last request without what stands in every one."""
+    """The last request without what every one contains."""
     messages = endpoint.of(model)[-1].request["messages"]
     return str(messages[-1]["content"])
 
@@ -63,10 +63,10 @@ def test_a_prompt_refers_to_what_an_earlier_process_was_asked(orch: Orch, endpoi
     assert orch.events("RunStarted")[0]["session"] == "sales"
 
 
-def remembered(orch: Orch, session: str, *told: tuple[str, str]) -> None:
+def remembered(orch: Orch, session: str, *exchanges: tuple[str, str]) -> None:
     """What an earlier process was asked and has answered."""
     store = open_store(orch.home / "memory")
-    for n, (prompt, answer) in enumerate(told):
+    for n, (prompt, answer) in enumerate(exchanges):
         said = Exchange(run=f"{session}-{n}", prompt=prompt, answer=answer, time=NOON + timedelta(minutes=n))
         save_exchange(store, session, said, workspace_scope(orch.workspace))
 
@@ -105,8 +105,8 @@ def test_a_name_that_cannot_be_one_is_refused_before_a_model_is_asked(
 
 
 def test_a_long_conversation_fits_its_budget_and_says_what_it_came_to(orch: Orch, endpoint: Endpoint) -> None:
-    told = [(f"Question {n}. Use colour {n}.", f"Answer {n}. " + "word " * 80) for n in range(6)]
-    remembered(orch, "long", *told)
+    exchanges = [(f"Question {n}. Use colour {n}.", f"Answer {n}. " + "word " * 80) for n in range(6)]
+    remembered(orch, "long", *exchanges)
     endpoint.reply = Cast(planner=[answered("Well.")])
     orch("ask", "-c", "And now?", ORCH_CONVERSATION_TOKENS="300")
     asked = request_to(endpoint)
@@ -153,7 +153,7 @@ def tell(orch: Orch, endpoint: Endpoint) -> Ask:
     return ask
 
 
-def test_a_fact_with_its_quote_is_remembered_and_the_next_planner_is_told(
+def test_fact_with_its_quote_is_remembered_for_the_next_planner(
     tell: Ask, orch: Orch, endpoint: Endpoint
 ) -> None:
     done = tell("Convert 3 miles. I want  metric units.", proposed(METRIC))
@@ -227,7 +227,7 @@ def test_a_later_fact_ends_the_one_it_contradicts(tell: Ask, orch: Orch) -> None
         ("Always use tabs", True),
     ],
 )
-def test_a_call_is_made_only_where_somebody_speaks_of_themselves(said: str, does: bool) -> None:
+def test_call_is_made_only_if_a_user_speaks_of_themselves(said: str, does: bool) -> None:
     assert speaks_of_oneself([said]) is does
 
 
@@ -238,9 +238,7 @@ FETCH = tool_call("fetch", "fetch_url", url="https://example.org/")
 REACHES = plan({**FETCH, "network": ["example.org"]})
 
 
-def test_a_memory_that_a_web_page_planted_is_never_told_and_changes_nothing(
-    orch: Orch, endpoint: Endpoint
-) -> None:
+def test_memory_planted_by_a_web_page_is_never_used(orch: Orch, endpoint: Endpoint) -> None:
     planted = Record(
         kind=FACT,
         key="user/network/planted",
@@ -270,7 +268,7 @@ def test_a_memory_of_the_users_own_that_says_so_is_data_and_the_question_is_aske
     assert "it permits nothing" in asked[:begin]
 
 
-def test_the_writer_of_the_answer_is_told_the_facts_as_data(orch: Orch, endpoint: Endpoint) -> None:
+def test_answer_prompt_has_the_facts_as_data(orch: Orch, endpoint: Endpoint) -> None:
     store = open_store(orch.home / "memory")
     fact = UserFact(attribute="language", text="The user reads German.", quote="I read German")
     store.add([fact_record(fact, scope=Scope(), now=NOON)])
@@ -279,11 +277,11 @@ def test_the_writer_of_the_answer_is_told_the_facts_as_data(orch: Orch, endpoint
     done = orch("ask", "Write two files.")
     assert (done.code, done.out) == (0, "Fertig.\n")
     asked = request_to(endpoint, "answer")
-    told = "The user reads German. (since 3 November 2026)"
-    assert f'<untrusted source="memory of the user">\n- {told}' in asked
+    fact = "The user reads German. (since 3 November 2026)"
+    assert f'<untrusted source="memory of the user">\n- {fact}' in asked
     assert "recalled 1 fact about you" in done.err
-    assert f"  fact about you: {told}" in orch("show", "last").out.splitlines()
-    assert orch("show", "last", "--json").envelope["memory"]["facts"] == [told]
+    assert f"  fact about you: {fact}" in orch("show", "last").out.splitlines()
+    assert orch("show", "last", "--json").envelope["memory"]["facts"] == [fact]
 
 
 # --- in the loop

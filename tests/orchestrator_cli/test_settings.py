@@ -132,9 +132,9 @@ def test_a_workspace_cannot_allow_what_only_its_user_may(tmp_path: Path, line: s
     (tmp_path / "workspace" / "orch.toml").write_text(line)
     with pytest.raises(
         ConfigError, match=r"workspace/orch\.toml sets \w+, which no workspace can set"
-    ) as told:
+    ) as refusal:
         load(tmp_path)
-    assert f"add '{tmp_path / 'workspace'}' to `trusted`" in told.value.remedy
+    assert f"add '{tmp_path / 'workspace'}' to `trusted`" in refusal.value.remedy
 
 
 def test_a_workspace_that_its_user_trusts_may_set_all_of_it(tmp_path: Path) -> None:
@@ -170,11 +170,11 @@ def test_doctor_says_which_model_was_chosen_and_why(tmp_path: Path, monkeypatch:
     chosen = default_model("ANTHROPIC_API_KEY").model
     why = f"{chosen}: ANTHROPIC_API_KEY is set; the newest claude-sonnet-* in LiteLLM's list"
 
-    def told(**flags: object) -> str:
+    def refusal(**flags: object) -> str:
         return next(finding.detail for finding in examine(load(tmp_path, **flags)) if finding.name == "model")
 
-    assert why in told()
-    assert told(model="openai/mine").count("\n") == 0
+    assert why in refusal()
+    assert refusal(model="openai/mine").count("\n") == 0
 
 
 def test_a_server_the_user_points_at_comes_before_the_keys(

@@ -1,4 +1,4 @@
-"""A simple prompt takes the short way without being told to: no reviser, no answer, no call too many."""
+"""A simple prompt takes the short way unasked: no reviser, no answer, no call too many."""
 
 from command import Orch
 from endpoint import Endpoint, call
@@ -37,7 +37,10 @@ def test_a_plan_with_a_slip_costs_no_further_call_and_says_so(orch: Orch, endpoi
     done = orch("ask", "What does note.txt say?")
     assert done.code == 0, done.err
     assert asked(endpoint) == ["planner"]
-    told = [repair for event in orch.events("PlanRepaired") for repair in event["repairs"]]
-    assert told == ["read-it.id: was 'Read It', which is no id", "read-it.tools: 'Read-File' is 'read_file'"]
+    repairs = [repair for event in orch.events("PlanRepaired") for repair in event["repairs"]]
+    assert repairs == [
+        "read-it.id: was 'Read It', which is no id",
+        "read-it.tools: 'Read-File' is 'read_file'",
+    ]
     assert "plan set right" in done.err
     assert "plan set right" in orch.log

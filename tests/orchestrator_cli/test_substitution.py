@@ -19,20 +19,20 @@ NEW = NewTool(name="wanted", purpose="something")
 PLAN = Plan(goal="done", subtasks=(CALL, AGENT), new_tools=(NEW,))
 
 
-def test_subtasks_name_the_other_tool_and_only_agents_are_told_in_words() -> None:
-    plan, told = substituted(PLAN, "wanted", "there", {"call", "work"})
+def test_subtasks_name_the_other_tool_and_only_agents_get_a_hint() -> None:
+    plan, changes = substituted(PLAN, "wanted", "there", {"call", "work"})
     assert (plan["call"].tools, plan["work"].tools) == (("there",), ("read_file", "there"))
     assert plan["call"].instruction == ""
     assert plan["work"].instruction == "Use it.\n\nThe tool `wanted` is there under the name `there`."
-    assert [str(repair).split(":")[0] for repair in told] == ["call.tools", "work.tools"]
+    assert [str(repair).split(":")[0] for repair in changes] == ["call.tools", "work.tools"]
     assert (plan.new_tools, plan.version) == ((), PLAN.version)
 
 
 def test_subtasks_that_may_not_change_keep_their_tool_and_its_announcement() -> None:
-    plan, told = substituted(PLAN, "wanted", "there", {"work"})
+    plan, changes = substituted(PLAN, "wanted", "there", {"work"})
     assert plan["call"] == CALL
     assert plan.new_tools == (NEW,)
-    assert len(told) == 1
+    assert len(changes) == 1
 
 
 def test_a_plan_that_does_not_name_it_stays_as_it_is() -> None:
@@ -52,8 +52,8 @@ def state_after(*facts: events.Fact) -> RunState:
 
 
 def test_another_process_goes_on_with_the_plan_as_it_was_changed() -> None:
-    plan, told = substituted(PLAN, "wanted", "there", {"call", "work"})
-    repaired = events.PlanRepaired(repairs=tuple(map(str, told)), plan=plan)
+    plan, changes = substituted(PLAN, "wanted", "there", {"call", "work"})
+    repaired = events.PlanRepaired(repairs=tuple(map(str, changes)), plan=plan)
     state = state_after(events.PlanProposed(plan=PLAN), repaired)
     assert (state.plan, len(state.versions)) == (plan, 1)
     slips = events.PlanRepaired(repairs=("call.id: was 'Call', which is no id",))
@@ -68,7 +68,7 @@ def test_a_tool_that_serves_under_several_names_is_had_once() -> None:
     assert state_after(*reused).borrowed == ("there",)
 
 
-def test_another_process_has_the_hint_that_the_reviser_was_not_told_of_yet() -> None:
+def test_another_process_keeps_the_hint_for_the_reviser() -> None:
     repeated = events.FunctionRepeated(subtask="work", function="parse", mark="1")
     state = state_after(events.PlanProposed(plan=PLAN), repeated)
     assert state.causes == (cause_of(repeated),)

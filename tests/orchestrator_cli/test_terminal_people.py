@@ -163,8 +163,8 @@ def test_ctrl_d_leaves_the_question_for_later_and_another_process_can_answer_whi
     assert screen.end() == 6
     again = open_screen("resume", "last")
     again.expect("[1-2] › ")
-    told = orch("approve", "last", "--answer", "red")
-    assert (told.code, "was given the answer (process" in told.err) == (0, True)
+    approved = orch("approve", "last", "--answer", "red")
+    assert (approved.code, "was given the answer (process" in approved.err) == (0, True)
     again.expect("All is done.")
     assert again.end() == 0
     assert orch.events("ApprovalGiven")[-1]["value"] == "red"
@@ -202,7 +202,7 @@ def test_a_plan_is_edited_until_it_has_no_faults(
     assert "# - subtasks.write.kind: " in seen[1][0]
 
 
-def test_with_quiet_nobody_is_asked(open_screen: Open, endpoint: Endpoint) -> None:
+def test_quiet_asks_no_question(open_screen: Open, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(planner=[plan(CHOOSE)])
     screen = open_screen("ask", "-q", "Paint it.")
     screen.expect("A person has to decide")

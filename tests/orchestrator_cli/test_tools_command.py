@@ -46,7 +46,7 @@ def test_a_library_without_tools_says_how_one_comes_to_be(orch: Orch) -> None:
     assert rows(orch) == []
 
 
-def test_the_list_tells_how_each_tool_stands(orch: Orch, library: Library) -> None:
+def test_list_shows_the_status_of_each_tool(orch: Orch, library: Library) -> None:
     tool = keep(library)
     library.record_use(tool, Judgement("success", ""), 1.5)
     done = orch("tools", "list")
@@ -74,7 +74,7 @@ def test_show_tells_all_about_a_version(orch: Orch, library: Library) -> None:
     tool = keep(library)
     keep(library, CODE + "# two\n")
     text = orch("tools", "show", "count_vowels@1").out
-    for told in (
+    for part in (
         "count_vowels v1 (v2 counts) · in use",
         f"sha256       {tool.sha256}",
         "is_vowel(sign: str) -> bool",
@@ -82,12 +82,12 @@ def test_show_tells_all_about_a_version(orch: Orch, library: Library) -> None:
         "by run r1",
         "return sum(is_vowel(sign) for sign in text)",
     ):
-        assert told in text
+        assert part in text
     page = orch("tools", "show", "count_vowels", "--json").envelope
     assert (page["shown"], page["versions"], page["trial"]["passed"]) == (2, [1, 2], True)
 
 
-def test_a_tool_that_is_not_there_is_told_with_the_nearest(orch: Orch, library: Library) -> None:
+def test_unknown_tool_names_the_nearest(orch: Orch, library: Library) -> None:
     keep(library)
     done = orch("tools", "show", "count_vowel")
     assert done.code == 2

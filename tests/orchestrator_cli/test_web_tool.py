@@ -147,7 +147,7 @@ def test_without_domains_it_says_what_it_needs_and_refuses_everything() -> None:
         tool("http://example.org/")
 
 
-def test_a_granted_name_is_read_on_its_port_and_told(port: int) -> None:
+def test_granted_name_is_read_on_its_port_and_logged(port: int) -> None:
     tool = web_tools(
         [],
         lambda host, _: "127.0.0.1",

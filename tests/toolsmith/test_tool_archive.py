@@ -74,7 +74,7 @@ def test_another_tool_of_that_name_is_kept_unless_the_next_version_is_wanted(
 def test_a_tool_that_does_not_pass_here_is_not_kept(
     tmp_path: Path, library: Library, other: Library, sample: Any
 ) -> None:
-    # Its maker's library says that it passed; whoever takes it in does not believe that.
+    # Its maker's library says that it passed; the library that imports it checks again.
     code = sample.code.replace("text.split()", "['b']")
     wrong = library.add(sample.spec, code, sample.report, sample.origin, sample.suite)
     export([wrong], tmp_path / "gift")
@@ -95,7 +95,7 @@ def rewrite(file: str, old: str, new: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (rewrite("count_words/v1/tool.py", "text.split()", "text.split() "), "hashes do not match"),
         (rewrite("count_words/v1/tool.json", "an empty file", "a file"), "hashes do not match"),
@@ -108,11 +108,11 @@ def rewrite(file: str, old: str, new: str) -> Callable[[Path], None]:
     ],
 )
 def test_an_archive_that_was_changed_is_refused_with_the_reason(
-    tmp_path: Path, tool: BuiltTool, change: Callable[[Path], None], told: str
+    tmp_path: Path, tool: BuiltTool, change: Callable[[Path], None], message: str
 ) -> None:
     export([tool], tmp_path / "gift")
     change(tmp_path / "gift")
-    with pytest.raises(LibraryError, match=told):
+    with pytest.raises(LibraryError, match=message):
         read_archive(tmp_path / "gift")
 
 
@@ -135,7 +135,7 @@ def test_a_zip_file_writes_nothing_but_its_tools(tmp_path: Path, tool: BuiltTool
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no zip file"])
-def test_what_is_no_archive_is_told_as_that(tmp_path: Path, content: bytes | None) -> None:
+def test_file_that_is_no_archive_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "gift.zip"
     if content is not None:
         path.write_bytes(content)

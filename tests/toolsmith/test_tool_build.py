@@ -165,14 +165,14 @@ def test_two_processes_that_need_the_same_tool_build_it_once(sample: Any, tmp_pa
         builder.stdin.close()
         assert builder.stdout.readline() == "ready\n"
     (tmp_path / "go").touch()
-    told = []
+    message = []
     for builder in builders:
         assert builder.stdout
-        told.append(builder.stdout.read())
+        message.append(builder.stdout.read())
         builder.stdout.close()
         assert builder.wait() == 0
-    assert told[0] == told[1]
-    assert told[0].startswith("1 ")
+    assert message[0] == message[1]
+    assert message[0].startswith("1 ")
     assert (tmp_path / "calls").read_text().count("call") == 3
 
 
@@ -212,7 +212,7 @@ def trial_of(sample: Any, body: str, head: str = "", *, wall_s: float = 10, **ch
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         ("return {'b': 2, 'a': 2}", 'value["a"]: expected 1, got 2'),
         ("raise ValueError('no\\nway')", 'expected {"b": 2, "a": 1}, but it raised ValueError: no'),
@@ -223,9 +223,9 @@ def trial_of(sample: Any, body: str, head: str = "", *, wall_s: float = 10, **ch
         ("open('a.txt', 'w')", 'expected {"b": 2, "a": 1}, but it raised OSError: [Errno 30] Read-only'),
     ],
 )
-def test_a_failed_case_says_what_was_expected_and_what_came(sample: Any, body: str, told: str) -> None:
+def test_a_failed_case_says_what_was_expected_and_what_came(sample: Any, body: str, message: str) -> None:
     detail = trial_of(sample, body)["counts"]
-    assert detail.startswith(told)
+    assert detail.startswith(message)
     assert "/tmp" not in detail
     assert "\n" not in detail
 
@@ -422,14 +422,14 @@ def test_a_case_that_demands_what_the_specification_does_not_say_can_be_challeng
     assert "def count_vowels" not in prompt
 
 
-def test_a_challenge_is_heard_once_and_one_that_is_rejected_is_told_so(
+def test_challenge_is_heard_once_and_a_rejection_is_reported(
     library: Library, model: Callable[..., Any]
 ) -> None:
     spec, cases, code = vowels(cases=[*TELLING, WRONG_CASE])
     complete = model(spec, cases, challenge(code), challenge(code), ruling("keep"), challenge(code))
     with pytest.raises(ToolNotBuilt, match="case 'a wrong one': value: expected 5, got 4"):
         build_tool(NEED, complete=complete, library=library)
-    assert '`{"challenge"' not in complete.prompts[2], "what nobody has failed yet cannot be challenged"
+    assert '`{"challenge"' not in complete.prompts[2], "a case that no code failed cannot be challenged"
     assert '`{"challenge"' in complete.prompts[3]
     assert "the challenge of 'a wrong one' was rejected: of q nothing is said" in complete.prompts[5]
     assert '`{"challenge"' not in complete.prompts[5]
@@ -483,10 +483,10 @@ def test_properties_are_part_of_the_proof(library: Library, model: Callable[...,
     right = vowels()[2]
     complete = model(spec, suite, wrong, right)
     built = build_tool(NEED, complete=complete, library=library)
-    told = (
+    message = (
         "property 'never more than there are signs': for text=\"a\": value <= len(arguments['text']) is not"
     )
-    assert told in complete.prompts[3]
+    assert message in complete.prompts[3]
     assert [one.passed for one in built.trial.properties] == [True]
     assert library.get("count_vowels") == built
 

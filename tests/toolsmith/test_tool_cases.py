@@ -38,7 +38,7 @@ def test_a_reply_with_a_block_of_json_is_a_suite(sample: Any) -> None:
     assert Suite.model_validate_json(suite.model_dump_json()) == suite
 
 
-def test_prose_instead_of_json_is_told_as_that(sample: Any) -> None:
+def test_prose_instead_of_json_is_named(sample: Any) -> None:
     (fault,) = faults_of("I would try an empty file.", sample.spec)
     assert "no JSON object" in fault
 
@@ -57,7 +57,7 @@ PROPERTY_FIELDS = [*STABLE, "of", "back"]
     case=st.dictionaries(st.sampled_from(CASE_FIELDS), json_values),
     changed=st.dictionaries(st.sampled_from(PROPERTY_FIELDS), json_values),
 )
-def test_whatever_stands_in_a_case_or_a_property_is_sound_or_its_faults_are_told(
+def test_any_case_or_property_is_sound_or_its_faults_are_reported(
     sample: Any, case: dict[str, Any], changed: dict[str, Any]
 ) -> None:
     cases = [*sample.raw_suite["cases"], case]
@@ -69,7 +69,7 @@ def test_whatever_stands_in_a_case_or_a_property_is_sound_or_its_faults_are_told
         assert Suite.model_validate_json(suite.model_dump_json()) == suite
 
 
-def test_all_faults_of_cases_and_properties_are_told_at_once(sample: Any) -> None:
+def test_all_faults_of_cases_and_properties_are_reported_at_once(sample: Any) -> None:
     cases = sample.raw_suite["cases"]
     cases[0]["arguments"] = {"path": 7, "file": "a.txt"}
     cases[1]["check"] = "value"
@@ -80,8 +80,10 @@ def test_all_faults_of_cases_and_properties_are_told_at_once(sample: Any) -> Non
         "check": "unknown",
     }
     other = STABLE | {"title": "c", "inputs": {"bottom": {"type": "integer"}}, "of": "top"}
-    told = faults_of(sample.cases_reply(properties=[wrong, other, STABLE | {"arguments": {}}]), sample.spec)
-    assert told == (
+    message = faults_of(
+        sample.cases_reply(properties=[wrong, other, STABLE | {"arguments": {}}]), sample.spec
+    )
+    assert message == (
         "cases[1]: has expected and check of expected, check and error; give exactly one",
         "properties[0].check: names unknown; only value, files, arguments exist; "
         "looks at neither value nor files, so it proves nothing",
@@ -94,7 +96,7 @@ def test_all_faults_of_cases_and_properties_are_told_at_once(sample: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"title": "the top"}, "the title 'the top' is used"),
         ({"title": "counts"}, "'counts' is taken"),
@@ -104,14 +106,14 @@ def test_all_faults_of_cases_and_properties_are_told_at_once(sample: Any) -> Non
         ({"arguments": {"path": None}}, "null is null, but the input is string"),
     ],
 )
-def test_a_fault_of_a_case_names_the_case(sample: Any, change: dict[str, Any], told: str) -> None:
+def test_a_fault_of_a_case_names_the_case(sample: Any, change: dict[str, Any], message: str) -> None:
     sample.raw_suite["cases"][1] |= change
     faults = faults_of(json.dumps(sample.raw_suite), sample.spec)
-    assert any(told in fault and fault.startswith("cases") for fault in faults), faults
+    assert any(message in fault and fault.startswith("cases") for fault in faults), faults
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"title": "the top"}, "'the top' is used more than once"),
         ({"inputs": {}, "files": {"a.txt": "x"}, "arguments": {"path": "a", "top": 1}}, "is a case"),
@@ -126,14 +128,14 @@ def test_a_fault_of_a_case_names_the_case(sample: Any, change: dict[str, Any], t
         ({"files": {"a.txt": {"type": "integer"}}}, "or the schema of a string"),
     ],
 )
-def test_a_fault_of_a_property_names_the_property(sample: Any, change: dict[str, Any], told: str) -> None:
+def test_a_fault_of_a_property_names_the_property(sample: Any, change: dict[str, Any], message: str) -> None:
     held = {name: value for name, value in (STABLE | change).items() if value is not None}
     faults = faults_of(sample.cases_reply(properties=[held]), sample.spec)
-    assert any(told in fault and fault.startswith("properties") for fault in faults), faults
+    assert any(message in fault and fault.startswith("properties") for fault in faults), faults
 
 
 @pytest.mark.parametrize(
-    ("schema", "told"),
+    ("schema", "message"),
     [
         (7, "is integer; give an object"),
         ({}, "s.type: is null; give one of"),
@@ -150,8 +152,8 @@ def test_a_fault_of_a_property_names_the_property(sample: Any, change: dict[str,
         ({"enum": []}, "s.enum: give a list of values"),
     ],
 )
-def test_a_schema_of_which_no_values_can_be_made_is_told(schema: Any, told: str) -> None:
-    assert any(told in fault for fault in schema_faults(schema, "s")), list(schema_faults(schema, "s"))
+def test_schema_without_possible_values_is_reported(schema: Any, message: str) -> None:
+    assert any(message in fault for fault in schema_faults(schema, "s")), list(schema_faults(schema, "s"))
 
 
 def test_cases_are_three_at_least_and_one_is_about_an_error_or_an_edge(sample: Any) -> None:

@@ -36,7 +36,7 @@ def test_what_a_module_may_hold_besides(sample: Any, extra: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "told"),
+    ("extra", "message"),
     [
         ("print('hello')", "acts when the module is imported"),
         ("open('x', 'w').write('y')", "acts when the module is imported"),
@@ -76,14 +76,14 @@ def test_what_a_module_may_hold_besides(sample: Any, extra: str) -> None:
         ("PATTERN = '\\d'", "invalid escape sequence"),
     ],
 )  # fmt: skip
-def test_a_breach_is_told_with_its_line(sample: Any, extra: str, told: str) -> None:
+def test_breach_names_its_line(sample: Any, extra: str, message: str) -> None:
     faults = check(f"{sample.code}\n\n{extra}\n", sample.spec)
-    assert any(told in fault for fault in faults), faults
+    assert any(message in fault for fault in faults), faults
     assert all(fault.startswith("line ") for fault in faults)
 
 
 @pytest.mark.parametrize(
-    ("definition", "told"),
+    ("definition", "message"),
     [
         ("def words(path: str, top: int = 3) -> dict:", "exactly one function count_words"),
         ("async def count_words(path: str, top: int = 3) -> dict:", "exactly one function count_words"),
@@ -100,13 +100,13 @@ def test_a_breach_is_told_with_its_line(sample: Any, extra: str, told: str) -> N
         ("def count_words(path: str = 'a', top: int = 3) -> dict:", "path has a default, but"),
     ],
 )
-def test_the_tool_has_the_parameters_of_its_specification(sample: Any, definition: str, told: str) -> None:
+def test_the_tool_has_the_parameters_of_its_specification(sample: Any, definition: str, message: str) -> None:
     faults = check(f"{HEAD}@tool\n{definition}\n    {DOC}\n    return {{}}\n", sample.spec)
-    assert any(told in fault for fault in faults), faults
+    assert any(message in fault for fault in faults), faults
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("@tool\n", "", "must be decorated with @tool"),
         ("@tool\n", "@tool()\n", "must be decorated with @tool"),
@@ -115,20 +115,20 @@ def test_the_tool_has_the_parameters_of_its_specification(sample: Any, definitio
         ("    Args:\n", "    Arguments:\n", "has no section 'Args:'"),
     ],
 )
-def test_the_tool_is_decorated_and_documented(sample: Any, old: str, new: str, told: str) -> None:
+def test_the_tool_is_decorated_and_documented(sample: Any, old: str, new: str, message: str) -> None:
     assert old in sample.code
     faults = check(sample.code.replace(old, new), sample.spec)
-    assert any(told in fault for fault in faults), faults
+    assert any(message in fault for fault in faults), faults
 
 
 def test_a_tool_without_a_workspace_touches_no_file(sample: Any) -> None:
     spec = sample.spec.model_copy(update={"workspace": "none"})
-    told = "\n".join(check(sample.code + "\n\ndef _f():\n    return open('a')\n", spec))
-    assert "pathlib.Path is imported: the specification says workspace 'none'" in told
-    assert "open is used" in told
+    message = "\n".join(check(sample.code + "\n\ndef _f():\n    return open('a')\n", spec))
+    assert "pathlib.Path is imported: the specification says workspace 'none'" in message
+    assert "open is used" in message
 
 
-def test_all_faults_are_told_at_once_in_the_order_of_lines(sample: Any) -> None:
+def test_all_faults_are_reported_in_the_order_of_lines(sample: Any) -> None:
     faults = check("import socket\nprint(1)\ndef count_words(path):\n    return eval(path)\n", sample.spec)
     assert len(faults) >= 7
     lines = [int(fault.split(":")[0].removeprefix("line ")) for fault in faults]
@@ -168,11 +168,11 @@ def test_every_function_is_listed_for_the_log(sample: Any) -> None:
 
 def suite_of(*cases: tuple[Any, Any]) -> Suite:
     """Cases of a tool `f(text)`, as argument and expected value."""
-    told = [
+    message = [
         {"title": str(at), "arguments": {"text": argument}, "expected": expected}
         for at, (argument, expected) in enumerate(cases)
     ]
-    return Suite.model_validate({"cases": told})
+    return Suite.model_validate({"cases": message})
 
 
 def checked(
@@ -213,18 +213,18 @@ NUMBERS = ((4711, "a"), (8150, "b"), (17, "c"))
         ("return {4711: 'a', 17: 'c'}[text]", "KEPT = ['banana', 'The quick brown fox, jumping']"),
     ],
 )
-def test_an_answer_that_was_made_for_a_case_is_told(body: str, head: str) -> None:
+def test_answer_made_for_a_case_is_reported(body: str, head: str) -> None:
     assert "is the input of a case; follow the specification" in checked(
         body, BANANA, LONG, *NUMBERS, head=head
     )
 
 
-def test_a_fixed_hash_that_is_compared_is_told() -> None:
-    told = checked(
+def test_comparison_with_a_fixed_hash_is_reported() -> None:
+    message = checked(
         "return hashlib.md5(text.encode()).hexdigest() == '72b302bf297a228a75730123efef7c41'",
         head="import hashlib\n",
     )
-    assert "compared with a fixed hash" in told
+    assert "compared with a fixed hash" in message
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_what_a_right_tool_may_compare(body: str, head: str, cases: list[tuple[A
         ("return next(COUNT)", "COUNT = (n for n in (1, 2))"),
     ],
 )
-def test_what_is_kept_between_calls_is_told(body: str, head: str) -> None:
+def test_state_between_calls_is_reported(body: str, head: str) -> None:
     assert "it is kept between calls" in checked(body, head=head)
 
 

@@ -114,7 +114,7 @@ def test_what_is_there_already_is_left_as_it_is(kept, tmp_path):
     ]
 
 
-def test_a_place_that_cannot_be_written_is_told(kept, tmp_path):
+def test_unwritable_target_is_reported(kept, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LibraryError, match="cannot be written"):
         export_folder(kept, tmp_path / "file")

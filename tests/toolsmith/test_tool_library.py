@@ -163,8 +163,8 @@ def test_a_kill_at_any_moment_leaves_whole_tools_only(library: Library, sample: 
 def test_processes_that_add_at_once_get_a_version_each(library: Library, sample: Any) -> None:
     # The pause is what gives the other process its turn; the lock itself is not fair.
     processes = [start_adding(library, sample, label, times=12, pause=0.02) for label in ("one", "two")]
-    told = [int(line) for process in processes for line in process.communicate()[0].splitlines()]
-    assert sorted(told) == list(range(1, 25))
+    numbers = [int(line) for process in processes for line in process.communicate()[0].splitlines()]
+    assert sorted(numbers) == list(range(1, 25))
     assert library.faults() == ()
 
 

@@ -71,8 +71,8 @@ def test_uses_of_processes_at_once_are_all_counted_and_the_file_stays_short(
     library: Library, tool: BuiltTool
 ) -> None:
     processes = [start_using(library, 100) for _ in range(3)]
-    told = [process.communicate()[0].count("\n") for process in processes]
-    assert told == [100, 100, 100]
+    counts = [process.communicate()[0].count("\n") for process in processes]
+    assert counts == [100, 100, 100]
     tally = library.status(tool.name).tally(1)
     assert (tally.calls, tally.successes, tally.seconds) == (300, 300, 75.0)
     assert (library.root / "count_words" / "history.jsonl").stat().st_size <= MAX_BYTES
@@ -173,13 +173,13 @@ def test_going_back_makes_an_earlier_version_count_until_a_newer_one_is_added(
 
 
 def test_going_back_where_there_is_nothing_says_what_there_is(library: Library, tool: BuiltTool) -> None:
-    for name, version, told in (
+    for name, version, counts in (
         ("count_words", None, "has no earlier version"),
         ("count_words", 7, r"has no v7\.\nIt has v1\."),
         ("count_words", 1, "already"),
         ("count_lines", None, r"has no tool 'count_lines'\.\nIt has count_words\."),
     ):
-        with pytest.raises(LibraryError, match=told):
+        with pytest.raises(LibraryError, match=counts):
             library.roll_back(name, version)
 
 
@@ -194,7 +194,7 @@ def test_the_number_of_a_version_that_was_deleted_is_not_given_again(
     assert add_another(library, sample).version == 3
 
 
-def test_a_removed_tool_lies_in_the_trash_and_works_when_it_is_moved_back(
+def test_removed_tool_is_in_the_trash_and_works_when_moved_back(
     library: Library, sample: Any, tool: BuiltTool
 ) -> None:
     library.record_use(tool, SUCCEEDED, 1)

@@ -76,8 +76,8 @@ def build(folder: Path, model: Model, library: Library, steps: list[BuildStep]) 
 
 def refused(steps: list[BuildStep]) -> dict[int, tuple[str, ...]]:
     """Round → why its module was not taken."""
-    told = {step.round: step.faults for step in steps if isinstance(step, CodeFaulty)}
-    return told | {
+    by_round = {step.round: step.faults for step in steps if isinstance(step, CodeFaulty)}
+    return by_round | {
         step.round: step.report.failures
         for step in steps
         if isinstance(step, TrialRan) and not step.report.passed

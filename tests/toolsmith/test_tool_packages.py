@@ -87,7 +87,7 @@ def packages(tmp_path: Path) -> Packages:
     return Packages(tmp_path / ".packages")
 
 
-def nobody(argv: Sequence[str], _: str) -> ProgramResult:
+def never_called(argv: Sequence[str], _: str) -> ProgramResult:
     raise AssertionError(f"nothing is to be run: {argv}")
 
 
@@ -233,11 +233,11 @@ def test_no_reason_holds_an_address_or_its_password(packages: Packages, tmp_path
 # --- installing, and finding again
 
 
-def test_packages_are_installed_once_and_told_apart_by_their_lock(shop: Shop, packages: Packages) -> None:
+def test_packages_are_installed_once_per_lock(shop: Shop, packages: Packages) -> None:
     lock = packages.resolve(["tinymark"], shop.run)
     there = packages.ensure(lock, shop.run)
     assert there.modules == {"tinymark", "tinydep"}
-    assert packages.ensure(lock, nobody) == there
+    assert packages.ensure(lock, never_called) == there
     older = packages.ensure(packages.resolve(["tinymark<1.2"], shop.run), shop.run)
     assert older.folder != there.folder
     assert [
@@ -302,13 +302,11 @@ def test_packages_that_are_gone_or_changed_are_made_again_from_the_lock_also_wit
     assert packages.ensure(there.lock, closed.run) == there, "and so does another"
     assert json.loads(there.folder.with_name("manifest.json").read_text())["lock"] == list(there.lock.lines)
     assert (there.folder / "tinydep.py").read_text() == 'END = "!"\n'
-    assert packages.ensure(there.lock, nobody) == there
+    assert packages.ensure(there.lock, never_called) == there
     assert sorted(path.name for path in packages.root.iterdir()) == [".locks", there.folder.parent.name]
 
 
-def test_where_they_cannot_be_made_again_the_reason_and_the_remedy_are_told(
-    shop: Shop, packages: Packages, tmp_path: Path
-) -> None:
+def test_failed_reinstall_names_reason_and_remedy(shop: Shop, packages: Packages, tmp_path: Path) -> None:
     there = packages.ensure(packages.resolve(["tinymark"], shop.run), shop.run)
     _spoil_changed(there.folder)
     gone = run_here(wheels.environment(tmp_path, UV_DEFAULT_INDEX="http://127.0.0.1:9/simple"))
@@ -437,7 +435,7 @@ def test_a_sandbox_can_read_and_import_its_packages_and_cannot_change_them(
     assert file == "<packages>/tinymark/__init__.py"
     assert {opened, removed} <= {"OSError", "PermissionError"}
     assert "manifest.json" not in above
-    assert packages.ensure(there.lock, nobody) == there
+    assert packages.ensure(there.lock, never_called) == there
 
 
 def test_other_sandboxes_do_not_see_them(made: Installation, backend: Backend, tmp_path: Path) -> None:
@@ -483,17 +481,17 @@ def test_a_tool_is_written_for_tried_with_and_kept_with_its_packages(
     found = library.get("shout_text")
     assert found == built
     assert "://" not in (library.root / "shout_text" / "v1" / "tool.json").read_text()
-    assert packages.ensure(found.lock, nobody).lock == built.lock
+    assert packages.ensure(found.lock, never_called).lock == built.lock
 
 
 def test_a_tool_whose_packages_cannot_be_had_is_refused_before_any_code_is_written(
     library: Library, model: Callable[..., Any]
 ) -> None:
     def permit(_: ToolSpec) -> Permissions:
-        raise PackagesUnavailable("the packages tinymark>=1.0 cannot be had: nobody has them")
+        raise PackagesUnavailable("the packages tinymark>=1.0 cannot be had: no index has them")
 
     complete = model(*replies())
-    with pytest.raises(ToolNotBuilt, match="nobody has them"):
+    with pytest.raises(ToolNotBuilt, match="no index has them"):
         build_tool(NEED, complete=complete, library=library, permit=permit)
     assert len(complete.prompts) == 1
 

@@ -186,7 +186,7 @@ def test_other_modules_of_the_network_stay_forbidden() -> None:
     assert "socket is imported" in check(f"import socket\n{CODE}", ALLOWED)[0]
 
 
-def test_an_agent_is_told_what_a_tool_reaches() -> None:
+def test_agent_sees_what_a_tool_reaches() -> None:
     assert describe(ALLOWED).endswith("It alone has network: api.example.org; secrets: WEATHER_KEY.")
     assert "It alone" not in describe(PLAIN)
 
@@ -202,7 +202,7 @@ class Recording:
         return "sunny"
 
 
-def test_next_to_an_agents_code_stands_a_call_to_the_host_and_not_the_tool(
+def test_agent_code_gets_a_call_to_the_host_and_not_the_tool(
     library: Library, sample: Any, tmp_path: Any
 ) -> None:
     built = library.add(ALLOWED, CODE.replace("DOMAIN", "api.example.org"), passed(ALLOWED), sample.origin)

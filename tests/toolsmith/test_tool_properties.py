@@ -46,7 +46,7 @@ def always(check: str, schema: Any = ITEMS, **more: Any) -> dict[str, Any]:
     return {"kind": "always", "inputs": {"given": schema}, "check": check, **more}
 
 
-def test_what_holds_holds_and_what_does_not_is_told_with_the_smallest_input() -> None:
+def test_broken_property_names_the_smallest_input() -> None:
     right, wrong = tried(
         "return sorted(given)", always("len(value) == len(arguments['given'])"), always("value != [0, 0]")
     )
@@ -62,17 +62,17 @@ def test_what_holds_holds_and_what_does_not_is_told_with_the_smallest_input() ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "right", "wrong", "told"),
+    ("kind", "right", "wrong", "message"),
     [
         ("idempotent", "return given.strip('a')", "return given[1:]", "given that again"),
         ("order_free", "return sorted(given)", "return given[:1]", "in another order"),
     ],
 )
-def test_a_second_call_has_to_agree_with_the_first(kind: str, right: str, wrong: str, told: str) -> None:
+def test_a_second_call_has_to_agree_with_the_first(kind: str, right: str, wrong: str, message: str) -> None:
     held = {"kind": kind, "of": "given", "inputs": {"given": TEXT if kind == "idempotent" else ITEMS}}
     (good,), (bad,) = tried(right, held), tried(wrong, held)
     assert good.passed
-    assert told in bad.detail
+    assert message in bad.detail
 
 
 def test_the_way_back_gives_what_there_was() -> None:

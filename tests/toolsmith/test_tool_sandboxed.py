@@ -73,7 +73,7 @@ def test_the_tools_own_error_comes_out_first(built: BuiltTool, executor: Sandbox
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs", "told"),
+    ("args", "kwargs", "message"),
     [
         ((), {}, "arguments.path: is lacking"),
         ((), {"path": "a.txt", "to": 1}, "arguments.to: is no input; the inputs are path, top"),
@@ -81,15 +81,15 @@ def test_the_tools_own_error_comes_out_first(built: BuiltTool, executor: Sandbox
         (("a.txt",), {"path": "a.txt"}, "got path by place and by name"),
     ],
 )
-def test_a_call_that_cannot_be_made_is_told_with_the_signature(
-    built: BuiltTool, executor: SandboxExecutor, args: tuple[Any, ...], kwargs: dict[str, Any], told: str
+def test_impossible_call_names_the_signature(
+    built: BuiltTool, executor: SandboxExecutor, args: tuple[Any, ...], kwargs: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TypeError, match=r"count_words\(path: string, top: integer = 3\)") as caught:
         SandboxedTool(built, executor)(*args, **kwargs)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_an_agent_is_told_signature_purpose_result_errors_and_files(
+def test_agent_sees_signature_purpose_result_errors_and_files(
     built: BuiltTool, executor: SandboxExecutor
 ) -> None:
     tool = SandboxedTool(built, executor)

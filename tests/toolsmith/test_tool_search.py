@@ -147,7 +147,7 @@ def test_the_words_of_the_need_that_a_tool_was_built_for_count() -> None:
 # --- deciding
 
 
-def nobody(prompt: str) -> str:
+def never_called(prompt: str) -> str:
     raise AssertionError(f"no model was to be asked: {prompt}")
 
 
@@ -156,13 +156,13 @@ COUNTER = tool_of(said("count_vowels", "Count the vowels of a text."))
 
 def test_without_candidates_no_model_is_asked() -> None:
     need = need_of("thumbnail: Make a smaller copy of an image")
-    assert find(need, [], nobody).decision.kind == "new"
-    assert find(need, [COUNTER], nobody).decision.kind == "new"
+    assert find(need, [], never_called).decision.kind == "new"
+    assert find(need, [COUNTER], never_called).decision.kind == "new"
 
 
 def test_the_same_purpose_and_a_call_that_fits_need_no_model() -> None:
     need = Need(name="vowels", purpose="Count the  vowels of a text", arguments={"text": "$read.value"})
-    found = find(need, [COUNTER], nobody)
+    found = find(need, [COUNTER], never_called)
     assert (found.decision.kind, found.tool) == ("use", COUNTER)
     other = need.model_copy(update={"arguments": {"word": "banana"}})
     asked: list[str] = []
@@ -205,7 +205,7 @@ def test_a_tool_is_not_used_where_one_of_the_planned_calls_does_not_fit_it() -> 
 
 
 @pytest.mark.parametrize(
-    ("reply", "told"),
+    ("reply", "message"),
     [
         ('{"use": "sing"}', "'sing' is no candidate; there are count_vowels"),
         ('{"use": "count_vowels", "new": "no"}', "exactly one"),
@@ -215,8 +215,8 @@ def test_a_tool_is_not_used_where_one_of_the_planned_calls_does_not_fit_it() -> 
         ("I would use it.", "no JSON object"),
     ],
 )
-def test_a_reply_that_decides_nothing_counts_as_new(reply: str, told: str) -> None:
-    with pytest.raises(ReplyFaulty, match=told):
+def test_a_reply_that_decides_nothing_counts_as_new(reply: str, message: str) -> None:
+    with pytest.raises(ReplyFaulty, match=message):
         read_decision(reply, ["count_vowels"])
     found = find(need_of("vowels_in: How many vowels a text has"), [COUNTER], lambda _: reply)
     assert (found.decision.kind, found.tool) == ("new", None)
@@ -248,7 +248,7 @@ FLAG = {"type": "boolean", "description": "Fold case.", "default": False}
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({}, []),
         ({"inputs": INPUTS | {"fold": FLAG}, "purpose": "More."}, []),
@@ -267,9 +267,11 @@ FLAG = {"type": "boolean", "description": "Fold case.", "default": False}
         ({"network": ["a.example"]}, ["network: has to stay"]),
     ],
 )
-def test_an_extension_must_not_break_who_uses_the_tool(changes: dict[str, Any], told: list[str]) -> None:
+def test_an_extension_must_not_break_who_uses_the_tool(changes: dict[str, Any], message: list[str]) -> None:
     faults = list(extension_faults(extended(), extended(**changes)))
-    assert [fault.startswith(start) for fault, start in zip(faults, told, strict=True)] == [True] * len(told)
+    assert [fault.startswith(start) for fault, start in zip(faults, message, strict=True)] == [True] * len(
+        message
+    )
 
 
 def test_all_old_cases_are_part_of_the_new_proof(sample: Any) -> None:
@@ -414,8 +416,8 @@ def test_a_tool_that_passes_the_new_cases_is_used_instead_of_building_it_again(
     steps = list[BuildStep]()
     assert build_tool(FREQUENCIES, complete=complete, library=library, emit=steps.append) == first
     assert complete.replies == []
-    told = [step for step in steps if isinstance(step, Searched)][-1]
-    assert "passes all" in told.decision.reason
+    message = [step for step in steps if isinstance(step, Searched)][-1]
+    assert "passes all" in message.decision.reason
 
 
 def test_where_the_planned_call_does_not_fit_the_duplicate_it_is_refused_by_name(

@@ -54,7 +54,7 @@ def test_a_case_that_expects_null_is_not_a_case_without_expectation(sample: Any)
     assert ToolSpec.model_validate_json(spec.model_dump_json()).examples[0].outcome == "expected"
 
 
-def test_prose_instead_of_json_is_told_as_that(sample: Any) -> None:
+def test_prose_instead_of_json_is_named(sample: Any) -> None:
     (fault,) = faults_of("I would count the words of the file.", sample.need)
     assert "no JSON object" in fault
 
@@ -92,7 +92,7 @@ def test_any_value_in_any_field_is_a_specification_or_a_list_of_faults(
         assert ToolSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_all_faults_are_told_at_once_and_name_their_fields(sample: Any) -> None:
+def test_all_faults_are_reported_with_their_fields(sample: Any) -> None:
     raw = sample.raw
     raw["name"] = "word_count"
     raw["workspace"] = "none"
@@ -103,7 +103,7 @@ def test_all_faults_are_told_at_once_and_name_their_fields(sample: Any) -> None:
     raw["examples"].append({"title": "b", "check": "open('/etc/passwd')"})
     raw["examples"].append({"title": "c", "files": {"../a.txt": ""}, "check": "value"})
     raw["examples"].append({"title": "d", "error": "OSError", "expected": {}})
-    told = "\n".join(faults_of(json.dumps(raw), sample.need))
+    faults_text = "\n".join(faults_of(json.dumps(raw), sample.need))
     for field in (
         "name:",
         "inputs.top:",
@@ -113,18 +113,18 @@ def test_all_faults_are_told_at_once_and_name_their_fields(sample: Any) -> None:
         "examples[2].files",
         "examples[3]:",
     ):
-        assert field in told
-    assert "examples[0].files: the workspace is 'none'" in told
-    assert "examples[0].expected: is object, but output_type is array" in told
+        assert field in faults_text
+    assert "examples[0].files: the workspace is 'none'" in faults_text
+    assert "examples[0].expected: is object, but output_type is array" in faults_text
 
 
-def test_rules_between_the_fields_are_told_even_when_another_field_is_unsound(sample: Any) -> None:
+def test_rules_between_fields_are_checked_even_if_another_field_is_unsound(sample: Any) -> None:
     sample.raw["examples"][0]["arguments"] = {"path": 7, "file": "a.txt"}
     sample.raw["examples"].append({"title": "b", "check": "value"})
     sample.raw["examples"].append({"title": "c", "arguments": {"path": "a"}, "error": "KeyError"})
     del sample.raw["purpose"]
-    told = faults_of(json.dumps(sample.raw), sample.need)
-    assert told == (
+    faults_text = faults_of(json.dumps(sample.raw), sample.need)
+    assert faults_text == (
         "purpose: Field required",
         "examples[0].arguments.path: 7 is integer, but the input is string",
         "examples[0].arguments.file: is no input; the inputs are path, top",
@@ -134,7 +134,7 @@ def test_rules_between_the_fields_are_told_even_when_another_field_is_unsound(sa
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "faults_text"),
     [
         ({"check": "value"}, "has expected and check of expected, check and error"),
         ({"expected": [1]}, "is array, but output_type is object"),
@@ -146,10 +146,12 @@ def test_rules_between_the_fields_are_told_even_when_another_field_is_unsound(sa
         ({"arguments": {"path": None}}, "null is null, but the input is string"),
     ],
 )
-def test_a_fault_of_an_example_names_the_example(sample: Any, change: dict[str, Any], told: str) -> None:
+def test_a_fault_of_an_example_names_the_example(
+    sample: Any, change: dict[str, Any], faults_text: str
+) -> None:
     sample.raw["examples"][0] |= change
     faults = faults_of(json.dumps(sample.raw), sample.need)
-    assert any(told in fault and fault.startswith("examples") for fault in faults), faults
+    assert any(faults_text in fault and fault.startswith("examples") for fault in faults), faults
 
 
 def test_a_new_specification_has_one_to_three_examples(sample: Any) -> None:
@@ -173,7 +175,7 @@ def test_what_the_plan_will_give_has_to_be_an_input(sample: Any) -> None:
 @pytest.mark.parametrize(
     "odd", ['{"a": 1, "a": 2}', '{"a": NaN}', '{"a": "\\ud800"}', "[" * 100_000, '{"a":' * 100_000]
 )
-def test_json_that_is_not_strict_is_told_and_never_guessed(sample: Any, odd: str) -> None:
+def test_lax_json_is_reported_and_never_guessed(sample: Any, odd: str) -> None:
     (fault,) = faults_of(f"```json\n{odd}\n```", sample.need)
     assert "JSON" in fault or "json" in fault
 
@@ -236,17 +238,17 @@ def test_the_code_call_sees_the_examples_whole_and_of_the_cases_the_calls(
 
 
 @pytest.mark.parametrize(
-    ("reply", "told"),
+    ("reply", "faults_text"),
     [
         ("I cannot do this.", "no ```python block"),
         ("```python\ndef count_words(path):\n    return", "not closed"),
         ("```json\n{}\n```", "no ```python block"),
     ],
 )
-def test_a_reply_without_a_whole_module_is_told(
-    sample: Any, model: Callable[..., Any], reply: str, told: str
+def test_reply_without_a_whole_module_is_reported(
+    sample: Any, model: Callable[..., Any], reply: str, faults_text: str
 ) -> None:
-    with pytest.raises(ReplyFaulty, match=told):
+    with pytest.raises(ReplyFaulty, match=faults_text):
         write_code(sample.spec, sample.suite, model(reply))
 
 

@@ -1,4 +1,4 @@
-"""How a tool stands follows from what befell it; what a call says about a tool."""
+"""A tool's status follows from its history; what a call says about a tool."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -98,7 +98,7 @@ ENTRIES = st.lists(
 )
 
 
-def told(standing: ToolStatus) -> Any:
+def summary(standing: ToolStatus) -> Any:
     tallies = {
         number: (t.successes, t.declined, t.failures, t.seconds) for number, t in standing.tallies.items()
     }
@@ -107,12 +107,10 @@ def told(standing: ToolStatus) -> Any:
 
 
 @given(ENTRIES, ENTRIES)
-def test_a_shortened_history_stands_for_the_whole_now_and_later(
-    past: list[Entry], later: list[Entry]
-) -> None:
+def test_shortened_history_equals_the_whole_now_and_later(past: list[Entry], later: list[Entry]) -> None:
     short = compacted(past)
-    assert told(status_of(short)) == told(status_of(past))
-    assert told(status_of([*short, *later])) == told(status_of([*past, *later]))
+    assert summary(status_of(short)) == summary(status_of(past))
+    assert summary(status_of([*short, *later])) == summary(status_of([*past, *later]))
 
 
 def test_a_long_history_becomes_short() -> None:

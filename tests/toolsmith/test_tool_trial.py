@@ -33,8 +33,8 @@ def call(given: Any, **outcome: Any) -> dict[str, Any]:
 
 
 def test_a_check_does_not_excuse_a_value_of_another_type() -> None:
-    told = failed("return given", call("2", check="value == '2'"), call(2, check="value == 2"))
-    assert told == {"0": 'returned "2", which is string; the output_type is integer'}
+    faults = failed("return given", call("2", check="value == '2'"), call(2, check="value == 2"))
+    assert faults == {"0": 'returned "2", which is string; the output_type is integer'}
 
 
 def test_a_kind_of_the_declared_error_is_that_error_wherever_it_is_defined() -> None:
@@ -43,27 +43,29 @@ def test_a_kind_of_the_declared_error_is_that_error_wherever_it_is_defined() -> 
 
 def test_time_that_is_over_is_no_timeout_error_of_the_tool() -> None:
     errors = [{"type": "OSError", "when": "it cannot be read"}]
-    told = failed("while True: pass", call(1, error="OSError"), limits=Limits(wall_s=1), errors=errors)
-    assert told == {"0": "expected OSError to be raised, but it took longer than 1 s"}
+    faults = failed("while True: pass", call(1, error="OSError"), limits=Limits(wall_s=1), errors=errors)
+    assert faults == {"0": "expected OSError to be raised, but it took longer than 1 s"}
 
 
-def test_a_result_that_is_too_large_is_told_as_that_and_is_no_error_of_the_tool() -> None:
+def test_too_large_result_is_no_error_of_the_tool() -> None:
     cases = [call(3_000_000, error="ValueError"), call(2_100_000, error="ValueError")]
-    told = failed("return [0] * given if given > 2_500_000 else 'x' * given", *cases, output_type="any")
-    assert told["0"].startswith("expected ValueError to be raised, but it returned what cannot be told: ")
-    assert told["1"] == "expected ValueError to be raised, but it returned more than 2 MB"
+    faults = failed("return [0] * given if given > 2_500_000 else 'x' * given", *cases, output_type="any")
+    assert faults["0"].startswith("expected ValueError to be raised, but it returned what cannot be told: ")
+    assert faults["1"] == "expected ValueError to be raised, but it returned more than 2 MB"
 
 
 def test_a_call_that_takes_too_much_memory_fails_with_that_reason() -> None:
     body = "kept = bytearray(400_000_000); return len(kept[::4096]) - 97657 + given"
-    told = failed(body, call(1, expected=1))
-    assert told["0"].startswith("expected 1, but it took ")
-    assert told["0"].endswith(" MB of memory, and 256 MB are allowed")
+    faults = failed(body, call(1, expected=1))
+    assert faults["0"].startswith("expected 1, but it took ")
+    assert faults["0"].endswith(" MB of memory, and 256 MB are allowed")
 
 
 def test_what_differs_the_second_time_is_not_relied_on() -> None:
-    told = failed("import os; return os.urandom(8)[0] * 256 + os.urandom(8)[1]", call(1, check="value >= 0"))
-    assert told["0"].startswith("the same call gave something else the second time: value: expected ")
+    faults = failed(
+        "import os; return os.urandom(8)[0] * 256 + os.urandom(8)[1]", call(1, check="value >= 0")
+    )
+    assert faults["0"].startswith("the same call gave something else the second time: value: expected ")
 
 
 def test_a_case_knows_what_its_call_took() -> None:

@@ -30,14 +30,14 @@ def test_every_json_value_can_be_held_by_json(value: object) -> None:
 
 
 @given(json_values, json_values)
-def test_values_that_differ_are_told_in_one_line_from_both_sides(left: object, right: object) -> None:
+def test_differing_values_are_described_in_one_line_from_both_sides(left: object, right: object) -> None:
     there, back = difference(left, right), difference(right, left)
     assert (there is None) == (back is None)
     assert there is None or (there.startswith("value") and "\n" not in there)
 
 
 @pytest.mark.parametrize(
-    ("expected", "got", "told"),
+    ("expected", "got", "message"),
     [
         (0.3, 0.1 + 0.2, None),
         (1, 1.0, None),
@@ -51,9 +51,9 @@ def test_values_that_differ_are_told_in_one_line_from_both_sides(left: object, r
         ([1], [1, 2], "value: expected 1 items, got 2: [1, 2]"),
     ],
 )
-def test_a_difference_names_its_place(expected: object, got: object, told: str | None) -> None:
+def test_a_difference_names_its_place(expected: object, got: object, message: str | None) -> None:
     found = difference(expected, got)
-    assert found == told or (told and found and found.startswith(told))
+    assert found == message or (message and found and found.startswith(message))
 
 
 @pytest.mark.parametrize("value", [{1, 2}, b"x", {1: "a"}, [float("nan")], {"a": {"b": object()}}])

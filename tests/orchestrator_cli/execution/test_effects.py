@@ -89,7 +89,7 @@ class Office:
         return self.effects.once(call, self.receiver).value
 
     def lose(self, call: EffectCall = MAIL) -> None:
-        """Make a call of which nobody hears how it ended."""
+        """Make a call whose end is unknown."""
         self.receiver.error = TimeoutError("took too long")
         with pytest.raises(TimeoutError):
             self.send(call)
@@ -125,7 +125,7 @@ def test_what_said_that_it_failed_is_made_again_with_the_same_key() -> None:
     assert len(set(office.receiver.keys)) == 1
 
 
-def test_a_call_of_unknown_end_is_asked_about_each_time_anew() -> None:
+def test_call_of_unknown_end_is_asked_about_each_time() -> None:
     office = Office()
     for expected in (1, 2):
         office.lose()

@@ -34,17 +34,17 @@ SPEC = ToolSpec.model_validate(
 
 
 class Room:
-    """A broker with somebody at it, and the permissions of a run."""
+    """An attended broker, and the permissions of a run."""
 
     def __init__(self, *, attended: bool = True, **settings: Any) -> None:
-        self.told: list[Any] = []
+        self.facts: list[Any] = []
         self.masks = Redactor()
         made = Settings(**settings)
-        self.broker = ApprovalBroker(self.told.append, policy=made.approve, attended=attended)
+        self.broker = ApprovalBroker(self.facts.append, policy=made.approve, attended=attended)
         self.gate = PermissionGate(self.broker, made, masks=self.masks, cancellation=Cancellation())
 
     def of(self, kind: type[Any]) -> list[Any]:
-        return [fact for fact in self.told if isinstance(fact, kind)]
+        return [fact for fact in self.facts if isinstance(fact, kind)]
 
     def answering(self, *decisions: str, remark: str = "") -> threading.Thread:
         """Somebody who answers the next questions so."""
@@ -95,9 +95,9 @@ def test_a_no_is_the_reason_why_a_subtask_fails(room: Callable[..., Room]) -> No
 
 def test_a_tool_is_given_the_value_after_two_times_yes(room: Callable[..., Room]) -> None:
     here = room()
-    somebody = here.answering("yes", "yes")
+    person = here.answering("yes", "yes")
     given = here.gate.permit_tool(SPEC)
-    somebody.join()
+    person.join()
     assert (given.network, given.secrets) == (("api.example.org",), {"WEATHER_KEY": KEY})
     assert here.masks(f"it is {KEY}") == "it is [secret WEATHER_KEY]"
     assert "It can send it to api.example.org." in here.of(events.ApprovalAsked)[1].details
@@ -105,15 +105,15 @@ def test_a_tool_is_given_the_value_after_two_times_yes(room: Callable[..., Room]
 
 def test_an_answer_counts_for_the_same_wish_in_other_words(room: Callable[..., Room]) -> None:
     here = room(secrets=("WEATHER_KEY",))
-    somebody = here.answering("yes")
+    person = here.answering("yes")
     here.gate.permit_tool(SPEC)
-    somebody.join()
+    person.join()
     here.gate.permit_tool(SPEC.model_copy(update={"purpose": "Tell the weather."}))
     wider = SPEC.model_copy(update={"network": ("api.example.org", "b.example.org")})
-    somebody = here.answering("no")
+    person = here.answering("no")
     with pytest.raises(PermissionRefused):
         here.gate.permit_tool(wider)
-    somebody.join()
+    person.join()
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_a_no_refuses_the_tool_and_its_secret_stays_where_it_was(
     room: Callable[..., Room], decisions: tuple[str, ...], refused: str
 ) -> None:
     here = room()
-    somebody = here.answering(*decisions)
+    person = here.answering(*decisions)
     with pytest.raises(PermissionRefused, match=f"the user did not allow {refused}"):
         here.gate.permit_tool(SPEC)
-    somebody.join()
+    person.join()
     assert not here.masks.active
 
 

@@ -165,7 +165,7 @@ def test_any_changed_bytes_are_located(data: st.DataObject) -> None:
     put = data.draw(st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"\n", b"-->", b"<!-- orch"])))
     changed = whole[:start] + put + whole[end:]
     assume(changed.replace(b"\r\n", b"\n") != whole)
-    # An end that is missing cannot be told from the chain alone.
+    # An end that is missing cannot be seen from the chain alone.
     assume(not whole.startswith(changed))
     fault = fault_in(changed)
     if fault is None:

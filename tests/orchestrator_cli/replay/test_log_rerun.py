@@ -39,11 +39,11 @@ def workspace(tmp_path: Path) -> Workspace:
 def again(
     workspace: Workspace, done: Work, tools: dict[str, KnownTool] | None = None
 ) -> tuple[list[str], str]:
-    """What was told, and what `out.txt` holds then."""
+    """The differences, and what `out.txt` holds then."""
     with workspace.checkout("work", 1) as checkout:
-        told = rerun(done, checkout, choose_backend(), tools or {}, ())
+        differences = rerun(done, checkout, choose_backend(), tools or {}, ())
         out = checkout.root / "out.txt"
-        return told, out.read_text() if out.exists() else ""
+        return differences, out.read_text() if out.exists() else ""
 
 
 KEEP = "\nopen('out.txt', 'w').write(str(found))"
@@ -68,28 +68,28 @@ def test_other_calls_get_recorded_values_in_order(workspace: Workspace) -> None:
 def test_a_recorded_error_is_raised_again(workspace: Workspace) -> None:
     failed = called("fetch_url", "ValueError: no such host", ok=False, url="http://a")
     code = "try:\n    fetch_url('http://a')\nexcept Exception as error:\n    found = str(error)" + KEEP
-    told, out = again(workspace, work(Step(code, (failed,))))
-    assert (told, "no such host" in out) == ([], True)
+    differences, out = again(workspace, work(Step(code, (failed,))))
+    assert (differences, "no such host" in out) == ([], True)
 
 
 def test_unrecorded_call_is_reported(workspace: Workspace) -> None:
     page = called("fetch_url", "page", url="http://a")
-    told, _ = again(workspace, work(Step("fetch_url('http://b')\nfetch_url('http://b')", (page,))))
-    assert told[0] == "step 1: fetch_url was called with other arguments than then"
-    assert told[1] == "step 1: fetch_url was called more often than then"
-    assert "failed now, and did not then" in told[2]
+    differences, _ = again(workspace, work(Step("fetch_url('http://b')\nfetch_url('http://b')", (page,))))
+    assert differences[0] == "step 1: fetch_url was called with other arguments than then"
+    assert differences[1] == "step 1: fetch_url was called more often than then"
+    assert "failed now, and did not then" in differences[2]
 
 
 def test_code_has_no_network(workspace: Workspace) -> None:
     code = "import socket\nsocket.create_connection(('127.0.0.1', 9), 2)"
-    (told,) = again(workspace, work(Step(code, ())))[0]
-    assert "failed now, and did not then" in told
+    (differences,) = again(workspace, work(Step(code, ())))[0]
+    assert "failed now, and did not then" in differences
 
 
 def test_step_that_fails_again_is_no_difference(workspace: Workspace) -> None:
     assert again(workspace, work(Step("1 / 0", (), "ZeroDivisionError")))[0] == []
-    (told,) = again(workspace, work(Step("1 / 1", (), "ZeroDivisionError")))[0]
-    assert told == "step 1 did not fail now, and did then"
+    (differences,) = again(workspace, work(Step("1 / 1", (), "ZeroDivisionError")))[0]
+    assert differences == "step 1 did not fail now, and did then"
 
 
 def test_direct_calls_are_repeated(workspace: Workspace) -> None:
@@ -98,8 +98,8 @@ def test_direct_calls_are_repeated(workspace: Workspace) -> None:
         Step(None, (called("report_surprise", "noted", text="y"),)),
         Step(None, (called("fetch_url", "page", url="http://a"),)),
     )
-    told, out = again(workspace, work(*steps))
-    (difference,) = told
+    differences, out = again(workspace, work(*steps))
+    (difference,) = differences
     assert "fetch_url was not called again" in difference
     assert out == "x"
 
@@ -127,7 +127,7 @@ def test_work_that_cannot_be_repeated_has_a_reason(done: Work, reason: str) -> N
 # --- what the journal says was done
 
 
-def told(facts: list[Fact]) -> Iterator[Event]:
+def differences(facts: list[Fact]) -> Iterator[Event]:
     for seq, fact in enumerate(facts, 1):
         yield Event(run=RUN, seq=seq, time=datetime.now(UTC), data=fact)  # type: ignore[arg-type]
 
@@ -185,7 +185,7 @@ def test_only_finished_attempts_are_repeated_with_their_inputs() -> None:
         finished("each[0]", attempt=2),
         finished("each"),
     ]
-    moments = moments_of(list(told(facts)))
+    moments = moments_of(list(differences(facts)))
     assert [(type(one), one.work.name) for one in moments] == [
         (Opened, "each[1]"),
         (Closed, "each[1]"),

@@ -44,9 +44,9 @@ def test_vote_is_recorded_and_the_last_one_counts(orch: Orch, run: str):
 
 
 def test_vote_as_json_reports_its_consequence(orch: Orch, run: str):
-    told = json.loads(orch("feedback", "last", "good", "--json").out)
-    assert (told["run"], told["vote"]) == (run, "good")
-    assert "its plan is an example" in told["message"]
+    envelope = json.loads(orch("feedback", "last", "good", "--json").out)
+    assert (envelope["run"], envelope["vote"]) == (run, "good")
+    assert "its plan is an example" in envelope["message"]
 
 
 def test_good_vote_allows_plan_reuse(orch: Orch, endpoint: Endpoint) -> None:

@@ -60,7 +60,7 @@ class Place:
         return fault.kind, fault.place
 
     def write(self, texts: Iterable[tuple[str, bytes]]) -> None:
-        """A whole chain anew, of blocks without a hash."""
+        """A whole new chain of blocks without a hash."""
         before, data = "0" * 64, b""
         for place, (head, text) in enumerate(texts):
             seal = sealed(head, place, before, text)
@@ -374,7 +374,7 @@ def test_missing_entries_are_written_before_the_end(
     stream = EventStream(run, journal, [log])
     stream.emit(facts(place.root, 0)[0])
     stream.close()
-    stream = EventStream(run, journal, [])  # killed before the view was told
+    stream = EventStream(run, journal, [])  # killed before the view saw it
     stream.emit(ran(1))
     stream.close()
     log = FileLog(place.log, place.home)
@@ -393,10 +393,10 @@ def test_run_in_a_moved_log_is_not_written_again(place: Place) -> None:
 
 
 def test_unknown_hash_is_refused(place: Place) -> None:
-    for digest, told in (
+    for digest, expected in (
         ("abcdef123456", "There is no text"),
         ("../etc", "is not a hash"),
         ("12", "is not a hash"),
     ):
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=expected):
             kept_text(place.settings, digest)

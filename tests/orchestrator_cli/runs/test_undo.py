@@ -303,5 +303,5 @@ def test_killed_undo_is_complete_or_absent_and_logged_once(place, point):
     assert place.state() in (before, after)
     place.undo()
     assert place.state() == before
-    told = [event.kind for event in read_journal(find_run(place.settings, "last").journal)]
-    assert told == ["RunStarted", "RunUndone"]
+    kinds = [event.kind for event in read_journal(find_run(place.settings, "last").journal)]
+    assert kinds == ["RunStarted", "RunUndone"]

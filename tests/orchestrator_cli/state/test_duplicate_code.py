@@ -81,19 +81,19 @@ def test_a_function_within_another_is_a_part_of_it() -> None:
     assert len(marks(f"def outer(lines):\n    {inner}\n    return [parse(line) for line in lines]")) == 1
 
 
-def test_the_third_time_is_told_once_and_a_step_counts_once() -> None:
+def test_third_time_is_reported_once_and_a_step_counts_once() -> None:
     repeats = DuplicateCodeDetector()
     assert repeats.note(ran(PARSE + PARSE)) == ()
     assert repeats.note(ran("x = 1\n" + PARSE, "two")) == ()
-    (told,) = repeats.note(ran(PARSE.replace("parse", "split"), "three"))
-    assert (told.subtask, told.function) == ("three", "split")
+    (noticed,) = repeats.note(ran(PARSE.replace("parse", "split"), "three"))
+    assert (noticed.subtask, noticed.function) == ("three", "split")
     assert repeats.note(ran(PARSE, "four")) == ()
 
 
-def test_what_earlier_processes_wrote_and_told_counts() -> None:
+def test_facts_of_earlier_processes_count() -> None:
     past: list[Fact] = [ran(PARSE), ran(PARSE, step=2)]
-    (told,) = DuplicateCodeDetector(past).note(ran(PARSE))
-    assert DuplicateCodeDetector([*past, ran(PARSE), told]).note(ran(PARSE)) == ()
+    (noticed,) = DuplicateCodeDetector(past).note(ran(PARSE))
+    assert DuplicateCodeDetector([*past, ran(PARSE), noticed]).note(ran(PARSE)) == ()
 
 
 THRICE = [coder("one"), coder("two", ["one"]), coder("three", ["two"]), coder("four", ["three"])]
@@ -103,7 +103,7 @@ AGENTS = {
 }
 
 
-def test_the_reviser_is_told_when_a_function_is_written_a_third_time(orch: Orch, endpoint: Endpoint) -> None:
+def test_reviser_hears_of_a_function_written_a_third_time(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(planner=[plan(*THRICE)], agents=AGENTS, reviser=[decided("keep", "One is left.")])
     assert orch("ask", "Parse them.").code == 0
     (event,) = orch.events("FunctionRepeated")

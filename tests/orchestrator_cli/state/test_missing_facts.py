@@ -59,7 +59,7 @@ def test_a_commit_that_happened_finishes_its_subtask(workspace: Workspace, histo
     assert state(*facts).states == {"a": "done"}
 
 
-def test_what_was_told_before_the_kill_is_not_told_again(
+def test_reported_facts_are_not_reported_again_after_a_kill(
     workspace: Workspace, history: CommitHistory
 ) -> None:
     changes = commit(workspace, 2)

@@ -286,7 +286,7 @@ def test_time_without_a_process_does_not_count() -> None:
     assert fold([*found, cancelled]).seconds == 8
 
 
-def test_usage_is_the_newest_total_whatever_the_order_it_was_told_in() -> None:
+def test_usage_is_the_newest_total_in_any_order() -> None:
     def spent(calls: int) -> events.Spent:
         total = Usage(calls=calls, prompt_tokens=calls)
         one = {"prompt_tokens": 1, "completion_tokens": 0, "cost": None, "seconds": 1}

@@ -147,7 +147,7 @@ def test_the_items_of_a_loop_are_counted_in_one_row() -> None:
     assert scan.doing == "2 of 3 done · [2] gone"
 
 
-def test_steps_are_told_only_to_those_who_ask() -> None:
+def test_steps_are_shown_only_if_asked_for() -> None:
     ran = events.CodeRan(subtask="scan", attempt=1, step=1, code="a = 1\nprint(a)", output="1\n")
     assert shown(THOUGHT, ran) == ""
     text = shown(THOUGHT, ran, verbose=True)
@@ -164,7 +164,7 @@ def test_quiet_leaves_only_errors() -> None:
     assert stream.getvalue() == "error: No model is set.\n  Set one with -m.\n"
 
 
-def test_an_error_that_ended_the_run_is_told_once() -> None:
+def test_error_that_ended_the_run_is_shown_once() -> None:
     stream = io.StringIO()
     console = Console(stream)
     error = ConfigError("It broke \x1b[31mbadly.", "Mend it.")
@@ -278,7 +278,7 @@ def test_the_cursor_is_back_after_ctrl_c(tmp_path: Path) -> None:
     assert child.exitstatus == 0
 
 
-def test_the_cursor_is_back_when_nobody_closed_the_view(tmp_path: Path) -> None:
+def test_cursor_is_back_if_the_view_was_not_closed(tmp_path: Path) -> None:
     child = played(tmp_path, *RUN, how="crash")
     text = screen(child)
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")

@@ -1,4 +1,4 @@
-"""`fileLog.md`: what a person reads in it, and what nobody can make it say."""
+"""`fileLog.md`: what a person reads in it, and what cannot be forged in it."""
 
 import os
 import re
@@ -173,7 +173,7 @@ def test_the_end_gives_answer_outcome_and_usage() -> None:
     assert "```markdown\n# 42\n```" in text
 
 
-# --- what nobody can make it say
+# --- what cannot be forged in it
 
 TICKS = ["```", "````", "~~~", "`", "\\", "|", "**", "](", "$$"]
 TAGS = [
@@ -352,7 +352,7 @@ except UsageError as exc:
     )
 
 
-def test_a_log_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
+def test_log_that_was_moved_away_starts_again(tmp_path: Path) -> None:
     log = FileLog(tmp_path / "fileLog.md")
     log.path.rename(tmp_path / "old.md")
     log(event(code_ran()))

@@ -78,7 +78,7 @@ def die_at(point: int | None) -> list[int]:
 
 
 class Stage:
-    """A workspace that is laid out anew for each try."""
+    """A workspace that is laid out again for each try."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.home = folder / "workspace", folder / "home"
@@ -157,7 +157,7 @@ def main(folder: Path, step: int, seed: int) -> None:
             "outcome": outcome,
             "recorded": len(records),
             "remains": remains,
-            "told": opened.recovered,
+            "recovered": opened.recovered,
             "found": found if outcome == "between" else {},
         }
         sys.stdout.write(json.dumps(row) + "\n")

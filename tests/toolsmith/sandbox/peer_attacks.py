@@ -264,7 +264,7 @@ def leave_files_where_the_host_finds_them(at: At) -> object:
 
 def change_what_python_starts_with(at: At) -> object:
     places = [path for path in sys.path if path and os.path.isdir(path) and not path.startswith(os.getcwd())]
-    # A checkout below /tmp has its way there made anew in a private /tmp: writing to that reaches nothing.
+    # A checkout below /tmp has its way there remade in a private /tmp: writing to that reaches nothing.
     private = os.stat("/tmp").st_dev if os.path.ismount("/tmp") else None
     places = [path for path in places if os.stat(path).st_dev != private]
     places += [at["home"]]
@@ -330,7 +330,7 @@ def signal_a_group(at: At) -> object:
 
 
 def signal_by_what_happens_on_a_pipe(at: At) -> object:
-    """The kernel signals the owner of a descriptor; whoever sets the owner need not be asked again."""
+    """The kernel signals the owner of a descriptor; who sets the owner is not checked again."""
     reader, writer = os.pipe()
     try:
         fcntl.fcntl(reader, fcntl.F_SETOWN, at["victim"])

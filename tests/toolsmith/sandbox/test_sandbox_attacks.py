@@ -1,6 +1,6 @@
 """All attempts, those of other sandboxes' own suites too: on both backends, as root and as an ordinary user.
 
-An ordinary user may be unable to run the Python of the tests (it lies in root's home, say): then the system's
+An ordinary user may be unable to run the Python of the tests (in root's home, say): then the system's
 is used. Without a sandbox the same attempts work, apart from those listed here with their reasons.
 """
 
