@@ -32,7 +32,7 @@ SANDBOX_EXEC = "/usr/bin/sandbox-exec"
 _ETC = (
     *("ld.so.cache", "alternatives", "localtime", "ssl/certs", "fonts"),
     # The standard library opens each of them that exists, and under Landlock they do.
-    *(name.removeprefix("/etc/") for name in mimetypes.knownfiles if name.startswith("/etc/")),
+    *(name.removeprefix("/etc/") for name in map(str, mimetypes.knownfiles) if name.startswith("/etc/")),
 )
 _READABLE_ON_LINUX = (
     *("/usr", "/lib", "/lib64", "/bin", "/sbin"),
