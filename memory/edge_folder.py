@@ -9,7 +9,7 @@
 
 In a turn, a process takes the lock, opens the shard, stores what is in the outbox, operates, flushes and
 closes. Most of the time goes into opening, and each payload index of the engine adds a quarter to it. So
-there is one index, of the tags in `within` (see `edge_points`); a shard of an earlier version, which has
+there is one index, of the tags in `within` (see `edge`); a shard of an earlier version, which has
 others, is rebuilt when it is first opened.
 
 What is not covered: network file systems; a disk that fills up during a turn (the engine maps its files and
@@ -26,16 +26,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import qdrant_edge as qe
 from pydantic import TypeAdapter, ValidationError
 
-from memory.edge_points import INDEX, pages, renewed
 from memory.records import MemoryBusy, MemoryUnavailable, Record
 from orchestrator_cli.durable.files import sync_folder, write_atomic
 from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire
 
+INDEX = "within"
+"""The one field with an index: a record's tags."""
+
+_PAGE = 1000
 _MIN_FREE_BYTES = 64 * 2**20
 # The errors of a damaged shard; any other operating-system error can be fixed by the user.
 _DAMAGE = {errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
@@ -186,7 +190,7 @@ class EdgeFolder:
         fresh = self._create("shard.new", self.dense())
         try:
             for page in pages(shard, None, vectors=True):
-                fresh.update(qe.UpdateOperation.upsert_points([renewed(point) for point in page]))
+                fresh.update(qe.UpdateOperation.upsert_points([_renewed(point) for point in page]))
             fresh.flush()
         finally:
             fresh.close()
@@ -217,6 +221,27 @@ class EdgeFolder:
                 f"The memory in {self.root} was not opened: only {free // 2**20} MB are free. "
                 "Free some space."
             )
+
+
+def pages(shard: qe.EdgeShard, only: qe.Filter | None, *, vectors: bool) -> Iterator[list[qe.Record]]:
+    """All points that match a filter, in batches."""
+    offset: qe.PointId | None = None
+    while True:
+        page, offset = shard.scroll(
+            qe.ScrollRequest(offset=offset, limit=_PAGE, filter=only, with_payload=True, with_vector=vectors)
+        )
+        yield page
+        if offset is None:
+            return
+
+
+def _renewed(found: qe.Record) -> qe.Point:
+    """A stored point in the form of this version; a record that cannot be read is kept unchanged."""
+    payload: dict[str, Any] = dict(found.payload or {})
+    if INDEX not in payload:
+        names = {"u": "user", "p": "project", "k": "kind"}
+        payload[INDEX] = [f"{sign}:{payload.get(name, '')}" for sign, name in names.items()]
+    return qe.Point(id=found.id, vector=found.vector or {}, payload=payload)
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 from memory.embedder import DenseVector, Embedder, default_embedder
 from memory.records import (
     At,
-    EmbeddingFailed,
     Hit,
     MemoryBusy,
     MemoryUnavailable,
@@ -36,7 +35,7 @@ from memory.records import (
     resolve_time,
     to_payload,
 )
-from memory.store import Memory, Query, as_kinds, by_position, newest_first, size_mismatch
+from memory.store import Memory, Query, as_kinds, by_position, check_size, in_order, newest_first
 
 COLLECTION = "orch_mem"
 
@@ -101,7 +100,7 @@ class ServerStore:
             response = self._client.query_points(
                 COLLECTION, **arguments, query_filter=within, limit=query.limit, with_payload=True
             )
-        return [Hit(record=from_payload(point.payload or {}), score=point.score) for point in response.points]
+        return [Hit(record=_record(point), score=point.score) for point in response.points]
 
     def _query_arguments(self, what: str | DenseVector, within: models.Filter) -> dict[str, Any] | None:
         """The query for the server; None if it cannot find anything."""
@@ -123,10 +122,7 @@ class ServerStore:
             return []
         with self._translated():
             points = self._client.retrieve(COLLECTION, [str(id_) for id_ in wanted], with_payload=True)
-        found = {record.id: record for record in (from_payload(point.payload or {}) for point in points)}
-        chosen = [found[id_] for id_ in wanted if id_ in found and scope.covers(found[id_].scope)]
-        time = resolve_time(at)
-        return [record for record in chosen if time is None or record.holds(time)]
+        return in_order(map(_record, points), wanted, scope, at)
 
     def at_positions(
         self, positions: Iterable[Position], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
@@ -140,14 +136,14 @@ class ServerStore:
         base = _filter(as_kinds(kinds), scope, at, None)
         with self._translated():
             found = self._scroll(models.Filter(must=[base, models.Filter(should=list(any_of))]))
-            return by_position(from_payload(point.payload or {}) for point in found)
+            return by_position(map(_record, found))
 
     def all(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
     ) -> list[Record]:
         within = _filter(as_kinds(kinds), scope, at, session)
         with self._translated():
-            return newest_first(from_payload(point.payload or {}) for point in self._scroll(within))
+            return newest_first(map(_record, self._scroll(within)))
 
     def delete(self, ids: Iterable[UUID], scope: Scope) -> int:
         doomed = [str(record.id) for record in self.get(ids, scope, at="ever")]
@@ -165,7 +161,7 @@ class ServerStore:
 
     def scan(self) -> list[Record]:
         with self._translated():
-            return [from_payload(point.payload or {}) for point in self._scroll(models.Filter())]
+            return [*map(_record, self._scroll(models.Filter()))]
 
     def missing_vectors(
         self, name: str, kinds: str | Collection[str], scope: Scope, *, limit: int | None = None
@@ -176,7 +172,7 @@ class ServerStore:
                 has = models.HasVectorCondition(has_vector=name)
                 within = models.Filter(must=[within], must_not=[has])
             found = itertools.islice(self._scroll(within), limit)
-            return [from_payload(point.payload or {}) for point in found]
+            return [*map(_record, found)]
 
     def put_vectors(self, vectors: Iterable[tuple[Record, DenseVector]]) -> int:
         batch = list(vectors)
@@ -184,7 +180,10 @@ class ServerStore:
             return 0
         (name,) = {vector.name for _, vector in batch}
         with self._translated():
-            self._ensure_dense(name, len(batch[0][1].values))
+            size = len(batch[0][1].values)
+            if not check_size(name, self._dense().get(name), size):
+                config = models.DenseVectorConfig(size=size, distance=models.Distance.COSINE)
+                self._client.create_vector_name(COLLECTION, name, models.DenseVectorNameConfig(dense=config))
             stored = self._stored_vectors([record for record, _ in batch], [])
             points = [
                 models.PointVectors(id=str(record.id), vector={name: list(vector.values)})
@@ -229,14 +228,6 @@ class ServerStore:
             # Another process created it in the meantime.
             if exc.status_code != _CONFLICT:
                 raise
-
-    def _ensure_dense(self, name: str, size: int) -> None:
-        known = self._dense().get(name)
-        if known not in (None, size):
-            raise EmbeddingFailed(size_mismatch(name, known, size))
-        if known is None:
-            config = models.DenseVectorConfig(size=size, distance=models.Distance.COSINE)
-            self._client.create_vector_name(COLLECTION, name, models.DenseVectorNameConfig(dense=config))
 
     def _dense(self) -> dict[str, int]:
         """The sizes of the dense vectors, by name."""
@@ -310,6 +301,10 @@ def _filter(kinds: list[str], scope: Scope, at: At, session: str | None) -> mode
         models.FieldCondition(key="valid_from", range=models.DatetimeRange(gt=time)),
     ]
     return models.Filter(must=must, must_not=never)
+
+
+def _record(point: models.Record | models.ScoredPoint) -> Record:
+    return from_payload(point.payload or {})
 
 
 def _position_filter(session: str, seqs: list[int]) -> models.Filter:

@@ -34,7 +34,7 @@ from typing import Protocol
 from uuid import UUID
 
 from memory.embedder import DenseVector
-from memory.records import At, Hit, Position, Record, Scope
+from memory.records import At, EmbeddingFailed, Hit, Position, Record, Scope, resolve_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +128,24 @@ class MemoryStore(Memory, Protocol):
         ...
 
 
-def size_mismatch(name: str, known: int | None, size: int) -> str:
-    """The message for vectors of another size than stored ones of the same name."""
-    return (
-        f"its stored vectors have {known} dimensions and its new ones {size}, so the name now means another "
-        f"model; make all of them again with orch memory embed --anew ({name})."
-    )
+def check_size(name: str, known: int | None, size: int) -> bool:
+    """Whether there are vectors of that name, which have `known` dimensions.
+
+    Raises `EmbeddingFailed` if new ones would have another size.
+    """
+    if known not in (None, size):
+        raise EmbeddingFailed(
+            f"its stored vectors have {known} dimensions and its new ones {size}, so the name now means "
+            f"another model; make all of them again with orch memory embed --anew ({name})."
+        )
+    return known is not None
+
+
+def in_order(records: Iterable[Record], ids: Iterable[UUID], scope: Scope, at: At) -> list[Record]:
+    """Those of the records that hold and can be read from the scope, in the order of `ids`."""
+    found, time = {record.id: record for record in records}, resolve_time(at)
+    chosen = (found[id_] for id_ in ids if id_ in found)
+    return [r for r in chosen if scope.covers(r.scope) and (time is None or r.holds(time))]
 
 
 def as_kinds(kinds: str | Collection[str]) -> list[str]:
