@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolsmith.built import MutantResult
-from toolsmith.proof.mutants import MOST, mutants_of
-from toolsmith.proof.mutation_score import gaps, too_weak
+from toolsmith.proof.mutants import MOST, gaps, mutants_of, too_weak
 
 MODULE = '''"""Doc."""
 from smolagents import tool

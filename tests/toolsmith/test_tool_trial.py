@@ -4,7 +4,7 @@ from typing import Any
 
 from toolsmith import Suite, ToolSpec, try_tool
 from toolsmith.proof.calls import TrialSandboxes
-from toolsmith.proof.mutation_score import gaps, try_mutants
+from toolsmith.proof.mutants import gaps, try_mutants
 from toolsmith.sandbox import Limits, choose_backend
 
 

@@ -1,26 +1,137 @@
-"""Small faults, planted into a tool's module to see whether its cases notice them. Pure.
+"""The mutation score of a tool's cases: small faults are planted into its module, one at a time, and tried.
 
 A mutant is the module with one change that a hasty writer could have made: a boundary one off, a sign
 turned, a condition negated, a step left out. Where the cases pass it, they do not prove what they seem to.
 Which ones are made is settled by the module alone: no chance. They are spread over the kinds, and in each
-kind over the lines. Mutants are run in the sandbox like any code; nothing is run here.
+kind over the lines. `told` says what is wrong with such a tool in words about behaviour, never code, because
+it goes to the writer of the cases, who has not seen any.
 
-`told` says what is wrong with such a tool in words about behaviour, never code, because it goes to the
-writer of the cases, who has not seen any.
+A mutant is caught when a case or a property that the module itself passes gives something else. Cases come
+first; properties are tried on inputs that were generated once. Each call of a mutant has little time, since a
+planted fault can run for ever.
 
-Not covered: equivalent mutants, which behave like the module itself, so that nothing can notice them. That
-is why not all have to be noticed (`toolsmith.proof.mutation_score`).
+At least half of the mutants have to be caught (NEEDED). Not all: some behave like the module itself, so that
+nothing can notice them, and no program can tell which. docs/toolsmith.md has the measurements.
+
+Tools with network are left out, because a planted fault would be tried on someone's server.
+
+Not covered: faults that no small change makes, such as a requirement that the writer never read.
 """
 
 import ast
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
+from toolsmith.built import MutantResult
 from toolsmith.parsing import parse_module
+from toolsmith.proof.calls import Bench, TrialCall, TrialSandboxes, case_fault
+from toolsmith.proof.cases import Property, Suite
+from toolsmith.proof.trial import inputs_of, verdicts
+from toolsmith.spec import Case, ToolSpec
 
 MOST = 12
-Change = Callable[[ast.AST], ast.AST | None]
+NEEDED = 0.5
+_FEWEST = 3
+"""Below that many mutants, a share of them says nothing."""
+_CALL_S = 0.5
+_INPUTS = 20
+_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is tried on every mutant."""
+
+    cases: tuple[tuple[Case, TrialCall], ...]
+    properties: tuple[tuple[Property, tuple[TrialCall, ...]], ...]
+
+
+def try_mutants(
+    spec: ToolSpec,
+    suite: Suite,
+    source: str,
+    sandboxes: TrialSandboxes,
+    earlier: Sequence[MutantResult] = (),
+) -> tuple[MutantResult, ...]:
+    """Every mutant of a module that passes `suite`, and what caught it.
+
+    `earlier` are its results with a part of the suite: what was caught then is not tried again.
+    """
+    if spec.network:
+        return ()
+    mutants = mutants_of(source, spec.name)
+    caught = dict(enumerate(result.caught_by for result in earlier if len(earlier) == len(mutants)))
+    left = [at for at in range(len(mutants)) if not caught.get(at)]
+    with sandboxes.bench(spec, wall_s=_CALL_S) as bench:
+        probe = _probe(spec, suite, source, bench)
+
+    def noticed(share: Sequence[int]) -> list[str]:
+        if not share:
+            return []
+        with sandboxes.bench(spec, wall_s=_CALL_S) as bench:
+            return [_noticed(spec, mutants[at].source, probe, bench) for at in share]
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        shares = [left[at::_AT_ONCE] for at in range(_AT_ONCE)]
+        found = pool.map(noticed, shares)
+        for share, titles in zip(shares, found, strict=True):
+            caught |= dict(zip(share, titles, strict=True))
+    return tuple(
+        MutantResult(kind=mutant.kind, line=mutant.line, told=mutant.told, caught_by=caught[at])
+        for at, mutant in enumerate(mutants)
+    )
+
+
+def too_weak(results: Sequence[MutantResult]) -> bool:
+    """Whether the cases notice too little to prove anything."""
+    caught = sum(bool(result.caught_by) for result in results)
+    return len(results) >= _FEWEST and caught < NEEDED * len(results)
+
+
+def gaps(results: Sequence[MutantResult]) -> tuple[str, ...]:
+    """What went unnoticed, in words about behaviour, each once."""
+    return tuple(dict.fromkeys(result.told for result in results if not result.caught_by))
+
+
+def _probe(spec: ToolSpec, suite: Suite, source: str, bench: Bench) -> Probe:
+    """What the module itself passes here; a case that needs more than a bench gives is left out."""
+    cases = [(case, TrialCall(case.arguments, case.files)) for case in suite.of(spec)]
+    outcomes = bench.calls(source, [call for _, call in cases])
+    sound = [
+        (case, call)
+        for (case, call), outcome in zip(cases, outcomes, strict=True)
+        if not case_fault(spec, case, outcome)
+    ]
+    held = []
+    for one in suite.properties:
+        calls = inputs_of(one, _INPUTS)
+        found = verdicts(spec, one, source, bench, calls)
+        counting = [call for call, verdict in zip(calls, found, strict=True) if verdict.counts]
+        if counting and not any(verdict.fault for verdict in found):
+            held.append((one, tuple(counting)))
+    return Probe(tuple(sound), tuple(held))
+
+
+def _noticed(spec: ToolSpec, source: str, probe: Probe, bench: Bench) -> str:
+    """Title of the first case or property that notices a mutant; empty when none does."""
+    outcomes = bench.calls(source, [call for _, call in probe.cases], stop=True)
+    for (case, _), outcome in zip(probe.cases, outcomes, strict=True):
+        if outcome.made and case_fault(spec, case, outcome):
+            return case.title
+    for held, calls in probe.properties:
+        found = verdicts(spec, held, source, bench, calls, stop=True)
+        if any(verdict.fault for verdict in found):
+            return held.title
+    return ""
+
+
+# --- planting; nothing is run
+
+Change = Callable[[Any], ast.AST]
+"""Changes a node of a copy of the module, or gives another in its place."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +166,21 @@ def mutants_of(source: str, function: str, most: int = MOST) -> tuple[Mutant, ..
     for site in _spread(list(_sites(tree, function))):
         if len(made) == most:
             break
-        text = _planted(tree, site)
-        if text not in (same, None) and text not in made:
-            made[text] = Mutant(site.kind, site.line, site.told, text)
+        changed = copy.deepcopy(tree)
+        target = next(node for at, node in enumerate(ast.walk(changed)) if at == site.at)
+        text = ast.unparse(ast.fix_missing_locations(_Planter(target, site.change).visit(changed)))
+        if text != same:
+            made.setdefault(text, Mutant(site.kind, site.line, site.told, text))
     return tuple(sorted(made.values(), key=lambda mutant: (mutant.line, mutant.kind)))
 
 
-def _planted(tree: ast.Module, site: _Site) -> str:
-    changed = copy.deepcopy(tree)
-    target = next(node for at, node in enumerate(ast.walk(changed)) if at == site.at)
-    new = site.change(target)
-    for parent in ast.walk(changed):
-        for field, value in ast.iter_fields(parent):
-            if value is target:
-                setattr(parent, field, new)
-            elif isinstance(value, list) and any(part is target for part in value):
-                parts = [new if part is target else part for part in value]
-                setattr(parent, field, [part for part in parts if part is not None] or [ast.Pass()])
-    return ast.unparse(ast.fix_missing_locations(changed))
+@dataclass
+class _Planter(ast.NodeTransformer):
+    target: ast.AST
+    change: Change
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        return self.change(node) if node is self.target else self.generic_visit(node)
 
 
 def _spread(sites: Sequence[_Site]) -> Iterator[_Site]:
@@ -138,8 +246,7 @@ def _silent(tree: ast.Module, function: str) -> Iterator[int]:
 def _faults_of(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
     """What can go wrong at a node: kind, words, change."""
     yield from _operator_faults(node)
-    yield from _constant_faults(node)
-    yield from _branch_faults(node)
+    yield from _value_faults(node)
     yield from _step_faults(node)
     if isinstance(node, ast.Call):
         yield from _call_faults(node)
@@ -148,50 +255,51 @@ def _faults_of(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
 def _operator_faults(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
     match node:
         case ast.Compare(ops=[op]):
-            yield from _comparison_faults(op)
+            for kind, told, others in _COMPARISONS:
+                if type(op) in others:
+                    yield kind, told, _with(ops=[others[type(op)]()])
         case ast.BoolOp(op=op):
-            other = ast.Or if isinstance(op, ast.And) else ast.And
-            yield (
-                "condition",
-                "one of two conditions alone counts although both should, or the reverse",
-                _op(other),
-            )
-        case ast.UnaryOp(op=ast.Not()):
-            yield "negation", "a condition is taken for its opposite", _without_not
+            told = "one of two conditions alone counts although both should, or the reverse"
+            yield "condition", told, _with(op=ast.Or() if isinstance(op, ast.And) else ast.And())
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            yield "negation", "a condition is taken for its opposite", lambda _: operand
         case ast.BinOp(op=op) if type(op) in _ARITHMETIC and not _is_text_work(node):
-            wrong = _op(_ARITHMETIC[type(op)])
-            yield "arithmetic", "a calculation adds, subtracts, multiplies or divides wrongly", wrong
+            told = "a calculation adds, subtracts, multiplies or divides wrongly"
+            yield "arithmetic", told, _with(op=_ARITHMETIC[type(op)]())
         case ast.AugAssign(op=op) if type(op) in _ARITHMETIC and not _is_text_work(node):
-            yield "arithmetic", "a running count or total goes the wrong way", _op(_ARITHMETIC[type(op)])
-        case ast.Slice(lower=lower, upper=upper) if lower is not None or upper is not None:
-            yield "part", "a part of a list or text begins or ends one too early or too late", _shifted
+            yield (
+                "arithmetic",
+                "a running count or total goes the wrong way",
+                _with(op=_ARITHMETIC[type(op)]()),
+            )
+        case ast.Slice(upper=ast.expr() as upper):
+            yield "part", _PART, _with(upper=ast.BinOp(upper, ast.Sub(), ast.Constant(1)))
+        case ast.Slice(lower=ast.expr() as lower):
+            yield "part", _PART, _with(lower=ast.BinOp(lower, ast.Add(), ast.Constant(1)))
 
 
-def _constant_faults(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
+def _value_faults(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
     match node:
-        case ast.Constant(value=bool()):
-            yield "choice", "a yes is taken for a no", _constant(lambda value: not value)
-        case ast.Constant(value=int() | float()):
-            yield "number", "a number is off by one", _constant(lambda value: value + 1)
+        case ast.Constant(value=bool() as value):
+            yield "choice", "a yes is taken for a no", _with(value=not value)
+        case ast.Constant(value=int() | float() as value):
+            yield "number", "a number is off by one", _with(value=value + 1)
         case ast.Constant(value=str() as text) if text:
-            other = text[:-1] if len(text) > 1 else "\u00a4"
             told = "a separator, a prefix or another fixed text is not the right one"
-            yield "text", told, _constant(lambda _: other)
-
-
-def _branch_faults(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
-    match node:
-        case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
-            if not isinstance(test, ast.Constant):
-                yield "negation", "a case distinction goes the wrong way round", _negated
-        case ast.comprehension(ifs=[_, *_]):
-            yield "filter", "what should be left out is kept", _unfiltered
+            yield "text", told, _with(value=text[:-1] if len(text) > 1 else "\u00a4")
+        case ast.comprehension(ifs=[_, *others]):
+            yield "filter", "what should be left out is kept", _with(ifs=others)
         case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
-            yield "result", "in some case nothing comes back instead of the result", _returns_nothing
+            told = "in some case nothing comes back instead of the result"
+            yield "result", told, _with(value=ast.Constant(None))
 
 
 def _step_faults(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
     match node:
+        case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
+            if not isinstance(test, ast.Constant):
+                told = "a case distinction goes the wrong way round"
+                yield "negation", told, _with(test=ast.UnaryOp(ast.Not(), test))
         case ast.Raise():
             yield "error", "a bad input is let through and raises no error", _left_out
         case ast.Continue() | ast.Break():
@@ -202,73 +310,30 @@ def _step_faults(node: ast.AST) -> Iterator[tuple[str, str, Change]]:
             yield "step", "something is not kept", _left_out
 
 
-def _comparison_faults(op: ast.cmpop) -> Iterator[tuple[str, str, Change]]:
-    if type(op) in _BOUNDARIES:
-        yield (
-            "boundary",
-            "a value exactly at a boundary falls on the wrong side (off by one)",
-            _compare(_BOUNDARIES[type(op)]),
-        )
-    if type(op) in _OPPOSITES:
-        yield (
-            "comparison",
-            "equal is taken for different, or contained for not contained",
-            _compare(_OPPOSITES[type(op)]),
-        )
-
-
 def _call_faults(node: ast.Call) -> Iterator[tuple[str, str, Change]]:
     match node.func:
         case ast.Attribute(attr=attr, value=value) if attr in _CLEANING and not node.args:
             yield "cleaning", _CLEANING[attr], lambda _: value
-        case ast.Name(id="min" | "max" as name):
-            other = "max" if name == "min" else "min"
-            yield "extreme", "the smallest is taken for the largest, or the reverse", _called(other)
-        case ast.Name(id="sorted" | "set" | "abs" | "round" | "reversed" as name) if len(node.args) == 1:
+        case ast.Name(id=name) if name in _SWAPPED:
+            kind, told, other = _SWAPPED[name]
+            yield kind, told, _with(func=ast.Name(other))
+        case ast.Name(id=name) if name in _ARRANGING and len(node.args) == 1:
             kept = node.args[0]
-            plain = kept if name in ("abs", "round") else ast.Call(ast.Name("list", ast.Load()), [kept], [])
+            plain = kept if name in ("abs", "round") else ast.Call(ast.Name("list"), [kept], [])
             yield "order", _ARRANGING[name], lambda _: plain
-        case ast.Name(id="any" | "all" as name):
-            yield (
-                "condition",
-                "all is taken for any, or any for all",
-                _called("all" if name == "any" else "any"),
-            )
 
 
-_ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Add,
-    ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Div,
-    ast.Mod: ast.FloorDiv,
-}
-_BOUNDARIES: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-}
-_OPPOSITES: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-}
-_CLEANING = {
-    **dict.fromkeys(("strip", "lstrip", "rstrip"), "white space at the ends is not taken away"),
-    **dict.fromkeys(("lower", "upper", "casefold"), "upper and lower case are not treated as they should be"),
-}
-_ARRANGING = {
-    "sorted": "the result is not put in order",
-    "reversed": "the order is not turned round",
-    "set": "what stands twice is not noticed",
-    "abs": "a sign is not dropped",
-    "round": "a number is not rounded",
-}
+def _with(**fields: object) -> Change:
+    def change(node: ast.AST) -> ast.AST:
+        for name, value in fields.items():
+            setattr(node, name, value)
+        return node
+
+    return change
+
+
+def _left_out(_: ast.AST) -> ast.AST:
+    return ast.Pass()
 
 
 def _is_text_work(node: ast.BinOp | ast.AugAssign) -> bool:
@@ -281,65 +346,38 @@ def _is_text_work(node: ast.BinOp | ast.AugAssign) -> bool:
     )
 
 
-def _op(other: type[ast.AST]) -> Change:
-    def change(node: ast.AST) -> ast.AST:
-        node.op = other()  # type: ignore[attr-defined]
-        return node
-
-    return change
-
-
-def _compare(other: type[ast.cmpop]) -> Change:
-    def change(node: ast.AST) -> ast.AST:
-        node.ops = [other()]  # type: ignore[attr-defined]
-        return node
-
-    return change
-
-
-def _constant(other: Callable[..., object]) -> Change:
-    def change(node: ast.AST) -> ast.AST:
-        node.value = other(node.value)  # type: ignore[attr-defined]
-        return node
-
-    return change
-
-
-def _called(name: str) -> Change:
-    def change(node: ast.AST) -> ast.AST:
-        node.func = ast.Name(name, ast.Load())  # type: ignore[attr-defined]
-        return node
-
-    return change
-
-
-def _negated(node: ast.AST) -> ast.AST:
-    node.test = ast.UnaryOp(ast.Not(), node.test)  # type: ignore[attr-defined]
-    return node
-
-
-def _left_out(_: ast.AST) -> ast.AST:
-    return ast.Pass()
-
-
-def _without_not(node: ast.AST) -> ast.AST | None:
-    return node.operand if isinstance(node, ast.UnaryOp) else None
-
-
-def _unfiltered(node: ast.AST) -> ast.AST:
-    node.ifs = node.ifs[1:]  # type: ignore[attr-defined]
-    return node
-
-
-def _shifted(node: ast.AST) -> ast.AST:
-    assert isinstance(node, ast.Slice)
-    if node.upper is not None:
-        node.upper = ast.BinOp(node.upper, ast.Sub(), ast.Constant(1))
-    else:
-        node.lower = ast.BinOp(node.lower or ast.Constant(0), ast.Add(), ast.Constant(1))
-    return node
-
-
-def _returns_nothing(node: ast.AST) -> ast.AST:
-    node.value = ast.Constant(None)  # type: ignore[attr-defined]
-    return node
+_ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Div,
+    ast.Mod: ast.FloorDiv,
+}
+_BOUNDARIES = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
+_OPPOSITES = {
+    **{ast.Eq: ast.NotEq, ast.In: ast.NotIn, ast.Is: ast.IsNot},
+    **{ast.NotEq: ast.Eq, ast.NotIn: ast.In, ast.IsNot: ast.Is},
+}
+_COMPARISONS: tuple[tuple[str, str, dict[Any, Any]], ...] = (
+    ("boundary", "a value exactly at a boundary falls on the wrong side (off by one)", _BOUNDARIES),
+    ("comparison", "equal is taken for different, or contained for not contained", _OPPOSITES),
+)
+_PART = "a part of a list or text begins or ends one too early or too late"
+_EXTREME = "extreme", "the smallest is taken for the largest, or the reverse"
+_QUANTITY = "condition", "all is taken for any, or any for all"
+_SWAPPED = {
+    **{"min": (*_EXTREME, "max"), "max": (*_EXTREME, "min")},
+    **{"any": (*_QUANTITY, "all"), "all": (*_QUANTITY, "any")},
+}
+_CLEANING = {
+    **dict.fromkeys(("strip", "lstrip", "rstrip"), "white space at the ends is not taken away"),
+    **dict.fromkeys(("lower", "upper", "casefold"), "upper and lower case are not treated as they should be"),
+}
+_ARRANGING = {
+    "sorted": "the result is not put in order",
+    "reversed": "the order is not turned round",
+    "set": "what stands twice is not noticed",
+    "abs": "a sign is not dropped",
+    "round": "a number is not rounded",
+}

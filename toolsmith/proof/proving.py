@@ -37,7 +37,7 @@ from toolsmith.proof.cases import (
     find_challenged,
 )
 from toolsmith.proof.checker import check
-from toolsmith.proof.mutation_score import gaps, too_weak, try_mutants
+from toolsmith.proof.mutants import gaps, too_weak, try_mutants
 from toolsmith.proof.trial import inputs_of, sandboxes_for, try_tool
 from toolsmith.reuse import Duplicate, duplicate_of
 from toolsmith.spec import Need, ToolSpec
