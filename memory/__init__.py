@@ -14,67 +14,37 @@ Importing this package loads none of Qdrant's libraries; opening a store loads t
 from collections.abc import Callable
 from pathlib import Path
 
-from memory.dense import Dense
-from memory.distiller import run_record, scrub, tool_record
-from memory.embedder import DenseVector
-from memory.recall import RecalledRun, RecalledTool, RecallResult, recall
-from memory.records import (
-    CHUNK,
-    FACT,
-    RUN,
-    SESSION,
-    TOOL,
-    TURN,
-    USAGE,
-    At,
-    EmbeddingFailed,
-    Hit,
-    MemoryBusy,
-    MemoryFault,
-    MemoryUnavailable,
-    Position,
-    Record,
-    Scope,
-    Source,
-    Trust,
-    record_id,
-)
-from memory.store import Memory, MemoryStore, Query
-
-__all__ = [
-    "CHUNK",
-    "FACT",
-    "RUN",
-    "SESSION",
-    "TOOL",
-    "TURN",
-    "USAGE",
-    "At",
-    "Dense",
-    "DenseVector",
-    "EmbeddingFailed",
-    "Hit",
-    "Memory",
-    "MemoryBusy",
-    "MemoryFault",
-    "MemoryStore",
-    "MemoryUnavailable",
-    "Position",
-    "Query",
-    "RecallResult",
-    "RecalledRun",
-    "RecalledTool",
-    "Record",
-    "Scope",
-    "Source",
-    "Trust",
-    "open_store",
-    "recall",
-    "record_id",
-    "run_record",
-    "scrub",
-    "tool_record",
-]
+from memory.dense import Dense as Dense
+from memory.distiller import run_record as run_record
+from memory.distiller import scrub as scrub
+from memory.distiller import tool_record as tool_record
+from memory.embedder import DenseVector as DenseVector
+from memory.recall import RecalledRun as RecalledRun
+from memory.recall import RecalledTool as RecalledTool
+from memory.recall import RecallResult as RecallResult
+from memory.recall import recall as recall
+from memory.records import CHUNK as CHUNK
+from memory.records import FACT as FACT
+from memory.records import RUN as RUN
+from memory.records import SESSION as SESSION
+from memory.records import TOOL as TOOL
+from memory.records import TURN as TURN
+from memory.records import USAGE as USAGE
+from memory.records import At as At
+from memory.records import EmbeddingFailed as EmbeddingFailed
+from memory.records import Hit as Hit
+from memory.records import MemoryBusy as MemoryBusy
+from memory.records import MemoryFault as MemoryFault
+from memory.records import MemoryUnavailable as MemoryUnavailable
+from memory.records import Position as Position
+from memory.records import Record as Record
+from memory.records import Scope as Scope
+from memory.records import Source as Source
+from memory.records import Trust as Trust
+from memory.records import record_id as record_id
+from memory.store import Memory as Memory
+from memory.store import MemoryStore as MemoryStore
+from memory.store import Query as Query
 
 
 def open_store(

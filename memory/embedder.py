@@ -104,12 +104,7 @@ def terms(text: str) -> frozenset[int]:
 
 def similarity(texts: Iterable[frozenset[int]]) -> Similarity[int]:
     """Compares texts, given as sets of term ids, within the collection of a search's candidates."""
-    return Similarity(texts, _common_terms())
-
-
-@lru_cache(maxsize=1)
-def _common_terms() -> frozenset[int]:
-    return terms(_COMMON)
+    return Similarity(texts, frozenset(_ids(_COMMON)))
 
 
 def sequence(text: str) -> tuple[int, ...]:

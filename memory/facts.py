@@ -150,33 +150,10 @@ _MORE = re.compile(r"(?i)\s+(?:and|but|so|since|because|now|at present|with|who|
 _OVER = re.compile(r"(?i)\s+(?:over|to|rather than|instead of|than)\s+")
 _UNTIL = re.compile(r"(?i)\s+(?:for|in|when|whenever|if|because|with|on|at|as)\s+")
 # "My question is …" is about the present request, not about the user.
-_ABOUT_THE_REQUEST = frozenset(
-    [
-        "question",
-        "problem",
-        "goal",
-        "task",
-        "file",
-        "files",
-        "code",
-        "idea",
-        "point",
-        "guess",
-        "request",
-        "aim",
-        "issue",
-        "plan",
-        "program",
-        "script",
-        "input",
-        "data",
-        "prompt",
-        "bad",
-        "understanding",
-        "concern",
-        "answer",
-    ]
-)
+_ABOUT_THE_REQUEST = """
+    question problem goal task file files code idea point guess request aim issue plan program script input
+    data prompt bad understanding concern answer
+"""
 
 
 def facts_by_rule(texts: Iterable[str]) -> ExtractedFacts:
@@ -219,7 +196,7 @@ def _fact_in(statement: str) -> UserFact | None:
         return UserFact(attribute=f"rule {topic}", text=text, quote=statement)
     if match := _MY_IS.match(bare):
         what, value = match["what"].strip().casefold(), match["value"].rstrip(". ")
-        if what.split()[-1] in _ABOUT_THE_REQUEST:
+        if what.split()[-1] in _ABOUT_THE_REQUEST.split():
             return None
         return UserFact(attribute=what, text=f"The user's {what} is {value}.", quote=statement)
     return None

@@ -283,14 +283,7 @@ def _run(record: Record, score: float, results: Mapping[Group, TrackRecord]) -> 
     return RecalledRun(
         run=record.key,
         prompt=record.text,
-        outcome=data["outcome"],
-        answer_summary=data["answer_summary"],
         plan=tuple(data["plan"]),
-        revisions=data["revisions"],
-        calls=data["calls"],
-        cost=data["cost"],
-        seconds=data["seconds"],
-        lesson=data["lesson"],
         score=score,
         created=record.created,
         trust=record.trust,
@@ -299,7 +292,11 @@ def _run(record: Record, score: float, results: Mapping[Group, TrackRecord]) -> 
         vote=vote_of(data),
         why=why_of(data),
         reason=str(data.get("reason") or ""),
+        **{name: data[name] for name in _STORED},
     )
+
+
+_STORED = ("outcome", "answer_summary", "revisions", "calls", "cost", "seconds", "lesson")
 
 
 # --- plans

@@ -199,7 +199,7 @@ def _permitted(spec: ToolSpec, permit: Permit) -> Permissions:
     try:
         return permit(spec)
     except (PermissionRefused, PackagesUnavailable) as exc:
-        raise ToolNotBuilt(spec.name, [exc.reason]) from exc
+        raise ToolNotBuilt(spec.name, [str(exc)]) from exc
 
 
 def adopt_edit(

@@ -1,9 +1,7 @@
 """What can go wrong between a need and a proved tool.
 
     ToolsmithError
-    ├── ReplyFaulty       a model's reply does not hold what was asked for
-    │   ├── SpecFaulty    … it holds a specification with faults
-    │   └── CasesFaulty   … it holds cases or properties with faults
+    ├── ReplyFaulty       a model's reply does not hold what was asked for, or holds it with faults
     ├── ToolNotBuilt       no round of writing gave a tool that passes its own cases, or it was not allowed
     ├── PermissionRefused what a specification asks for is not allowed; `build_tool` makes it a ToolNotBuilt
     ├── PackagesUnavailable its packages cannot be installed; `build_tool` makes it a ToolNotBuilt as well
@@ -32,14 +30,6 @@ class ReplyFaulty(ToolsmithError):
         self.reply = reply
 
 
-class SpecFaulty(ReplyFaulty):
-    """A specification breaks rules; every fault names the field it is about."""
-
-
-class CasesFaulty(ReplyFaulty):
-    """Cases or properties break rules; every fault names the one that it is about."""
-
-
 class ToolNotBuilt(ToolsmithError):
     """The toolsmith gave up on a tool. `reasons` are the faults or failed cases of the last round."""
 
@@ -54,19 +44,11 @@ class ToolNotBuilt(ToolsmithError):
 
 
 class PermissionRefused(ToolsmithError):
-    """A tool may not have what its specification asks for. `reason` says why, in words for the asker."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """A tool may not have what its specification asks for. The text says why, in words for the asker."""
 
 
 class PackagesUnavailable(ToolsmithError):
-    """The packages of a tool cannot be had. `reason` says why and what to do, and holds no address."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """The packages of a tool cannot be had. The text says why and what to do, and holds no address."""
 
 
 class LibraryError(ToolsmithError):

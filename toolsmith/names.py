@@ -12,7 +12,6 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Iterable
-from functools import cache
 from itertools import islice
 
 from orchestrator_cli.durable.similarity import Similarity
@@ -65,12 +64,12 @@ def terms(text: str) -> frozenset[str]:
 
 def is_small(word: str) -> bool:
     """Whether a word says nothing by itself."""
-    return word.casefold() in _small()
+    return word.casefold() in _SMALL
 
 
 def _stem(word: str) -> str:
     """A word without the commonest endings of English: enough to match, no more."""
-    for ending, instead in _ENDINGS:
+    for ending, instead in (pair.split(">") for pair in _ENDINGS.split()):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word.removesuffix(ending) + instead
             break
@@ -79,37 +78,17 @@ def _stem(word: str) -> str:
     return word.removesuffix("e") if len(word) > 3 else word
 
 
-_ENDINGS = (
-    ("ization", "iz"),
-    ("isation", "iz"),
-    ("ising", "iz"),
-    ("ised", "iz"),
-    ("ise", "iz"),
-    ("ations", "at"),
-    ("ation", "at"),
-    ("ating", "at"),
-    ("ated", "at"),
-    ("ions", ""),
-    ("ion", ""),
-    ("ies", "y"),
-    ("ied", "y"),
-    ("ings", ""),
-    ("ing", ""),
-    ("sses", "ss"),
-    ("ers", ""),
-    ("ed", ""),
-    ("er", ""),
-    ("es", ""),
-    ("ss", "ss"),
-    ("us", "us"),
-    ("s", ""),
-)
-_SMALL = """
+_ENDINGS = """
+    ization>iz isation>iz ising>iz ised>iz ise>iz ations>at ation>at ating>at ated>at ions> ion> ies>y ied>y
+    ings> ing> sses>ss ers> ed> er> es> ss>ss us>us s>
+"""
+"""What each ending is replaced by; the first that fits counts."""
+_SMALL_WORDS = """
     a an and any are as at be but by can do does for from given has have how i if in into is it its me my not
     of on one or our out so such than that the their them then there these they this those to up was what when
     where which while who will with within without would you your
 """
-_COMMON = """
+_COMMON_WORDS = """
     make create write build work generate produce give show tell find get list use do please help want
     need new all every each some first two compute calculate take convert check tool function call value
     values return result results output input text string number integer array object dictionary key name
@@ -118,16 +97,10 @@ _COMMON = """
 """
 
 
+_SMALL = frozenset(_SMALL_WORDS.split())
+_COMMON = terms(_COMMON_WORDS)
+
+
 def similarity(texts: Iterable[frozenset[str]]) -> Similarity[str]:
     """Compares texts (as term sets) with those of the tools as the collection."""
-    return Similarity(texts, _common())
-
-
-@cache
-def _small() -> frozenset[str]:
-    return frozenset(_SMALL.split())
-
-
-@cache
-def _common() -> frozenset[str]:
-    return terms(_COMMON)
+    return Similarity(texts, _COMMON)

@@ -27,13 +27,11 @@ import os
 import re
 import secrets
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Protocol
 
@@ -69,15 +67,6 @@ class ProgramResult(Protocol):
 
 Command = Callable[[Sequence[str], str], ProgramResult]
 """Runs a program in the root folder with a text on its standard input; what it raises passes through."""
-
-
-@dataclass(frozen=True)
-class CompletedProgram:
-    """A `ProgramResult` of `run_here`."""
-
-    code: int
-    out: str
-    err: str
 
 
 class Packages:
@@ -161,17 +150,8 @@ class Packages:
             shutil.rmtree(before, ignore_errors=True)
 
     def _install(self, site: Path, lock: PackageLock, run: Command, fault: str) -> None:
-        options = (
-            "pip",
-            "install",
-            "--require-hashes",
-            "--no-deps",
-            *_BINARY,
-            *_PLACED,
-            "--target",
-            str(site),
-        )
-        ran = self._uv(run, (*options, "-r", "-"), "\n".join(lock.lines))
+        options = ("pip", "install", "--require-hashes", "--no-deps", "-r", "-", "--target", str(site))
+        ran = self._uv(run, (*options, *_BINARY, *_PLACED), "\n".join(lock.lines))
         if ran.code:
             problem = f"its packages ({', '.join(lock.versions)}) cannot be installed"
             remedy = "make the package index reachable, or have the tool built again"
@@ -209,28 +189,6 @@ class Packages:
             yield
 
 
-def run_here(environment: Mapping[str, str] | None = None) -> Command:
-    """Runs programs as children of this process; without an environment they have this process's own."""
-
-    def run(argv: Sequence[str], given: str) -> CompletedProgram:
-        try:
-            ran = subprocess.run(
-                argv,
-                input=given,
-                env=None if environment is None else dict(environment),
-                cwd="/",
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=PATIENCE_S,
-            )
-        except subprocess.TimeoutExpired as exc:
-            raise PackagesUnavailable(f"the package index took longer than {PATIENCE_S:g} s") from exc
-        return CompletedProgram(ran.returncode, ran.stdout, ran.stderr)
-
-    return run
-
-
 def _fault(place: Path, lock: PackageLock) -> str:
     """Why the folder of a lock is not as it was made; empty if it is."""
     try:
@@ -265,7 +223,11 @@ def _file_hashes(folder: Path) -> dict[str, str]:
     found = dict(_hashes(folder))
     for package in distributions(path=[str(folder)]):
         for file in package.files or ():
-            if file.hash is not None and found.get(str(file)) != _hexadecimal(file.hash.value):
+            if file.hash is None:
+                continue
+            # RECORD has base64 without its padding.
+            packed = base64.urlsafe_b64decode(file.hash.value + "=" * (-len(file.hash.value) % 4))
+            if found.get(str(file)) != packed.hex():
                 raise Unsound(f"the file {file} of {package.name} is not the one that was packed")
     return found
 
@@ -304,17 +266,13 @@ def _stamp(folder: Path) -> str:
 
 def _module_names(folder: Path) -> frozenset[str]:
     """The names that the packages in a folder are imported by, at their top."""
-    packages = distributions(path=[str(folder)])
-    names = {name for package in packages for name in _modules_of(package)}
-    return frozenset(name for name in names if name.isidentifier())
-
-
-def _modules_of(package: Distribution) -> Iterator[str]:
-    for file in package.files or ():
-        if len(file.parts) > 1 and file.suffix in (".py", ".so", ".pyd"):
-            yield file.parts[0]
-        elif len(file.parts) == 1 and (name := inspect.getmodulename(file.name)):
-            yield name
+    names: set[str | None] = set()
+    for file in (file for package in distributions(path=[str(folder)]) for file in package.files or ()):
+        if len(file.parts) == 1:
+            names.add(inspect.getmodulename(file.name))
+        elif file.suffix in (".py", ".so", ".pyd"):
+            names.add(file.parts[0])
+    return frozenset(name for name in names if name and name.isidentifier())
 
 
 def _hashes(folder: Path) -> Iterator[tuple[str, str]]:
@@ -331,8 +289,3 @@ def _hashes(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _hexadecimal(value: str) -> str:
-    """A hash as RECORD writes it: base64 without its padding."""
-    return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from orchestrator_cli.durable.json_text import fenced_blocks, json_from_reply
-from toolsmith.errors import ReplyFaulty, SpecFaulty
+from toolsmith.errors import ReplyFaulty
 
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
@@ -24,12 +24,12 @@ def json_object(reply: str) -> dict[str, Any]:
     """The first JSON object of a reply.
 
     Raises:
-        SpecFaulty: there is none, or it is cut or malformed.
+        ReplyFaulty: there is none, or it is cut or malformed.
     """
     try:
         return json_from_reply(reply)
     except ValueError as exc:
-        raise SpecFaulty([str(exc)], reply) from exc
+        raise ReplyFaulty([str(exc)], reply) from exc
 
 
 def challenge_object(reply: str) -> object | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from toolsmith.errors import CasesFaulty, ReplyFaulty, SpecFaulty
+from toolsmith.errors import ReplyFaulty
 from toolsmith.parsing import challenge_object, json_object
 from toolsmith.proof.cases import (
     MAX_CASES,
@@ -48,17 +48,17 @@ def read_spec(reply: str, need: Need) -> ToolSpec:
     """The specification in a model's reply.
 
     Raises:
-        SpecFaulty: with every fault of it, each naming its field; or with the reason why there is no JSON.
+        ReplyFaulty: with every fault of it, each naming its field; or with the reason why there is no JSON.
     """
     raw = json_object(reply)
     try:
         spec = ToolSpec.model_validate(raw)
     except ValidationError as exc:
-        raise SpecFaulty(
+        raise ReplyFaulty(
             [*validation_faults(exc), *_rest_faults(raw, exc), *_new_faults(raw, need)], reply
         ) from exc
     if faults := _new_faults(raw, need):
-        raise SpecFaulty(faults, reply)
+        raise ReplyFaulty(faults, reply)
     return spec
 
 
@@ -66,9 +66,9 @@ def read_suite(reply: str, spec: ToolSpec, known: Suite | None = None) -> Suite:
     """The cases and properties in a model's reply; with `known`, those that it adds to them.
 
     Raises:
-        CasesFaulty: with every fault of them, each naming its place; or with why there is no JSON.
+        ReplyFaulty: with every fault of them, each naming its place; or with why there is no JSON.
     """
-    raw = _object(reply)
+    raw = json_object(reply)
     cases, case_faults = _listed(raw, "cases", _CASE)
     properties, property_faults = _listed(raw, "properties", _PROPERTY)
     faults = [*case_faults, *property_faults]
@@ -77,7 +77,7 @@ def read_suite(reply: str, spec: ToolSpec, known: Suite | None = None) -> Suite:
     if unknown := sorted(raw.keys() - {"cases", "properties"}):
         faults.append(f"{', '.join(unknown)}: is neither cases nor properties")
     if faults:
-        raise CasesFaulty(faults, reply)
+        raise ReplyFaulty(faults, reply)
     return Suite(cases=tuple(cases.values()), properties=tuple(properties.values()))
 
 
@@ -85,21 +85,21 @@ def read_ruling(reply: str, spec: ToolSpec, suite: Suite, old: Case | Property) 
     """The ruling on a challenged case or property in a model's reply.
 
     Raises:
-        CasesFaulty: with every fault, including rules that the suite would then break.
+        ReplyFaulty: with every fault, including rules that the suite would then break.
     """
-    raw = _object(reply)
+    raw = json_object(reply)
     try:
         ruling = Ruling.model_validate(raw)
     except ValidationError as exc:
-        raise CasesFaulty([*validation_faults(exc)], reply) from exc
+        raise ReplyFaulty([*validation_faults(exc)], reply) from exc
     new = ruling.case or ruling.property
     if new is not None and (type(new) is not type(old) or new.title != old.title):
-        raise CasesFaulty([f"give a {type(old).__name__.lower()} of the same title, {old.title!r}"], reply)
+        raise ReplyFaulty([f"give a {type(old).__name__.lower()} of the same title, {old.title!r}"], reply)
     after = apply_ruling(suite, old, ruling)
     cases, properties = dict(enumerate(after.cases)), dict(enumerate(after.properties))
     faults = [*suite_faults(spec, cases, properties)]
     if faults and faults != [*suite_faults(spec, dict(enumerate(suite.cases)), properties)]:
-        raise CasesFaulty([f"then the rest is no proof any more; {fault}" for fault in faults], reply)
+        raise ReplyFaulty([f"then the rest is no proof any more; {fault}" for fault in faults], reply)
     return ruling
 
 
@@ -126,13 +126,6 @@ def validation_faults(exc: ValidationError, where: str = "") -> Iterator[str]:
         )
         lines = error["msg"].removeprefix("Value error, ").splitlines()
         yield from (f"{place.lstrip('.')}: {line}" if place else line for line in lines)
-
-
-def _object(reply: str) -> dict[str, Any]:
-    try:
-        return json_object(reply)
-    except SpecFaulty as exc:
-        raise CasesFaulty(exc.faults, reply) from exc
 
 
 def _listed(raw: Mapping[str, Any], name: str, kind: TypeAdapter[_T]) -> tuple[dict[int, _T], list[str]]:

@@ -12,7 +12,7 @@ Not covered: whether the expected values are right. An example that is wrong ref
 
 import builtins
 import keyword
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -37,52 +37,43 @@ from toolsmith.values import TypeName, is_of_type, short_json, type_name
 MAX_EXAMPLES = 3
 
 
-def _tool_name(name: str) -> str:
-    if fault := name_fault(name):
-        raise ValueError(fault)
-    return name
+def _checked(fault_of: Callable[[str], str | None]) -> AfterValidator:
+    """A validator that refuses a text for the fault that `fault_of` names."""
+
+    def check(text: str) -> str:
+        if fault := fault_of(text):
+            raise ValueError(fault)
+        return text
+
+    return AfterValidator(check)
 
 
-def _parameter(name: str) -> str:
-    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or name == "self":
-        raise ValueError(f"the input {name!r} must be a Python identifier that does not start with _")
-    return name
+def _parameter_fault(name: str) -> str | None:
+    if name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_") and name != "self":
+        return None
+    return f"the input {name!r} must be a Python identifier that does not start with _"
 
 
-def _path(path: str) -> str:
+def _path_fault(path: str) -> str | None:
     parts = path.split("/")
     if (
         any(part in ("", ".", "..") for part in parts)
         or any(sign in path for sign in "\\\0:\n")
         or path[0] == "~"
     ):
-        raise ValueError(f"the path {path!r} must be relative, with / between its parts and without '..'")
-    if len(path.encode()) > 200:
-        raise ValueError(f"the path {path[:40]!r}… is longer than 200 bytes")
-    return path
+        return f"the path {path!r} must be relative, with / between its parts and without '..'"
+    return f"the path {path[:40]!r}… is longer than 200 bytes" if len(path.encode()) > 200 else None
 
 
-def _error_type(name: str) -> str:
+def _error_fault(name: str) -> str | None:
     kind = getattr(builtins, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        raise ValueError(f"{name!r} is not one of Python's built-in exceptions")
-    return name
-
-
-def _check(text: str) -> str:
-    if faults := expression_faults(text):
-        raise ValueError("; ".join(faults))
-    return text
+    is_one = isinstance(kind, type) and issubclass(kind, Exception)
+    return None if is_one else f"{name!r} is not one of Python's built-in exceptions"
 
 
 def _domain(text: str) -> str:
     parse_grants([text])
     return text.strip().lower()
-
-
-def _secret(name: str) -> str:
-    check_name(name)
-    return name
 
 
 def _different(packages: tuple[str, ...]) -> tuple[str, ...]:
@@ -91,13 +82,13 @@ def _different(packages: tuple[str, ...]) -> tuple[str, ...]:
     return packages
 
 
-ToolName = Annotated[str, AfterValidator(_tool_name)]
-Parameter = Annotated[str, AfterValidator(_parameter)]
-RelativePath = Annotated[str, AfterValidator(_path)]
-ErrorType = Annotated[str, AfterValidator(_error_type)]
-CheckText = Annotated[str, AfterValidator(_check)]
+ToolName = Annotated[str, _checked(name_fault)]
+Parameter = Annotated[str, _checked(_parameter_fault)]
+RelativePath = Annotated[str, _checked(_path_fault)]
+ErrorType = Annotated[str, _checked(_error_fault)]
+CheckText = Annotated[str, _checked(lambda text: "; ".join(expression_faults(text)))]
 Domain = Annotated[str, AfterValidator(_domain)]
-SecretName = Annotated[str, AfterValidator(_secret)]
+SecretName = Annotated[str, _checked(check_name)]
 Package = Annotated[str, AfterValidator(requirement)]
 Packages = Annotated[tuple[Package, ...], Field(max_length=MAX_PACKAGES), AfterValidator(_different)]
 Text = Annotated[str, Field(min_length=1)]

@@ -19,7 +19,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from toolsmith.errors import SpecFaulty
+from toolsmith.errors import ReplyFaulty
 from toolsmith.parsing import python_block
 from toolsmith.proof.cases import (
     EXAMPLES,
@@ -79,7 +79,7 @@ def write_spec(
     With `base`, for one that extends `base` without breaking its callers.
 
     Raises:
-        SpecFaulty: the reply holds none, or one with faults; the error has all of them, and the reply.
+        ReplyFaulty: the reply holds none, or one with faults; the error has all of them, and the reply.
     """
     prompt = render(
         "spec.md",
@@ -94,7 +94,7 @@ def write_spec(
     reply = complete(prompt)
     spec = read_spec(reply, need)
     if base is not None and (broken := list(extension_faults(base, spec))):
-        raise SpecFaulty(broken, reply)
+        raise ReplyFaulty(broken, reply)
     return spec
 
 
@@ -112,7 +112,7 @@ def write_cases(
     With `known`, ask for more of them, that would notice faults such as `gaps`.
 
     Raises:
-        CasesFaulty: the reply holds none, or some with faults; the error has all of them, and the reply.
+        ReplyFaulty: the reply holds none, or some with faults; the error has all of them, and the reply.
     """
     prompt = render(
         "cases.md",
@@ -182,7 +182,7 @@ def write_ruling(
     """Ask once for a ruling on a challenged case; with `faults`, to mend the reply `previous`.
 
     Raises:
-        CasesFaulty: the reply holds none that can be used.
+        ReplyFaulty: the reply holds none that can be used.
     """
     prompt = render(
         "challenge.md",

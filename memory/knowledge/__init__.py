@@ -5,24 +5,8 @@ report = Ingester(base, base.scope, convert=…, fetch=…).add(["/notes"])     
 base.search("When is the rent due?")
 """
 
-from memory.knowledge.base import (
-    DOCUMENT,
-    SOURCE,
-    FoundChunk,
-    KnowledgeBase,
-    KnowledgeSource,
-    NewDocument,
-    SourceType,
-    StoredDocument,
-)
-
-__all__ = [
-    "DOCUMENT",
-    "SOURCE",
-    "FoundChunk",
-    "KnowledgeBase",
-    "KnowledgeSource",
-    "NewDocument",
-    "SourceType",
-    "StoredDocument",
-]
+from memory.knowledge.base import FoundChunk as FoundChunk
+from memory.knowledge.base import KnowledgeBase as KnowledgeBase
+from memory.knowledge.base import KnowledgeSource as KnowledgeSource
+from memory.knowledge.base import NewDocument as NewDocument
+from memory.knowledge.base import StoredDocument as StoredDocument

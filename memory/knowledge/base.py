@@ -18,7 +18,7 @@ What is not covered: which files there are and what they contain (see `ingest` a
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -128,7 +128,9 @@ class KnowledgeBase:
         return self._store.count(DOCUMENT, self.scope) > 0
 
     def sources(self) -> list[KnowledgeSource]:
-        return sorted(map(_source, self._store.all(SOURCE, self.scope)), key=lambda source: source.ref)
+        found: list[Any] = self._store.all(SOURCE, self.scope)
+        sources = [KnowledgeSource(r.key, r.data["type"], r.scope, tuple(r.data["without"])) for r in found]
+        return sorted(sources, key=lambda source: source.ref)
 
     def documents(self) -> list[StoredDocument]:
         return sorted(map(_stored, self._store.all(DOCUMENT, self.scope)), key=lambda document: document.ref)
@@ -209,11 +211,6 @@ def _stored_chunks(memory: Memory, ref: str, scope: Scope) -> list[Record]:
     return [record for record in memory.all(CHUNK, scope, session=ref) if record.scope == scope]
 
 
-def _source(record: Record) -> KnowledgeSource:
-    data: Any = record.data
-    return KnowledgeSource(record.key, data["type"], record.scope, tuple(data["without"]))
-
-
 def _document_record(document: NewDocument, chunks: int, scope: Scope) -> Record:
     title = scrub_shapes(document.document.title)
     return Record(
@@ -257,14 +254,7 @@ def _chunk_records(document: NewDocument, scope: Scope) -> list[Record]:
                 kind=CHUNK,
                 key=f"{document.ref}\n{digest}.{seen[digest]}",
                 text="\n".join([*above, text]),
-                data={
-                    "title": title,
-                    "text": text,
-                    "headings": list(chunk.headings),
-                    "first": chunk.first,
-                    "last": chunk.last,
-                    "page": chunk.page,
-                },
+                data={**asdict(chunk), "title": title, "text": text, "headings": list(chunk.headings)},
                 scope=scope,
                 session=document.ref,
                 seq=seq,
@@ -279,11 +269,7 @@ def _found(record: Record, score: float) -> FoundChunk:
     return FoundChunk(
         ref=record.session or "",
         part=record.seq or 0,
-        title=data["title"],
-        text=data["text"],
         headings=tuple(data["headings"]),
-        first=data["first"],
-        last=data["last"],
-        page=data["page"],
         score=score,
+        **{name: data[name] for name in ("title", "text", "first", "last", "page")},
     )

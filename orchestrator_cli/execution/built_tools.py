@@ -15,9 +15,15 @@ from orchestrator_cli import events
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.journal.journal import Emit
-from toolsmith import BuiltTool, LibraryError, PackagesUnavailable, PermissionRefused
 from toolsmith.build import Adopt, EditOutcome, edit_prover, usable_tool
-from toolsmith.errors import ToolDisabled, ToolQuarantined
+from toolsmith.built import BuiltTool
+from toolsmith.errors import (
+    LibraryError,
+    PackagesUnavailable,
+    PermissionRefused,
+    ToolDisabled,
+    ToolQuarantined,
+)
 from toolsmith.library import Library
 from toolsmith.library.status import Judgement
 from toolsmith.permissions import PackageLock, Permissions

@@ -21,17 +21,23 @@ from orchestrator_cli.planning.planner import ToolCard
 from orchestrator_cli.recall.knowledge import KnowledgeReader, knowledge_tools
 from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from orchestrator_cli.tools.web import web_tools
-from toolsmith import BuiltTool, Need, PackagesUnavailable, PermissionRefused, ToolsmithError, build_tool
-from toolsmith import ToolNotBuilt as Refused
-from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, NotExtended, Searched, TrialRan
-from toolsmith.errors import ToolDisabled, ToolQuarantined
+from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, NotExtended, Searched, TrialRan, build_tool
+from toolsmith.built import BuiltTool
+from toolsmith.errors import (
+    PackagesUnavailable,
+    PermissionRefused,
+    ToolDisabled,
+    ToolQuarantined,
+    ToolsmithError,
+)
+from toolsmith.errors import ToolNotBuilt as Refused
 from toolsmith.library import Library
 from toolsmith.names import identifier, short_name
 from toolsmith.permissions import PackageLock, Permissions
 from toolsmith.sandbox import Backend, SandboxUnavailable
 from toolsmith.sandbox.proxy import parse_grants
 from toolsmith.search import Recall, Search
-from toolsmith.spec import ToolSpec, requested_grants
+from toolsmith.spec import Need, ToolSpec, requested_grants
 
 Tool = Callable[..., Any]
 
@@ -228,8 +234,8 @@ class ToolRegistry:
                 self._permit(tool.spec, cancellation, tool.lock)
             self._gate.permit_use(tool, cancellation)
         except (PermissionRefused, PackagesUnavailable) as exc:
-            self._emit(events.ToolRefused(tool=tool.name, reasons=(exc.reason,)))
-            raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc.reason}") from exc
+            self._emit(events.ToolRefused(tool=tool.name, reasons=(str(exc),)))
+            raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc}") from exc
 
     def _known(self, name: str, cancellation: Cancellation | None) -> BuiltTool | None:
         if (tool := self.built(name)) is not None:

@@ -22,7 +22,9 @@ from scripted_model import Cast, answered, code, coder, plan
 
 from orchestrator_cli.cli.mcp_server.calls import flags_of, served
 from orchestrator_cli.settings import load_settings
-from toolsmith import CaseResult, Library, Need, Origin, ToolSpec, TrialReport
+from toolsmith.built import CaseResult, Origin, TrialReport
+from toolsmith.library import Library
+from toolsmith.spec import Need, ToolSpec
 
 SHOUT = '''from smolagents import tool
 

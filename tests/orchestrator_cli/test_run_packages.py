@@ -23,7 +23,8 @@ from orchestrator_cli.environment import package_index
 from orchestrator_cli.errors import ApprovalNeeded
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.settings import Settings
-from toolsmith import PackagesUnavailable, PermissionRefused, ToolSpec
+from toolsmith.errors import PackagesUnavailable, PermissionRefused
+from toolsmith.spec import ToolSpec
 
 REPLIES = (
     f"```json\n{json.dumps(wheels.SHOUTING)}\n```",

@@ -12,9 +12,11 @@ from endpoint import Endpoint, call
 from scripted_model import Cast, answered, caller, code, coder, patch, plan, tool_call
 from toolsmith_replies import CASED, CASES, CODE, SPEC, SPECIFIED, WRITTEN
 
-from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
+from toolsmith.built import BuiltTool, CaseResult, Origin, TrialReport
+from toolsmith.library import Library
 from toolsmith.library.status import Judgement
 from toolsmith.proof.cases import Suite
+from toolsmith.spec import Need, ToolSpec
 
 PROMPT = "How many vowels has banana?"
 NEW = [{"name": "count_vowels", "purpose": "counts the vowels of a text"}]

@@ -10,9 +10,11 @@ import smolagents
 from command import Orch
 from toolsmith_replies import CASES, CODE, SPEC
 
-from toolsmith import BuiltTool, CaseResult, Library, Need, Origin, ToolSpec, TrialReport
+from toolsmith.built import BuiltTool, CaseResult, Origin, TrialReport
+from toolsmith.library import Library
 from toolsmith.library.status import Judgement
 from toolsmith.proof.cases import Suite
+from toolsmith.spec import Need, ToolSpec
 
 FAILED = Judgement("failure", "KeyError: 'é'")
 

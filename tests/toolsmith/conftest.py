@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from toolsmith import CaseResult, Library, Need, Origin, Suite, ToolSpec, TrialReport
+from toolsmith.built import CaseResult, Origin, TrialReport
+from toolsmith.library import Library
+from toolsmith.proof.cases import Suite
+from toolsmith.spec import Need, ToolSpec
 
 SPEC: dict[str, Any] = {
     "name": "count_words",

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from toolsmith import BuiltTool, Library, LibraryError, ToolNotBuilt
 from toolsmith.build import prove_again
+from toolsmith.built import BuiltTool
+from toolsmith.errors import LibraryError, ToolNotBuilt
+from toolsmith.library import Library
 from toolsmith.library.archive import MANIFEST, MAX_FILE, export, import_tool, read_archive
 
 

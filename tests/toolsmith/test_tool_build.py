@@ -9,26 +9,24 @@ from typing import Any
 
 import pytest
 
-from toolsmith import (
+from toolsmith.build import (
     BuildStep,
     CasesWritten,
     CodeFaulty,
     CodeWritten,
-    Library,
-    LibraryError,
-    Need,
     SpecWritten,
-    ToolEdited,
-    ToolNotBuilt,
     TrialRan,
     adopt_edit,
     build_tool,
-    try_tool,
+    prove_again,
 )
-from toolsmith.build import prove_again
 from toolsmith.built import Challenged, MutantsTried
+from toolsmith.errors import LibraryError, ToolEdited, ToolNotBuilt
+from toolsmith.library import Library
 from toolsmith.library.records import seal
+from toolsmith.proof.trial import try_tool
 from toolsmith.sandbox import Limits
+from toolsmith.spec import Need
 
 WRONG = ("most_common(top)", "most_common()")
 
@@ -130,7 +128,9 @@ def test_what_the_model_raises_ends_the_build(library: Library, sample: Any) -> 
 BUILD = """
 import json, os, sys, time
 from pathlib import Path
-from toolsmith import Library, Need, build_tool
+from toolsmith.build import build_tool
+from toolsmith.library import Library
+from toolsmith.spec import Need
 
 root, replies, need = json.load(sys.stdin)
 print("ready", flush=True)

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolsmith import CasesFaulty, Suite, ToolSpec
+from toolsmith.errors import ReplyFaulty
+from toolsmith.proof.cases import Suite
 from toolsmith.proof.schemas import schema_faults
 from toolsmith.reader import read_suite
+from toolsmith.spec import ToolSpec
 from toolsmith.writer import write_cases
 
 shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -25,7 +27,7 @@ STABLE = {
 
 
 def faults_of(reply: str, spec: ToolSpec, known: Suite | None = None) -> tuple[str, ...]:
-    with pytest.raises(CasesFaulty) as caught:
+    with pytest.raises(ReplyFaulty) as caught:
         read_suite(reply, spec, known)
     assert caught.value.reply == reply
     return caught.value.faults
@@ -63,7 +65,7 @@ def test_any_case_or_property_is_sound_or_its_faults_are_reported(
     cases = [*sample.raw_suite["cases"], case]
     try:
         suite = read_suite(json.dumps({"cases": cases, "properties": [STABLE | changed]}), sample.spec)
-    except CasesFaulty as exc:
+    except ReplyFaulty as exc:
         assert all(isinstance(fault, str) and fault for fault in exc.faults)  # noqa: PT017
     else:
         assert Suite.model_validate_json(suite.model_dump_json()) == suite

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolsmith import FunctionSignature, Suite, ToolSpec, check
-from toolsmith.proof.checker import functions
+from toolsmith.built import FunctionSignature
+from toolsmith.proof.cases import Suite
+from toolsmith.proof.checker import check, functions
+from toolsmith.spec import ToolSpec
 
 HEAD = "from smolagents import tool\n"
 DOC = '"""Count.\n\n    Args:\n        path: file\n        top: number\n    """'

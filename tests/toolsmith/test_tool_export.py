@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import smolagents
 
-from toolsmith import Library, LibraryError, ToolSpec
+from toolsmith.errors import LibraryError
+from toolsmith.library import Library
 from toolsmith.smolagents_tools import export_folder, files, module
+from toolsmith.spec import ToolSpec
 
 PLAIN = """
 import json, sys

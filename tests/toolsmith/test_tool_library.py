@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
-from toolsmith import Library, LibraryError, Need, ToolEdited
+from toolsmith.errors import LibraryError, ToolEdited
+from toolsmith.library import Library
+from toolsmith.spec import Need
 
 ADD = """
 import json, sys, time
 from pathlib import Path
-from toolsmith import CaseResult, Library, Need, Origin, ToolSpec, TrialReport
+from toolsmith.built import CaseResult, Origin, TrialReport
+from toolsmith.library import Library
+from toolsmith.spec import Need, ToolSpec
 
 root, spec, code = json.load(sys.stdin)
 spec = ToolSpec.model_validate(spec)

@@ -10,21 +10,14 @@ from typing import Any
 
 import pytest
 
-from toolsmith import (
-    BuiltTool,
-    Library,
-    LibraryError,
-    PermissionRefused,
-    Permissions,
-    ToolDisabled,
-    ToolEdited,
-    ToolQuarantined,
-    ToolSpec,
-    adopt_edit,
-)
-from toolsmith.build import EditOutcome, edit_prover, settle_edit, usable_tool
+from toolsmith.build import EditOutcome, adopt_edit, edit_prover, settle_edit, usable_tool
+from toolsmith.built import BuiltTool
+from toolsmith.errors import LibraryError, PermissionRefused, ToolDisabled, ToolEdited, ToolQuarantined
+from toolsmith.library import Library
 from toolsmith.library.records import MAX_BYTES
 from toolsmith.library.status import Judgement
+from toolsmith.permissions import Permissions
+from toolsmith.spec import ToolSpec
 
 FAILED = Judgement("failure", "KeyError: 'a'")
 SUCCEEDED = Judgement("success", "")
@@ -32,7 +25,7 @@ SUCCEEDED = Judgement("success", "")
 USE = """
 import sys
 from pathlib import Path
-from toolsmith import Library
+from toolsmith.library import Library
 from toolsmith.library.status import Judgement
 
 library = Library(Path(sys.argv[1]))

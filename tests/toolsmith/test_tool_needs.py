@@ -18,7 +18,11 @@ from typing import Any
 
 import pytest
 
-from toolsmith import BuildStep, BuiltTool, CodeFaulty, Library, Need, TrialRan, build_tool, check
+from toolsmith.build import BuildStep, CodeFaulty, TrialRan, build_tool
+from toolsmith.built import BuiltTool
+from toolsmith.library import Library
+from toolsmith.proof.checker import check
+from toolsmith.spec import Need
 from toolsmith.writer import write_cases, write_spec
 
 ALWAYS = ("normalise_url", "replace_in_files")

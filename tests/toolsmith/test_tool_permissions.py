@@ -8,22 +8,16 @@ from typing import Any
 
 import pytest
 
-from toolsmith import (
-    CaseResult,
-    Library,
-    Need,
-    PermissionRefused,
-    Permissions,
-    SandboxedTool,
-    ToolNotBuilt,
-    ToolSpec,
-    TrialReport,
-    build_tool,
-    check,
-)
+from toolsmith.build import build_tool
+from toolsmith.built import CaseResult, TrialReport
+from toolsmith.errors import PermissionRefused, ToolNotBuilt
+from toolsmith.library import Library
+from toolsmith.permissions import Permissions
+from toolsmith.proof.checker import check
 from toolsmith.sandbox import SandboxError, SandboxExecutor
 from toolsmith.sandbox.proxy import Dialer
-from toolsmith.smolagents_tools import describe
+from toolsmith.smolagents_tools import SandboxedTool, describe
+from toolsmith.spec import Need, ToolSpec
 
 KEY = "s3cr3t-of-the-weather"
 LOOPBACK = Dialer(resolve=lambda host, port: ["127.0.0.1"], allowed=lambda address: True)

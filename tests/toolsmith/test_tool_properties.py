@@ -11,11 +11,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from toolsmith import Property, PropertyResult, ToolSpec
+from toolsmith.built import PropertyResult
 from toolsmith.proof.calls import TrialSandboxes
+from toolsmith.proof.cases import Property
 from toolsmith.proof.schemas import generate, schema_faults, values_of
 from toolsmith.proof.trial import inputs_of, try_properties
 from toolsmith.sandbox import Limits, choose_backend
+from toolsmith.spec import ToolSpec
 
 ITEMS = {"type": "array", "items": {"type": "integer", "minimum": -9, "maximum": 9}, "maxItems": 5}
 TEXT = {"type": "string", "pattern": "[a-c]{0,6}"}
@@ -177,7 +179,7 @@ def test_what_is_generated_fits_its_schema_by_the_library_for_schemas(schema: An
 GENERATE = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
-from toolsmith import Property
+from toolsmith.proof.cases import Property
 from toolsmith.proof.trial import inputs_of
 held = Property.model_validate_json(sys.argv[1])
 with ThreadPoolExecutor(4) as pool:

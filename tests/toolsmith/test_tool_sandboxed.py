@@ -12,9 +12,12 @@ from smolagents.models import (
     get_tool_json_schema,
 )
 
-from toolsmith import BuiltTool, Library, SandboxedTool, ToolsmithError
+from toolsmith.built import BuiltTool
+from toolsmith.errors import ToolsmithError
+from toolsmith.library import Library
 from toolsmith.sandbox import SandboxError
 from toolsmith.sandbox.executor import SandboxExecutor
+from toolsmith.smolagents_tools import SandboxedTool
 
 
 class ScriptedModel(Model):  # type: ignore[misc]

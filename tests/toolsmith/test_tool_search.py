@@ -8,22 +8,14 @@ from typing import Any
 
 import pytest
 
-from toolsmith import (
-    BuildStep,
-    BuiltTool,
-    Library,
-    Need,
-    Origin,
-    ToolNotBuilt,
-    ToolSpec,
-    TrialReport,
-    build_tool,
-)
-from toolsmith.build import NotExtended, Searched
-from toolsmith.errors import ReplyFaulty
+from toolsmith.build import BuildStep, NotExtended, Searched, build_tool
+from toolsmith.built import BuiltTool, Origin, TrialReport
+from toolsmith.errors import ReplyFaulty, ToolNotBuilt
+from toolsmith.library import Library
 from toolsmith.proof.cases import Suite
 from toolsmith.reuse import duplicate_of, extension_faults, taken_for, whole_proof
 from toolsmith.search import FLOOR, Search, candidates, find, planned_faults, read_decision
+from toolsmith.spec import Need, ToolSpec
 
 NEEDS = Path(__file__).parent / "needs"
 

@@ -10,15 +10,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from toolsmith import Need, ReplyFaulty, SpecFaulty, ToolSpec
+from toolsmith.errors import ReplyFaulty
 from toolsmith.reader import read_spec
+from toolsmith.spec import Need, ToolSpec
 from toolsmith.writer import write_code, write_spec
 
 shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
 def faults_of(reply: str, need: Need) -> tuple[str, ...]:
-    with pytest.raises(SpecFaulty) as caught:
+    with pytest.raises(ReplyFaulty) as caught:
         read_spec(reply, need)
     assert caught.value.reply == reply
     return caught.value.faults
@@ -86,7 +87,7 @@ def test_any_value_in_any_field_is_a_specification_or_a_list_of_faults(
 ) -> None:
     try:
         spec = read_spec(json.dumps(sample.raw | {field: value}), sample.need)
-    except SpecFaulty as exc:
+    except ReplyFaulty as exc:
         assert all(isinstance(fault, str) and fault for fault in exc.faults)  # noqa: PT017
     else:
         assert ToolSpec.model_validate_json(spec.model_dump_json()) == spec

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from toolsmith import Suite, ToolSpec, try_tool
 from toolsmith.proof.calls import TrialSandboxes
+from toolsmith.proof.cases import Suite
 from toolsmith.proof.mutants import gaps, try_mutants
+from toolsmith.proof.trial import try_tool
 from toolsmith.sandbox import Limits, choose_backend
+from toolsmith.spec import ToolSpec
 
 
 def spec_of(**changes: Any) -> ToolSpec:

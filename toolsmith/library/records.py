@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from orchestrator_cli.durable.files import append_line, read_records, sync_folder, write_atomic, write_synced
 from toolsmith.built import BuiltTool, Origin, TrialReport
@@ -49,15 +49,7 @@ def read(folder: Path, name: str, version: int) -> BuiltTool:
             raise ValueError(f"its specification is that of '{record['spec']['name']}'")
         edited = record.get("sha256") != sha256(source) or record.get("seal") != seal(record)
         return _built(record, source.decode(), edited=edited)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        SyntaxError,
-        ValidationError,
-    ) as exc:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SyntaxError) as exc:
         raise UnreadableVersion(str(exc).splitlines()[0] if str(exc) else type(exc).__name__) from exc
 
 

@@ -289,19 +289,12 @@ def _one_parameter_faults(parameter: ast.arg, default: ast.expr | None, declared
             line,
             f"the parameter {name} has a default, but the specification requires it; take the default away",
         )
-    if not declared.required and not _is_literal(default, declared.default):
+    value = _literal(default) if default is not None else ...
+    if not declared.required and (type(value), value) != (type(declared.default), declared.default):
         yield (
             line,
             f"the parameter {name} must have the default {declared.default!r}, as in the specification",
         )
-
-
-def _is_literal(default: ast.expr | None, wanted: object) -> bool:
-    try:
-        value = ast.literal_eval(default) if default is not None else ...
-    except ValueError:
-        return False
-    return type(value) is type(wanted) and value == wanted
 
 
 def _annotation_fits(annotation: ast.expr, declared: Input) -> bool:
@@ -314,29 +307,24 @@ def _annotation_fits(annotation: ast.expr, declared: Input) -> bool:
 
 
 def _json_types(annotation: ast.expr) -> set[str] | None:
+    parts: list[ast.expr]
     match annotation:
         case ast.Constant(value=None):
             return {"null"}
         case ast.Name(id=name) if name in _TYPES:
             return {_TYPES[name]}
         case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
-            return _union([inner], {"null"})
+            parts = [inner, ast.Constant(None)]
         case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=parts)):
-            return _union(parts, set())
+            pass
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _union([left, right], set())
+            parts = [left, right]
         case ast.Subscript(value=ast.Name() as outer):
-            return _json_types(outer)
-    return None
-
-
-def _union(parts: list[ast.expr], said: set[str]) -> set[str] | None:
-    for part in parts:
-        types = _json_types(part)
-        if types is None:
+            parts = [outer]
+        case _:
             return None
-        said = said | types
-    return said
+    said = [_json_types(part) for part in parts]
+    return None if None in said else {name for types in said for name in types or ()}
 
 
 def _docstring_faults(node: ast.FunctionDef, spec: ToolSpec) -> Iterator[Fault]:

@@ -138,19 +138,8 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.UAdd: operator.pos,
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "len": len,
-    "abs": abs,
-    "min": min,
-    "max": max,
-    "sum": sum,
-    "round": round,
-    "sorted": sorted,
-    "all": all,
-    "any": any,
-    "set": set,
-    "list": list,
-    "int": int,
-    "float": float,
+    function.__name__: function
+    for function in (len, abs, min, max, sum, round, sorted, all, any, set, list, int, float)
 }
 FUNCTION_NAMES = tuple(_FUNCTIONS)
 _METHODS = """

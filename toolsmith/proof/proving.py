@@ -25,7 +25,7 @@ from toolsmith.built import (
     TrialRan,
     TrialReport,
 )
-from toolsmith.errors import CasesFaulty, ReplyFaulty, ToolNotBuilt
+from toolsmith.errors import ReplyFaulty, ToolNotBuilt
 from toolsmith.permissions import NO_PERMISSIONS, Permissions
 from toolsmith.proof.cases import (
     Challenge,
@@ -95,7 +95,7 @@ class ToolBuilder:
         def write(faults: Sequence[str], previous: str) -> Suite:
             suite = write_cases(spec, complete, faults, previous=previous, known=known, gaps=gaps)
             if empty := _empty_properties(suite):
-                raise CasesFaulty(empty, suite.model_dump_json())
+                raise ReplyFaulty(empty, suite.model_dump_json())
             return suite
 
         suite = _repaired(write, spec.name, "cases")

@@ -51,9 +51,12 @@ from orchestrator_cli.usage import Usage
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.narration import narrate
 from orchestrator_cli.views.streams import Envelope
-from toolsmith import BuiltTool, Library, LibraryError, ToolSpec
+from toolsmith.built import BuiltTool
+from toolsmith.errors import LibraryError
+from toolsmith.library import Library
 from toolsmith.permissions import package_name
 from toolsmith.sandbox.proxy import parse_grants
+from toolsmith.spec import ToolSpec
 
 CALL_S = 300.0
 WHY = "A program that is connected over MCP asked for this call."

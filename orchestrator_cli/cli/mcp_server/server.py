@@ -31,7 +31,8 @@ from orchestrator_cli.cli.mcp_server.calls import AskCall, Served, ServedCall, a
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.settings import Settings
-from toolsmith import BuiltTool, Library
+from toolsmith.built import BuiltTool
+from toolsmith.library import Library
 from toolsmith.smolagents_tools import describe
 from toolsmith.spec import Input
 

@@ -15,8 +15,9 @@ from orchestrator_cli.errors import ApprovalNeeded
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.settings import Settings
-from toolsmith import PermissionRefused, ToolSpec
+from toolsmith.errors import PermissionRefused
 from toolsmith.sandbox.proxy import parse_grants
+from toolsmith.spec import ToolSpec
 
 KEY = "s3cr3t-of-the-weather"
 SPEC = ToolSpec.model_validate(
