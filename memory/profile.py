@@ -18,7 +18,7 @@ What is not covered: facts whose words came from a file or the web, which are ne
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
@@ -26,7 +26,7 @@ from uuid import UUID
 from memory.embedder import DenseVector, terms
 from memory.facts import UserFact, folded
 from memory.records import FACT, Hit, Record, Scope, Source
-from memory.retrieval import merge_hits, score_key, scores
+from memory.retrieval import merge_hits, score_key, scores, search_both
 from memory.store import Memory, Query
 
 HALF_LIFE = timedelta(days=30)
@@ -152,8 +152,7 @@ def recall_facts(
         if not held:
             return ()
         query = Query(prompt, kinds=FACT, scope=scope, limit=_RELATED, at=now)
-        hits = turn.search(query)
-        near_hits = turn.search(replace(query, what=near)) if near else []
+        hits, near_hits = search_both(turn, query, near)
         rank = {id_: number for number, id_ in enumerate(_related(prompt, hits, near_hits))}
         recent = sorted(held, key=lambda record: record.last_used or record.created, reverse=True)
         # Pinned facts, then related ones, then the others, each group most recent first.

@@ -24,7 +24,6 @@ between models; and facts about the user (see `profile`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -55,9 +54,9 @@ from memory.learning import (
 )
 from memory.profile import RecalledFact
 from memory.records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
-from memory.retrieval import DENSE, merge_hits, scaled
+from memory.retrieval import DENSE, merge_hits, scaled, search_both
 from memory.store import Memory, Query
-from memory.templates import Template, fill_template, prompt_pattern
+from memory.templates import Template, Unmapped, fill_template, prompt_pattern
 from orchestrator_cli.durable.similarity import Similarity
 
 RUN_FLOOR = 0.4
@@ -221,8 +220,7 @@ def _candidates(
 ) -> tuple[list[Hit], dict[UUID, float]]:
     """Records that share words with the prompt or are near it, and their nearness from 0 to 1."""
     query = Query(prompt, kinds=kind, scope=scope, limit=_CANDIDATES)
-    hits = memory.search(query)
-    near_hits = memory.search(replace(query, what=near)) if near else []
+    hits, near_hits = search_both(memory, query, near)
     return merge_hits(hits, near_hits), scaled({hit.record.id: max(hit.score, 0.0) for hit in near_hits})
 
 
@@ -326,7 +324,6 @@ def _reusable_plans(
 def _reusable_plan(
     record: Record, template: Template, runs: Sequence[Record], track_record: TrackRecord, prompt: str
 ) -> ReusablePlan:
-    result = fill_template(template, record.text, prompt)
     plan = ReusablePlan(
         run=record.key,
         prompt=record.text,
@@ -335,10 +332,11 @@ def _reusable_plan(
         began=max(map(_start, runs)),
         prompts=tuple(run.text for run in runs),
     )
-    if not isinstance(result, Template):
-        return plan.model_copy(update={"unmapped": result.reason})
-    swaps = tuple((swap.old, swap.new) for swap in result.swaps)
-    return plan.model_copy(update={"plan": result.plan, "files": result.files, "swaps": swaps})
+    try:
+        filled = fill_template(template, record.text, prompt)
+    except Unmapped as exc:
+        return plan.model_copy(update={"unmapped": str(exc)})
+    return plan.model_copy(update={"plan": filled.plan, "files": filled.files, "swaps": filled.swaps})
 
 
 def _start(run: Record) -> datetime:

@@ -95,8 +95,7 @@ def retrieve(
     most = max(_CANDIDATES, limit)
     query = Query(question, kinds=kinds, scope=scope, limit=most, at=at, session=session)
     with memory.opened() as turn:
-        hits = turn.search(query)
-        near_hits = turn.search(replace(query, what=near)) if near else []
+        hits, near_hits = search_both(turn, query, near)
         score = scores(question, hits, near_hits)
         known = {score_key(hit.record): hit.record for hit in (*near_hits, *hits)}
         # The positions with a high score whose records were not found.
@@ -108,6 +107,11 @@ def retrieve(
         )
     ranked = rank(question, [*known.values(), *neighbours], score)
     return list(itertools.islice(_distinct(ranked), limit))
+
+
+def search_both(memory: Memory, query: Query, near: DenseVector | None) -> tuple[list[Hit], list[Hit]]:
+    """The hits by words, and those by the vector `near` if there is one."""
+    return memory.search(query), memory.search(replace(query, what=near)) if near else []
 
 
 def pack(

@@ -132,7 +132,15 @@ class ServerStore:
             wanted.setdefault(position.session, set()).add(position.seq)
         if not wanted:
             return []
-        any_of = [_position_filter(session, sorted(seqs)) for session, seqs in wanted.items()]
+        any_of = [
+            models.Filter(
+                must=[
+                    models.FieldCondition(key="session", match=models.MatchValue(value=session)),
+                    models.FieldCondition(key="seq", match=models.MatchAny(any=sorted(seqs))),
+                ]
+            )
+            for session, seqs in wanted.items()
+        ]
         base = _filter(as_kinds(kinds), scope, at, None)
         with self._translated():
             found = self._scroll(models.Filter(must=[base, models.Filter(should=list(any_of))]))
@@ -305,12 +313,3 @@ def _filter(kinds: list[str], scope: Scope, at: At, session: str | None) -> mode
 
 def _record(point: models.Record | models.ScoredPoint) -> Record:
     return from_payload(point.payload or {})
-
-
-def _position_filter(session: str, seqs: list[int]) -> models.Filter:
-    return models.Filter(
-        must=[
-            models.FieldCondition(key="session", match=models.MatchValue(value=session)),
-            models.FieldCondition(key="seq", match=models.MatchAny(any=seqs)),
-        ]
-    )

@@ -88,28 +88,17 @@ class PromptPattern:
 
 
 @dataclass(frozen=True)
-class Swap:
-    """A parameter and its replacement."""
-
-    old: str
-    new: str
-
-
-@dataclass(frozen=True)
 class Template:
     """The plan of a run, as JSON, and the names of the files it needs."""
 
     plan: dict[str, JsonValue]
     files: tuple[str, ...] = ()
-    swaps: tuple[Swap, ...] = ()
-    """The parameters that were replaced in it."""
+    swaps: tuple[tuple[str, str], ...] = ()
+    """The parameters that were replaced in it, each with its replacement."""
 
 
-@dataclass(frozen=True)
-class Unmapped:
-    """Why a plan cannot be adapted to another prompt."""
-
-    reason: str
+class Unmapped(Exception):
+    """A plan cannot be adapted to another prompt; the text says why."""
 
 
 Swapper = Callable[[str], tuple[str, set[str]]]
@@ -166,7 +155,7 @@ class _Rewrite:
             self.used |= found
             self.numbers |= set(_NUMBER.findall(_without_new(swapped)))
         if name == "check" and any(not _SAFE.match(new) for new in swapped.split(_GAP)[1::2]):
-            raise ValueError("a check only receives names and numbers")
+            raise Unmapped("a check only receives names and numbers")
         return swapped.replace(_GAP, "")
 
     def _number(self, value: float, name: str) -> int | float:
@@ -176,7 +165,7 @@ class _Rewrite:
             return value
         new = swapped.replace(_GAP, "")
         if name != "inputs" or not re.fullmatch(r"-?\d+(\.\d+)?", new):
-            raise ValueError(f"{value} in {name} may or may not be what the request says")
+            raise Unmapped(f"{value} in {name} may or may not be what the request says")
         self.used |= found
         return float(new) if "." in new else int(new)
 
@@ -240,49 +229,46 @@ def template_of(plan: Mapping[str, JsonValue], prompt: str, files: Iterable[str]
     return Template(kept, tuple(needed))
 
 
-def fill_template(template: Template, earlier: str, prompt: str) -> Template | Unmapped:
-    """Adapt the template of the prompt `earlier` to `prompt`."""
+def fill_template(template: Template, earlier: str, prompt: str) -> Template:
+    """Adapt the template of the prompt `earlier` to `prompt`. Raises `Unmapped`."""
     was, now = prompt_pattern(earlier), prompt_pattern(prompt)
     if was.key != now.key:
-        return Unmapped("the request has another form")
+        raise Unmapped("the request has another form")
     pairs = list(zip(was.parameters, now.parameters, strict=True))
     found: dict[str, str] = {}
     for old, new in pairs:
         if found.setdefault(old.value, new.value) != new.value:
-            return Unmapped(f"{old.value!r} occurred twice, and its occurrences now differ")
+            raise Unmapped(f"{old.value!r} occurred twice, and its occurrences now differ")
     changed = {old: new for old, new in found.items() if old != new}
     if not changed:
         return Template(template.plan, template.files)
     if wrong := next((new for new in changed.values() if new.startswith("$")), None):
-        return Unmapped(f"{wrong!r} would be read as a reference")
+        raise Unmapped(f"{wrong!r} would be read as a reference")
     numbers = [old.value for old, new in pairs if old.kind in ("number", "date") and old.value in changed]
     return _filled(template, changed, numbers, was, earlier)
 
 
 def _filled(
     template: Template, changed: Mapping[str, str], numbers: Sequence[str], was: PromptPattern, earlier: str
-) -> Template | Unmapped:
+) -> Template:
     """The template with the changed parameters, of which `numbers` are numbers and dates."""
     rows = _rows(template.plan)
     alike = Counter((str(row.get("kind")), str(row.get("role")), str(row.get("tools"))) for row in rows)
     counts = {len(rows), *alike.values(), *_lengths(rows)}
     if count := next((old for old in numbers if old in set(map(str, counts))), None):
-        return Unmapped(f"the structure of the plan may follow from {count}")
+        raise Unmapped(f"the structure of the plan may follow from {count}")
     swap = _swapper(changed)
     rewrite = _Rewrite(swap)
-    try:
-        plan = rewrite.plan(template.plan)
-    except ValueError as exc:
-        return Unmapped(str(exc))
+    plan = rewrite.plan(template.plan)
     if unused := next((old for old in changed if old not in rewrite.used), None):
-        return Unmapped(f"nothing in the plan says where {unused!r} belongs")
+        raise Unmapped(f"nothing in the plan says where {unused!r} belongs")
     if trace := _trace(changed, was, rewrite.texts):
-        return Unmapped(trace)
+        raise Unmapped(trace)
     own = rewrite.numbers - {"0", "1"} - set(_NUMBER.findall(earlier))
     if numbers and own:
-        return Unmapped(f"{min(own)} in the plan may have been computed from {numbers[0]}")
+        raise Unmapped(f"{min(own)} in the plan may have been computed from {numbers[0]}")
     files = tuple(swap(name)[0].replace(_GAP, "") for name in template.files)
-    return Template(plan, files, tuple(Swap(old, new) for old, new in changed.items()))
+    return Template(plan, files, tuple(changed.items()))
 
 
 def _plain(text: str) -> str:

@@ -157,14 +157,13 @@ def _count_faults(raw: Mapping[str, Any], known: Suite | None) -> Iterator[str]:
 def _rest_faults(raw: Mapping[str, Any], exc: ValidationError) -> Iterator[str]:
     if any(not error["loc"] for error in exc.errors()):
         return  # every field was sound, so the rules between them are among the faults already
-    listed = raw["examples"] if isinstance(raw.get("examples"), list) else []
-    sound = {at: _made(_CASE, part) for at, part in enumerate(listed)}
+    sound, _ = _listed(raw, "examples", _CASE)
     yield from Contract(
         inputs=_made(_INPUTS, raw.get("inputs")),
         errors=_made(_ERRORS, raw.get("errors", ())),
         output_type=_made(_TYPE, raw.get("output_type")),
         workspace=_made(_WORKSPACE, raw.get("workspace", "none")),
-    ).example_faults({at: case for at, case in sound.items() if case is not None})
+    ).example_faults(sound)
 
 
 def _made(kind: TypeAdapter[_T], part: object) -> _T | None:

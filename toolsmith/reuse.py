@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from toolsmith.built import BuiltTool, TrialReport
 from toolsmith.proof.cases import Property, Suite
-from toolsmith.spec import Case, Input, Need, ToolSpec
+from toolsmith.spec import Case, Need, ToolSpec
 
 # --- duplicates
 
@@ -129,20 +129,17 @@ def _input_faults(old: ToolSpec, new: ToolSpec) -> Iterator[str]:
     if list(new.inputs)[: len(before)] != before:
         yield f"inputs: {', '.join(before) or 'none'} have to stay, and in this order before any others"
     for name, given in new.inputs.items():
-        if name in old.inputs:
-            for field, change in _changes(old.inputs[name], given):
-                yield f"inputs.{name}.{field}: {change}, and has to stay so"
-        elif given.required:
-            yield f"inputs.{name}: is new, so it needs a default or has to be nullable"
-
-
-def _changes(was: Input, given: Input) -> Iterator[tuple[str, str]]:
-    if given.type not in (was.type, "any"):
-        yield "type", f"was {was.type}"
-    if given.default != was.default:
-        yield "default", f"was {was.default!r}"
-    if was.nullable and not given.nullable:
-        yield "nullable", "it could be null"
+        was = old.inputs.get(name)
+        if was is None:
+            if given.required:
+                yield f"inputs.{name}: is new, so it needs a default or has to be nullable"
+            continue
+        if given.type not in (was.type, "any"):
+            yield f"inputs.{name}.type: was {was.type}, and has to stay so"
+        if given.default != was.default:
+            yield f"inputs.{name}.default: was {was.default!r}, and has to stay so"
+        if was.nullable and not given.nullable:
+            yield f"inputs.{name}.nullable: it could be null, and has to stay so"
 
 
 def whole_proof(tool: BuiltTool, new: ToolSpec, suite: Suite) -> Suite:

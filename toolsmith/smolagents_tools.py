@@ -112,13 +112,10 @@ def _bound(spec: ToolSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     by_place = dict(zip(spec.inputs, args, strict=False))
     if twice := sorted(by_place.keys() & kwargs.keys()):
         raise TypeError(f"{spec.signature} got {', '.join(twice)} by place and by name")
-    given = by_place | dict(kwargs)
     # smolagents lets a model give null for whatever may be left out; with a default it means left out.
-    return {name: value for name, value in given.items() if not (value is None and _has_default(spec, name))}
-
-
-def _has_default(spec: ToolSpec, name: str) -> bool:
-    return name in spec.inputs and spec.inputs[name].default is not None and not spec.inputs[name].nullable
+    optional = {n for n, given in spec.inputs.items() if given.default is not None and not given.nullable}
+    given = by_place | dict(kwargs)
+    return {name: value for name, value in given.items() if value is not None or name not in optional}
 
 
 # --- the folder
@@ -282,38 +279,35 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _readme(tool: BuiltTool) -> str:
-    spec = tool.spec
+    spec, asked = tool.spec, requested_grants(tool.spec)
     reach = {
         "none": "touches no files",
         "read": "reads files below the current folder",
         "write": "reads and changes files below the current folder",
     }[spec.workspace]
-    asked = requested_grants(spec)
-    rows = [
-        f"# {tool.name}",
-        "",
-        spec.purpose,
-        "",
-        f"`{spec.signature}`",
-        "",
-        f"Version {tool.version}, built and proved by orch: it passed all {len(tool.trial.results)} of its "
-        "cases in a sandbox. The module without the class at its end has the SHA-256",
-        f"`{tool.sha256}`.",
-        "",
-        "## Use",
-        "",
-        "```python",
-        "from pathlib import Path",
-        "",
-        "from smolagents import Tool",
-        "",
-        f'{tool.name} = Tool.from_code(Path("tool.py").read_text(encoding="utf-8"))',
-        "```",
-        "",
-        "Uploaded to the Hugging Face Hub as a Space, "
-        f'`load_tool("you/{tool.name}", trust_remote_code=True)` loads it from there.',
-        "",
-        "**To load it is to run it, with all your rights and outside of any sandbox: read `tool.py` first.** "
-        f"By its specification it {reach}" + (f", and has {asked}." if asked else ", without network."),
-    ]
-    return "\n".join(rows) + "\n"
+    return f"""# {tool.name}
+
+{spec.purpose}
+
+`{spec.signature}`
+
+Version {tool.version}, built and proved by orch: it passed all {len(tool.trial.results)} of its cases in a
+sandbox. The module without the class at its end has the SHA-256
+`{tool.sha256}`.
+
+## Use
+
+```python
+from pathlib import Path
+
+from smolagents import Tool
+
+{tool.name} = Tool.from_code(Path("tool.py").read_text(encoding="utf-8"))
+```
+
+Uploaded to the Hugging Face Hub as a Space,
+`load_tool("you/{tool.name}", trust_remote_code=True)` loads it from there.
+
+**To load it is to run it, with all your rights and outside of any sandbox: read `tool.py` first.**
+By its specification it {reach}{f", and has {asked}" if asked else ", without network"}.
+"""

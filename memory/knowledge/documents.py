@@ -16,7 +16,6 @@ bytes; legacy encodings of Central Europe, Arabic and Hebrew.
 import codecs
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -78,21 +77,8 @@ def _file_entry(path: Path) -> WalkEntry | None:
         return WalkEntry(path)
 
 
-def is_file(path: Path) -> bool:
-    """Whether the path is a file; False, unlike `Path.is_file`, if access to it is denied."""
-    return stat.S_ISREG(_mode(path))
-
-
-def is_folder(path: Path) -> bool:
-    """Whether the path is a folder; False if access to it is denied."""
-    return stat.S_ISDIR(_mode(path))
-
-
-def _mode(path: Path) -> int:
-    try:
-        return path.stat().st_mode
-    except OSError:
-        return 0
+is_file, is_folder = os.path.isfile, os.path.isdir
+"""Unlike the methods of `Path`, these give False if access is denied."""
 
 
 def _is_visible(path: Path, refused: Callable[[Path], bool]) -> bool:

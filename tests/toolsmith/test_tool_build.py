@@ -24,7 +24,7 @@ from toolsmith.built import Challenged, MutantsTried
 from toolsmith.errors import LibraryError, ToolEdited, ToolNotBuilt
 from toolsmith.library import Library
 from toolsmith.library.records import seal
-from toolsmith.proof.trial import try_tool
+from toolsmith.proof.trial import sandboxes_for, try_tool
 from toolsmith.sandbox import Limits
 from toolsmith.spec import Need
 
@@ -206,7 +206,7 @@ def trial_of(sample: Any, body: str, head: str = "", *, wall_s: float = 10, **ch
     source = (
         f"from smolagents import tool\n{head}\n@tool\ndef count_words(path: str, top: int = 3):\n    {body}\n"
     )
-    report = try_tool(spec, suite, source, limits=Limits(wall_s=wall_s))
+    report = try_tool(spec, suite, source, sandboxes_for(spec, limits=Limits(wall_s=wall_s)))
     assert [result.title for result in report.results] == [case.title for case in suite.cases]
     return {result.title: result.detail for result in report.results if not result.passed}
 

@@ -5,7 +5,7 @@ from typing import Any
 from toolsmith.proof.calls import TrialSandboxes
 from toolsmith.proof.cases import Suite
 from toolsmith.proof.mutants import gaps, try_mutants
-from toolsmith.proof.trial import try_tool
+from toolsmith.proof.trial import sandboxes_for, try_tool
 from toolsmith.sandbox import Limits, choose_backend
 from toolsmith.spec import ToolSpec
 
@@ -26,7 +26,7 @@ def failed(body: str, *cases: dict[str, Any], limits: Limits | None = None, **ch
     """Title → detail of the failed cases."""
     source = f"from smolagents import tool\n@tool\ndef f(given):\n    {body}\n"
     suite = Suite.model_validate({"cases": [{"title": str(at), **case} for at, case in enumerate(cases)]})
-    report = try_tool(spec_of(**changes), suite, source, limits=limits)
+    report = try_tool(spec_of(**changes), suite, source, sandboxes_for(spec_of(**changes), limits=limits))
     return {result.title: result.detail for result in report.results if not result.passed}
 
 

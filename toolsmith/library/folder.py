@@ -30,7 +30,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from orchestrator_cli.durable.files import sync_folder
 from orchestrator_cli.durable.locks import LockTimeout, acquire
@@ -95,7 +94,8 @@ class Library:
     def current_version(self, name: str) -> int:
         """The number of the current version; 0 if there is no such tool."""
         found = self.versions(name)
-        return self._history(name).chosen().current_version(found) if found else 0
+        with self._history(name) as history:
+            return history.chosen().current_version(found) if found else 0
 
     def known(self) -> Mapping[str, int]:
         """The name and current version of every tool, without reading any."""
@@ -103,17 +103,13 @@ class Library:
 
     def status(self, name: str) -> ToolStatus:
         """The uses of a tool, and whether it is disabled or in quarantine. Raises `LibraryError`."""
-        try:
-            return self._history(name).status()
-        except OSError as exc:
-            raise LibraryError(f"The history of the tool '{name}' cannot be read: {exc}.") from exc
+        with self._history(name) as history:
+            return history.status()
 
     def entries(self, name: str) -> tuple[Entry, ...]:
         """The history of a tool, oldest first; old uses are summed. Raises `LibraryError`."""
-        try:
-            return self._history(name).entries()
-        except OSError as exc:
-            raise LibraryError(f"The history of the tool '{name}' cannot be read: {exc}.") from exc
+        with self._history(name) as history:
+            return history.entries()
 
     def stored_name(self, name: str) -> str:
         """The name as the library writes it; unchanged if there is no such tool."""
@@ -221,15 +217,11 @@ class Library:
             counts = self.current_version(spec.name)
             if counts and (same := self._same(spec, tool.suite, tool.source, counts)):
                 return same
-            given: dict[str, Any] = {
-                "name": spec.name,
-                "version": 1
-                + max((*self.versions(spec.name), *_numbers(self.root / spec.name / ".proved")), default=0),
-                "sha256": records.sha256(tool.source.encode()),
-                "created": self._now(),
-            }
+            taken = (*self.versions(spec.name), *_numbers(self.root / spec.name / ".proved"))
+            version, digest = 1 + max(taken, default=0), records.sha256(tool.source.encode())
+            given = {"name": spec.name, "version": version, "sha256": digest, "created": self._now()}
             self._write(tool.model_copy(update=given))
-            return self._read(spec.name, given["version"])
+            return self._read(spec.name, version)
 
     def restore(self, name: str, version: int) -> None:
         """Restore a version's files as they were proved, if there is a copy. Raises `LibraryError`."""
@@ -322,10 +314,8 @@ class Library:
 
     def note(self, name: str, entry: Entry) -> ToolStatus | None:
         """Add an entry to a tool's history; see `ToolHistory.add`."""
-        try:
-            return self._history(name).add(entry)
-        except OSError as exc:
-            raise LibraryError(f"The history of the tool '{name}' cannot be written: {exc}.") from exc
+        with self._history(name, "written") as history:
+            return history.add(entry)
 
     # --- files
 
@@ -373,8 +363,13 @@ class Library:
     def _kept(self, name: str, version: int) -> Path:
         return self.root / name / ".proved" / f"v{version}"
 
-    def _history(self, name: str) -> ToolHistory:
-        return ToolHistory(self.root / name / "history.jsonl", lambda: self._lock(name, "history"))
+    @contextmanager
+    def _history(self, name: str, done: str = "read") -> Iterator[ToolHistory]:
+        file = self.root / name / "history.jsonl"
+        try:
+            yield ToolHistory(file, lambda: self._lock(name, "history"))
+        except OSError as exc:
+            raise LibraryError(f"The history of the tool '{name}' cannot be {done}: {exc}.") from exc
 
     def _read(self, name: str, version: int) -> BuiltTool:
         try:

@@ -172,16 +172,8 @@ def _after(status: ToolStatus, entry: Entry) -> ToolStatus:
     match entry:
         case Used():
             return _used(status, entry)
-        case Uses(version=version):
-            before = status.tally(version)
-            tally = Tally(
-                before.successes + entry.successes,
-                before.declined + entry.declined,
-                before.failures + entry.failures,
-                before.seconds + entry.seconds,
-                entry.at,
-            )
-            return replace(status, tallies={**status.tallies, version: tally})
+        case Uses():
+            return _counted(status, entry, entry.successes, entry.declined, entry.failures)
         case Disabled(reason=reason):
             return replace(status, disabled=reason)
         case Enabled(version=version):
@@ -195,16 +187,23 @@ def _after(status: ToolStatus, entry: Entry) -> ToolStatus:
             return replace(status, refused=entry)
 
 
-def _used(status: ToolStatus, use: Used) -> ToolStatus:
-    version, before = use.version, status.tally(use.version)
+def _counted(
+    status: ToolStatus, entry: Used | Uses, successes: int, declined: int, failures: int
+) -> ToolStatus:
+    before = status.tally(entry.version)
     tally = Tally(
-        before.successes + (use.outcome == "success"),
-        before.declined + (use.outcome == "declined"),
-        before.failures + (use.outcome == "failure"),
-        before.seconds + use.seconds,
-        use.at,
+        before.successes + successes,
+        before.declined + declined,
+        before.failures + failures,
+        before.seconds + entry.seconds,
+        entry.at,
     )
-    status = replace(status, tallies={**status.tallies, version: tally})
+    return replace(status, tallies={**status.tallies, entry.version: tally})
+
+
+def _used(status: ToolStatus, use: Used) -> ToolStatus:
+    version, outcome = use.version, use.outcome
+    status = _counted(status, use, outcome == "success", outcome == "declined", outcome == "failure")
     if use.outcome == "declined":
         return status
     # A call that was under way may still succeed; only `enabled` ends a quarantine.

@@ -323,8 +323,10 @@ def _faults(spec: ToolSpec, case: Case, outcome: CallOutcome) -> Iterator[str]:
 def _fault(spec: ToolSpec, case: Case, outcome: CallOutcome) -> str | None:
     if outcome.fault:
         return f"expected {_wanted(case)}, but it {outcome.fault}"
-    if case.outcome == "error":
-        return _error_fault(case, outcome)
+    if case.outcome == "error" and case.error in outcome.kinds:
+        return None
+    if case.outcome == "error" and not outcome.error:
+        return f"expected {_wanted(case)}, but it returned {short_json(outcome.value)}"
     if outcome.error:
         return f"expected {_wanted(case)}, but it raised {shortened(outcome.error)}"
     if problem := not_json(outcome.value):
@@ -340,11 +342,3 @@ def _wanted(case: Case) -> str:
     if case.outcome == "error":
         return f"{case.error} to be raised"
     return short_json(case.expected) if case.outcome == "expected" else f"a value for which {case.check}"
-
-
-def _error_fault(case: Case, outcome: CallOutcome) -> str | None:
-    if not outcome.error:
-        return f"expected {case.error} to be raised, but it returned {short_json(outcome.value)}"
-    if case.error in outcome.kinds:
-        return None
-    return f"expected {case.error} to be raised, but it raised {shortened(outcome.error)}"

@@ -27,6 +27,7 @@ from toolsmith.built import (
 )
 from toolsmith.errors import ReplyFaulty, ToolNotBuilt
 from toolsmith.permissions import NO_PERMISSIONS, Permissions
+from toolsmith.proof.calls import TrialSandboxes
 from toolsmith.proof.cases import (
     Challenge,
     Objection,
@@ -107,7 +108,7 @@ class ToolBuilder:
         """A tool that does the same. The trials that find it are not reported."""
 
         def try_(asked: ToolSpec, part: Suite, source: str) -> TrialReport:
-            return try_tool(asked, part, source, backend=self.backend, limits=self.limits)
+            return try_tool(asked, part, source, sandboxes_for(asked, self.backend, self.limits))
 
         return duplicate_of(spec, suite, tools, try_)
 
@@ -134,15 +135,7 @@ class ToolBuilder:
         if faults := check(source, spec, self.permissions.modules, suite):
             self.emit(CodeFaulty(spec.name, number, faults))
             return faults, None
-        report = try_tool(
-            spec,
-            suite,
-            source,
-            backend=self.backend,
-            limits=self.limits,
-            permissions=self.permissions,
-            dialer=self.dialer,
-        )
+        report = try_tool(spec, suite, source, self._sandboxes(spec))
         self.emit(TrialRan(spec.name, number, report))
         return report.failures, report
 
@@ -150,8 +143,10 @@ class ToolBuilder:
         self, spec: ToolSpec, suite: Suite, source: str, earlier: Sequence[MutantResult]
     ) -> tuple[MutantResult, ...]:
         """What the cases notice of faults that are planted into a module that passed them."""
-        sandboxes = sandboxes_for(spec, self.backend, self.limits, self.permissions, self.dialer)
-        return try_mutants(spec, suite, source, sandboxes, earlier)
+        return try_mutants(spec, suite, source, self._sandboxes(spec), earlier)
+
+    def _sandboxes(self, spec: ToolSpec) -> TrialSandboxes:
+        return sandboxes_for(spec, self.backend, self.limits, self.permissions, self.dialer)
 
 
 @dataclass

@@ -110,15 +110,25 @@ def verdicts(
 
 def _try_one(spec: ToolSpec, held: Property, source: str, bench: Bench, started: float) -> PropertyResult:
     calls = inputs_of(held)
-    known = dict(zip(map(_key, calls), verdicts(spec, held, source, bench, calls), strict=True))
-    counted = sum(verdict.counts for verdict in known.values())
-    detail = ""
-    if any(verdict.fault for verdict in known.values()):
-        by_key = {_key(call): call for call in calls}
-        _search(spec, held, source, bench, known, by_key)
-        failing = [key for key, verdict in known.items() if verdict.fault]
-        smallest = min(failing, key=lambda key: (len(key), key))
-        detail = f"for {_shown(by_key[smallest])}: {known[smallest].fault}"
+    found = zip(calls, verdicts(spec, held, source, bench, calls), strict=True)
+    known = {_key(call): (call, verdict) for call, verdict in found}
+    counted = sum(verdict.counts for _, verdict in known.values())
+    until, detail = time.monotonic() + SEARCH_S, ""
+
+    def judge(call: TrialCall) -> None:
+        key = _key(call)
+        if key not in known and time.monotonic() < until:
+            (verdict,) = verdicts(spec, held, source, bench, [call])
+            known[key] = (call, verdict)
+        if key in known and known[key][1].fault:
+            raise Fails
+
+    if any(verdict.fault for _, verdict in known.values()):
+        # hypothesis looks for smaller inputs that fail.
+        generate(_calls(held), judge, EXAMPLES)
+        failing = [key for key, (_, verdict) in known.items() if verdict.fault]
+        call, verdict = known[min(failing, key=lambda key: (len(key), key))]
+        detail = f"for {_shown(call)}: {verdict.fault}"
     weak = f"only {counted} of {len(calls)} inputs count" if counted <= _FEW * len(calls) else ""
     return PropertyResult(
         title=held.title,
@@ -129,28 +139,6 @@ def _try_one(spec: ToolSpec, held: Property, source: str, bench: Bench, started:
         counted=counted,
         seconds=round(time.monotonic() - started, 3),
     )
-
-
-def _search(
-    spec: ToolSpec,
-    held: Property,
-    source: str,
-    bench: Bench,
-    known: dict[str, InputVerdict],
-    by_key: dict[str, TrialCall],
-) -> None:
-    """Have hypothesis look for smaller inputs that fail; they are added to what is known."""
-    until = time.monotonic() + SEARCH_S
-
-    def judge(call: TrialCall) -> None:
-        key = _key(call)
-        if key not in known and time.monotonic() < until:
-            (known[key],) = verdicts(spec, held, source, bench, [call])
-            by_key[key] = call
-        if key in known and known[key].fault:
-            raise Fails
-
-    generate(_calls(held), judge, EXAMPLES)
 
 
 def _calls(held: Property) -> Strategy:
@@ -235,14 +223,7 @@ AT_ONCE = 2
 
 
 def try_tool(
-    spec: ToolSpec,
-    suite: Suite,
-    source: str,
-    *,
-    backend: Backend | None = None,
-    limits: Limits | None = None,
-    permissions: Permissions = NO_PERMISSIONS,
-    dialer: Dialer | None = None,
+    spec: ToolSpec, suite: Suite, source: str, sandboxes: TrialSandboxes | None = None
 ) -> TrialReport:
     """Run all cases on the module `source`, also after a failure, then the properties.
 
@@ -252,21 +233,21 @@ def try_tool(
         SandboxUnavailable: no sandbox works on this system, or it cannot be granted connections. What the
             tool itself does wrong is in the report.
     """
-    sandboxes = sandboxes_for(spec, backend, limits, permissions, dialer)
+    sandboxes = sandboxes or sandboxes_for(spec)
     results = _try_cases(spec, suite.of(spec), source, sandboxes)
     held: tuple[PropertyResult, ...] = ()
     if suite.properties and all(result.passed for result in results):
         held = try_properties(spec, suite.properties, source, sandboxes)
     passed = all(result.passed for result in results) and all(one.passed for one in held)
-    return TrialReport(passed=passed, results=results, properties=held, lock=permissions.lock)
+    return TrialReport(passed=passed, results=results, properties=held, lock=sandboxes.permissions.lock)
 
 
 def sandboxes_for(
     spec: ToolSpec,
-    backend: Backend | None,
-    limits: Limits | None,
-    permissions: Permissions,
-    dialer: Dialer | None,
+    backend: Backend | None = None,
+    limits: Limits | None = None,
+    permissions: Permissions = NO_PERMISSIONS,
+    dialer: Dialer | None = None,
 ) -> TrialSandboxes:
     """What the sandboxes of a tool's trial are made of. Raises SandboxUnavailable."""
     usual = Limits() if spec.network else replace(Limits(), wall_s=TIME_S)
