@@ -23,7 +23,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,8 @@ class EdgeFolder:
                 f"The memory folder {self.root} cannot be created ({exc.strerror}); choose another."
             ) from exc
 
-    @contextmanager
-    def lock(self, wait_s: float) -> Iterator[None]:
-        with exclusive(self.root / ".lock", wait_s=wait_s):
-            yield
+    def lock(self, wait_s: float) -> AbstractContextManager[None]:
+        return exclusive(self.root / ".lock", wait_s=wait_s)
 
     @contextmanager
     def shard(self) -> Iterator[qe.EdgeShard]:
@@ -155,10 +153,15 @@ class EdgeFolder:
 
     def _replace(self, shard: qe.EdgeShard) -> None:
         try:
-            self._copy(shard)
+            with closing(self._create("shard.new", self.dense())) as fresh:
+                for page in pages(shard, None, vectors=True):
+                    fresh.update(qe.UpdateOperation.upsert_points([_renewed(point) for point in page]))
+                fresh.flush()
         finally:
             shard.close()
-        self._swap_in()
+        self._rename("shard", "shard.old")
+        self._rename("shard.new", "shard")
+        shutil.rmtree(self.root / "shard.old")
         self._erasing.unlink(missing_ok=True)
 
     def _put_aside(self, fault: BaseException) -> None:
@@ -186,22 +189,8 @@ class EdgeFolder:
         shard.flush()
         return shard
 
-    def _copy(self, shard: qe.EdgeShard) -> None:
-        fresh = self._create("shard.new", self.dense())
-        try:
-            for page in pages(shard, None, vectors=True):
-                fresh.update(qe.UpdateOperation.upsert_points([_renewed(point) for point in page]))
-            fresh.flush()
-        finally:
-            fresh.close()
-
-    def _swap_in(self) -> None:
-        self._rename("shard", "shard.old")
-        self._rename("shard.new", "shard")
-        shutil.rmtree(self.root / "shard.old")
-
     def _finish_swap(self) -> None:
-        """Repair what a crash during `_swap_in` left; the delete was not acknowledged."""
+        """Repair what a crash during `_replace` left; the delete was not acknowledged."""
         old = self.root / "shard.old"
         if not old.exists():
             return

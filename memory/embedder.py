@@ -12,12 +12,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Literal, Protocol
 
 from orchestrator_cli.durable.similarity import Similarity
-
-if TYPE_CHECKING:
-    from qdrant_edge import Bm25
 
 # Thai, kana, CJK ideographs and Hangul: written without spaces, or with particles attached to words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
@@ -78,17 +75,15 @@ class Bm25Embedder:
         self._unspaced = qdrant_edge.Bm25(config(tokenizer=tokenizer.Multilingual, ascii_folding=True))
 
     def document(self, text: str) -> SparseVector:
-        valid = _valid(text)
-        vector = self._engine_for(valid).embed_document(valid)
-        return SparseVector(tuple(vector.indices), tuple(vector.values))
+        return self._embedded(_valid(text), "embed_document")
 
     def query(self, text: str) -> SparseVector:
-        valid = _valid(text)
-        vector = self._engine_for(valid).embed_query(valid)
-        return SparseVector(tuple(vector.indices), tuple(vector.values))
+        return self._embedded(_valid(text), "embed_query")
 
-    def _engine_for(self, text: str) -> "Bm25":
-        return self._unspaced if _UNSPACED.search(text) else self._spaced
+    def _embedded(self, text: str, kind: Literal["embed_document", "embed_query"]) -> SparseVector:
+        engine = self._unspaced if _UNSPACED.search(text) else self._spaced
+        vector = getattr(engine, kind)(text)
+        return SparseVector(tuple(vector.indices), tuple(vector.values))
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ languages other than English, which need a model.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -160,19 +160,13 @@ def facts_by_rule(texts: Iterable[str]) -> ExtractedFacts:
     """Facts from "I prefer", "always", "never", "my … is" and "call me"; the last one for each attribute."""
     facts: dict[str, UserFact] = {}
     for text in texts:
-        for fact in _facts_in(text):
-            facts[fact.attribute] = fact
+        for statement in map(folded, _STATEMENT.split(text)):
+            if not statement or statement.endswith("?") or len(statement) > 300 or REMOVED in statement:
+                continue
+            fact = _fact_in(statement)
+            if fact is not None and is_quoted(fact.quote, [text]):
+                facts[fact.attribute] = fact
     return ExtractedFacts(tuple(facts.values())[-MAX_FACTS:])
-
-
-def _facts_in(text: str) -> Iterator[UserFact]:
-    for part in _STATEMENT.split(text):
-        statement = folded(part)
-        if not statement or statement.endswith("?") or len(statement) > 300 or REMOVED in statement:
-            continue
-        fact = _fact_in(statement)
-        if fact is not None and is_quoted(fact.quote, [text]):
-            yield fact
 
 
 def _fact_in(statement: str) -> UserFact | None:

@@ -377,11 +377,9 @@ def _related_tools(
             rank,
             RecalledTool(
                 name=record.key,
-                version=data["version"],
-                purpose=data["purpose"],
-                signature=data["signature"],
                 score=score,
                 trust=record.trust,
+                **{field: data[field] for field in ("version", "purpose", "signature")},
             ),
         )
     tools = [tool for _, tool in sorted(ranked.values(), key=lambda one: (-one[0], one[1].name))]

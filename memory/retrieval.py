@@ -138,7 +138,8 @@ def pack(
         if position is not None and position.seq + step >= 0
     ]
     neighbours = memory.at_positions(around, kinds=kinds, scope=scope, at=at) if kinds else []
-    neighbours = sorted(neighbours, key=lambda record: _rank_of_adjacent_hit(record, hits))
+    nearest: dict[Position | None, int] = {at: rank for rank, at in reversed([*enumerate(around)])}
+    neighbours = sorted(neighbours, key=lambda record: nearest.get(record.position, len(around)))
     for record in (*(hit.record for hit in hits), *neighbours):
         cost = tokens(record.text)
         if cost <= left and score_key(record) not in chosen:
@@ -156,15 +157,6 @@ def _distinct(ranked: Iterable[Hit]) -> Iterator[Hit]:
         if len(words) < _TELLING_WORDS or same not in seen:
             yield hit
         seen.add(same)
-
-
-def _rank_of_adjacent_hit(record: Record, hits: Sequence[Hit]) -> int:
-    position = record.position
-    for rank, hit in enumerate(hits):
-        other = hit.record.position
-        if position and other and position.session == other.session and abs(position.seq - other.seq) <= 1:
-            return rank
-    return len(hits)
 
 
 def _passages(records: Iterable[Record], score: Mapping[ScoreKey, float]) -> list[Passage]:

@@ -19,9 +19,10 @@ two processes that take the same positions at once, whose messages then share th
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -168,16 +169,18 @@ def turn_record(
     scope: Scope,
     source: Source | None = None,
     trust: Trust = "own",
+    key: str = "",
+    data: Mapping[str, Any] = MappingProxyType({}),
 ) -> Record:
-    """The message of `speaker` at position `seq` of a conversation.
+    """The message of `speaker` at position `seq` of a conversation, with more `data` if given.
 
-    Its key is its position, so a conversation that is written twice is stored once.
+    By default its key is its position, so a conversation that is written twice is stored once.
     """
     return Record(
         kind=TURN,
-        key=f"{session}/{seq}",
+        key=key or f"{session}/{seq}",
         text=f"[{spoken_time(time)}] {speaker}: {text}",
-        data={"speaker": speaker, "text": text},
+        data={"speaker": speaker, "text": text, **data},
         scope=scope,
         session=session,
         seq=seq,
@@ -199,7 +202,7 @@ def _messages(session: str, seq: int, exchange: Exchange, scope: Scope) -> Itera
         (ORCH, exchange.answer, "model" if exchange.own else "tool", plan_and_files),
     )
     for step, (speaker, text, origin, data) in enumerate(rows):
-        record = turn_record(
+        yield turn_record(
             session=session,
             seq=seq + step,
             speaker=speaker,
@@ -207,10 +210,9 @@ def _messages(session: str, seq: int, exchange: Exchange, scope: Scope) -> Itera
             time=exchange.time,
             scope=scope,
             source=Source(type=origin, ref=exchange.run),
-        )
-        # The key is the run, not the position: a resumed run replaces its messages.
-        yield record.model_copy(
-            update={"key": _key(exchange, speaker), "data": {**record.data, "run": exchange.run, **data}}
+            # The key is the run, not the position: a resumed run replaces its messages.
+            key=_key(exchange, speaker),
+            data={"run": exchange.run, **data},
         )
 
 

@@ -12,7 +12,7 @@ Not covered: whether the expected values are right. An example that is wrong ref
 
 import builtins
 import keyword
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -241,6 +241,10 @@ class ToolSpec(SpecModel):
         """Why a call cannot be made: unknown or lacking arguments or, if `typed`, some of the wrong type."""
         faults = _argument_faults(self.inputs, arguments, typed=typed)
         return tuple(f"{place}: {fault}" for place, fault in faults)
+
+    def declares(self, kinds: Collection[str]) -> bool:
+        """Whether one of these types, an exception's and those that it is a kind of, is among the errors."""
+        return any(error.type in kinds for error in self.errors)
 
     @property
     def privileged(self) -> bool:

@@ -9,6 +9,7 @@ Not covered: order-free comparison of lists; a case that needs it says so in its
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ from orchestrator_cli.durable.text import truncate
 
 TypeName = Literal["string", "integer", "number", "boolean", "array", "object", "any"]
 """smolagents' names for the types of inputs and outputs, without those for images and sound."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a pair, which is no text."""
 
 _SHOWN = 120
 
@@ -58,7 +62,9 @@ def not_json(value: object, place: str = "value") -> str | None:
         case None | bool() | int():
             return None
         case str():
-            return None if _is_text(value) else f"{place} holds half a surrogate pair, which is no text"
+            return (
+                f"{place} holds half a surrogate pair, which is no text" if SURROGATE.search(value) else None
+            )
         case float():
             return None if math.isfinite(value) else f"{place} is {value!r}, which JSON cannot hold"
         case _:
@@ -91,14 +97,6 @@ def short_json(value: object) -> str:
     except (TypeError, ValueError):
         text = repr(value)
     return truncate(text, _SHOWN)
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _first_difference(expected: Any, got: Any, place: str) -> str | None:

@@ -276,7 +276,9 @@ def judge_error(spec: ToolSpec, error: BaseException, arguments: Mapping[str, An
 
 def judge_message(spec: ToolSpec, text: str, arguments: Mapping[str, Any] | None = None) -> Judgement:
     """The judgement on an error given as text, `Type: message`."""
-    if is_declared(spec, text.partition(":")[0]):
+    name = text.partition(":")[0]
+    raised = getattr(builtins, name, None)
+    if spec.declares((name, *(kind.__name__ for kind in getattr(raised, "__mro__", ())))):
         return Judgement("declined", "")
     if arguments is not None and spec.argument_faults(arguments):
         return Judgement("declined", "")
@@ -300,16 +302,6 @@ def judge_inner_call(spec: ToolSpec, error: str, type_: str) -> Judgement:
     return Judgement("failure", _cut(f"it returned {name} and not {spec.output_type}"))
 
 
-def is_declared(spec: ToolSpec, name: str) -> bool:
-    """Whether a specification declares an exception of that name, or a base class of it."""
-    raised = _exception(name)
-    for error in spec.errors:
-        declared = _exception(error.type)
-        if name == error.type or (raised and declared and issubclass(raised, declared)):
-            return True
-    return False
-
-
 _JSON_TYPES = {
     "NoneType": "null",
     "bool": "boolean",
@@ -322,11 +314,6 @@ _JSON_TYPES = {
 }
 # Messages of the host about calls that never reached the tool; see `toolsmith.sandbox`.
 _NOT_THE_TOOL = ("cannot pass the arguments of ", "the sandbox is busy ")
-
-
-def _exception(name: str) -> type[BaseException] | None:
-    kind = getattr(builtins, name, None)
-    return kind if isinstance(kind, type) and issubclass(kind, BaseException) else None
 
 
 def _cut(text: str) -> str:

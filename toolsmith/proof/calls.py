@@ -275,11 +275,6 @@ def case_fault(spec: ToolSpec, case: Case, outcome: CallOutcome) -> str:
     return "; ".join(_faults(spec, case, outcome)).encode(errors="backslashreplace").decode()
 
 
-def is_declared(spec: ToolSpec, outcome: CallOutcome) -> bool:
-    """Whether what was raised is an error of the specification, or a kind of one."""
-    return any(error.type in outcome.kinds for error in spec.errors)
-
-
 def value_fault(spec: ToolSpec, value: object) -> str | None:
     """Why a value cannot be what the specification promises; None when it can."""
     if problem := not_json(value):

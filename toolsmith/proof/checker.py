@@ -20,7 +20,6 @@ import inspect
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from toolsmith.built import FunctionSignature
@@ -38,7 +37,7 @@ _SMALLEST_NUMBER = 100
 
 def overfitting_faults(tree: ast.Module, spec: ToolSpec, suite: Suite, prose: str) -> Iterator[Fault]:
     """All such literals, in no particular order; `prose` is the specification's text in lower case."""
-    known = _KnownCases.of(spec, suite, prose)
+    known = _KnownCases(spec, suite, prose)
     parameters = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     for node in ast.walk(tree):
         for value in _suspects(node, parameters, known):
@@ -53,35 +52,21 @@ def overfitting_faults(tree: ast.Module, spec: ToolSpec, suite: Suite, prose: st
                     )
 
 
-@dataclass(frozen=True)
 class _KnownCases:
     """What a module could have copied from the cases, without what the specification mentions itself."""
 
-    inputs: frozenset[str]
-    """Whole arguments, as JSON."""
-    long_texts: frozenset[str]
-    """Texts in arguments, files and outcomes that are too long to occur by accident."""
-    answers: frozenset[tuple[str, str]]
-    """An argument and the expected value, as JSON."""
-    prose: str
-
-    @classmethod
-    def of(cls, spec: ToolSpec, suite: Suite, prose: str) -> "_KnownCases":
+    def __init__(self, spec: ToolSpec, suite: Suite, prose: str) -> None:
         cases = suite.of(spec)
-        texts = {text for case in cases for text in _texts([case.arguments, case.expected, case.files])}
-        answers = {
-            (_json(value), _json(case.expected)) for case in cases for value in case.arguments.values()
+        self.prose = prose
+        # Arguments and expected values, as JSON.
+        self.answers = {(_json(v), _json(case.expected)) for case in cases for v in case.arguments.values()}
+        self.inputs = {argument for argument, _ in self.answers}
+        # Texts in arguments, files and outcomes that are too long to occur by accident.
+        self.long_texts = {
+            text
+            for text in _texts([[case.arguments, case.expected, case.files] for case in cases])
+            if len(text) >= _LONG_TEXT and not _WORD.fullmatch(text) and text.lower() not in prose
         }
-        return cls(
-            inputs=frozenset(argument for argument, _ in answers),
-            long_texts=frozenset(
-                text
-                for text in texts
-                if len(text) >= _LONG_TEXT and not _WORD.fullmatch(text) and text.lower() not in prose
-            ),
-            answers=frozenset(answers),
-            prose=prose,
-        )
 
     def has_input(self, value: object) -> bool:
         """Whether a literal is an argument of a case, and too particular to occur by accident."""

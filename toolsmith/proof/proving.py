@@ -165,7 +165,7 @@ class _Rounds:
     def run(self) -> Proved:
         for number in range(1, 1 + ROUNDS):
             report = self._round(number)
-            if report is not None and report.passed and self.source is not None:
+            if report is not None and report.passed:
                 report = self._strengthened(report, number)
             if report is not None and report.passed and self.source is not None:
                 report = report.model_copy(update={"challenges": self.challenges})

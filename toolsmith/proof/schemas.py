@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from toolsmith.values import TypeName, is_of_type, short_json, type_name
+from toolsmith.values import SURROGATE, TypeName, is_of_type, short_json, type_name
 
 Strategy = Any
 """One of hypothesis' strategies, whose types are known only once it is loaded."""
@@ -43,7 +43,6 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 }
 TYPES = tuple(_WORDS)
 _SIZES = ("minLength", "maxLength", "minItems", "maxItems")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _AROUND = re.compile(r"\(\?(?!:)|\\[1-9]")
 
 
@@ -92,7 +91,7 @@ def _texts(schema: Mapping[str, Any]) -> Strategy:
         made = st.from_regex(re.compile(schema["pattern"]), fullmatch=True)
         given = "maxLength" in schema
         return made.filter(
-            lambda text: least <= len(text) <= (most if given else _MOST) and not _SURROGATE.search(text)
+            lambda text: least <= len(text) <= (most if given else _MOST) and not SURROGATE.search(text)
         )
     letters = st.sampled_from(_USUAL) | st.characters(codec="ascii") | st.characters(codec="utf-8")
     return st.text(letters, min_size=least, max_size=most)
@@ -125,21 +124,14 @@ def _objects(schema: Mapping[str, Any]) -> Strategy:
     )
 
 
-def _simple(*values: object) -> Callable[[Mapping[str, Any]], Strategy]:
-    def make(_: Mapping[str, Any]) -> Strategy:
-        return strategies().sampled_from(values)
-
-    return make
-
-
 _MAKERS: Mapping[str, Callable[[Mapping[str, Any]], Strategy]] = {
     "string": _texts,
     "integer": lambda schema: strategies().integers(*_range(schema)),
     "number": lambda schema: strategies().floats(
         *_range(schema), allow_nan=False, allow_infinity=False, allow_subnormal=False
     ),
-    "boolean": _simple(False, True),
-    "null": _simple(None),
+    "boolean": lambda _: strategies().sampled_from((False, True)),
+    "null": lambda _: strategies().none(),
     "array": _arrays,
     "object": _objects,
 }

@@ -37,7 +37,6 @@ from toolsmith.proof.calls import (
     TrialSandboxes,
     case_fault,
     check_fault,
-    is_declared,
     shortened,
     value_fault,
 )
@@ -203,7 +202,7 @@ def _broken(spec: ToolSpec, outcome: CallOutcome) -> str:
     if outcome.fault:
         return f"it {outcome.fault}"
     if outcome.error:
-        return "" if is_declared(spec, outcome) else f"it raised {shortened(outcome.error)}"
+        return "" if spec.declares(outcome.kinds) else f"it raised {shortened(outcome.error)}"
     return value_fault(spec, outcome.value) or ""
 
 
