@@ -10,8 +10,11 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -119,6 +122,8 @@ ENDING_S = 5.0
 def main() -> None:
     """The `orch` command."""
     spare_loopback_the_proxy()
+    sys.excepthook = _print_uncaught
+    threading.excepthook = lambda args: _print_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     interrupts = _Interrupts()
     signal.signal(signal.SIGINT, interrupts)
     signal.signal(signal.SIGTERM, interrupts)
@@ -136,6 +141,16 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Collecting garbage at exit would take more than a second, for memory that the system frees anyway.
         gc.freeze()
+
+
+def _print_uncaught(
+    kind: type[BaseException], exc: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Print a traceback. Its message may quote a model or a file, which the interpreter prints as it is."""
+    from orchestrator_cli.views.text import clean  # loads pydantic
+
+    if not issubclass(kind, SystemExit):
+        sys.stderr.write(clean("".join(traceback.format_exception(kind, exc, trace))))
 
 
 def _leave(code: object) -> None:

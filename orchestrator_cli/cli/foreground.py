@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import typer
-
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
@@ -24,7 +22,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
-from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line, envelope_of
+from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line, envelope_of, write_line
 from orchestrator_cli.workspace import check_folder
 
 NO_SANDBOX_FLAG = "--unsafe-no-sandbox"
@@ -129,7 +127,7 @@ class ForegroundRun:
         self._file_log().catch_up(found)
         message, _, remedy = (end.error or "").partition("\n")
         if self.output.as_json:
-            typer.echo(envelope_line(envelope_of(fold(found))))
+            write_line(sys.stdout, envelope_line(envelope_of(fold(found))))
         elif not self.output.stream_json:
             self.console.print_answer(end.answer)
         if end.exit_code:
@@ -149,7 +147,7 @@ class ForegroundRun:
             raise
         finally:
             if output.as_json:
-                typer.echo(envelope_line(envelope.result(error)))
+                write_line(sys.stdout, envelope_line(envelope.result(error)))
         if not (output.as_json or output.stream_json):
             self.console.print_answer(result.answer)
         if error is not None:

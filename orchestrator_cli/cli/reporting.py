@@ -14,7 +14,7 @@ from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.settings import Settings, approvals, load_settings
 from orchestrator_cli.views.console import Console
-from orchestrator_cli.views.streams import write
+from orchestrator_cli.views.streams import write, write_line
 from orchestrator_cli.views.text import clean
 
 
@@ -56,7 +56,7 @@ def reporting(output: Output) -> Iterator[Console]:
     except OrchError as exc:
         console.close()
         if output.debug:
-            traceback.print_exc()
+            write(sys.stderr, clean(traceback.format_exc()))
         console.error(exc)
         raise typer.Exit(exc.exit_code) from exc
     except KeyboardInterrupt:
@@ -69,11 +69,24 @@ def reporting(output: Output) -> Iterator[Console]:
 
 
 def print_lines(lines: list[str]) -> None:
-    """Print lines to standard output; on a terminal, without control characters."""
-    shown = map(clean, lines) if sys.stdout.isatty() else lines
-    write(sys.stdout, "".join(f"{line}\n" for line in shown))
+    """Print lines to standard output, without control characters."""
+    write(sys.stdout, "".join(f"{clean(line)}\n" for line in lines))
+
+
+def print_content(text: str) -> None:
+    """Print the content of files: unchanged for a program, and on a terminal without control characters."""
+    write(sys.stdout, clean(text) if sys.stdout.isatty() else text)
 
 
 def print_json(value: object) -> None:
     """Print a value of JSON types as one line."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    write_line(sys.stdout, json.dumps(value, ensure_ascii=False))
+
+
+def confirmed(question: str) -> bool:
+    """Ask on standard error. The answer is no by default. Ctrl-C and the end of the input interrupt."""
+    try:
+        return typer.confirm(clean(question), default=False, err=True)
+    except typer.Abort:
+        write(sys.stderr, "\n")  # The next message starts on a new line.
+        raise KeyboardInterrupt from None

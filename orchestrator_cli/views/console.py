@@ -139,12 +139,15 @@ class Console:
             self._say(lines)
 
     def print_answer(self, answer: str) -> None:
-        """Print the answer on standard output: rendered on a terminal, otherwise unchanged."""
+        """Print the answer on standard output: rendered on a terminal, otherwise as it was written.
+
+        In neither case does it hold anything that a terminal would obey: a pipe may lead to one.
+        """
         stdout = self._stdout or sys.stdout
+        answer = text.clean(answer)
         if not stdout.isatty():
             write(stdout, answer if answer.endswith("\n") else answer + "\n")
             return
-        answer = text.clean(answer)
         screen = RichConsole(file=stdout, highlight=False)
         if screen.is_dumb_terminal or not screen.encoding.lower().startswith("utf"):
             write(stdout, answer.rstrip("\n") + "\n")

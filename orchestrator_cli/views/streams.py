@@ -18,7 +18,7 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import SCHEMA, Event, FileChange
 from orchestrator_cli.plan import State
 from orchestrator_cli.state import RunState
-from orchestrator_cli.views.text import ascii_only, clean
+from orchestrator_cli.views.text import ascii_only, clean, escaped
 
 
 def write(stream: TextIO, text: str) -> bool:
@@ -72,10 +72,6 @@ def _rendered(text: str, sink: TextIO) -> str:
     console.print(Markdown(text, hyperlinks=False))
     shown = rendered.getvalue()
     return shown if (sink.encoding or "").lower().startswith("utf") else ascii_only(shown)
-
-
-# JSON may hold these raw, but many readers split lines at them.
-_LINE_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 class JsonLines:
@@ -167,11 +163,14 @@ def changes_line(run: str, changes: Iterable[FileChange]) -> str:
 
 
 def write_line(stream: TextIO, line: str) -> bool:
-    """Write a line of JSON in the encoding of the stream. Returns False if the reader has left."""
+    """Write a line of JSON in the encoding of the stream, with nothing in it that a terminal would obey.
+
+    Returns False if the reader has left.
+    """
     encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
     if not encoding.startswith("utf"):
         line = json.dumps(json.loads(line))
-    return write(stream, line.translate(_LINE_BREAKS) + "\n")
+    return write(stream, escaped(line) + "\n")
 
 
 def _error(error: OrchError | None, end: events.RunFinished | None) -> dict[str, str] | None:

@@ -1,8 +1,9 @@
 """Foreign text made harmless, and figures in words: pure functions that all views share.
 
-Foreign text is what a model, a program or a file wrote. `clean` removes what a terminal or an editor would
-obey rather than show: escape sequences, control characters, and the invisible marks that reorder or hide
-text.
+Foreign text is what a model, a program, a server or a file wrote. `clean` removes what a terminal or an
+editor would obey rather than show: escape sequences, control characters, and the invisible marks that reorder
+or hide text. All text that leaves the program passes through it; JSON has `escaped` in its place, which loses
+nothing.
 
 Not covered: letters of one script that look like those of another, and stacks of combining marks.
 """
@@ -29,6 +30,7 @@ _HIDDEN = re.compile(
     "\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSAFE_IN_JSON = re.compile(f"{_HIDDEN.pattern}|{_SURROGATE.pattern}|[\x85\u2028\u2029]")
 _ASCII = str.maketrans(
     {"·": "-", "—": "-", "–": "-", "…": "...", "←": "<-", "→": "->", "’": "'"}
     | {"○": "o", "●": "*", "✓": "v", "✗": "x", "┬": "-", "├": "|", "└": "`", "─": "-", "│": "|"}
@@ -39,6 +41,11 @@ def clean(text: str) -> str:
     """The text with line feeds and tabs as its only control characters."""
     text = _BREAK.sub("\n", _COLOUR.sub("", text))
     return _SURROGATE.sub("\ufffd", _HIDDEN.sub("", text))
+
+
+def escaped(line: str) -> str:
+    """JSON with `\\u` escapes for what `clean` removes, and for what some readers take for a line end."""
+    return _UNSAFE_IN_JSON.sub(lambda match: json.dumps(match.group())[1:-1], line)
 
 
 def one_line(text: str, limit: int | None = None) -> str:

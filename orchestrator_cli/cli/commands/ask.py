@@ -26,13 +26,14 @@ from orchestrator_cli.cli.options import (
     SessionOptions,
     with_options,
 )
-from orchestrator_cli.cli.reporting import reporting, run_flags, settings_of
+from orchestrator_cli.cli.reporting import print_lines, reporting, run_flags, settings_of
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import GivenModel, LiveModels, RecordedModel, Recording, RecordingModel
 from orchestrator_cli.orchestrator import plan_prompt
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.views.graph import plan_lines
+from orchestrator_cli.views.streams import write_line
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -88,7 +89,10 @@ def plan(
         text = checked_prompt(_read(prompt), settings.home)
         with open_run(settings, [], wants_engine=False) as run:
             made = plan_prompt(text, run)
-        typer.echo(made.model_dump_json(indent=2) if common.as_json else "\n".join(plan_lines(made)))
+        if common.as_json:
+            write_line(sys.stdout, made.model_dump_json(indent=2))
+        else:
+            print_lines(plan_lines(made))
 
 
 def _read(prompt: str) -> str:

@@ -10,7 +10,7 @@ import typer
 from memory import Scope
 from memory.dense import count_missing
 from orchestrator_cli.cli.options import InspectOptions, Output, with_options
-from orchestrator_cli.cli.reporting import reporting, settings_of
+from orchestrator_cli.cli.reporting import print_json, reporting, settings_of
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.environment import find_model
 from orchestrator_cli.errors import OrchError
@@ -43,7 +43,7 @@ def doctor(common: InspectOptions) -> None:
     with reporting(Output(quiet=True, debug=common.debug)) as console:
         findings = examine(settings_of(common.workspace))
         if common.as_json:
-            typer.echo("[" + ",".join(finding.model_dump_json() for finding in findings) + "]")
+            print_json([finding.model_dump(mode="json") for finding in findings])
         else:
             console.lines(report_lines(findings))
         raise typer.Exit(0 if all(finding.ok for finding in findings) else 3)

@@ -1,6 +1,5 @@
 """`orch log`: read what the runs of a workspace did, verify that it was not changed, and do it again."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -9,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, RunName, with_options
-from orchestrator_cli.cli.reporting import print_json, print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import print_content, print_json, print_lines, reporting, settings_of
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.runs.find import find_run
 from orchestrator_cli.runs.verify import Audit, audit, kept_text, read_file_log
 from orchestrator_cli.views.filelog import EntryFilter, entries_of, markdown_of, select_entries
-from orchestrator_cli.views.streams import show_page, write
-from orchestrator_cli.views.text import clean, counted, one_line
+from orchestrator_cli.views.streams import show_page
+from orchestrator_cli.views.text import counted, one_line
 
 if TYPE_CHECKING:
     from orchestrator_cli.replay.compare import FileVerdict, Replayed, SubtaskVerdict
@@ -79,7 +78,7 @@ def show(
     """Print the whole of a text that was too long for its entry."""
     with reporting(Output(quiet=True, debug=common.debug)):
         text = kept_text(settings_of(common.workspace), digest)
-        write(sys.stdout, clean(text) if sys.stdout.isatty() else text)
+        print_content(text)
 
 
 @app.command()

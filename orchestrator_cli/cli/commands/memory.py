@@ -19,9 +19,10 @@ from orchestrator_cli.cli.commands.memory_output import (
     stats_lines,
 )
 from orchestrator_cli.cli.options import AsJson, Debug, Folder, Output
-from orchestrator_cli.cli.reporting import print_json, print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import confirmed, print_json, print_lines, reporting, settings_of
 from orchestrator_cli.errors import ApprovalNeeded, RunFailed, UsageError
 from orchestrator_cli.views.streams import write
+from orchestrator_cli.views.text import escaped
 
 app = typer.Typer(
     rich_markup_mode=None, help="List, search, add, forget, export and import what is remembered."
@@ -146,7 +147,7 @@ def forget(
             question = f"Forget {'this' if len(records) == 1 else f'these {len(records)}'} for good?"
             if not sys.stdin.isatty():
                 raise ApprovalNeeded("Forgetting must be confirmed.", "Add -y to confirm.")
-            if not _confirmed(question):
+            if not confirmed(question):
                 raise UsageError("Not confirmed; nothing was forgotten.")
         done = admin.forget(records, what)
         if as_json:
@@ -176,7 +177,7 @@ def export(
     with reporting(Output(debug=debug)) as console:
         admin = _admin(workspace, everywhere)
         if str(target) == "-":
-            write(sys.stdout, "".join(admin.export_lines()))
+            write(sys.stdout, escaped("".join(admin.export_lines())))
         else:
             console.lines([export_line(admin.export(target), target)])
 
@@ -273,11 +274,3 @@ def _admin(
 ) -> MemoryAdmin:
 
     return MemoryAdmin(settings_of(workspace), everywhere=everywhere, warn=warn)
-
-
-def _confirmed(question: str) -> bool:
-    try:
-        return typer.confirm(question, default=False, err=True)
-    except typer.Abort:
-        typer.echo(err=True)  # The next message starts on a new line.
-        raise KeyboardInterrupt from None

@@ -1,19 +1,20 @@
 """The commands on runs of the past: list them, show one, undo it, end it, and say how it was."""
 
 import contextlib
+import sys
 from typing import Annotated, Literal
 
 import typer
 
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, RunName, with_options
-from orchestrator_cli.cli.reporting import print_json, print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import print_content, print_json, print_lines, reporting, settings_of
 from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, recent
 from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.history import Summary, runs_lines, show_json, show_lines
-from orchestrator_cli.views.streams import changes_line
+from orchestrator_cli.views.streams import changes_line, write_line
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -83,7 +84,7 @@ def undo(
         past = find_run(settings, run)
         changes = undo_run(settings, past, to, lambda: [_log_of(past), console])
         if common.as_json:
-            typer.echo(changes_line(past.run, changes))
+            write_line(sys.stdout, changes_line(past.run, changes))
         elif not changes:
             console.lines([f"There is nothing to undo: the workspace is as it was before run {past.run}."])
 
@@ -96,9 +97,9 @@ def diff(run: RunName, common: InspectOptions) -> None:
         past = find_run(settings_of(common.workspace), run)
         shown = show_changes(past)
         if common.as_json:
-            typer.echo(changes_line(past.run, shown.changes))
+            write_line(sys.stdout, changes_line(past.run, shown.changes))
             return
-        print_lines(shown.lines)
+        print_content("".join(f"{line}\n" for line in shown.lines))
         if not shown.lines:
             console.lines([f"Run {past.run} changed no files."])
         elif shown.undone:

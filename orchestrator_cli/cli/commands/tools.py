@@ -26,7 +26,14 @@ from orchestrator_cli.cli.options import (
     Verbose,
     Yes,
 )
-from orchestrator_cli.cli.reporting import approval_kinds, print_json, print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import (
+    approval_kinds,
+    confirmed,
+    print_json,
+    print_lines,
+    reporting,
+    settings_of,
+)
 from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed, UsageError
 from orchestrator_cli.views.tools import list_lines, page_lines, trial_json, trial_lines
 
@@ -229,7 +236,7 @@ def remove(name: Name, yes: SkipConfirmation = False, workspace: Folder = None, 
         )
         if not yes and not on_terminal():
             raise ApprovalNeeded(f"Removing {what} has to be confirmed.", "Add -y to confirm it.")
-        if not yes and not _confirmed(f"Remove {what}?"):
+        if not yes and not confirmed(f"Remove {what}?"):
             raise UsageError("It was not confirmed, so nothing was removed.", "Keep it, or say yes.")
         known, place = admin.remove(name)
         console.lines([f"The tool {known} is removed. Until you delete it, it remains in {place}"])
@@ -302,8 +309,4 @@ def reindex(workspace: Folder = None, as_json: AsJson = False, debug: Debug = Fa
 
 def _admin(workspace: Path | None, *, yes: bool = False) -> ToolAdmin:
     settings = settings_of(workspace, yes=yes or None)
-    return ToolAdmin(settings, _confirmed if on_terminal() else None)
-
-
-def _confirmed(question: str) -> bool:
-    return typer.confirm(question, default=False, err=True)
+    return ToolAdmin(settings, confirmed if on_terminal() else None)
