@@ -19,6 +19,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from orchestrator_cli.durable.foreign import escaped, prompt_environment
 from toolsmith.errors import ReplyFaulty
 from toolsmith.parsing import python_block
 from toolsmith.proof.cases import (
@@ -205,18 +206,11 @@ def render(name: str, **values: object) -> str:
 
 @cache
 def _environment() -> "Environment":
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FunctionLoader(
-            lambda name: files("toolsmith").joinpath("prompts", name).read_text(encoding="utf-8")
-        ),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
+    environment = prompt_environment(
+        lambda name: files("toolsmith").joinpath("prompts", name).read_text(encoding="utf-8")
     )
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    environment.filters["quoted"] = lambda text: "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+    environment.filters["json"] = lambda value: escaped(
+        json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    )
     environment.filters["literal"] = repr
     return environment

@@ -13,6 +13,7 @@ from typing import Any
 from smolagents import Tool as SmolTool
 from smolagents._function_type_hints_utils import get_json_schema
 
+from orchestrator_cli.durable.foreign import marked_words
 from orchestrator_cli.errors import OrchError, RecoverableError
 from orchestrator_cli.events import ToolCalled
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
@@ -172,7 +173,10 @@ def _agent_tool(name: str, calls: ToolCalls) -> SmolTool:
 
 
 def sandboxed_tool(tool: BuiltTool, calls: ToolCalls) -> SandboxedTool:
-    return SandboxedTool(tool, _Sandbox(calls, tool))
+    """The tool, with the words of its specification marked as a model's."""
+    made = SandboxedTool(tool, _Sandbox(calls, tool))
+    made.description, made.inputs = marked_words(made.description, made.inputs, "a built tool")
+    return made
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,14 @@ from smolagents.models import (
 from smolagents.monitoring import TokenUsage
 
 from orchestrator_cli import events
+from orchestrator_cli.durable.foreign import as_data, first_line
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, sandboxed_tool
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
 from orchestrator_cli.execution.sandboxes import Sandboxes
 from orchestrator_cli.models.model import ModelRequest
 from orchestrator_cli.planning.structured_output import coerce_to_schema
-from orchestrator_cli.prompts import as_data, render, source
+from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
 from toolsmith.library.status import judge_inner_call
 from toolsmith.sandbox.session import InsideCall
@@ -206,8 +207,9 @@ class _ToolCallingAgent(_Prompted, ToolCallingAgent):  # type: ignore[misc]
 
 @functools.cache
 def _compiled(template: str) -> jinja2.Template:
-    made: jinja2.Template = jinja2.Template(template, undefined=jinja2.StrictUndefined)
-    return made
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+    environment.filters["first_line"] = first_line
+    return environment.from_string(template)
 
 
 def _add_requested(agent: MultiStepAgent, calls: ToolCalls) -> None:
@@ -360,11 +362,9 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
 
 
 def _marked(message: Any) -> Any:
-    """What a step gave, marked as data: it can hold text of files and pages."""
+    """What a step gave, its errors too, marked as data: it can hold text of files and pages."""
     if message.role != MessageRole.TOOL_RESPONSE:
         return message
     text = "\n".join(part["text"] for part in message.content if part["type"] == "text")
-    if not text.startswith("Observation:"):
-        return message
     marked = f'<untrusted source="what the step gave">\n{as_data(text)}\n</untrusted>'
     return dataclasses.replace(message, content=[{"type": "text", "text": marked}])

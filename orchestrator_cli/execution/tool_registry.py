@@ -334,7 +334,7 @@ def built_card(tool: BuiltTool) -> ToolCard:
     purpose = f"{tool.spec.purpose} Returns: {tool.spec.output_description}"
     if asked := requested_grants(tool.spec):
         purpose = f"{purpose} The user is asked for {asked}."
-    return ToolCard(name=tool.name, signature=tool.spec.signature, purpose=purpose)
+    return ToolCard(name=tool.name, signature=tool.spec.signature, purpose=purpose, built=True)
 
 
 def permissions_of(tool: BuiltTool) -> str:

@@ -29,6 +29,7 @@ from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectO
 from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.durable.foreign import marked_words
 from orchestrator_cli.environment import read_secret
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.journal.journal import Emit
@@ -37,7 +38,6 @@ from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFaile
 from orchestrator_cli.mcp_client.tools import ServerTool, server_tools, text_of, value_of
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.planning.planner import ToolCard
-from orchestrator_cli.prompts import as_data
 from orchestrator_cli.settings import McpServer, Settings
 
 FIRST_LISTING_S = 10.0
@@ -338,12 +338,7 @@ class ServerFunction:
 
 def _as_foreign(tool: ServerTool) -> dict[str, Any]:
     """A tool's schema with the server's own words marked as untrusted."""
-    schema = tool.schema
-    schema["description"] = _marked(schema["description"], tool.server)
-    for row in schema["parameters"]["properties"].values():
-        row["description"] = _marked(row["description"], tool.server)
-    return schema
-
-
-def _marked(text: str, server: str) -> str:
-    return f'<untrusted source="the MCP server {server}">{as_data(text)}</untrusted>'
+    schema, source = tool.schema, f"the MCP server {tool.server}"
+    properties = schema["parameters"]["properties"]
+    description, inputs = marked_words(schema["description"], properties, source)
+    return {**schema, "description": description, "parameters": {"properties": inputs}}

@@ -36,7 +36,14 @@ class ToolCard(FrozenModel):
     signature: str
     purpose: str
     server: str = ""
-    """The MCP server whose untrusted words the purpose is; empty for our own and built tools."""
+    """The MCP server whose words the purpose is; empty for our own and built tools."""
+    built: bool = False
+    """Whether it was built, so that a model wrote the purpose."""
+
+    @property
+    def source(self) -> str:
+        """Whose words the purpose is; empty for our own."""
+        return f"the server {self.server}" if self.server else "a built tool" if self.built else ""
 
 
 class ProcessCard(FrozenModel):

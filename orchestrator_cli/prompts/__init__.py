@@ -3,12 +3,13 @@
 `subtask_fields.yml` describes the fields of a subtask for both prompts and for docs/plan.md.
 """
 
-import re
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
 import jinja2
+
+from orchestrator_cli.durable.foreign import prompt_environment
 
 
 def render(prompt: str, /, **values: object) -> str:
@@ -49,19 +50,6 @@ def source(prompt: str) -> str:
     return resources.files(__name__).joinpath(f"{prompt}.md").read_text(encoding="utf-8")
 
 
-def as_data(text: object) -> str:
-    """A text for between <untrusted> marks, changed so that it cannot end them."""
-    return re.sub(r"<(/?\s*untrusted)", r"< \1", str(text), flags=re.IGNORECASE)
-
-
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: source(name.removesuffix(".md"))),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # plain text for a model, not HTML
-    )
-    environment.filters["data"] = as_data
-    return environment
+    return prompt_environment(lambda name: source(name.removesuffix(".md")))

@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from orchestrator_cli.durable.foreign import on_one_line
+
 PROTECTED = (".git", ".hg", ".svn", ".env*", "fileLog.md", "orch.toml", ".pre-commit-config.yaml")
 OURS = ("fileLog.md", "orch.toml")
 """Written and trusted by `orch` itself, so that the user cannot allow them."""
@@ -48,7 +50,7 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
             folders[:] = sorted(name for name in folders if not is_protected(name, allowed))
             for name in sorted(names):
                 path = Path(place, name)
-                found.append(f"{path.relative_to(root)} ({path.lstat().st_size} bytes)")
+                found.append(f"{on_one_line(path.relative_to(root))} ({path.lstat().st_size} bytes)")
         return found[:1000]
 
     def read_file(path: str) -> str:

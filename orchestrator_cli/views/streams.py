@@ -14,11 +14,12 @@ from io import StringIO
 from typing import Any, TextIO
 
 from orchestrator_cli import events
+from orchestrator_cli.durable.foreign import escaped
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import SCHEMA, Event, FileChange
 from orchestrator_cli.plan import State
 from orchestrator_cli.state import RunState
-from orchestrator_cli.views.text import ascii_only, clean, escaped
+from orchestrator_cli.views.text import ascii_only, clean
 
 
 def write(stream: TextIO, text: str) -> bool:

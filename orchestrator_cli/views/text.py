@@ -2,8 +2,8 @@
 
 Foreign text is what a model, a program, a server or a file wrote. `clean` removes what a terminal or an
 editor would obey rather than show: escape sequences, control characters, and the invisible marks that reorder
-or hide text. All text that leaves the program passes through it; JSON has `escaped` in its place, which loses
-nothing.
+or hide text. All text that leaves the program passes through it; JSON passes through `escaped` of
+`durable.foreign` instead, which loses nothing.
 
 Not covered: letters of one script that look like those of another, and stacks of combining marks.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from orchestrator_cli.durable.foreign import HIDDEN, SURROGATES
 from orchestrator_cli.durable.text import truncate
 
 if TYPE_CHECKING:
@@ -25,12 +26,8 @@ NO_SANDBOX = "NO SANDBOX"
 
 _COLOUR = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
 _BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e"
-    "\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
-)
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_UNSAFE_IN_JSON = re.compile(f"{_HIDDEN.pattern}|{_SURROGATE.pattern}|[\x85\u2028\u2029]")
+_HIDDEN = re.compile(f"[{HIDDEN}]")
+_SURROGATE = re.compile(f"[{SURROGATES}]")
 _ASCII = str.maketrans(
     {"·": "-", "—": "-", "–": "-", "…": "...", "←": "<-", "→": "->", "’": "'"}
     | {"○": "o", "●": "*", "✓": "v", "✗": "x", "┬": "-", "├": "|", "└": "`", "─": "-", "│": "|"}
@@ -41,11 +38,6 @@ def clean(text: str) -> str:
     """The text with line feeds and tabs as its only control characters."""
     text = _BREAK.sub("\n", _COLOUR.sub("", text))
     return _SURROGATE.sub("\ufffd", _HIDDEN.sub("", text))
-
-
-def escaped(line: str) -> str:
-    """JSON with `\\u` escapes for what `clean` removes, and for what some readers take for a line end."""
-    return _UNSAFE_IN_JSON.sub(lambda match: json.dumps(match.group())[1:-1], line)
 
 
 def one_line(text: str, limit: int | None = None) -> str:

@@ -15,7 +15,8 @@ from endpoint import Endpoint
 from scripted_model import Cast, code, coder, decided, plan, tool_call
 from toolsmith_replies import CASES, CODE, SPEC
 
-from orchestrator_cli.views.text import clean, escaped
+from orchestrator_cli.durable.foreign import escaped
+from orchestrator_cli.views.text import clean
 from toolsmith import CaseResult, Library, Need, Origin, ToolSpec, TrialReport
 from toolsmith.proof.cases import Suite
 

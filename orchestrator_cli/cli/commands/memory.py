@@ -20,9 +20,9 @@ from orchestrator_cli.cli.commands.memory_output import (
 )
 from orchestrator_cli.cli.options import AsJson, Debug, Folder, Output
 from orchestrator_cli.cli.reporting import confirmed, print_json, print_lines, reporting, settings_of
+from orchestrator_cli.durable.foreign import escaped
 from orchestrator_cli.errors import ApprovalNeeded, RunFailed, UsageError
 from orchestrator_cli.views.streams import write
-from orchestrator_cli.views.text import escaped
 
 app = typer.Typer(
     rich_markup_mode=None, help="List, search, add, forget, export and import what is remembered."

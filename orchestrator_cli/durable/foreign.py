@@ -1,0 +1,84 @@
+"""Foreign text in prompts: what a model, a file, a server or a page said stays data.
+
+In a prompt, foreign text is between the marks `<untrusted source="…">` and `</untrusted>`, which the template
+writes. A prompt's environment passes every value through `as_data`, so that none can open or close a mark.
+What has to be outside the marks, such as a title or a name, passes through `on_one_line` and cannot look like
+a part of the prompt.
+
+Not covered: what a model makes of the data, and marks spelled with letters of other scripts.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+HIDDEN = (
+    "\\x00-\\x08\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b\\u200e\\u200f\\u202a-\\u202e"
+    "\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e0fff"
+)
+"""Signs that are obeyed or invisible rather than shown, without line ends and tabs: a part of `[…]`."""
+SURROGATES = "\\ud800-\\udfff"
+LINE_ENDS = "\\n\\x0b\\x0c\\r\\x85\\u2028\\u2029"
+
+_NOT_ON_A_LINE = re.compile(f"[\\t{LINE_ENDS}{HIDDEN}{SURROGATES}]")
+_UNSEEN = rf"[\s{HIDDEN}\u034f\u200c\u200d\ufe00-\ufe0f]*+"
+_WORD = _UNSEEN.join("untrusted")
+_MARK = re.compile(rf"[<\uff1c](?={_UNSEEN}(?:[/\uff0f]{_UNSEEN})?{_WORD})", re.IGNORECASE)
+_UNSAFE_IN_JSON = re.compile(f"[{HIDDEN}{SURROGATES}\\x85\\u2028\\u2029]")
+
+
+def as_data(text: object) -> str:
+    """The text, in which nothing opens or closes a mark: the `<` of one becomes `&lt;`."""
+    return _MARK.sub("&lt;", str(text))
+
+
+def on_one_line(text: object) -> str:
+    """The text on one line, with line ends, tabs and hidden signs as `\\n`, `\\t`, `\\u202e` and so on."""
+    return _NOT_ON_A_LINE.sub(lambda match: json.dumps(match.group())[1:-1], str(text))
+
+
+def escaped(text: str) -> str:
+    """JSON with `\\u` escapes for hidden signs, and for what some readers take for a line end."""
+    return _UNSAFE_IN_JSON.sub(lambda match: json.dumps(match.group())[1:-1], text)
+
+
+def marked(text: str, source: str) -> str:
+    """Foreign text within its marks. `source` says whose words they are."""
+    return f'<untrusted source="{source}">{as_data(text)}</untrusted>'
+
+
+def marked_words(
+    description: str, inputs: Mapping[str, Mapping[str, Any]], source: str
+) -> tuple[str, dict[str, Any]]:
+    """The description of a tool and its inputs, each of which has a `description`, with marks around them."""
+    about = {name: {**row, "description": marked(row["description"], source)} for name, row in inputs.items()}
+    return marked(description, source), about
+
+
+def first_line(text: str) -> str:
+    """The first line of a text, with the end of its mark if the text began with one."""
+    line, _, rest = text.partition("\n")
+    return f"{line}</untrusted>" if rest and line.startswith("<untrusted ") else line
+
+
+def prompt_environment(read: Callable[[str], str]) -> "Environment":
+    """Templates in which an undefined name is an error and no value can forge a mark.
+
+    `read` returns the text of a template by its name. The filter `line` is `on_one_line`.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(read),
+        undefined=jinja2.StrictUndefined,
+        finalize=as_data,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # plain text for a model, not HTML
+    )
+    environment.filters["line"] = on_one_line
+    return environment
