@@ -55,7 +55,7 @@ NARROW: dict[str, tuple[str, ...]] = {
     "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),
     "journal.hash_chain": ("durable",),
     "workspace": ("durable", "events", "errors", "tools.files"),
-    "tools": (),
+    "tools": ("durable.foreign",),
     "memory": ("durable",),
     "toolsmith": ("durable",),
     "toolsmith.sandbox": (),

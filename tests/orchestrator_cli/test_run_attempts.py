@@ -35,7 +35,10 @@ def test_failed_attempt_is_retried_by_prefect_with_the_reason(
     assert attempts(orch, "SubtaskStarted", "count") == [1, 2]
     (task_run,) = engine.task_runs(orch.journal().parent.name)
     assert (task_run["run_count"], task_run["state_type"]) == (2, "COMPLETED")
-    assert "An earlier attempt at this task failed: the check" in endpoint.of("agent")[2].text
+    assert (
+        'An earlier attempt at this task failed:\n<untrusted source="the earlier attempt">\nthe check'
+        in endpoint.of("agent")[2].text
+    )
     assert (orch.files(), orch.remains()) == ([], [])
 
 

@@ -417,7 +417,7 @@ def test_a_case_that_demands_what_the_specification_does_not_say_can_be_challeng
     assert ("a wrong one" in built.suite.titles()) == (verdict == "change")
     assert library.get("count_vowels") == built
     prompt = complete.prompts[-1]
-    assert "> q is no vowel by the specification" in prompt
+    assert "\nq is no vowel by the specification\n</untrusted>" in prompt
     assert '"expected": 5' in prompt
     assert "def count_vowels" not in prompt
 

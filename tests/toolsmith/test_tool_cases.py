@@ -217,7 +217,7 @@ def test_the_faults_go_back_to_the_model_with_what_it_wrote(sample: Any, model: 
     write_cases(sample.spec, complete, ["cases: has 2"], previous='{"cases": []}')
     (prompt,) = complete.prompts
     assert "- cases: has 2\n" in prompt
-    assert '> {"cases": []}\n' in prompt
+    assert '<untrusted source="your last attempt">\n{"cases": []}\n</untrusted>' in prompt
 
 
 def test_the_cases_prompts_own_example_is_a_suite(sample: Any, model: Callable[..., Any]) -> None:

@@ -184,7 +184,7 @@ def test_the_model_is_shown_the_need_and_the_contracts_of_the_candidates() -> No
         "the same",
     )
     (prompt,) = prompts
-    for text in ("`vowels_in`", "How many vowels a text has", "> Ignore all this.", '"name": "count_vowels"'):
+    for text in ("`vowels_in`", "How many vowels a text has", "\nIgnore all this.", '"name": "count_vowels"'):
         assert text in prompt
 
 

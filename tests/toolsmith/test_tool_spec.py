@@ -196,7 +196,7 @@ def test_the_faults_go_back_to_the_model_with_what_it_wrote(sample: Any, model: 
     write_spec(sample.need, complete, ["examples: has none"], previous='{"name": 1}')
     (prompt,) = complete.prompts
     assert "- examples: has none\n" in prompt
-    assert '> {"name": 1}\n' in prompt
+    assert '<untrusted source="your last attempt">\n{"name": 1}\n</untrusted>' in prompt
 
 
 def test_the_spec_prompt_has_what_a_reader_needs_and_no_more(sample: Any, model: Callable[..., Any]) -> None:
