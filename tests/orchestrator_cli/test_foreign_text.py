@@ -25,9 +25,10 @@ from orchestrator_cli.planning.reviser import Cause, Situation, revise
 from orchestrator_cli.planning.structured_output import with_faults
 from orchestrator_cli.prompts import render
 from orchestrator_cli.tools.files import file_tools
-from toolsmith import BuiltTool, Need, Origin, ToolSpec, TrialReport
+from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.proof.cases import Objection, Suite
 from toolsmith.search import find
+from toolsmith.spec import Need, ToolSpec
 from toolsmith.writer import write_cases, write_code, write_ruling, write_spec
 
 MARK = re.compile(r'<untrusted source="[^"\n]*">|</untrusted>')

@@ -17,8 +17,10 @@ from toolsmith_replies import CASES, CODE, SPEC
 
 from orchestrator_cli.durable.foreign import escaped
 from orchestrator_cli.views.text import clean
-from toolsmith import CaseResult, Library, Need, Origin, ToolSpec, TrialReport
+from toolsmith.built import CaseResult, Origin, TrialReport
+from toolsmith.library import Library
 from toolsmith.proof.cases import Suite
+from toolsmith.spec import Need, ToolSpec
 
 HOSTILE = (
     "\x1b]0;TITLE\x07\x1b]52;c;T1dORUQ=\x07\x1b]8;;http://x.invalid\x1b\\\x1b[2J\x9b2J\x9d0;TITLE\x9c"
