@@ -25,7 +25,7 @@ from toolsmith.built import BuiltTool
 from toolsmith.errors import PackagesUnavailable, PermissionRefused
 from toolsmith.packages import PATIENCE_S, Packages, ProgramResult
 from toolsmith.permissions import Installation, PackageLock, Permissions, package_name
-from toolsmith.sandbox.proxy import Dialer, Grant, parse_grants
+from toolsmith.sandbox.proxy import Dialer, Grant, grants_of_setting, parse_grants
 from toolsmith.spec import ToolSpec
 
 PURPOSE_CHARS = 200
@@ -213,9 +213,8 @@ def covered(grant: Grant, domains: Sequence[str]) -> bool:
 
     It never allows ports other than those of HTTP.
     """
-    names = (domain.lower().strip().removeprefix(".") for domain in domains)
-    named = any(grant.domain == name or grant.domain.endswith(f".{name}") for name in names)
-    return named and grant.ports == Grant("", below=False).ports
+    allowed = grants_of_setting(domains)
+    return any(all(each.covers(grant.domain, port) for port in grant.ports) for each in allowed)
 
 
 def shortened(purpose: str) -> str:

@@ -4,13 +4,14 @@ It connects to the address that was checked, so a name that resolves differently
 nothing. Redirects are followed only within the allowed domains. Not covered: pages that need a browser.
 """
 
-import ipaddress
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
+
+from toolsmith.sandbox.addresses import public_address
+from toolsmith.sandbox.proxy import grants_of_setting
 
 MAX_BYTES = 2_000_000
 MAX_CHARS = 60_000
@@ -26,15 +27,6 @@ Granted = Callable[[str, int], bool]
 """Whether a host and port outside the domains may be reached."""
 
 
-def public_address(host: str, port: int) -> str:
-    """One public address of a host. Raises `ValueError` if any of its addresses is not public."""
-    found = {str(row[4][0]) for row in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-    for address in found:
-        if not ipaddress.ip_address(address).is_global:
-            raise ValueError(f"{host} resolves to {address}, which is not a public address")
-    return sorted(found)[0]
-
-
 def web_tools(
     domains: Sequence[str],
     resolve: Resolve = public_address,
@@ -42,7 +34,8 @@ def web_tools(
     granted: Granted = lambda _host, _port: False,
     named: Sequence[str] = (),
 ) -> dict[str, Callable[..., Any]]:
-    """`fetch_url` for these domains, their subdomains and what is `granted`, described as `named`.
+    """`fetch_url` for these domains and those below them on HTTP's ports, and what is `granted`,
+    described as `named`.
 
     Without any, as while planning, its description says what it needs, and it refuses every address.
     """
@@ -76,9 +69,11 @@ def _check(url: str, domains: Sequence[str], granted: Granted, reachable: Sequen
     host = (parts.hostname or "").lower().rstrip(".")
     if parts.scheme not in ("http", "https") or not host or "\0" in url:
         raise ValueError(f"{url!r} is no http or https address")
-    allowed = any(host == domain.lower() or host.endswith(f".{domain.lower()}") for domain in domains)
-    if not (allowed or granted(host, _port(url))):
-        raise ValueError(f"{host} is not allowed: allowed are {', '.join(reachable) or 'no domains at all'}")
+    port = _port(url)
+    allowed = any(grant.covers(host, port) for grant in grants_of_setting(domains))
+    if not (allowed or granted(host, port)):
+        asked = host if parts.port is None else f"{host}:{port}"
+        raise ValueError(f"{asked} is not allowed: allowed are {', '.join(reachable) or 'no domains at all'}")
 
 
 def _port(url: str) -> int:

@@ -55,7 +55,7 @@ NARROW: dict[str, tuple[str, ...]] = {
     "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),
     "journal.hash_chain": ("durable",),
     "workspace": ("durable", "events", "errors", "tools.files"),
-    "tools": ("durable.foreign",),
+    "tools": ("durable.foreign", "toolsmith.sandbox"),
     "memory": ("durable",),
     "toolsmith": ("durable",),
     "toolsmith.sandbox": (),

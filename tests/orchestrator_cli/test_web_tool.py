@@ -62,8 +62,12 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def fetch(port: int) -> Fetch:
-    """`fetch_url` for example.org, which resolves to the site."""
-    tool = web_tools(["example.org"], lambda host, _: "127.0.0.1")["fetch_url"]
+    """`fetch_url` for example.org, which resolves to the site, on the site's port."""
+    tool = web_tools(
+        ["example.org"],
+        lambda host, _: "127.0.0.1",
+        granted=lambda host, at: (host, at) == ("www.example.org", port),
+    )["fetch_url"]
     return lambda path: str(tool(f"http://www.example.org:{port}{path}"))
 
 
@@ -117,6 +121,9 @@ def test_a_fault_of_the_site_is_said(fetch: Fetch) -> None:
         "http://evil.net/?example.org",
         "http://example.org@evil.net/",
         "http://127.0.0.1/",
+        "http://example.org:22/",
+        "http://www.example.org:8080/",
+        "https://example.org:6379/",
         "file:///etc/passwd",
         "ftp://example.org/",
         "example.org",
@@ -133,11 +140,25 @@ def test_another_address_is_refused_before_it_is_resolved(url: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "::1", "fe80::1", "0.0.0.0", "localhost"],
+    ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "fec0::1", "3fff::1", "192.88.99.1", "localhost"],
 )
 def test_an_address_that_is_not_public_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="not a public address"):
         public_address(host, 80)
+
+
+def test_a_domain_of_the_setting_is_reached_on_the_ports_of_http() -> None:
+    tried: list[tuple[str, int]] = []
+
+    def resolve(host: str, port: int) -> str:
+        tried.append((host, port))
+        raise ValueError("resolved")
+
+    tool = web_tools([".Example.org"], resolve)["fetch_url"]
+    for url in ("http://example.org/", "https://www.example.org", "https://example.org:80/"):
+        with pytest.raises(ValueError, match="resolved"):
+            tool(url)
+    assert tried == [("example.org", 80), ("www.example.org", 443), ("example.org", 80)]
 
 
 def test_without_domains_it_says_what_it_needs_and_refuses_everything() -> None:

@@ -17,20 +17,19 @@ protocols other than HTTP and what can be tunnelled.
 """
 
 import contextlib
-import ipaddress
 import re
 import select
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from toolsmith.sandbox.addresses import reachable, resolve
 
 _PORTS = frozenset({80, 443})
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z])(?:{_LABEL})")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,11 @@ def _parse(text: str) -> Grant:
     return Grant(host, name.startswith("."), frozenset({int(port)}) if colon else _PORTS)
 
 
+def grants_of_setting(domains: Sequence[str]) -> tuple[Grant, ...]:
+    """What the setting `network` grants: each domain and the names below it, on the ports of HTTP only."""
+    return tuple(Grant(domain.lower().strip().strip("."), below=True) for domain in domains)
+
+
 def plain_host(name: str) -> str | None:
     """A domain in its canonical spelling; None for addresses and malformed names."""
     try:
@@ -69,35 +73,6 @@ def plain_host(name: str) -> str | None:
         return None
     host = name.lower().removesuffix(".")
     return host if len(host) < 254 and _DOMAIN.fullmatch(host) else None
-
-
-def public(address: str) -> bool:
-    """Whether an address is in the public network, and so are the IPv4 addresses it carries."""
-    try:
-        meanings = list(_meanings(ipaddress.ip_address(address)))
-    except ValueError:  # such as fe80::1%eth0
-        return False
-    return all(
-        one.is_global and not (one.is_multicast or one.is_reserved or one.is_unspecified or one.is_link_local)
-        for one in meanings
-    )
-
-
-def _meanings(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """The address itself, or the IPv4 addresses that an IPv6 address carries."""
-    if isinstance(address, ipaddress.IPv4Address):
-        yield address
-    elif address in _NAT64:
-        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    elif address in _LOCAL_NAT64:
-        yield ipaddress.IPv4Address("127.0.0.1")
-    elif address.ipv4_mapped is not None:
-        yield address.ipv4_mapped
-    else:
-        yield address
-        yield from filter(None, (address.sixtofour, *(address.teredo or ())))
 
 
 CONNECT_S = 10.0
@@ -115,25 +90,6 @@ class ProxyRefusal(Exception):
     def __init__(self, status: str, why: str) -> None:
         super().__init__(why)
         self.status = status
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a name, the preferred one first. Raises OSError."""
-    rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(row[4][0]) for row in rows))
-
-
-def reachable(address: str) -> bool:
-    """Whether code may connect to an address: it is public, and not one of this machine's own."""
-    if not public(address):
-        return False
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address, 0))  # works only for an address of this machine
-        except OSError:
-            return True
-    return False
 
 
 @dataclass(frozen=True)
