@@ -31,7 +31,7 @@ from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.knowledge import open_knowledge, project_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.files import is_protected
-from orchestrator_cli.tools.web import Resolve, fetch, public_address
+from orchestrator_cli.tools.web import Resolve, fetch
 from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.session import SandboxSession, digest
 from toolsmith.sandbox.wire import encode

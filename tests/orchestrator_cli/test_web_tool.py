@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from orchestrator_cli.tools import web
-from orchestrator_cli.tools.web import MAX_CHARS, public_address, web_tools
+from orchestrator_cli.tools.web import MAX_CHARS, web_tools
+from toolsmith.sandbox.addresses import public_address
 
 PAGES = {
     "/": (200, "text/html", "<html><script>evil()</script><h1>Title</h1><p>Word &amp; more</p></html>"),

@@ -8,7 +8,7 @@ import mimetypes
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from toolsmith.sandbox.spec import (
 Connections = Literal["granted", "never", "open"]
 
 TMPFS_BYTES = 64 << 20
+_TMPFS = ("/tmp", "/dev/shm")
 SANDBOX_EXEC = "/usr/bin/sandbox-exec"
 _ETC = (
     *("ld.so.cache", "alternatives", "localtime", "ssl/certs", "fonts"),
@@ -37,7 +38,7 @@ _ETC = (
 _READABLE_ON_LINUX = (
     *("/usr", "/lib", "/lib64", "/bin", "/sbin"),
     *(f"/etc/{name}" for name in _ETC),
-    *("/dev/urandom", "/dev/random", "/dev/zero"),
+    *("/dev/urandom", "/dev/random"),
 )
 _READABLE_ON_MACOS = (
     *("/usr", "/bin", "/System", "/Library/Frameworks"),
@@ -61,6 +62,7 @@ class Bubblewrap:
     program: str
     version: str
     disable_userns: bool = True
+    hard_processes: bool = True
     name: str = "bubblewrap"
     connections: Connections = "granted"
     weaknesses: tuple[str, ...] = ()
@@ -68,10 +70,6 @@ class Bubblewrap:
     @property
     def detail(self) -> str:
         return f"bubblewrap {self.version} at {self.program}"
-
-    @property
-    def hard_processes(self) -> bool:
-        return os.geteuid() != 0  # the kernel exempts root
 
     @property
     def enforcement(self) -> tuple[Enforcement, ...]:
@@ -94,7 +92,7 @@ class Bubblewrap:
                 "pid_namespace": True,
                 "alone": True,
                 "confine": None,
-                "rlimits": rlimits(spec.limits, count_processes=True),
+                "rlimits": rlimits(spec.limits, own_count=True),
                 "scratch": None,
             },
             workspace=SHOWN_WORKSPACE,
@@ -102,6 +100,8 @@ class Bubblewrap:
             passed_fds=(seccomp, arguments, report),
             pid_report=os.dup(report),
             aliases=path_aliases(spec),
+            mounts=_TMPFS,
+            asks_host=self.hard_processes,
         )
 
     def _arguments(self, spec: SandboxSpec, rx: int, tx: int, fds: tuple[int, int, int]) -> tuple[str, ...]:
@@ -135,9 +135,16 @@ def _memory_file(name: str, content: bytes) -> int:
 
 
 def _system_mounts() -> tuple[str, ...]:
-    words = ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
-    words += ["--perms", "1777", "--size", str(TMPFS_BYTES), "--tmpfs", "/tmp"]
-    words += ["--size", str(TMPFS_BYTES), "--tmpfs", "/dev/shm"]
+    words = ["--ro-bind", "/usr", "/usr", "--proc", "/proc"]
+    # Not `--dev`: its folder has no limit, its terminals take memory, and so does mapping /dev/zero.
+    words += ["--tmpfs", "/dev", "--symlink", "/proc/self/fd", "/dev/fd"]
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        words += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]
+    for name in ("null", "random", "urandom"):
+        words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    for folder in _TMPFS:
+        words += ["--perms", "1777", "--size", str(TMPFS_BYTES), "--tmpfs", folder]
+    words += ["--remount-ro", "/dev"]
     for folder in ("bin", "sbin", "lib", "lib64"):
         if Path("/", folder).is_symlink():
             words += ["--symlink", f"usr/{folder}", f"/{folder}"]
@@ -157,14 +164,13 @@ class Landlock:
     signals, abstract sockets and TCP; seccomp denies sockets, namespaces, file attributes and other
     processes.
 
-    Not covered: see `weaknesses`. The number of processes is polled.
+    Not covered: see `weaknesses`.
     """
 
     abi: int
+    hard_processes: bool = True
     name: str = "landlock"
-    hard_processes: bool = False
     connections: Connections = "granted"
-    enforcement: tuple[Enforcement, ...] = enforcement_by_rlimits()
     weaknesses: tuple[str, ...] = (
         "The workspace has its real path inside, and code can ask for names and sizes of files outside.",
         "Code can list the ids of the host's processes, but read nothing about them.",
@@ -175,6 +181,10 @@ class Landlock:
     def detail(self) -> str:
         return f"Landlock ABI {self.abi} with seccomp"
 
+    @property
+    def enforcement(self) -> tuple[Enforcement, ...]:
+        return enforcement_by_rlimits(hard_processes=self.hard_processes)
+
     def launch(self, spec: SandboxSpec, rx: int, tx: int) -> Launch:
         scratch = _scratch_folder("orch-sandbox-")
         program = filter_program(namespaces=False, connections=spec.network is not None)
@@ -182,8 +192,9 @@ class Landlock:
         rules.append((str(spec.workspace), "write" if spec.writable else "read"))
         rules += [(str(scratch), "write"), ("/dev/null", "write"), ("/proc", "list")]
         confine = {"rules": rules, "filter_base64": binascii.b2a_base64(program).decode()}
-        limits = rlimits(spec.limits, count_processes=False)
-        return _launch_in_place(spec, scratch, worker_argv(rx, tx), limits, confine)
+        limits = rlimits(spec.limits, own_count=False)
+        launch = _launch_in_place(spec, scratch, worker_argv(rx, tx), limits, confine)
+        return replace(launch, asks_host=self.hard_processes)
 
 
 @dataclass(frozen=True)
@@ -211,7 +222,7 @@ class Seatbelt:
 
     def launch(self, spec: SandboxSpec, rx: int, tx: int) -> Launch:
         scratch = _scratch_folder("orch-sandbox-")
-        limits = rlimits(spec.limits, count_processes=False)
+        limits = rlimits(spec.limits, own_count=False)
         del limits["RLIMIT_AS"]  # macOS counts address space that no code asked for
         return _launch_in_place(spec, scratch, self.arguments(spec, scratch, rx, tx), limits)
 
@@ -261,7 +272,7 @@ class Unconfined:
     weaknesses: tuple[str, ...] = ("NOTHING IS CONFINED.",)
 
     def launch(self, spec: SandboxSpec, rx: int, tx: int) -> Launch:
-        limits = rlimits(spec.limits, count_processes=False)
+        limits = rlimits(spec.limits, own_count=False)
         return _launch_in_place(spec, _scratch_folder("orch-unsafe-"), worker_argv(rx, tx), limits)
 
 

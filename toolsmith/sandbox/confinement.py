@@ -88,7 +88,7 @@ def install_filter(program: bytes) -> None:
     _check(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0), "install the seccomp filter")
 
 
-def hand_sockets_to_host(control: int, filter_base64: str) -> None:
+def ask_host(control: int, filter_base64: str) -> None:
     """Has the host answer the calls that a filter asks about, by sending it the filter's listener.
 
     `control`: one end of a pair of unix sockets; this closes it. Raises OSError.
@@ -103,7 +103,7 @@ def hand_sockets_to_host(control: int, filter_base64: str) -> None:
     _forbid_new_privileges(libc)
     number = _SECCOMP[os.uname().machine]
     listener = libc.syscall(number, _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER, pointer)
-    _check(listener, "let the host answer for connections")
+    _check(listener, "let the host answer calls")
     with socket.socket(fileno=control) as channel:
         socket.send_fds(channel, [b"x"], [listener])
     os.close(listener)

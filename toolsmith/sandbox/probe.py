@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -223,12 +224,13 @@ def _candidates(name: str, failures: dict[str, str]) -> Iterator[Backend]:
             failures[name] = "not installed"
             return
         version = _bubblewrap_version(program)
-        yield Bubblewrap(program, version)
-        yield Bubblewrap(program, version, disable_userns=False)
+        for hard, disable in product((True, False), (True, False)):
+            yield Bubblewrap(program, version, disable_userns=disable, hard_processes=hard)
     elif name == "landlock":
         abi = confinement.abi() if linux else 0
         if abi >= NEEDED_ABI:
             yield Landlock(abi)
+            yield Landlock(abi, hard_processes=False)
         elif abi:
             failures[name] = f"ABI {abi} is older than {NEEDED_ABI}"
         else:

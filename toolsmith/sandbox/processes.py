@@ -11,11 +11,18 @@ import contextlib
 import os
 import re
 import signal
+import threading
 import time
+from collections.abc import Iterable, Iterator
 
 HAS_PROC = os.path.exists("/proc/self/stat")  # noqa: PTH110  (pathlib would cost each start)
 SETTLE_S = 3.0  # a fork bomb on a busy machine takes long to die, and rolling back waits for that
+_SOCKET_BYTES = 208 << 10  # net.core.wmem_default
 _PSS = re.compile(rb"^Pss:\s+(\d+)", re.MULTILINE)
+
+
+THREADS = 4
+"""How many threads there may be for each process that the limit allows."""
 
 
 class Unsettled(Exception):
@@ -25,11 +32,18 @@ class Unsettled(Exception):
 class SandboxProcesses:
     """The processes that descend from the one that the host started."""
 
-    def __init__(self, top: int, *, dies_with_top: bool) -> None:
-        """`top`: the nanny. `dies_with_top`: it is the first process of a namespace."""
-        self._top, self._dies_with_top = top, dies_with_top
+    def __init__(self, top: int, *, dies_with_top: bool, most: int) -> None:
+        """`top`: the nanny. `dies_with_top`: it is the first process of a namespace.
+
+        `most`: how many processes may run, without the nanny and the snapshot.
+        """
+        self._top, self._dies_with_top, self._most = top, dies_with_top, most
         self._generation = 0
         self._suspended: list[int] = []
+        self._asked = False
+        self._room = 0  # how many may start before the next count
+        self._full = self._ending = False
+        self._guard = threading.Lock()
 
     def settle(self) -> None:
         """Waits until one process is left beside the nanny, and stops it. Raises Unsettled."""
@@ -49,7 +63,8 @@ class SandboxProcesses:
             time.sleep(0.0005)
 
     def wake(self) -> None:
-        """Lets the settled process run again."""
+        """Lets the settled process run again, and others start."""
+        self._full = self._ending = False
         send(self._generation, signal.SIGCONT)
 
     def suspend(self) -> None:
@@ -63,16 +78,47 @@ class SandboxProcesses:
             send(pid, signal.SIGCONT)
 
     def end_step(self) -> None:
-        """Has the snapshot end the step."""
-        send(self._generation, signal.SIGUSR1)
+        """Has the snapshot end the step. Only the first call since `wake` counts; from any thread."""
+        with self._guard:
+            if not self._ending:
+                self._ending = True
+                send(self._generation, signal.SIGUSR1)
 
-    def count(self) -> int:
-        """How many there are, without the nanny and the snapshot."""
-        return len(tree(self._top)) - 2
+    def admit(self, *, thread: bool) -> bool:
+        """Whether a process, or a thread, may start. The first that may not ends the step.
+
+        After it none may until `wake`. Called from the thread that answers for the kernel.
+        """
+        self._asked = True
+        if not self._full and self._room < 1:
+            running, threads = census(self._top)
+            self._room = min(self._most - running, self._most * THREADS - threads)
+            self._full = (self._most * THREADS - threads if thread else self._room) < 1
+            if self._full:
+                self.end_step()
+        self._room -= 1
+        return not self._full
+
+    def too_many(self) -> bool:
+        """Whether more run than may; if the host is asked before each, whether one more was about to."""
+        if self._asked:
+            return self._full
+        running, threads = census(self._top)
+        return running > self._most or threads > self._most * THREADS
 
     def memory(self) -> int:
         """Bytes that all hold together."""
         return memory(tree(self._top))
+
+    def mounted(self, folders: Iterable[str]) -> tuple[int, int]:
+        """Bytes and files on file systems that only they see, mounted at `folders`."""
+        size = files = 0
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                found = os.statvfs(f"/proc/{self._top}/root{folder}")
+                size += (found.f_blocks - found.f_bfree) * found.f_frsize
+                files += found.f_files - found.f_ffree
+        return size, files
 
     def kill(self) -> None:
         """Ends all of them. Safe to call from any thread."""
@@ -84,19 +130,28 @@ class SandboxProcesses:
 
 def tree(pid: int) -> list[int]:
     """`pid` and its live descendants, parents first; zombies are left out, their children are not."""
+    return [found for found, alive, _ in _family(pid) if alive]
+
+
+def census(top: int) -> tuple[int, int]:
+    """How many processes live below `top` but for one, and their threads; a zombie counts as a thread."""
+    family = list(_family(top))
+    return sum(alive for _, alive, _ in family) - 2, sum(threads for _, _, threads in family) - 2
+
+
+def _family(top: int) -> Iterator[tuple[int, bool, int]]:
+    """`top` and its descendants, parents first: the id, whether it lives, and how many threads it has."""
     table = {} if HAS_PROC else _process_table()
-    found, todo = [], [pid]
+    todo = [top]
     while todo:
         current = todo.pop(0)
         if HAS_PROC:
-            alive, below = _alive(current), children(current)
+            threads, below = _threads(current)
+            yield current, bool(threads) and _alive(current), threads
         else:
-            alive = current in table and not table[current][1].startswith("Z")
+            yield current, current in table and not table[current][1].startswith("Z"), 1
             below = [child for child, (parent, *_) in table.items() if parent == current]
-        if alive:
-            found.append(current)
         todo += below
-    return found
 
 
 def _alive(pid: int) -> bool:
@@ -107,15 +162,16 @@ def _alive(pid: int) -> bool:
     return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
 
-def children(pid: int) -> list[int]:
-    """The direct children of `pid`, zombies too; none without /proc."""
-    found: list[int] = []
+def _threads(pid: int) -> tuple[int, list[int]]:
+    """How many threads `pid` has, and its direct children, zombies too; none of both without /proc."""
+    count, found = 0, list[int]()
     with contextlib.suppress(OSError):
         # Each thread has its own list: the main thread's alone would hide forks made in other threads.
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  (called every 30 ms)
+            count += 1
             with contextlib.suppress(OSError):
                 found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
-    return found
+    return count, found
 
 
 def _read(path: str) -> bytes:
@@ -140,7 +196,10 @@ def parse_ps(listing: str) -> dict[int, tuple[int, str, int]]:
 
 
 def memory(pids: list[int]) -> int:
-    """Bytes held by `pids` together; what they share is counted once."""
+    """Bytes held by `pids` together; what they share is counted once.
+
+    Each descriptor beyond the first 32 of a process counts for what the kernel may hold in a socket.
+    """
     if not HAS_PROC:
         table = _process_table()
         return sum(table[pid][2] for pid in pids if pid in table)
@@ -149,6 +208,7 @@ def memory(pids: list[int]) -> int:
         with contextlib.suppress(OSError):
             if found := _PSS.search(_read(f"/proc/{pid}/smaps_rollup")):
                 total += int(found[1]) << 10
+            total += max(0, os.stat(f"/proc/{pid}/fd").st_size - 32) * _SOCKET_BYTES  # noqa: PTH116
     return total
 
 

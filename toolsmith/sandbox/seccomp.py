@@ -1,32 +1,21 @@
-"""The seccomp filter of the sandbox, and the broker that answers the `socket` calls it passes on.
+"""The seccomp filters of the sandbox.
 
 The rules are an explicit deny-list, on top of file and process isolation: kernel interfaces with a long
 history of bugs, all ways to sockets (except those that the host gives out), namespaces and mounts, and memory
 that no limit counts. Calls newer than this table fail with ENOSYS, so that programs fall back to older ones.
 
-Code inside never has a socket of the network. Its filter asks the host about each internet stream socket
-(SECCOMP_RET_USER_NOTIF); the host puts one end of a connected pair into the calling process, and the proxy
-serves the other. `connect` does nothing and reports success, so code talks to the proxy whatever address it
-connects to. This works the same with and without a network namespace, for all programs.
+A second filter asks the host (SECCOMP_RET_USER_NOTIF) before a process or a thread starts, and for each
+internet stream socket if connections are granted; see listener.py.
 
 Not covered: the filter sees numbers only, never memory that an argument points to. 32-bit programs are
-killed. Machines other than x86_64 and aarch64 are refused. The kernel allows only one filter with a listener:
-if one is installed already, the sandbox refuses to start with a grant, and says so.
+killed. Machines other than x86_64 and aarch64 are refused.
 """
 
-import contextlib
-import errno
-import fcntl
 import os
-import select
-import socket
 import struct
-import threading
 from dataclasses import dataclass
 
-from toolsmith.sandbox.proxy import Proxy
-
-EPERM, ENOSYS = 1, 38
+EPERM, ENOSYS, ENOTSUP = 1, 38, 95
 NEWER_THAN_TABLE = 463  # setxattrat, the first call that this table does not know
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -102,14 +91,21 @@ DENIED: Table = {
     "clock_settime": (227, 112),
     "adjtimex": (159, 171),
     "clock_adjtime": (305, 266),
-    # memory that belongs to no process, so that no limit would count it
+    # memory that belongs to no process, so that no limit would count it, and queues of other programs
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
     "shmat": (30, 196),
     "shmctl": (31, 195),
+    "shmdt": (67, 197),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
     # sockets; pairs of connected ones stay, see CONDITIONAL
@@ -149,6 +145,13 @@ IGNORED_WITHOUT_NAMESPACES: Table = {
     "futimesat": (261, None),
     "utimensat": (280, 88),
 }
+# Landlock does not cover these, which take a path. The answer is that of a file system without attributes.
+WITHOUT_ATTRIBUTES: Table = {
+    "getxattr": (191, 8),
+    "lgetxattr": (192, 9),
+    "listxattr": (194, 11),
+    "llistxattr": (195, 12),
+}
 OWN_PROCESS_ONLY: Table = {  # first argument: a process, 0 for oneself
     "prlimit64": (302, 261),
     "sched_setparam": (142, 118),
@@ -156,7 +159,15 @@ OWN_PROCESS_ONLY: Table = {  # first argument: a process, 0 for oneself
     "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
 }
-ENDED_BY_ENOSYS: Table = {"clone3": (435, 435), "openat2": (437, 437)}  # their arguments are in memory
+ENDED_BY_ENOSYS: Table = {
+    # their arguments are in memory
+    "clone3": (435, 435),
+    "openat2": (437, 437),
+    # a page in a pipe keeps the whole block of memory that it was part of
+    "splice": (275, 76),
+    "tee": (276, 77),
+    "vmsplice": (278, 75),
+}
 
 
 @dataclass(frozen=True)
@@ -184,7 +195,8 @@ class Rule:
 
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEW*
 _SET_ID_BITS = 0o6000
-_O_CREAT = 0o100
+_MAKES_A_FILE = 0o100 | 0o20000000  # O_CREAT, __O_TMPFILE
+_SHARED_ANONYMOUS = 0x21  # MAP_SHARED or MAP_SHARED_VALIDATE, and MAP_ANONYMOUS
 _ALL = 0xFFFFFFFF
 
 CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
@@ -198,8 +210,10 @@ CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
     ((268, 53), (Test(2, _SET_ID_BITS, negated=True),)),
     ((452, 452), (Test(2, _SET_ID_BITS, negated=True),)),
     ((85, None), (Test(1, _SET_ID_BITS, negated=True),)),  # creat
-    ((2, None), (Test(1, _O_CREAT, _O_CREAT), Test(2, _SET_ID_BITS, negated=True))),  # open
-    ((257, 56), (Test(2, _O_CREAT, _O_CREAT), Test(3, _SET_ID_BITS, negated=True))),  # openat
+    ((2, None), (Test(1, _MAKES_A_FILE, negated=True), Test(2, _SET_ID_BITS, negated=True))),  # open
+    ((257, 56), (Test(2, _MAKES_A_FILE, negated=True), Test(3, _SET_ID_BITS, negated=True))),  # openat
+    # mmap: what is unmapped of such memory stays, and no process seems to hold it.
+    ((9, 222), (Test(3, _SHARED_ANONYMOUS, _SHARED_ANONYMOUS),)),
 ]
 
 
@@ -219,10 +233,19 @@ def filter_program(*, namespaces: bool, connections: bool = False, machine: str 
     return _program(_opening(arch) + newer_calls, granted + _rules(column, namespaces))
 
 
-def connection_program(machine: str | None = None) -> bytes:
-    """The filter whose listener the host receives; it only asks about sockets. Raises OSError as above."""
+def asking_program(*, connections: bool, machine: str | None = None) -> bytes:
+    """The filter whose listener the host receives: it asks about each new process and thread.
+
+    `connections`: also about internet stream sockets. Raises OSError as above.
+    """
     column, _ = _machine(machine)
-    return assembled(_connection_rules(column)[:1], machine=machine)
+    rules = [Rule(number, 0, ask_host=True) for number in process_calls(machine)]
+    return assembled([*rules, *(_connection_rules(column)[:1] if connections else [])], machine=machine)
+
+
+def process_calls(machine: str | None = None) -> tuple[int, ...]:
+    """The calls that start a process or a thread, `clone` first. Raises OSError as above."""
+    return ((56, 57, 58), (220,))[_machine(machine)[0]]  # clone, fork, vfork
 
 
 def _connection_rules(column: int) -> list[Rule]:
@@ -268,6 +291,7 @@ def _rules(column: int, namespaces: bool) -> list[Rule]:
     if not namespaces:
         rules += simple(DENIED_WITHOUT_NAMESPACES, EPERM)
         rules += simple(IGNORED_WITHOUT_NAMESPACES, 0)
+        rules += simple(WITHOUT_ATTRIBUTES, ENOTSUP)
         rules += simple(OWN_PROCESS_ONLY, EPERM, Test(0, _ALL, 0, negated=True))
         ioprio_set = (251, 30)[column]
         rules.append(Rule(ioprio_set, EPERM, (Test(1, _ALL, 0, negated=True),)))
@@ -302,92 +326,3 @@ def _assemble(rule: Rule) -> list[bytes]:
 
 def _instruction(code: int, value: int, *, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
-
-
-MAX_CONNECTIONS = 32
-_RECEIVE, _ANSWER, _ADD_FD = 0xC0502100, 0xC0182101, 0x40182103  # SECCOMP_IOCTL_NOTIF_*
-_AND_ANSWER = 2  # SECCOMP_ADDFD_FLAG_SEND
-_NOTICE_SIZE, _TYPE_OFFSET = 80, 40  # struct seccomp_notif, and the second argument in it
-_CLOSED_CHECK_S = 0.5
-_HANDOVER_S = 5.0
-
-
-class SocketBroker:
-    """Answers the `socket` calls that arrive at `listener`, a descriptor it owns, until the sandbox ends."""
-
-    def __init__(self, listener: int, proxy: Proxy) -> None:
-        self._listener, self._proxy = listener, proxy
-        self._closed = threading.Event()
-        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._thread = threading.Thread(target=self._run, name="sandbox-sockets", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends all connections and stops answering."""
-        self._closed.set()
-        self._proxy.close()
-        self._thread.join()
-
-    def _run(self) -> None:
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        try:
-            while not self._closed.is_set():
-                ready = poll.poll(_CLOSED_CHECK_S * 1000)
-                if ready and not ready[0][1] & select.POLLIN:
-                    return  # no process is left that could call
-                if ready:
-                    self._answer()
-        finally:
-            os.close(self._listener)
-
-    def _answer(self) -> None:
-        notice = bytearray(_NOTICE_SIZE)
-        try:
-            fcntl.ioctl(self._listener, _RECEIVE, notice)
-        except OSError:
-            return  # the caller has ended
-        call, kind = struct.unpack_from("=Q", notice)[0], struct.unpack_from("=Q", notice, _TYPE_OFFSET)[0]
-        if not self._slots.acquire(blocking=False):
-            self._refuse(call, errno.EMFILE)
-            return
-        ours, theirs = socket.socketpair()
-        with theirs:
-            for end in (ours, theirs):
-                end.bind("")  # any name: clients take the second part of an address, so there has to be one
-            theirs.setblocking(not kind & socket.SOCK_NONBLOCK)
-            handed = self._hand_over(call, theirs, os.O_CLOEXEC if kind & socket.SOCK_CLOEXEC else 0)
-        if handed:
-            threading.Thread(target=self._serve, args=(ours,), name="sandbox-proxy", daemon=True).start()
-        else:
-            ours.close()
-            self._slots.release()
-
-    def _hand_over(self, call: int, theirs: socket.socket, flags: int) -> bool:
-        """Whether the caller got the socket; it may have ended, or have too many files open."""
-        request = struct.pack("=QIIII", call, _AND_ANSWER, theirs.fileno(), 0, flags)
-        try:
-            fcntl.ioctl(self._listener, _ADD_FD, request)
-        except OSError as exc:
-            self._refuse(call, exc.errno or errno.EPERM)
-            return False
-        return True
-
-    def _refuse(self, call: int, number: int) -> None:
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(self._listener, _ANSWER, bytearray(struct.pack("=QqiI", call, 0, -number, 0)))
-
-    def _serve(self, ours: socket.socket) -> None:
-        try:
-            self._proxy.serve(ours)
-        finally:
-            self._slots.release()
-
-
-def receive_listener(control: socket.socket) -> int:
-    """The descriptor that the worker sends as it starts. Raises OSError if it sends none."""
-    control.settimeout(_HANDOVER_S)
-    _, fds, _, _ = socket.recv_fds(control, 1, 1)
-    if len(fds) != 1:
-        raise OSError("it did not send the listener for its sockets")
-    return fds[0]

@@ -40,6 +40,7 @@ START_S = 20.0
 
 ROLLED_BACK = "The Python state is as it was before this step; files it wrote remain."
 RESTARTED = "The sandbox was restarted; its variables are lost, files in the workspace remain."
+OVERFULL = "The step was run to its end; delete files before anything else."
 CLOSED = "the sandbox was closed"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _PROXY = "http://127.0.0.1:3128"  # every address that code connects to leads to the host's proxy
@@ -179,18 +180,19 @@ class SandboxSession:
         rpc = Rpc(
             worker=worker,
             host=host,
-            monitor=LimitMonitor(worker.processes, limits, running.disk, limits.wall_s),
+            monitor=LimitMonitor(worker.processes, limits, running.disk, limits.wall_s, worker.launch.mounts),
             closed=self._closed,
             outward=running.outward,
             inward=running.inward,
             mask_bytes=self._secrets.mask_bytes,
         )
         worker.take_output()
+        running.disk.begin_step()
         try:
             answer = rpc.run({**request, "id": tokens.token_hex(8), "wall_s": limits.wall_s})
             worker.processes.settle()
         except (WorkerLost, Unsettled, OSError) as exc:
-            self._lose(running, rpc.stopped_for or f"the sandbox failed: {exc}")
+            self._lose(running, rpc.why_ended() or f"the sandbox failed: {exc}")
         except WireError:
             raise
         except BaseException:  # such as a KeyboardInterrupt in a host tool: the worker is in mid-request
@@ -202,6 +204,8 @@ class SandboxSession:
             raise SandboxError(f"{running.outward.hide(fault)}. {ROLLED_BACK}")
         if "error" in answer:
             raise SandboxError(format_error(answer["error"], running.outward, message_first=message_first))
+        if request["t"] != "bind" and (why := running.disk.exceeded(at_end=True)):
+            raise SandboxError(f"{why}. {OVERFULL}")
         try:
             value = decode(answer.get("value"), running.outward.hide, self._secrets.mask_bytes)
         except WireError as exc:
@@ -254,7 +258,7 @@ class SandboxSession:
         names = {str(workspace): SHOWN_WORKSPACE, launch.workspace: SHOWN_WORKSPACE}
         self._running = running = _Running(
             worker=worker,
-            disk=DiskGauge(folders, self._spec.limits.disk_mb << 20),
+            disk=DiskGauge(folders, self._spec.limits),
             outward=Aliases({**launch.aliases, **names}, self._secrets.mask),
             inward=Aliases({str(workspace): launch.workspace}),
         )

@@ -4,7 +4,7 @@ The kernel refuses to exceed a *hard* limit. The host measures a *polled* limit 
 can exceed it for a moment before it is ended. A backend only describes how to launch; starting, talking to
 and ending the worker is the same for all (see worker_process.py).
 
-Not covered: memory that no process maps (bubblewrap's /tmp, at most 64 MB) is not counted.
+Not covered: the kernel's own memory for files, locks and the like.
 
 RuntimeError
 ├── SandboxUnavailable   no backend works on this system
@@ -12,14 +12,15 @@ RuntimeError
     └── SandboxClosed    the sandbox was interrupted or cleaned up
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-from toolsmith.sandbox.processes import SandboxProcesses
+from toolsmith.sandbox.processes import THREADS, SandboxProcesses
 from toolsmith.sandbox.proxy import Dialer, Grant
 
 
@@ -51,14 +52,20 @@ class Limits:
     """Hard as address space of each process; polled, every 150 ms, as the sum over all processes."""
 
     processes: int = 64
-    """Hard under bubblewrap for ordinary users; polled, every 30 ms, for root and under Landlock."""
+    """Hard under bubblewrap and Landlock, whose kernel asks the host before each; else polled, every 30 ms.
+
+    There may be four threads for each.
+    """
 
     disk_mb: int = 512
     """Hard as the size of each file; polled as growth of the workspace since the sandbox was made.
 
-    The private temporary folder is a memory file system of at most 64 MB under bubblewrap; under Landlock it
-    counts as part of the workspace.
+    A sparse file counts with all of its size. The private temporary folder counts as part of the workspace;
+    under bubblewrap it is a memory file system of at most 64 MB and counts as memory.
     """
+
+    files: int = 50_000
+    """Polled as growth of the number of files and folders, in the workspace and the temporary folder."""
 
     output_chars: int = 50_000
     """Hard: what a step and its child processes print beyond this is dropped, and the cut is marked."""
@@ -98,10 +105,11 @@ def enforcement_by_rlimits(
 ) -> tuple[Enforcement, ...]:
     """How limits are enforced if the kernel can limit single processes only.
 
-    `hard_memory`, `hard_processes`: whether the kernel limits a process's memory and the user's processes.
+    `hard_memory`: whether the kernel limits a process's memory. `hard_processes`: whether it asks the host
+    before one starts.
     """
     each_process = "each process" if hard_memory else ""
-    counted = {"hard": "by the kernel, for this user"} if hard_processes else {"polled": "every 30 ms"}
+    counted = {"hard": "the host allows each"} if hard_processes else {"polled": "every 30 ms"}
     return (
         Enforcement("wall_s", hard="interrupted, and ended after a second of grace"),
         Enforcement("output_chars", hard="the rest is dropped"),
@@ -109,60 +117,81 @@ def enforcement_by_rlimits(
         Enforcement("memory_mb", hard=each_process, polled="all together, every 150 ms"),
         Enforcement("processes", **counted),
         Enforcement("disk_mb", hard="each file", polled="growth of the workspace, at least every 2 s"),
+        Enforcement("files", polled="growth of the workspace, at least every 2 s"),
     )
 
 
-def used_bytes(folder: Path) -> int:
-    """Bytes on disk of all files below `folder`; links are not followed.
+class Usage(NamedTuple):
+    """Bytes, a sparse file's holes among them, and how many files and folders there are."""
+
+    size: int
+    files: int
+
+
+def usage(folders: Iterable[Path]) -> Usage:
+    """What is below `folders`; links are not followed.
 
     Not `os.walk`, which recurses before Python 3.12: code inside can nest folders deeper than that allows.
     """
-    total, folders = 0, [str(folder)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                        continue
-                    try:
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-                    except OSError:
-                        continue
-        except OSError:
-            continue
-    return total
+    size = files = 0
+    todo = [str(folder) for folder in folders]
+    while todo:
+        with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                files += 1
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(entry.path)
+                    continue
+                with contextlib.suppress(OSError):
+                    found = entry.stat(follow_symlinks=False)
+                    size += max(found.st_size, found.st_blocks * 512)
+    return Usage(size, files)
 
 
 class DiskGauge:
     """Growth of some folders since the gauge was made.
 
-    Walking a large tree is slow. The gauge walks it once half of the remaining allowance has gone from the
-    file system's free space, and otherwise every two seconds, for at most a fifth of the time.
+    Walking a large tree is slow. The gauge walks it once half of the remaining allowance has gone from what
+    the file system has free, at the end of a step, and otherwise every two seconds, for at most a fifth of
+    the time.
     """
 
-    def __init__(self, folders: list[Path], limit_bytes: int) -> None:
-        self._folders, self._limit = folders, limit_bytes
-        self._baseline = sum(map(used_bytes, folders))
-        self._grown, self._free = 0, self._free_bytes()
+    def __init__(self, folders: list[Path], limits: Limits) -> None:
+        self._folders = folders
+        self._limit = self._bound = Usage(limits.disk_mb << 20, limits.files)
+        self._baseline, self._free = usage(folders), self._left()
+        self._grown = Usage(0, 0)
         self._walked_at, self._cost_s = time.monotonic(), 0.0
 
-    def over(self) -> bool:
-        """Whether the limit was exceeded, as far as the gauge knows without undue cost."""
+    def begin_step(self) -> None:
+        """A step that only deletes may run, although the limit was exceeded before it."""
+        self._bound = Usage(*map(max, self._limit, self._grown))
+
+    def exceeded(self, *, at_end: bool = False) -> str:
+        """The limit that was exceeded, as far as is known without undue cost; empty if none was."""
+        bound = self._limit if at_end else self._bound
         since = time.monotonic() - self._walked_at
-        lost = self._free - self._free_bytes()
-        suspicious = lost > max(0, self._limit - self._grown) // 2
-        if since > 5 * self._cost_s and (suspicious or since > FOLDERS_EVERY_S):
+        gone = [before - now for before, now in zip(self._free, self._left(), strict=True)]
+        suspicious = any(
+            lost > max(0, most - grown) // 2
+            for lost, most, grown in zip(gone, bound, self._grown, strict=True)
+        )
+        if since > 5 * self._cost_s and (suspicious or at_end or since > FOLDERS_EVERY_S):
             started = time.monotonic()
-            self._free = self._free_bytes()
-            self._grown = sum(map(used_bytes, self._folders)) - self._baseline
+            self._free = self._left()
+            now = usage(self._folders)
+            self._grown = Usage(now.size - self._baseline.size, now.files - self._baseline.files)
             self._walked_at = time.monotonic()
             self._cost_s = self._walked_at - started
-        return self._grown > self._limit
+        if self._grown.size > bound.size:
+            return f"the workspace grew by more than {self._limit.size >> 20} MB"
+        if self._grown.files > bound.files:
+            return f"the workspace grew by more than {self._limit.files} files"
+        return ""
 
-    def _free_bytes(self) -> int:
-        stats = [os.statvfs(folder) for folder in self._folders]
-        return sum(stat.f_bfree * stat.f_frsize for stat in stats)
+    def _left(self) -> Usage:
+        found = [os.statvfs(folder) for folder in self._folders]
+        return Usage(sum(each.f_bfree * each.f_frsize for each in found), sum(each.f_ffree for each in found))
 
 
 @dataclass
@@ -173,6 +202,8 @@ class LimitMonitor:
     limits: Limits
     disk: DiskGauge
     wall_s: float
+    mounts: tuple[str, ...] = ()
+    """Memory file systems that only the processes see."""
     started: float = field(default_factory=time.monotonic)
     paused_s: float = 0.0
     _memory_at: float = field(default_factory=time.monotonic)
@@ -182,16 +213,23 @@ class LimitMonitor:
         now = time.monotonic()
         if now - self.started - self.paused_s > self.wall_s + GRACE_S:
             return f"the step took longer than {self.wall_s:g} s and could not be interrupted"
-        if self.processes.count() > self.limits.processes:
-            return f"the step started more than {self.limits.processes} processes"
+        if crowded := self.crowded():
+            return crowded
         if now - self._memory_at < MEMORY_EVERY_S:
             return None
         self._memory_at = now
-        if self.processes.memory() > self.limits.memory_mb << 20:
+        held, files = self.processes.mounted(self.mounts)
+        if self.processes.memory() + held > self.limits.memory_mb << 20:
             return f"the step's processes together held more than {self.limits.memory_mb} MB of memory"
-        if self.disk.over():
-            return f"the workspace grew by more than {self.limits.disk_mb} MB"
-        return None
+        if files > self.limits.files:
+            return f"the temporary folder holds more than {self.limits.files} files"
+        return self.disk.exceeded() or None
+
+    def crowded(self) -> str:
+        """The words for too many processes; empty if there are not."""
+        most = self.limits.processes
+        many = f"the step started more than {most} processes, or {most * THREADS} threads"
+        return many if self.processes.too_many() else ""
 
 
 SHOWN_WORKSPACE = "/workspace"
@@ -243,6 +281,10 @@ class Launch:
     """Paths that code inside can see, and what to call them in texts."""
     packages: str | None = None
     """The path of the spec's packages as code inside sees it."""
+    mounts: tuple[str, ...] = ()
+    """Memory file systems that only the worker sees, by their paths inside."""
+    asks_host: bool = False
+    """Whether the kernel asks the host before a process starts."""
 
 
 class Backend(Protocol):
@@ -294,14 +336,17 @@ def environment(home: str) -> dict[str, str]:
     }
 
 
-def rlimits(limits: Limits, *, count_processes: bool) -> dict[str, int]:
-    """Limits the kernel enforces on every process inside, by their names in the module `resource`."""
+def rlimits(limits: Limits, *, own_count: bool) -> dict[str, int]:
+    """Limits the kernel enforces on every process inside, by their names in the module `resource`.
+
+    `own_count`: whether the kernel counts the processes inside apart from the user's others.
+    """
     found = {
         "RLIMIT_AS": limits.memory_mb << 20,
         "RLIMIT_FSIZE": limits.disk_mb << 20,
         "RLIMIT_NOFILE": 256,
         "RLIMIT_CORE": 0,
     }
-    if count_processes:
-        found["RLIMIT_NPROC"] = limits.processes + 2  # and the nanny and the snapshot
+    if own_count:  # not the user's other processes
+        found["RLIMIT_NPROC"] = limits.processes * THREADS + 2  # and the nanny and the snapshot
     return found

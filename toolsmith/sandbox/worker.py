@@ -32,7 +32,7 @@ _PARKED = {signal.SIGCHLD, signal.SIGUSR1}  # blocked, and waited for, by a snap
 
 
 def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
-    """`settings`: the backend's `Launch.settings`, with `connections` and `packages`. Ends by exiting."""
+    """`settings`: the backend's `Launch.settings`, with `asking` and `packages`. Ends by exiting."""
     pid_namespace: bool = settings["pid_namespace"]
     if pid_namespace and os.getpid() != 1:
         os._exit(NOT_CONFINED)
@@ -86,8 +86,8 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     nanny = os.getppid()
     if settings["confine"] is not None:
         confinement.confine(**settings["confine"])
-    if settings["connections"] is not None:
-        confinement.hand_sockets_to_host(**settings["connections"])
+    if settings["asking"] is not None:
+        confinement.ask_host(**settings["asking"])
     for name, value in settings["rlimits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     if settings["alone"] and not _alone(nanny):

@@ -26,10 +26,11 @@ from threading import Event
 from typing import Any
 
 from toolsmith.sandbox.bootstrap import first_frame
+from toolsmith.sandbox.listener import CallBroker, receive_listener
 from toolsmith.sandbox.processes import SandboxProcesses
 from toolsmith.sandbox.proxy import Proxy
 from toolsmith.sandbox.redaction import Aliases
-from toolsmith.sandbox.seccomp import SocketBroker, connection_program, receive_listener
+from toolsmith.sandbox.seccomp import asking_program
 from toolsmith.sandbox.spec import Backend, Launch, LimitMonitor, SandboxSpec
 from toolsmith.sandbox.wire import WireError, decode, encode, pack, unpack
 
@@ -57,22 +58,22 @@ class WorkerProcess:
         worker_rx, self._tx = os.pipe()
         self._rx, worker_tx = os.pipe()
         self._out, worker_out = os.pipe()
-        self._network = spec.network
+        self._network, self._most = spec.network, spec.limits.processes
         self._control: socket.socket | None = None
-        self._broker: SocketBroker | None = None
-        self._connections: dict[str, Any] | None = None
+        self._broker: CallBroker | None = None
+        self._asking: dict[str, Any] | None = None
         theirs = [worker_rx, worker_tx, worker_out]
         passed = [worker_rx, worker_tx]
         try:
-            if spec.network is not None:
+            self.launch: Launch = backend.launch(spec, worker_rx, worker_tx)
+            theirs += self.launch.passed_fds
+            if self.launch.asks_host or spec.network is not None:
                 self._control, their_control = socket.socketpair()
                 control = their_control.detach()  # over which the worker sends its listener
                 theirs.append(control)
                 passed.append(control)
-                program = binascii.b2a_base64(connection_program()).decode()
-                self._connections = {"control": control, "filter_base64": program}
-            self.launch: Launch = backend.launch(spec, worker_rx, worker_tx)
-            theirs += self.launch.passed_fds
+                program = asking_program(connections=spec.network is not None)
+                self._asking = {"control": control, "filter_base64": binascii.b2a_base64(program).decode()}
             self._popen = subprocess.Popen(
                 self.launch.argv,
                 pass_fds=(*passed, *self.launch.passed_fds),
@@ -99,7 +100,7 @@ class WorkerProcess:
         try:
             settings = {
                 **self.launch.settings,
-                "connections": self._connections,
+                "asking": self._asking,
                 "packages": self.launch.packages,
             }
             self._write(first_frame(settings), tick)
@@ -112,15 +113,16 @@ class WorkerProcess:
             raise WorkerLost(f"{exc}: {last_output or 'it printed nothing'}") from exc
         if first != "ready":
             raise WorkerLost("it did not start as it should")
-        if self._control is not None and self._network is not None:
-            proxy = Proxy(self._network.grants, self._network.dialer)
-            self._broker = SocketBroker(receive_listener(self._control), proxy)
         if self.launch.pid_report is not None:
             report = json.loads(os.pread(self.launch.pid_report, 4096, 0))
             self.processes = self._processes(report["child-pid"])
+        if self._control is not None:
+            proxy = Proxy(self._network.grants, self._network.dialer) if self._network is not None else None
+            self._broker = CallBroker(receive_listener(self._control), self.processes, proxy)
 
     def _processes(self, pid: int) -> SandboxProcesses:
-        return SandboxProcesses(pid, dies_with_top=self.launch.settings["pid_namespace"])
+        dies_with_top: bool = self.launch.settings["pid_namespace"]
+        return SandboxProcesses(pid, dies_with_top=dies_with_top, most=self._most)
 
     def send(self, message: dict[str, Any], tick: Tick) -> None:
         """Raises WireError for what cannot be sent, WorkerLost if the worker has ended."""
@@ -267,9 +269,13 @@ class Rpc:
     def fault(self, answer: dict[str, Any]) -> str | None:
         """What ended the step from outside its code, if anything did."""
         if answer.get("stopped") is True:
-            return self.stopped_for or "the step was ended"
+            return self.why_ended() or "the step was ended"
         fault = answer.get("fault")
         return None if fault is None else str(fault)[:200]
+
+    def why_ended(self) -> str:
+        """The limit for which the step was ended; empty if it was not. Too many processes end it at once."""
+        return self.stopped_for or self.monitor.crowded()
 
     def _tick(self) -> None:
         if self.closed.is_set():

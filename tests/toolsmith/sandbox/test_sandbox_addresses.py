@@ -49,7 +49,7 @@ def test_ordinary_address_is_public(address: str) -> None:
 
 
 def test_one_address_that_is_not_public_refuses_the_name() -> None:
-    with pytest.raises(ValueError, match="127.0.0.1, which is not a public address"):
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1, which is not a public address"):
         public_address("127.0.0.1", 80)
     assert public_address("1.1.1.1", 443) == "1.1.1.1"
 

@@ -107,6 +107,50 @@ def test_attributes_of_files_outside_cannot_be_changed(sandbox: SandboxExecutor,
     assert os.listxattr(victim) == []
 
 
+def test_attributes_of_files_outside_cannot_be_read(sandbox: SandboxExecutor, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("x")
+    with contextlib.suppress(OSError):  # not every file system has attributes
+        os.setxattr(victim, "user.secret", b"canary")
+    code = f"""
+import os
+found = []
+for read in (os.listxattr, lambda path: os.getxattr(path, "user.secret")):
+    for follow in (True, False):
+        try:
+            found.append(read({str(victim)!r}))
+        except OSError:
+            pass
+found
+"""
+    assert sandbox(code).output == []
+    copied = "import shutil\nopen('a', 'w').close()\nshutil.copy2('a', 'b')"
+    assert sandbox(copied).output == "b"
+
+
+def test_set_id_files_cannot_be_made_in_any_way(sandbox: SandboxExecutor, workspace: Path) -> None:
+    code = """
+import contextlib, os
+def unnamed(folder):
+    made = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o6755)
+    os.link(f"/proc/self/fd/{made}", "linked", follow_symlinks=True)
+os.umask(0)
+for way in (
+    lambda: unnamed("."),
+    lambda: os.close(os.open("created", os.O_CREAT | os.O_WRONLY, 0o6755)),
+    lambda: os.mkdir("folder", 0o6755),
+    lambda: os.mknod("node", 0o106755),
+    lambda: os.mkfifo("pipe", 0o6755),
+    lambda: (open("changed", "w").close(), os.chmod("changed", 0o6755)),
+    lambda: os.fchmod(os.open("changed", os.O_RDWR), 0o6755),
+):
+    with contextlib.suppress(OSError):
+        way()
+"""
+    sandbox(code)
+    assert [path.name for path in workspace.iterdir() if path.stat().st_mode & 0o6000] == []
+
+
 def test_limits_of_other_processes_cannot_be_changed(sandbox: SandboxExecutor) -> None:
     code = f"import resource\nresource.prlimit({os.getpid()}, resource.RLIMIT_NOFILE)"
     with pytest.raises(SandboxError, match=r"PermissionError|ProcessLookupError"):

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from toolsmith.sandbox.seccomp import DENIED, MACHINES, connection_program, filter_program
+from toolsmith.sandbox.seccomp import DENIED, MACHINES, asking_program, filter_program
 
 ALLOW, KILL, ASK = "allow", "kill", "ask the host"
 X86, ARM = "x86_64", "aarch64"
@@ -97,9 +97,45 @@ def test_set_id_bits_cannot_be_given(machine: str, number: int, mode_at: int) ->
 @pytest.mark.parametrize(("machine", "openat"), [(X86, 257), (ARM, 56)])
 def test_a_file_cannot_be_created_with_set_id_bits(machine: str, openat: int) -> None:
     program = filter_program(namespaces=True, machine=machine)
+    directory = {X86: 0o200000, ARM: 0o40000}[machine]
+    unnamed = 0o20000000 | directory | 2  # O_TMPFILE | O_RDWR, which linkat gives a name later
+    assert judge(program, machine, openat, 0, 0, unnamed, 0o600) == ALLOW
+    assert [judge(program, machine, openat, 0, 0, unnamed, bits) for bits in (0o4755, 0o2755)] == [1, 1]
+    if machine == X86:
+        assert judge(program, machine, 2, 0, unnamed, 0o4755) == 1, "open"
+        assert judge(program, machine, 85, 0, 0o4755) == 1, "creat"
     assert judge(program, machine, openat, 0, 0, 0o101, 0o644) == ALLOW
     assert judge(program, machine, openat, 0, 0, 0o101, 0o4755) == 1
     assert judge(program, machine, openat, 0, 0, 0o1, 0o4755) == ALLOW, "no O_CREAT: the mode means nothing"
+
+
+@pytest.mark.parametrize(("machine", "mmap"), [(X86, 9), (ARM, 222)])
+def test_shared_memory_without_a_file_is_denied(machine: str, mmap: int) -> None:
+    program = filter_program(namespaces=True, machine=machine)
+    shared, private, validated, anonymous = 1, 2, 3, 0x20
+    assert judge(program, machine, mmap, 0, 4096, 3, private | anonymous) == ALLOW
+    assert judge(program, machine, mmap, 0, 4096, 3, shared) == ALLOW, "of a file"
+    for kind in (shared, validated):
+        assert judge(program, machine, mmap, 0, 4096, 3, kind | anonymous) == 1
+
+
+@pytest.mark.parametrize(("machine", "calls"), [(X86, (191, 192, 194, 195)), (ARM, (8, 9, 11, 12))])
+def test_without_namespaces_no_path_has_attributes(machine: str, calls: tuple[int, ...]) -> None:
+    program = filter_program(namespaces=False, machine=machine)
+    assert {judge(program, machine, number) for number in calls} == {95}
+    assert judge(filter_program(namespaces=True, machine=machine), machine, calls[0]) == ALLOW
+
+
+@pytest.mark.parametrize(("machine", "starts"), [(X86, (56, 57, 58)), (ARM, (220,))])
+@pytest.mark.parametrize("connections", [True, False])
+def test_the_host_is_asked_before_a_process_starts(
+    machine: str, starts: tuple[int, ...], connections: bool
+) -> None:
+    program = asking_program(connections=connections, machine=machine)
+    assert {judge(program, machine, number, 0x1200011) for number in starts} == {ASK}
+    socket = {X86: 41, ARM: 198}[machine]
+    assert judge(program, machine, socket, 2, 1) == (ASK if connections else ALLOW)
+    assert judge(program, machine, 1 if machine == X86 else 64) == ALLOW
 
 
 @pytest.mark.parametrize(("machine", "prlimit"), [(X86, 302), (ARM, 261)])
@@ -115,7 +151,7 @@ def test_with_a_grant_the_host_is_asked_for_internet_streams_only(
     machine: str, socket: int, connect: int, namespaces: bool
 ) -> None:
     program = filter_program(namespaces=namespaces, connections=True, machine=machine)
-    asks = connection_program(machine)
+    asks = asking_program(connections=True, machine=machine)
     flags = 0o2004000  # close on exec, not blocking
     for family, kind in ((2, 1), (10, 1), (2, 1 | flags)):
         assert judge(program, machine, socket, family, kind) == ASK
