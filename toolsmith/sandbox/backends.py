@@ -172,7 +172,8 @@ class Landlock:
     name: str = "landlock"
     connections: Connections = "granted"
     weaknesses: tuple[str, ...] = (
-        "The workspace has its real path inside, and code can ask for names and sizes of files outside.",
+        "The workspace has its real path inside.",
+        "Code can ask whether a path outside exists, for its size and times, and where a link leads.",
         "Code can list the ids of the host's processes, but read nothing about them.",
         "chmod and utime do nothing.",
     )

@@ -3,7 +3,7 @@
 `confine` is one-way and covers the calling process and all it starts. It needs no privilege.
 
 Not covered by Landlock, and so left to the seccomp filter: sockets other than TCP, file attributes, and calls
-that name another process, except signals. Names and sizes of files outside stay visible.
+that name another process, except signals. `stat`, `access` and `readlink` of paths outside stay possible.
 """
 
 import binascii
@@ -89,7 +89,7 @@ def install_filter(program: bytes) -> None:
 
 
 def ask_host(control: int, filter_base64: str) -> None:
-    """Has the host answer the calls that a filter asks about, by sending it the filter's listener.
+    """Has the host answer the calls that this filter asks about, by sending it the filter's listener.
 
     `control`: one end of a pair of unix sockets; this closes it. Raises OSError.
     """

@@ -1,4 +1,4 @@
-"""Fourteen attempts to escape, which the self-test has a backend stop, and one that has to work.
+"""Eighteen attempts to escape, which the self-test has a backend stop, and one that has to work.
 
 Runs inside as a step, sent as text, so it uses the standard library only. Each attempt returns whether it
 succeeded; an OSError means that it was stopped. No attempt changes anything if it succeeds, because backends
@@ -11,9 +11,11 @@ Not covered: kernel bugs, and everything subtler than asking for what is forbidd
 
 import contextlib
 import ctypes
+import mmap
 import os
 import posix
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -91,10 +93,39 @@ def set_id_files(_: At) -> bool:
     with contextlib.suppress(OSError):
         os.close(os.open("set-id", os.O_CREAT | os.O_WRONLY, 0o4755))
         made.append(os.stat("set-id").st_mode & 0o4000)
+    with contextlib.suppress(OSError, AttributeError):
+        unnamed = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o4755)  # linkat could give it a name
+        made.append(os.fstat(unnamed).st_mode & 0o4000)
+        os.close(unnamed)
     with contextlib.suppress(OSError):
         os.chmod("set-id", 0o4755)
         made.append(os.stat("set-id").st_mode & 0o4000)
     return any(made)
+
+
+def hold_memory_that_is_not_counted(_: At) -> bool:
+    """Other systems than Linux measure memory in other ways."""
+    return sys.platform == "linux" and _any(
+        lambda: bool(mmap.mmap(-1, mmap.PAGESIZE)),
+        lambda: bool(os.memfd_create("canary")),
+        lambda: bool(mmap.mmap(os.open("/dev/zero", os.O_RDONLY), mmap.PAGESIZE, prot=mmap.PROT_READ)),
+    )
+
+
+def fill_the_device_folder(_: At) -> bool:
+    os.close(os.open("/dev", os.O_TMPFILE | os.O_WRONLY, 0o600))
+    return True
+
+
+def read_attributes_outside(at: At) -> bool:
+    return os.listxattr(at["secret"]) is not None
+
+
+def queues_of_other_programs(_: At) -> bool:
+    """Asks for a queue that does not exist: past the filter, the kernel reports that."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.msgrcv(0x7FFFFFFF, ctypes.create_string_buffer(16), 8, 0, 0)
+    return sys.platform == "linux" and ctypes.get_errno() not in _REFUSED
 
 
 def type_into_the_terminal(_: At) -> bool:
@@ -130,6 +161,10 @@ ATTEMPTS: dict[str, Callable[[At], bool]] = {
     "trace other processes": trace_processes,
     "make namespaces and mounts": namespaces_and_mounts,
     "make set-id files": set_id_files,
+    "hold memory that is not counted": hold_memory_that_is_not_counted,
+    "fill the folder of devices": fill_the_device_folder,
+    "read attributes of a file outside": read_attributes_outside,
+    "use queues of other programs": queues_of_other_programs,
     "type into the terminal": type_into_the_terminal,
     "follow a link out of the workspace": follow_a_link,
     "write the workspace": write_the_workspace,

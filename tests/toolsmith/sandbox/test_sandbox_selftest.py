@@ -29,7 +29,7 @@ def without_a_sandbox(workspace: Path, variables: dict[str, Any], code: str) -> 
 
 def test_all_attempts_are_blocked(backend: Backend) -> None:
     found = self_test(backend)
-    assert (str(found), found.escaped, found.missing) == ("self-test 14/14 blocked", (), ())
+    assert (str(found), found.escaped, found.missing) == ("self-test 18/18 blocked", (), ())
     assert found.passed
 
 
@@ -41,6 +41,8 @@ def test_the_attempts_work_where_nothing_stops_them(monkeypatch: pytest.MonkeyPa
         "trace other processes",
         "make namespaces and mounts",
         "read other processes",
+        "read attributes of a file outside",  # a file system may have none
+        "fill the folder of devices",  # root's
     }
     assert set(found.blocked) <= depend_on_the_system
     assert not found.missing
