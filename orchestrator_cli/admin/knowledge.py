@@ -33,6 +33,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.files import is_protected
 from orchestrator_cli.tools.web import Resolve, fetch
 from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
+from toolsmith.sandbox.addresses import public_address
 from toolsmith.sandbox.session import SandboxSession, digest
 from toolsmith.sandbox.wire import encode
 

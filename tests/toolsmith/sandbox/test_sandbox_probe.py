@@ -153,7 +153,7 @@ print("\\n".join(report_lines([one for one in examine(settings) if one.name == "
     assert lines[1].startswith("bubblewrap cannot be used: the sandbox did not start")
     assert lines[2] == "Allow user namespaces: sudo sysctl -w user.max_user_namespaces=15000"
     assert lines[3] == "What changes under landlock:"
-    assert any(line.split()[:3] == ["processes", "64", "polled"] for line in lines)
+    assert any(line.split()[:3] == ["processes", "64", "hard"] for line in lines)
 
 
 def test_requested_backend_is_never_replaced() -> None:
