@@ -121,14 +121,14 @@ def enforcement_by_rlimits(
     )
 
 
-class Usage(NamedTuple):
+class FolderUse(NamedTuple):
     """Bytes, a sparse file's holes among them, and how many files and folders there are."""
 
     size: int
     files: int
 
 
-def usage(folders: Iterable[Path]) -> Usage:
+def usage(folders: Iterable[Path]) -> FolderUse:
     """What is below `folders`; links are not followed.
 
     Not `os.walk`, which recurses before Python 3.12: code inside can nest folders deeper than that allows.
@@ -145,7 +145,7 @@ def usage(folders: Iterable[Path]) -> Usage:
                 with contextlib.suppress(OSError):
                     found = entry.stat(follow_symlinks=False)
                     size += max(found.st_size, found.st_blocks * 512)
-    return Usage(size, files)
+    return FolderUse(size, files)
 
 
 class DiskGauge:
@@ -158,14 +158,14 @@ class DiskGauge:
 
     def __init__(self, folders: list[Path], limits: Limits) -> None:
         self._folders = folders
-        self._limit = self._bound = Usage(limits.disk_mb << 20, limits.files)
+        self._limit = self._bound = FolderUse(limits.disk_mb << 20, limits.files)
         self._baseline, self._free = usage(folders), self._left()
-        self._grown = Usage(0, 0)
+        self._grown = FolderUse(0, 0)
         self._walked_at, self._cost_s = time.monotonic(), 0.0
 
     def begin_step(self) -> None:
         """A step that only deletes may run, although the limit was exceeded before it."""
-        self._bound = Usage(*map(max, self._limit, self._grown))
+        self._bound = FolderUse(*map(max, self._limit, self._grown))
 
     def exceeded(self, *, at_end: bool = False) -> str:
         """The limit that was exceeded, as far as is known without undue cost; empty if none was."""
@@ -180,7 +180,7 @@ class DiskGauge:
             started = time.monotonic()
             self._free = self._left()
             now = usage(self._folders)
-            self._grown = Usage(now.size - self._baseline.size, now.files - self._baseline.files)
+            self._grown = FolderUse(now.size - self._baseline.size, now.files - self._baseline.files)
             self._walked_at = time.monotonic()
             self._cost_s = self._walked_at - started
         if self._grown.size > bound.size:
@@ -189,9 +189,11 @@ class DiskGauge:
             return f"the workspace grew by more than {self._limit.files} files"
         return ""
 
-    def _left(self) -> Usage:
+    def _left(self) -> FolderUse:
         found = [os.statvfs(folder) for folder in self._folders]
-        return Usage(sum(each.f_bfree * each.f_frsize for each in found), sum(each.f_ffree for each in found))
+        return FolderUse(
+            sum(each.f_bfree * each.f_frsize for each in found), sum(each.f_ffree for each in found)
+        )
 
 
 @dataclass

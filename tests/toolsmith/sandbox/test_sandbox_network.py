@@ -285,9 +285,8 @@ def test_a_direct_connection_ends_at_the_proxy(online: SandboxExecutor) -> None:
 
 def test_without_a_grant_nothing_of_it_exists(make_sandbox: Any) -> None:
     sandbox = make_sandbox()
-    threads = threading.active_count()
     assert sandbox("import os\n[name for name in os.environ if 'proxy' in name.lower()]").output == []
-    assert threading.active_count() == threads
+    assert "sandbox-proxy" not in {thread.name for thread in threading.enumerate()}
     with pytest.raises(SandboxError, match=DENIED):
         sandbox("import socket\nsocket.create_connection(('127.0.0.1', 3128), 1)")
 
