@@ -145,7 +145,7 @@ def users() -> Iterator[Users]:
             warm.close()
         finally:
             if found := prefect_server.running_server(prefect):
-                end(found[1])
+                end(found.pid)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ COMMANDS = {
     "diff": Lazy("runs", "Show what a run changed, as a unified diff."),
     "approve": Lazy("resume", "List what a run asks, or answer it."),
     "feedback": Lazy("runs", "Say whether a run was good or bad."),
+    "ui": Lazy("ui", "Open the page that shows runs as they go."),
     "kb": Lazy("kb", "Manage the documents that agents look things up in."),
     "log": Lazy("log", "Read, verify or replay fileLog.md."),
     "mcp": Lazy("mcp", "Serve built tools and runs to other programs over MCP."),

@@ -1,25 +1,33 @@
-"""One local Prefect server per home: started on demand, shared by concurrent and later runs.
+"""One local Prefect server per home: started on demand, shared by concurrent and later runs of one user.
 
 A run that finds no server opens the server's port, passes the open socket and the held lock to a
 new process, and writes down its address. So the address is known at once, requests wait in the
 socket until the server is up, two runs never start two servers, and a dead server releases its
 lock. The server stops by itself after a set time without requests.
 
+Any user of the machine can connect to a port. So each server has a password of its own, which it
+gets in its environment, and which is in `server.json`, a file that only its owner can read. And
+each run reserves the server's port (`_reserve`), so that what it sends reaches no other user, also
+when the server has died and somebody waits for its port.
+
 Not covered: Windows (no inherited locks), and moving the database when Prefect is upgraded
 (Prefect migrates it at start).
 """
 
 import contextlib
+import hmac
 import importlib
 import importlib.util
 import json
 import os
+import secrets
+import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+import urllib.error
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +39,42 @@ from orchestrator_cli.errors import RunFailed
 
 STOP_S = 15.0
 """Time for a server that shuts down to close its connections."""
+SERVING = "orchestrator_cli.engine.serving"
+"""The module that is the server's process."""
 START_S = 120.0
 """A first start migrates a database, which takes most of a minute on a slow laptop."""
+TICKET_S = 300.0
+"""How long an address that logs in can be used, once."""
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """What `server.json` says."""
+
+    url: str
+    """Of its API."""
+    pid: int
+    password: str = field(repr=False)
+
+    @property
+    def login_url(self) -> str:
+        """An address that logs a browser of this user in, once and soon."""
+        text = f"{time.time() + TICKET_S:.0f}.{secrets.token_hex(8)}"
+        return f"{ui_address(self.url)}/orch/login#{text}.{signature(self.password, text)}"
+
+
+def signature(password: str, text: str) -> str:
+    return hmac.digest(password.encode(), text.encode(), "sha256").hex()
 
 
 def ensure_server(home: Path, idle_minutes: float) -> str:
-    """The API address of the home's server, which may still be starting. Returns at once."""
+    """The API address of the home's server, which may still be starting. Returns at once.
+
+    Until this process ends, no other user can listen there.
+    """
     folder = home / "prefect"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # an earlier version, or the user, may have made it
     deadline = time.monotonic() + STOP_S
     while time.monotonic() < deadline:
         if (url := _start_if_free(folder, idle_minutes)) or (url := _address(folder)):
@@ -83,7 +119,8 @@ def configure_client(url: str, home: Path, *, own: bool = False) -> None:
     """Set the variables that Prefect reads at import: the server's address, and no logs on the terminal.
 
     The user's own Prefect variables are removed. `own`: the server is the user's, so its access
-    settings are kept.
+    settings are kept. The password of the home's server is no variable, because programs that a
+    run starts get them all: Prefect is given it by `import_prefect`.
     """
     kept = ACCESS if own else ()
     for name in [*os.environ]:
@@ -93,10 +130,14 @@ def configure_client(url: str, home: Path, *, own: bool = False) -> None:
     os.environ["PREFECT_HOME"] = str(home / "prefect")
     os.environ["PREFECT_LOGGING_SETTINGS_PATH"] = str(Path(__file__).with_name("prefect_logging.yml"))
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    context = sys.modules.get("prefect.context")
+    # The server of an earlier run in this process may have stopped.
+    if hasattr(context, "GLOBAL_SETTINGS_CONTEXT") and context.get_settings_context().settings.api.url != url:
+        context.refresh_global_settings_context()
 
 
 def import_prefect() -> None:
-    """Import Prefect with settings from the environment alone.
+    """Import Prefect with settings from the environment, and the password from the home, alone.
 
     By default it also reads `.env`, `prefect.toml` and `pyproject.toml` of the current folder, which
     may be untrusted or invalid, each time it creates its settings.
@@ -121,12 +162,15 @@ def _read_no_files() -> None:
     base: Any = importlib.import_module("prefect.settings.base").PrefectBaseSettings
 
     def sources(
-        _cls: object, _model: object, /, init_settings: Any, env_settings: Any, **_files: Any
+        cls: Any, _model: object, /, init_settings: Any, env_settings: Any, **_files: Any
     ) -> tuple[Any, ...]:
         # Aliases without the prefix, such as `url`, are for code, not for variables.
-        env_settings.env_vars = {
-            name: value for name, value in env_settings.env_vars.items() if name.startswith("prefect_")
-        }
+        given = {name: value for name, value in env_settings.env_vars.items() if name.startswith("prefect_")}
+        if cls.model_config["env_prefix"] == "PREFECT_API_":
+            server = _recorded(Path(given.get("prefect_home", "")))
+            if server and server.url == given.get("prefect_api_url"):
+                given["prefect_api_auth_string"] = server.password
+        env_settings.env_vars = given
         return init_settings, env_settings
 
     models = [base]
@@ -143,24 +187,68 @@ def ui_address(url: str) -> str:
     return url.removesuffix("/api")
 
 
-def running_server(home: Path) -> tuple[str, int] | None:
-    """Address and process id of the home's server, or None if none is running."""
-    with contextlib.suppress(OSError, ValueError, LookupError):
-        row = json.loads((home / "prefect" / "server.json").read_text())
-        if _answers(row["url"]):
-            return str(row["url"]), int(row["pid"])
+def running_server(home: Path) -> LocalServer | None:
+    """The home's server, or None if none is running."""
+    server = _recorded(home / "prefect")
+    return server if server and _reserve(server.url) and _answers(server.url) else None
+
+
+def guarded(server: LocalServer) -> bool:
+    """Whether a server refuses a request that does not have its password. Raises `OSError`."""
+    try:
+        with urlopen(f"{server.url}/admin/version", timeout=5.0):
+            return False
+    except urllib.error.HTTPError as exc:
+        return exc.code == 401
+
+
+def _recorded(folder: Path) -> LocalServer | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return LocalServer(**json.loads((folder / "server.json").read_text()))
     return None
 
 
 def _address(folder: Path) -> str | None:
     """The address of the server that holds the lock; None before it is written, and during shutdown."""
-    with contextlib.suppress(OSError, ValueError, LookupError):
-        row = json.loads((folder / "server.json").read_text())
-        if _alive(int(row["pid"])):
-            # A request resets its idle time, so it will not stop before the run uses it.
-            run_beside(_answers, str(row["url"]))
-            return str(row["url"])
+    server = _recorded(folder)
+    if server is None:
+        _end_open_server(folder)
+    elif _alive(server.pid) and _reserve(server.url):
+        # A request resets its idle time, so it will not stop before the run uses it.
+        run_beside(_answers, server.url)
+        return server.url
     return None
+
+
+def _end_open_server(folder: Path) -> None:
+    """End a server that an earlier version of orch started without a password, if that holds the lock."""
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        pid = int(json.loads((folder / "server.json").read_text())["pid"])
+        if b"orchestrator_cli.engine.server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGTERM)
+
+
+_reserved: dict[int, socket.socket] = {}
+"""Bound sockets by their ports, until this process ends: Prefect's threads send to its very end."""
+
+
+def _reserve(url: str) -> bool:
+    """Keep other users from listening at an address until this process ends; False if one does already.
+
+    The kernel lets sockets share a port only if all ask for that and belong to one user. One that is
+    bound and does not listen is given no connections, so the server beside it notices nothing.
+    """
+    port = int(url.removesuffix("/api").rpartition(":")[2])
+    if port not in _reserved:
+        holder = socket.socket()
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            holder.bind(("127.0.0.1", port))
+        except OSError:
+            holder.close()
+            return False
+        _reserved[port] = holder
+    return True
 
 
 def _alive(pid: int) -> bool:
@@ -174,32 +262,44 @@ def _alive(pid: int) -> bool:
 
 
 def _start(folder: Path, lock_fd: int, idle_minutes: float) -> str:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128, reuse_port=True)
     port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
+    _reserve(url)
+    for path in folder.iterdir():
+        if path.is_file():  # the database and the log of an earlier version
+            path.chmod(0o600)
+    password = f"orch:{secrets.token_urlsafe(32)}"
     fds = (lock_fd, listener.fileno())
-    with listener, (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(listener.fileno()), str(idle_minutes)],
+    with listener, open(folder / "server.log", "ab", opener=_private) as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", SERVING, str(listener.fileno()), str(idle_minutes)],
             pass_fds=fds,
-            env=_server_environment(folder, port),
+            env=_server_environment(folder, port, password),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    write_atomic(folder / "server.json", json.dumps({"url": url, "pid": server.pid}), sync=False)
+    server = LocalServer(url, process.pid, password)
+    write_atomic(folder / "server.json", json.dumps(asdict(server)), sync=False, mode=0o600)
     return url
 
 
-def _server_environment(folder: Path, port: int) -> dict[str, str]:
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _server_environment(folder: Path, port: int, password: str) -> dict[str, str]:
     # The user's own Prefect settings are for another server.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PREFECT_")}
     return kept | {
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -213,61 +313,3 @@ def _answers(url: str) -> bool:
             return bool(reply.status == 200)
     except (OSError, ValueError):
         return False
-
-
-# --- the server process
-
-App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
-
-
-class IdleWatch:
-    """An ASGI layer that measures the time since the last request."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._open = 0
-        self._last = time.monotonic()
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        self._open += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._open -= 1
-            self.reset()
-
-    def reset(self) -> None:
-        """Measure from now on."""
-        self._last = time.monotonic()
-
-    @property
-    def idle_s(self) -> float:
-        return 0.0 if self._open else time.monotonic() - self._last
-
-
-def _serve(listener_fd: int, idle_minutes: float, folder: Path) -> None:
-    import uvicorn
-    from prefect.server.api.server import create_app
-
-    watch = IdleWatch(create_app(final=True))
-    server = uvicorn.Server(uvicorn.Config(watch, log_level="warning", timeout_graceful_shutdown=5))
-
-    def stop_when_idle() -> None:
-        while not server.started:  # which may take longer than the idle time
-            time.sleep(0.2)
-        watch.reset()
-        while watch.idle_s < idle_minutes * 60:
-            time.sleep(1.0)
-        # From here on no run finds this server; a run that needs one waits for the lock.
-        (folder / "server.json").unlink(missing_ok=True)
-        server.should_exit = True
-
-    threading.Thread(target=stop_when_idle, daemon=True).start()
-    server.run(sockets=[socket.socket(fileno=listener_fd)])
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]), float(sys.argv[2]), Path.cwd())

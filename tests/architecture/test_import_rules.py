@@ -67,7 +67,7 @@ HOMES = {
     "rich": ("orchestrator_cli.views",),
     "prompt_toolkit": ("orchestrator_cli.cli.chat.repl", "orchestrator_cli.cli.chat.terminal_input"),
     "prefect": ("orchestrator_cli.engine",),
-    "uvicorn": ("orchestrator_cli.engine.server",),
+    "uvicorn": ("orchestrator_cli.engine.serving",),
     "fastapi": (),
     "mcp": ("orchestrator_cli.cli.mcp_server.server", "orchestrator_cli.mcp_client.connection"),
     "mcp_types": ("orchestrator_cli.cli.mcp_server.server", "orchestrator_cli.mcp_client.connection"),

@@ -23,11 +23,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         url = start_server(home)
         warm = Warm(url, home)  # imports while the server starts
         prefect_server.await_server(url, home, Cancellation())
-        yield Engine(home, url, warm)
+        server = prefect_server.running_server(home)
+        assert server is not None
+        yield Engine(home, url, server.password, warm)
         warm.close()
     finally:
         if found := prefect_server.running_server(home):
-            end(found[1])
+            end(found.pid)
 
 
 @pytest.fixture(scope="session")

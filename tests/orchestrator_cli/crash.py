@@ -38,7 +38,7 @@ class Mortals:
     """The process that forks. One run at a time."""
 
     def __init__(self, url: str, home: Path) -> None:
-        self._url = url
+        self._prefect = home
         self._process = subprocess.Popen(
             [sys.executable, __file__, url, str(home)],
             stdin=subprocess.PIPE,
@@ -55,7 +55,7 @@ class Mortals:
         at: int | None = None,
     ) -> Ended:
         """Run `orch` below a folder, with `home` in it; `at` is when it dies."""
-        base = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PREFECT_API_URL": self._url}
+        base = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "ORCH_PREFECT_HOME": str(self._prefect)}
         own = {"HOME": str(folder), "ORCH_HOME": str(folder / "home"), **env}
         order = {"args": [*args, "--stream-json"], "cwd": str(folder), "env": base | own, "by": by, "at": at}
         assert self._process.stdin is not None

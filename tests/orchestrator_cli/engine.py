@@ -1,5 +1,6 @@
 """The test session's Prefect server, its API, and the process that runs `orch` on it."""
 
+import base64
 import contextlib
 import json
 import os
@@ -19,12 +20,13 @@ from forkserver import Warm
 class Engine:
     home: Path
     url: str
+    password: str
     warm: Warm
 
     def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """What Prefect's server says: to a POST where there is a body."""
         data = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json", **authorization(self.password)}
         request = urllib.request.Request(f"{self.url}/{path}", data, headers)
         with urllib.request.urlopen(request, timeout=10) as reply:
             return json.load(reply)
@@ -40,6 +42,11 @@ class Engine:
             "task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}}
         )
         return found
+
+
+def authorization(password: str) -> dict[str, str]:
+    """The header that Prefect's server asks for."""
+    return {"authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
 
 
 def start_server(home: Path, idle_minutes: float = 30) -> str:

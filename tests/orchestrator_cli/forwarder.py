@@ -12,14 +12,16 @@ from typing import Any
 
 Lie = Callable[[str, Any], Any]
 """Given the path and the JSON of a request, returns the JSON to answer with, or None to pass it on."""
+Spoil = Callable[[Any], Any]
+"""Given the JSON of the real server's reply, returns what the client is given."""
 
 
 class Forwarder:
     """As a context manager it serves until it is left."""
 
-    def __init__(self, target: str, lie: Lie) -> None:
+    def __init__(self, target: str, lie: Lie, spoil: Spoil = lambda reply: reply) -> None:
         """`target` is the address of the real API."""
-        self._server = _Server(target, lie)
+        self._server = _Server(target, lie, spoil)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/api"
 
     def __enter__(self) -> "Forwarder":
@@ -31,15 +33,34 @@ class Forwarder:
         self._server.server_close()
 
 
+def reference(storage_key: str) -> dict[str, Any]:
+    """The data of a state whose result is the pickle of that key."""
+    result = {"storage_key": storage_key, "serializer": {"type": "pickle"}, "storage_block_id": None}
+    return result | {"expiration": None, "prefect_version": "3.0.0"}
+
+
+def with_results(storage_key: str) -> Spoil:
+    """Each state in a reply says that it has such a result."""
+
+    def spoil(reply: Any) -> Any:
+        if isinstance(reply, list):
+            return [spoil(one) for one in reply]
+        if not isinstance(reply, dict):
+            return reply
+        spoilt = {name: spoil(value) for name, value in reply.items()}
+        return spoilt | {"data": reference(storage_key)} if "state_details" in reply else spoilt
+
+    return spoil
+
+
 def completed_elsewhere(storage_key: str) -> dict[str, Any]:
     """The reply to a proposed state: no, the run has completed, and its result is the pickle of that key."""
-    result = {"storage_key": storage_key, "serializer": {"type": "pickle"}, "storage_block_id": None}
     state = {
         "id": str(uuid.uuid4()),
         "type": "COMPLETED",
         "name": "Completed",
         "timestamp": datetime.now(UTC).isoformat(),
-        "data": result | {"expiration": None, "prefect_version": "3.0.0"},
+        "data": reference(storage_key),
     }
     return {
         "status": "REJECT",
@@ -52,10 +73,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, target: str, lie: Lie) -> None:
+    def __init__(self, target: str, lie: Lie, spoil: Spoil) -> None:
         super().__init__(("127.0.0.1", 0), _Requests)
         self.target = target
         self.lie = lie
+        self.spoil = spoil
 
 
 class _Requests(BaseHTTPRequestHandler):
@@ -74,12 +96,13 @@ class _Requests(BaseHTTPRequestHandler):
         if lie is not None:
             self._send(200, json.dumps(lie).encode())
             return
-        request = urllib.request.Request(
-            self.server.target + path, data, {"content-type": "application/json"}, method=self.command
-        )
+        headers = {"content-type": "application/json", "authorization": self.headers.get("authorization", "")}
+        request = urllib.request.Request(self.server.target + path, data, headers, method=self.command)
         try:
             with urllib.request.urlopen(request, timeout=10) as reply:
-                self._send(reply.status, reply.read())
+                body = reply.read()
+                spoilt = json.dumps(self.server.spoil(json.loads(body))).encode() if body else body
+                self._send(reply.status, spoilt)
         except urllib.error.HTTPError as exc:
             self._send(exc.code, exc.read())
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -18,7 +19,7 @@ import pytest
 from command import Orch
 from endpoint import Endpoint, Reply, fault
 from engine import Engine
-from forwarder import Forwarder, completed_elsewhere
+from forwarder import Forwarder, completed_elsewhere, with_results
 from scripted_model import Cast, code, coder, plan
 
 WRITES = [code("open('one.txt', 'w').write('1')\nfinal_answer('one is done')")]
@@ -97,23 +98,43 @@ class _Trap:
         return (open, (str(self._sprung), "w"))
 
 
-def _set_trap(engine: Engine, sprung: Path) -> str:
-    """Lay a pickle where Prefect keeps results; the key that a state names it by."""
+def _set_trap(folder: Path, sprung: Path) -> str:
+    """Lay a pickle in a folder of results; the key that a state names it by."""
     key = f"trap-{uuid.uuid4().hex}"
     result = base64.b64encode(pickle.dumps(_Trap(sprung))).decode()
     metadata = {"storage_key": key, "serializer": {"type": "pickle"}, "prefect_version": "3.0.0"}
-    folder = engine.home / "prefect" / "storage"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / key).write_text(json.dumps({"metadata": metadata, "result": result}))
     return key
 
 
-@pytest.mark.slow  # a cold process, because Prefect reads at import where its server is: 10 s
-def test_no_result_is_loaded_that_the_server_names(
-    orch: Orch, endpoint: Endpoint, engine: Engine, tmp_path: Path
-) -> None:
+HOSTILE_FOLDER = {
+    "prefect.toml": "profiles_path = 'profiles.toml'\n[results]\nlocal_storage_path = '.'\npersist_by_default = true\n",
+    "pyproject.toml": "[tool.prefect.results]\nlocal_storage_path = '.'\npersist_by_default = true\n",
+    ".env": "PREFECT_RESULTS_LOCAL_STORAGE_PATH=.\nPREFECT_RESULTS_PERSIST_BY_DEFAULT=true\n",
+    "profiles.toml": "active = 'mine'\n[profiles.mine]\nPREFECT_RESULTS_LOCAL_STORAGE_PATH = '.'\n",
+}
+
+
+@pytest.fixture
+def trap(orch: Orch, engine: Engine, tmp_path: Path) -> tuple[str, Path]:
+    """The key of a pickle that lies wherever Prefect may look, and the file that it makes if it is loaded."""
     sprung = tmp_path / "sprung"
-    key = _set_trap(engine, sprung)
+    key = _set_trap(engine.home / "prefect" / "storage", sprung)
+    (orch.workspace / key).write_bytes((engine.home / "prefect" / "storage" / key).read_bytes())
+    for name, text in HOSTILE_FOLDER.items():
+        (orch.workspace / name).write_text(text)
+    return key, sprung
+
+
+# Cold processes, because Prefect reads at import where its server is: 10 s.
+
+
+@pytest.mark.slow
+def test_no_result_is_loaded_that_the_server_names(
+    orch: Orch, endpoint: Endpoint, engine: Engine, trap: tuple[str, Path]
+) -> None:
+    key, sprung = trap
 
     def lie(path: str, body: Any) -> Any:
         begins = path.endswith("/set_state") and body["state"]["type"] == "RUNNING"
@@ -121,6 +142,41 @@ def test_no_result_is_loaded_that_the_server_names(
 
     endpoint.reply = Cast(planner=[plan(coder("one"))], agents={"Do one": WRITES})
     with Forwarder(engine.url, lie) as server:
-        done = orch.cold("ask", "Do it.", PREFECT_API_URL=server.url, timeout=90)
+        done = orch.cold("ask", "Do it.", **access(server, engine), timeout=90)
     assert not sprung.exists()
     assert (done.code, "did not let the flow run begin: Completed" in done.error) == (1, True), done.err
+
+
+@pytest.mark.slow
+def test_states_with_results_of_others_change_nothing(
+    orch: Orch, endpoint: Endpoint, engine: Engine, trap: tuple[str, Path]
+) -> None:
+    key, sprung = trap
+    endpoint.reply = Cast(planner=[fault(401, "no such key")])
+    with Forwarder(engine.url, lambda *_: None, with_results(key)) as server:
+        assert orch.cold("ask", "Do it.", **access(server, engine), timeout=90).code == 4
+        endpoint.reply = Cast(planner=[plan(coder("one"))], agents={"Do one": WRITES}, answer=[])
+        done = orch.cold("resume", "last", **access(server, engine), timeout=90)
+    assert not sprung.exists()
+    assert (done.code, (orch.workspace / "one.txt").read_text()) == (0, "1"), done.err
+
+
+@pytest.mark.slow
+def test_the_trap_springs_where_a_result_is_loaded(
+    orch: Orch, engine: Engine, trap: tuple[str, Path]
+) -> None:
+    """Prefect itself, in that folder, loads what a server names: the tests above can fail."""
+    key, sprung = trap
+    program = (
+        "import json, sys; from prefect.client.schemas import State; "
+        "State.model_validate(json.loads(sys.argv[1])).result()"
+    )
+    state = json.dumps(completed_elsewhere(key)["state"])
+    command = [sys.executable, "-c", program, state]
+    subprocess.run(command, cwd=orch.workspace, env=orch.environment(), timeout=90, check=False)
+    assert sprung.exists()
+
+
+def access(server: Forwarder, engine: Engine) -> dict[str, str]:
+    """What a user sets whose own server is this one."""
+    return {"PREFECT_API_URL": server.url, "PREFECT_API_AUTH_STRING": engine.password}

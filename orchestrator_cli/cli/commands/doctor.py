@@ -154,8 +154,10 @@ def _memory(settings: Settings) -> str:
 def _prefect(settings: Settings) -> str:
     if settings.prefect_api_url:
         return f"your own server at {settings.prefect_api_url}"
-    found = prefect_server.running_server(settings.home)
+    found = prefect_server.running_server(settings.prefect_home or settings.home)
     if found is None:
         return "no local server runs; the next run starts one"
-    url, pid = found
-    return f"local server at {prefect_server.ui_address(url)} (process {pid})"
+    where = f"local server at {prefect_server.ui_address(found.url)} (process {found.pid})"
+    if not prefect_server.guarded(found):
+        raise OrchError(f"{where} answers without its password", f"End it: kill {found.pid}")
+    return f"{where}; it refuses requests without its password\nIts page: orch ui"

@@ -12,7 +12,8 @@ from engine import end, start_server
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine import server as prefect_server
-from orchestrator_cli.engine.server import IdleWatch, await_server, running_server
+from orchestrator_cli.engine.server import await_server, running_server
+from orchestrator_cli.engine.serving import IdleWatch
 from orchestrator_cli.errors import RunFailed
 
 
@@ -21,7 +22,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     """A home whose server, if one is left, is ended."""
     yield tmp_path
     if found := running_server(tmp_path):
-        end(found[1])
+        end(found.pid)
 
 
 @pytest.mark.slow
@@ -32,10 +33,10 @@ def test_concurrent_starts_share_a_server_and_a_dead_one_is_replaced(home: Path)
     await_server(urls.pop(), home, Cancellation())
     first = running_server(home)
     assert first is not None
-    os.kill(first[1], signal.SIGKILL)
-    end(first[1])
+    os.kill(first.pid, signal.SIGKILL)
+    end(first.pid)
     second = start_server(home)
-    assert second != first[0]
+    assert second != first.url
     await_server(second, home, Cancellation())
     assert running_server(home) is not None
 
@@ -55,7 +56,7 @@ def test_idle_server_stops_and_a_late_request_gets_a_new_one(
     second = start_server(home)
     await_server(second, home, Cancellation())
     assert second != url
-    assert not Path(f"/proc/{found[1]}").exists()
+    assert not Path(f"/proc/{found.pid}").exists()
 
 
 def test_a_home_without_a_server_has_none(home: Path) -> None:

@@ -1,0 +1,164 @@
+"""The process of the local Prefect server: `python -m orchestrator_cli.engine.serving LISTENER IDLE_MINUTES`.
+
+Prefect checks the password of each request. Around its app, a `Gate` refuses what did not ask for this
+server by its own address, as a web page does whose name has been made to lead here, and logs browsers in.
+
+Prefect's page keeps the password in the browser and cannot be given it in an address. So `orch ui` opens
+a page of the gate, whose address holds a ticket: proof that its maker knows the password, good once and for
+minutes. The page exchanges it for the password, puts that where Prefect's page looks for it, and goes there.
+Other users can read the addresses on a browser's command line. So a ticket is taken only over a connection
+that a process of this user, or root, has opened.
+"""
+
+import hmac
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse
+
+from orchestrator_cli.engine.server import import_prefect, signature
+
+App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
+
+LOGIN = "/orch/login"
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<title>orch</title>
+<p id="said">Logging in …
+<script>
+const ticket = location.hash.slice(1)
+history.replaceState(null, "", location.pathname)
+fetch(location.pathname, {method: "POST", body: ticket}).then(async reply => {
+  const text = await reply.text()
+  if (!reply.ok) throw text
+  localStorage.setItem("prefect-password", btoa(text))
+  location.replace("/")
+}).catch(why => { document.getElementById("said").textContent = why })
+</script>
+"""
+CONNECTED = "01"
+
+
+class IdleWatch:
+    """An ASGI layer that measures the time since the last request."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._open = 0
+        self._last = time.monotonic()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        self._open += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._open -= 1
+            self.reset()
+
+    def reset(self) -> None:
+        """Measure from now on."""
+        self._last = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        return 0.0 if self._open else time.monotonic() - self._last
+
+
+class Gate:
+    """An ASGI layer that serves one host name and port only, and exchanges tickets for the password."""
+
+    def __init__(self, app: App, port: int, password: str) -> None:
+        self._app = app
+        self._port = port
+        self._host = f"127.0.0.1:{port}"
+        self._password = password
+        self._used: set[str] = set()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if hosts != [self._host.encode()]:
+            reply = PlainTextResponse(f"This server has one address: http://{self._host}\n", 421)
+            await reply(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == LOGIN:
+            reply = await self._log_in(Request(scope, receive))
+            reply.headers["cache-control"] = "no-store"
+            await reply(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _log_in(self, request: Request) -> PlainTextResponse | HTMLResponse:
+        if request.method != "POST":
+            return HTMLResponse(PAGE)
+        client = request.client
+        if client is None or user_of(client.port, self._port) not in (os.getuid(), 0):
+            return PlainTextResponse("This server belongs to another user.", 403)
+        if not self._redeem((await request.body()).decode("latin-1")):
+            return PlainTextResponse("This address was used before, or is too old: run orch ui again.", 403)
+        return PlainTextResponse(self._password)
+
+    def _redeem(self, ticket: str) -> bool:
+        text, _, signed = ticket.rpartition(".")
+        if not hmac.compare_digest(signed.encode(), signature(self._password, text).encode()):
+            return False
+        until, _, _ = text.partition(".")
+        fresh = float(until) > time.time() and ticket not in self._used
+        self._used.add(ticket)
+        return fresh
+
+
+def user_of(port: int, server_port: int) -> int | None:
+    """The user whose process has connected from a port of loopback to one of the server's; None if unknown."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, state, _, _, _, user, *_ = line.split()
+        ends = f"0100007F:{port:04X}", f"0100007F:{server_port:04X}", CONNECTED
+        if (local, remote, state) == ends:
+            return int(user)
+    return None
+
+
+def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
+    import uvicorn
+
+    import_prefect()
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+
+    listener = socket.socket(fileno=listener_fd)
+    password = get_current_settings().server.api.auth_string
+    assert password is not None
+    watch = IdleWatch(create_app(final=True))
+    gate = Gate(watch, listener.getsockname()[1], password.get_secret_value())
+    # Without `proxy_headers`, a client cannot say that it comes from another port.
+    config = uvicorn.Config(gate, log_level="warning", timeout_graceful_shutdown=5, proxy_headers=False)
+    server = uvicorn.Server(config)
+
+    def stop_when_idle() -> None:
+        while not server.started:  # which may take longer than the idle time
+            time.sleep(0.2)
+        watch.reset()
+        while watch.idle_s < idle_minutes * 60:
+            time.sleep(1.0)
+        # From here on no run finds this server; a run that needs one waits for the lock.
+        (folder / "server.json").unlink(missing_ok=True)
+        server.should_exit = True
+
+    threading.Thread(target=stop_when_idle, daemon=True).start()
+    os.umask(0o077)  # not before, because Prefect copies its page to where all users of this Python find it
+    server.run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]), Path.cwd())
