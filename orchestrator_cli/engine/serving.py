@@ -120,7 +120,7 @@ class Gate:
 
 
 def user_of(port: int, server_port: int) -> int | None:
-    """The user whose process has connected from a port of loopback to one of the server's; None if unknown."""
+    """The user who has connected from a port of loopback to the server's; None if that is unknown."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, state, _, _, _, user, *_ = line.split()
         ends = f"0100007F:{port:04X}", f"0100007F:{server_port:04X}", CONNECTED

@@ -108,9 +108,10 @@ def _set_trap(folder: Path, sprung: Path) -> str:
     return key
 
 
+HERE = "local_storage_path = '.'\npersist_by_default = true\n"
 HOSTILE_FOLDER = {
-    "prefect.toml": "profiles_path = 'profiles.toml'\n[results]\nlocal_storage_path = '.'\npersist_by_default = true\n",
-    "pyproject.toml": "[tool.prefect.results]\nlocal_storage_path = '.'\npersist_by_default = true\n",
+    "prefect.toml": f"profiles_path = 'profiles.toml'\n[results]\n{HERE}",
+    "pyproject.toml": f"[tool.prefect.results]\n{HERE}",
     ".env": "PREFECT_RESULTS_LOCAL_STORAGE_PATH=.\nPREFECT_RESULTS_PERSIST_BY_DEFAULT=true\n",
     "profiles.toml": "active = 'mine'\n[profiles.mine]\nPREFECT_RESULTS_LOCAL_STORAGE_PATH = '.'\n",
 }

@@ -140,7 +140,9 @@ def demo(
         settings = settings_of(folder)
         home = settings.home / "demo"
         prepare_home(home, again=again)
-        settings = settings.model_copy(update={"prefect_home": settings.home, "home": home})
+        settings = settings.model_copy(
+            update={"prefect_home": settings.prefect_home or settings.home, "home": home}
+        )
         if record:
             with recording(again=again, reuse=reuse) as recorder:
                 ForegroundRun(settings, output, console, LiveModels(recorder)).ask(PROMPT)

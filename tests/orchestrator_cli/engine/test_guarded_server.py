@@ -1,0 +1,272 @@
+"""The local Prefect server serves its owner alone, and what a run sends reaches no other user."""
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import Orch
+from endpoint import Endpoint
+from engine import Engine, end, start_server
+from scripted_model import Cast, plan, process
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.cli.commands.doctor import examine
+from orchestrator_cli.engine import server as prefect_server
+from orchestrator_cli.engine.server import LocalServer, ensure_server, running_server
+from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.settings import load_settings
+
+STRANGER = 65534
+by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+
+@pytest.fixture
+def server(engine: Engine) -> LocalServer:
+    found = running_server(engine.home)
+    assert found is not None
+    return found
+
+
+def of_a_stranger() -> socket.socket:
+    """A socket as another user would have it."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    os.fchown(made.fileno(), STRANGER, STRANGER)
+    return made
+
+
+def port_of(url: str) -> int:
+    return urllib.parse.urlsplit(url).port or 0
+
+
+def status(url: str, path: str, head: dict[str, str], body: str = "", by: socket.socket | None = None) -> int:
+    """The status of a reply to a request with just these headers."""
+    with by or socket.socket() as client:
+        client.settimeout(20)
+        client.connect(("127.0.0.1", port_of(url)))
+        lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in head.items())]
+        length = [f"content-length: {len(body)}"] if body else []
+        client.sendall("\r\n".join([*lines, *length, "", body]).encode())
+        return int(client.recv(12).split()[1])
+
+
+# --- who is served
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["admin/version", "admin/settings", "flow_runs/0", "csrf-token"],
+)
+@pytest.mark.parametrize("password", [None, "", "orch:guess"])
+def test_nothing_is_served_without_the_password(server: LocalServer, path: str, password: str | None) -> None:
+    host = {"host": f"127.0.0.1:{port_of(server.url)}"}
+    given = base64.b64encode((password or "").encode()).decode()
+    access = {} if password is None else {"authorization": f"Basic {given}"}
+    assert status(server.url, f"/api/{path}", host | access) == 401
+
+
+@pytest.mark.parametrize("path", ["/api/events/in", "/api/events/out", "/api/logs/out"])
+def test_no_websocket_is_opened_without_the_password(server: LocalServer, path: str) -> None:
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    key = {"sec-websocket-key": base64.b64encode(bytes(16)).decode()}
+    host = {"host": f"127.0.0.1:{port_of(server.url)}"}
+    assert status(server.url, path, host | upgrade | key) == 403
+
+
+@pytest.mark.parametrize("path", ["/", "/api/health", "/api/admin/version", "/orch/login", "/api/events/in"])
+@pytest.mark.parametrize("host", ["evil.example:{port}", "localhost:{port}", "127.0.0.1", "127.0.0.1:1", ""])
+def test_only_its_own_address_is_served(server: LocalServer, path: str, host: str) -> None:
+    upgrade = {}
+    if path.endswith("/in"):
+        upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+        upgrade["sec-websocket-key"] = base64.b64encode(bytes(16)).decode()
+    named = {"host": host.format(port=port_of(server.url))}
+    assert status(server.url, path, named | upgrade) == 421
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:4200", "null"])
+def test_a_page_of_another_origin_may_read_nothing(server: LocalServer, origin: str) -> None:
+    def allowed(origin: str) -> str | None:
+        request = urllib.request.Request(f"{server.url}/health", headers={"origin": origin})
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            found: str | None = reply.headers["access-control-allow-origin"]
+            return found
+
+    own = server.url.removesuffix("/api")
+    assert (allowed(origin), allowed(own)) == (None, own)
+
+
+def test_doctor_says_whether_the_server_refuses_strangers(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ORCH_PREFECT_HOME", str(engine.home))
+    monkeypatch.setenv("ORCH_HOME", str(tmp_path))
+    settings = load_settings({}, tmp_path)
+
+    def found() -> tuple[bool, str]:
+        return next((row.ok, row.detail) for row in examine(settings) if row.name == "prefect")
+
+    assert (found()[0], "refuses" in found()[1]) == (True, True)
+    monkeypatch.setattr(prefect_server, "guarded", lambda _: False)
+    assert not found()[0]
+
+
+# --- the owner's browser
+
+
+def test_the_address_of_orch_ui_gives_the_password_once(orch: Orch, server: LocalServer) -> None:
+    page, _, ticket = orch("ui", "--print").out.strip().partition("#")
+    assert page == server.url.removesuffix("/api") + "/orch/login"
+    with urllib.request.urlopen(page, timeout=20) as reply:
+        shown = reply.read().decode()
+    assert "prefect-password" in shown
+    assert server.password not in shown + ticket
+    with urllib.request.urlopen(page, ticket.encode(), timeout=20) as reply:
+        assert reply.read().decode() == server.password
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(page, ticket.encode(), timeout=20)
+
+
+def test_a_forged_or_old_ticket_gives_nothing(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = {"host": f"127.0.0.1:{port_of(server.url)}"}
+    forged = LocalServer(server.url, server.pid, "orch:guess").login_url
+    later = re.sub(r"#\d", "#9", server.login_url)
+    monkeypatch.setattr(prefect_server, "TICKET_S", -1)
+    for address in (forged, later, server.login_url, "#", "#a.b", "#é.é"):
+        assert status(server.url, "/orch/login", host, address.partition("#")[2] or "none") == 403
+
+
+@by_root
+def test_a_ticket_that_another_user_has_seen_is_worth_nothing_to_him(server: LocalServer) -> None:
+    host = {"host": f"127.0.0.1:{port_of(server.url)}", "x-forwarded-for": "127.0.0.1"}
+    ticket = server.login_url.partition("#")[2]
+    assert status(server.url, "/orch/login", host, ticket, of_a_stranger()) == 403
+    assert status(server.url, "/orch/login", host, ticket) == 200
+
+
+def test_orch_ui_opens_a_server_of_the_user_as_it_is(orch: Orch) -> None:
+    done = orch("ui", "--print", PREFECT_API_URL="https://prefect.example.org/api")
+    assert done.out.strip() == "https://prefect.example.org"
+
+
+# --- whom a run sends to
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home whose server, if one is left, is ended."""
+    (tmp_path / "prefect").mkdir()
+    yield tmp_path
+    if found := running_server(tmp_path):
+        end(found.pid)
+
+
+def record(home: Path, port: int) -> None:
+    row = {"url": f"http://127.0.0.1:{port}/api", "pid": os.getpid(), "password": "orch:mine"}
+    (home / "prefect" / "server.json").write_text(json.dumps(row))
+
+
+@by_root
+def test_nothing_is_sent_to_a_stranger_on_the_port(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_server, "STOP_S", 0.3)
+    with of_a_stranger() as stranger, (home / "prefect" / "server.lock").open("a+") as lock:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        stranger.settimeout(0.5)
+        assert prefect_server.try_lock(lock.fileno())
+        record(home, stranger.getsockname()[1])
+        assert running_server(home) is None
+        with pytest.raises(RunFailed, match="locked"):
+            ensure_server(home, 1)
+        with pytest.raises(TimeoutError):
+            stranger.accept()
+
+
+@by_root
+def test_no_other_user_gets_the_port_of_a_server_that_died_during_a_run(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listener:
+        port = listener.getsockname()[1]
+        record(home, port)
+        running_server(home)  # as a run looks for it
+    for address in ("127.0.0.1", "0.0.0.0"):
+        with of_a_stranger() as stranger:
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                stranger.bind((address, port))
+
+
+# --- where the password is
+
+
+def test_the_password_is_where_only_its_owner_can_read(engine: Engine, server: LocalServer) -> None:
+    folder = engine.home / "prefect"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir() if path.is_file()}
+    assert set(modes.values()) == {0o600}, modes
+    proc = Path(f"/proc/{server.pid}")
+    assert server.password.encode() not in (proc / "cmdline").read_bytes()
+    assert stat.S_IMODE((proc / "environ").stat().st_mode) == 0o400
+    assert server.password not in (folder / "server.log").read_text()
+
+
+def test_a_run_neither_shows_nor_keeps_the_password(
+    orch: Orch, endpoint: Endpoint, server: LocalServer
+) -> None:
+    registered = "[processes.environment]\nwhen = 'Print it.'\ncommand = ['env']\neffects = false\n"
+    (orch.home / "orch.toml").write_text(registered)
+    endpoint.reply = Cast(planner=[plan(process("printing", "environment"))], answer=[])
+    done = orch("ask", "Do it.", "--debug")
+    assert done.code == 0, done.err
+    assert "PREFECT_API_URL" in orch.journal().read_text()
+    kept = [path for path in orch.home.parent.rglob("*") if path.is_file()]
+    secret = server.password.encode()
+    assert [path for path in kept if secret in path.read_bytes()] == []
+    assert server.password not in done.out + done.err
+
+
+# --- servers and folders of earlier versions
+
+OLD = """
+import json, os, socket, sys, time
+from pathlib import Path
+from orchestrator_cli.durable.locks import try_lock
+folder = Path(sys.argv[1])
+lock = (folder / "server.lock").open("a+")
+assert try_lock(lock.fileno())
+listener = socket.create_server(("127.0.0.1", 0))
+url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+(folder / "server.json").write_text(json.dumps({"url": url, "pid": os.getpid()}))
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_server_without_a_password_is_ended_and_replaced(home: Path) -> None:
+    folder = home / "prefect"
+    folder.chmod(0o755)
+    (folder / "prefect.db").touch(mode=0o644)
+    command = [sys.executable, "-c", OLD, str(folder), "orchestrator_cli.engine.server"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as old:
+        assert old.stdout is not None
+        old.stdout.readline()
+        url = start_server(home)
+        assert old.wait(20) == -signal.SIGTERM
+    prefect_server.await_server(url, home, Cancellation())
+    server = running_server(home)
+    assert server is not None
+    assert prefect_server.guarded(server)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "prefect.db").stat().st_mode) == 0o600
