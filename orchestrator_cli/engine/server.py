@@ -130,7 +130,7 @@ def configure_client(url: str, home: Path, *, own: bool = False) -> None:
     os.environ["PREFECT_HOME"] = str(home / "prefect")
     os.environ["PREFECT_LOGGING_SETTINGS_PATH"] = str(Path(__file__).with_name("prefect_logging.yml"))
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    context = sys.modules.get("prefect.context")
+    context: Any = sys.modules.get("prefect.context")
     # The server of an earlier run in this process may have stopped.
     if hasattr(context, "GLOBAL_SETTINGS_CONTEXT") and context.get_settings_context().settings.api.url != url:
         context.refresh_global_settings_context()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from orchestrator_cli.engine.server import import_prefect, signature
 
@@ -90,7 +90,7 @@ class Gate:
             return
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if hosts != [self._host.encode()]:
-            reply = PlainTextResponse(f"This server has one address: http://{self._host}\n", 421)
+            reply: Response = PlainTextResponse(f"This server has one address: http://{self._host}\n", 421)
             await reply(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == LOGIN:
             reply = await self._log_in(Request(scope, receive))
@@ -99,7 +99,7 @@ class Gate:
         else:
             await self._app(scope, receive, send)
 
-    async def _log_in(self, request: Request) -> PlainTextResponse | HTMLResponse:
+    async def _log_in(self, request: Request) -> Response:
         if request.method != "POST":
             return HTMLResponse(PAGE)
         client = request.client
