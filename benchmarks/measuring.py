@@ -54,6 +54,7 @@ def place(**flags: Any) -> Iterator[Any]:
         try:
             url = prefect_server.ensure_server(home, idle_minutes=30)
             prefect_server.configure_client(url, home)
+            prefect_server.import_prefect()
             _import()
             prefect_server.await_server(url, home, Cancellation())
             # What is measured again and again is planned each time.
