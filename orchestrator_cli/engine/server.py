@@ -142,7 +142,11 @@ def import_prefect() -> None:
     By default it also reads `.env`, `prefect.toml` and `pyproject.toml` of the current folder, which
     may be untrusted or invalid, each time it creates its settings.
     """
-    if "prefect" in sys.modules:
+    if context := sys.modules.get("prefect.context"):
+        # A program that uses orch may have imported it before.
+        if sys.modules["prefect.settings"].Settings.model_config["env_file"]:
+            _read_no_files()
+            context.refresh_global_settings_context()
         return
     spec = importlib.util.find_spec("prefect")
     assert spec is not None

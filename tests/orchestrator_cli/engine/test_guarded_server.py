@@ -207,6 +207,25 @@ def test_no_other_user_gets_the_port_of_a_server_that_died_during_a_run(home: Pa
                 stranger.bind((address, port))
 
 
+USES = """
+import prefect, sys
+from pathlib import Path
+from orchestrator_cli.engine.server import *
+from prefect.client.orchestration import get_client
+configure_client(sys.argv[1], Path(sys.argv[2]))
+import_prefect()
+with get_client(sync_client=True) as client:
+    print(client.read_flow_runs(limit=1) is not None)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_that_has_imported_prefect_gets_the_password_too(engine: Engine) -> None:
+    command = [sys.executable, "-c", USES, engine.url, str(engine.home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "True\n", done.stderr
+
+
 # --- where the password is
 
 
