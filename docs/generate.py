@@ -25,7 +25,7 @@ from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
-from orchestrator_cli.tools.files import PROTECTED
+from orchestrator_cli.tools.file_rules import CREDENTIALS, EXECUTES, HIDDEN, FileRule
 from toolsmith.sandbox.spec import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -230,7 +230,17 @@ def _plain(field: Any) -> str:
 
 
 def protected() -> str:
-    return ", ".join(f"`{name}`" for name in PROTECTED)
+    return _rules("hidden", (*HIDDEN, *CREDENTIALS))
+
+
+def executes() -> str:
+    return _rules("asked about", EXECUTES)
+
+
+def _rules(what: str, rules: Iterable[FileRule]) -> str:
+    only = {"": "", "existing": " (files that were there before the run)", "scripts": " (if those change)"}
+    rows = ((", ".join(f"`{n}`" for n in rule.names), f"{rule.why}{only[rule.only]}") for rule in rules)
+    return table((what, "because"), rows)
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -242,6 +252,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "roles": roles,
     "keys": keys,
     "protected": protected,
+    "executes": executes,
     "subtask fields": subtask_fields,
     "process fields": process_fields,
     "mcp fields": mcp_fields,

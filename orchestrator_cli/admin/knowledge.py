@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,7 +30,7 @@ from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.knowledge import open_knowledge, project_of
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.tools.files import is_protected
+from orchestrator_cli.tools.file_rules import credentials_at, hiding_rule
 from orchestrator_cli.tools.web import Resolve, fetch
 from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.addresses import public_address
@@ -144,10 +144,15 @@ class KnowledgeAdmin:
                 scope,
                 convert=convert,
                 fetch=self._fetch,
-                refused=lambda path: is_protected(path.name) or self._is_own(path.resolve()),
+                refused=self._is_refused,
                 on_document=on_document,
             )
             base.embed()
+
+    def _is_refused(self, path: Path) -> bool:
+        path = path.absolute()
+        rule = hiding_rule(path.name) or credentials_at(PurePosixPath(path))
+        return rule is not None or self._is_own(path.resolve())
 
     def _is_own(self, path: Path) -> bool:
         """Whether the path is in the data folder, except in a workspace there, which is the user's."""

@@ -29,7 +29,7 @@ from orchestrator_cli.replay.work import Closed, Work, moments_of
 from orchestrator_cli.runs.find import PastRun, homes_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.workspace import Checkout, Workspace, check_folder
-from orchestrator_cli.workspace.checkout import Hidden
+from orchestrator_cli.workspace.checkout import hidden_in
 from orchestrator_cli.workspace.commit import lock_folder
 from orchestrator_cli.workspace.history import Author, CommitHistory
 from orchestrator_cli.workspace.tree import remove
@@ -84,7 +84,7 @@ def replay_run(where: PastRun, settings: Settings, backend: Backend) -> Replayed
         found = where.events()
         copy = scratch / "workspace"
         copy.mkdir(mode=0o700)
-        hidden = Hidden(settings.allow_protected)
+        hidden = hidden_in(where.root.resolve(), where.home, settings.allow_protected)
         try:
             notes = copy_as_before(
                 where.root.resolve(),

@@ -7,7 +7,6 @@ host later executes or trusts them.
 
 import codecs
 import contextlib
-import fnmatch
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
@@ -15,19 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator_cli.durable.foreign import on_one_line
+from orchestrator_cli.tools.file_rules import hiding_rule
 
-PROTECTED = (".git", ".hg", ".svn", ".env*", "fileLog.md", "orch.toml", ".pre-commit-config.yaml")
-OURS = ("fileLog.md", "orch.toml")
-"""Written and trusted by `orch` itself, so that the user cannot allow them."""
 MAX_CHARS = 100_000
 UTF8 = codecs.getincrementaldecoder("utf-8")
-
-
-def is_protected(name: str, allowed: Collection[str] = ()) -> bool:
-    """Whether one component of a path, such as `.git` or `.env.local`, is protected and not `allowed`."""
-    if name in allowed and name not in OURS:
-        return False
-    return any(fnmatch.fnmatch(name, pattern) for pattern in PROTECTED)
 
 
 def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[..., Any]]:
@@ -47,10 +37,12 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
             start = root.joinpath(*parts)
         found = []
         for place, folders, names in os.walk(start):
-            folders[:] = sorted(name for name in folders if not is_protected(name, allowed))
+            here = PurePosixPath(place).relative_to(root)
+            folders[:] = sorted(name for name in folders if not hiding_rule(str(here / name), allowed))
             for name in sorted(names):
-                path = Path(place, name)
-                found.append(f"{on_one_line(path.relative_to(root))} ({path.lstat().st_size} bytes)")
+                if not hiding_rule(str(here / name), allowed):
+                    size = Path(place, name).lstat().st_size
+                    found.append(f"{on_one_line(here / name)} ({size} bytes)")
         return found[:1000]
 
     def read_file(path: str) -> str:
@@ -96,8 +88,9 @@ def _parts(path: str, allowed: Collection[str]) -> tuple[str, ...]:
     pure = PurePosixPath("." if inside == "/workspace" else inside)
     if pure.is_absolute() or ".." in pure.parts or "\0" in path:
         raise ValueError(f"{path!r} is not inside the workspace: give a relative path without '..'")
-    if any(is_protected(part, allowed) for part in pure.parts):
-        raise ValueError(f"{path!r} is protected: no tool reads or writes it")
+    ways = ("/".join(pure.parts[:end]) for end in range(1, len(pure.parts) + 1))
+    if rule := next(filter(None, (hiding_rule(way, allowed) for way in ways)), None):
+        raise ValueError(f"{path!r} is protected ({rule.why}): no tool reads or writes it")
     return pure.parts
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator_cli.errors import Conflict
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.files import is_protected
+from orchestrator_cli.tools.file_rules import canonical, folders_above, hiding_rule
 from orchestrator_cli.workspace.commit import Intent
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, display_paths
 from orchestrator_cli.workspace.overlay import Overlay, overlaid
@@ -22,19 +22,29 @@ WORK = ".work"
 
 @dataclass(frozen=True)
 class Hidden:
-    """Whether a path is neither copied into a checkout nor committed from one; its last name decides.
-
-    `allowed` are protected names that the user lets subtasks have.
-    """
+    """Whether a path is neither copied into a checkout nor committed from one, judged by its last name."""
 
     allowed: tuple[str, ...] = ()
+    """Protected names that the user lets subtasks have."""
+    above: tuple[str, ...] = ()
+    """The folders that the workspace is in."""
+    home: str = ""
+    """The path of the data folder of `orch`, if it is in the workspace."""
 
     def __call__(self, path: str) -> bool:
         name = path.rpartition("/")[2]
-        return self.protects(name) or (name.startswith(SCRATCH[0]) and name.endswith(SCRATCH[1]))
+        return self.protects(path) or (name.startswith(SCRATCH[0]) and name.endswith(SCRATCH[1]))
 
-    def protects(self, name: str) -> bool:
-        return is_protected(name, self.allowed)
+    def protects(self, path: str) -> bool:
+        is_home = bool(self.home) and list(map(canonical, path.split("/"))) == self.home.split("/")
+        return is_home or hiding_rule(path, self.allowed, self.above) is not None
+
+
+def hidden_in(root: Path, home: Path, allowed: tuple[str, ...]) -> Hidden:
+    """What is hidden of a workspace; `home` is the data folder, and `root` is resolved."""
+    home = home.resolve()
+    names = home.relative_to(root).parts if home.is_relative_to(root) and home != root else ()
+    return Hidden(allowed, root.parts[1:], "/".join(map(canonical, names)))
 
 
 def work_of(folder: Path) -> Path:
@@ -105,8 +115,8 @@ class Checkout:
         """Protected files that were written in this view and will not be committed, sorted."""
         with Root(self.folder) as tree:
             found = (path for path, _ in tree.walk(lambda _: False))
-            rows = sorted(path for path in found if self._hidden.protects(path.rpartition("/")[2]))
-        return [path for path in rows if not any(map(self._hidden.protects, path.split("/")[:-1]))]
+            rows = sorted(filter(self._hidden.protects, found))
+        return [path for path in rows if not any(map(self._hidden.protects, folders_above(path)))]
 
     def commit(self) -> tuple[FileChange, ...]:
         """Move all changes into the workspace. Raises `Conflict` or `WorkspaceFault`, nothing changed."""

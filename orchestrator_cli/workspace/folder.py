@@ -11,12 +11,13 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.errors import Conflict, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, Hidden, intents_of, work_of
+from orchestrator_cli.tools.file_rules import credentials_at
+from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, hidden_in, intents_of, work_of
 from orchestrator_cli.workspace.commit import Commits, Intent, lock_folder
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, file_changes
 from orchestrator_cli.workspace.history import Author, CommitHistory
@@ -44,8 +45,8 @@ class Workspace:
             run: the run whose history keeps what commits replace.
             allowed: protected names that subtasks may read and write.
         """
-        self._hidden = Hidden(allowed)
         self.root = usable_folder(root)
+        self._hidden = hidden_in(self.root, state, allowed)
         self._run = run
         self._history = history_folder(state, run)
         self._copy_bytes = max_mb << 20
@@ -230,11 +231,13 @@ def history_folder(state: Path, run: str) -> Path:
 
 
 def check_folder(root: Path) -> None:
-    """Raise `UsageError` if a workspace does not exist or is a file."""
+    """Raise `UsageError` if a workspace does not exist, is a file, or holds credentials."""
     if not root.exists():
         raise UsageError(f"There is no folder {root}.", "Create it, or name another one with -C.")
     if not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
+    if rule := credentials_at(PurePosixPath(root.resolve())):
+        raise UsageError(f"{root} holds {rule.why}; no run works there.", "Name another folder with -C.")
 
 
 def usable_folder(root: Path) -> Path:

@@ -173,7 +173,7 @@ class _Overlaid:
         with os.scandir(folder) as found:
             names = [entry.name for entry in found]
         for name in names:
-            if not self._hidden(name):
+            if not self._hidden(prefix + name):
                 self._merge_one(folder, name, prefix + name)
 
     def _merge_one(self, folder: int, name: str, path: str) -> None:

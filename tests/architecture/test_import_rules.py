@@ -54,7 +54,7 @@ NARROW: dict[str, tuple[str, ...]] = {
     "planning.repair": ("plan", "planning.validation"),
     "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),
     "journal.hash_chain": ("durable",),
-    "workspace": ("durable", "events", "errors", "tools.files"),
+    "workspace": ("durable", "events", "errors", "tools.file_rules"),
     "tools": ("durable.foreign", "toolsmith.sandbox"),
     "memory": ("durable",),
     "toolsmith": ("durable",),

@@ -94,6 +94,9 @@ def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(orch: Orch, note
     assert refused.code == 1
     assert "it is protected" in refused.err
     assert "One source could not be read" in refused.error
+    (notes / "snap/firefox").mkdir(parents=True)
+    (notes / "snap/firefox/logins.md").write_text("a password")
+    assert "it is protected" in orch("kb", "add", "notes/snap/firefox/logins.md").err
     assert "only addresses that begin with http:// or https:// are read" in orch("kb", "add", "ftp://a/b").err
     assert [row["source"] for row in listing(orch)["sources"]] == [str(notes)]
 

@@ -1,0 +1,101 @@
+"""What no checkout shows: credentials and the data folder of orch, whatever the workspace and the case."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator_cli.errors import UsageError
+from orchestrator_cli.tools.files import file_tools
+from orchestrator_cli.workspace import Workspace
+
+SECRET = [
+    ".ssh/id_ed25519",
+    ".SSH/config",
+    ".gnupg/private-keys-v1.d/key",
+    ".aws/credentials",
+    ".config/gcloud/token",
+    ".Config/GCloud/token",
+    ".kube/config",
+    ".docker/config.json",
+    ".netrc",
+    ".mozilla/firefox/x/logins.json",
+    ".config/chromium/Default/Cookies",
+    ".password-store/mail.gpg",
+    ".local/share/keyrings/login.keyring",
+    "deep/down/.ssh/id_rsa",
+    "deep/.git\u200c/config",
+    "deep/\uff0egit/config",
+    "deep/.git./config",
+]
+SHOWN = [".docker/notes", ".config/app/settings", "gcloud/notes", "keyrings/notes", "ssh/config"]
+
+
+def write(root: Path, path: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("secret")
+
+
+def shown(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_credentials_are_neither_copied_nor_listed_nor_committed(tmp_path: Path) -> None:
+    root = tmp_path / "user"
+    for path in (*SECRET, *SHOWN):
+        write(root, path)
+    workspace = Workspace(root, tmp_path / "state", 10)
+    assert sorted(line.split(" (")[0] for line in workspace.files()) == sorted(SHOWN)
+    with workspace.checkout() as checkout:
+        assert shown(checkout.root) == sorted(SHOWN)
+        for path in SECRET:
+            write(checkout.root, path)
+            (checkout.root / path).write_text("planted")
+        assert checkout.written_paths() == []
+        assert ".ssh/" not in checkout.refused_paths()
+        assert ".ssh" in checkout.refused_paths()
+        assert checkout.commit() == ()
+    assert {(root / path).read_text() for path in SECRET} == {"secret"}
+
+
+@pytest.mark.parametrize("path", SECRET)
+def test_file_tools_do_not_read_credentials(tmp_path: Path, path: str) -> None:
+    for one in (path, *SHOWN):
+        write(tmp_path, one)
+    tools = file_tools(tmp_path)
+    with pytest.raises(ValueError, match="protected"):
+        tools["read_file"](path)
+    assert sorted(line.split(" (")[0] for line in tools["list_files"]()) == sorted(SHOWN)
+
+
+@pytest.mark.parametrize("place", ["state", ".local/share/orch", "deep/er/State"])
+def test_the_data_folder_in_the_workspace_is_hidden(tmp_path: Path, place: str) -> None:
+    write(tmp_path, "shown.txt")
+    write(tmp_path, f"{place}/runs/a/journal.jsonl")
+    workspace = Workspace(tmp_path, tmp_path / place, 10)
+    assert [line.split(" (")[0] for line in workspace.files()] == ["shown.txt"]
+    with workspace.checkout() as checkout:
+        assert shown(checkout.root) == ["shown.txt"]
+        write(checkout.root, f"{place}/roles/mine.md")
+        assert checkout.commit() == ()
+    assert not (tmp_path / place / "roles").exists()
+
+
+def test_a_folder_in_a_half_named_one_is_known_by_what_is_above(tmp_path: Path) -> None:
+    for path in ("gcloud/token", "app/settings"):
+        write(tmp_path / ".config", path)
+    workspace = Workspace(tmp_path / ".config", tmp_path / "state", 10)
+    assert [line.split(" (")[0] for line in workspace.files()] == ["app/settings"]
+
+
+@pytest.mark.parametrize("name", [".ssh", ".aws/sso", ".config/gcloud"])
+def test_no_run_works_in_a_folder_of_credentials(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(UsageError, match="no run works there"):
+        Workspace(tmp_path / name, tmp_path / "state", 10)
+
+
+def test_a_credential_that_the_user_allows_by_name_is_shown(tmp_path: Path) -> None:
+    for path in (".npmrc", ".config/gcloud/x", ".aws/credentials"):
+        write(tmp_path / "work", path)
+    workspace = Workspace(tmp_path / "work", tmp_path / "state", 10, allowed=(".npmrc", ".config/gcloud"))
+    assert sorted(line.split(" (")[0] for line in workspace.files()) == [".config/gcloud/x", ".npmrc"]
