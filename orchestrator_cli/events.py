@@ -396,6 +396,7 @@ Asked = Literal[
     "secrets",
     "packages",
     "writes",
+    "executes",
     "effects",
     "sandbox",
     "subtask",
@@ -416,6 +417,8 @@ class ApprovalAsked(Fact):
     details: str = ""
     result: dict[str, JsonValue] | None = None
     """For a `question` the JSON Schema of its answer, where it has one."""
+    items: tuple[str, ...] = ()
+    """For `executes`, the paths that a yes allows for the whole run."""
 
 
 class ApprovalGiven(Fact):

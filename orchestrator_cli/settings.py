@@ -36,9 +36,9 @@ from pydantic_settings import (
 
 from orchestrator_cli.errors import ConfigError
 
-Approval = Literal["plan", "tools", "network", "secrets", "packages", "writes", "effects"]
+Approval = Literal["plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects"]
 APPROVALS: tuple[Approval, ...] = get_args(Approval)
-ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "packages", "effects")
+ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "packages", "executes", "effects")
 """What the user is asked about unless they say `none`."""
 
 ROLES = ("planner", "agent", "toolsmith", "reviser", "judge", "answer")
@@ -207,7 +207,7 @@ class Settings(BaseSettings):
     model_retries: int = Field(default=2, ge=0, le=10)
     """How often a failed call is tried again."""
 
-    approve: Annotated[tuple[Approval, ...], NoDecode] = ("network", "secrets", "packages", "effects")
+    approve: Annotated[tuple[Approval, ...], NoDecode] = ASKED_ANYWAY
     """What you are asked about before it happens; also plan, tools, writes, or all, or none."""
     trusted: tuple[Path, ...] = ()
     """Workspaces whose `orch.toml` may set what is yours to allow, such as `network` and `approve`."""

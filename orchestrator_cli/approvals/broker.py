@@ -26,7 +26,7 @@ from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, R
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 
-GRANTS = frozenset({"network", "secrets", "packages", "effects"})
+GRANTS = frozenset({"network", "secrets", "packages", "executes", "effects"})
 """Kinds that are recorded even if the settings allow them without a question."""
 ALWAYS = frozenset({"subtask", "question"})
 """Kinds that the plan asks for, so they are asked whatever the policy."""
@@ -42,6 +42,8 @@ class Question(Part):
     details: str = ""
     result: dict[str, JsonValue] | None = None
     """The JSON Schema of the answer, for some of kind `question`."""
+    items: tuple[str, ...] = ()
+    """For `executes`, the paths that a yes allows for the whole run."""
 
     sense: str = Field(default="", exclude=True)
     """Identifies the question if a model may word it differently next time."""

@@ -6,23 +6,27 @@ faults at its top, until it is valid or refused.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
 from orchestrator_cli.approvals.broker import ApprovalBroker, Question
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import NotApproved
-from orchestrator_cli.events import Fact, PlanApproved, PlanRepaired
+from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Fact, PlanApproved, PlanRepaired
 from orchestrator_cli.plan import Catalogue, Patch, Plan, PlanFault, Result, Subtask, resolve
 from orchestrator_cli.planning.patching import PatchRefused
 from orchestrator_cli.planning.plan_text import edited_text, is_empty, patch_text, plan_text, read_plan_text
 from orchestrator_cli.planning.structured_output import Unusable
+from orchestrator_cli.tools.file_rules import executes
+from orchestrator_cli.workspace.executes import Executed
 
 RUN_IT = "Run this plan?"
 ROUNDS = 20
 DETAIL_CHARS = 4_000
 DIFF_CHARS = 60_000
+_WORD = re.compile(r"[\w.~/@+-]+")
 
 
 # --- plans
@@ -125,16 +129,62 @@ def subtask_question(subtask: Subtask, inputs: Mapping[str, JsonValue]) -> Quest
     return Question(what="subtask", subject=subtask.id, question=text, details=details)
 
 
+def executes_question(
+    subtask: str, executed: Sequence[Executed], named: Mapping[str, str], diff: str
+) -> Question:
+    """Whether a run may change what is executed or obeyed later; a yes is for the whole run.
+
+    The same paths are the same question, whatever is in them, because an attempt that is made again after
+    the answer may write it in other words.
+
+    Args:
+        named: what else the plan names, with the reason for each.
+    """
+    reasons = {**named, **{one.root: one.why for one in executed}}
+    listed = "; ".join(f"{root} ({why})" for root, why in sorted(reasons.items()))
+    wants = ", ".join(dict.fromkeys(path for one in executed for path in one.paths))
+    return Question(
+        what="executes",
+        subject=min(reasons),
+        question=f"{subtask} wants to change {wants}. May the run change {listed}?"[:DETAIL_CHARS],
+        details=_cut(diff),
+        items=tuple(sorted(reasons)),
+        sense="\n".join(sorted(reasons)),
+    )
+
+
+def allowed_to_execute(
+    asked: Mapping[str, ApprovalAsked], given: Mapping[str, ApprovalGiven]
+) -> frozenset[str]:
+    """The paths that a person has allowed a run to change although they are executed later."""
+    yes = (one for one in asked.values() if one.id in given and given[one.id].decision == "yes")
+    return frozenset(path for one in yes if one.what == "executes" for path in one.items)
+
+
+def named_in_plan(subtasks: Iterable[Subtask]) -> dict[str, str]:
+    """What is executed later and named in the words of subtasks that work on files, with the reasons."""
+    found = {}
+    for subtask in subtasks:
+        if subtask.kind in ("agent", "tool", "process"):
+            words = f"{subtask.title} {subtask.instruction} {json.dumps(subtask.inputs, ensure_ascii=False)}"
+            for word in _WORD.findall(words):
+                hit = executes.within(word.rstrip(".").removeprefix("./"))
+                if hit is not None and not hit[1].only:
+                    found[hit[0]] = hit[1].why
+    return found
+
+
 def writes_question(subtask: str, files: Sequence[str], diff: str) -> Question:
     """Whether the files an attempt wrote may be committed; a different diff is a different question."""
-    details = (
-        diff if len(diff) <= DIFF_CHARS else f"{diff[:DIFF_CHARS]}\n… and {len(diff) - DIFF_CHARS:,} more"
-    )
     count = f"{len(files)} file" if len(files) == 1 else f"{len(files)} files"
     return Question(
         what="writes",
         subject=subtask,
         question=f"May {subtask} change {count}? {', '.join(files)}"[:DETAIL_CHARS],
-        details=details,
+        details=_cut(diff),
         sense=hashlib.sha256(diff.encode()).hexdigest(),
     )
+
+
+def _cut(diff: str) -> str:
+    return diff if len(diff) <= DIFF_CHARS else f"{diff[:DIFF_CHARS]}\n… and {len(diff) - DIFF_CHARS:,} more"

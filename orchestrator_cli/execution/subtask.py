@@ -1,7 +1,7 @@
 """A subtask on the run's side: permissions and checkout before an attempt; approval and commit after it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -10,7 +10,12 @@ from orchestrator_cli import events
 from orchestrator_cli.approvals.broker import Question
 from orchestrator_cli.approvals.effects import EffectCall, EffectOutcome
 from orchestrator_cli.approvals.permissions import NotAllowed
-from orchestrator_cli.approvals.questions import writes_question
+from orchestrator_cli.approvals.questions import (
+    allowed_to_execute,
+    executes_question,
+    named_in_plan,
+    writes_question,
+)
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.attempt import (
     AttemptOutcome,
@@ -28,6 +33,7 @@ from orchestrator_cli.plan import NewTool, Result, Subtask
 from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.planning.routing import chosen_model
 from orchestrator_cli.settings import Settings
+from orchestrator_cli.state.run_state import OVER
 from orchestrator_cli.tools.files import FILE_TOOLS
 from orchestrator_cli.workspace import Checkout
 from toolsmith.built import BuiltTool
@@ -93,8 +99,9 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     outcome = attempt_value(run, spec, checkout, cancellation)
     cancellation.check()
     result = _result(run, spec, outcome, tuple(checkout.written_paths()))
+    approved = _ask_for_executed(run, checkout, result)
     _ask_for_writes(run, checkout, result)
-    _commit(run, checkout, result)
+    _commit(run, checkout, result, approved)
     return result
 
 
@@ -169,6 +176,31 @@ def _result(run: Run, spec: AttemptSpec, outcome: AttemptOutcome, files: tuple[s
     )
 
 
+def _ask_for_executed(run: Run, checkout: Checkout, result: Result) -> frozenset[str]:
+    """Ask before files change that are executed or obeyed later; returns what is allowed.
+
+    Raises `NotAllowed` and `ApprovalNeeded`.
+    """
+    from orchestrator_cli.workspace.diff import pending_lines
+
+    executed = run.workspace.executed(checkout)
+    allowed = allowed_to_execute(run.state.asked, run.state.given)
+    open_ones = [one for one in executed if one.root not in allowed]
+    if open_ones:
+        plan = [one for one in run.state.plan.subtasks if run.state.state_of(one.id) not in OVER]
+        named = {root: why for root, why in named_in_plan(plan).items() if root not in allowed}
+        paths = {path for one in open_ones for path in one.paths}
+        lines = "\n".join(pending_lines(checkout, run.workspace.root, only=paths))
+        question = executes_question(result.subtask, open_ones, named, lines)
+        # One that another subtask waits for may be about the same files.
+        roots = {one.root for one in open_ones}
+        same = (one for one in run.broker.open if one.what == "executes" and roots <= {*one.items})
+        given = run.broker.ask(next(same, question), run.cancellation)
+        if given.decision == "no":
+            raise NotAllowed(f"the user did not allow it to change {', '.join(sorted(roots))}{given.reason}")
+    return frozenset(one.root for one in executed)
+
+
 def _ask_for_writes(run: Run, checkout: Checkout, result: Result) -> None:
     """Show the person what would be committed, if they want that. Raises `NotAllowed`."""
     from orchestrator_cli.workspace.diff import pending_lines
@@ -183,13 +215,13 @@ def _ask_for_writes(run: Run, checkout: Checkout, result: Result) -> None:
         raise NotAllowed(f"the user did not allow it to change files{given.reason}")
 
 
-def _commit(run: Run, checkout: Checkout, result: Result) -> None:
+def _commit(run: Run, checkout: Checkout, result: Result, approved: Container[str]) -> None:
     for name in checkout.refused_paths():
         run.notice(f"{result.subtask} wrote {name}, which no subtask may change; it was not kept")
     if result.files:
         # After a kill, this and the record of the commit say what was done.
         run.emit(events.SubtaskAccepted(subtask=result.subtask, result=result))
-    changes = checkout.commit()
+    changes = checkout.commit(approved)
     if changes:
         run.emit(events.FilesChanged(subtask=result.subtask, attempt=result.attempt, changes=changes))
 

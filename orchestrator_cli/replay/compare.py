@@ -147,7 +147,7 @@ class _Replay:
 
         if reason := reason_against(work, self.tools):
             lost = self._copy_recorded(work, checkout)
-            checkout.commit()
+            checkout.commit(approved=None)  # onto a copy
             files = [
                 FileVerdict(change.path, False, change.after_sha256, None, "taken over from the record")
                 for change in work.changes
@@ -155,7 +155,7 @@ class _Replay:
             return verdict("not replayed", files, [reason, *lost])
         why = rerun(work, checkout, self.backend, self.tools, self.settings.allow_protected)
         try:
-            files = list(_compared(work.changes, checkout.commit()))
+            files = list(_compared(work.changes, checkout.commit(approved=None)))
         except Conflict as exc:
             return verdict("different", (), [*why, str(exc)])
         return verdict("same" if all(one.same for one in files) else "different", files, why)

@@ -198,10 +198,10 @@ class FileRules:
                 return "/".join(parts[:end]), rule
         return None
 
-    def may_begin(self, path: str) -> bool:
-        """Whether a name of several parts may go on below a path."""
+    def begun_by(self, path: str) -> str:
+        """The part of a longer name that a path ends with; empty if no rule goes on below it."""
         parts = [canonical(part) for part in path.split("/")[-2:]]
-        return any(tuple(parts[-size:]) in self._parents for size in (1, 2))
+        return next(("/".join(end) for end in (parts, parts[-1:]) if tuple(end) in self._parents), "")
 
 
 executes = FileRules(EXECUTES)

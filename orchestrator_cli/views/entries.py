@@ -346,7 +346,7 @@ def _subtask_failed(fact: events.SubtaskFailed) -> _EntryText:
 def _approval_asked(fact: events.ApprovalAsked) -> _EntryText:
     parts = [said(fact.question)]
     if fact.details.strip():
-        parts.append(fence(fact.details, "diff" if fact.what == "writes" else "text", WHOLE))
+        parts.append(fence(fact.details, "diff" if fact.what in ("writes", "executes") else "text", WHOLE))
     if fact.result is not None:
         parts += ["The answer has to fit:", fence(json.dumps(fact.result, ensure_ascii=False), "json")]
     return _EntryText(

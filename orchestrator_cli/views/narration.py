@@ -237,8 +237,9 @@ def _approval_asked(fact: events.ApprovalAsked) -> list[Line]:
     if fact.what == "plan" and details.startswith("#"):
         # The plan has just been shown; only its faults are left to show.
         details = "\n".join(line[2:] for line in details.split("\n") if line.startswith("# - "))
-    styles = {"+": "green", "-": "red"} if fact.what == "writes" else {}
-    default = "dim" if fact.what == "writes" else ""
+    is_diff = fact.what in ("writes", "executes")
+    styles = {"+": "green", "-": "red"} if is_diff else {}
+    default = "dim" if is_diff else ""
     lines = [
         Line("    ", line, styles.get(line[:1], default), "dim") for line in _shown(details, DETAIL_LINES)
     ]

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ class Checkout:
         overlay: Overlay | None = None,
         hidden: Hidden,
         author: tuple[str, int],
-        commit: "Callable[[Checkout], tuple[FileChange, ...]]",
+        commit: "Callable[[Checkout, Container[str] | None], tuple[FileChange, ...]]",
     ) -> None:
         """
         Args:
@@ -118,9 +118,12 @@ class Checkout:
             rows = sorted(filter(self._hidden.protects, found))
         return [path for path in rows if not any(map(self._hidden.protects, folders_above(path)))]
 
-    def commit(self) -> tuple[FileChange, ...]:
-        """Move all changes into the workspace. Raises `Conflict` or `WorkspaceFault`, nothing changed."""
-        return self._commit(self)
+    def commit(self, approved: Container[str] | None = ()) -> tuple[FileChange, ...]:
+        """Move all changes into the workspace. Raises `Conflict` or `WorkspaceFault`, nothing changed.
+
+        `approved`: the roots of `Workspace.executed` that a person agreed to; None for all there are.
+        """
+        return self._commit(self, approved)
 
     def discard(self) -> None:
         """Remove the view. Idempotent."""

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from orchestrator_cli.errors import WorkspaceFault
@@ -37,12 +37,14 @@ def diff_lines(history: CommitHistory, root: Path) -> Iterator[str]:
             yield from _lines(change, _Contents(tree, history=history))
 
 
-def pending_lines(checkout: Checkout, root: Path) -> Iterator[str]:
-    """The lines of the diff between the workspace as it is now and a checkout."""
+def pending_lines(checkout: Checkout, root: Path, only: Container[str] | None = None) -> Iterator[str]:
+    """The lines of the diff between the workspace as it is now and a checkout; `only` of these paths."""
     with Root(root) as before, Root(checkout.root) as after:
         contents = _Contents(before, after)
         for path in checkout.written_paths():
             name = path.rstrip("/")
+            if only is not None and name not in only:
+                continue
             was, now = entry_at(before, name), entry_at(after, name)
             if was is not None or now is not None:
                 yield from _lines(Change(path=name, before=was, after=now), contents)

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 
 from orchestrator_cli.durable.locks import LockTimeout, acquire
@@ -19,7 +19,8 @@ from orchestrator_cli.events import FileChange
 from orchestrator_cli.tools.file_rules import credentials_at
 from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, hidden_in, intents_of, work_of
 from orchestrator_cli.workspace.commit import Commits, Intent, lock_folder
-from orchestrator_cli.workspace.file_state import FileStat, FileTree, file_changes
+from orchestrator_cli.workspace.executes import Changed, Executed
+from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
 from orchestrator_cli.workspace.history import Author, CommitHistory
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay, hide
 from orchestrator_cli.workspace.tree import Root, copy_tree, remove
@@ -46,6 +47,7 @@ class Workspace:
             allowed: protected names that subtasks may read and write.
         """
         self.root = usable_folder(root)
+        self._allowed = allowed
         self._hidden = hidden_in(self.root, state, allowed)
         self._run = run
         self._history = history_folder(state, run)
@@ -138,18 +140,54 @@ class Workspace:
                 "Choose a smaller folder with -C, or raise workspace_max_mb.",
             ) from exc
 
-    def commit(self, checkout: Checkout) -> tuple[FileChange, ...]:
-        """Commit a checkout's changes. Raises `Conflict` or `WorkspaceFault`, with nothing changed."""
+    def executed(self, checkout: Checkout) -> tuple[Executed, ...]:
+        """What a checkout changes that is executed or obeyed later. Raises `WorkspaceFault`."""
+        now = checkout.now()
+        with Root(self.root) as tree:
+            return self._executed(checkout, tree, now, differing(checkout.copied, now))
+
+    def _executed(
+        self, checkout: Checkout, tree: Root, now: FileTree, paths: list[str]
+    ) -> tuple[Executed, ...]:
+        # Links of other subtasks, since the checkout was taken.
+        since = {path: state.target for path, (_, state) in self._committed.items() if state and state.target}
+        with Root(checkout.root) as after:
+            return Changed(paths, tree, after, now, since, self._allowed, self._is_made).executed()
+
+    def _is_made(self, path: str) -> bool:
+        """Whether this run created a path."""
+        records = CommitHistory(self._history).records()
+        rows = (change for record in records for change in record.changes if change.path == path)
+        first = next(rows, None)
+        return first is not None and first.before is None
+
+    def commit(self, checkout: Checkout, approved: Container[str] | None = ()) -> tuple[FileChange, ...]:
+        """Commit a checkout's changes. Raises `Conflict` or `WorkspaceFault`, with nothing changed.
+
+        `approved`: the roots of `executed` that a person agreed to; None for all there are.
+        """
         author = Author(run=self._run, subtask=checkout.subtask, attempt=checkout.attempt)
         with self.locked(), Root(self.root) as tree:
             self._commits.recover()
             try:
-                changes = self._commits.commit(author, intents_of(checkout, tree))
+                intents = intents_of(checkout, tree)
+                if approved is not None:
+                    self._check_approved(checkout, tree, [intent.path for intent in intents], approved)
+                changes = self._commits.commit(author, intents)
             except Conflict as exc:
                 raise Conflict(exc.paths, self._authors(tree, exc.paths)) from exc
             for change in changes:
                 self._committed[change.path] = (checkout.subtask, tree.stat(change.path))
         return file_changes(changes)
+
+    def _check_approved(
+        self, checkout: Checkout, tree: Root, paths: list[str], approved: Container[str]
+    ) -> None:
+        for one in self._executed(checkout, tree, checkout.now(), paths):
+            if one.root not in approved:
+                raise WorkspaceFault(
+                    f"{', '.join(one.paths)} may be changed only if a person agrees: {one.why}"
+                )
 
     def apply(self, author: Author, intents: list[Intent]) -> tuple[FileChange, ...]:
         """Commit changes that are not a checkout's; the caller holds the lock. Raises as `commit`."""

@@ -1,0 +1,244 @@
+"""What is executed or obeyed later is committed only if a person agrees, under whatever name."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator_cli.tools.file_rules import EXECUTES, executes
+from orchestrator_cli.workspace import Checkout, Workspace, WorkspaceFault
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def workspace(root: Path, tmp_path: Path) -> Workspace:
+    return Workspace(root, tmp_path / "state", 10)
+
+
+def write(root: Path, path: str, text: str = "x") -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+
+
+def roots(workspace: Workspace, checkout: Checkout) -> set[str]:
+    return {one.root for one in workspace.executed(checkout)}
+
+
+def files(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
+
+
+NAMES = {
+    ".vscode/tasks.json": ".vscode",
+    "app/.VSCode/settings.json": "app/.VSCode",
+    ".claude/settings.json": ".claude",
+    "docs/agents.MD": "docs/agents.MD",
+    ".mcp.json": ".mcp.json",
+    ".husky/pre-commit": ".husky",
+    ".pre-commit-config.yaml": ".pre-commit-config.yaml",
+    ".gitattributes": ".gitattributes",
+    ".bashrc": ".bashrc",
+    "tests/conftest.py": "tests/conftest.py",
+    "lib/evil.pth": "lib/evil.pth",
+    ".github/workflows/ci.yml": ".github/workflows",
+    ".GitHub/Workflows/ci.yml": ".GitHub/Workflows",
+    ".\uff36scode/tasks.json": ".\uff36scode",
+    ".vs\u200dcode/tasks.json": ".vs\u200dcode",
+    ".vscode. /tasks.json": ".vscode. ",
+    ".vscode::$INDEX_ALLOCATION/tasks.json": ".vscode::$INDEX_ALLOCATION",
+}
+
+
+@pytest.mark.parametrize("path", NAMES)
+def test_a_file_that_is_executed_later_needs_a_yes(workspace: Workspace, root: Path, path: str) -> None:
+    with workspace.checkout() as checkout:
+        write(checkout.root, path)
+        write(checkout.root, "other.txt")
+        (found,) = workspace.executed(checkout)
+        assert (found.root, path in found.paths) == (NAMES[path], True)
+        with pytest.raises(WorkspaceFault, match="only if a person agrees"):
+            checkout.commit()
+        assert files(root) == []
+        checkout.commit(approved={NAMES[path]})
+    assert files(root) == sorted([path, "other.txt"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["vscode/tasks.json", "agents.txt", ".github/CODEOWNERS", "workflows/ci.yml", "my.pth.txt", "a.py"],
+)
+def test_other_files_need_none(workspace: Workspace, path: str) -> None:
+    with workspace.checkout() as checkout:
+        write(checkout.root, path)
+        assert workspace.executed(checkout) == ()
+        assert checkout.commit()
+
+
+def test_every_rule_names_what_it_is_about() -> None:
+    for rule in EXECUTES:
+        assert rule.why
+        for name in rule.names:
+            assert executes.within(f"a/{name.replace('*', 'x')}/b") is not None
+
+
+def test_a_deletion_needs_a_yes(workspace: Workspace, root: Path) -> None:
+    write(root, ".claude/settings.json", '{"deny": ["Bash"]}')
+    with workspace.checkout() as checkout:
+        (checkout.root / ".claude/settings.json").unlink()
+        assert roots(workspace, checkout) == {".claude"}
+
+
+def test_a_makefile_needs_a_yes_if_it_is_the_users(workspace: Workspace, root: Path) -> None:
+    write(root, "Makefile")
+    for text in ("one", "two"):  # the second changes what the run itself made
+        with workspace.checkout() as checkout:
+            write(checkout.root, "sub/makefile", text)
+            assert workspace.executed(checkout) == ()
+            checkout.commit()
+    with workspace.checkout() as checkout:
+        write(checkout.root, "Makefile", "changed")
+        assert roots(workspace, checkout) == {"Makefile"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "asked"),
+    [
+        (None, {"name": "a"}, False),
+        (None, {"scripts": {"postinstall": "x"}}, True),
+        ({"scripts": {"test": "x"}}, {"scripts": {"test": "x"}, "version": "2"}, False),
+        ({"scripts": {"test": "x"}}, {"scripts": {"test": "y"}}, True),
+        ({"name": "a"}, {"name": "a", "husky": {"hooks": {"pre-commit": "x"}}}, True),
+        ({"name": "a"}, "{not json", True),
+    ],
+)
+def test_a_package_needs_a_yes_if_its_scripts_change(
+    workspace: Workspace, root: Path, before: object, after: object, asked: bool
+) -> None:
+    if before is not None:
+        write(root, "package.json", json.dumps(before))
+    with workspace.checkout() as checkout:
+        write(checkout.root, "package.json", after if isinstance(after, str) else json.dumps(after))
+        assert roots(workspace, checkout) == ({"package.json"} if asked else set())
+
+
+def test_a_git_repository_by_another_name_needs_a_yes(workspace: Workspace, root: Path) -> None:
+    with workspace.checkout() as checkout:
+        for path in ("data/HEAD", "data/config", "data/objects/x", "data/refs/x"):
+            write(checkout.root, path)
+        assert roots(workspace, checkout) == {"data"}
+
+
+@pytest.mark.parametrize("last", ["HEAD", "objects/x", "refs/x"])
+def test_a_git_repository_made_piece_by_piece_needs_a_yes(
+    workspace: Workspace, root: Path, last: str
+) -> None:
+    pieces = {"HEAD", "objects/x", "refs/x"} - {last}
+    # The last piece comes from a checkout that was taken before the others were there.
+    with workspace.checkout() as late:
+        with workspace.checkout() as checkout:
+            for path in pieces:
+                write(checkout.root, f"data/{path}")
+            checkout.commit()
+        write(late.root, f"data/{last}")
+        assert roots(workspace, late) == {"data"}
+    with workspace.checkout() as checkout:
+        write(checkout.root, "data/" + last)
+        checkout.commit(approved={"data"})
+    with workspace.checkout() as checkout:
+        write(checkout.root, "data/config", "[core]\nfsmonitor = touch pwned")
+        assert roots(workspace, checkout) == {"data"}
+
+
+def test_a_git_worktree_by_another_name_needs_a_yes(workspace: Workspace) -> None:
+    with workspace.checkout() as checkout:
+        write(checkout.root, "data/head")
+        write(checkout.root, "data/commondir", "../other")
+        assert roots(workspace, checkout) == {"data"}
+
+
+LINKS = [
+    # links that there are, the file that is changed, and what is asked about
+    ({"notes": ".vscode"}, "notes/tasks.json", ".vscode"),
+    ({".vscode": "notes"}, "notes/tasks.json", ".vscode"),
+    ({".vscode": "a", "a": "b/c"}, "b/c/tasks.json", ".vscode"),
+    ({".VSCODE": "Notes"}, "notes/tasks.json", ".VSCODE"),
+    ({"CLAUDE.md": "docs/rules.md"}, "docs/rules.md", "CLAUDE.md"),
+    ({".github": "build"}, "build/workflows/ci.yml", ".github/workflows"),
+    ({".github/workflows": "../build"}, "build/ci.yml", ".github/workflows"),
+    ({".github": "build", "build/workflows": "../ci"}, "ci/a.yml", ".github/workflows"),
+    ({".vscode": "a", "a/tasks.json": "../b.json"}, "b.json", ".vscode"),
+    ({".vscode": "."}, "tasks.json", ".vscode"),
+]
+
+
+@pytest.mark.parametrize(("links", "path", "root_asked"), LINKS)
+def test_links_that_are_there_hide_nothing(
+    workspace: Workspace, root: Path, links: dict[str, str], path: str, root_asked: str
+) -> None:
+    for name, target in links.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(target)
+    with workspace.checkout() as checkout:
+        if ".vscode" in links.values():
+            (checkout.root / ".vscode").mkdir()
+        write(checkout.root, path)
+        assert root_asked in roots(workspace, checkout)
+        with pytest.raises(WorkspaceFault, match="only if a person agrees"):
+            checkout.commit()
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("notes", ".vscode"),
+        (".vscode", "notes"),
+        (".github", "notes"),
+        ("notes", "deep/../.git/hooks"),
+        ("notes", "../../.ssh"),
+        ("notes", "/home/user/.aws/credentials"),
+    ],
+)
+def test_a_new_link_to_or_from_such_a_name_needs_a_yes(workspace: Workspace, name: str, target: str) -> None:
+    with workspace.checkout() as checkout:
+        (checkout.root / name).symlink_to(target)
+        (checkout.root / "plain").symlink_to("file.txt")
+        (found,) = workspace.executed(checkout)
+        assert found.paths == (name,)
+
+
+def test_links_in_circles_are_followed_once(workspace: Workspace, root: Path) -> None:
+    for name, target in {"a": "b", "b": "a", ".vscode": ".vscode", ".github": ".", "x": ".github/x"}.items():
+        (root / name).symlink_to(target)
+    with workspace.checkout() as checkout:
+        write(checkout.root, "file.txt")
+        assert workspace.executed(checkout) == ()
+        write(checkout.root, "workflows/ci.yml")
+        assert roots(workspace, checkout) == {".github/workflows"}
+
+
+def test_what_was_committed_under_another_name_needs_a_yes_when_it_is_moved(
+    workspace: Workspace, root: Path
+) -> None:
+    with workspace.checkout("one") as checkout:
+        write(checkout.root, "parts/editor/tasks.json")
+        checkout.commit()
+    with workspace.checkout("two") as checkout:
+        (checkout.root / "parts/editor").rename(checkout.root / ".vscode")
+        assert roots(workspace, checkout) == {".vscode"}
+        with pytest.raises(WorkspaceFault, match="only if a person agrees"):
+            checkout.commit()
+    assert files(root) == ["parts/editor/tasks.json"]
+
+
+def test_a_name_that_the_user_allows_needs_no_yes(root: Path, tmp_path: Path) -> None:
+    workspace = Workspace(root, tmp_path / "state", 10, allowed=("conftest.py", "tests/fixture"))
+    with workspace.checkout() as checkout:
+        write(checkout.root, "tests/conftest.py")
+        for path in ("HEAD", "objects/x", "refs/x"):
+            write(checkout.root, f"tests/fixture/{path}")
+        assert len(checkout.commit()) == 4
