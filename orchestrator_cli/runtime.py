@@ -47,7 +47,7 @@ from orchestrator_cli.roles import Role, askable, load_roles
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
-from orchestrator_cli.workspace import Workspace
+from orchestrator_cli.workspace import CommitLimits, Workspace
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.proxy import Dialer
@@ -94,6 +94,7 @@ def open_run(
         settings.workspace_max_mb,
         run=run,
         allowed=settings.allow_protected,
+        limits=CommitLimits(settings.commit_max_mb, settings.commit_max_files),
     )
     _check_home(settings.home)
     chosen = _choose_models(settings, source)

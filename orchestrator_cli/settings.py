@@ -234,6 +234,11 @@ class Settings(BaseSettings):
     workspace_max_mb: int = Field(default=512, ge=1)
     """The largest workspace, in MB, that is copied for a subtask."""
 
+    commit_max_mb: int = Field(default=1024, ge=1)
+    """The most MB that one attempt may write into the workspace; sparse files count at their full length."""
+    commit_max_files: int = Field(default=20_000, ge=1)
+    """The most files, links and folders that one attempt may change in the workspace."""
+
     allow_protected: tuple[str, ...] = ()
     """Protected names, such as `.env.example`, that subtasks may read and change anyway."""
 

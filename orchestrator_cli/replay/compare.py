@@ -28,7 +28,7 @@ from orchestrator_cli.replay.rewind import copy_as_before, in_order, restore
 from orchestrator_cli.replay.work import Closed, Work, moments_of
 from orchestrator_cli.runs.find import PastRun, homes_of
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.workspace import Checkout, Workspace, check_folder
+from orchestrator_cli.workspace import Checkout, CommitLimits, Workspace, check_folder
 from orchestrator_cli.workspace.checkout import hidden_in
 from orchestrator_cli.workspace.commit import lock_folder
 from orchestrator_cli.workspace.history import Author, CommitHistory
@@ -125,6 +125,7 @@ class _Replay:
             settings.workspace_max_mb,
             run=self.where.run,
             allowed=settings.allow_protected,
+            limits=CommitLimits(settings.commit_max_mb, settings.commit_max_files),
         )
         try:
             for moment in moments_of(found):

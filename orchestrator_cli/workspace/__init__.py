@@ -7,8 +7,9 @@ to open the workspace completes or reverts a commit that a kill interrupted. Cha
 made meanwhile are a `Conflict` and are never overwritten. The content that a commit replaces is
 kept, so that `orch diff` and `orch undo` work later.
 
-Never copied and never committed: version control, environment files, orch's own files.
-They may hold secrets, or the host may execute them later.
+Never copied and never committed: version control, environment files, credentials, orch's own files.
+What the host or another program executes or obeys later is committed only if a person agrees. A
+commit has no set-id bits, nothing that everyone may write, and a limit of files and bytes.
 
 Not covered: runs of two homes (`ORCH_HOME`) that commit into one folder at the same instant are
 protected by the comparison of file states, but not by a lock; on file systems whose clock is
@@ -18,6 +19,6 @@ follows another within one tick and keeps the size.
 
 from orchestrator_cli.errors import Conflict, WorkspaceFault
 from orchestrator_cli.workspace.checkout import Checkout
-from orchestrator_cli.workspace.folder import Workspace, check_folder
+from orchestrator_cli.workspace.folder import CommitLimits, Workspace, check_folder
 
-__all__ = ["Checkout", "Conflict", "Workspace", "WorkspaceFault", "check_folder"]
+__all__ = ["Checkout", "CommitLimits", "Conflict", "Workspace", "WorkspaceFault", "check_folder"]

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator_cli.errors import Conflict
@@ -18,6 +19,7 @@ SCRATCH = (".orch-", ".tmp")
 """Prefix and suffix of our own temporary names in a workspace."""
 
 WORK = ".work"
+UNSAFE_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,17 @@ class Checkout:
         self.discard()
 
 
+def with_safe_mode(state: FileStat, before: FileStat | None) -> FileStat:
+    """A state as it is committed: no set-id and sticky bits, and not writable for everyone.
+
+    A folder keeps those that it had.
+    """
+    if state.target:
+        return state
+    kept = before.mode if before is not None and before.is_folder and state.is_folder else 0
+    return replace(state, mode=state.mode & ~(UNSAFE_BITS & ~kept))
+
+
 def intents_of(checkout: Checkout, tree: Root) -> list[Intent]:
     """The changes of a checkout to commit into `tree`. Raises `Conflict` with every path that conflicts.
 
@@ -158,8 +171,13 @@ class _Comparison:
     def __init__(self, tree: Root, checkout: Checkout) -> None:
         self._tree = tree
         self._checkout = checkout
-        self._now = checkout.now()
-        self._changed = differing(checkout.copied, self._now)
+        now = checkout.now()
+        self._changed = differing(checkout.copied, now)
+        # Only what changed: the user's own files keep the modes that they have.
+        masked = {
+            path: with_safe_mode(now[path], checkout.base.get(path)) for path in self._changed if path in now
+        }
+        self._now = {**now, **masked}
         self._deleted = {path for path in self._changed if path not in self._now}
         self._created = {path for path in self._changed if path in self._now and self._now[path].is_folder}
 

@@ -74,7 +74,7 @@ class Changed:
         )
 
     def _by_name(self) -> Iterator[tuple[str, str, str]]:
-        names = _Names({**self.links, **_links(self.now)}, str(self.before.path))
+        names = _LinkNames({**self.links, **_links(self.now)}, str(self.before.path))
         for path in self.paths:
             for name in (path, *names.others(path)):
                 if (hit := executes.within(name)) is not None and self._counts(path, *hit):
@@ -148,7 +148,7 @@ def _scripts(tree: Root, path: str) -> object:
     return {key: found[key] for key in SCRIPTS if found.get(key)} if isinstance(found, dict) else {}
 
 
-class _Names:
+class _LinkNames:
     """The names that links give to paths, as far as a rule is about them; compared by `canonical`."""
 
     def __init__(self, links: Mapping[str, str], root: str) -> None:

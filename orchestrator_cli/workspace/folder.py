@@ -10,7 +10,8 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from orchestrator_cli.durable.locks import LockTimeout, acquire
@@ -30,6 +31,30 @@ UNNAMED = "unnamed"
 _COARSE = 5  # CLOCK_REALTIME_COARSE, the clock of file times
 
 
+@dataclass(frozen=True)
+class CommitLimits:
+    """How much one commit of a checkout may change."""
+
+    max_mb: int = 1024
+    max_files: int = 20_000
+
+    def check(self, states: Iterable[FileStat | None]) -> None:
+        """Raise `WorkspaceFault` if the new states of changed paths are too many or too large."""
+        found = list(states)
+        if len(found) > self.max_files:
+            raise WorkspaceFault(
+                f"it changed {len(found):,} files, more than the {self.max_files:,} of commit_max_files; "
+                "leave fewer, or raise that setting"
+            )
+        # Not what they take of the disk: a copy fills the holes of a sparse file.
+        size = sum(state.size for state in found if state is not None) >> 20
+        if size > self.max_mb:
+            raise WorkspaceFault(
+                f"it wrote files of {size:,} MB, more than the {self.max_mb:,} MB of commit_max_mb; "
+                "leave less, or raise that setting"
+            )
+
+
 class Workspace:
     """The folder that a run works on. Opening it completes or reverts an interrupted commit.
 
@@ -37,7 +62,14 @@ class Workspace:
     """
 
     def __init__(
-        self, root: Path, state: Path, max_mb: int, *, run: str = UNNAMED, allowed: tuple[str, ...] = ()
+        self,
+        root: Path,
+        state: Path,
+        max_mb: int,
+        *,
+        run: str = UNNAMED,
+        allowed: tuple[str, ...] = (),
+        limits: CommitLimits = CommitLimits(),
     ) -> None:
         """
         Args:
@@ -45,9 +77,11 @@ class Workspace:
             max_mb: the size up to which the workspace is copied.
             run: the run whose history keeps what commits replace.
             allowed: protected names that subtasks may read and write.
+            limits: how much a commit of a checkout may change.
         """
         self.root = usable_folder(root)
         self._allowed = allowed
+        self._limits = limits
         self._hidden = hidden_in(self.root, state, allowed)
         self._run = run
         self._history = history_folder(state, run)
@@ -141,10 +175,15 @@ class Workspace:
             ) from exc
 
     def executed(self, checkout: Checkout) -> tuple[Executed, ...]:
-        """What a checkout changes that is executed or obeyed later. Raises `WorkspaceFault`."""
+        """What a checkout changes that is executed or obeyed later.
+
+        Raises `WorkspaceFault`, also if it changes more than the limits allow.
+        """
         now = checkout.now()
+        paths = differing(checkout.copied, now)
+        self._limits.check(now.get(path) for path in paths)
         with Root(self.root) as tree:
-            return self._executed(checkout, tree, now, differing(checkout.copied, now))
+            return self._executed(checkout, tree, now, paths)
 
     def _executed(
         self, checkout: Checkout, tree: Root, now: FileTree, paths: list[str]
@@ -171,6 +210,7 @@ class Workspace:
             self._commits.recover()
             try:
                 intents = intents_of(checkout, tree)
+                self._limits.check(intent.after for intent in intents)
                 if approved is not None:
                     self._check_approved(checkout, tree, [intent.path for intent in intents], approved)
                 changes = self._commits.commit(author, intents)

@@ -1,12 +1,15 @@
 """A commit preserves every type of file, and never reaches outside the workspace."""
 
+import contextlib
 import os
+import socket
+import stat
 from pathlib import Path
 
 import pytest
 
 from orchestrator_cli.tools.files import file_tools
-from orchestrator_cli.workspace import Conflict, Workspace, WorkspaceFault
+from orchestrator_cli.workspace import CommitLimits, Conflict, Workspace, WorkspaceFault
 
 
 @pytest.fixture
@@ -117,11 +120,66 @@ def test_link_out_of_checkout_is_committed_as_link(workspace, root, tmp_path):
     assert (root / "way").is_symlink()
 
 
-def test_pipes_are_skipped(workspace, root):
-    with workspace.checkout() as checkout:
+def test_special_files_are_skipped(workspace, root, monkeypatch):
+    with workspace.checkout() as checkout, socket.socket(socket.AF_UNIX) as listening:
         os.mkfifo(checkout.root / "pipe")
+        monkeypatch.chdir(checkout.root)  # a socket's path has to be short
+        listening.bind("socket")
+        with contextlib.suppress(PermissionError):
+            os.mknod(checkout.root / "device", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         assert checkout.commit() == ()
     assert list(root.iterdir()) == []
+
+
+def test_modes_that_give_others_rights_are_not_committed(workspace, root):
+    (root / "mine").write_text("x")
+    (root / "mine").chmod(0o666)
+    (root / "shared").mkdir()
+    (root / "shared").chmod(0o3775)
+    with workspace.checkout() as checkout:
+        for name in ("tool", "mine"):
+            (checkout.root / name).write_text("new")
+            (checkout.root / name).chmod(0o6777)
+        (checkout.root / "folder").mkdir()
+        (checkout.root / "folder").chmod(0o7777)
+        (checkout.root / "shared").chmod(0o7777)
+        checkout.commit()
+    modes = {path.name: oct(path.stat().st_mode & 0o7777) for path in root.iterdir()}
+    assert modes == {"tool": "0o775", "mine": "0o775", "folder": "0o775", "shared": "0o3775"}
+
+
+def test_a_mode_that_is_not_committed_is_no_change(workspace, root):
+    (root / "tool").write_text("x")
+    (root / "tool").chmod(0o755)
+    with workspace.checkout() as checkout:
+        (checkout.root / "tool").chmod(0o4757)
+        assert checkout.commit() == ()
+    assert (root / "tool").stat().st_mode & 0o7777 == 0o755
+
+
+def test_sparse_files_count_at_their_full_length(root, tmp_path):
+    workspace = Workspace(root, tmp_path / "home", 10, limits=CommitLimits(max_mb=4))
+    with workspace.checkout() as checkout:
+        for name in ("a", "b", "c"):
+            with (checkout.root / name).open("wb") as file:
+                file.truncate(2 << 20)
+        for attempt in (checkout.commit, lambda: workspace.executed(checkout)):
+            with pytest.raises(WorkspaceFault, match="6 MB, more than the 4 MB of commit_max_mb"):
+                attempt()
+        assert list(root.iterdir()) == []
+        (checkout.root / "c").unlink()
+        assert len(checkout.commit()) == 2
+
+
+def test_so_many_files_at_once_are_refused(root, tmp_path):
+    workspace = Workspace(root, tmp_path / "home", 10, limits=CommitLimits(max_files=3))
+    with workspace.checkout() as checkout:
+        for n in range(4):
+            (checkout.root / str(n)).touch()
+        with pytest.raises(WorkspaceFault, match="4 files, more than the 3 of commit_max_files"):
+            checkout.commit()
+        (checkout.root / "3").unlink()
+        assert len(checkout.commit()) == 3
 
 
 def test_protected_names_are_never_committed_at_any_depth(workspace, root):
