@@ -77,7 +77,12 @@ def name_of(block: SealedBlock) -> str:
     seal = block.seal
     if seal.what == "entry":
         return f"entry {seal.seq} of run {seal.run} (place {seal.place})"
-    name = {"log": "the head of the log", "cut": "the fragment", "added": "the added text"}[seal.what]
+    name = {
+        "log": "the head of the log",
+        "cut": "the fragment",
+        "copy": "the note of a copy",
+        "added": "the added text",
+    }[seal.what]
     return f"{name} (place {seal.place})"
 
 
@@ -94,6 +99,9 @@ def _notes(log: Log) -> Iterator[str]:
     for block in log.blocks:
         if block.seal.what == "cut":
             yield f"The text from line {block.line} on was cut off: its writer was stopped while writing."
+        if block.seal.what == "copy":
+            whose = " ".join(block.text.decode("utf-8", "replace").split()).strip("*")
+            yield f"Up to line {block.line}, this log was copied from another workspace. {whose}"
     if log.rest and is_torn(log.rest):
         yield (
             f"The text from line {log.rest_line} on was cut off: its writer was stopped while writing. "

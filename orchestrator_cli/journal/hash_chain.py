@@ -6,7 +6,8 @@ after the seal before it and ends at its own seal, so the blocks make up the who
     <!-- orch WHAT place N after HASH-BEFORE hash HASH -->
 
 WHAT is `log ID` for the head of the file, `entry SEQ run RUN` for an entry, `cut BYTES` for a
-fragment of a killed writer, and `added` for text that another program appended. HASH is the SHA-256
+fragment of a killed writer, `copy ID` where a copied log goes on as one of its own, and `added` for
+text that another program appended. HASH is the SHA-256
 of `HASH-BEFORE`, a line feed, `WHAT place N`, a line feed, and the text with `\\r\\n` as `\\n`.
 
     HOME/logs/ID.json      path of the log, place and hash of its last block, and from which place on
@@ -33,7 +34,7 @@ from typing import Literal
 
 from orchestrator_cli.durable.files import write_atomic
 
-What = Literal["log", "entry", "cut", "added"]
+What = Literal["log", "entry", "cut", "copy", "added"]
 
 NONE = "0" * 64
 """The hash before the first block."""
@@ -43,7 +44,7 @@ LONGEST_SEAL = 1024
 
 _FORM = (
     rb"<!-- orch (?P<head>log (?P<id>[0-9a-f]+)|entry (?P<seq>\d+) run (?P<run>[A-Za-z0-9_.-]*)|"
-    rb"cut (?P<torn>\d+)|added) place (?P<place>\d+) after (?P<after>[0-9a-f]{64}) "
+    rb"cut (?P<torn>\d+)|copy (?P<copy>[0-9a-f]+)|added) place (?P<place>\d+) after (?P<after>[0-9a-f]{64}) "
     rb"hash (?P<hash>[0-9a-f]{64}) -->"
 )
 _SEAL = re.compile(rb"^" + _FORM + rb"\r?(?:\n|\Z)", re.MULTILINE)
@@ -80,8 +81,8 @@ class Seal:
 
     @property
     def id(self) -> str:
-        """The log's id, in the seal of its head; else empty."""
-        return self.head.split(" ")[1] if self.what == "log" else ""
+        """The log's id from here on, in the seal of its head and of a copy; else empty."""
+        return self.head.split(" ")[1] if self.what in ("log", "copy") else ""
 
     @property
     def seq(self) -> int | None:
@@ -120,6 +121,11 @@ class Log:
     rest: bytes
     rest_line: int
 
+    @property
+    def id(self) -> str:
+        """The id under which its newest block is recorded; empty if it has none."""
+        return next((block.seal.id for block in reversed(self.blocks) if block.seal.id), "")
+
 
 def sealed(head: str, place: int, after: str, text: bytes) -> Seal:
     """The seal of a text."""
@@ -150,11 +156,6 @@ def read_log(data: bytes) -> Log:
 def last_seal(end: bytes) -> Seal | None:
     """The seal at the end of a file, from its last bytes; None if it does not end with one."""
     match = _LAST.search(end)
-    return _seal(match) if match else None
-
-
-def first_seal(data: bytes) -> Seal | None:
-    match = _SEAL.search(data)
     return _seal(match) if match else None
 
 
@@ -256,6 +257,18 @@ def head_of(homes: Iterable[Path], log: str) -> Head | None:
     """The record of a log in any of the homes; of several, the one with the highest place."""
     found = [head for home in homes if (head := _read_head(home / HEADS / f"{log}.json")) is not None]
     return max(found, key=lambda head: head.place, default=None)
+
+
+def original_of(homes: Iterable[Path], log: str, path: Path) -> Path | None:
+    """The other file with this log, if it was last written there and still is; then `path` is a copy."""
+    head = head_of(homes, log)
+    if head is None or not log:
+        return None
+    other = Path(head.path)
+    with suppress(OSError):
+        if not other.samefile(path) and read_log(other.read_bytes()).id == log:
+            return other
+    return None
 
 
 def newest_at(homes: Iterable[Path], path: Path) -> Head | None:

@@ -24,7 +24,7 @@ from orchestrator_cli.journal.chain_check import (
     fault_of_head,
     fault_of_journals,
 )
-from orchestrator_cli.journal.hash_chain import Head, Log, head_of, newest_at, read_log
+from orchestrator_cli.journal.hash_chain import Head, Log, head_of, newest_at, original_of, read_log
 from orchestrator_cli.journal.journal import read_journal
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.runs.find import homes_of
@@ -73,7 +73,7 @@ def _audited(path: Path, data: bytes, homes: tuple[Path, ...]) -> Audit:
     findings = check_chain(log)
     recorded = dict(_recorded(homes, {block.seal.run for block in log.blocks if block.seal.run}))
     fault, notes = findings.fault, list(findings.notes)
-    head = head_of(homes, log.blocks[0].seal.id) if log.blocks else None
+    head = head_of(homes, log.id) if log.blocks else None
     if fault is None:
         # First the journals, which name the entry; the head says only that something is wrong.
         fault = fault_of_journals(
@@ -94,6 +94,8 @@ def _compared_with_head(
     blocks = findings.log.blocks
     if head is not None:
         notes.extend(_other_words(head))
+        if (original := original_of(homes, head.log, path)) is not None:
+            notes.append(f"This is a copy of {original}: its entries are about the workspace there.")
         if (later := len(blocks) - 1 - head.place) > 0:
             notes.append(f"The last {later} places are newer than the end recorded in {homes[0]}.")
         return fault_of_head(findings, head)

@@ -38,10 +38,10 @@ from orchestrator_cli.journal.hash_chain import (
     Seal,
     entries_in,
     entry_head,
-    first_seal,
     is_torn,
     last_seal,
     note_head,
+    original_of,
     pieces_of,
     read_log,
     sealed,
@@ -50,7 +50,7 @@ from orchestrator_cli.journal.journal import Blobs
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.state import RunState
 from orchestrator_cli.views.entries import entry_for, form, plan_after
-from orchestrator_cli.views.markdown import noting_cuts
+from orchestrator_cli.views.markdown import code, noting_cuts
 
 HEADER = """\
 # fileLog
@@ -64,6 +64,7 @@ so numbers are passed over. You may move this file away; the next run begins a n
 """
 
 CUT_OFF = "*The entry above was cut off: its writer was stopped while writing.*"
+COPIED = "*The entries above are a copy of {original}: they are about the workspace there.*"
 LOCK_WAIT_S = 30.0
 
 _A_COMMENT = re.compile(r"^<!-- orch .*-->$", re.MULTILINE)
@@ -138,6 +139,7 @@ class FileLog:
     def _append(self, head: str, entry: str) -> None:
         with _translated(self.path), _locked(self.path) as file:
             before, last = _end_of(file) if os.fstat(file).st_size else begun(HEADER)
+            before, last = self._renamed(file, before, last)
             text = f"\n{entry}\n\n".encode("utf-8", "replace")
             seal = sealed(head, last.place + 1, last.hash, text)
             self._write(file, before, (text + seal.line.encode(), seal))
@@ -154,9 +156,22 @@ class FileLog:
     def _id_of(self, file: int) -> str:
         inode = os.fstat(file).st_ino
         if self._id[1] != inode:
-            head = first_seal(_whole(file))
-            self._id = (head.id if head is not None else "", inode)
+            self._id = (read_log(_whole(file)).id, inode)
         return self._id[0]
+
+    def _renamed(self, file: int, before: bytes, last: Seal) -> tuple[bytes, Seal]:
+        """With a copy of another workspace's log, the note of that, and an id of its own from there on."""
+        is_new = bool(before) and last.what == "log"
+        if self._home is None or is_new or self._id[1] == os.fstat(file).st_ino:
+            return before, last
+        original = original_of([self._home], self._id_of(file), self.path)
+        if original is None:
+            return before, last
+        id_ = secrets.token_hex(8)
+        text = f"\n{COPIED.format(original=code(str(original)))}\n\n".encode("utf-8", "replace")
+        seal = sealed(f"copy {id_}", last.place + 1, last.hash, text)
+        self._id = (id_, os.fstat(file).st_ino)
+        return before + text + seal.line.encode(), seal
 
 
 @contextlib.contextmanager

@@ -168,6 +168,37 @@ def test_moved_log_and_its_successor_can_be_verified(place: Place) -> None:
     assert audit(old, place.settings).fault is not None
 
 
+def test_a_copied_log_is_named_and_goes_on_under_an_id_of_its_own(place: Place, tmp_path: Path) -> None:
+    copy = Place(place.home, tmp_path / "copy")
+    copy.root.mkdir()
+    copy.log.write_bytes(place.log.read_bytes())
+    found = copy.check()
+    assert found.fault is None
+    assert any(f"copy of {place.log}" in note for note in found.notes)
+
+    copy.run("20260702-000000-cccccccc", facts(copy.root, 2))
+    copy.run("20260703-000000-dddddddd", facts(copy.root, 2))
+    assert [block.seal.what for block in copy.blocks if block.seal.what != "entry"] == ["log", "copy"]
+    assert f"copy of `{place.log}`" in copy.log.read_text()
+    found = copy.check()
+    assert found.fault is None
+    assert any("copied from another workspace" in note and str(place.log) in note for note in found.notes)
+
+    place.run("20260704-000000-eeeeeeee", facts(place.root, 2))
+    assert (place.check().fault, place.check().notes) == (None, ())
+    whole = copy.log.read_bytes()
+    copy.log.write_bytes(whole[: whole.rindex(b"\n<!-- orch entry")])
+    assert copy.check().fault is not None
+
+
+def test_a_log_that_moved_with_its_workspace_is_no_copy(place: Place, tmp_path: Path) -> None:
+    moved = Place(place.home, place.root.rename(tmp_path / "moved"))
+    assert (moved.check().fault, moved.check().notes) == (None, ())
+    moved.run("20260702-000000-cccccccc", facts(moved.root, 2))
+    assert (moved.check().fault, moved.check().notes) == (None, ())
+    assert {block.seal.what for block in moved.blocks} == {"log", "entry"}
+
+
 def test_entries_of_another_home_are_noted(place: Place, tmp_path: Path) -> None:
     place.run("20260702-000000-cccccccc", facts(place.root, 2), tmp_path / "elsewhere")
     found = place.check()
