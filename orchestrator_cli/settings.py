@@ -1,9 +1,12 @@
 """Every setting, with its default: flag > `ORCH_*` > `orch.toml` in the workspace > user file > default.
 
+Each setting says what a workspace may do with it; `trust` has these rules and what a person has allowed.
+
 This is the only module that reads TOML, and the only one beside `environment` that reads environment
 variables.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -11,10 +14,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import platformdirs
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -31,10 +35,25 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.trust import (
+    MAX_BYTES,
+    Asked,
+    Decide,
+    FolderRule,
+    Free,
+    Lower,
+    TrustQuestion,
+    Yours,
+    allowed_before,
+    find_wishes,
+    refuse,
+    rule_of,
+    shown_path,
+    stakes,
+)
 
 Approval = Literal["plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects"]
 APPROVALS: tuple[Approval, ...] = get_args(Approval)
@@ -44,19 +63,29 @@ ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "packages", "execute
 ROLES = ("planner", "agent", "toolsmith", "reviser", "judge", "answer")
 
 
+def _no_address(name: str) -> str:
+    if "://" in name:
+        raise ValueError(f"{name!r} holds an address; name the model, and its server in OPENAI_BASE_URL")
+    return name
+
+
+ModelId = Annotated[str, AfterValidator(_no_address)]
+"""LiteLLM's name of a model. An address in it would have requests and keys sent there."""
+
+
 class RoleModels(BaseModel):
     """A model name per role. A role without one uses `model`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    planner: str | None = None
-    agent: str | None = None
-    toolsmith: str | None = None
-    reviser: str | None = None
-    judge: str | None = None
+    planner: ModelId | None = None
+    agent: ModelId | None = None
+    toolsmith: ModelId | None = None
+    reviser: ModelId | None = None
+    judge: ModelId | None = None
     """The model of the judge; by default that of the agent."""
-    answer: str | None = None
-    agent_alternatives: tuple[str, ...] = ()
+    answer: ModelId | None = None
+    agent_alternatives: tuple[ModelId, ...] = ()
     """Further models for agents. One that did clearly better at similar work is used instead."""
 
 
@@ -139,7 +168,7 @@ class MemorySettings(BaseModel):
     url: str | None = None
     """A Qdrant server; without one, Qdrant Edge keeps the memory in the data folder."""
     api_key: str | None = None
-    dense: str | None = None
+    dense: ModelId | None = None
     """A model of embeddings by LiteLLM's name, such as `ollama/nomic-embed-text`. It is sent what is
     remembered and searched for. Without one, memory is searched by words alone."""
 
@@ -150,10 +179,8 @@ class SettingsOrigin:
 
     flags: frozenset[str] = frozenset()
     """The settings that the command line gives."""
-    foreign_processes: frozenset[str] = frozenset()
-    """Processes that an untrusted workspace registers. Others may have written them, so orch always asks."""
-    foreign_servers: frozenset[str] = frozenset()
-    """The same for MCP servers."""
+    left_out: TrustQuestion | None = None
+    """What the workspace was not allowed, if the settings are without it."""
 
 
 class Settings(BaseSettings):
@@ -164,96 +191,94 @@ class Settings(BaseSettings):
     )
     _origin: SettingsOrigin = PrivateAttr(default=SettingsOrigin())
 
-    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
+    home: Yours[Path] = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
     """All state: runs, built tools, memory, Prefect."""
-    workspace: Path = Path()
+    workspace: Yours[Path] = Path()
     """The folder that the work is about."""
 
-    model: str | None = None
+    model: Asked[ModelId | None] = None
     """LiteLLM's name of the model, such as `anthropic/claude-sonnet-4-6` or `ollama_chat/qwen3`."""
-    models: RoleModels = RoleModels()
+    models: Asked[RoleModels] = RoleModels()
     """A model per role: planner, agent, toolsmith, reviser, judge, answer."""
-    fallbacks: tuple[str, ...] = ()
+    fallbacks: Asked[tuple[ModelId, ...]] = ()
     """Models tried in turn when a provider fails."""
 
-    max_parallel: int = Field(default=4, ge=1, le=64)
+    max_parallel: Lower[int] = Field(default=4, ge=1, le=64)
     """The most subtasks that run at once."""
-    max_parallel_roles: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    max_parallel_roles: Lower[dict[str, Annotated[int, Field(ge=1)]]] = Field(default_factory=dict)
     """Fewer of them for a role of agents, such as `{coder = 2}`."""
-    max_parallel_models: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    max_parallel_models: Lower[dict[str, Annotated[int, Field(ge=1)]]] = Field(default_factory=dict)
     """At most so many calls of a model at once, such as `{"ollama_chat/qwen3" = 1}`."""
-    max_subtasks: int = Field(default=20, ge=1, le=500)
+    max_subtasks: Lower[int] = Field(default=20, ge=1, le=500)
     """The most subtasks of a plan."""
-    max_steps: int = Field(default=12, ge=1, le=100)
+    max_steps: Lower[int] = Field(default=12, ge=1, le=100)
     """The most steps of an agent in one attempt."""
-    max_revisions: int = Field(default=5, ge=0, le=50)
+    max_revisions: Lower[int] = Field(default=5, ge=0, le=50)
     """The most changes to the plan in one run."""
-    revise: Literal["auto", "always", "never"] = "auto"
+    revise: Free[Literal["auto", "always", "never"]] = "auto"
     """When the reviser is asked: after a failure or surprise, after every subtask, or never."""
-    reuse: Literal["auto", "never"] = "auto"
+    reuse: Free[Literal["auto", "never"]] = "auto"
     """Whether the plan of an earlier run that did well may be used again for a similar request."""
-    max_cost: float | None = Field(default=None, ge=0)
+    max_cost: Lower[float | None] = Field(default=None, ge=0)
     """The most US dollars for one run."""
-    allow_unpriced: bool = False
+    allow_unpriced: Asked[bool] = False
     """With `max_cost`, also use models whose price is not known; their calls are not limited by it."""
-    max_calls: int | None = Field(default=200, ge=1)
+    max_calls: Lower[int | None] = Field(default=200, ge=1)
     """The most model calls for one run."""
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: Lower[int | None] = Field(default=None, ge=1)
     """The most tokens, sent and received, for one run."""
-    timeout: float | None = Field(default=None, gt=0)
+    timeout: Lower[float | None] = Field(default=None, gt=0)
     """The most seconds for one run."""
-    model_timeout: float = Field(default=180.0, gt=0)
+    model_timeout: Lower[float] = Field(default=180.0, gt=0)
     """The most seconds for one model call."""
-    model_retries: int = Field(default=2, ge=0, le=10)
+    model_retries: Lower[int] = Field(default=2, ge=0, le=10)
     """How often a failed call is tried again."""
 
-    approve: Annotated[tuple[Approval, ...], NoDecode] = ASKED_ANYWAY
+    approve: Annotated[tuple[Approval, ...], NoDecode, FolderRule.STRICTER] = ASKED_ANYWAY
     """What you are asked about before it happens; also plan, tools, writes, or all, or none."""
-    trusted: tuple[Path, ...] = ()
-    """Workspaces whose `orch.toml` may set what is yours to allow, such as `network` and `approve`."""
-    yes: bool = False
+    yes: Yours[bool] = False
     """Whether every question is answered with yes."""
 
-    processes: dict[str, Process] = Field(default_factory=dict)
+    processes: Asked[dict[str, Process]] = Field(default_factory=dict)
     """Your programs and Prefect flows that plans may run; see docs/processes.md."""
-    mcp: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")], McpServer] = Field(
+    mcp: Asked[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")], McpServer]] = Field(
         default_factory=dict
     )
     """MCP servers of others whose tools plans may use; see docs/mcp.md."""
-    effects: Literal["ask", "retry", "skip"] = "ask"
+    effects: Asked[Literal["ask", "retry", "skip"]] = "ask"
     """What to do with a process with effects that was started and may or may not have finished."""
 
-    sandbox: Literal["auto", "bubblewrap", "landlock", "sandbox-exec"] = "auto"
+    sandbox: Asked[Literal["auto", "bubblewrap", "landlock", "sandbox-exec"]] = "auto"
     """The backend in which code of a model runs."""
-    network: tuple[str, ...] = ()
+    network: Asked[tuple[str, ...]] = ()
     """Domains, with their subdomains, that code may reach without asking."""
-    secrets: tuple[str, ...] = ()
+    secrets: Asked[tuple[str, ...]] = ()
     """Environment variables that tools may be given without asking, such as `WEATHER_KEY`."""
-    packages: tuple[str, ...] = ()
+    packages: Asked[tuple[str, ...]] = ()
     """Packages that tools may be given without asking, by name, such as `markdown`."""
-    workspace_max_mb: int = Field(default=512, ge=1)
+    workspace_max_mb: Lower[int] = Field(default=512, ge=1)
     """The largest workspace, in MB, that is copied for a subtask."""
 
-    commit_max_mb: int = Field(default=1024, ge=1)
+    commit_max_mb: Lower[int] = Field(default=1024, ge=1)
     """The most MB that one attempt may write into the workspace; sparse files count at their full length."""
-    commit_max_files: int = Field(default=20_000, ge=1)
+    commit_max_files: Lower[int] = Field(default=20_000, ge=1)
     """The most files, links and folders that one attempt may change in the workspace."""
 
-    allow_protected: tuple[str, ...] = ()
+    allow_protected: Asked[tuple[str, ...]] = ()
     """Protected names, such as `.env.example`, that subtasks may read and change anyway."""
 
-    memory: MemorySettings = MemorySettings()
-    remember: Literal["auto", "rules", "never"] = "auto"
+    memory: Asked[MemorySettings] = MemorySettings()
+    remember: Asked[Literal["auto", "rules", "never"]] = "auto"
     """How facts about you are found when a session ends: by a model call, by rules only, or never."""
-    remember_wait: float = Field(default=5.0, gt=0, le=60)
+    remember_wait: Lower[float] = Field(default=5.0, gt=0, le=60)
     """Seconds that the end of a session waits for that call before rules replace it."""
-    conversation_tokens: int = Field(default=4_000, ge=200)
+    conversation_tokens: Lower[int] = Field(default=4_000, ge=200)
     """The most tokens of a session's conversation in a request; older turns are shortened."""
-    prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
-    """A Prefect server of your own; without one, a local one is kept running. No workspace can set it."""
-    prefect_home: Path | None = None
+    prefect_api_url: Yours[str | None] = Field(default=None, validation_alias="PREFECT_API_URL")
+    """A Prefect server of your own; without one, a local one is kept running."""
+    prefect_home: Yours[Path | None] = None
     """Where the local Prefect server keeps its data; by default below `home`."""
-    prefect_idle_minutes: float = Field(default=60.0, gt=0)
+    prefect_idle_minutes: Yours[float] = Field(default=60.0, gt=0)
     """Minutes without a request after which the local Prefect server stops."""
 
     @field_validator("approve", mode="before")
@@ -300,29 +325,75 @@ def approvals(names: Iterable[object]) -> tuple[Approval, ...]:
     return tuple(kind for kind in APPROVALS if kind in given or kind in default)
 
 
-def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:
+def load_settings(flags: Mapping[str, Any], workspace: Path, decide: Decide = refuse) -> Settings:
     """The settings of one command. A flag that is None was not given.
+
+    Args:
+        decide: is asked about what a person has not allowed the workspace; by default that is an error.
 
     Raises `ConfigError` naming the file or variable and the field.
     """
-    theirs, yours = workspace / "orch.toml", user_file()
-    files = {path: _read_toml(path) for path in (theirs, yours) if path.is_file()}
     given = {name: value for name, value in flags.items() if value is not None}
-    origin = SettingsOrigin(flags=frozenset(given))
-    if theirs in files and theirs != yours and not _is_trusted(workspace, files.get(yours, {})):
-        _refuse_user_settings(theirs, files[theirs])
-        origin = SettingsOrigin(
-            flags=origin.flags,
-            foreign_processes=frozenset(files[theirs].get("processes", ())),
-            foreign_servers=frozenset(files[theirs].get("mcp", ())),
-        )
+    folder = read_folder(workspace, given.get("home"))
+    left_out = None
+    theirs: dict[str, Any] = folder.values
+    if folder.question.is_needed and not decide(folder.question):
+        left_out = folder.question
+        asked = {wish.name.partition(".")[0] for wish in left_out.wishes}
+        theirs = {} if left_out.fault else {n: v for n, v in folder.values.items() if n not in asked}
+    files = ({folder.question.file: theirs} if theirs else {}) | folder.yours
+    settings = _build({**given, "workspace": workspace}, files)
+    settings._origin = SettingsOrigin(frozenset(given), left_out)
+    return settings
+
+
+class Folder(NamedTuple):
+    """The settings that a workspace and its user have, and what has to be asked about them."""
+
+    question: TrustQuestion
+    values: dict[str, Any]
+    """What the workspace's file sets."""
+    yours: dict[Path, dict[str, Any]]
+    """What the user's own file sets."""
+
+
+def read_folder(workspace: Path, home: Path | None = None) -> Folder:
+    """Read both files, each once. Raises `ConfigError` if the user's own settings are wrong."""
+    place, own = workspace / "orch.toml", user_file()
+    yours = {own: _parsed(own, _read(own))} if own.is_file() else {}
+    fixed: dict[str, Any] = {"workspace": workspace, **({"home": home} if home else {})}
+    without = _build(fixed, yours)
+    root, content, values = workspace.resolve(), b"", dict[str, Any]()
+    fault, wishes = None, stakes(root, without.home)
+    try:
+        if place.is_file() and place.resolve() != own.resolve():
+            content = _read(place, MAX_BYTES)
+            values = _parsed(place, content)
+            found = find_wishes(_build(fixed, {place: values, **yours}), without)
+            _refuse_yours(place, [wish.name for wish in found])
+            wishes = (*wishes, *found)
+    except ConfigError as exc:
+        fault = exc
+    question = TrustQuestion(
+        workspace=root,
+        home=without.home,
+        file=place,
+        sha256=hashlib.sha256(content).hexdigest(),
+        wishes=wishes,
+        fault=fault,
+        before=allowed_before(without.home, root),
+    )
+    return Folder(question, values, yours)
+
+
+def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) -> Settings:
     sources: tuple[PydanticBaseSettingsSource, ...] = (
-        InitSettingsSource(Settings, {**given, "workspace": workspace}),
+        InitSettingsSource(Settings, dict(given)),
         EnvSettingsSource(Settings),
-        *(TomlConfigSettingsSource(Settings, path) for path in files),
+        *(InitSettingsSource(Settings, dict(values)) for values in files.values()),
     )
     try:
-        settings = Settings(_build_sources=(sources, {}))
+        return Settings(_build_sources=(sources, {}))
     except ValidationError as exc:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
         read = ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)])
@@ -330,8 +401,6 @@ def load_settings(flags: Mapping[str, Any], workspace: Path) -> Settings:
             f"A setting is wrong: {faults} (read from {read})",
             "Correct it, or remove it to use the default.",
         ) from exc
-    settings._origin = origin
-    return settings
 
 
 def user_file() -> Path:
@@ -340,34 +409,31 @@ def user_file() -> Path:
     return (Path(home) if home else platformdirs.user_config_path("orch")) / "orch.toml"
 
 
-YOURS = (
-    *("secrets", "packages", "yes", "trusted", "network", "approve", "effects"),
-    *("allow_protected", "home", "memory", "remember", "prefect_home", "prefect_api_url"),
-)
-"""What only the user may set: others may have written the files of a workspace."""
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read(path: Path, limit: int = -2) -> bytes:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc}", "Correct the file, or move it away.") from exc
+    if 0 <= limit < len(content):
+        raise ConfigError(
+            f"{path} is larger than {limit // 1024} KiB, too large to be looked at by a person.",
+            f"Make it smaller, or set what you need in your own file, {user_file()}.",
+        )
+    return content
+
+
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}", "Correct the file, or move it away.") from exc
 
 
-def _is_trusted(workspace: Path, yours: Mapping[str, Any]) -> bool:
-    """Whether the user's own file lists this workspace as trusted."""
-    named = yours.get("trusted", ())
-    paths = [Path(path).expanduser() for path in named if isinstance(path, str)]
-    return workspace.resolve() in [path.resolve() for path in paths if path.is_absolute()]
-
-
-def _refuse_user_settings(path: Path, values: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` if the file of a workspace sets what only its user may set."""
-    # Prefect's own spelling of the address counts too.
-    names = {name.lower() for name in values}
-    if taken := [name for name in YOURS if name in names]:
+def _refuse_yours(path: Path, names: Iterable[str]) -> None:
+    """Raise `ConfigError` if the file of a workspace sets what no workspace can set."""
+    if taken := [name for name in names if rule_of(Settings, name.partition(".")[0]) is FolderRule.YOURS]:
         raise ConfigError(
-            f"{path} sets {', '.join(taken)}, which no workspace can set for you.",
-            f"If you have read that file and trust it, add {str(path.parent.resolve())!r} to `trusted` in "
-            f"{user_file()}. Otherwise remove it there, or set it in your own file.",
+            f"{shown_path(path)} sets {', '.join(taken)}, which no workspace can set.",
+            f"Remove it there, or set it in your own file, {user_file()}.",
         )

@@ -54,6 +54,7 @@ COMMANDS = {
     "plan": Lazy("ask", "Show the task graph of a prompt without running it."),
     "demo": Lazy("ask", "Watch a real run on recorded model replies."),
     "doctor": Lazy("doctor", "Check that everything orch needs is there."),
+    "trust": Lazy("trust", "Show what this folder asks for, and allow it."),
     "runs": Lazy("runs", "List the runs of this workspace, newest first."),
     "show": Lazy("runs", "Show a run: its graph, changes, agents and cost."),
     "resume": Lazy("resume", "Resume a run that stopped or waits for you."),

@@ -95,6 +95,10 @@ class Output:
     stream_json: StreamJson = False
     debug: Debug = False
 
+    @property
+    def is_for_people(self) -> bool:
+        return not (self.as_json or self.stream_json)
+
 
 @dataclass(frozen=True)
 class LimitOptions:

@@ -6,21 +6,67 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions
-from orchestrator_cli.errors import Interrupted, OrchError, UsageError
+from orchestrator_cli.errors import ConfigError, Interrupted, OrchError, UsageError
 from orchestrator_cli.settings import Settings, approvals, load_settings
+from orchestrator_cli.trust import TrustQuestion, harmless_part, question_lines, refuse, shown_path
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.streams import write, write_line
 from orchestrator_cli.views.text import clean
 
 
 def settings_of(workspace: Path | None, **flags: Any) -> Settings:
-    """The settings of a command. A flag that is None was not given."""
-    return load_settings(flags, workspace or Path.cwd())
+    """The settings of a command that only looks at something, without what the workspace was not allowed.
+
+    A flag that is None was not given.
+    """
+    return load_settings(flags, workspace or Path.cwd(), harmless_part)
+
+
+def run_settings(workspace: Path | None, *, asks: bool, **flags: Any) -> Settings:
+    """The settings of a run. What the workspace was not allowed is asked about at the terminal.
+
+    `asks`: whether a person reads what the command prints. Raises `ConfigError` if nothing is allowed.
+    """
+    is_attended = asks and sys.stdin.isatty() and sys.stderr.isatty()
+    return load_settings(flags, workspace or Path.cwd(), ask_trust if is_attended else refuse)
+
+
+def ask_trust(question: TrustQuestion) -> bool:
+    """Show what a workspace asks for, and keep the answer if it is yes. Raises `ConfigError` if it is no."""
+    question.check()
+    show_wishes(question, sys.stderr)
+    if not confirmed("Allow all of it, until the file changes?"):
+        raise ConfigError(
+            "It was not allowed, so nothing was run.",
+            f"Change {shown_path(question.file)}, or look at it again with: {question.command}",
+        )
+    question.allow()
+    return True
+
+
+def show_wishes(question: TrustQuestion, stream: TextIO) -> None:
+    """Print what a workspace asks for, and whether it is allowed."""
+    state = "You have allowed"
+    if question.is_needed:
+        state = (
+            "You have not allowed" if question.before is None else "Since you allowed it, this has changed in"
+        )
+    head = f"{state} what {shown_path(question.workspace)} asks for:"
+    print_lines([head, *(f"  {line}" for line in question_lines(question))], stream)
+
+
+def confirmed(question: str) -> bool:
+    """Whether a person at the terminal says yes. Ctrl-C and Ctrl-D interrupt."""
+    try:
+        return typer.confirm(question, default=False, err=True)
+    except typer.Abort:
+        typer.echo(err=True)  # The next message starts on a new line.
+        raise KeyboardInterrupt from None
 
 
 def approval_kinds(text: str | None) -> tuple[str, ...] | None:
@@ -68,9 +114,9 @@ def reporting(output: Output) -> Iterator[Console]:
         console.close()
 
 
-def print_lines(lines: list[str]) -> None:
-    """Print lines to standard output, without control characters."""
-    write(sys.stdout, "".join(f"{clean(line)}\n" for line in lines))
+def print_lines(lines: list[str], stream: TextIO | None = None) -> None:
+    """Print lines to standard output or another stream, without control characters."""
+    write(stream or sys.stdout, "".join(f"{clean(line)}\n" for line in lines))
 
 
 def print_content(text: str) -> None:

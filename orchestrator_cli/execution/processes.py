@@ -68,13 +68,11 @@ def run_process(attempt: Attempt) -> JsonValue:
 def allow_process(run: Run, subtask: Subtask) -> None:
     """Ask whether the process of a subtask may run at all. Raises `EffectRefused` and `ApprovalNeeded`."""
     name = subtask.process or ""
-    process, foreign = run.settings.processes[name], name in run.settings.origin.foreign_processes
-    if not (process.effects or foreign):
+    process = run.settings.processes[name]
+    if not process.effects:
         return
-    whose = ", which orch.toml of this workspace registers," if foreign else ""
-    question = f"The process `{name}` ({process.when.rstrip('.')}){whose} wants to run, with your rights."
-    what = process.flow or shlex.join(process.command)
-    run.effects.allow(f"process {name}", question, what, always=foreign)
+    question = f"The process `{name}` ({process.when.rstrip('.')}) wants to run, with your rights."
+    run.effects.allow(f"process {name}", question, process.flow or shlex.join(process.command))
 
 
 def command_of(process: Process, *labels: str) -> tuple[str, ...]:

@@ -1,9 +1,8 @@
-"""Third-party MCP servers that the user or the workspace registered: listed, approved, called.
+"""Third-party MCP servers that the settings register: listed, approved, called.
 
 A server starts before the first subtask that names one of its tools, and ends with the run. Its last listing
 is kept in the data folder, so that a planner sees its tools without starting it; a first listing runs in the
-background. A server registered by the workspace's own file is not trusted: it is not started before a person
-agrees.
+background. Settings hold no server of a workspace's file that a person has not allowed.
 
 Calls act outside the sandbox, the checkout and `orch undo`. If a server counts as having effects (the
 default), its calls have idempotency keys, like those of processes: a resume or a retry does not repeat the
@@ -24,9 +23,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.broker import ApprovalBroker, Question, approval_needed
+from orchestrator_cli.approvals.broker import ApprovalBroker, Question
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused, Effects
-from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.durable.foreign import marked_words
@@ -79,16 +77,13 @@ class Servers:
             kept = self._kept(name)
             if kept is not None:
                 self._tools[name] = server_tools(name, kept, self._registered[name].tools)
-            elif not self._is_foreign(name):
+            else:
                 self._list_beside(name)
 
     # --- what there is
 
     def cards(self) -> tuple[ToolCard, ...]:
         """What a planner is shown. Waits a little for servers that were never listed before."""
-        for name in self._registered:
-            if name not in self._tools and self._is_foreign(name):
-                self._list_foreign(name)
         for name, future in self._listing.items():
             try:
                 self._cancellation.waiting_for(lambda future=future: future.result(FIRST_LISTING_S))  # type: ignore[misc]
@@ -111,42 +106,27 @@ class Servers:
     def allow(self, subtask: Subtask, effects: Effects, written: Callable[[], frozenset[str]]) -> None:
         """Ask whether the servers of a subtask's tools may be used.
 
-        Raises `NotAllowed` and `EffectRefused` if one may not, and `ApprovalNeeded` at once if the question
-        is open, so that a waiting subtask takes no slot from others.
+        Raises `EffectRefused` if one may not, and `ApprovalNeeded` at once if the question is open, so that a
+        waiting subtask takes no slot from others.
         """
         found = (self._found(name) for name in subtask.tools)
         for name in sorted({tool.server for tool in found if tool is not None}):
             server = self._registered[name]
             self._check_program(server, written)
+            question, what = _question(name, server)
             if server.url is not None:
-                self._allow_address(name, server)
-            if server.effects or (self._is_foreign(name) and server.url is None):
-                question, what = self._question(name, server)
-                effects.allow(f"mcp {name}", question, what, always=self._is_foreign(name))
-
-    def _question(self, name: str, server: McpServer) -> tuple[str, str]:
-        """The question and its details."""
-        whose = ", which orch.toml of this workspace registers," if self._is_foreign(name) else ""
-        about = f"The MCP server `{name}` ({server.when.rstrip('.')}){whose}"
-        given = f"\nIt is given {', '.join(server.env)} from your environment." if server.env else ""
-        what = server.url or shlex.join(server.command)
-        return f"{about} wants to be used, with your rights.", what + given
-
-    def _allow_address(self, name: str, server: McpServer) -> None:
-        """Allow a server's address if the user registered it; ask if the workspace did."""
-        question, what = self._question(name, server)
-        host = urlsplit(server.url or "").hostname or ""
-        asked = Question(
-            what="network", subject=f"mcp {name}", question=f"{question} It is at {host}.", details=what
-        )
-        if not self._is_foreign(name):
-            self._broker.resolve(asked)
-            return
-        given = self._broker.request(asked, always=True)
-        if given is None:
-            raise approval_needed([asked])
-        if given.decision == "no":
-            raise NotAllowed(f"the user did not allow the MCP server {name}{given.reason}")
+                # The registration is the permission; this records it.
+                host = urlsplit(server.url).hostname
+                self._broker.resolve(
+                    Question(
+                        what="network",
+                        subject=f"mcp {name}",
+                        question=f"{question} It is at {host}.",
+                        details=what,
+                    )
+                )
+            if server.effects:
+                effects.allow(f"mcp {name}", question, what)
 
     def _check_program(self, server: McpServer, written: Callable[[], frozenset[str]]) -> None:
         """Raise `EffectRefused` if this run wrote a file that the command names."""
@@ -210,29 +190,6 @@ class Servers:
         self._loop.close()
 
     # --- listing
-
-    def _is_foreign(self, name: str) -> bool:
-        return name in self._settings.origin.foreign_servers
-
-    def _list_foreign(self, name: str) -> None:
-        """List a server that the workspace registered, if a person can allow that."""
-        question, what = self._question(name, self._registered[name])
-        asked = Question(what="effects", subject=f"mcp {name}", question=question, details=what)
-        if not (self._broker.attended or self._settings.yes or self._broker.is_answered(asked.id)):
-            self._emit(
-                events.Noticed(
-                    message=f"The tools of the MCP server {name} are not known: orch.toml of this workspace "
-                    "registers it, and it is started only when you allow that, on a terminal or with -y."
-                )
-            )
-            self._tools[name] = ()
-            return
-        if self._broker.request(asked, always=True) is None:
-            self._broker.ask(asked, self._cancellation)
-        if self._broker.ask(asked, self._cancellation).decision == "no":
-            self._tools[name] = ()
-            return
-        self._list_beside(name)
 
     def _list_beside(self, name: str) -> None:
         future: Future[None] = Future()
@@ -301,6 +258,13 @@ class Servers:
                 raise ServerFailed(str(exc)) from exc
             found[name] = value
         return found
+
+
+def _question(name: str, server: McpServer) -> tuple[str, str]:
+    """The question about a server, and its details."""
+    given = f"\nIt is given {', '.join(server.env)} from your environment." if server.env else ""
+    question = f"The MCP server `{name}` ({server.when.rstrip('.')}) wants to be used, with your rights."
+    return question, (server.url or shlex.join(server.command)) + given
 
 
 class ServerFunction:

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.planning.planner import RoleCard
+from orchestrator_cli.settings import ModelId
 
 
 class Role(FrozenModel):
@@ -31,7 +32,7 @@ class Role(FrozenModel):
     """When a planner should choose it."""
     agent: Literal["code", "tools"]
     """`code` writes Python in the sandbox; `tools` calls tools."""
-    model: str | None = None
+    model: ModelId | None = None
     instructions: str = ""
 
     @property

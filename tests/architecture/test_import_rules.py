@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "events",
         "plan",
         "settings",
+        "trust",
         "environment",
         "prompts",
         "usage",

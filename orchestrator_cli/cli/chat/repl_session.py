@@ -13,7 +13,7 @@ from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal
 from orchestrator_cli.cli.commands.memory_output import about_session, fact_lines, hit_lines, session_lines
 from orchestrator_cli.cli.foreground import confirm_no_sandbox
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions, SessionOptions
-from orchestrator_cli.cli.reporting import reporting, run_flags, settings_of
+from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import EventView
@@ -46,7 +46,7 @@ def start_repl(
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=False)
         flags = run_flags(LimitOptions(max_cost=max_cost), permissions)
         session = ReplSession(
-            settings_of(workspace, model=model, **flags),
+            run_settings(workspace, asks=True, model=model, **flags),
             console,
             unsafe,
             name=conversation.session or "",

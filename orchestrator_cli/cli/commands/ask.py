@@ -26,7 +26,7 @@ from orchestrator_cli.cli.options import (
     SessionOptions,
     with_options,
 )
-from orchestrator_cli.cli.reporting import print_lines, reporting, run_flags, settings_of
+from orchestrator_cli.cli.reporting import print_lines, reporting, run_flags, run_settings
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import GivenModel, LiveModels, RecordedModel, Recording, RecordingModel
@@ -56,8 +56,9 @@ def ask(
     """Run one prompt and print the answer."""
     with reporting(output) as console:
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=permissions.yes)
-        settings = settings_of(
+        settings = run_settings(
             workspace,
+            asks=output.is_for_people,
             model=model,
             max_parallel=max_parallel,
             reuse="never" if no_reuse else None,
@@ -83,8 +84,12 @@ def plan(
 ) -> None:
     """Show the task graph of a prompt without running it."""
     with reporting(Output(quiet=True, debug=common.debug)):
-        settings = settings_of(
-            common.workspace, model=model, network=network or None, reuse="never" if no_reuse else None
+        settings = run_settings(
+            common.workspace,
+            asks=not common.as_json,
+            model=model,
+            network=network or None,
+            reuse="never" if no_reuse else None,
         )
         text = checked_prompt(_read(prompt), settings.home)
         with open_run(settings, [], wants_engine=False) as run:
@@ -137,7 +142,7 @@ def demo(
     """Watch a prompt run on recorded model replies; everything else is real."""
     with reporting(output) as console:
         folder = prepare_workspace(workspace or FOLDER)
-        settings = settings_of(folder)
+        settings = run_settings(folder, asks=output.is_for_people)
         home = settings.home / "demo"
         prepare_home(home, again=again)
         settings = settings.model_copy(

@@ -19,6 +19,7 @@ from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings, user_file
+from orchestrator_cli.trust import refuse
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox import Backend, Limits
@@ -83,6 +84,8 @@ def _try(name: str, check: Callable[[], str]) -> Finding:
 
 
 def _files(settings: Settings) -> str:
+    if settings.origin.left_out is not None:
+        refuse(settings.origin.left_out)
     files = [path for path in (settings.workspace / "orch.toml", user_file()) if path.is_file()]
     return f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}"
 

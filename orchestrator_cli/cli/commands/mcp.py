@@ -14,7 +14,7 @@ from orchestrator_cli.cli.options import (
     PermissionOptions,
     with_options,
 )
-from orchestrator_cli.cli.reporting import reporting, run_flags, settings_of
+from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
 from orchestrator_cli.workspace import check_folder
 
 app = typer.Typer(rich_markup_mode=None)
@@ -33,7 +33,7 @@ def mcp(
     """Serve the tools of the library, and `ask`, to another program over MCP."""
     with reporting(Output(debug=common.debug)) as console:
         given = {"model": model, "max_parallel": max_parallel}
-        settings = settings_of(common.workspace, **given, **run_flags(limits, permissions))
+        settings = run_settings(common.workspace, asks=False, **given, **run_flags(limits, permissions))
         check_folder(settings.workspace)
         console.lines([f"Serving {settings.workspace.resolve()} over MCP until the client disconnects."])
         flags = flags_of({**given, **vars(limits), **vars(permissions)})

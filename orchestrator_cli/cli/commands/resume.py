@@ -22,7 +22,7 @@ from orchestrator_cli.cli.options import (
     Yes,
     with_options,
 )
-from orchestrator_cli.cli.reporting import print_json, reporting, run_flags, settings_of
+from orchestrator_cli.cli.reporting import print_json, reporting, run_flags, run_settings, settings_of
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import ApprovalAsked
 from orchestrator_cli.execution.resume import is_over
@@ -131,7 +131,7 @@ def _continue(
     """Resume a run in its own workspace and home, with recorded models if it had them."""
     events = past.events()
     state = fold(events)
-    settings = settings_of(past.root, **flags)
+    settings = run_settings(past.root, asks=output.is_for_people, **flags)
     if past.home != settings.home:
         prefect_home = settings.prefect_home or settings.home
         settings = settings.model_copy(update={"home": past.home, "prefect_home": prefect_home})

@@ -32,6 +32,7 @@ from orchestrator_cli.cli.reporting import (
     print_json,
     print_lines,
     reporting,
+    run_settings,
     settings_of,
 )
 from orchestrator_cli.errors import ApprovalNeeded, OrchError, RunFailed, UsageError
@@ -67,8 +68,9 @@ def build(
     output = Output(quiet, verbose, as_json, stream_json, debug)
     with reporting(output) as console:
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=yes)
-        settings = settings_of(
+        settings = run_settings(
             workspace,
+            asks=output.is_for_people,
             model=model,
             max_cost=max_cost,
             allow_unpriced=allow_unpriced,

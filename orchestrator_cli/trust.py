@@ -1,0 +1,299 @@
+"""What the folder that a run works on may set: a rule for each setting, and what a person has allowed.
+
+A folder may hold what strangers have written. Its `orch.toml` may set harmless things. Everything else in it
+is asked about once, with the values themselves, and again when the file changes. So is a folder that
+holds more than a project: the home folder, or the data folder of `orch`.
+
+The answer is in `trust/` of the data folder, under the real path of the workspace, with a hash of the file.
+The file is read once: what was asked about is what is used.
+
+Not covered: what a program of the workspace does that an allowed command names. The hash is that of
+`orch.toml` alone.
+"""
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.errors import ConfigError
+
+MAX_BYTES = 64 * 1024
+"""The largest `orch.toml` of a workspace: a person has to be able to read it."""
+
+
+class FolderRule(Enum):
+    """What `orch.toml` of a workspace may do with a setting."""
+
+    FREE = "may set it"
+    LOWER = "may lower it, below your own or the default value"
+    STRICTER = "may add to what you are asked about"
+    ASKED = "is asked about"
+    YOURS = "can never set it"
+
+    def permits(self, value: JsonValue, yours: JsonValue) -> bool:
+        """Whether no question is needed. `yours` is the value without the workspace's file."""
+        match self:
+            case FolderRule.FREE:
+                return True
+            case FolderRule.LOWER:
+                return yours is None or value <= yours  # type: ignore[operator]  # both are numbers
+            case FolderRule.STRICTER:
+                return set(value) >= set(yours)  # type: ignore[arg-type]  # both are lists
+        return False
+
+
+T = TypeVar("T")
+Free = Annotated[T, FolderRule.FREE]
+Lower = Annotated[T, FolderRule.LOWER]
+Asked = Annotated[T, FolderRule.ASKED]
+Yours = Annotated[T, FolderRule.YOURS]
+
+
+def rule_of(settings: type[BaseModel], name: str) -> FolderRule:
+    """The rule of a setting; without one it is asked about."""
+    metadata = settings.model_fields[name].metadata
+    return next((mark for mark in metadata if isinstance(mark, FolderRule)), FolderRule.ASKED)
+
+
+class FolderFile(NamedTuple):
+    name: str
+    about: str
+
+
+NEVER_READ = (
+    FolderFile("AGENTS.md", "instructions of other programs"),
+    FolderFile("CLAUDE.md", "instructions of other programs"),
+    FolderFile(".env", "variables; no subtask sees it"),
+    FolderFile("prefect.toml", "Prefect's settings"),
+    FolderFile("roles/coder.md", "roles are those of the data folder"),
+    FolderFile("skills/deploy/SKILL.md", "skills of other programs"),
+    FolderFile("prompts/planner.md", "prompts are those of the program"),
+    FolderFile("workflows/deploy.yaml", "workflows of other programs"),
+)
+"""Files that programs like this one obey. `orch` does not read them; a subtask may, as data."""
+
+
+# --- what a file asks for
+
+
+class Wish(NamedTuple):
+    """What a workspace would set, or a reason why the folder itself is asked about."""
+
+    name: str
+    """Such as `model` or `mcp.tickets`; empty for the folder itself."""
+    value: JsonValue
+    yours: JsonValue = None
+    """The value without the workspace's file."""
+
+
+class Allowed(BaseModel):
+    """What a person has allowed a workspace, as it is kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workspace: str
+    sha256: str
+    """Of the file as it was read; of nothing if there was none."""
+    wishes: dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class TrustQuestion:
+    """What has to be asked about a workspace."""
+
+    workspace: Path
+    """Its real path."""
+    home: Path
+    """The data folder, which keeps the answer."""
+    file: Path
+    sha256: str
+    wishes: tuple[Wish, ...]
+    fault: ConfigError | None = None
+    """Why the file cannot be used at all."""
+    before: Allowed | None = None
+    """What was allowed last, maybe for an earlier state of the file."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything is left that was not allowed for this very file."""
+        if self.fault is not None:
+            return True
+        if self.before is None or self.before.sha256 != self.sha256:
+            return bool(self.wishes)
+        return any(self.before.wishes.get(wish.name, ...) != wish.value for wish in self.wishes)
+
+    def check(self) -> None:
+        """Raise the `ConfigError` of a file that no answer makes usable."""
+        if self.fault is not None:
+            raise self.fault
+
+    def allow(self) -> None:
+        """Keep that a person has allowed all of it. Raises `ConfigError` if that cannot be written."""
+        kept = Allowed(
+            workspace=str(self.workspace),
+            sha256=self.sha256,
+            wishes={wish.name: wish.value for wish in self.wishes},
+        )
+        place = _place(self.home, self.workspace)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(place, kept.model_dump_json(indent=1), mode=0o600)
+        except OSError as exc:
+            raise ConfigError(
+                f"What you allow cannot be kept in {place}: {exc.strerror}.",
+                "Mend the permissions of the data folder, or name another one in ORCH_HOME.",
+            ) from exc
+
+    @property
+    def command(self) -> str:
+        """The command that shows and allows it."""
+        where = str(self.workspace)
+        return f"orch trust -C {shlex.quote(where)}" if where.isprintable() else "orch trust, in that folder"
+
+
+Decide = Callable[[TrustQuestion], bool]
+"""Whether a workspace may have what it was not allowed before. May raise `ConfigError` instead."""
+
+
+def refuse(question: TrustQuestion) -> bool:
+    """Raise `ConfigError`: there is no person to ask."""
+    question.check()
+    names = [shown(wish.name) for wish in question.wishes if wish.name]
+    said = [
+        f"The folder {shown_path(question.workspace)} {one.value}." for one in question.wishes if not one.name
+    ]
+    if names:
+        said.append(f"{shown_path(question.file)} sets {', '.join(names)}.")
+    if names and question.before is not None:
+        said.append("It has changed since you allowed it.")
+    raise ConfigError(
+        f"{' '.join(said)} You have not allowed that.", f"Look at it and allow it with: {question.command}"
+    )
+
+
+def harmless_part(_: TrustQuestion) -> bool:
+    """Leave out what would have to be asked about: for commands that only look at something."""
+    return False
+
+
+def find_wishes(settings: BaseModel, without: BaseModel) -> tuple[Wish, ...]:
+    """What a file changes beyond the rules: `settings` are with it, `without` are those without it."""
+    yours = dict(_entries(without))
+    return tuple(
+        Wish(name, value, yours.get(name))
+        for name, value in _entries(settings)
+        if yours.get(name, ...) != value
+        and not rule_of(type(settings), name.partition(".")[0]).permits(value, yours.get(name))
+    )
+
+
+def _entries(settings: BaseModel) -> Iterator[tuple[str, JsonValue]]:
+    """Each setting with its value; tables have an entry for each of their names."""
+    for name, value in settings.model_dump(mode="json").items():
+        held = getattr(settings, name)
+        if isinstance(held, BaseModel):
+            yield from ((f"{name}.{below}", inner) for below, inner in value.items())
+        elif isinstance(held, Mapping):
+            yield from ((f"{name}.{key}", _item(inner)) for key, inner in held.items())
+        else:
+            yield name, value
+
+
+def _item(value: Any) -> JsonValue:
+    if isinstance(value, BaseModel):
+        dumped: JsonValue = value.model_dump(mode="json", exclude_defaults=True)
+        return dumped
+    return value  # type: ignore[no-any-return]  # a number
+
+
+def stakes(workspace: Path, home: Path) -> tuple[Wish, ...]:
+    """Why a folder itself is asked about; nothing for the folder of a project."""
+    own: Path | None = None
+    with suppress(RuntimeError):  # there is no home folder
+        own = Path.home().resolve()
+    found = []
+    if own is not None and own.is_relative_to(workspace):
+        found.append("is your home folder" if own == workspace else "contains your home folder")
+    if home.resolve().is_relative_to(workspace):
+        found.append(f"contains the data folder {shown_path(home)}")
+    what = "agents can read and change what is in it, such as keys, mail and settings"
+    return (Wish("", f"{' and '.join(found)}: {what}"),) if found else ()
+
+
+# --- what was allowed
+
+
+def _place(home: Path, workspace: Path) -> Path:
+    return home / "trust" / f"{hashlib.sha256(str(workspace).encode()).hexdigest()[:32]}.json"
+
+
+def allowed_before(home: Path, workspace: Path) -> Allowed | None:
+    """What was allowed a workspace, by its real path; None if that is nothing or cannot be read."""
+    try:
+        found = Allowed.model_validate_json(_place(home, workspace).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if found.workspace == str(workspace) else None
+
+
+def forget(home: Path, workspace: Path) -> bool:
+    """Take back what was allowed a workspace. Returns whether there was anything."""
+    try:
+        _place(home, workspace).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+# --- how it is shown
+
+
+def question_lines(question: TrustQuestion) -> list[str]:
+    """What is asked for, a value a line; after a change of the file, marked with + and -."""
+    now = list(_lines({wish.name: wish.value for wish in question.wishes}))
+    old = question.before.wishes if question.before else {}
+    before = list(_lines(old))
+    yours = {wish.name: wish.yours for wish in question.wishes}
+    lines = []
+    for name, line in now:
+        mark = "  " if question.before is None else "  " if (name, line) in before else "+ "
+        value = yours.get(name)
+        lines.append(f"{mark}{line}{f'   (instead of {shown(value)})' if name and value else ''}")
+    return [*lines, *(f"- {line}" for name, line in before if (name, line) not in now)]
+
+
+def _lines(wishes: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
+    for name, value in wishes.items():
+        if not name:
+            yield name, f"this folder {value}"
+        elif isinstance(value, dict):
+            yield from (
+                (name, f"{shown(name)}.{key} = {shown(inner, text=True)}") for key, inner in value.items()
+            )
+        else:
+            yield name, f"{shown(name)} = {shown(value, text=True)}"
+
+
+def shown(value: JsonValue, *, text: bool = False) -> str:
+    """A value as JSON in ASCII, so that nothing in it moves, hides or imitates anything on a terminal.
+
+    A plain name is shown without quotes, unless `text` is set.
+    """
+    if isinstance(value, str) and not text and re.fullmatch(r"[\w.-]+", value, re.ASCII):
+        return value
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+def shown_path(path: Path) -> str:
+    """A path, as JSON if a terminal would not show it as it is."""
+    return str(path) if str(path).isprintable() else shown(str(path), text=True)
