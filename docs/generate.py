@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator_cli import errors, prompts, settings
+from orchestrator_cli import errors, prompts, settings, trust
 from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
@@ -66,10 +66,10 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def settings_table() -> str:
-    return table(("setting", "flag", "default", "what it is"), _settings(settings.Settings))
+    return table(("setting", "flag", "default", "what it is", "a workspace"), _settings(settings.Settings))
 
 
-def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str, str]]:
     said, flags = field_docs(model), _flags()
     for name, field in model.model_fields.items():
         nested = field.annotation
@@ -79,7 +79,8 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, s
         about = said.get(name) or OTHERWISE[f"{prefix}{name}"]
         if isinstance(field.validation_alias, str):
             about += f" Set by `{field.validation_alias}` in the environment."
-        yield f"`{prefix}{name}`", flags.get(f"{prefix}{name}", ""), _default(name, field), about
+        rule = trust.rule_of(settings.Settings, prefix.partition(".")[0] or name).value
+        yield f"`{prefix}{name}`", flags.get(f"{prefix}{name}", ""), _default(name, field), about, rule
 
 
 OTHERWISE = {f"models.{role}": f"The model of the {role}." for role in settings.ROLES} | {
@@ -121,6 +122,11 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 # --- the rest
+
+
+def folder_table() -> str:
+    rows = [(name, case, *outcome) for name, case, outcome in trust.folder_table(settings.Settings)]
+    return table(("what the folder brings", "case", "at a terminal", "without one", "with `-y`"), rows)
 
 
 def modules() -> str:
@@ -245,6 +251,7 @@ def _rules(what: str, rules: Iterable[FileRule]) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
+    "folder table": folder_table,
     "modules": modules,
     "help": help_text,
     "exit codes": exit_codes,

@@ -369,9 +369,8 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
         if place.is_file() and place.resolve() != own.resolve():
             content = _read(place, MAX_BYTES)
             values = _parsed(place, content)
-            found = find_wishes(_build(fixed, {place: values, **yours}), without)
-            _refuse_yours(place, [wish.name for wish in found])
-            wishes = (*wishes, *found)
+            _refuse_yours(place, values)
+            wishes += find_wishes(_build(fixed, {place: values, **yours}), without)
     except ConfigError as exc:
         fault = exc
     question = TrustQuestion(
@@ -432,7 +431,9 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
 
 def _refuse_yours(path: Path, names: Iterable[str]) -> None:
     """Raise `ConfigError` if the file of a workspace sets what no workspace can set."""
-    if taken := [name for name in names if rule_of(Settings, name.partition(".")[0]) is FolderRule.YOURS]:
+    # Prefect's own spelling of the address counts too.
+    known = {name.lower() for name in names} & Settings.model_fields.keys()
+    if taken := sorted(name for name in known if rule_of(Settings, name) is FolderRule.YOURS):
         raise ConfigError(
             f"{shown_path(path)} sets {', '.join(taken)}, which no workspace can set.",
             f"Remove it there, or set it in your own file, {user_file()}.",

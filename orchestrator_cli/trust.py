@@ -31,6 +31,23 @@ MAX_BYTES = 64 * 1024
 """The largest `orch.toml` of a workspace: a person has to be able to read it."""
 
 
+class Outcome(NamedTuple):
+    """What happens to something that a folder brings."""
+
+    attended: str
+    """A person is at the terminal."""
+    unattended: str
+    """No terminal, `--json`, `--stream-json`, or an MCP server."""
+    yes: str
+    """Unattended, with `-y`."""
+
+
+USED = Outcome("used", "used", "used")
+ONCE = Outcome("asked once", "refused", "refused")
+REFUSED = Outcome("refused", "refused", "refused")
+UNREAD = Outcome("not read", "not read", "not read")
+
+
 class FolderRule(Enum):
     """What `orch.toml` of a workspace may do with a setting."""
 
@@ -39,6 +56,20 @@ class FolderRule(Enum):
     STRICTER = "may add to what you are asked about"
     ASKED = "is asked about"
     YOURS = "can never set it"
+
+    @property
+    def cases(self) -> dict[str, Outcome]:
+        """What a file may try with a setting of this rule, and what happens."""
+        match self:
+            case FolderRule.FREE:
+                return {"set": USED}
+            case FolderRule.LOWER:
+                return {"lowered": USED, "raised": ONCE}
+            case FolderRule.STRICTER:
+                return {"more": USED, "less": ONCE}
+            case FolderRule.ASKED:
+                return {"set": ONCE}
+        return {"set": REFUSED}
 
     def permits(self, value: JsonValue, yours: JsonValue) -> bool:
         """Whether no question is needed. `yours` is the value without the workspace's file."""
@@ -65,22 +96,22 @@ def rule_of(settings: type[BaseModel], name: str) -> FolderRule:
     return next((mark for mark in metadata if isinstance(mark, FolderRule)), FolderRule.ASKED)
 
 
-class FolderFile(NamedTuple):
-    name: str
-    about: str
+FOLDERS = {
+    "`orch.toml` that is no TOML, names an unknown setting, or is larger than 64 KiB": REFUSED,
+    "a model whose name holds an address (`://`), in any setting": REFUSED,
+    "the folder is your home folder, or contains it": ONCE,
+    "the folder contains the data folder (`ORCH_HOME`)": ONCE,
+    "`AGENTS.md`, `CLAUDE.md`, `.env`, `prefect.toml`": UNREAD,
+    "`roles/`, `skills/`, `prompts/`, `workflows/`": UNREAD,
+}
+"""What else a folder can bring. What is not read is data at most: an agent may open it as any other file."""
 
 
-NEVER_READ = (
-    FolderFile("AGENTS.md", "instructions of other programs"),
-    FolderFile("CLAUDE.md", "instructions of other programs"),
-    FolderFile(".env", "variables; no subtask sees it"),
-    FolderFile("prefect.toml", "Prefect's settings"),
-    FolderFile("roles/coder.md", "roles are those of the data folder"),
-    FolderFile("skills/deploy/SKILL.md", "skills of other programs"),
-    FolderFile("prompts/planner.md", "prompts are those of the program"),
-    FolderFile("workflows/deploy.yaml", "workflows of other programs"),
-)
-"""Files that programs like this one obey. `orch` does not read them; a subtask may, as data."""
+def folder_table(settings: type[BaseModel]) -> Iterator[tuple[str, str, Outcome]]:
+    """A row for each thing that a folder can bring: its name, what is tried with it, what happens."""
+    for name in settings.model_fields:
+        yield from ((f"`{name}`", case, outcome) for case, outcome in rule_of(settings, name).cases.items())
+    yield from ((name, "", outcome) for name, outcome in FOLDERS.items())
 
 
 # --- what a file asks for

@@ -93,7 +93,7 @@ def test_the_example_settings_load(tmp_path):
     texts = [pages[0].read_text(encoding="utf-8"), *blocks(pages[1].read_text(encoding="utf-8"), "toml")]
     for text in texts:
         (tmp_path / "orch.toml").write_text(text, encoding="utf-8")
-        settings = load_settings({}, tmp_path)
+        settings = load_settings({}, tmp_path, lambda _: True)
         assert settings.model_for("planner") == "anthropic/claude-opus-4-5"
         assert settings.fallbacks == ("openai/gpt-5-mini",)
 

@@ -1,9 +1,11 @@
 """The real `orch` command with a home and a workspace of its own, run from start or from a warm process."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -77,6 +79,41 @@ class Orch:
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+    def at_terminal(self, *args: str, typed: str, timeout: float = 60, **env: str) -> Done:
+        """The same at a terminal on which `typed` was typed ahead; `out` and `err` are all that it shows."""
+        started = time.monotonic()
+        ours, theirs = os.openpty()
+        shown: list[bytes] = []
+
+        def read() -> None:
+            with contextlib.suppress(OSError):  # both ends are closed
+                while part := os.read(ours, 65_536):
+                    shown.append(part)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            os.write(ours, typed.encode())
+            place = Path(os.ttyname(theirs))
+            code = self.warm.run(
+                args,
+                env=self.environment(TERM="dumb", **env),
+                cwd=self._cwd,
+                streams=dict.fromkeys(("stdin", "stdout", "stderr"), place),
+                timeout=timeout,
+            )
+        finally:
+            os.close(theirs)
+            reader.join()
+            os.close(ours)
+        text = b"".join(shown).decode().replace("\r\n", "\n")
+        return Done(code, text, text, time.monotonic() - started)
+
+    def trust(self) -> None:
+        """Allow what the file of the workspace asks for, as a user does who has looked at it."""
+        done = self("trust", "--yes")
+        assert done.code == 0, done.err
 
     @property
     def command(self) -> tuple[str, ...]:

@@ -225,7 +225,7 @@ def site() -> Iterator[str]:
 
 
 def test_a_page_is_fetched_and_cited_by_its_address(tmp_path: Path, site: str) -> None:
-    settings = load_settings({"home": tmp_path / "home"}, tmp_path)
+    settings = load_settings({"home": tmp_path / "home"}, tmp_path / "work")
     keeping = KnowledgeAdmin(settings, resolve=lambda _host, _port: "127.0.0.1")
     outcome = keeping.add([f"{site}/moved", f"{site}/gone"], for_user=False, on_document=silent).run()
     assert outcome.added == [f"{site}/moved"]
@@ -237,13 +237,13 @@ def test_a_page_is_fetched_and_cited_by_its_address(tmp_path: Path, site: str) -
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/", "http://localhost:9/", "http://[::1]:9/"])
 def test_an_address_that_is_not_public_is_refused(tmp_path: Path, address: str) -> None:
-    keeping = KnowledgeAdmin(load_settings({"home": tmp_path / "home"}, tmp_path))
+    keeping = KnowledgeAdmin(load_settings({"home": tmp_path / "home"}, tmp_path / "work"))
     outcome = keeping.add([address], for_user=False, on_document=silent).run()
     ((_, why),) = outcome.faults
     assert "is not a public address" in why
 
 
 def test_an_address_with_a_password_is_not_kept(tmp_path: Path) -> None:
-    keeping = KnowledgeAdmin(load_settings({"home": tmp_path / "home"}, tmp_path))
+    keeping = KnowledgeAdmin(load_settings({"home": tmp_path / "home"}, tmp_path / "work"))
     outcome = keeping.add(["http://me:secret@example.org/"], for_user=False, on_document=silent).run()
     assert outcome.faults[0][1] == "an address with a password is not kept"

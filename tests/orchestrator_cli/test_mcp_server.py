@@ -354,7 +354,7 @@ def test_served_is_only_what_may_be_used_without_a_question(orch: Orch, tmp_path
     library = Library(orch.home / "tools")
 
     def found(**allowed: Any) -> tuple[list[str], str]:
-        all_ = served(library, load_settings({"home": orch.home, **allowed}, tmp_path))
+        all_ = served(library, load_settings({"home": orch.home, **allowed}, orch.workspace))
         return [tool.name for tool in all_.tools], "\n".join(all_.refused)
 
     names, why = found()

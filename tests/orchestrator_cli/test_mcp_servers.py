@@ -132,21 +132,17 @@ def test_calls_with_effects_are_asked_about_once_and_not_made_twice(orch: Orch, 
     assert set(keys) == {row["key"] for row in orch.events("EffectBegun")}
 
 
-def test_server_of_the_workspace_is_not_started_before_it_is_allowed(orch: Orch, endpoint: Endpoint) -> None:
+def test_a_server_of_the_workspace_is_started_after_its_file_was_allowed(
+    orch: Orch, endpoint: Endpoint
+) -> None:
     register(orch, orch.workspace, effects=False)
-    endpoint.reply = Cast(planner=[plan(coder("idle"))], agents={"Do idle": [code("final_answer(1)")]})
-    assert orch("ask", "Nothing.").code == 0
+    endpoint.reply = Cast(planner=[plan(tool_call("say", "other_echo", text="hey"))])
+    assert orch("ask", "-y", "Say it.").code == 3
     assert not notes(orch).exists()
-    assert "other_echo" not in endpoint.of("planner")[0].text
-    assert any("are not known" in row["message"] for row in orch.events("Noticed"))
-    endpoint.reply = Cast(planner=[plan(tool_call("say", "other_echo", text="hey"))])
-    done = orch("ask", "--json", "-y", "Say it.")
+    orch.trust()
+    done = orch("ask", "--json", "Say it.")
     assert (done.code, done.envelope["answer"]) == (0, "hey"), done.err
-    (asked,) = orch.events("ApprovalAsked")
-    assert "which orch.toml of this workspace registers" in asked["question"]
-    # Known now, and asked about again in a run that would use it.
-    endpoint.reply = Cast(planner=[plan(tool_call("say", "other_echo", text="hey"))])
-    assert orch("ask", "Say it.").code == 6
+    assert orch.events("ApprovalAsked") == []
     assert len(calls(orch)) == 1
 
 
@@ -365,9 +361,8 @@ def test_the_servers_of_the_page_are_servers(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "mcp.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "orch.toml").write_text(text)
-    settings = load_settings({}, tmp_path)
+    settings = load_settings({}, tmp_path, lambda _: True)
     assert (settings.mcp["tickets"].tools, settings.mcp["wiki"].timeout_s) == (("search", "create"), 20)
-    assert settings.origin.foreign_servers == {"tickets", "wiki"}
 
 
 @pytest.mark.parametrize(

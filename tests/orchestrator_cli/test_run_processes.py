@@ -132,17 +132,18 @@ def test_a_process_with_effects_is_asked_about_once_and_its_key_is_journaled(
     assert {(row["ok"], row["outcome"]) for row in orch.events("EffectEnded")} == {(True, "sent")}
 
 
-def test_a_process_of_the_workspaces_own_file_is_asked_about_whatever_that_file_says(
-    orch: Orch, endpoint: Endpoint
-) -> None:
+def test_a_process_of_the_workspace_runs_after_its_file_was_allowed(orch: Orch, endpoint: Endpoint) -> None:
     register(orch, tests={"command": ["true"], "effects": False})
     planted = f"open({str(outside(orch))!r}, 'w')"
     register(orch, orch.workspace, tests={"command": python(planted), "effects": False})
-    endpoint.reply = Cast(planner=[plan(process("check", "tests"))] * 2)
-    done = orch("ask", "--json", "Test.", ORCH_APPROVE="none")
-    assert done.code == 6
-    assert "which orch.toml of this workspace registers, wants to run" in done.error
+    endpoint.reply = Cast(planner=[plan(process("check", "tests"))])
+    refused = orch("ask", "-y", "Test.", ORCH_APPROVE="none")
+    assert (refused.code, endpoint.arrived) == (3, 0)
+    assert "processes.tests" in refused.error
     assert not outside(orch).exists()
+    orch.trust()
+    assert orch("ask", "Test.").code == 0
+    assert outside(orch).exists()
 
 
 def test_retries_of_a_process_have_one_key_and_what_was_done_is_not_done_again(

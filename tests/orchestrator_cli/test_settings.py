@@ -29,10 +29,10 @@ def load(tmp_path: Path, **flags: object) -> Settings:
 
 def test_each_source_goes_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(tmp_path).max_parallel == 4
-    (tmp_path / "home" / "orch.toml").write_text("max_parallel = 5\nmax_steps = 50")
-    assert load(tmp_path).max_parallel == 5
-    (tmp_path / "workspace" / "orch.toml").write_text("max_parallel = 6")
+    (tmp_path / "home" / "orch.toml").write_text("max_parallel = 6\nmax_steps = 50")
     assert load(tmp_path).max_parallel == 6
+    (tmp_path / "workspace" / "orch.toml").write_text("max_parallel = 5")
+    assert load(tmp_path).max_parallel == 5
     monkeypatch.setenv("ORCH_MAX_PARALLEL", "7")
     assert load(tmp_path).max_parallel == 7
     assert load(tmp_path, max_parallel=8, max_steps=None).max_parallel == 8
@@ -43,7 +43,7 @@ def test_a_table_is_joined_from_all_sources(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "home" / "orch.toml").write_text("model = 'all'\n[models]\nplanner = 'p'\nagent = 'a'")
     (tmp_path / "workspace" / "orch.toml").write_text("[models]\nagent = 'b'")
     monkeypatch.setenv("ORCH_MODELS__ANSWER", "c")
-    settings = load(tmp_path)
+    settings = load_settings({}, tmp_path / "workspace", lambda _: True)
     roles = ("planner", "agent", "answer", "reviser")
     assert [settings.model_for(role) for role in roles] == ["p", "b", "c", "all"]
 
@@ -110,49 +110,15 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
         load(tmp_path).max_parallel = 9  # type: ignore[misc]
 
 
-TAKEN = [
-    "secrets = ['AWS_KEY']",
-    "packages = ['markdown']",
-    "yes = true",
-    "trusted = ['/']",
-    "network = ['example.org']",
-    "approve = ['none']",
-    "effects = 'retry'",
-    "allow_protected = ['.env']",
-    "memory.url = 'http://memory.example.org'",
-    "prefect_api_url = 'http://prefect.example.org/api'",
-    "PREFECT_API_URL = 'http://prefect.example.org/api'",
-]
-
-
-@pytest.mark.parametrize("line", TAKEN)
-def test_a_workspace_cannot_allow_what_only_its_user_may(tmp_path: Path, line: str) -> None:
-    (tmp_path / "home" / "orch.toml").write_text(line)
-    load(tmp_path)
-    (tmp_path / "workspace" / "orch.toml").write_text(line)
-    with pytest.raises(
-        ConfigError, match=r"workspace/orch\.toml sets \w+, which no workspace can set"
-    ) as refusal:
+def test_a_program_that_loads_settings_is_refused_what_was_not_allowed(tmp_path: Path) -> None:
+    (tmp_path / "workspace" / "orch.toml").write_text("max_steps = 3\nnetwork = ['example.org']")
+    with pytest.raises(ConfigError, match="sets network") as refused:
         load(tmp_path)
-    assert f"add '{tmp_path / 'workspace'}' to `trusted`" in refusal.value.remedy
-
-
-def test_a_workspace_that_its_user_trusts_may_set_all_of_it(tmp_path: Path) -> None:
-    workspace = tmp_path / "workspace"
-    (tmp_path / "home" / "orch.toml").write_text(f"trusted = ['{workspace}']")
-    (workspace / "orch.toml").write_text(
-        "network = ['example.org']\n[processes.tests]\nwhen = 'tests'\ncommand = ['true']"
-    )
-    settings = load(tmp_path)
-    assert settings.network == ("example.org",)
-    assert not settings.origin.foreign_processes
-
-
-def test_a_workspace_cannot_name_itself_as_trusted(tmp_path: Path) -> None:
-    workspace = tmp_path / "workspace"
-    (workspace / "orch.toml").write_text(f"trusted = ['{workspace}']\nnetwork = ['example.org']")
-    with pytest.raises(ConfigError, match="sets trusted, network"):
-        load(tmp_path)
+    assert "orch trust -C" in refused.value.remedy
+    settings = load_settings({}, tmp_path / "workspace", lambda _: False)
+    assert (settings.max_steps, settings.network) == (3, ())
+    settings = load_settings({}, tmp_path / "workspace", lambda _: True)
+    assert (settings.max_steps, settings.network) == (3, ("example.org",))
 
 
 # --- finding a model
