@@ -159,9 +159,22 @@ class TrustQuestion:
         """Whether anything is left that was not allowed for this very file."""
         if self.fault is not None:
             return True
-        if self.before is None or self.before.sha256 != self.sha256:
-            return bool(self.wishes)
-        return any(self.before.wishes.get(wish.name, ...) != wish.value for wish in self.wishes)
+        return any(self.allowed.get(wish.name, ...) != wish.value for wish in self.wishes)
+
+    @property
+    def allowed(self) -> Mapping[str, JsonValue]:
+        """What was allowed for this very file."""
+        return self.before.wishes if self.before is not None and not self.is_changed else {}
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether something was allowed for another state of the file."""
+        return self.before is not None and self.before.sha256 != self.sha256
+
+    @property
+    def uses_file(self) -> bool:
+        """Whether it is about the file, and not about the folder alone."""
+        return self.fault is not None or any(wish.name for wish in self.wishes)
 
     def check(self) -> None:
         """Raise the `ConfigError` of a file that no answer makes usable."""
@@ -173,7 +186,8 @@ class TrustQuestion:
         kept = Allowed(
             workspace=str(self.workspace),
             sha256=self.sha256,
-            wishes={wish.name: wish.value for wish in self.wishes},
+            # Another environment may have other wishes of the same file.
+            wishes={**self.allowed, **{wish.name: wish.value for wish in self.wishes}},
         )
         place = _place(self.home, self.workspace)
         try:
@@ -205,7 +219,7 @@ def refuse(question: TrustQuestion) -> bool:
     ]
     if names:
         said.append(f"{shown_path(question.file)} sets {', '.join(names)}.")
-    if names and question.before is not None:
+    if names and question.is_changed:
         said.append("It has changed since you allowed it.")
     raise ConfigError(
         f"{' '.join(said)} You have not allowed that.", f"Look at it and allow it with: {question.command}"
@@ -300,7 +314,9 @@ def question_lines(question: TrustQuestion) -> list[str]:
         mark = "  " if question.before is None else "  " if (name, line) in before else "+ "
         value = yours.get(name)
         lines.append(f"{mark}{line}{f'   (instead of {shown(value)})' if name and value else ''}")
-    return [*lines, *(f"- {line}" for name, line in before if (name, line) not in now)]
+    if question.is_changed:
+        lines += [f"- {line}" for name, line in before if (name, line) not in now]
+    return lines
 
 
 def _lines(wishes: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:

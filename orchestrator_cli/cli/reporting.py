@@ -51,12 +51,10 @@ def ask_trust(question: TrustQuestion) -> bool:
 
 def show_wishes(question: TrustQuestion, stream: TextIO) -> None:
     """Print what a workspace asks for, and whether it is allowed."""
-    state = "You have allowed"
-    if question.is_needed:
-        state = (
-            "You have not allowed" if question.before is None else "Since you allowed it, this has changed in"
-        )
-    head = f"{state} what {shown_path(question.workspace)} asks for:"
+    where = shown_path(question.workspace)
+    head = f"You have {'not ' if question.is_needed else ''}allowed what {where} asks for:"
+    if question.is_changed:
+        head = f"{where} has changed since you allowed it. It asks for:"
     print_lines([head, *(f"  {line}" for line in question_lines(question))], stream)
 
 

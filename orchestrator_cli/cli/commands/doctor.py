@@ -19,7 +19,7 @@ from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings, user_file
-from orchestrator_cli.trust import refuse
+from orchestrator_cli.trust import question_lines, refuse
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox import Backend, Limits
@@ -84,10 +84,12 @@ def _try(name: str, check: Callable[[], str]) -> Finding:
 
 
 def _files(settings: Settings) -> str:
-    if settings.origin.left_out is not None:
-        refuse(settings.origin.left_out)
+    left_out = settings.origin.left_out
+    if left_out is not None and left_out.uses_file:
+        refuse(left_out)
     files = [path for path in (settings.workspace / "orch.toml", user_file()) if path.is_file()]
-    return f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}"
+    asked = question_lines(left_out) if left_out is not None else []
+    return "\n".join([f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}", *asked])
 
 
 def _models(settings: Settings) -> str:
