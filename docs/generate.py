@@ -126,7 +126,9 @@ def field_docs(cls: type) -> dict[str, str]:
 
 def folder_table() -> str:
     rows = [(name, case, *outcome) for name, case, outcome in trust.folder_table(settings.Settings)]
-    return table(("what the folder brings", "case", "at a terminal", "without one", "with `-y`"), rows)
+    return table(
+        ("what the folder brings", "case", "at a terminal", "without one", "without one, with `-y`"), rows
+    )
 
 
 def modules() -> str:

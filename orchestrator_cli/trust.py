@@ -324,9 +324,9 @@ def _lines(wishes: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
         if not name:
             yield name, f"this folder {value}"
         elif isinstance(value, dict):
-            yield from (
-                (name, f"{shown(name)}.{key} = {shown(inner, text=True)}") for key, inner in value.items()
-            )
+            # What it does comes before what it says about itself.
+            for key in sorted(value, key="when".__eq__):
+                yield name, f"{shown(name)}.{key} = {shown(value[key], text=True)}"
         else:
             yield name, f"{shown(name)} = {shown(value, text=True)}"
 

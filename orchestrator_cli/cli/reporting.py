@@ -30,7 +30,7 @@ def settings_of(workspace: Path | None, **flags: Any) -> Settings:
 def run_settings(workspace: Path | None, *, asks: bool, **flags: Any) -> Settings:
     """The settings of a run. What the workspace was not allowed is asked about at the terminal.
 
-    `asks`: whether a person reads what the command prints. Raises `ConfigError` if nothing is allowed.
+    `asks`: whether a person reads what the command prints. Raises `ConfigError` if it is not allowed.
     """
     is_attended = asks and sys.stdin.isatty() and sys.stderr.isatty()
     return load_settings(flags, workspace or Path.cwd(), ask_trust if is_attended else refuse)
