@@ -7,7 +7,8 @@ import pytest
 from orchestrator_cli.cli.commands.doctor import examine
 from orchestrator_cli.environment import FAMILIES, default_model, find_model
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.settings import Settings, load_settings
+from orchestrator_cli.settings import Settings, load_settings, read_folder
+from orchestrator_cli.trust import TrustQuestion
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +120,29 @@ def test_a_program_that_loads_settings_is_refused_what_was_not_allowed(tmp_path:
     assert (settings.max_steps, settings.network) == (3, ())
     settings = load_settings({}, tmp_path / "workspace", lambda _: True)
     assert (settings.max_steps, settings.network) == (3, ("example.org",))
+
+
+def test_what_was_asked_about_is_what_is_used(tmp_path: Path) -> None:
+    file = tmp_path / "workspace" / "orch.toml"
+    file.write_text("network = ['shown.example']")
+
+    def decide(question: TrustQuestion) -> bool:
+        file.write_text("network = ['swapped.example']")
+        question.allow()
+        return True
+
+    assert load_settings({}, tmp_path / "workspace", decide).network == ("shown.example",)
+    with pytest.raises(ConfigError, match="sets network"):
+        load(tmp_path)
+
+
+def test_answers_given_in_two_environments_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "workspace" / "orch.toml").write_text("model = 'a'\nsandbox = 'landlock'")
+    for variable, value in (("ORCH_MODEL", "mine"), ("ORCH_SANDBOX", "auto")):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            read_folder(tmp_path / "workspace").question.allow()
+    assert (load(tmp_path).model, load(tmp_path).sandbox) == ("a", "landlock")
 
 
 # --- finding a model
