@@ -191,7 +191,7 @@ def test_a_server_ends_with_an_orch_that_is_killed(orch: Orch, endpoint: Endpoin
     eventually(lambda: all(map(gone, processes(orch))))
 
 
-def test_a_server_at_an_address_is_reached_with_its_token_and_one_of_the_workspace_s_is_asked_about(
+def test_a_server_at_an_address_is_sent_its_token_once_its_file_is_allowed(
     orch: Orch, endpoint: Endpoint
 ) -> None:
     with web_server() as (url, heard):
@@ -204,11 +204,13 @@ def test_a_server_at_an_address_is_reached_with_its_token_and_one_of_the_workspa
         (orch.home / "orch.toml").unlink()
         register(orch, orch.workspace, command=None, url=url, effects=False, env=["OTHER_TOKEN"])
         endpoint.reply = Cast(planner=[plan(tool_call("say", "other_echo", text="hey"))])
-        paused = orch("ask", "Say it.", OTHER_TOKEN="tok-5f2e9a71c3")
-        assert paused.code == 6
-        assert "It is at 127.0.0.1." in paused.error
-        (asked,) = orch.events("ApprovalAsked")
-        assert (asked["what"], "OTHER_TOKEN" in asked["details"]) == ("network", True)
+        heard.clear()
+        refused = orch("ask", "-y", "Say it.", OTHER_TOKEN="tok-5f2e9a71c3")
+        assert (refused.code, heard) == (3, [])
+        assert f'mcp.other.url = "{url}"' in orch("trust").out
+        orch.trust()
+        assert orch("ask", "Say it.", OTHER_TOKEN="tok-5f2e9a71c3").code == 0
+        assert set(heard) == {"Bearer tok-5f2e9a71c3"}
 
 
 @contextmanager
