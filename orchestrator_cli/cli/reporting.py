@@ -58,15 +58,6 @@ def show_wishes(question: TrustQuestion, stream: TextIO) -> None:
     print_lines([head, *(f"  {line}" for line in question_lines(question))], stream)
 
 
-def confirmed(question: str) -> bool:
-    """Whether a person at the terminal says yes. Ctrl-C and Ctrl-D interrupt."""
-    try:
-        return typer.confirm(question, default=False, err=True)
-    except typer.Abort:
-        typer.echo(err=True)  # The next message starts on a new line.
-        raise KeyboardInterrupt from None
-
-
 def approval_kinds(text: str | None) -> tuple[str, ...] | None:
     """The kinds that `--approve` names. Raises `UsageError` that lists all of them."""
     if text is None:
