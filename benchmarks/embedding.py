@@ -1,4 +1,4 @@
-"""The model of embeddings to measure with, where BENCH_EMBED names one as `memory.dense` would.
+"""The embedding model to measure with, where BENCH_EMBED names one as `memory.dense` would.
 
 None comes with the project. Questions are made into vectors before anything is timed.
 """
@@ -12,7 +12,7 @@ from typing import NoReturn
 from memory.dense import BATCH, Dense
 from memory.embedder import DenseVector
 
-MISSING = "not available: BENCH_EMBED names no model of embeddings, and none comes with the project"
+MISSING = "not available: BENCH_EMBED names no embedding model, and none comes with the project"
 
 Near = Mapping[str, DenseVector]
 """The vector of each question."""

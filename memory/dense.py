@@ -47,7 +47,7 @@ class FillResult:
 
 
 class Dense:
-    """A model of embeddings. `warn` receives one sentence when it fails."""
+    """An embedding model. `warn` receives one sentence when it fails."""
 
     def __init__(self, model: str, embed: Embed, warn: Callable[[str], None] = _LOG.warning) -> None:
         self.model = model

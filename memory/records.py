@@ -9,7 +9,7 @@ A record may also have a position (`session`, `seq`), a time in which it holds (
     MemoryFault
     ├── MemoryUnavailable   the store cannot be used: the disk is full, no permission, no server
     ├── MemoryBusy          other processes held the store for longer than the caller was ready to wait
-    └── EmbeddingFailed     the model of embeddings returned no usable vectors
+    └── EmbeddingFailed     the embedding model returned no usable vectors
 
 Each message says what to do. An error never means that an acknowledged record was lost. A wrong argument
 raises `ValueError`.
@@ -39,7 +39,7 @@ class MemoryBusy(MemoryFault):
 
 
 class EmbeddingFailed(MemoryFault):
-    """A model of embeddings returned no usable vectors; records are still found by their words."""
+    """An embedding model returned no usable vectors; records are still found by their words."""
 
 
 TURN = "turn"

@@ -46,13 +46,13 @@ from orchestrator_cli.trust import (
     Free,
     Lower,
     TrustQuestion,
-    Yours,
+    UserOnly,
     allowed_before,
     find_wishes,
+    folder_risks,
     refuse,
     rule_of,
     shown_path,
-    stakes,
 )
 
 Approval = Literal["plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects"]
@@ -169,7 +169,7 @@ class MemorySettings(BaseModel):
     """A Qdrant server; without one, Qdrant Edge keeps the memory in the data folder."""
     api_key: str | None = None
     dense: ModelId | None = None
-    """A model of embeddings by LiteLLM's name, such as `ollama/nomic-embed-text`. It is sent what is
+    """An embedding model by LiteLLM's name, such as `ollama/nomic-embed-text`. It is sent what is
     remembered and searched for. Without one, memory is searched by words alone."""
 
 
@@ -191,9 +191,9 @@ class Settings(BaseSettings):
     )
     _origin: SettingsOrigin = PrivateAttr(default=SettingsOrigin())
 
-    home: Yours[Path] = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
+    home: UserOnly[Path] = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
     """All state: runs, built tools, memory, Prefect."""
-    workspace: Yours[Path] = Path()
+    workspace: UserOnly[Path] = Path()
     """The folder that the work is about."""
 
     model: Asked[ModelId | None] = None
@@ -236,7 +236,7 @@ class Settings(BaseSettings):
 
     approve: Annotated[tuple[Approval, ...], NoDecode, FolderRule.STRICTER] = ASKED_ANYWAY
     """What you are asked about before it happens; also plan, tools, writes, or all, or none."""
-    yes: Yours[bool] = False
+    yes: UserOnly[bool] = False
     """Whether every question is answered with yes."""
 
     processes: Asked[dict[str, Process]] = Field(default_factory=dict)
@@ -274,11 +274,11 @@ class Settings(BaseSettings):
     """Seconds that the end of a session waits for that call before rules replace it."""
     conversation_tokens: Lower[int] = Field(default=4_000, ge=200)
     """The most tokens of a session's conversation in a request; older turns are shortened."""
-    prefect_api_url: Yours[str | None] = Field(default=None, validation_alias="PREFECT_API_URL")
+    prefect_api_url: UserOnly[str | None] = Field(default=None, validation_alias="PREFECT_API_URL")
     """A Prefect server of your own; without one, a local one is kept running."""
-    prefect_home: Yours[Path | None] = None
+    prefect_home: UserOnly[Path | None] = None
     """Where the local Prefect server keeps its data; by default below `home`."""
-    prefect_idle_minutes: Yours[float] = Field(default=60.0, gt=0)
+    prefect_idle_minutes: UserOnly[float] = Field(default=60.0, gt=0)
     """Minutes without a request after which the local Prefect server stops."""
 
     @field_validator("approve", mode="before")
@@ -364,7 +364,7 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
     fixed: dict[str, Any] = {"workspace": workspace, **({"home": home} if home else {})}
     without = _build(fixed, yours)
     root, content, values = workspace.resolve(), b"", dict[str, Any]()
-    fault, wishes = None, stakes(root, without.home)
+    fault, wishes = None, folder_risks(root, without.home)
     try:
         if place.is_file() and place.resolve() != own.resolve():
             content = _read(place, MAX_BYTES)

@@ -1,14 +1,13 @@
 """What the folder that a run works on may set: a rule for each setting, and what a person has allowed.
 
-A folder may hold what strangers have written. Its `orch.toml` may set harmless things. Everything else in it
-is asked about once, with the values themselves, and again when the file changes. So is a folder that
-holds more than a project: the home folder, or the data folder of `orch`.
+Strangers may have written what a folder holds. Its `orch.toml` may set harmless things. For any other setting
+the user is shown the values and asked once, and again if the file changes. The user is also asked about a
+folder that is more than a project: the home folder, or one that holds the data folder of `orch`.
 
 The answer is in `trust/` of the data folder, under the real path of the workspace, with a hash of the file.
 The file is read once: what was asked about is what is used.
 
-Not covered: what a program of the workspace does that an allowed command names. The hash is that of
-`orch.toml` alone.
+Not covered: changes to a program in the workspace that an allowed command runs. Only `orch.toml` is hashed.
 """
 
 import hashlib
@@ -87,7 +86,7 @@ T = TypeVar("T")
 Free = Annotated[T, FolderRule.FREE]
 Lower = Annotated[T, FolderRule.LOWER]
 Asked = Annotated[T, FolderRule.ASKED]
-Yours = Annotated[T, FolderRule.YOURS]
+UserOnly = Annotated[T, FolderRule.YOURS]
 
 
 def rule_of(settings: type[BaseModel], name: str) -> FolderRule:
@@ -226,7 +225,7 @@ def refuse(question: TrustQuestion) -> bool:
     )
 
 
-def harmless_part(_: TrustQuestion) -> bool:
+def skip_untrusted(_: TrustQuestion) -> bool:
     """Leave out what would have to be asked about: for commands that only look at something."""
     return False
 
@@ -261,7 +260,7 @@ def _item(value: Any) -> JsonValue:
     return value  # type: ignore[no-any-return]  # a number
 
 
-def stakes(workspace: Path, home: Path) -> tuple[Wish, ...]:
+def folder_risks(workspace: Path, home: Path) -> tuple[Wish, ...]:
     """Why a folder itself is asked about; nothing for the folder of a project."""
     own: Path | None = None
     with suppress(RuntimeError):  # there is no home folder

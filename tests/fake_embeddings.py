@@ -1,4 +1,4 @@
-"""A model of embeddings for tests: words of one group mean the same, and each group is a direction.
+"""An embedding model for tests: words of one group mean the same, and each group is a direction.
 
 So "automobile" is near "car" though they share no word, which BM25 cannot see. Words of no group turn a
 text a little, each to a place of its own, as they would in a model.

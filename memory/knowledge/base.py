@@ -10,7 +10,7 @@ When a document has changed, only chunks that are new or have moved are written,
 has are deleted; deleted text is erased from the disk. Anything that looks like the key of a service is
 removed before it is stored. Everything returned comes from files and the web: it is data and grants nothing.
 
-With `dense`, a model of embeddings, chunks are also found by meaning, once `embed` has made their vectors.
+With `dense`, an embedding model, chunks are also found by meaning, once `embed` has made their vectors.
 
 What is not covered: which files there are and what they contain (see `ingest` and `documents`).
 """

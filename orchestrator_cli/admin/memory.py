@@ -86,7 +86,7 @@ class MemoryStats:
     untrusted: int
     workspaces: int
     dense: str | None
-    """The model of embeddings, if one is set."""
+    """The embedding model, if one is set."""
     lacking: int
     """Records of all workspaces without a vector of that model."""
     vectors: dict[str, int]
@@ -262,7 +262,7 @@ class MemoryAdmin:
         dense = open_dense(self._settings, self._warn)
         if dense is None:
             raise ConfigError(
-                "No model of embeddings is set, so there are no vectors to make.",
+                "No embedding model is set, so there are no vectors to make.",
                 "Set memory.dense in your orch.toml, or ORCH_MEMORY__DENSE; see docs/memory.md.",
             )
         total = FillResult()

@@ -13,7 +13,7 @@ import typer
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions
 from orchestrator_cli.errors import ConfigError, Interrupted, OrchError, UsageError
 from orchestrator_cli.settings import Settings, approvals, load_settings
-from orchestrator_cli.trust import TrustQuestion, harmless_part, question_lines, refuse, shown_path
+from orchestrator_cli.trust import TrustQuestion, question_lines, refuse, shown_path, skip_untrusted
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.streams import write, write_line
 from orchestrator_cli.views.text import clean
@@ -24,7 +24,7 @@ def settings_of(workspace: Path | None, **flags: Any) -> Settings:
 
     A flag that is None was not given.
     """
-    return load_settings(flags, workspace or Path.cwd(), harmless_part)
+    return load_settings(flags, workspace or Path.cwd(), skip_untrusted)
 
 
 def run_settings(workspace: Path | None, *, asks: bool, **flags: Any) -> Settings:

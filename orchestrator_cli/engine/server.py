@@ -197,7 +197,7 @@ def running_server(home: Path) -> LocalServer | None:
     return server if server and _reserve(server.url) and _answers(server.url) else None
 
 
-def guarded(server: LocalServer) -> bool:
+def requires_password(server: LocalServer) -> bool:
     """Whether a server refuses a request that does not have its password. Raises `OSError`."""
     try:
         with urlopen(f"{server.url}/admin/version", timeout=5.0):

@@ -254,6 +254,8 @@ class RunServices:
         return self.checkout.written_paths() if self.checkout is not None else []
 
     def call_tool(self, name: str, arguments: dict[str, JsonValue]) -> JsonValue:
+        if all(tool.name != name for tool in self.spec.host_tools):
+            raise ValueError(f"{name!r} is not a tool of this attempt.")
         subtask, registry = self.spec.subtask, self.run.registry
         root = self.spec.place.root
         hosted = registry.hosted(root, subtask, self.spec.attempt, self.run.effects, self.cancellation)

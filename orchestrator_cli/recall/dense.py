@@ -1,4 +1,4 @@
-"""The user's model of embeddings, in the form that memory needs.
+"""The user's embedding model, in the form that memory needs.
 
 A failing provider or a limit of the run stops nothing and causes one warning: see `memory.dense`. Ctrl-C and
 the run's time limit also cancel calls to the model.

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import pytest
 from pydantic import TypeAdapter
 
 from orchestrator_cli.cancellation import Cancellation
@@ -45,6 +46,9 @@ TYPES = {name: _types(name) for name in CALLS}
 
 def elsewhere(spec: AttemptSpec, services: AttemptServices, host: Host) -> AttemptOutcome:
     """Have the program below make the attempt, and answer what it asks."""
+    if all(tool.name != "fetch_url" for tool in spec.host_tools):
+        with pytest.raises(ValueError, match="not a tool of this attempt"):
+            services.call_tool("fetch_url", {"url": "http://127.0.0.1/"})
     command = [sys.executable, __file__, "attempt", host.backend.name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""A model of embeddings that is set for memory: asked over HTTP, counted, and not missed where it fails."""
+"""An embedding model that is set for memory: asked over HTTP, counted, and not missed where it fails."""
 
 import importlib
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def serving() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def at(serving: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
-    """An endpoint with a model of embeddings, which this process asks."""
+    """An endpoint with an embedding model, which this process asks."""
     serving.embed, serving.embeddings = embed, []
     monkeypatch.setenv("OPENAI_BASE_URL", serving.url)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key")
@@ -211,7 +211,7 @@ def test_model_that_changed_behind_its_name_is_reported_and_all_is_embedded_agai
 
 
 def test_no_vectors_can_be_made_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No model of embeddings is set"):
+    with pytest.raises(ConfigError, match="No embedding model is set"):
         MemoryAdmin(settings_of(tmp_path, None)).embed(lambda *_: None)
 
 

@@ -163,6 +163,6 @@ def _prefect(settings: Settings) -> str:
     if found is None:
         return "no local server runs; the next run starts one"
     where = f"local server at {prefect_server.ui_address(found.url)} (process {found.pid})"
-    if not prefect_server.guarded(found):
+    if not prefect_server.requires_password(found):
         raise OrchError(f"{where} answers without its password", f"End it: kill {found.pid}")
     return f"{where}; it refuses requests without its password\nIts page: orch ui"

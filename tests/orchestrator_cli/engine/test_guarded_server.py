@@ -119,7 +119,7 @@ def test_doctor_says_whether_the_server_refuses_strangers(
         return next((row.ok, row.detail) for row in examine(settings) if row.name == "prefect")
 
     assert (found()[0], "refuses" in found()[1]) == (True, True)
-    monkeypatch.setattr(prefect_server, "guarded", lambda _: False)
+    monkeypatch.setattr(prefect_server, "requires_password", lambda _: False)
     assert not found()[0]
 
 
@@ -286,6 +286,6 @@ def test_a_server_without_a_password_is_ended_and_replaced(home: Path) -> None:
     prefect_server.await_server(url, home, Cancellation())
     server = running_server(home)
     assert server is not None
-    assert prefect_server.guarded(server)
+    assert prefect_server.requires_password(server)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "prefect.db").stat().st_mode) == 0o600
