@@ -19,7 +19,7 @@ Near = Mapping[str, DenseVector]
 
 
 def dense_model() -> Dense | None:
-    from orchestrator_cli.recall.dense import open_dense
+    from orchestrator_cli.recall.run_memory import open_dense
     from orchestrator_cli.settings import load_settings
 
     with tempfile.TemporaryDirectory() as nowhere:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol
 
-from orchestrator_cli.durable.similarity import Similarity
+from orchestrator_cli.durable.text import Similarity
 
 # Thai, kana, CJK ideographs and Hangul: written without spaces, or with particles attached to words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")

@@ -27,7 +27,7 @@ from pydantic import JsonValue
 
 from memory.records import Record
 from memory.templates import Template, plan_signature, prompt_pattern
-from orchestrator_cli.durable.similarity import wilson_interval
+from orchestrator_cli.durable.text import wilson_interval
 
 Vote = Literal["good", "bad"]
 Verdict = Literal["good", "mixed", "bad", "open"]

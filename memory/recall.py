@@ -1,7 +1,7 @@
 """Recall before planning: similar earlier runs, and built tools that may be useful.
 
 BM25 finds candidates. Their similarity is then measured on a scale that means the same for every prompt (see
-`durable.similarity`), and nothing below a floor is recalled. The floors were set on the pairs in
+`durable.text`), and nothing below a floor is recalled. The floors were set on the pairs in
 tests/memory/test_memory_recall.py, where similar prompts scored 0.43 or more and different ones 0.35 or less,
 with three debatable ones in between. Of 16 pairs written afterwards 15 were found, and none of the 480
 combinations of unrelated prompts scored above 0.28.
@@ -57,7 +57,7 @@ from memory.records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
 from memory.retrieval import DENSE, merge_hits, scaled, search_both
 from memory.store import Memory, Query
 from memory.templates import Template, Unmapped, fill_template, prompt_pattern
-from orchestrator_cli.durable.similarity import Similarity
+from orchestrator_cli.durable.text import Similarity
 
 RUN_FLOOR = 0.4
 TOOL_FLOOR = 0.32

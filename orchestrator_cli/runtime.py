@@ -31,17 +31,15 @@ from orchestrator_cli.execution.kinds import run_attempt
 from orchestrator_cli.execution.resume import check_resumable
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import ToolRegistry
-from orchestrator_cli.journal.journal import CatchesUp, EventStream, EventView, read_journal
+from orchestrator_cli.journal.journal import CatchesUp, EventStream, EventView, read_journal, run_lock
 from orchestrator_cli.journal.redaction import RedactedModel, Redactor
-from orchestrator_cli.journal.run_lock import run_lock
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.client import IMPORT_LOCK
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import LiveModels, ModelSource
-from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.knowledge import KnowledgeReader
-from orchestrator_cli.recall.run_memory import RunMemory, open_memory
+from orchestrator_cli.recall.run_memory import RunMemory, open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.roles import Role, askable, load_roles
 from orchestrator_cli.settings import Settings

@@ -1,4 +1,4 @@
-"""Names of tools, and the terms of texts about tools, for `durable.similarity`. Pure.
+"""Names of tools, and the terms of texts about tools, for `durable.text`. Pure.
 
 A plan may write `Count-Words`, `count words` or `countWords`; all mean the tool `count_words`. Names that
 mean the same have the same `folded` form, without case and separators.
@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import islice
 
-from orchestrator_cli.durable.similarity import Similarity
+from orchestrator_cli.durable.text import Similarity
 
 _MAX_CHARS = 60
 _RESERVED = {"final_answer", "tool"} | set(dir(builtins))

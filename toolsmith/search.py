@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator_cli.durable.similarity import Similarity
+from orchestrator_cli.durable.text import Similarity
 from toolsmith.built import BuiltTool, ReuseDecision
 from toolsmith.errors import ReplyFaulty
 from toolsmith.names import folded, similarity, terms

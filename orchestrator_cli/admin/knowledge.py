@@ -27,8 +27,8 @@ from memory.knowledge.ingest import FetchedPage, Ingester
 from memory.knowledge.ingest import IngestReport as IngestReport
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import RunFailed, UsageError
-from orchestrator_cli.recall.dense import open_dense
 from orchestrator_cli.recall.knowledge import open_knowledge, project_of
+from orchestrator_cli.recall.run_memory import open_dense
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.file_rules import credentials_at, hiding_rule
 from orchestrator_cli.tools.web import Resolve, fetch

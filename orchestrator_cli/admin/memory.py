@@ -38,8 +38,7 @@ from memory.transfer import (
     to_jsonl,
 )
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
-from orchestrator_cli.recall.dense import open_dense
-from orchestrator_cli.recall.run_memory import open_memory
+from orchestrator_cli.recall.run_memory import open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.settings import Settings
 

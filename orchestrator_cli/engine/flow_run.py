@@ -1,8 +1,8 @@
-"""The flow run of a run, begun beside the planner, so that it is ready once there is a plan.
+"""The flow run of a run, begun beside the planner, and its task runs.
 
-To begin one takes Prefect as long as a dozen subtasks. So it is begun in a thread of its own as soon as the
-server answers, and waits there for what it is to carry out. Where no graph is needed it ends as completed,
-where no plan could be made as failed.
+To begin a flow run takes Prefect as long as a dozen subtasks. So it is begun in a thread of its own as soon
+as the server answers, and waits there for what it is to carry out. If no graph is needed it ends as
+completed, if no plan could be made as failed.
 
 A run that goes on in another process is the same flow run, so that all of it is in one place. What the
 process that died had under way is still running on Prefect's server; it is marked as crashed.
@@ -11,7 +11,7 @@ process that died had under way is still running on Prefect's server; it is mark
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -24,8 +24,6 @@ from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunF
 GONE = "The process that ran it has ended; orch went on with the run in another one."
 CLOSING_S = 5.0
 """The longest that the end of a run waits for Prefect to put down that nothing was carried out."""
-
-Work = Callable[[], Any]
 
 
 class FlowRun:
@@ -44,14 +42,14 @@ class FlowRun:
         self._await_server = await_server
         self._threads = threads
         self._resumed = resumed
-        self._work: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._begun = self._entered = self._left = False
         self._over = threading.Event()
         self._error: BaseException | None = None
         run_beside(self._live)
 
-    def carry_out(self, work: Work) -> None:
+    def carry_out(self, work: Callable[[], Any]) -> None:
         """Do something within the flow run, and return when that has ended; a state it returns is the run's.
 
         Raises what `work` raises, or why there is no flow run. An interrupt of this thread leaves it going:
@@ -183,3 +181,80 @@ def made_ready(name: str) -> Any:
             client.set_task_run_state(task_run.id, Crashed(message=GONE), force=True)
         return client.read_flow_run(flow_run)
     return None
+
+
+# --- task runs
+
+
+class Call:
+    """A function without arguments for a task to call, and what it last returned or raised.
+
+    Prefect is given neither: its results go through states, and a state can name a pickle to load.
+    """
+
+    # An object, because Prefect reads and hashes the source of a function for each task made of it.
+    __slots__ = ("_function", "ended", "outcome")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self.ended = False
+        """Whether there is an outcome."""
+        self.outcome: Any = None
+
+    def __call__(self) -> None:
+        try:
+            self.outcome = self._function()
+        except Exception as exc:
+            self.outcome = exc
+            raise
+        finally:
+            self.ended = True
+
+
+def named_task(
+    call: Call, name: str, *, retries: int = 0, backoff_s: float | None = None, **options: Any
+) -> Any:
+    """A Prefect task that makes a call; what the call comes to stays in this process.
+
+    `backoff_s`: seconds before the first retry; each further one waits twice as long.
+    """
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.tasks import exponential_backoff
+
+    if backoff_s is not None:
+        options |= {"retry_delay_seconds": exponential_backoff(backoff_s), "retry_jitter_factor": 0.5}
+    made: Any = task(
+        name=name,
+        task_run_name=name,
+        persist_result=False,
+        cache_policy=NO_CACHE,
+        retries=retries,
+        **options,
+    )
+    return made(call)
+
+
+def outcome_of(call: Call, future: Any) -> Any:
+    """What a call returned or raised, when its task run has ended. Raises what kept Prefect from it."""
+    future.wait()
+    if not call.ended:
+        return RunFailed(f"Prefect did not run it: {future.state.message or future.state.name}.")
+    return call.outcome
+
+
+def submit_after(task: Any, upstream: Iterable[UUID]) -> Any:
+    """Have a task run whose edges in Prefect's graph come from the task runs `upstream`; its future.
+
+    Whoever calls this knows that what came before is done. Prefect, given futures, would wait until it has
+    recorded their ends, fetch each result, and not run what follows one that has failed.
+    """
+    from prefect.client.schemas.objects import RunInput, TaskRunResult
+    from prefect.context import FlowRunContext
+
+    here = FlowRunContext.get()
+    assert here is not None
+    edges: set[RunInput] = {TaskRunResult(id=one) for one in upstream}
+    # It adds them to the edges of what is waited for; so there has to be something that is waited for.
+    nothing: Any = [None]
+    return here.task_runner.submit(task, {}, wait_for=nothing, dependencies={"wait_for": edges})

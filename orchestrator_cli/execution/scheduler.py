@@ -16,7 +16,7 @@ from typing import Any
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import question_before, withdraw_outdated
 from orchestrator_cli.engine.artifacts import Artifacts
-from orchestrator_cli.engine.task_run import Call, named_task, outcome_of
+from orchestrator_cli.engine.flow_run import Call, named_task, outcome_of
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError
 from orchestrator_cli.execution import plan_changes
 from orchestrator_cli.execution.run import Run

@@ -15,7 +15,7 @@ from orchestrator_cli import events
 from orchestrator_cli.approvals.effects import EffectRefused
 from orchestrator_cli.approvals.questions import question_before
 from orchestrator_cli.engine.artifacts import Artifacts
-from orchestrator_cli.engine.task_run import Call, named_task, outcome_of, submit_after
+from orchestrator_cli.engine.flow_run import Call, named_task, outcome_of, submit_after
 from orchestrator_cli.errors import ApprovalNeeded, OrchError, RecoverableError, RunFailed
 from orchestrator_cli.execution import plan_changes
 from orchestrator_cli.execution.map import MapRun, spread

@@ -11,13 +11,14 @@ Not covered: the prompts that a tool has served, which only the index has.
 """
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from memory import (
     Dense,
+    EmbeddingFailed,
     Memory,
     MemoryBusy,
     MemoryFault,
@@ -41,9 +42,12 @@ from memory.records import RUN, TOOL, record_id
 from memory.sessions import save_exchange
 from memory.templates import Template, plan_fingerprint, template_of
 from orchestrator_cli import events
-from orchestrator_cli.errors import ConfigError, OrchError
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import ConfigError, LimitReached, OrchError, ProviderError
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Redactor
+from orchestrator_cli.models.budget import MeteredModel
+from orchestrator_cli.models.chain import EmbeddingModel
 from orchestrator_cli.plan import order
 from orchestrator_cli.planning.planner import PlannerContext, reads_outside
 from orchestrator_cli.recall.sessions import exchange_of
@@ -334,3 +338,36 @@ def _tool_record(memory: Memory, tool: BuiltTool, prompt: str) -> Record:
     known = memory.get([record_id(TOOL_SCOPE, TOOL, tool.name)], TOOL_SCOPE)
     served = [each for record in known for each in _prompts(record)]
     return _index_entry(tool, [*(each for each in served if each != prompt), prompt])
+
+
+# --- the user's embedding model
+
+LATER = "Records without a vector are found by their words; make the vectors with: orch memory embed"
+
+
+def open_dense(
+    settings: Settings,
+    warn: Callable[[str], None],
+    *,
+    cancellation: Cancellation | None = None,
+    meter: MeteredModel | None = None,
+    mask: Callable[[str], str] = str,
+) -> Dense | None:
+    """The model of `memory.dense`; None if none is set. `mask` removes secrets from the texts that are sent.
+
+    A failing provider or a limit of the run stops nothing and causes one warning: see `memory.dense`. Ctrl-C
+    and the run's time limit also cancel calls to the model.
+    """
+    if settings.memory.dense is None:
+        return None
+    embedding = EmbeddingModel(settings.memory.dense, cancellation or Cancellation(), meter)
+
+    def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        try:
+            return embedding([mask(text) for text in texts])
+        except ProviderError as exc:
+            raise EmbeddingFailed(f"{exc.message} Check memory.dense and its provider. {LATER}") from exc
+        except LimitReached as exc:
+            raise EmbeddingFailed(f"{exc.message} {LATER}") from exc
+
+    return Dense(settings.memory.dense, embed, warn)

@@ -5,7 +5,7 @@ that the journal shows, its recorded code and calls run there in the sandbox, an
 with the recorded one. Work that cannot be repeated is reported, and its files are copied from the
 record, so that later subtasks find them. The workspace itself is only read.
 
-Not covered: see `replay.work`, `replay.rerun` and `replay.rewind`.
+Not covered: see `replay.rerun` and `replay.rewind`.
 """
 
 import contextlib
@@ -22,10 +22,16 @@ from typing import Any, Literal
 from orchestrator_cli import events
 from orchestrator_cli.errors import Conflict, UsageError, WorkspaceFault
 from orchestrator_cli.events import Event, FileChange
-from orchestrator_cli.journal.run_lock import run_lock
-from orchestrator_cli.replay.rerun import KnownTool, reason_against, rerun
+from orchestrator_cli.journal.journal import run_lock
+from orchestrator_cli.replay.rerun import (
+    Closed,
+    FinishedAttempt,
+    KnownTool,
+    moments_of,
+    reason_against,
+    rerun,
+)
 from orchestrator_cli.replay.rewind import copy_as_before, in_order, restore
-from orchestrator_cli.replay.work import Closed, Work, moments_of
 from orchestrator_cli.runs.find import PastRun, homes_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.workspace import Checkout, CommitLimits, Workspace, check_folder
@@ -140,7 +146,7 @@ class _Replay:
             for checkout in self.open.values():
                 checkout.discard()
 
-    def _verdict(self, work: Work, checkout: Checkout) -> SubtaskVerdict:
+    def _verdict(self, work: FinishedAttempt, checkout: Checkout) -> SubtaskVerdict:
         def verdict(
             outcome: ReplayOutcome, files: Iterable[FileVerdict], why: Iterable[str]
         ) -> SubtaskVerdict:
@@ -161,7 +167,7 @@ class _Replay:
             return verdict("different", (), [*why, str(exc)])
         return verdict("same" if all(one.same for one in files) else "different", files, why)
 
-    def _copy_recorded(self, work: Work, checkout: Checkout) -> list[str]:
+    def _copy_recorded(self, work: FinishedAttempt, checkout: Checkout) -> list[str]:
         """Put the recorded files of a subtask into its checkout; returns what is missing in the record."""
         author = Author(run=self.where.run, subtask=work.name, attempt=work.attempt)
         records = [record for record in self.where.history.records() if record.author == author]

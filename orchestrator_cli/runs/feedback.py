@@ -14,8 +14,7 @@ from memory.learning import template_in, with_vote
 from memory.records import RUN
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.journal.journal import EventStream, EventView
-from orchestrator_cli.journal.run_lock import run_lock
+from orchestrator_cli.journal.journal import EventStream, EventView, run_lock
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.state import fold
 

@@ -13,8 +13,7 @@ from typing import Literal
 from orchestrator_cli import events
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
-from orchestrator_cli.journal.journal import EventStream, EventView, read_journal
-from orchestrator_cli.journal.run_lock import lock_owner, run_lock
+from orchestrator_cli.journal.journal import EventStream, EventView, lock_owner, read_journal, run_lock
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.workspace.folder import history_folder

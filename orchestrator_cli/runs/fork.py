@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from orchestrator_cli import __version__, events
 from orchestrator_cli.errors import UsageError, WorkspaceFault
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.journal.journal import EventStream
-from orchestrator_cli.journal.run_lock import run_lock
+from orchestrator_cli.journal.journal import EventStream, run_lock
 from orchestrator_cli.plan import descendants, whole_name
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.runtime import new_run_id

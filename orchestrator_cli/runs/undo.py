@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.journal.journal import EventStream, EventView, read_journal
-from orchestrator_cli.journal.run_lock import run_lock
+from orchestrator_cli.journal.journal import EventStream, EventView, read_journal, run_lock
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold

@@ -23,7 +23,7 @@ from memory.templates import (
     prompt_pattern,
     template_of,
 )
-from orchestrator_cli.durable.similarity import wilson_interval
+from orchestrator_cli.durable.text import wilson_interval
 
 ME = Scope()
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -17,12 +17,12 @@ from orchestrator_cli.admin.knowledge import KnowledgeAdmin
 from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.cli.commands.doctor import examine
-from orchestrator_cli.cli.commands.memory_output import stats_lines
+from orchestrator_cli.cli.commands.memory import stats_lines
 from orchestrator_cli.errors import ConfigError, Interrupted, LimitReached, ProviderError
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import EmbeddingModel
 from orchestrator_cli.models.model import TransientError
-from orchestrator_cli.recall.dense import open_dense
+from orchestrator_cli.recall.run_memory import open_dense
 from orchestrator_cli.settings import Settings, load_settings
 
 NAME = "openai/meanings"

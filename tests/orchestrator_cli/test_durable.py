@@ -23,8 +23,7 @@ from orchestrator_cli.durable.files import (
     write_atomic,
 )
 from orchestrator_cli.durable.locks import LockTimeout, acquire, try_lock
-from orchestrator_cli.durable.similarity import Similarity, wilson_interval
-from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.durable.text import Similarity, truncate, wilson_interval
 
 OLD, NEW = "old " * 5_000, "new " * 9_000
 

@@ -10,7 +10,7 @@ from orchestrator_cli.admin.tools import ToolAdmin
 from orchestrator_cli.cli.chat.repl import run_repl
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
-from orchestrator_cli.cli.commands.memory_output import about_session, fact_lines, hit_lines, session_lines
+from orchestrator_cli.cli.commands.memory import about_session, fact_lines, hit_lines, session_lines
 from orchestrator_cli.cli.foreground import confirm_no_sandbox
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions, SessionOptions
 from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings

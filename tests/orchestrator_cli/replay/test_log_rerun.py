@@ -10,13 +10,21 @@ import pytest
 from orchestrator_cli import events
 from orchestrator_cli.events import Event, Fact
 from orchestrator_cli.plan import Plan, Result, Subtask
-from orchestrator_cli.replay.rerun import KnownTool, reason_against, rerun
-from orchestrator_cli.replay.work import Closed, Opened, Step, Work, moments_of
+from orchestrator_cli.replay.rerun import (
+    Closed,
+    FinishedAttempt,
+    KnownTool,
+    Opened,
+    Step,
+    moments_of,
+    reason_against,
+    rerun,
+)
 from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox.probe import choose_backend
 
 RUN = "20260701-140322-aaaaaaaa"
-CODER = Subtask(id="work", title="Work", kind="agent", role="coder")
+CODER = Subtask(id="work", title="FinishedAttempt", kind="agent", role="coder")
 
 
 def called(tool: str, outcome: str = "", ok: bool = True, returned: Any = None, **arguments: Any) -> Any:
@@ -25,8 +33,8 @@ def called(tool: str, outcome: str = "", ok: bool = True, returned: Any = None, 
     )
 
 
-def work(*steps: Step, subtask: Subtask = CODER, **inputs: Any) -> Work:
-    return Work("work", 1, subtask, inputs, steps)
+def work(*steps: Step, subtask: Subtask = CODER, **inputs: Any) -> FinishedAttempt:
+    return FinishedAttempt("work", 1, subtask, inputs, steps)
 
 
 @pytest.fixture
@@ -37,7 +45,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def again(
-    workspace: Workspace, done: Work, tools: dict[str, KnownTool] | None = None
+    workspace: Workspace, done: FinishedAttempt, tools: dict[str, KnownTool] | None = None
 ) -> tuple[list[str], str]:
     """The differences, and what `out.txt` holds then."""
     with workspace.checkout("work", 1) as checkout:
@@ -116,7 +124,7 @@ def test_direct_calls_are_repeated(workspace: Workspace) -> None:
         (work(Step("counted(1)", ())), ""),
     ],
 )
-def test_work_that_cannot_be_repeated_has_a_reason(done: Work, reason: str) -> None:
+def test_work_that_cannot_be_repeated_has_a_reason(done: FinishedAttempt, reason: str) -> None:
     gone = KnownTool("count", "", "its version 1 is gone")
     paid = KnownTool("pay", "def pay(): ...", "it had secrets: KEY")
     found = reason_against(done, {"count": gone, "pay": paid})
