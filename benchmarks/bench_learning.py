@@ -28,7 +28,7 @@ class Learner:
         from scripted_model import decided
 
         from orchestrator_cli.models.model import Completion
-        from orchestrator_cli.usage import Usage
+        from orchestrator_cli.values import Usage
 
         time.sleep(LATENCY_S)
         asked = "\n".join(str(message["content"]) for message in request.messages)

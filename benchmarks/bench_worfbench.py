@@ -33,7 +33,7 @@ class Planner:
 
     def complete(self, request: Any, *_: Any, **__: Any) -> Any:
         from orchestrator_cli.models.model import Completion
-        from orchestrator_cli.usage import Usage
+        from orchestrator_cli.values import Usage
 
         text = self._plan if request.role == "planner" else "All is done."
         return Completion(text=text, model="fixed", usage=Usage(calls=1))

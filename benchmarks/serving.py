@@ -40,7 +40,7 @@ class FixedModel:
 
     def complete(self, request: Any, *_: Any, **__: Any) -> Any:
         from orchestrator_cli.models.model import Completion, ToolCall
-        from orchestrator_cli.usage import Usage
+        from orchestrator_cli.values import Usage
 
         time.sleep(self._latency_s)
         usage = Usage(calls=1)

@@ -1,59 +1,35 @@
 """Every event of a run, frozen. All views, the journal and `fileLog.md` are made from these and nothing else.
 
-An `Event` is an envelope (run, number, time, schema version) around one fact. A reader that
-meets a `kind` it does not know must pass over it: newer versions add kinds and optional
-fields, and raise `SCHEMA` when they change the meaning of an old one.
+An `Event` is an envelope (run, number, time, schema version) around one fact. A reader that meets a `kind` it
+does not know must pass over it: newer versions add kinds and optional fields, and raise `SCHEMA` when they
+change the meaning of an old one.
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from orchestrator_cli.plan import Patch, Plan, Result
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import FileChange as FileChange
+from orchestrator_cli.values import FunctionDoc, Remembered, Swapped, Turn, Usage
+from orchestrator_cli.values import Part as Part
 
 SCHEMA = 1
 
 
-class Part(BaseModel):
-    """A frozen piece of a fact."""
-
-    model_config = ConfigDict(frozen=True)
-
-
 class Fact(Part):
-    kind: str
+    """Something that happened. Each class is a kind, which has the name of the class."""
 
+    kind: str = ""
 
-class Turn(Part):
-    """A prompt of the same session and what was answered."""
-
-    prompt: str
-    answer: str
-    files: tuple[str, ...] = ()
-    """What was made or changed for it."""
-    plan: tuple[str, ...] = ()
-    """The graph that it led to, a line for each subtask."""
-
-
-class Conversation(Part):
-    """What was said before in the same session, as far as a planner is shown it."""
-
-    session: str = ""
-    """Its name; empty where the run belongs to none."""
-    earlier: str = ""
-    """What the older turns came to, in short."""
-    turns: tuple[Turn, ...] = ()
-    """The newest, oldest first."""
-
-    def __bool__(self) -> bool:
-        """Whether anything was said."""
-        return bool(self.turns or self.earlier)
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__annotations__["kind"] = Literal[cls.__name__]
+        cls.kind = cls.__name__
 
 
 class RunStarted(Fact):
-    kind: Literal["RunStarted"] = "RunStarted"
     prompt: str
     session: str = ""
     """The session that it belongs to; empty if there is none."""
@@ -76,37 +52,23 @@ class RunStarted(Fact):
 class RunResumed(Fact):
     """Another process went on with a run that had stopped."""
 
-    kind: Literal["RunResumed"] = "RunResumed"
     version: str
     sandbox: str = ""
     """The backend from now on; empty in journals of versions that did not say it."""
-    limits: dict[str, JsonValue] = {}
+    limits: dict[str, JsonValue] = Field(default={})
     """The limits that were said anew."""
 
 
 class RunPaused(Fact):
     """Nothing more can be done before a person has answered."""
 
-    kind: Literal["RunPaused"] = "RunPaused"
     approvals: tuple[str, ...]
     """The ids of the open questions."""
-
-
-class Remembered(Part):
-    """An earlier run that memory brought, and what it is used for."""
-
-    run: str
-    prompt: str = ""
-    use: Literal["example", "hint", "warning", "withheld"]
-    """`withheld`: what it says may come from the web, and the user has not called it good."""
-    reason: str = ""
-    """Why it is used so: what the user said, or why it failed."""
 
 
 class Recalled(Fact):
     """What memory brought before planning."""
 
-    kind: Literal["Recalled"] = "Recalled"
     runs: tuple[str, ...] = ()
     """Earlier prompts, most similar first."""
     tools: tuple[str, ...] = ()
@@ -116,17 +78,9 @@ class Recalled(Fact):
     """The same runs and those that are withheld, each with its use."""
 
 
-class Swapped(Part):
-    """A parameter of the earlier prompt, and the value that replaces it."""
-
-    old: str
-    new: str
-
-
 class PlanReused(Fact):
     """The plan of an earlier run is used again, and no planner is asked."""
 
-    kind: Literal["PlanReused"] = "PlanReused"
     earlier: str
     """The run that it comes from."""
     swapped: tuple[Swapped, ...] = ()
@@ -136,7 +90,6 @@ class PlanReused(Fact):
 class ReuseDeclined(Fact):
     """The plan of an earlier run did well, and is not used again all the same."""
 
-    kind: Literal["ReuseDeclined"] = "ReuseDeclined"
     earlier: str
     reason: str
 
@@ -144,20 +97,17 @@ class ReuseDeclined(Fact):
 class FeedbackGiven(Fact):
     """The user said how the run was, after its end; the last word counts."""
 
-    kind: Literal["FeedbackGiven"] = "FeedbackGiven"
     vote: Literal["good", "bad"]
     why: str = ""
 
 
 class PlanProposed(Fact):
-    kind: Literal["PlanProposed"] = "PlanProposed"
     plan: Plan
 
 
 class PlanApproved(Fact):
     """A person allowed the plan to run; `plan` is what they made of it."""
 
-    kind: Literal["PlanApproved"] = "PlanApproved"
     plan: Plan
     edited: bool = False
 
@@ -165,7 +115,6 @@ class PlanApproved(Fact):
 class PlanRepaired(Fact):
     """What was set right in a plan without asking the planner again."""
 
-    kind: Literal["PlanRepaired"] = "PlanRepaired"
     what: Literal["plan", "patch"] = "plan"
     repairs: tuple[str, ...]
     plan: Plan | None = None
@@ -175,14 +124,12 @@ class PlanRepaired(Fact):
 class PlanRefused(Fact):
     """A plan or a patch that was sent back, with every fault."""
 
-    kind: Literal["PlanRefused"] = "PlanRefused"
     what: Literal["plan", "patch"] = "plan"
     round: int
     faults: tuple[str, ...]
 
 
 class PlanRevised(Fact):
-    kind: Literal["PlanRevised"] = "PlanRevised"
     plan: Plan
     patch: Patch
     cause: str
@@ -194,15 +141,12 @@ class PlanRevised(Fact):
 class RevisionDeclined(Fact):
     """The reviser was asked and left the plan as it is."""
 
-    kind: Literal["RevisionDeclined"] = "RevisionDeclined"
     reason: str
     cause: str
     causes: tuple[str, ...] = ()
-    """The ids of the causes that it settles; empty in journals of earlier versions."""
 
 
 class SubtaskStarted(Fact):
-    kind: Literal["SubtaskStarted"] = "SubtaskStarted"
     subtask: str
     title: str
     attempt: int
@@ -214,14 +158,12 @@ class SubtaskStarted(Fact):
 class SubtaskWaiting(Fact):
     """It cannot start, or go on, before a person has answered."""
 
-    kind: Literal["SubtaskWaiting"] = "SubtaskWaiting"
     subtask: str
     approval: str
     """The id of the question."""
 
 
 class AgentStepped(Fact):
-    kind: Literal["AgentStepped"] = "AgentStepped"
     subtask: str
     attempt: int
     step: int
@@ -229,7 +171,6 @@ class AgentStepped(Fact):
 
 
 class CodeRan(Fact):
-    kind: Literal["CodeRan"] = "CodeRan"
     subtask: str
     attempt: int
     step: int
@@ -241,7 +182,6 @@ class CodeRan(Fact):
 class FunctionRepeated(Fact):
     """Agents of the run have written the same function for the third time."""
 
-    kind: Literal["FunctionRepeated"] = "FunctionRepeated"
     subtask: str
     """Where it was written the third time."""
     function: str
@@ -250,7 +190,6 @@ class FunctionRepeated(Fact):
 
 
 class ToolCalled(Fact):
-    kind: Literal["ToolCalled"] = "ToolCalled"
     subtask: str
     attempt: int
     tool: str
@@ -263,7 +202,6 @@ class ToolCalled(Fact):
 
 
 class ToolNeeded(Fact):
-    kind: Literal["ToolNeeded"] = "ToolNeeded"
     tool: str
     purpose: str
     asked_by: str
@@ -273,7 +211,6 @@ class ToolNeeded(Fact):
 class ToolTried(Fact):
     """One round of writing and trying a tool."""
 
-    kind: Literal["ToolTried"] = "ToolTried"
     tool: str
     round: int
     passed: bool
@@ -283,14 +220,7 @@ class ToolTried(Fact):
     """The code of the round."""
 
 
-class FunctionDoc(Part):
-    name: str
-    signature: str
-    doc: str
-
-
 class ToolBuilt(Fact):
-    kind: Literal["ToolBuilt"] = "ToolBuilt"
     tool: str
     version: int
     purpose: str
@@ -304,7 +234,6 @@ class ToolBuilt(Fact):
 class ToolReused(Fact):
     """A tool came from the library instead of being built again."""
 
-    kind: Literal["ToolReused"] = "ToolReused"
     tool: str
     version: int
     purpose: str
@@ -316,24 +245,13 @@ class ToolReused(Fact):
 
 
 class ToolRefused(Fact):
-    kind: Literal["ToolRefused"] = "ToolRefused"
     tool: str
     reasons: tuple[str, ...]
-
-
-class FileChange(Part):
-    path: str
-    change: Literal["created", "modified", "deleted"]
-    before_size: int | None = None
-    after_size: int | None = None
-    before_sha256: str | None = None
-    after_sha256: str | None = None
 
 
 class FilesChanged(Fact):
     """The changes of one subtask, as they were committed to the workspace."""
 
-    kind: Literal["FilesChanged"] = "FilesChanged"
     subtask: str
     attempt: int
     changes: tuple[FileChange, ...]
@@ -342,7 +260,6 @@ class FilesChanged(Fact):
 class RunUndone(Fact):
     """The run was taken back, by the user and after its end."""
 
-    kind: Literal["RunUndone"] = "RunUndone"
     to: str | None = None
     """The subtask after whose commit the workspace is now; null where it is as before the run."""
     changes: tuple[FileChange, ...]
@@ -355,20 +272,17 @@ class SubtaskAccepted(Fact):
     record of the commit says which of the two it was: before or after.
     """
 
-    kind: Literal["SubtaskAccepted"] = "SubtaskAccepted"
     subtask: str
     result: Result
 
 
 class SubtaskFinished(Fact):
-    kind: Literal["SubtaskFinished"] = "SubtaskFinished"
     subtask: str
     result: Result
     seconds: float
 
 
 class SubtaskFailed(Fact):
-    kind: Literal["SubtaskFailed"] = "SubtaskFailed"
     subtask: str
     attempt: int
     reason: str
@@ -377,7 +291,6 @@ class SubtaskFailed(Fact):
 
 
 class SubtaskSkipped(Fact):
-    kind: Literal["SubtaskSkipped"] = "SubtaskSkipped"
     subtask: str
     reason: str
 
@@ -385,30 +298,19 @@ class SubtaskSkipped(Fact):
 class LateResult(Fact):
     """A result of a subtask that a patch has removed: recorded, not used."""
 
-    kind: Literal["LateResult"] = "LateResult"
     result: Result
 
 
 Asked = Literal[
-    "plan",
-    "tools",
-    "network",
-    "secrets",
-    "packages",
-    "writes",
-    "executes",
-    "effects",
-    "sandbox",
-    "subtask",
-    "question",
-]
+    "plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects", "sandbox",
+    "subtask", "question",
+]  # fmt: skip
 """What an approval is about; `question` is a subtask of kind human."""
 
 
 class ApprovalAsked(Fact):
     """A person is asked. The same question has the same id, and is asked once in a run."""
 
-    kind: Literal["ApprovalAsked"] = "ApprovalAsked"
     id: str
     what: Asked
     subject: str
@@ -422,7 +324,6 @@ class ApprovalAsked(Fact):
 
 
 class ApprovalGiven(Fact):
-    kind: Literal["ApprovalGiven"] = "ApprovalGiven"
     id: str
     decision: Literal["yes", "no", "answered"]
     value: JsonValue = None
@@ -440,14 +341,12 @@ class ApprovalGiven(Fact):
 class Remarked(Fact):
     """What a person said while the run went on; the reviser reads it."""
 
-    kind: Literal["Remarked"] = "Remarked"
     text: str
 
 
 class EffectBegun(Fact):
     """Something with effects outside the workspace is about to be done."""
 
-    kind: Literal["EffectBegun"] = "EffectBegun"
     key: str
     """The idempotency key that goes with it."""
     subtask: str
@@ -458,7 +357,6 @@ class EffectBegun(Fact):
 class EffectEnded(Fact):
     """How it ended. If it is missing, whether it was done is unknown."""
 
-    kind: Literal["EffectEnded"] = "EffectEnded"
     key: str
     ok: bool
     outcome: JsonValue = None
@@ -470,7 +368,6 @@ class EffectEnded(Fact):
 class ResultJudged(Fact):
     """A model held a result against what the plan says makes it good."""
 
-    kind: Literal["ResultJudged"] = "ResultJudged"
     subtask: str
     attempt: int
     good: bool
@@ -480,7 +377,6 @@ class ResultJudged(Fact):
 class Spent(Fact):
     """One try of a model call. `cost` in US dollars; null where the model has no known price."""
 
-    kind: Literal["Spent"] = "Spent"
     role: str
     subtask: str | None
     model: str
@@ -496,20 +392,17 @@ class Spent(Fact):
 class Noticed(Fact):
     """Something a user should know that stops nothing."""
 
-    kind: Literal["Noticed"] = "Noticed"
     message: str
 
 
 class FlowStarted(Fact):
     """The run has become a Prefect flow run."""
 
-    kind: Literal["FlowStarted"] = "FlowStarted"
     flow_run: str
     url: str
 
 
 class AnswerDelta(Fact):
-    kind: Literal["AnswerDelta"] = "AnswerDelta"
     text: str
 
 
@@ -517,7 +410,6 @@ Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled"]
 
 
 class RunFinished(Fact):
-    kind: Literal["RunFinished"] = "RunFinished"
     outcome: Outcome
     answer: str
     error: str | None = None
@@ -527,7 +419,6 @@ class RunFinished(Fact):
     files: tuple[str, ...] = ()
 
 
-# fmt: off
 AnyFact = Annotated[
     RunStarted | RunResumed | RunPaused | Recalled | PlanReused | ReuseDeclined | FeedbackGiven
     | PlanProposed | PlanApproved | PlanRepaired | PlanRefused | PlanRevised | RevisionDeclined
@@ -537,8 +428,7 @@ AnyFact = Annotated[
     | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged | Spent | Noticed
     | FlowStarted | AnswerDelta | RunFinished,
     Field(discriminator="kind"),
-]
-# fmt: on
+]  # fmt: skip
 
 
 class Event(BaseModel):

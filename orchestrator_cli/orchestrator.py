@@ -24,7 +24,7 @@ from orchestrator_cli.errors import (
     RunFailed,
     RunTimedOut,
 )
-from orchestrator_cli.events import Conversation, Outcome
+from orchestrator_cli.events import Outcome
 from orchestrator_cli.execution.plan_changes import goal_missed
 from orchestrator_cli.execution.resume import has_work, missing_facts
 from orchestrator_cli.execution.run import Run
@@ -44,7 +44,7 @@ from orchestrator_cli.planning.planner import (
 from orchestrator_cli.planning.routing import route
 from orchestrator_cli.recall.run_memory import uses_of
 from orchestrator_cli.state import RunState
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Conversation, Swapped, Usage
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _reused_plan(run: Run, recalled: RecallResult) -> Plan | None:
             )
         )
         if isinstance(found, Plan):
-            swapped = tuple(events.Swapped(old=old, new=new) for old, new in earlier.swaps)
+            swapped = tuple(Swapped(old=old, new=new) for old, new in earlier.swaps)
             run.emit(events.PlanReused(earlier=earlier.run, swapped=swapped, reason=why))
             return found
         run.emit(events.ReuseDeclined(earlier=earlier.run, reason=found.reason))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 Kind = Literal["answer", "tool", "agent", "process", "human"]
 State = Literal["pending", "waiting", "running", "done", "failed", "skipped"]

@@ -30,7 +30,7 @@ from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.planning.checks import ExpressionFailed, holds, judge
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Process
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 from toolsmith.built import BuiltTool
 from toolsmith.library.status import Judgement
 from toolsmith.permissions import Permissions

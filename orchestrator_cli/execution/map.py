@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from orchestrator_cli.plan import Instance, Result, Subtask, instance_name, resolve, whole_name
 from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.state import RunState
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 
 @dataclass

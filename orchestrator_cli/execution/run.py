@@ -26,7 +26,7 @@ from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Conversation, Usage
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
 from orchestrator_cli.workspace.history import CommitHistory
@@ -99,7 +99,7 @@ class Run:
 
     # --- its first event
 
-    def started(self, prompt: str, conversation: events.Conversation = NOTHING_SAID) -> events.RunStarted:
+    def started(self, prompt: str, conversation: Conversation = NOTHING_SAID) -> events.RunStarted:
         return events.RunStarted(
             prompt=prompt,
             session=conversation.session,

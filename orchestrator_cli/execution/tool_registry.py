@@ -21,6 +21,7 @@ from orchestrator_cli.planning.planner import ToolCard
 from orchestrator_cli.recall.knowledge import KnowledgeReader, knowledge_tools
 from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from orchestrator_cli.tools.web import web_tools
+from orchestrator_cli.values import FunctionDoc
 from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, NotExtended, Searched, TrialRan, build_tool
 from toolsmith.built import BuiltTool
 from toolsmith.errors import (
@@ -352,9 +353,7 @@ def _built_event(tool: BuiltTool) -> events.ToolBuilt:
         tool=tool.name,
         version=tool.version,
         purpose=tool.spec.purpose,
-        functions=tuple(
-            events.FunctionDoc(name=f.name, signature=f.signature, doc=f.doc) for f in tool.functions
-        ),
+        functions=tuple(FunctionDoc(name=f.name, signature=f.signature, doc=f.doc) for f in tool.functions),
         permissions=permissions_of(tool),
         trial=tool.trial.lines,
         sha256=tool.sha256,

@@ -31,7 +31,7 @@ from orchestrator_cli.models.model import (
     TransientError,
 )
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 REPLY_TOKENS = 16_384
 """The longest reply under a limit, in tokens; more would let few calls run at once."""

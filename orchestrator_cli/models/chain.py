@@ -27,7 +27,7 @@ from orchestrator_cli.models.model import (
     TransientError,
 )
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 Emit = Callable[[Fact], None]
 EMBEDDING_ROLE = "memory"

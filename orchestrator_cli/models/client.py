@@ -31,7 +31,7 @@ from orchestrator_cli.models.model import (
     ToolCall,
     TransientError,
 )
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 Pieces = queue.SimpleQueue[Any]
 TRY_AGAIN = "Try again, or name another model with -m."

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ProviderError
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 Message = dict[str, Any]
 OnDelta = Callable[[str], None]

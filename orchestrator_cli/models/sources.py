@@ -23,7 +23,7 @@ from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_m
 from orchestrator_cli.models.client import prepare
 from orchestrator_cli.models.model import Completion, Model, ModelRequest, OnDelta, ToolCall
 from orchestrator_cli.settings import ROLES, Settings
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 REMEDY = "Make a new recording: see “The demo's recording” in CONTRIBUTING.md."
 

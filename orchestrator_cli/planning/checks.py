@@ -18,7 +18,7 @@ from orchestrator_cli.models.model import Message, Model, ModelRequest
 from orchestrator_cli.plan import FUNCTIONS, FrozenModel, Subtask
 from orchestrator_cli.planning.structured_output import Unusable, describe, json_object, with_faults
 from orchestrator_cli.prompts import render
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 
 class ExpressionFailed(RecoverableError):

@@ -14,11 +14,12 @@ from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
 
-from orchestrator_cli.events import Conversation, Fact, PlanRefused, PlanRepaired
+from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.plan import Catalogue, FrozenModel, Plan, needs
 from orchestrator_cli.planning.structured_output import Unusable, ask_for_object, read_plan
 from orchestrator_cli.prompts import render, subtask_fields
+from orchestrator_cli.values import Conversation
 
 
 class RoleCard(FrozenModel):

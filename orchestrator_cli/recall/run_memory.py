@@ -53,6 +53,7 @@ from orchestrator_cli.planning.planner import PlannerContext, reads_outside
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, Work
+from orchestrator_cli.values import Remembered
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError
 from toolsmith.library import Library
@@ -297,13 +298,12 @@ def plan_record(state: RunState) -> list[dict[str, Any]]:
     return rows
 
 
-def uses_of(recalled: RecallResult) -> tuple[events.Remembered, ...]:
+def uses_of(recalled: RecallResult) -> tuple[Remembered, ...]:
     """What each recalled run is used for, as an event says it."""
     used = [
-        events.Remembered(run=run.run, prompt=run.shown, use=run.use, reason=_reason(run))
-        for run in recalled.runs
+        Remembered(run=run.run, prompt=run.shown, use=run.use, reason=_reason(run)) for run in recalled.runs
     ]
-    return (*used, *(events.Remembered(run=run, use="withheld") for run in recalled.withheld))
+    return (*used, *(Remembered(run=run, use="withheld") for run in recalled.withheld))
 
 
 def _reason(run: RecalledRun) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from memory import Memory, Scope, scrub
 from memory.sessions import Exchange, SessionSummary, compact, is_session_name, list_sessions
-from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.plan import Plan
+from orchestrator_cli.values import Conversation, Turn
 
 
 def workspace_scope(workspace: Path) -> Scope:
@@ -58,14 +58,14 @@ def exchange_of(run: str, prompt: str, plan: Plan, answer: str, files: Iterable[
     )
 
 
-def conversation_of(name: str, exchanges: Sequence[Exchange], budget: int) -> events.Conversation:
+def conversation_of(name: str, exchanges: Sequence[Exchange], budget: int) -> Conversation:
     """The conversation that a run of the session starts with, in about `budget` tokens."""
     short = compact(exchanges, budget)
-    return events.Conversation(
+    return Conversation(
         session=name,
         earlier=short.earlier,
         turns=tuple(
-            events.Turn(prompt=one.prompt, answer=one.answer, files=one.files, plan=one.plan)
+            Turn(prompt=one.prompt, answer=one.answer, files=one.files, plan=one.plan)
             for one in short.exchanges
         ),
     )

@@ -14,7 +14,7 @@ from orchestrator_cli.plan import Plan, State, whole_name
 from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.state.duplicate_code import HINT, cause_of
 from orchestrator_cli.state.run_state import OVER, Accepted, Activity, RunState, Version, Work
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 GOAL = "the goal is not met"
 

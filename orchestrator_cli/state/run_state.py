@@ -13,7 +13,7 @@ from datetime import datetime
 from orchestrator_cli import events
 from orchestrator_cli.plan import Patch, Plan, Result, State, Subtask, order, ready, unstarted, whole_name
 from orchestrator_cli.planning.reviser import Cause
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Conversation, Usage
 
 OVER: frozenset[State] = frozenset({"done", "failed", "skipped"})
 
@@ -158,11 +158,11 @@ class RunState:
         return self.started.workspace if self.started else ""
 
     @property
-    def conversation(self) -> events.Conversation:
+    def conversation(self) -> Conversation:
         if self.started is None:
-            return events.Conversation()
+            return Conversation()
         begun = self.started
-        return events.Conversation(session=begun.session, earlier=begun.earlier, turns=begun.conversation)
+        return Conversation(session=begun.session, earlier=begun.earlier, turns=begun.conversation)
 
     @property
     def has_plan(self) -> bool:

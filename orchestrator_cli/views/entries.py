@@ -17,6 +17,7 @@ import yaml
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan, Route, Subtask
+from orchestrator_cli.values import Remembered
 from orchestrator_cli.views.graph import patch_lines, plan_diff
 from orchestrator_cli.views.markdown import bullets, code, fence, prose, said, table
 from orchestrator_cli.views.text import (
@@ -178,7 +179,7 @@ def _recalled(fact: events.Recalled) -> _EntryText | None:
     return _EntryText("recalled from memory", "\n".join(f"- {part}" for part in parts)) if parts else None
 
 
-def _remembered(one: events.Remembered) -> str:
+def _remembered(one: Remembered) -> str:
     if one.use == "withheld":
         return f"run {code(one.run)} was kept from the planner: what it says may come from the web"
     line = f"{one.use}: {prose(one.prompt, 200)} (run {code(one.run)})"

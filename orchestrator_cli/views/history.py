@@ -13,7 +13,7 @@ from orchestrator_cli import events
 from orchestrator_cli.events import SCHEMA
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.state import RunState, Version
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Remembered, Usage
 from orchestrator_cli.views.graph import plan_diff, plan_lines, rows_of
 from orchestrator_cli.views.streams import states_of
 from orchestrator_cli.views.text import counted, duration, one_line, spent
@@ -114,7 +114,7 @@ def _memory_lines(state: RunState) -> list[str]:
     return ["", "from memory:", *(f"  {line}" for line in lines)] if lines else []
 
 
-def _remembered_line(one: events.Remembered) -> str:
+def _remembered_line(one: Remembered) -> str:
     if one.use == "withheld":
         return (
             f"run {one.run} kept from the planner: what it says may come from the web; call it good to use it"

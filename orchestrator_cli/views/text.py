@@ -19,7 +19,7 @@ from orchestrator_cli.durable.foreign import HIDDEN, SURROGATES
 from orchestrator_cli.durable.text import truncate
 
 if TYPE_CHECKING:
-    from orchestrator_cli.usage import Usage
+    from orchestrator_cli.values import Usage
 
 NO_SANDBOX = "NO SANDBOX"
 """The start of `RunStarted.sandbox` if the user has allowed a run without one."""

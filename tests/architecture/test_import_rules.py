@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trust",
         "environment",
         "prompts",
-        "usage",
+        "values",
         "cancellation",
         "errors",
         "",

@@ -27,7 +27,7 @@ from orchestrator_cli.models.budget import (
 from orchestrator_cli.models.chain import ThrottledModel
 from orchestrator_cli.models.model import Completion, ModelRequest, TransientError
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 ASK = ModelRequest(role="agent", subject="one", model="m", messages=())
 EACH = Usage(calls=1, prompt_tokens=10, completion_tokens=490, cost=0.05)

@@ -8,7 +8,7 @@ import pytest
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.models.model import Completion, ModelRequest, ToolCall
 from orchestrator_cli.models.sources import RecordedModel, Recording, RecordingModel
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 
 
 def request(text: str, role: str = "agent", subject: str = "one") -> ModelRequest:

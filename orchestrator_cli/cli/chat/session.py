@@ -18,7 +18,6 @@ from memory import FACT, Memory, MemoryFault
 from memory.facts import ExtractedFacts, facts_by_rule, own_words, read_facts
 from memory.profile import FactChanges, learn
 from memory.sessions import Exchange, SessionSummary, list_sessions, load_exchanges
-from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, OrchError, RunTimedOut
 from orchestrator_cli.models.chain import open_models
@@ -34,7 +33,7 @@ from orchestrator_cli.recall.sessions import (
     workspace_scope,
 )
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Conversation, Usage
 
 KNOWN_FACTS = 40
 MAX_CHARS = 12_000
@@ -70,7 +69,7 @@ class ChatSession:
             self.exchanges = self._read(lambda memory: load_exchanges(memory, self.name, self._scope))
         self.name = self.name or new_session_name()
 
-    def conversation(self) -> events.Conversation:
+    def conversation(self) -> Conversation:
         """The conversation that the next run is given."""
         return conversation_of(self.name, self.exchanges, self._settings.conversation_tokens)
 

@@ -47,7 +47,7 @@ from orchestrator_cli.runtime import open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.subprocesses.command import open_process
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.narration import narrate
 from orchestrator_cli.views.streams import Envelope

@@ -64,7 +64,7 @@ def test_answer_pieces_are_shown_but_not_journaled(journal: Path) -> None:
     stream.emit(AnswerDelta(text="a"))
     stream.emit(Noticed(message="b"))
     stream.close()
-    assert [event.kind for event in seen.events] == ["AnswerDelta", "Noticed"]
+    assert [event.data.kind for event in seen.events] == ["AnswerDelta", "Noticed"]
     assert [event.seq for event in read_journal(journal)] == [1]
 
 
@@ -182,7 +182,7 @@ def test_unknown_event_kind_is_skipped(journal: Path) -> None:
     row["data"]["kind"] = "Teleported"
     with journal.open("a") as file:
         file.write(json.dumps(row) + "\n")
-    assert [event.kind for event in read_journal(journal)] == ["Noticed"]
+    assert [event.data.kind for event in read_journal(journal)] == ["Noticed"]
 
 
 def test_numbers_continue_after_unknown_events(journal: Path) -> None:

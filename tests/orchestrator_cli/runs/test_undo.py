@@ -126,7 +126,7 @@ def test_undo_twice_does_nothing_the_second_time(place):
     assert place.undo() == ["deleted a"]
     assert place.undo() == []
     undone = [event for event in read_journal(find_run(place.settings, "last").journal)]
-    assert [(event.seq, event.kind) for event in undone] == [(1, "RunStarted"), (2, "RunUndone")]
+    assert [(event.seq, event.data.kind) for event in undone] == [(1, "RunStarted"), (2, "RunUndone")]
 
 
 def test_undo_refuses_and_names_what_the_user_changed_since(place):
@@ -303,5 +303,5 @@ def test_killed_undo_is_complete_or_absent_and_logged_once(place, point):
     assert place.state() in (before, after)
     place.undo()
     assert place.state() == before
-    kinds = [event.kind for event in read_journal(find_run(place.settings, "last").journal)]
+    kinds = [event.data.kind for event in read_journal(find_run(place.settings, "last").journal)]
     assert kinds == ["RunStarted", "RunUndone"]

@@ -19,7 +19,7 @@ from orchestrator_cli.planning.planner import PlannerContext
 from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply, fold
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 from orchestrator_cli.workspace.history import CommitHistory
 
 CATALOGUE = PlannerContext(roles=(), tools=(), max_subtasks=100).catalogue

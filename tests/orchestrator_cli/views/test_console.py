@@ -14,7 +14,7 @@ from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.events import AnyFact, Event
 from orchestrator_cli.plan import NewTool, Patch, Plan, Result, Subtask
 from orchestrator_cli.state import RunState, apply
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import Usage
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.graph import rows_of
 

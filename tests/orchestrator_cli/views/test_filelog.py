@@ -21,7 +21,7 @@ from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import AnyFact, Event
 from orchestrator_cli.journal.hash_chain import entry_head, sealed
 from orchestrator_cli.plan import NewTool, Patch, Plan, Result, Subtask
-from orchestrator_cli.usage import Usage
+from orchestrator_cli.values import FunctionDoc, Usage
 from orchestrator_cli.views.entries import entry_for
 from orchestrator_cli.views.filelog import CUT_OFF, FileLog
 
@@ -67,8 +67,8 @@ def tool_built(foreign: str = "Count words.") -> events.ToolBuilt:
         version=1,
         purpose=foreign,
         functions=(
-            events.FunctionDoc(name="count_words", signature="count_words(text: str) -> int", doc=foreign),
-            events.FunctionDoc(name="_split", signature="(text: str) -> list[str]", doc="Split at blanks."),
+            FunctionDoc(name="count_words", signature="count_words(text: str) -> int", doc=foreign),
+            FunctionDoc(name="_split", signature="(text: str) -> list[str]", doc="Split at blanks."),
         ),
         permissions="no network",
         trial=("ok: empty text gives 0", foreign),

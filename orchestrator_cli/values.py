@@ -1,0 +1,91 @@
+"""The smaller values that events, plans and the state of a run are made of."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Usage(BaseModel):
+    """`cost` is in US dollars over the calls with a known price; `unpriced` counts the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calls: int = 0
+    """Those that were answered."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    failed: int = 0
+    """Tries of a call that were not answered."""
+    unsure_tokens: int = 0
+    """What those of them whose reply was late or cut may have used at most, where a limit needed to know."""
+    unsure_cost: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+
+
+class Part(BaseModel):
+    """A frozen piece of a fact."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Turn(Part):
+    """A prompt of the same session and what was answered."""
+
+    prompt: str
+    answer: str
+    files: tuple[str, ...] = ()
+    """What was made or changed for it."""
+    plan: tuple[str, ...] = ()
+    """The graph that it led to, a line for each subtask."""
+
+
+class Conversation(Part):
+    """What was said before in the same session, as far as a planner is shown it."""
+
+    session: str = ""
+    """Its name; empty where the run belongs to none."""
+    earlier: str = ""
+    """What the older turns came to, in short."""
+    turns: tuple[Turn, ...] = ()
+    """The newest, oldest first."""
+
+    def __bool__(self) -> bool:
+        """Whether anything was said."""
+        return bool(self.turns or self.earlier)
+
+
+class Remembered(Part):
+    """An earlier run that memory brought, and what it is used for."""
+
+    run: str
+    prompt: str = ""
+    use: Literal["example", "hint", "warning", "withheld"]
+    """`withheld`: what it says may come from the web, and the user has not called it good."""
+    reason: str = ""
+    """Why it is used so: what the user said, or why it failed."""
+
+
+class Swapped(Part):
+    """A parameter of the earlier prompt, and the value that replaces it."""
+
+    old: str
+    new: str
+
+
+class FunctionDoc(Part):
+    name: str
+    signature: str
+    doc: str
+
+
+class FileChange(Part):
+    path: str
+    change: Literal["created", "modified", "deleted"]
+    before_size: int | None = None
+    after_size: int | None = None
+    before_sha256: str | None = None
+    after_sha256: str | None = None
