@@ -6,7 +6,6 @@ packages that a trial needs, as in a run.
 
 import contextlib
 import difflib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -321,11 +320,6 @@ class _Asks:
 
     def resolve(self, question: Question) -> ApprovalGiven:
         return ApprovalGiven(id=question.id, decision="yes", by="settings")
-
-
-def on_terminal() -> bool:
-    """Whether a user can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @contextlib.contextmanager

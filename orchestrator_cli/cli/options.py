@@ -151,7 +151,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def called(**values: Any) -> None:
         made = {
-            name: kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+            name: kind(**{f.name: values.pop(f.name) for f in dataclasses.fields(kind) if f.name in values})
             for name, kind in sets.items()
         }
         command(**values, **made)

@@ -4,14 +4,14 @@ import contextlib
 import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import typer
 
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions
-from orchestrator_cli.errors import ConfigError, Interrupted, OrchError, UsageError
+from orchestrator_cli.errors import ApprovalNeeded, ConfigError, Interrupted, OrchError, UsageError
 from orchestrator_cli.settings import Settings, approvals, load_settings
 from orchestrator_cli.trust import TrustQuestion, question_lines, refuse, shown_path, skip_untrusted
 from orchestrator_cli.views.console import Console
@@ -32,8 +32,7 @@ def run_settings(workspace: Path | None, *, asks: bool, **flags: Any) -> Setting
 
     `asks`: whether a person reads what the command prints. Raises `ConfigError` if it is not allowed.
     """
-    is_attended = asks and sys.stdin.isatty() and sys.stderr.isatty()
-    return load_settings(flags, workspace or Path.cwd(), ask_trust if is_attended else refuse)
+    return load_settings(flags, workspace or Path.cwd(), ask_trust if asks and on_terminal() else refuse)
 
 
 def ask_trust(question: TrustQuestion) -> bool:
@@ -103,7 +102,7 @@ def reporting(output: Output) -> Iterator[Console]:
         console.close()
 
 
-def print_lines(lines: list[str], stream: TextIO | None = None) -> None:
+def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
     """Print lines to standard output or another stream, without control characters."""
     write(stream or sys.stdout, "".join(f"{clean(line)}\n" for line in lines))
 
@@ -118,6 +117,19 @@ def print_json(value: object) -> None:
     write_line(sys.stdout, json.dumps(value, ensure_ascii=False))
 
 
+def print_either(as_json: bool, value: object, lines: Iterable[str]) -> None:
+    """Print a value of JSON types, or else lines that say the same to people."""
+    if as_json:
+        print_json(value)
+    else:
+        print_lines(lines)
+
+
+def on_terminal() -> bool:
+    """Whether a user can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirmed(question: str) -> bool:
     """Ask on standard error. The answer is no by default. Ctrl-C and the end of the input interrupt."""
     try:
@@ -125,3 +137,11 @@ def confirmed(question: str) -> bool:
     except typer.Abort:
         write(sys.stderr, "\n")  # The next message starts on a new line.
         raise KeyboardInterrupt from None
+
+
+def confirm(question: str, doing: str, done: str) -> None:
+    """Raises `ApprovalNeeded` if no one can be asked, and `UsageError` if the answer is no."""
+    if not on_terminal():
+        raise ApprovalNeeded(f"{doing} must be confirmed.", "Add -y to confirm it.")
+    if not confirmed(question):
+        raise UsageError(f"It was not confirmed, so nothing was {done}.", "Say yes, or add -y.")

@@ -10,7 +10,7 @@ import typer
 from memory.knowledge import FoundChunk, KnowledgeSource, StoredDocument
 from memory.knowledge.ingest import IngestReport
 from orchestrator_cli.admin.knowledge import IngestRun, KnowledgeAdmin, OnDocument
-from orchestrator_cli.cli.options import Debug, Folder, Output
+from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_json, print_lines, reporting, settings_of
 from orchestrator_cli.errors import OrchError, RunFailed
 from orchestrator_cli.recall.knowledge import cite, display_path
@@ -24,7 +24,6 @@ app = typer.Typer(
 
 NOTHING = "Nothing yet. Add documents with: orch kb add PATH"
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AllProjects = Annotated[
     bool, typer.Option("--all-projects", help="Include documents added from other workspaces.")
 ]
@@ -44,13 +43,15 @@ class SourceRow:
 
 
 @app.callback(invoke_without_command=True)
-def kb(context: typer.Context, workspace: Folder = None, debug: Debug = False) -> None:
+@with_options
+def kb(context: typer.Context, *, common: CommonOptions) -> None:
     """Without a command, list what was added."""
     if context.invoked_subcommand is None:
-        list_sources(workspace=workspace, debug=debug)
+        list_sources(**vars(common))
 
 
 @app.command()
+@with_options
 def add(
     sources: Annotated[
         list[str], typer.Argument(metavar="PATH|URL…", help="Files, folders, or addresses of web pages.")
@@ -58,46 +59,37 @@ def add(
     for_user: Annotated[
         bool, typer.Option("--global", help="Add them for all your workspaces, not just this one.")
     ] = False,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    common: InspectOptions,
 ) -> None:
     """Read files, folders and pages into the knowledge base. Unchanged documents are not converted again."""
-    with reporting(Output(debug=debug, quiet=as_json)) as console:
-        admin = _admin(workspace, console)
+    with reporting(Output(debug=common.debug, quiet=common.as_json)) as console:
+        admin = _admin(common.workspace, console)
 
         def prepare(on_document: OnDocument) -> IngestRun:
             return admin.add(sources, for_user=for_user, on_document=on_document)
 
-        _ingest(prepare, admin.root, console, as_json)
+        _ingest(prepare, admin.root, console, common.as_json)
 
 
 @app.command()
-def refresh(
-    all_projects: AllProjects = False,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+@with_options
+def refresh(all_projects: AllProjects = False, *, common: InspectOptions) -> None:
     """Read all sources again: add new documents, update changed ones and remove missing ones."""
-    with reporting(Output(debug=debug, quiet=as_json)) as console:
-        admin = _admin(workspace, console, everywhere=all_projects)
-        _ingest(admin.refresh, admin.root, console, as_json)
+    with reporting(Output(debug=common.debug, quiet=common.as_json)) as console:
+        admin = _admin(common.workspace, console, everywhere=all_projects)
+        _ingest(admin.refresh, admin.root, console, common.as_json)
 
 
 @app.command("list")
-def list_sources(
-    all_projects: AllProjects = False,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+@with_options
+def list_sources(all_projects: AllProjects = False, *, common: InspectOptions) -> None:
     """List the sources with the number of their documents; --json lists every document."""
-    with reporting(Output(quiet=True, debug=debug)) as console:
-        admin = _admin(workspace, console, everywhere=all_projects)
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
+        admin = _admin(common.workspace, console, everywhere=all_projects)
         sources, documents = admin.listed()
         rows = _source_rows(sources, documents)
-        if as_json:
+        if common.as_json:
             listed = [_document_json(document) for document in documents]
             print_json({"sources": [vars(row) for row in rows], "documents": listed})
         elif rows:
@@ -107,19 +99,19 @@ def list_sources(
 
 
 @app.command()
+@with_options
 def search(
     query: Annotated[str, typer.Argument(help="The words to search for.")],
     limit: Limit = 5,
     all_projects: AllProjects = False,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    common: InspectOptions,
 ) -> None:
     """Search the documents, as agents do with search_knowledge."""
-    with reporting(Output(quiet=True, debug=debug)) as console:
-        admin = _admin(workspace, console, everywhere=all_projects)
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
+        admin = _admin(common.workspace, console, everywhere=all_projects)
         found = admin.search(query, limit)
-        if as_json:
+        if common.as_json:
             rows = []
             for one in found:
                 fields = {name: value for name, value in vars(one).items() if name != "ref"}
@@ -133,17 +125,18 @@ def search(
 
 
 @app.command()
+@with_options
 def remove(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="A file, folder or address, as `orch kb list` shows it.")
     ],
     all_projects: AllProjects = False,
-    workspace: Folder = None,
-    debug: Debug = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Remove documents and erase their text from the disk. Your files stay."""
-    with reporting(Output(debug=debug)) as console:
-        removed = _admin(workspace, console, everywhere=all_projects).remove(source)
+    with reporting(Output(debug=common.debug)) as console:
+        removed = _admin(common.workspace, console, everywhere=all_projects).remove(source)
         if removed.excluded:
             console.lines(["The file was never read; it will not be tried again."])
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, RunName, with_options
-from orchestrator_cli.cli.reporting import print_content, print_json, print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import print_content, print_either, print_json, reporting, settings_of
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.runs.find import find_run
 from orchestrator_cli.runs.verify import Audit, audit, kept_text, read_file_log
@@ -60,10 +60,7 @@ def verify(
     """Check that no entry was altered, removed, reordered or inserted; name the first that was."""
     with reporting(Output(quiet=True, debug=common.debug)):
         found = audit(file or _log_of(common.workspace), settings_of(common.workspace))
-        if common.as_json:
-            print_json(_audit_json(found))
-        else:
-            print_lines(_audit_lines(found))
+        print_either(common.as_json, _audit_json(found), _audit_lines(found))
         raise typer.Exit(1 if found.fault else 0)
 
 
@@ -92,10 +89,9 @@ def replay(run: RunName, common: InspectOptions) -> None:
 
         settings = settings_of(common.workspace)
         found = replay_run(find_run(settings, run), settings, choose_sandbox(settings))
-        if common.as_json:
-            print_json(_replayed_json(found))
-        else:
-            print_lines(_replayed_lines(found))
+        value = {"run": found.run, "same": found.same, "notes": found.notes}
+        value["subtasks"] = [asdict(one) for one in found.subtasks]
+        print_either(common.as_json, value, _replayed_lines(found))
         raise typer.Exit(0 if found.same else 1)
 
 
@@ -129,7 +125,7 @@ def _audit_json(found: Audit) -> dict[str, Any]:
         "last": end.hash if end is not None else None,
         "runs": list(found.runs),
         "fault": None if found.fault is None else asdict(found.fault),
-        "notes": list(found.notes),
+        "notes": found.notes,
     }
 
 
@@ -162,15 +158,3 @@ def _file_line(file: "FileVerdict") -> str:
 
 def _short(sha256: str | None) -> str:
     return sha256[:12] if sha256 else "none"
-
-
-def _replayed_json(found: "Replayed") -> dict[str, Any]:
-    """Keys: `run`, `same`, `notes`, and `subtasks` with `subtask`, `attempt`, `outcome`, `steps`, `why` and
-    `files` (`path`, `same`, `then`, `now`, `what`).
-    """
-    return {
-        "run": found.run,
-        "same": found.same,
-        "notes": list(found.notes),
-        "subtasks": [asdict(one) for one in found.subtasks],
-    }

@@ -12,10 +12,10 @@ import typer
 from memory import Hit, Record
 from memory.sessions import Exchange, SessionSummary
 from orchestrator_cli.admin.memory import SHORT_ID, ForgetResult, MemoryAdmin, MemoryStats
-from orchestrator_cli.cli.options import AsJson, Debug, Folder, Output
-from orchestrator_cli.cli.reporting import confirmed, print_json, print_lines, reporting, settings_of
+from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, with_options
+from orchestrator_cli.cli.reporting import confirm, print_either, reporting, settings_of
 from orchestrator_cli.durable.foreign import escaped
-from orchestrator_cli.errors import ApprovalNeeded, RunFailed, UsageError
+from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.views.streams import write
 from orchestrator_cli.views.text import counted, one_line, size
 
@@ -34,82 +34,76 @@ Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="Show at most t
 
 
 @app.callback(invoke_without_command=True)
-def memory(context: typer.Context, workspace: Folder = None, debug: Debug = False) -> None:
+@with_options
+def memory(context: typer.Context, *, common: CommonOptions) -> None:
     """Without a command, list what is remembered."""
     if context.invoked_subcommand is None:
-        list_memory(workspace=workspace, debug=debug)
+        list_memory(**vars(common))
 
 
 @app.command("list")
+@with_options
 def list_memory(
     kind: Kind = None,
     limit: Limit = 30,
     past: Annotated[bool, typer.Option("--past", help="Include facts that no longer hold.")] = False,
     everywhere: All = False,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    common: InspectOptions,
 ) -> None:
     """List what is remembered, newest first: facts about you, sessions, runs, tools."""
-    with reporting(Output(quiet=True, debug=debug)):
-        found = _admin(workspace, everywhere).all(tuple(kind or ()), past=past)
-        if as_json:
-            print_json([_row(record) for record in found[:limit]])
-            return
-        print_lines(record_lines(found[:limit]))
-        if len(found) > limit:
-            print_lines([f"… and {len(found) - limit:,} more: -n {len(found)}"])
+    with reporting(Output(quiet=True, debug=common.debug)):
+        found = _admin(common.workspace, everywhere).all(tuple(kind or ()), past=past)
+        more = [f"… and {len(found) - limit:,} more: -n {len(found)}"] if len(found) > limit else []
+        rows = [_row(record) for record in found[:limit]]
+        print_either(common.as_json, rows, [*record_lines(found[:limit]), *more])
 
 
 @app.command()
+@with_options
 def show(
     ident: Annotated[
         str, typer.Argument(metavar="ID", help="The beginning of the id, or the name of a session.")
     ],
     everywhere: All = False,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    common: InspectOptions,
 ) -> None:
     """Show everything about one record."""
-    with reporting(Output(quiet=True, debug=debug)):
-        record = _admin(workspace, everywhere).find(ident)
-        if as_json:
-            print_json(_row(record))
-        else:
-            print_lines(page_lines(record))
+    with reporting(Output(quiet=True, debug=common.debug)):
+        record = _admin(common.workspace, everywhere).find(ident)
+        print_either(common.as_json, _row(record), page_lines(record))
 
 
 @app.command()
+@with_options
 def search(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The words to search for.")],
     kind: Kind = None,
     limit: Limit = 10,
     everywhere: All = False,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    common: InspectOptions,
 ) -> None:
     """Search what is remembered; the best hits come first."""
-    with reporting(Output(quiet=True, debug=debug)) as console:
-        admin = _admin(workspace, everywhere, lambda text: console.lines([text]))
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
+        admin = _admin(common.workspace, everywhere, lambda text: console.lines([text]))
         hits = admin.search(text, limit=limit, kinds=tuple(kind or ()))
-        if as_json:
-            print_json([{**_row(hit.record), "score": hit.score} for hit in hits])
-        else:
-            print_lines(hit_lines(hits))
+        rows = [{**_row(hit.record), "score": hit.score} for hit in hits]
+        print_either(common.as_json, rows, hit_lines(hits))
 
 
 @app.command()
+@with_options
 def add(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A fact about you, as one sentence.")],
     here: Annotated[bool, typer.Option("--here", help="The fact holds in this workspace only.")] = False,
-    workspace: Folder = None,
-    debug: Debug = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Remember a fact for good. Facts that it contradicts no longer hold."""
-    with reporting(Output(debug=debug)) as console:
-        learned = _admin(workspace, everywhere=False).add(text, here=here)
+    with reporting(Output(debug=common.debug)) as console:
+        learned = _admin(common.workspace, everywhere=False).add(text, here=here)
         for record in learned.new:
             console.lines([f"Remembered as {str(record.id)[:8]}: {record.text}"])
         for record in learned.again:
@@ -119,6 +113,7 @@ def add(
 
 
 @app.command()
+@with_options
 def forget(
     what: Annotated[
         str,
@@ -129,55 +124,49 @@ def forget(
     ],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask for confirmation.")] = False,
     everywhere: All = False,
-    workspace: Folder = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    *,
+    common: InspectOptions,
 ) -> None:
     """Erase records from memory and from the disk, and report where else their text is recorded."""
-    with reporting(Output(debug=debug)) as console:
-        admin = _admin(workspace, everywhere)
+    with reporting(Output(debug=common.debug)) as console:
+        admin = _admin(common.workspace, everywhere)
         records = admin.to_forget(what)
         if not yes:
             console.lines(record_lines(records[:20]))
-            question = f"Forget {'this' if len(records) == 1 else f'these {len(records)}'} for good?"
-            if not sys.stdin.isatty():
-                raise ApprovalNeeded("Forgetting must be confirmed.", "Add -y to confirm.")
-            if not confirmed(question):
-                raise UsageError("Not confirmed; nothing was forgotten.")
+            which = "this" if len(records) == 1 else f"these {len(records)}"
+            confirm(f"Forget {which} for good?", "Forgetting", "forgotten")
         done = admin.forget(records, what)
-        if as_json:
-            print_json(
-                {
-                    "forgotten": [str(record.id) for record in done.records],
-                    "files": done.looked.files,
-                    "bytes": done.looked.bytes,
-                    "left": [str(record.id) for record in done.left],
-                    "found": [str(path) for path in done.looked.found],
-                    "unread": [str(path) for path in done.looked.unread],
-                    "elsewhere": [{"path": str(p.path), "remedy": p.remedy} for p in done.elsewhere],
-                }
-            )
-        else:
-            print_lines(forgotten_lines(done))
+        found = {
+            "forgotten": [str(record.id) for record in done.records],
+            "files": done.looked.files,
+            "bytes": done.looked.bytes,
+            "left": [str(record.id) for record in done.left],
+            "found": [str(path) for path in done.looked.found],
+            "unread": [str(path) for path in done.looked.unread],
+            "elsewhere": [{"path": str(p.path), "remedy": p.remedy} for p in done.elsewhere],
+        }
+        print_either(common.as_json, found, forgotten_lines(done))
 
 
 @app.command()
+@with_options
 def export(
     target: Annotated[Path, typer.Argument(metavar="FILE", help="The file to create; - is standard output.")],
     everywhere: All = False,
-    workspace: Folder = None,
-    debug: Debug = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Write what is remembered to a file, one line of JSON for each record."""
-    with reporting(Output(debug=debug)) as console:
-        admin = _admin(workspace, everywhere)
+    with reporting(Output(debug=common.debug)) as console:
+        admin = _admin(common.workspace, everywhere)
         if str(target) == "-":
             write(sys.stdout, escaped("".join(admin.export_lines())))
         else:
-            console.lines([export_line(admin.export(target), target)])
+            console.lines([f"{counted(admin.export(target), 'record')} → {target}"])
 
 
 @app.command("import")
+@with_options
 def import_memory(
     source: Annotated[
         Path,
@@ -190,12 +179,12 @@ def import_memory(
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite existing records that differ.")
     ] = False,
-    workspace: Folder = None,
-    debug: Debug = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Import an export. Existing records that differ are kept. If one line is wrong, nothing is imported."""
-    with reporting(Output(debug=debug)) as console:
-        result = _admin(workspace, everywhere=True).import_file(source, mine=mine, replace=replace)
+    with reporting(Output(debug=common.debug)) as console:
+        result = _admin(common.workspace, everywhere=True).import_file(source, mine=mine, replace=replace)
         action = "replaced" if replace else "kept; --replace overwrites them"
         console.lines(
             [
@@ -213,27 +202,25 @@ def import_memory(
 
 
 @app.command()
-def stats(
-    everywhere: All = False, workspace: Folder = None, as_json: AsJson = False, debug: Debug = False
-) -> None:
+@with_options
+def stats(everywhere: All = False, *, common: InspectOptions) -> None:
     """Show how much is remembered, where it is stored and how much space it takes."""
-    with reporting(Output(quiet=True, debug=debug)):
-        found = _admin(workspace, everywhere).stats()
-        if as_json:
-            print_json(dataclasses.asdict(found) | {"set_aside": [str(path) for path in found.set_aside]})
-        else:
-            print_lines(stats_lines(found))
+    with reporting(Output(quiet=True, debug=common.debug)):
+        found = _admin(common.workspace, everywhere).stats()
+        value = dataclasses.asdict(found) | {"set_aside": [str(path) for path in found.set_aside]}
+        print_either(common.as_json, value, stats_lines(found))
 
 
 @app.command()
+@with_options
 def embed(
     anew: Annotated[bool, typer.Option("--anew", help="Make all vectors again, also existing ones.")] = False,
-    workspace: Folder = None,
-    debug: Debug = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Make missing vectors with the model of memory.dense. The model receives what is remembered."""
-    with reporting(Output(debug=debug)) as console:
-        admin = _admin(workspace, everywhere=True, warn=lambda text: console.lines([text]))
+    with reporting(Output(debug=common.debug)) as console:
+        admin = _admin(common.workspace, everywhere=True, warn=lambda text: console.lines([text]))
         done = admin.embed(lambda made, all_: console.lines([f"{made:,} of {all_:,}"]), anew=anew)
         if done.made or not done.missing:
             console.lines([f"{done.made:,} made, {done.missing:,} missing."])
@@ -245,17 +232,17 @@ def embed(
 
 
 @app.command()
+@with_options
 def migrate(
     to: Annotated[str, typer.Argument(metavar="server|folder", help="Where to copy all of memory.")],
-    workspace: Folder = None,
-    debug: Debug = False,
+    common: CommonOptions,
 ) -> None:
     """Copy all of memory to the server of memory.url, or from there to the data folder."""
-    with reporting(Output(debug=debug)) as console:
+    with reporting(Output(debug=common.debug)) as console:
         targets: tuple[Literal["server"], Literal["folder"]] = ("server", "folder")
         if to not in targets:
             raise UsageError(f"Memory cannot be copied to {to!r}.", "Use server or folder.")
-        moved = _admin(workspace, everywhere=True).migrate(
+        moved = _admin(common.workspace, everywhere=True).migrate(
             to, lambda done, all_: console.lines([f"{done:,} of {all_:,}"])
         )
         counts = (
@@ -267,7 +254,6 @@ def migrate(
 def _admin(
     workspace: Path | None, everywhere: bool, warn: Callable[[str], None] = lambda _: None
 ) -> MemoryAdmin:
-
     return MemoryAdmin(settings_of(workspace), everywhere=everywhere, warn=warn)
 
 
@@ -386,10 +372,6 @@ def _vectors_line(stats: MemoryStats) -> str:
 def _row(record: Record) -> dict[str, object]:
     """The output of `--json` for a record."""
     return {"id": str(record.id), **record.model_dump(mode="json"), "trusted": record.trusted}
-
-
-def export_line(count: int, target: Path) -> str:
-    return f"{counted(count, 'record')} → {target}"
 
 
 def _record_line(record: Record) -> str:

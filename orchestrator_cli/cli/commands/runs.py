@@ -8,7 +8,14 @@ import typer
 
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, RunName, with_options
-from orchestrator_cli.cli.reporting import print_content, print_json, print_lines, reporting, settings_of
+from orchestrator_cli.cli.reporting import (
+    print_content,
+    print_either,
+    print_json,
+    print_lines,
+    reporting,
+    settings_of,
+)
 from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, recent
 from orchestrator_cli.runs.undo import show_changes, undo_run
@@ -50,10 +57,7 @@ def show(run: RunName, common: InspectOptions) -> None:
         found = past.events()
         one = look_at(past, found)
         summary = _summary(one)
-        if common.as_json:
-            print_json(show_json(summary, one.state))
-        else:
-            print_lines(show_lines(summary, one.state))
+        print_either(common.as_json, show_json(summary, one.state), show_lines(summary, one.state))
 
 
 @app.command()
