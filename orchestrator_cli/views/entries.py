@@ -54,12 +54,11 @@ def entry_for(event: Event, before: Plan | None = None) -> str | None:
     if isinstance(event.data, events.RunResumed):
         return _resumption(event, event.data)
     if isinstance(event.data, events.PlanRevised):
-        entry = _plan_revised(event.data, before)
+        entry: _EntryText | None = _plan_revised(event.data, before)
     else:
-        found = _entry(event.data)
-        if found is None:
-            return None
-        entry = found
+        entry = _entry(event.data)
+    if entry is None:
+        return None
     origin = f"run {code(short_run(event.run))} · {_time(event)}"
     if not entry.body:
         return f"**{event.seq}** · {origin} · {entry.title}"
@@ -122,6 +121,32 @@ def _resumption(event: Event, fact: events.RunResumed) -> str:
 
 @singledispatch
 def _entry(fact: events.Fact) -> _EntryText | None:
+    match fact:
+        case events.PlanReused():
+            swapped = "\n".join(f"- {code(one.new)} for {code(one.old)}" for one in fact.swapped)
+            return _EntryText(f"plan of run {code(fact.earlier)} used again: {prose(fact.reason)}", swapped)
+        case events.FeedbackGiven():
+            why = said(fact.why) if fact.why.strip() else ""
+            return _EntryText(f"the user called the run {fact.vote}", why)
+        case events.PlanRepaired():
+            return _EntryText(f"{fact.what} set right", bullets(fact.repairs))
+        case events.PlanRefused():
+            return _EntryText(f"{fact.what} sent back, round {fact.round}", bullets(fact.faults))
+        case events.FilesChanged() if fact.changes:
+            title = f"files changed by {code(fact.subtask)}{_attempt(fact.attempt)}"
+            return _EntryText(title, _change_table(fact.changes))
+        case events.RunUndone():
+            state = f"just after {code(fact.to)}" if fact.to else "before it"
+            return _EntryText(f"run undone: the workspace is as {state}", _change_table(fact.changes))
+        case events.SubtaskFailed():
+            after = "for good" if fact.final else "to be tried again"
+            title = f"{code(fact.subtask)} failed, attempt {fact.attempt}, {after}"
+            return _EntryText(title, said(fact.reason))
+        case events.Remarked():
+            return _EntryText("the user said", said(fact.text))
+        case events.ToolRefused():
+            reasons = bullets(fact.reasons) or "- no reason given"
+            return _EntryText(f"tool refused: {code(fact.tool)}", reasons)
     title = _title(fact)
     return _EntryText(title) if title else None
 
@@ -186,17 +211,6 @@ def _remembered(one: Remembered) -> str:
     return line + (f", because: {prose(one.reason, 200)}" if one.reason else "")
 
 
-@_entry.register
-def _plan_reused(fact: events.PlanReused) -> _EntryText:
-    swapped = "\n".join(f"- {code(one.new)} for {code(one.old)}" for one in fact.swapped)
-    return _EntryText(f"plan of run {code(fact.earlier)} used again: {prose(fact.reason)}", swapped)
-
-
-@_entry.register
-def _feedback_given(fact: events.FeedbackGiven) -> _EntryText:
-    return _EntryText(f"the user called the run {fact.vote}", said(fact.why) if fact.why.strip() else "")
-
-
 # --- the plan
 
 
@@ -252,16 +266,6 @@ def _plan_approved(fact: events.PlanApproved) -> _EntryText:
     return _EntryText(f"plan edited by the user and approved, version {fact.plan.version}", _plan(fact.plan))
 
 
-@_entry.register
-def _plan_repaired(fact: events.PlanRepaired) -> _EntryText:
-    return _EntryText(f"{fact.what} set right", bullets(fact.repairs))
-
-
-@_entry.register
-def _plan_refused(fact: events.PlanRefused) -> _EntryText:
-    return _EntryText(f"{fact.what} sent back, round {fact.round}", bullets(fact.faults))
-
-
 def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> _EntryText:
     changes = plan_diff(before, fact.plan, WHOLE) if before is not None else patch_lines(fact.patch)
     reasons = [f"- reason: {prose(fact.patch.reason)}", f"- cause: {prose(fact.cause)}"]
@@ -292,20 +296,6 @@ def _code_ran(fact: events.CodeRan) -> _EntryText:
     return _EntryText(title + (", failed" if fact.error is not None else ""), "\n\n".join(parts))
 
 
-@_entry.register
-def _files_changed(fact: events.FilesChanged) -> _EntryText | None:
-    if not fact.changes:
-        return None
-    title = f"files changed by {code(fact.subtask)}{_attempt(fact.attempt)}"
-    return _EntryText(title, _change_table(fact.changes))
-
-
-@_entry.register
-def _run_undone(fact: events.RunUndone) -> _EntryText:
-    state = f"just after {code(fact.to)}" if fact.to else "before it"
-    return _EntryText(f"run undone: the workspace is as {state}", _change_table(fact.changes))
-
-
 def _change_table(changes: tuple[events.FileChange, ...]) -> str:
     rows = [
         (
@@ -334,12 +324,6 @@ def _subtask_finished(fact: events.SubtaskFinished) -> _EntryText:
     return _EntryText(title, "\n\n".join(parts))
 
 
-@_entry.register
-def _subtask_failed(fact: events.SubtaskFailed) -> _EntryText:
-    after = "for good" if fact.final else "to be tried again"
-    return _EntryText(f"{code(fact.subtask)} failed, attempt {fact.attempt}, {after}", said(fact.reason))
-
-
 # --- people
 
 
@@ -362,11 +346,6 @@ def _approval_given(fact: events.ApprovalGiven) -> _EntryText:
     parts = [] if fact.decision != "answered" else [said(value_text(fact.value), WHOLE)]
     parts += ["Because:", said(fact.remark)] if fact.remark.strip() else []
     return _EntryText(title, "\n\n".join(parts))
-
-
-@_entry.register
-def _remarked(fact: events.Remarked) -> _EntryText:
-    return _EntryText("the user said", said(fact.text))
 
 
 # --- tools
@@ -400,11 +379,6 @@ def _tool_built(fact: events.ToolBuilt) -> _EntryText:
         "</details>",
     ]
     return _EntryText(f"tool built: {code(fact.tool)}, version {fact.version}", "\n\n".join(parts))
-
-
-@_entry.register
-def _tool_refused(fact: events.ToolRefused) -> _EntryText:
-    return _EntryText(f"tool refused: {code(fact.tool)}", bullets(fact.reasons) or "- no reason given")
 
 
 # --- the run

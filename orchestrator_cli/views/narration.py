@@ -3,6 +3,7 @@
 Foreign text is cleaned and kept to one line here. The console wraps and colours the lines.
 """
 
+from collections.abc import Iterator
 from functools import singledispatch
 from typing import NamedTuple
 
@@ -66,22 +67,25 @@ def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool
         return [*_warning(event.data.sandbox), Line("", place, "dim")]
     if not verbose and _is_detail(event.data, live):
         return []
-    if isinstance(event.data, events.PlanRevised):
-        return _plan_revised(event.data, before.plan if before.has_plan else None)
-    if isinstance(event.data, events.RunResumed):
-        return _run_resumed(event, event.data, before)
-    if isinstance(event.data, events.PlanApproved):
-        return _plan_approved(event.data, before.plan if before.has_plan else None)
-    if isinstance(event.data, events.RunFinished):
-        return _run_finished(event.data, before)
+    plan = before.plan if before.has_plan else None
+    match event.data:
+        case events.PlanRevised() as fact:
+            return _plan_revised(fact, plan)
+        case events.RunResumed() as fact:
+            return _run_resumed(event, fact, before)
+        case events.PlanApproved() as fact:
+            return _plan_approved(fact, plan)
+        case events.RunFinished() as fact:
+            return _run_finished(fact, before)
     return _lines(event.data)
 
 
 def _is_detail(fact: events.Fact, live: bool) -> bool:
+    if live and isinstance(fact, events.SubtaskStarted | events.SubtaskWaiting):
+        return True
     if isinstance(fact, events.SubtaskStarted | events.SubtaskFinished):
-        is_instance = whole_name(fact.subtask) != fact.subtask
-        return is_instance or (live and isinstance(fact, events.SubtaskStarted))
-    return isinstance(fact, DETAILS) or (live and isinstance(fact, events.SubtaskWaiting))
+        return whole_name(fact.subtask) != fact.subtask
+    return isinstance(fact, DETAILS)
 
 
 def _warning(sandbox: str) -> list[Line]:
@@ -89,8 +93,85 @@ def _warning(sandbox: str) -> list[Line]:
 
 
 @singledispatch
-def _lines(fact: events.Fact) -> list[Line]:  # noqa: ARG001 - the kinds that are not shown
-    return []
+def _lines(fact: events.Fact) -> list[Line]:
+    line = _line(fact)
+    return [line] if line is not None else []
+
+
+def _line(fact: events.Fact) -> Line | None:  # noqa: C901 - a case for each kind
+    """The line of a fact that needs one only; None for a fact that is not shown."""
+    match fact:
+        case events.PlanReused():
+            return Line("", one_line(fact.reason, LONG), "dim")
+        case events.ReuseDeclined():
+            words = f"the plan of run {fact.earlier} is not used again: {one_line(fact.reason, LONG)}"
+            return Line("", words, "dim")
+        case events.RevisionDeclined():
+            return Line("plan kept  ", one_line(fact.reason, LONG), "dim", "dim")
+        case events.SubtaskStarted():
+            again = f" (attempt {fact.attempt})" if fact.attempt > 1 else ""
+            return Line("● ", f"{fact.subtask}{again} · {one_line(fact.title, LONG)}", sign_style="cyan")
+        case events.SubtaskFailed():
+            then = "" if fact.final else ", trying again"
+            words = f"{fact.subtask} failed (attempt {fact.attempt}{then}): {one_line(fact.reason, LONG)}"
+            return Line("✗ ", words, sign_style="bold red" if fact.final else "yellow")
+        case events.ResultJudged(good=False):
+            words = f"{one_line(fact.subtask, 60)}: not good: {one_line(fact.reason, LONG)}"
+            return Line("judge  ", words, sign_style="yellow")
+        case events.SubtaskSkipped():
+            return Line("– ", f"{fact.subtask} skipped: {one_line(fact.reason, LONG)}", "dim", "dim")
+        case events.LateResult():
+            return Line("– ", f"late result of {fact.result.subtask}, not used", "dim", "dim")
+        case events.SubtaskWaiting():
+            return Line("? ", f"{fact.subtask} waits for you ({fact.approval})", "dim", "magenta")
+        case events.ApprovalGiven():
+            answered = fact.decision == "answered"
+            decision = f"answered: {value_text(fact.value)}" if answered else fact.decision
+            remark = f", because {one_line(fact.remark, LONG)}" if fact.remark else ""
+            whose = {"user": "", "flag": " (-y)", "settings": " (allowed in the settings)"}[fact.by]
+            return Line("  ", f"{fact.id} {one_line(decision, LONG)}{remark}{whose}", "dim")
+        case events.Remarked():
+            return Line("you  ", one_line(fact.text, LONG), sign_style="bold magenta")
+        case events.EffectBegun():
+            words = f"{one_line(fact.subtask, 60)} begins: {one_line(fact.what, LONG)}"
+            return Line("effect  ", words, "dim", "dim")
+        case events.EffectEnded(ok=False):
+            words = f"failed: {one_line(value_text(fact.outcome), LONG)}"
+            return Line("effect  ", words, sign_style="yellow")
+        case events.ToolNeeded():
+            asked = "the plan" if fact.asked_by == "plan" else one_line(fact.asked_by, 40)
+            does_not = f"{one_line(fact.tool, 60)} does not exist yet"
+            return _of_tool(f"{does_not}, {asked} asks for it: {one_line(fact.purpose, LONG)}")
+        case events.ToolReused():
+            served = f" instead of {one_line(fact.instead_of, 60)}" if fact.instead_of else ""
+            tool = one_line(fact.tool, 60)
+            return _of_tool(f"{tool} reused from the library{served}, version {fact.version}")
+        case events.FunctionRepeated():
+            return _of_tool(f"would serve: {one_line(fact.function, 60)} was written a third time")
+        case events.AgentStepped() if fact.thought.strip():
+            sign = f"  {fact.subtask} {fact.step}: "
+            return Line(sign, one_line(fact.thought, LONG), "italic", "dim")
+        case events.ToolCalled():
+            arguments = ", ".join(f"{k}={one_line(repr(value), 60)}" for k, value in fact.arguments.items())
+            verdict = "→" if fact.ok else "failed:"
+            words = one_line(f"{fact.tool}({arguments}) {verdict} {fact.outcome}", LONG)
+            return Line(f"  {fact.subtask} called ", words, sign_style="dim")
+        case events.Spent():
+            subject = f" for {one_line(fact.subtask, 40)}" if fact.subtask else ""
+            who = f"{one_line(fact.role, 40)}{subject}, {one_line(fact.model, 60)}"
+            tokens = counted(fact.prompt_tokens + fact.completion_tokens, "token")
+            cost = "unpriced" if fact.cost is None else f"${fact.cost:.4f}"
+            came_to = one_line(fact.fault, LONG) if fact.fault else f"{tokens} · {cost}"
+            call = "model call failed" if fact.fault else "model call"
+            return Line("  ", f"{call}: {who} · {duration(fact.seconds)} · {came_to}", "dim")
+        case events.Noticed():
+            return Line("note  ", one_line(fact.message, LONG), sign_style="yellow")
+        case events.RunPaused():
+            words = f"{counted(len(fact.approvals), 'question')} open: {', '.join(fact.approvals)}"
+            return Line("paused  ", words, sign_style="bold magenta")
+        case events.FlowStarted() if fact.url:
+            return Line("watch  ", one_line(fact.url), "dim", "dim")
+    return None
 
 
 @_lines.register
@@ -102,18 +183,6 @@ def _recalled(fact: events.Recalled) -> list[Line]:
     kept = sum(one.use == "withheld" for one in fact.used)
     note = f"{counted(kept, 'earlier run')} kept from the planner: what is said there may come from the web"
     return [*lines, Line("", note, "dim")] if kept else lines
-
-
-@_lines.register
-def _plan_reused(fact: events.PlanReused) -> list[Line]:
-    return [Line("", one_line(fact.reason, LONG), "dim")]
-
-
-@_lines.register
-def _reuse_declined(fact: events.ReuseDeclined) -> list[Line]:
-    return [
-        Line("", f"the plan of run {fact.earlier} is not used again: {one_line(fact.reason, LONG)}", "dim")
-    ]
 
 
 # --- the plan
@@ -147,35 +216,26 @@ def _plan_refused(fact: events.PlanRefused) -> list[Line]:
 
 def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> list[Line]:
     changes = plan_diff(before, fact.plan) if before is not None else patch_lines(fact.patch)
-    styles = {"+": "green", "!": "yellow", "-": "red"}
     return [
         Line(f"plan {fact.plan.version}  ", one_line(fact.patch.reason, LONG), sign_style="bold yellow"),
         Line("  because: ", one_line(fact.cause, LONG), "dim", "dim"),
-        *(Line(f"  {line[:2]}", line[2:], sign_style=styles[line[0]]) for line in changes),
+        *_diff_lines(changes),
     ]
+
+
+def _diff_lines(changes: list[str]) -> Iterator[Line]:
+    styles = {"+": "green", "!": "yellow", "-": "red"}
+    return (Line(f"  {line[:2]}", line[2:], sign_style=styles[line[0]]) for line in changes)
 
 
 def _plan_approved(fact: events.PlanApproved, before: Plan | None) -> list[Line]:
     if not fact.edited or before is None:
         return [Line("plan  ", "approved", "dim", "bold")]
-    styles = {"+": "green", "!": "yellow", "-": "red"}
-    changes = plan_diff(before, fact.plan)
-    lines = [Line(f"  {line[:2]}", line[2:], sign_style=styles[line[0]]) for line in changes]
-    return [Line("plan  ", "approved, as you changed it:", sign_style="bold"), *lines]
-
-
-@_lines.register
-def _revision_declined(fact: events.RevisionDeclined) -> list[Line]:
-    return [Line("plan kept  ", one_line(fact.reason, LONG), "dim", "dim")]
+    head = Line("plan  ", "approved, as you changed it:", sign_style="bold")
+    return [head, *_diff_lines(plan_diff(before, fact.plan))]
 
 
 # --- subtasks
-
-
-@_lines.register
-def _subtask_started(fact: events.SubtaskStarted) -> list[Line]:
-    again = f" (attempt {fact.attempt})" if fact.attempt > 1 else ""
-    return [Line("● ", f"{fact.subtask}{again} · {one_line(fact.title, LONG)}", sign_style="cyan")]
 
 
 @_lines.register
@@ -185,26 +245,6 @@ def _subtask_finished(fact: events.SubtaskFinished) -> list[Line]:
     if fact.result.surprise:
         lines.append(Line("  surprise: ", one_line(fact.result.surprise, LONG), sign_style="yellow"))
     return lines
-
-
-@_lines.register
-def _subtask_failed(fact: events.SubtaskFailed) -> list[Line]:
-    then = "" if fact.final else ", trying again"
-    head = f"{fact.subtask} failed (attempt {fact.attempt}{then}): {one_line(fact.reason, LONG)}"
-    return [Line("✗ ", head, sign_style="bold red" if fact.final else "yellow")]
-
-
-@_lines.register
-def _result_judged(fact: events.ResultJudged) -> list[Line]:
-    if fact.good:
-        return []
-    text = f"{one_line(fact.subtask, 60)}: not good: {one_line(fact.reason, LONG)}"
-    return [Line("judge  ", text, sign_style="yellow")]
-
-
-@_lines.register
-def _subtask_skipped(fact: events.SubtaskSkipped) -> list[Line]:
-    return [Line("– ", f"{fact.subtask} skipped: {one_line(fact.reason, LONG)}", "dim", "dim")]
 
 
 @_lines.register
@@ -247,49 +287,7 @@ def _approval_asked(fact: events.ApprovalAsked) -> list[Line]:
     return [*lines, asked, *(Line("    ", choice) for choice in numbered(choices(fact.result)))]
 
 
-@_lines.register
-def _approval_given(fact: events.ApprovalGiven) -> list[Line]:
-    decision = fact.decision if fact.decision != "answered" else f"answered: {value_text(fact.value)}"
-    remark = f", because {one_line(fact.remark, LONG)}" if fact.remark else ""
-    whose = {"user": "", "flag": " (-y)", "settings": " (allowed in the settings)"}[fact.by]
-    return [Line("  ", f"{fact.id} {one_line(decision, LONG)}{remark}{whose}", "dim")]
-
-
-@_lines.register
-def _remarked(fact: events.Remarked) -> list[Line]:
-    return [Line("you  ", one_line(fact.text, LONG), sign_style="bold magenta")]
-
-
-@_lines.register
-def _subtask_waiting(fact: events.SubtaskWaiting) -> list[Line]:
-    return [Line("? ", f"{fact.subtask} waits for you ({fact.approval})", "dim", "magenta")]
-
-
-@_lines.register
-def _effect_begun(fact: events.EffectBegun) -> list[Line]:
-    return [
-        Line("effect  ", f"{one_line(fact.subtask, 60)} begins: {one_line(fact.what, LONG)}", "dim", "dim")
-    ]
-
-
-@_lines.register
-def _effect_ended(fact: events.EffectEnded) -> list[Line]:
-    if fact.ok:
-        return []
-    reason = one_line(value_text(fact.outcome), LONG)
-    return [Line("effect  ", f"failed: {reason}", sign_style="yellow")]
-
-
 # --- tools
-
-
-@_lines.register
-def _tool_needed(fact: events.ToolNeeded) -> list[Line]:
-    asked = "the plan" if fact.asked_by == "plan" else one_line(fact.asked_by, 40)
-    text = (
-        f"{one_line(fact.tool, 60)} does not exist yet, {asked} asks for it: {one_line(fact.purpose, LONG)}"
-    )
-    return [_of_tool(text)]
 
 
 @_lines.register
@@ -315,17 +313,6 @@ def _tool_built(fact: events.ToolBuilt) -> list[Line]:
 
 
 @_lines.register
-def _tool_reused(fact: events.ToolReused) -> list[Line]:
-    served = f" instead of {one_line(fact.instead_of, 60)}" if fact.instead_of else ""
-    return [_of_tool(f"{one_line(fact.tool, 60)} reused from the library{served}, version {fact.version}")]
-
-
-@_lines.register
-def _function_repeated(fact: events.FunctionRepeated) -> list[Line]:
-    return [_of_tool(f"would serve: {one_line(fact.function, 60)} was written a third time")]
-
-
-@_lines.register
 def _tool_refused(fact: events.ToolRefused) -> list[Line]:
     reasons = [Line("  - ", one_line(reason, LONG), sign_style="red") for reason in fact.reasons]
     return [Line("✗ ", f"tool {one_line(fact.tool, 60)} refused", sign_style="bold red"), *reasons]
@@ -336,13 +323,6 @@ def _of_tool(text: str) -> Line:
 
 
 # --- details
-
-
-@_lines.register
-def _agent_stepped(fact: events.AgentStepped) -> list[Line]:
-    if not fact.thought.strip():
-        return []
-    return [Line(f"  {fact.subtask} {fact.step}: ", one_line(fact.thought, LONG), "italic", "dim")]
 
 
 @_lines.register
@@ -365,37 +345,7 @@ def _shown(text: str, most: int = 20) -> list[str]:
     return [*lines[:head], left_out, *lines[-tail:]]
 
 
-@_lines.register
-def _tool_called(fact: events.ToolCalled) -> list[Line]:
-    arguments = ", ".join(f"{name}={one_line(repr(value), 60)}" for name, value in fact.arguments.items())
-    verdict = "→" if fact.ok else "failed:"
-    text = one_line(f"{fact.tool}({arguments}) {verdict} {fact.outcome}", LONG)
-    return [Line(f"  {fact.subtask} called ", text, sign_style="dim")]
-
-
-@_lines.register
-def _spent(fact: events.Spent) -> list[Line]:
-    tokens = counted(fact.prompt_tokens + fact.completion_tokens, "token")
-    cost = "unpriced" if fact.cost is None else f"${fact.cost:.4f}"
-    subject = f" for {one_line(fact.subtask, 40)}" if fact.subtask else ""
-    who = f"{one_line(fact.role, 40)}{subject}, {one_line(fact.model, 60)}"
-    if fact.fault:
-        said = f"model call failed: {who} · {duration(fact.seconds)} · {one_line(fact.fault, LONG)}"
-        return [Line("  ", said, "dim")]
-    return [Line("  ", f"model call: {who} · {duration(fact.seconds)} · {tokens} · {cost}", "dim")]
-
-
-@_lines.register
-def _late_result(fact: events.LateResult) -> list[Line]:
-    return [Line("– ", f"late result of {fact.result.subtask}, not used", "dim", "dim")]
-
-
 # --- the run
-
-
-@_lines.register
-def _noticed(fact: events.Noticed) -> list[Line]:
-    return [Line("note  ", one_line(fact.message, LONG), sign_style="yellow")]
 
 
 def _run_resumed(event: Event, fact: events.RunResumed, before: RunState) -> list[Line]:
@@ -409,17 +359,6 @@ def _run_resumed(event: Event, fact: events.RunResumed, before: RunState) -> lis
         Line("", where, "dim"),
         Line("resumed  ", f"{how_far}{limits}", sign_style="bold"),
     ]
-
-
-@_lines.register
-def _run_paused(fact: events.RunPaused) -> list[Line]:
-    open_ones = f"{counted(len(fact.approvals), 'question')} open: {', '.join(fact.approvals)}"
-    return [Line("paused  ", open_ones, sign_style="bold magenta")]
-
-
-@_lines.register
-def _flow_started(fact: events.FlowStarted) -> list[Line]:
-    return [Line("watch  ", one_line(fact.url), "dim", "dim")] if fact.url else []
 
 
 def _run_finished(fact: events.RunFinished, before: RunState) -> list[Line]:
