@@ -1,6 +1,6 @@
 """`apply(state, event)`: the only place that knows what an event changes. Pure.
 
-One handler per kind of fact. Journals of earlier versions are read by the same handlers.
+A case or a handler for each kind of fact. Journals of earlier versions are read by the same handlers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,18 +34,68 @@ def apply(state: RunState, event: Event) -> RunState:
 
 
 @singledispatch
-def _change(_fact: events.Fact, state: RunState) -> RunState:
-    """What a fact changes. Kinds without a handler change nothing."""
+def _change(fact: events.Fact, state: RunState) -> RunState:  # noqa: C901 - a case for each kind
+    """What a fact changes. Kinds without a case or a handler change nothing."""
+    match fact:
+        case events.RunStarted():
+            state = replace(state, began=state.now, since=state.now, latest=state.now)
+            return replace(state, started=fact, phase="recalling and planning")
+        case events.RunPaused():
+            return replace(state, paused=True, phase="waiting for you")
+        case events.RunUndone():
+            return replace(state, undone=True)
+        case events.RunFinished():
+            # Its own count of the seconds: a run that is cancelled later was dead in between.
+            state = replace(state, finished=fact, before_s=fact.seconds, since=None, phase=fact.outcome)
+            return replace(state, usage=_newest(state.usage, fact.usage), building={})
+        case events.FlowStarted():
+            return replace(state, flow_run=fact.flow_run, url=fact.url)
+        case events.AnswerDelta():
+            return replace(state, phase="writing the answer")
+        case events.FeedbackGiven():
+            return replace(state, feedback=fact)
+        case events.Recalled():
+            return replace(state, recalled=fact, reused=None, declined=(), phase="planning")
+        case events.PlanReused():
+            return replace(state, reused=fact)
+        case events.ReuseDeclined():
+            return replace(state, declined=(*state.declined, fact))
+        case events.PlanProposed():
+            return replace(state, versions=(Version(fact.plan),), phase="running")
+        case events.PlanRepaired(plan=Plan() as plan) if state.has_plan:
+            return _with_newest(state, plan)
+        case events.AgentStepped() if fact.thought.strip():
+            return _doing(state, fact.subtask, fact.thought)
+        case events.ToolCalled():
+            sign = "→" if fact.ok else "failed:"
+            return _doing(state, fact.subtask, f"{fact.tool} {sign} {fact.outcome}")
+        case events.SubtaskSkipped():
+            failures = {fact.subtask: fact.reason, **state.failures}
+            return _ended(replace(state, failures=failures), fact.subtask, "skipped", fact.reason, None)
+        case events.FunctionRepeated():
+            return _caused(state, cause_of(fact))
+        case events.ToolNeeded():
+            return replace(state, building={**state.building, fact.tool: f"writing: {fact.purpose}"})
+        case events.ToolTried():
+            doing = "passed its trial" if fact.passed else f"failed round {fact.round}, writing again"
+            return replace(state, building={**state.building, fact.tool: doing})
+        case events.ToolBuilt():
+            return replace(_built(state, fact.tool), built=(*state.built, fact))
+        case events.ToolRefused():
+            return _built(state, fact.tool)
+        case events.ApprovalAsked():
+            return replace(state, asked={**state.asked, fact.id: fact})
+        case events.Remarked():
+            return _caused(state, Cause(subtask="", what="the user said", text=fact.text))
+        case events.EffectBegun():
+            return replace(state, effects={**state.effects, fact.key: fact})
+        case events.EffectEnded():
+            left = {key: effect for key, effect in state.effects.items() if key != fact.key}
+            return replace(state, effects=left, ended={**state.ended, fact.key: fact})
     return state
 
 
 # --- the run
-
-
-@_change.register
-def _run_started(fact: events.RunStarted, state: RunState) -> RunState:
-    phase = "recalling and planning"
-    return replace(state, started=fact, began=state.now, since=state.now, latest=state.now, phase=phase)
 
 
 @_change.register
@@ -67,45 +117,6 @@ def _run_resumed(_fact: events.RunResumed, state: RunState) -> RunState:
         paused=False,
         phase="going on",
     )
-
-
-@_change.register
-def _run_paused(_fact: events.RunPaused, state: RunState) -> RunState:
-    return replace(state, paused=True, phase="waiting for you")
-
-
-@_change.register
-def _run_undone(_fact: events.RunUndone, state: RunState) -> RunState:
-    return replace(state, undone=True)
-
-
-@_change.register
-def _run_finished(fact: events.RunFinished, state: RunState) -> RunState:
-    # Its own count of the seconds: a run that is cancelled later was dead in between.
-    return replace(
-        state,
-        finished=fact,
-        before_s=fact.seconds,
-        since=None,
-        phase=fact.outcome,
-        usage=_newest(state.usage, fact.usage),
-        building={},
-    )
-
-
-@_change.register
-def _flow_started(fact: events.FlowStarted, state: RunState) -> RunState:
-    return replace(state, flow_run=fact.flow_run, url=fact.url)
-
-
-@_change.register
-def _answer_delta(_fact: events.AnswerDelta, state: RunState) -> RunState:
-    return replace(state, phase="writing the answer")
-
-
-@_change.register
-def _feedback_given(fact: events.FeedbackGiven, state: RunState) -> RunState:
-    return replace(state, feedback=fact)
 
 
 @_change.register
@@ -135,31 +146,6 @@ def _newest(known: Usage, total: Usage) -> Usage:
 
 
 # --- the plan
-
-
-@_change.register
-def _recalled(fact: events.Recalled, state: RunState) -> RunState:
-    return replace(state, recalled=fact, reused=None, declined=(), phase="planning")
-
-
-@_change.register
-def _plan_reused(fact: events.PlanReused, state: RunState) -> RunState:
-    return replace(state, reused=fact)
-
-
-@_change.register
-def _reuse_declined(fact: events.ReuseDeclined, state: RunState) -> RunState:
-    return replace(state, declined=(*state.declined, fact))
-
-
-@_change.register
-def _plan_proposed(fact: events.PlanProposed, state: RunState) -> RunState:
-    return replace(state, versions=(Version(fact.plan),), phase="running")
-
-
-@_change.register
-def _plan_repaired(fact: events.PlanRepaired, state: RunState) -> RunState:
-    return state if fact.plan is None or not state.has_plan else _with_newest(state, fact.plan)
 
 
 @_change.register
@@ -241,21 +227,10 @@ def _subtask_waiting(fact: events.SubtaskWaiting, state: RunState) -> RunState:
 
 
 @_change.register
-def _agent_stepped(fact: events.AgentStepped, state: RunState) -> RunState:
-    return _doing(state, fact.subtask, fact.thought) if fact.thought.strip() else state
-
-
-@_change.register
 def _code_ran(fact: events.CodeRan, state: RunState) -> RunState:
     lines = [line for line in fact.code.splitlines() if line.strip()]
     verb = "ran" if fact.error is None else "failed at"
     return _doing(state, fact.subtask, f"{verb} {lines[-1].strip() if lines else 'no code'}")
-
-
-@_change.register
-def _tool_called(fact: events.ToolCalled, state: RunState) -> RunState:
-    sign = "→" if fact.ok else "failed:"
-    return _doing(state, fact.subtask, f"{fact.tool} {sign} {fact.outcome}")
 
 
 @_change.register
@@ -321,12 +296,6 @@ def _subtask_failed(fact: events.SubtaskFailed, state: RunState) -> RunState:
     return state
 
 
-@_change.register
-def _subtask_skipped(fact: events.SubtaskSkipped, state: RunState) -> RunState:
-    failures = {fact.subtask: fact.reason, **state.failures}
-    return _ended(replace(state, failures=failures), fact.subtask, "skipped", fact.reason, None)
-
-
 def _ended(state: RunState, name: str, to: State, doing: str, seconds: float | None) -> RunState:
     whole, state = whole_name(name), _not_accepted(state, name)
     if whole != name:
@@ -368,27 +337,6 @@ def _caused(state: RunState, cause: Cause) -> RunState:
 
 
 @_change.register
-def _function_repeated(fact: events.FunctionRepeated, state: RunState) -> RunState:
-    return _caused(state, cause_of(fact))
-
-
-@_change.register
-def _tool_needed(fact: events.ToolNeeded, state: RunState) -> RunState:
-    return replace(state, building={**state.building, fact.tool: f"writing: {fact.purpose}"})
-
-
-@_change.register
-def _tool_tried(fact: events.ToolTried, state: RunState) -> RunState:
-    doing = "passed its trial" if fact.passed else f"failed round {fact.round}, writing again"
-    return replace(state, building={**state.building, fact.tool: doing})
-
-
-@_change.register
-def _tool_built(fact: events.ToolBuilt, state: RunState) -> RunState:
-    return replace(_built(state, fact.tool), built=(*state.built, fact))
-
-
-@_change.register
 def _tool_reused(fact: events.ToolReused, state: RunState) -> RunState:
     state = _built(_built(state, fact.tool), fact.instead_of)
     # One that serves under several names is named for each.
@@ -396,18 +344,8 @@ def _tool_reused(fact: events.ToolReused, state: RunState) -> RunState:
     return replace(state, borrowed=borrowed)
 
 
-@_change.register
-def _tool_refused(fact: events.ToolRefused, state: RunState) -> RunState:
-    return _built(state, fact.tool)
-
-
 def _built(state: RunState, tool: str) -> RunState:
     return replace(state, building={name: what for name, what in state.building.items() if name != tool})
-
-
-@_change.register
-def _approval_asked(fact: events.ApprovalAsked, state: RunState) -> RunState:
-    return replace(state, asked={**state.asked, fact.id: fact})
 
 
 @_change.register
@@ -422,19 +360,3 @@ def _approval_given(fact: events.ApprovalGiven, state: RunState) -> RunState:
         states={name: one for name, one in state.states.items() if not (name in woken and one == "waiting")},
         waiting={name: approval for name, approval in state.waiting.items() if name not in woken},
     )
-
-
-@_change.register
-def _remarked(fact: events.Remarked, state: RunState) -> RunState:
-    return _caused(state, Cause(subtask="", what="the user said", text=fact.text))
-
-
-@_change.register
-def _effect_begun(fact: events.EffectBegun, state: RunState) -> RunState:
-    return replace(state, effects={**state.effects, fact.key: fact})
-
-
-@_change.register
-def _effect_ended(fact: events.EffectEnded, state: RunState) -> RunState:
-    left = {key: effect for key, effect in state.effects.items() if key != fact.key}
-    return replace(state, effects=left, ended={**state.ended, fact.key: fact})
