@@ -160,7 +160,6 @@ class SubtaskWaiting(Fact):
 
     subtask: str
     approval: str
-    """The id of the question."""
 
 
 class AgentStepped(Fact):

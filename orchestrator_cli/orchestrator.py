@@ -292,15 +292,14 @@ def answer(run: Run, work: _Work) -> RunResult:
         work.answer = _written(run)
     except ProviderError as exc:
         unwritten = exc
-        work.answer = _bare(run.state)
+        state = run.state
+        work.answer = list_results(
+            state.plan, states=state.states, results=state.results, failures=state.failures
+        )
         run.emit(events.AnswerDelta(text=work.answer))
     work.error = shortfall = shortfall_of(run.state) or unwritten
     state = run.state
     return RunResult(run.id, work.answer, state.plan, shortfall, run.usage, work.seconds)
-
-
-def _bare(state: RunState) -> str:
-    return list_results(state.plan, states=state.states, results=state.results, failures=state.failures)
 
 
 def _written(run: Run) -> str:

@@ -34,9 +34,8 @@ from orchestrator_cli.execution.tool_registry import ToolRegistry
 from orchestrator_cli.journal.journal import CatchesUp, EventStream, EventView, read_journal, run_lock
 from orchestrator_cli.journal.redaction import RedactedModel, Redactor
 from orchestrator_cli.mcp_client.servers import Servers
-from orchestrator_cli.models.budget import MeteredModel
+from orchestrator_cli.models.chain import ModelChain
 from orchestrator_cli.models.client import IMPORT_LOCK
-from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.recall.knowledge import KnowledgeReader
 from orchestrator_cli.recall.run_memory import RunMemory, open_dense, open_memory
@@ -95,7 +94,10 @@ def open_run(
         limits=CommitLimits(settings.commit_max_mb, settings.commit_max_files),
     )
     _check_home(settings.home)
-    chosen = _choose_models(settings, source)
+    names = source.names(settings)
+    roles, lost = askable(load_roles(settings.home), source.missing)
+    others = settings.alternatives if source.is_live else ()
+    chosen = _Chosen(names, tuple(name for name in others if not source.missing(name)), roles, lost)
     backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
     with ExitStack() as closing:
         record = _open_record(closing, settings, run, views, is_resumed=bool(resumed))
@@ -189,20 +191,6 @@ class _Chosen:
     lost: dict[str, Role]
 
 
-@dataclass(frozen=True)
-class _OpenModels:
-    model: Model
-    meter: MeteredModel
-
-
-def _choose_models(settings: Settings, source: ModelSource) -> _Chosen:
-    """Raises `ConfigError` if there is no model, or a role file is wrong."""
-    names = source.names(settings)
-    roles, lost = askable(load_roles(settings.home), source.missing)
-    others = settings.alternatives if source.is_live else ()
-    return _Chosen(names, tuple(name for name in others if not source.missing(name)), roles, lost)
-
-
 def _open_models(
     settings: Settings,
     source: ModelSource,
@@ -210,12 +198,12 @@ def _open_models(
     record: _Record,
     cancellation: Cancellation,
     goes_on: str,
-) -> _OpenModels:
+) -> ModelChain:
     named = [*chosen.alternatives, *(role.model for role in chosen.roles.values() if role.model)]
     dense = [settings.memory.dense] if settings.memory.dense else []
     emit, used = record.stream.emit, record.stream.state.usage
     models = source.open(settings, chosen.names, [*named, *dense], cancellation, emit, used=used, run=goes_on)
-    return _OpenModels(RedactedModel(models.model, record.masks), models.meter)
+    return ModelChain(RedactedModel(models.model, record.masks), models.meter)
 
 
 # --- the services
@@ -233,7 +221,7 @@ def _open_services(
     closing: ExitStack,
     settings: Settings,
     record: _Record,
-    models: _OpenModels,
+    models: ModelChain,
     source: ModelSource,
     broker: ApprovalBroker,
     cancellation: Cancellation,

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, Self
 
 from memory import MemoryFault, Scope
@@ -97,13 +96,13 @@ class KnowledgeAdmin:
         """Remove a source, a document, or all documents below a folder, and erase their text from the
         disk."""
         with self._opened() as base:
-            is_address = "://" in wanted
+            ref, is_address = wanted, "://" in wanted
             sources, documents = base.sources(), base.documents()
-            ref = (
-                wanted
-                if is_address
-                else self._path(wanted, {*(one.ref for one in sources), *(one.ref for one in documents)})
-            )
+            if not is_address:
+                # Relative to the current folder, or else to the workspace, as `orch kb list` shows it.
+                here, there = str(Path(wanted).expanduser().resolve()), str((self.root / wanted).resolve())
+                known = {one.ref for one in sources} | {one.ref for one in documents}
+                ref = there if there in known and here not in known else here
             named = [source for source in sources if source.ref == ref]
             others = [source for source in sources if source.ref != ref]
             below = KnowledgeSource(ref, "web" if is_address else "folder", self._seen)
@@ -121,11 +120,6 @@ class KnowledgeAdmin:
                 if excluded:
                     base.exclude(other, excluded)
             return RemovalResult(tuple(one.ref for one in removed), base.remove(removed, named))
-
-    def _path(self, wanted: str, known: set[str]) -> str:
-        """The path relative to the current folder, or else to the workspace, as `orch kb list` shows it."""
-        here, there = Path(wanted).expanduser().resolve(), (self.root / wanted).resolve()
-        return str(there if str(there) in known and str(here) not in known else here)
 
     @contextlib.contextmanager
     def _opened(self, scope: Scope | None = None) -> Iterator[KnowledgeBase]:
@@ -244,9 +238,7 @@ class Converter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._session is not None:
             self._session.close()
         if self._folder is not None:

@@ -268,9 +268,9 @@ class MemoryAdmin:
         stores: list[Callable[[], contextlib.AbstractContextManager[MemoryStore]]] = [self._open]
         folder = self._settings.home / "knowledge"
         if self._settings.memory.url is None and folder.is_dir():
-            stores.append(lambda: self._open_folder(folder))
+            stores.append(lambda: contextlib.closing(open_store(folder)))
         for open_one in stores:
-            with open_one() as store:
+            with _translated(), open_one() as store:
                 if anew:
                     store.drop_vectors(dense.name)
                 done = fill_vectors(store, dense, Scope(), on_progress=on_progress)
@@ -305,11 +305,6 @@ class MemoryAdmin:
         """All records of the scope, newest first, whether they hold or not."""
         with self._open() as store:
             return store.all((), self._scope, at="ever")
-
-    @contextlib.contextmanager
-    def _open_folder(self, folder: Path) -> Iterator[MemoryStore]:
-        with _translated(), contextlib.closing(open_store(folder)) as store:
-            yield store
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[MemoryStore]:

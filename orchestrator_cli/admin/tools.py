@@ -21,7 +21,7 @@ from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.recall.run_memory import IndexChanges, open_memory, reindex_tools
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial, UseRow
+from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial
 from toolsmith.build import edit_prover, prove_again, settle_edit
 from toolsmith.built import BuiltTool, TrialReport
 from toolsmith.errors import LibraryError, ToolNotBuilt, ToolQuarantined, ToolsmithError
@@ -32,7 +32,6 @@ from toolsmith.library.status import (
     Enabled,
     Entry,
     RolledBack,
-    Tally,
     ToolStatus,
     Tried,
 )
@@ -91,7 +90,7 @@ class ToolAdmin:
                 functions=tuple((f.signature, f.doc) for f in tool.functions),
                 trial=_trial(tool.trial),
                 source=tool.source,
-                tallies=tuple((number, _uses(tally)) for number, tally in sorted(status.tallies.items())),
+                tallies=tuple(sorted(status.tallies.items())),
                 decisions=tuple(
                     (entry.at, text) for entry in self.library.entries(name) if (text := _decided(entry))
                 ),
@@ -249,12 +248,12 @@ class ToolAdmin:
     def _row(self, name: str) -> ToolRow:
         versions, version = self.library.versions(name), self.library.current_version(name)
         status = self.library.status(name)
-        uses = _uses(status.tally(version))
+        uses = status.tally(version)
         try:
             tool = self.library.version(name, version)
         except LibraryError as exc:
             message, _, remedy = str(exc).partition("\n")
-            return ToolRow(name, version, "unreadable", (message, remedy), versions, uses=uses)
+            return ToolRow(name, version, versions, "unreadable", (message, remedy), uses=uses)
         state, why = _state(tool, status)
         return ToolRow(
             name=name,
@@ -378,10 +377,6 @@ def _origin(tool: BuiltTool) -> str:
     if origin.imported_from:
         parts.append(f"imported from {origin.imported_from}")
     return ", ".join(parts)
-
-
-def _uses(tally: Tally) -> UseRow:
-    return UseRow(tally.calls, tally.successes, tally.declined, tally.failures, tally.seconds, tally.last)
 
 
 def _trial(report: TrialReport | None, faults: Sequence[str] = ()) -> Trial:

@@ -64,7 +64,7 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def _decode(text: str) -> dict[str, Any]:
-    decoder = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    decoder = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=refuse_constant)
     try:
         found, _ = decoder.raw_decode(text)
         json.dumps(found, ensure_ascii=False).encode()
@@ -96,5 +96,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """For `json.loads(…, parse_constant=refuse_constant)`: NaN and Infinity are not JSON."""
     raise ValueError(f"{name} is not JSON")

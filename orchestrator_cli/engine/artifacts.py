@@ -93,18 +93,16 @@ def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Many artifacts as few: the versions of the plan, and one with the beginnings of all results."""
     plans = [dict(row) for row in rows if row["key"] == "plan"]
     results = [row for row in rows if row["key"] != "plan"]
-    parts = [f"## {row['description']} ({row['key']})\n\n{_begun(row['data'])}" for row in results]
+    parts = []
+    for row in results:
+        text = row["data"]
+        begun = text if len(text) <= TOGETHER_CHARS else f"{text[:TOGETHER_CHARS]}…\n````"
+        parts.append(f"## {row['description']} ({row['key']})\n\n{begun}")
     if not parts:
         return plans
     summary = f"{len(results)} results, the last: {results[-1]['description']}"
     one = {"key": "results", "data": "\n\n".join(parts), "description": summary}
     return [*plans, one | {"task_run_id": None, "flow_run_id": results[-1]["flow_run_id"]}]
-
-
-def _begun(markdown: str) -> str:
-    if len(markdown) <= TOGETHER_CHARS:
-        return markdown
-    return f"{markdown[:TOGETHER_CHARS]}…\n````"
 
 
 def plan_markdown(plan: Plan) -> str:

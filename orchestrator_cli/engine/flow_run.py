@@ -13,7 +13,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 from uuid import UUID
 
@@ -68,9 +67,7 @@ class FlowRun:
     def __enter__(self) -> "FlowRun":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         with self._lock:
             self._left = True
         if self._begun and not self._over.is_set():

@@ -316,8 +316,10 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
         tools_to_call_from: list[SmolTool] | None = None,
         **_: Any,
     ) -> ChatMessage:
+        # smolagents says a code agent's code a second time, as if it had called a tool.
+        echo = MessageRole.TOOL_CALL if self._role.agent == "code" else None
         rows = get_clean_message_list(
-            [_marked(message) for message in messages if not self._is_echo(message)],
+            [_marked(message) for message in messages if echo is None or message.role != echo],
             role_conversions=tool_role_conversions,
             flatten_messages_as_text=True,
         )
@@ -355,10 +357,6 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
             answer = {"description": "The value the task asks for."} | (self._attempt.subtask.result or {})
             schema["function"]["parameters"]["properties"]["answer"] = answer
         return schema
-
-    def _is_echo(self, message: Any) -> bool:
-        """smolagents says a code agent's code a second time, as if it had called a tool."""
-        return self._role.agent == "code" and message.role == MessageRole.TOOL_CALL
 
 
 def _marked(message: Any) -> Any:

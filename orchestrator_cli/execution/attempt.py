@@ -290,14 +290,13 @@ def misfit(schema: dict[str, JsonValue] | None, value: JsonValue) -> str | None:
     """In what a value does not fit a schema, or None."""
     if schema is None:
         return None
-    found = jsonschema.Draft202012Validator(schema).iter_errors(value)
-    faults = [f"{'.'.join(map(str, e.absolute_path)) or 'the value'}: {_shortened(e.message)}" for e in found]
+    faults = []
+    for fault in jsonschema.Draft202012Validator(schema).iter_errors(value):
+        # jsonschema puts the value first and what is wrong with it last.
+        text = fault.message
+        text = text if len(text) <= 240 else f"{text[:100]} … {text[-140:]}"
+        faults.append(f"{'.'.join(map(str, fault.absolute_path)) or 'the value'}: {text}")
     return f"the value does not fit the schema: {'; '.join(faults[:5])}" if faults else None
-
-
-def _shortened(message: str) -> str:
-    """jsonschema puts the value first and what is wrong with it last."""
-    return message if len(message) <= 240 else f"{message[:100]} … {message[-140:]}"
 
 
 def as_json(value: Any) -> JsonValue:

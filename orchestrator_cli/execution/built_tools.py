@@ -10,12 +10,13 @@ call returned beyond its type; the sandbox tells of the others, and what it tell
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from orchestrator_cli import events
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.journal.journal import Emit
-from toolsmith.build import Adopt, EditOutcome, edit_prover, usable_tool
+from toolsmith.build import EditOutcome, edit_prover, usable_tool
 from toolsmith.built import BuiltTool
 from toolsmith.errors import (
     LibraryError,
@@ -64,9 +65,13 @@ class BuiltTools:
         Raises `ToolDisabled`, `ToolQuarantined`, and `ApprovalNeeded` where a person has to allow the trial
         of an edit.
         """
-        name = self._library.stored_name(name)
+
+        def permit(spec: ToolSpec, lock: PackageLock) -> Permissions:
+            return self._gate.permit_tool(spec, cancellation, lock)
+
+        name, adopt = self._library.stored_name(name), edit_prover(self._library, self._backend, permit)
         try:
-            tool, settled = usable_tool(name, self._library, self._adopting(cancellation))
+            tool, settled = usable_tool(name, self._library, adopt)
         except (ToolDisabled, ToolQuarantined):
             raise
         except (PermissionRefused, PackagesUnavailable) as exc:
@@ -90,19 +95,9 @@ class BuiltTools:
         except (ToolDisabled, ToolQuarantined):
             return None
         except LibraryError:
-            return self._quietly(name)
-
-    def _quietly(self, name: str) -> BuiltTool | None:
-        try:
-            return self.take(name)
-        except LibraryError:
+            with suppress(LibraryError):
+                return self.take(name)
             return None
-
-    def _adopting(self, cancellation: Cancellation | None) -> Adopt:
-        def permit(spec: ToolSpec, lock: PackageLock) -> Permissions:
-            return self._gate.permit_tool(spec, cancellation, lock)
-
-        return edit_prover(self._library, self._backend, permit)
 
     # --- using
 

@@ -23,6 +23,7 @@ from pydantic import JsonValue
 
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.json_text import refuse_constant
 from orchestrator_cli.events import ToolCalled
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, CheckoutRef, pretty
 from orchestrator_cli.execution.run import Run
@@ -109,14 +110,10 @@ def value_of(ended: CommandResult) -> JsonValue:
     if ended.cut:
         return f"{text}\n… (it printed more than {OUT_BYTES:,} bytes)"
     try:
-        value: JsonValue = json.loads(text, parse_constant=_no_number)
+        value: JsonValue = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return text
     return value
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def program_files(process: Process) -> list[str]:

@@ -36,15 +36,12 @@ def is_over(state: RunState) -> bool:
 
 def missing_facts(state: RunState, history: CommitHistory) -> list[Fact]:
     """What follows from the journal and is not in it. Raises `WorkspaceFault`."""
-    return [*_committed(state, history), *_forgiven(state)]
-
-
-def _forgiven(state: RunState) -> list[Fact]:
-    """What failed and is skipped by its plan, if the process was killed between the two."""
     failed = [name for name, one in state.states.items() if one == "failed"]
     plan = state.plan
+    # What failed and is skipped by its plan, if the process was killed between the two.
     forgiven = [name for name in failed if name in plan.ids and plan[name].on_failure == "skip"]
-    return [events.SubtaskSkipped(subtask=name, reason=FORGIVEN) for name in forgiven]
+    skipped = (events.SubtaskSkipped(subtask=name, reason=FORGIVEN) for name in forgiven)
+    return [*_committed(state, history), *skipped]
 
 
 def _committed(state: RunState, history: CommitHistory) -> list[Fact]:

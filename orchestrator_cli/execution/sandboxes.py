@@ -108,7 +108,9 @@ class Sandboxes:
         if tool.name not in self._isolated:
             given = self.attempt.services.permit_tool(tool)
             with self._lock:
-                folder = self._nothing() if tool.spec.workspace == "none" else None
+                folder = None
+                if tool.spec.workspace == "none":
+                    folder = self._empty = self._empty or Path(tempfile.mkdtemp(prefix="orch-apart-"))
                 made = self._new(folder, writable=tool.spec.workspace == "write", given=given)
                 self._isolated[tool.name] = made
                 if self._ended:
@@ -149,8 +151,3 @@ class Sandboxes:
                     shutil.rmtree(self._empty, ignore_errors=True)
         finally:
             self.own.__exit__(*exc)
-
-    def _nothing(self) -> Path:
-        if self._empty is None:
-            self._empty = Path(tempfile.mkdtemp(prefix="orch-apart-"))
-        return self._empty

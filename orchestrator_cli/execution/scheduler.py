@@ -74,7 +74,7 @@ class Scheduler:
         """Start everything that can; False if nothing is under way and nothing is left."""
         self._build_tools()
         self._ask_people()
-        while self._start_one():
+        while self._has_room() and self._start_one():
             pass
         self._ask_reviser()
         if not self._is_idle():
@@ -118,9 +118,10 @@ class Scheduler:
     def _has_room(self) -> bool:
         return len(self.subtasks.under_way) + len(self.building) < self.run.settings.max_parallel
 
+    def _waits_for_people(self) -> bool:
+        return bool(self.state.waiting or self.state.waits(self.blocked))
+
     def _start_one(self) -> bool:
-        if not self._has_room():
-            return False
         if self.subtasks.start_instance():
             return True
         for subtask in self.state.startable(self._held()):
@@ -128,13 +129,10 @@ class Scheduler:
             if refusals := [self.refused[name] for name in missing if name in self.refused]:
                 self.subtasks.failed(subtask, attempt=0, reason="; ".join(refusals))
                 return True
-            if missing or not self.subtasks.role_is_free(subtask):
-                continue
-            self.subtasks.start(subtask)
-            return True
+            if not missing and self.subtasks.role_is_free(subtask):
+                self.subtasks.start(subtask)
+                return True
         return False
-
-    # --- people
 
     def _ask_people(self) -> None:
         """Put the questions that subtasks wait for, before it is their turn to start."""
@@ -145,17 +143,16 @@ class Scheduler:
             if self.run.broker.request(question) is None:
                 self.run.emit(events.SubtaskWaiting(subtask=subtask.id, approval=question.id))
 
-    def _waits_for_people(self) -> bool:
-        return bool(self.state.waiting or self.state.waits(self.blocked))
-
     # --- tools
 
     def _build_tools(self) -> None:
         """Build what pending subtasks name, as far as there is room."""
         registry = self.run.registry
         for tool in plan_changes.wanted_tools(self.state):
-            if tool.name not in self.refused and not registry.has(tool.name):  # a patch may name it again
-                self._keep_refusal(tool.name, plan_changes.let_serve(self.run, tool.name))
+            if tool.name in self.refused or registry.has(tool.name):  # a patch may name it again
+                continue
+            if refusal := plan_changes.let_serve(self.run, tool.name):
+                self.refused[tool.name] = refusal
         left_out = {*self.building, *self.refused, *self.state.waits(self.blocked)}
         for tool in plan_changes.tools_to_build(self.state, registry, left_out):
             if self._has_room():
@@ -167,11 +164,7 @@ class Scheduler:
         self.building.discard(tool)
         if isinstance(outcome, ApprovalNeeded):
             self.blocked[tool] = outcome.approvals[0]
-        else:
-            self._keep_refusal(tool, plan_changes.refusal_of(self.run, tool, outcome))
-
-    def _keep_refusal(self, tool: str, refusal: str) -> None:
-        if refusal:
+        elif refusal := plan_changes.refusal_of(self.run, tool, outcome):
             self.refused[tool] = refusal
 
     # --- the reviser
@@ -187,12 +180,11 @@ class Scheduler:
 
     def _ask_reviser(self) -> None:
         causes = self._causes()
-        if self.asked or REVISER in self.state.waits(self.blocked) or not causes:
-            return
-        plan_changes.check_revisions(self.state, causes, self.run.settings)
-        self.asked = causes
-        ask = partial(plan_changes.ask_reviser, self.run, self.context, causes)
-        self._beside(ask, REVISER, self._revised)
+        if causes and not self.asked and REVISER not in self.state.waits(self.blocked):
+            plan_changes.check_revisions(self.state, causes, self.run.settings)
+            self.asked = causes
+            ask = partial(plan_changes.ask_reviser, self.run, self.context, causes)
+            self._beside(ask, REVISER, self._revised)
 
     def _revised(self, decision: Any) -> None:
         causes, self.asked = self.asked, ()

@@ -227,12 +227,13 @@ class SubtaskRuns:
         upstream = [one for name in subtask.depends_on for one in self.task_runs.get(name, ())]
         future = submit_after(task_of(work, subtask), upstream)
         self.task_runs.setdefault(whole_name(subtask.id), []).append(future.task_run_id)
-        future.add_done_callback(lambda ended: self.done.put(lambda: self._over(subtask, work, ended)))
 
-    def _over(self, subtask: Subtask, work: SubtaskTaskRun, future: Any) -> None:
-        """Prefect is through with a task run: without a result, it has failed."""
-        if not work.has_result:
-            self._ended(subtask, work, outcome_of(work.call, future))
+        def over(future: Any) -> None:
+            # Prefect is through with it: without a result, it has failed.
+            if not work.has_result:
+                self._ended(subtask, work, outcome_of(work.call, future))
+
+        future.add_done_callback(lambda ended: self.done.put(lambda: over(ended)))
 
     def _ended(self, subtask: Subtask, work: SubtaskTaskRun, outcome: Any) -> None:
         self.under_way.discard(subtask.id)

@@ -112,7 +112,8 @@ class EventStream:
         """Acquired before `_writing` if both are needed."""
         self._unshown: deque[_Written] = deque()
         # Events of a later version, which this one skips, have numbers too.
-        self._seq = max(state.last, _last_number(journal))
+        written = read_records(journal, lambda line: int(json.loads(line)["seq"])) if journal.exists() else ()
+        self._seq = max((state.last, *written))
         self._blobs = blobs_of(journal)
         make_folders(journal.parent, 0o700)
         new = not journal.exists()
@@ -204,12 +205,6 @@ class EventStream:
             # After an error, the threads that wait for their events try it themselves.
             with self._writing:
                 self._unshown.extendleft(reversed(pending))
-
-
-def _last_number(journal: Path) -> int:
-    if not journal.exists():
-        return 0
-    return max(read_records(journal, lambda line: int(json.loads(line)["seq"])), default=0)
 
 
 def read_journal(path: Path) -> Iterator[Event]:

@@ -317,11 +317,15 @@ def _prompt_tokens(litellm: Any, name: str, request: ModelRequest) -> int:
 
 def _translate(exc: Exception, name: str) -> ProviderError:
     """LiteLLM's and the network's errors as ours."""
+    import httpx
     import litellm.exceptions as foreign
 
-    if fault := _unconnected(exc):
-        return _unreachable(name, fault)
-    text = _first_line(exc)
+    # LiteLLM reports a connection that was never made as a server error.
+    kinds = (httpx.ConnectError, httpx.ConnectTimeout)
+    if unmade := next((e for e in _causes(exc) if isinstance(e, kinds)), None):
+        return _unreachable(name, str(unmade) or "it did not answer")
+    text = str(getattr(exc, "message", "") or exc).strip() or type(exc).__name__
+    text = truncate(text.splitlines()[0].removeprefix("litellm."), 240)
     if "missing credentials" in text.lower():
         return ProviderError(
             f"There is no API key for {name}.",
@@ -353,7 +357,9 @@ def _translate(exc: Exception, name: str) -> ProviderError:
         case foreign.APIConnectionError() | ConnectionError() | OSError():
             return _unreachable(name, text, unsure=True)
         case _:
-            return TransientError(f"The provider of {name} failed: {text}", TRY_AGAIN, unsure=_was_cut(exc))
+            # If an open connection was lost, the provider may have begun to answer.
+            was_cut = any(isinstance(e, httpx.TransportError) for e in _causes(exc))
+            return TransientError(f"The provider of {name} failed: {text}", TRY_AGAIN, unsure=was_cut)
 
 
 def _unreachable(name: str, fault: str, *, unsure: bool = False) -> TransientError:
@@ -362,21 +368,6 @@ def _unreachable(name: str, fault: str, *, unsure: bool = False) -> TransientErr
         "Check that its server runs and that OPENAI_BASE_URL or the network is right.",
         unsure=unsure,
     )
-
-
-def _unconnected(exc: BaseException) -> str:
-    """Why the connection failed; empty if it was made. LiteLLM reports this as a server error."""
-    import httpx
-
-    found = (e for e in _causes(exc) if isinstance(e, httpx.ConnectError | httpx.ConnectTimeout))
-    return next((str(e) or "it did not answer" for e in found), "")
-
-
-def _was_cut(exc: BaseException) -> bool:
-    """Whether an open connection was lost, so that the provider may have begun to answer."""
-    import httpx
-
-    return any(isinstance(e, httpx.TransportError) for e in _causes(exc))
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:
@@ -393,8 +384,3 @@ def _retry_after(exc: Exception) -> float | None:
         return min(float(headers["retry-after"]), 120.0)
     except (LookupError, TypeError, ValueError):
         return None
-
-
-def _first_line(exc: Exception) -> str:
-    text = str(getattr(exc, "message", "") or exc).strip() or type(exc).__name__
-    return truncate(text.splitlines()[0].removeprefix("litellm."), 240)

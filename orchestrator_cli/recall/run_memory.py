@@ -225,7 +225,10 @@ class RunMemory:
         try:
             try:
                 with self.store.opened() as memory:
-                    run = _with_feedback(run, memory)
+                    # Feedback on a run outlives its resumption.
+                    known = memory.get([run.id], run.scope)
+                    if said_of_it := known[0].data.get("feedback") if known else None:
+                        run = run.model_copy(update={"data": run.data | {"feedback": said_of_it}})
                     memory.add([run, *(_tool_record(memory, tool, state.prompt) for tool in used)])
                     if session:
                         plan, said = self.masks(state.plan), self.masks(answer)
@@ -324,13 +327,6 @@ def open_memory(settings: Settings, emit: Emit) -> MemoryStore:
     except MemoryFault as exc:
         place = "See memory.url in orch.toml." if settings.memory.url else f"It is in {settings.home}/memory."
         raise ConfigError(f"The memory cannot be opened: {exc}", place) from exc
-
-
-def _with_feedback(run: Record, memory: Memory) -> Record:
-    """Feedback on a run outlives its resumption. Raises `MemoryFault`."""
-    known = memory.get([run.id], run.scope)
-    said = known[0].data.get("feedback") if known else None
-    return run.model_copy(update={"data": run.data | {"feedback": said}}) if said else run
 
 
 def _tool_record(memory: Memory, tool: BuiltTool, prompt: str) -> Record:

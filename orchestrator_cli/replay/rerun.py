@@ -96,12 +96,9 @@ _Key = tuple[str, int]
 
 def moments_of(found: Sequence[Event]) -> list[Moment]:
     """When the checkouts of a run were taken and committed, with all that was done in between."""
-    finished: dict[str, int] = {
-        event.data.subtask: event.data.result.attempt
-        for event in found
-        if isinstance(event.data, events.SubtaskFinished)
-    }
-    changes = _changes(found)
+    facts = [event.data for event in found]
+    finished = {f.subtask: f.result.attempt for f in facts if isinstance(f, events.SubtaskFinished)}
+    changes = {(f.subtask, f.attempt): f.changes for f in facts if isinstance(f, events.FilesChanged)}
     gathered = _gathered(found, finished)
     works = {key: replace(one.done, changes=changes.get(key, ())) for key, one in gathered.items()}
     return list(_moments(found, works))
@@ -118,13 +115,6 @@ def _moments(found: Iterable[Event], works: Mapping[_Key, FinishedAttempt]) -> I
                 yield Closed(opened.pop((name, attempt)))
             case events.SubtaskFinished(subtask=name, result=result) if (name, result.attempt) in opened:
                 yield Closed(opened.pop((name, result.attempt)))
-
-
-def _changes(found: Iterable[Event]) -> dict[_Key, tuple[FileChange, ...]]:
-    facts = (event.data for event in found)
-    return {
-        (fact.subtask, fact.attempt): fact.changes for fact in facts if isinstance(fact, events.FilesChanged)
-    }
 
 
 def _gathered(found: Iterable[Event], finished: Mapping[str, int]) -> dict[_Key, _Gathering]:

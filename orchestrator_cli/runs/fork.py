@@ -34,8 +34,15 @@ def fork_run(where: PastRun, at: str, remark: str = "") -> PastRun:
         if not state.has_plan or at not in state.plan.ids:
             known = ", ".join(s.id for s in state.plan.subtasks) if state.has_plan else "it has no plan yet"
             raise UsageError(f"Run {where.run} has no subtask {at}.", f"Its subtasks: {known}")
-        records = _records(where)
-        dropped = _dropped(state, at, records)
+        try:
+            records = where.history.records()
+        except (WorkspaceFault, OSError) as exc:
+            raise UsageError(f"The changes of run {where.run} cannot be read: {exc}.") from exc
+        # The subtask, those whose changes were undone, and the dependents of both.
+        commits = {whole_name(one.author.subtask) for one in records if one.author.undo_to is None}
+        undone = commits - {whole_name(one.author.subtask) for one in not_undone(records)}
+        roots = {at, *undone} & state.plan.ids
+        dropped = roots | descendants(state.plan, roots)
         _refuse_remains(where, not_undone(records), dropped)
         facts = list(shared(found, state, dropped))
     if remark:
@@ -103,21 +110,6 @@ def not_undone(records: Sequence[CommitRecord]) -> list[CommitRecord]:
             last = max((n for n, one in enumerate(left) if one.author.subtask == to), default=-1)
             del left[last + 1 :]
     return left
-
-
-def _records(where: PastRun) -> list[CommitRecord]:
-    try:
-        return where.history.records()
-    except (WorkspaceFault, OSError) as exc:
-        raise UsageError(f"The changes of run {where.run} cannot be read: {exc}.") from exc
-
-
-def _dropped(state: RunState, at: str, records: Sequence[CommitRecord]) -> frozenset[str]:
-    """The subtask, those whose changes were undone, and the dependents of both."""
-    commits = {whole_name(record.author.subtask) for record in records if record.author.undo_to is None}
-    undone = commits - {whole_name(record.author.subtask) for record in not_undone(records)}
-    roots = {at, *undone} & state.plan.ids
-    return frozenset(roots) | descendants(state.plan, roots)
 
 
 def _refuse_remains(where: PastRun, commits: Sequence[CommitRecord], dropped: Collection[str]) -> None:

@@ -41,6 +41,7 @@ _STYLES = {
     "failed": "bold red",
     "skipped": "dim",
 }
+_RANK = {"waiting": 0, "running": 0, "failed": 1, "pending": 2, "skipped": 3, "done": 4}
 OVER = frozenset(OUTCOMES)
 """The phases of a run in which nothing more happens."""
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
@@ -212,7 +213,11 @@ class Console:
     def _table(self) -> RenderableType:
         state, now = self._state, datetime.now(UTC)
         rows = rows_of(state)
-        shown, hidden = _fitting(rows, self._rich.height - 6 - len(state.building))
+        # The rows that fit, active ones before finished ones.
+        room = max(1, self._rich.height - 6 - len(state.building))
+        chosen = {row.id for row in sorted(rows, key=lambda row: _RANK[row.state])[:room]}
+        shown = [row for row in rows if row.id in chosen]
+        hidden = [row for row in rows if row.id not in chosen]
         grid = Table.grid(padding=(0, 1), expand=True)
         wide = self._rich.width >= NARROW
         grid.add_column(width=1)
@@ -269,13 +274,6 @@ class Console:
         elapsed = text.duration((now - state.since).total_seconds()) if state.since is not None else ""
         words = f"{phase} · {elapsed} · {text.spent(state.usage)}"
         return self._text(f"{frame} ", "cyan") + self._text(words, "dim")
-
-
-def _fitting(rows: list[Row], height: int) -> tuple[list[Row], list[Row]]:
-    """The rows that fit, active ones before finished ones, and the other rows."""
-    rank = {"waiting": 0, "running": 0, "failed": 1, "pending": 2, "skipped": 3, "done": 4}
-    chosen = {row.id for row in sorted(rows, key=lambda row: rank[row.state])[: max(1, height)]}
-    return [row for row in rows if row.id in chosen], [row for row in rows if row.id not in chosen]
 
 
 @contextlib.contextmanager

@@ -330,14 +330,8 @@ class LogEntry:
 
     def as_json(self) -> dict[str, Any]:
         """Keys: `number`, `run`, `line`, `title`, `text`, `hash` (empty if it has none)."""
-        return {
-            "number": self.number,
-            "run": self.run,
-            "line": self.line,
-            "title": self.title,
-            "text": self.text.strip(),
-            "hash": self.hash,
-        }
+        place = {"number": self.number, "run": self.run, "line": self.line}
+        return {**place, "title": self.title, "text": self.text.strip(), "hash": self.hash}
 
 
 @dataclass(frozen=True)

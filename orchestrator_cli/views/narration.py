@@ -73,8 +73,9 @@ def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool
             return _plan_revised(fact, plan)
         case events.RunResumed() as fact:
             return _run_resumed(event, fact, before)
-        case events.PlanApproved() as fact:
-            return _plan_approved(fact, plan)
+        case events.PlanApproved(edited=True) as fact if plan is not None:
+            head = Line("plan  ", "approved, as you changed it:", sign_style="bold")
+            return [head, *_diff_lines(plan_diff(plan, fact.plan))]
         case events.RunFinished() as fact:
             return _run_finished(fact, before)
     return _lines(event.data)
@@ -106,6 +107,8 @@ def _line(fact: events.Fact) -> Line | None:  # noqa: C901 - a case for each kin
         case events.ReuseDeclined():
             words = f"the plan of run {fact.earlier} is not used again: {one_line(fact.reason, LONG)}"
             return Line("", words, "dim")
+        case events.PlanApproved():
+            return Line("plan  ", "approved", "dim", "bold")
         case events.RevisionDeclined():
             return Line("plan kept  ", one_line(fact.reason, LONG), "dim", "dim")
         case events.SubtaskStarted():
@@ -226,13 +229,6 @@ def _plan_revised(fact: events.PlanRevised, before: Plan | None) -> list[Line]:
 def _diff_lines(changes: list[str]) -> Iterator[Line]:
     styles = {"+": "green", "!": "yellow", "-": "red"}
     return (Line(f"  {line[:2]}", line[2:], sign_style=styles[line[0]]) for line in changes)
-
-
-def _plan_approved(fact: events.PlanApproved, before: Plan | None) -> list[Line]:
-    if not fact.edited or before is None:
-        return [Line("plan  ", "approved", "dim", "bold")]
-    head = Line("plan  ", "approved, as you changed it:", sign_style="bold")
-    return [head, *_diff_lines(plan_diff(before, fact.plan))]
 
 
 # --- subtasks

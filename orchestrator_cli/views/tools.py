@@ -1,36 +1,14 @@
 """Built tools for people and programs, as plain lines or JSON values. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from orchestrator_cli.views.text import clean, counted, duration, one_line
+from toolsmith.library.status import Tally
 
 WIDE = 100
-
-
-@dataclass(frozen=True)
-class UseRow:
-    """How the uses of a version went."""
-
-    calls: int = 0
-    successes: int = 0
-    declined: int = 0
-    failures: int = 0
-    seconds: float = 0.0
-    """Of all calls together."""
-    last: datetime | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "calls": self.calls,
-            "successes": self.successes,
-            "declined": self.declined,
-            "failures": self.failures,
-            "seconds": round(self.seconds, 3),
-            "last": self.last.isoformat() if self.last else None,
-        }
 
 
 @dataclass(frozen=True)
@@ -39,33 +17,23 @@ class ToolRow:
 
     name: str
     version: int
+    versions: tuple[int, ...]
     state: str
     """`in use`, `disabled`, `quarantine`, `edited` or `unreadable`."""
     why: tuple[str, ...] = ()
     """Reasons or failures behind the state, and what to do."""
-    versions: tuple[int, ...] = ()
     signature: str = ""
     purpose: str = ""
     permissions: str = ""
     created: datetime | None = None
-    uses: UseRow = UseRow()
+    uses: Tally = field(default_factory=Tally)
 
     def as_json(self) -> dict[str, Any]:
         """Keys: `name`, `version` (the current one), `versions`, `state`, `why`, `signature`, `purpose`,
         `permissions`, `created`, `uses` (of that version).
         """
-        return {
-            "name": self.name,
-            "version": self.version,
-            "versions": list(self.versions),
-            "state": self.state,
-            "why": list(self.why),
-            "signature": self.signature,
-            "purpose": self.purpose,
-            "permissions": self.permissions,
-            "created": self.created.isoformat() if self.created else None,
-            "uses": self.uses.as_json(),
-        }
+        created = self.created.isoformat() if self.created else None
+        return {**vars(self), "created": created, "uses": _uses_json(self.uses)}
 
 
 @dataclass(frozen=True)
@@ -92,7 +60,7 @@ class ToolPage:
     """Signature and documentation."""
     trial: Trial
     source: str
-    tallies: tuple[tuple[int, UseRow], ...]
+    tallies: tuple[tuple[int, Tally], ...]
     """By version, oldest first."""
     decisions: tuple[tuple[datetime, str], ...]
     """Decisions about the tool, oldest first."""
@@ -110,7 +78,7 @@ class ToolPage:
             "functions": [{"signature": signature, "doc": doc} for signature, doc in self.functions],
             "trial": trial_json(self.trial),
             "source": self.source,
-            "uses_by_version": {str(version): uses.as_json() for version, uses in self.tallies},
+            "uses_by_version": {str(version): _uses_json(uses) for version, uses in self.tallies},
             "decisions": [{"time": time.isoformat(), "what": what} for time, what in self.decisions],
         }
 
@@ -129,7 +97,7 @@ def list_lines(rows: Sequence[ToolRow]) -> list[str]:
     return lines
 
 
-def uses_text(uses: UseRow) -> str:
+def uses_text(uses: Tally) -> str:
     """`12 calls, 2 failed, 0.3 s each`."""
     if not uses.calls:
         return "never called"
@@ -188,6 +156,11 @@ def trial_json(trial: Trial) -> dict[str, Any]:
         ],
         "faults": list(trial.faults),
     }
+
+
+def _uses_json(uses: Tally) -> dict[str, Any]:
+    last = uses.last.isoformat() if uses.last else None
+    return {"calls": uses.calls, **vars(uses), "seconds": round(uses.seconds, 3), "last": last}
 
 
 def _state(row: ToolRow) -> str:

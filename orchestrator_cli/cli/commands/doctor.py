@@ -116,11 +116,15 @@ def _sandbox(settings: Settings) -> str:
     if not found.passed:
         faults = [f"can {what}" for what in found.escaped] + [f"cannot {what}" for what in found.missing]
         raise OrchError(f"{backend.detail}: {found}; code inside {', '.join(faults)}", "Run no prompts here.")
+    values = vars(Limits())  # of a step: each limit, its default, and how strictly it is kept
     return "\n".join(
         [
             f"{backend.detail}; {found}, in {took:.1f} s",
             *_passed_over(settings, backend),
-            *_limits(backend),
+            *(
+                f"{kept.limit:<12} {values[kept.limit]:>6g}  {kept.grade:<15} {kept}"
+                for kept in backend.enforcement
+            ),
         ]
     )
 
@@ -134,13 +138,6 @@ def _passed_over(settings: Settings, backend: Backend) -> Iterator[str]:
     yield from hint_for(failures).splitlines()
     yield f"What changes under {backend.name}:"
     yield from (f"- {sentence}" for sentence in backend.weaknesses)
-
-
-def _limits(backend: Backend) -> Iterator[str]:
-    """Each limit of a step: its default, and how strictly it is kept."""
-    values = vars(Limits())
-    for kept in backend.enforcement:
-        yield f"{kept.limit:<12} {values[kept.limit]:>6g}  {kept.grade:<15} {kept}"
 
 
 def _memory(settings: Settings) -> str:

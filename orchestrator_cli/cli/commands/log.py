@@ -17,7 +17,7 @@ from orchestrator_cli.views.streams import show_page
 from orchestrator_cli.views.text import counted, one_line
 
 if TYPE_CHECKING:
-    from orchestrator_cli.replay.compare import FileVerdict, Replayed, SubtaskVerdict
+    from orchestrator_cli.replay.compare import Replayed, SubtaskVerdict
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -145,15 +145,13 @@ def _subtask_lines(one: "SubtaskVerdict") -> Iterator[str]:
     attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
     yield f"{one_line(one.subtask)}{attempt}: {one.outcome} ({counted(one.steps, 'step')})"
     yield from (f"  because {one_line(why, 300)}" for why in one.why if one.outcome == "not replayed")
-    yield from (f"  {_file_line(file)}" for file in one.files)
+    for file in one.files:
+        path, then = one_line(file.path), _short(file.then)
+        if file.same:
+            yield f"  same       {path} {then}"
+        else:
+            yield f"  different  {path}: {file.what}; then {then}, now {_short(file.now)}"
     yield from (f"  note: {one_line(why, 300)}" for why in one.why if one.outcome != "not replayed")
-
-
-def _file_line(file: "FileVerdict") -> str:
-    path = one_line(file.path)
-    if file.same:
-        return f"same       {path} {_short(file.then)}"
-    return f"different  {path}: {file.what}; then {_short(file.then)}, now {_short(file.now)}"
 
 
 def _short(sha256: str | None) -> str:
