@@ -169,8 +169,9 @@ def test_any_changed_bytes_are_located(data: st.DataObject) -> None:
     assume(not whole.startswith(changed))
     fault = fault_in(changed)
     if fault is None:
-        # What follows the last seal and breaks off within an entry looks like a killed writer's.
-        assert start >= len(whole) - len(blocks[-1])
+        # What follows the last seal left and has none itself looks like a killed writer's: no entry that is
+        # whole came after the change.
+        assert end > len(whole) - len(blocks[-1])
         return
     pairs = enumerate(zip(whole, changed, strict=False))
     same = next((n for n, (a, b) in pairs if a != b), len(whole))
