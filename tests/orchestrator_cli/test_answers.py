@@ -69,11 +69,11 @@ def test_a_line_is_mended_from_its_end() -> None:
 @pytest.mark.parametrize(
     ("said", "kinds"),
     [
-        ("plan", "plan network secrets packages effects"),
+        ("plan", "plan network secrets packages executes effects"),
         ("none", ""),
         ("none,plan", "plan"),
-        ("plan, writes", "plan network secrets packages writes effects"),
-        ("all", "plan tools network secrets packages writes effects"),
+        ("plan, writes", "plan network secrets packages writes executes effects"),
+        ("all", "plan tools network secrets packages writes executes effects"),
     ],
 )
 def test_naming_kinds_adds_to_what_is_asked_about_anyway(said: str, kinds: str) -> None:

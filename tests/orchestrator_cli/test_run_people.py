@@ -126,7 +126,7 @@ def test_unknown_kinds_are_named_with_all_there_are(orch: Orch) -> None:
     done = orch("ask", "--approve", "plans,writes", "Write it.")
     assert done.code == 2
     assert "'plans'" in done.error
-    assert "plan, tools, network, secrets, packages, writes, effects, all or none" in done.error
+    assert "plan, tools, network, secrets, packages, writes, executes, effects, all or none" in done.error
 
 
 # --- the plan

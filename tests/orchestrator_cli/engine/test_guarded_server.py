@@ -112,8 +112,9 @@ def test_doctor_says_whether_the_server_refuses_strangers(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ORCH_PREFECT_HOME", str(engine.home))
-    monkeypatch.setenv("ORCH_HOME", str(tmp_path))
-    settings = load_settings({}, tmp_path)
+    monkeypatch.setenv("ORCH_HOME", str(tmp_path / "home"))
+    (tmp_path / "workspace").mkdir()
+    settings = load_settings({}, tmp_path / "workspace")
 
     def found() -> tuple[bool, str]:
         return next((row.ok, row.detail) for row in examine(settings) if row.name == "prefect")

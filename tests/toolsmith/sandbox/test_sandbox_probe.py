@@ -12,6 +12,8 @@ from toolsmith.sandbox import SandboxUnavailable, choose_backend, probe
 from toolsmith.sandbox.backends import Bubblewrap
 from toolsmith.sandbox.probe import Facts, read_facts, unavailable_message
 
+needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+
 
 def test_choice_lasts_for_the_process() -> None:
     assert choose_backend() is choose_backend()
@@ -137,6 +139,7 @@ print(self_test(choose_backend()))
     assert output == "landlock bubblewrap\nself-test 18/18 blocked\n"
 
 
+@needs_bubblewrap
 @pytest.mark.slow
 @pytest.mark.usefixtures("_landlock")
 def test_the_doctor_says_what_changes_without_bubblewrap(tmp_path: Path) -> None:
@@ -156,6 +159,7 @@ print("\\n".join(report_lines([one for one in examine(settings) if one.name == "
     assert any(line.split()[:3] == ["processes", "64", "hard"] for line in lines)
 
 
+@needs_bubblewrap
 def test_requested_backend_is_never_replaced() -> None:
     code = """
 from toolsmith.sandbox import SandboxUnavailable, choose_backend
