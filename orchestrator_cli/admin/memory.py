@@ -38,6 +38,7 @@ from memory.transfer import (
     to_jsonl,
 )
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
+from orchestrator_cli.journal.hash_chain import log_bytes
 from orchestrator_cli.recall.run_memory import open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.settings import Settings
@@ -358,7 +359,7 @@ def _texts(records: Iterable[Record], what: str) -> list[str]:
 def _log_contains(path: Path, texts: Iterable[str]) -> bool:
     """Whether a log contains the longest line of one of the texts."""
     try:
-        content = path.read_bytes()
+        content = log_bytes(path)
     except OSError:
         return False
     longest = [max(text.splitlines(), key=len).strip() for text in texts if text.strip()]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator_cli.journal.hash_chain import (
+    FOUND,
     NONE,
     Head,
     Log,
@@ -99,7 +100,10 @@ def _notes(log: Log) -> Iterator[str]:
     for block in log.blocks:
         if block.seal.what == "cut":
             yield f"The text from line {block.line} on was cut off: its writer was stopped while writing."
-        if block.seal.what == "copy":
+        if FOUND.encode() in block.text and block.seal.what in ("log", "copy"):
+            line = block.line + block.text.count(b"\n")
+            yield f"Up to line {line}, this log was here before; nothing shows that orch wrote that part."
+        elif block.seal.what == "copy":
             whose = " ".join(block.text.decode("utf-8", "replace").split()).strip("*")
             yield f"Up to line {block.line}, this log was copied from another workspace. {whose}"
     if log.rest and is_torn(log.rest):

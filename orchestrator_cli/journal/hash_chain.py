@@ -6,9 +6,9 @@ after the seal before it and ends at its own seal, so the blocks make up the who
     <!-- orch WHAT place N after HASH-BEFORE hash HASH -->
 
 WHAT is `log ID` for the head of the file, `entry SEQ run RUN` for an entry, `cut BYTES` for a
-fragment of a killed writer, `copy ID` where a copied log goes on as one of its own, and `added` for
-text that another program appended. HASH is the SHA-256
-of `HASH-BEFORE`, a line feed, `WHAT place N`, a line feed, and the text with `\\r\\n` as `\\n`.
+fragment of a killed writer, `copy ID` for the note that the home did not write what is above, with the id
+from there on, and `added` for text that another program appended. HASH is the SHA-256 of `HASH-BEFORE`, a
+line feed, `WHAT place N`, a line feed, and the text with `\\r\\n` as `\\n`.
 
     HOME/logs/ID.json      path of the log, place and hash of its last block, and from which place on
                            which version of the wording was used
@@ -21,10 +21,12 @@ Not covered: a person who rewrites the log and this record and the journals; and
 after which the record may be some blocks behind, or unreadable and so unknown.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +35,10 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator_cli.durable.files import write_atomic
+
+MAX_LOG_MB = 256
+FOUND = "The text above was here before: nothing in this data folder shows that `orch` wrote it."
+"""Written below a log that this home has no record of."""
 
 What = Literal["log", "entry", "cut", "copy", "added"]
 
@@ -140,6 +146,27 @@ def hash_of(head: str, place: int, after: str, text: bytes) -> str:
 def entry_head(seq: int, run: str) -> str:
     """The WHAT of an entry; the run's name is escaped so that it cannot end the comment."""
     return f"entry {seq} run {_PLAIN.sub('_', run)}"
+
+
+def open_log(path: Path, flags: int = os.O_RDONLY) -> int:
+    """The descriptor of a log that may come from a stranger: an ordinary file and no link.
+
+    Raises `OSError`, also if it is larger than `MAX_LOG_MB`.
+    """
+    file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    status = os.fstat(file)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_LOG_MB << 20:
+        return file
+    os.close(file)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(0, "it is no ordinary file")
+    raise OSError(errno.EFBIG, f"it is larger than {MAX_LOG_MB} MB; move it away to start a new one")
+
+
+def log_bytes(path: Path) -> bytes:
+    """All of a log. Raises `OSError` as `open_log` does."""
+    with os.fdopen(open_log(path), "rb") as file:
+        return file.read()
 
 
 def read_log(data: bytes) -> Log:
@@ -266,7 +293,7 @@ def original_of(homes: Iterable[Path], log: str, path: Path) -> Path | None:
         return None
     other = Path(head.path)
     with suppress(OSError):
-        if not other.samefile(path) and read_log(other.read_bytes()).id == log:
+        if not other.samefile(path) and read_log(log_bytes(other)).id == log:
             return other
     return None
 

@@ -24,7 +24,15 @@ from orchestrator_cli.journal.chain_check import (
     fault_of_head,
     fault_of_journals,
 )
-from orchestrator_cli.journal.hash_chain import Head, Log, head_of, newest_at, original_of, read_log
+from orchestrator_cli.journal.hash_chain import (
+    Head,
+    Log,
+    head_of,
+    log_bytes,
+    newest_at,
+    original_of,
+    read_log,
+)
 from orchestrator_cli.journal.journal import read_journal
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.runs.find import homes_of
@@ -47,7 +55,7 @@ class Audit:
 def read_file_log(path: Path) -> bytes:
     """The bytes of a log. Raises `UsageError`."""
     try:
-        return path.read_bytes()
+        return log_bytes(path)
     except FileNotFoundError:
         raise UsageError(
             f"There is no log {path}.", "A run writes one into its workspace; name that with -C."

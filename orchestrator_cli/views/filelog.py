@@ -17,10 +17,10 @@ Not covered: file systems without locks between processes, and an editor that sa
 entries."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,15 +32,18 @@ from orchestrator_cli.durable.locks import LockTimeout, wait_for_lock
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.hash_chain import (
+    FOUND,
     LONGEST_SEAL,
     NONE,
     Head,
     Seal,
     entries_in,
     entry_head,
+    head_of,
     is_torn,
     last_seal,
     note_head,
+    open_log,
     original_of,
     pieces_of,
     read_log,
@@ -148,8 +151,11 @@ class FileLog:
         """Write, and record the last seal."""
         text, seal = added
         append(file, before + text)
+        self._record(self._id_of(file), seal)
+
+    def _record(self, log: str, seal: Seal) -> None:
         if self._home is not None:
-            head = Head(self._id_of(file), str(self.path.absolute()), seal.place, seal.hash)
+            head = Head(log, str(self.path.absolute()), seal.place, seal.hash)
             with _recording(self._home):
                 note_head(self._home, head, form())
 
@@ -160,18 +166,34 @@ class FileLog:
         return self._id[0]
 
     def _renamed(self, file: int, before: bytes, last: Seal) -> tuple[bytes, Seal]:
-        """With a copy of another workspace's log, the note of that, and an id of its own from there on."""
+        """With a log that this home did not write here, the note of that; a copy goes on under another id."""
         is_new = bool(before) and last.what == "log"
         if self._home is None or is_new or self._id[1] == os.fstat(file).st_ino:
             return before, last
-        original = original_of([self._home], self._id_of(file), self.path)
-        if original is None:
+        log = self._id_of(file)
+        if original := original_of([self._home], log, self.path):
+            note, id_ = COPIED.format(original=code(str(original))), secrets.token_hex(8)
+        elif head_of([self._home], log) is not None:
             return before, last
-        id_ = secrets.token_hex(8)
-        text = f"\n{COPIED.format(original=code(str(original)))}\n\n".encode("utf-8", "replace")
+        elif _is_empty(_whole(file)):
+            # Recorded before its first entry, so that a kill in between does not make it a stranger's.
+            self._record(log, last)
+            return before, last
+        else:
+            note, id_ = f"*{FOUND}*", log  # the same id: another home may write to the same log
+        text = f"\n{note}\n\n".encode("utf-8", "replace")
         seal = sealed(f"copy {id_}", last.place + 1, last.hash, text)
         self._id = (id_, os.fstat(file).st_ino)
         return before + text + seal.line.encode(), seal
+
+
+def check_log(path: Path) -> None:
+    """Raise `UsageError` if a run could not write its log here; nothing is written."""
+    with _translated(path):
+        if os.path.lexists(path):
+            os.close(open_log(path, os.O_RDWR))
+        elif not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 @contextlib.contextmanager
@@ -222,12 +244,7 @@ def _locked(path: Path) -> Iterator[int]:
 
 
 def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    file = os.open(path, flags, 0o644)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise OSError(0, "it is no ordinary file")
-    return file
+    return open_log(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
 
 
 def _is_still(file: int, path: Path) -> bool:
@@ -251,6 +268,12 @@ def begun(text: str | bytes) -> tuple[bytes, Seal]:
     return text + seal.line.encode(), seal
 
 
+def _is_empty(data: bytes) -> bool:
+    """Whether a log has its head and no entry yet."""
+    blocks = read_log(data).blocks
+    return len(blocks) == 1 and blocks[0].text == HEADER.encode() + b"\n"
+
+
 def _end_of(file: int) -> tuple[bytes, Seal]:
     """What has to be written before the next entry to separate it, and the seal that it follows."""
     end = os.fstat(file).st_size
@@ -259,7 +282,10 @@ def _end_of(file: int) -> tuple[bytes, Seal]:
     data = _whole(file)
     log = read_log(data)
     if not log.blocks:
-        old, seal = begun(data + _closing(data))
+        # A writer that was killed at the head left a part of it; all else is not ours.
+        is_ours = HEADER.encode().startswith(data)
+        found = b"" if is_ours else f"\n*{FOUND}*\n".encode()
+        old, seal = begun(data + _closing(data, whole=not is_ours) + found)
         return old[len(data) :], seal
     last = log.blocks[-1].seal
     if not log.rest:

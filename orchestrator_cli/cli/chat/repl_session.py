@@ -22,6 +22,7 @@ from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runs.feedback import Vote, give_feedback
 from orchestrator_cli.runs.find import find_run
+from orchestrator_cli.runs.verify import read_file_log
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
@@ -129,9 +130,9 @@ class ReplSession:
 
     def log_tail(self) -> str:
         """The section of fileLog.md about the last run."""
-        if not self._log.is_file():
+        if not self._log.exists():
             return ""
-        return markdown_of(select_entries(entries_of(self._log.read_bytes()), EntryFilter(run="last")))
+        return markdown_of(select_entries(entries_of(read_file_log(self._log)), EntryFilter(run="last")))
 
     def feedback(self, vote: Vote, why: str) -> list[str]:
         """Say how the last run of this loop was. Raises `UsageError` before the first one."""

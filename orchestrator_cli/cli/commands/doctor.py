@@ -20,7 +20,7 @@ from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings, user_file
 from orchestrator_cli.trust import question_lines, refuse
-from orchestrator_cli.views.filelog import FileLog
+from orchestrator_cli.views.filelog import check_log
 from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox import Backend, Limits
 from toolsmith.sandbox.probe import hint_for, rejected_backends, self_test
@@ -103,7 +103,7 @@ def _models(settings: Settings) -> str:
 
 def _workspace(settings: Settings) -> str:
     workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb)
-    FileLog(workspace.root / "fileLog.md", settings.home)
+    check_log(workspace.root / "fileLog.md")
     return f"{workspace.root}, {len(workspace.files(limit=10_000))} files"
 
 

@@ -1,6 +1,7 @@
 """`orch log verify` checks a log by its chain, its recorded end, and the journals of its runs."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,12 +16,12 @@ import pytest
 from orchestrator_cli import __version__, events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.journal.hash_chain import SealedBlock, read_log, sealed
+from orchestrator_cli.journal.hash_chain import FOUND, MAX_LOG_MB, SealedBlock, read_log, sealed
 from orchestrator_cli.journal.journal import EventStream
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.runs.verify import Audit, audit, kept_text
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.views.filelog import CUT_OFF, HEADER, FileLog
+from orchestrator_cli.views.filelog import CUT_OFF, HEADER, FileLog, check_log
 
 RUNS = ("20260701-140322-aaaaaaaa", "20260701-140322-bbbbbbbb")
 
@@ -205,6 +206,47 @@ def test_entries_of_another_home_are_noted(place: Place, tmp_path: Path) -> None
     assert found.fault is None
     assert any("newer than the end recorded" in note for note in found.notes)
     assert any("20260702-000000-cccccccc" in note for note in found.notes)
+
+
+def test_a_log_that_a_stranger_wrote_is_named_for_good(tmp_path: Path) -> None:
+    texts = {
+        "plain": b"# fileLog\n\n### 3 \xc2\xb7 approval\n\nrun `aaaaaaaa`\n\nThe user answered yes.\n",
+        "sealed": None,
+    }
+    for name, text in texts.items():
+        place = Place(tmp_path / name / "home", tmp_path / name / "work")
+        place.root.mkdir(parents=True)
+        if text is None:
+            place.write([("log abcd", HEADER.encode() + b"\n"), (f"entry 1 run {RUNS[0]}", b"\nyes\n\n")])
+        else:
+            place.log.write_bytes(text)
+        place.run("20260702-000000-cccccccc", facts(place.root, 2))
+        assert place.log.read_text().count(FOUND) == 1
+        assert CUT_OFF not in place.log.read_text()
+        place.run("20260703-000000-dddddddd", facts(place.root, 2))
+        found = place.check()
+        assert found.fault is None, name
+        assert any("was here before" in note for note in found.notes), name
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "large"])
+def test_a_log_that_is_no_ordinary_file_is_refused(place: Place, kind: str) -> None:
+    place.log.unlink()
+    match kind:
+        case "link":
+            (place.root / "mine.txt").write_text("private")
+            place.log.symlink_to(place.root / "mine.txt")
+        case "fifo":
+            os.mkfifo(place.log)
+        case "large":
+            place.log.touch()
+            os.truncate(place.log, (MAX_LOG_MB + 1) << 20)
+    with pytest.raises(UsageError, match=r"fileLog\.md cannot be read"):
+        place.check()
+    with pytest.raises(UsageError, match="Cannot write the log"):
+        FileLog(place.log, place.home)
+    with pytest.raises(UsageError, match="Cannot write the log"):
+        check_log(place.log)
 
 
 def test_entries_of_another_version_are_checked_by_chain_only(place: Place) -> None:
