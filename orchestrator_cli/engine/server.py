@@ -37,6 +37,8 @@ from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.environment import urlopen
 from orchestrator_cli.errors import RunFailed
 
+ADDRESS = "127.0.0.1"
+"""Where the server listens, and from where it is asked."""
 STOP_S = 15.0
 """Time for a server that shuts down to close its connections."""
 SERVING = "orchestrator_cli.engine.serving"
@@ -61,6 +63,25 @@ class LocalServer:
         """An address that logs a browser of this user in, once and soon."""
         text = f"{time.time() + TICKET_S:.0f}.{secrets.token_hex(8)}"
         return f"{ui_address(self.url)}/orch/login#{text}.{signature(self.password, text)}"
+
+    def write_login_page(self, folder: Path) -> Path:
+        """Write a page that leads to such an address, for a browser's command line, which others can read.
+
+        `folder` is that of the server, which removes the page when it is used.
+        """
+        for old in folder.glob(login_page("*.")):
+            if old.stat().st_mtime + TICKET_S < time.time():
+                old.unlink(missing_ok=True)
+        address = self.login_url
+        page = folder / login_page(address.partition("#")[2])
+        with open(page, "x", encoding="utf-8", opener=_private) as file:
+            file.write(f'<meta http-equiv="refresh" content="0; url={address}">\n')
+        return page
+
+
+def login_page(ticket: str) -> str:
+    """The name of the page with a ticket. It does not have the signature."""
+    return f"login-{ticket.rpartition('.')[0]}.html"
 
 
 def signature(password: str, text: str) -> str:
@@ -247,7 +268,7 @@ def _reserve(url: str) -> bool:
         holder = socket.socket()
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            holder.bind(("127.0.0.1", port))
+            holder.bind((ADDRESS, port))
         except OSError:
             holder.close()
             return False
@@ -266,12 +287,15 @@ def _alive(pid: int) -> bool:
 
 
 def _start(folder: Path, lock_fd: int, idle_minutes: float) -> str:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128, reuse_port=True)
+    listener = socket.create_server((ADDRESS, 0), backlog=128, reuse_port=True)
     port = listener.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
+    url = f"http://{ADDRESS}:{port}/api"
     _reserve(url)
+    (folder / "page").mkdir(exist_ok=True)
     for path in folder.iterdir():
-        if path.is_file():  # the database and the log of an earlier version
+        if path.match(login_page("*.")):  # for an earlier server
+            path.unlink(missing_ok=True)
+        elif path.is_file():  # the database and the log of an earlier version
             path.chmod(0o600)
     password = f"orch:{secrets.token_urlsafe(32)}"
     fds = (lock_fd, listener.fileno())
@@ -300,10 +324,12 @@ def _server_environment(folder: Path, port: int, password: str) -> dict[str, str
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PREFECT_")}
     return kept | {
         "PREFECT_HOME": str(folder),
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_HOST": ADDRESS,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_API_AUTH_STRING": password,
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{ADDRESS}:{port}",
+        # By default the page is copied to where all users of this Python find it, and maybe cannot read it.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "page"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_LEVEL": "WARNING",

@@ -6,8 +6,10 @@ server by its own address, as a web page does whose name has been made to lead h
 Prefect's page keeps the password in the browser and cannot be given it in an address. So `orch ui` opens
 a page of the gate, whose address holds a ticket: proof that its maker knows the password, good once and for
 minutes. The page exchanges it for the password, puts that where Prefect's page looks for it, and goes there.
-Other users can read the addresses on a browser's command line. So a ticket is taken only over a connection
-that a process of this user, or root, has opened.
+Other users can read a browser's command line, so `orch ui` gives it a file with that address, which only its
+owner can read, and which is removed when the ticket is used. A ticket that was seen in some other way is
+worth nothing to another user: it is taken only over a connection that a process of this user, or root, has
+opened. Connections from other addresses of loopback than 127.0.0.1 are refused.
 """
 
 import hmac
@@ -23,7 +25,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from orchestrator_cli.engine.server import import_prefect, signature
+from orchestrator_cli.engine.server import ADDRESS, import_prefect, login_page, signature
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
 
@@ -44,6 +46,9 @@ fetch(location.pathname, {method: "POST", body: ticket}).then(async reply => {
 </script>
 """
 CONNECTED = "01"
+
+End = tuple[str, int]
+"""An IPv4 address and a port."""
 
 
 class IdleWatch:
@@ -75,13 +80,15 @@ class IdleWatch:
 
 
 class Gate:
-    """An ASGI layer that serves one host name and port only, and exchanges tickets for the password."""
+    """An ASGI layer that serves one address, to itself only, and exchanges tickets for the password."""
 
-    def __init__(self, app: App, port: int, password: str) -> None:
+    def __init__(self, app: App, port: int, password: str, folder: Path) -> None:
+        """`folder`: where the pages of `orch ui` are."""
         self._app = app
-        self._port = port
-        self._host = f"127.0.0.1:{port}"
+        self._end = ADDRESS, port
+        self._host = f"{ADDRESS}:{port}"
         self._password = password
+        self._folder = folder
         self._used: set[str] = set()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
@@ -89,21 +96,25 @@ class Gate:
             await self._app(scope, receive, send)
             return
         hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if hosts != [self._host.encode()]:
-            reply: Response = PlainTextResponse(f"This server has one address: http://{self._host}\n", 421)
+        address, port = scope["client"] or ("", 0)
+        reply: Response
+        if address != ADDRESS:
+            reply = PlainTextResponse(f"This server answers to {ADDRESS} only.\n", 403)
+            await reply(scope, receive, send)
+        elif hosts != [self._host.encode()]:
+            reply = PlainTextResponse(f"This server has one address: http://{self._host}\n", 421)
             await reply(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == LOGIN:
-            reply = await self._log_in(Request(scope, receive))
+            reply = await self._log_in(Request(scope, receive), (address, port))
             reply.headers["cache-control"] = "no-store"
             await reply(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _log_in(self, request: Request) -> Response:
+    async def _log_in(self, request: Request, client: End) -> Response:
         if request.method != "POST":
             return HTMLResponse(PAGE)
-        client = request.client
-        if client is None or user_of(client.port, self._port) not in (os.getuid(), 0):
+        if user_of(client, self._end) not in (os.getuid(), 0):
             return PlainTextResponse("This server belongs to another user.", 403)
         if not self._redeem((await request.body()).decode("latin-1")):
             return PlainTextResponse("This address was used before, or is too old: run orch ui again.", 403)
@@ -116,22 +127,33 @@ class Gate:
         until, _, _ = text.partition(".")
         fresh = float(until) > time.time() and ticket not in self._used
         self._used.add(ticket)
+        (self._folder / login_page(ticket)).unlink(missing_ok=True)
         return fresh
 
 
-def user_of(port: int, server_port: int) -> int | None:
-    """The user who has connected from a port of loopback to the server's; None if that is unknown."""
+def user_of(client: End, server: End) -> int | None:
+    """The user who has made the connection between two ends; None if that is unknown.
+
+    Both ends are compared with their addresses: 127.0.0.2 may use a port that is also one of 127.0.0.1.
+    """
+    wanted = _in_table(client), _in_table(server), CONNECTED
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, state, _, _, _, user, *_ = line.split()
-        ends = f"0100007F:{port:04X}", f"0100007F:{server_port:04X}", CONNECTED
-        if (local, remote, state) == ends:
+        if (local, remote, state) == wanted:
             return int(user)
     return None
+
+
+def _in_table(end: End) -> str:
+    """An end as the kernel's table has it: the address as a number of this machine, and the port, in hex."""
+    address, port = end
+    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
 
 
 def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
     import uvicorn
 
+    os.umask(0o077)
     import_prefect()
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
@@ -140,7 +162,7 @@ def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
     password = get_current_settings().server.api.auth_string
     assert password is not None
     watch = IdleWatch(create_app(final=True))
-    gate = Gate(watch, listener.getsockname()[1], password.get_secret_value())
+    gate = Gate(watch, listener.getsockname()[1], password.get_secret_value(), folder)
     # Without `proxy_headers`, a client cannot say that it comes from another port.
     config = uvicorn.Config(gate, log_level="warning", timeout_graceful_shutdown=5, proxy_headers=False)
     server = uvicorn.Server(config)
@@ -156,7 +178,6 @@ def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
         server.should_exit = True
 
     threading.Thread(target=stop_when_idle, daemon=True).start()
-    os.umask(0o077)  # not before, because Prefect copies its page to where all users of this Python find it
     server.run(sockets=[listener])
 
 

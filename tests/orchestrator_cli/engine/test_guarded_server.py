@@ -12,7 +12,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.cli.commands.doctor import examine
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.server import LocalServer, ensure_server, running_server
+from orchestrator_cli.engine.serving import user_of
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.settings import load_settings
 
@@ -51,7 +52,9 @@ def port_of(url: str) -> int:
     return urllib.parse.urlsplit(url).port or 0
 
 
-def status(url: str, path: str, head: dict[str, str], body: str = "", by: socket.socket | None = None) -> int:
+def status(
+    url: str, path: str, head: Mapping[str, str], body: str = "", by: socket.socket | None = None
+) -> int:
     """The status of a reply to a request with just these headers."""
     with by or socket.socket() as client:
         client.settimeout(20)
@@ -94,6 +97,18 @@ def test_only_its_own_address_is_served(server: LocalServer, path: str, host: st
         upgrade["sec-websocket-key"] = base64.b64encode(bytes(16)).decode()
     named = {"host": host.format(port=port_of(server.url))}
     assert status(server.url, path, named | upgrade) == 421
+
+
+@pytest.mark.parametrize("path", ["/", "/api/health", "/api/admin/version", "/orch/login", "/api/events/in"])
+def test_only_its_own_address_is_answered(server: LocalServer, path: str) -> None:
+    """A client at 127.0.0.2 may use the port of one at 127.0.0.1, whatever user has that."""
+    head = {"host": f"127.0.0.1:{port_of(server.url)}"}
+    if path.endswith("/in"):
+        head |= {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+        head["sec-websocket-key"] = base64.b64encode(bytes(16)).decode()
+    with socket.socket() as other:
+        other.bind(("127.0.0.2", 0))
+        assert status(server.url, path, head, by=other) == 403
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:4200", "null"])
@@ -155,6 +170,56 @@ def test_a_ticket_that_another_user_has_seen_is_worth_nothing_to_him(server: Loc
     ticket = server.login_url.partition("#")[2]
     assert status(server.url, "/orch/login", host, ticket, of_a_stranger()) == 403
     assert status(server.url, "/orch/login", host, ticket) == 200
+
+
+def beside(connection: socket.socket) -> socket.socket:
+    """A socket of another user at 127.0.0.2, with the port of a connection from 127.0.0.1."""
+    made = of_a_stranger()
+    made.bind(("127.0.0.2", connection.getsockname()[1]))
+    return made
+
+
+@by_root
+def test_a_ticket_is_worth_nothing_beside_a_connection_of_its_owner(server: LocalServer) -> None:
+    port = port_of(server.url)
+    ticket = server.login_url.partition("#")[2]
+    with socket.create_connection(("127.0.0.1", port)) as mine:
+        assert status(server.url, "/orch/login", {"host": f"127.0.0.1:{port}"}, ticket, beside(mine)) == 403
+
+
+@by_root
+def test_the_user_of_a_connection_is_found_by_both_ends(server: LocalServer) -> None:
+    end = ("127.0.0.1", port_of(server.url))
+    with socket.create_connection(end) as mine, beside(mine) as theirs:
+        theirs.connect(end)
+        assert user_of(mine.getsockname(), end) == os.getuid()
+        assert user_of(theirs.getsockname(), end) == STRANGER
+        assert user_of(("127.0.0.3", mine.getsockname()[1]), end) is None
+
+
+def test_a_browser_is_given_the_ticket_in_a_file_that_is_removed(
+    orch: Orch, engine: Engine, server: LocalServer, tmp_path: Path
+) -> None:
+    old = server.write_login_page(engine.home / "prefect")
+    os.utime(old, (1, 1))
+    browser, given = tmp_path / "browser", tmp_path / "given"
+    browser.write_text(f'#!/bin/sh\necho "$@" > {given}\n')
+    browser.chmod(0o700)
+    done = orch("ui", BROWSER=str(browser))
+    assert (done.code, done.out) == (0, "")
+    page = Path(given.read_text().strip().removeprefix("file://"))
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    found = re.search(r"/orch/login#(.*)\"", page.read_text())
+    assert found is not None
+    assert found[1] not in given.read_text()
+    assert status(server.url, "/orch/login", {"host": f"127.0.0.1:{port_of(server.url)}"}, found[1]) == 200
+    assert [path for path in (page, old) if path.exists()] == []
+
+
+def test_a_browser_that_cannot_be_started_leaves_no_page(orch: Orch, engine: Engine, tmp_path: Path) -> None:
+    done = orch("ui", BROWSER="/bin/false")
+    assert "/orch/login#" in done.out
+    assert list((engine.home / "prefect").glob("login-*")) == []
 
 
 def test_orch_ui_opens_a_server_of_the_user_as_it_is(orch: Orch) -> None:
