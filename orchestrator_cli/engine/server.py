@@ -45,6 +45,8 @@ SERVING = "orchestrator_cli.engine.serving"
 """The module that is the server's process."""
 START_S = 120.0
 """A first start migrates a database, which takes most of a minute on a slow laptop."""
+LAST_LINES = 8
+"""How much of its log is shown if it ends."""
 TICKET_S = 300.0
 """How long an address that logs in can be used, once."""
 
@@ -119,14 +121,21 @@ def _start_if_free(folder: Path, idle_minutes: float) -> str | None:
 
 def await_server(url: str, home: Path, cancellation: Cancellation) -> None:
     """Return when the server answers. Raises `RunFailed` if it does not, or the reason of a cancellation."""
+    folder = home / "prefect"
+    log = folder / "server.log"
+    remedy = f"See {log}, or name a server of your own in PREFECT_API_URL."
+    server = _recorded(folder)
+    own = server if server and server.url == url else None
     deadline = time.monotonic() + START_S
     while not _answers(url):
         cancellation.wait(0.1)
-        if time.monotonic() > deadline:
+        if own and not _alive(own.pid):
+            said = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.is_file() else []
             raise RunFailed(
-                f"The Prefect server at {url} did not come up within {START_S:g} s.",
-                f"See {home / 'prefect' / 'server.log'}, or name a server of your own in PREFECT_API_URL.",
+                "\n".join([f"The Prefect server at {url} has ended. Its log ends:", *said]), remedy
             )
+        if time.monotonic() > deadline:
+            raise RunFailed(f"The Prefect server at {url} did not come up within {START_S:g} s.", remedy)
 
 
 ACCESS = (
@@ -277,13 +286,12 @@ def _reserve(url: str) -> bool:
 
 
 def _alive(pid: int) -> bool:
+    """Whether a process of this user runs; one that has ended may still have an entry."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
         return False
-    except PermissionError:
-        return True
-    return True
+    return state.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
 
 def _start(folder: Path, lock_fd: int, idle_minutes: float) -> str:

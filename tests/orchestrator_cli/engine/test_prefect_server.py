@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +70,25 @@ def test_failed_server_start_names_its_log(home: Path, monkeypatch: pytest.Monke
     with pytest.raises(RunFailed, match="did not come up") as raised:
         await_server("http://127.0.0.1:9/api", home, Cancellation())
     assert "server.log" in raised.value.remedy
+
+
+BROKEN = """
+import sys
+from pathlib import Path
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.engine import server
+server.SERVING = "orchestrator_cli.engine.absent"
+home = Path(sys.argv[1])
+server.await_server(server.ensure_server(home, 1), home, Cancellation())
+"""
+
+
+def test_a_server_that_ends_at_its_start_is_not_waited_for(home: Path) -> None:
+    command = [sys.executable, "-c", BROKEN, str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "RunFailed" in done.stderr
+    assert "No module named orchestrator_cli.engine.absent" in done.stderr
+    assert "server.log" in done.stderr
 
 
 def test_cancellation_ends_waiting_for_a_server(home: Path) -> None:
