@@ -40,7 +40,7 @@ def place(**flags: Any) -> Iterator[Any]:
     """
     with tempfile.TemporaryDirectory(prefix="orch-bench-") as folder:
         home, workspace = Path(folder, "home"), Path(folder, "workspace")
-        home.mkdir()
+        home.mkdir(mode=0o700)
         workspace.mkdir()
         for name in list(os.environ):
             if name.startswith(("ORCH_", "PREFECT_")):

@@ -37,6 +37,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from orchestrator_cli.data_folder import OwnFolder, check_absolute, check_owned, open_data_folder
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.trust import (
     MAX_BYTES,
@@ -48,6 +49,7 @@ from orchestrator_cli.trust import (
     TrustQuestion,
     UserOnly,
     allowed_before,
+    check_place,
     find_wishes,
     folder_risks,
     refuse,
@@ -191,7 +193,7 @@ class Settings(BaseSettings):
     )
     _origin: SettingsOrigin = PrivateAttr(default=SettingsOrigin())
 
-    home: UserOnly[Path] = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
+    home: UserOnly[OwnFolder] = Field(default_factory=lambda: platformdirs.user_data_path("orch"))
     """All state: runs, built tools, memory, Prefect."""
     workspace: UserOnly[Path] = Path()
     """The folder that the work is about."""
@@ -276,7 +278,7 @@ class Settings(BaseSettings):
     """The most tokens of a session's conversation in a request; older turns are shortened."""
     prefect_api_url: UserOnly[str | None] = Field(default=None, validation_alias="PREFECT_API_URL")
     """A Prefect server of your own; without one, a local one is kept running."""
-    prefect_home: UserOnly[Path | None] = None
+    prefect_home: UserOnly[OwnFolder | None] = None
     """Where the local Prefect server keeps its data; by default below `home`."""
     prefect_idle_minutes: UserOnly[float] = Field(default=60.0, gt=0)
     """Minutes without a request after which the local Prefect server stops."""
@@ -358,14 +360,19 @@ class Folder(NamedTuple):
 
 
 def read_folder(workspace: Path, home: Path | None = None) -> Folder:
-    """Read both files, each once. Raises `ConfigError` if the user's own settings are wrong."""
+    """Read both files, each once. Raises `ConfigError` if the user's own file or data folder is wrong."""
     place, own = workspace / "orch.toml", user_file()
+    check_owned(own)
     yours = {own: _parsed(own, _read(own))} if own.is_file() else {}
     fixed: dict[str, Any] = {"workspace": workspace, **({"home": home} if home else {})}
     without = _build(fixed, yours)
+    open_data_folder(without.home)
+    if without.prefect_home is not None:
+        check_owned(without.prefect_home)
     root, content, values = workspace.resolve(), b"", dict[str, Any]()
     fault, wishes = None, folder_risks(root, without.home)
     try:
+        check_place(root, without.home)
         if place.is_file() and place.resolve() != own.resolve():
             content = _read(place, MAX_BYTES)
             values = _parsed(place, content)
@@ -405,7 +412,9 @@ def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) ->
 def user_file() -> Path:
     """The user's own configuration file. `ORCH_HOME` moves it, as it moves everything else."""
     home = os.environ.get("ORCH_HOME")
-    return (Path(home) if home else platformdirs.user_config_path("orch")) / "orch.toml"
+    folder = Path(home) if home else platformdirs.user_config_path("orch")
+    check_absolute(folder, "ORCH_HOME" if home else "XDG_CONFIG_HOME")
+    return folder / "orch.toml"
 
 
 def _read(path: Path, limit: int = -2) -> bytes:

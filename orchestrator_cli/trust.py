@@ -2,7 +2,8 @@
 
 Strangers may have written what a folder holds. Its `orch.toml` may set harmless things. For any other setting
 the user is shown the values and asked once, and again if the file changes. The user is also asked about a
-folder that is more than a project: the home folder, or one that holds the data folder of `orch`.
+folder that is more than a project: the home folder, or one that holds the data folder of `orch`. A folder
+inside the data folder is refused.
 
 The answer is in `trust/` of the data folder, under the real path of the workspace, with a hash of the file.
 The file is read once: what was asked about is what is used.
@@ -100,6 +101,7 @@ FOLDERS = {
     "a model whose name holds an address (`://`), in any setting": REFUSED,
     "the folder is your home folder, or contains it": ONCE,
     "the folder contains the data folder (`ORCH_HOME`)": ONCE,
+    "the folder is inside the data folder": REFUSED,
     "`AGENTS.md`, `CLAUDE.md`, `.env`, `prefect.toml`": UNREAD,
     "`roles/`, `skills/`, `prompts/`, `workflows/`": UNREAD,
 }
@@ -272,6 +274,17 @@ def folder_risks(workspace: Path, home: Path) -> tuple[Wish, ...]:
         found.append(f"contains the data folder {shown_path(home)}")
     what = "agents can read and change what is in it, such as keys, mail and settings"
     return (Wish("", f"{' and '.join(found)}: {what}"),) if found else ()
+
+
+def check_place(workspace: Path, home: Path) -> None:
+    """Raise `ConfigError` if a workspace, by its real path, is inside the data folder."""
+    own = home.resolve()
+    if workspace != own and workspace.is_relative_to(own):
+        raise ConfigError(
+            f"The folder {shown_path(workspace)} is inside the data folder {shown_path(home)}, "
+            "which holds what you have allowed, built tools and records of runs.",
+            "Work in another folder, or name another data folder in ORCH_HOME.",
+        )
 
 
 # --- what was allowed

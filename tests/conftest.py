@@ -1,5 +1,6 @@
 """What every test may use: a model endpoint of its own, and hypothesis without a stop-watch."""
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -9,6 +10,9 @@ from hypothesis import HealthCheck, settings
 
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Data folders that others may write to are refused.
+os.umask(0o022)
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("orch", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "events",
         "plan",
         "settings",
+        "data_folder",
         "trust",
         "environment",
         "prompts",

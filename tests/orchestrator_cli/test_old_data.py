@@ -24,6 +24,7 @@ def old(orch: Orch, tmp_path: Path) -> Orch:
     """A user with a copy of the old home and workspace, as recorded."""
     folder = tmp_path / "before"
     shutil.copytree(BEFORE, folder)
+    (folder / "home").chmod(0o755)  # whatever the umask of the checkout was
     (folder / "demo" / "new.txt").chmod(0o600)  # as the demo left it; git does not keep that mode
     return dataclasses.replace(orch, home=folder / "home", workspace=folder / "work")
 

@@ -83,7 +83,7 @@ OWN = {
 }
 """The user's own value of settings that have no limit by default."""
 ROWS = {", ".join(filter(None, (name, case))): outcome for name, case, outcome in folder_table(Settings)}
-OTHERS = dict(zip(("broken", "address", "home", "data", "files", "folders"), FOLDERS, strict=True))
+OTHERS = dict(zip(("broken", "address", "home", "data", "inside", "files", "folders"), FOLDERS, strict=True))
 
 
 def check(orch: Orch, endpoint: Endpoint, outcome: Outcome, shown: str = "", **env: str) -> None:
@@ -107,7 +107,7 @@ def happened(done: Done, shown: str) -> str:
         assert done.code == 3
         return "asked once"
     if done.code == 3:
-        assert "orch.toml" in done.error or "orch trust -C" in done.error
+        assert any(word in done.error for word in ("orch.toml", "orch trust -C", "ORCH_HOME"))
         return "refused"
     assert done.code == 0, done.err
     return "used"
@@ -179,6 +179,18 @@ def test_the_data_folder_in_a_workspace(orch: Orch, endpoint: Endpoint) -> None:
     data = orch.workspace / "data"
     data.mkdir()
     check(orch, endpoint, FOLDERS[OTHERS["data"]], str(data), ORCH_HOME=str(data))
+
+
+def test_a_workspace_in_the_data_folder(orch: Orch, endpoint: Endpoint) -> None:
+    inside = orch.home / "trust"
+    inside.mkdir()
+    orch.workspace.rmdir()
+    orch.workspace.symlink_to(inside)
+    check(orch, endpoint, FOLDERS[OTHERS["inside"]])
+    assert orch("trust", "--yes").code == 3
+    assert orch("runs").code == 0
+    done = orch("doctor")
+    assert (done.code, "inside the data folder" in done.err) == (3, True)
 
 
 BRINGS = {

@@ -1,0 +1,67 @@
+"""The data folder and the user's own settings belong to the user alone.
+
+Who can write there decides what `orch` does for the user: what a workspace is allowed, which tools are
+proved, which programs run. Who can read there sees every prompt and result. A relative path would let a
+workspace hold them.
+
+Not covered: the folders above, and access lists.
+"""
+
+import os
+import shlex
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.trust import shown_path
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("say an absolute path: a relative one may lead into a workspace")
+    return path
+
+
+OwnFolder = Annotated[Path, AfterValidator(_absolute)]
+
+
+def check_absolute(folder: Path, variable: str) -> None:
+    """Raise `ConfigError` if the folder that an environment variable names for settings is relative."""
+    if not folder.is_absolute():
+        raise ConfigError(
+            f"The folder of your settings, {shown_path(folder)}, is a relative path.",
+            f"Set an absolute path in {variable}: a workspace could hold a relative one.",
+        )
+
+
+def check_owned(path: Path) -> None:
+    """Raise `ConfigError` if a file or folder belongs to another user but root, or others may write to it.
+
+    One that is not there is no fault.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return
+    if found.st_uid not in (os.geteuid(), 0):
+        raise ConfigError(
+            f"{shown_path(path)} belongs to another user, who could decide what orch does for you.",
+            "Name a folder of your own in ORCH_HOME, or make yourself the owner.",
+        )
+    if found.st_mode & 0o022:
+        raise ConfigError(
+            f"Other users may write to {shown_path(path)}, and so decide what orch does for you.",
+            f"Look at what is there, then: chmod go-w {shlex.quote(str(path))}",
+        )
+
+
+def open_data_folder(home: Path) -> None:
+    """Make the data folder if it is missing, and readable by its owner only. Raises `ConfigError`."""
+    check_owned(home)
+    with suppress(OSError):  # a command that has to write there says why it cannot
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if home.is_dir() and home.stat().st_uid == os.geteuid():
+            home.chmod(0o700)
