@@ -34,6 +34,15 @@ LIST = "model_prices_and_context_window_backup.json"
 _VERSION = r"(\d{1,2}(?:[.-]\d{1,2})?)"
 
 
+def use_whole_paths_only() -> None:
+    """Look for programs in folders that `PATH` names by a whole path, here and in what this process starts.
+
+    A relative entry, or an empty one, would find the programs of whatever folder a run works on.
+    """
+    entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(filter(os.path.isabs, entries))
+
+
 def spare_loopback_the_proxy() -> None:
     """Let this process and those it starts reach loopback without the proxy that the environment sets.
 

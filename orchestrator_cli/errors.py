@@ -26,6 +26,8 @@ Errors of libraries are translated into these at one boundary each (`raise … f
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+from orchestrator_cli.durable.foreign import foreign_line
+
 
 class OrchError(Exception):
     """Ends a command. Says what happened, to which thing, and what to do next."""
@@ -33,9 +35,10 @@ class OrchError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, remedy: str = "") -> None:
+        """`message` becomes one line: it may quote a file or a server. Each line of `remedy` is one too."""
         super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = foreign_line(message)
+        self.remedy = "\n".join(map(foreign_line, remedy.split("\n")))
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.remedy}" if self.remedy else self.message

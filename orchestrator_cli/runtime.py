@@ -391,7 +391,8 @@ def _time_limit(
         return
     remedy = f"Go on with more: orch resume {run} --timeout {2 * seconds:g}" if run else ""
     reason = RunTimedOut(
-        f"The run took longer than its {seconds:g} s.", remedy or "Give it more with ORCH_TIMEOUT."
+        f"The run took longer than its {seconds:g} s.{settings.set_by('timeout')}",
+        remedy or "Give it more with ORCH_TIMEOUT.",
     )
     timer = threading.Timer(max(0.0, seconds - spent_s), cancellation.cancel, [reason])
     timer.daemon = True

@@ -2,15 +2,13 @@
 
 Each setting says what a workspace may do with it; `trust` has these rules and what a person has allowed.
 
-This is the only module that reads TOML, and the only one beside `environment` that reads environment
-variables.
+This is the only module beside `environment` that reads environment variables.
 """
 
 import hashlib
 import json
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +35,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from orchestrator_cli.config_file import MAX_BYTES, read_config, with_whole_paths
 from orchestrator_cli.data_folder import OwnFolder, check_absolute, check_owned, open_data_folder
+from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.trust import (
-    MAX_BYTES,
     Asked,
     Decide,
     FolderRule,
@@ -61,6 +60,9 @@ Approval = Literal["plan", "tools", "network", "secrets", "packages", "writes", 
 APPROVALS: tuple[Approval, ...] = get_args(Approval)
 ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "packages", "executes", "effects")
 """What the user is asked about unless they say `none`."""
+
+MOST_FAULTS = 5
+"""So many wrong settings are named in one message."""
 
 ROLES = ("planner", "agent", "toolsmith", "reviser", "judge", "answer")
 
@@ -181,6 +183,8 @@ class SettingsOrigin:
 
     flags: frozenset[str] = frozenset()
     """The settings that the command line gives."""
+    folder: frozenset[str] = frozenset()
+    """The settings that the workspace's file gives, and nothing overrides."""
     left_out: TrustQuestion | None = None
     """What the workspace was not allowed, if the settings are without it."""
 
@@ -301,6 +305,11 @@ class Settings(BaseSettings):
     def origin(self) -> SettingsOrigin:
         return self._origin
 
+    def set_by(self, name: str) -> str:
+        """What to add to a message about a limit that the workspace's file sets; else empty."""
+        file = shown_path(self.workspace / "orch.toml")
+        return f" {file} sets {name}." if name in self.origin.folder else ""
+
     def model_for(self, role: str) -> str | None:
         """The model of a role; None if none is set."""
         own: str | None = getattr(self.models, role)
@@ -345,7 +354,8 @@ def load_settings(flags: Mapping[str, Any], workspace: Path, decide: Decide = re
         theirs = {} if left_out.fault else {n: v for n, v in folder.values.items() if n not in asked}
     files = ({folder.question.file: theirs} if theirs else {}) | folder.yours
     settings = _build({**given, "workspace": workspace}, files)
-    settings._origin = SettingsOrigin(frozenset(given), left_out)
+    stronger = given.keys() | EnvSettingsSource(Settings)().keys()
+    settings._origin = SettingsOrigin(frozenset(given), frozenset(theirs.keys() - stronger), left_out)
     return settings
 
 
@@ -363,7 +373,7 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
     """Read both files, each once. Raises `ConfigError` if the user's own file or data folder is wrong."""
     place, own = workspace / "orch.toml", user_file()
     check_owned(own)
-    yours = {own: _parsed(own, _read(own))} if own.is_file() else {}
+    yours = {own: read_config(own)[1]} if own.is_file() else {}
     fixed: dict[str, Any] = {"workspace": workspace, **({"home": home} if home else {})}
     without = _build(fixed, yours)
     open_data_folder(without.home)
@@ -374,8 +384,8 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
     try:
         check_place(root, without.home)
         if place.is_file() and place.resolve() != own.resolve():
-            content = _read(place, MAX_BYTES)
-            values = _parsed(place, content)
+            content, values = read_config(place, MAX_BYTES)
+            values = with_whole_paths(values, root)
             _refuse_yours(place, values)
             wishes += find_wishes(_build(fixed, {place: values, **yours}), without)
     except ConfigError as exc:
@@ -401,7 +411,12 @@ def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) ->
     try:
         return Settings(_build_sources=(sources, {}))
     except ValidationError as exc:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
+        faults = "; ".join(
+            f"{foreign_line('.'.join(map(str, e['loc'])), 100)}: {foreign_line(e['msg'], 300)}"
+            for e in exc.errors(include_url=False)[:MOST_FAULTS]
+        )
+        if exc.error_count() > MOST_FAULTS:
+            faults += f"; and {exc.error_count() - MOST_FAULTS:,} more"
         read = ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)])
         raise ConfigError(
             f"A setting is wrong: {faults} (read from {read})",
@@ -415,27 +430,6 @@ def user_file() -> Path:
     folder = Path(home) if home else platformdirs.user_config_path("orch")
     check_absolute(folder, "ORCH_HOME" if home else "XDG_CONFIG_HOME")
     return folder / "orch.toml"
-
-
-def _read(path: Path, limit: int = -2) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read: {exc}", "Correct the file, or move it away.") from exc
-    if 0 <= limit < len(content):
-        raise ConfigError(
-            f"{path} is larger than {limit // 1024} KiB, too large to be looked at by a person.",
-            f"Make it smaller, or set what you need in your own file, {user_file()}.",
-        )
-    return content
-
-
-def _parsed(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ConfigError(f"{path} cannot be read: {exc}", "Correct the file, or move it away.") from exc
 
 
 def _refuse_yours(path: Path, names: Iterable[str]) -> None:

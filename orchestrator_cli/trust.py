@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -25,10 +25,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.errors import ConfigError
-
-MAX_BYTES = 64 * 1024
-"""The largest `orch.toml` of a workspace: a person has to be able to read it."""
 
 
 class Outcome(NamedTuple):
@@ -97,7 +95,7 @@ def rule_of(settings: type[BaseModel], name: str) -> FolderRule:
 
 
 FOLDERS = {
-    "`orch.toml` that is no TOML, names an unknown setting, or is larger than 64 KiB": REFUSED,
+    "`orch.toml` that is no TOML, nests deeply, names an unknown setting, or is larger than 16 KiB": REFUSED,
     "a model whose name holds an address (`://`), in any setting": REFUSED,
     "the folder is your home folder, or contains it": ONCE,
     "the folder contains the data folder (`ORCH_HOME`)": ONCE,
@@ -214,7 +212,7 @@ Decide = Callable[[TrustQuestion], bool]
 def refuse(question: TrustQuestion) -> bool:
     """Raise `ConfigError`: there is no person to ask."""
     question.check()
-    names = [shown(wish.name) for wish in question.wishes if wish.name]
+    names = [_cut(shown(wish.name), 100) for wish in question.wishes if wish.name]
     said = [
         f"The folder {shown_path(question.workspace)} {one.value}." for one in question.wishes if not one.name
     ]
@@ -315,42 +313,102 @@ def forget(home: Path, workspace: Path) -> bool:
 # --- how it is shown
 
 
-def question_lines(question: TrustQuestion) -> list[str]:
-    """What is asked for, a value a line; after a change of the file, marked with + and -."""
-    now = list(_lines({wish.name: wish.value for wish in question.wishes}))
-    old = question.before.wishes if question.before else {}
-    before = list(_lines(old))
+VALUE_CHARS = 300
+"""A longer value is cut in a question."""
+SCREEN_LINES = 40
+SCREEN_CHARS = 100
+"""The lines of a screen, and the characters of each: what asks for more is not answered with y or N."""
+ACTING = ("memory", "network", "mcp", "processes")
+"""Settings that run code or name addresses. They are shown last, next to the answer."""
+ACTING_KEYS = ("env", "url", "flow", "command")
+
+
+class AskedLine(NamedTuple):
+    """A value that is asked for, as it is shown."""
+
+    name: str
+    text: str
+    hides: bool = False
+    """Whether a part of it is left out that may run code or name an address."""
+
+
+def question_lines(question: TrustQuestion, *, whole: bool = False) -> list[str]:
+    """What is asked for, a value a line; after a change of the file, marked with + and -.
+
+    What runs code or names addresses comes last. Without `whole`, long values are cut.
+    """
+    limit = None if whole else VALUE_CHARS
+    now = list(_lines({wish.name: wish.value for wish in question.wishes}, limit))
+    before = list(_lines(question.before.wishes if question.before else {}, limit))
     yours = {wish.name: wish.yours for wish in question.wishes}
-    lines = []
-    for name, line in now:
-        mark = "  " if question.before is None else "  " if (name, line) in before else "+ "
-        value = yours.get(name)
-        lines.append(f"{mark}{line}{f'   (instead of {shown(value)})' if name and value else ''}")
-    if question.is_changed:
-        lines += [f"- {line}" for name, line in before if (name, line) not in now]
+    lines = [f"- {line.text}" for line in before if line not in now] if question.is_changed else []
+    for line in now:
+        mark = "  " if question.before is None or line in before else "+ "
+        value = yours.get(line.name)
+        instead = f"   (instead of {_cut(shown(value), limit)})" if line.name and value else ""
+        lines.append(f"{mark}{line.text}{instead}")
     return lines
 
 
-def _lines(wishes: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
-    for name, value in wishes.items():
+def too_much(question: TrustQuestion, *, whole: bool = False) -> str:
+    """Why a yes to what `question_lines` shows would be given unseen; empty if it can all be seen."""
+    rows = sum(1 + len(line) // SCREEN_CHARS for line in question_lines(question, whole=whole))
+    if rows > SCREEN_LINES:
+        return f"That is {rows:,} lines, more than a screen"
+    if whole:
+        return ""
+    wishes = {wish.name: wish.value for wish in question.wishes}
+    hidden = sorted({line.name for line in _lines(wishes, VALUE_CHARS) if line.hides})
+    return (
+        f"{foreign_line(', '.join(map(shown, hidden)), 200)} is too long to be shown here" if hidden else ""
+    )
+
+
+def _lines(wishes: Mapping[str, JsonValue], limit: int | None) -> Iterator[AskedLine]:
+    for name in sorted(wishes, key=lambda name: _rank(name.partition(".")[0], ACTING)):
+        value = wishes[name]
         if not name:
-            yield name, f"this folder {value}"
-        elif isinstance(value, dict):
-            # What it does comes before what it says about itself.
-            for key in sorted(value, key="when".__eq__):
-                yield name, f"{shown(name)}.{key} = {shown(value[key], text=True)}"
-        else:
-            yield name, f"{shown(name)} = {shown(value, text=True)}"
+            yield AskedLine(name, f"this folder {value}")
+            continue
+        rows: dict[str, JsonValue] = {shown(name): value}
+        if isinstance(value, dict):
+            # What it says about itself comes before what it does.
+            keys = sorted(value, key=lambda key: (_rank(key, ACTING_KEYS), key != "when"))
+            rows = {f"{shown(name)}.{key}": value[key] for key in keys}
+        for key, inner in rows.items():
+            text = shown(inner, text=True)
+            acts = name.partition(".")[0] in ACTING and key.rpartition(".")[2] not in (
+                "when",
+                "inputs",
+                "result",
+            )
+            hides = acts and limit is not None and len(text) > limit
+            yield AskedLine(name, f"{_cut(key, limit)} = {_cut(text, limit)}", hides)
+
+
+def _rank(name: str, last: Sequence[str]) -> int:
+    return last.index(name) + 1 if name in last else 0
+
+
+def _cut(text: str, limit: int | None) -> str:
+    """The beginning and the end of a text, with a count of what is left out between them."""
+    if limit is None or len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} <{len(text) - 2 * half:,} characters left out> {text[-half:]}"
 
 
 def shown(value: JsonValue, *, text: bool = False) -> str:
     """A value as JSON in ASCII, so that nothing in it moves, hides or imitates anything on a terminal.
 
+    More than three spaces in a row, which could push the rest out of sight, are shown as their number.
+
     A plain name is shown without quotes, unless `text` is set.
     """
     if isinstance(value, str) and not text and re.fullmatch(r"[\w.-]+", value, re.ASCII):
         return value
-    return json.dumps(value).replace("\x7f", "\\u007f")
+    text = json.dumps(value).replace("\x7f", "\\u007f")
+    return re.sub(" {4,}", lambda run: f"<{len(run.group()):,} spaces>", text)
 
 
 def shown_path(path: Path) -> str:

@@ -235,9 +235,7 @@ class MemoryAdmin:
                 f"{source} is not UTF-8 text.", "Name a file written by orch memory export."
             ) from exc
         except ValueError as exc:
-            raise UsageError(
-                f"Nothing was imported: {source} is not an export of memory.\n{exc}", ""
-            ) from exc
+            raise UsageError(f"Nothing was imported: {source} is not an export of memory: {exc}", "") from exc
         if not mine:
             records = [as_untrusted(record) for record in records]
         with self._open() as store:

@@ -21,6 +21,7 @@ import jsonschema
 from pydantic import Field, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
 from orchestrator_cli.journal.journal import Emit
@@ -254,9 +255,9 @@ def _asked(question: Question) -> ApprovalAsked:
 
 def approval_needed(questions: Sequence[Question]) -> ApprovalNeeded:
     """The error of a run that cannot continue before these are answered."""
-    listed = "\n".join(f"{question.id}  {question.question}" for question in questions)
+    listed = "; ".join(f"{question.id}  {question.question}" for question in questions)
     return ApprovalNeeded(
-        f"A person has to decide:\n{listed}",
+        f"A person has to decide: {listed}",
         "Answer with orch approve RUN, or allow it beforehand with -y.",
         tuple(question.id for question in questions),
     )
@@ -266,9 +267,10 @@ def check_answer(question: Question, decision: str, value: JsonValue) -> None:
     """Raise `UsageError` if the answer is not of the kind that the question asks for."""
     if (question.what == "question") != (decision == "answered"):
         wanted = "an answer" if question.what == "question" else "yes or no"
-        raise UsageError(f"The question wants {wanted}.", question.question)
+        raise UsageError(f"The question wants {wanted}.", on_one_line(question.question))
     if question.result is None or question.what != "question":
         return
     faults = list(jsonschema.Draft202012Validator(question.result).iter_errors(value))
     if faults:
-        raise UsageError(f"The answer does not fit: {faults[0].message[-240:]}", question.question)
+        fault = faults[0].message[-240:]
+        raise UsageError(f"The answer does not fit: {fault}", on_one_line(question.question))

@@ -36,7 +36,7 @@ from orchestrator_cli.cli.options import (
     Verbose,
     with_options,
 )
-from orchestrator_cli.environment import spare_loopback_the_proxy
+from orchestrator_cli.environment import spare_loopback_the_proxy, use_whole_paths_only
 from orchestrator_cli.errors import Interrupted
 
 
@@ -124,6 +124,7 @@ ENDING_S = 5.0
 def main() -> None:
     """The `orch` command."""
     spare_loopback_the_proxy()
+    use_whole_paths_only()
     sys.excepthook = _print_uncaught
     threading.excepthook = lambda args: _print_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     interrupts = _Interrupts()

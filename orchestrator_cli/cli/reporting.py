@@ -13,7 +13,15 @@ import typer
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions
 from orchestrator_cli.errors import ApprovalNeeded, ConfigError, Interrupted, OrchError, UsageError
 from orchestrator_cli.settings import Settings, approvals, load_settings
-from orchestrator_cli.trust import TrustQuestion, question_lines, refuse, shown_path, skip_untrusted
+from orchestrator_cli.trust import (
+    SCREEN_LINES,
+    TrustQuestion,
+    question_lines,
+    refuse,
+    shown_path,
+    skip_untrusted,
+    too_much,
+)
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.streams import write, write_line
 from orchestrator_cli.views.text import clean
@@ -35,26 +43,35 @@ def run_settings(workspace: Path | None, *, asks: bool, **flags: Any) -> Setting
     return load_settings(flags, workspace or Path.cwd(), ask_trust if asks and on_terminal() else refuse)
 
 
-def ask_trust(question: TrustQuestion) -> bool:
+def ask_trust(question: TrustQuestion, *, whole: bool = False) -> bool:
     """Show what a workspace asks for, and keep the answer if it is yes. Raises `ConfigError` if it is no."""
     question.check()
-    show_wishes(question, sys.stderr)
-    if not confirmed("Allow all of it, until the file changes?"):
+    show_wishes(question, sys.stderr, whole=whole)
+    file = shown_path(question.file)
+    if why := too_much(question, whole=whole):
+        more = f"allow it unasked with: {question.command} --yes" if whole else f"see: {question.command}"
+        raise ConfigError(f"{why}, so it was not asked about.", f"Shorten {file}, or {more}")
+    until = "the file changes" if question.uses_file else "you take it back"
+    if not confirmed(f"Allow all of it, until {until}?"):
+        change = f"Change {file}" if question.uses_file else "Work in another folder with -C"
         raise ConfigError(
             "It was not allowed, so nothing was run.",
-            f"Change {shown_path(question.file)}, or look at it again with: {question.command}",
+            f"{change}, or look at it again with: {question.command}",
         )
     question.allow()
     return True
 
 
-def show_wishes(question: TrustQuestion, stream: TextIO) -> None:
-    """Print what a workspace asks for, and whether it is allowed."""
+def show_wishes(question: TrustQuestion, stream: TextIO, *, whole: bool = False) -> None:
+    """Print what a workspace asks for, and whether it is allowed; all of it only if `whole`."""
     where = shown_path(question.workspace)
     head = f"You have {'not ' if question.is_needed else ''}allowed what {where} asks for:"
     if question.is_changed:
         head = f"{where} has changed since you allowed it. It asks for:"
-    print_lines([head, *(f"  {line}" for line in question_lines(question))], stream)
+    lines = question_lines(question, whole=whole)
+    if not whole and len(lines) > SCREEN_LINES:
+        lines[SCREEN_LINES:] = [f"… and {len(lines) - SCREEN_LINES:,} more lines"]
+    print_lines([head, *(f"  {line}" for line in lines)], stream)
 
 
 def approval_kinds(text: str | None) -> tuple[str, ...] | None:
@@ -64,7 +81,8 @@ def approval_kinds(text: str | None) -> tuple[str, ...] | None:
     try:
         return approvals(text.split(","))
     except ValueError as exc:
-        raise UsageError(f"--approve does not know {exc}.".replace(": say ", ".\nSay "), "") from exc
+        wrong, _, known = str(exc).partition(": say ")
+        raise UsageError(f"--approve does not know {wrong}.", f"Say {known}.") from exc
 
 
 def run_flags(limits: LimitOptions, permissions: PermissionOptions) -> dict[str, Any]:

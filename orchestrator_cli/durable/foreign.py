@@ -41,6 +41,12 @@ def on_one_line(text: object) -> str:
     return _NOT_ON_A_LINE.sub(lambda match: json.dumps(match.group())[1:-1], str(text))
 
 
+def foreign_line(text: object, limit: int = 2_000) -> str:
+    """The text on one line, with a count instead of what exceeds `limit` characters."""
+    line = on_one_line(text)
+    return line if len(line) <= limit else f"{line[:limit]}… ({len(line) - limit:,} characters left out)"
+
+
 def escaped(text: str) -> str:
     """JSON with `\\u` escapes for hidden signs, and for what some readers take for a line end."""
     return _UNSAFE_IN_JSON.sub(lambda match: json.dumps(match.group())[1:-1], text)

@@ -81,7 +81,8 @@ def check_revisions(state: RunState, causes: Sequence[Cause], settings: Settings
     """Raise `LimitReached` if the plan was revised as often as it may be."""
     if state.revisions >= settings.max_revisions:
         raise LimitReached(
-            f"The plan was revised {settings.max_revisions} times and still {causes[0]}.",
+            f"The plan was revised {settings.max_revisions} times and still {causes[0]}."
+            f"{settings.set_by('max_revisions')}",
             "Allow more with ORCH_MAX_REVISIONS, or put the prompt another way.",
         )
 

@@ -1,8 +1,10 @@
 """The connection to one third-party MCP server: opened with the first call, closed with the run.
 
-A server's program runs on the host beneath `guard`, which ends it with this process, however that ends. It
-gets the few variables that every program needs, and those that the user named. The length of its lines is
-limited; lines that are not messages are kept for the text of errors.
+A server's program runs on the host beneath a supervisor, which ends it with this process, however that ends.
+It starts in an empty folder of its own: many programs run what the folder that they start in holds, and
+strangers may have written the workspace. It gets the few variables that every program needs, the workspace's
+path, and the variables that the user named. The length of its lines is limited; lines that are not messages
+are kept for the text of errors.
 
 Every error is `ServerFailed`, which names the server. It closes the connection, and the next call opens a
 new one.
@@ -10,6 +12,7 @@ new one.
 
 import contextlib
 import subprocess
+import tempfile
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,6 +32,8 @@ START_S = 30.0
 LINE_BYTES = 16 << 20
 SAID_CHARS = 400
 MAX_PAGES = 20
+WORKSPACE = "ORCH_WORKSPACE"
+"""The variable with the workspace's path that a server's program gets."""
 
 
 class ServerFailed(RecoverableError):
@@ -80,13 +85,26 @@ class Connection:
     """One server of a run. Every method may be called from any thread."""
 
     def __init__(
-        self, name: str, server: McpServer, loop: Loop, *, cwd: Path, env: Callable[[], Mapping[str, str]]
+        self,
+        name: str,
+        server: McpServer,
+        loop: Loop,
+        *,
+        workspace: Path,
+        scratch: Path,
+        env: Callable[[], Mapping[str, str]],
     ) -> None:
-        """`env` returns the variables that the user named; it may raise `ServerFailed`."""
+        """
+        Args:
+            workspace: what the program is told to work on.
+            scratch: where the empty folder is made that the program starts in.
+            env: returns the variables that the user named; it may raise `ServerFailed`.
+        """
         self._name = name
         self._server = server
         self._loop = loop
-        self._cwd = cwd
+        self._workspace = workspace
+        self._scratch = scratch
         self._env = env
         self._lock = threading.Lock()
         self._open: _Open | None = None
@@ -166,7 +184,7 @@ class Connection:
                 raise ServerFailed(f"the MCP server {self._name} was ended with the run")
             if self._open is None:
                 said = ServerOutput()
-                client = _connected(self._server, self._env(), self._cwd, said)
+                client = _connected(self._server, self._env(), self._workspace, self._scratch, said)
                 holder = self._loop.portal.wrap_async_context_manager(client)
                 try:
                     self._open = _Open(holder.__enter__(), holder, said)
@@ -212,19 +230,35 @@ def _reason(exc: BaseException) -> str:
 
 @asynccontextmanager
 async def _connected(
-    server: McpServer, env: Mapping[str, str], cwd: Path, said: ServerOutput
+    server: McpServer, env: Mapping[str, str], workspace: Path, scratch: Path, said: ServerOutput
 ) -> AsyncIterator[Any]:
     from mcp.client.client import Client
-    from mcp_types import Implementation
+    from mcp_types import Implementation, ListRootsResult, Root
+
+    async def roots(_: Any) -> ListRootsResult:
+        return ListRootsResult(roots=[Root(uri=workspace.as_uri())])  # type: ignore[arg-type]  # pydantic's
 
     about = Implementation(name="orch", version=metadata.version("orchestrator-cli"))
     async with contextlib.AsyncExitStack() as stack:
         if server.url is None:
-            transport: Any = _program(server.command, env, cwd, said)
+            folder = stack.enter_context(_empty_folder(scratch))
+            env = {WORKSPACE: str(workspace), "PYTHONSAFEPATH": "1", **env}
+            transport: Any = _program(server.command, env, folder, said)
         else:
             transport = await stack.enter_async_context(_address(server.url, env, server.timeout_s))
-        client = Client(transport, client_info=about, cache=None, read_timeout_seconds=START_S)
+        client = Client(
+            transport,
+            client_info=about,
+            cache=None,
+            read_timeout_seconds=START_S,
+            list_roots_callback=roots if server.url is None else None,
+        )
         yield await stack.enter_async_context(client)
+
+
+def _empty_folder(scratch: Path) -> tempfile.TemporaryDirectory[str]:
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return tempfile.TemporaryDirectory(prefix="start-", dir=scratch, ignore_cleanup_errors=True)
 
 
 @asynccontextmanager
@@ -242,7 +276,7 @@ async def _address(url: str, env: Mapping[str, str], seconds: float) -> AsyncIte
 
 @asynccontextmanager
 async def _program(
-    command: tuple[str, ...], env: Mapping[str, str], cwd: Path, said: ServerOutput
+    command: tuple[str, ...], env: Mapping[str, str], cwd: str, said: ServerOutput
 ) -> AsyncIterator[Any]:
     """The transport to a program: messages are lines on its standard input and output."""
     import anyio

@@ -56,7 +56,7 @@ class Servers:
         emit: Emit,
         cancellation: Cancellation,
     ) -> None:
-        """`root` is the workspace, in which programs of servers run."""
+        """`root` is the workspace. No program starts in it; each is given its path."""
         self._settings = settings
         self._registered = settings.mcp
         self._root = root
@@ -69,7 +69,14 @@ class Servers:
         self._tools: dict[str, tuple[ServerTool, ...]] = {}
         self._listing: dict[str, Future[None]] = {}
         self._connections = {
-            name: Connection(name, server, self._loop, cwd=root, env=lambda s=server: self._env(s))  # type: ignore[misc]
+            name: Connection(
+                name,
+                server,
+                self._loop,
+                workspace=root,
+                scratch=settings.home / "mcp",
+                env=lambda s=server: self._env(s),  # type: ignore[misc]
+            )
             for name, server in self._registered.items()
         }
         self._times: Counter[tuple[str, int, str, str]] = Counter()
@@ -130,7 +137,8 @@ class Servers:
 
     def _check_program(self, server: McpServer, written: Callable[[], frozenset[str]]) -> None:
         """Raise `EffectRefused` if this run wrote a file that the command names."""
-        inside = {os.path.normpath(part).removeprefix(f"{self._root}{os.sep}") for part in server.command}
+        paths = (Path(os.path.normpath(part)) for part in server.command)
+        inside = {str(path.relative_to(self._root)) for path in paths if path.is_relative_to(self._root)}
         if any((self._root / part).exists() for part in inside) and (made := sorted(inside & written())):
             raise EffectRefused(
                 f"{made[0]} was written in this run, and an MCP server does not run what a model wrote"

@@ -217,6 +217,7 @@ class MeteredModel:
         run: str = "",
     ) -> None:
         self._model = model
+        self._set_by = settings.set_by
         self._caps = Caps(settings.max_calls, settings.max_tokens, settings.max_cost)
         self._emit = emit
         self._quote = quote
@@ -266,7 +267,8 @@ class MeteredModel:
                         self._under_way.append(admitted)
                         return admitted
                     case CallRefused() as refused:
-                        raise LimitReached(refused.message, self._remedy(refused))
+                        whose = self._set_by(refused.setting)
+                        raise LimitReached(f"{refused.message}{whose}", self._remedy(refused))
                     case Later():
                         # Short waits, because on some systems the main thread takes Ctrl-C only between them.
                         self._changed.wait(0.1)

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import yaml
 
+from orchestrator_cli.durable.yaml_text import read_yaml
 from orchestrator_cli.plan import Catalogue, Patch, Plan, Subtask
 from orchestrator_cli.planning.repair import Repair
 from orchestrator_cli.planning.structured_output import Unusable, read_plan
@@ -72,7 +73,7 @@ def is_empty(text: str) -> bool:
 def read_plan_text(text: str, catalogue: Catalogue) -> tuple[Plan, tuple[Repair, ...]]:
     """The plan that a person wrote. Raises `Unusable` with every fault."""
     try:
-        found = yaml.safe_load(text)
+        found = read_yaml(text)
         # Dates and the like are not JSON; the person meant text.
         rows = json.loads(json.dumps(found, default=str))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as exc:
@@ -88,7 +89,10 @@ def _rows(subtask: Subtask) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Several lines of text stay several lines."""
+    """Several lines of text stay several lines, and nothing is an alias."""
+
+    def ignore_aliases(self, _: Any) -> bool:
+        return True
 
 
 _Dumper.add_representer(

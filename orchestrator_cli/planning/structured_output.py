@@ -58,9 +58,9 @@ def ask_for_object(
             refused(round_, exc.faults)
             faults = exc.faults
         messages = with_faults(messages, reply.text, what, faults)
-    listed = "\n".join(f"  - {fault}" for fault in faults[:8])
+    listed = "; ".join(faults[:8])
     raise ReplyUnusable(
-        f"The {role} gave no usable {what} in {MAX_REPAIRS + 1} tries. Faults of the last one:\n{listed}",
+        f"The {role} gave no usable {what} in {MAX_REPAIRS + 1} tries. Faults of the last one: {listed}",
         "Put the prompt another way, or name a more capable model with -m.",
     )
 

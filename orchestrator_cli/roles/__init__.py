@@ -14,12 +14,13 @@ The user's own are in `roles/` of the data folder and replace built-in roles of 
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import frontmatter
 import yaml
 from pydantic import ValidationError
 
+from orchestrator_cli.durable.yaml_text import read_yaml
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.planning.planner import RoleCard
@@ -63,9 +64,14 @@ def askable(
     return {**roles, **{name: role.model_copy(update={"model": None}) for name, role in lost.items()}}, lost
 
 
+class _FrontMatter(frontmatter.YAMLHandler):
+    def load(self, fm: str, **_: Any) -> Any:
+        return read_yaml(fm)
+
+
 def parse_role(name: str, text: str) -> Role:
     try:
-        post = frontmatter.loads(text)
+        post = frontmatter.loads(text, handler=_FrontMatter())
         return Role(**{"instructions": post.content.strip()} | post.metadata)
     except (yaml.YAMLError, ValidationError, TypeError) as exc:
         first = str(exc).splitlines()[0]

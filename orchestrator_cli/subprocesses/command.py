@@ -93,7 +93,7 @@ def run_command(
 async def open_process(
     argv: Sequence[str],
     *,
-    cwd: Path | None = None,
+    cwd: Path | str | None = None,
     env: Mapping[str, str] | None = None,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
 ) -> "AsyncIterator[Process]":

@@ -38,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "plan",
         "settings",
         "data_folder",
+        "config_file",
         "trust",
         "environment",
         "prompts",

@@ -21,6 +21,7 @@ TOOLS = {
     "large": "Answer at length.",
     "secret": "Tell what it was given.",
     "structured": "Answer an object.",
+    "where": "Tell where it is.",
 }
 
 
@@ -36,6 +37,19 @@ def write(line: str) -> None:
 
 def say(ident: object, result: object) -> None:
     write(json.dumps({"jsonrpc": "2.0", "id": ident, "result": result}))
+
+
+def where() -> dict:
+    """The folder that it started in, and the workspace as a variable and as the client's roots."""
+    write(json.dumps({"jsonrpc": "2.0", "id": "roots", "method": "roots/list"}))
+    roots = json.loads(sys.stdin.readline())["result"]["roots"]
+    return {
+        "folder": str(Path.cwd()),
+        "holds": sorted(path.name for path in Path.cwd().iterdir()),
+        "variable": os.environ.get("ORCH_WORKSPACE"),
+        "safe": os.environ.get("PYTHONSAFEPATH"),
+        "roots": [root["uri"] for root in roots],
+    }
 
 
 def call(ident: object, name: str, arguments: dict, meta: dict) -> None:
@@ -60,8 +74,8 @@ def call(ident: object, name: str, arguments: dict, meta: dict) -> None:
         text = "x" * 1_500_000
     elif name == "secret":
         text = f"{os.environ.get('OTHER_TOKEN')} {os.environ.get('NOT_NAMED')}"
-    elif name == "structured":
-        more = {"structuredContent": {"rows": [1, 2]}}
+    elif name in ("where", "structured"):
+        more = {"structuredContent": where() if name == "where" else {"rows": [1, 2]}}
     say(ident, {"content": [{"type": "text", "text": text}], **more})
 
 

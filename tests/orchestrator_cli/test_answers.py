@@ -1,13 +1,17 @@
 """What a typed line means, how a line is mended, and plans as text: the rules, without a terminal."""
 
+import time
+from itertools import pairwise
+
 import pytest
 
 from orchestrator_cli.approvals.broker import Question, UserReply
 from orchestrator_cli.cli.chat.terminal_input import Key, edited, reply_of
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.errors import ConfigError, UsageError
 from orchestrator_cli.plan import Catalogue, Plan, Subtask
 from orchestrator_cli.planning.plan_text import edited_text, is_empty, plan_text, read_plan_text
 from orchestrator_cli.planning.structured_output import Unusable
+from orchestrator_cli.roles import parse_role
 from orchestrator_cli.settings import approvals
 
 MAY = Question(what="subtask", subject="a", question="May a start?")
@@ -127,3 +131,29 @@ def test_faults_stand_at_the_top_once_and_what_was_written_below() -> None:
 def test_a_text_without_anything_but_comments_is_empty() -> None:
     assert is_empty("# a\n\n  # b\n")
     assert not is_empty(plan_text(PLAN))
+
+
+LEVELS = "abcdefghijklmnopqrstuvwxyz"
+COSTLY = {
+    "aliases": "a: &a [x, x]\n"
+    + "\n".join(f"{b}: &{b} [*{a}, *{a}]" for a, b in pairwise(LEVELS))
+    + "\nsubtasks: *z\ngoal: *z\nname: *z",
+    "depth": "goal: " + "[" * 20_000,
+}
+
+
+@pytest.mark.parametrize("text", COSTLY.values(), ids=COSTLY)
+def test_what_would_cost_more_than_its_length_is_refused(text: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(Unusable):
+        read_plan_text(text, CATALOGUE)
+    with pytest.raises(ConfigError, match="role file"):
+        parse_role("x.md", f"---\n{text}\n---\nGo.")
+    assert time.monotonic() - began < 10
+
+
+def test_a_plan_that_holds_a_value_twice_is_read_back() -> None:
+    same = ["x", "y"]
+    one = PLAN.subtasks[0].model_copy(update={"inputs": {"a": same, "b": same}})
+    text = plan_text(PLAN.model_copy(update={"subtasks": (one, *PLAN.subtasks[1:])}))
+    assert read_plan_text(text, CATALOGUE)[0].subtasks[0].inputs == {"a": same, "b": same}

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from command import Orch
 from endpoint import Endpoint, call
-from scripted_model import Cast, caller, code, coder, decided, plan, tool_call
+from scripted_model import Cast, answered, caller, code, coder, decided, plan, tool_call
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Cancelled, ConfigError
@@ -146,6 +146,58 @@ def test_a_server_of_the_workspace_is_started_after_its_file_was_allowed(
     assert len(calls(orch)) == 1
 
 
+def test_a_program_of_the_user_runs_nothing_that_the_folder_holds(orch: Orch, endpoint: Endpoint) -> None:
+    ran = orch.home.parent / "ran"
+    for name in ("mcp_server_git.py", "json.py", "serve.py"):
+        (orch.workspace / name).write_text(f"open({str(ran)!r}, 'a').write({name!r})")
+    (orch.workspace / "serve").write_text(f"#!/bin/sh\necho serve >> {ran}\n")
+    (orch.workspace / "serve").chmod(0o755)
+    commands = (
+        [sys.executable, "-m", "mcp_server_git"],
+        [sys.executable, "-c", "import json"],
+        [sys.executable, "serve.py"],
+        ["sh", "-c", "./serve"],
+        ["./serve"],
+        ["serve"],
+    )
+    rows = [f"[mcp.s{n}]\nwhen = 'w'\ncommand = {json.dumps(command)}" for n, command in enumerate(commands)]
+    (orch.home / "orch.toml").write_text("\n".join(rows))
+    endpoint.reply = Cast(planner=[answered("hello")])
+    path = os.pathsep.join([".", "", os.environ["PATH"]])
+    assert orch("plan", "Hello?", PATH=path).code == 0
+    assert not ran.exists()
+
+
+def test_a_program_starts_in_an_empty_folder_and_is_told_the_workspace(tmp_path: Path) -> None:
+    loop, cancellation = Loop(), Cancellation()
+    other = connection(tmp_path, loop)
+    try:
+        found = value_of(other.call("where", {}, key="", cancellation=cancellation))
+        assert found["holds"] == []
+        assert Path(found["folder"]) != tmp_path
+        assert (found["variable"], found["safe"]) == (str(tmp_path), "1")
+        assert found["roots"] == [tmp_path.as_uri()]
+    finally:
+        other.close()
+        loop.close()
+    assert not Path(found["folder"]).exists()
+
+
+def test_paths_in_a_command_of_the_folder_are_those_of_its_files(orch: Orch) -> None:
+    for name in ("server.py", "plain"):
+        (orch.workspace / name).touch()
+    command = ["bin/serve", "server.py", "./later.py", ".", "tools", "@a/b", ".x"]
+    register(orch, orch.workspace, command=command)
+    (server,) = load_settings({}, orch.workspace, lambda _: True).mcp.values()
+    here = str(orch.workspace.resolve())
+    made = [f"{here}/bin/serve", f"{here}/server.py", f"{here}/later.py", here, "tools", "@a/b", ".x"]
+    assert list(server.command) == made
+    assert json.dumps(made) in orch("trust").out
+    register(orch, orch.workspace, command=["plain", "server.py"])
+    (server,) = load_settings({}, orch.workspace, lambda _: True).mcp.values()
+    assert server.command == ("plain", f"{here}/server.py")
+
+
 def test_a_variable_that_a_server_is_given_is_masked_in_what_it_says(orch: Orch, endpoint: Endpoint) -> None:
     register(orch, effects=False, env=["OTHER_TOKEN"])
     endpoint.reply = Cast(planner=[plan(tool_call("tell", "other_secret"))])
@@ -270,7 +322,7 @@ def answer_to(row: dict[str, Any]) -> dict[str, Any]:
 def connection(tmp_path: Path, loop: Loop, **fields: Any) -> Connection:
     command = (sys.executable, "-I", OTHER, str(tmp_path / "notes"))
     server = McpServer(when="w", command=command, **fields)
-    return Connection("other", server, loop, cwd=tmp_path, env=dict)
+    return Connection("other", server, loop, workspace=tmp_path, scratch=tmp_path / "scratch", env=dict)
 
 
 def test_connection_is_reopened_after_the_server_died(tmp_path: Path) -> None:

@@ -307,7 +307,8 @@ def edit(text: str) -> str | None:
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 2))
         before = path.stat().st_mtime_ns
         try:
-            code = subprocess.run([*shlex.split(command), str(path)], check=False).returncode
+            # Some editors obey files of the folder that they start in, which may be a stranger's.
+            code = subprocess.run([*shlex.split(command), str(path)], cwd=folder, check=False).returncode
             if code:
                 raise UsageError(f"The editor {command} ended with exit code {code}.", EDITOR_REMEDY)
             # Some editors replace the file by another one.

@@ -40,12 +40,13 @@ def trust(
         if not question.wishes:
             print_lines([f"{where} asks for nothing that you have to allow."])
         elif yes or not question.is_needed:
-            show_wishes(question, sys.stdout)
+            show_wishes(question, sys.stdout, whole=True)
             if question.is_needed:
                 question.allow()
-                print_lines(["It is allowed now, until the file changes."])
+                until = "the file changes" if question.uses_file else "you take it back"
+                print_lines([f"It is allowed now, until {until}."])
         elif sys.stdin.isatty() and sys.stderr.isatty():
-            ask_trust(question)
+            ask_trust(question, whole=True)
         else:
-            show_wishes(question, sys.stdout)
+            show_wishes(question, sys.stdout, whole=True)
             raise ApprovalNeeded("A person has to allow this.", f"Allow it with: {question.command} --yes")
