@@ -10,15 +10,14 @@ MAX_DEPTH = 100
 def read_yaml(text: str) -> Any:
     """The value of a text. Raises `yaml.YAMLError`, also for aliases and for more than `MAX_DEPTH` levels.
 
-    A few lines of aliases of aliases stand for more values than any memory holds, and the time that the parser
-    takes grows with the square of the depth.
+    A few lines of aliases of aliases stand for more values than any memory holds, and the parser's time grows
+    with the square of the depth.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         match event:
             case yaml.AliasEvent():
-                line = event.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line} has an alias, *{event.anchor}; write the value again")
+                raise yaml.YAMLError(f"it has an alias, *{event.anchor}; write the value again")
             case yaml.CollectionStartEvent():
                 depth += 1
             case yaml.CollectionEndEvent():

@@ -1,6 +1,7 @@
 """Subtasks done by a registered process: given, done, logged, committed, and ended when they must end."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -67,6 +68,16 @@ def test_a_process_reads_its_inputs_and_its_value_and_files_are_those_of_any_sub
     assert {run["name"] for run in engine.task_runs(orch.journal().parent.name)} == {"find", "total"}
     assert "- add: Does add." in endpoint.of("planner")[0].text
     assert orch.events("EffectBegun") == []
+
+
+def test_a_program_of_the_folder_is_not_found_by_its_name(orch: Orch, endpoint: Endpoint) -> None:
+    (orch.workspace / "helper").write_text(f"#!/bin/sh\ntouch {outside(orch)}\n")
+    (orch.workspace / "helper").chmod(0o755)
+    register(orch, help={"command": ["helper"], "effects": False})
+    endpoint.reply = Cast(planner=[plan(process("one", "help"))], reviser=KEEP)
+    done = orch("ask", "--json", "Help.", PATH=f".::{os.environ['PATH']}:")
+    assert done.envelope["states"] == {"one": "failed"}, done.err
+    assert not outside(orch).exists()
 
 
 def test_a_process_that_fails_says_why_and_leaves_no_trace(orch: Orch, endpoint: Endpoint) -> None:
