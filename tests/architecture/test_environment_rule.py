@@ -54,11 +54,11 @@ def test_the_environment_is_touched_in_the_named_places_only():
     assert found == EXCEPTIONS.keys()
 
 
-def test_toml_is_read_by_the_settings_only():
+def test_toml_is_read_in_one_place():
     readers = {
         name
         for name, tree in _sources()
         for node in ast.walk(tree)
         if isinstance(node, ast.Import) and any(alias.name == "tomllib" for alias in node.names)
     }
-    assert readers == {"orchestrator_cli/settings.py"}
+    assert readers == {"orchestrator_cli/config_file.py"}
