@@ -407,8 +407,8 @@ def shown(value: JsonValue, *, text: bool = False) -> str:
     """
     if isinstance(value, str) and not text and re.fullmatch(r"[\w.-]+", value, re.ASCII):
         return value
-    text = json.dumps(value).replace("\x7f", "\\u007f")
-    return re.sub(" {4,}", lambda run: f"<{len(run.group()):,} spaces>", text)
+    found = json.dumps(value).replace("\x7f", "\\u007f")
+    return re.sub(" {4,}", lambda run: f"<{len(run.group()):,} spaces>", found)
 
 
 def shown_path(path: Path) -> str:

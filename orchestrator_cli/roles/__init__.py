@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import frontmatter
 import yaml
+from frontmatter.default_handlers import YAMLHandler
 from pydantic import ValidationError
 
 from orchestrator_cli.durable.yaml_text import read_yaml
@@ -64,7 +65,7 @@ def askable(
     return {**roles, **{name: role.model_copy(update={"model": None}) for name, role in lost.items()}}, lost
 
 
-class _FrontMatter(frontmatter.YAMLHandler):
+class _FrontMatter(YAMLHandler):
     def load(self, fm: str, **_: Any) -> Any:
         return read_yaml(fm)
 
