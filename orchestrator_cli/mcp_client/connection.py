@@ -235,8 +235,8 @@ async def _connected(
     from mcp.client.client import Client
     from mcp_types import Implementation, ListRootsResult, Root
 
-    async def roots(_: Any) -> ListRootsResult:
-        return ListRootsResult(roots=[Root(uri=workspace.as_uri())])  # type: ignore[arg-type]  # pydantic's
+    async def roots(context: Any) -> ListRootsResult:  # noqa: ARG001
+        return ListRootsResult(roots=[Root(uri=workspace.as_uri())])
 
     about = Implementation(name="orch", version=metadata.version("orchestrator-cli"))
     async with contextlib.AsyncExitStack() as stack:
