@@ -21,13 +21,22 @@ HIDDEN = (
     "\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e0fff"
 )
 """Signs that are obeyed or invisible rather than shown, without line ends and tabs: a part of `[…]`."""
+UNSEEN = (
+    "\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f"
+    "\\u2800\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufff8\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a"
+    "\\U000e0000-\\U000e0fff"
+)
+"""What two spellings that look alike may differ in, a part of `[…]`: the signs of Unicode's property
+`Default_Ignorable_Code_Point`, and the blank of Braille. Words in many scripts need some of them."""
 SURROGATES = "\\ud800-\\udfff"
 LINE_ENDS = "\\n\\x0b\\x0c\\r\\x85\\u2028\\u2029"
 
 _NOT_ON_A_LINE = re.compile(f"[\\t{LINE_ENDS}{HIDDEN}{SURROGATES}]")
-_UNSEEN = rf"[\s{HIDDEN}\u034f\u200c\u200d\ufe00-\ufe0f]*+"
+_UNSEEN = rf"[\s{HIDDEN}{UNSEEN}]*+"
 _WORD = _UNSEEN.join("untrusted")
-_MARK = re.compile(rf"[<\uff1c](?={_UNSEEN}(?:[/\uff0f]{_UNSEEN})?{_WORD})", re.IGNORECASE)
+_OPENING = "<\u02c2\u1438\u2039\u2329\u276e\u27e8\u3008\ufe64\uff1c"
+_SLASH = "/\u2044\u2215\u29f8\uff0f"
+_MARK = re.compile(rf"[{_OPENING}](?={_UNSEEN}(?:[{_SLASH}]{_UNSEEN})?{_WORD})", re.IGNORECASE)
 _UNSAFE_IN_JSON = re.compile(f"[{HIDDEN}{SURROGATES}\\x85\\u2028\\u2029]")
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from orchestrator_cli.durable.foreign import UNSEEN
+
 
 @dataclass(frozen=True)
 class FileRule:
@@ -149,15 +151,17 @@ GIT_FOLDER = FileRule("", "it is a git repository by another name: git runs what
 """For a folder that git takes for its own whatever its name, see `is_git_folder`."""
 
 
+_IGNORED = re.compile(f"[{UNSEEN}]")
+
+
 @functools.lru_cache(1 << 16)
 def canonical(name: str) -> str:
     """A name as the most forgiving file system compares it."""
     if name.isascii():
         plain = name.lower()
     else:
-        visible = "".join(
-            sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf"
-        )
+        composed = _IGNORED.sub("", unicodedata.normalize("NFKC", name))
+        visible = "".join(sign for sign in composed if unicodedata.category(sign) != "Cf")
         plain = unicodedata.normalize("NFKC", visible.casefold())
     # A colon begins the name of a stream of NTFS.
     return plain.partition(":")[0].rstrip(". ") or plain

@@ -15,7 +15,6 @@ from toolsmith_replies import CASES, CODE, SPEC
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.foreign import as_data, first_line, marked, on_one_line
-from orchestrator_cli.events import Conversation
 from orchestrator_cli.models.model import Message, ModelRequest
 from orchestrator_cli.plan import Plan, Result, Subtask
 from orchestrator_cli.planning.answer import write_answer
@@ -25,6 +24,7 @@ from orchestrator_cli.planning.reviser import Cause, Situation, revise
 from orchestrator_cli.planning.structured_output import with_faults
 from orchestrator_cli.prompts import render
 from orchestrator_cli.tools.files import file_tools
+from orchestrator_cli.values import Conversation
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.proof.cases import Objection, Suite
 from toolsmith.search import find
@@ -295,6 +295,14 @@ def test_what_is_outside_the_marks_on_one_line_stays_on_it(build):
 )
 def test_ordinary_names_are_shown_as_they_are(name):
     assert on_one_line(name) == as_data(name) == name
+
+
+@pytest.mark.parametrize("unseen", ["\u115f", "\u180b", "\u2800", "\u3164", "\ufe0f", "\U000e0100"])
+@pytest.mark.parametrize(
+    "mark", ["<{0}/un{0}trusted>", "\ufe64{0}untrusted", "\u2039\u2215un{0}trusted"]
+)
+def test_nothing_that_looks_like_a_mark_stays(mark, unseen):
+    assert as_data(mark.format(unseen)).startswith("&lt;")
 
 
 def test_signs_that_cannot_be_seen_are_escaped_in_a_name():

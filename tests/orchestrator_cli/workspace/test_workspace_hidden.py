@@ -26,6 +26,10 @@ SECRET = [
     "deep/.git\u200c/config",
     "deep/\uff0egit/config",
     "deep/.git./config",
+    "deep/.git\ufe0f/config",
+    "deep/.g\u034fit/config",
+    "deep/\u3164.git\u180b/config",
+    "deep/.s\u115fsh/id",
 ]
 SHOWN = [".docker/notes", ".config/app/settings", "gcloud/notes", "keyrings/notes", "ssh/config"]
 
