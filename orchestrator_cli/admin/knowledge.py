@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
 from memory import MemoryFault, Scope
@@ -29,7 +29,7 @@ from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.recall.knowledge import open_knowledge, project_of
 from orchestrator_cli.recall.run_memory import open_dense
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.tools.file_rules import credentials_at, hiding_rule
+from orchestrator_cli.tools.file_rules import hidden_at, hiding_rule
 from orchestrator_cli.tools.web import Resolve, fetch
 from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.addresses import public_address
@@ -145,7 +145,7 @@ class KnowledgeAdmin:
 
     def _is_refused(self, path: Path) -> bool:
         path = path.absolute()
-        rule = hiding_rule(path.name) or credentials_at(PurePosixPath(path))
+        rule = hiding_rule(path.name) or hidden_at(str(path))
         return rule is not None or self._is_own(path.resolve())
 
     def _is_own(self, path: Path) -> bool:

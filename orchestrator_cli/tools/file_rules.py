@@ -15,7 +15,6 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
 from orchestrator_cli.durable.foreign import UNSEEN
@@ -46,11 +45,13 @@ SCRIPTS = ("scripts", "husky", "lint-staged", "simple-git-hooks")
 OURS = ("fileLog.md", "orch.toml")
 """Written and trusted by `orch` itself, so that the user cannot allow them."""
 
+VERSION_CONTROL = FileRule(
+    ".git git~1 .hg .svn .bzr .jj",
+    "the hooks and settings of version control run programs",
+)
+
 HIDDEN = (
-    FileRule(
-        ".git git~1 .hg .svn .bzr .jj",
-        "the hooks and settings of version control run programs",
-    ),
+    VERSION_CONTROL,
     FileRule(
         ".env*",
         "environment files hold secrets, and programs load them",
@@ -194,23 +195,26 @@ class FileRules:
                 return rule
         return None
 
-    def within(self, path: str) -> tuple[str, FileRule] | None:
-        """The first rule on the way to a path, and the path up to its name."""
+    def within(self, path: str, above: Sequence[str] = ()) -> tuple[str, FileRule] | None:
+        """The first rule on the way to a path, and the path up to its name.
+
+        `above`: the folders that the path is in; a name of several parts may begin in the last two.
+        """
         parts = path.split("/")
         for end in range(1, len(parts) + 1):
-            if (rule := self.at(parts[:end])) is not None:
+            if (rule := self.at([*above[-2:], *parts[:end]])) is not None:
                 return "/".join(parts[:end]), rule
         return None
 
-    def begun_by(self, path: str) -> str:
+    def begun_by(self, path: str, above: Sequence[str] = ()) -> str:
         """The part of a longer name that a path ends with; empty if no rule goes on below it."""
-        parts = [canonical(part) for part in path.split("/")[-2:]]
+        parts = [canonical(part) for part in [*above[-1:], *path.split("/")][-2:]]
         return next(("/".join(end) for end in (parts, parts[-1:]) if tuple(end) in self._parents), "")
 
 
 executes = FileRules(EXECUTES)
 _hidden = FileRules((*HIDDEN, *CREDENTIALS))
-_credentials = FileRules(CREDENTIALS)
+_closed = FileRules((VERSION_CONTROL, *CREDENTIALS))
 
 
 def hiding_rule(path: str, allowed: Collection[str] = (), above: Sequence[str] = ()) -> FileRule | None:
@@ -232,9 +236,9 @@ def is_allowed(parts: Sequence[str], allowed: Collection[str]) -> bool:
     return any(names[-len(one) :] == one for one in wanted)
 
 
-def credentials_at(path: PurePosixPath) -> FileRule | None:
-    """The rule of `CREDENTIALS` on the way to an absolute path."""
-    found = _credentials.within(str(path).lstrip("/"))
+def hidden_at(path: str) -> FileRule | None:
+    """The rule on the way to an absolute path, of version control or of `CREDENTIALS`."""
+    found = _closed.within(path.strip("/"))
     return found[1] if found else None
 
 

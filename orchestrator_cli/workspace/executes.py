@@ -3,16 +3,15 @@
 The names are in `tools.file_rules`. A path counts under every name that links give it, and everything in a
 folder that git takes for a repository counts, whatever its name: git runs what the settings in it name.
 
-Not covered: hard links, and links that lead out of the workspace and back into it.
+Not covered: hard links, and links that lead out of the workspace and back by a link outside of it.
 """
 
 import contextlib
+import functools
 import json
 import os
-import posixpath
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.file_rules import (
@@ -20,9 +19,9 @@ from orchestrator_cli.tools.file_rules import (
     SCRIPTS,
     FileRule,
     canonical,
-    credentials_at,
     executes,
     folders_above,
+    hidden_at,
     hiding_rule,
     is_allowed,
     is_git_folder,
@@ -31,7 +30,7 @@ from orchestrator_cli.workspace.file_state import FileTree
 from orchestrator_cli.workspace.tree import Root
 
 MAX_JSON_BYTES = 1 << 20
-MAX_ALIASES = 10_000
+MAX_ALIASES = 50_000
 MAX_HOPS = 40
 
 
@@ -57,32 +56,63 @@ class Changed:
     """The checkout."""
     now: FileTree
     """The content of the checkout."""
+    was: FileTree = field(default_factory=dict)
+    """The content of the workspace when the checkout was taken."""
     links: Mapping[str, str] = field(default_factory=dict)
-    """Targets of links of the workspace that the checkout does not have, by their paths."""
+    """Targets of links that others committed since then, by their paths."""
     allowed: Collection[str] = ()
     """Names that the user allows without a question."""
     is_new: Callable[[str], bool] = lambda _: False
     """Whether the run itself made a file of the workspace."""
 
+    @functools.cached_property
+    def _above(self) -> tuple[str, ...]:
+        """The folders that the workspace is in, and its own name."""
+        return self.before.path.parts[1:]
+
+    @functools.cached_property
+    def _names(self) -> tuple["_LinkNames", ...]:
+        """The names by the links before the commit, and by those after it."""
+        states = {**_links(self.was), **self.links}, {**self.links, **_links(self.now)}
+        return tuple(_LinkNames(links, self._above) for links in states[states[0] == states[1] :])
+
     def executed(self) -> tuple[Executed, ...]:
         """What of it needs a question, sorted. Raises `WorkspaceFault` if links make that unclear."""
         found: dict[tuple[str, str], set[str]] = {}
-        for path, root, why in (*self._by_name(), *self._by_link(), *self._in_git_folders()):
+        for path, root, why in (
+            *self._by_place(),
+            *self._by_name(),
+            *self._by_link(),
+            *self._in_git_folders(),
+        ):
             found.setdefault((root, why), set()).add(path)
         return tuple(
             Executed(root, why, tuple(sorted(paths))) for (root, why), paths in sorted(found.items())
         )
 
+    def _by_place(self) -> Iterator[tuple[str, str, str]]:
+        hit = executes.within("/".join(self._above))
+        if hit is not None and not is_allowed(hit[0].split("/"), self.allowed):
+            for path in self.paths:
+                yield path, ".", f"the workspace is in {hit[0].rpartition('/')[2]}: {hit[1].why}"
+
     def _by_name(self) -> Iterator[tuple[str, str, str]]:
-        names = _LinkNames({**self.links, **_links(self.now)}, str(self.before.path))
         for path in self.paths:
-            for name in (path, *names.others(path)):
-                if (hit := executes.within(name)) is not None and self._counts(path, *hit):
-                    as_what = "" if name == path else f"{path} is {name}: "
+            names = dict.fromkeys(name for links in self._names for name in links.others(path))
+            for name in (path, *names):
+                as_what = "" if name == path else f"{path} is {name}: "
+                hit = executes.within(name, self._above)
+                if hit is not None and self._counts(path, *hit):
                     yield path, hit[0], as_what + hit[1].why
+            for name in dict.fromkeys(name for links in self._names for name in links.through(path)):
+                hit = executes.within(name, self._above)
+                if hit is None:
+                    yield path, name, f"{name} leads through {path}, and programs look below it"
+                elif self._counts(path, *hit):
+                    yield path, hit[0], f"{name} leads through {path}: {hit[1].why}"
 
     def _counts(self, path: str, root: str, rule: FileRule) -> bool:
-        if is_allowed(root.split("/"), self.allowed):
+        if is_allowed([*self._above, *root.split("/")], self.allowed):
             return False
         if rule.only == "existing":
             return self.before.stat(path) is not None and not self.is_new(path)
@@ -94,11 +124,22 @@ class Changed:
             target = self.now[path].target if path in self.now else ""
             if not target:
                 continue
-            place = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-            if (rule := _rule_of_target(place)) is not None:
+            if (rule := self._rule_of_target(path)) is not None:
                 yield path, path, f"it leads to {target}: {rule.why}"
-            elif executes.begun_by(path):
+            elif executes.begun_by(path, self._above):
                 yield path, path, f"programs look below {path} for what they execute"
+
+    def _rule_of_target(self, path: str) -> FileRule | None:
+        """Why a link is asked about: in the workspace for any rule, outside for what is hidden."""
+        _, place = self._names[-1].followed(path)
+        if place is None:
+            return None
+        inside = self._names[-1].inside(place)
+        if inside is None:
+            return hidden_at("/".join(place))
+        hit = executes.within(inside, self._above)
+        rules = (hiding_rule(way, above=self._above) for way in (*folders_above(inside), inside) if way)
+        return next(filter(None, rules), hit[1] if hit else None)
 
     def _in_git_folders(self) -> Iterator[tuple[str, str, str]]:
         around = {folder for path in self.paths for folder in (*folders_above(path), path)}
@@ -113,15 +154,6 @@ class Changed:
                 if folder in found and not is_allowed(folder.split("/"), self.allowed):
                     yield path, folder or ".", GIT_FOLDER.why
                     break
-
-
-def _rule_of_target(path: str) -> FileRule | None:
-    """Why a link to a path is asked about: in the workspace for any rule, outside for credentials."""
-    if path.startswith(("/", "..")):
-        return credentials_at(PurePosixPath(path))
-    ways = (*folders_above(path), path)
-    hit = executes.within(path)
-    return next(filter(None, map(hiding_rule, ways)), hit[1] if hit else None)
 
 
 def _links(tree: FileTree) -> dict[str, str]:
@@ -149,59 +181,81 @@ def _scripts(tree: Root, path: str) -> object:
 
 
 class _LinkNames:
-    """The names that links give to paths, as far as a rule is about them; compared by `canonical`."""
+    """The names that links give to paths, as far as a rule is about them; compared by `canonical`.
 
-    def __init__(self, links: Mapping[str, str], root: str) -> None:
-        self._root = root
+    Both ends of a link count, and all links that its resolution passes: each of them decides what is found.
+    """
+
+    def __init__(self, links: Mapping[str, str], above: Sequence[str]) -> None:
+        """`above`: the parts of the absolute path of the workspace, into which targets may lead back."""
+        self._above = [canonical(part) for part in above]
         self._links = {_plain(path): (path, target) for path, target in links.items()}
-        self._aliases: dict[str, list[str]] = {}
-        """By where links lead: the names under which that is found."""
+        self._ends: dict[str, list[str]] = {}
+        """By where links lead: the names under which that, and everything below, is found."""
+        self._through: dict[str, dict[str, None]] = {}
+        """By links: the names whose resolution passes them."""
         work = [path for path, _ in self._links.values()]
         seen: set[tuple[str, str]] = set()
         for alias in work:
-            hit = executes.within(alias)
-            about = hit[0] if hit else executes.begun_by(alias)
-            place = self._resolved(alias) if about else None
+            hit = executes.within(alias, above)
+            about = hit[0] if hit else executes.begun_by(alias, above)
+            # Installed programs are known by their names: what they lead to is often the user's own source.
+            if not about or (hit and hit[1].only == "existing" and alias != about):
+                continue
+            passed, end = self.followed(alias)
+            for link in passed:
+                self._through.setdefault(link, {})[alias] = None
+            place = self.inside(end) if end is not None else None
             if place is None or (key := (place, about)) in seen:
                 continue
             if len(seen) > MAX_ALIASES:
                 raise WorkspaceFault("there are too many links to tell which files are executed")
             seen.add(key)
-            self._aliases.setdefault(place, []).append(alias)
+            self._ends.setdefault(place, []).append(alias)
             work += [f"{alias}/{rest}" for rest in self._links_below(place)]
 
     def others(self, path: str) -> Iterator[str]:
+        """The names that a path has because of links."""
         parts = path.split("/")
         for end in range(len(parts) + 1):
-            for alias in self._aliases.get(_plain("/".join(parts[:end])), ()):
+            for alias in self._ends.get(_plain("/".join(parts[:end])), ()):
                 yield "/".join([alias, *parts[end:]])
+
+    def through(self, path: str) -> Iterable[str]:
+        """The names that lead through a link, other than its own."""
+        return (name for name in self._through.get(_plain(path), ()) if name != path)
+
+    def followed(self, path: str) -> tuple[Iterable[str], list[str] | None]:
+        """The links that the resolution of a path passes, and the absolute place where it ends.
+
+        The place is None if the links go in circles. Links outside the workspace are not followed.
+        """
+        here, passed = [*self._above], dict[str, None]()
+        left = _plain(path).split("/")[::-1]
+        for _ in range(MAX_HOPS * 100):
+            if not left:
+                return passed, here
+            part = left.pop()
+            if part == "..":
+                del here[-1:]
+            elif part not in ("", "."):
+                here.append(part)
+                place = self.inside(here)
+                _, target = self._links.get(place, ("", "")) if place else ("", "")
+                if place and target:
+                    passed[place] = None
+                    here = [] if target.startswith("/") else here[:-1]
+                    left += _plain(target).split("/")[::-1]
+        return passed, None
+
+    def inside(self, place: Sequence[str]) -> str | None:
+        """The path in the workspace of an absolute place; None if it is outside."""
+        end = len(self._above)
+        return "/".join(place[end:]) if list(place[:end]) == self._above else None
 
     def _links_below(self, place: str) -> Iterable[str]:
         start = f"{place}/" if place else ""
         return [path[len(start) :] for path in self._links if path.startswith(start)]
-
-    def _resolved(self, path: str) -> str | None:
-        """Where a path leads if all its links are followed; None if that is out of the workspace."""
-        left, here = _plain(path).split("/")[::-1], list[str]()
-        for _ in range(MAX_HOPS * 100):
-            if not left:
-                return "/".join(here)
-            part = left.pop()
-            if part == "..":
-                if not here:
-                    return None
-                here.pop()
-            elif part not in ("", "."):
-                here.append(part)
-                _, target = self._links.get("/".join(here), ("", ""))
-                if target:
-                    here.pop()
-                    if target.startswith("/"):
-                        if not f"{target}/".startswith(f"{self._root}/"):
-                            return None
-                        target, here = target[len(self._root) :], []
-                    left += _plain(target).split("/")[::-1]
-        return None
 
 
 def _plain(path: str) -> str:

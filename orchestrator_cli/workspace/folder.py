@@ -5,6 +5,7 @@ checkout is taken, so that no checkout holds half of a commit. All processes of 
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import sys
@@ -12,12 +13,12 @@ import time
 import uuid
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.errors import Conflict, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.file_rules import credentials_at
+from orchestrator_cli.tools.file_rules import hidden_at, is_git_folder
 from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, hidden_in, intents_of, work_of
 from orchestrator_cli.workspace.commit import Commits, Intent, lock_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
@@ -28,6 +29,8 @@ from orchestrator_cli.workspace.tree import Root, copy_tree, remove
 
 LOCK_WAIT_S = 120.0
 UNNAMED = "unnamed"
+GIT_NAMES = ("HEAD", "config", "objects", "refs", "commondir")
+"""By which `is_git_folder` knows one."""
 _COARSE = 5  # CLOCK_REALTIME_COARSE, the clock of file times
 
 
@@ -191,14 +194,23 @@ class Workspace:
         # Links of other subtasks, since the checkout was taken.
         since = {path: state.target for path, (_, state) in self._committed.items() if state and state.target}
         with Root(checkout.root) as after:
-            return Changed(paths, tree, after, now, since, self._allowed, self._is_made).executed()
+            made = functools.cache(self._made)
+            return Changed(
+                paths,
+                before=tree,
+                after=after,
+                now=now,
+                was=checkout.base,
+                links=since,
+                allowed=self._allowed,
+                is_new=lambda path: path in made(),
+            ).executed()
 
-    def _is_made(self, path: str) -> bool:
-        """Whether this run created a path."""
-        records = CommitHistory(self._history).records()
-        rows = (change for record in records for change in record.changes if change.path == path)
-        first = next(rows, None)
-        return first is not None and first.before is None
+    def _made(self) -> frozenset[str]:
+        """The paths that this run created: the first change of each says what was there before."""
+        rows = [change for record in CommitHistory(self._history).records() for change in record.changes]
+        first = {change.path: change.before for change in reversed(rows)}
+        return frozenset(path for path, before in first.items() if before is None)
 
     def commit(self, checkout: Checkout, approved: Container[str] | None = ()) -> tuple[FileChange, ...]:
         """Commit a checkout's changes. Raises `Conflict` or `WorkspaceFault`, with nothing changed.
@@ -314,8 +326,26 @@ def check_folder(root: Path) -> None:
         raise UsageError(f"There is no folder {root}.", "Create it, or name another one with -C.")
     if not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
-    if rule := credentials_at(PurePosixPath(root.resolve())):
-        raise UsageError(f"{root} holds {rule.why}; no run works there.", "Name another folder with -C.")
+    if rule := hidden_at(str(root.resolve())):
+        raise UsageError(
+            f"{root} is hidden from runs, so no run works there: {rule.why}.", "Name another folder with -C."
+        )
+    if folder := _git_folder_around(root.resolve()):
+        raise UsageError(
+            f"{folder} is a git repository without a work tree, so no run works in {root}: git runs what its "
+            "settings and hooks name.",
+            "Name another folder with -C, such as a clone of it.",
+        )
+
+
+def _git_folder_around(root: Path) -> Path | None:
+    """The folder that git takes for its own and that a folder is or is in, unless a work tree is between."""
+    for folder in (root, *root.parents):
+        if (folder / ".git").exists():
+            return None
+        if is_git_folder(name for name in GIT_NAMES if (folder / name).exists()):
+            return folder
+    return None
 
 
 def usable_folder(root: Path) -> Path:

@@ -1,10 +1,12 @@
 """What is executed or obeyed later is committed only if a person agrees, under whatever name."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from orchestrator_cli.errors import UsageError
 from orchestrator_cli.tools.file_rules import EXECUTES, executes
 from orchestrator_cli.workspace import Checkout, Workspace, WorkspaceFault
 
@@ -209,6 +211,103 @@ def test_a_new_link_to_or_from_such_a_name_needs_a_yes(workspace: Workspace, nam
         (checkout.root / "plain").symlink_to("file.txt")
         (found,) = workspace.executed(checkout)
         assert found.paths == (name,)
+
+
+RETARGETED = [
+    # the links and files that there are, what links replace, and what is asked about
+    ({".vscode": "b", "b": "a"}, ["c/tasks.json"], {"b": "c"}, ".vscode"),
+    ({".vscode": "a"}, ["a/x", "c/tasks.json"], {"a": "c"}, ".vscode"),
+    ({"CLAUDE.md": "cur.md", "cur.md": "good.md"}, ["evil.md"], {"cur.md": "evil.md"}, "CLAUDE.md"),
+    ({".config/nvim": "../dot/nvim", "dot": "one"}, ["two/nvim/init.lua"], {"dot": "two"}, ".config/nvim"),
+    ({".config": "conf", "conf": "one"}, ["two/nvim/init.lua"], {"conf": "two"}, ".config"),
+    ({"CLAUDE.md": "dot/a.md"}, ["dot/a.md", "two/a.md"], {"dot": "two"}, "CLAUDE.md"),
+]
+
+
+@pytest.mark.parametrize(("links", "paths", "after", "asked"), RETARGETED)
+def test_a_link_on_the_way_to_such_a_name_needs_a_yes(
+    workspace: Workspace,
+    root: Path,
+    links: dict[str, str],
+    paths: list[str],
+    after: dict[str, str],
+    asked: str,
+) -> None:
+    for path in paths:
+        write(root, path)
+    for name, target in links.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).symlink_to(target)
+    with workspace.checkout() as checkout:
+        for name, target in after.items():
+            place = checkout.root / name
+            shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
+            place.symlink_to(target)
+        assert asked in roots(workspace, checkout)
+
+
+def test_a_link_that_was_on_the_way_counts_when_a_folder_replaces_it(
+    workspace: Workspace, root: Path
+) -> None:
+    (root / ".vscode").symlink_to("b")
+    (root / "b").symlink_to("a")
+    with workspace.checkout() as checkout:
+        (checkout.root / "b").unlink()
+        write(checkout.root, "b/tasks.json")
+        assert roots(workspace, checkout) == {".vscode"}
+
+
+@pytest.mark.parametrize("way", ["{root}/.git/hooks", "../{name}/.git/hooks", "../{name}/.vscode"])
+def test_a_link_that_leads_out_and_back_needs_a_yes(workspace: Workspace, root: Path, way: str) -> None:
+    with workspace.checkout() as checkout:
+        (checkout.root / "notes").symlink_to(way.format(root=root, name=root.name))
+        assert roots(workspace, checkout) == {"notes"}
+
+
+def test_a_name_by_a_link_out_and_back_needs_a_yes(workspace: Workspace, root: Path) -> None:
+    (root / ".vscode").symlink_to(f"../{root.name}/a")
+    with workspace.checkout() as checkout:
+        write(checkout.root, "a/tasks.json")
+        assert roots(workspace, checkout) == {".vscode"}
+
+
+ABOVE = [
+    # the workspace, a file in it, and what is asked about
+    (".config", "nvim/init.lua", "nvim"),
+    (".config", "systemd/user/x.service", "systemd"),
+    ("repo/.github", "workflows/a.yml", "workflows"),
+    (".local", "bin/ls", "bin"),
+    (".cargo", "config.toml", "config.toml"),
+    (".local/share", "applications/x.desktop", "applications"),
+    ("repo/.vscode", "tasks.json", "."),
+    (".claude", "sub/settings.json", "."),
+    ("repo/.husky", "_/pre-commit", "."),
+]
+
+
+@pytest.mark.parametrize(("place", "path", "asked"), ABOVE)
+def test_the_folders_above_the_workspace_count(tmp_path: Path, place: str, path: str, asked: str) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    workspace = Workspace(tmp_path / place, tmp_path / "state", 10)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path)
+        assert roots(workspace, checkout) == {asked}
+        checkout.commit(approved={asked})
+    allowed = Workspace(tmp_path / place, tmp_path / "state", 10, allowed=(place,))
+    with allowed.checkout() as checkout:
+        write(checkout.root, path, "changed")
+        assert asked != "." or allowed.executed(checkout) == ()
+
+
+@pytest.mark.parametrize("place", [".git/hooks", "bare/hooks", "bare"])
+def test_no_run_works_in_a_git_folder(tmp_path: Path, place: str) -> None:
+    for path in ("HEAD", "objects/x", "refs/x", "hooks/x"):
+        write(tmp_path / "bare", path)
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(UsageError, match="no run works"):
+        Workspace(tmp_path / place, tmp_path / "state", 10)
+    write(tmp_path, "bare/main/.git", "gitdir: ../worktrees/main")
+    assert Workspace(tmp_path / "bare/main", tmp_path / "state", 10)
 
 
 def test_links_in_circles_are_followed_once(workspace: Workspace, root: Path) -> None:
