@@ -246,9 +246,18 @@ def executes() -> str:
 
 
 def _rules(what: str, rules: Iterable[FileRule]) -> str:
-    only = {"": "", "existing": " (files that were there before the run)", "scripts": " (if those change)"}
-    rows = ((", ".join(f"`{n}`" for n in rule.names), f"{rule.why}{only[rule.only]}") for rule in rules)
+    rows = ((", ".join(f"`{n}`" for n in rule.names), f"{rule.why}{_only(rule)}") for rule in rules)
     return table((what, "because"), rows)
+
+
+def _only(rule: FileRule) -> str:
+    """In which cases a rule holds."""
+    beside = "".join(f", `{name}`" for name in rule.beside.split())
+    subject = f"one of them{beside}" if beside or len(rule.names) > 1 else "it"
+    keys = ", ".join(f"`{key}`" for key in rule.keys.split() if not key.endswith("@"))
+    addresses = " or an address in its dependencies" if "@" in rule.keys else ""
+    changed = f"if {keys}{addresses} changes, and " if keys else ""
+    return f" ({changed}if {subject} was there before the run)" if rule.only else ""
 
 
 PARTS: dict[str, Callable[[], str]] = {

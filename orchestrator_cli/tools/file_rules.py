@@ -13,7 +13,7 @@ import fnmatch
 import functools
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,16 +31,46 @@ class FileRule:
     text: str
     """The names, with spaces between them."""
     why: str
-    only: Literal["", "existing", "scripts"] = ""
-    """Only a file that was there before the run, or only a change of the `SCRIPTS` in a JSON file."""
+    only: Literal["", "existing", "keys"] = ""
+    """Any change; only where one of the names was before the run; or that and only a change of `keys`."""
+    beside: str = ""
+    """Further names, `*` included, which count for `only` as if one of the names had been there."""
+    keys: str = ""
+    """The keys and sections of a JSON, TOML or INI file, with `*`, of which a program executes the values.
+
+    Of a key that ends with `@` only the values that are addresses of files, folders or sites.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.text.split())
 
+    def has_beside(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(canonical(name), one.lower()) for one in self.beside.split())
 
-SCRIPTS = ("scripts", "husky", "lint-staged", "simple-git-hooks")
-"""Keys of `package.json` whose commands run by themselves."""
+    def executed_keys(self, found: Mapping[str, object]) -> dict[str, object]:
+        """What a program executes of the content of a file."""
+        tool = found.get("tool")
+        below = {f"tool.{key}": value for key, value in tool.items()} if isinstance(tool, dict) else {}
+        rows: dict[str, object] = {}
+        for key, value in {**found, **below}.items():
+            if any(fnmatch.fnmatchcase(key, one) for one in self.keys.split()):
+                rows[key] = value
+            elif f"{key}@" in self.keys.split():
+                rows[key] = sorted(filter(_ADDRESS.match, _texts(value)))
+        return {key: value for key, value in rows.items() if value}
+
+
+_ADDRESS = re.compile(r"(?!workspace:|npm:|catalog:).*[:/]", re.DOTALL)
+
+
+def _texts(value: object) -> Iterator[str]:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in below:
+        yield from _texts(one)
+    if isinstance(value, str):
+        yield value
+
 
 OURS = ("fileLog.md", "orch.toml")
 """Written and trusted by `orch` itself, so that the user cannot allow them."""
@@ -64,53 +94,71 @@ HIDDEN = (
 
 CREDENTIALS = (
     FileRule(
-        ".ssh .gnupg .password-store .pki *.kdbx .local/share/keyrings .local/share/kwalletd id_rsa id_dsa "
-        "id_ecdsa id_ed25519",
+        ".ssh .gnupg .password-store .pki .age .config/sops *.kdbx *.ppk privkey*.pem .local/share/keyrings "
+        ".local/share/kwalletd .config/keepassxc .config/Bitwarden .config/1Password id_rsa id_dsa id_ecdsa "
+        "id_ed25519 id_*_sk .secrets .vault_pass* .Xauthority .vnc",
         "keys and passwords",
     ),
     FileRule(
-        ".aws .azure .oci .config/gcloud .config/doctl .config/rclone .config/op .kube .docker/config.json "
-        ".vault-token .s3cfg .boto .terraform.d/credentials.tfrc.json",
+        ".aws .azure .oci .config/gcloud .config/doctl .config/op .kube .docker/config.json .dockercfg "
+        ".config/containers/auth.json .config/helm .config/argocd .config/hcloud .config/scw .linode-cli "
+        ".vault-token .s3cfg .boto .config/rclone .rclone.conf .cloudflared .pulumi *.tfstate* "
+        ".terraformrc .terraform.d/credentials.tfrc.json .databrickscfg .snowsql .snowflake .kaggle",
         "access to clouds and clusters",
     ),
     FileRule(
-        ".netrc _netrc .git-credentials .config/git/credentials .config/gh .config/hub .config/glab-cli "
-        ".npmrc .pypirc .config/pypoetry/auth.toml .cargo/credentials* .gem/credentials .pgpass "
-        ".my.cnf .cache/huggingface/token",
+        ".netrc _netrc .authinfo* .git-credentials .config/git/credentials .config/gh .config/hub "
+        ".config/glab-cli .npmrc .pypirc pip.conf .config/pypoetry/auth.toml .cargo/credentials* "
+        ".gem/credentials .m2/settings*.xml .gradle/gradle.properties .composer/auth.json .hex "
+        ".pgpass .my.cnf .smbcredentials .subversion/auth .sentryclirc .config/ngrok .config/stripe "
+        ".config/heroku .local/share/heroku .config/netlify .config/filezilla .config/remmina "
+        ".local/share/remmina .config/configstore .cache/huggingface/token .dev.vars .flaskenv",
         "logins and tokens of programs",
     ),
     FileRule(
-        ".claude.json .claude/.credentials.json .codex/auth.json .gemini/oauth_creds.json "
-        ".config/github-copilot",
-        "logins of other agents",
+        ".claude.json .claude/.credentials.json .claude/projects .claude/history.jsonl .codex/auth.json "
+        ".codex/sessions .codex/history.jsonl .gemini/oauth_creds.json .gemini/google_accounts.json "
+        ".gemini/tmp .qwen/oauth_creds.json .config/github-copilot .config/goose .config/cursor "
+        ".local/share/opencode",
+        "logins and sessions of other agents",
     ),
     FileRule(
-        ".mozilla .thunderbird .config/google-chrome* .config/chromium .config/BraveSoftware "
-        ".config/microsoft-edge* .config/opera .config/vivaldi snap/firefox snap/chromium",
-        "profiles of browsers and mail, with passwords and cookies",
+        ".mozilla .librewolf .config/google-chrome* .config/chromium .config/BraveSoftware "
+        ".config/microsoft-edge* .config/opera .config/vivaldi snap/firefox snap/chromium .thunderbird "
+        ".config/evolution .local/share/evolution .msmtprc .fetchmailrc .mbsyncrc .offlineimaprc "
+        ".config/Slack .config/discord .config/Signal .config/Element .local/share/TelegramDesktop "
+        ".purple .weechat .config/weechat .irssi",
+        "profiles of browsers, mail and chats, with passwords, cookies and messages",
     ),
     FileRule(
-        ".bash_history .zsh_history .python_history .psql_history fish/fish_history",
+        ".*_history fish/fish_history .local/share/atuin .viminfo .lesshst .histfile",
         "what was typed, which may hold passwords",
     ),
 )
 
+_PYTHON = "*.py src test tests requirements*.txt pyproject.toml setup.cfg tox.ini"
+
 EXECUTES = (
     FileRule(
-        ".vscode *.code-workspace .idea .fleet .zed .vs .devcontainer .devcontainer.json .exrc .nvim.lua "
-        ".nvimrc .vim .vimrc .config/nvim .emacs .emacs.d .dir-locals.el",
+        ".vscode *.code-workspace *.sublime-project .idea .fleet .zed .vs .devcontainer .devcontainer.json "
+        ".gitpod.yml .idx .exrc _exrc .nvim.lua .nvimrc .lvimrc .vim .vimrc _vimrc .gvimrc _gvimrc "
+        ".config/nvim .helix .config/helix .kakrc .config/kak .config/Code* .emacs .emacs.d .dir-locals*.el",
         "editors load it and run its tasks when they open the folder",
     ),
     FileRule(
-        ".claude .cursor .cursorrules .codex .gemini .windsurf .windsurfrules .clinerules .roo .continue "
-        ".aider* .kiro .junie .opencode .agents opencode.json .mcp.json mcp.json AGENTS.md "
-        "AGENTS.override.md AGENT.md CLAUDE.md CLAUDE.local.md GEMINI.md SKILL.md "
-        ".github/copilot-instructions.md .github/instructions .github/prompts .github/agents",
+        ".claude .cursor .cursorrules .codex .gemini .qwen .windsurf .windsurfrules .clinerules .roo "
+        ".roorules* .roomodes .kilocode .kilocodemodes .continue .aider* .kiro .junie .opencode .agents "
+        ".amazonq .trae .augment .openhands .goosehints .rules crush.json .crush.json opencode.json "
+        ".mcp.json mcp.json AGENTS.md AGENTS.override.md AGENT.md CLAUDE.md CLAUDE.local.md GEMINI.md "
+        "QWEN.md WARP.md SKILL.md .github/copilot-instructions.md .github/copilot-setup-steps.yml "
+        ".github/instructions .github/prompts .github/agents .github/chatmodes .github/skills "
+        ".github/hooks",
         "other agents obey it",
     ),
     FileRule(
-        ".husky .githooks lefthook.* .lefthook* .pre-commit-config.yaml .pre-commit-hooks.yaml "
-        ".overcommit.yml .lintstagedrc*",
+        ".husky .huskyrc* .githooks .git-hooks lefthook.y*ml lefthook.json* lefthook.toml lefthook-local.* "
+        ".lefthook* .pre-commit-config.y*ml .pre-commit-hooks.yaml .overcommit.yml .lintstagedrc* "
+        "lint-staged.config.* .simple-git-hooks.* simple-git-hooks.*",
         "its commands run when someone commits",
     ),
     FileRule(
@@ -118,34 +166,81 @@ EXECUTES = (
         "git obeys it, and may run programs for it",
     ),
     FileRule(
-        ".bashrc .bash_profile .bash_login .bash_logout .bash_aliases .profile .zshrc .zshenv .zprofile "
-        ".zlogin .zlogout .kshrc .cshrc .tcshrc .login .inputrc .xprofile .xsessionrc .xinitrc .config/fish "
-        ".config/autostart .config/systemd .local/bin .local/share/applications .tmux.conf .screenrc "
-        ".direnvrc .mise.toml mise.toml .tool-versions",
+        ".bashrc .bashrc.d .bash_profile .bash_login .bash_logout .bash_aliases .bash_completion .profile "
+        ".zshrc .zshenv .zprofile .zlogin .zlogout .kshrc .cshrc .tcshrc .inputrc .xprofile .xsession "
+        ".xsessionrc .xinitrc .forward .config/fish .config/autostart .config/systemd .config/environment.d "
+        ".config/sway .config/i3 .config/hypr .local/bin .local/lib/python* .local/share/applications "
+        ".local/share/systemd .local/share/dbus-1 .tmux.conf .config/tmux .screenrc .direnvrc "
+        ".mise* mise.toml mise.*.toml .config/mise* .tool-versions",
         "shells and desktops run it",
     ),
     FileRule(
-        "prefect.toml conftest.py pytest.ini sitecustomize.py usercustomize.py *.pth .pdbrc .ipython "
-        ".pythonrc* .gdbinit .lldbinit .curlrc .wgetrc .yarnrc* .pnpmfile.cjs .cargo/config "
-        ".cargo/config.toml .Rprofile .irbrc .psqlrc",
+        ".login .logout",
+        "the C shell runs it",
+        only="existing",
+        beside=".cshrc .tcshrc .bashrc .profile .zshrc",
+    ),
+    FileRule(
+        "prefect.toml conftest.py pytest.ini .pytest.ini pytest.toml .pytest.toml sitecustomize.py "
+        "usercustomize.py site-packages/*.pth dist-packages/*.pth .pdbrc .ipython .pythonrc* .gdbinit "
+        ".lldbinit .curlrc .wgetrc .yarnrc* .pnp.cjs .pnpmfile.* bunfig.toml .cargo/config "
+        ".cargo/config.toml rust-toolchain* .mvn .bazelrc tools/bazel .rspec .proverc .latexmkrc latexmkrc "
+        ".Rprofile .irbrc .pryrc .iex.exs .formatter.exs .ocamlinit .ghci .psqlrc",
         "programs load it by themselves",
     ),
     FileRule(
-        ".github/workflows .github/actions .gitlab-ci.yml .circleci .travis.yml Jenkinsfile "
-        "azure-pipelines.yml .drone.yml bitbucket-pipelines.yml .buildkite .forgejo/workflows "
-        ".gitea/workflows .woodpecker*",
+        ".github/workflows .github/actions .gitlab-ci.yml .gitlab/ci .circleci .travis.yml appveyor.yml "
+        ".appveyor.yml .cirrus.* .semaphore .build.yml .builds cloudbuild.y*ml buildspec.y*ml Jenkinsfile "
+        "azure-pipelines* .azure-pipelines .drone.* bitbucket-pipelines.yml .buildkite .readthedocs.y*ml "
+        ".forgejo/workflows .gitea/workflows .woodpecker*",
         "build servers run it, with their secrets",
     ),
+    FileRule("action.yml action.yaml", "build servers run it, with their secrets", only="existing"),
     FileRule(
         "package.json",
-        "npm and hooks run its scripts",
-        only="scripts",
+        "package managers and hooks run its commands, and install what it names",
+        only="keys",
+        keys="scripts husky lint-staged simple-git-hooks gitHooks pre-commit pre-push packageManager "
+        "dependencies@ devDependencies@ optionalDependencies@ peerDependencies@ overrides@ "
+        "resolutions@ pnpm@",
+    ),
+    FileRule("binding.gyp", "npm builds it when it installs", only="existing", beside="package.json"),
+    FileRule(
+        "pyproject.toml",
+        "installers, test runners and task runners execute parts of it",
+        only="keys",
+        beside=_PYTHON,
+        keys="build-system tool.pytest tool.tox tool.hatch tool.pdm tool.poe tool.taskipy tool.uv",
     ),
     FileRule(
-        "Makefile GNUmakefile justfile Taskfile.y*ml Rakefile noxfile.py tox.ini setup.py build.rs",
-        "you are used to running it",
+        "setup.cfg tox.ini",
+        "test runners and linters execute parts of it",
+        only="keys",
+        beside=_PYTHON,
+        keys="pytest tool:pytest tox tox:* testenv* aliases flake8:local-plugins",
+    ),
+    FileRule(
+        "setup.py",
+        "installers run it",
+        only="existing",
+        beside="pyproject.toml setup.cfg requirements*.txt",
+    ),
+    FileRule("build.rs", "cargo runs it", only="existing", beside="Cargo.toml"),
+    FileRule("Makefile GNUmakefile BSDmakefile", "you are used to running it", only="existing"),
+    FileRule("justfile .justfile", "you are used to running it", only="existing"),
+    FileRule("Taskfile.y*ml Taskfile.dist.y*ml", "you are used to running it", only="existing"),
+    FileRule("Rakefile Rakefile.rb", "you are used to running it", only="existing"),
+    FileRule("noxfile.py", "you are used to running it", only="existing"),
+    FileRule("gradlew* gradle/wrapper", "you are used to running it", only="existing"),
+    FileRule("mvnw*", "you are used to running it", only="existing"),
+    FileRule(
+        ".venv/bin .venv/Scripts venv/bin venv/Scripts",
+        "you are used to running the programs in it",
         only="existing",
     ),
+    FileRule("pyvenv.cfg", "it says which Python the programs beside it use", only="existing"),
+    FileRule("node_modules/.bin", "you are used to running the programs in it", only="existing"),
+    FileRule(".yarn/releases .yarn/plugins", "yarn runs it", only="existing"),
 )
 
 GIT_FOLDER = FileRule("", "it is a git repository by another name: git runs what its settings name")
@@ -171,10 +266,14 @@ def canonical(name: str) -> str:
 class FileRules:
     """Rules, prepared to be asked about many paths."""
 
-    def __init__(self, rules: Iterable[FileRule]) -> None:
+    def __init__(self, rules: Sequence[FileRule]) -> None:
         self._by_name: dict[str, list[tuple[tuple[str, ...], FileRule]]] = {}
         self._patterns: list[tuple[re.Pattern[str], tuple[str, ...], FileRule]] = []
         self._parents: set[tuple[str, ...]] = set()
+        lasts = (name.rpartition("/")[2].lower() for rule in rules for name in rule.names)
+        self._any_pattern = re.compile(
+            "|".join(fnmatch.translate(one) for one in lasts if "*" in one) or "(?!)"
+        )
         for rule in rules:
             for name in rule.names:
                 *before, last = (part.lower() for part in name.split("/"))
@@ -190,7 +289,7 @@ class FileRules:
         for before, rule in self._by_name.get(last, ()):
             if not before or tuple(above[-len(before) :]) == before:
                 return rule
-        for pattern, before, rule in self._patterns:
+        for pattern, before, rule in self._patterns if self._any_pattern.match(last) else ():
             if pattern.match(last) and (not before or tuple(above[-len(before) :]) == before):
                 return rule
         return None

@@ -10,13 +10,15 @@ import contextlib
 import functools
 import json
 import os
+import re
+import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
-    SCRIPTS,
     FileRule,
     canonical,
     executes,
@@ -29,7 +31,7 @@ from orchestrator_cli.tools.file_rules import (
 from orchestrator_cli.workspace.file_state import FileTree
 from orchestrator_cli.workspace.tree import Root
 
-MAX_JSON_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 MAX_ALIASES = 50_000
 MAX_HOPS = 40
 
@@ -64,6 +66,10 @@ class Changed:
     """Names that the user allows without a question."""
     is_new: Callable[[str], bool] = lambda _: False
     """Whether the run itself made a file of the workspace."""
+
+    @functools.cached_property
+    def _known(self) -> dict[tuple[str, FileRule], bool]:
+        return {}
 
     @functools.cached_property
     def _above(self) -> tuple[str, ...]:
@@ -114,9 +120,22 @@ class Changed:
     def _counts(self, path: str, root: str, rule: FileRule) -> bool:
         if is_allowed([*self._above, *root.split("/")], self.allowed):
             return False
-        if rule.only == "existing":
-            return self.before.stat(path) is not None and not self.is_new(path)
-        return rule.only != "scripts" or _scripts(self.before, path) != _scripts(self.after, path)
+        if rule.only == "keys":
+            before, after = (_keys(tree, path, rule) for tree in (self.before, self.after))
+            return before != after and any(self._existed(way, rule) for way in folders_above(root))
+        return not rule.only or self._existed(root.rpartition("/")[0], rule)
+
+    def _existed(self, folder: str, rule: FileRule) -> bool:
+        """Whether a name of a rule was in a folder before the run, so that a program looks for it there."""
+        if (known := self._known.get((folder, rule))) is None:
+            known = self._known[folder, rule] = any(
+                not self.is_new(path)
+                for name in _listed(self.before, folder)
+                if executes.at([*self._above[-2:], *(path := f"{folder}/{name}".strip("/")).split("/")])
+                is rule
+                or rule.has_beside(name)
+            )
+        return known
 
     def _by_link(self) -> Iterator[tuple[str, str, str]]:
         """Links to what is executed or hidden, and those that could become a part of such a name."""
@@ -166,18 +185,35 @@ def _listed(tree: Root, folder: str) -> list[str]:
     return []
 
 
-def _scripts(tree: Root, path: str) -> object:
-    """The commands in a JSON file; its whole content if it cannot be understood."""
+def _keys(tree: Root, path: str, rule: FileRule) -> object:
+    """What a program executes of a file; its whole content if it cannot be understood."""
     content = b""
     try:
         with os.fdopen(tree.open_file(path), "rb") as file:
-            content = file.read(MAX_JSON_BYTES)
-        found = json.loads(content)
+            content = file.read(MAX_BYTES)
+        text = content.decode("utf-8-sig")
+        read = {".json": json.loads, ".toml": tomllib.loads}.get(
+            PurePosixPath(rule.names[0]).suffix, _sections
+        )
+        found = read(text)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, RecursionError, WorkspaceFault):
         return content, path, tree
-    return {key: found[key] for key in SCRIPTS if found.get(key)} if isinstance(found, dict) else {}
+    return rule.executed_keys(found) if isinstance(found, dict) else {}
+
+
+def _sections(text: str) -> dict[str, list[str]]:
+    """The lines of an INI file by their sections; of an indented header, by both that it may mean."""
+    found: dict[str, list[str]] = {}
+    names = [""]
+    for line in re.split(r"\r\n?|\n", text):
+        if line.lstrip().startswith("["):
+            name = line.strip()[1:].partition("]")[0].strip()
+            names = [name] if line.startswith("[") else [*names, name]
+        for name in names:
+            found.setdefault(name, []).append(line.strip())
+    return found
 
 
 class _LinkNames:

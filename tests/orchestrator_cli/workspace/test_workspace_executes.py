@@ -46,7 +46,15 @@ NAMES = {
     ".gitattributes": ".gitattributes",
     ".bashrc": ".bashrc",
     "tests/conftest.py": "tests/conftest.py",
-    "lib/evil.pth": "lib/evil.pth",
+    "lib/site-packages/evil.pth": "lib/site-packages/evil.pth",
+    ".pytest.ini": ".pytest.ini",
+    ".mvn/extensions.xml": ".mvn",
+    "rust-toolchain.toml": "rust-toolchain.toml",
+    ".dir-locals-2.el": ".dir-locals-2.el",
+    ".qwen/settings.json": ".qwen",
+    ".config/mise/config.toml": ".config/mise",
+    ".local/share/dbus-1/services/x.service": ".local/share/dbus-1",
+    ".vscode\ufe0f/tasks.json": ".vscode\ufe0f",
     ".github/workflows/ci.yml": ".github/workflows",
     ".GitHub/Workflows/ci.yml": ".GitHub/Workflows",
     ".\uff36scode/tasks.json": ".\uff36scode",
@@ -72,7 +80,16 @@ def test_a_file_that_is_executed_later_needs_a_yes(workspace: Workspace, root: P
 
 @pytest.mark.parametrize(
     "path",
-    ["vscode/tasks.json", "agents.txt", ".github/CODEOWNERS", "workflows/ci.yml", "my.pth.txt", "a.py"],
+    [
+        "vscode/tasks.json",
+        "agents.txt",
+        ".github/CODEOWNERS",
+        "workflows/ci.yml",
+        "my.pth",
+        "a.py",
+        "data/.login",
+        "lefthook.md",
+    ],
 )
 def test_other_files_need_none(workspace: Workspace, path: str) -> None:
     with workspace.checkout() as checkout:
@@ -111,7 +128,13 @@ def test_a_makefile_needs_a_yes_if_it_is_the_users(workspace: Workspace, root: P
     ("before", "after", "asked"),
     [
         (None, {"name": "a"}, False),
-        (None, {"scripts": {"postinstall": "x"}}, True),
+        (None, {"scripts": {"postinstall": "x"}}, False),
+        ({"name": "a"}, {"name": "a", "scripts": {"postinstall": "x"}}, True),
+        ({"name": "a"}, {"name": "a", "gitHooks": {"pre-commit": "x"}}, True),
+        ({"name": "a"}, {"name": "a", "packageManager": "yarn@https://example.org/y.js"}, True),
+        ({"name": "a"}, {"name": "a", "dependencies": {"x": "^1.0", "y": "workspace:*"}}, False),
+        ({"name": "a"}, {"name": "a", "dependencies": {"x": "https://example.org/x.tgz"}}, True),
+        ({"name": "a"}, {"name": "a", "overrides": {"x": {"y": "user/repo"}}}, True),
         ({"scripts": {"test": "x"}}, {"scripts": {"test": "x"}, "version": "2"}, False),
         ({"scripts": {"test": "x"}}, {"scripts": {"test": "y"}}, True),
         ({"name": "a"}, {"name": "a", "husky": {"hooks": {"pre-commit": "x"}}}, True),
@@ -126,6 +149,98 @@ def test_a_package_needs_a_yes_if_its_scripts_change(
     with workspace.checkout() as checkout:
         write(checkout.root, "package.json", after if isinstance(after, str) else json.dumps(after))
         assert roots(workspace, checkout) == ({"package.json"} if asked else set())
+
+
+KEYS = [
+    # the file, its content before (None: none) and after the change
+    ("pyproject.toml", "[project]\nname='a'", "[project]\nname='b'", False),
+    ("pyproject.toml", "[project]\nname='a'", "[project]\nname='a'\n[tool.pytest]\naddopts='-p x'", True),
+    ("pyproject.toml", "[build-system]\n", "[build-system]\nbackend-path=['x']", True),
+    ("setup.cfg", "[metadata]\nname=a", "[metadata]\nname=b", False),
+    ("setup.cfg", "[metadata]\nname=a", "[metadata]\nname=a\n[tool:pytest]\naddopts=-p x", True),
+    ("setup.cfg", "[tool:pytest]\na=b", "[tool:pytest]\na=b\n [metadata]\nc=d", True),
+    ("tox.ini", None, "[flake8]\nmax-line-length=100", False),
+    ("tox.ini", None, "[pytest] ; ]\naddopts=-p x", True),
+    ("tox.ini", "[testenv:py]\ncommands=a", "[testenv:py]\ncommands=b", True),
+]
+
+
+@pytest.mark.parametrize(("path", "before", "after", "asked"), KEYS)
+def test_settings_need_a_yes_if_a_part_that_is_executed_changes(
+    workspace: Workspace, root: Path, path: str, before: str | None, after: str, asked: bool
+) -> None:
+    write(root, "tests/test_a.py")
+    if before is not None:
+        write(root, path, before)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, after)
+        assert roots(workspace, checkout) == ({path} if asked else set())
+
+
+def test_a_new_project_needs_no_yes(workspace: Workspace, root: Path) -> None:
+    new = {
+        "package.json": '{"scripts": {"test": "x"}}',
+        "pyproject.toml": "[tool.pytest.ini_options]\nx=1",
+        "Makefile": "all:",
+        "build.rs": "x",
+        ".venv/bin/python": "x",
+    }
+    for content in ("", " "):  # then it changes what it made
+        with workspace.checkout() as checkout:
+            for path, text in new.items():
+                write(checkout.root, path, text + content)
+            assert workspace.executed(checkout) == ()
+            checkout.commit()
+
+
+def test_a_package_inside_of_another_one_needs_a_yes(workspace: Workspace, root: Path) -> None:
+    write(root, "package.json", "{}")
+    with workspace.checkout() as checkout:
+        write(checkout.root, "packages/a/package.json", '{"scripts": {"postinstall": "x"}}')
+        assert roots(workspace, checkout) == {"packages/a/package.json"}
+
+
+BESIDE = [
+    # what there is, what is written, and what is asked about
+    ("Makefile", "GNUmakefile", "GNUmakefile"),
+    ("makefile", "Makefile", "Makefile"),
+    ("justfile", ".justfile", ".justfile"),
+    ("Taskfile.yaml", "Taskfile.yml", "Taskfile.yml"),
+    ("Cargo.toml", "build.rs", "build.rs"),
+    ("pyproject.toml", "setup.py", "setup.py"),
+    ("package.json", "binding.gyp", "binding.gyp"),
+    (".venv/bin/python", ".venv/bin/ls", ".venv/bin"),
+    (".venv/pyvenv.cfg", ".venv/pyvenv.cfg", ".venv/pyvenv.cfg"),
+    ("node_modules/.bin/a", "node_modules/.bin/a", "node_modules/.bin"),
+    (".yarn/releases/a.cjs", ".yarn/releases/a.cjs", ".yarn/releases"),
+    ("gradlew", "gradlew", "gradlew"),
+    ("gradle/wrapper/a.jar", "gradle/wrapper/a.jar", "gradle/wrapper"),
+]
+
+
+@pytest.mark.parametrize(("there", "path", "asked"), BESIDE)
+def test_a_file_that_is_used_instead_of_another_needs_a_yes(
+    workspace: Workspace, root: Path, there: str, path: str, asked: str
+) -> None:
+    write(root, there)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, "changed")
+        assert roots(workspace, checkout) == {asked}
+
+
+def test_a_file_that_a_link_names_already_needs_a_yes(workspace: Workspace, root: Path) -> None:
+    (root / "Makefile").symlink_to("b.mk")
+    with workspace.checkout() as checkout:
+        write(checkout.root, "b.mk")
+        assert roots(workspace, checkout) == {"Makefile"}
+
+
+def test_the_source_that_an_installed_program_leads_to_needs_no_yes(workspace: Workspace, root: Path) -> None:
+    write(root, "node_modules/.bin/b")
+    (root / "node_modules/.bin/a").symlink_to("../../src/a.js")
+    with workspace.checkout() as checkout:
+        write(checkout.root, "src/a.js")
+        assert workspace.executed(checkout) == ()
 
 
 def test_a_git_repository_by_another_name_needs_a_yes(workspace: Workspace, root: Path) -> None:

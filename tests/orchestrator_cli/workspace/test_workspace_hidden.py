@@ -23,6 +23,18 @@ SECRET = [
     ".password-store/mail.gpg",
     ".local/share/keyrings/login.keyring",
     "deep/down/.ssh/id_rsa",
+    ".authinfo.gpg",
+    ".m2/settings.xml",
+    ".config/containers/auth.json",
+    ".config/sops/age/keys.txt",
+    ".vault_pass.txt",
+    "keys/id_ed25519_sk",
+    "keys/a.ppk",
+    "infra/terraform.tfstate.backup",
+    ".mysql_history",
+    ".dev.vars",
+    ".codex/sessions/a.jsonl",
+    ".config/Signal/config.json",
     "deep/.git\u200c/config",
     "deep/\uff0egit/config",
     "deep/.git./config",
@@ -31,7 +43,15 @@ SECRET = [
     "deep/\u3164.git\u180b/config",
     "deep/.s\u115fsh/id",
 ]
-SHOWN = [".docker/notes", ".config/app/settings", "gcloud/notes", "keyrings/notes", "ssh/config"]
+SHOWN = [
+    "certs/server.pem",
+    "keys/a.key",
+    ".docker/notes",
+    ".config/app/settings",
+    "gcloud/notes",
+    "keyrings/notes",
+    "ssh/config",
+]
 
 
 def write(root: Path, path: str) -> None:
