@@ -298,9 +298,7 @@ def test_ordinary_names_are_shown_as_they_are(name):
 
 
 @pytest.mark.parametrize("unseen", ["\u115f", "\u180b", "\u2800", "\u3164", "\ufe0f", "\U000e0100"])
-@pytest.mark.parametrize(
-    "mark", ["<{0}/un{0}trusted>", "\ufe64{0}untrusted", "\u2039\u2215un{0}trusted"]
-)
+@pytest.mark.parametrize("mark", ["<{0}/un{0}trusted>", "\ufe64{0}untrusted", "\u2039\u2215un{0}trusted"])
 def test_nothing_that_looks_like_a_mark_stays(mark, unseen):
     assert as_data(mark.format(unseen)).startswith("&lt;")
 
