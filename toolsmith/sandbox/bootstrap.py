@@ -56,7 +56,13 @@ def worker_argv(rx: int, tx: int) -> tuple[str, ...]:
 
     Not `-I`: its environment is ours anyway, and the hash seed in it makes the order of sets repeatable.
     """
-    return (sys.executable, "-s", "-P", "-B", "-c", _loader(), str(rx), str(tx))
+    return (interpreter(), "-s", "-P", "-B", "-c", _loader(), str(rx), str(tx))
+
+
+def interpreter() -> str:
+    """The interpreter's path. One with `..` in it leads through folders that do not exist inside."""
+    path = Path(sys.executable)
+    return str(path.parent.resolve() / path.name) if ".." in path.parts else sys.executable
 
 
 def first_frame(settings: Mapping[str, Any]) -> bytes:
@@ -103,14 +109,15 @@ def python_folders() -> list[str]:
 
 
 def _prefixes() -> set[str]:
-    return {path for prefix in (sys.prefix, sys.base_prefix) for path in (prefix, os.path.realpath(prefix))}
+    given = {path for prefix in (sys.prefix, sys.base_prefix) for path in (prefix, os.path.realpath(prefix))}
+    return {path for path in given if ".." not in Path(path).parts}
 
 
 def interpreter_links() -> dict[str, str]:
     """Links from `sys.executable` to the real program that are outside of `python_folders()`."""
     links: dict[str, str] = {}
     folders = [*python_folders(), "/usr"]
-    current = Path(sys.executable)
+    current = Path(interpreter())
     while current.is_symlink():
         target = os.readlink(current)  # noqa: PTH115  (a path as text)
         if not any(current.is_relative_to(folder) for folder in folders):

@@ -37,7 +37,7 @@ class SandboxProcesses:
 
         `most`: how many processes may run, without the nanny and the snapshot.
         """
-        self._top, self._dies_with_top, self._most = top, dies_with_top, most
+        self.top, self._dies_with_top, self._most = top, dies_with_top, most
         self._generation = 0
         self._suspended: list[int] = []
         self._asked = False
@@ -49,10 +49,10 @@ class SandboxProcesses:
         """Waits until one process is left beside the nanny, and stops it. Raises Unsettled."""
         deadline = time.monotonic() + SETTLE_S
         while True:
-            pids = tree(self._top)[1:]
+            pids = tree(self.top)[1:]
             if len(pids) == 1:
                 send(pids[0], signal.SIGSTOP)
-                if tree(self._top)[1:] == pids:
+                if tree(self.top)[1:] == pids:
                     self._generation = pids[0]
                     return
             if not HAS_PROC:
@@ -69,7 +69,7 @@ class SandboxProcesses:
 
     def suspend(self) -> None:
         """Stops all processes in the middle of a step."""
-        self._suspended = freeze(self._top)
+        self._suspended = freeze(self.top)
 
     def resume(self) -> None:
         """Lets the processes run again that `suspend` stopped."""
@@ -91,7 +91,7 @@ class SandboxProcesses:
         """
         self._asked = True
         if not self._full and self._room < 1:
-            running, threads = census(self._top)
+            running, threads = census(self.top)
             self._room = min(self._most - running, self._most * THREADS - threads)
             self._full = (self._most * THREADS - threads if thread else self._room) < 1
             if self._full:
@@ -103,19 +103,26 @@ class SandboxProcesses:
         """Whether more run than may; if the host is asked before each, whether one more was about to."""
         if self._asked:
             return self._full
-        running, threads = census(self._top)
+        running, threads = census(self.top)
         return running > self._most or threads > self._most * THREADS
 
     def memory(self) -> int:
         """Bytes that all hold together."""
-        return memory(tree(self._top))
+        return memory(tree(self.top))
+
+    def threads(self) -> Iterator[str]:
+        """The folder in /proc of each thread of each process but the nanny; none without /proc."""
+        for pid, _, count in list(_family(self.top))[1:]:
+            if HAS_PROC and count:
+                with contextlib.suppress(OSError):
+                    yield from (f"/proc/{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
 
     def mounted(self, folders: Iterable[str]) -> tuple[int, int]:
         """Bytes and files on file systems that only they see, mounted at `folders`."""
         size = files = 0
         for folder in folders:
             with contextlib.suppress(OSError):
-                found = os.statvfs(f"/proc/{self._top}/root{folder}")
+                found = os.statvfs(f"/proc/{self.top}/root{folder}")
                 size += (found.f_blocks - found.f_bfree) * found.f_frsize
                 files += found.f_files - found.f_ffree
         return size, files
@@ -123,9 +130,9 @@ class SandboxProcesses:
     def kill(self) -> None:
         """Ends all of them. Safe to call from any thread."""
         if self._dies_with_top:
-            send(self._top, signal.SIGKILL)
+            send(self.top, signal.SIGKILL)
         else:
-            end_descendants(self._top)
+            end_descendants(self.top)
 
 
 def tree(pid: int) -> list[int]:
@@ -160,6 +167,14 @@ def _alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+
+
+def has_memory(thread: str) -> bool:
+    """Whether the thread with this folder in /proc still has its memory; it gives that up as it ends."""
+    try:
+        return int(_read(f"{thread}/stat").rpartition(b")")[2].split()[20]) > 0
+    except OSError:
+        return False
 
 
 def _threads(pid: int) -> tuple[int, list[int]]:

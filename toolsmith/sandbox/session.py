@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
+from toolsmith.sandbox.disk import DiskGauge, FolderUse
 from toolsmith.sandbox.interpreter import MAX_NOTED, MAX_NOTED_ERROR
 from toolsmith.sandbox.processes import Unsettled
 from toolsmith.sandbox.proxy import Dialer, parse_grants
@@ -24,7 +25,6 @@ from toolsmith.sandbox.redaction import Aliases, Secrets, format_error, format_o
 from toolsmith.sandbox.spec import (
     SHOWN_WORKSPACE,
     Backend,
-    DiskGauge,
     LimitMonitor,
     Limits,
     Network,
@@ -118,6 +118,7 @@ class SandboxSession:
         self._closed = threading.Event()
         self._worker: WorkerProcess | None = None  # set as soon as there is something to kill
         self._running: _Running | None = None
+        self._disk: DiskGauge | None = None
         self.bindings = Bindings()
         self.last_output = ""
         self.last_calls: tuple[InsideCall, ...] = ()
@@ -254,11 +255,14 @@ class SandboxSession:
             message = self._secrets.mask(f"the sandbox did not start ({self._backend.detail}): {exc}")
             raise SandboxUnavailable(message) from exc
         workspace, launch = self._spec.workspace, worker.launch
-        folders = [workspace] if launch.scratch is None else [workspace, launch.scratch]
+        if self._disk is None:  # a step that loses its worker must not begin to count afresh
+            limits = self._spec.limits
+            self._disk = DiskGauge(workspace, FolderUse(limits.disk_mb << 20, limits.files))
+        self._disk.attach(worker.processes, launch.scratch, launch.mounts)
         names = {str(workspace): SHOWN_WORKSPACE, launch.workspace: SHOWN_WORKSPACE}
         self._running = running = _Running(
             worker=worker,
-            disk=DiskGauge(folders, self._spec.limits),
+            disk=self._disk,
             outward=Aliases({**launch.aliases, **names}, self._secrets.mask),
             inward=Aliases({str(workspace): launch.workspace}),
         )

@@ -12,14 +12,13 @@ RuntimeError
     └── SandboxClosed    the sandbox was interrupted or cleaned up
 """
 
-import contextlib
-import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
+from toolsmith.sandbox.disk import DiskGauge
 from toolsmith.sandbox.processes import THREADS, SandboxProcesses
 from toolsmith.sandbox.proxy import Dialer, Grant
 
@@ -37,7 +36,6 @@ class SandboxClosed(SandboxError):
 
 
 MEMORY_EVERY_S = 0.15
-FOLDERS_EVERY_S = 2.0
 GRACE_S = 1.0
 
 
@@ -60,8 +58,9 @@ class Limits:
     disk_mb: int = 512
     """Hard as the size of each file; polled as growth of the workspace since the sandbox was made.
 
-    A sparse file counts with all of its size. The private temporary folder counts as part of the workspace;
-    under bubblewrap it is a memory file system of at most 64 MB and counts as memory.
+    A sparse file counts with all of its size, and so does a deleted one that a process still holds. The
+    private temporary folder counts as part of the workspace; under bubblewrap it is a memory file system of
+    at most 64 MB and counts as memory.
     """
 
     files: int = 50_000
@@ -119,81 +118,6 @@ def enforcement_by_rlimits(
         Enforcement("disk_mb", hard="each file", polled="growth of the workspace, at least every 2 s"),
         Enforcement("files", polled="growth of the workspace, at least every 2 s"),
     )
-
-
-class FolderUse(NamedTuple):
-    """Bytes, a sparse file's holes among them, and how many files and folders there are."""
-
-    size: int
-    files: int
-
-
-def usage(folders: Iterable[Path]) -> FolderUse:
-    """What is below `folders`; links are not followed.
-
-    Not `os.walk`, which recurses before Python 3.12: code inside can nest folders deeper than that allows.
-    """
-    size = files = 0
-    todo = [str(folder) for folder in folders]
-    while todo:
-        with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
-            for entry in entries:
-                files += 1
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append(entry.path)
-                    continue
-                with contextlib.suppress(OSError):
-                    found = entry.stat(follow_symlinks=False)
-                    size += max(found.st_size, found.st_blocks * 512)
-    return FolderUse(size, files)
-
-
-class DiskGauge:
-    """Growth of some folders since the gauge was made.
-
-    Walking a large tree is slow. The gauge walks it once half of the remaining allowance has gone from what
-    the file system has free, at the end of a step, and otherwise every two seconds, for at most a fifth of
-    the time.
-    """
-
-    def __init__(self, folders: list[Path], limits: Limits) -> None:
-        self._folders = folders
-        self._limit = self._bound = FolderUse(limits.disk_mb << 20, limits.files)
-        self._baseline, self._free = usage(folders), self._left()
-        self._grown = FolderUse(0, 0)
-        self._walked_at, self._cost_s = time.monotonic(), 0.0
-
-    def begin_step(self) -> None:
-        """A step that only deletes may run, although the limit was exceeded before it."""
-        self._bound = FolderUse(*map(max, self._limit, self._grown))
-
-    def exceeded(self, *, at_end: bool = False) -> str:
-        """The limit that was exceeded, as far as is known without undue cost; empty if none was."""
-        bound = self._limit if at_end else self._bound
-        since = time.monotonic() - self._walked_at
-        gone = [before - now for before, now in zip(self._free, self._left(), strict=True)]
-        suspicious = any(
-            lost > max(0, most - grown) // 2
-            for lost, most, grown in zip(gone, bound, self._grown, strict=True)
-        )
-        if since > 5 * self._cost_s and (suspicious or at_end or since > FOLDERS_EVERY_S):
-            started = time.monotonic()
-            self._free = self._left()
-            now = usage(self._folders)
-            self._grown = FolderUse(now.size - self._baseline.size, now.files - self._baseline.files)
-            self._walked_at = time.monotonic()
-            self._cost_s = self._walked_at - started
-        if self._grown.size > bound.size:
-            return f"the workspace grew by more than {self._limit.size >> 20} MB"
-        if self._grown.files > bound.files:
-            return f"the workspace grew by more than {self._limit.files} files"
-        return ""
-
-    def _left(self) -> FolderUse:
-        found = [os.statvfs(folder) for folder in self._folders]
-        return FolderUse(
-            sum(each.f_bfree * each.f_frsize for each in found), sum(each.f_ffree for each in found)
-        )
 
 
 @dataclass

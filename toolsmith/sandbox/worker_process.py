@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import socket
 import subprocess
 import threading
@@ -26,6 +25,7 @@ from threading import Event
 from typing import Any
 
 from toolsmith.sandbox.bootstrap import first_frame
+from toolsmith.sandbox.disk import remove
 from toolsmith.sandbox.listener import CallBroker, receive_listener
 from toolsmith.sandbox.processes import SandboxProcesses
 from toolsmith.sandbox.proxy import Proxy
@@ -194,7 +194,7 @@ class WorkerProcess:
                 self._broker.close()
             self._close_fds()
         if self.launch.scratch is not None:
-            shutil.rmtree(self.launch.scratch, ignore_errors=True)
+            remove(self.launch.scratch)
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):

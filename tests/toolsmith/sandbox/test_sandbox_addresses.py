@@ -27,6 +27,9 @@ SPECIAL = [
         "64:ff9b:1::808:808",
     ),
     *("64:ff9b:0:1::8.8.8.8", "::ffff:0:127.0.0.1"),
+    # the services of clouds for their machines, of which Azure's is in a public network
+    *("168.63.129.16", "::ffff:168.63.129.16", "64:ff9b::168.63.129.16"),
+    *("100.100.100.200", "192.0.0.192", "169.254.170.2", "fd00:ec2::254", "fd20:ce::254"),
     # no addresses
     *("", "example.org", "127.1", "0x7f000001", "2130706433", "8.8.8.8.", "2600::1%eth0"),
 ]

@@ -263,3 +263,19 @@ def test_a_host_killed_while_the_sandbox_starts_leaves_no_process(backend: Backe
         done = subprocess.run(command, env=environment, check=False, timeout=60)
         assert done.returncode == -signal.SIGKILL
     assert gone(naming(workspace), within_s=2)
+
+
+def test_the_interpreter_may_be_called_by_a_path_with_dots(backend: Backend, workspace: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from toolsmith.sandbox import SandboxExecutor, choose_backend
+with SandboxExecutor(Path(sys.argv[1]), backend=choose_backend(sys.argv[2])) as sandbox:
+    print(sandbox("40 + 2").output)
+"""
+    folder = Path(sys.executable).parent
+    python = f"{folder}/../{folder.name}/{Path(sys.executable).name}"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [python, "-c", code, str(workspace), backend.name]
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout == "42\n", ran.stderr
