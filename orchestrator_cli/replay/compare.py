@@ -38,8 +38,8 @@ from orchestrator_cli.workspace import Checkout, CommitLimits, Workspace, check_
 from orchestrator_cli.workspace.checkout import hidden_in
 from orchestrator_cli.workspace.commit import lock_folder
 from orchestrator_cli.workspace.history import Author, CommitHistory
-from orchestrator_cli.workspace.tree import remove
 from toolsmith.sandbox import Backend
+from toolsmith.sandbox.disk import remove
 
 YOUNG_S = 60.0
 """A newer folder may not be locked by its process yet."""

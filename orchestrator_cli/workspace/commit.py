@@ -37,7 +37,8 @@ from orchestrator_cli.workspace.history import (
     write_record,
 )
 from orchestrator_cli.workspace.steps import StagedPath, back, forward, steps_for
-from orchestrator_cli.workspace.tree import FOLDER, Root, copy_hashed, copy_metadata, remove, stat_at
+from orchestrator_cli.workspace.tree import FOLDER, Root, copy_hashed, copy_metadata, stat_at
+from toolsmith.sandbox.disk import remove
 
 DONE = "-done"
 MANY, THREADS = 32, 8

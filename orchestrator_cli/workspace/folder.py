@@ -25,7 +25,8 @@ from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
 from orchestrator_cli.workspace.history import Author, CommitHistory
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay, hide
-from orchestrator_cli.workspace.tree import Root, copy_tree, remove
+from orchestrator_cli.workspace.tree import Root, copy_tree
+from toolsmith.sandbox.disk import remove
 
 LOCK_WAIT_S = 120.0
 UNNAMED = "unnamed"

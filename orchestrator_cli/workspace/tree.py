@@ -10,10 +10,7 @@ kept, but the user's other extended attributes are.
 import contextlib
 import hashlib
 import os
-import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -229,28 +226,3 @@ def _copy(tree: Root, path: str, state: FileStat, target: Path) -> None:
                 os.close(made)
         finally:
             os.close(source)
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder and its content, at any depth, without following links, as far as possible."""
-
-    def unlock(_function: Callable[..., object], path: str, _error: object) -> None:
-        """Retry with write permission on the folder around the path."""
-        place = Path(path)
-        with contextlib.suppress(OSError):
-            if folder in place.parents:
-                # Never the parent of `folder` itself, which is the user's.
-                place.parent.chmod(0o700)
-            if place.is_dir() and not place.is_symlink():
-                place.chmod(0o700)
-                shutil.rmtree(place, ignore_errors=True)
-            else:
-                place.unlink()
-
-    try:
-        if sys.version_info >= (3, 12):
-            shutil.rmtree(folder, onexc=unlock)
-        else:
-            shutil.rmtree(folder, onerror=unlock)
-    except RecursionError:
-        subprocess.run(["rm", "-rf", "--", str(folder)], check=False, capture_output=True)

@@ -57,7 +57,7 @@ NARROW: dict[str, tuple[str, ...]] = {
     "planning.repair": ("plan", "planning.validation"),
     "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),
     "journal.hash_chain": ("durable",),
-    "workspace": ("durable", "events", "errors", "tools.file_rules"),
+    "workspace": ("durable", "events", "errors", "tools.file_rules", "toolsmith.sandbox.disk"),
     "tools": ("durable.foreign", "toolsmith.sandbox"),
     "memory": ("durable",),
     "toolsmith": ("durable",),

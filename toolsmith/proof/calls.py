@@ -17,9 +17,7 @@ absent), and what a tool leaves in the temporary folder of a bench.
 """
 
 import os
-import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +32,7 @@ from toolsmith.permissions import NO_PERMISSIONS, Permissions
 from toolsmith.proof.cases import MEMORY_MB
 from toolsmith.proof.expressions import CheckFailed, holds
 from toolsmith.sandbox import Backend, Limits, SandboxError
+from toolsmith.sandbox.disk import remove
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.sandbox.wire import WireError, decode
 from toolsmith.spec import Case, ToolSpec
@@ -208,22 +207,15 @@ def _folder() -> Iterator[Path]:
     try:
         yield Path(folder).resolve()
     finally:
-        _remove(folder)
+        remove(Path(folder))
 
 
 def _empty(workspace: Path) -> None:
     for entry in _entries(str(workspace)):
         if entry.is_dir(follow_symlinks=False):
-            _remove(entry.path)
+            remove(Path(entry.path))
         else:
             os.unlink(entry.path)  # noqa: PTH108  (a name of any bytes)
-
-
-def _remove(folder: str) -> None:
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-    except RecursionError:  # a tool can nest folders deeper than rmtree goes before Python 3.13
-        subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
 
 
 def _lay_out(workspace: Path, texts: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """How much of the disk a sandbox takes: files with a name, and files that only its processes hold.
 
 Folders are opened from the folder around them, so no path is too long, and no link that code plants meanwhile
-leads elsewhere. A folder that its owner may not read is made readable.
+leads elsewhere. What its owner may not read is made readable.
 
 Not covered: a file that no process shows but that exists, such as one on its way through a socket. If there
 may be one, the loss of free space counts instead, which other programs can cause too.
@@ -60,16 +60,9 @@ def _walked(folder: str) -> FolderUse:
         entered = True
         while True:
             if entered:
-                todo: list[str] = []
+                here, todo = _scanned(current)
+                size, files = size + here.size, files + here.files
                 way.append((_identity(current), todo))
-                with os.scandir(current) as entries:
-                    for entry in entries:
-                        files += 1
-                        if entry.is_dir(follow_symlinks=False):
-                            todo.append(entry.name)
-                            continue
-                        with contextlib.suppress(OSError):
-                            size += _size(entry.stat(follow_symlinks=False))
             entered = False
             if way[-1][1]:
                 name = way[-1][1].pop()
@@ -92,6 +85,24 @@ def _walked(folder: str) -> FolderUse:
                 raise _Moved
     finally:
         os.close(current)
+
+
+def _scanned(folder: int) -> tuple[FolderUse, list[str]]:
+    """What is directly in an open folder, and the names of the folders in it."""
+    size = files = 0
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            files += 1
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+                continue
+            with contextlib.suppress(OSError):
+                found = entry.stat(follow_symlinks=False)
+                size += _size(found)
+                if stat.S_ISREG(found.st_mode) and not found.st_mode & stat.S_IRUSR:
+                    unlock(entry.name, folder)
+    return FolderUse(size, files), folders
 
 
 def _identity(fd: int) -> tuple[int, int]:
@@ -118,7 +129,7 @@ def open_folder(name: str, around: int | None) -> int:
 
 
 def unlock(name: str, around: int | None) -> None:
-    """Gives the owner of a file or folder all rights to it; a link is left alone. Raises OSError."""
+    """Lets the owner read and write a file, or use a folder; a link is left alone. Raises OSError."""
     if not hasattr(os, "O_PATH"):
         os.chmod(name, 0o700, dir_fd=around, follow_symlinks=False)
         return
@@ -126,8 +137,9 @@ def unlock(name: str, around: int | None) -> None:
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=around)
     try:
         mode = os.fstat(fd).st_mode
+        rights = stat.S_IRWXU if stat.S_ISDIR(mode) else stat.S_IRUSR | stat.S_IWUSR
         if not stat.S_ISLNK(mode):
-            Path(f"/proc/self/fd/{fd}").chmod(stat.S_IMODE(mode) | stat.S_IRWXU)
+            Path(f"/proc/self/fd/{fd}").chmod(stat.S_IMODE(mode) | rights)
     finally:
         os.close(fd)
 

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from unprivileged import bound_by_modes
 
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.workspace import CommitLimits, Conflict, Workspace, WorkspaceFault
@@ -230,6 +231,20 @@ def test_too_deeply_nested_folders_are_refused(workspace, root):
             checkout.commit()
     assert list(root.iterdir()) == []
     assert not checkout.root.exists()
+
+
+def test_what_code_made_unreadable_is_committed_and_deleted(workspace, root):
+    with bound_by_modes():
+        with workspace.checkout() as checkout:
+            (checkout.root / "closed").mkdir()
+            (checkout.root / "closed/file").write_text("x")
+            (checkout.root / "closed/file").chmod(0)
+            (checkout.root / "closed").chmod(0)
+            workspace.executed(checkout)
+            checkout.commit()
+            (checkout.root / "closed").chmod(0)
+        assert not checkout.root.exists()
+    assert (root / "closed/file").read_text() == "x"
 
 
 def test_non_utf8_name_is_refused(workspace, root):
