@@ -15,13 +15,13 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import jsonschema
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.durable.foreign import on_one_line
+from orchestrator_cli.durable.foreign import on_one_line, visible
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
 from orchestrator_cli.journal.journal import Emit
@@ -35,12 +35,20 @@ ALWAYS = frozenset({"subtask", "question"})
 OnAnswer = Callable[[ApprovalGiven], None]
 
 
+def _shown(text: str) -> str:
+    return "\n".join(map(visible, text.split("\n")))
+
+
+Shown = Annotated[str, AfterValidator(_shown)]
+"""What a person decides by: views would remove hidden signs, so they are written out."""
+
+
 class Question(Part):
     what: Asked
     subject: str
     """The subtask, tool or plan version concerned."""
-    question: str
-    details: str = ""
+    question: Shown
+    details: Shown = ""
     result: dict[str, JsonValue] | None = None
     """The JSON Schema of the answer, for some of kind `question`."""
     items: tuple[str, ...] = ()
@@ -255,7 +263,7 @@ def _asked(question: Question) -> ApprovalAsked:
 
 def approval_needed(questions: Sequence[Question]) -> ApprovalNeeded:
     """The error of a run that cannot continue before these are answered."""
-    listed = "; ".join(f"{question.id}  {question.question}" for question in questions)
+    listed = "; ".join(f"{one.id}  {' '.join(one.question.split())}" for one in questions)
     return ApprovalNeeded(
         f"A person has to decide: {listed}",
         "Answer with orch approve RUN, or allow it beforehand with -y.",

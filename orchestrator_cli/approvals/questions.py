@@ -7,12 +7,14 @@ faults at its top, until it is valid or refused.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from orchestrator_cli.approvals.broker import ApprovalBroker, Question
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.errors import NotApproved
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Fact, PlanApproved, PlanRepaired
 from orchestrator_cli.plan import Catalogue, Patch, Plan, PlanFault, Result, Subtask, resolve
@@ -20,13 +22,17 @@ from orchestrator_cli.planning.patching import PatchRefused
 from orchestrator_cli.planning.plan_text import edited_text, is_empty, patch_text, plan_text, read_plan_text
 from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.tools.file_rules import executes
+from orchestrator_cli.workspace.diff import readable
 from orchestrator_cli.workspace.executes import Executed
 
 RUN_IT = "Run this plan?"
 ROUNDS = 20
 DETAIL_CHARS = 4_000
+NAME_CHARS = 2_000
 DIFF_CHARS = 60_000
+"""Files are asked about in several questions if their names or diffs are longer than one of these."""
 _WORD = re.compile(r"[\w.~/@+-]+")
+_NOT_A_NAME = re.compile(r"[^\S ]|^ | $|  |[\x00-\x1f,;:?()\"\\]")
 
 
 # --- plans
@@ -116,7 +122,7 @@ def withdraw_outdated(broker: ApprovalBroker, plan: Plan, results: Mapping[str, 
 
 def subtask_question(subtask: Subtask, inputs: Mapping[str, JsonValue]) -> Question:
     """The question of a subtask whose inputs are resolved."""
-    details = json.dumps(inputs, ensure_ascii=False, indent=2)[:DETAIL_CHARS] if inputs else ""
+    details = _cut(json.dumps(inputs, ensure_ascii=False, indent=2), DETAIL_CHARS) if inputs else ""
     if subtask.kind == "human":
         return Question(
             what="question",
@@ -129,28 +135,70 @@ def subtask_question(subtask: Subtask, inputs: Mapping[str, JsonValue]) -> Quest
     return Question(what="subtask", subject=subtask.id, question=text, details=details)
 
 
-def executes_question(
-    subtask: str, executed: Sequence[Executed], named: Mapping[str, str], diff: str
-) -> Question:
+class _Part(NamedTuple):
+    """What a question is asked about: a file, or a path with what is below it."""
+
+    item: str
+    name: str
+    wants: str
+    diff: str
+
+
+def executes_questions(
+    subtask: str, executed: Sequence[Executed], named: Mapping[str, str], diffs: Mapping[str, Sequence[str]]
+) -> list[Question]:
     """Whether a run may change what is executed or obeyed later; a yes is for the whole run.
 
-    The same paths are the same question, whatever is in them, because an attempt that is made again after
-    the answer may write it in other words.
+    What a yes allows is always named. The same paths are the same question, whatever is in them, because an
+    attempt that is made again after the answer may write it in other words.
 
     Args:
-        named: what else the plan names, with the reason for each.
+        named: what else the plan names, with the reason for each; left out if it needs a further question.
+        diffs: the lines of the diff of each path.
     """
-    reasons = {**named, **{one.root: one.why for one in executed}}
-    listed = "; ".join(f"{root} ({why})" for root, why in sorted(reasons.items()))
-    wants = ", ".join(dict.fromkeys(path for one in executed for path in one.paths))
-    return Question(
-        what="executes",
-        subject=min(reasons),
-        question=f"{subtask} wants to change {wants}. May the run change {listed}?"[:DETAIL_CHARS],
-        details=_cut(diff),
-        items=tuple(sorted(reasons)),
-        sense="\n".join(sorted(reasons)),
-    )
+    reasons: dict[str, str] = {}
+    paths: dict[str, list[str]] = {}
+    for one in executed:
+        reasons[one.root] = one.why
+        paths[one.root] = sorted({*paths.get(one.root, ()), *one.paths})
+    parts = [_part(root, reasons[root], paths[root], diffs) for root in sorted(reasons)]
+    more = [_part(root, why, (), diffs) for root, why in named.items() if root not in reasons]
+    whole = [sorted([*parts, *more])]
+    shares = whole if len(list(_shares(whole[0]))) == 1 else list(_shares(parts))
+    return [
+        Question(
+            what="executes",
+            subject=share[0].item,
+            question=f"{subtask} wants to change {', '.join(part.wants for part in share if part.wants)}. "
+            f"May the run change {'; '.join(part.name for part in share)}?",
+            details=_cut("\n".join(part.diff for part in share if part.diff), DIFF_CHARS),
+            items=tuple(part.item for part in share),
+            sense="\n".join(part.item for part in share),
+        )
+        for share in shares
+    ]
+
+
+def _part(root: str, why: str, paths: Sequence[str], diffs: Mapping[str, Sequence[str]]) -> _Part:
+    wants = ", ".join(map(_name, paths))
+    if len(wants) > NAME_CHARS // 2 and len(paths) > 1:
+        wants = f"{len(paths):,} files of {_name(root)}"
+    diff = "\n".join(line for path in paths for line in readable(diffs.get(path, ())))
+    return _Part(root, f"{_name(root)} ({on_one_line(why)})", wants, diff)
+
+
+def _shares(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+    """The parts of each question. One that is too long by itself has a question of its own."""
+    share: list[_Part] = []
+    names = shown = 0
+    for part in parts:
+        names += len(part.name) + len(part.wants)
+        shown += len(part.diff) + 1
+        if share and (names > NAME_CHARS or shown > DIFF_CHARS):
+            yield share
+            share, names, shown = [], len(part.name) + len(part.wants), len(part.diff) + 1
+        share.append(part)
+    yield share
 
 
 def allowed_to_execute(
@@ -174,17 +222,41 @@ def named_in_plan(subtasks: Iterable[Subtask]) -> dict[str, str]:
     return found
 
 
-def writes_question(subtask: str, files: Sequence[str], diff: str) -> Question:
-    """Whether the files an attempt wrote may be committed; a different diff is a different question."""
-    count = f"{len(files)} file" if len(files) == 1 else f"{len(files)} files"
-    return Question(
-        what="writes",
-        subject=subtask,
-        question=f"May {subtask} change {count}? {', '.join(files)}"[:DETAIL_CHARS],
-        details=_cut(diff),
-        sense=hashlib.sha256(diff.encode()).hexdigest(),
-    )
+def writes_questions(
+    subtask: str, files: Sequence[str], diffs: Mapping[str, Sequence[str]]
+) -> list[Question]:
+    """Whether the files an attempt wrote may be committed, all or none.
+
+    A different diff is a different question.
+    """
+    lines = {file: diffs.get(file.rstrip("/"), ()) for file in files}
+    parts = [_Part(file, _name(file), "", "\n".join(readable(lines[file]))) for file in files]
+    shares = list(_shares(parts))
+    questions = []
+    for number, share in enumerate(shares, 1):
+        count = f"{len(share):,} file" if len(share) == 1 else f"{len(share):,} files"
+        of_all = f", part {number} of {len(shares)}" if len(shares) > 1 else ""
+        diff = "\n".join(line for part in share for line in lines[part.item])
+        questions.append(
+            Question(
+                what="writes",
+                subject=subtask,
+                question=f"May {subtask} change {count}{of_all}? {', '.join(part.name for part in share)}",
+                details=_cut("\n".join(part.diff for part in share if part.diff), DIFF_CHARS),
+                sense=hashlib.sha256(diff.encode("utf-8", "surrogateescape")).hexdigest(),
+            )
+        )
+    return questions
 
 
-def _cut(diff: str) -> str:
-    return diff if len(diff) <= DIFF_CHARS else f"{diff[:DIFF_CHARS]}\n… and {len(diff) - DIFF_CHARS:,} more"
+def _name(path: str) -> str:
+    """A name within a sentence: one that could be more than a name is quoted."""
+    return on_one_line(json.dumps(path, ensure_ascii=False) if _NOT_A_NAME.search(path) else path)
+
+
+def _cut(text: str, limit: int) -> str:
+    """The beginning of a text, with a line above it that says how much is missing."""
+    if len(text) <= limit:
+        return text
+    head = f"The first {limit:,} of {len(text):,} characters:\n"
+    return head + text[: limit - len(head)]

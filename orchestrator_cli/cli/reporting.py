@@ -1,6 +1,7 @@
 """What every command shares: its settings, its console, its errors as exit codes, its lines of output."""
 
 import contextlib
+import io
 import json
 import sys
 import traceback
@@ -126,7 +127,12 @@ def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
 
 
 def print_content(text: str) -> None:
-    """Print the content of files: unchanged for a program, and on a terminal without control characters."""
+    """Print the content of files: unchanged for a program, and on a terminal without control characters.
+
+    Surrogates of `surrogateescape` become the bytes that they stand for.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     write(sys.stdout, clean(text) if sys.stdout.isatty() else text)
 
 

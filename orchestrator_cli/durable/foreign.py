@@ -97,3 +97,29 @@ def prompt_environment(read: Callable[[str], str]) -> "Environment":
     )
     environment.filters["line"] = on_one_line
     return environment
+
+
+MOST_SIGNS = 40
+"""Of more hidden signs in a row, the rest is counted."""
+_NOT_SHOWN = re.compile(f"[{LINE_ENDS}{HIDDEN}{SURROGATES}]+")
+
+
+def visible(line: str) -> str:
+    """The line with line ends and hidden signs as `\\r`, `\\x1b` or `\\u{e0041}`; tabs stay.
+
+    A byte that is not UTF-8 (a surrogate of `surrogateescape`) is written as `\\xe9`.
+    """
+    return _NOT_SHOWN.sub(lambda match: _written(match.group()), line)
+
+
+def hidden_count(line: str) -> int:
+    """How many signs `visible` writes in another way."""
+    return sum(map(len, _NOT_SHOWN.findall(line)))
+
+
+def _written(signs: str) -> str:
+    codes = (ord(sign) - (0xDC00 if "\udc80" <= sign <= "\udcff" else 0) for sign in signs[:MOST_SIGNS])
+    names = {0x0A: "\\n", 0x0D: "\\r"}
+    shown = (names.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{{{code:x}}}") for code in codes)
+    left = len(signs) - MOST_SIGNS
+    return "".join(shown) + (f"[and {left:,} more hidden signs]" if left > 0 else "")

@@ -1,8 +1,9 @@
 """A subtask on the run's side: permissions and checkout before an attempt; approval and commit after it."""
 
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from pydantic import JsonValue
 
@@ -12,9 +13,9 @@ from orchestrator_cli.approvals.effects import EffectCall, EffectOutcome
 from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.approvals.questions import (
     allowed_to_execute,
-    executes_question,
+    executes_questions,
     named_in_plan,
-    writes_question,
+    writes_questions,
 )
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.execution.attempt import (
@@ -181,7 +182,7 @@ def _ask_for_executed(run: Run, checkout: Checkout, result: Result) -> frozenset
 
     Raises `NotAllowed` and `ApprovalNeeded`.
     """
-    from orchestrator_cli.workspace.diff import pending_lines
+    from orchestrator_cli.workspace.diff import pending_diffs
 
     executed = run.workspace.executed(checkout)
     allowed = allowed_to_execute(run.state.asked, run.state.given)
@@ -190,29 +191,40 @@ def _ask_for_executed(run: Run, checkout: Checkout, result: Result) -> frozenset
         plan = [one for one in run.state.plan.subtasks if run.state.state_of(one.id) not in OVER]
         named = {root: why for root, why in named_in_plan(plan).items() if root not in allowed}
         paths = {path for one in open_ones for path in one.paths}
-        lines = "\n".join(pending_lines(checkout, run.workspace.root, only=paths))
-        question = executes_question(result.subtask, open_ones, named, lines)
+        diffs = pending_diffs(checkout, run.workspace.root, only=paths)
+        questions = executes_questions(result.subtask, open_ones, named, diffs)
         # One that another subtask waits for may be about the same files.
+        waiting = [one for one in run.broker.open if one.what == "executes"]
         roots = {one.root for one in open_ones}
-        same = (one for one in run.broker.open if one.what == "executes" and roots <= {*one.items})
-        given = run.broker.ask(next(same, question), run.cancellation)
-        if given.decision == "no":
-            raise NotAllowed(f"the user did not allow it to change {', '.join(sorted(roots))}{given.reason}")
+        same = [
+            next((one for one in waiting if roots.intersection(question.items) <= {*one.items}), question)
+            for question in questions
+        ]
+        _ask_all(run, list({one.id: one for one in same}.values()), f"change {', '.join(sorted(roots))}")
     return frozenset(one.root for one in executed)
 
 
 def _ask_for_writes(run: Run, checkout: Checkout, result: Result) -> None:
     """Show the person what would be committed, if they want that. Raises `NotAllowed`."""
-    from orchestrator_cli.workspace.diff import pending_lines
+    from orchestrator_cli.workspace.diff import pending_diffs
 
-    if not run.broker.needs("writes") or not result.files:
-        return
-    lines = "\n".join(pending_lines(checkout, run.workspace.root))
-    question = writes_question(result.subtask, result.files, lines)
+    if run.broker.needs("writes") and result.files:
+        diffs = pending_diffs(checkout, run.workspace.root)
+        _ask_all(run, writes_questions(result.subtask, result.files, diffs), "change files")
+
+
+def _ask_all(run: Run, questions: Sequence[Question], what: str) -> None:
+    """Wait until all are answered with yes. Raises `NotAllowed` and `ApprovalNeeded`."""
+    # If no person is attached, all of them have to be open before the run pauses.
+    first = [] if run.broker.attended else [run.broker.request(question) for question in questions]
+    answers = chain(filter(None, first), (run.broker.ask(one, run.cancellation) for one in questions))
     # The time in which a person thinks is not the attempt's: this waits through the run's own end only.
-    given = run.broker.ask(question, run.cancellation)
-    if given.decision == "no":
-        raise NotAllowed(f"the user did not allow it to change files{given.reason}")
+    refused = next((given for given in answers if given.decision == "no"), None)
+    if refused is not None:
+        if not run.broker.attended:
+            for question in questions:
+                run.broker.withdraw(question)
+        raise NotAllowed(f"the user did not allow it to {what}{refused.reason}")
 
 
 def _commit(run: Run, checkout: Checkout, result: Result, approved: Container[str]) -> None:

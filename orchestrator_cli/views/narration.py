@@ -279,7 +279,8 @@ def _approval_asked(fact: events.ApprovalAsked) -> list[Line]:
     lines = [
         Line("    ", line, styles.get(line[:1], default), "dim") for line in _shown(details, DETAIL_LINES)
     ]
-    asked = Line("? ", f"{one_line(fact.question, LONG)} ({fact.id})", sign_style="bold magenta")
+    # Not cut: it names what a yes allows.
+    asked = Line("? ", f"{one_line(fact.question)} ({fact.id})", sign_style="bold magenta")
     return [*lines, asked, *(Line("    ", choice) for choice in numbered(choices(fact.result)))]
 
 

@@ -1,10 +1,16 @@
-"""The changes of a run as text: unified diffs in git's format; sizes and hashes if a file is not text."""
+"""The changes of a run as text: unified diffs in git's format; sizes and hashes if a file is not text.
+
+As in git, only a line feed ends a line. Bytes that are not UTF-8 are surrogates of `surrogateescape`. The
+lines are a patch for `git apply`; a person reads them through `readable`, which hides nothing.
+"""
 
 import difflib
 import os
-from collections.abc import Container, Iterator
+import re
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
+from orchestrator_cli.durable.foreign import HIDDEN, LINE_ENDS, SURROGATES, hidden_count, visible
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.workspace.checkout import Checkout
 from orchestrator_cli.workspace.file_state import Change, FileEntry
@@ -14,6 +20,12 @@ from orchestrator_cli.workspace.undo import entry_at
 
 LARGE = 1 << 20
 """Files of more bytes are not compared line by line."""
+BINARY_SHARE = 1 / 8
+"""A file with a larger share of control characters and bytes that are not UTF-8 is not text."""
+
+_ODD_IN_TEXT = re.compile(f"[\\x00-\\x08\\x0e-\\x1f\\x7f{SURROGATES}]")
+_ODD_IN_NAME = re.compile(f'[\\t{LINE_ENDS}{HIDDEN}{SURROGATES}"\\\\]')
+_C_NAMES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
 
 def run_changes(history: CommitHistory) -> list[Change]:
@@ -37,8 +49,12 @@ def diff_lines(history: CommitHistory, root: Path) -> Iterator[str]:
             yield from _lines(change, _Contents(tree, history=history))
 
 
-def pending_lines(checkout: Checkout, root: Path, only: Container[str] | None = None) -> Iterator[str]:
-    """The lines of the diff between the workspace as it is now and a checkout; `only` of these paths."""
+def pending_diffs(checkout: Checkout, root: Path, only: Container[str] | None = None) -> dict[str, list[str]]:
+    """The lines of the diff between the workspace as it is now and a checkout, by path.
+
+    `only`: the paths to compare.
+    """
+    found = {}
     with Root(root) as before, Root(checkout.root) as after:
         contents = _Contents(before, after)
         for path in checkout.written_paths():
@@ -47,7 +63,32 @@ def pending_lines(checkout: Checkout, root: Path, only: Container[str] | None = 
                 continue
             was, now = entry_at(before, name), entry_at(after, name)
             if was is not None or now is not None:
-                yield from _lines(Change(path=name, before=was, after=now), contents)
+                found[name] = list(_lines(Change(path=name, before=was, after=now), contents))
+    return found
+
+
+def readable(lines: Iterable[str]) -> Iterator[str]:
+    """A diff for a person: hidden signs are written as `visible` does, and a line below counts them.
+
+    Only a line that counts begins with a backslash, so a `\\r` that a file really has cannot pass for the
+    sign.
+    """
+    for line in lines:
+        yield visible(line)
+        if count := hidden_count(line.removesuffix("\r")):
+            yield f"\\ {count:,} hidden sign{'' if count == 1 else 's'} in the line above"
+
+
+def quoted(name: str) -> str:
+    """A name as git writes it: in double quotes, with C's escapes, if it has quotes or hidden signs."""
+    if not _ODD_IN_NAME.search(name):
+        return name
+    return f'"{_ODD_IN_NAME.sub(lambda match: _escape(match.group()), name)}"'
+
+
+def _escape(sign: str) -> str:
+    octal = "".join(f"\\{byte:03o}" for byte in sign.encode("utf-8", "surrogateescape"))
+    return _C_NAMES.get(sign, octal)
 
 
 class _Contents:
@@ -93,16 +134,17 @@ def _lines(change: Change, contents: _Contents) -> Iterator[str]:
     if change.is_folder:
         yield from _folder_lines(change)
         return
-    yield f"diff --git a/{path} b/{path}"
+    yield f"diff --git {quoted(f'a/{path}')} {quoted(f'b/{path}')}"
     yield from _mode_lines(was, now)
     yield from _content_lines(change, contents)
 
 
 def _folder_lines(change: Change) -> Iterator[str]:
+    name = quoted(f"{change.path}/")
     if change.before and change.after:
-        yield f"folder {change.path}/ changed its mode: {change.before.mode:o} → {change.after.mode:o}"
+        yield f"folder {name} changed its mode: {change.before.mode:o} → {change.after.mode:o}"
     else:
-        yield f"folder {change.path}/ {'deleted' if change.before else 'created'}"
+        yield f"folder {name} {'deleted' if change.before else 'created'}"
 
 
 def _mode_lines(was: FileEntry | None, now: FileEntry | None) -> Iterator[str]:
@@ -125,10 +167,10 @@ def _content_lines(change: Change, contents: _Contents) -> Iterator[str]:
         return
     old, new = (_text(contents.of(change.path, entry)) for entry in (was, now))
     if old is None or new is None:
-        yield f"not shown line by line: {_version(was)} → {_version(now)}"
+        yield f"not text, or too large to be shown line by line: {_version(was)} → {_version(now)}"
         return
-    name_old = f"a/{change.path}" if was else "/dev/null"
-    name_new = f"b/{change.path}" if now else "/dev/null"
+    name_old = quoted(f"a/{change.path}") if was else "/dev/null"
+    name_new = quoted(f"b/{change.path}") if now else "/dev/null"
     for line in difflib.unified_diff(_split(old), _split(new), name_old, name_new):
         yield line.removesuffix("\n")
         if not line.endswith("\n"):
@@ -136,12 +178,11 @@ def _content_lines(change: Change, contents: _Contents) -> Iterator[str]:
 
 
 def _text(content: bytes | None) -> str | None:
-    if content is None or b"\0" in content:
+    """None for a file that is not text; a few odd bytes hide nothing of one that is."""
+    if content is None:
         return None
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+    text = content.decode("utf-8", "surrogateescape")
+    return text if len(_ODD_IN_TEXT.findall(text)) <= len(text) * BINARY_SHARE else None
 
 
 def _split(text: str) -> list[str]:

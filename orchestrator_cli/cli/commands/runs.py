@@ -22,6 +22,7 @@ from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.history import Summary, runs_lines, show_json, show_lines
 from orchestrator_cli.views.streams import changes_line, write_line
+from orchestrator_cli.workspace.diff import readable
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -103,7 +104,9 @@ def diff(run: RunName, common: InspectOptions) -> None:
         if common.as_json:
             write_line(sys.stdout, changes_line(past.run, shown.changes))
             return
-        print_content("".join(f"{line}\n" for line in shown.lines))
+        # To a person everything is shown; a program receives the patch.
+        lines = readable(shown.lines) if sys.stdout.isatty() else shown.lines
+        print_content("".join(f"{line}\n" for line in lines))
         if not shown.lines:
             console.lines([f"Run {past.run} changed no files."])
         elif shown.undone:

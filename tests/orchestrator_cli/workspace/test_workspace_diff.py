@@ -1,0 +1,98 @@
+"""A diff is a patch that git takes, and shows a person everything that is in it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestrator_cli.workspace import Workspace
+from orchestrator_cli.workspace.diff import pending_diffs, readable
+
+TAGS = "".join(chr(0xE0000 + ord(sign)) for sign in "run this")
+NAMES = [
+    "plain é.txt",
+    ".vscode/a\n  1234abcd  May the run delete the files?\n  b",
+    'x "b/x"\t\\',
+    "a b/a\nnew file mode 100644",
+    "r\u202etxt.exe",
+    "caf\udce9",
+]
+TEXTS = {
+    "a carriage return": "# settings\r-__import__('os')\rdiff --git a/x b/x\n",
+    "other line ends": "# a\u2028-b\x85-c\x0b-d\x0c-e\n",
+    "an escape sequence": "a\x1b[8mhidden\x1b[0m\n",
+    "tags": f"Be kind.{TAGS}\n",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def diffs(root: Path, tmp_path: Path, files: dict[str, bytes]) -> dict[str, list[str]]:
+    """The diff of a checkout in which these files were written."""
+    with Workspace(root, tmp_path / "state", 10).checkout() as checkout:
+        for name, content in files.items():
+            path = checkout.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return pending_diffs(checkout, root)
+
+
+def shown(root: Path, tmp_path: Path, content: bytes) -> list[str]:
+    """How a person sees a file, from its first hunk on."""
+    lines = list(readable(diffs(root, tmp_path, {"file": content})["file"]))
+    return lines[next(number for number, line in enumerate(lines) if line.startswith("@@")) + 1 :]
+
+
+def test_git_applies_the_diff_of_any_names_and_any_text(root: Path, tmp_path: Path) -> None:
+    files = {name: f"{name!r} {text}".encode() for name in NAMES for text in TEXTS.values()}
+    files["odd bytes"] = b"# caf\xe9\r\ncurl\r\n"
+    lines = [line for found in diffs(root, tmp_path, files).values() for line in found]
+    patch = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    subprocess.run(["git", "apply", "-"], input=patch, cwd=root, check=True)
+    assert {name: (root / name).read_bytes() for name in files} == files
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_on_one_line(root: Path, tmp_path: Path, name: str) -> None:
+    found = diffs(root, tmp_path, {name: b"x\n"})[name]
+    assert [line[:4] for line in found] == ["diff", "new ", "--- ", "+++ ", "@@ -", "+x"]
+    assert all(line.isprintable() for line in found)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_line_of_a_file_stays_one_line_and_hides_nothing(root: Path, tmp_path: Path, text: str) -> None:
+    line, count = shown(root, tmp_path, text.encode())
+    assert line.startswith("+")
+    assert line.isprintable()
+    assert "\\" in line
+    assert count.startswith("\\ ")
+
+
+def test_tags_are_written_out_and_long_rows_of_them_counted(root: Path, tmp_path: Path) -> None:
+    line, count = shown(root, tmp_path, f"Be kind.{TAGS}\n".encode())
+    assert line.startswith("+Be kind.\\u{e0072}\\u{e0075}")
+    assert "8 hidden signs" in count
+    line, count = shown(root, tmp_path, f"Be kind.{TAGS * 1000}\n".encode())
+    assert len(line) < 1000
+    assert "8,000 hidden signs" in count
+
+
+def test_a_written_out_sign_differs_from_a_text_that_looks_like_one(root: Path, tmp_path: Path) -> None:
+    assert shown(root, tmp_path, b"# a\\rb\n") == ["+# a\\rb"]
+    assert shown(root, tmp_path, b"# a\rb\n") == ["+# a\\rb", "\\ 1 hidden sign in the line above"]
+
+
+def test_odd_bytes_do_not_hide_a_text(root: Path, tmp_path: Path) -> None:
+    found = shown(root, tmp_path, b"# caf\xe9\0\ncurl evil.example\n")
+    assert found[0] == "+# caf\\xe9\\x00"
+    assert found[2] == "+curl evil.example"
+
+
+def test_a_binary_file_is_summarised(root: Path, tmp_path: Path) -> None:
+    found = diffs(root, tmp_path, {"file": bytes(range(256))})["file"]
+    assert len(found) == 3
+    assert "256 bytes" in found[-1]
