@@ -30,7 +30,7 @@ from pydantic import (
 from toolsmith.names import identifier, name_fault
 from toolsmith.permissions import MAX_PACKAGES, repeated_names, requirement
 from toolsmith.proof.expressions import expression_faults
-from toolsmith.sandbox.proxy import parse_grants
+from toolsmith.sandbox.proxy import plain_grant
 from toolsmith.sandbox.redaction import check_name
 from toolsmith.values import TypeName, is_of_type, short_json, type_name
 
@@ -71,11 +71,6 @@ def _error_fault(name: str) -> str | None:
     return None if is_one else f"{name!r} is not one of Python's built-in exceptions"
 
 
-def _domain(text: str) -> str:
-    parse_grants([text])
-    return text.strip().lower()
-
-
 def _different(packages: tuple[str, ...]) -> tuple[str, ...]:
     if named := repeated_names(packages):
         raise ValueError(f"{named[0]} is named more than once; put all its bounds into one")
@@ -87,7 +82,7 @@ Parameter = Annotated[str, _checked(_parameter_fault)]
 RelativePath = Annotated[str, _checked(_path_fault)]
 ErrorType = Annotated[str, _checked(_error_fault)]
 CheckText = Annotated[str, _checked(lambda text: "; ".join(expression_faults(text)))]
-Domain = Annotated[str, AfterValidator(_domain)]
+Domain = Annotated[str, AfterValidator(plain_grant)]
 SecretName = Annotated[str, _checked(check_name)]
 Package = Annotated[str, AfterValidator(requirement)]
 Packages = Annotated[tuple[Package, ...], Field(max_length=MAX_PACKAGES), AfterValidator(_different)]

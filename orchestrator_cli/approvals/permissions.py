@@ -25,7 +25,7 @@ from toolsmith.built import BuiltTool
 from toolsmith.errors import PackagesUnavailable, PermissionRefused
 from toolsmith.packages import PATIENCE_S, Packages, ProgramResult
 from toolsmith.permissions import Installation, PackageLock, Permissions, package_name
-from toolsmith.sandbox.proxy import Dialer, Grant, grants_of_setting, parse_grants
+from toolsmith.sandbox.proxy import Dialer, Grant, grants_of_setting, parse_grants, plain_grant
 from toolsmith.spec import ToolSpec
 
 PURPOSE_CHARS = 200
@@ -91,25 +91,26 @@ class PermissionGate:
         Raises `NotAllowed`, and `ApprovalNeeded` at once if the question is open, so that a waiting
         subtask takes no slot from others.
         """
-        name = whole_name(subtask.id)  # one question for all instances
-        question = Question(
-            what="network",
-            subject=name,
-            question=f"The subtask `{name}` ({subtask.title}) wants to reach {_listed(subtask.network)}.",
-        )
         if not subtask.network:
             return ()
         try:
             left = self._uncovered(subtask.network)
+            wanted = _listed(tuple(map(plain_grant, subtask.network)))
         except ValueError as exc:
             raise NotAllowed(str(exc)) from exc
+        name = whole_name(subtask.id)  # one question for all instances
+        question = Question(
+            what="network",
+            subject=name,
+            question=f"The subtask `{name}` ({subtask.title}) wants to reach {wanted}.",
+        )
         if self._settled(question, left):
             return subtask.network
         given = self._broker.request(question)
         if given is None:
             raise approval_needed([question])
         if given.decision == "no":
-            raise NotAllowed(_refusal(subtask.network, given))
+            raise NotAllowed(f"the user did not allow {wanted}{given.reason}")
         return subtask.network
 
     def permit_tool(

@@ -307,6 +307,32 @@ def test_signs_that_cannot_be_seen_are_escaped_in_a_name():
     assert on_one_line("a\nb\tc\u2028\x85\u202e\udce9\x1b") == "a\\nb\\tc\\u2028\\u0085\\u202e\\udce9\\u001b"
 
 
+def test_what_is_remembered_forges_no_line_within_its_marks():
+    prompt = asked(lambda: planner(True))
+    (graph,) = re.findall("Final graph:\n(.*?)</untrusted>", prompt, re.DOTALL)[:1]
+    assert len(LINE_END.split(graph.rstrip("\n"))) == 1
+    assert re.findall("^(?:The user called|Why it failed|What was learned).*forged", prompt, re.MULTILINE)
+
+
+def test_a_remembered_subtask_that_never_ran_is_called_so():
+    row = {
+        "id": "a",
+        "kind": "human",
+        "role": None,
+        "title": "t",
+        "tools": [],
+        "depends_on": [],
+        "state": None,
+    }
+    told = {"shown": "s", "outcome": "failed", "calls": 1, "revisions": 0, "vote": "", "lesson": ""}
+    run = SimpleNamespace(**told, plan=[row], is_warning=False)
+    prompt = render(
+        "planner_request", prompt="p", runs=[run], facts=[], files=[], conversation=Conversation()
+    )
+    assert "[never ran]" in prompt
+    assert "None" not in prompt
+
+
 def test_the_first_line_of_marked_text_is_marked():
     assert first_line(marked("one\ntwo", "s")) == '<untrusted source="s">one</untrusted>'
     assert first_line(marked("one", "s")) == '<untrusted source="s">one</untrusted>'

@@ -60,6 +60,16 @@ def _parse(text: str) -> Grant:
     return Grant(host, name.startswith("."), frozenset({int(port)}) if colon else _PORTS)
 
 
+def plain_grant(text: str) -> str:
+    """What a grant is written as, with its domain in plain letters, so that none looks like another one.
+
+    Raises ValueError.
+    """
+    grant = _parse(text)
+    _, colon, port = text.strip().partition(":")
+    return f"{'.' if grant.below else ''}{grant.domain}{colon}{port}"
+
+
 def grants_of_setting(domains: Sequence[str]) -> tuple[Grant, ...]:
     """What the setting `network` grants: each domain and the names below it, on the ports of HTTP only."""
     return tuple(Grant(domain.lower().strip().strip("."), below=True) for domain in domains)

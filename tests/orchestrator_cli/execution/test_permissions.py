@@ -72,6 +72,16 @@ def subtask(*domains: str, id_: str = "look") -> Subtask:
     return Subtask(id=id_, title="Look it up", kind="agent", role="coder", network=domains)
 
 
+def test_a_domain_that_looks_like_another_is_asked_about_in_plain_letters(room: Callable[..., Room]) -> None:
+    here = room()
+    with pytest.raises(ApprovalNeeded):
+        here.gate.network_for(subtask(".g\u0456thub.com:8443"))
+    (question,) = here.broker.open
+    assert ".xn--gthub-n2e.com:8443" in question.question
+    assert question.question.isascii()
+    assert ToolSpec.model_validate(SPEC.model_dump() | {"network": ["g\u0456thub.com"]}).network[0].isascii()
+
+
 def test_a_subtask_waits_at_once_and_goes_on_when_the_answer_is_there(room: Callable[..., Room]) -> None:
     here = room()
     with pytest.raises(ApprovalNeeded) as caught:
