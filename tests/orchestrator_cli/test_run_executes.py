@@ -79,3 +79,25 @@ def test_who_asks_nothing_or_says_yes_beforehand_finds_it_in_the_log(orch: Orch,
         assert given["by"] == by
         assert orch.files() == [".vscode/tasks.json"]
         assert orch("undo", "last").code == 0
+
+
+MAKES_MANY = """import os
+for name in "abcdefghijklmnop":
+    os.makedirs(f"docs/{name * 200}")
+    open(f"docs/{name * 200}/AGENTS.md", "w").write("Be kind.")
+final_answer("made")"""
+
+
+def test_what_does_not_fit_in_one_question_is_asked_in_several_at_once(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    endpoint.reply = Cast(planner=[plan(coder("make"))], agents={"Do make": [code(MAKES_MANY)] * 2})
+    assert orch("ask", "Make it.").code == 6
+    questions = asked(orch)
+    assert len(questions) > 1
+    assert len({item for one in questions for item in one["items"]}) == 16
+    assert all(item in one["question"] for one in questions for item in one["items"])
+
+    approved = orch("approve", "last", "--yes", "--json")
+    assert (approved.code, approved.envelope["states"]) == (0, {"make": "done"})
+    assert len(orch.files()) == 16
