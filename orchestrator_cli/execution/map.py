@@ -56,7 +56,9 @@ class MapRun:
             return False
         if self.failures(state) and self.subtask.on_failure != "skip":
             return True
-        return self._cursor == len(self.instances) and not self.blocked
+        # In a resumed run, all that is left to begin may be done already.
+        left = any(one.id not in state.instances for one in self.instances[self._cursor :])
+        return not left and not self.blocked
 
     def outcome(self, state: RunState) -> Result | str:
         """One result of all, or why the whole failed: the values in order, null for a failure."""

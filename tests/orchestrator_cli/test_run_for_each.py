@@ -42,6 +42,19 @@ def write(orch: Orch, **files: str) -> None:
         (orch.workspace / name).write_text(text)
 
 
+def test_a_map_whose_items_were_all_done_before_a_kill_is_over(orch: Orch, endpoint: Endpoint) -> None:
+    write(orch, a="A", b="B")
+    ask(orch, endpoint, "['a', 'b']", each())
+    journal = orch.journal()
+    lines = journal.read_text().splitlines(keepends=True)
+    last = max(n for n, line in enumerate(lines) if '"SubtaskFinished"' in line and '"each[' in line)
+    journal.write_text("".join(lines[: last + 1]))  # as a kill at that moment leaves it
+    endpoint.reply = Cast(answer=["All is done."])
+    assert orch("resume", "last").code == 0
+    assert value_of(orch, "each") == ["A", "B"]
+    assert len([row for row in orch.events("ToolCalled") if row["tool"] == "read_file"]) == 2
+
+
 def test_an_empty_list_has_an_empty_result(orch: Orch, endpoint: Endpoint) -> None:
     envelope = ask(orch, endpoint, "[]", each())
     assert envelope["outcome"] == "completed"
