@@ -7,7 +7,9 @@ workspace hold them.
 Not covered: the folders above, and access lists.
 """
 
+import grp
 import os
+import pwd
 import shlex
 from contextlib import suppress
 from pathlib import Path
@@ -51,11 +53,20 @@ def check_owned(path: Path) -> None:
             f"{shown_path(path)} belongs to another user, who could decide what orch does for you.",
             "Name a folder of your own in ORCH_HOME, or make yourself the owner.",
         )
-    if found.st_mode & 0o022:
+    if found.st_mode & 0o002 or (found.st_mode & 0o020 and not _is_private(found.st_gid, found.st_uid)):
         raise ConfigError(
             f"Other users may write to {shown_path(path)}, and so decide what orch does for you.",
             f"Look at what is there, then: chmod go-w {shlex.quote(str(path))}",
         )
+
+
+def _is_private(group: int, user: int) -> bool:
+    """Whether a group is that of one user alone. Systems that make such groups use a umask of 002."""
+    try:
+        owner, found = pwd.getpwuid(user), grp.getgrgid(group)
+    except KeyError:
+        return False
+    return user != 0 and found.gr_name == owner.pw_name and set(found.gr_mem) <= {owner.pw_name}
 
 
 def open_data_folder(home: Path) -> None:

@@ -1,12 +1,18 @@
 """The data folder and the user's own settings are for the user alone."""
 
+import grp
 import os
+import pwd
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from command import Orch
 from endpoint import Endpoint
+
+from orchestrator_cli.data_folder import check_owned
+from orchestrator_cli.errors import ConfigError
 
 STRANGER = 65534
 by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
@@ -46,6 +52,25 @@ def test_what_others_may_write_to_is_refused(orch: Orch, endpoint: Endpoint, nam
     assert endpoint.arrived == 0
     place.chmod(mode(place) & ~0o022)
     assert orch("runs").code == 0
+
+
+@by_root
+@pytest.mark.parametrize(
+    ("name", "members", "fits"), [("ada", [], True), ("ada", ["ada", "eve"], False), ("staff", [], False)]
+)
+def test_a_users_own_group_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, members: list[str], fits: bool
+) -> None:
+    place = tmp_path / "orch.toml"
+    place.touch()
+    place.chmod(0o664)
+    os.chown(place, STRANGER, STRANGER)
+    monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+    user = ("ada", "x", STRANGER, STRANGER, "", "/home/ada", "/bin/sh")
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.struct_passwd(user))
+    monkeypatch.setattr(grp, "getgrgid", lambda _: grp.struct_group((name, "x", STRANGER, members)))
+    with nullcontext() if fits else pytest.raises(ConfigError, match="Other users may write"):
+        check_owned(place)
 
 
 @by_root
