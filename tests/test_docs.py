@@ -117,9 +117,10 @@ class Place(NamedTuple):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home = tmp_path_factory.mktemp("home")
-    env = {"PATH": os.environ["PATH"], "HOME": str(home), "ORCH_HOME": str(home), "LC_ALL": "C.UTF-8"}
+    data = str(home / "data")
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "ORCH_HOME": data, "LC_ALL": "C.UTF-8"}
     yield Place(home, env)
-    server = home / "prefect" / "server.json"
+    server = home / "data" / "prefect" / "server.json"
     if server.is_file():
         _end(json.loads(server.read_text())["pid"])
 
@@ -150,7 +151,7 @@ def demo(place: Place) -> Demo:
     )
     assert done.returncode == 0, done.stderr
     log = (folder / "fileLog.md").read_text(encoding="utf-8").splitlines()
-    return Demo(done.stderr.splitlines(), log, place.home / "demo")
+    return Demo(done.stderr.splitlines(), log, place.home / "data" / "demo")
 
 
 def _steady(line: str) -> str:

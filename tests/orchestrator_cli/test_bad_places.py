@@ -116,7 +116,7 @@ def test_a_read_only_workspace_is_named_with_the_remedy(orch: Orch, endpoint: En
 
 
 def test_a_full_disk_under_the_home_is_said_before_anything_is_done(orch: Orch, endpoint: Endpoint) -> None:
-    with mounted(orch.home, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
+    with mounted(orch.home, "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"):
         with suppress(OSError):
             (orch.home / "ballast").write_bytes(b"x" * (2 << 20))
         done = orch("ask", "Write much.")
@@ -150,7 +150,7 @@ def test_a_disk_on_which_the_record_of_the_run_finds_no_room_ends_the_run(
     orch: Orch, endpoint: Endpoint
 ) -> None:
     endpoint.reply = Cast(planner=[{"content": answered("x" * 400_000)}])
-    with mounted(orch.home, "-t", "tmpfs", "-o", "size=256k", "tmpfs"):
+    with mounted(orch.home, "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"):
         done = orch("ask", "Write much.")
     assert done.code == 1
     assert "The record of the run cannot be written" in done.error

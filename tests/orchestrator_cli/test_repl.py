@@ -176,7 +176,7 @@ def test_ctrl_c_during_a_run_ends_that_run_only(repl: Repl) -> None:
 def test_an_error_is_shown_with_its_remedy_and_the_loop_goes_on(repl: Repl) -> None:
     repl.send("broken\r")
     repl.expect("error: The model does not answer.")
-    repl.expect("  Try again later.")
+    repl.expect(r"  Try again \u001b[2Jlater.")
     repl.expect_prompt()
     repl.send("fails\r")
     repl.expect("answer 1")
@@ -265,7 +265,7 @@ def test_in_a_pipe_the_first_failure_is_the_exit_code_and_the_rest_still_runs(pi
     assert done.returncode == 4
     assert "answer 3" in done.stdout
     assert "answer 4" not in done.stdout
-    assert done.stderr == "error: The model does not answer.\n  Try again later.\n"
+    assert done.stderr == "error: The model does not answer.\n  Try again \\u001b[2Jlater.\n"
 
 
 def test_importing_the_loop_does_not_load_prompt_toolkit() -> None:

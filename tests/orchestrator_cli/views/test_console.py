@@ -170,7 +170,7 @@ def test_error_that_ended_the_run_is_shown_once() -> None:
     error = ConfigError("It broke \x1b[31mbadly.", "Mend it.")
     show(console, STARTED, FINISHED.model_copy(update={"outcome": "failed", "error": str(error)}))
     console.error(error)
-    assert stream.getvalue().count("error: It broke badly.\n  Mend it.\n") == 1
+    assert stream.getvalue().count("error: It broke \\u001b[31mbadly.\n  Mend it.\n") == 1
 
 
 def test_lines_in_a_pipe_are_not_wrapped_and_hold_no_escape_sequences(
