@@ -386,7 +386,7 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
         if place.is_file() and place.resolve() != own.resolve():
             content, values = read_config(place, MAX_BYTES)
             values = with_whole_paths(values, root)
-            _refuse_yours(place, values)
+            _refuse_user_only(place, values)
             wishes += find_wishes(_build(fixed, {place: values, **yours}), without)
     except ConfigError as exc:
         fault = exc
@@ -432,11 +432,11 @@ def user_file() -> Path:
     return folder / "orch.toml"
 
 
-def _refuse_yours(path: Path, names: Iterable[str]) -> None:
+def _refuse_user_only(path: Path, names: Iterable[str]) -> None:
     """Raise `ConfigError` if the file of a workspace sets what no workspace can set."""
     # Prefect's own spelling of the address counts too.
     known = {name.lower() for name in names} & Settings.model_fields.keys()
-    if taken := sorted(name for name in known if rule_of(Settings, name) is FolderRule.YOURS):
+    if taken := sorted(name for name in known if rule_of(Settings, name) is FolderRule.USER_ONLY):
         raise ConfigError(
             f"{shown_path(path)} sets {', '.join(taken)}, which no workspace can set.",
             f"Remove it there, or set it in your own file, {user_file()}.",

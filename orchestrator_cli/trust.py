@@ -53,7 +53,7 @@ class FolderRule(Enum):
     LOWER = "may lower it, below your own or the default value"
     STRICTER = "may add to what you are asked about"
     ASKED = "is asked about"
-    YOURS = "can never set it"
+    USER_ONLY = "can never set it"
 
     @property
     def cases(self) -> dict[str, Outcome]:
@@ -85,7 +85,7 @@ T = TypeVar("T")
 Free = Annotated[T, FolderRule.FREE]
 Lower = Annotated[T, FolderRule.LOWER]
 Asked = Annotated[T, FolderRule.ASKED]
-UserOnly = Annotated[T, FolderRule.YOURS]
+UserOnly = Annotated[T, FolderRule.USER_ONLY]
 
 
 def rule_of(settings: type[BaseModel], name: str) -> FolderRule:
@@ -95,7 +95,7 @@ def rule_of(settings: type[BaseModel], name: str) -> FolderRule:
 
 
 FOLDERS = {
-    "`orch.toml` that is no TOML, nests deeply, names an unknown setting, or is larger than 16 KiB": REFUSED,
+    "`orch.toml` that is not TOML, nests deeply, names an unknown setting, or is larger than 16 KiB": REFUSED,
     "a model whose name holds an address (`://`), in any setting": REFUSED,
     "the folder is your home folder, or contains it": ONCE,
     "the folder contains the data folder (`ORCH_HOME`)": ONCE,
@@ -321,6 +321,7 @@ SCREEN_CHARS = 100
 ACTING = ("memory", "network", "mcp", "processes")
 """Settings that run code or name addresses. They are shown last, next to the answer."""
 ACTING_KEYS = ("env", "url", "flow", "command")
+DESCRIBING_KEYS = ("when", "inputs", "result")
 
 
 class AskedLine(NamedTuple):
@@ -377,11 +378,7 @@ def _lines(wishes: Mapping[str, JsonValue], limit: int | None) -> Iterator[Asked
             rows = {f"{shown(name)}.{key}": value[key] for key in keys}
         for key, inner in rows.items():
             text = shown(inner, text=True)
-            acts = name.partition(".")[0] in ACTING and key.rpartition(".")[2] not in (
-                "when",
-                "inputs",
-                "result",
-            )
+            acts = name.partition(".")[0] in ACTING and key.rpartition(".")[2] not in DESCRIBING_KEYS
             hides = acts and limit is not None and len(text) > limit
             yield AskedLine(name, f"{_cut(key, limit)} = {_cut(text, limit)}", hides)
 

@@ -6,9 +6,9 @@ socket until the server is up, two runs never start two servers, and a dead serv
 lock. The server stops by itself after a set time without requests.
 
 Any user of the machine can connect to a port. So each server has a password of its own, which it
-gets in its environment, and which is in `server.json`, a file that only its owner can read. And
-each run reserves the server's port (`_reserve`), so that what it sends reaches no other user, also
-when the server has died and somebody waits for its port.
+gets in its environment, and which is in `server.json`, a file that only its owner can read. Each
+run reserves the server's port (`_reserve`), so that its requests cannot reach another user's
+process, even if the server has died and someone is waiting to bind its port.
 
 Not covered: Windows (no inherited locks), and moving the database when Prefect is upgraded
 (Prefect migrates it at start).
@@ -62,7 +62,7 @@ class LocalServer:
 
     @property
     def login_url(self) -> str:
-        """An address that logs a browser of this user in, once and soon."""
+        """A one-time login address for this user's browser, valid for five minutes."""
         text = f"{time.time() + TICKET_S:.0f}.{secrets.token_hex(8)}"
         return f"{ui_address(self.url)}/orch/login#{text}.{signature(self.password, text)}"
 
@@ -132,7 +132,7 @@ def await_server(url: str, home: Path, cancellation: Cancellation) -> None:
         if own and not _alive(own.pid):
             said = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.is_file() else []
             raise RunFailed(
-                "\n".join([f"The Prefect server at {url} has ended. Its log ends:", *said]), remedy
+                f"The Prefect server at {url} has ended. Its log ends: {' | '.join(said)}", remedy
             )
         if time.monotonic() > deadline:
             raise RunFailed(f"The Prefect server at {url} did not come up within {START_S:g} s.", remedy)

@@ -89,7 +89,7 @@ class BuiltTools:
         try:
             tool = self._library.edited(name)
             if tool is not None and tool.edited and tool.spec.privileged:
-                # Its trial waits until somebody may be asked.
+                # Its trial waits until a person may be asked.
                 return tool if self._library.status(name).disabled is None else None
             return self.take(name)
         except (ToolDisabled, ToolQuarantined):

@@ -1,8 +1,8 @@
 """The calls that the kernel passes on to the host: new processes, and sockets by grant.
 
 The kernel holds a call of code inside until the host has answered it, so code cannot start processes faster
-than the host counts them, whoever its user is and however busy the machine. Once a process too many was asked
-for, no such call is answered any more: who makes one sleeps until the step is ended.
+than the host counts them, for every user and however busy the machine is. Once code has asked for one process
+too many, no such call is answered any more: its caller sleeps until the step is ended.
 
 Code inside never has a socket of the network. The host puts one end of a connected pair into the calling
 process, and the proxy serves the other. `connect` does nothing and reports success, so code talks to the
