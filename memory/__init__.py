@@ -53,11 +53,13 @@ def open_store(
     url: str | None = None,
     api_key: str | None = None,
     warn: Callable[[str], None] | None = None,
+    remedy: str = "",
 ) -> MemoryStore:
     """Open the memory in the folder `path`, or on the Qdrant server at `url` if one is given.
 
-    `warn` receives one sentence if something unreadable had to be put aside (folder only); by default the
-    sentence is logged. Raises `MemoryUnavailable`.
+    `warn` receives what happened if something damaged had to be put aside (folder only): what could be read
+    of it, where it is, and `remedy` if records were lost. By default it is logged. Raises
+    `MemoryUnavailable`.
     """
     if url is not None:
         from memory.server import ServerStore
@@ -65,4 +67,4 @@ def open_store(
         return ServerStore(url, api_key)
     from memory.edge import EdgeStore
 
-    return EdgeStore(path, warn=warn) if warn else EdgeStore(path)
+    return EdgeStore(path, warn=warn, remedy=remedy) if warn else EdgeStore(path, remedy=remedy)

@@ -4,13 +4,15 @@ Operations take turns (see `edge_folder`), and one turn can serve several of the
 its turn at once goes to the outbox, which is durable too, and the next turn of any process stores it; so
 reads see every acknowledged write.
 
-A delete rebuilds the shard from the remaining records and swaps it in, because the engine keeps deleted text
-in its log. A crash in between leaves the old shard or the new one. The rebuild takes 0.2 s at 1,000 records
-and 8 s at 100,000, with the lock held: delete many records at once rather than one by one.
+A delete takes the records out at once. The engine keeps deleted text in its log, so the process then copies
+what remains into a new shard (see `compaction`), in slices between which others get their turns, and returns
+when the old one is gone. That takes seconds at 100,000 records: delete many at once rather than one by one.
+Reads of very many records take several turns as well, and then see each record as it is at its own turn.
 
-A shard that the engine reports as unreadable is renamed to `shard.corrupt-<time>`, `warn` receives its path,
-and memory starts empty: a run must not fail for lack of recall, and nothing is erased. A full disk, missing
-permissions and the like are not corruption: they raise `MemoryUnavailable` and change nothing.
+A damaged shard (the engine cannot read it, records are missing, or a record is unreadable) is renamed to
+`shard.corrupt-<time>`, and memory continues with what can be read of it (see `salvage`); `warn`
+receives how much that is and where the damaged files are. A full disk, missing permissions and the like are
+not damage: they raise `MemoryUnavailable` and change nothing.
 
 All filterable fields are in one list of tags with one index, because every index of the engine makes each
 opening slower: `u:` the user, `p:` the project or none, `k:` the kind, `s:` the session, `@` the position in
@@ -23,7 +25,7 @@ What is not covered: overwriting deleted bytes on the disk, and what `edge_folde
 import copy
 import itertools
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,14 +35,17 @@ from uuid import UUID
 
 import qdrant_edge as qe
 
-from memory.edge_folder import INDEX, EdgeFolder, Outbox, pages
+from memory.compaction import sliced
+from memory.edge_folder import INDEX, EdgeFolder, Outbox
 from memory.embedder import DenseVector, Embedder, SparseVector, default_embedder
 from memory.records import (
     At,
     Hit,
     MemoryBusy,
+    MemoryUnavailable,
     Position,
     Record,
+    RecordDamaged,
     Scope,
     from_payload,
     resolve_time,
@@ -51,12 +56,17 @@ from memory.store import Query, as_kinds, by_position, check_size, in_order, new
 _LOG = logging.getLogger(__name__)
 _ENDED = "ended"
 _BOUNDED = "bounded"
+_DELETED_AT_ONCE = 1000
+"""How many records are deleted in one turn."""
+_ERASING_WAIT_S = 600.0
+"""How long a process that has deleted something waits for another one that is erasing."""
 
 
 class EdgeStore:
     """A `MemoryStore` in the folder `path`, which is created if it is missing.
 
-    `warn` receives one sentence if a shard or batch had to be put aside. A read waits up to `read_wait_s`
+    `warn` receives what happened if a damaged shard or batch had to be put aside, and `remedy` with it if
+    records were lost. A read waits up to `read_wait_s`
     for its turn, then raises `MemoryBusy`; a write never waits longer than `write_wait_s`.
     """
 
@@ -64,7 +74,7 @@ class EdgeStore:
     """Only of the copy that a turn works with."""
     _in_turn = False
     _erased = False
-    """Whether the shard still has the text of deleted records."""
+    """Whether this turn has deleted something."""
 
     def __init__(
         self,
@@ -72,12 +82,14 @@ class EdgeStore:
         *,
         embedder: Embedder | None = None,
         warn: Callable[[str], None] = _LOG.warning,
+        remedy: str = "",
         read_wait_s: float = 10.0,
         write_wait_s: float = 0.05,
     ) -> None:
         self._embedder = embedder or default_embedder()
-        self._folder = EdgeFolder(path, self._embedder.name, warn)
-        self._outbox = Outbox(self._folder.outbox, warn)
+        self._folder = EdgeFolder(path, self._embedder.name, warn, remedy)
+        self._warn = warn
+        self._outbox = Outbox(self._folder.outbox, warn, remedy)
         self._read_wait_s = read_wait_s
         self._write_wait_s = write_wait_s
 
@@ -86,6 +98,18 @@ class EdgeStore:
         if self._in_turn:
             yield self
             return
+        try:
+            with self._turn(wait_s) as turn:
+                yield turn
+        finally:
+            if self._folder.is_suspect:
+                # Opening repairs, and says so to whoever met the damage.
+                with self._turn(wait_s):
+                    pass
+        self._erase(is_own=turn._erased)
+
+    @contextmanager
+    def _turn(self, wait_s: float | None = None) -> Iterator[Self]:
         with (
             self._folder.lock(self._read_wait_s if wait_s is None else wait_s),
             self._folder.shard() as shard,
@@ -95,11 +119,24 @@ class EdgeStore:
             if batches := self._outbox.pending():
                 turn.add(record for batch in batches for record in self._outbox.read(batch))
                 self._outbox.discard(batches)
-            try:
-                yield turn
-            finally:
-                if turn._erased:
-                    self._folder.erase(shard)
+            yield turn
+
+    def _erase(self, *, is_own: bool) -> None:
+        """Erase deleted text from the disk, between turns; `is_own` if this process has deleted it.
+
+        What another process has deleted concerns only that process, unless it was killed.
+        """
+        if not self._folder.compaction.is_due:
+            return
+        try:
+            self._folder.compact(_ERASING_WAIT_S if is_own else 0.0)
+        except MemoryBusy:
+            if is_own:
+                raise
+        except MemoryUnavailable as exc:
+            if is_own:
+                raise
+            self._warn(str(exc))
 
     def add(self, records: Iterable[Record]) -> None:
         batch = list(records)
@@ -108,11 +145,13 @@ class EdgeStore:
             return
         try:
             with self.opened(self._write_wait_s) as turn:
+                self._folder.compaction.note_changes(latest)
                 dense = turn._stored_vectors(latest.values(), self._folder.dense())
                 points = [turn._point(record, dense.get(record.id, {})) for record in latest.values()]
                 turn._shard.update(qe.UpdateOperation.upsert_points(points))
                 # Without this, the engine's log survives a kill but not a power cut.
                 turn._shard.flush()
+                self._folder.note_count(turn._shard.info().points_count)
         except MemoryBusy:
             self._outbox.put(batch)
 
@@ -125,8 +164,8 @@ class EdgeStore:
         with self.opened() as turn:
             while True:
                 points = turn._nearest(what, only.filter, fetched)
-                found = zip(points, _records(points), strict=True)
-                hits = [Hit(record=record, score=p.score) for p, record in found if only.holds(record)]
+                found = ((point.score, record) for point in points for record in self._records([point]))
+                hits = [Hit(record=record, score=score) for score, record in found if only.holds(record)]
                 if len(hits) >= query.limit or len(points) < fetched:
                     return hits[: query.limit]
                 # Some hits do not hold at that time: fetch more to replace them.
@@ -152,7 +191,8 @@ class EdgeStore:
         if not wanted:
             return []
         with self.opened() as turn:
-            return in_order(_records(turn._shard.retrieve(list(wanted), True, False)), wanted, scope, at)
+            found = self._records(turn._shard.retrieve(list(wanted), True, False))
+            return in_order(found, wanted, scope, at)
 
     def at_positions(
         self, positions: Iterable[Position], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
@@ -163,14 +203,13 @@ class EdgeStore:
         only = _read_filter(kinds, scope, at)
         there = qe.Filter(must=[only.filter, _tagged(*map(_position_tag, wanted))])
         with self.opened() as turn:
-            return by_position(record for record in turn._scroll(there) if only.holds(record))
+            return by_position(record for record in turn._read(there) if only.holds(record))
 
     def all(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
     ) -> list[Record]:
         only = _read_filter(kinds, scope, at, session)
-        with self.opened() as turn:
-            return newest_first(record for record in turn._scroll(only.filter) if only.holds(record))
+        return newest_first(record for record in self._read(only.filter) if only.holds(record))
 
     def count(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
@@ -181,30 +220,29 @@ class EdgeStore:
             if only.at is None:
                 return counted
             bounded = qe.Filter(must=[only.filter, _tagged(_BOUNDED)])
-            return counted - sum(not only.holds(record) for record in turn._scroll(bounded))
+            return counted - sum(not only.holds(record) for record in turn._read(bounded))
 
     def delete(self, ids: Iterable[UUID], scope: Scope) -> int:
-        wanted = list(ids)
-        if not wanted:
-            return 0
-        with self.opened() as turn:
-            doomed = [record.id for record in turn.get(wanted, scope, at="ever")]
-            if doomed:
-                # Delete at once, so that the records are gone from searches even if the rebuild fails.
-                turn._erase(qe.UpdateOperation.delete_points(list(doomed)))
-        return len(doomed)
+        wanted = list(dict.fromkeys(ids))
+        if self._in_turn:
+            return self._delete(wanted, scope) if wanted else 0
+        deleted = 0
+        for start in range(0, len(wanted), _DELETED_AT_ONCE):
+            with self._turn() as turn:
+                deleted += turn._delete(wanted[start : start + _DELETED_AT_ONCE], scope)
+        if deleted:
+            self._erase(is_own=True)
+        return deleted
 
     def scan(self) -> list[Record]:
-        with self.opened() as turn:
-            return list(turn._scroll(qe.Filter()))
+        return list(self._read(qe.Filter()))
 
     def missing_vectors(
         self, name: str, kinds: str | Collection[str], scope: Scope, *, limit: int | None = None
     ) -> list[Record]:
         within = _read_filter(kinds, scope, "ever").filter
         only = qe.Filter(must=[within], must_not=[qe.HasVectorCondition(name)])
-        with self.opened() as turn:
-            return list(itertools.islice(turn._scroll(only), limit))
+        return list(itertools.islice(self._read(only), limit))
 
     def put_vectors(self, vectors: Iterable[tuple[Record, DenseVector]]) -> int:
         batch = list(vectors)
@@ -222,6 +260,7 @@ class EdgeStore:
                 if record.id in stored
             ]
             if points:
+                self._folder.compaction.note_changes(stored)
                 turn._shard.update(qe.UpdateOperation.update_vectors(points))
             turn._shard.flush()
         return len(points)
@@ -237,10 +276,15 @@ class EdgeStore:
         with self.opened() as turn:
             if name in self._folder.dense():
                 # Vectors reveal something of the text, so they are erased like deleted text.
-                turn._erase(qe.UpdateOperation.delete_vector_name(name))
+                turn._remove(qe.UpdateOperation.delete_vector_name(name), [name])
 
     def close(self) -> None:
         """Does nothing: no resources are held between turns."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that it is in."""
+        return self._folder.root
 
     def set_aside(self) -> list[Path]:
         """The unreadable shards that were put aside, oldest first."""
@@ -248,14 +292,47 @@ class EdgeStore:
 
     # --- within a turn
 
-    def _scroll(self, only: qe.Filter) -> Iterator[Record]:
-        return _records(point for page in pages(self._shard, only, vectors=False) for point in page)
+    def _read(self, only: qe.Filter) -> Iterator[Record]:
+        """All records that match; outside of a turn, many of them take several."""
+        offset: qe.PointId | None = None
+        while True:
+            with self.opened() as turn:
+                found, offset = sliced(
+                    turn._shard, only, offset, vectors=False, opened_s=self._folder.opened_s
+                )
+                records = list(self._records(found))
+            yield from records
+            if offset is None:
+                return
+
+    def _records(self, points: Iterable[qe.Record | qe.ScoredPoint]) -> Iterator[Record]:
+        """The records of points; an unreadable one is left out, and has the memory repaired."""
+        for point in points:
+            try:
+                yield from_payload(point.payload or {})
+            except RecordDamaged:
+                self._folder.suspect()
 
     def _count(self, only: qe.Filter) -> int:
         return self._shard.count(qe.CountRequest(exact=True, filter=only))
 
-    def _erase(self, operation: qe.UpdateOperation) -> None:
-        self._folder.begin_erasing()
+    def _delete(self, ids: Sequence[UUID], scope: Scope) -> int:
+        found = self._shard.retrieve(list(ids), ["user", "project"], False)
+        doomed = [
+            point.id
+            for point in found
+            if (owner := point.payload or {}).get("user")
+            and scope.covers(Scope(user=owner["user"], project=owner.get("project") or None))
+        ]
+        if doomed:
+            self._folder.compaction.note_changes(doomed)
+            self._folder.note_count(self._shard.info().points_count - len(doomed))
+            self._remove(qe.UpdateOperation.delete_points(list(doomed)), doomed)
+        return len(doomed)
+
+    def _remove(self, operation: qe.UpdateOperation, what: Iterable[object]) -> None:
+        """Take something out of the shard; its bytes are erased when the turn is over."""
+        self._folder.compaction.begin_erasing(what)
         self._erased = True
         self._shard.update(operation)
         self._shard.flush()
@@ -302,10 +379,6 @@ def _read_filter(
     # For the present, records that have ended are excluded without comparing times.
     never = [_tagged(_ENDED)] if at == "now" else []
     return _ReadFilter(qe.Filter(must=list(must), must_not=list(never)), resolve_time(at))
-
-
-def _records(points: Iterable[qe.Record | qe.ScoredPoint]) -> Iterator[Record]:
-    return (from_payload(point.payload or {}) for point in points)
 
 
 def _sparse(vector: SparseVector) -> qe.SparseVector:

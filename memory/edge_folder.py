@@ -2,10 +2,12 @@
 
     FOLDER/            mode 0700
       .lock            held during a turn
-      .erasing         exists while the shard may still contain deleted text
+      .erasing         the ids of deleted records whose text the shard may still contain (see `compaction`)
       outbox/          writes that could not wait for the lock
       shard/           the Qdrant Edge shard
-      shard.corrupt-*  shards that could not be opened, unchanged
+      .records         how many records the shard holds at least: fewer are a damage
+      .damaged         exists if a damage was met; the next turn repairs it
+      shard.corrupt-*  damaged shards
 
 In a turn, a process takes the lock, opens the shard, stores what is in the outbox, operates, flushes and
 closes. Most of the time goes into opening, and each payload index of the engine adds a quarter to it. So
@@ -26,21 +28,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import qdrant_edge as qe
 from pydantic import TypeAdapter, ValidationError
 
+from memory.compaction import Compaction, renewed, sliced
 from memory.records import MemoryBusy, MemoryUnavailable, Record
+from memory.salvage import is_from_engine, salvage
 from orchestrator_cli.durable.files import sync_folder, write_atomic
 from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire
 
 INDEX = "within"
 """The one field with an index: a record's tags."""
 
-_PAGE = 1000
 _MIN_FREE_BYTES = 64 * 2**20
+_SLICE_WAIT_S = 600.0
+_BATCH_POINTS = 500
 # The errors of a damaged shard; any other operating-system error can be fixed by the user.
 _DAMAGE = {errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 _OS_ERROR = re.compile(r"os error (\d+)|code: (\d+)")
@@ -70,15 +74,22 @@ def exclusive(path: Path, *, wait_s: float) -> Iterator[None]:
 
 
 class EdgeFolder:
-    """The folder `path`, created if it is missing; `vector` is the name of the sparse vector."""
+    """The folder `path`, created if it is missing.
 
-    def __init__(self, path: Path, vector: str, warn: Callable[[str], None]) -> None:
+    `vector` is the name of the sparse vector; `remedy` a sentence about getting lost records back.
+    """
+
+    def __init__(self, path: Path, vector: str, warn: Callable[[str], None], remedy: str = "") -> None:
         self.root = path.absolute()
         self.outbox = self.root / "outbox"
         self._shard_path = self.root / "shard"
-        self._erasing = self.root / ".erasing"
+        self._records = self.root / ".records"
+        self._damaged = self.root / ".damaged"
+        self.compaction = Compaction(self.root)
+        self.opened_s = 0.0
+        """How long the last opening of the shard has taken."""
         self._vector = vector
-        self._warn = warn
+        self._warn, self._remedy = warn, remedy
         try:
             self.outbox.mkdir(parents=True, exist_ok=True)
             self.root.chmod(0o700)
@@ -94,30 +105,41 @@ class EdgeFolder:
     def shard(self) -> Iterator[qe.EdgeShard]:
         """Open the shard; the lock must be held."""
         self._check_space()
+        began = time.monotonic()
         with _translated(self._shard_path):
             self._finish_swap()
             shard = self._load()
-            if self._erasing.exists():
-                # A process was killed between a deletion and the rebuild that erases its text.
-                shard = self._renew(shard)
+            self.opened_s = time.monotonic() - began
             try:
                 yield shard
+            except BaseException as exc:
+                if is_from_engine(exc) and _is_corruption(exc):
+                    self.suspect()
+                raise
             finally:
                 shard.close()
 
-    def begin_erasing(self) -> None:
-        """Record on disk that points are about to be deleted; their text stays until the shard is rebuilt."""
-        with _translated(self._shard_path):
-            self._erasing.touch()
-            sync_folder(self.root)
+    def compact(self, wait_s: float) -> None:
+        """Erase deleted text from the disk; the lock must not be held, and is free most of the time.
 
-    def erase(self, shard: qe.EdgeShard) -> None:
-        """Replace the shard, which is closed, by a new one with the remaining points.
-
-        A crash in between leaves the old or the new shard, and the next turn finishes the work.
+        Raises `MemoryBusy` if another process is still erasing after `wait_s` seconds, and
+        `MemoryUnavailable`.
         """
         with _translated(self._shard_path):
-            self._replace(shard)
+            self.compaction.run(
+                self._slice,
+                lambda name: self._create(name, self.dense()),
+                lambda: (self.dense(), self._shard_path.stat().st_ino),
+                self._swap,
+                index=INDEX,
+                opened_s=lambda: self.opened_s,
+                wait_s=wait_s,
+            )
+
+    @contextmanager
+    def _slice(self) -> Iterator[qe.EdgeShard]:
+        with self.lock(_SLICE_WAIT_S), self.shard() as shard:
+            yield shard
 
     def dense(self) -> dict[str, int]:
         """The sizes of the dense vectors in the shard, by name; the lock must be held."""
@@ -131,16 +153,57 @@ class EdgeFolder:
 
     def _load(self) -> qe.EdgeShard:
         if not self._shard_path.exists():
+            known = self._known()
             self._begin()
+            if known:
+                self._warn(
+                    f"The memory's records are gone: {self._shard_path}, which held {known:,}, is missing. "
+                    f"Memory starts empty. To get them back, restore a backup of it. {self._remedy}".strip()
+                )
         try:
             shard = qe.EdgeShard.load(str(self._shard_path))
         except BaseException as exc:
             if not _is_corruption(exc):
                 raise
-            self._put_aside(exc)
-            self._begin()
-            return qe.EdgeShard.load(str(self._shard_path))
+            return self._repaired(_first_line(exc))
+        if fault := self._damage(shard):
+            shard.close()
+            return self._repaired(fault)
         return shard if INDEX in shard.info().payload_schema else self._renew(shard)
+
+    def _damage(self, shard: qe.EdgeShard) -> str:
+        """What is wrong with a shard that could be opened; empty if nothing is."""
+        info, known = shard.info(), self._known()
+        if self._damaged.exists():
+            return "a record in it is damaged"
+        if info.points_count < known:
+            return f"{info.points_count:,} of {known:,} records are in it"
+        index = info.payload_schema.get(INDEX)
+        if index is not None and index.points < info.points_count:
+            return f"its index has {index.points:,} of {info.points_count:,} records"
+        return ""
+
+    def suspect(self) -> None:
+        """Have the next turn repair the shard, because something in it could not be read."""
+        self._damaged.touch()
+
+    @property
+    def is_suspect(self) -> bool:
+        return self._damaged.exists()
+
+    def note_count(self, count: int) -> None:
+        """Keep how many records there are at least; before a deletion, and after an addition."""
+        if count != self._known():
+            write_atomic(self._records, f"{count} {self._shard_path.stat().st_ino}\n")
+
+    def _known(self) -> int:
+        """How many records the shard held at least; 0 if that is unknown, as of a restored backup."""
+        try:
+            count, inode = map(int, self._records.read_bytes().split())
+        except (FileNotFoundError, ValueError):
+            return 0
+        is_same = not self._shard_path.exists() or self._shard_path.stat().st_ino == inode
+        return count if is_same else 0
 
     def _begin(self) -> None:
         self._create("shard.new", {}).close()
@@ -152,30 +215,69 @@ class EdgeFolder:
         return qe.EdgeShard.load(str(self._shard_path))
 
     def _replace(self, shard: qe.EdgeShard) -> None:
+        offset: qe.PointId | None = None
         try:
             with closing(self._create("shard.new", self.dense())) as fresh:
-                for page in pages(shard, None, vectors=True):
-                    fresh.update(qe.UpdateOperation.upsert_points([_renewed(point) for point in page]))
+                while True:
+                    page, offset = sliced(shard, None, offset, vectors=True)
+                    fresh.update(qe.UpdateOperation.upsert_points(renewed(page, INDEX)))
+                    if offset is None:
+                        break
                 fresh.flush()
         finally:
             shard.close()
-        self._rename("shard", "shard.old")
-        self._rename("shard.new", "shard")
-        shutil.rmtree(self.root / "shard.old")
-        self._erasing.unlink(missing_ok=True)
+        self._swap("shard.new")
 
-    def _put_aside(self, fault: BaseException) -> None:
-        aside = f"shard.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-        self._rename("shard", aside)
-        self._warn(
-            f"The memory could not be read ({_first_line(fault)}). It was kept as {self.root / aside}, "
-            "and memory starts empty. To use it again, repair it and rename it to 'shard'."
+    def _swap(self, name: str) -> None:
+        """Replace the shard, which is closed. A crash in between is repaired by `_finish_swap`."""
+        known = self._known()
+        self._rename("shard", "shard.old")
+        self._rename(name, "shard")
+        self.note_count(known)
+        shutil.rmtree(self.root / "shard.old")
+
+    def _repaired(self, fault: str) -> qe.EdgeShard:
+        """A new shard with what can be read of the damaged one, which is put aside; says so."""
+        known = self._known()
+        found = salvage(
+            self._shard_path,
+            self.root / "shard.salvage",
+            self._config({}),
+            without=self.compaction.deleted(),
+            expected=known,
         )
+        with closing(self._create("shard.new", found.dense)) as fresh:
+            for start in range(0, len(found.points), _BATCH_POINTS):
+                batch = found.points[start : start + _BATCH_POINTS]
+                fresh.update(qe.UpdateOperation.upsert_points(renewed(batch, INDEX)))
+            fresh.flush()
+        # From this name on, it is whole: `_finish_swap` continues after a kill.
+        self._rename("shard.new", "shard.repaired")
+        aside = self.root / f"shard.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+        self._rename("shard", aside.name)
+        self._rename("shard.repaired", "shard")
+        self.note_count(len(found.points))
+        self._damaged.unlink(missing_ok=True)
+        kept, lost = len(found.points), max(known - len(found.points), found.unreadable)
+        of = f"all {kept:,}" if known and not lost else f"{kept:,}"
+        lacking = f"; {lost:,} could not be read" if lost else ""
+        self._warn(
+            f"The memory was damaged ({fault}). It was repaired with {of} records that could be "
+            f"read{lacking}. The damaged files are in {aside}; to use them again, rename it to "
+            f"'shard'. {self._remedy if lost or not known else ''}".strip()
+        )
+        return qe.EdgeShard.load(str(self._shard_path))
 
     def _create(self, name: str, dense: Mapping[str, int]) -> qe.EdgeShard:
         path = self.root / name
         shutil.rmtree(path, ignore_errors=True)
-        config = qe.EdgeConfig(
+        shard = qe.EdgeShard.create(str(path), self._config(dense))
+        shard.update(qe.UpdateOperation.create_field_index(INDEX, qe.PayloadSchemaType.Keyword))
+        shard.flush()
+        return shard
+
+    def _config(self, dense: Mapping[str, int]) -> qe.EdgeConfig:
+        return qe.EdgeConfig(
             vectors={
                 vector: qe.EdgeVectorParams(size=size, distance=qe.Distance.Cosine)
                 for vector, size in dense.items()
@@ -184,14 +286,24 @@ class EdgeFolder:
             # By default, every opening starts one thread per processor.
             max_search_threads=2,
         )
-        shard = qe.EdgeShard.create(str(path), config)
-        shard.update(qe.UpdateOperation.create_field_index(INDEX, qe.PayloadSchemaType.Keyword))
-        shard.flush()
-        return shard
 
     def _finish_swap(self) -> None:
-        """Repair what a crash during `_replace` left; the delete was not acknowledged."""
-        old = self.root / "shard.old"
+        """Repair what a crash during `_swap` or `_repaired` left."""
+        for name in ("shard.new", "shard.salvage"):
+            if (self.root / name).exists():
+                shutil.rmtree(self.root / name)
+        old, repaired = self.root / "shard.old", self.root / "shard.repaired"
+        if repaired.exists():
+            if self._shard_path.exists():
+                shutil.rmtree(repaired)
+            else:
+                self._rename("shard.repaired", "shard")
+                self._damaged.unlink(missing_ok=True)
+                self._warn(
+                    f"The memory was damaged and repaired; see {self.root}/shard.corrupt-*. {self._remedy}"
+                )
+                # What is lacking was not counted.
+                self._records.unlink(missing_ok=True)
         if not old.exists():
             return
         if self._shard_path.exists():
@@ -212,40 +324,25 @@ class EdgeFolder:
             )
 
 
-def pages(shard: qe.EdgeShard, only: qe.Filter | None, *, vectors: bool) -> Iterator[list[qe.Record]]:
-    """All points that match a filter, in batches."""
-    offset: qe.PointId | None = None
-    while True:
-        page, offset = shard.scroll(
-            qe.ScrollRequest(offset=offset, limit=_PAGE, filter=only, with_payload=True, with_vector=vectors)
-        )
-        yield page
-        if offset is None:
-            return
-
-
-def _renewed(found: qe.Record) -> qe.Point:
-    """A stored point in the form of this version; a record that cannot be read is kept unchanged."""
-    payload: dict[str, Any] = dict(found.payload or {})
-    if INDEX not in payload:
-        names = {"u": "user", "p": "project", "k": "kind"}
-        payload[INDEX] = [f"{sign}:{payload.get(name, '')}" for sign, name in names.items()]
-    return qe.Point(id=found.id, vector=found.vector or {}, payload=payload)
-
-
 @contextmanager
 def _translated(shard: Path) -> Iterator[None]:
     """Translate the engine's errors into ours."""
     try:
         yield
     except OSError as exc:
-        raise MemoryUnavailable(f"The memory in {shard.parent} cannot be used: {exc.strerror}.") from exc
+        raise MemoryUnavailable(
+            f"The memory in {shard.parent} cannot be used: {exc.strerror or exc} ({exc.filename or shard})."
+        ) from exc
     except BaseException as exc:
-        if not _is_from_engine(exc):
+        if not is_from_engine(exc):
             raise
         if "WouldBlock" in str(exc):
             raise MemoryBusy(
                 f"The memory in {shard} is open in another program, which does not use its lock; end it."
+            ) from exc
+        if _is_corruption(exc):
+            raise MemoryUnavailable(
+                f"The memory in {shard} was damaged ({_first_line(exc)}): try again."
             ) from exc
         raise MemoryUnavailable(
             f"The memory in {shard} failed ({_first_line(exc)}). If freeing space and checking permissions "
@@ -253,14 +350,9 @@ def _translated(shard: Path) -> Iterator[None]:
         ) from exc
 
 
-def _is_from_engine(exc: BaseException) -> bool:
-    # The engine raises plain Exception; a panic in its Rust code derives from BaseException.
-    return type(exc) is Exception or type(exc).__module__ == "pyo3_runtime"
-
-
 def _is_corruption(exc: BaseException) -> bool:
     message = str(exc)
-    if not _is_from_engine(exc) or "WouldBlock" in message or _CONDITION.search(message):
+    if not is_from_engine(exc) or "WouldBlock" in message or _CONDITION.search(message):
         return False
     codes = {int(plain or debug) for plain, debug in _OS_ERROR.findall(message)}
     return codes <= _DAMAGE
@@ -284,9 +376,9 @@ class Outbox:
     unlinked, not overwritten.
     """
 
-    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, warn: Callable[[str], None], remedy: str = "") -> None:
         self._folder = folder
-        self._warn = warn
+        self._warn, self._remedy = warn, remedy
 
     def put(self, records: Sequence[Record]) -> None:
         """Store a batch durably, without the lock."""
@@ -304,14 +396,19 @@ class Outbox:
         return sorted(self._folder.glob("*.json"))
 
     def read(self, batch: Path) -> list[Record]:
-        """The records of a batch. An unreadable batch is renamed, with a warning."""
+        """The records of a batch. A damaged one is renamed, with a warning, and read as far as it can be."""
+        content = batch.read_bytes()
         try:
-            return _BATCH.validate_json(batch.read_bytes())
+            return _BATCH.validate_json(content)
         except ValidationError:
             aside = batch.with_suffix(".unreadable")
             batch.rename(aside)
-            self._warn(f"A batch of memory writes could not be read and was kept as {aside}.")
-            return []
+            found = _records_in(content.decode("utf-8", "replace"))
+            self._warn(
+                f"A batch of memory writes was damaged. {len(found):,} of its records could be read and "
+                f"were kept. It is unchanged in {aside}. {self._remedy}"
+            )
+            return found
 
     def discard(self, batches: Sequence[Path]) -> None:
         """Delete batches that are stored in the shard, and unfinished ones of killed writers."""
@@ -321,3 +418,16 @@ class Outbox:
             with suppress(FileNotFoundError):
                 if time.time() - unfinished.stat().st_mtime > _STALE_S:
                     unfinished.unlink()
+
+
+def _records_in(text: str) -> list[Record]:
+    """The whole records in a list of them that is damaged."""
+    found, decoder, at = list[Record](), json.JSONDecoder(), text.find("{")
+    while at >= 0:
+        try:
+            value, end = decoder.raw_decode(text, at)
+            found.append(Record.model_validate(value))
+        except (ValueError, RecursionError):
+            end = at + 1
+        at = text.find("{", end)
+    return found

@@ -34,6 +34,10 @@ class MemoryUnavailable(MemoryFault):
     """The store cannot be opened, read or written until the user fixes what the message names."""
 
 
+class RecordDamaged(MemoryUnavailable):
+    """What is stored of a record is no record of any version."""
+
+
 class MemoryBusy(MemoryFault):
     """Other processes held the lock for the whole waiting time; try again."""
 
@@ -245,10 +249,15 @@ def from_payload(payload: Mapping[str, Any]) -> Record:
             if name in known:
                 known[name] = json.loads(known[name])
         return Record(**{**known, "scope": scope, "key": payload["key"]})
-    except (KeyError, ValueError) as exc:
-        raise MemoryUnavailable(
-            f"A remembered {payload.get('kind', 'record')} has schema {payload.get('schema_version')}, which "
-            "this version of orch cannot read; upgrade orch."
+    except (KeyError, TypeError, ValueError) as exc:
+        schema = payload.get("schema_version")
+        if isinstance(schema, int) and schema > SCHEMA_VERSION:
+            raise MemoryUnavailable(
+                f"A remembered {payload.get('kind', 'record')} has schema {schema}, which this version of "
+                "orch cannot read; upgrade orch."
+            ) from exc
+        raise RecordDamaged(
+            "A remembered record cannot be read; the memory is repaired when it is next opened."
         ) from exc
 
 

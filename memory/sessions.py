@@ -93,7 +93,7 @@ def save_exchange(memory: Memory, session: str, exchange: Exchange, scope: Scope
     """Add an exchange to its session, or replace that of the same run. Raises what the store raises."""
     with memory.opened() as turn:
         known = next(iter(turn.get([record_id(scope, SESSION, session)], scope)), None)
-        saved = next(iter(turn.get([record_id(scope, TURN, _key(exchange, USER))], scope)), None)
+        saved = next(iter(turn.get([record_id(scope, TURN, message_key(exchange.run, USER))], scope)), None)
         exchanges = _count(known)
         seq = saved.seq if saved is not None and saved.seq is not None else 2 * exchanges
         total = exchanges if saved is not None else exchanges + 1
@@ -211,13 +211,14 @@ def _messages(session: str, seq: int, exchange: Exchange, scope: Scope) -> Itera
             scope=scope,
             source=Source(type=origin, ref=exchange.run),
             # The key is the run, not the position: a resumed run replaces its messages.
-            key=_key(exchange, speaker),
+            key=message_key(exchange.run, speaker),
             data={"run": exchange.run, **data},
         )
 
 
-def _key(exchange: Exchange, speaker: str) -> str:
-    return f"{exchange.run}/{speaker}"
+def message_key(run: str, speaker: str) -> str:
+    """The key of what a speaker said in the exchange of a run."""
+    return f"{run}/{speaker}"
 
 
 def _exchange(prompt: Record, answer: Record | None) -> Exchange:

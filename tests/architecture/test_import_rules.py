@@ -78,7 +78,13 @@ HOMES = {
     "openai": (),
     # Modules named execution/agent*.py, the hand-written tools, and the toolsmith.
     "smolagents": ("orchestrator_cli.execution.agent", "orchestrator_cli.tools", "toolsmith"),
-    "qdrant_edge": ("memory.edge", "memory.edge_folder", "memory.embedder"),
+    "qdrant_edge": (
+        "memory.edge",
+        "memory.edge_folder",
+        "memory.compaction",
+        "memory.salvage",
+        "memory.embedder",
+    ),
     "qdrant_client": ("memory.server",),
 }
 """The beginnings of the names of the modules that may import a large dependency."""

@@ -143,36 +143,6 @@ def test_a_shard_of_an_earlier_version_is_migrated(tmp_path: Path) -> None:
     assert store.all((), Scope(user="ada", project="q")) == []
 
 
-def damage_config(shard: Path) -> None:
-    (shard / "edge_config.json").write_text("garbage")
-
-
-def damage_log(shard: Path) -> None:
-    with next((shard / "wal").glob("open-*")).open("r+b") as file:
-        file.write(b"garbage" * 8)
-
-
-def damage_segment(shard: Path) -> None:
-    next(shard.glob("segments/*/payload_storage/config.json")).unlink()
-
-
-@pytest.mark.parametrize("damage", [damage_config, damage_log, damage_segment])
-def test_a_corrupt_shard_is_put_aside_with_a_warning(tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
-    said: list[str] = []
-    store = EdgeStore(tmp_path, warn=said.append)
-    store.add([run("a", "zanzibar")])
-    damage(tmp_path / "shard")
-    assert store.count((), ME) == 0
-    (aside,) = store.set_aside()
-    assert len(said) == 1
-    assert str(aside) in said[0]
-    assert "rename it to 'shard'" in said[0]
-    assert b"zanzibar" in bytes_on_disk(aside)
-    store.add([run("b")])
-    assert store.count((), ME) == 1
-    assert len(said) == 1
-
-
 def test_an_unreadable_batch_is_put_aside_with_a_warning(tmp_path: Path) -> None:
     said: list[str] = []
     store = EdgeStore(tmp_path, warn=said.append)
