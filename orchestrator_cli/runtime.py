@@ -233,12 +233,12 @@ def _open_services(
     stream, masks, state = record.stream, record.masks, record.stream.state
     gate = PermissionGate(broker, settings, masks=masks, cancellation=cancellation, dialer=dialer)
     library = Library(settings.home / "tools")
-    store = open_memory(settings, stream.emit)
-    closing.callback(store.close)
 
     def notice(text: str) -> None:
         stream.emit(Noticed(message=text))
 
+    store = open_memory(settings, notice)
+    closing.callback(store.close)
     dense, servers = None, None
     if source.is_live:
         meter = models.meter

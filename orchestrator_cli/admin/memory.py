@@ -1,10 +1,9 @@
 """Memory as its owner manages it, behind `orch memory`: list, search, add, forget, export, import and
 migrate.
 
-Forgetting erases the text from the disk: the record is deleted, which rebuilds the shard, and then every file
-of the memory folder is searched for the text. Journals of runs and fileLog.md record what was done and are
-not
-memory: they are searched as well and reported, and the user decides whether to remove them.
+Forgetting erases the text from the disk: the record is deleted at once, the shard is compacted, and then
+every file of the memory folder is searched for the text. Journals of runs and fileLog.md record what was done
+and are not memory: they are searched as well and reported, and the user decides whether to remove them.
 
 What is not covered: the storage of a Qdrant server, whose files are elsewhere; what was sent to a model.
 """
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from uuid import UUID
 
 from memory import FACT, RUN, SESSION, TURN, Hit, MemoryFault, MemoryStore, Record, Scope, open_store, scrub
 from memory.dense import FillResult, count_missing, fill_vectors, query_vector
@@ -37,11 +37,15 @@ from memory.transfer import (
     migrate,
     to_jsonl,
 )
+from orchestrator_cli.durable.files import append_line, read_records
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.journal.hash_chain import log_bytes
+from orchestrator_cli.recall.rebuild import Rebuilt, rebuild
 from orchestrator_cli.recall.run_memory import open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.runs.find import recent
 from orchestrator_cli.settings import Settings
+from toolsmith.library import Library
 
 SHORT_ID = 8
 LEAST_ID = 4
@@ -70,6 +74,11 @@ class ForgetResult:
     elsewhere: tuple[Leftover, ...]
     url: str | None
     """The server, whose files could not be searched."""
+
+    @property
+    def erased(self) -> bool:
+        """Whether no file of memory contains the text any more, as far as that can be seen."""
+        return not (self.url or self.looked.found or self.looked.unread)
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class MemoryAdmin:
         settings: Settings,
         *,
         everywhere: bool = False,
-        warn: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._warn = warn
@@ -185,6 +194,7 @@ class MemoryAdmin:
     def forget(self, records: Sequence[Record], what: str) -> ForgetResult:
         """Delete the records, and search the data folder for their text."""
         texts = _texts(records, what)
+        self._note_forgotten(records)
         with self._open() as store:
             for user in {record.scope.user for record in records}:
                 store.delete([r.id for r in records if r.scope.user == user], Scope(user=user))
@@ -199,6 +209,42 @@ class MemoryAdmin:
         logs = [root / "fileLog.md" for root in sorted(roots) if _log_contains(root / "fileLog.md", texts)]
         leftovers = tuple(Leftover(path, _remedy(path, home)) for path in (*elsewhere, *logs))
         return ForgetResult(tuple(records), inside, left, leftovers, self._settings.memory.url)
+
+    @property
+    def _forgotten(self) -> Path:
+        """The ids of forgotten records, one a line: a journal may still have their text, see `rebuild`."""
+        return self._settings.home / "memory" / "forgotten"
+
+    def _note_forgotten(self, records: Iterable[Record]) -> None:
+        try:
+            self._forgotten.parent.mkdir(parents=True, exist_ok=True)
+            for record in records:
+                append_line(self._forgotten, str(record.id).encode(), sync=False)
+        except OSError as exc:
+            raise RunFailed(
+                f"Nothing was forgotten: {self._forgotten} cannot be written ({exc.strerror}).",
+                "Free some space or repair its permissions.",
+            ) from exc
+
+    def rebuild(self) -> Rebuilt:
+        """Add what memory lacks and the journals of runs and the library of tools have; of all workspaces.
+
+        Journals that cannot be read are left out.
+        """
+        try:
+            forgotten = set(read_records(self._forgotten, lambda line: UUID(line.decode())))
+        except FileNotFoundError:
+            forgotten = set()
+        except OSError as exc:
+            # Without it, forgotten texts would come back.
+            raise RunFailed(
+                f"Nothing was rebuilt: {self._forgotten} cannot be read ({exc.strerror}).",
+                "Repair its permissions.",
+            ) from exc
+        found = recent(self._settings, everywhere=True, limit=sys.maxsize)
+        mine = [run.state for run in found if run.where.home == self._settings.home]
+        with self._open() as store:
+            return rebuild(reversed(mine), store, Library(self._settings.home / "tools"), forgotten)
 
     # --- moving
 
@@ -250,7 +296,9 @@ class MemoryAdmin:
                 "Set memory.url in your orch.toml, or ORCH_MEMORY__URL.",
             )
         with contextlib.ExitStack() as closing, _translated():
-            folder = closing.enter_context(contextlib.closing(open_store(self._settings.home / "memory")))
+            folder = closing.enter_context(
+                contextlib.closing(open_store(self._settings.home / "memory", warn=self._warn))
+            )
             server = closing.enter_context(contextlib.closing(open_store(Path(), url=url, api_key=key)))
             source, target = (folder, server) if to == "server" else (server, folder)
             return migrate(source, target, on_progress)
@@ -267,7 +315,7 @@ class MemoryAdmin:
         stores: list[Callable[[], contextlib.AbstractContextManager[MemoryStore]]] = [self._open]
         folder = self._settings.home / "knowledge"
         if self._settings.memory.url is None and folder.is_dir():
-            stores.append(lambda: contextlib.closing(open_store(folder)))
+            stores.append(lambda: contextlib.closing(open_store(folder, warn=self._warn)))
         for open_one in stores:
             with _translated(), open_one() as store:
                 if anew:
@@ -297,7 +345,7 @@ class MemoryAdmin:
             dense=model,
             lacking=without,
             vectors=vectors,
-            set_aside=tuple(sorted(folder.glob("shard.corrupt-*"))),
+            set_aside=(*sorted(folder.glob("shard.corrupt-*")), *sorted(folder.glob("outbox/*.unreadable"))),
         )
 
     def _all_records(self) -> list[Record]:
@@ -307,7 +355,7 @@ class MemoryAdmin:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[MemoryStore]:
-        with _translated(), contextlib.closing(open_memory(self._settings, lambda _: None)) as store:
+        with _translated(), contextlib.closing(open_memory(self._settings, self._warn)) as store:
             yield store
 
 

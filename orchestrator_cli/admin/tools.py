@@ -58,9 +58,12 @@ class Tested:
 class ToolAdmin:
     """The library of one home. Errors come out as `OrchError` with a remedy."""
 
-    def __init__(self, settings: Settings, confirm: Confirm | None = None) -> None:
-        """`confirm` is None if no one can be asked."""
+    def __init__(
+        self, settings: Settings, confirm: Confirm | None = None, *, warn: Callable[[str], None]
+    ) -> None:
+        """`confirm` is None if no one can be asked; `warn` shows what happened to a damaged memory."""
         self._settings = settings
+        self._warn = warn
         self._confirm = confirm
         self.library = Library(settings.home / "tools")
         self._masks = Redactor()
@@ -218,7 +221,7 @@ class ToolAdmin:
                 yield tool, str(exc)
 
     def reindex(self) -> IndexChanges:
-        memory = open_memory(self._settings, lambda _: None)
+        memory = open_memory(self._settings, self._warn)
         with contextlib.closing(memory), _translated():
             try:
                 return reindex_tools(self.library, memory)

@@ -37,7 +37,13 @@ def open_knowledge(
 ) -> Iterator[KnowledgeBase]:
     """Open the knowledge base for reads and writes in `scope`. Raises `MemoryFault`."""
     engine = settings.memory
-    store = open_store(settings.home / "knowledge", url=engine.url, api_key=engine.api_key, warn=warn)
+    store = open_store(
+        settings.home / "knowledge",
+        url=engine.url,
+        api_key=engine.api_key,
+        warn=warn,
+        remedy="Add the documents again with: orch kb add",
+    )
     with contextlib.closing(store):
         yield KnowledgeBase(store, scope, dense)
 

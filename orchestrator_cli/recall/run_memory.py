@@ -205,22 +205,9 @@ class RunMemory:
             files: those of the workspace when it was planned; None if its plan is not to be used again.
         """
         prompt = self.masks(state.prompt)
-        run = run_record(
-            run=state.run,
-            prompt=prompt,
-            outcome=outcome,
-            answer=self.masks(answer),
-            plan=self.masks(plan_record(state)),
-            scope=Scope(),
-            revisions=state.revisions,
-            calls=state.usage.calls,
-            cost=None if state.usage.unpriced else state.usage.cost,
-            seconds=seconds,
-            lesson=self.masks(" ".join(state.lessons)),
-            **self._learned(
-                state, planner_context, outcome, [tool.name for tool in used if tool.spec.network], files
-            ),
-        )
+        networked = [tool.name for tool in used if tool.spec.network]
+        outside = reads_outside((*state.earlier, state.plan), planner_context, networked)
+        run = record_of(state, outcome, answer, seconds, reads_outside=outside, files=files, masks=self.masks)
         session = state.conversation.session
         try:
             try:
@@ -243,31 +230,6 @@ class RunMemory:
         except MemoryFault as exc:
             self._notice(f"The run could not be remembered: {exc}")
 
-    def _learned(
-        self,
-        state: RunState,
-        planner_context: PlannerContext,
-        outcome: str,
-        networked: Collection[str],
-        files: Collection[str] | None,
-    ) -> dict[str, Any]:
-        """What later plans are made by, as `memory.run_record` takes it."""
-        rows = self.masks(state.plan.model_dump(mode="json", exclude_defaults=True))
-        prompt = self.masks(state.prompt)
-        outside = reads_outside((*state.earlier, state.plan), planner_context, networked)
-        failed = [f"{n}: {why}" for n, why in state.failures.items() if state.state_of(n) == "failed"]
-        done = all(state.state_of(name) in ("done", "skipped") for name in state.plan.ids)
-        template: Template | None = None
-        if outcome == "completed" and files is not None and done and not state.stranded:
-            template = template_of(rows, prompt, files)
-        return {
-            # The words of a failure may be those of a page.
-            "reason": "" if outside else self.masks("; ".join(failed)),
-            "template": template,
-            "fingerprint": plan_fingerprint(rows, prompt),
-            "from_web": outside and state.revisions > 0,
-        }
-
     def _embed(self) -> None:
         """Make the vectors that are missing, if the user wants any; nothing waits for them."""
         if self.dense is None:
@@ -280,6 +242,51 @@ class RunMemory:
 
     def _notice(self, message: str) -> None:
         self.emit(events.Noticed(message=message))
+
+
+def record_of(
+    state: RunState,
+    outcome: str,
+    answer: str,
+    seconds: float,
+    *,
+    reads_outside: bool,
+    files: Collection[str] | None,
+    masks: Redactor,
+    ended: datetime | None = None,
+) -> Record:
+    """What memory keeps of a run; arguments as in `RunMemory.remember`.
+
+    Args:
+        reads_outside: whether it may have read what others wrote (see `planner.reads_outside`).
+        ended: when it ended; None for now.
+    """
+    prompt = masks(state.prompt)
+    rows = masks(state.plan.model_dump(mode="json", exclude_defaults=True))
+    failed = [f"{n}: {why}" for n, why in state.failures.items() if state.state_of(n) == "failed"]
+    done = all(state.state_of(name) in ("done", "skipped") for name in state.plan.ids)
+    template: Template | None = None
+    if outcome == "completed" and files is not None and done and not state.stranded:
+        template = template_of(rows, prompt, files)
+    return run_record(
+        run=state.run,
+        prompt=prompt,
+        outcome=outcome,
+        answer=masks(answer),
+        plan=masks(plan_record(state)),
+        scope=Scope(),
+        revisions=state.revisions,
+        calls=state.usage.calls,
+        cost=None if state.usage.unpriced else state.usage.cost,
+        seconds=seconds,
+        lesson=masks(" ".join(state.lessons)),
+        # The words of a failure may be those of a page.
+        reason="" if reads_outside else masks("; ".join(failed)),
+        template=template,
+        fingerprint=plan_fingerprint(rows, prompt),
+        from_web=reads_outside and state.revisions > 0,
+        created=ended,
+    )
 
 
 def plan_record(state: RunState) -> list[dict[str, Any]]:
@@ -315,14 +322,18 @@ def _reason(run: RecalledRun) -> str:
     return f"you called it {run.vote}" + (f": {run.why}" if run.why else "")
 
 
-def open_memory(settings: Settings, emit: Emit) -> MemoryStore:
-    """The store of the settings. Raises `ConfigError`."""
+def open_memory(settings: Settings, warn: Callable[[str], None]) -> MemoryStore:
+    """The store of the settings. Raises `ConfigError`.
+
+    `warn` shows the user what happened if a part of memory was damaged: memory never forgets silently.
+    """
     try:
         return open_store(
             settings.home / "memory",
             url=settings.memory.url,
             api_key=settings.memory.api_key,
-            warn=lambda text: emit(events.Noticed(message=text)),
+            warn=warn,
+            remedy="Get back what the journals of runs hold with: orch memory rebuild",
         )
     except MemoryFault as exc:
         place = "See memory.url in orch.toml." if settings.memory.url else f"It is in {settings.home}/memory."

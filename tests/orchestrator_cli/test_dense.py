@@ -159,7 +159,7 @@ def test_without_the_setting_there_is_nothing_to_ask(tmp_path: Path) -> None:
 
 
 def test_vectors_are_made_by_command_and_counted_by_stats_and_doctor(at: Endpoint, tmp_path: Path) -> None:
-    keeping = MemoryAdmin(settings_of(tmp_path), everywhere=True)
+    keeping = MemoryAdmin(settings_of(tmp_path), everywhere=True, warn=lambda _: None)
     keeping.add("My automobile is red.")
     assert keeping.search("car", limit=5) == []
     assert "1 record without: orch memory embed" in "\n".join(stats_lines(keeping.stats()))
@@ -180,17 +180,17 @@ def memory_finding(folder: Path, dense: str | None = NAME) -> str:
 
 
 def test_another_model_begins_beside_the_first_and_nothing_is_switched(at: Endpoint, tmp_path: Path) -> None:
-    first = MemoryAdmin(settings_of(tmp_path), everywhere=True)
+    first = MemoryAdmin(settings_of(tmp_path), everywhere=True, warn=lambda _: None)
     first.add("My automobile is red.")
     first.embed(lambda *_: None)
-    other = MemoryAdmin(settings_of(tmp_path, PRICED), everywhere=True)
+    other = MemoryAdmin(settings_of(tmp_path, PRICED), everywhere=True, warn=lambda _: None)
     assert other.search("car", limit=5) == []
     assert [hit.record.text for hit in other.search("red", limit=5)] == ["My automobile is red."]
     assert other.stats().lacking == 1
     other.embed(lambda *_: None)
     assert set(other.stats().vectors) == {vector_name(NAME), vector_name(PRICED)}
     assert len(first.search("car", limit=5)) == 1
-    without_scope = MemoryAdmin(settings_of(tmp_path, None), everywhere=True)
+    without_scope = MemoryAdmin(settings_of(tmp_path, None), everywhere=True, warn=lambda _: None)
     assert without_scope.search("car", limit=5) == []
     assert "by words alone" in "\n".join(stats_lines(without_scope.stats()))
 
@@ -212,7 +212,7 @@ def test_model_that_changed_behind_its_name_is_reported_and_all_is_embedded_agai
 
 def test_no_vectors_can_be_made_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No embedding model is set"):
-        MemoryAdmin(settings_of(tmp_path, None)).embed(lambda *_: None)
+        MemoryAdmin(settings_of(tmp_path, None), warn=lambda _: None).embed(lambda *_: None)
 
 
 def test_documents_get_their_vectors_as_they_are_added(at: Endpoint, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_documents_get_their_vectors_as_they_are_added(at: Endpoint, tmp_path: P
     keeping.add([str(settings.workspace / "a.md")], for_user=False, on_document=lambda *_: None).run()
     assert "vacation" in keeping.search("holiday", 1)[0].text
     assert KnowledgeAdmin(settings_of(tmp_path, None)).search("holiday", 1) == []
-    assert MemoryAdmin(settings).embed(lambda *_: None, anew=True).made == 1
+    assert MemoryAdmin(settings, warn=lambda _: None).embed(lambda *_: None, anew=True).made == 1
 
 
 def test_documents_are_kept_where_no_vectors_can_be_made(at: Endpoint, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 def keeping(home: Path, workspace: str = "work", *, everywhere: bool = False) -> MemoryAdmin:
     folder = home.parent / workspace
     folder.mkdir(exist_ok=True)
-    return MemoryAdmin(load_settings({"home": home}, folder), everywhere=everywhere)
+    return MemoryAdmin(load_settings({"home": home}, folder), everywhere=everywhere, warn=lambda _: None)
 
 
 def said_in(home: Path, session: str, prompt: str) -> None:
@@ -258,7 +258,7 @@ def test_without_a_server_there_is_nothing_to_move(home: Path) -> None:
 def test_a_server_that_is_not_there_is_said(home: Path) -> None:
     settings = load_settings({"home": home, "memory": {"url": "http://127.0.0.1:9"}}, home.parent / "work")
     with pytest.raises((RunFailed, ConfigError)):
-        MemoryAdmin(settings).migrate("server", lambda *_: None)
+        MemoryAdmin(settings, warn=lambda _: None).migrate("server", lambda *_: None)
 
 
 # --- the command

@@ -79,7 +79,7 @@ class ReplSession:
         self._unsafe = unsafe
         self._console = console
         self._latest = _Latest()
-        self._chat = ChatSession(settings, lambda line: console.lines([line]), name=name, goes_on=goes_on)
+        self._chat = ChatSession(settings, self._say, name=name, goes_on=goes_on)
         self.history_path = settings.home / "history"
         self._log = settings.workspace / "fileLog.md"
         if self._chat.exchanges:
@@ -126,7 +126,7 @@ class ReplSession:
         return plan_lines(state.plan) if state.has_plan else None
 
     def tools(self) -> list[str]:
-        return list_lines(ToolAdmin(self._settings).rows())
+        return list_lines(ToolAdmin(self._settings, warn=self._say).rows())
 
     def log_tail(self) -> str:
         """The section of fileLog.md about the last run."""
@@ -139,7 +139,7 @@ class ReplSession:
         if self._latest.state.finished is None:
             raise UsageError("There is no run yet.", "/good [WHY] and /bad [WHY] are about the last run.")
         where = find_run(self._settings, self._latest.state.run)
-        with contextlib.closing(open_memory(self._settings, lambda _: None)) as memory:
+        with contextlib.closing(open_memory(self._settings, self._say)) as memory:
             log = [FileLog(self._log, self._settings.home)]
             return [give_feedback(where, vote, why.strip().strip('"'), memory=memory, views=lambda: log)]
 
@@ -154,8 +154,11 @@ class ReplSession:
 
     def memory(self, text: str) -> list[str]:
         """Lines about what is remembered of the user; with a text, only what is related to it."""
-        keeping = MemoryAdmin(self._settings)
+        keeping = MemoryAdmin(self._settings, warn=self._say)
         return hit_lines(keeping.search(text, limit=10)) if text else fact_lines(keeping.facts())
+
+    def _say(self, line: str) -> None:
+        self._console.lines([line])
 
     def leave(self) -> None:
         """End the session, and remember facts about the user."""

@@ -113,7 +113,7 @@ class ChatSession:
         return learned
 
     def _learn(self, texts: list[str]) -> FactChanges:
-        with contextlib.closing(open_memory(self._settings, _ignored)) as memory:
+        with contextlib.closing(open_memory(self._settings, self._say)) as memory:
             found = self._proposed(texts, memory) if self._settings.remember == "auto" else None
             if found is None:
                 found = facts_by_rule(texts)
@@ -150,7 +150,7 @@ class ChatSession:
 
     def _read(self, what: Callable[[Memory], T]) -> T:
         try:
-            with contextlib.closing(open_memory(self._settings, _ignored)) as memory:
+            with contextlib.closing(open_memory(self._settings, self._say)) as memory:
                 return what(memory)
         except MemoryFault as exc:
             raise ConfigError(f"The session cannot be read: {exc}", "See: orch doctor") from exc

@@ -141,7 +141,8 @@ def _passed_over(settings: Settings, backend: Backend) -> Iterator[str]:
 
 
 def _memory(settings: Settings) -> str:
-    store, dense = open_memory(settings, lambda _: None), settings.memory.dense
+    said: list[str] = []
+    store, dense = open_memory(settings, said.append), settings.memory.dense
     try:
         runs, tools = store.count("run", Scope()), store.count("tool", Scope())
         without = count_missing(store, dense, Scope()) if dense else 0
@@ -150,7 +151,7 @@ def _memory(settings: Settings) -> str:
     where = settings.memory.url or str(settings.home / "memory")
     found = f"searched by words and by vectors of {dense}" if dense else "searched by words"
     lack = f", which {without} records lack: orch memory embed" if without else ""
-    return f"{runs} runs and {tools} tools remembered in {where}\n{found}{lack}"
+    return "\n".join([f"{runs} runs and {tools} tools remembered in {where}", f"{found}{lack}", *said])
 
 
 def _prefect(settings: Settings) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +16,7 @@ from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, 
 from orchestrator_cli.cli.reporting import confirm, print_either, reporting, settings_of
 from orchestrator_cli.durable.foreign import escaped
 from orchestrator_cli.errors import RunFailed, UsageError
+from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.streams import write
 from orchestrator_cli.views.text import counted, one_line, size
 
@@ -52,8 +53,8 @@ def list_memory(
     common: InspectOptions,
 ) -> None:
     """List what is remembered, newest first: facts about you, sessions, runs, tools."""
-    with reporting(Output(quiet=True, debug=common.debug)):
-        found = _admin(common.workspace, everywhere).all(tuple(kind or ()), past=past)
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
+        found = _admin(common.workspace, everywhere, console).all(tuple(kind or ()), past=past)
         more = [f"… and {len(found) - limit:,} more: -n {len(found)}"] if len(found) > limit else []
         rows = [_row(record) for record in found[:limit]]
         print_either(common.as_json, rows, [*record_lines(found[:limit]), *more])
@@ -70,8 +71,8 @@ def show(
     common: InspectOptions,
 ) -> None:
     """Show everything about one record."""
-    with reporting(Output(quiet=True, debug=common.debug)):
-        record = _admin(common.workspace, everywhere).find(ident)
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
+        record = _admin(common.workspace, everywhere, console).find(ident)
         print_either(common.as_json, _row(record), page_lines(record))
 
 
@@ -87,7 +88,7 @@ def search(
 ) -> None:
     """Search what is remembered; the best hits come first."""
     with reporting(Output(quiet=True, debug=common.debug)) as console:
-        admin = _admin(common.workspace, everywhere, lambda text: console.lines([text]))
+        admin = _admin(common.workspace, everywhere, console)
         hits = admin.search(text, limit=limit, kinds=tuple(kind or ()))
         rows = [{**_row(hit.record), "score": hit.score} for hit in hits]
         print_either(common.as_json, rows, hit_lines(hits))
@@ -103,7 +104,7 @@ def add(
 ) -> None:
     """Remember a fact for good. Facts that it contradicts no longer hold."""
     with reporting(Output(debug=common.debug)) as console:
-        learned = _admin(common.workspace, everywhere=False).add(text, here=here)
+        learned = _admin(common.workspace, everywhere=False, console=console).add(text, here=here)
         for record in learned.new:
             console.lines([f"Remembered as {str(record.id)[:8]}: {record.text}"])
         for record in learned.again:
@@ -129,7 +130,7 @@ def forget(
 ) -> None:
     """Erase records from memory and from the disk, and report where else their text is recorded."""
     with reporting(Output(debug=common.debug)) as console:
-        admin = _admin(common.workspace, everywhere)
+        admin = _admin(common.workspace, everywhere, console)
         records = admin.to_forget(what)
         if not yes:
             console.lines(record_lines(records[:20]))
@@ -138,6 +139,7 @@ def forget(
         done = admin.forget(records, what)
         found = {
             "forgotten": [str(record.id) for record in done.records],
+            "erased": done.erased,
             "files": done.looked.files,
             "bytes": done.looked.bytes,
             "left": [str(record.id) for record in done.left],
@@ -158,7 +160,7 @@ def export(
 ) -> None:
     """Write what is remembered to a file, one line of JSON for each record."""
     with reporting(Output(debug=common.debug)) as console:
-        admin = _admin(common.workspace, everywhere)
+        admin = _admin(common.workspace, everywhere, console)
         if str(target) == "-":
             write(sys.stdout, escaped("".join(admin.export_lines())))
         else:
@@ -184,7 +186,9 @@ def import_memory(
 ) -> None:
     """Import an export. Existing records that differ are kept. If one line is wrong, nothing is imported."""
     with reporting(Output(debug=common.debug)) as console:
-        result = _admin(common.workspace, everywhere=True).import_file(source, mine=mine, replace=replace)
+        result = _admin(common.workspace, everywhere=True, console=console).import_file(
+            source, mine=mine, replace=replace
+        )
         action = "replaced" if replace else "kept; --replace overwrites them"
         console.lines(
             [
@@ -205,8 +209,8 @@ def import_memory(
 @with_options
 def stats(everywhere: All = False, *, common: InspectOptions) -> None:
     """Show how much is remembered, where it is stored and how much space it takes."""
-    with reporting(Output(quiet=True, debug=common.debug)):
-        found = _admin(common.workspace, everywhere).stats()
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
+        found = _admin(common.workspace, everywhere, console).stats()
         value = dataclasses.asdict(found) | {"set_aside": [str(path) for path in found.set_aside]}
         print_either(common.as_json, value, stats_lines(found))
 
@@ -220,7 +224,7 @@ def embed(
 ) -> None:
     """Make missing vectors with the model of memory.dense. The model receives what is remembered."""
     with reporting(Output(debug=common.debug)) as console:
-        admin = _admin(common.workspace, everywhere=True, warn=lambda text: console.lines([text]))
+        admin = _admin(common.workspace, everywhere=True, console=console)
         done = admin.embed(lambda made, all_: console.lines([f"{made:,} of {all_:,}"]), anew=anew)
         if done.made or not done.missing:
             console.lines([f"{done.made:,} made, {done.missing:,} missing."])
@@ -229,6 +233,22 @@ def embed(
                 f"{done.missing:,} records still have no vector; they are found by their words.",
                 "Fix the problem above and run the command again: finished vectors are kept.",
             )
+
+
+@app.command()
+@with_options
+def rebuild(*, common: InspectOptions) -> None:
+    """Add what memory lacks from the journals of runs and the built tools, except what you forgot."""
+    with reporting(Output(debug=common.debug)) as console:
+        done = _admin(common.workspace, everywhere=True, console=console).rebuild()
+        lines = [
+            f"Added from the journals: {counted(done.runs, 'run')}, {counted(done.messages, 'exchange')} of "
+            f"sessions; from the library: {counted(done.tools, 'tool')}.",
+            "Facts about you are in no journal. Restore them from an export: orch memory import FILE",
+        ]
+        if done.forgotten:
+            lines.insert(1, f"Left out because you forgot them: {done.forgotten:,}.")
+        print_either(common.as_json, dataclasses.asdict(done), lines)
 
 
 @app.command()
@@ -242,7 +262,7 @@ def migrate(
         targets: tuple[Literal["server"], Literal["folder"]] = ("server", "folder")
         if to not in targets:
             raise UsageError(f"Memory cannot be copied to {to!r}.", "Use server or folder.")
-        moved = _admin(common.workspace, everywhere=True).migrate(
+        moved = _admin(common.workspace, everywhere=True, console=console).migrate(
             to, lambda done, all_: console.lines([f"{done:,} of {all_:,}"])
         )
         counts = (
@@ -251,10 +271,8 @@ def migrate(
         console.lines([counts, "The original is unchanged."])
 
 
-def _admin(
-    workspace: Path | None, everywhere: bool, warn: Callable[[str], None] = lambda _: None
-) -> MemoryAdmin:
-    return MemoryAdmin(settings_of(workspace), everywhere=everywhere, warn=warn)
+def _admin(workspace: Path | None, everywhere: bool, console: Console) -> MemoryAdmin:
+    return MemoryAdmin(settings_of(workspace), everywhere=everywhere, warn=lambda text: console.lines([text]))
 
 
 # --- lines of text
@@ -325,7 +343,8 @@ def session_lines(found: Sequence[SessionSummary], current: str) -> list[str]:
 
 def forgotten_lines(done: ForgetResult) -> list[str]:
     """What was deleted, the search that proves it, and where else the text is."""
-    looked, lines = done.looked, [f"Forgotten: {counted(len(done.records), 'record')}."]
+    looked = done.looked
+    lines = [f"{'Forgotten' if done.erased else 'Deleted'}: {counted(len(done.records), 'record')}."]
     if done.left:
         others = counted(len(done.left), "other record")
         lines.append(f"{others} contain the same text; to forget them, give the text and --all:")

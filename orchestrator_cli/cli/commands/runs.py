@@ -131,7 +131,7 @@ def feedback(
         settings = settings_of(common.workspace)
         past = find_run(settings, run)
         settings = settings.model_copy(update={"home": past.home})
-        with contextlib.closing(open_memory(settings, lambda _: None)) as memory:
+        with contextlib.closing(open_memory(settings, lambda text: console.lines([text]))) as memory:
             message = give_feedback(past, vote, why, memory=memory, views=lambda: [_log_of(past)])
         if common.as_json:
             print_json({"run": past.run, "vote": vote, "why": why, "message": message})

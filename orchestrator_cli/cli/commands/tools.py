@@ -1,5 +1,6 @@
 """`orch tools`: list, build, repair, export and import the built tools of the library."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -283,4 +284,8 @@ def reindex(common: InspectOptions) -> None:
 
 def _admin(workspace: Path | None, *, yes: bool = False) -> ToolAdmin:
     settings = settings_of(workspace, yes=yes or None)
-    return ToolAdmin(settings, confirmed if on_terminal() else None)
+    return ToolAdmin(
+        settings,
+        confirmed if on_terminal() else None,
+        warn=lambda text: print_lines([text], sys.stderr),
+    )
