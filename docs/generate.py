@@ -175,7 +175,7 @@ def exit_codes() -> str:
 MEANINGS = {
     1: "the run failed",
     2: "the command line, the prompt or the workspace is wrong",
-    3: "the configuration is wrong: no model, a broken file, no sandbox",
+    3: "the configuration is wrong: no model, a broken file, no sandbox; or the disk is full or read-only",
     4: "the model's provider failed",
     5: "a limit was reached",
     6: "an approval is missing",

@@ -3,6 +3,7 @@
 OrchError (1)                 shown to the user, with a remedy; the number is the exit code
 ├── UsageError (2)            the command line, the prompt or the workspace
 ├── ConfigError (3)           no model, a broken file, no sandbox
+├── StorageFault (3)          the disk is full, read-only or broken; decides nothing about the work
 ├── ProviderError (4)         the model's provider: unreachable, 401, 429, 5xx, too slow
 │   └── ReplyUnusable (1)     it answered, but never in the form asked for
 ├── RunFailed (1)             the plan could not be made or carried out
@@ -20,13 +21,18 @@ RecoverableError              retried, returned to the model, or turned into an 
 └── …                         the other classes are beside the code that raises them
 
 Errors of libraries are translated into these at one boundary each (`raise … from`); errors of
-`memory` and `toolsmith` are translated where those packages are called.
+`memory` and `toolsmith` are translated where those packages are called. Errors of the machine's storage are
+translated by `storage_faults`, through whatever was raised from them.
 """
 
-from collections.abc import Iterable, Mapping
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 from orchestrator_cli.durable.foreign import foreign_line
+from orchestrator_cli.durable.storage import free_bytes, mount_of, storage_error, unwritable
 
 
 class OrchError(Exception):
@@ -50,6 +56,61 @@ class UsageError(OrchError):
 
 class ConfigError(OrchError):
     exit_code = 3
+
+
+class StorageFault(OrchError):
+    """The machine's storage cannot be used: full, read-only or broken. Says nothing about the work."""
+
+    exit_code = 3
+
+    @classmethod
+    def of(cls, error: OSError) -> "StorageFault":
+        """Names the path, its file system, and what has to be done there."""
+        path, where, state = str(error.filename or ""), "the disk", ""
+        if path.startswith("/"):
+            mount = mount_of(Path(path))
+            where = f"the file system {mount}"
+            free = f", {free_bytes(mount) >> 20:,} MB free" if error.errno == errno.ENOSPC else ""
+            state = f" ({where}{free})"
+        return cls(
+            f"{path or 'The disk'} cannot be used: {error.strerror or error}{state}.",
+            f"{_STORAGE_REMEDIES.get(error.errno or 0, _ANY_STORAGE_REMEDY).format(where)}.",
+        )
+
+
+_STORAGE_REMEDIES = {
+    errno.ENOSPC: "Free some space on {}",
+    errno.EDQUOT: "Free some of your quota on {}",
+    errno.EROFS: "Make {} writable again",
+    errno.EACCES: "Allow writing there",
+    errno.EFBIG: "Raise the limit on the size of a file (ulimit -f)",
+}
+_ANY_STORAGE_REMEDY = "Check the device of {}"
+
+
+def storage_fault(exc: BaseException, *folders: Path) -> StorageFault | None:
+    """The fault of the machine's storage that an error comes from; None if it is the work's, or another's.
+
+    `folders`: if one of them takes nothing now, that is the cause of what failed.
+    """
+    if isinstance(exc, StorageFault):
+        return exc
+    error = storage_error(exc)
+    if error is None and not isinstance(exc, OrchError):
+        error = unwritable(folders)
+    return StorageFault.of(error) if error is not None else None
+
+
+@contextmanager
+def storage_faults(*folders: Path) -> Iterator[None]:
+    """Raise `StorageFault` instead of an error that is one: see `storage_fault`."""
+    try:
+        yield
+    except Exception as exc:
+        fault = storage_fault(exc, *folders)
+        if fault is None or fault is exc:
+            raise
+        raise fault from exc
 
 
 class ProviderError(OrchError):

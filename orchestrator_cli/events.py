@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from orchestrator_cli.plan import Patch, Plan, Result
+from orchestrator_cli.values import Asked as Asked
 from orchestrator_cli.values import FileChange as FileChange
 from orchestrator_cli.values import FunctionDoc, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import Part as Part
@@ -57,6 +58,8 @@ class RunResumed(Fact):
     """The backend from now on; empty in journals of versions that did not say it."""
     limits: dict[str, JsonValue] = Field(default={})
     """The limits that were said anew."""
+    workspace: str = ""
+    """Where the workspace is from now on; empty in journals of earlier versions."""
 
 
 class RunPaused(Fact):
@@ -265,11 +268,7 @@ class RunUndone(Fact):
 
 
 class SubtaskAccepted(Fact):
-    """The result is as it has to be, and its files are about to be committed.
-
-    `SubtaskFinished` follows the commit. Where it is missing because the process was killed, the
-    record of the commit says which of the two it was: before or after.
-    """
+    """The result is accepted. If no `SubtaskFinished` follows, the commit's record says if it happened."""
 
     subtask: str
     result: Result
@@ -294,17 +293,17 @@ class SubtaskSkipped(Fact):
     reason: str
 
 
+class SubtasksReopened(Fact):
+    """What had ended is done again, as the user chose; instances of `for_each` have their own names."""
+
+    subtasks: tuple[str, ...]
+    reason: str
+
+
 class LateResult(Fact):
     """A result of a subtask that a patch has removed: recorded, not used."""
 
     result: Result
-
-
-Asked = Literal[
-    "plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects", "sandbox",
-    "subtask", "question",
-]  # fmt: skip
-"""What an approval is about; `question` is a subtask of kind human."""
 
 
 class ApprovalAsked(Fact):
@@ -319,7 +318,7 @@ class ApprovalAsked(Fact):
     result: dict[str, JsonValue] | None = None
     """For a `question` the JSON Schema of its answer, where it has one."""
     items: tuple[str, ...] = ()
-    """For `executes`, the paths that a yes allows for the whole run."""
+    """For `executes`, the paths that a yes allows; for `effects`, the key of a call made before."""
 
 
 class ApprovalGiven(Fact):
@@ -423,8 +422,8 @@ AnyFact = Annotated[
     | PlanProposed | PlanApproved | PlanRepaired | PlanRefused | PlanRevised | RevisionDeclined
     | SubtaskStarted | SubtaskWaiting | AgentStepped | CodeRan | FunctionRepeated | ToolCalled
     | ToolNeeded | ToolTried | ToolBuilt | ToolReused | ToolRefused | FilesChanged | RunUndone
-    | SubtaskAccepted | SubtaskFinished | SubtaskFailed | SubtaskSkipped | LateResult | ApprovalAsked
-    | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged | Spent | Noticed
+    | SubtaskAccepted | SubtaskFinished | SubtaskFailed | SubtaskSkipped | SubtasksReopened | LateResult
+    | ApprovalAsked | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged | Spent | Noticed
     | FlowStarted | AnswerDelta | RunFinished,
     Field(discriminator="kind"),
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from orchestrator_cli.engine.flow_run import current_flow_run, ending
 from orchestrator_cli.errors import (
     ApprovalNeeded,
     Cancelled,
+    ConfigError,
     Interrupted,
     LimitReached,
     NotApproved,
@@ -23,12 +24,16 @@ from orchestrator_cli.errors import (
     ProviderError,
     RunFailed,
     RunTimedOut,
+    StorageFault,
+    UsageError,
+    storage_fault,
 )
 from orchestrator_cli.events import Outcome
 from orchestrator_cli.execution.plan_changes import goal_missed
-from orchestrator_cli.execution.resume import has_work, missing_facts
+from orchestrator_cli.execution.resume import has_work, missing_facts, recheck_files
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.scheduler import Scheduler
+from orchestrator_cli.journal.journal import damage
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import list_results, write_answer
 from orchestrator_cli.planning.planner import (
@@ -72,14 +77,18 @@ def run_prompt(prompt: str, run: Run, conversation: Conversation = NOTHING_SAID)
         return answer(run, work)
 
 
-def resume_run(run: Run, limits: Mapping[str, JsonValue] | None = None) -> RunResult:
+def resume_run(
+    run: Run, limits: Mapping[str, JsonValue] | None = None, changed: str | None = None
+) -> RunResult:
     """Continue a run that another process left; else as `run_prompt`.
 
-    `limits` are those that the resuming command names.
+    Args:
+        limits: those that the resuming command names.
+        changed: what to do about files that are no longer as the run made them: `again` or `accept`.
     """
-    run.emit(run.resumed(limits or {}))
     with _ending(run) as work:
-        restore(run, work)
+        run.emit(run.resumed(limits or {}))
+        restore(run, work, changed)
         approve(run, work)
         execute(run, work)
         return answer(run, work)
@@ -136,7 +145,7 @@ class _Work:
 @contextmanager
 def _ending(run: Run) -> Iterator[_Work]:
     """Remember the run and say how it ended, however that is."""
-    work = _Work(run, before_s=run.state.before_s)
+    work = _Work(run, before_s=run.state.seconds)
     try:
         with work.artifacts:
             yield work
@@ -144,10 +153,28 @@ def _ending(run: Run) -> Iterator[_Work]:
         work.error = exc
         raise as_orch_error(exc, run.id) from exc
     finally:
-        seconds, error = work.seconds, work.error
-        if isinstance(error, ApprovalNeeded):
-            run.emit(events.RunPaused(approvals=error.approvals))
-        elif run.state.has_plan and not isinstance(error, KeyboardInterrupt):
+        seconds = work.seconds
+        try:
+            _close(run, work, seconds)
+            run.emit(_finished(run, work, seconds))
+        except StorageFault as exc:
+            # Without its end in the journal, the run can be resumed like one that was killed.
+            error = work.error
+            if error is None or not (
+                storage_fault(error) or isinstance(error, KeyboardInterrupt | Interrupted)
+            ):
+                raise as_orch_error(exc, run.id) from exc
+
+
+def _close(run: Run, work: _Work, seconds: float) -> None:
+    """Remember the run, or say that it waits for a person; a machine that stopped it has decided nothing."""
+    error = work.error
+    if isinstance(error, ApprovalNeeded):
+        run.emit(events.RunPaused(approvals=error.approvals))
+    elif run.state.has_plan and not (
+        isinstance(error, KeyboardInterrupt) or (error is not None and storage_fault(error))
+    ):
+        try:
             run.memory.remember(
                 run.state,
                 work.context,
@@ -157,7 +184,9 @@ def _ending(run: Run) -> Iterator[_Work]:
                 used=run.registry.used(),
                 files=work.files,
             )
-        run.emit(_finished(run, work, seconds))
+        except OSError as exc:
+            # The work is done, and so is its answer.
+            run.notice(f"The run could not be remembered: {storage_fault(exc) or exc}")
 
 
 # --- recall and plan
@@ -221,14 +250,17 @@ def _reused_plan(run: Run, recalled: RecallResult) -> Plan | None:
     return None
 
 
-def restore(run: Run, work: _Work) -> None:
+def restore(run: Run, work: _Work, changed: str | None) -> None:
     """Say what follows from the journal; a run that was killed while planning plans now."""
+    for text in damage(run.stream.path):
+        run.notice(text)
     if not run.state.has_plan:
         plan(run, work)
         return
     notice_recovered(run)
     for fact in missing_facts(run.state, run.history):
         run.emit(fact)
+    recheck_files(run, changed)
 
 
 def notice_recovered(run: Run) -> None:
@@ -364,16 +396,18 @@ def as_orch_error(exc: BaseException, run: str) -> OrchError:
         return Interrupted(
             "Interrupted.", f"What was finished is in the workspace; nothing is half-done. {go_on}"
         )
+    exc = storage_fault(exc) or exc
     if not isinstance(exc, OrchError):
         return RunFailed(
             f"Something unforeseen: {type(exc).__name__}: {exc}",
             f"Run it with --debug to see where. {go_on}",
         )
     if isinstance(exc, ApprovalNeeded):
-        exc.remedy = (
+        answers = (
             f"Say yes to all with: orch approve {run} --yes\n"
             f"or to one: orch approve {run} ID --yes | --no --because TEXT | --answer TEXT"
         )
+        exc.remedy = exc.remedy if "orch resume" in exc.remedy else answers
     elif isinstance(exc, PASSING) and not isinstance(exc, Cancelled) and "orch resume" not in exc.remedy:
         exc.remedy = f"{exc.remedy}\n{go_on}".strip()
     return exc
@@ -386,5 +420,8 @@ def _remembered_as(error: BaseException | None) -> str:
     return "stopped" if isinstance(error, (*PASSING, Cancelled, NotApproved)) else "failed"
 
 
-PASSING = (ProviderError, LimitReached, ApprovalNeeded, RunTimedOut, Interrupted)
+PASSING = (
+    *(UsageError, ConfigError, StorageFault, ProviderError),
+    *(LimitReached, ApprovalNeeded, RunTimedOut, Interrupted),
+)
 """What ends a run that may be resumed."""

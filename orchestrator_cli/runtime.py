@@ -24,7 +24,7 @@ from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.engine import server
 from orchestrator_cli.engine.flow_run import FlowRun
-from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError
+from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError, storage_faults
 from orchestrator_cli.events import Event, Noticed
 from orchestrator_cli.execution.attempt import MakeAttempt
 from orchestrator_cli.execution.kinds import run_attempt
@@ -81,7 +81,7 @@ def open_run(
         dialer: resolves and checks the addresses of what may be reached.
         make_attempt: makes the attempts at subtasks, in this process or elsewhere.
 
-    Raises `UsageError` and `ConfigError`, each before any work is done.
+    Raises `UsageError`, `ConfigError` and `StorageFault`, each before any work is done.
     """
     cancellation = Cancellation()
     run = resumed or new_run_id()
@@ -99,7 +99,7 @@ def open_run(
     others = settings.alternatives if source.is_live else ()
     chosen = _Chosen(names, tuple(name for name in others if not source.missing(name)), roles, lost)
     backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
-    with ExitStack() as closing:
+    with storage_faults(), ExitStack() as closing:
         record = _open_record(closing, settings, run, views, is_resumed=bool(resumed))
         stream = record.stream
         engine = _start_engine(closing, settings, cancellation, run, source, wants_engine, bool(resumed))

@@ -89,3 +89,10 @@ class FileChange(Part):
     after_size: int | None = None
     before_sha256: str | None = None
     after_sha256: str | None = None
+
+
+Asked = Literal[
+    "plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects", "sandbox",
+    "subtask", "question",
+]  # fmt: skip
+"""What an approval is about; `question` is a subtask of kind human, or about the run if it names none."""

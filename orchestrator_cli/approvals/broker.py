@@ -52,7 +52,7 @@ class Question(Part):
     result: dict[str, JsonValue] | None = None
     """The JSON Schema of the answer, for some of kind `question`."""
     items: tuple[str, ...] = ()
-    """For `executes`, the paths that a yes allows for the whole run."""
+    """As in `ApprovalAsked`."""
 
     sense: str = Field(default="", exclude=True)
     """Identifies the question if a model may word it differently next time."""
@@ -142,7 +142,7 @@ class ApprovalBroker:
                 if given := self._preloaded_answer(question):
                     return given
                 self._emit(_asked(question))
-            if self._yes and question.what != "question":
+            if self._yes and not needs_its_own_answer(question):
                 return self.answer(question.id, "yes", by="flag")
             return None
 
@@ -255,6 +255,11 @@ class ApprovalBroker:
         with self._answered:
             self.attended = False
             self._answered.notify_all()
+
+
+def needs_its_own_answer(question: Question | ApprovalAsked) -> bool:
+    """Whether a yes to everything is no answer: a question for words, or whether to repeat a call."""
+    return question.what == "question" or (question.what == "effects" and bool(question.items))
 
 
 def _asked(question: Question) -> ApprovalAsked:

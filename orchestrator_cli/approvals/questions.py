@@ -22,6 +22,7 @@ from orchestrator_cli.planning.patching import PatchRefused
 from orchestrator_cli.planning.plan_text import edited_text, is_empty, patch_text, plan_text, read_plan_text
 from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.tools.file_rules import executes
+from orchestrator_cli.workspace.changed import ChangedFile
 from orchestrator_cli.workspace.diff import readable
 from orchestrator_cli.workspace.executes import Executed
 
@@ -33,6 +34,26 @@ DIFF_CHARS = 60_000
 """Files are asked about in several questions if their names or diffs are longer than one of these."""
 _WORD = re.compile(r"[\w.~/@+-]+")
 _NOT_A_NAME = re.compile(r"[^\S ]|^ | $|  |[\x00-\x1f,;:?()\"\\]")
+
+
+AGAIN, ACCEPT, STOP = "again", "accept", "stop"
+
+
+def changed_files_question(changed: Sequence[ChangedFile], stops: int) -> Question:
+    """What to do about files that finished subtasks made and that are gone or changed since.
+
+    `stops`: how often that was answered with `stop`, after which it is asked again.
+    """
+    rows = [[one.path, str(one.author), one.author.attempt, one.sha256] for one in changed]
+    return Question(
+        what="question",
+        subject="",
+        question="Files that finished subtasks made are gone or changed. Do those subtasks again, with all "
+        "that depend on them; accept the files as they are; or stop?",
+        details="\n".join(map(str, changed)),
+        result={"enum": [AGAIN, ACCEPT, STOP]},
+        sense=json.dumps([rows, stops]),
+    )
 
 
 # --- plans

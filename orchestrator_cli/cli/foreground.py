@@ -110,12 +110,12 @@ class ForegroundRun:
 
         self._show(begin)
 
-    def resume(self, run: str, limits: Mapping[str, Any]) -> None:
-        """Resume a run and end as `ask` does. `limits` are those that the command line sets again."""
+    def resume(self, run: str, limits: Mapping[str, Any], changed: str | None = None) -> None:
+        """Resume a run and end as `ask` does. `limits` and `changed` are as in `resume_run`."""
 
         def begin(views: list[EventView]) -> RunResult:
             with self._open(views, resumed=run) as opened:
-                return resume_run(opened, limits)
+                return resume_run(opened, limits, changed)
 
         self._show(begin)
 

@@ -12,7 +12,14 @@ from typing import Any, TextIO
 import typer
 
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions
-from orchestrator_cli.errors import ApprovalNeeded, ConfigError, Interrupted, OrchError, UsageError
+from orchestrator_cli.errors import (
+    ApprovalNeeded,
+    ConfigError,
+    Interrupted,
+    OrchError,
+    UsageError,
+    storage_fault,
+)
 from orchestrator_cli.settings import Settings, approvals, load_settings
 from orchestrator_cli.trust import (
     SCREEN_LINES,
@@ -112,6 +119,12 @@ def reporting(output: Output) -> Iterator[Console]:
             write(sys.stderr, clean(traceback.format_exc()))
         console.error(exc)
         raise typer.Exit(exc.exit_code) from exc
+    except OSError as exc:
+        if (fault := storage_fault(exc)) is None:
+            raise
+        console.close()
+        console.error(fault)
+        raise typer.Exit(fault.exit_code) from exc
     except KeyboardInterrupt:
         console.close()
         interrupted = Interrupted("Interrupted.")

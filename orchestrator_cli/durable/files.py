@@ -5,7 +5,7 @@ Not covered: file systems that reorder a rename and the writes before it in spit
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
@@ -64,7 +64,7 @@ def write_atomic(
 
 def _write(path: Path, content: bytes | str, mode: int, *, sync: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+    with os.fdopen(os.open(path, flags, mode), "wb") as file, naming(file.fileno()):
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         if sync:
@@ -82,14 +82,27 @@ def append(file: int, data: bytes, *, sync: bool = True) -> None:
         sync: whether to bring it to the disk.
     """
     before, left = os.fstat(file).st_size, memoryview(data)
+    with naming(file):
+        try:
+            while left:
+                left = left[os.write(file, left) :]
+        finally:
+            if left:
+                os.ftruncate(file, before)
+        if sync:
+            os.fsync(file)
+
+
+@contextmanager
+def naming(file: int) -> Iterator[None]:
+    """Have an `OSError` name the open file that it is about, if it names none."""
     try:
-        while left:
-            left = left[os.write(file, left) :]
-    finally:
-        if left:
-            os.ftruncate(file, before)
-    if sync:
-        os.fsync(file)
+        yield
+    except OSError as exc:
+        if exc.filename is None:
+            with suppress(OSError):
+                exc.filename = str(Path(f"/proc/self/fd/{file}").readlink())
+        raise
 
 
 def is_torn(file: int) -> bool:

@@ -14,7 +14,7 @@ from smolagents import Tool as SmolTool
 from smolagents._function_type_hints_utils import get_json_schema
 
 from orchestrator_cli.durable.foreign import marked_words
-from orchestrator_cli.errors import OrchError, RecoverableError
+from orchestrator_cli.errors import OrchError, RecoverableError, StorageFault, storage_faults
 from orchestrator_cli.events import ToolCalled
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
 from orchestrator_cli.execution.sandboxes import Sandboxes
@@ -127,9 +127,14 @@ class ToolCalls:
     def emitted(self, name: str, arguments: Mapping[str, Any], call: Callable[[], Any]) -> Any:
         """Make a call and emit its outcome."""
         try:
-            value = call()
+            with storage_faults():
+                value = call()
         except Exception as exc:
-            self._emit(name, arguments, f"{type(exc).__name__}: {exc}", None, ok=False)
+            if isinstance(exc, OrchError):
+                # Nothing for an agent to deal with, such as a full disk or a person who has to decide.
+                self.broken = exc
+            if not isinstance(exc, StorageFault):
+                self._emit(name, arguments, f"{type(exc).__name__}: {exc}", None, ok=False)
             raise
         self._emit(name, arguments, value if isinstance(value, str) else pretty(value), value, ok=True)
         return value
@@ -208,12 +213,7 @@ class FunctionTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         arguments = dict(zip(self.inputs, args, strict=False)) | kwargs
-        try:
-            return self._calls.call_host(self.name, arguments, partial(self._function, **arguments))
-        except OrchError as exc:
-            # Nothing for an agent to deal with, such as a person who has to decide.
-            self._calls.broken = exc
-            raise
+        return self._calls.call_host(self.name, arguments, partial(self._function, **arguments))
 
 
 _FORMS: dict[tuple[str, str, str | None], dict[str, Any]] = {}
@@ -269,10 +269,6 @@ def _request_tool(calls: ToolCalls) -> Callable[..., Any]:
             tool = calls.attempt.services.request_tool(NewTool(name=name, purpose=purpose))
         except ToolUnavailable as exc:
             return f"Not available: {exc}"
-        except OrchError as exc:
-            # Nothing for an agent to deal with: a limit of the run, or a person who has to allow it.
-            calls.broken = exc
-            raise
         calls.requested.append(tool)
         called = "" if tool.name == name else f"There is a tool for it already, which is called {tool.name}. "
         return f"{called}From the next step on you can call {tool.spec.signature}: {tool.spec.purpose}"

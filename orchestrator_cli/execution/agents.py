@@ -35,7 +35,7 @@ from smolagents.monitoring import TokenUsage
 
 from orchestrator_cli import events
 from orchestrator_cli.durable.foreign import as_data, first_line
-from orchestrator_cli.errors import OrchError
+from orchestrator_cli.errors import OrchError, storage_fault
 from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, sandboxed_tool
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
 from orchestrator_cli.execution.sandboxes import Sandboxes
@@ -115,6 +115,9 @@ def _drive(agent: MultiStepAgent, calls: ToolCalls, task: str) -> JsonValue:
                 continue
             _emit_step(item, calls, isinstance(agent, CodeAgent))
             last = str(item.error) if item.error else ""
+            # What code in the sandbox says about an error is only text; that the disk is full shows here.
+            if item.error and (fault := storage_fault(item.error, attempt.spec.place.folder)):
+                raise fault
             _check_end(calls)
             calls.loops.end_step()
             if item.step_number >= agent.max_steps and not item.is_final_answer:

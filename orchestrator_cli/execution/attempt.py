@@ -123,7 +123,8 @@ class ErrorValue(_Value):
 
     @classmethod
     def of(cls, exc: BaseException) -> "ErrorValue":
-        """Of an error that is not known, its type is in the message."""
+        """Of an error that is not known, its type is in the message; one of the storage is `StorageFault`."""
+        exc = errors.storage_fault(exc) or exc
         known = next((one for one in type(exc).__mro__ if one.__name__ in KINDS), None)
         text = str(exc).strip() or type(exc).__name__
         made = cls(
@@ -150,7 +151,14 @@ class ErrorValue(_Value):
 
 _ERRORS: tuple[type[Exception], ...] = (
     *(AttemptFailed, SubtaskTimedOut, EffectFailed, EffectRefused, NotAllowed),
-    *(errors.UsageError, errors.ConfigError, errors.ProviderError, errors.ReplyUnusable, errors.RunFailed),
+    *(
+        errors.UsageError,
+        errors.ConfigError,
+        errors.StorageFault,
+        errors.ProviderError,
+        errors.ReplyUnusable,
+        errors.RunFailed,
+    ),
     *(errors.NotApproved, errors.LimitReached, errors.ApprovalNeeded, errors.RunTimedOut),
     *(errors.Interrupted, errors.Cancelled, ToolUnavailable),
 )
@@ -195,6 +203,9 @@ class AttemptServices(Protocol):
 
     def changed_files(self) -> list[str]:
         """What was written in the checkout so far."""
+
+    def check_room(self) -> None:
+        """Raise `StorageFault` if there is no room to commit what was written so far."""
 
     def call_tool(self, name: str, arguments: dict[str, JsonValue]) -> JsonValue:
         """Call one of `AttemptSpec.host_tools`. Raises what the tool raises."""
@@ -258,6 +269,7 @@ class Attempt:
         reason = misfit(self.subtask.result, value) or self._check(value)
         if reason is not None or self.subtask.judge is None:
             return reason
+        self.services.check_room()
         verdict = judge(
             self.subtask,
             value,

@@ -15,6 +15,7 @@ from contextlib import suppress
 from orchestrator_cli import events
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import storage_faults
 from orchestrator_cli.journal.journal import Emit
 from toolsmith.build import EditOutcome, edit_prover, usable_tool
 from toolsmith.built import BuiltTool
@@ -71,7 +72,8 @@ class BuiltTools:
 
         name, adopt = self._library.stored_name(name), edit_prover(self._library, self._backend, permit)
         try:
-            tool, settled = usable_tool(name, self._library, adopt)
+            with storage_faults():
+                tool, settled = usable_tool(name, self._library, adopt)
         except (ToolDisabled, ToolQuarantined):
             raise
         except (PermissionRefused, PackagesUnavailable) as exc:
@@ -111,7 +113,8 @@ class BuiltTools:
         """Keep how a call of a tool went; one that failed too often is stopped."""
         judgement = judgement._replace(error=self._masks(judgement.error))
         try:
-            standing = self._library.record_use(tool, judgement, seconds, self._run)
+            with storage_faults():
+                standing = self._library.record_use(tool, judgement, seconds, self._run)
         except LibraryError as exc:
             self._tell(f"A use of a tool could not be counted. {exc}")
             return

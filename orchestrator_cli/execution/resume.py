@@ -6,15 +6,21 @@ happened: then the subtask is finished, and only that is said; else it is pendin
 """
 
 from orchestrator_cli import events
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.approvals.broker import UserReply
+from orchestrator_cli.approvals.questions import ACCEPT, AGAIN, STOP, changed_files_question
+from orchestrator_cli.errors import ApprovalNeeded, Interrupted, UsageError
 from orchestrator_cli.events import Fact
 from orchestrator_cli.execution.plan_changes import causes_for
+from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask_runs import FORGIVEN
+from orchestrator_cli.plan import descendants, whole_name
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.run_state import OVER
+from orchestrator_cli.workspace.changed import changed_files
 from orchestrator_cli.workspace.file_state import file_changes
 from orchestrator_cli.workspace.history import CommitHistory
+from orchestrator_cli.workspace.tree import Root
 
 
 def check_resumable(state: RunState) -> None:
@@ -59,6 +65,41 @@ def _committed(state: RunState, history: CommitHistory) -> list[Fact]:
             facts.append(events.FilesChanged(subtask=name, attempt=accepted.result.attempt, changes=changes))
         facts.append(events.SubtaskFinished(subtask=name, result=accepted.result, seconds=accepted.seconds))
     return facts
+
+
+def recheck_files(run: Run, choice: str | None) -> None:
+    """Before a run goes on: ask about files that finished subtasks made and that are gone or changed since.
+
+    Subtasks that are done again take along all that depend on them, directly or not, because what those made
+    may rest on the files. `choice`: the answer, if the command line gives it. Raises `ApprovalNeeded`, and
+    `Interrupted` if the user stops.
+    """
+    state = run.state
+    with Root(run.workspace.root) as tree:
+        found = changed_files(run.history.records(), tree)
+    changed = [one for one in found if one.author.subtask in {**state.results, **state.instances}]
+    if not changed:
+        return
+    stops = sum(given.value == STOP for given in state.given.values())
+    question = changed_files_question(changed, stops)
+    if choice is not None:
+        run.broker.preload(question.id, UserReply(decision="answered", text=choice))
+    try:
+        chosen = run.broker.ask(question, run.cancellation).value
+    except ApprovalNeeded as exc:
+        exc.message = f"{exc.message} {question.details}"
+        exc.remedy = f"Say which with: orch resume {run.id} --changed {AGAIN}|{ACCEPT}"
+        raise
+    if chosen == STOP:
+        raise Interrupted("Stopped, as you chose: files of the run are gone or changed.")
+    if chosen == AGAIN:
+        made_by = {one.author.subtask for one in changed}
+        dependents = descendants(state.plan, {whole_name(name) for name in made_by})
+        ended = [
+            subtask.id for subtask in state.plan.subtasks if subtask.id in dependents & state.states.keys()
+        ]
+        reason = "; ".join(map(str, changed))
+        run.emit(events.SubtasksReopened(subtasks=(*sorted(made_by), *ended), reason=reason))
 
 
 def has_work(state: RunState, settings: Settings) -> bool:

@@ -114,7 +114,12 @@ class Run:
 
     def resumed(self, limits: Mapping[str, JsonValue]) -> events.RunResumed:
         """`limits` are those that the resuming command names."""
-        return events.RunResumed(version=__version__, sandbox=self.sandbox, limits=dict(limits))
+        return events.RunResumed(
+            version=__version__,
+            sandbox=self.sandbox,
+            limits=dict(limits),
+            workspace=str(self.workspace.root),
+        )
 
     # --- what planning is given
 

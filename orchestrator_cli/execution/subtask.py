@@ -18,6 +18,7 @@ from orchestrator_cli.approvals.questions import (
     writes_questions,
 )
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import storage_faults
 from orchestrator_cli.execution.attempt import (
     AttemptOutcome,
     AttemptSpec,
@@ -58,7 +59,7 @@ def run_subtask(
         failure: why the attempt before this one failed; empty for the first.
 
     Raises `SubtaskTimedOut`, `Conflict`, `AttemptFailed`, `NotAllowed`, `ApprovalNeeded`, and the errors of
-    models and tools.
+    models and tools; `StorageFault` instead of what the machine's storage caused.
     """
     started = time.monotonic()
     run.gate.network_for(subtask)
@@ -83,7 +84,7 @@ def run_subtask(
         if subtask.kind in ("answer", "human"):
             result = _result(run, spec, attempt_value(run, spec, None, cancellation), ())
         else:
-            with run.workspace.checkout(subtask.id, attempt) as checkout:
+            with storage_faults(), run.workspace.checkout(subtask.id, attempt) as checkout:
                 result = _on(run, spec, checkout, cancellation)
     run.emit(events.SubtaskFinished(subtask=subtask.id, result=result, seconds=time.monotonic() - started))
     return result
@@ -97,8 +98,10 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     spec = spec.model_copy(
         update={"checkout": ref, "role": _role(run, spec.subtask), **_tools(run, spec, ref)}
     )
-    outcome = attempt_value(run, spec, checkout, cancellation)
-    cancellation.check()
+    # While what the attempt wrote still takes the space that it took.
+    with storage_faults(checkout.folder, run.workspace.root, run.settings.home):
+        outcome = attempt_value(run, spec, checkout, cancellation)
+        cancellation.check()
     result = _result(run, spec, outcome, tuple(checkout.written_paths()))
     approved = _ask_for_executed(run, checkout, result)
     _ask_for_writes(run, checkout, result)
@@ -264,6 +267,10 @@ class RunServices:
 
     def changed_files(self) -> list[str]:
         return self.checkout.written_paths() if self.checkout is not None else []
+
+    def check_room(self) -> None:
+        if self.checkout is not None:
+            self.run.workspace.check_room(self.checkout)
 
     def call_tool(self, name: str, arguments: dict[str, JsonValue]) -> JsonValue:
         if all(tool.name != name for tool in self.spec.host_tools):

@@ -1,6 +1,7 @@
 """The tools of a run: hand-written ones, and those that the toolsmith has built or builds now."""
 
 import inspect
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count
@@ -11,7 +12,7 @@ from orchestrator_cli import events
 from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import ConfigError, RecoverableError, UsageError
+from orchestrator_cli.errors import ConfigError, RecoverableError, UsageError, storage_faults
 from orchestrator_cli.execution.built_tools import BuiltTools
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
@@ -191,17 +192,19 @@ class ToolRegistry:
             arguments=dict(calls[0]) if calls else None,
         )
         try:
-            built = build_tool(
-                need,
-                complete=lambda prompt: self._complete(tool.name, prompt, cancellation),
-                library=self._library,
-                backend=self._backend,
-                emit=self._progress,
-                run=self._run,
-                permit=lambda spec: self._permit(spec, cancellation),
-                dialer=self._gate.dialer,
-                search=Search(self._recall, calls),
-            )
+            # Its trials run in temporary folders.
+            with storage_faults(self._library.root, Path(tempfile.gettempdir())):
+                built = build_tool(
+                    need,
+                    complete=lambda prompt: self._complete(tool.name, prompt, cancellation),
+                    library=self._library,
+                    backend=self._backend,
+                    emit=self._progress,
+                    run=self._run,
+                    permit=lambda spec: self._permit(spec, cancellation),
+                    dialer=self._gate.dialer,
+                    search=Search(self._recall, calls),
+                )
         except Refused as exc:
             self._emit(events.ToolRefused(tool=tool.name, reasons=exc.reasons))
             raise ToolUnavailable(
@@ -242,7 +245,8 @@ class ToolRegistry:
         if (tool := self.built(name)) is not None:
             return tool
         try:
-            known = self.built_tools.take(name, cancellation)
+            with storage_faults():
+                known = self.built_tools.take(name, cancellation)
         except ToolDisabled as exc:
             raise self._refusal(name, str(exc).partition("\n")[0]) from exc
         except ToolQuarantined as exc:

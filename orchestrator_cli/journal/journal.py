@@ -15,13 +15,15 @@ the line that refers to them.
 The process that executes a run holds the run's lock until it ends. The system releases the lock of a dead
 process, so an unfinished run without a lock has died.
 
-Not covered: a damaged line before the last is skipped; file systems without locks between machines.
+A line that cannot be read is skipped; `damage` names those that held an event. A journal of a later schema is
+refused. Not covered: file systems without locks between machines.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,19 +32,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from orchestrator_cli import __version__
 from orchestrator_cli.durable.files import (
     append,
     is_torn,
     make_folders,
+    naming,
     read_records,
     sync_folder,
     write_atomic,
 )
 from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire, try_lock
-from orchestrator_cli.errors import RecoverableError, RunFailed, UsageError
-from orchestrator_cli.events import AgentStepped, AnswerDelta, Event, Fact, Spent, SubtaskStarted
+from orchestrator_cli.errors import RecoverableError, RunFailed, StorageFault, UsageError, storage_faults
+from orchestrator_cli.events import (
+    SCHEMA,
+    AgentStepped,
+    AnswerDelta,
+    Event,
+    Fact,
+    Spent,
+    SubtaskStarted,
+)
 from orchestrator_cli.state import RunState, apply
 
+_A_SCHEMA = re.compile(rb'"schema": ?(\d+)')
+KINDS = frozenset(kind.__name__ for kind in Fact.__subclasses__())
 LARGE = 64 << 10
 """A value of more bytes as JSON is stored apart."""
 
@@ -85,8 +99,8 @@ class EventStream:
 
     Threads that emit at the same time share one fsync: the first syncs and shows all pending events,
     and the others find theirs shown. A `PASSING` fact is not waited for. Views are called under a
-    lock. A view or journal that cannot write ends the run with `RunFailed`, because a run that cannot
-    be reviewed must not continue.
+    lock. A view or journal that cannot write ends the run, because a run that cannot be reviewed must not
+    continue: with `StorageFault` for an error of the system.
     """
 
     def __init__(
@@ -104,6 +118,7 @@ class EventStream:
             redact: removes the run's secrets from a fact.
         """
         self.run = run
+        self.path = journal
         self._state = state
         self._views = tuple(views)
         self._redact = redact
@@ -129,35 +144,37 @@ class EventStream:
         return self._state
 
     def emit(self, fact: Fact) -> None:
-        """Number, journal, apply and show one fact. Raises `RunFailed` if it cannot be written."""
+        """Number, journal, apply and show one fact. Raises as `decide` does."""
         self.decide(lambda _: fact)
 
     def decide(self, choose: Callable[[RunState], Fact | None]) -> bool:
         """Emit the fact that `choose` makes of the current state, before any other event.
 
         Returns whether there was one: `choose` may return None. If `choose` raises, nothing happens.
+        Raises `StorageFault` if it cannot be written, and what views raise.
         """
         try:
-            written = self._write(choose)
-            if written is None:
-                return False
-            fact = written.event.data
-            if not isinstance(fact, PASSING):
-                with self._showing:
-                    if not written.shown:
-                        self._show()
-            # Also show the events of threads that do not wait.
-            while self._unshown and self._showing.acquire(blocking=False):
-                try:
-                    self._show()
-                finally:
-                    self._showing.release()
-            return True
+            with storage_faults():
+                return self._decide(choose)
         except OSError as exc:
-            raise RunFailed(
-                f"The record of the run cannot be written: {exc}",
-                "Free some disk space or fix the permissions; the results of finished subtasks are kept.",
-            ) from exc
+            raise StorageFault.of(exc) from exc
+
+    def _decide(self, choose: Callable[[RunState], Fact | None]) -> bool:
+        written = self._write(choose)
+        if written is None:
+            return False
+        fact = written.event.data
+        if not isinstance(fact, PASSING):
+            with self._showing:
+                if not written.shown:
+                    self._show()
+        # Also show the events of threads that do not wait.
+        while self._unshown and self._showing.acquire(blocking=False):
+            try:
+                self._show()
+            finally:
+                self._showing.release()
+        return True
 
     def close(self) -> None:
         with self._showing, self._writing:
@@ -195,7 +212,8 @@ class EventStream:
             self._unshown = deque()
         try:
             if any(not isinstance(one.event.data, AnswerDelta) for one in pending):
-                os.fsync(self._file.fileno())
+                with naming(self._file.fileno()):
+                    os.fsync(self._file.fileno())
             while pending:
                 one = pending.popleft()
                 one.shown = True
@@ -208,11 +226,12 @@ class EventStream:
 
 
 def read_journal(path: Path) -> Iterator[Event]:
-    """The events of a journal, without an incomplete last line and events unknown to this version.
+    """The events of a journal, without lines that cannot be read and events unknown to this version.
 
-    Raises `RunFailed` if a value stored next to the journal is missing or damaged.
+    Raises `RunFailed` if a value stored next to the journal is missing or damaged, and `JournalTooNew`.
     """
     blobs = blobs_of(path)
+    _check_schema(path)
 
     def parse(line: bytes) -> Event:
         if LARGE_MARK in line:
@@ -223,6 +242,66 @@ def read_journal(path: Path) -> Iterator[Event]:
         yield from read_records(path, parse)
     except BlobMissing as exc:
         raise RunFailed(f"{exc}.", "Restore it from a copy; without it the run cannot be read.") from exc
+
+
+class JournalTooNew(RunFailed):
+    """A later version of `orch` has changed the meaning of what the journal holds."""
+
+
+def _check_schema(path: Path) -> None:
+    # Quick, and wrong only about values that look the same.
+    if all(int(number) <= SCHEMA for number in _A_SCHEMA.findall(path.read_bytes())):
+        return
+    rows = [row for _, row in _rows(path)]
+    newest = max((schema for row in rows if isinstance(schema := row.get("schema"), int)), default=SCHEMA)
+    if newest > SCHEMA:
+        said = [row["data"].get("version") for row in rows if isinstance(row.get("data"), dict)]
+        writer = next((f"orch {version}" for version in reversed(said) if version), "a later version of orch")
+        raise JournalTooNew(
+            f"{path} was written by {writer}, in schema {newest}; orch {__version__} reads schema {SCHEMA}.",
+            f"Use {writer} for this run.",
+        )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines that are JSON objects, with their numbers."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        with contextlib.suppress(ValueError):
+            if isinstance(row := json.loads(line), dict):
+                yield number, row
+
+
+def damage(path: Path) -> list[str]:
+    """The lines of a journal whose events are lost, for people.
+
+    The rest of a line whose writer was killed held no event: the next one has its number.
+    """
+    found, last = [], (0, 0)
+    for number, row in _rows(path):
+        seq = row.get("seq")
+        if not isinstance(seq, int) or not _is_whole(row):
+            continue
+        if seq > last[1] + 1:
+            lines = _range("line", last[0] + 1, max(number - 1, last[0] + 1))
+            lost = _range("event", last[1] + 1, seq - 1)
+            found.append(f"{path}: {lines} cannot be read; {lost} of the run lost")
+        last = (number, seq)
+    return found
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Whether a line holds an event, or one of a kind that this version does not know."""
+    data = row.get("data")
+    if not isinstance(data, dict) or data.get("kind") not in KINDS or "large" in row:
+        return isinstance(data, dict)
+    with contextlib.suppress(ValueError):
+        Event.model_validate(row, extra="ignore")
+        return True
+    return False
+
+
+def _range(what: str, first: int, last: int) -> str:
+    return f"{what} {first}" if first == last else f"{what}s {first} to {last}"
 
 
 # --- large values

@@ -5,18 +5,20 @@ from the journal, so a run can be inspected while another process executes it.
 """
 
 import contextlib
+import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from orchestrator_cli import events
+from orchestrator_cli.durable.files import read_records
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import EventStream, EventView, lock_owner, read_journal, run_lock
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, fold
-from orchestrator_cli.workspace.folder import history_folder
+from orchestrator_cli.workspace.folder import adopt_commit, check_folder, history_folder
 from orchestrator_cli.workspace.history import CommitHistory
 
 LAST = "last"
@@ -89,11 +91,31 @@ def homes_of(settings: Settings) -> tuple[Path, ...]:
 
 
 def _past_run(journal: Path) -> PastRun | None:
-    with contextlib.suppress(OSError, RunFailed):
-        for event in read_journal(journal):
-            if isinstance(event.data, events.RunStarted):
-                return PastRun(event.run, journal.parents[2], Path(event.data.workspace))
+    """The run of a journal, in the workspace that it was last resumed in."""
+    with contextlib.suppress(OSError):
+        if places := list(read_records(journal, _place, containing=b'"workspace":')):
+            run, root = places[-1]
+            return PastRun(run, journal.parents[2], Path(root))
     return None
+
+
+def _place(line: bytes) -> tuple[str, str]:
+    """The run, and the workspace that its process works on. Raises `LookupError` for other events."""
+    row = json.loads(line)
+    if row["data"]["kind"] not in ("RunStarted", "RunResumed"):
+        raise LookupError(row["data"]["kind"])
+    return row["run"], row["data"]["workspace"]
+
+
+def moved_to(past: PastRun, folder: Path) -> PastRun:
+    """The run in the folder that its workspace was moved to; an interrupted commit moves along."""
+    root = folder.resolve()
+    if root == past.root:
+        return past
+    check_folder(root)
+    with run_lock(past.folder):
+        adopt_commit(past.home, past.root, root)
+    return replace(past, root=root)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.runtime import new_run_id
 from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.workspace.file_state import same_entry
-from orchestrator_cli.workspace.history import CommitRecord, squash
+from orchestrator_cli.workspace.history import CommitRecord, not_undone, squash
 from orchestrator_cli.workspace.tree import Root
 from orchestrator_cli.workspace.undo import entry_at
 
@@ -75,7 +75,8 @@ def shared(found: Iterable[Event], state: RunState, dropped: Collection[str]) ->
     for event in found:
         match event.data:
             case events.RunStarted():
-                yield event.data.model_copy(update={"forked_from": event.run, "version": __version__})
+                since = {"forked_from": event.run, "version": __version__, "workspace": state.workspace}
+                yield event.data.model_copy(update=since)
             case events.ToolBuilt(tool=tool, version=version, purpose=purpose, sha256=sha256):
                 yield events.ToolReused(tool=tool, version=version, purpose=purpose, sha256=sha256)
             case events.PlanRepaired(plan=repaired) as fact if repaired is not None:
@@ -97,19 +98,6 @@ def _is_of(fact: Fact, state: RunState, left_out: Collection[str]) -> bool:
             asked = state.asked.get(name)
             return asked is not None and name in state.given and whole_name(asked.subject) not in left_out
     return False
-
-
-def not_undone(records: Sequence[CommitRecord]) -> list[CommitRecord]:
-    """The commits that no undo has reverted, oldest first."""
-    left: list[CommitRecord] = []
-    for record in records:
-        to = record.author.undo_to
-        if to is None:
-            left.append(record)
-        else:
-            last = max((n for n, one in enumerate(left) if one.author.subtask == to), default=-1)
-            del left[last + 1 :]
-    return left
 
 
 def _refuse_remains(where: PastRun, commits: Sequence[CommitRecord], dropped: Collection[str]) -> None:

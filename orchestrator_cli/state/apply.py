@@ -99,11 +99,15 @@ def _change(fact: events.Fact, state: RunState) -> RunState:  # noqa: C901 - a c
 
 
 @_change.register
-def _run_resumed(_fact: events.RunResumed, state: RunState) -> RunState:
+def _run_resumed(fact: events.RunResumed, state: RunState) -> RunState:
     """What the earlier process had under way is pending again."""
     kept = {name: one for name, one in state.states.items() if one in OVER}
+    started = state.started
+    if started is not None and fact.workspace:
+        started = started.model_copy(update={"workspace": fact.workspace})
     return replace(
         state,
+        started=started,
         states=kept,
         activity={
             name: one if name in kept else Activity(seconds=one.seconds)
@@ -294,6 +298,29 @@ def _subtask_failed(fact: events.SubtaskFailed, state: RunState) -> RunState:
     if state.has_plan and name in state.plan.ids and state.plan[name].on_failure == "revise":
         return _caused(state, Cause(subtask=name, what="failed", text=fact.reason))
     return state
+
+
+@_change.register
+def _subtasks_reopened(fact: events.SubtasksReopened, state: RunState) -> RunState:
+    """They are pending again, as if they had not been done; what they cost stays."""
+    names, wholes = frozenset(fact.subtasks), frozenset(map(whole_name, fact.subtasks))
+    # An instance ends the result of the whole, which keeps its other instances.
+    again = frozenset(name for name in state.instances if name in names or whole_name(name) in names)
+
+    def left(known: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: one for name, one in known.items() if name not in wholes | again}
+
+    return replace(
+        state,
+        states=left(state.states),
+        results=left(state.results),
+        instances=left(state.instances),
+        failures=left(state.failures),
+        activity=left(state.activity),
+        answered=state.answered - wholes,
+        causes=tuple(cause for cause in state.causes if cause.subtask not in wholes),
+        earlier_attempts=state.attempts,
+    )
 
 
 def _ended(state: RunState, name: str, to: State, doing: str, seconds: float | None) -> RunState:

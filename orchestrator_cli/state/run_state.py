@@ -260,5 +260,9 @@ class RunState:
             asked
             for name, asked in self.asked.items()
             if name not in self.given
-            and (asked.what not in ("subtask", "question") or whole_name(asked.subject) in waiting)
+            and (
+                asked.what not in ("subtask", "question")
+                or not asked.subject
+                or whole_name(asked.subject) in waiting
+            )
         )

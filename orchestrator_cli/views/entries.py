@@ -172,6 +172,8 @@ def _title(fact: events.Fact) -> str:  # noqa: C901 - a case for each kind
             return f"result of {code(fact.subtask)}{_attempt(fact.attempt)} judged {verdict}{because}"
         case events.SubtaskSkipped():
             return f"{code(fact.subtask)} skipped: {prose(fact.reason)}"
+        case events.SubtasksReopened():
+            return f"done again: {', '.join(map(code, fact.subtasks))}, because {prose(fact.reason)}"
         case events.LateResult():
             return f"late result of {code(fact.result.subtask)}, not used: {prose(fact.result.summary)}"
         case events.SubtaskWaiting():

@@ -123,6 +123,9 @@ def _line(fact: events.Fact) -> Line | None:  # noqa: C901 - a case for each kin
             return Line("judge  ", words, sign_style="yellow")
         case events.SubtaskSkipped():
             return Line("– ", f"{fact.subtask} skipped: {one_line(fact.reason, LONG)}", "dim", "dim")
+        case events.SubtasksReopened():
+            words = f"{one_line(', '.join(fact.subtasks), LONG)}: {one_line(fact.reason, LONG)}"
+            return Line("again  ", words, sign_style="bold")
         case events.LateResult():
             return Line("– ", f"late result of {fact.result.subtask}, not used", "dim", "dim")
         case events.SubtaskWaiting():

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.durable.locks import LockTimeout, acquire
-from orchestrator_cli.errors import Conflict, UsageError, WorkspaceFault
+from orchestrator_cli.durable.storage import too_small
+from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
 from orchestrator_cli.tools.file_rules import hidden_at, is_git_folder
 from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, hidden_in, intents_of, work_of
 from orchestrator_cli.workspace.commit import Commits, Intent, lock_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
-from orchestrator_cli.workspace.history import Author, CommitHistory
+from orchestrator_cli.workspace.history import Author, CommitHistory, read_record, write_record
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay, hide
 from orchestrator_cli.workspace.tree import Root, copy_tree
 from toolsmith.sandbox.disk import remove
@@ -216,13 +217,15 @@ class Workspace:
     def commit(self, checkout: Checkout, approved: Container[str] | None = ()) -> tuple[FileChange, ...]:
         """Commit a checkout's changes. Raises `Conflict` or `WorkspaceFault`, with nothing changed.
 
-        `approved`: the roots of `executed` that a person agreed to; None for all there are.
+        Raises `StorageFault` if there is no room for them. `approved`: the roots of `executed` that a person
+        agreed to; None for all there are.
         """
         author = Author(run=self._run, subtask=checkout.subtask, attempt=checkout.attempt)
         with self.locked(), Root(self.root) as tree:
             self._commits.recover()
             try:
                 intents = intents_of(checkout, tree)
+                self._check_room((intent.before, intent.after) for intent in intents)
                 self._limits.check(intent.after for intent in intents)
                 if approved is not None:
                     self._check_approved(checkout, tree, [intent.path for intent in intents], approved)
@@ -241,6 +244,21 @@ class Workspace:
                 raise WorkspaceFault(
                     f"{', '.join(one.paths)} may be changed only if a person agrees: {one.why}"
                 )
+
+    def check_room(self, checkout: Checkout) -> None:
+        """Raise `StorageFault` if there is no room to commit the changes of a checkout."""
+        now = checkout.now()
+        paths = differing(checkout.copied, now)
+        self._check_room((checkout.base.get(path), now.get(path)) for path in paths)
+
+    def _check_room(self, changes: Iterable[tuple[FileStat | None, FileStat | None]]) -> None:
+        """Before a commit: new content goes to the workspace, replaced content to the history."""
+        made = kept = 0
+        for before, after in changes:
+            made += after.size if after is not None and after.is_file else 0
+            kept += before.size if before is not None and before.is_file else 0
+        if error := too_small([(self.root, made), (self._history, kept)]):
+            raise StorageFault.of(error)
 
     def apply(self, author: Author, intents: list[Intent]) -> tuple[FileChange, ...]:
         """Commit changes that are not a checkout's; the caller holds the lock. Raises as `commit`."""
@@ -314,6 +332,18 @@ class Workspace:
 def pending_commit(root: Path, state: Path) -> Path:
     """The path of the record of a commit that is under way; `root` is resolved."""
     return state / "commits" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
+
+
+def adopt_commit(state: Path, old: Path, new: Path) -> None:
+    """Have the commit that was interrupted in `old` go on in `new`, to which that folder was moved.
+
+    Nothing happens if the commit still belongs to `old`. Raises `WorkspaceFault` and `OSError`.
+    """
+    pending = pending_commit(old, state)
+    record = read_record(pending)
+    if record is not None and (not old.exists() or (new / record.staging).is_dir()):
+        write_record(pending_commit(new, state), record.model_copy(update={"root": str(new)}))
+        pending.unlink()
 
 
 def history_folder(state: Path, run: str) -> Path:

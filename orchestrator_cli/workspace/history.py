@@ -13,7 +13,7 @@ Not covered: nothing is ever deleted; a run's folder may be deleted as a whole.
 import contextlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -166,6 +166,19 @@ def squash(records: list[CommitRecord]) -> list[Change]:
         for path, before in sorted(first.items())
         if not (before is None and last[path] is None) and not (before and before.same(last[path]))
     ]
+
+
+def not_undone(records: Sequence[CommitRecord]) -> list[CommitRecord]:
+    """The commits that no undo has reverted, oldest first."""
+    left: list[CommitRecord] = []
+    for record in records:
+        to = record.author.undo_to
+        if to is None:
+            left.append(record)
+        else:
+            last = max((n for n, one in enumerate(left) if one.author.subtask == to), default=-1)
+            del left[last + 1 :]
+    return left
 
 
 def read_record(path: Path) -> CommitRecord | None:

@@ -113,6 +113,8 @@ def _load_for_calls() -> None:
 
 def _become(order: dict[str, Any]) -> None:
     """Turn into the command, as a fresh process would find its streams, folder and environment."""
+    from disk_faults import break_disk
+
     from orchestrator_cli.cli.app import main
 
     os.setsid()
@@ -125,6 +127,7 @@ def _become(order: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(order["env"])
     sys.argv = ["orch", *order["args"]]
+    break_disk(order["env"])
     main()
     sys.exit(0)
 

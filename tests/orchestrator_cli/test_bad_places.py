@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command import Orch
 from endpoint import Endpoint
-from scripted_model import Cast, answered, code, coder, decided, plan
+from scripted_model import Cast, answered, code, coder, plan
 
 
 @pytest.mark.parametrize("prompt", ["", "   \n\t "])
@@ -126,24 +126,22 @@ def test_a_full_disk_under_the_home_is_said_before_anything_is_done(orch: Orch, 
     assert "ORCH_HOME" in done.error
 
 
-def test_full_disk_under_a_checkout_is_reported_to_the_agent(orch: Orch, endpoint: Endpoint) -> None:
-    endpoint.reply = Cast(
-        planner=[plan(coder("one"))],
-        agents={
-            "Do one": [
-                code("open('big.bin', 'wb').write(b'x' * (8 << 20))"),
-                code("import os\nos.remove('big.bin')\nfinal_answer('the disk is full')"),
-            ]
-        },
-    )
-    # The journal has room: one that has none ends the run.
+def test_full_disk_under_a_checkout_stops_the_run_until_there_is_space(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    big = code("open('big.bin', 'wb').write(b'x' * (8 << 20))\nfinal_answer('made')")
+    endpoint.reply = Cast(planner=[plan(coder("one"))], agents={"Do one": [big] * 2})
+    # The journal has room.
     (orch.home / "checkouts").mkdir(mode=0o700)
     with mounted(orch.home / "checkouts", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs"):
         done = orch("ask", "-q", "Write much.")
         (failed,) = [row for row in orch.events("CodeRan") if row["error"]]
-    assert (done.code, done.out) == (0, "the disk is full\n")
+    assert (done.code, done.out, orch.events("SubtaskFailed")) == (3, "", [])
+    assert str(orch.home / "checkouts") in done.error
     assert "No space left" in failed["error"]
     assert orch.files() == []
+    assert orch("resume", "last").code == 0
+    assert orch.files() == ["big.bin"]
 
 
 def test_a_disk_on_which_the_record_of_the_run_finds_no_room_ends_the_run(
@@ -152,9 +150,9 @@ def test_a_disk_on_which_the_record_of_the_run_finds_no_room_ends_the_run(
     endpoint.reply = Cast(planner=[{"content": answered("x" * 400_000)}])
     with mounted(orch.home, "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"):
         done = orch("ask", "Write much.")
-    assert done.code == 1
-    assert "The record of the run cannot be written" in done.error
-    assert "Free some disk space" in done.error
+    assert done.code == 3
+    assert "No space left" in done.error
+    assert "Free some space" in done.error
     assert "Traceback" not in done.err
 
 
@@ -167,16 +165,18 @@ def test_a_full_disk_under_the_workspace_changes_nothing(orch: Orch, endpoint: E
     endpoint.reply = Cast(
         planner=[plan(coder("one"))],
         agents={"Do one": [big, big]},
-        reviser=[decided("keep", "The disk is full.")],
     )
     with mounted(orch.workspace, "-t", "tmpfs", "-o", "size=3m", "tmpfs"):
         (orch.workspace / "mine.txt").write_text("mine")
         done = orch("ask", "Write much.")
-        assert done.code == 1, done.err
-        assert "No space left" in done.err
-        assert "unforeseen" not in done.err
+        assert (done.code, endpoint.arrived) == (3, 2), done.err
+        assert str(orch.workspace) in done.error
+        assert "No space left" in done.error
         assert orch.files() == ["mine.txt"]
         assert orch.remains() == []
+    # On the disk below, there is room; the file that was mounted over is gone with its disk.
+    assert orch("resume", "last").code == 0
+    assert orch.files() == ["big.bin", "small.txt"]
 
 
 # --- settings

@@ -207,3 +207,20 @@ def test_quiet_asks_no_question(open_screen: Open, endpoint: Endpoint) -> None:
     screen = open_screen("ask", "-q", "Paint it.")
     screen.expect("A person has to decide")
     assert screen.end() == 6
+
+
+@pytest.mark.slow  # starts two cold processes
+def test_user_chooses_what_becomes_of_changed_files(
+    open_screen: Open, orch: Orch, endpoint: Endpoint
+) -> None:
+    endpoint.reply = Cast(planner=[plan(WRITE, caller("use", ["write"]))], agents={"Do use": [FINISH]})
+    assert orch("ask", "Write it.", "--max-calls", "1").code == 5
+    (orch.workspace / "one.txt").unlink()
+    for answer, code, times in (("stop", 130, 1), ("1", 0, 2)):
+        screen = open_screen("resume", "last", "--max-calls", "9")
+        screen.expect("one.txt (of write) is gone")
+        screen.expect("[1-3] › ")
+        screen.type(f"{answer}\r")
+        assert screen.end() == code
+        assert [row["subtask"] for row in orch.events("SubtaskFinished")].count("write") == times
+    assert orch.file("one.txt") == "made"

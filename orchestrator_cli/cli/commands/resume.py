@@ -1,11 +1,11 @@
 """The commands that let a run continue: resume it, fork it, or answer what it asks from another process."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from orchestrator_cli.approvals.broker import Question, UserReply, check_answer
+from orchestrator_cli.approvals.broker import Question, UserReply, check_answer, needs_its_own_answer
 from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import choice_of, edit, question_lines
 from orchestrator_cli.cli.commands.ask import model_of
@@ -23,18 +23,20 @@ from orchestrator_cli.cli.options import (
     with_options,
 )
 from orchestrator_cli.cli.reporting import print_json, reporting, run_flags, run_settings, settings_of
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.errors import OrchError, UsageError, storage_fault
 from orchestrator_cli.events import ApprovalAsked
 from orchestrator_cli.execution.resume import is_over
 from orchestrator_cli.models.sources import GivenModel, LiveModels
+from orchestrator_cli.orchestrator import as_orch_error
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.planning.structured_output import coerce_to_schema
-from orchestrator_cli.runs.find import PastRun, find_run, look_at
+from orchestrator_cli.runs.find import LAST, PastRun, find_run, look_at, moved_to
 from orchestrator_cli.runs.fork import fork_run
 from orchestrator_cli.state import fold
 from orchestrator_cli.views.console import Console
 
 app = typer.Typer(rich_markup_mode=None)
+WhatOfChanged = Literal["again", "accept"]
 
 
 @app.command()
@@ -49,12 +51,26 @@ def resume(
     max_parallel: MaxParallel = None,
     permissions: PermissionOptions,
     unsafe_no_sandbox: NoSandbox = False,
+    changed: Annotated[
+        WhatOfChanged | None,
+        typer.Option(
+            "--changed",
+            help="If files that the run made are gone or changed: do their subtasks `again`, with all that "
+            "depend on them, or `accept` the files as they are.",
+        ),
+    ] = None,
 ) -> None:
-    """Resume a run that was killed, interrupted, stopped by a limit, or waits for you."""
+    """Resume a run that was killed, interrupted, stopped by a limit, or waits for you.
+
+    If the workspace was moved, name its new place with -C, and the run by its id.
+    """
     with reporting(output) as console:
         flags = {**run_flags(limits, permissions), "model": model, "max_parallel": max_parallel}
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=permissions.yes)
-        _continue(find_run(settings_of(workspace), run), flags, limits, output, console, unsafe)
+        past = find_run(settings_of(workspace), run)
+        if workspace is not None and run != LAST:
+            past = moved_to(past, workspace)
+        _continue(past, flags, limits, output, console, unsafe, changed)
 
 
 @app.command()
@@ -127,10 +143,16 @@ def _continue(
     output: Output,
     console: Console,
     unsafe: str = "",
+    changed: WhatOfChanged | None = None,
 ) -> None:
     """Resume a run in its own workspace and home, with recorded models if it had them."""
     events = past.events()
     state = fold(events)
+    if not past.root.exists():
+        raise UsageError(
+            f"The workspace {past.root} of run {past.run} is gone.",
+            f"If you moved it, name its new place: orch resume {past.run} -C FOLDER",
+        )
     settings = run_settings(past.root, asks=output.is_for_people, **flags)
     if past.home != settings.home:
         prefect_home = settings.prefect_home or settings.home
@@ -141,8 +163,14 @@ def _continue(
     run = ForegroundRun(settings, output, console, source, unsafe)
     if state.finished is not None and is_over(state):
         run.show_again(events, state.finished)
-    else:
-        run.resume(past.run, {name: value for name, value in vars(limits).items() if value is not None})
+        return
+    try:
+        given = {name: value for name, value in vars(limits).items() if value is not None}
+        run.resume(past.run, given, changed)
+    except OrchError as exc:
+        if fault := storage_fault(exc):
+            raise as_orch_error(fault, past.run) from exc
+        raise
 
 
 # --- answering
@@ -190,8 +218,8 @@ def _questions(
         return named
     if not found:
         raise UsageError(f"Run {past.run} asks nothing.", f"Resume it with: orch resume {past.run}")
-    if given.yes:
-        return tuple(asked for asked in found if asked.what != "question") or found
+    if given.yes and (others := tuple(asked for asked in found if not needs_its_own_answer(asked))):
+        return others
     if len(found) > 1:
         raise UsageError(f"Run {past.run} asks {len(found)} things.", f"Give the ID. {listed}")
     return found

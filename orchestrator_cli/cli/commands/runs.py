@@ -16,7 +16,7 @@ from orchestrator_cli.cli.reporting import (
     reporting,
     settings_of,
 )
-from orchestrator_cli.journal.journal import EventView
+from orchestrator_cli.journal.journal import EventView, damage
 from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, recent
 from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
@@ -56,6 +56,7 @@ def show(run: RunName, common: InspectOptions) -> None:
     with reporting(Output(quiet=True, debug=common.debug)):
         past = find_run(settings_of(common.workspace), run)
         found = past.events()
+        print_lines(damage(past.journal), sys.stderr)
         one = look_at(past, found)
         summary = _summary(one)
         print_either(common.as_json, show_json(summary, one.state), show_lines(summary, one.state))

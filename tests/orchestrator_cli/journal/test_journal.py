@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.errors import RunFailed, StorageFault
 from orchestrator_cli.events import (
     AgentStepped,
     AnswerDelta,
@@ -20,7 +20,7 @@ from orchestrator_cli.events import (
     SubtaskFinished,
     ToolCalled,
 )
-from orchestrator_cli.journal.journal import EventStream, read_journal
+from orchestrator_cli.journal.journal import EventStream, JournalTooNew, damage, read_journal
 from orchestrator_cli.plan import Plan, Result, Subtask
 from orchestrator_cli.state import RunState
 
@@ -130,7 +130,7 @@ def test_view_error_is_raised_once_and_later_events_are_shown(journal: Path) -> 
         for _ in range(50):
             try:
                 stream.emit(Noticed(message="x"))
-            except RunFailed as exc:
+            except StorageFault as exc:
                 failed.append(exc)
 
     threads = [threading.Thread(target=emit) for _ in range(4)]
@@ -187,7 +187,7 @@ def test_unknown_event_kind_is_skipped(journal: Path) -> None:
 
 def test_numbers_continue_after_unknown_events(journal: Path) -> None:
     journal.parent.mkdir()
-    journal.write_text('{"run": "r", "seq": 7, "schema": 3, "data": {"kind": "Teleported"}}\n')
+    journal.write_text('{"run": "r", "seq": 7, "schema": 1, "data": {"kind": "Teleported"}}\n')
     stream = EventStream("r", journal, [])
     stream.emit(Noticed(message="on"))
     stream.close()
@@ -256,10 +256,10 @@ def test_a_view_that_cannot_write_ends_the_run_with_a_remedy(journal: Path) -> N
             raise OSError(28, "No space left on device")
 
     stream = EventStream("r", journal, [Full(journal)])
-    with pytest.raises(RunFailed, match="No space left") as raised:
+    with pytest.raises(StorageFault, match="No space left") as raised:
         stream.emit(Noticed(message="x"))
     stream.close()
-    assert "Free some disk space" in raised.value.remedy
+    assert "Free some space" in raised.value.remedy
 
 
 def test_full_disk_leaves_no_partial_line(journal: Path) -> None:
@@ -269,7 +269,7 @@ def test_full_disk_leaves_no_partial_line(journal: Path) -> None:
     # A file that may grow by a few bytes takes them and then refuses, as a full disk does.
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 20, most[1]))
     try:
-        with pytest.raises(RunFailed, match="cannot be written"):
+        with pytest.raises(StorageFault, match=str(journal)):
             stream.emit(Noticed(message="lost"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, most)
@@ -277,3 +277,47 @@ def test_full_disk_leaves_no_partial_line(journal: Path) -> None:
     stream.close()
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
     assert [(row["seq"], row["data"]["message"]) for row in rows] == [(1, "before"), (2, "after")]
+
+
+def written(journal: Path, count: int) -> list[bytes]:
+    """The lines of a journal with so many events."""
+    stream = EventStream("r", journal, [])
+    for n in range(count):
+        stream.emit(Noticed(message=f"event {n + 1}"))
+    stream.close()
+    return journal.read_bytes().splitlines()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [lambda line: b"\0" * len(line), lambda line: line.replace(b"message", b"massage"), lambda _: b""],
+    ids=["zeros", "a changed field", "an empty line"],
+)
+def test_damaged_line_is_named_with_its_event(journal: Path, harm: Callable[[bytes], bytes]) -> None:
+    lines = written(journal, 4)
+    assert damage(journal) == []
+    journal.write_bytes(b"\n".join([*lines[:1], harm(lines[1]), *lines[2:]]) + b"\n")
+    (named,) = damage(journal)
+    assert f"{journal}: line 2 " in named
+    assert "event 2 " in named
+    assert [event.seq for event in read_journal(journal)] == [1, 3, 4]
+
+
+def test_line_of_a_killed_writer_is_no_damage(journal: Path) -> None:
+    lines = written(journal, 3)
+    journal.write_bytes(b"\n".join([lines[0], lines[1][:20], lines[1], lines[2], lines[2][:9]]))
+    assert damage(journal) == []
+
+
+def test_journal_of_a_later_schema_is_refused_with_its_version(journal: Path) -> None:
+    (line,) = written(journal, 1)
+    row = json.loads(line)
+    journal.write_text(json.dumps(row) + "\n" + json.dumps(row | {"seq": 2, "schema": 2}) + "\n")
+    with pytest.raises(JournalTooNew, match="schema 2"):
+        list(read_journal(journal))
+    later = row | {"seq": 3, "schema": 2, "data": {"kind": "RunResumed", "version": "7.1.0"}}
+    with journal.open("a") as file:
+        file.write(json.dumps(later) + "\n")
+    with pytest.raises(JournalTooNew) as refused:
+        list(read_journal(journal))
+    assert "orch 7.1.0" in refused.value.remedy
