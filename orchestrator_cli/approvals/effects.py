@@ -5,8 +5,9 @@ so that it can recognise a repetition. The key derives from the run, the subtask
 so it is the same for a retry, after a resume and in every version of the plan.
 
 A call that began and whose outcome is unknown (the process was killed, or the call timed out) is not
-repeated silently. That includes the same call by another subtask, as a reviser may plan it for another
-try: that call takes the key of the unconfirmed one.
+repeated silently. That includes the same call by another subtask, as a reviser may plan it for another try:
+that call takes the key of the unconfirmed one. `-y` is no answer to whether a call is repeated, confirmed or
+not: only the policy repeats it, or an answer to that very question.
 """
 
 import hashlib
@@ -179,6 +180,7 @@ class Effects:
             subject=call.subtask,
             question=question,
             details=f"{self._last(key)}\n{json.dumps(dict(call.inputs), ensure_ascii=False)}",
+            items=(key,),
         )
         given = self._broker.request(asked, always=True)
         if given is None:

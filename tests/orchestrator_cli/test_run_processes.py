@@ -251,6 +251,33 @@ def test_a_process_with_effects_that_was_cut_off_is_not_repeated_blindly(
     assert orch.events("EffectEnded") == []
 
 
+@pytest.mark.parametrize(("policy", "code", "calls"), [("ask", 6, 1), ("skip", 1, 1), ("retry", 1, 2)])
+def test_yes_repeats_no_call_of_unknown_outcome(
+    orch: Orch, endpoint: Endpoint, policy: str, code: int, calls: int
+) -> None:
+    note = NOTE_KEY.format(path=str(outside(orch)))
+    register(orch, send={"command": python(f"{note}; import time; time.sleep(600)"), "timeout_s": 1})
+    endpoint.reply = Cast(planner=[plan(process("mail", "send", retries=1))], reviser=KEEP)
+    done = orch("ask", "-y", "Send.", ORCH_EFFECTS=policy)
+    assert done.code == code, done.err
+    if code == 6:
+        assert orch("resume", "last", "-y").code == 6
+    assert len(outside(orch).read_text().split()) == calls
+
+
+def test_yes_repeats_no_confirmed_call(orch: Orch, endpoint: Endpoint) -> None:
+    note = NOTE_KEY.format(path=str(outside(orch)))
+    register(orch, send={"command": python(f"{note}; open('receipt.txt', 'w').write('sent'); print('sent')")})
+    endpoint.reply = Cast(planner=[plan(process("mail", "send"), coder("use", ["mail"]))])
+    assert orch("ask", "-y", "--max-calls", "1", "Send.").code == 5
+    (orch.workspace / "receipt.txt").unlink()
+    for args in ((), ("--approve", "none")):
+        paused = orch("resume", "last", "-y", "--changed", "again", *args)
+        assert paused.code == 6, paused.err
+        assert "Do it again?" in paused.error
+    assert len(outside(orch).read_text().split()) == 1
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_in_a_process_with_effects_asks_and_repeats_it_with_the_same_key(
     orch: Orch, endpoint: Endpoint
