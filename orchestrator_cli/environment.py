@@ -19,6 +19,7 @@ import importlib.util
 import json
 import os
 import re
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -61,12 +62,26 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def urlopen(request: urllib.request.Request | str, timeout: float) -> Any:
-    """Open an address; on loopback, without a proxy. Raises `OSError` and `ValueError`."""
+    """Open an address; on loopback, without a proxy. Raises `OSError` and `ValueError`.
+
+    Redirects are followed on the same host only, because urllib sends a key along to any.
+    """
     url = request if isinstance(request, str) else request.full_url
     direct = urllib.parse.urlsplit(url).hostname in LOOPBACK
     # urllib does not find ::1 in NO_PROXY.
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
-    return opener.open(request, timeout=timeout)
+    proxies = [urllib.request.ProxyHandler({})] if direct else []
+    return urllib.request.build_opener(_SameHost, *proxies).open(request, timeout=timeout)
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    max_redirections = 3
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        here, there = map(urllib.parse.urlsplit, (req.full_url, newurl))
+        upgraded = (here.scheme, there.scheme) == ("http", "https")
+        if here.hostname != there.hostname or not (upgraded or here[:2] == there[:2]):
+            raise urllib.error.URLError(f"{here.netloc} redirects to {there.netloc}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def read_secret(name: str) -> str | None:
@@ -231,6 +246,10 @@ def find_model() -> Choice:
     raise ConfigError("No model is set, and none was found.", NO_MODEL)
 
 
+LISTING_BYTES = 10_000_000
+"""What is read of a server's list of models."""
+
+
 def _first_model(url: str, path: tuple[str, str]) -> str | None:
     """The first model that a local server offers; None if it does not answer within a second."""
     if not url.startswith(("http://", "https://")):
@@ -240,7 +259,7 @@ def _first_model(url: str, path: tuple[str, str]) -> str | None:
         request.add_header("Authorization", f"Bearer {key}")
     try:
         with urlopen(request, timeout=1.0) as reply:
-            rows = json.load(reply)[path[0]]
+            rows = json.loads(reply.read(LISTING_BYTES))[path[0]]
         return str(rows[0][path[1]])
     except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -25,6 +25,7 @@ from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import RecoverableError
+from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder, BodyRefused
 from orchestrator_cli.settings import McpServer
 from orchestrator_cli.subprocesses.command import open_process
 
@@ -224,7 +225,7 @@ def _reason(exc: BaseException) -> str:
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     text = str(exc).strip().partition("\n")[0]
-    known = isinstance(exc, MCPError) or type(exc) is OSError
+    known = isinstance(exc, MCPError | BodyRefused) or type(exc) is OSError
     return (text if known and text else f"{type(exc).__name__}: {text}".rstrip(": "))[:SAID_CHARS]
 
 
@@ -268,10 +269,34 @@ async def _address(url: str, env: Mapping[str, str], seconds: float) -> AsyncIte
     from mcp.client.streamable_http import streamable_http_client
 
     token = next(iter(env.values()), "")
-    headers = {"authorization": f"Bearer {token}"} if token else {}
+    headers = {"accept-encoding": ACCEPT_ENCODING} | ({"authorization": f"Bearer {token}"} if token else {})
     limits = httpx2.Timeout(START_S, read=seconds + START_S)
-    async with httpx2.AsyncClient(headers=headers, timeout=limits, trust_env=False) as http:
+    hooks = {"response": [_bound]}
+    async with httpx2.AsyncClient(
+        headers=headers, timeout=limits, trust_env=False, event_hooks=hooks
+    ) as http:
         yield streamable_http_client(url, http_client=http, max_sse_event_size=LINE_BYTES)
+
+
+async def _bound(response: Any) -> None:
+    """Have the body of a response bounded while it is read. The events of a stream have their own limit."""
+    import httpx2
+
+    is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+    encoding = response.headers.pop("content-encoding", "")
+    decoder = BodyDecoder(encoding, None if is_stream else LINE_BYTES)
+    stream = response.stream
+
+    class Bounded(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for piece in stream:
+                for part in decoder.read(piece):
+                    yield part
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    response.stream = Bounded()
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder
 from toolsmith.sandbox.addresses import public_address
 from toolsmith.sandbox.proxy import grants_of_setting
 
@@ -106,7 +107,7 @@ def _get(url: str, resolve: Resolve, most: int) -> "HttpResponse":
     host, port = parts.hostname or "", _port(url)
     address = resolve(host, port)
     netloc = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    headers = {"host": parts.netloc, "user-agent": "orch"}
+    headers = {"host": parts.netloc, "user-agent": "orch", "accept-encoding": ACCEPT_ENCODING}
     with (
         httpx.Client(timeout=WAIT_S, trust_env=False) as client,
         client.stream(
@@ -116,7 +117,8 @@ def _get(url: str, resolve: Resolve, most: int) -> "HttpResponse":
         if reply.status_code >= 400:
             raise ValueError(f"{url} answered {reply.status_code}")
         body, end = bytearray(), time.monotonic() + WHOLE_S
-        for piece in reply.iter_bytes():
+        decoder = BodyDecoder(reply.headers.get("content-encoding", ""))
+        for piece in (part for raw in reply.iter_raw() for part in decoder.read(raw)):
             if time.monotonic() > end:
                 raise ValueError(f"{url} took longer than {WHOLE_S:g} s")
             body += piece

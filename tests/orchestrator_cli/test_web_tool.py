@@ -1,7 +1,10 @@
 """Fetching pages: only from the domains that were allowed, only from public addresses."""
 
+import contextlib
+import gzip
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -22,6 +25,8 @@ PAGES = {
     "/inside": (302, "http://127.0.0.1/", ""),
     "/round": (302, "/round", ""),
 }
+BOMB = gzip.compress(gzip.compress(b" " * 200_000_000, 1))
+"""200 MB in some kilobytes."""
 
 
 class Site(BaseHTTPRequestHandler):
@@ -32,6 +37,9 @@ class Site(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.asked.append((self.headers["host"], self.path))
+        if self.path.startswith("/bomb"):
+            self._send_bomb()
+            return
         status, kind, text = PAGES[self.path]
         self.send_response(status)
         self.send_header("location" if status == 302 else "content-type", kind)
@@ -46,6 +54,17 @@ class Site(BaseHTTPRequestHandler):
             self.wfile.write(text.encode())
         except ConnectionError:
             self.close_connection = True
+
+    def _send_bomb(self) -> None:
+        once = self.path == "/bomb"
+        body = gzip.decompress(BOMB) if once else BOMB
+        self.send_response(200)
+        self.send_header("content-type", "text/plain")
+        self.send_header("content-encoding", "gzip" if once else "gzip, gzip")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
 
 
 Fetch = Callable[[str], str]
@@ -181,3 +200,19 @@ def test_granted_name_is_read_on_its_port_and_logged(port: int) -> None:
     for other in ("http://api.example.org/plain", f"http://www.api.example.org:{port}/plain"):
         with pytest.raises(ValueError, match="is not allowed"):
             tool(other)
+
+
+@pytest.mark.parametrize("path", ["/bomb", "/bomb/twice"])
+def test_a_compressed_page_does_not_fill_the_memory(fetch: Fetch, path: str) -> None:
+    """One that is compressed once is cut where any page is; twice is not what was asked for."""
+    fetch("/plain")
+    tracemalloc.start()
+    try:
+        if path == "/bomb":
+            assert len(fetch(path)) == MAX_CHARS
+        else:
+            with pytest.raises(ValueError, match="gzip, gzip"):
+                fetch(path)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
