@@ -37,6 +37,7 @@ from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.chain import ModelChain
 from orchestrator_cli.models.client import IMPORT_LOCK
 from orchestrator_cli.models.sources import LiveModels, ModelSource
+from orchestrator_cli.process_limits import check_process_limits
 from orchestrator_cli.recall.knowledge import KnowledgeReader
 from orchestrator_cli.recall.run_memory import RunMemory, open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
@@ -83,6 +84,7 @@ def open_run(
 
     Raises `UsageError`, `ConfigError` and `StorageFault`, each before any work is done.
     """
+    check_process_limits()
     cancellation = Cancellation()
     run = resumed or new_run_id()
     workspace = Workspace(

@@ -1,5 +1,6 @@
 """The smaller values that events, plans and the state of a run are made of."""
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +25,11 @@ class Usage(BaseModel):
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+
+
+def seconds_between(since: datetime, until: datetime) -> float:
+    """The seconds from one time to a later one; 0.0 if the clock was set back in between."""
+    return max(0.0, (until - since).total_seconds())
 
 
 class Part(BaseModel):

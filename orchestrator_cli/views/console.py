@@ -25,6 +25,7 @@ from rich.text import Text
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Event, RunFinished, RunResumed, RunStarted
 from orchestrator_cli.state import RunState
+from orchestrator_cli.values import seconds_between
 from orchestrator_cli.views import text
 from orchestrator_cli.views.graph import SIGNS, Row, rows_of
 from orchestrator_cli.views.narration import OUTCOMES, Line, narrate
@@ -253,7 +254,7 @@ class Console:
 
     def _cells(self, row: Row, now: datetime, wide: bool) -> list[Text]:
         style = _STYLES[row.state]
-        seconds = (now - row.since).total_seconds() if row.since is not None else row.seconds
+        seconds = seconds_between(row.since, now) if row.since is not None else row.seconds
         cells = [self._text(SIGNS[row.state], style), self._text(row.id, style if row.since else "")]
         cells += [self._text(row.label)] if wide else []
         cells.append(self._text("" if seconds is None else text.duration(seconds), "dim"))
@@ -271,7 +272,7 @@ class Console:
         frame = frames[int(now.timestamp() * REFRESHES_PER_S) % len(frames)]
         over = sum(row.state in ("done", "skipped") for row in rows)
         phase = f"{state.phase} {over}/{len(rows)}" if rows else state.phase
-        elapsed = text.duration((now - state.since).total_seconds()) if state.since is not None else ""
+        elapsed = text.duration(seconds_between(state.since, now)) if state.since is not None else ""
         words = f"{phase} · {elapsed} · {text.spent(state.usage)}"
         return self._text(f"{frame} ", "cyan") + self._text(words, "dim")
 

@@ -13,7 +13,7 @@ from orchestrator_cli import events
 from orchestrator_cli.events import SCHEMA
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.state import RunState, Version
-from orchestrator_cli.values import Remembered, Usage
+from orchestrator_cli.values import Remembered, Usage, seconds_between
 from orchestrator_cli.views.graph import plan_diff, plan_lines, rows_of
 from orchestrator_cli.views.streams import states_of
 from orchestrator_cli.views.text import counted, duration, one_line, spent
@@ -61,7 +61,7 @@ def runs_lines(rows: Sequence[Summary], *, everywhere: bool = False) -> list[str
     """Two lines per run: id, state, age and cost, and its prompt."""
     now, lines = datetime.now(UTC), []
     for row in rows:
-        age = duration((now - row.began).total_seconds()) if row.began else "?"
+        age = duration(seconds_between(row.began, now)) if row.began else "?"
         where = f"  {one_line(row.workspace)}" if everywhere else ""
         line = f"{row.run}  {row.state:<11} {age + ' ago':>12}  {_cost(row.usage)}{where}"
         lines += [line, f"    {one_line(row.prompt, WIDE)}"]

@@ -89,7 +89,11 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     if settings["asking"] is not None:
         confinement.ask_host(**settings["asking"])
     for name, value in settings["rlimits"].items():
-        resource.setrlimit(getattr(resource, name), (value, value))
+        kind = getattr(resource, name)
+        # A shell may have set a lower one, which cannot be raised; RLIM_INFINITY is -1.
+        hard = resource.getrlimit(kind)[1]
+        least = min(value, hard) if hard >= 0 else value
+        resource.setrlimit(kind, (least, least))
     if settings["alone"] and not _alone(nanny):
         os._exit(NOT_CONFINED)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a path as text)
