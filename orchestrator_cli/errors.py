@@ -5,6 +5,7 @@ OrchError (1)                 shown to the user, with a remedy; the number is th
 ├── ConfigError (3)           no model, a broken file, no sandbox
 ├── StorageFault (3)          the disk is full, read-only or broken; decides nothing about the work
 ├── ProviderError (4)         the model's provider: unreachable, 401, 429, 5xx, too slow
+│   ├── RequestRefused (4)    this one request: too long, filtered, a parameter that it does not take
 │   └── ReplyUnusable (1)     it answered, but never in the form asked for
 ├── RunFailed (1)             the plan could not be made or carried out
 │   └── NotApproved (1)       the user rejected the plan
@@ -29,16 +30,26 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.storage import free_bytes, mount_of, storage_error, unwritable
+
+Concern = Literal["attempt", "subtask", "provider", "run"]
 
 
 class OrchError(Exception):
     """Ends a command. Says what happened, to which thing, and what to do next."""
 
     exit_code: ClassVar[int] = 1
+    concerns: ClassVar[Concern] = "run"
+    """What it ends if it comes out of an attempt at a subtask:
+
+    attempt     this attempt; the next one may do better
+    subtask     this subtask; each attempt would meet the same
+    provider    this attempt; what failed for no other reason is done again when the run is resumed
+    run         the run
+    """
 
     def __init__(self, message: str, remedy: str = "") -> None:
         """`message` becomes one line: it may quote a file or a server. Each line of `remedy` is one too."""
@@ -115,16 +126,31 @@ def storage_faults(*folders: Path) -> Iterator[None]:
 
 class ProviderError(OrchError):
     exit_code = 4
+    concerns: ClassVar[Concern] = "provider"
+    unsure = False
+    """Whether the provider may have answered in part, and may bill it."""
+
+
+class RequestRefused(ProviderError):
+    """The provider can be asked, but not this: the request or its reply is the reason."""
+
+    concerns = "attempt"
+
+    def __init__(self, message: str, remedy: str = "", *, unsure: bool = False) -> None:
+        super().__init__(message, remedy)
+        self.unsure = unsure
 
 
 class ReplyUnusable(ProviderError):
     """The model answered, but not in the form asked for, in any of its attempts."""
 
     exit_code = 1
+    concerns = "attempt"
 
 
 class RunFailed(OrchError):
     exit_code = 1
+    concerns = "subtask"
 
 
 class NotApproved(RunFailed):
@@ -154,6 +180,11 @@ class Interrupted(OrchError):
 
 class Cancelled(Interrupted):
     """The user ended the run from another process, for good."""
+
+
+def concern_of(outcome: object) -> Concern:
+    """What an outcome of an attempt ends, if it is an error; any but an `OrchError` ends the attempt."""
+    return outcome.concerns if isinstance(outcome, OrchError) else "attempt"
 
 
 class RecoverableError(Exception):

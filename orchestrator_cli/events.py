@@ -1,8 +1,7 @@
 """Every event of a run, frozen. All views, the journal and `fileLog.md` are made from these and nothing else.
 
-An `Event` is an envelope (run, number, time, schema version) around one fact. A reader that meets a `kind` it
-does not know must pass over it: newer versions add kinds and optional fields, and raise `SCHEMA` when they
-change the meaning of an old one.
+An `Event` is an envelope (run, number, time, schema version) around one fact. Readers pass over a `kind` that
+they do not know: newer versions add kinds and optional fields, and raise `SCHEMA` if an old one changes.
 """
 
 from datetime import datetime
@@ -286,6 +285,7 @@ class SubtaskFailed(Fact):
     reason: str
     final: bool
     """False where another attempt follows."""
+    provider_lost: bool = False  # only because a model's provider could not be asked: done again on resume
 
 
 class SubtaskSkipped(Fact):

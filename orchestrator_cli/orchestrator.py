@@ -47,6 +47,7 @@ from orchestrator_cli.planning.planner import (
     tools_of,
 )
 from orchestrator_cli.planning.routing import route
+from orchestrator_cli.process_limits import limit_met
 from orchestrator_cli.recall.run_memory import uses_of
 from orchestrator_cli.state import RunState
 from orchestrator_cli.values import Conversation, Swapped, Usage
@@ -123,6 +124,8 @@ class _Work:
     """What was in the workspace when it was planned, if its plan may be used again."""
     answer: str = ""
     error: BaseException | None = None
+    lost: ProviderError | None = None
+    """Why the work could not go on, if some of it has results."""
     before_s: float = 0.0
     since: float = field(default_factory=time.monotonic)
     artifacts: Artifacts = field(init=False)
@@ -286,7 +289,10 @@ def approve(run: Run, work: _Work) -> None:
 
 
 def execute(run: Run, work: _Work) -> None:
-    """Run the plan within the flow run, if anything is left to do. Raises as `Scheduler.carry_out` does."""
+    """Run the plan within the flow run, if anything is left to do. Raises as `Scheduler.carry_out` does.
+
+    If a provider was lost and there are results, they are the answer: `_Work.lost` holds the error.
+    """
     if not has_work(run.state, run.settings):
         return
     paused: list[ApprovalNeeded] = []
@@ -310,6 +316,11 @@ def execute(run: Run, work: _Work) -> None:
         with suppress(Exception):
             run.flow_run.await_end()
         raise
+    except ProviderError as exc:
+        # A run that ends with 1 and an answer is over; one whose replies were unusable can be resumed.
+        if exc.exit_code != ProviderError.exit_code or not run.state.results:
+            raise
+        work.lost = exc
     if paused:
         raise paused[0]
 
@@ -318,18 +329,20 @@ def execute(run: Run, work: _Work) -> None:
 
 
 def answer(run: Run, work: _Work) -> RunResult:
-    """Word the answer; if the provider fails at this last step, the bare results are the answer."""
-    unwritten: OrchError | None = None
-    try:
-        work.answer = _written(run)
-    except ProviderError as exc:
-        unwritten = exc
+    """Word the answer; if the provider fails at this last step or before it, the results are the answer."""
+    unwritten: OrchError | None = work.lost
+    if unwritten is None:
+        try:
+            work.answer = _written(run)
+        except ProviderError as exc:
+            unwritten = exc
+    if unwritten is not None:
         state = run.state
         work.answer = list_results(
             state.plan, states=state.states, results=state.results, failures=state.failures
         )
         run.emit(events.AnswerDelta(text=work.answer))
-    work.error = shortfall = shortfall_of(run.state) or unwritten
+    work.error = shortfall = work.lost or shortfall_of(run.state) or unwritten
     state = run.state
     return RunResult(run.id, work.answer, state.plan, shortfall, run.usage, work.seconds)
 
@@ -352,11 +365,16 @@ def _written(run: Run) -> str:
     )
 
 
-def shortfall_of(state: RunState) -> RunFailed | None:
-    """The error of a run that came to its end without doing all of its plan."""
+def shortfall_of(state: RunState) -> OrchError | None:
+    """The error of a run that came to its end without doing all of its plan.
+
+    A `ProviderError` if resuming the run may do more of it, because a provider was lost.
+    """
     if not (state.stranded or state.failed or goal_missed(state)):
         return None
     failures = "\n".join(f"{name}: {reason}" for name, reason in state.failures.items())
+    if state.lost & state.failed:
+        return ProviderError("A part of the work needs a model that could not be asked.", failures)
     return RunFailed("A part of the work failed; the answer says which.", failures)
 
 
@@ -397,6 +415,11 @@ def as_orch_error(exc: BaseException, run: str) -> OrchError:
             "Interrupted.", f"What was finished is in the workspace; nothing is half-done. {go_on}"
         )
     exc = storage_fault(exc) or exc
+    if (limit := limit_met(exc)) is not None:
+        what = str(exc) or type(exc).__name__
+        return RunFailed(
+            f"This process has met a limit (ulimit {limit.flag}): {what}.", f"{limit.remedy}\n{go_on}"
+        )
     if not isinstance(exc, OrchError):
         return RunFailed(
             f"Something unforeseen: {type(exc).__name__}: {exc}",

@@ -151,16 +151,9 @@ class ErrorValue(_Value):
 
 _ERRORS: tuple[type[Exception], ...] = (
     *(AttemptFailed, SubtaskTimedOut, EffectFailed, EffectRefused, NotAllowed),
-    *(
-        errors.UsageError,
-        errors.ConfigError,
-        errors.StorageFault,
-        errors.ProviderError,
-        errors.ReplyUnusable,
-        errors.RunFailed,
-    ),
-    *(errors.NotApproved, errors.LimitReached, errors.ApprovalNeeded, errors.RunTimedOut),
-    *(errors.Interrupted, errors.Cancelled, ToolUnavailable),
+    *(errors.UsageError, errors.ConfigError, errors.StorageFault, errors.ProviderError, errors.RequestRefused),
+    *(errors.ReplyUnusable, errors.RunFailed, errors.NotApproved, errors.LimitReached, errors.ApprovalNeeded),
+    *(errors.RunTimedOut, errors.Interrupted, errors.Cancelled, ToolUnavailable),
 )
 KINDS: Mapping[str, type[Exception]] = {one.__name__: one for one in _ERRORS}
 

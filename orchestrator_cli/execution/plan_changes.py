@@ -9,7 +9,7 @@ from functools import cache
 
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import check_patch_approval
-from orchestrator_cli.errors import LimitReached, RunFailed
+from orchestrator_cli.errors import LimitReached, ProviderError, RunFailed
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import ToolRegistry, ToolUnavailable
 from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask, as_name, descendants, needs
@@ -174,6 +174,8 @@ def refusal_of(run: Run, tool: str, outcome: object) -> str:
     """Why a tool cannot be had after its build ended; empty if it can. Raises any other error."""
     if isinstance(outcome, ToolUnavailable):
         return str(outcome)
+    if isinstance(outcome, ProviderError):
+        return f"the tool {tool} cannot be built: {outcome}"
     if isinstance(outcome, BaseException):
         raise outcome
     return let_serve(run, tool)

@@ -17,7 +17,7 @@ from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import question_before, withdraw_outdated
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.flow_run import Call, named_task, outcome_of
-from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError
+from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, ProviderError, concern_of
 from orchestrator_cli.execution import plan_changes
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask_runs import SubtaskRuns
@@ -41,10 +41,14 @@ class Scheduler:
     building: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     """Why tools cannot be had."""
+    lost_tools: set[str] = field(default_factory=set)
+    """Those of them that a lost provider kept from being built."""
     blocked: dict[str, str] = field(default_factory=dict)
     """The approval that a tool, or the reviser's patch, waits for."""
     asked: tuple[Cause, ...] = ()
     """What the reviser is thinking about."""
+    unheard: tuple[tuple[Cause, ...], ProviderError] | None = None
+    """What it could not be asked about, and why. Everything that does not wait for it goes on."""
 
     def __post_init__(self) -> None:
         self.subtasks = SubtaskRuns(self.run, self.artifacts, self.done)
@@ -52,8 +56,9 @@ class Scheduler:
     def carry_out(self) -> None:
         """Run the plan to its end.
 
-        Raises `RunFailed` if the reviser or a subtask stops it, `LimitReached`, `ApprovalNeeded` if it needs
-        a person and none is there, and whatever ended it from outside.
+        Raises `RunFailed` if the reviser or a subtask stops it, `ProviderError` if nothing can go on without
+        a reviser that cannot be asked, `LimitReached`, `ApprovalNeeded` if it needs a person and none is
+        there, and whatever ended it from outside.
         """
         try:
             for subtask in self.state.plan.subtasks:
@@ -82,6 +87,8 @@ class Scheduler:
         if self._waits_for_people():
             self.run.broker.check_attended()
             return True
+        if self.unheard is not None:
+            raise self.unheard[1]
         if self._causes():  # someone said something in this very moment
             return self._start_what_may()
         for subtask in self.state.pending:
@@ -127,7 +134,8 @@ class Scheduler:
         for subtask in self.state.startable(self._held()):
             missing = plan_changes.missing_tools(subtask, self.run.registry)
             if refusals := [self.refused[name] for name in missing if name in self.refused]:
-                self.subtasks.failed(subtask, attempt=0, reason="; ".join(refusals))
+                lost = not self.lost_tools.isdisjoint(missing)
+                self.subtasks.failed(subtask, attempt=0, reason="; ".join(refusals), lost=lost)
                 return True
             if not missing and self.subtasks.role_is_free(subtask):
                 self.subtasks.start(subtask)
@@ -166,6 +174,8 @@ class Scheduler:
             self.blocked[tool] = outcome.approvals[0]
         elif refusal := plan_changes.refusal_of(self.run, tool, outcome):
             self.refused[tool] = refusal
+            if concern_of(outcome) == "provider":
+                self.lost_tools.add(tool)
 
     # --- the reviser
 
@@ -180,6 +190,8 @@ class Scheduler:
 
     def _ask_reviser(self) -> None:
         causes = self._causes()
+        if self.unheard is not None and set(causes) <= set(self.unheard[0]):
+            return
         if causes and not self.asked and REVISER not in self.state.waits(self.blocked):
             plan_changes.check_revisions(self.state, causes, self.run.settings)
             self.asked = causes
@@ -192,8 +204,12 @@ class Scheduler:
             # Asked again with the answer: a patch is made for one state of the run.
             self.blocked[REVISER] = decision.approvals[0]
             return
+        if isinstance(decision, ProviderError):
+            self.unheard = causes, decision
+            return
         if not isinstance(decision, Revision):
             raise decision
+        self.unheard = None
         if decision.plan is not None:
             self.artifacts.show_plan(decision.plan, decision.reason)
         plan_changes.settle(self.run, decision, causes)

@@ -16,7 +16,14 @@ from orchestrator_cli.approvals.effects import EffectRefused
 from orchestrator_cli.approvals.questions import question_before
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.flow_run import Call, named_task, outcome_of, submit_after
-from orchestrator_cli.errors import ApprovalNeeded, OrchError, RecoverableError, RunFailed
+from orchestrator_cli.errors import (
+    ApprovalNeeded,
+    OrchError,
+    ProviderError,
+    RecoverableError,
+    RunFailed,
+    concern_of,
+)
 from orchestrator_cli.execution import plan_changes
 from orchestrator_cli.execution.map import MapRun, spread
 from orchestrator_cli.execution.run import Run
@@ -28,8 +35,6 @@ from orchestrator_cli.workspace import Conflict
 
 FORGIVEN = "it failed, and the plan goes on without it"
 CONFLICT_RETRIES = 3
-HOPELESS = (OrchError, EffectRefused)
-"""What another attempt would meet in the same way."""
 
 
 @dataclass
@@ -94,7 +99,7 @@ class SubtaskTaskRun:
 
     def is_retried(self, exc: BaseException) -> bool:
         """Whether to try again: after a conflict in any case, else as often as the plan says."""
-        if self.run.cancellation.reason is not None or isinstance(exc, HOPELESS):
+        if self.run.cancellation.reason is not None or is_hopeless(exc):
             return False
         if isinstance(exc, Conflict):
             return self._conflicts <= CONFLICT_RETRIES
@@ -114,6 +119,11 @@ def task_of(work: SubtaskTaskRun, subtask: Subtask) -> Any:
         retry_condition_fn=again,
         backoff_s=0.5,
     )
+
+
+def is_hopeless(exc: BaseException) -> bool:
+    """Whether another attempt would meet the same."""
+    return isinstance(exc, EffectRefused) or concern_of(exc) in ("subtask", "run")
 
 
 def reason_of(outcome: Any) -> str:
@@ -243,14 +253,16 @@ class SubtaskRuns:
             self.run.emit(events.SubtaskWaiting(subtask=subtask.id, approval=outcome.approvals[0]))
             if one is not None:
                 one.blocked.append(subtask)
-        elif isinstance(outcome, OrchError) and not isinstance(outcome, RunFailed):
+        elif concern_of(outcome) == "run":
             raise outcome
         elif one is not None:
             if not isinstance(outcome, Result):
-                self._say_failed(subtask, work.attempts, reason_of(outcome))
+                lost = concern_of(outcome) == "provider"
+                self._say_failed(subtask, work.attempts, reason_of(outcome), lost)
             self._gather(one)
         elif not isinstance(outcome, Result):
-            self.failed(subtask, attempt=work.attempts, reason=reason_of(outcome))
+            lost = concern_of(outcome) == "provider"
+            self.failed(subtask, attempt=work.attempts, reason=reason_of(outcome), lost=lost)
         elif self.run.state.results.get(subtask.id) != outcome:
             self.run.emit(events.LateResult(result=outcome))
 
@@ -261,23 +273,31 @@ class SubtaskRuns:
         del self.maps[one.subtask.id]
         outcome = one.outcome(self.run.state)
         if isinstance(outcome, str):
-            self.failed(one.subtask, attempt=1, reason=outcome)
+            failed = {one.instances[place].id for place in one.failures(self.run.state)}
+            self.failed(one.subtask, attempt=1, reason=outcome, lost=bool(failed & self.run.state.lost))
             return
         seconds = time.monotonic() - one.since
         self.run.emit(events.SubtaskFinished(subtask=one.subtask.id, result=outcome, seconds=seconds))
 
-    def _say_failed(self, subtask: Subtask, attempt: int, reason: str) -> None:
-        fact = events.SubtaskFailed(subtask=subtask.id, attempt=attempt, reason=reason, final=True)
+    def _say_failed(self, subtask: Subtask, attempt: int, reason: str, lost: bool) -> None:
+        fact = events.SubtaskFailed(
+            subtask=subtask.id, attempt=attempt, reason=reason, final=True, provider_lost=lost
+        )
         self.run.emit(fact)
 
-    def failed(self, subtask: Subtask, *, attempt: int, reason: str) -> None:
-        self._say_failed(subtask, attempt, reason)
+    def failed(self, subtask: Subtask, *, attempt: int, reason: str, lost: bool = False) -> None:
+        """End a subtask for good, as its plan says. `lost`: only because a provider could not be asked."""
+        self._say_failed(subtask, attempt, reason, lost)
         if subtask.on_failure == "skip":
             self.run.emit(events.SubtaskSkipped(subtask=subtask.id, reason=FORGIVEN))
         self.stop_if_aborted(subtask)
 
     def stop_if_aborted(self, subtask: Subtask) -> None:
-        """Raise `RunFailed` for a subtask that failed, if the plan goes no further then."""
-        if subtask.on_failure == "abort" and self.run.state.state_of(subtask.id) == "failed":
-            reason = self.run.state.failures[subtask.id]
-            raise RunFailed(f"{subtask.id} failed: {reason}", "The plan says to stop there.")
+        """Raise `RunFailed` for a subtask that failed, if the plan goes no further then.
+
+        If it failed for a lost provider, that is a `ProviderError`.
+        """
+        state = self.run.state
+        if subtask.on_failure == "abort" and state.state_of(subtask.id) == "failed":
+            kind = ProviderError if subtask.id in state.lost else RunFailed
+            raise kind(f"{subtask.id} failed: {state.failures[subtask.id]}", "The plan says to stop there.")

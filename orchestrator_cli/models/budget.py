@@ -28,7 +28,6 @@ from orchestrator_cli.models.model import (
     Model,
     ModelRequest,
     OnDelta,
-    TransientError,
 )
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import Usage
@@ -276,7 +275,7 @@ class MeteredModel:
                     cancellation.check()
 
     def _failed(self, request: ModelRequest, admitted: Admitted, exc: BaseException, seconds: float) -> None:
-        unsure = exc.unsure if isinstance(exc, TransientError) else not isinstance(exc, ProviderError)
+        unsure = exc.unsure if isinstance(exc, ProviderError) else True
         worst = admitted.worst if unsure else WorstCase()
         usage = Usage(failed=1, unsure_tokens=worst.tokens, unsure_cost=worst.cost)
         fault = exc.message if isinstance(exc, OrchError) else str(exc) or type(exc).__name__

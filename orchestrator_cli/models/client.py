@@ -20,9 +20,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
-from orchestrator_cli.durable.text import truncate
-from orchestrator_cli.errors import ProviderError
+from orchestrator_cli.errors import ProviderError, RequestRefused
+from orchestrator_cli.http_bodies import BodyRefused
 from orchestrator_cli.models.budget import Quote
+from orchestrator_cli.models.client_errors import filtered, translate
 from orchestrator_cli.models.model import (
     Completion,
     Embeddings,
@@ -31,10 +32,10 @@ from orchestrator_cli.models.model import (
     ToolCall,
     TransientError,
 )
+from orchestrator_cli.models.wire import MAX_TOKENS, REPLY_BYTES, guard_clients
 from orchestrator_cli.values import Usage
 
 Pieces = queue.SimpleQueue[Any]
-TRY_AGAIN = "Try again, or name another model with -m."
 
 
 class LiteLLMModel:
@@ -148,6 +149,11 @@ def _import_litellm() -> Any:
     litellm.disable_hf_tokenizer_download = True
     for name in ("LiteLLM", "litellm", "httpx", "openai"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    handlers = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+    of_openai = importlib.import_module("litellm.llms.openai.common_utils")
+    guard_clients(
+        ((handlers.HTTPHandler, "create_client"), (of_openai.BaseOpenAILLM, "_get_sync_http_client"))
+    )
     return litellm
 
 
@@ -168,28 +174,38 @@ def _call(name: str, request: ModelRequest, stream: bool, timeout: float, out: P
     try:
         _prepare_for_call(litellm)
         answer = litellm.completion(**options)
+        if answer is None:  # what it makes of a 422
+            raise RequestRefused(f"{name} refused the request (422).", "Name another model with -m.")
         if stream:
             answer = _gather(litellm, answer, request, out)
-        out.put(_reply(litellm, name, answer))
+        out.put(_reply(litellm, request, answer))
     except Exception as exc:  # translated here, and raised in the waiting thread
-        out.put(_translate(exc, name))
+        out.put(exc if isinstance(exc, ProviderError) else translate(exc, name))
 
 
 def _gather(litellm: Any, chunks: Iterator[Any], request: ModelRequest, out: Pieces) -> Any:
-    seen = []
+    seen, length = [], 0
     for chunk in chunks:
         seen.append(chunk)
-        if chunk.choices and (text := chunk.choices[0].delta.content):
-            out.put(text)
+        if not chunk.choices:
+            continue
+        delta = chunk.choices[0].delta
+        length += len(delta.content or "")
+        length += sum(len(call.function.arguments or "") for call in delta.tool_calls or ())
+        if length > REPLY_BYTES:
+            raise BodyRefused(f"it is longer than {REPLY_BYTES:,} characters")
+        if delta.content:
+            out.put(delta.content)
     if getattr(chunks, "received_finish_reason", "stop") is None:
         raise ConnectionError("the reply was cut in the middle")
     return litellm.stream_chunk_builder(seen, messages=list(request.messages))
 
 
-def _reply(litellm: Any, name: str, answer: Any) -> Completion:
-    message = answer.choices[0].message
-    usage = getattr(answer, "usage", None)
-    cost = _cost(litellm, name, answer)
+def _reply(litellm: Any, request: ModelRequest, answer: Any) -> Completion:
+    choice, name = answer.choices[0], request.model or ""
+    message = choice.message
+    if choice.finish_reason == "content_filter":
+        raise filtered(name, "the reply was withheld", unsure=True)
     calls = tuple(
         ToolCall(
             id=call.id or f"call_{n}",
@@ -202,14 +218,38 @@ def _reply(litellm: Any, name: str, answer: Any) -> Completion:
         text=message.content or "",
         tool_calls=calls,
         model=name,
-        usage=Usage(
-            calls=1,
-            prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-            completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
-            cost=cost or 0.0,
-            unpriced=1 if cost is None else 0,
+        usage=_usage(
+            litellm, request, answer, said=str(message.content or "") + "".join(c.arguments for c in calls)
         ),
     )
+
+
+def _usage(litellm: Any, request: ModelRequest, answer: Any, said: str | None) -> Usage:
+    """What a call used; counted here if the provider says nothing that can be true.
+
+    `said`: the reply; None for an embedding.
+    """
+    name, told = request.model or "", getattr(answer, "usage", None)
+    sent, received = (_amount(getattr(told, key, 0)) for key in ("prompt_tokens", "completion_tokens"))
+    if not sent and not received:
+        sent = _count(litellm, request, messages=list(request.messages))
+        received = _count(litellm, request, text=said) if said else 0
+        answer.usage = litellm.Usage(
+            prompt_tokens=sent, completion_tokens=received, total_tokens=sent + received
+        )
+    cost = _cost(litellm, name, answer, "embedding" if said is None else "completion")
+    return Usage(
+        calls=1,
+        prompt_tokens=sent,
+        completion_tokens=received,
+        cost=cost or 0.0,
+        unpriced=1 if cost is None else 0,
+    )
+
+
+def _amount(value: Any) -> int:
+    """A number of tokens that a provider names; 0 if it cannot be true."""
+    return value if isinstance(value, int) and 0 <= value <= MAX_TOKENS else 0
 
 
 def embed(request: ModelRequest, timeout: float) -> Embeddings:
@@ -223,14 +263,8 @@ def embed(request: ModelRequest, timeout: float) -> Embeddings:
         rows = sorted(enumerate(answer.data), key=lambda row: row[1].get("index", row[0]))
         vectors = tuple(tuple(map(float, row["embedding"])) for _, row in rows)
     except Exception as exc:  # translated here, at the one boundary
-        raise _translate(exc, name) from exc
-    cost = _cost(litellm, name, answer, "embedding")
-    usage = Usage(
-        calls=1,
-        prompt_tokens=getattr(getattr(answer, "usage", None), "prompt_tokens", 0) or 0,
-        cost=cost or 0.0,
-        unpriced=1 if cost is None else 0,
-    )
+        raise translate(exc, name) from exc
+    usage = _usage(litellm, request, answer, said=None)
     return Embeddings(vectors=vectors, model=name, usage=usage, seconds=time.monotonic() - started)
 
 
@@ -238,9 +272,10 @@ def _cost(litellm: Any, name: str, answer: Any, call: str = "completion") -> flo
     if not _has_price(litellm, name):
         return None
     try:
-        return float(litellm.completion_cost(completion_response=answer, model=name, call_type=call))
+        cost = float(litellm.completion_cost(completion_response=answer, model=name, call_type=call))
     except Exception:  # LiteLLM raises a bare Exception if it does not know
         return None
+    return cost if math.isfinite(cost) and cost >= 0 else None
 
 
 # --- prices
@@ -259,7 +294,7 @@ def quote(request: ModelRequest) -> Quote:
 
 
 def _quote(litellm: Any, name: str, request: ModelRequest) -> Quote:
-    prompt = _prompt_tokens(litellm, name, request)
+    prompt = _prompt_tokens(litellm, request)
     try:
         known = litellm.get_model_info(name)
     except Exception:  # LiteLLM raises a bare Exception for a model that it does not know
@@ -280,7 +315,7 @@ def _quote(litellm: Any, name: str, request: ModelRequest) -> Quote:
 def quote_embedding(request: ModelRequest) -> Quote:
     """The worst case of an embedding request, which has no reply tokens."""
     litellm, name = _litellm(), request.model or ""
-    tokens = _prompt_tokens(litellm, name, request)
+    tokens = _prompt_tokens(litellm, request)
     if not _has_price(litellm, name):
         return Quote(prompt_tokens=tokens, reply_tokens=0)
     cost, _ = litellm.cost_per_token(
@@ -306,81 +341,13 @@ def _has_price(litellm: Any, name: str) -> bool:
     return entry is None or any("cost" in key for key in entry)
 
 
-def _prompt_tokens(litellm: Any, name: str, request: ModelRequest) -> int:
-    messages, tools = list(request.messages), list(request.tools) or None
-    try:
-        counted = int(litellm.token_counter(model=name, messages=messages, tools=tools))
-    except Exception:  # an odd message must not prevent the call; two bytes a token overestimate
-        counted = len(json.dumps([messages, tools]).encode()) // 2
+def _prompt_tokens(litellm: Any, request: ModelRequest) -> int:
+    counted = _count(litellm, request, messages=list(request.messages), tools=list(request.tools) or None)
     return math.ceil(TOKENS_MARGIN * counted) + FRAME_TOKENS
 
 
-def _translate(exc: Exception, name: str) -> ProviderError:
-    """LiteLLM's and the network's errors as ours."""
-    import httpx
-    import litellm.exceptions as foreign
-
-    # LiteLLM reports a connection that was never made as a server error.
-    kinds = (httpx.ConnectError, httpx.ConnectTimeout)
-    if unmade := next((e for e in _causes(exc) if isinstance(e, kinds)), None):
-        return _unreachable(name, str(unmade) or "it did not answer")
-    text = str(getattr(exc, "message", "") or exc).strip() or type(exc).__name__
-    text = truncate(text.splitlines()[0].removeprefix("litellm."), 240)
-    if "missing credentials" in text.lower():
-        return ProviderError(
-            f"There is no API key for {name}.",
-            "Export the provider's key, such as OPENAI_API_KEY (any text for a local server), "
-            "or name another model with -m.",
-        )
-    match exc:
-        case foreign.AuthenticationError() | foreign.PermissionDeniedError():
-            return ProviderError(
-                f"The provider of {name} refused the key: {text}",
-                "Check the provider's API key in the environment, or name another model with -m.",
-            )
-        case foreign.NotFoundError():
-            return ProviderError(f"There is no model {name}: {text}", "Name another one with -m.")
-        case foreign.ContextWindowExceededError():
-            return ProviderError(
-                f"The request is too long for {name}: {text}", "Name a model with a larger context with -m."
-            )
-        case foreign.RateLimitError():
-            return TransientError(
-                f"The provider of {name} is limiting requests (429): {text}",
-                "Wait a little, or set fallbacks in orch.toml.",
-                retry_after=_retry_after(exc),
-            )
-        case foreign.Timeout():
-            return TransientError(f"{name} did not answer in time: {text}", TRY_AGAIN, unsure=True)
-        case foreign.BadRequestError() | foreign.UnprocessableEntityError():
-            return ProviderError(f"{name} refused the request: {text}", "Name another model with -m.")
-        case foreign.APIConnectionError() | ConnectionError() | OSError():
-            return _unreachable(name, text, unsure=True)
-        case _:
-            # If an open connection was lost, the provider may have begun to answer.
-            was_cut = any(isinstance(e, httpx.TransportError) for e in _causes(exc))
-            return TransientError(f"The provider of {name} failed: {text}", TRY_AGAIN, unsure=was_cut)
-
-
-def _unreachable(name: str, fault: str, *, unsure: bool = False) -> TransientError:
-    return TransientError(
-        f"{name} cannot be reached: {fault}",
-        "Check that its server runs and that OPENAI_BASE_URL or the network is right.",
-        unsure=unsure,
-    )
-
-
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    while exc is not None:
-        yield exc
-        exc = exc.__cause__ or exc.__context__
-
-
-def _retry_after(exc: Exception) -> float | None:
-    """The seconds a 429 asks to wait, two minutes at most."""
-    headers = getattr(getattr(exc, "response", None), "headers", None) or {}
-    headers = getattr(exc, "litellm_response_headers", None) or headers
+def _count(litellm: Any, request: ModelRequest, **content: Any) -> int:
     try:
-        return min(float(headers["retry-after"]), 120.0)
-    except (LookupError, TypeError, ValueError):
-        return None
+        return int(litellm.token_counter(model=request.model or "", **content))
+    except Exception:  # an odd message must not prevent the call; two bytes a token overestimate
+        return len(json.dumps(content).encode()) // 2

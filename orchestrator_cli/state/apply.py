@@ -10,11 +10,11 @@ from typing import Any
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event, FileChange
-from orchestrator_cli.plan import Plan, State, whole_name
+from orchestrator_cli.plan import Plan, State, descendants, whole_name
 from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.state.duplicate_code import HINT, cause_of
 from orchestrator_cli.state.run_state import OVER, Accepted, Activity, RunState, Version, Work
-from orchestrator_cli.values import Usage
+from orchestrator_cli.values import Usage, seconds_between
 
 GOAL = "the goal is not met"
 
@@ -100,8 +100,10 @@ def _change(fact: events.Fact, state: RunState) -> RunState:  # noqa: C901 - a c
 
 @_change.register
 def _run_resumed(fact: events.RunResumed, state: RunState) -> RunState:
-    """What the earlier process had under way is pending again."""
-    kept = {name: one for name, one in state.states.items() if one in OVER}
+    """What the earlier process had under way, or could not do without a provider, is pending again."""
+    lost = state.lost & state.failed
+    again = lost | _skipped_after(state, lost)
+    kept = {name: one for name, one in state.states.items() if one in OVER and name not in again}
     started = state.started
     if started is not None and fact.workspace:
         started = started.model_copy(update={"workspace": fact.workspace})
@@ -109,6 +111,9 @@ def _run_resumed(fact: events.RunResumed, state: RunState) -> RunState:
         state,
         started=started,
         states=kept,
+        failures={name: why for name, why in state.failures.items() if name not in again},
+        causes=tuple(cause for cause in state.causes if cause.subtask not in lost),
+        lost=frozenset(),
         activity={
             name: one if name in kept else Activity(seconds=one.seconds)
             for name, one in state.activity.items()
@@ -121,6 +126,11 @@ def _run_resumed(fact: events.RunResumed, state: RunState) -> RunState:
         paused=False,
         phase="going on",
     )
+
+
+def _skipped_after(state: RunState, lost: frozenset[str]) -> frozenset[str]:
+    """What was skipped because it waits for one of `lost`."""
+    return state.stranded & descendants(state.plan, lost) if lost else frozenset()
 
 
 @_change.register
@@ -240,7 +250,7 @@ def _code_ran(fact: events.CodeRan, state: RunState) -> RunState:
 @_change.register
 def _subtask_accepted(fact: events.SubtaskAccepted, state: RunState) -> RunState:
     since = state.starts.get(fact.subtask, state.now)
-    accepted = Accepted(fact.result, (state.now - since).total_seconds())
+    accepted = Accepted(fact.result, seconds_between(since, state.now))
     return replace(state, accepted={**state.accepted, fact.subtask: accepted})
 
 
@@ -286,12 +296,13 @@ def _subtask_finished(fact: events.SubtaskFinished, state: RunState) -> RunState
 def _subtask_failed(fact: events.SubtaskFailed, state: RunState) -> RunState:
     name = fact.subtask
     begun = state.activity.get(name, Activity()).since
-    seconds = (state.now - begun).total_seconds() if begun is not None else None
+    seconds = seconds_between(begun, state.now) if begun is not None else None
     if not fact.final:
         # Another attempt follows: for the plan it is still running.
         state = _doing(_not_accepted(state, name), name, fact.reason)
         return state if whole_name(name) != name else _active(state, name, since=None, seconds=seconds)
-    state = _ended(state, name, "failed", fact.reason, seconds)
+    lost = state.lost | {name} if fact.provider_lost else state.lost - {name}
+    state = _ended(replace(state, lost=lost), name, "failed", fact.reason, seconds)
     if whole_name(name) != name:
         return replace(state, instance_failures={**state.instance_failures, name: fact.reason})
     state = replace(state, failures={**state.failures, name: fact.reason})

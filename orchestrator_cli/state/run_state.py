@@ -13,7 +13,7 @@ from datetime import datetime
 from orchestrator_cli import events
 from orchestrator_cli.plan import Patch, Plan, Result, State, Subtask, order, ready, unstarted, whole_name
 from orchestrator_cli.planning.reviser import Cause
-from orchestrator_cli.values import Conversation, Usage
+from orchestrator_cli.values import Conversation, Usage, seconds_between
 
 OVER: frozenset[State] = frozenset({"done", "failed", "skipped"})
 
@@ -110,6 +110,8 @@ class RunState:
     """Why a subtask failed or was skipped."""
     instance_failures: Mapping[str, str] = field(default_factory=dict)
     """Why an instance failed. Another process tries it again."""
+    lost: frozenset[str] = frozenset()
+    """Subtasks and instances whose last failure was that a model's provider could not be asked."""
     waiting: Mapping[str, str] = field(default_factory=dict)
     """The approval that a subtask or an instance waits for."""
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -216,7 +218,7 @@ class RunState:
         """How long processes have worked on the run; the time between them does not count."""
         if self.since is None or self.latest is None:
             return self.before_s
-        return self.before_s + (self.latest - self.since).total_seconds()
+        return self.before_s + seconds_between(self.since, self.latest)
 
     def state_of(self, subtask: str) -> State:
         return self.states.get(subtask, "pending")

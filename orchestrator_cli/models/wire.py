@@ -1,0 +1,153 @@
+"""What a provider sends, before LiteLLM reads it: bounded, from where it was asked, with a usage that counts.
+
+LiteLLM reads a body of any length, decompresses it in one go, follows redirects to other hosts with the
+provider's key, and fails a reply for a usage that is text or not finite. Its clients are given a hook here
+that sees each response before its body is read.
+
+Not covered: clients that LiteLLM does not make itself, such as those of Google's and Amazon's own libraries.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder, BodyRefused
+
+REPLY_BYTES = 10_000_000
+"""The longest reply."""
+STREAM_BYTES = 20 * REPLY_BYTES
+"""The longest stream: its characters come a few at a time, in frames of some hundred bytes."""
+MAX_REDIRECTS = 3
+MAX_TOKENS = 100_000_000
+"""More tokens than any call can use."""
+
+
+class RedirectRefused(ValueError):
+    """A provider's server redirects to another host, which would be sent what was meant for this one."""
+
+
+def guard_clients(made_by: Iterable[tuple[type, str]]) -> None:
+    """Guard every HTTP client that these methods return, given as class and name."""
+    for owner, name in made_by:
+        static = isinstance(vars(owner)[name], staticmethod)
+        guarded = _guarding(getattr(owner, name))
+        setattr(owner, name, staticmethod(guarded) if static else guarded)
+
+
+def _guarding(make: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(make)
+    def guarded(*args: Any, **options: Any) -> Any:
+        client = make(*args, **options)
+        hooks = client.event_hooks
+        if guard_response not in hooks["response"]:
+            client.headers["accept-encoding"] = ACCEPT_ENCODING
+            client.max_redirects = MAX_REDIRECTS
+            client.event_hooks = {**hooks, "response": [*hooks["response"], guard_response]}
+        return client
+
+    return guarded
+
+
+def guard_response(response: Any) -> None:
+    """Have the body of a response bounded while it is read. Raises `RedirectRefused` and `BodyRefused`."""
+    import httpx
+
+    if response.has_redirect_location:
+        _check_redirect(response)
+    checked = _CHECKS.get(response.headers.get("content-type", "").partition(";")[0].strip().lower(), iter)
+    most = REPLY_BYTES if checked is _checked_whole else STREAM_BYTES
+    decoder = BodyDecoder(response.headers.pop("content-encoding", ""), most)
+    stream = response.stream
+
+    class Guarded(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            return checked(part for piece in stream for part in decoder.read(piece))
+
+        def close(self) -> None:
+            stream.close()
+
+    response.stream = Guarded()
+
+
+def _check_redirect(response: Any) -> None:
+    here = response.url
+    there = here.join(response.headers["location"])
+    upgraded = (here.scheme, there.scheme) == ("http", "https")
+    if there.host != here.host or (not upgraded and (there.scheme, there.port) != (here.scheme, here.port)):
+        raise RedirectRefused(f"{here.host} redirects to {there.scheme}://{there.netloc.decode()}")
+
+
+# --- usage
+
+
+def _checked_whole(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    yield _checked_json(b"".join(pieces))
+
+
+def _checked_events(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a stream, as soon as each is complete."""
+    parts: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        head, newline, rest = piece.rpartition(b"\n")
+        if newline:
+            whole, parts, length = b"".join(parts) + head, [], 0
+            yield b"".join(_checked_line(line) + b"\n" for line in whole.split(b"\n"))
+        parts.append(rest)
+        length += len(rest)
+        if length > REPLY_BYTES:
+            raise BodyRefused(f"it sent a line of more than {REPLY_BYTES:,} bytes")
+    if parts:
+        yield _checked_line(b"".join(parts))
+
+
+_CHECKS: dict[str, Callable[[Iterable[bytes]], Iterator[bytes]]] = {
+    "application/json": _checked_whole,
+    "text/event-stream": _checked_events,
+}
+"""By media type; other bodies are bounded and not looked into."""
+
+
+def _checked_line(line: bytes) -> bytes:
+    if not line.startswith(b"data:"):
+        return line
+    return b"data: " + _checked_json(line.removeprefix(b"data:").strip())
+
+
+def _checked_json(text: bytes) -> bytes:
+    """The same JSON; a usage that cannot be true is null in it."""
+    if b'"usage' not in text:
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    rows = [
+        row for row in (value, _part(value, "message"), _part(value, "response")) if isinstance(row, dict)
+    ]
+    wrong = [
+        (row, name) for row in rows for name in ("usage", "usageMetadata") if not is_usage(row.get(name))
+    ]
+    for row, name in wrong:
+        row[name] = None
+    return json.dumps(value).encode() if wrong else text
+
+
+def _part(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def is_usage(value: Any) -> bool:
+    """Whether what a provider says of a call's usage can be true. None, for nothing said, can."""
+    return value is None or (isinstance(value, dict) and all(_is_true(*item) for item in value.items()))
+
+
+def _is_true(name: str, value: Any) -> bool:
+    if isinstance(value, dict):
+        return is_usage(value)
+    if isinstance(value, int | float):
+        return math.isfinite(value) and 0 <= value <= MAX_TOKENS
+    # Texts say other things than amounts, such as which tier of a service was used.
+    return value is None or not name.lower().endswith(("tokens", "tokencount"))
