@@ -88,7 +88,9 @@ class Scheduler:
             self.run.broker.check_attended()
             return True
         if self.unheard is not None:
-            raise self.unheard[1]
+            causes, error = self.unheard
+            led = f"What led to it: {'; '.join(map(str, causes))}"
+            raise type(error)(error.message, f"{error.remedy}\n{led}") from error
         if self._causes():  # someone said something in this very moment
             return self._start_what_may()
         for subtask in self.state.pending:
