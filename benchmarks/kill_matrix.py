@@ -1,10 +1,11 @@
-"""Runs killed at every event and gone on with: python -m benchmarks.kill_matrix [NAME ...] [--every N]
+"""Runs killed at every event and resumed: python -m benchmarks.kill_matrix [NAME ...] [--every N]
 
-Two runs are looked at: the demo on its recorded replies (`demo`), and a plan of twelve subtasks with
-branches, a loop, a failure, a revision and a condition, whose model is an endpoint on loopback (`twelve`).
-Each is run once without being disturbed; then, for each of its events, once more: killed with SIGKILL at
-that event (see `crash` in the tests for the two ways), and resumed; a quarter of the resumed ones are
-killed again first. What is compared:
+The runs are the demo on its recorded replies (`demo`), and plans whose model is an endpoint on loopback:
+twelve subtasks with branches, a map, a failure, a revision and a condition (`twelve`), a chain that is
+skipped after a failure (`stranded`), maps with failures (`maps`), a goal that is missed again and again
+(`loops`), and subtasks that are asked about (`approvals`). Each is run once without being disturbed; then,
+for each of its events, once more: killed with SIGKILL at that event (see `crash` in the tests for the two
+ways), and resumed; a quarter of the resumed ones are killed again first. What is compared:
 
     the answer, the files of the workspace, the values of the subtasks and what became of each
     that the run, and each tool it used, is remembered once
@@ -30,7 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from measuring import place, use_test_parts
 
-NAMES = ("demo", "twelve")
+NAMES = ("demo", "twelve", "stranded", "maps", "loops", "approvals")
 WAYS = ("line", "journal")
 
 
@@ -87,9 +88,9 @@ def _mortals() -> Iterator[Any]:
 
 @contextmanager
 def _scene(name: str, folder: Path) -> Iterator[Any]:
-    from crash_scenes import Demo, Twelve
+    import crash_scenes
 
-    with Demo(folder) if name == "demo" else Twelve(folder) as scene:
+    with getattr(crash_scenes, name.capitalize())(folder) as scene:
         yield scene
 
 

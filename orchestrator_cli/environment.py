@@ -19,6 +19,7 @@ import importlib.util
 import json
 import os
 import re
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -61,7 +62,7 @@ def spare_loopback_the_proxy() -> None:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def urlopen(request: urllib.request.Request | str, timeout: float) -> Any:
+def urlopen(request: urllib.request.Request | str, timeout: float, tls: ssl.SSLContext | None = None) -> Any:
     """Open an address; on loopback, without a proxy. Raises `OSError` and `ValueError`.
 
     Redirects are followed on the same host only, because urllib sends a key along to any.
@@ -70,7 +71,8 @@ def urlopen(request: urllib.request.Request | str, timeout: float) -> Any:
     direct = urllib.parse.urlsplit(url).hostname in LOOPBACK
     # urllib does not find ::1 in NO_PROXY.
     proxies = [urllib.request.ProxyHandler({})] if direct else []
-    return urllib.request.build_opener(_SameHost, *proxies).open(request, timeout=timeout)
+    context = [urllib.request.HTTPSHandler(context=tls)] if tls else []
+    return urllib.request.build_opener(_SameHost, *context, *proxies).open(request, timeout=timeout)
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):

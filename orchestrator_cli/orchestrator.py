@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import JsonValue
@@ -12,7 +13,9 @@ from memory import RecallResult
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import approved_plan
 from orchestrator_cli.engine.artifacts import Artifacts
-from orchestrator_cli.engine.flow_run import current_flow_run, ending
+from orchestrator_cli.engine.flow_run import ending
+from orchestrator_cli.engine.outbox import ARTIFACTS
+from orchestrator_cli.engine.server import flow_run_address
 from orchestrator_cli.errors import (
     ApprovalNeeded,
     Cancelled,
@@ -128,11 +131,6 @@ class _Work:
     """Why the work could not go on, if some of it has results."""
     before_s: float = 0.0
     since: float = field(default_factory=time.monotonic)
-    artifacts: Artifacts = field(init=False)
-    """What Prefect shows of the plan and the results; the last ones are sent beside the answer."""
-
-    def __post_init__(self) -> None:
-        self.artifacts = Artifacts(self.run.notice)
 
     @property
     def seconds(self) -> float:
@@ -150,8 +148,7 @@ def _ending(run: Run) -> Iterator[_Work]:
     """Remember the run and say how it ended, however that is."""
     work = _Work(run, before_s=run.state.seconds)
     try:
-        with work.artifacts:
-            yield work
+        yield work
     except BaseException as exc:
         work.error = exc
         raise as_orch_error(exc, run.id) from exc
@@ -172,6 +169,8 @@ def _ending(run: Run) -> Iterator[_Work]:
 def _close(run: Run, work: _Work, seconds: float) -> None:
     """Remember the run, or say that it waits for a person; a machine that stopped it has decided nothing."""
     error = work.error
+    if unsent := run.flow_run.close(error):
+        run.notice(unsent)
     if isinstance(error, ApprovalNeeded):
         run.emit(events.RunPaused(approvals=error.approvals))
     elif run.state.has_plan and not (
@@ -297,13 +296,18 @@ def execute(run: Run, work: _Work) -> None:
         return
     paused: list[ApprovalNeeded] = []
 
+    outbox = run.flow_run.outbox
+    artifacts = Artifacts(partial(outbox.put, ARTIFACTS))
+
+    def opened(flow_run: str) -> None:
+        if flow_run != run.state.flow_run:
+            run.emit(events.FlowStarted(flow_run=flow_run, url=flow_run_address(flow_run)))
+
     def within() -> Any:
-        name, url = current_flow_run()
-        if name != run.state.flow_run:
-            run.emit(events.FlowStarted(flow_run=name, url=url))
-        work.artifacts.show_plan(run.state.plan, "The plan")
+        outbox.when_open(opened)
+        artifacts.show_plan(run.state.plan, "The plan")
         try:
-            Scheduler(run, work.context, work.artifacts).carry_out()
+            Scheduler(run, work.context, artifacts).carry_out()
         except ApprovalNeeded as exc:
             paused.append(exc)
             return ending(exc)

@@ -23,6 +23,7 @@ from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.engine import server
+from orchestrator_cli.engine.connection import Connection, check_server
 from orchestrator_cli.engine.flow_run import FlowRun
 from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError, storage_faults
 from orchestrator_cli.events import Event, Noticed
@@ -348,22 +349,25 @@ def _start_engine(
     wanted: bool,
     is_resumed: bool,
 ) -> FlowRun | None:
-    """Begin everything slow; the flow run begins as soon as Prefect is imported and its server answers."""
-    url, home = "", settings.prefect_home or settings.home
+    """Begin everything slow; the flow run begins as soon as Prefect is imported.
+
+    Raises `ConfigError` if the user's own Prefect server does not answer.
+    """
+    connection = None
     if wanted:
-        url = settings.prefect_api_url or server.ensure_server(home, settings.prefect_idle_minutes)
-        server.configure_client(url, home, own=bool(settings.prefect_api_url))
+        if settings.prefect_api_url:
+            check_server(settings.prefect_api_url)
+        home = settings.prefect_home or settings.home
+        connection = Connection(settings.prefect_api_url, home, settings.prefect_idle_minutes, cancellation)
+        connection.open_or_do_without()
     imported = threading.Event()
     run_beside(_import, source.prepare, wanted, imported)
-    if not wanted:
+    if connection is None:
         return None
-
-    def ready() -> None:
-        imported.wait()
-        server.await_server(url, home, cancellation)
-
     threads = THREADS * settings.max_parallel + 1
-    return closing.enter_context(FlowRun(run, ready, threads=threads, resumed=is_resumed))
+    flow_run = FlowRun(run, imported.wait, connection, threads=threads, resumed=is_resumed)
+    closing.callback(flow_run.close)
+    return flow_run
 
 
 def _import(prepare_models: Callable[[], None], wanted: bool, imported: threading.Event) -> None:

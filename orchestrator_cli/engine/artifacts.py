@@ -1,14 +1,10 @@
 """What the Prefect UI shows of a run besides its states: the plan and each result, as artifacts.
 
-They are sent beside the work, in order, and the last ones beside the answer: a subtask whose result is
-committed is done, and nothing waits for its artifact. Prefect is slow with each; if many wait, as in a plan
-of hundreds of quick subtasks, those results go together as one. An artifact that Prefect refuses is a notice
-and harms nothing else.
+Prefect is slow with each artifact. If many wait, as in a plan of hundreds of quick subtasks, those results
+go together as one.
 """
 
-import queue
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,28 +16,13 @@ TOGETHER_CHARS = 1_000
 """Of each result, where they are sent together."""
 MANY = 40
 """More results than these that wait are sent as one artifact."""
-CLOSING_S = 30.0
-"""The longest that the end of a run waits for the last ones to be sent."""
 
 
 class Artifacts:
-    """The artifacts of one flow run. Leaving it waits until they are sent.
+    """The artifacts of one flow run. `put` adds the row of one to what Prefect's server is sent."""
 
-    `notice` is called once, for the first that could not be sent.
-    """
-
-    def __init__(self, notice: Callable[[str], None]) -> None:
-        self._notice = notice
-        self._rows: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._send, name="orch: artifacts", daemon=True)
-
-    def __enter__(self) -> "Artifacts":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._rows.put(None)
-        self._thread.join(CLOSING_S)
+    def __init__(self, put: Callable[[dict[str, Any]], None]) -> None:
+        self._put = put
 
     def show_plan(self, plan: Plan, why: str) -> None:
         """Put a version of the plan beside the flow run."""
@@ -55,38 +36,9 @@ class Artifacts:
     def _show(self, key: str, markdown: str, description: str) -> None:
         from prefect.utilities.context import get_task_and_flow_run_ids
 
-        task_run, flow_run = get_task_and_flow_run_ids()
-        row = {"key": key, "data": markdown, "description": description}
-        self._rows.put(row | {"task_run_id": task_run, "flow_run_id": flow_run})
-
-    def _send(self) -> None:
-        rows, warned = self._waiting(), False
-        if not rows:
-            return  # a run without a graph, for which Prefect need not be imported
-        from prefect.client.orchestration import get_client
-        from prefect.client.schemas.actions import ArtifactCreate
-
-        with get_client(sync_client=True) as client:
-            while rows:
-                for row in rows:
-                    try:
-                        client.create_artifact(ArtifactCreate(type="markdown", **row))
-                    except Exception as exc:  # the run does not depend on what its UI shows
-                        if not warned:
-                            self._notice(f"Prefect did not take the artifact {row['key']}: {exc}")
-                        warned = True
-                rows = self._waiting()
-
-    def _waiting(self) -> list[dict[str, Any]]:
-        """What is to be sent next, as soon as there is something; nothing at the end."""
-        rows: list[dict[str, Any]] = []
-        while not rows or not self._rows.empty():
-            row = self._rows.get()
-            if row is None:
-                self._rows.put(None)  # the next time there is nothing else
-                break
-            rows.append(row)
-        return rows if len(rows) <= MANY else together(rows)
+        task_run, flow_run = (str(one) if one else None for one in get_task_and_flow_run_ids())
+        row = {"key": key, "type": "markdown", "data": markdown, "description": description}
+        self._put(row | {"task_run_id": task_run, "flow_run_id": flow_run})
 
 
 def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

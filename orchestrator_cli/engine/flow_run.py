@@ -1,58 +1,76 @@
-"""The flow run of a run, begun beside the planner, and its task runs.
+"""The flow run of a run, and its task runs.
 
-To begin a flow run takes Prefect as long as a dozen subtasks. So it is begun in a thread of its own as soon
-as the server answers, and waits there for what it is to carry out. If no graph is needed it ends as
-completed, if no plan could be made as failed.
+Prefect's engine runs them. Its server is sent a copy of every step (see `outbox` and `local_api`) and decides
+nothing: the run is the same whether the server is there or not.
 
-A run that goes on in another process is the same flow run, so that all of it is in one place. What the
-process that died had under way is still running on Prefect's server; it is marked as crashed.
+To begin a flow run takes Prefect as long as several subtasks. So it begins in a thread of its own beside the
+planner, and waits there for what it is to carry out. If no graph is needed it ends as completed, if no plan
+could be made as failed. A run that another process continues is the same flow run on the server.
 """
 
-import os
 import queue
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from orchestrator_cli.cancellation import run_beside
-from orchestrator_cli.engine.server import ui_address
+from orchestrator_cli.engine.connection import Connection
+from orchestrator_cli.engine.local_api import LocalApi, collect_from_prefect
+from orchestrator_cli.engine.outbox import CLOSING_S, Outbox
 from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunFailed
 
-GONE = "The process that ran it has ended; orch went on with the run in another one."
-CLOSING_S = 5.0
-"""The longest that the end of a run waits for Prefect to put down that nothing was carried out."""
+INTERRUPTED_S = 0.3
+"""How long the end of an interrupted run waits for the server to be sent the last messages."""
 
 
 class FlowRun:
-    """One flow run. Leaving it ends it, where it was begun and has carried nothing out."""
+    """One flow run. `close` ends it."""
 
-    def __init__(self, name: str, await_server: Callable[[], None], *, threads: int, resumed: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        await_import: Callable[[], object],
+        connection: Connection,
+        *,
+        threads: int,
+        resumed: bool,
+    ) -> None:
         """Begin it beside.
 
         Args:
             name: its name.
-            await_server: returns when Prefect can be imported and its server answers; raises why not.
-            threads: how many task runs go on at once.
+            await_import: returns when Prefect can be imported.
+            connection: the way to its server.
+            threads: how many task runs there are at once.
             resumed: whether an earlier process may have begun it.
         """
+        self.outbox = Outbox(name, str(uuid.uuid4()), resumed=resumed)
         self._name = name
-        self._await_server = await_server
+        self._await_import = await_import
         self._threads = threads
-        self._resumed = resumed
+        self._unsent = connection.unsent
         self._work: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._begun = self._entered = self._left = False
+        self._begun = self._entered = self._is_closed = False
         self._over = threading.Event()
         self._error: BaseException | None = None
         run_beside(self._live)
 
+        @contextmanager
+        def connect() -> Iterator[Any]:
+            await_import()
+            with connection.client() as client:
+                yield client
+
+        self.outbox.start(connect, connection.unsent)
+
     def carry_out(self, work: Callable[[], Any]) -> None:
         """Do something within the flow run, and return when that has ended; a state it returns is the run's.
 
-        Raises what `work` raises, or why there is no flow run. An interrupt of this thread leaves it going:
-        see `await_end`.
+        Raises what `work` raises. An interrupt of this thread does not end it: see `await_end`.
         """
         self._work.put(work)
         self.await_end()
@@ -64,20 +82,36 @@ class FlowRun:
         if self._error is not None:
             raise self._error
 
-    def __enter__(self) -> "FlowRun":
-        return self
+    def close(self, error: BaseException | None = None) -> str:
+        """End it, and send what is left; `error` is what ended the run.
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        Returns a sentence about what the server was not sent; empty if there is nothing to say.
+        """
         with self._lock:
-            self._left = True
+            if self._is_closed:
+                return ""
+            self._is_closed = True
+        is_interrupted = isinstance(error, KeyboardInterrupt | Interrupted | Cancelled)
+        seconds = INTERRUPTED_S if is_interrupted else CLOSING_S
         if self._begun and not self._over.is_set():
             self._work.put(lambda: ending(error))
-            self._over.wait(CLOSING_S)
+            self._over.wait(seconds)
+        left, lost, fault = self.outbox.close(seconds), self.outbox.lost, self.outbox.fault
+        later = ""
+        if left and self._unsent is not None:
+            try:
+                self.outbox.keep(self._unsent)
+                left, later = 0, " The rest is sent with the next run, or by orch ui."
+            except OSError as exc:
+                fault = f"{fault or 'it has not started yet'}, and the rest cannot be kept: {exc}"
+        if left + lost or (later and fault):
+            return f"Prefect's page does not show all of this run: {fault or 'its server is slow'}.{later}"
+        return ""
 
     def _live(self) -> None:
         """The thread of the flow."""
         try:
-            self._await_server()
+            self._await_import()
             self._run()
         except BaseException as exc:
             self._error = self._error or exc
@@ -86,55 +120,47 @@ class FlowRun:
 
     def _run(self) -> None:
         from prefect import flow
+        from prefect.context import SyncClientContext
         from prefect.flow_engine import run_flow
-        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        from prefect.settings import (
+            PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+            temporary_settings,
+        )
         from prefect.task_runners import ThreadPoolTaskRunner
 
+        collect_from_prefect(self.outbox)
         runner: Any = ThreadPoolTaskRunner(max_workers=self._threads)
         # A sync flow waits up to a second at its end for the heartbeat thread.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False}
+        with (
+            temporary_settings(settings),
+            SyncClientContext(httpx_settings={"transport": LocalApi(self.outbox)}),
+        ):
             made: Any = flow(
                 name="orch",
-                flow_run_name=self._name,
                 task_runner=runner,
                 validate_parameters=False,
                 persist_result=False,
                 retries=0,
             )(self._body)
             with self._lock:
-                if self._left:
+                if self._is_closed:
                     return
                 self._begun = True
-            found = made_ready(self._name) if self._resumed else None
-            # The result would be that of the state that the server answers with, which can name a pickle.
-            state: Any = run_flow(made, flow_run=found, return_type="state")
+            state: Any = run_flow(made, return_type="state")
         if not self._entered:
-            said = f"{state.name}, {state.message}" if state.message else state.name
-            raise RunFailed(f"The Prefect server did not let the flow run begin: {said}.", "Start it again.")
+            raise RunFailed(f"Prefect did not start the flow run: {state.message or state.name}.")
 
     def _body(self) -> Any:
-        if self._entered:
-            raise _EnteredAgain("The flow run ended before, and runs once.")
         self._entered = True
         try:
             # Prefect takes a state that is returned for the flow run's own.
             return self._work.get()()
         except Exception as exc:
-            # Prefect would write what is raised to disk, as a pickle, and might run the body again.
+            # Prefect would write what is raised to disk, as a pickle.
             self._error = exc
             return ending(exc)
-
-
-def current_flow_run() -> tuple[str, str]:
-    """The id of the flow run that this is called in, and where Prefect shows it."""
-    from prefect import runtime
-
-    name = str(runtime.flow_run.id)
-    return name, f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{name}"
-
-
-class _EnteredAgain(BaseException):
-    """The server would have the flow run go on although it has ended. Prefect would catch an exception."""
 
 
 def ending(error: BaseException | None) -> Any:
@@ -150,34 +176,6 @@ def ending(error: BaseException | None) -> Any:
         case Interrupted() | Cancelled() | KeyboardInterrupt():
             return CancelledState(message=str(error) or "Interrupted.")
     return Failed(message=str(error) or type(error).__name__)
-
-
-def made_ready(name: str) -> Any:
-    """The flow run of this name, ready to run once more; None where the server has none."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
-    from prefect.exceptions import ObjectNotFound
-    from prefect.states import Crashed, Pending
-
-    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        found = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [name]}}), limit=1
-        )
-        if not found:
-            return None
-        flow_run: UUID = found[0].id
-        # Forced, because the server begins neither a run that is running nor one that has ended.
-        client.set_flow_run_state(flow_run, Pending(message="Resumed."), force=True)
-        running = client.read_task_runs(
-            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [str(flow_run)]}}),
-            task_run_filter=TaskRunFilter.model_validate(
-                {"state": {"type": {"any_": ["RUNNING", "PENDING", "SCHEDULED"]}}}
-            ),
-        )
-        for task_run in running:
-            client.set_task_run_state(task_run.id, Crashed(message=GONE), force=True)
-        return client.read_flow_run(flow_run)
-    return None
 
 
 # --- task runs

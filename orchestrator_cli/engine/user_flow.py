@@ -12,9 +12,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from orchestrator_cli.engine.server import import_prefect
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.engine.server import await_server, import_prefect
 
 
 def main(entrypoint: str, labels: Sequence[str]) -> int:
@@ -32,6 +34,8 @@ def main(entrypoint: str, labels: Sequence[str]) -> int:
 
 
 def run(entrypoint: str, parameters: dict[str, Any], labels: Sequence[str]) -> Any:
+    # The run does not wait for its server, so this may be the first to need it.
+    await_server(os.environ["PREFECT_API_URL"], Path(os.environ["PREFECT_HOME"]).parent, Cancellation())
     import_prefect()
     from prefect import tags
     from prefect.flows import load_flow_from_entrypoint

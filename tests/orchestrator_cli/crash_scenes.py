@@ -1,14 +1,15 @@
-"""The two runs that are killed at every event: the demo, and a plan of twelve subtasks."""
+"""The runs that are killed at every event: the demo, and plans whose model is scripted."""
 
 import hashlib
 import random
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from crash import By, Ended, Mortals, Place, Traces, attempts
 from endpoint import Endpoint, texts_of
-from scripted_model import MODELS, code, coder, patch, plan, tool_call
+from scripted_model import MODELS, code, coder, decided, patch, plan, tool_call
 
 KILLED = -9
 
@@ -17,6 +18,8 @@ class Scene:
     """A run that can be begun again and again. A context manager."""
 
     args: tuple[str, ...]
+    code = 0
+    """How it ends."""
 
     def __init__(self, folder: Path) -> None:
         self.place = Place(folder)
@@ -37,7 +40,7 @@ class Scene:
     def undisturbed(self, run: Mortals) -> Traces:
         ended = self.begin(run)
         faults = list(self.place.faults())
-        assert ended.code == 0, (self.place.folder / ".stderr").read_text()
+        assert ended.code == self.code, (self.place.folder / ".stderr").read_text()
         assert not faults, faults
         return self.place.record()
 
@@ -62,7 +65,7 @@ class Scene:
         faults = list(self.place.faults())
         counts["faults of journal and log"] += len(faults)
         counts["finished subtasks run twice"] += sum("after it had finished" in fault for fault in faults)
-        if ended.code != 0:
+        if ended.code != self.code:
             faults.append(f"exit {ended.code}: {(self.place.folder / '.stderr').read_text()[-2000:]}")
         faults += _differences(whole, self.place.record())
         return faults
@@ -80,64 +83,146 @@ class Demo(Scene):
     args = ("demo", "-C", "workspace")
 
 
-class Twelve(Scene):
+class Scripted(Scene):
     """Its model says the same to the same request, so it does not matter who asks."""
 
-    args = ("ask", "Do the twelve pieces of work.", "-C", "workspace")
+    args = ("ask", "Do the pieces of work.", "-C", "workspace")
+    plan: str
+    revised: tuple[tuple[str, str], ...] = ()
+    """What the reviser replies to a request with this text; the first that fits."""
+    broken: frozenset[str] = frozenset()
+    """Subtasks whose agents give up."""
+    values: ClassVar[Mapping[str, str]] = {}
+    """What agents return, as code; by default a sentence."""
 
-    def __enter__(self) -> "Twelve":
-        self._endpoint = Endpoint(_reply).__enter__()
+    def __enter__(self) -> "Scripted":
+        self._endpoint = Endpoint(self._reply).__enter__()
         self.place.env = {"OPENAI_BASE_URL": self._endpoint.url, "OPENAI_API_KEY": "test-key", **MODELS}
         return self
 
     def __exit__(self, *_: object) -> None:
         self._endpoint.__exit__()
 
+    def _reply(self, request: dict[str, Any], _n: int) -> Any:
+        role, text = str(request["model"]), texts_of(request)
+        if role == "planner":
+            return self.plan
+        if role == "reviser":
+            return next(reply for sign, reply in self.revised if sign in text)
+        if role == "answer":
+            return f"All is done: {hashlib.sha256(text.encode()).hexdigest()}"
+        name = text.rpartition("Do the work of ")[2].partition(".")[0]
+        return code(self._work(name, sum(message["role"] == "assistant" for message in request["messages"])))
 
-PLAN = plan(
-    coder("list", result={"type": "array"}),
-    tool_call("note", "write_file", path="note.txt", content="noted"),
-    coder("left", ["list"], inputs={"items": "$list.value"}),
-    coder("right", ["list", "note"]),
-    {**coder("each", ["list"]), "for_each": "$list.value", "inputs": {"item": "$item"}},
-    coder("broken", ["left"]),
-    coder("after_broken", ["broken"]),
-    {**coder("never", ["list"]), "when": "list.value[0] == 'nothing'"},
-    tool_call("copy", "write_file", ["right"], path="copy.txt", content="$right.value"),
-    {**coder("forgiven", ["note"]), "on_failure": "skip"},
-    coder("join", ["left", "right", "each", "copy", "forgiven", "never"]),
-    coder("last", ["join", "after_broken"]),
-)
-"""`broken` fails and is replaced by the reviser, `forgiven` fails and is skipped, `never` is not done."""
-
-REPLACED = patch(
-    "Broken things are done another way.",
-    add=[coder("mended", ["left"])],
-    replace=[{"id": "after_broken", "depends_on": ["mended"]}],
-)
+    def _work(self, name: str, step: int) -> str:
+        if step == 0:
+            return f"from pathlib import Path\nPath('{name}.txt').write_text('half')\nprint('begun')"
+        if name in self.broken:
+            return "give_up('it cannot be done')"
+        if name in self.values:
+            return f"Path('{name}.txt').unlink()\n{self.values[name]}"
+        return f"Path('{name}.txt').write_text('{name} is whole')\nfinal_answer('{name} is done')"
 
 
-def _reply(request: dict[str, Any], _n: int) -> Any:
-    role, text = str(request["model"]), texts_of(request)
-    if role == "planner":
-        return PLAN
-    if role == "reviser":
-        return REPLACED
-    if role == "answer":
-        return f"All is done: {hashlib.sha256(text.encode()).hexdigest()}"
-    name = text.rpartition("Do the work of ")[2].partition(".")[0]
-    return code(_work(name, sum(message["role"] == "assistant" for message in request["messages"])))
+EACH = "Path(f'each-{item}.txt').write_text(item)\nfinal_answer(item.upper())"
 
 
-def _work(name: str, step: int) -> str:
-    if step == 0:
-        return f"from pathlib import Path\nPath('{name}.txt').write_text('half')\nprint('begun')"
-    if name in ("broken", "forgiven"):
-        return "give_up('it cannot be done')"
-    if name == "list":
-        return "final_answer(['a', 'b', 'c'])"
-    if name == "each":
-        return (
-            "Path(f'each-{item}.txt').write_text(item)\nPath('each.txt').unlink()\nfinal_answer(item.upper())"
-        )
-    return f"Path('{name}.txt').write_text('{name} is whole')\nfinal_answer('{name} is done')"
+class Twelve(Scripted):
+    """`broken` fails and is replaced by the reviser, `forgiven` fails and is skipped, `never` is not done."""
+
+    plan = plan(
+        coder("list", result={"type": "array"}),
+        tool_call("note", "write_file", path="note.txt", content="noted"),
+        coder("left", ["list"], inputs={"items": "$list.value"}),
+        coder("right", ["list", "note"]),
+        {**coder("each", ["list"]), "for_each": "$list.value", "inputs": {"item": "$item"}},
+        coder("broken", ["left"]),
+        coder("after_broken", ["broken"]),
+        {**coder("never", ["list"]), "when": "list.value[0] == 'nothing'"},
+        tool_call("copy", "write_file", ["right"], path="copy.txt", content="$right.value"),
+        {**coder("forgiven", ["note"]), "on_failure": "skip"},
+        coder("join", ["left", "right", "each", "copy", "forgiven", "never"]),
+        coder("last", ["join", "after_broken"]),
+    )
+    revised = (
+        (
+            "broken",
+            patch(
+                "Broken things are done another way.",
+                add=[coder("mended", ["left"])],
+                replace=[{"id": "after_broken", "depends_on": ["mended"]}],
+            ),
+        ),
+    )
+    broken = frozenset({"broken", "forgiven"})
+    values: ClassVar = {"list": "final_answer(['a', 'b', 'c'])", "each": EACH}
+
+
+class Stranded(Scripted):
+    """`first` fails for good, and the chain behind it is skipped; beside it, conditions skip what is done."""
+
+    code = 1
+    plan = plan(
+        coder("first"),
+        coder("second", ["first"]),
+        coder("third", ["second"]),
+        {**coder("fourth", ["third"]), "when": "third.value == 'x'"},
+        coder("beside"),
+        {**coder("unwanted", ["beside"]), "when": "beside.value == 'nothing'"},
+        coder("behind", ["unwanted"]),
+        coder("both", ["behind", "third"]),
+    )
+    revised = (("first", decided("keep", "Nothing else can be done.")),)
+    broken = frozenset({"first"})
+
+
+class Maps(Scripted):
+    """A map over a map's values, one with items that fail and are skipped, and one that fails as a whole."""
+
+    code = 1
+    plan = plan(
+        coder("list", result={"type": "array"}),
+        {**coder("each", ["list"]), "for_each": "$list.value", "inputs": {"item": "$item"}},
+        {**coder("again", ["each"]), "for_each": "$each.value", "inputs": {"item": "$item"}},
+        {
+            **coder("some", ["list"]),
+            "for_each": "$list.value",
+            "inputs": {"item": "$item"},
+            "on_failure": "skip",
+        },
+        {**coder("none", ["list"]), "for_each": "$list.value", "inputs": {"item": "$item"}},
+        coder("after_none", ["none"]),
+        coder("join", ["again", "some"]),
+    )
+    revised = (("none", decided("keep", "The rest is enough.")),)
+    values: ClassVar = {
+        "list": "final_answer(['a', 'b', 'c'])",
+        "each": EACH,
+        "again": "final_answer(item * 2)",
+        "some": "give_up('not b') if item == 'b' else final_answer(item)",
+        "none": "give_up('none of them')",
+    }
+
+
+class Loops(Scripted):
+    """The goal is not met: the reviser adds a step, another after that, and then leaves it."""
+
+    code = 1
+    plan = plan(coder("step"), coder("beside"), check="step['value'] == 'nothing'")
+    revised = (
+        ("step_three", decided("keep", "That is all that can be done.")),
+        ("step_two", patch("Once more.", add=[coder("step_three", ["step_two"])])),
+        ("", patch("Another way.", add=[coder("step_two", ["step"])])),
+    )
+
+
+class Approvals(Scripted):
+    """Each subtask is asked about, and so is the plan; the user has said yes to all beforehand."""
+
+    args = (*Scripted.args, "--approve", "plan", "-y")
+    plan = plan(
+        {**coder("asked"), "approve": True},
+        {**coder("after", ["asked"]), "approve": True},
+        coder("beside"),
+        tool_call("note", "write_file", ["asked", "beside"], path="note.txt", content="$asked.value"),
+    )

@@ -11,7 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Lie = Callable[[str, Any], Any]
-"""Given the path and the JSON of a request, returns the JSON to answer with, or None to pass it on."""
+"""Given the path and the JSON of a request, returns the JSON to answer with, or None to pass it on.
+
+An `int` is the status of an empty reply, and an exception closes the connection.
+"""
 Spoil = Callable[[Any], Any]
 """Given the JSON of the real server's reply, returns what the client is given."""
 
@@ -79,6 +82,9 @@ class _Server(ThreadingHTTPServer):
         self.lie = lie
         self.spoil = spoil
 
+    def handle_error(self, *_: object) -> None:
+        """Silent."""
+
 
 class _Requests(BaseHTTPRequestHandler):
     server: "_Server"
@@ -93,6 +99,9 @@ class _Requests(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("content-length", 0))) or None
         path = self.path.removeprefix("/api")
         lie = self.server.lie(path, json.loads(data) if data else None)
+        if isinstance(lie, int):
+            self._send(lie, b"{}")
+            return
         if lie is not None:
             self._send(200, json.dumps(lie).encode())
             return

@@ -1,6 +1,6 @@
 """Runs killed with SIGKILL and gone on with: nothing finished is done twice, and nothing is lost or doubled.
 
-Every event of both runs is for `python -m benchmarks.kill_matrix`; here it is one event of each kind.
+Every event of each run is for `python -m benchmarks.kill_matrix`; here it is one event of each kind.
 """
 
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from crash import By, Mortals
-from crash_scenes import Demo, Scene, Twelve
+from crash_scenes import Approvals, Demo, Loops, Maps, Scene, Stranded, Twelve
 from engine import Engine
 
 
@@ -51,6 +51,10 @@ TWELVE_ALONE = {"SubtaskAccepted", "SubtaskSkipped", "SubtaskFailed", "PlanRevis
         pytest.param(Demo, "line", DECISIVE, id="demo"),
         pytest.param(Demo, "line", None, id="demo, each kind", marks=pytest.mark.thorough),
         pytest.param(Twelve, "journal", TWELVE_ALONE, id="twelve"),
+        pytest.param(Stranded, "line", {"SubtaskFailed", "SubtaskSkipped"}, id="stranded"),
+        pytest.param(Maps, "line", {"SubtaskFailed", "SubtaskFinished"}, id="maps"),
+        pytest.param(Loops, "line", {"PlanRevised", "RevisionDeclined"}, id="loops"),
+        pytest.param(Approvals, "line", {"ApprovalAsked", "ApprovalGiven"}, id="approvals"),
     ],
 )
 def test_a_run_killed_at_an_event_ends_as_if_it_had_not_been(

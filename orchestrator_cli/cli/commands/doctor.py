@@ -12,6 +12,7 @@ from memory.dense import count_missing
 from orchestrator_cli.cli.options import InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_json, reporting, settings_of
 from orchestrator_cli.engine import server as prefect_server
+from orchestrator_cli.engine.connection import check_server
 from orchestrator_cli.environment import find_model
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.models.sources import LiveModels
@@ -156,6 +157,7 @@ def _memory(settings: Settings) -> str:
 
 def _prefect(settings: Settings) -> str:
     if settings.prefect_api_url:
+        check_server(settings.prefect_api_url)
         return f"your own server at {settings.prefect_api_url}"
     found = prefect_server.running_server(settings.prefect_home or settings.home)
     if found is None:

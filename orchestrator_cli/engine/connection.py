@@ -1,0 +1,139 @@
+"""The way to the Prefect server of a run: the home's own, or one that the user names.
+
+The home's own server is started if none runs, also when it has died during the run. A server of the user is
+checked before the run costs anything, because an address or a password that is wrong stays wrong.
+"""
+
+import base64
+import importlib.metadata
+import json
+import os
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.engine import server
+from orchestrator_cli.engine.outbox import REQUEST_S, send_unsent
+from orchestrator_cli.environment import urlopen
+from orchestrator_cli.errors import ConfigError, OrchError
+
+NOWHERE = "http://127.0.0.1:9/api"
+"""An address for Prefect's settings if no server can be started: without one, Prefect starts its own."""
+CHECK_S = 10.0
+MANY_FAILURES = 3
+"""A server that has not come up so often is not started again."""
+CLOUD = "prefect.cloud"
+REMEDY = "Mend PREFECT_API_URL, or unset it: orch then uses a server of its own."
+
+
+class Connection:
+    """The server of one run. `open` returns at once; `client` waits until the server answers."""
+
+    def __init__(self, url: str | None, home: Path, idle_minutes: float, cancellation: Cancellation) -> None:
+        """`url`: the API of the user's own server; None for that of `home`."""
+        self._url = url
+        self._home = home
+        self._idle_minutes = idle_minutes
+        self._cancellation = cancellation
+        self._failures = 0
+
+    @property
+    def unsent(self) -> Path | None:
+        """Where messages are kept that could not be sent; None for a server of the user."""
+        return None if self._url else self._home / "prefect" / "unsent"
+
+    def open(self) -> str:
+        """Start the server, if need be, and name it to Prefect; its address. Raises why that fails."""
+        url = self._url or server.ensure_server(self._home, self._idle_minutes)
+        server.configure_client(url, self._home, own=bool(self._url))
+        return url
+
+    def open_or_do_without(self) -> None:
+        """As `open`. A server that cannot be started is tried again beside the run."""
+        try:
+            self.open()
+        except (OrchError, OSError):
+            server.configure_client(NOWHERE, self._home)
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """A client of Prefect. Raises why the server cannot be reached."""
+        if self._failures >= MANY_FAILURES:
+            raise ConnectionError(f"its server has failed to start {MANY_FAILURES} times")
+        url = self.open()
+        if not self._url:
+            self._failures += 1
+            server.await_server(url, self._home, self._cancellation)
+            self._failures = 0
+        from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": REQUEST_S}) as client,
+        ):
+            yield client
+
+    def send_unsent(self) -> None:
+        """Send what earlier runs could not, if there is any. What is refused again is left for later."""
+        if self.unsent is not None and any(self.unsent.glob("*.json")):
+            server.configure_client(NOWHERE, self._home)
+            server.import_prefect()
+            with suppress(Exception), self.client() as client:
+                send_unsent(self.unsent, client)
+
+
+def check_server(url: str) -> None:
+    """Raise `ConfigError` if no Prefect server of our version answers at an address, or it refuses access."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ConfigError(
+            f"PREFECT_API_URL is not an address: {url}.", f"{REMEDY} Such as http://HOST:4200/api."
+        )
+    try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/admin/version", headers=_access())
+        with urlopen(request, timeout=CHECK_S, tls=_tls()) as reply:
+            theirs = str(json.loads(reply.read(1000)))
+    except urllib.error.HTTPError as exc:
+        if exc.code in (401, 403):
+            raise ConfigError(
+                f"The Prefect server at {url} refuses access: {exc.code} {exc.reason}.",
+                "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY, or unset PREFECT_API_URL.",
+            ) from exc
+        if parts.hostname and parts.hostname.endswith(CLOUD):
+            return  # it is always compatible, and does not name its version
+        raise ConfigError(f"No Prefect server answers at {url}: {exc.code} {exc.reason}.", REMEDY) from exc
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"No Prefect server answers at {url}: {exc}.", REMEDY) from exc
+    ours = importlib.metadata.version("prefect")
+    if theirs.partition(".")[0] != ours.partition(".")[0]:
+        raise ConfigError(f"The Prefect server at {url} has version {theirs[:40]}, and orch {ours}.", REMEDY)
+
+
+def _access() -> dict[str, str]:
+    """The headers that the user's settings add to each request. Raises `ValueError`."""
+    headers = json.loads(os.environ.get("PREFECT_CLIENT_CUSTOM_HEADERS") or "{}")
+    if not isinstance(headers, dict):
+        raise ValueError("PREFECT_CLIENT_CUSTOM_HEADERS is not a JSON object")
+    if password := os.environ.get("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = f"Basic {base64.b64encode(password.encode()).decode()}"
+    elif key := os.environ.get("PREFECT_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    return {str(name): str(value) for name, value in headers.items()}
+
+
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=os.environ.get("PREFECT_API_SSL_CERT_FILE") or None)
+    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in ("1", "true", "t", "yes", "on"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

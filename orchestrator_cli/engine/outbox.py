@@ -1,0 +1,245 @@
+"""What Prefect's server is sent of a run: beside the work, which never waits for it.
+
+An `Outbox` is filled while a run works, and a thread sends what is in it. If the server is slow, restarts
+or is gone, messages wait and are sent again later; all of them can be repeated without harm. At the end of
+the run the outbox has a bounded time. What is left then is kept in a file, and sent when the next run, or
+`orch ui`, reaches the server.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from orchestrator_cli.cancellation import run_beside
+from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.engine.artifacts import MANY, together
+
+EVENTS, LOGS, ARTIFACTS, STATE = "/events", "/logs/", "/artifacts/", "/flow_runs/{id}/set_state"
+CAPACITY = 20_000
+"""How many messages wait at most; what comes then is dropped, except states of the flow run."""
+AT_ONCE = 200
+"""How many events, or lines of a log, are sent in one request."""
+REQUEST_S = 10.0
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 5.0
+"""Between attempts to reach the server; each pause is twice the one before."""
+CLOSING_S, STALLED_S = 3.0, 1.0
+"""How long the end of a run waits for the last messages at most, and without progress."""
+GONE = "The process that ran it has ended; orch continued the run in another one."
+
+Connect = Callable[[], AbstractContextManager[Any]]
+"""Returns a client of Prefect for a server that answers, as a context. Raises why there is none."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A POST request: a path of Prefect's API, and a body, which is JSON."""
+
+    path: str
+    body: Any
+
+
+class Outbox:
+    """The messages of one flow run, which exists on the server once there is something to send to."""
+
+    def __init__(
+        self,
+        name: str,
+        local_id: str,
+        *,
+        resumed: bool,
+        messages: Iterable[Message] = (),
+    ) -> None:
+        """
+        Args:
+            name: of the flow run.
+            local_id: its id in this process, in messages; the server chooses another.
+            resumed: whether the server may have a flow run of this name, which then continues.
+            messages: what an earlier process could not send.
+        """
+        self.name = name
+        self.local_id = local_id
+        self.flow_run = ""
+        """The server's id of the flow run, as soon as there is one."""
+        self.lost = 0
+        """How many messages were dropped, because the server refused them or too many waited."""
+        self.fault = ""
+        """Why the server could not be reached, or refused a message."""
+        self._resumed = resumed
+        self._waiting: dict[int, Message] = dict(enumerate(messages))
+        self._next = len(self._waiting)
+        self._changed = threading.Condition()
+        self._closing = self._abandoned = self._is_unreachable = False
+        self._is_empty = threading.Event()
+        self._progress = time.monotonic()
+        self._on_open: Callable[[str], None] | None = None
+
+    def put(self, path: str, body: Any) -> None:
+        """Add a message. Returns at once; after `close` it does nothing."""
+        with self._changed:
+            if self._abandoned:
+                return
+            if len(self._waiting) >= CAPACITY and path != STATE:
+                self.lost += 1
+                return
+            self._waiting[self._next] = Message(path, body)
+            self._next += 1
+            self._changed.notify()
+
+    def when_open(self, call: Callable[[str], None]) -> None:
+        """Have `call` called with the server's id of the flow run, now or as soon as there is one."""
+        with self._changed:
+            self._on_open = call
+            if self.flow_run:
+                call(self.flow_run)
+
+    def start(self, connect: Connect, unsent: Path | None = None) -> None:
+        """Send in a thread until `close`. `unsent`: a folder with what earlier runs could not send."""
+        run_beside(self._send_until_closed, connect, unsent)
+
+    def close(self, seconds: float) -> int:
+        """Wait for the last messages, as long as there is progress; how many are left."""
+        end = time.monotonic() + seconds
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        while (now := time.monotonic()) < end and now < self._progress + STALLED_S:
+            if self._is_empty.wait(0.02) or self._is_unreachable:
+                break
+        with self._changed:
+            self._abandoned = True
+            return len(self._waiting)
+
+    def keep(self, folder: Path) -> None:
+        """Write what is left into a folder, after `close`. Raises `OSError`."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        left = [[message.path, message.body] for message in self._waiting.values()]
+        kept = {"name": self.name, "local_id": self.local_id, "resumed": self._resumed, "messages": left}
+        write_atomic(folder / f"{self.local_id}.json", json.dumps(kept), sync=False, mode=0o600)
+
+    # --- the thread
+
+    def _send_until_closed(self, connect: Connect, unsent: Path | None) -> None:
+        pause = FIRST_PAUSE_S
+        while not self._is_over():
+            try:
+                with connect() as client:
+                    self._is_unreachable = False
+                    if unsent is not None:
+                        send_unsent(unsent, client)
+                    self._open(client)
+                    pause = FIRST_PAUSE_S
+                    self._send(client)
+            except Exception as exc:
+                self.fault, self._is_unreachable = str(exc) or type(exc).__name__, True
+                with self._changed:
+                    self._changed.wait_for(self._is_over, pause)
+                pause = min(2 * pause, LAST_PAUSE_S)
+
+    def _is_over(self) -> bool:
+        return self._abandoned or self._is_empty.is_set()
+
+    def send_rest(self, client: Any) -> None:
+        """Send what an earlier process could not, and nothing else. Raises why it is not possible."""
+        self._closing = True
+        self._open(client)
+        self._send(client)
+
+    def _send(self, client: Any) -> None:
+        """Send what waits and what comes, until the outbox is closed."""
+        while batch := self._batch():
+            for path, body in requests(list(batch.values())):
+                self._post(client, path, body)
+                self._progress = time.monotonic()
+            with self._changed:
+                for number in batch:
+                    del self._waiting[number]
+        self._is_empty.set()
+
+    def _batch(self) -> dict[int, Message]:
+        """Messages to the path that is first in line, once there is one; none at the end."""
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            if not self._waiting or self._abandoned:
+                return {}
+            path = next(iter(self._waiting.values())).path
+            alike = (item for item in self._waiting.items() if item[1].path == path)
+            return dict(islice(alike, 1 if path == STATE else AT_ONCE))
+
+    def _post(self, client: Any, path: str, body: Any) -> None:
+        text = json.dumps(body).replace(self.local_id, self.flow_run)
+        head = {"content-type": "application/json"}
+        try:
+            client.request("POST", path.format(id=self.flow_run), content=text, headers=head)
+        except Exception as exc:
+            if not is_refused(exc):
+                raise
+            self.lost += 1
+            self.fault = str(exc)
+
+    def _open(self, client: Any) -> None:
+        """Find or create the flow run on the server."""
+        if not self.flow_run:
+            flow_run = (self._found(client) if self._resumed else "") or self._created(client)
+            with self._changed:
+                self.flow_run = flow_run
+                if self._on_open and not self._abandoned:
+                    self._on_open(flow_run)
+        self._progress = time.monotonic()
+
+    def _created(self, client: Any) -> str:
+        flow = client.request("POST", "/flows/", json={"name": "orch"}).json()["id"]
+        state = {"type": "PENDING", "name": "Pending"}
+        row = {"flow_id": flow, "name": self.name, "idempotency_key": self.name, "state": state}
+        return str(client.request("POST", "/flow_runs/", json=row).json()["id"])
+
+    def _found(self, client: Any) -> str:
+        """The flow run of this name, for a run that another process began; empty if there is none."""
+        by_name = {"flow_runs": {"name": {"any_": [self.name]}}, "limit": 1}
+        found = client.request("POST", "/flow_runs/filter", json=by_name).json()
+        if not found:
+            return ""
+        flow_run = str(found[0]["id"])
+        # What the process that died had under way is still running, as far as the server knows.
+        under_way = {"type": {"any_": ["RUNNING", "PENDING", "SCHEDULED"]}}
+        within = {"flow_runs": {"id": {"any_": [flow_run]}}, "task_runs": {"state": under_way}}
+        crashed = {"state": {"type": "CRASHED", "name": "Crashed", "message": GONE}, "force": True}
+        for task_run in client.request("POST", "/task_runs/filter", json=within).json():
+            client.request("POST", f"/task_runs/{task_run['id']}/set_state", json=crashed)
+        return flow_run
+
+
+def requests(messages: list[Message]) -> list[tuple[str, Any]]:
+    """The requests for messages to one path: of each its path and its body."""
+    path, bodies = messages[0].path, [message.body for message in messages]
+    if path in (EVENTS, LOGS):
+        return [(path, bodies)]
+    if path == ARTIFACTS and len(bodies) > MANY:
+        bodies = together(bodies)
+    return [(path, body) for body in bodies]
+
+
+def is_refused(exc: Exception) -> bool:
+    """Whether the server did not accept a message and would not accept it later."""
+    status = getattr(getattr(exc, "response", None), "status_code", 0)
+    return 400 <= status < 500 and status not in (401, 403, 408, 425, 429)
+
+
+def send_unsent(folder: Path, client: Any) -> None:
+    """Send what earlier runs left in a folder. Raises why it is not possible."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            left = [Message(str(where), body) for where, body in kept.pop("messages")]
+            outbox = Outbox(**kept, messages=left)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            outbox = None  # another run has just sent it, or it is damaged
+        if outbox is not None:
+            outbox.send_rest(client)
+        path.unlink(missing_ok=True)

@@ -1,0 +1,246 @@
+"""Prefect's server watches a run and decides nothing: the work ends as if it were there, and in time."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Orch
+from endpoint import Endpoint, Reply
+from engine import Engine, end, start_server
+from forwarder import Forwarder
+from scripted_model import Cast, code, coder, plan
+
+from orchestrator_cli.engine import server as prefect_server
+
+END_S = 5.0
+"""From the last reply of a model to the end of the run; 1.5 s of it are for an interrupted one."""
+WRITES = "open('{0}.txt', 'w').write('{0}')\nfinal_answer('{0} is done')"
+PLAN = plan(coder("one"), coder("two", ["one"]))
+
+Break = Callable[[], None]
+
+
+class Home:
+    """A data folder with a Prefect server of its own, which can be broken."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        start_server(folder)
+        found = prefect_server.running_server(folder)
+        deadline = time.monotonic() + 60
+        while found is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+            found = prefect_server.running_server(folder)
+        assert found is not None
+        self.server = found
+        self.closing = contextlib.ExitStack()
+
+    def kill(self) -> None:
+        os.kill(self.server.pid, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        os.kill(self.server.pid, signal.SIGSTOP)
+        self.closing.callback(os.kill, self.server.pid, signal.SIGCONT)
+
+    def lock_database(self) -> None:
+        database = sqlite3.connect(
+            self.folder / "prefect" / "prefect.db", timeout=30, check_same_thread=False
+        )
+        self.closing.callback(database.close)
+        database.execute("BEGIN EXCLUSIVE")
+
+    def close(self) -> None:
+        self.closing.close()
+        if found := prefect_server.running_server(self.folder):
+            end(found.pid)
+
+    @property
+    def engine(self) -> Engine:
+        """Its API, at the server that runs now."""
+        found = prefect_server.running_server(self.folder)
+        assert found is not None
+        return Engine(self.folder, found.url, found.password, None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    folder = tmp_path / "prefect-home"
+    folder.mkdir()
+    made = Home(folder)
+    yield made
+    made.close()
+
+
+class Foreign:
+    """A server of the user that can begin to fail."""
+
+    def __init__(self, target: str) -> None:
+        self.fault: Callable[[], Any] = lambda: None
+        self.forwarder = Forwarder(target, lambda *_: self.fault())
+
+    def become(self, fault: Callable[[], Any]) -> Break:
+        return lambda: setattr(self, "fault", fault)
+
+
+@pytest.fixture
+def foreign(engine: Engine) -> Iterator[Foreign]:
+    made = Foreign(engine.url)
+    with made.forwarder:
+        yield made
+        made.fault = lambda: 503
+
+
+def refuse() -> Any:
+    raise ConnectionResetError
+
+
+def hang() -> int:
+    time.sleep(30)
+    return 503
+
+
+FOREIGN = {"overloaded": lambda: 503, "reset": refuse, "hanging": hang, "garbage": lambda: "<html>"}
+WAYS = ["killed", "frozen", "locked", *FOREIGN]
+MOMENTS = ["planner", "agents", "answer"]
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, engine: Engine) -> tuple[Break, dict[str, str]]:
+    """What breaks a server, and the environment of a user whose runs use it."""
+    if request.param in FOREIGN:
+        foreign = request.getfixturevalue("foreign")
+        url = {"PREFECT_API_URL": foreign.forwarder.url, "PREFECT_API_AUTH_STRING": engine.password}
+        return foreign.become(FOREIGN[request.param]), url
+    home = request.getfixturevalue("home")
+    breaks = {"killed": home.kill, "frozen": home.freeze, "locked": home.lock_database}
+    return breaks[request.param], {"ORCH_PREFECT_HOME": str(home.folder)}
+
+
+def first(do: Break, said: Any) -> Callable[[dict[str, Any]], Reply]:
+    def line(_: dict[str, Any]) -> Reply:
+        do()
+        return said
+
+    return line
+
+
+def cast(do: Break, moment: str) -> Cast:
+    """A run of two subtasks and an answer, in which something is done when a model is first asked there."""
+    lines: dict[str, Any] = {
+        "planner": PLAN,
+        "agents": code(WRITES.format("one")),
+        "answer": "All is done.",
+    }
+    lines[moment] = first(do, lines[moment])
+    agents = {"Do one": [lines["agents"]], "Do two": [code(WRITES.format("two"))]}
+    return Cast(planner=[lines["planner"]], agents=agents, answer=[lines["answer"]])
+
+
+@pytest.mark.slow  # a server for each of three ways
+@pytest.mark.parametrize(
+    "moment", [pytest.param(m, marks=[] if m == "agents" else pytest.mark.thorough) for m in MOMENTS]
+)
+def test_the_work_ends_in_time_without_a_server(
+    orch: Orch, endpoint: Endpoint, way: tuple[Break, dict[str, str]], moment: str
+) -> None:
+    do, env = way
+    endpoint.reply = cast(do, moment)
+    done = orch("ask", "Do it.", **env)
+    assert (done.code, done.out.strip()) == (0, "All is done."), done.err
+    assert time.monotonic() - endpoint.exchanges[-1].answered < END_S
+    assert [(orch.workspace / f"{name}.txt").read_text() for name in ("one", "two")] == ["one", "two"]
+    assert orch.events()[-1]["kind"] == "RunFinished"
+
+
+def finished(home: Home, run: str) -> bool:
+    with contextlib.suppress(AssertionError, OSError, LookupError):
+        states = [row["state"]["type"] for row in home.engine.flow_runs(run)]
+        tasks = {row["name"]: row["state"]["type"] for row in home.engine.task_runs(run)}
+        return states == ["COMPLETED"] and tasks == {"one": "COMPLETED", "two": "COMPLETED"}
+    return False
+
+
+@pytest.mark.slow  # two runs and a server
+@pytest.mark.parametrize("way", ["killed", "frozen"], indirect=True)
+def test_what_could_not_be_sent_is_sent_with_the_next_run(
+    orch: Orch, endpoint: Endpoint, home: Home, way: tuple[Break, dict[str, str]]
+) -> None:
+    do, env = way
+    endpoint.reply = cast(do, "answer" if do == home.kill else "agents")
+    done = orch("ask", "Do it.", **env)
+    assert done.code == 0, done.err
+    run = orch.journal().parent.name
+    home.closing.close()
+    endpoint.reply = cast(lambda: time.sleep(3), "answer")
+    assert orch("ask", "Do it again.", **env).code == 0
+    deadline = time.monotonic() + 30
+    while not finished(home, run) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert finished(home, run)
+
+
+@pytest.mark.slow  # a cold process
+@pytest.mark.parametrize("way", ["killed", "frozen", "hanging"], indirect=True)
+def test_one_interrupt_ends_a_run_without_a_server(
+    orch: Orch, endpoint: Endpoint, way: tuple[Break, dict[str, str]]
+) -> None:
+    do, env = way
+    begun: list[float] = []
+
+    def never(_: dict[str, Any]) -> Reply:
+        do()
+        begun.append(time.monotonic())
+        return {"content": "late", "sleep": 60}
+
+    endpoint.reply = Cast(planner=[PLAN], agents={"Do one": [never]}, answer=[])
+    process = subprocess.Popen(
+        [*orch.command, "ask", "Do it."], env=orch.environment(**env), cwd=orch.workspace
+    )
+    while not begun:
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    since = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert time.monotonic() - since < END_S / 2
+    assert orch.events()[-1]["kind"] == "RunFinished"
+
+
+# --- a server of the user that is wrong from the start
+
+WRONG = {
+    "http://127.0.0.1:9/api": "No Prefect server answers",
+    "127.0.0.1:4200": "not an address",
+    "http://": "not an address",
+    "ftp://127.0.0.1/api": "not an address",
+    "http://[::1": "not an address",
+}
+
+
+@pytest.mark.parametrize("url", WRONG)
+def test_an_address_without_a_server_costs_nothing(orch: Orch, endpoint: Endpoint, url: str) -> None:
+    endpoint.reply = Cast(planner=[])
+    done = orch("ask", "Do it.", PREFECT_API_URL=url)
+    assert (done.code, endpoint.exchanges) == (3, []), done.err
+    assert WRONG[url] in done.error
+
+
+@pytest.mark.parametrize(
+    "fault", [lambda: "2.20.1", lambda: {"no": "version"}, lambda: 401, lambda: 404, refuse]
+)
+def test_a_server_that_cannot_be_used_costs_nothing(
+    orch: Orch, endpoint: Endpoint, foreign: Foreign, fault: Callable[[], Any]
+) -> None:
+    foreign.fault = fault
+    endpoint.reply = Cast(planner=[])
+    done = orch("ask", "Do it.", PREFECT_API_URL=foreign.forwarder.url)
+    assert (done.code, endpoint.exchanges) == (3, []), done.err
+    assert foreign.forwarder.url in done.error
