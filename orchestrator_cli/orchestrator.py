@@ -36,6 +36,7 @@ from orchestrator_cli.execution.plan_changes import goal_missed
 from orchestrator_cli.execution.resume import has_work, missing_facts, recheck_files
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.scheduler import Scheduler
+from orchestrator_cli.execution.turns import turn
 from orchestrator_cli.journal.journal import damage
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import list_results, write_answer
@@ -147,8 +148,10 @@ class _Work:
 def _ending(run: Run) -> Iterator[_Work]:
     """Remember the run and say how it ended, however that is."""
     work = _Work(run, before_s=run.state.seconds)
+    turns = run.settings.home / "locks" / "runs"
     try:
-        yield work
+        with turn(turns, run.settings.max_runs, run.cancellation, run.notice):
+            yield work
     except BaseException as exc:
         work.error = exc
         raise as_orch_error(exc, run.id) from exc

@@ -211,6 +211,8 @@ class Settings(BaseSettings):
 
     max_parallel: Lower[int] = Field(default=4, ge=1, le=64)
     """The most subtasks that run at once."""
+    max_runs: UserOnly[int] = Field(default=12, ge=1, le=1000)
+    """The most runs that work at once on one data folder; the others wait for their turn."""
     max_parallel_roles: Lower[dict[str, Annotated[int, Field(ge=1)]]] = Field(default_factory=dict)
     """Fewer of them for a role of agents, such as `{coder = 2}`."""
     max_parallel_models: Lower[dict[str, Annotated[int, Field(ge=1)]]] = Field(default_factory=dict)

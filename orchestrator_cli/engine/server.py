@@ -152,13 +152,16 @@ def configure_client(url: str, home: Path, *, own: bool = False) -> None:
     settings are kept. The password of the home's server is no variable, because programs that a
     run starts get them all: Prefect is given it by `import_prefect`.
     """
-    kept = ACCESS if own else ()
-    for name in [*os.environ]:
-        if name.upper().startswith("PREFECT_") and name.upper() not in kept:
+    given = {
+        "PREFECT_API_URL": url,
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_LOGGING_SETTINGS_PATH": str(Path(__file__).with_name("prefect_logging.yml")),
+    }
+    # Set before the others are removed: a thread may be reading them, when the server has changed in a run.
+    os.environ.update(given)
+    for name in {*os.environ} - given.keys():
+        if name.upper().startswith("PREFECT_") and not (own and name.upper() in ACCESS):
             del os.environ[name]
-    os.environ["PREFECT_API_URL"] = url
-    os.environ["PREFECT_HOME"] = str(home / "prefect")
-    os.environ["PREFECT_LOGGING_SETTINGS_PATH"] = str(Path(__file__).with_name("prefect_logging.yml"))
     os.environ.setdefault("DO_NOT_TRACK", "1")
     context: Any = sys.modules.get("prefect.context")
     # The server of an earlier run in this process may have stopped.

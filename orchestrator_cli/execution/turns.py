@@ -1,0 +1,50 @@
+"""Turns: at most so many runs work at once on one data folder, and the others wait.
+
+Each run at work holds the lock of one of `limit` files, so a turn ends with its process.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.locks import LockTimeout, acquire
+
+WITHIN = "ORCH_WITHIN"
+"""Holds the id of the process whose run has the turn. What that run starts needs no turn of its own."""
+LOOK_S = 0.2
+SILENT_S = 1.0
+"""A shorter wait is not worth a line."""
+
+
+@contextmanager
+def turn(
+    folder: Path, limit: int, cancellation: Cancellation, notice: Callable[[str], None]
+) -> Iterator[None]:
+    """Wait for a turn, and hold it. `notice` says so if that takes longer; raises what cancels the run."""
+    outer = os.environ.get(WITHIN)
+    if outer not in (None, str(os.getpid())):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with ExitStack() as held:
+        began, said = time.monotonic(), False
+        while not _took(folder, limit, held):
+            if not said and time.monotonic() - began > SILENT_S:
+                said = True
+                notice(f"{limit} runs are at work, which is max_runs; this one waits until one of them ends.")
+            cancellation.wait(LOOK_S)
+        os.environ[WITHIN] = str(os.getpid())
+        yield
+
+
+def _took(folder: Path, limit: int, held: ExitStack) -> bool:
+    for number in range(limit):
+        try:
+            held.enter_context(acquire(folder / f"{number}.lock", wait_s=0))
+        except LockTimeout:
+            continue
+        return True
+    return False
