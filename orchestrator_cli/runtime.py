@@ -52,7 +52,10 @@ from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.proxy import Dialer
 
 MAX_PROMPT_CHARS = 200_000
-BESIDE = ("prefect.main", "prefect.flow_engine", "prefect.task_engine", "prefect.task_runners", "smolagents")
+BESIDE = (
+    *("prefect.main", "prefect.flow_engine", "prefect.task_engine", "prefect.task_runners", "smolagents"),
+    *("anyio._core._sockets", "anyio._core._streams"),
+)
 """What every graph needs, besides Prefect's settings."""
 THREADS = 2
 """For each subtask that may run: one more begins while Prefect puts down the end of the one before it."""
