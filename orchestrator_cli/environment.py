@@ -15,6 +15,7 @@ LiteLLM takes seconds to import, so its file is read without it.
 Not covered: whether a key may use the model, and what changed after the installed LiteLLM was released.
 """
 
+import base64
 import importlib.util
 import json
 import os
@@ -84,6 +85,46 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
         if here.hostname != there.hostname or not (upgraded or here[:2] == there[:2]):
             raise urllib.error.URLError(f"{here.netloc} redirects to {there.netloc}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+# --- the user's own Prefect server
+
+
+def prefect_headers() -> dict[str, str]:
+    """What each request to the user's own Prefect server has, such as a password. Raises `ValueError`."""
+    headers = json.loads(os.environ.get("PREFECT_CLIENT_CUSTOM_HEADERS") or "{}")
+    if not isinstance(headers, dict):
+        raise ValueError("PREFECT_CLIENT_CUSTOM_HEADERS is not a JSON object")
+    if password := os.environ.get("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = f"Basic {base64.b64encode(password.encode()).decode()}"
+    elif key := os.environ.get("PREFECT_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    return {str(name): str(value) for name, value in headers.items()}
+
+
+def prefect_tls() -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=os.environ.get("PREFECT_API_SSL_CERT_FILE") or None)
+    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in ("1", "true", "t", "yes", "on"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+# --- runs within runs
+
+_WITHIN = "ORCH_WITHIN"
+
+
+def is_within_a_run() -> bool:
+    """Whether a run of another process has started this one."""
+    return os.environ.get(_WITHIN) not in (None, str(os.getpid()))
+
+
+def mark_what_is_started() -> None:
+    """Let the processes that this one starts know that they are within a run."""
+    os.environ[_WITHIN] = str(os.getpid())
+
+
+# --- secrets and the package index
 
 
 def read_secret(name: str) -> str | None:

@@ -15,23 +15,15 @@ from orchestrator_cli.approvals.questions import approved_plan
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.flow_run import ending
 from orchestrator_cli.engine.outbox import ARTIFACTS
-from orchestrator_cli.engine.server import flow_run_address
 from orchestrator_cli.errors import (
     ApprovalNeeded,
-    Cancelled,
-    ConfigError,
     Interrupted,
-    LimitReached,
-    NotApproved,
     OrchError,
     ProviderError,
     RunFailed,
-    RunTimedOut,
     StorageFault,
-    UsageError,
     storage_fault,
 )
-from orchestrator_cli.events import Outcome
 from orchestrator_cli.execution.plan_changes import goal_missed
 from orchestrator_cli.execution.resume import has_work, missing_facts, recheck_files
 from orchestrator_cli.execution.run import Run
@@ -51,8 +43,8 @@ from orchestrator_cli.planning.planner import (
     tools_of,
 )
 from orchestrator_cli.planning.routing import route
-from orchestrator_cli.process_limits import limit_met
 from orchestrator_cli.recall.run_memory import uses_of
+from orchestrator_cli.run_errors import as_orch_error, outcome_of, remembered_as
 from orchestrator_cli.state import RunState
 from orchestrator_cli.values import Conversation, Swapped, Usage
 
@@ -184,7 +176,7 @@ def _close(run: Run, work: _Work, seconds: float) -> None:
                 run.state,
                 work.context,
                 work.answer,
-                _remembered_as(error),
+                remembered_as(error),
                 seconds,
                 used=run.registry.used(),
                 files=work.files,
@@ -299,15 +291,14 @@ def execute(run: Run, work: _Work) -> None:
         return
     paused: list[ApprovalNeeded] = []
 
-    outbox = run.flow_run.outbox
-    artifacts = Artifacts(partial(outbox.put, ARTIFACTS))
+    artifacts = Artifacts(partial(run.flow_run.outbox.put, ARTIFACTS))
 
-    def opened(flow_run: str) -> None:
+    def opened(flow_run: str, url: str) -> None:
         if flow_run != run.state.flow_run:
-            run.emit(events.FlowStarted(flow_run=flow_run, url=flow_run_address(flow_run)))
+            run.emit(events.FlowStarted(flow_run=flow_run, url=url))
 
     def within() -> Any:
-        outbox.when_open(opened)
+        run.flow_run.when_open(opened)
         artifacts.show_plan(run.state.plan, "The plan")
         try:
             Scheduler(run, work.context, artifacts).carry_out()
@@ -391,7 +382,7 @@ def shortfall_of(state: RunState) -> OrchError | None:
 def _finished(run: Run, work: _Work, seconds: float) -> events.RunFinished:
     error = as_orch_error(work.error, run.id) if work.error is not None else None
     return events.RunFinished(
-        outcome=_outcome(error),
+        outcome=outcome_of(error),
         answer=work.answer,
         error=str(error) if error is not None else None,
         exit_code=error.exit_code if error is not None else 0,
@@ -399,59 +390,3 @@ def _finished(run: Run, work: _Work, seconds: float) -> events.RunFinished:
         usage=run.usage,
         files=run.state.files,
     )
-
-
-def _outcome(error: OrchError | None) -> Outcome:
-    match error:
-        case None:
-            return "completed"
-        case ApprovalNeeded():
-            return "paused"
-        case Cancelled() | NotApproved():
-            return "cancelled"
-        case Interrupted():
-            return "interrupted"
-    return "failed"
-
-
-def as_orch_error(exc: BaseException, run: str) -> OrchError:
-    """The error as a user is given it, with the way to go on if there is one."""
-    go_on = f"Go on with: orch resume {run}"
-    if isinstance(exc, KeyboardInterrupt):
-        return Interrupted(
-            "Interrupted.", f"What was finished is in the workspace; nothing is half-done. {go_on}"
-        )
-    exc = storage_fault(exc) or exc
-    if (limit := limit_met(exc)) is not None:
-        what = str(exc) or type(exc).__name__
-        return RunFailed(
-            f"This process has met a limit (ulimit {limit.flag}): {what}.", f"{limit.remedy}\n{go_on}"
-        )
-    if not isinstance(exc, OrchError):
-        return RunFailed(
-            f"Something unforeseen: {type(exc).__name__}: {exc}",
-            f"Run it with --debug to see where. {go_on}",
-        )
-    if isinstance(exc, ApprovalNeeded):
-        answers = (
-            f"Say yes to all with: orch approve {run} --yes\n"
-            f"or to one: orch approve {run} ID --yes | --no --because TEXT | --answer TEXT"
-        )
-        exc.remedy = exc.remedy if "orch resume" in exc.remedy else answers
-    elif isinstance(exc, PASSING) and not isinstance(exc, Cancelled) and "orch resume" not in exc.remedy:
-        exc.remedy = f"{exc.remedy}\n{go_on}".strip()
-    return exc
-
-
-def _remembered_as(error: BaseException | None) -> str:
-    """How a run ended, as far as its plan is to blame."""
-    if error is None:
-        return "completed"
-    return "stopped" if isinstance(error, (*PASSING, Cancelled, NotApproved)) else "failed"
-
-
-PASSING = (
-    *(UsageError, ConfigError, StorageFault, ProviderError),
-    *(LimitReached, ApprovalNeeded, RunTimedOut, Interrupted),
-)
-"""What ends a run that may be resumed."""

@@ -4,11 +4,8 @@ The home's own server is started if none runs, also when it has died during the 
 checked before the run costs anything, because an address or a password that is wrong stays wrong.
 """
 
-import base64
 import importlib.metadata
 import json
-import os
-import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,7 +17,7 @@ from typing import Any
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine import server
 from orchestrator_cli.engine.outbox import REQUEST_S, send_unsent
-from orchestrator_cli.environment import urlopen
+from orchestrator_cli.environment import prefect_headers, prefect_tls, urlopen
 from orchestrator_cli.errors import ConfigError, OrchError
 
 NOWHERE = "http://127.0.0.1:9/api"
@@ -32,7 +29,7 @@ CLOUD = "prefect.cloud"
 REMEDY = "Mend PREFECT_API_URL, or unset it: orch then uses a server of its own."
 
 
-class Connection:
+class PrefectConnection:
     """The server of one run. `open` returns at once; `client` waits until the server answers."""
 
     def __init__(self, url: str | None, home: Path, idle_minutes: float, cancellation: Cancellation) -> None:
@@ -42,6 +39,8 @@ class Connection:
         self._idle_minutes = idle_minutes
         self._cancellation = cancellation
         self._failures = 0
+        self.url = NOWHERE
+        """Of the API of the server that is used now."""
 
     @property
     def unsent(self) -> Path | None:
@@ -50,9 +49,9 @@ class Connection:
 
     def open(self) -> str:
         """Start the server, if need be, and name it to Prefect; its address. Raises why that fails."""
-        url = self._url or server.ensure_server(self._home, self._idle_minutes)
-        server.configure_client(url, self._home, own=bool(self._url))
-        return url
+        self.url = self._url or server.ensure_server(self._home, self._idle_minutes)
+        server.configure_client(self.url, self._home, own=bool(self._url))
+        return self.url
 
     def open_or_do_without(self) -> None:
         """As `open`. A server that cannot be started is tried again beside the run."""
@@ -101,8 +100,8 @@ def check_server(url: str) -> None:
             f"PREFECT_API_URL is not an address: {url}.", f"{REMEDY} Such as http://HOST:4200/api."
         )
     try:
-        request = urllib.request.Request(f"{url.rstrip('/')}/admin/version", headers=_access())
-        with urlopen(request, timeout=CHECK_S, tls=_tls()) as reply:
+        request = urllib.request.Request(f"{url.rstrip('/')}/admin/version", headers=prefect_headers())
+        with urlopen(request, timeout=CHECK_S, tls=prefect_tls()) as reply:
             theirs = str(json.loads(reply.read(1000)))
     except urllib.error.HTTPError as exc:
         if exc.code in (401, 403):
@@ -118,22 +117,3 @@ def check_server(url: str) -> None:
     ours = importlib.metadata.version("prefect")
     if theirs.partition(".")[0] != ours.partition(".")[0]:
         raise ConfigError(f"The Prefect server at {url} has version {theirs[:40]}, and orch {ours}.", REMEDY)
-
-
-def _access() -> dict[str, str]:
-    """The headers that the user's settings add to each request. Raises `ValueError`."""
-    headers = json.loads(os.environ.get("PREFECT_CLIENT_CUSTOM_HEADERS") or "{}")
-    if not isinstance(headers, dict):
-        raise ValueError("PREFECT_CLIENT_CUSTOM_HEADERS is not a JSON object")
-    if password := os.environ.get("PREFECT_API_AUTH_STRING"):
-        headers["Authorization"] = f"Basic {base64.b64encode(password.encode()).decode()}"
-    elif key := os.environ.get("PREFECT_API_KEY"):
-        headers["Authorization"] = f"Bearer {key}"
-    return {str(name): str(value) for name, value in headers.items()}
-
-
-def _tls() -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=os.environ.get("PREFECT_API_SSL_CERT_FILE") or None)
-    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in ("1", "true", "t", "yes", "on"):
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context

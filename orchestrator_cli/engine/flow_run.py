@@ -17,9 +17,10 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator_cli.cancellation import run_beside
-from orchestrator_cli.engine.connection import Connection
+from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.local_api import LocalApi, collect_from_prefect
-from orchestrator_cli.engine.outbox import CLOSING_S, Outbox
+from orchestrator_cli.engine.outbox import CLOSING_S, PrefectOutbox
+from orchestrator_cli.engine.server import ui_address
 from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunFailed
 
 INTERRUPTED_S = 0.3
@@ -33,7 +34,7 @@ class FlowRun:
         self,
         name: str,
         await_import: Callable[[], object],
-        connection: Connection,
+        connection: PrefectConnection,
         *,
         threads: int,
         resumed: bool,
@@ -47,11 +48,11 @@ class FlowRun:
             threads: how many task runs there are at once.
             resumed: whether an earlier process may have begun it.
         """
-        self.outbox = Outbox(name, str(uuid.uuid4()), resumed=resumed)
+        self.outbox = PrefectOutbox(name, str(uuid.uuid4()), resumed=resumed)
         self._name = name
         self._await_import = await_import
         self._threads = threads
-        self._unsent = connection.unsent
+        self._connection = connection
         self._work: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._begun = self._entered = self._is_closed = False
@@ -66,6 +67,14 @@ class FlowRun:
                 yield client
 
         self.outbox.start(connect, connection.unsent)
+
+    def when_open(self, call: Callable[[str, str], None]) -> None:
+        """Have `call` called with its id on the server and where its page is, now or once it is there."""
+
+        def opened(flow_run: str) -> None:
+            call(flow_run, f"{ui_address(self._connection.url)}/runs/flow-run/{flow_run}")
+
+        self.outbox.when_open(opened)
 
     def carry_out(self, work: Callable[[], Any]) -> None:
         """Do something within the flow run, and return when that has ended; a state it returns is the run's.
@@ -98,9 +107,9 @@ class FlowRun:
             self._over.wait(seconds)
         left, lost, fault = self.outbox.close(seconds), self.outbox.lost, self.outbox.fault
         later = ""
-        if left and self._unsent is not None:
+        if left and self._connection.unsent is not None:
             try:
-                self.outbox.keep(self._unsent)
+                self.outbox.keep(self._connection.unsent)
                 left, later = 0, " The rest is sent with the next run, or by orch ui."
             except OSError as exc:
                 fault = f"{fault or 'it has not started yet'}, and the rest cannot be kept: {exc}"

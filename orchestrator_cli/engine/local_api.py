@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from orchestrator_cli.engine.outbox import EVENTS, LOGS, STATE, Outbox
+from orchestrator_cli.engine.outbox import EVENTS, LOGS, STATE, PrefectOutbox
 
 FLOW = str(uuid.UUID(int=0))
 """The id of the flow in this process."""
@@ -26,7 +26,7 @@ ASKED = re.compile(r"(?<=/)(admin/version|flows|flow_runs(/[^/]+(/set_state)?)?)
 class LocalApi(httpx.BaseTransport):
     """Answers what the engine asks about the flow run of an outbox."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: PrefectOutbox) -> None:
         self._outbox = outbox
         self._state: dict[str, Any] = {"type": "PENDING", "name": "Pending"}
 
@@ -64,11 +64,11 @@ class LocalApi(httpx.BaseTransport):
 
 # --- events and logs
 
-_outboxes: dict[str, Outbox] = {}
+_outboxes: dict[str, PrefectOutbox] = {}
 """By the ids of their flow runs in this process, also after their end: Prefect may be late."""
 
 
-def collect_from_prefect(outbox: Outbox) -> None:
+def collect_from_prefect(outbox: PrefectOutbox) -> None:
     """Have what Prefect says of the outbox's flow run put into it; Prefect sends the rest as it does."""
     from prefect.events import utilities
     from prefect.logging.handlers import set_api_log_sink
@@ -82,7 +82,7 @@ def collect_from_prefect(outbox: Outbox) -> None:
 class _EventCollector:
     """Takes the place of the class that Prefect's `emit_event` gives events to."""
 
-    def __init__(self, flow_run: Any, outbox: Outbox) -> None:
+    def __init__(self, flow_run: Any, outbox: PrefectOutbox) -> None:
         from prefect.events.clients import PrefectEventsClient
 
         self.client_type = PrefectEventsClient

@@ -1,6 +1,6 @@
 """What Prefect's server is sent of a run: beside the work, which never waits for it.
 
-An `Outbox` is filled while a run works, and a thread sends what is in it. If the server is slow, restarts
+An `PrefectOutbox` is filled while a run works, and a thread sends what is in it. If the server is slow, restarts
 or is gone, messages wait and are sent again later; all of them can be repeated without harm. At the end of
 the run the outbox has a bounded time. What is left then is kept in a file, and sent when the next run, or
 `orch ui`, reaches the server.
@@ -44,7 +44,7 @@ class Message:
     body: Any
 
 
-class Outbox:
+class PrefectOutbox:
     """The messages of one flow run, which exists on the server once there is something to send to."""
 
     def __init__(
@@ -237,7 +237,7 @@ def send_unsent(folder: Path, client: Any) -> None:
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             left = [Message(str(where), body) for where, body in kept.pop("messages")]
-            outbox = Outbox(**kept, messages=left)
+            outbox = PrefectOutbox(**kept, messages=left)
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
             outbox = None  # another run has just sent it, or it is damaged
         if outbox is not None:

@@ -224,11 +224,6 @@ def ui_address(url: str) -> str:
     return url.removesuffix("/api")
 
 
-def flow_run_address(flow_run: str) -> str:
-    """Where the server that runs use at present shows a flow run."""
-    return f"{ui_address(os.environ['PREFECT_API_URL'])}/runs/flow-run/{flow_run}"
-
-
 def running_server(home: Path) -> LocalServer | None:
     """The home's server, or None if none is running."""
     server = _recorded(home / "prefect")

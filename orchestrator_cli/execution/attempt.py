@@ -151,7 +151,13 @@ class ErrorValue(_Value):
 
 _ERRORS: tuple[type[Exception], ...] = (
     *(AttemptFailed, SubtaskTimedOut, EffectFailed, EffectRefused, NotAllowed),
-    *(errors.UsageError, errors.ConfigError, errors.StorageFault, errors.ProviderError, errors.RequestRefused),
+    *(
+        errors.UsageError,
+        errors.ConfigError,
+        errors.StorageFault,
+        errors.ProviderError,
+        errors.RequestRefused,
+    ),
     *(errors.ReplyUnusable, errors.RunFailed, errors.NotApproved, errors.LimitReached, errors.ApprovalNeeded),
     *(errors.RunTimedOut, errors.Interrupted, errors.Cancelled, ToolUnavailable),
 )

@@ -1,9 +1,9 @@
 """Turns: at most so many runs work at once on one data folder, and the others wait.
 
-Each run at work holds the lock of one of `limit` files, so a turn ends with its process.
+Each run at work holds the lock of one of `limit` files, so a turn ends with its process. What a run
+starts needs no turn of its own.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,9 +11,8 @@ from pathlib import Path
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.locks import LockTimeout, acquire
+from orchestrator_cli.environment import is_within_a_run, mark_what_is_started
 
-WITHIN = "ORCH_WITHIN"
-"""Holds the id of the process whose run has the turn. What that run starts needs no turn of its own."""
 LOOK_S = 0.2
 SILENT_S = 1.0
 """A shorter wait is not worth a line."""
@@ -24,8 +23,7 @@ def turn(
     folder: Path, limit: int, cancellation: Cancellation, notice: Callable[[str], None]
 ) -> Iterator[None]:
     """Wait for a turn, and hold it. `notice` says so if that takes longer; raises what cancels the run."""
-    outer = os.environ.get(WITHIN)
-    if outer not in (None, str(os.getpid())):
+    if is_within_a_run():
         yield
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -36,7 +34,7 @@ def turn(
                 said = True
                 notice(f"{limit} runs are at work, which is max_runs; this one waits until one of them ends.")
             cancellation.wait(LOOK_S)
-        os.environ[WITHIN] = str(os.getpid())
+        mark_what_is_started()
         yield
 
 

@@ -21,7 +21,7 @@ EXCEPTIONS = {
     ): "sets what Prefect reads at its import",
     ("orchestrator_cli/engine/server.py", "_server_environment"): "makes the server's environment",
     ("orchestrator_cli/subprocesses/command.py", "_environment"): "hands it on to the user's own programs",
-    ("orchestrator_cli/engine/flow_run.py", "current_flow_run"): "reads back what configure_client has set",
+    ("orchestrator_cli/engine/user_flow.py", "run"): "reads what configure_client has set for the process",
 }
 
 

@@ -11,7 +11,7 @@ from scripted_model import answered
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
-from orchestrator_cli.orchestrator import as_orch_error
+from orchestrator_cli.run_errors import as_orch_error
 from orchestrator_cli.state.apply import fold
 from orchestrator_cli.values import seconds_between
 

@@ -27,9 +27,9 @@ from orchestrator_cli.errors import OrchError, UsageError, storage_fault
 from orchestrator_cli.events import ApprovalAsked
 from orchestrator_cli.execution.resume import is_over
 from orchestrator_cli.models.sources import GivenModel, LiveModels
-from orchestrator_cli.orchestrator import as_orch_error
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.planning.structured_output import coerce_to_schema
+from orchestrator_cli.run_errors import as_orch_error
 from orchestrator_cli.runs.find import LAST, PastRun, find_run, look_at, moved_to
 from orchestrator_cli.runs.fork import fork_run
 from orchestrator_cli.state import fold

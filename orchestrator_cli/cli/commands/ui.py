@@ -10,7 +10,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.cli.options import CommonOptions, Output, with_options
 from orchestrator_cli.cli.reporting import reporting, settings_of
 from orchestrator_cli.engine import server as prefect_server
-from orchestrator_cli.engine.connection import Connection
+from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.server import LocalServer
 from orchestrator_cli.errors import RunFailed
 
@@ -41,7 +41,7 @@ def ui(
         home = settings.prefect_home or settings.home
         url = prefect_server.ensure_server(home, settings.prefect_idle_minutes)
         prefect_server.await_server(url, home, Cancellation())
-        Connection(None, home, settings.prefect_idle_minutes, Cancellation()).send_unsent()
+        PrefectConnection(None, home, settings.prefect_idle_minutes, Cancellation()).send_unsent()
         server = prefect_server.running_server(home)
         if server is None:
             raise RunFailed("The Prefect server has stopped.", "Run orch ui again.")

@@ -18,6 +18,8 @@ from orchestrator_cli.errors import Cancelled
 from orchestrator_cli.execution import turns
 from orchestrator_cli.execution.turns import turn
 
+WITHIN = "ORCH_WITHIN"
+
 
 def silent(_: str) -> None:
     """No one is listening."""
@@ -71,12 +73,12 @@ with turn(Path(sys.argv[1]), 1, Cancellation(), print):
 
 
 def test_a_turn_ends_with_its_process_and_what_a_run_starts_needs_none(tmp_path: Path) -> None:
-    env = {name: value for name, value in os.environ.items() if name != turns.WITHIN}
+    env = {name: value for name, value in os.environ.items() if name != WITHIN}
     command = [sys.executable, "-c", HOLDS, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        within = env | {turns.WITHIN: str(holder.pid)}
+        within = env | {WITHIN: str(holder.pid)}
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=within) as inner:
             assert inner.stdout is not None
             assert inner.stdout.readline() == b"held\n"

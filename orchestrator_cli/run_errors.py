@@ -1,0 +1,74 @@
+"""How an error that ends a run is shown and counted: with the way to go on, as an outcome, in memory."""
+
+from orchestrator_cli.errors import (
+    ApprovalNeeded,
+    Cancelled,
+    ConfigError,
+    Interrupted,
+    LimitReached,
+    NotApproved,
+    OrchError,
+    ProviderError,
+    RunFailed,
+    RunTimedOut,
+    StorageFault,
+    UsageError,
+    storage_fault,
+)
+from orchestrator_cli.events import Outcome
+from orchestrator_cli.process_limits import limit_met
+
+PASSING = (
+    *(UsageError, ConfigError, StorageFault, ProviderError),
+    *(LimitReached, ApprovalNeeded, RunTimedOut, Interrupted),
+)
+"""What ends a run that may be resumed."""
+
+
+def outcome_of(error: OrchError | None) -> Outcome:
+    match error:
+        case None:
+            return "completed"
+        case ApprovalNeeded():
+            return "paused"
+        case Cancelled() | NotApproved():
+            return "cancelled"
+        case Interrupted():
+            return "interrupted"
+    return "failed"
+
+
+def as_orch_error(exc: BaseException, run: str) -> OrchError:
+    """The error as a user is given it, with the way to go on if there is one."""
+    go_on = f"Go on with: orch resume {run}"
+    if isinstance(exc, KeyboardInterrupt):
+        return Interrupted(
+            "Interrupted.", f"What was finished is in the workspace; nothing is half-done. {go_on}"
+        )
+    exc = storage_fault(exc) or exc
+    if (limit := limit_met(exc)) is not None:
+        what = str(exc) or type(exc).__name__
+        return RunFailed(
+            f"This process has met a limit (ulimit {limit.flag}): {what}.", f"{limit.remedy}\n{go_on}"
+        )
+    if not isinstance(exc, OrchError):
+        return RunFailed(
+            f"Something unforeseen: {type(exc).__name__}: {exc}",
+            f"Run it with --debug to see where. {go_on}",
+        )
+    if isinstance(exc, ApprovalNeeded):
+        answers = (
+            f"Say yes to all with: orch approve {run} --yes\n"
+            f"or to one: orch approve {run} ID --yes | --no --because TEXT | --answer TEXT"
+        )
+        exc.remedy = exc.remedy if "orch resume" in exc.remedy else answers
+    elif isinstance(exc, PASSING) and not isinstance(exc, Cancelled) and "orch resume" not in exc.remedy:
+        exc.remedy = f"{exc.remedy}\n{go_on}".strip()
+    return exc
+
+
+def remembered_as(error: BaseException | None) -> str:
+    """How a run ended, as far as its plan is to blame."""
+    if error is None:
+        return "completed"
+    return "stopped" if isinstance(error, (*PASSING, Cancelled, NotApproved)) else "failed"
