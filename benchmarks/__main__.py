@@ -16,6 +16,7 @@ NAMES = (
     "overhead",
     "makespan",
     "subtasks",
+    "crowd",
     "worfbench",
     "recall",
     "locomo",

@@ -89,6 +89,11 @@ def _end_server(home: Path) -> None:
             time.sleep(0.05)
 
 
+def clean_environment() -> dict[str, str]:
+    """For processes of their own: without what `place` has set for this one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ORCH_", "PREFECT_"))}
+
+
 def run(prompt: str, settings: Any, model: Any = None) -> tuple[list[Any], Any]:
     """One run in this process, with the log that `orch` writes: its events and its result."""
     from orchestrator_cli.models.sources import GivenModel, LiveModels
