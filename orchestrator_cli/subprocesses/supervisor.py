@@ -101,13 +101,12 @@ def reaped() -> Iterator[tuple[int, int]]:
 
 def descendants(pid: int) -> Iterator[int]:
     """The processes below one, as far as the system lists them."""
-    try:
-        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return
-    for child in children:
-        yield child
-        yield from descendants(child)
+    # Each thread lists the children that it started, and the main thread may have ended before the others.
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, listing.read_text().split()):
+                yield child
+                yield from descendants(child)
 
 
 if __name__ == "__main__":

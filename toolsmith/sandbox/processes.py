@@ -3,6 +3,9 @@
 The functions run on the host and in the worker; `SandboxProcesses` is the host's control over one sandbox.
 Between two requests everything but the nanny is stopped, so nothing inside runs unobserved.
 
+A process is alive while any of its threads is. One whose main thread alone has ended looks like a zombie in
+/proc/PID/stat, and its memory and files can only be read from the threads that are left (/proc/PID/task).
+
 Not covered: a process that forks between two looks. Callers repeat until nothing new turns up. What `ps`
 reports is a tenth of a second old, and counts shared memory once for each process.
 """
@@ -10,6 +13,7 @@ reports is a tenth of a second old, and counts shared memory once for each proce
 import contextlib
 import os
 import re
+import resource
 import signal
 import threading
 import time
@@ -19,6 +23,8 @@ HAS_PROC = os.path.exists("/proc/self/stat")  # noqa: PTH110  (pathlib would cos
 SETTLE_S = 3.0  # a fork bomb on a busy machine takes long to die, and rolling back waits for that
 _SOCKET_BYTES = 208 << 10  # net.core.wmem_default
 _PSS = re.compile(rb"^Pss:\s+(\d+)", re.MULTILINE)
+_STATE, _THREADS, _VIRTUAL, _RESIDENT = 0, 17, 20, 21  # fields of /proc/PID/stat after the name
+_LOOKS = 3  # at a process whose threads come and go
 
 
 THREADS = 4
@@ -162,19 +168,25 @@ def _family(top: int) -> Iterator[tuple[int, bool, int]]:
 
 
 def _alive(pid: int) -> bool:
+    """Whether a thread of it lives: a main thread that has ended stays as a zombie, and counts the others."""
     try:
-        stat = _read(f"/proc/{pid}/stat")
+        found = _stat(f"/proc/{pid}")
     except OSError:
         return False
-    return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return found[_STATE] not in (b"Z", b"X") or int(found[_THREADS]) > 1
 
 
 def has_memory(thread: str) -> bool:
     """Whether the thread with this folder in /proc still has its memory; it gives that up as it ends."""
     try:
-        return int(_read(f"{thread}/stat").rpartition(b")")[2].split()[20]) > 0
+        return int(_stat(thread)[_VIRTUAL]) > 0
     except OSError:
         return False
+
+
+def _stat(folder: str) -> list[bytes]:
+    """The fields after the name, which may hold anything. Raises OSError."""
+    return _read(f"{folder}/stat").rpartition(b")")[2].split()
 
 
 def _threads(pid: int) -> tuple[int, list[int]]:
@@ -218,13 +230,28 @@ def memory(pids: list[int]) -> int:
     if not HAS_PROC:
         table = _process_table()
         return sum(table[pid][2] for pid in pids if pid in table)
-    total = 0
-    for pid in pids:
+    return sum(map(_held, pids))
+
+
+def _held(pid: int) -> int:
+    """All its threads share what it holds, and any that has not ended shows it."""
+    for _ in range(_LOOKS):
         with contextlib.suppress(OSError):
-            if found := _PSS.search(_read(f"/proc/{pid}/smaps_rollup")):
-                total += int(found[1]) << 10
-            total += max(0, os.stat(f"/proc/{pid}/fd").st_size - 32) * _SOCKET_BYTES  # noqa: PTH116
-    return total
+            for name in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+                thread = f"/proc/{pid}/task/{name}"
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    if has_memory(thread):
+                        open_files = os.stat(f"{thread}/fd").st_size  # noqa: PTH116
+                        return _mapped(thread) + max(0, open_files - 32) * _SOCKET_BYTES
+    return 0
+
+
+def _mapped(thread: str) -> int:
+    """Bytes, a part of what is shared. All of it for a process that hides, or that is ending just now."""
+    with contextlib.suppress(OSError):
+        if found := _PSS.search(_read(f"{thread}/smaps_rollup")):
+            return int(found[1]) << 10
+    return int(_stat(thread)[_RESIDENT]) * resource.getpagesize()
 
 
 def send(pid: int, number: signal.Signals) -> None:

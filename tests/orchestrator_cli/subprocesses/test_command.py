@@ -110,6 +110,32 @@ def test_cancellation_ends_everything_it_started(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="as above")
+def test_processes_of_every_thread_are_asked_to_end(tmp_path: Path) -> None:
+    child = """
+import os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: (open("asked", "w").close(), os._exit(0)))
+open("ready", "w").close()
+time.sleep(600)
+"""
+    program = f"""
+import signal, subprocess, sys, threading
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+start = lambda: subprocess.run([sys.executable, "-c", {child!r}], start_new_session=True)
+threading.Thread(target=start).start()
+"""
+    cancellation = Cancellation()
+
+    def cancel() -> None:
+        until((tmp_path / "ready").exists)
+        cancellation.cancel(Interrupted("enough"))
+
+    threading.Thread(target=cancel).start()
+    with pytest.raises(Interrupted):
+        run(tmp_path, program, cancellation=cancellation)
+    assert (tmp_path / "asked").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as above")
 def test_command_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     program = (
         "import json, sys; from pathlib import Path; from orchestrator_cli.cancellation import Cancellation; "
