@@ -1,4 +1,4 @@
-"""Eighteen attempts to escape, which the self-test has a backend stop, and one that has to work.
+"""Twenty attempts to escape, which the self-test has a backend stop, and one that has to work.
 
 Runs inside as a step, sent as text, so it uses the standard library only. Each attempt returns whether it
 succeeded; an OSError means that it was stopped. No attempt changes anything if it succeeds, because backends
@@ -7,14 +7,16 @@ that do not hold run them too.
 Not covered: kernel bugs, and everything subtler than asking for what is forbidden.
 """
 # The attempts use plain system calls.
-# ruff: noqa: PTH101, PTH116, PTH120, PTH123, PTH208, PTH211, SIM115
+# ruff: noqa: PTH101, PTH108, PTH116, PTH120, PTH123, PTH208, PTH211, SIM115
 
 import contextlib
 import ctypes
+import fcntl
 import mmap
 import os
 import posix
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +27,8 @@ At = dict[str, Any]  # targets: paths, ports and process ids on the host
 _SEIZE = 0x4206  # PTRACE_SEIZE, which does not stop the process it is used on
 _NEW_USER = 0x10000000
 _TIOCSTI = 0x5412
+_FS_IOC_RESVSP = 0x40305828
+_MANY_TIMERS = 300
 _REFUSED = (1, 38)  # EPERM, ENOSYS
 
 
@@ -117,6 +121,51 @@ def fill_the_device_folder(_: At) -> bool:
     return True
 
 
+def take_disk_that_is_not_counted(_: At) -> bool:
+    """Asks for room beyond the end of a file, and inside of one."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    file = os.open("room", os.O_CREAT | os.O_RDWR, 0o600)
+    os.write(file, bytes(8192))
+    keep_size, insert_range = 1, 0x20
+    reserve = struct.pack("hhqqiI4i", 0, 0, 0, 8192, *[0] * 6)
+    made = _any(
+        lambda: libc.fallocate(file, keep_size, ctypes.c_long(0), ctypes.c_long(16384)) == 0,
+        lambda: libc.fallocate(file, insert_range, ctypes.c_long(4096), ctypes.c_long(4096)) == 0,
+        lambda: bool(fcntl.ioctl(file, _FS_IOC_RESVSP, reserve)),
+    )
+    os.unlink("room")
+    return made
+
+
+def use_up_what_all_users_share(_: At) -> bool:
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    setup, destroy = {"x86_64": (206, 207), "aarch64": (0, 1)}[os.uname().machine]
+
+    def events() -> bool:
+        context = ctypes.c_ulong(0)
+        return bool(libc.syscall(setup, 1, ctypes.byref(context)) == 0 and not libc.syscall(destroy, context))
+
+    def watchers() -> bool:
+        if (watcher := libc.inotify_init()) >= 0:
+            os.close(watcher)
+        return bool(watcher >= 0)
+
+    def timers() -> bool:
+        made = []
+        for _ in range(_MANY_TIMERS):
+            timer = ctypes.c_void_p()
+            if libc.timer_create(1, None, ctypes.byref(timer)):
+                break
+            made.append(timer)
+        for timer in made:
+            libc.timer_delete(timer)
+        return len(made) == _MANY_TIMERS
+
+    return _any(events, watchers, timers)
+
+
 def read_attributes_outside(at: At) -> bool:
     return os.listxattr(at["secret"]) is not None
 
@@ -163,6 +212,8 @@ ATTEMPTS: dict[str, Callable[[At], bool]] = {
     "make set-id files": set_id_files,
     "hold memory that is not counted": hold_memory_that_is_not_counted,
     "fill the folder of devices": fill_the_device_folder,
+    "take disk that is not counted": take_disk_that_is_not_counted,
+    "use up what all users share": use_up_what_all_users_share,
     "read attributes of a file outside": read_attributes_outside,
     "use queues of other programs": queues_of_other_programs,
     "type into the terminal": type_into_the_terminal,

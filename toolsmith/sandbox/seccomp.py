@@ -1,8 +1,9 @@
 """The seccomp filters of the sandbox.
 
 The rules are an explicit deny-list, on top of file and process isolation: kernel interfaces with a long
-history of bugs, all ways to sockets (except those that the host gives out), namespaces and mounts, and memory
-that no limit counts. Calls newer than this table fail with ENOSYS, so that programs fall back to older ones.
+history of bugs, all ways to sockets (except those that the host gives out), namespaces and mounts, memory and
+disk that no limit counts, and numbers that all programs of a user or of the machine share. Calls newer than
+this table fail with ENOSYS, so that programs fall back to older ones.
 
 A second filter asks the host (SECCOMP_RET_USER_NOTIF) before a process or a thread starts, and for each
 internet stream socket if connections are granted; see listener.py.
@@ -124,14 +125,9 @@ DENIED_WITHOUT_NAMESPACES: Table = {
     "fchown": (93, 55),
     "lchown": (94, None),
     "fchownat": (260, 54),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
-    "inotify_init": (253, None),
-    "inotify_init1": (294, 26),
     "setpriority": (141, 140),
 }
 # These return success and do nothing: shutil.copy and tarfile fail when they are refused.
@@ -144,6 +140,12 @@ IGNORED_WITHOUT_NAMESPACES: Table = {
     "utimes": (235, None),
     "futimesat": (261, None),
     "utimensat": (280, 88),
+}
+# Some file systems let a file have attributes of any size, and no limit counts them.
+SETS_ATTRIBUTES: Table = {
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
 }
 # Landlock does not cover these, which take a path. The answer is that of a file system without attributes.
 WITHOUT_ATTRIBUTES: Table = {
@@ -167,6 +169,10 @@ ENDED_BY_ENOSYS: Table = {
     "splice": (275, 76),
     "tee": (276, 77),
     "vmsplice": (278, 75),
+    # programs of the host draw on the same number, of the machine's events and of the user's watchers
+    "io_setup": (206, 0),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
 }
 
 
@@ -196,11 +202,16 @@ class Rule:
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEW*
 _SET_ID_BITS = 0o6000
 _MAKES_A_FILE = 0o100 | 0o20000000  # O_CREAT, __O_TMPFILE
+_SHARES_FILES, _NEW_THREAD = 0x400, 0x10000  # CLONE_FILES, CLONE_THREAD
+_PUNCH_HOLE = 0x3  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _SHARED_ANONYMOUS = 0x21  # MAP_SHARED or MAP_SHARED_VALIDATE, and MAP_ANONYMOUS
 _ALL = 0xFFFFFFFF
 
 CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
     ((56, 220), (Test(0, _NEW_NAMESPACES, negated=True),)),  # clone into new namespaces
+    # a thread with descriptors of its own, which those of its process do not show
+    ((56, 220), (Test(0, _NEW_THREAD | _SHARES_FILES, _NEW_THREAD),)),
+    ((72, 25), (Test(1, _ALL, 1024),)),  # fcntl F_SETLEASE: all who open the file would have to wait
     ((16, 29), (Test(1, _ALL, 0x5412),)),  # ioctl TIOCSTI: typing into the terminal
     ((16, 29), (Test(1, _ALL, 0x541C),)),  # ioctl TIOCLINUX
     # A datagram pair can be pointed at another address, so only pairs that stay connected are allowed.
@@ -214,6 +225,13 @@ CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
     ((257, 56), (Test(2, _MAKES_A_FILE, negated=True), Test(3, _SET_ID_BITS, negated=True))),  # openat
     # mmap: what is unmapped of such memory stays, and no process seems to hold it.
     ((9, 222), (Test(3, _SHARED_ANONYMOUS, _SHARED_ANONYMOUS),)),
+]
+# Disk that the limit of a file's size does not see. The answer is that of a file system that lacks the call.
+UNCOUNTED_DISK: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
+    # fallocate: besides the mode that the limit does see, only the one that gives room back
+    ((285, 47), (Test(1, _ALL, 0, negated=True), Test(1, _ALL, _PUNCH_HOLE, negated=True))),
+    # ioctl FS_IOC_RESVSP, FS_IOC_RESVSP64, FS_IOC_ZERO_RANGE; FS_IOC_FSSETXATTR, how much a first byte takes
+    *(((16, 29), (Test(1, _ALL, request),)) for request in (0x40305828, 0x4030582A, 0x40305839, 0x401C5820)),
 ]
 
 
@@ -285,9 +303,11 @@ def _rules(column: int, namespaces: bool) -> list[Rule]:
         return [Rule(number, errno, tests) for number in numbers if number is not None]
 
     rules = simple(DENIED, EPERM) + simple(ENDED_BY_ENOSYS, ENOSYS)
-    for numbers, tests in CONDITIONAL:
-        if (number := numbers[column]) is not None:
-            rules.append(Rule(number, EPERM, tests))
+    rules += simple(SETS_ATTRIBUTES, ENOTSUP)
+    for table, errno in ((CONDITIONAL, EPERM), (UNCOUNTED_DISK, ENOTSUP)):
+        for numbers, tests in table:
+            if (number := numbers[column]) is not None:
+                rules.append(Rule(number, errno, tests))
     if not namespaces:
         rules += simple(DENIED_WITHOUT_NAMESPACES, EPERM)
         rules += simple(IGNORED_WITHOUT_NAMESPACES, 0)

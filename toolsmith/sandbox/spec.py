@@ -12,6 +12,7 @@ RuntimeError
     └── SandboxClosed    the sandbox was interrupted or cleaned up
 """
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -273,6 +274,8 @@ def rlimits(limits: Limits, *, own_count: bool) -> dict[str, int]:
         "RLIMIT_NOFILE": 256,
         "RLIMIT_CORE": 0,
     }
+    if sys.platform == "linux":
+        found["RLIMIT_SIGPENDING"] = 256  # signals and timers, which count for all processes of the user
     if own_count:  # not the user's other processes
         found["RLIMIT_NPROC"] = limits.processes * THREADS + 2  # and the nanny and the snapshot
     return found

@@ -90,10 +90,9 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
         confinement.ask_host(**settings["asking"])
     for name, value in settings["rlimits"].items():
         kind = getattr(resource, name)
-        # A shell may have set a lower one, which cannot be raised; RLIM_INFINITY is -1.
-        hard = resource.getrlimit(kind)[1]
-        least = min(value, hard) if hard >= 0 else value
-        resource.setrlimit(kind, (least, least))
+        hard = resource.getrlimit(kind)[1]  # the user's own limit may be lower
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (most, most))
     if settings["alone"] and not _alone(nanny):
         os._exit(NOT_CONFINED)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a path as text)

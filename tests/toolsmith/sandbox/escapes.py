@@ -15,7 +15,9 @@ import errno
 import fcntl
 import os
 import resource
+import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -32,6 +34,8 @@ CALLS = {
         **{"kcmp": 312, "memfd_create": 319, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240},
         **{"clone": 56, "capget": 125, "pidfd_open": 434, "pidfd_getfd": 438, "io_uring_setup": 425},
         **{"inotify_init1": 294, "inotify_add_watch": 254, "kexec_load": 246, "init_module": 175},
+        **{"fallocate": 285, "io_setup": 206, "io_destroy": 207, "timer_create": 222, "timer_delete": 226},
+        "rt_sigqueueinfo": 129,
     },
     "aarch64": {
         **{"ptrace": 117, "process_vm_readv": 270, "mount": 40, "unshare": 97, "setns": 268, "chroot": 51},
@@ -39,6 +43,8 @@ CALLS = {
         **{"kcmp": 272, "memfd_create": 279, "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180},
         **{"clone": 220, "capget": 90, "pidfd_open": 434, "pidfd_getfd": 438, "io_uring_setup": 425},
         **{"inotify_init1": 26, "inotify_add_watch": 27, "kexec_load": 104, "init_module": 105},
+        **{"fallocate": 47, "io_setup": 0, "io_destroy": 1, "timer_create": 107, "timer_delete": 111},
+        "rt_sigqueueinfo": 138,
     },
 }[os.uname().machine]
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -123,6 +129,87 @@ def read_through_another_processes_root(at: Surroundings) -> object:
 def watch_a_folder_outside(at: Surroundings) -> object:
     watch = call("inotify_init1", 0)
     return call("inotify_add_watch", watch, os.fsencode(at["outside"]), 0x100)
+
+
+# --- what no limit of the sandbox counts --------------------------------------------------------------------
+
+
+def take_disk_beyond_the_size_of_a_file(at: Surroundings) -> object:
+    """By `fallocate` with its modes and by `ioctl`; each leaves the size of the file, or grows it unseen."""
+    path = Path(at["workspace"], "reserved")
+    fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    os.write(fd, bytes(8192))
+    modes = {"KEEP_SIZE": 0x1, "ZERO_RANGE": 0x11, "INSERT_RANGE": 0x20, "UNSHARE_RANGE": 0x41}
+    requests = {"RESVSP": 0x40305828, "RESVSP64": 0x4030582A, "ZERO_RANGE ioctl": 0x40305839}
+    room = struct.pack("hhqqiI4i", 0, 0, 0, 8192, *[0] * 6)
+    start, length = ctypes.c_long(4096), ctypes.c_long(8192)
+    try:
+        return successes(
+            [
+                *(
+                    (name, partial(call, "fallocate", fd, mode, start, length))
+                    for name, mode in modes.items()
+                ),
+                *((name, partial(fcntl.ioctl, fd, number, room)) for name, number in requests.items()),
+            ]
+        )
+    finally:
+        os.close(fd)
+        path.unlink()
+
+
+def use_up_the_events_of_the_machine(at: Surroundings) -> object:
+    context = ctypes.c_ulong(0)
+    call("io_setup", 1, ctypes.byref(context))
+    call("io_destroy", context)
+    return "fs.aio-nr"
+
+
+def use_up_the_watchers_of_the_user(at: Surroundings) -> object:
+    os.close(call("inotify_init1", 0))
+    return "fs.inotify.max_user_instances"
+
+
+def use_up_the_timers_of_the_user(at: Surroundings) -> object:
+    timers = [ctypes.c_int(0) for _ in range(1000)]
+    for timer in timers:
+        call("timer_create", 1, None, ctypes.byref(timer))
+    for timer in timers:
+        call("timer_delete", timer)
+    return "RLIMIT_SIGPENDING"
+
+
+def use_up_the_queued_signals_of_the_user(at: Surroundings) -> object:
+    """To a child that takes none of them, and so ends with them."""
+    number = signal.SIGRTMIN + 6
+    child = os.fork()
+    if not child:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                call("rt_sigqueueinfo", os.getpid(), number, struct.pack("iii116x", number, 0, -1))
+            os._exit(0)
+        os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def have_others_wait_for_a_file(at: Surroundings) -> object:
+    """A lease keeps all who open a file to write it waiting; any that the user owns can have one."""
+    path = Path(at["workspace"], "leased")
+    path.write_text("x")
+    with path.open() as file:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    path.unlink()
+    return "leased"
+
+
+def give_a_file_attributes(at: Surroundings) -> object:
+    """Some file systems let them have any size."""
+    path = Path(at["workspace"], "attributed")
+    path.write_text("x")
+    os.setxattr(path, "user.filler", bytes(1000))
+    path.unlink()
+    return "user.filler"
 
 
 # --- writing ----------------------------------------------------------------------------------------------

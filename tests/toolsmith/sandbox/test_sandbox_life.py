@@ -279,3 +279,20 @@ with SandboxExecutor(Path(sys.argv[1]), backend=choose_backend(sys.argv[2])) as 
     command = [python, "-c", code, str(workspace), backend.name]
     ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert ran.stdout == "42\n", ran.stderr
+
+
+def test_lower_limits_of_the_user_stay(backend: Backend, workspace: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from toolsmith.sandbox import SandboxExecutor, choose_backend
+lower = {resource.RLIMIT_NOFILE: 200, resource.RLIMIT_SIGPENDING: 100}
+for kind, most in lower.items():
+    resource.setrlimit(kind, (most, most))
+with SandboxExecutor(Path(sys.argv[1]), backend=choose_backend(sys.argv[2])) as sandbox:
+    print(sandbox(f"import resource\\n[resource.getrlimit(kind)[1] for kind in {list(lower)}]").output)
+"""
+    env = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    command = [sys.executable, "-c", code, str(workspace), backend.name]
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout == "[200, 100]\n", ran.stderr

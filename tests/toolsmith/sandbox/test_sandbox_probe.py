@@ -136,7 +136,7 @@ print(choose_backend().name, *rejected_backends())
 print(self_test(choose_backend()))
 """
     output = in_a_world_without_user_namespaces(code, world)
-    assert output == "landlock bubblewrap\nself-test 18/18 blocked\n"
+    assert output == "landlock bubblewrap\nself-test 20/20 blocked\n"
 
 
 @needs_bubblewrap
@@ -152,7 +152,7 @@ print("\\n".join(report_lines([one for one in examine(settings) if one.name == "
 """
     lines = [line.strip() for line in in_a_world_without_user_namespaces(code).splitlines()]
     assert "Landlock ABI" in lines[0]
-    assert "self-test 18/18 blocked" in lines[0]
+    assert "self-test 20/20 blocked" in lines[0]
     assert lines[1].startswith("bubblewrap cannot be used: the sandbox did not start")
     assert lines[2] == "Allow user namespaces: sudo sysctl -w user.max_user_namespaces=15000"
     assert lines[3] == "What changes under landlock:"

@@ -64,6 +64,7 @@ def test_arguments_decide_where_the_call_alone_does_not(machine: str, clone: int
     program = filter_program(namespaces=True, machine=machine)
     assert judge(program, machine, clone, 0x1200011) == ALLOW, "fork"
     assert judge(program, machine, clone, 0x3D0F00) == ALLOW, "thread"
+    assert judge(program, machine, clone, 0x3D0B00) == 1, "thread with descriptors of its own"
     for flag in (0x10000000, 0x20000000, 0x00020000, 0x40000000, 0x04000000, 0x08000000, 0x02000000, 0x80):
         assert judge(program, machine, clone, flag | 17) == 1, hex(flag)
     assert judge(program, machine, ioctl, 0, 0x5401) == ALLOW
@@ -117,6 +118,23 @@ def test_shared_memory_without_a_file_is_denied(machine: str, mmap: int) -> None
     assert judge(program, machine, mmap, 0, 4096, 3, shared) == ALLOW, "of a file"
     for kind in (shared, validated):
         assert judge(program, machine, mmap, 0, 4096, 3, kind | anonymous) == 1
+
+
+@pytest.mark.parametrize(("machine", "fallocate", "ioctl"), [(X86, 285, 16), (ARM, 47, 29)])
+def test_disk_that_no_size_shows_is_not_supported(machine: str, fallocate: int, ioctl: int) -> None:
+    program = filter_program(namespaces=True, machine=machine)
+    assert judge(program, machine, fallocate, 3, 0, 0, 4096) == ALLOW, "as posix_fallocate does"
+    assert judge(program, machine, fallocate, 3, 0x3, 0, 4096) == ALLOW, "a hole"
+    others = (0x1, 0x8, 0x10, 0x11, 0x20, 0x40, 0x41, 0x80, 0x100)
+    assert {judge(program, machine, fallocate, 3, mode, 0, 4096) for mode in others} == {95}
+    assert judge(program, machine, ioctl, 3, 0x40305828) == 95
+
+
+@pytest.mark.parametrize(("machine", "calls"), [(X86, (206, 253, 294)), (ARM, (0, 26))])
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_what_all_users_share_is_not_there(machine: str, calls: tuple[int, ...], namespaces: bool) -> None:
+    program = filter_program(namespaces=namespaces, machine=machine)
+    assert {judge(program, machine, number, 1) for number in calls} == {38}
 
 
 @pytest.mark.parametrize(("machine", "calls"), [(X86, (191, 192, 194, 195)), (ARM, (8, 9, 11, 12))])
