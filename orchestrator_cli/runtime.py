@@ -48,7 +48,7 @@ from orchestrator_cli.state import fold
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.workspace import CommitLimits, Workspace
 from toolsmith.library import Library
-from toolsmith.sandbox import Backend, SandboxUnavailable, choose_backend
+from toolsmith.sandbox import Backend, SandboxUnavailable, SelfTestFault, choose_backend
 from toolsmith.sandbox.proxy import Dialer
 
 MAX_PROMPT_CHARS = 200_000
@@ -289,6 +289,8 @@ def choose_sandbox(settings: Settings) -> Backend:
     """The sandbox of the settings. Raises `ConfigError` if it does not work."""
     try:
         return choose_backend(None if settings.sandbox == "auto" else settings.sandbox)
+    except SelfTestFault as exc:
+        raise ConfigError(*str(exc).split("\n", 1)) from exc
     except SandboxUnavailable as exc:
         if settings.sandbox == "auto":
             message, remedy = "No sandbox works here, so code written by a model cannot be run.", str(exc)

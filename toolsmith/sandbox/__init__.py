@@ -13,7 +13,7 @@ processor for as long as its time limit allows.
 
 from typing import TYPE_CHECKING, Any
 
-from toolsmith.sandbox.spec import Limits, SandboxClosed, SandboxError, SandboxUnavailable
+from toolsmith.sandbox.spec import Limits, SandboxClosed, SandboxError, SandboxUnavailable, SelfTestFault
 
 if TYPE_CHECKING:
     from toolsmith.sandbox.executor import SandboxExecutor
@@ -27,6 +27,7 @@ __all__ = [
     "SandboxError",
     "SandboxExecutor",
     "SandboxUnavailable",
+    "SelfTestFault",
     "choose_backend",
 ]
 

@@ -7,6 +7,7 @@ Not covered: a network that translates a prefix of its own to IPv4 addresses (NA
 the registered ones), and public addresses of other machines on the same site.
 """
 
+import errno
 import ipaddress
 import socket
 
@@ -53,8 +54,8 @@ def reachable(address: str) -> bool:
     with socket.socket(family, socket.SOCK_DGRAM) as attempt:
         try:
             attempt.bind((address, 0))  # works only for an address of this machine
-        except OSError:
-            return True
+        except OSError as exc:
+            return exc.errno == errno.EADDRNOTAVAIL  # another fault, such as no free port, says nothing
     return False
 
 

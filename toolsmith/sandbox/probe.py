@@ -29,7 +29,14 @@ from toolsmith.sandbox.backends import SANDBOX_EXEC, Bubblewrap, Landlock, Seatb
 from toolsmith.sandbox.bootstrap import source_of
 from toolsmith.sandbox.confinement import NEEDED_ABI
 from toolsmith.sandbox.session import SandboxSession
-from toolsmith.sandbox.spec import Backend, Limits, SandboxError, SandboxUnavailable, environment
+from toolsmith.sandbox.spec import (
+    Backend,
+    Limits,
+    SandboxError,
+    SandboxUnavailable,
+    SelfTestFault,
+    environment,
+)
 
 WALL_S = 10.0
 _REQUIRED = ("write the workspace",)
@@ -73,9 +80,12 @@ def self_test(backend: Backend) -> SelfTest:
 
 
 def attempt_all(run: Run) -> SelfTest:
-    """Makes all attempts through `run`."""
-    with selftest_env() as (workspace, at):
-        succeeded = run(workspace, {"at": at}, f"{source_of('escapes')}\ntry_all(at)")
+    """Makes all attempts through `run`. Raises SelfTestFault, and what `run` does."""
+    try:
+        with selftest_env() as (workspace, at):
+            succeeded = run(workspace, {"at": at}, f"{source_of('escapes')}\ntry_all(at)")
+    except OSError as exc:
+        raise SelfTestFault(exc) from exc
     escapes = [name for name in succeeded if name not in _REQUIRED]
     return SelfTest(
         blocked=tuple(name for name in escapes if not succeeded[name]),
@@ -180,7 +190,7 @@ def choose_backend(prefer: str | None = None) -> Backend:
     """The first backend that holds, or the one named `prefer`; the choice lasts for the process.
 
     "unsafe" confines nothing and is the only one that is not tested.
-    Raises SandboxUnavailable, with a hint, if none holds; ValueError for an unknown name.
+    Raises SandboxUnavailable, with a hint, if none holds; SelfTestFault; ValueError for an unknown name.
     """
     if prefer == _UNSAFE:
         return Unconfined()
@@ -207,6 +217,8 @@ def _choose(names: tuple[str, ...]) -> tuple[Backend, Mapping[str, str]]:
         for candidate in _candidates(name, failures):
             try:
                 prove(candidate)
+            except SelfTestFault:
+                raise
             except (SandboxError, SandboxUnavailable) as exc:
                 failures[name] = str(exc)
             else:

@@ -8,10 +8,12 @@ Not covered: the kernel's own memory for files, locks and the like.
 
 RuntimeError
 ├── SandboxUnavailable   no backend works on this system
+│   └── SelfTestFault    no backend can be tested now
 └── SandboxError         a step failed
     └── SandboxClosed    the sandbox was interrupted or cleaned up
 """
 
+import errno
 import sys
 import time
 from collections.abc import Mapping
@@ -26,6 +28,21 @@ from toolsmith.sandbox.proxy import Dialer, Grant
 
 class SandboxUnavailable(RuntimeError):
     """No backend works on this system; `str()` says what to install or allow."""
+
+
+class SelfTestFault(SandboxUnavailable):
+    """What the self-test tries to reach could not be made, so no backend can be tested.
+
+    The first line of `str()` says why, the others what to do.
+    """
+
+    def __init__(self, cause: OSError) -> None:
+        if cause.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            why = "no local port is free"
+            remedy = "End programs that hold many connections, or widen net.ipv4.ip_local_port_range."
+        else:
+            why, remedy = str(cause), "Free what is missing, such as disk space or open files, and try again."
+        super().__init__(f"The sandbox cannot be tested, because {why}.\n{remedy}")
 
 
 class SandboxError(RuntimeError):
