@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator_cli.errors import Conflict
 from orchestrator_cli.events import FileChange
 from orchestrator_cli.tools.file_rules import canonical, folders_above, hiding_rule
-from orchestrator_cli.workspace.commit import Intent
+from orchestrator_cli.workspace.commit import Intent, faults_of
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, display_paths
 from orchestrator_cli.workspace.overlay import Overlay, overlaid
 from orchestrator_cli.workspace.tree import Root, hashed
@@ -199,15 +199,15 @@ class _Comparison:
         with Root(self._checkout.root) as source:
             # The deepest first: whether a folder stays is known before the folder around it.
             for path in reversed(self._changed):
-                current = self._tree.stat(path)
-                if current != self._checkout.base.get(path):
-                    if not self._agree(source, path, current):
-                        conflicts.append(path)
-                    continue
-                if blocking := self._blocking(path, current):
-                    conflicts += blocking
-                elif not self._stays(path, current):
-                    found.append(self._intent(path, current))
+                with faults_of(path):
+                    current = self._tree.stat(path)
+                    if current != self._checkout.base.get(path):
+                        if not self._agree(source, path, current):
+                            conflicts.append(path)
+                    elif blocking := self._blocking(path, current):
+                        conflicts += blocking
+                    elif not self._stays(path, current):
+                        found.append(self._intent(path, current))
         if conflicts:
             raise Conflict(sorted(set(conflicts)))
         return found

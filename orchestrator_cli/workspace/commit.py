@@ -37,7 +37,7 @@ from orchestrator_cli.workspace.history import (
     write_record,
 )
 from orchestrator_cli.workspace.steps import StagedPath, back, forward, steps_for
-from orchestrator_cli.workspace.tree import FOLDER, Root, copy_hashed, copy_metadata, stat_at
+from orchestrator_cli.workspace.tree import FOLDER, Root, copy_hashed, copy_metadata, name_changed, stat_at
 from toolsmith.sandbox.disk import remove
 
 DONE = "-done"
@@ -80,9 +80,7 @@ class Commits:
                 if record.changes:
                     self._finish(tree, staging, record, history)
         except OSError as exc:
-            path = f"{exc.filename}: " if exc.filename else ""
-            then = "The next commit ends this one." if self._pending.exists() else "Nothing was changed."
-            raise WorkspaceFault(f"The changes could not be committed: {path}{exc.strerror}. {then}") from exc
+            raise _fault(exc, is_decided=self._pending.exists()) from exc
         finally:
             if not self._pending.exists():
                 remove(self._root / name)
@@ -217,6 +215,24 @@ class Commits:
         return f"it was rolled back{reason}.{stays}"
 
 
+@contextlib.contextmanager
+def faults_of(path: str = "") -> Iterator[None]:
+    """Turn an `OSError` before a commit into `Conflict`, if a name changed, else into `WorkspaceFault`."""
+    try:
+        yield
+    except OSError as exc:
+        raise _fault(exc, path) from exc
+
+
+def _fault(exc: OSError, path: str = "", *, is_decided: bool = False) -> Conflict | WorkspaceFault:
+    named = path or str(exc.filename or "")
+    if name_changed(exc) and not is_decided:
+        return Conflict([named or "a file"])
+    place = f"{named}: " if named else ""
+    then = "The next commit ends this one." if is_decided else "Nothing was changed."
+    return WorkspaceFault(f"The changes could not be committed: {place}{exc.strerror}. {then}")
+
+
 # --- staging
 
 
@@ -347,14 +363,12 @@ def _keep_before(tree: Root, history: CommitHistory, intent: Intent) -> FileEntr
     state = intent.before
     if state is None or not state.is_file:
         return None if state is None else entry_of(state)
-    try:
+    with faults_of(intent.path):
         source = tree.open_file(intent.path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise Conflict([intent.path]) from None
-    try:
-        digest = history.keep(source)
-    finally:
-        os.close(source)
-    if tree.stat(intent.path) != state:
-        raise Conflict([intent.path])
+        try:
+            digest = history.keep(source)
+        finally:
+            os.close(source)
+        if tree.stat(intent.path) != state:
+            raise Conflict([intent.path])
     return entry_of(state, digest)

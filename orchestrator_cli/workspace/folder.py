@@ -21,7 +21,7 @@ from orchestrator_cli.errors import Conflict, StorageFault, UsageError, Workspac
 from orchestrator_cli.events import FileChange
 from orchestrator_cli.tools.file_rules import hidden_at, is_git_folder
 from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, hidden_in, intents_of, work_of
-from orchestrator_cli.workspace.commit import Commits, Intent, lock_folder
+from orchestrator_cli.workspace.commit import Commits, Intent, faults_of, lock_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
 from orchestrator_cli.workspace.history import Author, CommitHistory, read_record, write_record
@@ -182,12 +182,12 @@ class Workspace:
     def executed(self, checkout: Checkout) -> tuple[Executed, ...]:
         """What a checkout changes that is executed or obeyed later.
 
-        Raises `WorkspaceFault`, also if it changes more than the limits allow.
+        Raises `Conflict`, and `WorkspaceFault`, also if it changes more than the limits allow.
         """
         now = checkout.now()
         paths = differing(checkout.copied, now)
         self._limits.check(now.get(path) for path in paths)
-        with Root(self.root) as tree:
+        with faults_of(), Root(self.root) as tree:
             return self._executed(checkout, tree, now, paths)
 
     def _executed(
@@ -221,7 +221,7 @@ class Workspace:
         agreed to; None for all there are.
         """
         author = Author(run=self._run, subtask=checkout.subtask, attempt=checkout.attempt)
-        with self.locked(), Root(self.root) as tree:
+        with self.locked(), faults_of(), Root(self.root) as tree:
             self._commits.recover()
             try:
                 intents = intents_of(checkout, tree)
@@ -233,7 +233,8 @@ class Workspace:
             except Conflict as exc:
                 raise Conflict(exc.paths, self._authors(tree, exc.paths)) from exc
             for change in changes:
-                self._committed[change.path] = (checkout.subtask, tree.stat(change.path))
+                with contextlib.suppress(OSError):  # only to name the subtask in a later conflict
+                    self._committed[change.path] = (checkout.subtask, tree.stat(change.path))
         return file_changes(changes)
 
     def _check_approved(

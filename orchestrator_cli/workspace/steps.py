@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from orchestrator_cli.errors import TargetChanged
 from orchestrator_cli.workspace.file_state import FileId, FileStat
 from orchestrator_cli.workspace.history import CommitStep
-from orchestrator_cli.workspace.tree import FOLDER, Root, stat_at
+from orchestrator_cli.workspace.tree import FOLDER, Root, name_changed, stat_at
 
 Place = tuple[int, str]
 """An open folder and a name in it."""
@@ -100,11 +100,11 @@ def forward(tree: Root, staging: int, step: CommitStep) -> None:
     try:
         with tree.parent(step.path) as (folder, name):
             _FORWARD[step.do]((folder, name), (staging, step.slot), step)
-    except (FileNotFoundError, NotADirectoryError, FileExistsError) as exc:
+    except OSError as exc:
         if step.do == "rmdir" and isinstance(exc, FileNotFoundError):
             return
-        raise TargetChanged(step.path) from exc
-    except OSError as exc:
+        if name_changed(exc):
+            raise TargetChanged(step.path) from exc
         raise OSError(exc.errno, exc.strerror, step.path) from exc
 
 
@@ -113,7 +113,9 @@ def back(tree: Root, staging: int, step: CommitStep) -> bool:
     try:
         with tree.parent(step.path) as (folder, name):
             return _BACK[step.do]((folder, name), (staging, step.slot), step)
-    except (FileNotFoundError, NotADirectoryError, FileExistsError):
+    except OSError as exc:
+        if not name_changed(exc):
+            raise
         return step.do != "take" or stat_at(staging, step.slot) is None
 
 

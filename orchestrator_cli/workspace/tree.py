@@ -8,6 +8,7 @@ kept, but the user's other extended attributes are.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -22,6 +23,17 @@ MAX_DEPTH = 100
 CHUNK = 1 << 20
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags to open a folder that must not be a link."""
+_LOOKS = 10
+"""At a name that is a link at one moment and something else at the next."""
+_NAME_CHANGED = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ENXIO, errno.ESTALE),
+)
+
+
+def name_changed(exc: OSError) -> bool:
+    """Whether an error says that a name that was looked at leads to something else now, or to nothing."""
+    return exc.errno in _NAME_CHANGED
 
 
 class Root:
@@ -70,7 +82,7 @@ class Root:
             found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
         if not stat.S_ISREG(os.fstat(found).st_mode):
             os.close(found)
-            raise WorkspaceFault(f"{path} is not a regular file")
+            raise OSError(errno.ENXIO, "it is not a regular file", path)  # as a socket would
         return found
 
     def walk(self, hidden: Callable[[str], bool]) -> Iterator[tuple[str, FileStat]]:
@@ -110,11 +122,18 @@ def _opened(folder: int, name: str) -> Iterator[int]:
 
 def stat_at(folder: int, name: str) -> FileStat | None:
     """The state of a name in an open folder; None if it does not exist or is a special file."""
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(found.st_mode) else ""
-    except FileNotFoundError:
-        return None
+    for _ in range(_LOOKS):
+        try:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(found.st_mode) else ""
+            break
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            if exc.errno != errno.EINVAL:  # it was a link, and is none any more
+                raise
+    else:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
     if stat.S_ISDIR(found.st_mode):
         return FileStat(found.st_mode)
     if not (stat.S_ISREG(found.st_mode) or target):
@@ -196,9 +215,12 @@ def copy_tree(source: Path, target: Path, paths: FileTree) -> FileTree:
     try:
         with Root(source) as tree:
             for path, state in paths.items():
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError, WorkspaceFault):
+                try:
                     _copy(tree, path, state, target / path)
                     copied[path] = state
+                except OSError as exc:
+                    if not name_changed(exc):
+                        raise
         for path, state in reversed(copied.items()):
             if state.is_folder:
                 (target / path).chmod(stat.S_IMODE(state.mode))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator_cli.errors import Conflict, UsageError, WorkspaceFault
-from orchestrator_cli.workspace.commit import Intent
+from orchestrator_cli.workspace.commit import Intent, faults_of
 from orchestrator_cli.workspace.file_state import Change, FileEntry, FileStat, entry_of
 from orchestrator_cli.workspace.folder import Workspace
 from orchestrator_cli.workspace.history import Author, CommitHistory, CommitRecord, squash
@@ -39,7 +39,7 @@ class Undo:
         Raises `UsageError` naming what was changed since, or a subtask that committed nothing.
         """
         try:
-            with workspace.locked(), Root(workspace.root) as tree:
+            with workspace.locked(), faults_of(), Root(workspace.root) as tree:
                 changes = squash(_since(self.history.records(), self.to))
                 self._refuse_what_changed(tree, changes)
                 author = Author(run=self.run, undo_to=self.to)
