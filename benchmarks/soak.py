@@ -105,7 +105,7 @@ class Loop:
         folder.mkdir(parents=True)
         self.endpoint = Endpoint(lambda _, n: answered(f"Reply {n}.")).__enter__()
         env = {"OPENAI_BASE_URL": self.endpoint.url, "OPENAI_API_KEY": "none", **MODELS, "TERM": "xterm"}
-        env |= {"ORCH_HOME": str(home), "ORCH_REMEMBER": "rules"}
+        env |= {"ORCH_HOME": str(home), "ORCH_REMEMBER": "rules", "ORCH_REUSE": "never"}
         self.child: Any = pexpect.spawn(
             sys.executable,
             ["-m", "orchestrator_cli"],
