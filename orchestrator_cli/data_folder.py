@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
+import platformdirs
 from pydantic import AfterValidator
 
 from orchestrator_cli.errors import ConfigError
@@ -28,6 +29,12 @@ def _absolute(path: Path) -> Path:
 
 
 OwnFolder = Annotated[Path, AfterValidator(_absolute)]
+
+
+def own_places(home: Path, prefect_home: Path | None, user_file: Path) -> tuple[Path, ...]:
+    """What `orch` itself trusts, there or not, also when another data folder is set than the usual one."""
+    usual = platformdirs.user_data_path("orch"), platformdirs.user_config_path("orch")
+    return (home, (prefect_home or home) / "prefect", user_file, user_file.parent, *usual)
 
 
 def check_absolute(folder: Path, variable: str) -> None:

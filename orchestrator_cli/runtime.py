@@ -96,6 +96,7 @@ def open_run(
         settings.home,
         settings.workspace_max_mb,
         run=run,
+        own=settings.own_places,
         allowed=settings.allow_protected,
         limits=CommitLimits(settings.commit_max_mb, settings.commit_max_files),
     )

@@ -36,8 +36,9 @@ from pydantic_settings import (
 )
 
 from orchestrator_cli.config_file import MAX_BYTES, read_config, with_whole_paths
-from orchestrator_cli.data_folder import OwnFolder, check_absolute, check_owned, open_data_folder
+from orchestrator_cli.data_folder import OwnFolder, check_absolute, check_owned, open_data_folder, own_places
 from orchestrator_cli.durable.foreign import foreign_line
+from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.trust import (
     Asked,
@@ -304,6 +305,11 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def own_places(self) -> tuple[Path, ...]:
+        """What `orch` itself trusts, there or not: its state and your settings."""
+        return own_places(self.home, self.prefect_home, user_file())
+
+    @property
     def origin(self) -> SettingsOrigin:
         return self._origin
 
@@ -381,10 +387,10 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
     open_data_folder(without.home)
     if without.prefect_home is not None:
         check_owned(without.prefect_home)
-    root, content, values = workspace.resolve(), b"", dict[str, Any]()
-    fault, wishes = None, folder_risks(root, without.home)
+    root, places = workspace.resolve(), Places(without.own_places)
+    content, values, fault, wishes = b"", dict[str, Any](), None, folder_risks(root, places)
     try:
-        check_place(root, without.home)
+        check_place(root, places)
         if place.is_file() and place.resolve() != own.resolve():
             content, values = read_config(place, MAX_BYTES)
             values = with_whole_paths(values, root)

@@ -2,8 +2,8 @@
 
 Strangers may have written what a folder holds. Its `orch.toml` may set harmless things. For any other setting
 the user is shown the values and asked once, and again if the file changes. The user is also asked about a
-folder that is more than a project: the home folder, or one that holds the data folder of `orch`. A folder
-inside the data folder is refused.
+folder that is more than a project: the home folder, or one that holds what `orch` itself trusts, such as its
+data folder. A folder inside of that is refused.
 
 The answer is in `trust/` of the data folder, under the real path of the workspace, with a hash of the file.
 The file is read once: what was asked about is what is used.
@@ -16,7 +16,6 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.durable.foreign import foreign_line
+from orchestrator_cli.durable.places import Places, folder_id, home_folders
 from orchestrator_cli.errors import ConfigError
 
 
@@ -98,8 +98,8 @@ FOLDERS = {
     "`orch.toml` that is not TOML, nests deeply, names an unknown setting, or is larger than 16 KiB": REFUSED,
     "a model whose name holds an address (`://`), in any setting": REFUSED,
     "the folder is your home folder, or contains it": ONCE,
-    "the folder contains the data folder (`ORCH_HOME`)": ONCE,
-    "the folder is inside the data folder": REFUSED,
+    "the folder contains the data folder (`ORCH_HOME`), the folder of your settings, or `prefect_home`": ONCE,
+    "the folder is one of these three, or inside it": REFUSED,
     "`AGENTS.md`, `CLAUDE.md`, `.env`, `prefect.toml`": UNREAD,
     "`roles/`, `skills/`, `prompts/`, `workflows/`": UNREAD,
 }
@@ -260,27 +260,31 @@ def _item(value: Any) -> JsonValue:
     return value  # type: ignore[no-any-return]  # a number
 
 
-def folder_risks(workspace: Path, home: Path) -> tuple[Wish, ...]:
-    """Why a folder itself is asked about; nothing for the folder of a project."""
-    own: Path | None = None
-    with suppress(RuntimeError):  # there is no home folder
-        own = Path.home().resolve()
-    found = []
-    if own is not None and own.is_relative_to(workspace):
-        found.append("is your home folder" if own == workspace else "contains your home folder")
-    if home.resolve().is_relative_to(workspace):
-        found.append(f"contains the data folder {shown_path(home)}")
+def folder_risks(workspace: Path, own: Places) -> tuple[Wish, ...]:
+    """Why a folder itself is asked about; nothing for the folder of a project.
+
+    `own`: what `orch` itself trusts. The folder is known by what it is, whatever its path.
+    """
+    homes = Places(home_folders())
+    found = ["is your home folder"] if homes.below(folder_id(workspace)).get("") else []
+    if not found and homes.within(workspace):
+        found.append("contains your home folder")
+    places = own.within(workspace)
+    if outer := [
+        one for one in places if not any(one != other and one.is_relative_to(other) for other in places)
+    ]:
+        names = ", ".join(map(shown_path, outer))
+        found.append(f"contains {names}, where orch keeps what it trusts")
     what = "agents can read and change what is in it, such as keys, mail and settings"
     return (Wish("", f"{' and '.join(found)}: {what}"),) if found else ()
 
 
-def check_place(workspace: Path, home: Path) -> None:
-    """Raise `ConfigError` if a workspace, by its real path, is inside the data folder."""
-    own = home.resolve()
-    if workspace != own and workspace.is_relative_to(own):
+def check_place(workspace: Path, own: Places) -> None:
+    """Raise `ConfigError` if a workspace, resolved, is a place that `orch` trusts, or is inside one."""
+    if (place := own.holding(workspace)) is not None:
         raise ConfigError(
-            f"The folder {shown_path(workspace)} is inside the data folder {shown_path(home)}, "
-            "which holds what you have allowed, built tools and records of runs.",
+            f"The folder {shown_path(workspace)} is {shown_path(place)} or inside it. orch keeps what it "
+            "trusts there: your settings, what you have allowed, built tools and records of runs.",
             "Work in another folder, or name another data folder in ORCH_HOME.",
         )
 

@@ -24,6 +24,7 @@ from memory.knowledge import KnowledgeBase, KnowledgeSource, StoredDocument
 from memory.knowledge.documents import MAX_BYTES, UnreadableDocument, is_file
 from memory.knowledge.ingest import FetchedPage, Ingester
 from memory.knowledge.ingest import IngestReport as IngestReport
+from orchestrator_cli.durable.places import Places
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.recall.knowledge import open_knowledge, project_of
@@ -67,7 +68,7 @@ class KnowledgeAdmin:
         self._dense = open_dense(settings, warn)
         self._resolve = resolve
         self.root = settings.workspace.resolve()
-        self._home = settings.home.resolve()
+        self._own = Places(settings.own_places)
         self._here = Scope(project=project_of(settings))
         self._seen = Scope() if everywhere else self._here
 
@@ -149,10 +150,9 @@ class KnowledgeAdmin:
         return rule is not None or self._is_own(path.resolve())
 
     def _is_own(self, path: Path) -> bool:
-        """Whether the path is in the data folder, except in a workspace there, which is the user's."""
-        if not path.is_relative_to(self._home):
-            return False
-        return not (self.root.is_relative_to(self._home) and path.is_relative_to(self.root))
+        """Whether `orch` keeps the path, except in a workspace there, which is the user's."""
+        place = self._own.holding(path)
+        return place is not None and not (self._own.holding(self.root) and path.is_relative_to(self.root))
 
     def _fetch(self, url: str) -> FetchedPage:
         import httpx

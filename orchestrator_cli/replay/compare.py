@@ -35,7 +35,7 @@ from orchestrator_cli.replay.rewind import copy_as_before, in_order, restore
 from orchestrator_cli.runs.find import PastRun, homes_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.workspace import Checkout, CommitLimits, Workspace, check_folder
-from orchestrator_cli.workspace.checkout import hidden_in
+from orchestrator_cli.workspace.checkout import Hidden
 from orchestrator_cli.workspace.commit import lock_folder
 from orchestrator_cli.workspace.history import Author, CommitHistory
 from toolsmith.sandbox import Backend
@@ -90,7 +90,7 @@ def replay_run(where: PastRun, settings: Settings, backend: Backend) -> Replayed
         found = where.events()
         copy = scratch / "workspace"
         copy.mkdir(mode=0o700)
-        hidden = hidden_in(where.root.resolve(), where.home, settings.allow_protected)
+        hidden = Hidden(where.root.resolve(), (where.home, *settings.own_places), settings.allow_protected)
         try:
             notes = copy_as_before(
                 where.root.resolve(),

@@ -44,7 +44,7 @@ def copy_as_before(
     Nothing is written in `root`. Raises `UsageError`, `WorkspaceFault`.
     """
     with Root(root) as tree:
-        states = dict(tree.walk(hidden))
+        states = dict(tree.walk(hidden, hidden.enter))
     size = sum(found.size for found in states.values())
     if size > max_mb << 20:
         raise UsageError(

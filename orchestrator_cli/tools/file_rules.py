@@ -72,8 +72,11 @@ def _texts(value: object) -> Iterator[str]:
         yield value
 
 
-OURS = ("fileLog.md", "orch.toml")
-"""Written and trusted by `orch` itself, so that the user cannot allow them."""
+OURS = FileRule(
+    "fileLog.md orch.toml .config/orch .local/share/orch",
+    "`orch` itself writes and trusts them",
+)
+"""What the user cannot allow."""
 
 VERSION_CONTROL = FileRule(
     ".git git~1 .hg .svn .bzr .jj",
@@ -86,10 +89,7 @@ HIDDEN = (
         ".env*",
         "environment files hold secrets, and programs load them",
     ),
-    FileRule(
-        " ".join(OURS),
-        "`orch` itself writes and trusts them",
-    ),
+    OURS,
 )
 
 CREDENTIALS = (
@@ -270,6 +270,15 @@ class FileRules:
         self._by_name: dict[str, list[tuple[tuple[str, ...], FileRule]]] = {}
         self._patterns: list[tuple[re.Pattern[str], tuple[str, ...], FileRule]] = []
         self._parents: set[tuple[str, ...]] = set()
+        self.folders = {
+            "/".join(parts[:end])
+            for rule in rules
+            for name in rule.names
+            if (parts := name.split("/"))
+            for end in range(1, len(parts) + 1)
+            if "*" not in parts[end - 1]
+        }
+        """Every name without `*`, and the beginnings of the longer ones."""
         lasts = (name.rpartition("/")[2].lower() for rule in rules for name in rule.names)
         self._any_pattern = re.compile(
             "|".join(fnmatch.translate(one) for one in lasts if "*" in one) or "(?!)"
@@ -312,6 +321,7 @@ class FileRules:
 
 
 executes = FileRules(EXECUTES)
+_ours = FileRules((OURS,))
 _hidden = FileRules((*HIDDEN, *CREDENTIALS))
 _closed = FileRules((VERSION_CONTROL, *CREDENTIALS))
 
@@ -329,10 +339,28 @@ def hiding_rule(path: str, allowed: Collection[str] = (), above: Sequence[str] =
 def is_allowed(parts: Sequence[str], allowed: Collection[str]) -> bool:
     """Whether the user has allowed the name that a path ends with, or its last parts."""
     names = [canonical(part) for part in parts]
-    if not allowed or names[-1] in map(canonical, OURS):
+    if not allowed or _ours.at(parts) is not None:
         return False
     wanted = ([canonical(part) for part in name.strip("/").split("/")] for name in allowed)
     return any(names[-len(one) :] == one for one in wanted)
+
+
+HOME_FOLDERS = ("", *sorted(executes.folders | _hidden.folders))
+"""What rules are about, as paths in a home folder, and that itself."""
+_SHOWN_AT_HOME = FileRules((FileRule(".*ignore .editorconfig", "harmless"), *EXECUTES))
+
+
+def hidden_at_home(path: str, allowed: Collection[str]) -> bool:
+    """Whether a path in a home folder is hidden for its last name.
+
+    A hidden file or folder of a home folder itself may hold secrets of any program, so only those of which
+    a rule knows what they are for are shown.
+    """
+    if hiding_rule(path, allowed) is not None:
+        return True
+    is_at_top = "/" not in path and canonical(path).startswith(".")
+    known = _SHOWN_AT_HOME.at([path]) is not None or _SHOWN_AT_HOME.begun_by(path)
+    return is_at_top and not known and not is_allowed([path], allowed)
 
 
 def hidden_at(path: str) -> FileRule | None:

@@ -3,13 +3,20 @@
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Container
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from orchestrator_cli.durable.places import FolderId, Places, folder_id, home_folders
 from orchestrator_cli.errors import Conflict
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.file_rules import canonical, folders_above, hiding_rule
+from orchestrator_cli.tools.file_rules import (
+    HOME_FOLDERS,
+    canonical,
+    folders_above,
+    hidden_at_home,
+    hiding_rule,
+)
 from orchestrator_cli.workspace.commit import Intent, faults_of
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, display_paths
 from orchestrator_cli.workspace.overlay import Overlay, overlaid
@@ -23,31 +30,67 @@ WORK = ".work"
 UNSAFE_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWOTH
 
 
-@dataclass(frozen=True)
 class Hidden:
-    """Whether a path is neither copied into a checkout nor committed from one, judged by its last name."""
+    """Whether a path is neither copied into a checkout nor committed from one, judged by its last name.
 
-    allowed: tuple[str, ...] = ()
-    """Protected names that the user lets subtasks have."""
-    above: tuple[str, ...] = ()
-    """The folders that the workspace is in."""
-    home: str = ""
-    """The path of the data folder of `orch`, if it is in the workspace."""
+    Folders are also known by what they are: those that `orch` trusts, and those of a home folder under
+    another path. A walk of the workspace finds them (`enter`), and their paths are hidden from then on.
+    """
+
+    def __init__(self, root: Path, own: Iterable[Path], allowed: tuple[str, ...]) -> None:
+        """
+        Args:
+            root: the workspace, resolved.
+            own: what `orch` itself trusts, whether it is there or not.
+            allowed: protected names that the user lets subtasks have.
+        """
+        self._allowed = allowed
+        self._above = root.parts[1:]
+        self._places = Places(own)
+        self._own: set[str] = set()
+        """The paths in the workspace of what `orch` trusts."""
+        self._known = _folders_of_homes()
+        self._names: dict[str, str] = {}
+        """Paths of folders in the workspace, with those that they have below a home folder."""
 
     def __call__(self, path: str) -> bool:
         name = path.rpartition("/")[2]
         return self.protects(path) or (name.startswith(SCRATCH[0]) and name.endswith(SCRATCH[1]))
 
     def protects(self, path: str) -> bool:
-        is_home = bool(self.home) and list(map(canonical, path.split("/"))) == self.home.split("/")
-        return is_home or hiding_rule(path, self.allowed, self.above) is not None
+        if self._own and _plain(path) in self._own:
+            return True
+        folder, _, name = path.rpartition("/")
+        around = self._names.get(folder)
+        return hiding_rule(path, self._allowed, self._above) is not None or (
+            around is not None and hidden_at_home(f"{around}/{name}".strip("/"), self._allowed)
+        )
+
+    def enter(self, path: str, folder: int) -> bool:
+        """Learn what is below an open folder of the workspace; returns whether the folder itself is shown."""
+        found = folder_id(folder)
+        self._own |= {_plain(f"{path}/{rest}".strip("/")) for rest in self._places.below(found)}
+        name = self._known.get(found)
+        if name is not None:
+            self._names[path] = name
+        return not path or (
+            _plain(path) not in self._own and not (name and hidden_at_home(name, self._allowed))
+        )
+
+    def turns_aside(self, path: str) -> bool:
+        """Whether a link at a path would lead what `orch` trusts elsewhere."""
+        return any(own.startswith(f"{_plain(path)}/") for own in self._own)
 
 
-def hidden_in(root: Path, home: Path, allowed: tuple[str, ...]) -> Hidden:
-    """What is hidden of a workspace; `home` is the data folder, and `root` is resolved."""
-    home = home.resolve()
-    names = home.relative_to(root).parts if home.is_relative_to(root) and home != root else ()
-    return Hidden(allowed, root.parts[1:], "/".join(map(canonical, names)))
+def _plain(path: str) -> str:
+    return "/".join(map(canonical, path.split("/")))
+
+
+def _folders_of_homes() -> dict[FolderId | None, str]:
+    """The folders of the user's home folders that rules are about, with their paths there."""
+    found = {folder_id(home / path): path for home in home_folders() for path in HOME_FOLDERS}
+    found.pop(None, None)
+    return found
 
 
 def work_of(folder: Path) -> Path:

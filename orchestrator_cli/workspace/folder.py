@@ -11,16 +11,17 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.durable.locks import LockTimeout, acquire
+from orchestrator_cli.durable.places import folder_id, home_folders
 from orchestrator_cli.durable.storage import too_small
 from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.file_rules import hidden_at, is_git_folder
-from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, hidden_in, intents_of, work_of
+from orchestrator_cli.tools.file_rules import HOME_FOLDERS, hidden_at, is_git_folder
+from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, Hidden, intents_of, work_of
 from orchestrator_cli.workspace.commit import Commits, Intent, faults_of, lock_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
@@ -73,6 +74,7 @@ class Workspace:
         max_mb: int,
         *,
         run: str = UNNAMED,
+        own: tuple[Path, ...] = (),
         allowed: tuple[str, ...] = (),
         limits: CommitLimits = CommitLimits(),
     ) -> None:
@@ -81,13 +83,14 @@ class Workspace:
             state: the home of `orch`.
             max_mb: the size up to which the workspace is copied.
             run: the run whose history keeps what commits replace.
+            own: what `orch` trusts besides `state`; no subtask sees or makes it.
             allowed: protected names that subtasks may read and write.
             limits: how much a commit of a checkout may change.
         """
         self.root = usable_folder(root)
         self._allowed = allowed
         self._limits = limits
-        self._hidden = hidden_in(self.root, state, allowed)
+        self._hidden = Hidden(self.root, (state, *own), allowed)
         self._run = run
         self._history = history_folder(state, run)
         self._copy_bytes = max_mb << 20
@@ -186,7 +189,7 @@ class Workspace:
         """
         now = checkout.now()
         paths = differing(checkout.copied, now)
-        self._limits.check(now.get(path) for path in paths)
+        self._check({path: now.get(path) for path in paths})
         with faults_of(), Root(self.root) as tree:
             return self._executed(checkout, tree, now, paths)
 
@@ -226,7 +229,7 @@ class Workspace:
             try:
                 intents = intents_of(checkout, tree)
                 self._check_room((intent.before, intent.after) for intent in intents)
-                self._limits.check(intent.after for intent in intents)
+                self._check({intent.path: intent.after for intent in intents})
                 if approved is not None:
                     self._check_approved(checkout, tree, [intent.path for intent in intents], approved)
                 changes = self._commits.commit(author, intents)
@@ -236,6 +239,13 @@ class Workspace:
                 with contextlib.suppress(OSError):  # only to name the subtask in a later conflict
                     self._committed[change.path] = (checkout.subtask, tree.stat(change.path))
         return file_changes(changes)
+
+    def _check(self, after: Mapping[str, FileStat | None]) -> None:
+        """Raise `WorkspaceFault` if no answer of a person makes the new states of changed paths good."""
+        self._limits.check(after.values())
+        for path, state in after.items():
+            if state is not None and not state.is_folder and self._hidden.turns_aside(path):
+                raise WorkspaceFault(f"{path} may not be replaced: orch keeps what it trusts below it")
 
     def _check_approved(
         self, checkout: Checkout, tree: Root, paths: list[str], approved: Container[str]
@@ -283,16 +293,19 @@ class Workspace:
     def _walk(self, concealed: list[str] | None = None) -> FileTree:
         """The user's files; the paths that are skipped are added to `concealed`."""
 
-        def is_skipped(path: str) -> bool:
-            if self._hidden(path):
-                if concealed is not None:
-                    concealed.append(path)
-                return True
-            return False
+        def noted(path: str, *, hidden: bool) -> bool:
+            if hidden and concealed is not None:
+                concealed.append(path)
+            return hidden
 
         try:
             with Root(self.root) as tree:
-                return dict(tree.walk(is_skipped))
+                return dict(
+                    tree.walk(
+                        lambda path: noted(path, hidden=self._hidden(path)),
+                        lambda path, folder: not noted(path, hidden=not self._hidden.enter(path, folder)),
+                    )
+                )
         except OSError as exc:
             raise UsageError(
                 f"{exc.filename or self.root} in the workspace {self.root} cannot be read: {exc.strerror}.",
@@ -358,7 +371,7 @@ def check_folder(root: Path) -> None:
         raise UsageError(f"There is no folder {root}.", "Create it, or name another one with -C.")
     if not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
-    if rule := hidden_at(str(root.resolve())):
+    if rule := hidden_at(str(real_folder(root))):
         raise UsageError(
             f"{root} is hidden from runs, so no run works there: {rule.why}.", "Name another folder with -C."
         )
@@ -393,7 +406,17 @@ def usable_folder(root: Path) -> Path:
             f"The folder {root} cannot be written to: {exc.strerror}.",
             "Fix its permissions, or name another one with -C.",
         ) from exc
-    return root.resolve()
+    return real_folder(root)
+
+
+def real_folder(root: Path) -> Path:
+    """The folder, resolved; the path below a home folder if it is one that rules are about, such as `~/.ssh`.
+
+    Below another path, names would be judged without the folders above them.
+    """
+    found = folder_id(root)
+    known = (home / path for home in home_folders() for path in HOME_FOLDERS)
+    return next((place for place in known if folder_id(place) == found), root).resolve()
 
 
 def wait_for_clock_tick(tree: FileTree) -> None:

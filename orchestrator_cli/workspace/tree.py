@@ -85,9 +85,15 @@ class Root:
             raise OSError(errno.ENXIO, "it is not a regular file", path)  # as a socket would
         return found
 
-    def walk(self, hidden: Callable[[str], bool]) -> Iterator[tuple[str, FileStat]]:
-        """Every file, link and folder below, except those whose path is `hidden` and all below them."""
-        yield from _walk(self.fd, "", hidden, MAX_DEPTH)
+    def walk(
+        self, hidden: Callable[[str], bool], enter: Callable[[str, int], bool] = lambda *_: True
+    ) -> Iterator[tuple[str, FileStat]]:
+        """Every file, link and folder below, except those whose path is `hidden` and all below them.
+
+        `enter` gets each folder and its descriptor first, and returns whether the folder is not hidden.
+        """
+        enter("", self.fd)
+        yield from _walk(self.fd, "", hidden, enter, MAX_DEPTH)
 
     def sync(self, folder: str) -> None:
         """Write the names in a folder to the disk, if it still exists."""
@@ -96,7 +102,7 @@ class Root:
 
 
 def _walk(
-    folder: int, prefix: str, hidden: Callable[[str], bool], depth: int
+    folder: int, prefix: str, hidden: Callable[[str], bool], enter: Callable[[str, int], bool], depth: int
 ) -> Iterator[tuple[str, FileStat]]:
     if depth == 0:
         raise WorkspaceFault(f"{prefix[:80]}… has more than {MAX_DEPTH} nested folders")
@@ -105,10 +111,13 @@ def _walk(
     for name, is_folder in entries:
         if hidden(prefix + name) or (state := stat_at(folder, name)) is None:
             continue
-        yield prefix + name, state
-        if is_folder:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened(folder, name) as below:
-                yield from _walk(below, f"{prefix}{name}/", hidden, depth - 1)
+        if not is_folder:
+            yield prefix + name, state
+            continue
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened(folder, name) as below:
+            if enter(prefix + name, below):
+                yield prefix + name, state
+                yield from _walk(below, f"{prefix}{name}/", hidden, enter, depth - 1)
 
 
 @contextlib.contextmanager

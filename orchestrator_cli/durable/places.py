@@ -1,0 +1,99 @@
+"""Folders and files known by what they are, whatever path, bind mount or link leads to them.
+
+Not covered: file systems that show one folder with several identities, such as overlays.
+"""
+
+import os
+import pwd
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+MAX_HOPS = 40
+
+
+class FolderId(NamedTuple):
+    """What makes a folder the same one under every path."""
+
+    device: int
+    inode: int
+
+
+def folder_id(place: Path | int) -> FolderId | None:
+    """The identity of a path, or of a descriptor; None if nothing is there that can be looked at."""
+    try:
+        found = os.stat(place)  # noqa: PTH116 - descriptors too
+    except (OSError, ValueError):
+        return None
+    return FolderId(found.st_dev, found.st_ino)
+
+
+def home_folders() -> tuple[Path, ...]:
+    """The user's home folders: the one of the environment, and the one of the user database."""
+    found = []
+    with suppress(RuntimeError):
+        found.append(Path.home())
+    with suppress(KeyError):
+        found.append(Path(pwd.getpwuid(os.geteuid()).pw_dir))
+    return tuple(dict.fromkeys(path for path in found if path.is_absolute()))
+
+
+class Places:
+    """Paths, of which each need not be there, recognised below any folder through which they are reached."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._below: dict[FolderId, dict[str, Path]] = {}
+        for path in paths:
+            for way in _ways_to(path.absolute()):
+                for folder in (way, *way.parents):
+                    if (found := folder_id(folder)) is not None:
+                        rest = way.relative_to(folder).as_posix()
+                        self._below.setdefault(found, {}).setdefault("" if rest == "." else rest, path)
+
+    def below(self, folder: FolderId | None) -> Mapping[str, Path]:
+        """The places in a folder by their paths from there, of which the folder's own is empty."""
+        return self._below.get(folder, {}) if folder is not None else {}
+
+    def holding(self, path: Path) -> Path | None:
+        """The place that a path is or is inside of; the path is resolved."""
+        found = (self.below(folder_id(folder)).get("") for folder in (path, *path.parents))
+        return next(filter(None, found), None)
+
+    def within(self, folder: Path) -> list[Path]:
+        """The places in a folder, also by a mount below it."""
+        around = [folder, *_mounts_below(folder)]
+        found = (place for one in around for place in self.below(folder_id(one)).values())
+        return list(dict.fromkeys(found))
+
+
+def _ways_to(path: Path) -> Iterator[Path]:
+    """A path, and each one that its links make of it; `path` is absolute."""
+    here, left = list[str](), list(reversed(path.parts[1:]))
+    is_new, hops = True, 0
+    while left:
+        part = left.pop()
+        if part == "..":
+            del here[-1:]
+            continue
+        if is_new:
+            yield Path("/", *here, part, *reversed(left))
+        is_new = False
+        here.append(part)
+        with suppress(OSError):
+            target = str(Path("/", *here).readlink())
+            here = [] if target.startswith("/") else here[:-1]
+            left += [name for name in reversed(target.split("/")) if name not in ("", ".")]
+            is_new, hops = True, hops + 1
+        if hops > MAX_HOPS:
+            return
+
+
+def _mounts_below(folder: Path) -> list[Path]:
+    try:
+        rows = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # no Linux
+        return []
+    names = (re.sub(r"\\([0-7]{3})", lambda sign: chr(int(sign[1], 8)), row.split(" ")[4]) for row in rows)
+    return [path for path in map(Path, names) if path != folder and path.is_relative_to(folder)]
