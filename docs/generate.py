@@ -252,12 +252,15 @@ def _rules(what: str, rules: Iterable[FileRule]) -> str:
 
 def _only(rule: FileRule) -> str:
     """In which cases a rule holds."""
+    if rule.only == "hosts":
+        return " (if it was there before the run, and names a site or folder that it did not name)"
     beside = "".join(f", `{name}`" for name in rule.beside.split())
     subject = f"one of them{beside}" if beside or len(rule.names) > 1 else "it"
     keys = ", ".join(f"`{key}`" for key in rule.keys.split() if not key.endswith("@"))
     addresses = " or an address in its dependencies" if "@" in rule.keys else ""
     changed = f"if {keys}{addresses} changes, and " if keys else ""
-    return f" ({changed}if {subject} was there before the run)" if rule.only else ""
+    where = ", in its folder or one above" if rule.only == "project" else ""
+    return f" ({changed}if {subject} was there before the run{where})" if rule.only else ""
 
 
 PARTS: dict[str, Callable[[], str]] = {

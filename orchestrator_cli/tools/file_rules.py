@@ -31,12 +31,13 @@ class FileRule:
     text: str
     """The names, with spaces between them."""
     why: str
-    only: Literal["", "existing", "keys"] = ""
-    """Any change; only where one of the names was before the run; or that and only a change of `keys`."""
+    only: Literal["", "existing", "project", "keys", "hosts"] = ""
+    """Any change; only if one of the names was in the folder before the run, or in one above it (`project`);
+    that and a change of `keys`; or, if the file was there, a site that it did not name before (`hosts`)."""
     beside: str = ""
     """Further names, `*` included, which count for `only` as if one of the names had been there."""
     keys: str = ""
-    """The keys and sections of a JSON, TOML or INI file, with `*`, of which a program executes the values.
+    """The keys and sections of a JSON, TOML or INI file, with dots and `*`, whose values are executed.
 
     Of a key that ends with `@` only the values that are addresses of files, folders or sites.
     """
@@ -48,17 +49,18 @@ class FileRule:
     def has_beside(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(canonical(name), one.lower()) for one in self.beside.split())
 
-    def executed_keys(self, found: Mapping[str, object]) -> dict[str, object]:
+    def executed_keys(self, found: Mapping[str, object], above: str = "") -> dict[str, object]:
         """What a program executes of the content of a file."""
-        tool = found.get("tool")
-        below = {f"tool.{key}": value for key, value in tool.items()} if isinstance(tool, dict) else {}
         rows: dict[str, object] = {}
-        for key, value in {**found, **below}.items():
-            if any(fnmatch.fnmatchcase(key, one) for one in self.keys.split()):
-                rows[key] = value
-            elif f"{key}@" in self.keys.split():
-                rows[key] = sorted(filter(_ADDRESS.match, _texts(value)))
-        return {key: value for key, value in rows.items() if value}
+        for key, value in found.items():
+            path = f"{above}{key}"
+            if any(fnmatch.fnmatchcase(path, one) for one in self.keys.split()):
+                rows[path] = value
+            elif f"{path}@" in self.keys.split():
+                rows[path] = sorted(filter(_ADDRESS.match, _texts(value)))
+            elif isinstance(value, dict):
+                rows |= self.executed_keys(value, f"{path}.")
+        return {path: value for path, value in rows.items() if value}
 
 
 _ADDRESS = re.compile(r"(?!workspace:|npm:|catalog:).*[:/]", re.DOTALL)
@@ -86,7 +88,7 @@ VERSION_CONTROL = FileRule(
 HIDDEN = (
     VERSION_CONTROL,
     FileRule(
-        ".env*",
+        ".env* .Renviron",
         "environment files hold secrets, and programs load them",
     ),
     OURS,
@@ -136,23 +138,26 @@ CREDENTIALS = (
     ),
 )
 
+PROGRAMS = "you are used to running the programs in it"
 _PYTHON = "*.py src test tests requirements*.txt pyproject.toml setup.cfg tox.ini"
 
 EXECUTES = (
     FileRule(
         ".vscode *.code-workspace *.sublime-project .idea .fleet .zed .vs .devcontainer .devcontainer.json "
         ".gitpod.yml .idx .exrc _exrc .nvim.lua .nvimrc .lvimrc .vim .vimrc _vimrc .gvimrc _gvimrc "
-        ".config/nvim .helix .config/helix .kakrc .config/kak .config/Code* .emacs .emacs.d .dir-locals*.el",
+        ".config/nvim .helix .config/helix .kakrc .config/kak .config/Code* .emacs .emacs.d .dir-locals*.el "
+        ".ycm_extra_conf.py .bsp .metals .project.vim .lvim .spacemacs .doom.d .config/emacs .config/doom "
+        ".config/zed .config/sublime-text",
         "editors load it and run its tasks when they open the folder",
     ),
     FileRule(
         ".claude .cursor .cursorrules .codex .gemini .qwen .windsurf .windsurfrules .clinerules .roo "
         ".roorules* .roomodes .kilocode .kilocodemodes .continue .aider* .kiro .junie .opencode .agents "
-        ".amazonq .trae .augment .openhands .goosehints .rules crush.json .crush.json opencode.json "
-        ".mcp.json mcp.json AGENTS.md AGENTS.override.md AGENT.md CLAUDE.md CLAUDE.local.md GEMINI.md "
-        "QWEN.md WARP.md SKILL.md .github/copilot-instructions.md .github/copilot-setup-steps.yml "
-        ".github/instructions .github/prompts .github/agents .github/chatmodes .github/skills "
-        ".github/hooks",
+        ".amazonq .trae .augment .openhands .goosehints .rules crush.json .crush.json opencode.json* "
+        ".config/opencode .mcp.json mcp.json AGENTS.md AGENTS.override.md AGENT.md CLAUDE.md "
+        "CLAUDE.local.md GEMINI.md QWEN.md WARP.md SKILL.md .github/copilot-instructions.md "
+        ".github/copilot-setup-steps.yml .github/instructions .github/prompts .github/agents "
+        ".github/chatmodes .github/skills .github/hooks",
         "other agents obey it",
     ),
     FileRule(
@@ -169,9 +174,11 @@ EXECUTES = (
         ".bashrc .bashrc.d .bash_profile .bash_login .bash_logout .bash_aliases .bash_completion .profile "
         ".zshrc .zshenv .zprofile .zlogin .zlogout .kshrc .cshrc .tcshrc .inputrc .xprofile .xsession "
         ".xsessionrc .xinitrc .forward .config/fish .config/autostart .config/systemd .config/environment.d "
-        ".config/sway .config/i3 .config/hypr .local/bin .local/lib/python* .local/share/applications "
-        ".local/share/systemd .local/share/dbus-1 .tmux.conf .config/tmux .screenrc .direnvrc "
-        ".mise* mise.toml mise.*.toml .config/mise* .tool-versions",
+        ".config/sway .config/i3 .config/hypr .config/direnv .config/plasma-workspace .config/openbox "
+        ".config/awesome .config/bspwm .config/zsh .config/nushell .config/powershell .oh-my-zsh .zplug "
+        ".zinit .pam_environment .rhosts .shosts .cargo/bin .local/bin .local/lib/python* "
+        ".local/share/applications .local/share/systemd .local/share/dbus-1 .tmux.conf .config/tmux "
+        ".screenrc .direnvrc .mise* mise.toml mise.*.toml .config/mise* .tool-versions",
         "shells and desktops run it",
     ),
     FileRule(
@@ -181,11 +188,13 @@ EXECUTES = (
         beside=".cshrc .tcshrc .bashrc .profile .zshrc",
     ),
     FileRule(
-        "prefect.toml conftest.py pytest.ini .pytest.ini pytest.toml .pytest.toml sitecustomize.py "
-        "usercustomize.py site-packages/*.pth dist-packages/*.pth .pdbrc .ipython .pythonrc* .gdbinit "
-        ".lldbinit .curlrc .wgetrc .yarnrc* .pnp.cjs .pnpmfile.* bunfig.toml .cargo/config "
-        ".cargo/config.toml rust-toolchain* .mvn .bazelrc tools/bazel .rspec .proverc .latexmkrc latexmkrc "
-        ".Rprofile .irbrc .pryrc .iex.exs .formatter.exs .ocamlinit .ghci .psqlrc",
+        "prefect.toml conftest.py pytest.ini .pytest.ini pytest.toml .pytest.toml tox.toml uv.toml "
+        "sitecustomize* usercustomize* site-packages/*.pth dist-packages/*.pth *.pyc *.pyo .pdbrc .ipython "
+        ".jupyter .pythonrc* .gdbinit .gdbearlyinit .config/gdb .lldbinit .curlrc .wgetrc .yarnrc* .pnp.cjs "
+        ".pnp.loader.mjs .pnpmfile.* bunfig.toml .cargo/config .cargo/config.toml rust-toolchain* .mvn "
+        ".bazelrc tools/bazel .rspec .proverc .latexmkrc latexmkrc .Rprofile .RData .octaverc .irbrc .pryrc "
+        ".iex.exs .formatter.exs .ocamlinit .ghci .psqlrc .sqliterc ansible.cfg .bundle .condarc "
+        ".juliarc.jl .julia/config .config/pip .config/uv .config/npm .config/yarn",
         "programs load it by themselves",
     ),
     FileRule(
@@ -210,14 +219,39 @@ EXECUTES = (
         "installers, test runners and task runners execute parts of it",
         only="keys",
         beside=_PYTHON,
-        keys="build-system tool.pytest tool.tox tool.hatch tool.pdm tool.poe tool.taskipy tool.uv",
+        keys="build-system tool.pytest tool.tox tool.hatch tool.pdm tool.poe tool.taskipy tool.uv "
+        "tool.poetry.build* tool.poetry.requires-plugins tool.poetry.source tool.setuptools.cmdclass "
+        "tool.mypy.plugins tool.mypy.python_executable tool.pylint*.load-plugins tool.pylint*.init-hook "
+        "tool.coverage.run.plugins",
     ),
     FileRule(
-        "setup.cfg tox.ini",
+        "setup.cfg tox.ini .flake8 mypy.ini .mypy.ini .pylintrc pylintrc .coveragerc",
         "test runners and linters execute parts of it",
         only="keys",
         beside=_PYTHON,
-        keys="pytest tool:pytest tox tox:* testenv* aliases flake8:local-plugins",
+        keys="pytest tool:pytest tox tox:* testenv* aliases DEFAULT flake8:local-plugins *.plugins "
+        "*.load-plugins *.init-hook *.python_executable",
+    ),
+    FileRule(
+        "composer.json",
+        "composer runs its commands, and installs what it names",
+        only="keys",
+        keys="scripts repositories config.allow-plugins config.vendor-dir config.bin-dir",
+    ),
+    FileRule("Gemfile gems.rb *.gemspec", "bundler runs it", only="existing"),
+    FileRule(
+        "package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock deno.lock uv.lock "
+        "poetry.lock pdm.lock pylock*.toml Pipfile Pipfile.lock requirements*.txt constraints*.txt "
+        "Cargo.lock composer.lock Gemfile.lock flake.lock mix.lock pubspec.lock",
+        "what it names is fetched from there and run",
+        only="hosts",
+    ),
+    FileRule(
+        ".*rc .*rc.json .*rc.json5 .*rc.y*ml .*rc.toml .*rc.js .*rc.cjs .*rc.mjs .*rc.ts .*rc.py *.config.js "
+        "*.config.cjs *.config.mjs *.config.ts *.config.mts *.config.cts",
+        "a tool loads it, with the plugins that it names",
+        only="project",
+        beside="package.json deno.json* pyproject.toml setup.py Cargo.toml go.mod Gemfile composer.json .git",
     ),
     FileRule(
         "setup.py",
@@ -235,11 +269,11 @@ EXECUTES = (
     FileRule("mvnw*", "you are used to running it", only="existing"),
     FileRule(
         ".venv/bin .venv/Scripts venv/bin venv/Scripts",
-        "you are used to running the programs in it",
+        PROGRAMS,
         only="existing",
     ),
     FileRule("pyvenv.cfg", "it says which Python the programs beside it use", only="existing"),
-    FileRule("node_modules/.bin", "you are used to running the programs in it", only="existing"),
+    FileRule("node_modules/.bin", PROGRAMS, only="existing"),
     FileRule(".yarn/releases .yarn/plugins", "yarn runs it", only="existing"),
 )
 
@@ -347,7 +381,9 @@ def is_allowed(parts: Sequence[str], allowed: Collection[str]) -> bool:
 
 HOME_FOLDERS = ("", *sorted(executes.folders | _hidden.folders))
 """What rules are about, as paths in a home folder, and that itself."""
-_SHOWN_AT_HOME = FileRules((FileRule(".*ignore .editorconfig", "harmless"), *EXECUTES))
+_SHOWN_AT_HOME = FileRules(
+    (FileRule(".*ignore .editorconfig", "harmless"), *(rule for rule in EXECUTES if rule.only != "project"))
+)
 
 
 def hidden_at_home(path: str, allowed: Collection[str]) -> bool:
@@ -375,6 +411,20 @@ def is_git_folder(names: Iterable[str]) -> bool:
     if {"objects", "refs"} <= found:
         return "head" in found or "config" in found
     return {"head", "commondir"} <= found
+
+
+def is_environment(names: Iterable[str]) -> bool:
+    """Whether a folder with these names holds an environment of Python, whatever its own name."""
+    return not {"pyvenv.cfg", "conda-meta"}.isdisjoint(map(canonical, names))
+
+
+IN_ENVIRONMENT = ("bin", "scripts", "lib", "lib64")
+"""The folders of such an environment with programs and what they import."""
+
+
+def is_bytecode(path: str) -> bool:
+    """Whether Python runs a file instead of the source that it seems to belong to, by its folder."""
+    return "__pycache__" in map(canonical, path.split("/"))
 
 
 def folders_above(path: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from orchestrator_cli.tools.file_rules import (
     folders_above,
     hidden_at_home,
     hiding_rule,
+    is_bytecode,
 )
 from orchestrator_cli.workspace.commit import Intent, faults_of
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, display_paths
@@ -137,7 +138,9 @@ class Checkout:
         self._commit = commit
 
     def now(self) -> FileTree:
-        """The current content of `root`. Raises `WorkspaceFault` if folders are nested too deep.
+        """The current content of `root`, without what Python compiled there.
+
+        Raises `WorkspaceFault` if folders are nested too deep.
 
         What code made unreadable for its owner is made readable first.
         """
@@ -151,8 +154,12 @@ class Checkout:
     def _read(self) -> FileTree:
         with Root(self.folder) as tree:
             if self._overlay is not None:
-                return overlaid(self.copied, tree, self._hidden)
-            return dict(tree.walk(self._hidden))
+                found = overlaid(self.copied, tree, self._hidden)
+            else:
+                found = dict(tree.walk(self._hidden))
+        # Python would run it instead of the source, and makes it again: it may go, but not change.
+        kept = {path: self.copied.get(path) for path in found if is_bytecode(path)}
+        return {path: now for path, state in found.items() if (now := kept.get(path, state)) is not None}
 
     @property
     def entrance(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ Not covered: hard links, and links that lead out of the workspace and back by a 
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from pathlib import PurePosixPath
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
+    IN_ENVIRONMENT,
+    PROGRAMS,
     FileRule,
     canonical,
     executes,
@@ -26,12 +29,15 @@ from orchestrator_cli.tools.file_rules import (
     hidden_at,
     hiding_rule,
     is_allowed,
+    is_environment,
     is_git_folder,
 )
 from orchestrator_cli.workspace.file_state import FileTree
 from orchestrator_cli.workspace.tree import Root
 
 MAX_BYTES = 1 << 20
+MAX_LOCK_BYTES = 64 << 20
+"""Larger files are not read, so that any change of them counts."""
 MAX_ALIASES = 50_000
 MAX_HOPS = 40
 
@@ -90,6 +96,7 @@ class Changed:
             *self._by_name(),
             *self._by_link(),
             *self._in_git_folders(),
+            *self._in_environments(),
         ):
             found.setdefault((root, why), set()).add(path)
         return tuple(
@@ -120,9 +127,15 @@ class Changed:
     def _counts(self, path: str, root: str, rule: FileRule) -> bool:
         if is_allowed([*self._above, *root.split("/")], self.allowed):
             return False
-        if rule.only == "keys":
-            before, after = (_keys(tree, path, rule) for tree in (self.before, self.after))
-            return before != after and any(self._existed(way, rule) for way in folders_above(root))
+        if rule.only == "hosts":
+            if self.before.stat(path) is None or self.is_new(path):
+                return False
+            before, after = (_hosts(tree, path) for tree in (self.before, self.after))
+            return before is None or after is None or not after <= before
+        if rule.only == "keys" and _keys(self.before, path, rule) == _keys(self.after, path, rule):
+            return False
+        if rule.only in ("keys", "project"):
+            return any(self._existed(way, rule) for way in folders_above(root))
         return not rule.only or self._existed(root.rpartition("/")[0], rule)
 
     def _existed(self, folder: str, rule: FileRule) -> bool:
@@ -160,6 +173,20 @@ class Changed:
         rules = (hiding_rule(way, above=self._above) for way in (*folders_above(inside), inside) if way)
         return next(filter(None, rules), hit[1] if hit else None)
 
+    def _in_environments(self) -> Iterator[tuple[str, str, str]]:
+        """What is in an environment of Python that was there before the run."""
+        for path in self.paths:
+            for folder in folders_above(path):
+                first = path[len(folder) :].strip("/").partition("/")[0]
+                if canonical(first) in IN_ENVIRONMENT and self._is_environment(folder):
+                    root = f"{folder}/{first}".strip("/")
+                    if not is_allowed(root.split("/"), self.allowed):
+                        yield path, root, PROGRAMS
+
+    def _is_environment(self, folder: str) -> bool:
+        names = _listed(self.before, folder)
+        return is_environment(name for name in names if not self.is_new(f"{folder}/{name}".strip("/")))
+
     def _in_git_folders(self) -> Iterator[tuple[str, str, str]]:
         around = {folder for path in self.paths for folder in (*folders_above(path), path)}
         names: dict[str, set[str]] = {folder: set(_listed(self.before, folder)) for folder in around}
@@ -185,35 +212,75 @@ def _listed(tree: Root, folder: str) -> list[str]:
     return []
 
 
-def _keys(tree: Root, path: str, rule: FileRule) -> object:
-    """What a program executes of a file; its whole content if it cannot be understood."""
-    content = b""
+def _content(tree: Root, path: str, limit: int) -> bytes | None:
+    """The content of a file, empty if it is not there; None if it cannot be read, or is larger."""
     try:
         with os.fdopen(tree.open_file(path), "rb") as file:
-            content = file.read(MAX_BYTES)
-        text = content.decode("utf-8-sig")
-        read = {".json": json.loads, ".toml": tomllib.loads}.get(
-            PurePosixPath(rule.names[0]).suffix, _sections
-        )
-        found = read(text)
+            content = file.read(limit + 1)
     except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except (OSError, WorkspaceFault):
+        return None
+    return content if len(content) <= limit else None
+
+
+def _keys(tree: Root, path: str, rule: FileRule) -> object:
+    """What a program executes of a file; a value like no other if it cannot be understood.
+
+    Readers differ: what one of them may take for such a key or section counts.
+    """
+    content = _content(tree, path, MAX_BYTES)
+    if content == b"":
         return {}
-    except (OSError, ValueError, RecursionError, WorkspaceFault):
-        return content, path, tree
+    try:
+        text = (content or b"\xff").decode("utf-8-sig")
+        suffix = PurePosixPath(rule.names[0]).suffix
+        found = (
+            _json(text) if suffix == ".json" else (tomllib.loads if suffix == ".toml" else _sections)(text)
+        )
+    except (ValueError, RecursionError):
+        return content, object()
     return rule.executed_keys(found) if isinstance(found, dict) else {}
 
 
-def _sections(text: str) -> dict[str, list[str]]:
-    """The lines of an INI file by their sections; of an indented header, by both that it may mean."""
-    found: dict[str, list[str]] = {}
-    names = [""]
-    for line in re.split(r"\r\n?|\n", text):
+def _json(text: str) -> object:
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON. Raises `ValueError` if it has a key twice: readers take one or the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _sections(text: str) -> dict[str, dict[str, list[str]]]:
+    """The lines of an INI file by their sections and keys; what is indented, by both that it may mean."""
+    found: dict[str, dict[str, list[str]]] = {}
+    names, keys = [""], [""]
+    for line in text.splitlines():  # at form feeds and the like too, as iniconfig does
+        is_indented = line[:1].isspace()
         if line.lstrip().startswith("["):
             name = line.strip()[1:].partition("]")[0].strip()
-            names = [name] if line.startswith("[") else [*names, name]
-        for name in names:
-            found.setdefault(name, []).append(line.strip())
+            names, keys = ([*names, name], keys) if is_indented else ([name], [""])
+        elif key := re.match(r"([^=:]+)[=:]", line):
+            name = key[1].strip().lower()
+            keys = [*keys, name] if is_indented else [name]
+        for section, key_name in itertools.product(names, keys):
+            found.setdefault(section, {}).setdefault(key_name, []).append(line.strip())
     return found
+
+
+_HOST = re.compile(
+    rb"""[a-z][a-z0-9+.-]*://(?:[^/\s"'@]*@)?([^/\s"'?#]+)|\bgit@([\w.-]+):|\bfile:([^\s"']+)""", re.I
+)
+
+
+def _hosts(tree: Root, path: str) -> set[bytes] | None:
+    """The sites and folders that a file names; None if that cannot be told."""
+    content = _content(tree, path, MAX_LOCK_BYTES)
+    return None if content is None else {b"".join(host).lower() for host in _HOST.findall(content)}
 
 
 class _LinkNames:

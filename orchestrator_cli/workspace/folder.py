@@ -20,7 +20,7 @@ from orchestrator_cli.durable.places import folder_id, home_folders
 from orchestrator_cli.durable.storage import too_small
 from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.file_rules import HOME_FOLDERS, hidden_at, is_git_folder
+from orchestrator_cli.tools.file_rules import HOME_FOLDERS, hidden_at, is_bytecode, is_git_folder
 from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, Hidden, intents_of, work_of
 from orchestrator_cli.workspace.commit import Commits, Intent, faults_of, lock_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
@@ -201,7 +201,7 @@ class Workspace:
         with Root(checkout.root) as after:
             made = functools.cache(self._made)
             return Changed(
-                paths,
+                [path for path in paths if not is_bytecode(path)],  # which can only be deleted
                 before=tree,
                 after=after,
                 now=now,

@@ -456,3 +456,136 @@ def test_a_name_that_the_user_allows_needs_no_yes(root: Path, tmp_path: Path) ->
         for path in ("HEAD", "objects/x", "refs/x"):
             write(checkout.root, f"tests/fixture/{path}")
         assert len(checkout.commit()) == 4
+
+
+LOADED = [
+    # what there is, what is written, and what is asked about
+    ((), "sitecustomize/__init__.py", "sitecustomize"),
+    ((), "lib/usercustomize.pyc", "lib/usercustomize.pyc"),
+    ((), "lib/a.pyc", "lib/a.pyc"),
+    ((), "uv.toml", "uv.toml"),
+    ((), "tox.toml", "tox.toml"),
+    ((), "opencode.jsonc", "opencode.jsonc"),
+    ((), ".bsp/x.json", ".bsp"),
+    ((), ".RData", ".RData"),
+    ((), ".octaverc", ".octaverc"),
+    ((), "ansible.cfg", "ansible.cfg"),
+    ((), ".bundle/config", ".bundle"),
+    ((), ".ycm_extra_conf.py", ".ycm_extra_conf.py"),
+    ((), ".config/direnv/direnvrc", ".config/direnv"),
+    ((), ".config/plasma-workspace/env/x.sh", ".config/plasma-workspace"),
+    ((), ".config/gdb/gdbinit", ".config/gdb"),
+    ((), ".rhosts", ".rhosts"),
+    ((), ".oh-my-zsh/custom/x.zsh", ".oh-my-zsh"),
+    ((), ".cargo/bin/ls", ".cargo/bin"),
+    (("package.json",), "eslint.config.mjs", "eslint.config.mjs"),
+    (("package.json",), "sub/vite.config.mts", "sub/vite.config.mts"),
+    (("package.json",), ".babelrc.cjs", ".babelrc.cjs"),
+    (("pyproject.toml",), "docs/.somerc", "docs/.somerc"),
+    (("Gemfile",), "Gemfile", "Gemfile"),
+    (("env/pyvenv.cfg", "env/bin/a"), "env/bin/activate", "env/bin"),
+    (("a/py/pyvenv.cfg",), "a/py/lib/python3.12/x.py", "a/py/lib"),
+    (("tools/conda-meta/history",), "tools/bin/python", "tools/bin"),
+    ((), "eslint.config.mjs", None),
+    ((), ".somerc", None),
+    ((), "Gemfile", None),
+    ((), "env/bin/activate", None),
+    (("env/readme",), "env/bin/activate", None),
+    (("package.json",), "src/config.js", None),
+]
+
+
+@pytest.mark.parametrize(("there", "path", "asked"), LOADED)
+def test_what_programs_load_by_itself_needs_a_yes(
+    workspace: Workspace, root: Path, there: tuple[str, ...], path: str, asked: str | None
+) -> None:
+    for one in there:
+        write(root, one)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, "changed")
+        assert roots(workspace, checkout) == {asked} - {None}
+
+
+INI = "[metadata]\nname=a\n"
+READERS = [
+    # the file, its content before, and after: what another reader sees in it
+    *(
+        ("setup.cfg", INI, f"{INI}#{sign}[tool:pytest]{sign}addopts=-p x\n")
+        for sign in "\f\v\x85\u2028\x1e\r"
+    ),
+    ("setup.cfg", INI, f"{INI}[DEFAULT]\naddopts=-p x"),
+    ("setup.cfg", INI, f"{INI}[tool:pytest]\naddopts=-p x\n" + "#" * (1 << 20)),
+    ("setup.cfg", INI + "#" * (1 << 20), f"{INI}[tool:pytest]\naddopts=-p x\n" + "#" * (1 << 20)),
+    ("package.json", "{}", '{"scripts": {"test": "x"}, "scripts": {}}'),
+    ("package.json", "{}", '{"a": "' + "x" * (1 << 20) + '", "scripts": {"test": "x"}}'),
+    ("pyproject.toml", "", "[tool.mypy]\nplugins=['x']"),
+    ("pyproject.toml", "", "[tool.pylint.main]\ninit-hook='x'"),
+    ("mypy.ini", "[mypy]\nstrict=1", "[mypy]\nstrict=1\nPlugins : x"),
+    ("mypy.ini", "[mypy]\nplugins=\n a", "[mypy]\nplugins=\n a,\n b"),
+    ("mypy.ini", "[mypy]\nplugins=\n a", "[mypy]\nplugins=\n a,\n b=c"),
+    (".pylintrc", "[MAIN]\njobs=1", "[MAIN]\njobs=1\ninit-hook=x"),
+    (".coveragerc", "[run]", "[run]\nplugins=x"),
+    (".flake8", "[flake8]", "[flake8:local-plugins]\nextension=x"),
+    ("composer.json", "{}", '{"scripts": {"post-install-cmd": "x"}}'),
+    ("composer.json", "{}", '{"config": {"allow-plugins": {"x/y": true}}}'),
+]
+
+
+@pytest.mark.parametrize(("path", "before", "after"), READERS)
+def test_what_any_reader_executes_needs_a_yes(
+    workspace: Workspace, root: Path, path: str, before: str, after: str
+) -> None:
+    write(root, "a.py")
+    write(root, path, before)
+    with workspace.checkout() as checkout:
+        (checkout.root / path).write_bytes(after.encode())
+        assert roots(workspace, checkout) == {path}
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [
+        ("mypy.ini", "[mypy]\nstrict=1", "[mypy]\nstrict=0"),
+        (".pylintrc", "[MAIN]\njobs=1", "[MAIN]\njobs=2"),
+        ("composer.json", "{}", '{"name": "a/b", "config": {"sort-packages": true}}'),
+        ("pyproject.toml", "[tool.mypy]\nstrict=true", "[tool.mypy]\nstrict=false"),
+    ],
+)
+def test_settings_that_run_nothing_need_no_yes(
+    workspace: Workspace, root: Path, path: str, before: str, after: str
+) -> None:
+    write(root, "a.py")
+    write(root, path, before)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, after)
+        assert roots(workspace, checkout) == set()
+
+
+LOCK = '"resolved": "https://registry.npmjs.org/x/-/x-1.tgz"'
+EVIL = '"resolved": "https://registry.npmjs.org@evil.example/x/-/x-1.tgz"'
+
+
+@pytest.mark.parametrize("path", ["package-lock.json", "yarn.lock", "uv.lock", "requirements-dev.txt"])
+def test_a_lock_needs_a_yes_if_it_names_another_site(workspace: Workspace, root: Path, path: str) -> None:
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, EVIL)
+        assert workspace.executed(checkout) == ()
+    write(root, path, LOCK)
+    for text, asked in ((LOCK * 2, set()), (LOCK + EVIL, {path}), ("git+ssh://git@evil.example/x", {path})):
+        with workspace.checkout() as checkout:
+            write(checkout.root, path, text)
+            assert roots(workspace, checkout) == asked
+
+
+def test_bytecode_may_go_and_not_change(workspace: Workspace, root: Path) -> None:
+    for name in ("a", "b"):
+        write(root, f"pkg/__pycache__/{name}.cpython-311.pyc")
+    with workspace.checkout() as checkout:
+        for path in ("pkg/__pycache__/a.cpython-311.pyc", "new/__PyCache__/c.cpython-311.pyc"):
+            write(checkout.root, path, "planted")
+        (checkout.root / "pkg/__pycache__/b.cpython-311.pyc").unlink()
+        (checkout.root / "__pycache__").symlink_to("new")
+        assert roots(workspace, checkout) == set()
+        checkout.commit()
+    assert files(root) == ["pkg/__pycache__/a.cpython-311.pyc"]
+    assert (root / "pkg/__pycache__/a.cpython-311.pyc").read_text() == "x"
