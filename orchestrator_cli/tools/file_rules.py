@@ -98,42 +98,60 @@ CREDENTIALS = (
     FileRule(
         ".ssh .gnupg .password-store .pki .age .config/sops *.kdbx *.ppk privkey*.pem .local/share/keyrings "
         ".local/share/kwalletd .config/keepassxc .config/Bitwarden .config/1Password id_rsa id_dsa id_ecdsa "
-        "id_ed25519 id_*_sk .secrets .vault_pass* .Xauthority .vnc",
+        "id_ed25519 id_*_sk .secrets .vault_pass* .Xauthority .vnc *.p12 *.pfx *.keystore *.jks *.agekey "
+        ".config/age .op .gnome2/keyrings .local/share/gnupg .electrum .bitcoin .ethereum .monero "
+        ".config/solana wallet.dat .putty .config/putty .step .keychain .local/share/password-store",
         "keys and passwords",
     ),
     FileRule(
         ".aws .azure .oci .config/gcloud .config/doctl .config/op .kube .docker/config.json .dockercfg "
         ".config/containers/auth.json .config/helm .config/argocd .config/hcloud .config/scw .linode-cli "
-        ".vault-token .s3cfg .boto .config/rclone .rclone.conf .cloudflared .pulumi *.tfstate* "
-        ".terraformrc .terraform.d/credentials.tfrc.json .databrickscfg .snowsql .snowflake .kaggle",
+        ".vault-token .s3cfg .boto .config/rclone .rclone.conf .cloudflared .pulumi *.tfstate* .terraformrc "
+        ".terraform.d/credentials.tfrc.json .databrickscfg .snowsql .snowflake .kaggle .docker/contexts "
+        ".minikube .config/flyctl .config/vercel .local/share/com.vercel.cli .config/wrangler .aliyun "
+        ".tccli .bluemix .config/yandex-cloud .config/exoscale .config/pulumi .talos .config/k9s "
+        ".modal.toml",
         "access to clouds and clusters",
     ),
     FileRule(
         ".netrc _netrc .authinfo* .git-credentials .config/git/credentials .config/gh .config/hub "
         ".config/glab-cli .npmrc .pypirc pip.conf .config/pypoetry/auth.toml .cargo/credentials* "
-        ".gem/credentials .m2/settings*.xml .gradle/gradle.properties .composer/auth.json .hex "
-        ".pgpass .my.cnf .smbcredentials .subversion/auth .sentryclirc .config/ngrok .config/stripe "
-        ".config/heroku .local/share/heroku .config/netlify .config/filezilla .config/remmina "
-        ".local/share/remmina .config/configstore .cache/huggingface/token .dev.vars .flaskenv",
+        ".gem/credentials .m2/settings*.xml .gradle/gradle.properties .composer/auth.json .hex .pgpass "
+        ".my.cnf .smbcredentials .subversion/auth .sentryclirc .config/ngrok .config/stripe .config/heroku "
+        ".local/share/heroku .config/netlify .config/filezilla .config/remmina .local/share/remmina "
+        ".config/configstore .cache/huggingface/token .dev.vars .flaskenv .config/msmtp "
+        ".prefect/profiles.toml .prefect/.profiles.toml .ngrok2 .ngrok .yarnrc.yml "
+        "share/uv/credentials .cache/huggingface/stored_tokens .config/yarn .config/npm .config/pip "
+        ".wakatime.cfg .config/tea .jira.d .config/sentry .netlify .config/atuin .dropbox .config/syncthing "
+        ".local/state/syncthing .config/nextcloud .config/borg .mcp-auth .config/openai .wandb "
+        ".config/wandb .huggingface",
         "logins and tokens of programs",
     ),
     FileRule(
         ".claude.json .claude/.credentials.json .claude/projects .claude/history.jsonl .codex/auth.json "
         ".codex/sessions .codex/history.jsonl .gemini/oauth_creds.json .gemini/google_accounts.json "
         ".gemini/tmp .qwen/oauth_creds.json .config/github-copilot .config/goose .config/cursor "
-        ".local/share/opencode",
+        ".local/share/opencode .cursor/mcp.json .continue .codeium .config/zed/settings.json "
+        ".local/share/goose .local/share/crush .config/crush .local/share/amazon-q .aws/amazonq "
+        ".aider.*.history* User/globalStorage",
         "logins and sessions of other agents",
     ),
     FileRule(
         ".mozilla .librewolf .config/google-chrome* .config/chromium .config/BraveSoftware "
         ".config/microsoft-edge* .config/opera .config/vivaldi snap/firefox snap/chromium .thunderbird "
         ".config/evolution .local/share/evolution .msmtprc .fetchmailrc .mbsyncrc .offlineimaprc "
-        ".config/Slack .config/discord .config/Signal .config/Element .local/share/TelegramDesktop "
-        ".purple .weechat .config/weechat .irssi",
+        ".config/Slack .config/discord .config/Signal .config/Element .local/share/TelegramDesktop .purple "
+        ".weechat .config/weechat .irssi .var/app snap .config/mutt .mutt .muttrc .neomuttrc "
+        ".config/neomutt .config/aerc .config/himalaya .zen .waterfox .tor-browser .local/share/torbrowser "
+        ".config/vesktop .config/teams* .config/Microsoft .zoom .config/Mattermost .config/Rocket.Chat "
+        ".cache/mozilla .cache/google-chrome* .cache/chromium .cache/thunderbird",
         "profiles of browsers, mail and chats, with passwords, cookies and messages",
     ),
     FileRule(
-        ".*_history fish/fish_history .local/share/atuin .viminfo .lesshst .histfile",
+        ".*_history fish/fish_history .local/share/atuin .viminfo .lesshst .histfile .zhistory .histfile* "
+        ".local/state/nvim .local/state/bash .local/state/zsh PowerShell/PSReadLine .node_repl_history "
+        ".config/nushell/history* fish_history .recently-used* .local/share/recently-used.xbel "
+        ".local/share/klipper nvim/shada history.sqlite",
         "what was typed, which may hold passwords",
     ),
 )
@@ -194,7 +212,7 @@ EXECUTES = (
         ".pnp.loader.mjs .pnpmfile.* bunfig.toml .cargo/config .cargo/config.toml rust-toolchain* .mvn "
         ".bazelrc tools/bazel .rspec .proverc .latexmkrc latexmkrc .Rprofile .RData .octaverc .irbrc .pryrc "
         ".iex.exs .formatter.exs .ocamlinit .ghci .psqlrc .sqliterc ansible.cfg .bundle .condarc "
-        ".juliarc.jl .julia/config .config/pip .config/uv .config/npm .config/yarn",
+        ".juliarc.jl .julia/config .config/uv",
         "programs load it by themselves",
     ),
     FileRule(
@@ -411,20 +429,6 @@ def is_git_folder(names: Iterable[str]) -> bool:
     if {"objects", "refs"} <= found:
         return "head" in found or "config" in found
     return {"head", "commondir"} <= found
-
-
-def is_environment(names: Iterable[str]) -> bool:
-    """Whether a folder with these names holds an environment of Python, whatever its own name."""
-    return not {"pyvenv.cfg", "conda-meta"}.isdisjoint(map(canonical, names))
-
-
-IN_ENVIRONMENT = ("bin", "scripts", "lib", "lib64")
-"""The folders of such an environment with programs and what they import."""
-
-
-def is_bytecode(path: str) -> bool:
-    """Whether Python runs a file instead of the source that it seems to belong to, by its folder."""
-    return "__pycache__" in map(canonical, path.split("/"))
 
 
 def folders_above(path: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from orchestrator_cli.tools.file_rules import (
     folders_above,
     hidden_at_home,
     hiding_rule,
-    is_bytecode,
+    is_allowed,
 )
 from orchestrator_cli.workspace.commit import Intent, faults_of
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, display_paths
@@ -50,6 +50,7 @@ class Hidden:
         self._places = Places(own)
         self._own: set[str] = set()
         """The paths in the workspace of what `orch` trusts."""
+        self._secret: set[str] = set()
         self._known = _folders_of_homes()
         self._names: dict[str, str] = {}
         """Paths of folders in the workspace, with those that they have below a home folder."""
@@ -59,7 +60,7 @@ class Hidden:
         return self.protects(path) or (name.startswith(SCRATCH[0]) and name.endswith(SCRATCH[1]))
 
     def protects(self, path: str) -> bool:
-        if self._own and _plain(path) in self._own:
+        if (self._own or self._secret) and _plain(path) in self._own | self._secret:
             return True
         folder, _, name = path.rpartition("/")
         around = self._names.get(folder)
@@ -78,6 +79,13 @@ class Hidden:
             _plain(path) not in self._own and not (name and hidden_at_home(name, self._allowed))
         )
 
+    def hide(self, path: str) -> bool:
+        """Hide a file for what it holds, unless the user allows its name; returns whether it is hidden."""
+        if not is_allowed([*self._above, *path.split("/")], self._allowed):
+            self._secret.add(_plain(path))
+            return True
+        return False
+
     def turns_aside(self, path: str) -> bool:
         """Whether a link at a path would lead what `orch` trusts elsewhere."""
         return any(own.startswith(f"{_plain(path)}/") for own in self._own)
@@ -92,6 +100,11 @@ def _folders_of_homes() -> dict[FolderId | None, str]:
     found = {folder_id(home / path): path for home in home_folders() for path in HOME_FOLDERS}
     found.pop(None, None)
     return found
+
+
+def is_bytecode(path: str) -> bool:
+    """Whether Python runs a file instead of the source that it seems to belong to, by its folder."""
+    return "__pycache__" in map(canonical, path.split("/"))
 
 
 def work_of(folder: Path) -> Path:

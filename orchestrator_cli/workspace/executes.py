@@ -20,7 +20,6 @@ from pathlib import PurePosixPath
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
-    IN_ENVIRONMENT,
     PROGRAMS,
     FileRule,
     canonical,
@@ -29,7 +28,6 @@ from orchestrator_cli.tools.file_rules import (
     hidden_at,
     hiding_rule,
     is_allowed,
-    is_environment,
     is_git_folder,
 )
 from orchestrator_cli.workspace.file_state import FileTree
@@ -40,6 +38,8 @@ MAX_LOCK_BYTES = 64 << 20
 """Larger files are not read, so that any change of them counts."""
 MAX_ALIASES = 50_000
 MAX_HOPS = 40
+IN_ENVIRONMENT = ("bin", "scripts", "lib", "lib64")
+"""The folders of an environment of Python with programs and what they import."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,10 @@ class Changed:
                         yield path, root, PROGRAMS
 
     def _is_environment(self, folder: str) -> bool:
+        """Whether a folder held an environment of Python before the run, whatever its own name."""
         names = _listed(self.before, folder)
-        return is_environment(name for name in names if not self.is_new(f"{folder}/{name}".strip("/")))
+        marks = {name for name in names if canonical(name) in ("pyvenv.cfg", "conda-meta")}
+        return any(not self.is_new(f"{folder}/{name}".strip("/")) for name in marks)
 
     def _in_git_folders(self) -> Iterator[tuple[str, str, str]]:
         around = {folder for path in self.paths for folder in (*folders_above(path), path)}

@@ -20,8 +20,16 @@ from orchestrator_cli.durable.places import folder_id, home_folders
 from orchestrator_cli.durable.storage import too_small
 from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.file_rules import HOME_FOLDERS, hidden_at, is_bytecode, is_git_folder
-from orchestrator_cli.workspace.checkout import SCRATCH, WORK, Checkout, Hidden, intents_of, work_of
+from orchestrator_cli.tools.file_rules import HOME_FOLDERS, hidden_at, is_git_folder
+from orchestrator_cli.workspace.checkout import (
+    SCRATCH,
+    WORK,
+    Checkout,
+    Hidden,
+    intents_of,
+    is_bytecode,
+    work_of,
+)
 from orchestrator_cli.workspace.commit import Commits, Intent, faults_of, lock_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
@@ -34,6 +42,8 @@ LOCK_WAIT_S = 120.0
 UNNAMED = "unnamed"
 GIT_NAMES = ("HEAD", "config", "objects", "refs", "commondir")
 """By which `is_git_folder` knows one."""
+KEYS = (".key", ".pem")
+"""Endings of files that are hidden if they hold a private key, unless the run made them."""
 _COARSE = 5  # CLOCK_REALTIME_COARSE, the clock of file times
 
 
@@ -300,12 +310,18 @@ class Workspace:
 
         try:
             with Root(self.root) as tree:
-                return dict(
+                found = dict(
                     tree.walk(
                         lambda path: noted(path, hidden=self._hidden(path)),
                         lambda path, folder: not noted(path, hidden=not self._hidden.enter(path, folder)),
                     )
                 )
+                keys = [path for path in found if path.lower().endswith(KEYS) and _is_private_key(tree, path)]
+                made = self._made() if keys else ()
+                for path in keys:
+                    if path not in made and noted(path, hidden=self._hidden.hide(path)):
+                        del found[path]
+                return found
         except OSError as exc:
             raise UsageError(
                 f"{exc.filename or self.root} in the workspace {self.root} cannot be read: {exc.strerror}.",
@@ -341,6 +357,12 @@ class Workspace:
                         remove(work_of(path))
                 finally:
                     os.close(fd)
+
+
+def _is_private_key(tree: Root, path: str) -> bool:
+    with contextlib.suppress(OSError, WorkspaceFault), os.fdopen(tree.open_file(path), "rb") as file:
+        return b"PRIVATE KEY-----" in file.read(4096)
+    return False
 
 
 def pending_commit(root: Path, state: Path) -> Path:

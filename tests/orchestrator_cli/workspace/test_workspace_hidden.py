@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator_cli.errors import UsageError
+from orchestrator_cli.tools.file_rules import CREDENTIALS, HIDDEN, hiding_rule
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.workspace import Workspace
 
@@ -35,6 +36,32 @@ SECRET = [
     ".dev.vars",
     ".codex/sessions/a.jsonl",
     ".config/Signal/config.json",
+    ".var/app/org.mozilla.firefox/.mozilla/x",
+    "snap/code/common/x",
+    ".cache/huggingface/stored_tokens",
+    ".docker/contexts/meta/x",
+    ".ngrok2/ngrok.yml",
+    ".op/config",
+    ".zhistory",
+    ".local/state/nvim/shada/main.shada",
+    ".ipython/profile_default/history.sqlite",
+    ".local/share/uv/credentials/x",
+    ".local/share/powershell/PSReadLine/ConsoleHost_history.txt",
+    ".yarnrc.yml",
+    ".cargo/credentials.toml",
+    ".cursor/mcp.json",
+    ".continue/config.json",
+    ".config/age/keys.txt",
+    ".config/msmtp/config",
+    ".prefect/profiles.toml",
+    ".electrum/wallets/x",
+    "keys/a.p12",
+    "keys/a.PFX",
+    "app/release.keystore",
+    "app/release.jks",
+    ".Renviron",
+    ".config/orch/orch.toml",
+    ".local/share/orch/trust/x.json",
     "deep/.git\u200c/config",
     "deep/\uff0egit/config",
     "deep/.git./config",
@@ -91,6 +118,11 @@ def test_file_tools_do_not_read_credentials(tmp_path: Path, path: str) -> None:
     assert sorted(line.split(" (")[0] for line in tools["list_files"]()) == sorted(SHOWN)
 
 
+def test_every_name_of_a_rule_hides_something() -> None:
+    names = [name for rule in (*HIDDEN, *CREDENTIALS) for name in rule.names]
+    assert [name for name in names if hiding_rule(f"a/{name.replace('*', 'x')}") is None] == []
+
+
 @pytest.mark.parametrize("place", ["state", ".local/share/orch", "deep/er/State"])
 def test_the_data_folder_in_the_workspace_is_hidden(tmp_path: Path, place: str) -> None:
     write(tmp_path, "shown.txt")
@@ -123,3 +155,21 @@ def test_a_credential_that_the_user_allows_by_name_is_shown(tmp_path: Path) -> N
         write(tmp_path / "work", path)
     workspace = Workspace(tmp_path / "work", tmp_path / "state", 10, allowed=(".npmrc", ".config/gcloud"))
     assert sorted(line.split(" (")[0] for line in workspace.files()) == [".config/gcloud/x", ".npmrc"]
+
+
+def test_a_private_key_is_hidden_for_what_it_holds_unless_the_run_made_it(tmp_path: Path) -> None:
+    key = "-----BEGIN EC PARAMETERS-----\n-----BEGIN EC PRIVATE KEY-----\nx"
+    for path, text in {"a.pem": key, "deep/b.KEY": key, "c.pem": "-----BEGIN CERTIFICATE-----"}.items():
+        write(tmp_path / "work", path)
+        (tmp_path / "work" / path).write_text(text)
+    workspace = Workspace(tmp_path / "work", tmp_path / "state", 10, run="one")
+    with workspace.checkout() as checkout:
+        assert shown(checkout.root) == ["c.pem"]
+        (checkout.root / "new.key").write_text(key)
+        (checkout.root / "a.pem").write_text("planted")
+        assert [change.path for change in checkout.commit()] == ["new.key"]
+    with workspace.checkout() as checkout:
+        assert shown(checkout.root) == ["c.pem", "new.key"]
+    allowed = Workspace(tmp_path / "work", tmp_path / "state", 10, allowed=("a.pem",))
+    with allowed.checkout() as checkout:
+        assert shown(checkout.root) == ["a.pem", "c.pem"]
