@@ -15,8 +15,9 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from orchestrator_cli.durable.places import folder_id, home_folders
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
@@ -31,6 +32,7 @@ from orchestrator_cli.tools.file_rules import (
     is_git_folder,
 )
 from orchestrator_cli.workspace.file_state import FileTree
+from orchestrator_cli.workspace.git_settings import named_by_git
 from orchestrator_cli.workspace.tree import Root
 
 MAX_BYTES = 1 << 20
@@ -97,6 +99,7 @@ class Changed:
             *self._by_link(),
             *self._in_git_folders(),
             *self._in_environments(),
+            *self._named_by_git(),
         ):
             found.setdefault((root, why), set()).add(path)
         return tuple(
@@ -108,6 +111,10 @@ class Changed:
         if hit is not None and not is_allowed(hit[0].split("/"), self.allowed):
             for path in self.paths:
                 yield path, ".", f"the workspace is in {hit[0].rpartition('/')[2]}: {hit[1].why}"
+        if any(folder_id(home) == folder_id(self.before.fd) for home in home_folders()):
+            for path in self.paths:
+                if canonical(path.partition("/")[0]) == "bin" and not is_allowed(["bin"], self.allowed):
+                    yield path, "bin", "shells find programs in that folder of your home folder"
 
     def _by_name(self) -> Iterator[tuple[str, str, str]]:
         for path in self.paths:
@@ -172,6 +179,28 @@ class Changed:
         hit = executes.within(inside, self._above)
         rules = (hiding_rule(way, above=self._above) for way in (*folders_above(inside), inside) if way)
         return next(filter(None, rules), hit[1] if hit else None)
+
+    def _named_by_git(self) -> Iterator[tuple[str, str, str]]:
+        """What the settings of a repository name for what git executes, and where links there lead."""
+        root = self.before.path
+        around = {folder for path in self.paths for folder in folders_above(path)}
+        repositories = [root / folder for folder in around if ".git" in _listed(self.before, folder)]
+        repositories += [folder for folder in root.parents if (folder / ".git").exists()][:1]
+        named = {
+            _plain(place.relative_to(root).as_posix()): setting
+            for repository in repositories
+            for path, setting in named_by_git(repository).items()
+            for place in {path, Path(os.path.realpath(path))}
+            # An alias may well say `.`, but hooks are run from a folder.
+            if place.is_relative_to(root)
+            and (setting == "core.hookspath" or not repository.is_relative_to(place))
+        }
+        for path in self.paths if named else ():
+            for way in (*folders_above(path), path):
+                if (setting := named.get(_plain(way or "."))) and not is_allowed(
+                    way.split("/"), self.allowed
+                ):
+                    yield path, way or ".", f"git obeys it: {setting} names it"
 
     def _in_environments(self) -> Iterator[tuple[str, str, str]]:
         """What is in an environment of Python that was there before the run."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -589,3 +590,51 @@ def test_bytecode_may_go_and_not_change(workspace: Workspace, root: Path) -> Non
         checkout.commit()
     assert files(root) == ["pkg/__pycache__/a.cpython-311.pyc"]
     assert (root / "pkg/__pycache__/a.cpython-311.pyc").read_text() == "x"
+
+
+GIT = [
+    # a setting of the repository, what is written, and what is asked about
+    ("core.hooksPath=tools/hooks", "tools/hooks/pre-commit", "tools/hooks"),
+    ("core.hooksPath={root}/tools", "Tools/pre-commit", "Tools"),
+    ("core.hooksPath=.", "pre-commit", "."),
+    ("core.fsmonitor=tools/monitor --fast", "tools/monitor", "tools/monitor"),
+    ("filter.lfs.clean=python3 'my tools/clean.py' %f", "my tools/clean.py", "my tools/clean.py"),
+    ("diff.img.textconv=./show", "show", "show"),
+    ("include.path=../team.conf", "team.conf", "team.conf"),
+    ("alias.x=!sh run.sh", "run.sh", "run.sh"),
+    ("core.hooksPath=linked", "real/pre-commit", "real"),
+    ("user.name=tools", "tools/x", None),
+    ("alias.x=grep .", "a.txt", None),
+]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+@pytest.mark.parametrize("inside", ["", "sub"])
+@pytest.mark.parametrize(("setting", "path", "asked"), GIT)
+def test_what_git_is_set_to_run_needs_a_yes(
+    workspace: Workspace, root: Path, setting: str, path: str, asked: str | None, inside: str
+) -> None:
+    repository = root / inside
+    repository.mkdir(exist_ok=True)
+    subprocess.run(["git", "init", "-q", repository], check=True)
+    name, _, value = setting.partition("=")
+    subprocess.run(
+        ["git", "-C", repository, "config", name, value.format(root=repository)],
+        check=True,
+        capture_output=True,
+    )
+    (repository / "linked").symlink_to("real")
+    with workspace.checkout() as checkout:
+        write(checkout.root / inside, path)
+        assert roots(workspace, checkout) == ({str(Path(inside, asked))} if asked else set())
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+def test_reading_the_settings_of_git_runs_nothing(workspace: Workspace, root: Path) -> None:
+    subprocess.run(["git", "init", "-q", root], check=True)
+    for name in ("core.fsmonitor", "core.pager", "core.editor", "alias.config", "pager.config"):
+        subprocess.run(["git", "-C", root, "config", name, f"touch {root}/ran"], check=True)
+    with workspace.checkout() as checkout:
+        write(checkout.root, "a.txt")
+        assert workspace.executed(checkout) == ()
+    assert not (root / "ran").exists()

@@ -106,6 +106,15 @@ def test_what_editors_load_is_asked_about_by_another_path(tmp_path: Path, home: 
         assert {one.root for one in workspace.executed(checkout)} == {"nvim"}
 
 
+def test_programs_of_a_home_are_asked_about(tmp_path: Path, home: Path) -> None:
+    for root, asked in ((home, {"bin"}), (tmp_path / "work", set())):
+        root.mkdir(exist_ok=True)
+        workspace = Workspace(root, tmp_path / "state", 10)
+        with workspace.checkout() as checkout:
+            write(checkout.root, "bin/ls")
+            assert {one.root for one in workspace.executed(checkout)} == asked
+
+
 OWN = [
     # the workspace, what `orch` trusts, and what a run makes of it
     (".config", ".config/orch", "orch/x"),

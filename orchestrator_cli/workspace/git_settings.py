@@ -1,0 +1,56 @@
+"""Which paths the settings of a git repository name for what git executes or obeys, such as its hooks folder.
+
+The settings are read by `git config --list`, which runs nothing that they name. Those of the user and of the
+system, and files that they include, are among them. Without git there are none.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+WAIT_S = 10
+_RUNS = re.compile(
+    r"core\.(hookspath|fsmonitor|editor|pager|sshcommand|gitproxy|askpass|attributesfile)|sequence\.editor"
+    r"|include(if\..*)?\.path|(filter|diff|merge|difftool|mergetool|browser|man|guitool|tar|trailer|hook)\..*"
+    r"|diff\.external|alias\..*|pager\..*|credential\.(.*\.)?helper|gpg\.(.*\.)?program|init\.templatedir"
+    r"|interactive\.difffilter|uploadpack\.packobjectshook|remote\..*\.(uploadpack|receivepack|vcs)"
+    r"|submodule\..*\.update|sendemail\..*|web\.browser|gc\.recentobjectshook|commit\.template",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def named_by_git(repository: Path) -> dict[Path, str]:
+    """The paths, each with the name of a setting of the repository whose value names it."""
+    git = shutil.which("git", path="/usr/local/bin:/usr/bin:/bin")
+    if git is None:
+        return {}
+    command = [git, "-C", str(repository), "--no-pager", "config", "--list", "--null", "--show-origin"]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    parts = os.fsdecode(done.stdout).split("\0")
+    found: dict[Path, str] = {}
+    for origin, setting in zip(parts[::2], parts[1::2], strict=False):
+        name, _, value = setting.partition("\n")
+        if _RUNS.fullmatch(name):
+            file = repository / origin.removeprefix("file:")
+            for path in _paths(value, (repository, file.parent)):
+                found.setdefault(path, name)
+    return found
+
+
+def _paths(value: str, folders: tuple[Path, ...]) -> Iterator[Path]:
+    """The paths that a value may name, as a whole or by one of its words; relative to one of the folders."""
+    try:
+        words = shlex.split(value.lstrip("!"), posix=True)
+    except ValueError:
+        words = value.split()
+    for word in dict.fromkeys((value, *words)):
+        for folder in folders:
+            if word and "\0" not in word:
+                yield Path(os.path.normpath(folder / os.path.expanduser(word)))  # noqa: PTH111 - never fails
