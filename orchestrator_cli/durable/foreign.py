@@ -37,12 +37,16 @@ _WORD = _UNSEEN.join("untrusted")
 _OPENING = "<\u02c2\u1438\u2039\u2329\u276e\u27e8\u3008\ufe64\uff1c"
 _SLASH = "/\u2044\u2215\u29f8\uff0f"
 _MARK = re.compile(rf"[{_OPENING}](?={_UNSEEN}(?:[{_SLASH}]{_UNSEEN})?{_WORD})", re.IGNORECASE)
+_OBEYED = re.compile(f"[{HIDDEN}]+")
 _UNSAFE_IN_JSON = re.compile(f"[{HIDDEN}{SURROGATES}\\x85\\u2028\\u2029]")
 
 
 def as_data(text: object) -> str:
-    """The text, in which nothing opens or closes a mark: the `<` of one becomes `&lt;`."""
-    return _MARK.sub("&lt;", str(text))
+    """The text, in which nothing opens or closes a mark: the `<` of one becomes `&lt;`.
+
+    Control characters and hidden signs are written out as `visible` does.
+    """
+    return _OBEYED.sub(lambda match: _written(match.group()), _MARK.sub("&lt;", str(text)))
 
 
 def on_one_line(text: object) -> str:

@@ -48,7 +48,9 @@ def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     parts = []
     for row in results:
         text = row["data"]
-        begun = text if len(text) <= TOGETHER_CHARS else f"{text[:TOGETHER_CHARS]}…\n````"
+        fence = text[: len(text) - len(text.lstrip("`"))]
+        limit = TOGETHER_CHARS + len(fence)
+        begun = text if len(text) <= limit else f"{text[:limit]}…\n{fence}"
         parts.append(f"## {row['description']} ({row['key']})\n\n{begun}")
     if not parts:
         return plans
@@ -68,4 +70,7 @@ def plan_markdown(plan: Plan) -> str:
 
 def result_markdown(result: Result) -> str:
     files = f"\n\nFiles: {', '.join(result.files)}" if result.files else ""
-    return f"````\n{as_text(result.value)[:MAX_CHARS]}\n````{files}"
+    text = as_text(result.value)[:MAX_CHARS]
+    # Longer than any run of backticks in it, which would end it.
+    fence = "`" * max(4, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}{files}"

@@ -12,6 +12,8 @@ worth nothing to another user: it is taken only over a connection that a process
 opened. Connections from other addresses of loopback than 127.0.0.1 are refused.
 """
 
+import base64
+import hashlib
 import hmac
 import os
 import socket
@@ -22,6 +24,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
@@ -46,6 +49,17 @@ fetch(location.pathname, {method: "POST", body: ticket}).then(async reply => {
 </script>
 """
 CONNECTED = "01"
+
+_SCRIPT = hashlib.sha256(PAGE.partition("<script>")[2].partition("</script>")[0].encode()).digest()
+# Prefect's page sets styles from its scripts, and starts workers from data.
+POLICY = (
+    f"default-src 'self'; script-src 'self' 'sha256-{base64.b64encode(_SCRIPT).decode()}'; "
+    "style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; worker-src 'self' data: blob:; "
+    "connect-src 'self' ws://{host}; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+"""What a page of this server may load, although a result is a part of it, and who may frame it."""
 
 End = tuple[str, int]
 """An IPv4 address and a port."""
@@ -107,9 +121,21 @@ class Gate:
         elif scope["type"] == "http" and scope["path"] == LOGIN:
             reply = await self._log_in(Request(scope, receive), (address, port))
             reply.headers["cache-control"] = "no-store"
-            await reply(scope, receive, send)
+            await reply(scope, receive, self._confined(send))
         else:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, self._confined(send))
+
+    def _confined(self, send: Any) -> Callable[..., Awaitable[None]]:
+        """Adds the rules for browsers to the head of each reply."""
+
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["content-security-policy"] = POLICY.format(host=self._host)
+                headers["x-frame-options"] = "DENY"
+            await send(message)
+
+        return sent
 
     async def _log_in(self, request: Request, client: End) -> Response:
         if request.method != "POST":

@@ -25,6 +25,7 @@ from orchestrator_cli.views.text import (
     call_form,
     clean,
     duration,
+    file_name,
     one_line,
     short_run,
     size,
@@ -301,7 +302,7 @@ def _code_ran(fact: events.CodeRan) -> _EntryText:
 def _change_table(changes: tuple[events.FileChange, ...]) -> str:
     rows = [
         (
-            code(change.path, 1_000),
+            code(file_name(change.path), 1_000),
             change.change,
             f"{_version(change.before_size, change.before_sha256)} → "
             f"{_version(change.after_size, change.after_sha256)}",
@@ -390,7 +391,7 @@ def _tool_built(fact: events.ToolBuilt) -> _EntryText:
 def _run_finished(fact: events.RunFinished) -> _EntryText:
     about = [f"- {duration(fact.seconds)} · {spent(fact.usage)} · exit code {fact.exit_code}"]
     if fact.files:
-        about.append("- files: " + ", ".join(code(path, 1_000) for path in fact.files))
+        about.append("- files: " + ", ".join(code(file_name(path), 1_000) for path in fact.files))
     parts = ["\n".join(about)]
     if fact.error:
         parts += ["Error:", said(fact.error)]

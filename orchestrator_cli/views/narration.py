@@ -20,6 +20,7 @@ from orchestrator_cli.views.text import (
     clean,
     counted,
     duration,
+    file_name,
     numbered,
     one_line,
     short_run,
@@ -263,7 +264,7 @@ def _change_line(change: events.FileChange, whose: str) -> Line:
     known = [size(count) for count in (change.before_size, change.after_size) if count is not None]
     sizes = f" ({' → '.join(known)})" if known else ""
     return Line(
-        f"  {change.change} ", f"{one_line(change.path)}{sizes}{whose}", sign_style=styles[change.change]
+        f"  {change.change} ", f"{file_name(change.path)}{sizes}{whose}", sign_style=styles[change.change]
     )
 
 

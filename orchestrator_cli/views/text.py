@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from orchestrator_cli.durable.foreign import HIDDEN, SURROGATES
+from orchestrator_cli.durable.foreign import HIDDEN, SURROGATES, visible
 from orchestrator_cli.durable.text import truncate
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ def one_line(text: str, limit: int | None = None) -> str:
     """The text on one line, at most `limit` characters long."""
     line = " ".join(clean(text).split())
     return line if limit is None else truncate(line, limit, rstrip=True)
+
+
+def file_name(path: str) -> str:
+    """The name of a file on one line, with its hidden signs written out: two names never look the same."""
+    return one_line(visible(path))
 
 
 def cut(text: str, limit: int, remark: str = "") -> str:

@@ -15,6 +15,7 @@ from toolsmith_replies import CASES, CODE, SPEC
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.foreign import as_data, first_line, marked, on_one_line
+from orchestrator_cli.engine.artifacts import result_markdown, together
 from orchestrator_cli.models.model import Message, ModelRequest
 from orchestrator_cli.plan import Plan, Result, Subtask
 from orchestrator_cli.planning.answer import write_answer
@@ -25,6 +26,7 @@ from orchestrator_cli.planning.structured_output import with_faults
 from orchestrator_cli.prompts import render
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.values import Conversation
+from orchestrator_cli.views.text import file_name
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.proof.cases import Objection, Suite
 from toolsmith.search import find
@@ -305,6 +307,25 @@ def test_nothing_that_looks_like_a_mark_stays(mark, unseen):
 
 def test_signs_that_cannot_be_seen_are_escaped_in_a_name():
     assert on_one_line("a\nb\tc\u2028\x85\u202e\udce9\x1b") == "a\\nb\\tc\\u2028\\u0085\\u202e\\udce9\\u001b"
+
+
+def test_what_a_terminal_obeys_is_written_out_in_data():
+    assert as_data("a\x1b[2J\x9b1m\u202eb\tc\n") == "a\\x1b[2J\\x9b1m\\u{202e}b\tc\n"
+
+
+def test_hidden_signs_of_a_file_name_are_shown():
+    assert file_name("a\u202egpj.exe\x1b[1m\n") == "a\\u{202e}gpj.exe\\x1b[1m\\n"
+
+
+@pytest.mark.parametrize("text", ["a", "````\n# out\n````", "``````", "x" * 30_000 + "`````"])
+def test_a_result_stays_within_its_fence(text):
+    shown = result_markdown(Result(subtask="make", attempt=1, plan_version=1, value=text))
+    row = {"key": "x", "data": shown, "description": "x", "task_run_id": None, "flow_run_id": None}
+    (one,) = together([row])
+    for markdown in (shown, one["data"].partition("\n\n")[2]):
+        fence, *inside, last = markdown.split("\n")
+        assert (set(fence), last) == ({"`"}, fence)
+        assert not any(line.startswith(fence) for line in inside)
 
 
 def test_what_is_remembered_forges_no_line_within_its_marks():

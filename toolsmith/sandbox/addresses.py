@@ -18,15 +18,17 @@ _IPV4_SPECIAL = tuple(
             *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
             *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
             *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
-            # Azure's service for its machines, from which code could get their credentials and settings. The
-            # services of other clouds are in the networks above.
-            "168.63.129.16/32",
+            # Services of Azure, IBM and Equinix for their machines, from which code could get credentials and
+            # settings. Those of other clouds are in the networks above.
+            *("168.63.129.16/32", "161.26.0.0/16", "192.80.8.124/32"),
         ),
     )
 )
 _IPV6_GLOBAL = ipaddress.IPv6Network("2000::/3")
 # Teredo is within 2001::/23. A tunnel (6to4 is 2002::/16) can lead to any IPv4 address, so none is public.
 _IPV6_SPECIAL = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+_ISATAP = (0x5EFE, 0x200_5EFE)
+"""The bits 64 to 95 of an IPv6 address that stands for the IPv4 address in the last 32, in any network."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -41,7 +43,11 @@ def public(address: str) -> bool:
         if carried is None:
             scoped = found.scope_id is not None
             special = any(found in network for network in _IPV6_SPECIAL)
-            return found in _IPV6_GLOBAL and not scoped and not special
+            if not (found in _IPV6_GLOBAL and not scoped and not special):
+                return False
+            if int(found) >> 32 & 0xFFFFFFFF not in _ISATAP:
+                return True
+            carried = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         found = carried
     return not any(found in network for network in _IPV4_SPECIAL)
 

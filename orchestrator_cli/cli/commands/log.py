@@ -14,7 +14,7 @@ from orchestrator_cli.runs.find import find_run
 from orchestrator_cli.runs.verify import Audit, audit, kept_text, read_file_log
 from orchestrator_cli.views.filelog import EntryFilter, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.streams import show_page
-from orchestrator_cli.views.text import counted, one_line
+from orchestrator_cli.views.text import counted, file_name, one_line
 
 if TYPE_CHECKING:
     from orchestrator_cli.replay.compare import Replayed, SubtaskVerdict
@@ -146,7 +146,7 @@ def _subtask_lines(one: "SubtaskVerdict") -> Iterator[str]:
     yield f"{one_line(one.subtask)}{attempt}: {one.outcome} ({counted(one.steps, 'step')})"
     yield from (f"  because {one_line(why, 300)}" for why in one.why if one.outcome == "not replayed")
     for file in one.files:
-        path, then = one_line(file.path), _short(file.then)
+        path, then = file_name(file.path), _short(file.then)
         if file.same:
             yield f"  same       {path} {then}"
         else:

@@ -1,6 +1,7 @@
 """The local Prefect server serves its owner alone, and what a run sends reaches no other user."""
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 from command import Orch
 from endpoint import Endpoint
@@ -66,6 +68,18 @@ def status(
 
 
 # --- who is served
+
+
+@pytest.mark.parametrize("path", ["/", "/orch/login", "/api/admin/version"])
+def test_a_browser_is_told_what_a_page_may_load(server: LocalServer, path: str) -> None:
+    reply = httpx.get(f"http://127.0.0.1:{port_of(server.url)}{path}", trust_env=False)
+    rules = dict(rule.split(" ", 1) for rule in reply.headers["content-security-policy"].split("; "))
+    assert (rules["frame-ancestors"], rules["img-src"]) == ("'none'", "'self' data:")
+    assert "unsafe" not in rules["script-src"]
+    assert reply.headers["x-frame-options"] == "DENY"
+    for script in re.findall(r"<script>(.*?)</script>", reply.text, re.DOTALL):
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in rules["script-src"]
 
 
 @pytest.mark.parametrize(

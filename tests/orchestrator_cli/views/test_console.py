@@ -90,9 +90,9 @@ def test_a_failure_is_shown_with_its_reason_and_what_follows() -> None:
 
 
 def test_changed_files_are_shown() -> None:
-    change = events.FileChange(path="[bold]a.md", change="created", after_size=2048)
+    change = events.FileChange(path="[bold]a\u202e.md", change="created", after_size=2048)
     text = shown(events.FilesChanged(subtask="scan", attempt=1, changes=(change,)))
-    assert text == "  created [bold]a.md (2.0 KiB) · scan\n"
+    assert text == "  created [bold]a\\u{202e}.md (2.0 KiB) · scan\n"
 
 
 def test_the_end_says_what_it_took_and_where_to_look() -> None:
