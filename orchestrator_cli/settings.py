@@ -315,8 +315,9 @@ class Settings(BaseSettings):
 
     def set_by(self, name: str) -> str:
         """What to add to a message about a limit that the workspace's file sets; else empty."""
-        file = shown_path(self.workspace / "orch.toml")
-        return f" {file} sets {name}." if name in self.origin.folder else ""
+        return (
+            f" {shown_path(self.workspace / 'orch.toml')} sets {name}." if name in self.origin.folder else ""
+        )
 
     def model_for(self, role: str) -> str | None:
         """The model of a role; None if none is set."""

@@ -1,9 +1,9 @@
 """What Prefect's server is sent of a run: beside the work, which never waits for it.
 
-An `PrefectOutbox` is filled while a run works, and a thread sends what is in it. If the server is slow, restarts
-or is gone, messages wait and are sent again later; all of them can be repeated without harm. At the end of
-the run the outbox has a bounded time. What is left then is kept in a file, and sent when the next run, or
-`orch ui`, reaches the server.
+A `PrefectOutbox` is filled while a run works, and a thread sends what is in it. If the server is slow,
+restarts or is gone, messages wait and are sent again later; all of them can be repeated without harm. At the
+end of the run the outbox has a bounded time. What is left then is kept in a file, and sent when the next run,
+or `orch ui`, reaches the server.
 """
 
 import json
