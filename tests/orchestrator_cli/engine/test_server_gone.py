@@ -20,7 +20,8 @@ from scripted_model import Cast, code, coder, plan
 from orchestrator_cli.engine import server as prefect_server
 
 END_S = 5.0
-"""From the last reply of a model to the end of the run; 1.5 s of it are for an interrupted one."""
+"""From the last reply of a model, or from an interrupt, to the end of the run. An interrupt takes a second on
+a quiet machine."""
 WRITES = "open('{0}.txt', 'w').write('{0}')\nfinal_answer('{0} is done')"
 PLAN = plan(coder("one"), coder("two", ["one"]))
 
@@ -210,7 +211,7 @@ def test_one_interrupt_ends_a_run_without_a_server(
     since = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
-    assert time.monotonic() - since < END_S / 2
+    assert time.monotonic() - since < END_S
     assert orch.events()[-1]["kind"] == "RunFinished"
 
 
