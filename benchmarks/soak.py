@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -99,11 +100,16 @@ class Loop:
 
     def __init__(self, folder: Path, home: Path) -> None:
         import pexpect
-        from endpoint import Endpoint
+        from endpoint import Endpoint, texts_of
         from scripted_model import MODELS, answered
 
         folder.mkdir(parents=True)
-        self.endpoint = Endpoint(lambda _, n: answered(f"Reply {n}.")).__enter__()
+
+        def reply(request: dict[str, Any], _n: int) -> str:
+            asked = re.findall(r"What is (\d+)\?", texts_of(request))
+            return answered(f"It is {asked[-1]}.")
+
+        self.endpoint = Endpoint(reply).__enter__()
         env = {"OPENAI_BASE_URL": self.endpoint.url, "OPENAI_API_KEY": "none", **MODELS, "TERM": "xterm"}
         env |= {"ORCH_HOME": str(home), "ORCH_REMEMBER": "rules", "ORCH_REUSE": "never"}
         self.child: Any = pexpect.spawn(
@@ -120,9 +126,10 @@ class Loop:
     def work(self, until: float) -> None:
         while time.monotonic() < until:
             self.child.send(f"What is {self.answered}?\r")
-            self.child.expect(r"Reply \d+\.")
+            # What is typed before the loop asks again is a remark, or lost.
+            self.child.expect(rf" call[\s\S]*It is {self.answered}\.[\s\S]*orch>")
             self.answered += 1
-            time.sleep(0.5)
+            time.sleep(1)
 
     def sample(self) -> dict[str, int]:
         proc = Path("/proc", str(self.child.pid))
