@@ -23,7 +23,7 @@ from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.engine import server
-from orchestrator_cli.engine.connection import PrefectConnection, check_server
+from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.flow_run import FlowRun
 from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError, storage_faults
 from orchestrator_cli.events import Event, Noticed
@@ -361,8 +361,6 @@ def _start_engine(
     """
     connection = None
     if wanted:
-        if settings.prefect_api_url:
-            check_server(settings.prefect_api_url)
         home = settings.prefect_home or settings.home
         connection = PrefectConnection(
             settings.prefect_api_url, home, settings.prefect_idle_minutes, cancellation

@@ -33,8 +33,14 @@ class PrefectConnection:
     """The server of one run. `open` returns at once; `client` waits until the server answers."""
 
     def __init__(self, url: str | None, home: Path, idle_minutes: float, cancellation: Cancellation) -> None:
-        """`url`: the API of the user's own server; None for that of `home`."""
-        self._url = url
+        """`url`: the API of the user's own server; None for that of `home`.
+
+        Raises `ConfigError` if the user's own server cannot be used.
+        """
+        # A run that this one is part of has set the address for all that it starts.
+        self._url = url if url and not server.is_of_home(url, home) else None
+        if self._url:
+            check_server(self._url)
         self._home = home
         self._idle_minutes = idle_minutes
         self._cancellation = cancellation

@@ -224,6 +224,12 @@ def ui_address(url: str) -> str:
     return url.removesuffix("/api")
 
 
+def is_of_home(url: str, home: Path) -> bool:
+    """Whether this is the address of the home's server."""
+    server = _recorded(home / "prefect")
+    return server is not None and server.url == url
+
+
 def running_server(home: Path) -> LocalServer | None:
     """The home's server, or None if none is running."""
     server = _recorded(home / "prefect")

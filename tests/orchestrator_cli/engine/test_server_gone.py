@@ -245,3 +245,9 @@ def test_a_server_that_cannot_be_used_costs_nothing(
     done = orch("ask", "Do it.", PREFECT_API_URL=foreign.forwarder.url)
     assert (done.code, endpoint.exchanges) == (3, []), done.err
     assert foreign.forwarder.url in done.error
+
+
+def test_a_run_within_a_run_uses_the_same_server(orch: Orch, endpoint: Endpoint, engine: Engine) -> None:
+    endpoint.reply = cast(lambda: None, "agents")
+    done = orch("ask", "Do it.", PREFECT_API_URL=engine.url)
+    assert (done.code, done.out.strip()) == (0, "All is done."), done.err
