@@ -55,16 +55,18 @@ class Worker:
                     "ORCH_REUSE": "never",
                 }
                 args = [part for part in scene.args if part not in ("-C", "workspace")]
-                self._one(kind, args, workspace, env, scene.code)
+                self._one(kind, args, [*scene.again], workspace, env, scene.code)
 
-    def _one(self, kind: str, args: list[str], workspace: Path, env: dict[str, str], code: int) -> None:
+    def _one(
+        self, kind: str, args: list[str], again: list[str], workspace: Path, env: dict[str, str], code: int
+    ) -> None:
         killed = self.chance.random() < 1 / 3
         run, ended = self._run([*args, "--stream-json"], workspace, env, killed)
         if killed and ended == -9:
             self.counts["killed"] += 1
             if not run:
                 return  # before it was a run
-            _, ended = self._run(["resume", run, "--stream-json"], workspace, env, False)
+            _, ended = self._run(["resume", run, *again, "--stream-json"], workspace, env, False)
         self.counts[f"runs of {kind}"] += 1
         if ended != code:
             self.faults.append(f"{kind}, {run}: exit {ended} instead of {code}")

@@ -18,6 +18,8 @@ class Scene:
     """A run that can be begun again and again. A context manager."""
 
     args: tuple[str, ...]
+    again: tuple[str, ...] = ()
+    """Options that resuming needs as well."""
     code = 0
     """How it ends."""
 
@@ -35,7 +37,9 @@ class Scene:
         return run(self.args, self.place.folder, self.place.env, by, at)
 
     def go_on(self, run: Mortals, by: By = "line", at: int | None = None) -> Ended:
-        return run(("resume", "last", "-C", "workspace"), self.place.folder, self.place.env, by, at)
+        return run(
+            ("resume", "last", "-C", "workspace", *self.again), self.place.folder, self.place.env, by, at
+        )
 
     def undisturbed(self, run: Mortals) -> Traces:
         ended = self.begin(run)
@@ -220,6 +224,7 @@ class Approvals(Scripted):
     """Each subtask is asked about, and so is the plan; the user has said yes to all beforehand."""
 
     args = (*Scripted.args, "--approve", "plan", "-y")
+    again = ("-y",)
     plan = plan(
         {**coder("asked"), "approve": True},
         {**coder("after", ["asked"]), "approve": True},
