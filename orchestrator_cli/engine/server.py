@@ -10,11 +10,18 @@ gets in its environment, and which is in `server.json`, a file that only its own
 run reserves the server's port (`_reserve`), so that its requests cannot reach another user's
 process, even if the server has died and someone is waiting to bind its port.
 
+A browser reserves nothing, and it keeps what a page leaves behind, such as a service worker, for the
+next server at the same address. So each server has a random host name below `localhost` for browsers,
+which they resolve to loopback themselves; only programs use 127.0.0.1. Browsers try ::1 first, so the
+server also holds its port there.
+
 Not covered: Windows (no inherited locks), and moving the database when Prefect is upgraded
 (Prefect migrates it at start).
 """
 
+import base64
 import contextlib
+import errno
 import hmac
 import importlib
 import importlib.util
@@ -27,7 +34,9 @@ import subprocess
 import sys
 import time
 import urllib.error
-from dataclasses import asdict, dataclass, field
+import urllib.parse
+import urllib.request
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +48,8 @@ from orchestrator_cli.errors import RunFailed
 
 ADDRESS = "127.0.0.1"
 """Where the server listens, and from where it is asked."""
+PORTS_TRIED = 50
+"""How many free ports of 127.0.0.1 are tried until one is also free at ::1."""
 STOP_S = 15.0
 """Time for a server that shuts down to close its connections."""
 SERVING = "orchestrator_cli.engine.serving"
@@ -59,12 +70,19 @@ class LocalServer:
     """Of its API."""
     pid: int
     password: str = field(repr=False)
+    host: str = ADDRESS
+    """The name for browsers. A server of an earlier version has none of its own."""
+
+    @property
+    def page(self) -> str:
+        """The address for browsers, which is also the only origin that may use the server."""
+        return f"http://{self.host}:{_port(self.url)}"
 
     @property
     def login_url(self) -> str:
         """A one-time login address for this user's browser, valid for five minutes."""
         text = f"{time.time() + TICKET_S:.0f}.{secrets.token_hex(8)}"
-        return f"{ui_address(self.url)}/orch/login#{text}.{signature(self.password, text)}"
+        return f"{self.page}/orch/login#{text}.{signature(self.password, text)}"
 
     def write_login_page(self, folder: Path) -> Path:
         """Write a page that leads to such an address, for a browser's command line, which others can read.
@@ -88,6 +106,11 @@ def login_page(ticket: str) -> str:
 
 def signature(password: str, text: str) -> str:
     return hmac.digest(password.encode(), text.encode(), "sha256").hex()
+
+
+def authorization(password: str) -> str:
+    """The header that Prefect requires."""
+    return f"Basic {base64.b64encode(password.encode()).decode()}"
 
 
 def ensure_server(home: Path, idle_minutes: float) -> str:
@@ -127,7 +150,7 @@ def await_server(url: str, home: Path, cancellation: Cancellation) -> None:
     server = _recorded(folder)
     own = server if server and server.url == url else None
     deadline = time.monotonic() + START_S
-    while not _answers(url):
+    while not _answers(url, own):
         cancellation.wait(0.1)
         if own and not _alive(own.pid):
             said = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.is_file() else []
@@ -221,7 +244,10 @@ def _read_no_files() -> None:
 
 
 def ui_address(url: str) -> str:
-    return url.removesuffix("/api")
+    """The address for browsers. That of a local server is found in the home that Prefect is set up for."""
+    home = os.environ.get("PREFECT_HOME")
+    server = _recorded(Path(home)) if home else None
+    return server.page if server and server.url == url else url.removesuffix("/api")
 
 
 def is_of_home(url: str, home: Path) -> bool:
@@ -233,7 +259,7 @@ def is_of_home(url: str, home: Path) -> bool:
 def running_server(home: Path) -> LocalServer | None:
     """The home's server, or None if none is running."""
     server = _recorded(home / "prefect")
-    return server if server and _reserve(server.url) and _answers(server.url) else None
+    return server if server and _reserve(server.url) and _answers(server.url, server) else None
 
 
 def requires_password(server: LocalServer) -> bool:
@@ -257,8 +283,8 @@ def _address(folder: Path) -> str | None:
     if server is None:
         _end_open_server(folder)
     elif _alive(server.pid) and _reserve(server.url):
-        # A request resets its idle time, so it will not stop before the run uses it.
-        run_beside(_answers, server.url)
+        # An authorized request resets its idle time, so it will not stop before the run uses it.
+        run_beside(_answers, server.url, server)
         return server.url
     return None
 
@@ -281,7 +307,7 @@ def _reserve(url: str) -> bool:
     The kernel lets sockets share a port only if all ask for that and belong to one user. One that is
     bound and does not listen is given no connections, so the server beside it notices nothing.
     """
-    port = int(url.removesuffix("/api").rpartition(":")[2])
+    port = _port(url)
     if port not in _reserved:
         holder = socket.socket()
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -294,6 +320,42 @@ def _reserve(url: str) -> bool:
     return True
 
 
+def _port(url: str) -> int:
+    return urllib.parse.urlsplit(url).port or 80
+
+
+def _listen() -> tuple[socket.socket, socket.socket | None]:
+    """A listening socket, and one that keeps others from its port at ::1; None without IPv6.
+
+    Raises `RunFailed` if no port is free.
+    """
+    for _ in range(PORTS_TRIED):
+        try:
+            listener = socket.create_server((ADDRESS, 0), backlog=128, reuse_port=True)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+            break
+        try:
+            holder = socket.socket(socket.AF_INET6)
+        except OSError:
+            return listener, None
+        try:
+            holder.bind(("::1", listener.getsockname()[1]))
+        except OSError as exc:
+            holder.close()
+            if exc.errno != errno.EADDRINUSE:
+                return listener, None
+            listener.close()
+        else:
+            return listener, holder
+    raise RunFailed(
+        f"No port of {ADDRESS} is free for the Prefect server.",
+        "Programs, maybe of another user, hold them all: end those, or name a server of your own in "
+        "PREFECT_API_URL.",
+    )
+
+
 def _alive(pid: int) -> bool:
     """Whether a process of this user runs; one that has ended may still have an entry."""
     try:
@@ -304,9 +366,8 @@ def _alive(pid: int) -> bool:
 
 
 def _start(folder: Path, lock_fd: int, idle_minutes: float) -> str:
-    listener = socket.create_server((ADDRESS, 0), backlog=128, reuse_port=True)
-    port = listener.getsockname()[1]
-    url = f"http://{ADDRESS}:{port}/api"
+    listener, holder = _listen()
+    url = f"http://{ADDRESS}:{listener.getsockname()[1]}/api"
     _reserve(url)
     (folder / "page").mkdir(exist_ok=True)
     for path in folder.iterdir():
@@ -315,19 +376,24 @@ def _start(folder: Path, lock_fd: int, idle_minutes: float) -> str:
         elif path.is_file():  # the database and the log of an earlier version
             path.chmod(0o600)
     password = f"orch:{secrets.token_urlsafe(32)}"
-    fds = (lock_fd, listener.fileno())
-    with listener, open(folder / "server.log", "ab", opener=_private) as log:
+    server = LocalServer(url, 0, password, f"orch-{secrets.token_hex(8)}.localhost")
+    fds = [lock_fd, listener.fileno(), *([holder.fileno()] if holder else [])]
+    with (
+        listener,
+        holder or contextlib.nullcontext(),
+        open(folder / "server.log", "ab", opener=_private) as log,
+    ):
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", SERVING, str(listener.fileno()), str(idle_minutes)],
             pass_fds=fds,
-            env=_server_environment(folder, port, password),
+            env=_server_environment(folder, server),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    server = LocalServer(url, process.pid, password)
+    server = replace(server, pid=process.pid)
     write_atomic(folder / "server.json", json.dumps(asdict(server)), sync=False, mode=0o600)
     return url
 
@@ -336,15 +402,16 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _server_environment(folder: Path, port: int, password: str) -> dict[str, str]:
+def _server_environment(folder: Path, server: LocalServer) -> dict[str, str]:
     # The user's own Prefect settings are for another server.
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PREFECT_")}
     return kept | {
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_API_HOST": ADDRESS,
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_API_AUTH_STRING": password,
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{ADDRESS}:{port}",
+        "PREFECT_SERVER_API_PORT": str(_port(server.url)),
+        "PREFECT_SERVER_API_AUTH_STRING": server.password,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": server.page,
+        "PREFECT_SERVER_UI_API_URL": f"{server.page}/api",
         # By default the page is copied to where all users of this Python find it, and maybe cannot read it.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "page"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -354,9 +421,11 @@ def _server_environment(folder: Path, port: int, password: str) -> dict[str, str
     }
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, server: LocalServer | None = None) -> bool:
+    """Whether an API answers. With the server that it is of, that counts as use."""
+    access = {"Authorization": authorization(server.password)} if server else {}
     try:
-        with urlopen(f"{url}/health", timeout=2.0) as reply:
+        with urlopen(urllib.request.Request(f"{url}/health", headers=access), timeout=2.0) as reply:
             return bool(reply.status == 200)
     except (OSError, ValueError):
         return False

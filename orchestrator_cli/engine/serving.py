@@ -2,6 +2,9 @@
 
 Prefect checks the password of each request. Around its app, a `Gate` refuses what did not ask for this
 server by its own address, as a web page does whose name has been made to lead here, and logs browsers in.
+It has two addresses: programs reach the API at 127.0.0.1, and browsers everything at a host name that each
+start makes up. So what an earlier page at the same port left in a browser, such as a service worker of
+another user who had the port between two servers, has another origin and is never part of the login.
 
 Prefect's page keeps the password in the browser and cannot be given it in an address. So `orch ui` opens
 a page of the gate, whose address holds a ticket: proof that its maker knows the password, good once and for
@@ -61,6 +64,9 @@ POLICY = (
 )
 """What a page of this server may load, although a result is a part of it, and who may frame it."""
 
+LEFT = '"cache", "storage"'
+"""What a browser is to forget of an address: `storage` has its service workers, `cache` its files."""
+
 End = tuple[str, int]
 """An IPv4 address and a port."""
 
@@ -94,13 +100,15 @@ class IdleWatch:
 
 
 class Gate:
-    """An ASGI layer that serves one address, to itself only, and exchanges tickets for the password."""
+    """An ASGI layer that serves its own addresses and page only, and exchanges tickets for the password."""
 
-    def __init__(self, app: App, port: int, password: str, folder: Path) -> None:
-        """`folder`: where the pages of `orch ui` are."""
+    def __init__(self, app: App, port: int, origin: str, password: str, folder: Path) -> None:
+        """`origin`: the address for browsers. `folder`: where the pages of `orch ui` are."""
         self._app = app
         self._end = ADDRESS, port
-        self._host = f"{ADDRESS}:{port}"
+        self._origin = origin
+        self._page_host = origin.partition("://")[2]
+        self._api_host = f"{ADDRESS}:{port}"
         self._password = password
         self._folder = folder
         self._used: set[str] = set()
@@ -109,21 +117,27 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        address, port = scope["client"] or ("", 0)
-        reply: Response
-        if address != ADDRESS:
-            reply = PlainTextResponse(f"This server answers to {ADDRESS} only.\n", 403)
-            await reply(scope, receive, send)
-        elif hosts != [self._host.encode()]:
-            reply = PlainTextResponse(f"This server has one address: http://{self._host}\n", 421)
-            await reply(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == LOGIN:
-            reply = await self._log_in(Request(scope, receive), (address, port))
+        reply = self._refusal(scope)
+        if reply is None and scope["type"] == "http" and scope["path"] == LOGIN:
+            reply = await self._log_in(Request(scope, receive), scope["client"])
             reply.headers["cache-control"] = "no-store"
-            await reply(scope, receive, self._confined(send))
-        else:
-            await self._app(scope, receive, self._confined(send))
+        await (reply or self._app)(scope, receive, self._confined(send))
+
+    def _refusal(self, scope: MutableMapping[str, Any]) -> Response | None:
+        """The reply to what did not ask for this server by its own address, or asks for another page."""
+        hosts, origins = (
+            [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
+            for wanted in (b"host", b"origin")
+        )
+        if (scope["client"] or [""])[0] != ADDRESS:
+            return PlainTextResponse(f"This server answers to {ADDRESS} only.\n", 403)
+        by_program = hosts == [self._api_host] and scope["path"].startswith("/api/")
+        if not by_program and hosts != [self._page_host]:
+            said = "This is not, or no longer, the address of Prefect's page. To open it, run: orch ui\n"
+            return PlainTextResponse(said, 421, {"clear-site-data": LEFT, "cache-control": "no-store"})
+        if origins not in ([], [self._origin]):
+            return PlainTextResponse("This server answers to its own page only.\n", 403)
+        return None
 
     def _confined(self, send: Any) -> Callable[..., Awaitable[None]]:
         """Adds the rules for browsers to the head of each reply."""
@@ -131,7 +145,7 @@ class Gate:
         async def sent(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["content-security-policy"] = POLICY.format(host=self._host)
+                headers["content-security-policy"] = POLICY.format(host=self._page_host)
                 headers["x-frame-options"] = "DENY"
             await send(message)
 
@@ -139,7 +153,7 @@ class Gate:
 
     async def _log_in(self, request: Request, client: End) -> Response:
         if request.method != "POST":
-            return HTMLResponse(PAGE)
+            return HTMLResponse(PAGE, headers={"clear-site-data": LEFT})
         if user_of(client, self._end) not in (os.getuid(), 0):
             return PlainTextResponse("This server belongs to another user.", 403)
         if not self._redeem((await request.body()).decode("latin-1")):
@@ -185,10 +199,12 @@ def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
     from prefect.settings import get_current_settings
 
     listener = socket.socket(fileno=listener_fd)
-    password = get_current_settings().server.api.auth_string
+    settings = get_current_settings().server.api
+    password = settings.auth_string
     assert password is not None
     watch = IdleWatch(create_app(final=True))
-    gate = Gate(watch, listener.getsockname()[1], password.get_secret_value(), folder)
+    port, origin = listener.getsockname()[1], settings.cors_allowed_origins
+    gate = Gate(watch, port, origin, password.get_secret_value(), folder)
     # Without `proxy_headers`, a client cannot say that it comes from another port.
     config = uvicorn.Config(gate, log_level="warning", timeout_graceful_shutdown=5, proxy_headers=False)
     server = uvicorn.Server(config)

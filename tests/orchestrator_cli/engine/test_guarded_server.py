@@ -10,9 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import httpx
 import pytest
 from command import Orch
 from endpoint import Endpoint
-from engine import Engine, end, start_server
+from engine import Engine, authorization, end, start_server
 from scripted_model import Cast, plan, process
 
 from orchestrator_cli.cancellation import Cancellation
@@ -54,6 +52,19 @@ def port_of(url: str) -> int:
     return urllib.parse.urlsplit(url).port or 0
 
 
+def host_of(server: LocalServer) -> dict[str, str]:
+    """What a browser sends to the server's page."""
+    return {"host": server.page.removeprefix("http://")}
+
+
+def fetch(url: str, path: str, head: Mapping[str, str], body: bytes | None = None) -> httpx.Response:
+    """A reply from the server's port, whatever host is asked for."""
+    address = f"http://127.0.0.1:{port_of(url)}{path}"
+    return httpx.request(
+        "GET" if body is None else "POST", address, headers=head, content=body, trust_env=False
+    )
+
+
 def status(
     url: str, path: str, head: Mapping[str, str], body: str = "", by: socket.socket | None = None
 ) -> int:
@@ -72,10 +83,11 @@ def status(
 
 @pytest.mark.parametrize("path", ["/", "/orch/login", "/api/admin/version"])
 def test_a_browser_is_told_what_a_page_may_load(server: LocalServer, path: str) -> None:
-    reply = httpx.get(f"http://127.0.0.1:{port_of(server.url)}{path}", trust_env=False)
+    reply = fetch(server.url, path, host_of(server))
     rules = dict(rule.split(" ", 1) for rule in reply.headers["content-security-policy"].split("; "))
     assert (rules["frame-ancestors"], rules["img-src"]) == ("'none'", "'self' data:")
     assert "unsafe" not in rules["script-src"]
+    assert rules["connect-src"] == f"'self' ws://{host_of(server)['host']}"
     assert reply.headers["x-frame-options"] == "DENY"
     for script in re.findall(r"<script>(.*?)</script>", reply.text, re.DOTALL):
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -103,13 +115,19 @@ def test_no_websocket_is_opened_without_the_password(server: LocalServer, path: 
 
 
 @pytest.mark.parametrize("path", ["/", "/api/health", "/api/admin/version", "/orch/login", "/api/events/in"])
-@pytest.mark.parametrize("host", ["evil.example:{port}", "localhost:{port}", "127.0.0.1", "127.0.0.1:1", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example:{port}", "localhost:{port}", "127.0.0.1", "127.0.0.1:1", ""),
+        *("orch-0123456789abcdef.localhost:{port}", "x.{name}:{port}", "{name}", "{name}:1"),
+    ],
+)
 def test_only_its_own_address_is_served(server: LocalServer, path: str, host: str) -> None:
     upgrade = {}
     if path.endswith("/in"):
         upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
         upgrade["sec-websocket-key"] = base64.b64encode(bytes(16)).decode()
-    named = {"host": host.format(port=port_of(server.url))}
+    named = {"host": host.format(port=port_of(server.url), name=server.host)}
     assert status(server.url, path, named | upgrade) == 421
 
 
@@ -125,16 +143,63 @@ def test_only_its_own_address_is_answered(server: LocalServer, path: str) -> Non
         assert status(server.url, path, head, by=other) == 403
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:4200", "null"])
-def test_a_page_of_another_origin_may_read_nothing(server: LocalServer, origin: str) -> None:
-    def allowed(origin: str) -> str | None:
-        request = urllib.request.Request(f"{server.url}/health", headers={"origin": origin})
-        with urllib.request.urlopen(request, timeout=20) as reply:
-            found: str | None = reply.headers["access-control-allow-origin"]
-            return found
+@pytest.mark.parametrize("path", ["/", "/orch/login", "/runs/flow-run/0", "/health", "/api", "/apis/x"])
+def test_pages_are_served_at_the_name_for_browsers_alone(server: LocalServer, path: str) -> None:
+    """An earlier page at 127.0.0.1 and this port, maybe of another user, can have left a service worker."""
+    assert re.fullmatch(r"orch-[0-9a-f]{16}\.localhost", server.host)
+    old = fetch(server.url, path, {"host": f"127.0.0.1:{port_of(server.url)}"})
+    assert (old.status_code, "orch ui" in old.text) == (421, True)
+    assert '"storage"' in old.headers["clear-site-data"]
+    assert fetch(server.url, path, host_of(server)).status_code != 421
 
-    own = server.url.removesuffix("/api")
-    assert (allowed(origin), allowed(own)) == (None, own)
+
+def test_programs_reach_the_api_at_the_address(server: LocalServer) -> None:
+    access = authorization(server.password)
+    for host in ({"host": f"127.0.0.1:{port_of(server.url)}"}, host_of(server)):
+        assert fetch(server.url, "/api/admin/version", host | access).status_code == 200
+
+
+def test_the_login_leaves_and_finds_nothing_in_the_browser(server: LocalServer) -> None:
+    reply = fetch(server.url, "/orch/login", host_of(server))
+    assert reply.headers["cache-control"] == "no-store"
+    assert '"storage"' in reply.headers["clear-site-data"]
+    assert "service-worker-allowed" not in reply.headers
+
+
+def test_the_page_asks_the_api_of_its_own_origin(server: LocalServer) -> None:
+    assert fetch(server.url, "/ui-settings", host_of(server)).json()["api_url"] == f"{server.page}/api"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "http://localhost:4200", "null", "http://127.0.0.1:{port}", "http://{name}"],
+)
+def test_a_page_of_another_origin_may_read_nothing(server: LocalServer, origin: str) -> None:
+    named = origin.format(port=port_of(server.url), name=server.host)
+    for host in ({"host": f"127.0.0.1:{port_of(server.url)}"}, host_of(server)):
+        foreign = fetch(server.url, "/api/health", host | {"origin": named})
+        assert (foreign.status_code, "access-control-allow-origin" in foreign.headers) == (403, False)
+        own = fetch(server.url, "/api/health", host | {"origin": server.page})
+        assert own.headers["access-control-allow-origin"] == server.page
+    ticket = server.login_url.partition("#")[2].encode()
+    assert fetch(server.url, "/orch/login", host_of(server) | {"origin": named}, ticket).status_code == 403
+    assert fetch(server.url, "/orch/login", host_of(server) | {"origin": server.page}, ticket).is_success
+
+
+@pytest.mark.parametrize("address", ["::1", "::"])
+def test_no_other_user_has_the_port_where_browsers_try_first(server: LocalServer, address: str) -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind((address, port_of(server.url)))
+
+
+def test_a_server_of_an_earlier_version_keeps_its_address(home: Path) -> None:
+    record(home, 4200)
+    found = prefect_server._recorded(home / "prefect")
+    assert found is not None
+    assert found.page == "http://127.0.0.1:4200"
 
 
 def test_doctor_says_whether_the_server_refuses_strangers(
@@ -158,20 +223,17 @@ def test_doctor_says_whether_the_server_refuses_strangers(
 
 def test_the_address_of_orch_ui_gives_the_password_once(orch: Orch, server: LocalServer) -> None:
     page, _, ticket = orch("ui", "--print").out.strip().partition("#")
-    assert page == server.url.removesuffix("/api") + "/orch/login"
-    with urllib.request.urlopen(page, timeout=20) as reply:
-        shown = reply.read().decode()
+    assert page == f"{server.page}/orch/login"
+    shown = fetch(server.url, "/orch/login", host_of(server)).text
     assert "prefect-password" in shown
     assert server.password not in shown + ticket
-    with urllib.request.urlopen(page, ticket.encode(), timeout=20) as reply:
-        assert reply.read().decode() == server.password
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(page, ticket.encode(), timeout=20)
+    assert fetch(server.url, "/orch/login", host_of(server), ticket.encode()).text == server.password
+    assert fetch(server.url, "/orch/login", host_of(server), ticket.encode()).status_code == 403
 
 
 def test_a_forged_or_old_ticket_gives_nothing(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = {"host": f"127.0.0.1:{port_of(server.url)}"}
-    forged = LocalServer(server.url, server.pid, "orch:guess").login_url
+    host = host_of(server)
+    forged = LocalServer(server.url, server.pid, "orch:guess", server.host).login_url
     later = re.sub(r"#\d", "#9", server.login_url)
     monkeypatch.setattr(prefect_server, "TICKET_S", -1)
     for address in (forged, later, server.login_url, "#", "#a.b", "#é.é"):
@@ -180,7 +242,7 @@ def test_a_forged_or_old_ticket_gives_nothing(server: LocalServer, monkeypatch: 
 
 @by_root
 def test_a_ticket_that_another_user_has_seen_is_worth_nothing_to_him(server: LocalServer) -> None:
-    host = {"host": f"127.0.0.1:{port_of(server.url)}", "x-forwarded-for": "127.0.0.1"}
+    host = host_of(server) | {"x-forwarded-for": "127.0.0.1"}
     ticket = server.login_url.partition("#")[2]
     assert status(server.url, "/orch/login", host, ticket, of_a_stranger()) == 403
     assert status(server.url, "/orch/login", host, ticket) == 200
@@ -198,7 +260,7 @@ def test_a_ticket_is_worth_nothing_beside_a_connection_of_its_owner(server: Loca
     port = port_of(server.url)
     ticket = server.login_url.partition("#")[2]
     with socket.create_connection(("127.0.0.1", port)) as mine:
-        assert status(server.url, "/orch/login", {"host": f"127.0.0.1:{port}"}, ticket, beside(mine)) == 403
+        assert status(server.url, "/orch/login", host_of(server), ticket, beside(mine)) == 403
 
 
 @by_root
@@ -226,7 +288,7 @@ def test_a_browser_is_given_the_ticket_in_a_file_that_is_removed(
     found = re.search(r"/orch/login#(.*)\"", page.read_text())
     assert found is not None
     assert found[1] not in given.read_text()
-    assert status(server.url, "/orch/login", {"host": f"127.0.0.1:{port_of(server.url)}"}, found[1]) == 200
+    assert status(server.url, "/orch/login", host_of(server), found[1]) == 200
     assert [path for path in (page, old) if path.exists()] == []
 
 
