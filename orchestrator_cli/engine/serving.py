@@ -54,9 +54,10 @@ fetch(location.pathname, {method: "POST", body: ticket}).then(async reply => {
 CONNECTED = "01"
 
 _SCRIPT = hashlib.sha256(PAGE.partition("<script>")[2].partition("</script>")[0].encode()).digest()
-# Prefect's page sets styles from its scripts, and starts workers from data.
+# Prefect's page sets styles from its scripts, starts workers from data, and draws its graph with pixi, which
+# makes functions from text.
 POLICY = (
-    f"default-src 'self'; script-src 'self' 'sha256-{base64.b64encode(_SCRIPT).decode()}'; "
+    f"default-src 'self'; script-src 'self' 'sha256-{base64.b64encode(_SCRIPT).decode()}' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; worker-src 'self' data: blob:; "
     "connect-src 'self' ws://{host}; "
