@@ -2,8 +2,8 @@
 
 The rules are an explicit deny-list, on top of file and process isolation: kernel interfaces with a long
 history of bugs, all ways to sockets (except those that the host gives out), namespaces and mounts, memory and
-disk that no limit counts, and numbers that all programs of a user or of the machine share. Calls newer than
-this table fail with ENOSYS, so that programs fall back to older ones.
+disk that no limit counts, ways to wake what the host has stopped, and numbers that all programs of a user or
+of the machine share. Calls newer than this table fail with ENOSYS, so that programs fall back to older ones.
 
 A second filter asks the host (SECCOMP_RET_USER_NOTIF) before a process or a thread starts, and for each
 internet stream socket if connections are granted; see listener.py.
@@ -109,6 +109,7 @@ DENIED: Table = {
     "semctl": (66, 191),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
+    "mq_notify": (244, 184),
     # sockets; pairs of connected ones stay, see CONDITIONAL
     "socket": (41, 198),
     "connect": (42, 203),
@@ -165,7 +166,8 @@ ENDED_BY_ENOSYS: Table = {
     # their arguments are in memory
     "clone3": (435, 435),
     "openat2": (437, 437),
-    # a page in a pipe keeps the whole block of memory that it was part of
+    # a page in a pipe or a socket keeps the whole block of memory that it was part of
+    "sendfile": (40, 71),
     "splice": (275, 76),
     "tee": (276, 77),
     "vmsplice": (278, 75),
@@ -173,6 +175,8 @@ ENDED_BY_ENOSYS: Table = {
     "io_setup": (206, 0),
     "inotify_init": (253, None),
     "inotify_init1": (294, 26),
+    # its signal, which is in memory, can be SIGCONT, see WAKES_THE_STOPPED
+    "timer_create": (222, 107),
 }
 
 
@@ -206,6 +210,7 @@ _SHARES_FILES, _NEW_THREAD = 0x400, 0x10000  # CLONE_FILES, CLONE_THREAD
 _PUNCH_HOLE = 0x3  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _SHARED_ANONYMOUS = 0x21  # MAP_SHARED or MAP_SHARED_VALIDATE, and MAP_ANONYMOUS
 _ALL = 0xFFFFFFFF
+_SIGCONT = 18
 
 CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
     ((56, 220), (Test(0, _NEW_NAMESPACES, negated=True),)),  # clone into new namespaces
@@ -225,6 +230,20 @@ CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
     ((257, 56), (Test(2, _MAKES_A_FILE, negated=True), Test(3, _SET_ID_BITS, negated=True))),  # openat
     # mmap: what is unmapped of such memory stays, and no process seems to hold it.
     ((9, 222), (Test(3, _SHARED_ANONYMOUS, _SHARED_ANONYMOUS),)),
+]
+# What the host has stopped must stay stopped, so nothing inside can have SIGCONT sent, at once or later.
+WAKES_THE_STOPPED: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
+    ((62, 129), (Test(1, _ALL, _SIGCONT),)),  # kill
+    ((200, 130), (Test(1, _ALL, _SIGCONT),)),  # tkill
+    ((234, 131), (Test(2, _ALL, _SIGCONT),)),  # tgkill
+    ((129, 138), (Test(1, _ALL, _SIGCONT),)),  # rt_sigqueueinfo
+    ((297, 240), (Test(2, _ALL, _SIGCONT),)),  # rt_tgsigqueueinfo
+    ((424, 424), (Test(1, _ALL, _SIGCONT),)),  # pidfd_send_signal
+    ((157, 167), (Test(0, _ALL, 1), Test(1, _ALL, _SIGCONT))),  # prctl PR_SET_PDEATHSIG
+    ((56, 220), (Test(0, 0xFF, _SIGCONT),)),  # clone: what the parent gets as the child ends
+    # fcntl F_SETSIG and F_NOTIFY choose a signal, F_SETOWN and F_SETOWN_EX who gets it
+    *(((72, 25), (Test(1, _ALL, command),)) for command in (10, 1026, 8, 15)),
+    *(((16, 29), (Test(1, _ALL, request),)) for request in (0x8901, 0x8902)),  # ioctl FIOSETOWN, SIOCSPGRP
 ]
 # Disk that the limit of a file's size does not see. The answer is that of a file system that lacks the call.
 UNCOUNTED_DISK: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
@@ -304,7 +323,7 @@ def _rules(column: int, namespaces: bool) -> list[Rule]:
 
     rules = simple(DENIED, EPERM) + simple(ENDED_BY_ENOSYS, ENOSYS)
     rules += simple(SETS_ATTRIBUTES, ENOTSUP)
-    for table, errno in ((CONDITIONAL, EPERM), (UNCOUNTED_DISK, ENOTSUP)):
+    for table, errno in ((CONDITIONAL, EPERM), (WAKES_THE_STOPPED, EPERM), (UNCOUNTED_DISK, ENOTSUP)):
         for numbers, tests in table:
             if (number := numbers[column]) is not None:
                 rules.append(Rule(number, errno, tests))

@@ -35,7 +35,8 @@ CALLS = {
         **{"clone": 56, "capget": 125, "pidfd_open": 434, "pidfd_getfd": 438, "io_uring_setup": 425},
         **{"inotify_init1": 294, "inotify_add_watch": 254, "kexec_load": 246, "init_module": 175},
         **{"fallocate": 285, "io_setup": 206, "io_destroy": 207, "timer_create": 222, "timer_delete": 226},
-        "rt_sigqueueinfo": 129,
+        **{"rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "pidfd_send_signal": 424, "prctl": 157},
+        **{"tkill": 200, "tgkill": 234},
     },
     "aarch64": {
         **{"ptrace": 117, "process_vm_readv": 270, "mount": 40, "unshare": 97, "setns": 268, "chroot": 51},
@@ -44,7 +45,8 @@ CALLS = {
         **{"clone": 220, "capget": 90, "pidfd_open": 434, "pidfd_getfd": 438, "io_uring_setup": 425},
         **{"inotify_init1": 26, "inotify_add_watch": 27, "kexec_load": 104, "init_module": 105},
         **{"fallocate": 47, "io_setup": 0, "io_destroy": 1, "timer_create": 107, "timer_delete": 111},
-        "rt_sigqueueinfo": 138,
+        **{"rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "pidfd_send_signal": 424, "prctl": 167},
+        **{"tkill": 130, "tgkill": 131},
     },
 }[os.uname().machine]
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -191,6 +193,67 @@ def use_up_the_queued_signals_of_the_user(at: Surroundings) -> object:
             os._exit(0)
         os._exit(1)
     return os.waitpid(child, 0)[1] == 0
+
+
+def have_what_is_stopped_continued(at: Surroundings) -> object:
+    """By signals to this process, which runs, so that nothing changes: at once, later, or in the end."""
+    own, number = os.getpid(), signal.SIGCONT
+    queued = struct.pack("iii116x", number, 0, -1)
+    reader, writer = os.pipe()
+    folder, itself = os.open(at["workspace"], os.O_RDONLY), os.pidfd_open(own)
+
+    def later() -> None:
+        timer = ctypes.c_int(0)
+        call("timer_create", 1, struct.pack("Qii48x", 0, number, 0), ctypes.byref(timer))
+        call("timer_delete", timer)
+
+    def as_a_parent_ends() -> None:
+        call("prctl", 1, int(number), 0, 0, 0)
+        call("prctl", 1, 0, 0, 0, 0)
+
+    def as_a_child_ends() -> None:
+        if (child := call("clone", int(number), 0, 0, 0, 0)) == 0:
+            os._exit(0)
+        os.waitpid(child, 0x40000000)
+
+    def owned(request: int) -> None:
+        fcntl.ioctl(reader, request, struct.pack("i", own))
+
+    try:
+        return successes(
+            [
+                ("kill", lambda: os.kill(own, number)),
+                ("tkill", lambda: call("tkill", own, int(number))),
+                ("tgkill", lambda: call("tgkill", own, own, int(number))),
+                ("sigqueue", lambda: call("rt_sigqueueinfo", own, int(number), queued)),
+                ("thread's sigqueue", lambda: call("rt_tgsigqueueinfo", own, own, int(number), queued)),
+                ("pidfd", lambda: call("pidfd_send_signal", itself, int(number), 0, 0)),
+                ("timer", later),
+                ("parent", as_a_parent_ends),
+                ("child", as_a_child_ends),
+                ("F_SETSIG", lambda: fcntl.fcntl(reader, 10, number)),
+                ("F_NOTIFY", lambda: fcntl.fcntl(folder, fcntl.F_NOTIFY, 0)),
+                ("F_SETOWN", lambda: fcntl.fcntl(reader, fcntl.F_SETOWN, own)),
+                ("F_SETOWN_EX", lambda: fcntl.fcntl(reader, 15, struct.pack("ii", 1, own))),
+                ("FIOSETOWN", partial(owned, 0x8901)),
+            ]
+        )
+    finally:
+        for fd in (reader, writer, folder, itself):
+            os.close(fd)
+
+
+def hold_blocks_of_memory_by_pages_in_a_pipe(at: Surroundings) -> object:
+    path = Path(at["workspace"], "pinned")
+    path.write_bytes(bytes(8192))
+    reader, writer = os.pipe()
+    try:
+        with path.open() as file:
+            return os.sendfile(writer, file.fileno(), 4096, 1)
+    finally:
+        os.close(reader)
+        os.close(writer)
+        path.unlink()
 
 
 def have_others_wait_for_a_file(at: Surroundings) -> object:

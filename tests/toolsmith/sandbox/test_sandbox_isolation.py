@@ -151,6 +151,28 @@ for way in (
     assert [path.name for path in workspace.iterdir() if path.stat().st_mode & 0o6000] == []
 
 
+def test_programs_work_without_the_calls_that_are_missing(sandbox: SandboxExecutor, workspace: Path) -> None:
+    """Copying and sending do without `sendfile`, `timeout` without SIGCONT; SIGALRM has its own timer."""
+    code = """
+import pathlib, shutil, signal, socket, subprocess, time
+pathlib.Path("one").write_bytes(bytes(100_000))
+shutil.copyfile("one", "two")
+ends = socket.socketpair()
+sent = ends[0].sendfile(open("one", "rb"), 0, 4096)
+ran = [
+    subprocess.run(line).returncode
+    for line in (["cp", "two", "three"], ["timeout", "0.1", "sleep", "5"])
+]
+came = []
+signal.signal(signal.SIGALRM, lambda *_: came.append("SIGALRM"))
+signal.setitimer(signal.ITIMER_REAL, 0.01)
+time.sleep(0.1)
+sent, ran, came
+"""
+    assert sandbox(code).output == (4096, [0, 124], ["SIGALRM"])
+    assert (workspace / "three").read_bytes() == bytes(100_000)
+
+
 def test_limits_of_other_processes_cannot_be_changed(sandbox: SandboxExecutor) -> None:
     code = f"import resource\nresource.prlimit({os.getpid()}, resource.RLIMIT_NOFILE)"
     with pytest.raises(SandboxError, match=r"PermissionError|ProcessLookupError"):

@@ -137,6 +137,35 @@ def test_what_all_users_share_is_not_there(machine: str, calls: tuple[int, ...],
     assert {judge(program, machine, number, 1) for number in calls} == {38}
 
 
+@pytest.mark.parametrize(("machine", "sendfile", "timer_create"), [(X86, 40, 222), (ARM, 71, 107)])
+def test_programs_do_without_what_the_kernel_may_lack(machine: str, sendfile: int, timer_create: int) -> None:
+    program = filter_program(namespaces=True, machine=machine)
+    assert {judge(program, machine, number, 1) for number in (sendfile, timer_create)} == {38}
+
+
+# Calls that take a signal, and at which argument.
+SIGNALLING = {
+    X86: {62: 1, 200: 1, 234: 2, 129: 1, 297: 2, 424: 1},
+    ARM: {129: 1, 130: 1, 131: 2, 138: 1, 240: 2, 424: 1},
+}
+
+
+@pytest.mark.parametrize(("machine", "clone", "prctl", "fcntl"), [(X86, 56, 157, 72), (ARM, 220, 167, 25)])
+def test_nothing_inside_can_have_sigcont_sent(machine: str, clone: int, prctl: int, fcntl: int) -> None:
+    program = filter_program(namespaces=True, machine=machine)
+    stop, cont = 19, 18
+    for number, at in SIGNALLING[machine].items():
+        arguments = [cont - 1] * at
+        assert judge(program, machine, number, *arguments, cont) == 1
+        assert judge(program, machine, number, *arguments, stop) == ALLOW
+    assert judge(program, machine, prctl, 1, cont) == 1, "as the parent ends"
+    assert judge(program, machine, prctl, 1, 9) == ALLOW
+    assert judge(program, machine, prctl, 4, cont) == ALLOW, "not PR_SET_PDEATHSIG"
+    assert judge(program, machine, clone, 0x1200000 | cont) == 1, "as the child ends"
+    assert {judge(program, machine, fcntl, 3, command) for command in (10, 1026, 8, 15)} == {1}
+    assert {judge(program, machine, fcntl, 3, command) for command in (1, 2, 3, 4, 9, 1030, 1031)} == {ALLOW}
+
+
 @pytest.mark.parametrize(("machine", "calls"), [(X86, (191, 192, 194, 195)), (ARM, (8, 9, 11, 12))])
 def test_without_namespaces_no_path_has_attributes(machine: str, calls: tuple[int, ...]) -> None:
     program = filter_program(namespaces=False, machine=machine)
