@@ -35,6 +35,8 @@ _ETC = (
     # The standard library opens each of them that exists, and under Landlock they do.
     *(name.removeprefix("/etc/") for name in map(str, mimetypes.knownfiles) if name.startswith("/etc/")),
 )
+_SHOWN_IN_PROC = ("cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "sys", "uptime", "version")
+"""Besides processes and links to what they see."""
 _READABLE_ON_LINUX = (
     *("/usr", "/lib", "/lib64", "/bin", "/sbin"),
     *(f"/etc/{name}" for name in _ETC),
@@ -52,8 +54,9 @@ class Bubblewrap:
     """The first choice: namespaces through bubblewrap at `program`, with our seccomp filter.
 
     The root inside is an allow-list: /usr, the interpreter, the user's packages, the workspace at /workspace.
-    Everything else is absent, secrets included. Code sees only its own processes and has no network interface
-    and no capability. `disable_userns` needs version 0.8 and only doubles what seccomp denies.
+    Everything else is absent, secrets included, and /proc can only be read. Code sees only its own processes
+    and has no network interface and no capability. `disable_userns` needs version 0.8 and only doubles what
+    seccomp denies.
 
     Not covered: /proc/self/mountinfo shows the workspace's real path to code that looks for it. Nothing is
     ever mounted below the workspace (CVE-2026-87766).
@@ -116,8 +119,6 @@ class Bubblewrap:
             *(word for folder in python_folders() for word in ("--ro-bind", folder, folder)),
             *(word for link, target in interpreter_links().items() for word in ("--symlink", target, link)),
             *(("--ro-bind", str(spec.packages), TOOL_PACKAGES) if spec.packages else ()),
-            # Root outside keeps its right to write sysctls, core_pattern among them: only a mount removes it.
-            *(("--ro-bind", "/proc/sys", "/proc/sys") if os.geteuid() == 0 else ()),
             *("--bind" if spec.writable else "--ro-bind", str(spec.workspace), SHOWN_WORKSPACE),
             *("--remount-ro", "/", "--chdir", SHOWN_WORKSPACE),
             *(word for pair in environment("/tmp").items() for word in ("--setenv", *pair)),
@@ -135,7 +136,7 @@ def _memory_file(name: str, content: bytes) -> int:
 
 
 def _system_mounts() -> tuple[str, ...]:
-    words = ["--ro-bind", "/usr", "/usr", "--proc", "/proc"]
+    words = ["--ro-bind", "/usr", "/usr", *_proc_mounts()]
     # Not `--dev`: its folder has no limit, its terminals take memory, and so does mapping /dev/zero.
     words += ["--tmpfs", "/dev", "--symlink", "/proc/self/fd", "/dev/fd"]
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -153,6 +154,22 @@ def _system_mounts() -> tuple[str, ...]:
     for name in _ETC:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     return tuple(words)
+
+
+def _proc_mounts() -> tuple[str, ...]:
+    """A /proc for reading only, with nothing of the machine that is not in `_SHOWN_IN_PROC`.
+
+    Root outside keeps its rights to all of it, sysctls and interrupts among them: only mounts remove them.
+    """
+    words = ["--proc", "/proc"]
+    for entry in sorted(Path("/proc").iterdir()):
+        if entry.name in _SHOWN_IN_PROC or entry.name.isdigit() or entry.is_symlink():
+            continue
+        if entry.is_dir():
+            words += ["--perms", "0555", "--size", "4096", "--tmpfs", str(entry), "--remount-ro", str(entry)]
+        else:
+            words += ["--ro-bind", "/dev/null", str(entry)]  # a device that cannot be opened
+    return (*words, "--remount-ro", "/proc")
 
 
 @dataclass(frozen=True)

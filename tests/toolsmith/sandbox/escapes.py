@@ -82,6 +82,10 @@ def successes(actions: Iterable[tuple[str, Callable[[], object]]]) -> list[str]:
     return done
 
 
+def _open(path: str, flags: int) -> None:
+    os.close(os.open(path, flags))
+
+
 # --- secrets ----------------------------------------------------------------------------------------------
 
 
@@ -355,12 +359,31 @@ def make_special_files(at: Surroundings) -> object:
 def open_kernel_settings_and_devices(at: Surroundings) -> object:
     paths = ["/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger"]
     paths += ["/dev/kvm", "/dev/mem", "/dev/fuse", "/sys/fs/cgroup/cgroup.procs", "/sys/kernel/uevent_helper"]
+    actions = [(path, partial(_open, path, os.O_WRONLY)) for path in paths]
+    return successes([*actions, ("/proc/kcore", partial(_open, "/proc/kcore", os.O_RDONLY))])
 
-    def open_and_close(path: str, flags: int) -> None:
-        os.close(os.open(path, flags))
 
-    actions = [(path, partial(open_and_close, path, os.O_WRONLY)) for path in paths]
-    return successes([*actions, ("/proc/kcore", partial(open_and_close, "/proc/kcore", os.O_RDONLY))])
+def read_and_change_what_proc_shows_of_the_machine(at: Surroundings) -> object:
+    """All but what programs need to know of it; under `/proc/sys` a few, and only to write."""
+    known = {"cpuinfo", "filesystems", "loadavg", "meminfo", "mounts", "stat", "uptime", "version"}
+    found = []
+    for folder, folders, names in os.walk("/proc"):
+        if folder == "/proc":
+            folders[:] = [name for name in folders if not name.isdigit() and name not in ("self", "sys")]
+            names = [name for name in names if name not in known]
+        for name in names:
+            for flags in (os.O_RDONLY, os.O_WRONLY):
+                with contextlib.suppress(OSError):
+                    os.close(os.open(f"{folder}/{name}", flags | os.O_NONBLOCK))
+                    found.append(name)
+    own = (
+        "self/oom_score_adj",
+        "self/comm",
+        "self/coredump_filter",
+        "sys/kernel/hostname",
+        "sys/vm/swappiness",
+    )
+    return found + successes((name, partial(_open, f"/proc/{name}", os.O_WRONLY)) for name in own)
 
 
 # --- network ----------------------------------------------------------------------------------------------
