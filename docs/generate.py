@@ -25,7 +25,8 @@ from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
-from orchestrator_cli.tools.file_rules import CREDENTIALS, EXECUTES, HIDDEN, FileRule
+from orchestrator_cli.tools.file_names import FileRule
+from orchestrator_cli.tools.file_rules import CREDENTIALS, EXECUTES, HIDDEN
 from toolsmith.sandbox.spec import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -260,7 +261,10 @@ def _only(rule: FileRule) -> str:
     addresses = " or an address in its dependencies" if "@" in rule.keys else ""
     changed = f"if {keys}{addresses} changes, and " if keys else ""
     where = ", in its folder or one above" if rule.only == "project" else ""
-    return f" ({changed}if {subject} was there before the run{where})" if rule.only else ""
+    there = f"{changed}if {subject} was there before the run{where}" if rule.only else ""
+    gains = f"if it gains lines with {rule.lines_are}" if rule.lines else ""
+    case = ", and ".join(filter(None, (gains, there)))
+    return f" ({case})" if case else ""
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -3,76 +3,12 @@
 `HIDDEN` and `CREDENTIALS` are neither shown to a run nor committed. `EXECUTES` is what the host or another
 program executes or obeys later: a run may read it, and the rule `executes` asks before a commit changes it.
 
-Names are compared as file systems do that ignore case, composition, invisible characters, and trailing dots
-and spaces, so that a name which is harmless here is not another one elsewhere.
-
-Not covered: short names of Windows other than `git~1`, and what a program obeys under names of its own.
+Not covered: what a program obeys under names of its own.
 """
 
-import fnmatch
-import functools
-import re
-import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from orchestrator_cli.durable.foreign import UNSEEN
-
-
-@dataclass(frozen=True)
-class FileRule:
-    """Names that a rule is about, and why.
-
-    A name with `/`, of at most three parts, is the end of a path; the last part may hold `*`. Everything
-    below is meant as well.
-    """
-
-    text: str
-    """The names, with spaces between them."""
-    why: str
-    only: Literal["", "existing", "project", "keys", "hosts"] = ""
-    """Any change; only if one of the names was in the folder before the run, or in one above it (`project`);
-    that and a change of `keys`; or, if the file was there, a site that it did not name before (`hosts`)."""
-    beside: str = ""
-    """Further names, `*` included, which count for `only` as if one of the names had been there."""
-    keys: str = ""
-    """The keys and sections of a JSON, TOML or INI file, with dots and `*`, whose values are executed.
-
-    Of a key that ends with `@` only the values that are addresses of files, folders or sites.
-    """
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.text.split())
-
-    def has_beside(self, name: str) -> bool:
-        return any(fnmatch.fnmatchcase(canonical(name), one.lower()) for one in self.beside.split())
-
-    def executed_keys(self, found: Mapping[str, object], above: str = "") -> dict[str, object]:
-        """What a program executes of the content of a file."""
-        rows: dict[str, object] = {}
-        for key, value in found.items():
-            path = f"{above}{key}"
-            if any(fnmatch.fnmatchcase(path, one) for one in self.keys.split()):
-                rows[path] = value
-            elif f"{path}@" in self.keys.split():
-                rows[path] = sorted(filter(_ADDRESS.match, _texts(value)))
-            elif isinstance(value, dict):
-                rows |= self.executed_keys(value, f"{path}.")
-        return {path: value for path, value in rows.items() if value}
-
-
-_ADDRESS = re.compile(r"(?!workspace:|npm:|catalog:).*[:/]", re.DOTALL)
-
-
-def _texts(value: object) -> Iterator[str]:
-    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for one in below:
-        yield from _texts(one)
-    if isinstance(value, str):
-        yield value
-
+from orchestrator_cli.tools.file_names import FileRule, FileRules, canonical
 
 OURS = FileRule(
     "fileLog.md orch.toml .config/orch .local/share/orch",
@@ -157,6 +93,8 @@ CREDENTIALS = (
 )
 
 PROGRAMS = "you are used to running the programs in it"
+INSTALLED = FileRule(".venv venv .virtualenv virtualenv node_modules __pypackages__", PROGRAMS)
+"""Folders of installed programs. What they lead to by links is often the user's own source."""
 _PYTHON = "*.py src test tests requirements*.txt pyproject.toml setup.cfg tox.ini"
 
 EXECUTES = (
@@ -285,92 +223,19 @@ EXECUTES = (
     FileRule("noxfile.py", "you are used to running it", only="existing"),
     FileRule("gradlew* gradle/wrapper", "you are used to running it", only="existing"),
     FileRule("mvnw*", "you are used to running it", only="existing"),
+    INSTALLED,
+    FileRule("pyvenv.cfg conda-meta", "it makes a folder one of Python and its programs"),
     FileRule(
-        ".venv/bin .venv/Scripts venv/bin venv/Scripts",
-        PROGRAMS,
-        only="existing",
+        ".python-version .python-versions",
+        "tools run the Python that it names",
+        lines=r".*[/\\]",
+        lines_are="a path",
     ),
-    FileRule("pyvenv.cfg", "it says which Python the programs beside it use", only="existing"),
-    FileRule("node_modules/.bin", PROGRAMS, only="existing"),
     FileRule(".yarn/releases .yarn/plugins", "yarn runs it", only="existing"),
 )
 
 GIT_FOLDER = FileRule("", "it is a git repository by another name: git runs what its settings name")
 """For a folder that git takes for its own whatever its name, see `is_git_folder`."""
-
-
-_IGNORED = re.compile(f"[{UNSEEN}]")
-
-
-@functools.lru_cache(1 << 16)
-def canonical(name: str) -> str:
-    """A name as the most forgiving file system compares it."""
-    if name.isascii():
-        plain = name.lower()
-    else:
-        composed = _IGNORED.sub("", unicodedata.normalize("NFKC", name))
-        visible = "".join(sign for sign in composed if unicodedata.category(sign) != "Cf")
-        plain = unicodedata.normalize("NFKC", visible.casefold())
-    # A colon begins the name of a stream of NTFS.
-    return plain.partition(":")[0].rstrip(". ") or plain
-
-
-class FileRules:
-    """Rules, prepared to be asked about many paths."""
-
-    def __init__(self, rules: Sequence[FileRule]) -> None:
-        self._by_name: dict[str, list[tuple[tuple[str, ...], FileRule]]] = {}
-        self._patterns: list[tuple[re.Pattern[str], tuple[str, ...], FileRule]] = []
-        self._parents: set[tuple[str, ...]] = set()
-        self.folders = {
-            "/".join(parts[:end])
-            for rule in rules
-            for name in rule.names
-            if (parts := name.split("/"))
-            for end in range(1, len(parts) + 1)
-            if "*" not in parts[end - 1]
-        }
-        """Every name without `*`, and the beginnings of the longer ones."""
-        lasts = (name.rpartition("/")[2].lower() for rule in rules for name in rule.names)
-        self._any_pattern = re.compile(
-            "|".join(fnmatch.translate(one) for one in lasts if "*" in one) or "(?!)"
-        )
-        for rule in rules:
-            for name in rule.names:
-                *before, last = (part.lower() for part in name.split("/"))
-                self._parents |= {tuple(before[:end]) for end in range(1, len(before) + 1)}
-                if "*" in last:
-                    self._patterns.append((re.compile(fnmatch.translate(last)), tuple(before), rule))
-                else:
-                    self._by_name.setdefault(last, []).append((tuple(before), rule))
-
-    def at(self, parts: Sequence[str]) -> FileRule | None:
-        """The rule whose name is the end of a path."""
-        *above, last = map(canonical, parts[-3:])
-        for before, rule in self._by_name.get(last, ()):
-            if not before or tuple(above[-len(before) :]) == before:
-                return rule
-        for pattern, before, rule in self._patterns if self._any_pattern.match(last) else ():
-            if pattern.match(last) and (not before or tuple(above[-len(before) :]) == before):
-                return rule
-        return None
-
-    def within(self, path: str, above: Sequence[str] = ()) -> tuple[str, FileRule] | None:
-        """The first rule on the way to a path, and the path up to its name.
-
-        `above`: the folders that the path is in; a name of several parts may begin in the last two.
-        """
-        parts = path.split("/")
-        for end in range(1, len(parts) + 1):
-            if (rule := self.at([*above[-2:], *parts[:end]])) is not None:
-                return "/".join(parts[:end]), rule
-        return None
-
-    def begun_by(self, path: str, above: Sequence[str] = ()) -> str:
-        """The part of a longer name that a path ends with; empty if no rule goes on below it."""
-        parts = [canonical(part) for part in [*above[-1:], *path.split("/")][-2:]]
-        return next(("/".join(end) for end in (parts, parts[-1:]) if tuple(end) in self._parents), "")
-
 
 executes = FileRules(EXECUTES)
 _ours = FileRules((OURS,))

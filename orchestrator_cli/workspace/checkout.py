@@ -10,9 +10,9 @@ from pathlib import Path
 from orchestrator_cli.durable.places import FolderId, Places, folder_id, home_folders
 from orchestrator_cli.errors import Conflict
 from orchestrator_cli.events import FileChange
+from orchestrator_cli.tools.file_names import canonical
 from orchestrator_cli.tools.file_rules import (
     HOME_FOLDERS,
-    canonical,
     folders_above,
     hidden_at_home,
     hiding_rule,
@@ -20,6 +20,7 @@ from orchestrator_cli.tools.file_rules import (
 )
 from orchestrator_cli.workspace.commit import Intent, faults_of
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, display_paths
+from orchestrator_cli.workspace.link_names import plain
 from orchestrator_cli.workspace.overlay import Overlay, overlaid
 from orchestrator_cli.workspace.tree import Root, hashed
 from toolsmith.sandbox.disk import remove, usage
@@ -60,7 +61,7 @@ class Hidden:
         return self.protects(path) or (name.startswith(SCRATCH[0]) and name.endswith(SCRATCH[1]))
 
     def protects(self, path: str) -> bool:
-        if (self._own or self._secret) and _plain(path) in self._own | self._secret:
+        if (self._own or self._secret) and plain(path) in self._own | self._secret:
             return True
         folder, _, name = path.rpartition("/")
         around = self._names.get(folder)
@@ -71,28 +72,24 @@ class Hidden:
     def enter(self, path: str, folder: int) -> bool:
         """Learn what is below an open folder of the workspace; returns whether the folder itself is shown."""
         found = folder_id(folder)
-        self._own |= {_plain(f"{path}/{rest}".strip("/")) for rest in self._places.below(found)}
+        self._own |= {plain(f"{path}/{rest}".strip("/")) for rest in self._places.below(found)}
         name = self._known.get(found)
         if name is not None:
             self._names[path] = name
         return not path or (
-            _plain(path) not in self._own and not (name and hidden_at_home(name, self._allowed))
+            plain(path) not in self._own and not (name and hidden_at_home(name, self._allowed))
         )
 
     def hide(self, path: str) -> bool:
         """Hide a file for what it holds, unless the user allows its name; returns whether it is hidden."""
         if not is_allowed([*self._above, *path.split("/")], self._allowed):
-            self._secret.add(_plain(path))
+            self._secret.add(plain(path))
             return True
         return False
 
     def turns_aside(self, path: str) -> bool:
         """Whether a link at a path would lead what `orch` trusts elsewhere."""
-        return any(own.startswith(f"{_plain(path)}/") for own in self._own)
-
-
-def _plain(path: str) -> str:
-    return "/".join(map(canonical, path.split("/")))
+        return any(own.startswith(f"{plain(path)}/") for own in self._own)
 
 
 def _folders_of_homes() -> dict[FolderId | None, str]:

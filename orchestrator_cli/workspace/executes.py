@@ -8,22 +8,17 @@ Not covered: hard links, and links that lead out of the workspace and back by a 
 
 import contextlib
 import functools
-import itertools
-import json
 import os
-import re
-import tomllib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from orchestrator_cli.durable.places import folder_id, home_folders
-from orchestrator_cli.errors import WorkspaceFault
+from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
+    INSTALLED,
     PROGRAMS,
-    FileRule,
-    canonical,
     executes,
     folders_above,
     hidden_at,
@@ -31,17 +26,15 @@ from orchestrator_cli.tools.file_rules import (
     is_allowed,
     is_git_folder,
 )
+from orchestrator_cli.workspace.contents import executed_keys, marked_lines, sites
 from orchestrator_cli.workspace.file_state import FileTree
 from orchestrator_cli.workspace.git_settings import named_by_git
+from orchestrator_cli.workspace.link_names import LinkNames, plain
 from orchestrator_cli.workspace.tree import Root
 
-MAX_BYTES = 1 << 20
-MAX_LOCK_BYTES = 64 << 20
-"""Larger files are not read, so that any change of them counts."""
-MAX_ALIASES = 50_000
-MAX_HOPS = 40
 IN_ENVIRONMENT = ("bin", "scripts", "lib", "lib64")
 """The folders of an environment of Python with programs and what they import."""
+MARKS = ("pyvenv.cfg", "conda-meta")
 
 
 @dataclass(frozen=True)
@@ -85,10 +78,10 @@ class Changed:
         return self.before.path.parts[1:]
 
     @functools.cached_property
-    def _names(self) -> tuple["_LinkNames", ...]:
+    def _names(self) -> tuple["LinkNames", ...]:
         """The names by the links before the commit, and by those after it."""
         states = {**_links(self.was), **self.links}, {**self.links, **_links(self.now)}
-        return tuple(_LinkNames(links, self._above) for links in states[states[0] == states[1] :])
+        return tuple(LinkNames(links, self._above) for links in states[states[0] == states[1] :])
 
     def executed(self) -> tuple[Executed, ...]:
         """What of it needs a question, sorted. Raises `WorkspaceFault` if links make that unclear."""
@@ -134,16 +127,24 @@ class Changed:
     def _counts(self, path: str, root: str, rule: FileRule) -> bool:
         if is_allowed([*self._above, *root.split("/")], self.allowed):
             return False
-        if rule.only == "hosts":
-            if self.before.stat(path) is None or self.is_new(path):
-                return False
-            before, after = (_hosts(tree, path) for tree in (self.before, self.after))
-            return before is None or after is None or not after <= before
-        if rule.only == "keys" and _keys(self.before, path, rule) == _keys(self.after, path, rule):
+        if not self._gains(path, rule):
             return False
         if rule.only in ("keys", "project"):
             return any(self._existed(way, rule) for way in folders_above(root))
         return not rule.only or self._existed(root.rpartition("/")[0], rule)
+
+    def _gains(self, path: str, rule: FileRule) -> bool:
+        """Whether a file changes in what a rule is about, if that is only a part of its content."""
+        if rule.lines:
+            was, now = (marked_lines(tree, path, rule) for tree in (self.before, self.after))
+            return was is None or now is None or not now <= was
+        if rule.only == "hosts":
+            if self.before.stat(path) is None or self.is_new(path):
+                return False
+            before, after = (sites(tree, path) for tree in (self.before, self.after))
+            return before is None or after is None or not after <= before
+        keys = (executed_keys(tree, path, rule) for tree in (self.before, self.after))
+        return rule.only != "keys" or next(keys) != next(keys)
 
     def _existed(self, folder: str, rule: FileRule) -> bool:
         """Whether a name of a rule was in a folder before the run, so that a program looks for it there."""
@@ -187,7 +188,7 @@ class Changed:
         repositories = [root / folder for folder in around if ".git" in _listed(self.before, folder)]
         repositories += [folder for folder in root.parents if (folder / ".git").exists()][:1]
         named = {
-            _plain(place.relative_to(root).as_posix()): setting
+            plain(place.relative_to(root).as_posix()): setting
             for repository in repositories
             for path, setting in named_by_git(repository).items()
             for place in {path, Path(os.path.realpath(path))}
@@ -197,26 +198,26 @@ class Changed:
         }
         for path in self.paths if named else ():
             for way in (*folders_above(path), path):
-                if (setting := named.get(_plain(way or "."))) and not is_allowed(
-                    way.split("/"), self.allowed
-                ):
+                if (setting := named.get(plain(way or "."))) and not is_allowed(way.split("/"), self.allowed):
                     yield path, way or ".", f"git obeys it: {setting} names it"
 
     def _in_environments(self) -> Iterator[tuple[str, str, str]]:
-        """What is in an environment of Python that was there before the run."""
+        """What is in an environment of Python, also a new one."""
         for path in self.paths:
             for folder in folders_above(path):
                 first = path[len(folder) :].strip("/").partition("/")[0]
                 if canonical(first) in IN_ENVIRONMENT and self._is_environment(folder):
                     root = f"{folder}/{first}".strip("/")
-                    if not is_allowed(root.split("/"), self.allowed):
+                    hit = executes.within(root, self._above)  # then it is asked about by its name
+                    if not (hit and hit[1] is INSTALLED) and not is_allowed(root.split("/"), self.allowed):
                         yield path, root, PROGRAMS
 
     def _is_environment(self, folder: str) -> bool:
-        """Whether a folder held an environment of Python before the run, whatever its own name."""
-        names = _listed(self.before, folder)
-        marks = {name for name in names if canonical(name) in ("pyvenv.cfg", "conda-meta")}
-        return any(not self.is_new(f"{folder}/{name}".strip("/")) for name in marks)
+        """Whether a folder holds an environment of Python, before the commit or after it."""
+        names = (f"{folder}/{mark}".strip("/") for mark in MARKS)
+        return any(canonical(name) in MARKS for name in _listed(self.before, folder)) or any(
+            name in self.now for name in names
+        )
 
     def _in_git_folders(self) -> Iterator[tuple[str, str, str]]:
         around = {folder for path in self.paths for folder in (*folders_above(path), path)}
@@ -241,156 +242,3 @@ def _listed(tree: Root, folder: str) -> list[str]:
     with contextlib.suppress(OSError), tree.folder(folder) as fd:
         return os.listdir(fd)  # noqa: PTH208
     return []
-
-
-def _content(tree: Root, path: str, limit: int) -> bytes | None:
-    """The content of a file, empty if it is not there; None if it cannot be read, or is larger."""
-    try:
-        with os.fdopen(tree.open_file(path), "rb") as file:
-            content = file.read(limit + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return b""
-    except (OSError, WorkspaceFault):
-        return None
-    return content if len(content) <= limit else None
-
-
-def _keys(tree: Root, path: str, rule: FileRule) -> object:
-    """What a program executes of a file; a value like no other if it cannot be understood.
-
-    Readers differ: what one of them may take for such a key or section counts.
-    """
-    content = _content(tree, path, MAX_BYTES)
-    if content == b"":
-        return {}
-    try:
-        text = (content or b"\xff").decode("utf-8-sig")
-        suffix = PurePosixPath(rule.names[0]).suffix
-        found = (
-            _json(text) if suffix == ".json" else (tomllib.loads if suffix == ".toml" else _sections)(text)
-        )
-    except (ValueError, RecursionError):
-        return content, object()
-    return rule.executed_keys(found) if isinstance(found, dict) else {}
-
-
-def _json(text: str) -> object:
-    return json.loads(text, object_pairs_hook=_unique)
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object of JSON. Raises `ValueError` if it has a key twice: readers take one or the other."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _sections(text: str) -> dict[str, dict[str, list[str]]]:
-    """The lines of an INI file by their sections and keys; what is indented, by both that it may mean."""
-    found: dict[str, dict[str, list[str]]] = {}
-    names, keys = [""], [""]
-    for line in text.splitlines():  # at form feeds and the like too, as iniconfig does
-        is_indented = line[:1].isspace()
-        if line.lstrip().startswith("["):
-            name = line.strip()[1:].partition("]")[0].strip()
-            names, keys = ([*names, name], keys) if is_indented else ([name], [""])
-        elif key := re.match(r"([^=:]+)[=:]", line):
-            name = key[1].strip().lower()
-            keys = [*keys, name] if is_indented else [name]
-        for section, key_name in itertools.product(names, keys):
-            found.setdefault(section, {}).setdefault(key_name, []).append(line.strip())
-    return found
-
-
-_HOST = re.compile(
-    rb"""[a-z][a-z0-9+.-]*://(?:[^/\s"'@]*@)?([^/\s"'?#]+)|\bgit@([\w.-]+):|\bfile:([^\s"']+)""", re.I
-)
-
-
-def _hosts(tree: Root, path: str) -> set[bytes] | None:
-    """The sites and folders that a file names; None if that cannot be told."""
-    content = _content(tree, path, MAX_LOCK_BYTES)
-    return None if content is None else {b"".join(host).lower() for host in _HOST.findall(content)}
-
-
-class _LinkNames:
-    """The names that links give to paths, as far as a rule is about them; compared by `canonical`.
-
-    Both ends of a link count, and all links that its resolution passes: each of them decides what is found.
-    """
-
-    def __init__(self, links: Mapping[str, str], above: Sequence[str]) -> None:
-        """`above`: the parts of the absolute path of the workspace, into which targets may lead back."""
-        self._above = [canonical(part) for part in above]
-        self._links = {_plain(path): (path, target) for path, target in links.items()}
-        self._ends: dict[str, list[str]] = {}
-        """By where links lead: the names under which that, and everything below, is found."""
-        self._through: dict[str, dict[str, None]] = {}
-        """By links: the names whose resolution passes them."""
-        work = [path for path, _ in self._links.values()]
-        seen: set[tuple[str, str]] = set()
-        for alias in work:
-            hit = executes.within(alias, above)
-            about = hit[0] if hit else executes.begun_by(alias, above)
-            # Installed programs are known by their names: what they lead to is often the user's own source.
-            if not about or (hit and hit[1].only == "existing" and alias != about):
-                continue
-            passed, end = self.followed(alias)
-            for link in passed:
-                self._through.setdefault(link, {})[alias] = None
-            place = self.inside(end) if end is not None else None
-            if place is None or (key := (place, about)) in seen:
-                continue
-            if len(seen) > MAX_ALIASES:
-                raise WorkspaceFault("there are too many links to tell which files are executed")
-            seen.add(key)
-            self._ends.setdefault(place, []).append(alias)
-            work += [f"{alias}/{rest}" for rest in self._links_below(place)]
-
-    def others(self, path: str) -> Iterator[str]:
-        """The names that a path has because of links."""
-        parts = path.split("/")
-        for end in range(len(parts) + 1):
-            for alias in self._ends.get(_plain("/".join(parts[:end])), ()):
-                yield "/".join([alias, *parts[end:]])
-
-    def through(self, path: str) -> Iterable[str]:
-        """The names that lead through a link, other than its own."""
-        return (name for name in self._through.get(_plain(path), ()) if name != path)
-
-    def followed(self, path: str) -> tuple[Iterable[str], list[str] | None]:
-        """The links that the resolution of a path passes, and the absolute place where it ends.
-
-        The place is None if the links go in circles. Links outside the workspace are not followed.
-        """
-        here, passed = [*self._above], dict[str, None]()
-        left = _plain(path).split("/")[::-1]
-        for _ in range(MAX_HOPS * 100):
-            if not left:
-                return passed, here
-            part = left.pop()
-            if part == "..":
-                del here[-1:]
-            elif part not in ("", "."):
-                here.append(part)
-                place = self.inside(here)
-                _, target = self._links.get(place, ("", "")) if place else ("", "")
-                if place and target:
-                    passed[place] = None
-                    here = [] if target.startswith("/") else here[:-1]
-                    left += _plain(target).split("/")[::-1]
-        return passed, None
-
-    def inside(self, place: Sequence[str]) -> str | None:
-        """The path in the workspace of an absolute place; None if it is outside."""
-        end = len(self._above)
-        return "/".join(place[end:]) if list(place[:end]) == self._above else None
-
-    def _links_below(self, place: str) -> Iterable[str]:
-        start = f"{place}/" if place else ""
-        return [path[len(start) :] for path in self._links if path.startswith(start)]
-
-
-def _plain(path: str) -> str:
-    return "/".join(part if part in (".", "..") else canonical(part) for part in path.split("/"))

@@ -184,7 +184,6 @@ def test_a_new_project_needs_no_yes(workspace: Workspace, root: Path) -> None:
         "pyproject.toml": "[tool.pytest.ini_options]\nx=1",
         "Makefile": "all:",
         "build.rs": "x",
-        ".venv/bin/python": "x",
     }
     for content in ("", " "):  # then it changes what it made
         with workspace.checkout() as checkout:
@@ -210,9 +209,11 @@ BESIDE = [
     ("Cargo.toml", "build.rs", "build.rs"),
     ("pyproject.toml", "setup.py", "setup.py"),
     ("package.json", "binding.gyp", "binding.gyp"),
-    (".venv/bin/python", ".venv/bin/ls", ".venv/bin"),
-    (".venv/pyvenv.cfg", ".venv/pyvenv.cfg", ".venv/pyvenv.cfg"),
-    ("node_modules/.bin/a", "node_modules/.bin/a", "node_modules/.bin"),
+    (".venv/bin/python", ".venv/bin/ls", ".venv"),
+    (".venv/pyvenv.cfg", ".venv/pyvenv.cfg", ".venv"),
+    ("node_modules/.bin/a", "node_modules/.bin/a", "node_modules"),
+    ("node_modules/.bin/a", "node_modules/a/cli.js", "node_modules"),
+    ("tools/conda-meta/history", "tools/lib/x.py", "tools/lib"),
     (".yarn/releases/a.cjs", ".yarn/releases/a.cjs", ".yarn/releases"),
     ("gradlew", "gradlew", "gradlew"),
     ("gradle/wrapper/a.jar", "gradle/wrapper/a.jar", "gradle/wrapper"),
@@ -505,6 +506,44 @@ def test_what_programs_load_by_itself_needs_a_yes(
     with workspace.checkout() as checkout:
         write(checkout.root, path, "changed")
         assert roots(workspace, checkout) == {asked} - {None}
+
+
+ENVIRONMENTS = [
+    # what is written into an empty folder, and what is asked about
+    ({".venv/pyvenv.cfg": "home=/", ".venv/bin/python": "x"}, {".venv"}),
+    ({"venv/Scripts/python.exe": "x"}, {"venv"}),
+    ({"env/pyvenv.cfg": "home=/", "env/bin/python": "x"}, {"env/pyvenv.cfg", "env/bin"}),
+    ({"conda-meta/history": "", "bin/python": "x"}, {"conda-meta", "bin"}),
+    ({"node_modules/.bin/tsc": "x"}, {"node_modules"}),
+    ({"node_modules/typescript/lib/tsc.js": "x"}, {"node_modules"}),
+    ({"app/__pypackages__/3.12/lib/x.py": "x"}, {"app/__pypackages__"}),
+    ({".python-version": "3.12"}, set()),
+    ({".python-version": "3.12\n./tools/python"}, {".python-version"}),
+    ({"lib/python.py": "x", "bin/run": "x"}, set()),
+]
+
+
+@pytest.mark.parametrize(("made", "asked"), ENVIRONMENTS)
+def test_a_new_environment_needs_a_yes(
+    workspace: Workspace, root: Path, made: dict[str, str], asked: set[str]
+) -> None:
+    with workspace.checkout() as checkout:
+        for path, text in made.items():
+            write(checkout.root, path, text)
+        assert roots(workspace, checkout) == asked
+
+
+def test_an_environment_made_piece_by_piece_needs_a_yes(workspace: Workspace, root: Path) -> None:
+    with workspace.checkout() as checkout:
+        write(checkout.root, "env/bin/python")
+        checkout.commit()
+    with workspace.checkout() as checkout:
+        write(checkout.root, "env/pyvenv.cfg")
+        assert roots(workspace, checkout) == {"env/pyvenv.cfg"}
+        checkout.commit(approved={"env/pyvenv.cfg"})
+    with workspace.checkout() as checkout:
+        write(checkout.root, "env/bin/python", "changed")
+        assert roots(workspace, checkout) == {"env/bin"}
 
 
 INI = "[metadata]\nname=a\n"

@@ -1,0 +1,98 @@
+"""What programs execute or fetch of the content of a file, and whether it holds a secret."""
+
+import itertools
+import json
+import os
+import re
+import tomllib
+from pathlib import PurePosixPath
+
+from orchestrator_cli.errors import WorkspaceFault
+from orchestrator_cli.tools.file_names import FileRule
+from orchestrator_cli.workspace.tree import Root
+
+MAX_BYTES = 1 << 20
+MAX_LOCK_BYTES = 64 << 20
+"""Larger files are not read, so that any change of them counts."""
+
+
+def _content(tree: Root, path: str, limit: int) -> bytes | None:
+    """The content of a file, empty if it is not there; None if it cannot be read, or is larger."""
+    try:
+        with os.fdopen(tree.open_file(path), "rb") as file:
+            content = file.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except (OSError, WorkspaceFault):
+        return None
+    return content if len(content) <= limit else None
+
+
+def executed_keys(tree: Root, path: str, rule: FileRule) -> object:
+    """What a program executes of a file; a value like no other if it cannot be understood.
+
+    Readers differ: what one of them may take for such a key or section counts.
+    """
+    content = _content(tree, path, MAX_BYTES)
+    if content == b"":
+        return {}
+    try:
+        text = (content or b"\xff").decode("utf-8-sig")
+        suffix = PurePosixPath(rule.names[0]).suffix
+        found = (
+            _json(text) if suffix == ".json" else (tomllib.loads if suffix == ".toml" else _sections)(text)
+        )
+    except (ValueError, RecursionError):
+        return content, object()
+    return rule.executed_keys(found) if isinstance(found, dict) else {}
+
+
+def _json(text: str) -> object:
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON. Raises `ValueError` if it has a key twice: readers take one or the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _sections(text: str) -> dict[str, dict[str, list[str]]]:
+    """The lines of an INI file by their sections and keys; what is indented, by both that it may mean."""
+    found: dict[str, dict[str, list[str]]] = {}
+    names, keys = [""], [""]
+    for line in text.splitlines():  # at form feeds and the like too, as iniconfig does
+        is_indented = line[:1].isspace()
+        if line.lstrip().startswith("["):
+            name = line.strip()[1:].partition("]")[0].strip()
+            names, keys = ([*names, name], keys) if is_indented else ([name], [""])
+        elif key := re.match(r"([^=:]+)[=:]", line):
+            name = key[1].strip().lower()
+            keys = [*keys, name] if is_indented else [name]
+        for section, key_name in itertools.product(names, keys):
+            found.setdefault(section, {}).setdefault(key_name, []).append(line.strip())
+    return found
+
+
+_HOST = re.compile(
+    rb"""[a-z][a-z0-9+.-]*://(?:[^/\s"'@]*@)?([^/\s"'?#]+)|\bgit@([\w.-]+):|\bfile:([^\s"']+)""", re.I
+)
+
+
+def sites(tree: Root, path: str) -> set[bytes] | None:
+    """The sites and folders that a file names; None if that cannot be told."""
+    content = _content(tree, path, MAX_LOCK_BYTES)
+    return None if content is None else {b"".join(host).lower() for host in _HOST.findall(content)}
+
+
+def marked_lines(tree: Root, path: str, rule: FileRule) -> set[str] | None:
+    """The lines of a file that a rule is about; None if it cannot be read, or is too large."""
+    content = _content(tree, path, MAX_BYTES)
+    try:
+        # What continues a line belongs to it, and readers take more than line feeds for its end.
+        text = re.sub(r"\\\r?\n", "", (b"\xff" if content is None else content).decode("utf-8-sig"))
+    except ValueError:
+        return None
+    return {line.strip() for line in text.splitlines() if re.match(rule.lines, line, re.IGNORECASE)}
