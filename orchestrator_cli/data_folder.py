@@ -18,6 +18,7 @@ from typing import Annotated
 import platformdirs
 from pydantic import AfterValidator
 
+from orchestrator_cli.durable.places import links_in
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.trust import shown_path
 
@@ -32,9 +33,16 @@ OwnFolder = Annotated[Path, AfterValidator(_absolute)]
 
 
 def own_places(home: Path, prefect_home: Path | None, user_file: Path) -> tuple[Path, ...]:
-    """What `orch` itself trusts, there or not, also when another data folder is set than the usual one."""
+    """What `orch` itself trusts, there or not, also when another data folder is set than the usual one.
+
+    Links in these folders are named too, such as to roles that the user keeps elsewhere.
+    """
     usual = platformdirs.user_data_path("orch"), platformdirs.user_config_path("orch")
-    return (home, (prefect_home or home) / "prefect", user_file, user_file.parent, *usual)
+    own = (home, (prefect_home or home) / "prefect", user_file, user_file.parent, *usual)
+    return (
+        *own,
+        *dict.fromkeys(link for folder in (home, user_file.parent, *usual) for link in links_in(folder)),
+    )
 
 
 def check_absolute(folder: Path, variable: str) -> None:

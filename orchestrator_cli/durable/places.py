@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 MAX_HOPS = 40
+XDG = {
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_DATA_HOME": ".local/share",
+    "XDG_STATE_HOME": ".local/state",
+    "XDG_CACHE_HOME": ".cache",
+}
 
 
 class FolderId(NamedTuple):
@@ -40,13 +46,39 @@ def home_folders() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path for path in found if path.is_absolute()))
 
 
+def xdg_folders() -> tuple[tuple[Path, str], ...]:
+    """The folders that `XDG_*` name instead of the usual ones, with the usual path in a home folder."""
+    found = ((os.environ.get(variable, ""), usual) for variable, usual in XDG.items())
+    usual_ids = {folder_id(home / usual) for home in home_folders() for usual in XDG.values()} - {None}
+    return tuple(
+        (Path(folder), usual)
+        for folder, usual in found
+        if os.path.isabs(folder) and folder_id(Path(folder)) not in usual_ids  # noqa: PTH117 - may be empty
+    )
+
+
+def links_in(folder: Path) -> tuple[Path, ...]:
+    """The links in a folder and in the folders there."""
+    found = []
+    for one in (folder, *_folders_in(folder)):
+        with suppress(OSError), os.scandir(one) as entries:
+            found += [one / entry.name for entry in entries if entry.is_symlink()]
+    return tuple(found)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []
+
+
 class Places:
     """Paths, of which each need not be there, recognised below any folder through which they are reached."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._below: dict[FolderId, dict[str, Path]] = {}
         for path in paths:
-            for way in _ways_to(path.absolute()):
+            for way in ways_to(path.absolute()):
                 for folder in (way, *way.parents):
                     if (found := folder_id(folder)) is not None:
                         rest = way.relative_to(folder).as_posix()
@@ -68,7 +100,7 @@ class Places:
         return list(dict.fromkeys(found))
 
 
-def _ways_to(path: Path) -> Iterator[Path]:
+def ways_to(path: Path) -> Iterator[Path]:
     """A path, and each one that its links make of it; `path` is absolute."""
     here, left = list[str](), list(reversed(path.parts[1:]))
     is_new, hops = True, 0

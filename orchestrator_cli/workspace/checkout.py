@@ -19,6 +19,7 @@ from orchestrator_cli.tools.file_rules import (
     is_allowed,
 )
 from orchestrator_cli.workspace.commit import Intent, faults_of
+from orchestrator_cli.workspace.entrances import Entrances
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, display_paths
 from orchestrator_cli.workspace.link_names import plain
 from orchestrator_cli.workspace.overlay import Overlay, overlaid
@@ -49,6 +50,7 @@ class Hidden:
         self._allowed = allowed
         self._above = root.parts[1:]
         self._places = Places(own)
+        self.entrances = Entrances(root)
         self._own: set[str] = set()
         """The paths in the workspace of what `orch` trusts."""
         self._secret: set[str] = set()
@@ -65,8 +67,10 @@ class Hidden:
             return True
         folder, _, name = path.rpartition("/")
         around = self._names.get(folder)
-        return hiding_rule(path, self._allowed, self._above) is not None or (
-            around is not None and hidden_at_home(f"{around}/{name}".strip("/"), self._allowed)
+        return (
+            hiding_rule(path, self._allowed, self._above) is not None
+            or (around is not None and hidden_at_home(f"{around}/{name}".strip("/"), self._allowed))
+            or (self.entrances.hides(path, self._allowed) and not is_allowed(path.split("/"), self._allowed))
         )
 
     def enter(self, path: str, folder: int) -> bool:

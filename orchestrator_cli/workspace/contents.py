@@ -1,5 +1,6 @@
 """What programs execute or fetch of the content of a file, and whether it holds a secret."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -9,11 +10,23 @@ from pathlib import PurePosixPath
 
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.file_names import FileRule
+from orchestrator_cli.workspace.file_state import FileStat
 from orchestrator_cli.workspace.tree import Root
 
 MAX_BYTES = 1 << 20
 MAX_LOCK_BYTES = 64 << 20
 """Larger files are not read, so that any change of them counts."""
+KEYS = (".key", ".pem")
+"""Endings of files that are hidden if they hold a private key, unless the run made them."""
+
+
+def holds_secret(tree: Root, path: str, state: FileStat) -> bool:
+    """Whether a file holds a private key, by its first bytes."""
+    if not state.is_file or not path.lower().endswith(KEYS):
+        return False
+    with contextlib.suppress(OSError, WorkspaceFault), os.fdopen(tree.open_file(path), "rb") as file:
+        return b"PRIVATE KEY-----" in file.read(4096)
+    return False
 
 
 def _content(tree: Root, path: str, limit: int) -> bytes | None:

@@ -3,7 +3,8 @@
 The names are in `tools.file_rules`. A path counts under every name that links give it, and everything in a
 folder that git takes for a repository counts, whatever its name: git runs what the settings in it name.
 
-Not covered: hard links, and links that lead out of the workspace and back by a link outside of it.
+Not covered: hard links, and links that lead out of the workspace and back by a link outside of it, other than
+those of `workspace.entrances`.
 """
 
 import contextlib
@@ -11,9 +12,8 @@ import functools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from orchestrator_cli.durable.places import folder_id, home_folders
+from orchestrator_cli.durable.places import folder_id, home_folders, ways_to
 from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
@@ -27,6 +27,7 @@ from orchestrator_cli.tools.file_rules import (
     is_git_folder,
 )
 from orchestrator_cli.workspace.contents import executed_keys, marked_lines, sites
+from orchestrator_cli.workspace.entrances import Entrances
 from orchestrator_cli.workspace.file_state import FileTree
 from orchestrator_cli.workspace.git_settings import named_by_git
 from orchestrator_cli.workspace.link_names import LinkNames, plain
@@ -59,6 +60,8 @@ class Changed:
     """The checkout."""
     now: FileTree
     """The content of the checkout."""
+    entrances: Entrances
+    """Where the rest of the machine leads into the workspace."""
     was: FileTree = field(default_factory=dict)
     """The content of the workspace when the checkout was taken."""
     links: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +84,9 @@ class Changed:
     def _names(self) -> tuple["LinkNames", ...]:
         """The names by the links before the commit, and by those after it."""
         states = {**_links(self.was), **self.links}, {**self.links, **_links(self.now)}
-        return tuple(LinkNames(links, self._above) for links in states[states[0] == states[1] :])
+        return tuple(
+            LinkNames(links, self._above, self.entrances.names) for links in states[states[0] == states[1] :]
+        )
 
     def executed(self) -> tuple[Executed, ...]:
         """What of it needs a question, sorted. Raises `WorkspaceFault` if links make that unclear."""
@@ -89,6 +94,7 @@ class Changed:
         for path, root, why in (
             *self._by_place(),
             *self._by_name(),
+            *self._by_entrance(),
             *self._by_link(),
             *self._in_git_folders(),
             *self._in_environments(),
@@ -108,6 +114,28 @@ class Changed:
             for path in self.paths:
                 if canonical(path.partition("/")[0]) == "bin" and not is_allowed(["bin"], self.allowed):
                     yield path, "bin", "shells find programs in that folder of your home folder"
+
+    def _by_entrance(self) -> Iterator[tuple[str, str, str]]:
+        """What is used under a name outside of the workspace."""
+        for path in self.paths:
+            was, now = self.was.get(path), self.now.get(path)
+            is_link = any(state is not None and state.target for state in (was, now))
+            is_folder = now is not None and now.is_folder and not is_link
+            for root, rule in () if is_folder else self.entrances.uses(path):
+                if not is_allowed([*self._above, *root.split("/")], self.allowed):
+                    yield path, root, rule.why
+            links = (name for links in self._names for name in links.others(path))
+            for inside in dict.fromkeys((path, *links)):
+                for name, place in self.entrances.names(inside):
+                    hit = executes.within(name)
+                    if hit is None or is_allowed(hit[0].split("/"), self.allowed):
+                        continue
+                    end = len(inside.split("/")) - (name.count("/") - hit[0].count("/"))
+                    root = max("/".join(inside.split("/")[:end]), place, key=len) or "."
+                    if not is_allowed(root.split("/"), self.allowed) and self._gains(path, hit[1]):
+                        yield path, root, f"{path} is {name} of your home folder: {hit[1].why}"
+            if is_link and (name := self.entrances.through(path)):
+                yield path, path, f"{name} leads through {path}, and programs look there"
 
     def _by_name(self) -> Iterator[tuple[str, str, str]]:
         for path in self.paths:
@@ -191,7 +219,7 @@ class Changed:
             plain(place.relative_to(root).as_posix()): setting
             for repository in repositories
             for path, setting in named_by_git(repository).items()
-            for place in {path, Path(os.path.realpath(path))}
+            for place in ways_to(path)
             # An alias may well say `.`, but hooks are run from a folder.
             if place.is_relative_to(root)
             and (setting == "core.hookspath" or not repository.is_relative_to(place))

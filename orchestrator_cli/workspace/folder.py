@@ -31,6 +31,8 @@ from orchestrator_cli.workspace.checkout import (
     work_of,
 )
 from orchestrator_cli.workspace.commit import Commits, Intent, faults_of, lock_folder
+from orchestrator_cli.workspace.contents import holds_secret
+from orchestrator_cli.workspace.entrances import Entrances
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
 from orchestrator_cli.workspace.history import Author, CommitHistory, read_record, write_record
@@ -42,8 +44,6 @@ LOCK_WAIT_S = 120.0
 UNNAMED = "unnamed"
 GIT_NAMES = ("HEAD", "config", "objects", "refs", "commondir")
 """By which `is_git_folder` knows one."""
-KEYS = (".key", ".pem")
-"""Endings of files that are hidden if they hold a private key, unless the run made them."""
 _COARSE = 5  # CLOCK_REALTIME_COARSE, the clock of file times
 
 
@@ -214,6 +214,7 @@ class Workspace:
                 [path for path in paths if not is_bytecode(path)],  # which can only be deleted
                 before=tree,
                 after=after,
+                entrances=self._hidden.entrances,
                 now=now,
                 was=checkout.base,
                 links=since,
@@ -316,7 +317,7 @@ class Workspace:
                         lambda path, folder: not noted(path, hidden=not self._hidden.enter(path, folder)),
                     )
                 )
-                keys = [path for path in found if path.lower().endswith(KEYS) and _is_private_key(tree, path)]
+                keys = [path for path, state in found.items() if holds_secret(tree, path, state)]
                 made = self._made() if keys else ()
                 for path in keys:
                     if path not in made and noted(path, hidden=self._hidden.hide(path)):
@@ -359,12 +360,6 @@ class Workspace:
                     os.close(fd)
 
 
-def _is_private_key(tree: Root, path: str) -> bool:
-    with contextlib.suppress(OSError, WorkspaceFault), os.fdopen(tree.open_file(path), "rb") as file:
-        return b"PRIVATE KEY-----" in file.read(4096)
-    return False
-
-
 def pending_commit(root: Path, state: Path) -> Path:
     """The path of the record of a commit that is under way; `root` is resolved."""
     return state / "commits" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
@@ -393,7 +388,8 @@ def check_folder(root: Path) -> None:
         raise UsageError(f"There is no folder {root}.", "Create it, or name another one with -C.")
     if not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
-    if rule := hidden_at(str(real_folder(root))):
+    names = str(real_folder(root)), *(name for name, _ in Entrances(root.resolve()).names(""))
+    if rule := next(filter(None, map(hidden_at, names)), None):
         raise UsageError(
             f"{root} is hidden from runs, so no run works there: {rule.why}.", "Name another folder with -C."
         )

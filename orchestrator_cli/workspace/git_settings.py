@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 WAIT_S = 10
@@ -24,17 +25,19 @@ _RUNS = re.compile(
 
 
 def named_by_git(repository: Path) -> dict[Path, str]:
-    """The paths, each with the name of a setting of the repository whose value names it."""
+    """The paths, each with the setting of the repository whose value names it, or the link to it."""
+    found = {
+        link: f".git/{link.relative_to(folder)}" for folder in _folders(repository) for link in _links(folder)
+    }
     git = shutil.which("git", path="/usr/local/bin:/usr/bin:/bin")
     if git is None:
-        return {}
+        return found
     command = [git, "-C", str(repository), "--no-pager", "config", "--list", "--null", "--show-origin"]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_S)
     except (OSError, subprocess.TimeoutExpired):
-        return {}
+        return found
     parts = os.fsdecode(done.stdout).split("\0")
-    found: dict[Path, str] = {}
     for origin, setting in zip(parts[::2], parts[1::2], strict=False):
         name, _, value = setting.partition("\n")
         if _RUNS.fullmatch(name):
@@ -42,6 +45,25 @@ def named_by_git(repository: Path) -> dict[Path, str]:
             for path in _paths(value, (repository, file.parent)):
                 found.setdefault(path, name)
     return found
+
+
+def _folders(repository: Path) -> Iterator[Path]:
+    """Where git keeps its own files for a repository, or for a worktree and for the repository of that."""
+    folder = repository / ".git"
+    with suppress(OSError, ValueError):
+        if folder.is_file():
+            folder = repository / folder.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+        yield folder
+        yield folder / (folder / "commondir").read_text(encoding="utf-8").strip()
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Links to what git obeys, such as hooks."""
+    for place in (folder, folder / "hooks", folder / "info"):
+        if place.is_symlink():
+            yield place
+        with suppress(OSError), os.scandir(place) as entries:
+            yield from (place / entry.name for entry in entries if entry.is_symlink())
 
 
 def _paths(value: str, folders: tuple[Path, ...]) -> Iterator[Path]:

@@ -1,6 +1,6 @@
 """The names that links in a workspace give to its paths."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.file_names import canonical
@@ -16,8 +16,17 @@ class LinkNames:
     Both ends of a link count, and all links that its resolution passes: each of them decides what is found.
     """
 
-    def __init__(self, links: Mapping[str, str], above: Sequence[str]) -> None:
-        """`above`: the parts of the absolute path of the workspace, into which targets may lead back."""
+    def __init__(
+        self,
+        links: Mapping[str, str],
+        above: Sequence[str],
+        outside: Callable[[str], Iterable[tuple[str, str]]] = lambda _: (),
+    ) -> None:
+        """
+        Args:
+            above: the parts of the absolute path of the workspace, into which targets may lead back.
+            outside: further names of a path, by which rules may be about it.
+        """
         self._above = [canonical(part) for part in above]
         self._links = {plain(path): (path, target) for path, target in links.items()}
         self._ends: dict[str, list[str]] = {}
@@ -29,6 +38,9 @@ class LinkNames:
         for alias in work:
             hit = executes.within(alias, above)
             about = hit[0] if hit else executes.begun_by(alias, above)
+            about = about or next(
+                (n for n, _ in outside(alias) if executes.within(n) or executes.begun_by(n)), ""
+            )
             # Installed programs are known by their names: what they lead to is often the user's own source.
             by_name = hit is not None and (hit[1].only == "existing" or hit[1] is INSTALLED)
             if not about or (by_name and alias != about):

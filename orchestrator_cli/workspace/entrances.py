@@ -1,0 +1,162 @@
+"""Where the rest of the machine leads into a workspace, and what the files there are used for.
+
+Names that rules are about may be links, in a home folder or in the folders of `XDG_*`, whose files are in the
+workspace: those files count under both names. So do folders of the workspace that are on `PATH`, and those
+from which this interpreter imports.
+
+Looked at are the names of the rules, what is in such folders up to `MAX_DEPTH` and `MAX_ENTRIES`, and no
+other file. Not covered: links of other programs, and hard links.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from orchestrator_cli.durable.places import Places, folder_id, home_folders, xdg_folders
+from orchestrator_cli.tools.file_names import FileRule
+from orchestrator_cli.tools.file_rules import HOME_FOLDERS, executes, folders_above, hiding_rule
+from orchestrator_cli.workspace.link_names import plain
+
+MAX_DEPTH = 3
+MAX_ENTRIES = 500
+"""The nested folders, and the names in all of them, that are looked at in a folder that a rule is about."""
+BINARIES = (".local/bin", ".cargo/bin")
+"""Links in them are the user's own programs, which may well be what they work on."""
+ON_PATH = FileRule("", "shells find programs in it, because it is on your PATH")
+RUNNING = FileRule("", "orch itself runs from it")
+INSTALLATION = ("bin", "lib", "lib64", "Scripts", "pyvenv.cfg")
+PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """A path of the workspace that is used by another name."""
+
+    place: str
+    """The path, as `plain` gives it; empty for the workspace itself."""
+    name: str
+    """Its name there, as rules know it."""
+    rule: FileRule | None = None
+    """What it is used for, if that is no matter of names."""
+    is_flat: bool = False
+    """Whether only what is directly in it counts."""
+
+    def below(self, path: str) -> str | None:
+        """A path, as `plain` gives it, from here; None if it is not in it. Empty for the place itself."""
+        if path == self.place or not self.place:
+            return "" if path == self.place else path
+        return path[len(self.place) + 1 :] if path.startswith(f"{self.place}/") else None
+
+
+class Entrances:
+    """All entrances of a workspace, as they are when this is made."""
+
+    def __init__(self, root: Path) -> None:
+        """`root`: the workspace, resolved."""
+        self._found = tuple(dict.fromkeys(_found(root)))
+
+    def names(self, path: str) -> Iterator[tuple[str, str]]:
+        """The names of a path outside, each with the path of the workspace up to where it was entered."""
+        if not self._found:
+            return
+        here = plain(path)
+        for one in self._found:
+            rest = one.below(here) if one.rule is None else None
+            if rest is not None and (name := f"{one.name}/{rest}".strip("/")) != here:
+                yield name, path[: len(path) - len(rest)].rstrip("/")
+
+    def uses(self, path: str) -> Iterator[tuple[str, FileRule]]:
+        """Why a path counts whatever its name, each with the path of the workspace that is used."""
+        here = plain(path)
+        for one in self._found:
+            rest = one.below(here) if one.rule is not None else None
+            if one.rule is not None and rest is not None and not (one.is_flat and "/" in rest):
+                yield one.place or ".", one.rule
+
+    def through(self, path: str) -> str:
+        """A name outside that leads through a path if that is a link; empty if none does."""
+        here = plain(path) if self._found else ""
+        return next((one.name for one in self._found if one.place.startswith(f"{here}/")), "")
+
+    def hides(self, path: str, allowed: tuple[str, ...]) -> bool:
+        """Whether a path is hidden under a name that it has outside."""
+        return any(
+            hiding_rule(way, allowed) is not None
+            for name, _ in self.names(path)
+            for way in (*folders_above(name), name)
+            if way
+        )
+
+
+def _found(root: Path) -> Iterator[Entrance]:
+    for folder, name in (*_links(), *xdg_folders()):
+        yield from (Entrance(place, f"{name}/{rest}".strip("/")) for place, rest in _at(folder, root))
+    for folder in filter(Path.is_absolute, map(Path, os.get_exec_path())):
+        yield from (
+            Entrance(place, f"{folder}", ON_PATH, is_flat=True)
+            for place, rest in _at(folder, root)
+            if not rest
+        )
+    for folder in _running():
+        yield from (Entrance(place, f"{folder}", RUNNING) for place, _ in _at(folder, root))
+
+
+def _at(place: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """The paths of a place in the workspace, or of the workspace in it: from the one, and from the other."""
+    for inside in Places([place]).below(folder_id(root)):
+        yield plain(inside), ""
+    known = folder_id(place)
+    for folder in root.parents:
+        if known is not None and folder_id(folder) == known:
+            yield "", root.relative_to(folder).as_posix()
+
+
+def _links() -> Iterator[tuple[Path, str]]:
+    """Links at names that rules are about, with those names."""
+    bases = [*((home, "") for home in home_folders()), *xdg_folders()]
+    for base, prefix in bases:
+        for name in HOME_FOLDERS:
+            if not prefix or name == prefix or name.startswith(f"{prefix}/"):
+                folder = base / name[len(prefix) :].lstrip("/")
+                if folder.is_symlink():
+                    yield folder, name
+                elif name not in BINARIES:
+                    yield from _links_in(folder, name)
+
+
+def _links_in(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Links in a folder, and in those below it that a rule is about."""
+    left, seen = [(folder, name, 0)], 0
+    while left and seen < MAX_ENTRIES:
+        folder, name, depth = left.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = [(one.name, one.is_symlink(), one.is_dir(follow_symlinks=False)) for one in entries]
+        except OSError:
+            continue
+        seen += len(found) if name else 0
+        for entry, is_link, is_folder in found:
+            below = f"{name}/{entry}".strip("/")
+            is_known = executes.within(below) is not None or any(
+                hiding_rule(way) for way in (*folders_above(below), below) if way
+            )
+            if is_link and is_known:
+                yield folder / entry, below
+            elif is_folder and is_known and depth < MAX_DEPTH and below not in BINARIES:
+                left.append((folder / entry, below, depth + 1))
+
+
+def _running() -> Iterator[Path]:
+    """The folders and files from which this interpreter runs and has imported what is not its own."""
+    bases = {sys.prefix, sys.base_prefix}
+    yield from (Path(base) / name for base in bases for name in INSTALLATION)
+    files = {
+        getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if "." not in name
+    }
+    files |= {spec.origin for name in PACKAGES if (spec := find_spec(name)) is not None}
+    for path in (Path(file) for file in files if file):
+        if not any(path.is_relative_to(Path(base) / name) for base in bases for name in INSTALLATION):
+            yield path.parent if path.stem == "__init__" else path
