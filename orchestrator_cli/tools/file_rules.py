@@ -262,7 +262,7 @@ def is_allowed(parts: Sequence[str], allowed: Collection[str]) -> bool:
     return any(names[-len(one) :] == one for one in wanted)
 
 
-HOME_FOLDERS = ("", *sorted(executes.folders | _hidden.folders))
+HOME_FOLDERS = dict.fromkeys(("", *sorted(executes.folders | _hidden.folders)))
 """What rules are about, as paths in a home folder, and that itself."""
 _SHOWN_AT_HOME = FileRules(
     (FileRule(".*ignore .editorconfig", "harmless"), *(rule for rule in EXECUTES if rule.only != "project"))

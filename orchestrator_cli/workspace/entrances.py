@@ -4,12 +4,14 @@ Names that rules are about may be links, in a home folder or in the folders of `
 workspace: those files count under both names. So do folders of the workspace that are on `PATH`, and those
 from which this interpreter imports.
 
-Looked at are the names of the rules, what is in such folders up to `MAX_DEPTH` and `MAX_ENTRIES`, and no
-other file. Not covered: links of other programs, and hard links.
+Looked at are the names of the rules, and what is in such folders up to `MAX_DEPTH` and `MAX_ENTRIES`.
+Not covered: links of other programs, and hard links.
 """
 
+import contextlib
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,8 +23,8 @@ from orchestrator_cli.tools.file_rules import HOME_FOLDERS, executes, folders_ab
 from orchestrator_cli.workspace.link_names import plain
 
 MAX_DEPTH = 3
-MAX_ENTRIES = 500
-"""The nested folders, and the names in all of them, that are looked at in a folder that a rule is about."""
+MAX_ENTRIES = 5_000
+"""The nested folders in one that a rule is about, and the names in all of them, that are looked at."""
 BINARIES = (".local/bin", ".cargo/bin")
 """Links in them are the user's own programs, which may well be what they work on."""
 ON_PATH = FileRule("", "shells find programs in it, because it is on your PATH")
@@ -115,48 +117,33 @@ def _at(place: Path, root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _links() -> Iterator[tuple[Path, str]]:
-    """Links at names that rules are about, with those names."""
-    bases = [*((home, "") for home in home_folders()), *xdg_folders()]
-    for base, prefix in bases:
-        for name in HOME_FOLDERS:
-            if not prefix or name == prefix or name.startswith(f"{prefix}/"):
-                folder = base / name[len(prefix) :].lstrip("/")
-                if folder.is_symlink():
-                    yield folder, name
-                elif name not in BINARIES:
-                    yield from _links_in(folder, name)
-
-
-def _links_in(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """Links in a folder, and in those below it that a rule is about."""
-    left, seen = [(folder, name, 0)], 0
-    while left and seen < MAX_ENTRIES:
-        folder, name, depth = left.pop()
-        try:
-            with os.scandir(folder) as entries:
-                found = [(one.name, one.is_symlink(), one.is_dir(follow_symlinks=False)) for one in entries]
-        except OSError:
-            continue
-        seen += len(found) if name else 0
-        for entry, is_link, is_folder in found:
-            below = f"{name}/{entry}".strip("/")
-            is_known = executes.within(below) is not None or any(
-                hiding_rule(way) for way in (*folders_above(below), below) if way
-            )
-            if is_link and is_known:
-                yield folder / entry, below
-            elif is_folder and is_known and depth < MAX_DEPTH and below not in BINARIES:
-                left.append((folder / entry, below, depth + 1))
+    """Links at names that rules are about, and below such names, with these names."""
+    for base, prefix in (*((home, "") for home in home_folders()), *xdg_folders()):
+        if base.is_symlink() and prefix:
+            yield base, prefix
+        # The nearest first: folders that hold very much are deep.
+        left, seen = deque([(str(base), prefix, 0)]), 0
+        while left and seen < MAX_ENTRIES:
+            folder, name, depth = left.popleft()
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    seen += 1
+                    below = f"{name}/{entry.name}".strip("/")
+                    is_known = depth > 0 or bool(executes.within(below) or hiding_rule(below))
+                    if entry.is_symlink():
+                        if is_known or below in HOME_FOLDERS:
+                            yield Path(entry.path), below
+                    elif (is_known or below in HOME_FOLDERS) and depth < MAX_DEPTH and entry.is_dir():
+                        left += [(entry.path, below, depth + is_known)] * (below not in BINARIES)
 
 
 def _running() -> Iterator[Path]:
     """The folders and files from which this interpreter runs and has imported what is not its own."""
-    bases = {sys.prefix, sys.base_prefix}
-    yield from (Path(base) / name for base in bases for name in INSTALLATION)
-    files = {
-        getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if "." not in name
-    }
+    installed = [f"{base}/{name}" for base in {sys.prefix, sys.base_prefix} for name in INSTALLATION]
+    yield from map(Path, installed)
+    modules = [module for name, module in list(sys.modules.items()) if "." not in name]
+    files = {getattr(module, "__file__", None) for module in modules}
     files |= {spec.origin for name in PACKAGES if (spec := find_spec(name)) is not None}
-    for path in (Path(file) for file in files if file):
-        if not any(path.is_relative_to(Path(base) / name) for base in bases for name in INSTALLATION):
-            yield path.parent if path.stem == "__init__" else path
+    for file in filter(None, files):
+        if not file.startswith(tuple(f"{place}/" for place in installed)):
+            yield Path(file).parent if Path(file).stem == "__init__" else Path(file)
