@@ -23,6 +23,9 @@ _RUNS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+_SHELL_SIGNS = re.compile(r"""[\s;&|<>(){}"'`=,:!]+""")
+_MODULE = re.compile(r"(?<=-m )[\w.]+")
+
 
 def named_by_git(repository: Path) -> dict[Path, str]:
     """The paths, each with the setting of the repository whose value names it, or the link to it."""
@@ -42,7 +45,9 @@ def named_by_git(repository: Path) -> dict[Path, str]:
         name, _, value = setting.partition("\n")
         if _RUNS.fullmatch(name):
             file = repository / origin.removeprefix("file:")
-            for path in _paths(value, (repository, file.parent)):
+            # Other words of an alias that is no command of a shell are git's own, such as `log`.
+            is_git = name.lower().startswith("alias.") and not value.startswith("!")
+            for path in _paths("" if is_git and "/" not in value else value, (repository, file.parent)):
                 found.setdefault(path, name)
     return found
 
@@ -68,11 +73,23 @@ def _links(folder: Path) -> Iterator[Path]:
 
 def _paths(value: str, folders: tuple[Path, ...]) -> Iterator[Path]:
     """The paths that a value may name, as a whole or by one of its words; relative to one of the folders."""
+    words = dict.fromkeys((value, *_words(value)))
+    # What a variable or a command stands for is not known: mostly, the top of the repository.
+    words |= dict.fromkeys(word.partition("/")[2] for word in words if word[:1] in ("$", "/"))
+    for word in words:
+        for folder in folders:
+            if word and "\0" not in word:
+                yield Path(os.path.normpath(folder / os.path.expanduser(word)))  # noqa: PTH111 - never fails
+
+
+def _words(value: str) -> Iterator[str]:
+    """The words of a command, also of one within its quotes, and those that signs of a shell end."""
     try:
         words = shlex.split(value.lstrip("!"), posix=True)
     except ValueError:
         words = value.split()
-    for word in dict.fromkeys((value, *words)):
-        for folder in folders:
-            if word and "\0" not in word:
-                yield Path(os.path.normpath(folder / os.path.expanduser(word)))  # noqa: PTH111 - never fails
+    yield from words
+    for text in (value, *words):
+        yield from _SHELL_SIGNS.split(text)
+        for module in _MODULE.findall(text):
+            yield from (module.replace(".", "/"), f"{module.replace('.', '/')}.py")

@@ -641,9 +641,23 @@ GIT = [
     ("diff.img.textconv=./show", "show", "show"),
     ("include.path=../team.conf", "team.conf", "team.conf"),
     ("alias.x=!sh run.sh", "run.sh", "run.sh"),
+    ("alias.x=!f() {{ sh scripts/st.sh; }}; f", "scripts/st.sh", "scripts/st.sh"),
+    ("alias.x=!sh run.sh;true", "run.sh", "run.sh"),
+    ("alias.x=!$(git rev-parse --show-toplevel)/run.sh", "run.sh", "run.sh"),
+    ("alias.x=!$PWD/run.sh", "run.sh", "run.sh"),
+    ("alias.x=-c core.pager=./run.sh log", "run.sh", "run.sh"),
+    ("diff.img.textconv=sh -c './scripts/tc.sh \"$1\"'", "scripts/tc.sh", "scripts/tc.sh"),
+    ("filter.x.smudge=python3 -m tools.clean", "tools/clean.py", "tools/clean.py"),
+    ("filter.x.process=cd tools&&./run.py", "tools/run.py", "tools"),
+    ('difftool.x.cmd=./bin/d "$LOCAL" "$REMOTE"', "bin/d", "bin/d"),
+    ("mergetool.x.path=tools/merge", "tools/merge", "tools/merge"),
+    ("core.editor='tools/ed' --wait", "tools/ed", "tools/ed"),
+    ("alias.x=!f() {{ sh scripts/st.sh; }}; f", "scripts/other.sh", None),
     ("core.hooksPath=linked", "real/pre-commit", "real"),
     ("user.name=tools", "tools/x", None),
     ("alias.x=grep .", "a.txt", None),
+    ("alias.x=log --oneline", "log/a.txt", None),
+    ("alias.x=!git log", "log.py", None),
 ]
 
 
