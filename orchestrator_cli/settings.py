@@ -355,8 +355,7 @@ def load_settings(flags: Mapping[str, Any], workspace: Path, decide: Decide = re
     """
     given = {name: value for name, value in flags.items() if value is not None}
     folder = read_folder(workspace, given.get("home"))
-    left_out = None
-    theirs: dict[str, Any] = folder.values
+    left_out, theirs = None, folder.values
     if folder.question.is_needed and not decide(folder.question):
         left_out = folder.question
         asked = {wish.name.partition(".")[0] for wish in left_out.wishes}
@@ -427,10 +426,8 @@ def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) ->
         if exc.error_count() > MOST_FAULTS:
             faults += f"; and {exc.error_count() - MOST_FAULTS:,} more"
         read = ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)])
-        raise ConfigError(
-            f"A setting is wrong: {faults} (read from {read})",
-            "Correct it, or remove it to use the default.",
-        ) from exc
+        message = f"A setting is wrong: {faults} (read from {read})"
+        raise ConfigError(message, "Correct it, or remove it to use the default.") from exc
 
 
 def user_file() -> Path:
