@@ -23,7 +23,6 @@ EXCEPTIONS = {
     ("orchestrator_cli/durable/places.py", "xdg_folders"): "finds what rules of home folders are about",
     ("orchestrator_cli/subprocesses/command.py", "_environment"): "hands it on to the user's own programs",
     ("orchestrator_cli/engine/server.py", "ui_address"): "reads back what configure_client has set",
-    ("orchestrator_cli/durable/places.py", "xdg_folders"): "finds the folders that XDG_* name",
     ("orchestrator_cli/engine/user_flow.py", "run"): "reads what configure_client has set for the process",
 }
 
