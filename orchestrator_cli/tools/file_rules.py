@@ -24,7 +24,7 @@ VERSION_CONTROL = FileRule(
 HIDDEN = (
     VERSION_CONTROL,
     FileRule(
-        ".env* .Renviron",
+        ".env* *.env .Renviron",
         "environment files hold secrets, and programs load them",
     ),
     OURS,
@@ -46,7 +46,8 @@ CREDENTIALS = (
         ".terraform.d/credentials.tfrc.json .databrickscfg .snowsql .snowflake .kaggle .docker/contexts "
         ".minikube .config/flyctl .config/vercel .local/share/com.vercel.cli .config/wrangler .aliyun "
         ".tccli .bluemix .config/yandex-cloud .config/exoscale .config/pulumi .talos .config/k9s "
-        ".modal.toml",
+        ".modal.toml kubeconfig *.kubeconfig *.tfvars *.tfvars.json application_default_credentials.json "
+        "client_secret*.json gha-creds-*.json",
         "access to clouds and clusters",
     ),
     FileRule(
@@ -60,7 +61,7 @@ CREDENTIALS = (
         "share/uv/credentials .cache/huggingface/stored_tokens .config/yarn .config/npm .config/pip "
         ".wakatime.cfg .config/tea .jira.d .config/sentry .netlify .config/atuin .dropbox .config/syncthing "
         ".local/state/syncthing .config/nextcloud .config/borg .mcp-auth .config/openai .wandb "
-        ".config/wandb .huggingface",
+        ".config/wandb .huggingface .streamlit/secrets.toml config/master.key",
         "logins and tokens of programs",
     ),
     FileRule(

@@ -16,16 +16,29 @@ from orchestrator_cli.workspace.tree import Root
 MAX_BYTES = 1 << 20
 MAX_LOCK_BYTES = 64 << 20
 """Larger files are not read, so that any change of them counts."""
+MAX_KEY_BYTES = 64 << 10
+MARKS = re.compile(
+    rb"PRIVATE KEY( BLOCK)?-----|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|^\s*client-key-data:", re.MULTILINE
+)
+"""What a file holds that is hidden, unless the run made it."""
 KEYS = (".key", ".pem")
-"""Endings of files that are hidden if they hold a private key, unless the run made them."""
+"""Endings of names of keys. Those below, and names without an ending, count but for the data of tests."""
+MAYBE_KEYS = re.compile(
+    r"|\.(json|p8|pk8|rsa|ed25519|ecdsa|asc|ovpn|conf|cfg|bak|old|txt|ya?ml)|.*key.*", re.IGNORECASE
+)
+SAMPLES = re.compile(r"(^|/)(tests?|testing|testdata|fixtures|specs?|node_modules)/", re.IGNORECASE)
 
 
 def holds_secret(tree: Root, path: str, state: FileStat) -> bool:
-    """Whether a file holds a private key, by its first bytes."""
-    if not state.is_file or not path.lower().endswith(KEYS):
+    """Whether a file holds a private key, by its first bytes, if a key may have such a name."""
+    if not state.is_file or state.size > MAX_KEY_BYTES:
+        return False
+    if not path.lower().endswith(KEYS) and (
+        SAMPLES.search(path) or not MAYBE_KEYS.fullmatch(PurePosixPath(path).suffix)
+    ):
         return False
     with contextlib.suppress(OSError, WorkspaceFault), os.fdopen(tree.open_file(path), "rb") as file:
-        return b"PRIVATE KEY-----" in file.read(4096)
+        return MARKS.search(file.read(4096)) is not None
     return False
 
 

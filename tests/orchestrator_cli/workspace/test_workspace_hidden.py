@@ -62,6 +62,13 @@ SECRET = [
     ".Renviron",
     ".config/orch/orch.toml",
     ".local/share/orch/trust/x.json",
+    "prod.env",
+    "kubeconfig",
+    "infra/live.tfvars",
+    "infra/live.auto.tfvars.json",
+    "app/.streamlit/secrets.toml",
+    "client_secret_1.apps.json",
+    "config/master.key",
     "deep/.git\u200c/config",
     "deep/\uff0egit/config",
     "deep/.git./config",
@@ -78,6 +85,9 @@ SHOWN = [
     "gcloud/notes",
     "keyrings/notes",
     "ssh/config",
+    "environment.py",
+    ".streamlit/config.toml",
+    "infra/main.tf",
 ]
 
 
@@ -173,3 +183,36 @@ def test_a_private_key_is_hidden_for_what_it_holds_unless_the_run_made_it(tmp_pa
     allowed = Workspace(tmp_path / "work", tmp_path / "state", 10, allowed=("a.pem",))
     with allowed.checkout() as checkout:
         assert shown(checkout.root) == ["a.pem", "c.pem"]
+
+
+PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nx"
+HELD = [
+    ("deploy_key", PEM, True),
+    ("ops/deploy.rsa", PEM, True),
+    (
+        "service-account.json",
+        '{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----"}',
+        True,
+    ),
+    ("office.ovpn", f"client\n<key>\n{PEM}", True),
+    ("backup.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----", True),
+    ("putty-key", "PuTTY-User-Key-File-3: ssh-rsa", True),
+    ("keys.txt", "# created\nAGE-SECRET-KEY-1QQ", True),
+    ("cluster.yaml", "users:\n- user:\n    client-key-data: LS0t", True),
+    ("deploy_key.pub", "ssh-ed25519 AAAA", False),
+    ("service-account.json", '{"private_key_id": "none"}', False),
+    ("tests/data/deploy_key", PEM, False),
+    ("src/parse.py", f"HEAD = {PEM!r}", False),
+    ("docs/keys.md", PEM, False),
+    ("notes", "x" * (64 << 10) + PEM, False),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "is_hidden"), HELD)
+def test_a_key_by_any_name_of_its_kind_is_hidden(
+    tmp_path: Path, path: str, text: str, is_hidden: bool
+) -> None:
+    write(tmp_path / "work", path)
+    (tmp_path / "work" / path).write_text(text)
+    with Workspace(tmp_path / "work", tmp_path / "state", 10).checkout() as checkout:
+        assert shown(checkout.root) == [path] * (not is_hidden)
