@@ -254,7 +254,11 @@ def _rules(what: str, rules: Iterable[FileRule]) -> str:
 def _only(rule: FileRule) -> str:
     """In which cases a rule holds."""
     if rule.only == "hosts":
-        return " (if it was there before the run, and names a site or folder that it did not name)"
+        beside = ", ".join(f"`{name}`" for name in rule.beside.split())
+        return (
+            f" (if it or one of {beside} was there before the run, and it names a site or folder that it did "
+            "not name; of a new one, the usual registries do not count)"
+        )
     beside = "".join(f", `{name}`" for name in rule.beside.split())
     subject = f"one of them{beside}" if beside or len(rule.names) > 1 else "it"
     keys = ", ".join(f"`{key}`" for key in rule.keys.split() if not key.endswith("@"))

@@ -30,7 +30,7 @@ class FileRule:
     why: str
     only: Literal["", "existing", "project", "keys", "hosts"] = ""
     """Any change; only if one of the names was in the folder before the run, or in one above it (`project`);
-    that and a change of `keys`; or, if the file was there, a site that it did not name before (`hosts`)."""
+    that and a change of `keys`; or, if one of the names was there, a site that it did not name (`hosts`)."""
     beside: str = ""
     """Further names, `*` included, which count for `only` as if one of the names had been there."""
     keys: str = ""
@@ -57,21 +57,28 @@ class FileRule:
             path = f"{above}{key}"
             if any(fnmatch.fnmatchcase(path, one) for one in self.keys.split()):
                 rows[path] = value
-            elif f"{path}@" in self.keys.split():
+            elif any(fnmatch.fnmatchcase(f"{path}@", one) for one in self.keys.split()):
                 rows[path] = sorted(filter(_ADDRESS.match, _texts(value)))
             elif isinstance(value, dict):
                 rows |= self.executed_keys(value, f"{path}.")
         return {path: value for path, value in rows.items() if value}
 
 
-_ADDRESS = re.compile(r"(?!workspace:|npm:|catalog:).*[:/]", re.DOTALL)
+_ADDRESS = re.compile(
+    r"(?!workspace:|npm:|catalog:).*[:/\\]|\.|.*\.(tgz|tar|tar\.gz|zip|whl)$", re.DOTALL | re.IGNORECASE
+)
+"""What installers take for a file, a folder or a site, and not for a version."""
 
 
 def _texts(value: object) -> Iterator[str]:
-    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for one in below:
-        yield from _texts(one)
-    if isinstance(value, str):
+    """The texts in a value. One that its key makes a place, such as `{path = "x"}`, begins with the key."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            is_place = key in ("path", "file", "git", "url", "source", "registry", "index")
+            yield from (f"{key}:{text}" if is_place else text for text in _texts(one))
+    elif isinstance(value, list):
+        yield from (text for one in value for text in _texts(one))
+    elif isinstance(value, str):
         yield value
 
 

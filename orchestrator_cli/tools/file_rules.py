@@ -124,7 +124,7 @@ EXECUTES = (
         "its commands run when someone commits",
     ),
     FileRule(
-        ".gitattributes .gitmodules .gitconfig .config/git",
+        ".gitattributes .gitmodules .gitconfig .config/git .lfsconfig",
         "git obeys it, and may run programs for it",
     ),
     FileRule(
@@ -151,7 +151,7 @@ EXECUTES = (
         ".pnp.loader.mjs .pnpmfile.* bunfig.toml .cargo/config .cargo/config.toml rust-toolchain* .mvn "
         ".bazelrc tools/bazel .rspec .proverc .latexmkrc latexmkrc .Rprofile .RData .octaverc .irbrc .pryrc "
         ".iex.exs .formatter.exs .ocamlinit .ghci .psqlrc .sqliterc ansible.cfg .bundle .condarc "
-        ".juliarc.jl .julia/config .config/uv",
+        ".juliarc.jl .julia/config .config/uv gunicorn.conf.py .direnv *.dist-info entry_points.txt",
         "programs load it by themselves",
     ),
     FileRule(
@@ -168,7 +168,8 @@ EXECUTES = (
         only="keys",
         keys="scripts husky lint-staged simple-git-hooks gitHooks pre-commit pre-push packageManager "
         "dependencies@ devDependencies@ optionalDependencies@ peerDependencies@ overrides@ "
-        "resolutions@ pnpm@",
+        "resolutions@ pnpm@ prettier.plugins babel eslintConfig jest mocha ava nyc stylelint postcss "
+        "commitlint",
     ),
     FileRule("binding.gyp", "npm builds it when it installs", only="existing", beside="package.json"),
     FileRule(
@@ -179,7 +180,30 @@ EXECUTES = (
         keys="build-system tool.pytest tool.tox tool.hatch tool.pdm tool.poe tool.taskipy tool.uv "
         "tool.poetry.build* tool.poetry.requires-plugins tool.poetry.source tool.setuptools.cmdclass "
         "tool.mypy.plugins tool.mypy.python_executable tool.pylint*.load-plugins tool.pylint*.init-hook "
-        "tool.coverage.run.plugins",
+        "tool.coverage.run.plugins project.entry-points project.dependencies@ "
+        "project.optional-dependencies@ dependency-groups@ tool.poetry.*dependencies@ tool.poetry.plugins",
+    ),
+    FileRule(
+        "requirements*.txt constraints*.txt requirements*.in requirements/*.txt",
+        "installers fetch and build what it names",
+        only="project",
+        beside=_PYTHON,
+        lines=r"\s*[-.]|(?!\s*#)((?!\s#).)*[@/\\$]|\s*\S+\.(whl|zip|tgz|tar)\b",
+        lines_are="options, files, folders or sites",
+    ),
+    FileRule(
+        "Cargo.toml",
+        "cargo builds and runs what it names",
+        only="keys",
+        keys="package.build lib.proc-macro lib.proc_macro patch replace dependencies@ build-dependencies@ "
+        "dev-dependencies@ target.*dependencies@ workspace.dependencies@",
+    ),
+    FileRule(
+        "pip.py pip/__init__.py pytest.py pytest/__init__.py _pytest setuptools.py wheel.py uv.py tox.py "
+        "nox.py mypy.py ruff.py black.py flake8.py pylint.py coverage.py isort.py virtualenv.py ipykernel.py",
+        "`python -m` runs it instead of the tool",
+        only="project",
+        beside=_PYTHON,
     ),
     FileRule(
         "setup.cfg tox.ini .flake8 mypy.ini .mypy.ini .pylintrc pylintrc .coveragerc",
@@ -198,10 +222,12 @@ EXECUTES = (
     FileRule("Gemfile gems.rb *.gemspec", "bundler runs it", only="existing"),
     FileRule(
         "package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock deno.lock uv.lock "
-        "poetry.lock pdm.lock pylock*.toml Pipfile Pipfile.lock requirements*.txt constraints*.txt "
+        "poetry.lock pdm.lock pylock*.toml Pipfile Pipfile.lock "
         "Cargo.lock composer.lock Gemfile.lock flake.lock mix.lock pubspec.lock",
         "what it names is fetched from there and run",
         only="hosts",
+        beside="package.json deno.json* pyproject.toml setup.py setup.cfg requirements*.txt Cargo.toml "
+        "composer.json Gemfile flake.nix mix.exs pubspec.yaml",
     ),
     FileRule(
         ".*rc .*rc.json .*rc.json5 .*rc.y*ml .*rc.toml .*rc.js .*rc.cjs .*rc.mjs .*rc.ts .*rc.py *.config.js "
@@ -218,6 +244,21 @@ EXECUTES = (
     ),
     FileRule("build.rs", "cargo runs it", only="existing", beside="Cargo.toml"),
     FileRule("Makefile GNUmakefile BSDmakefile", "you are used to running it", only="existing"),
+    FileRule("*.mk", "make runs it", only="project", beside="Makefile GNUmakefile BSDmakefile"),
+    FileRule("CMakeLists.txt CMakePresets.json", "you are used to running it", only="existing"),
+    FileRule(
+        "compose.override.y*ml docker-compose.override.y*ml",
+        "it changes what your containers run",
+        only="existing",
+        beside="compose.y*ml docker-compose.y*ml",
+    ),
+    FileRule("pnpm-workspace.yaml", "pnpm obeys it", only="project", beside="package.json"),
+    FileRule(
+        "Directory.Build.* Directory.Packages.props nuget.config",
+        "builds load it",
+        only="project",
+        beside="*.csproj *.fsproj *.vbproj *.sln *.slnx global.json",
+    ),
     FileRule("justfile .justfile", "you are used to running it", only="existing"),
     FileRule("Taskfile.y*ml Taskfile.dist.y*ml", "you are used to running it", only="existing"),
     FileRule("Rakefile Rakefile.rb", "you are used to running it", only="existing"),

@@ -6,10 +6,11 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Set
 from pathlib import PurePosixPath
 
 from orchestrator_cli.errors import WorkspaceFault
-from orchestrator_cli.tools.file_names import FileRule
+from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.workspace.file_state import FileStat
 from orchestrator_cli.workspace.tree import Root
 
@@ -107,10 +108,25 @@ _HOST = re.compile(
 )
 
 
-def sites(tree: Root, path: str) -> set[bytes] | None:
+REGISTRIES = frozenset(
+    b"registry.npmjs.org registry.yarnpkg.com jsr.io npm.jsr.io pypi.org files.pythonhosted.org "
+    b"index.crates.io static.crates.io rubygems.org repo.packagist.org repo.hex.pm pub.dev deno.land".split()
+)
+"""The sites that the locks of a new project name."""
+_CRATES = b"https://github.com/rust-lang/crates.io-index"
+_FUNDING = re.compile(rb'"url"\s*:\s*"[^"]*"')
+_ESCAPED = re.compile(rb"\\u00([0-7][0-9a-f])", re.IGNORECASE)
+
+
+def sites(tree: Root, path: str) -> Set[bytes] | None:
     """The sites and folders that a file names; None if that cannot be told."""
     content = _content(tree, path, MAX_LOCK_BYTES)
-    return None if content is None else {b"".join(host).lower() for host in _HOST.findall(content)}
+    if content is None:
+        return None
+    content = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), content.replace(b"\\/", b"/"))
+    if canonical(path.rpartition("/")[2]) in ("package-lock.json", "npm-shrinkwrap.json"):
+        content = _FUNDING.sub(b"", content)  # npm only shows these
+    return {b"".join(host).lower() for host in _HOST.findall(content.replace(_CRATES, b""))}
 
 
 def marked_lines(tree: Root, path: str, rule: FileRule) -> set[str] | None:

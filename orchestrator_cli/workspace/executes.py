@@ -26,7 +26,7 @@ from orchestrator_cli.tools.file_rules import (
     is_allowed,
     is_git_folder,
 )
-from orchestrator_cli.workspace.contents import executed_keys, marked_lines, sites
+from orchestrator_cli.workspace.contents import REGISTRIES, executed_keys, marked_lines, sites
 from orchestrator_cli.workspace.entrances import Entrances
 from orchestrator_cli.workspace.file_state import FileTree
 from orchestrator_cli.workspace.git_settings import named_by_git
@@ -167,9 +167,10 @@ class Changed:
             was, now = (marked_lines(tree, path, rule) for tree in (self.before, self.after))
             return was is None or now is None or not now <= was
         if rule.only == "hosts":
-            if self.before.stat(path) is None or self.is_new(path):
+            if not self._existed(path.rpartition("/")[0], rule):
                 return False
-            before, after = (sites(tree, path) for tree in (self.before, self.after))
+            is_there = self.before.stat(path) is not None and not self.is_new(path)
+            before, after = sites(self.before, path) if is_there else REGISTRIES, sites(self.after, path)
             return before is None or after is None or not after <= before
         keys = (executed_keys(tree, path, rule) for tree in (self.before, self.after))
         return rule.only != "keys" or next(keys) != next(keys)

@@ -231,9 +231,9 @@ def test_a_file_that_is_used_instead_of_another_needs_a_yes(
 
 
 def test_a_file_that_a_link_names_already_needs_a_yes(workspace: Workspace, root: Path) -> None:
-    (root / "Makefile").symlink_to("b.mk")
+    (root / "Makefile").symlink_to("b.make")
     with workspace.checkout() as checkout:
-        write(checkout.root, "b.mk")
+        write(checkout.root, "b.make")
         assert roots(workspace, checkout) == {"Makefile"}
 
 
@@ -605,7 +605,7 @@ LOCK = '"resolved": "https://registry.npmjs.org/x/-/x-1.tgz"'
 EVIL = '"resolved": "https://registry.npmjs.org@evil.example/x/-/x-1.tgz"'
 
 
-@pytest.mark.parametrize("path", ["package-lock.json", "yarn.lock", "uv.lock", "requirements-dev.txt"])
+@pytest.mark.parametrize("path", ["package-lock.json", "yarn.lock", "uv.lock"])
 def test_a_lock_needs_a_yes_if_it_names_another_site(workspace: Workspace, root: Path, path: str) -> None:
     with workspace.checkout() as checkout:
         write(checkout.root, path, EVIL)
@@ -615,6 +615,71 @@ def test_a_lock_needs_a_yes_if_it_names_another_site(workspace: Workspace, root:
         with workspace.checkout() as checkout:
             write(checkout.root, path, text)
             assert roots(workspace, checkout) == asked
+
+
+NPM, PIP = {"package.json": "{}"}, {"pyproject.toml": "", "a.py": ""}
+GAINED = [
+    # what there is, the file that is written, its content, and whether it is asked about
+    (NPM, "package-lock.json", LOCK, False),
+    (NPM, "package-lock.json", '"funding": {"url": "https://example.org"}', False),
+    (NPM, "package-lock.json", EVIL, True),
+    (NPM, "package-lock.json", EVIL.replace("/", "\\/"), True),
+    (NPM, "npm-shrinkwrap.json", '"resolved": "file:../x"', True),
+    ({}, "package-lock.json", EVIL, False),
+    ({"Cargo.toml": ""}, "Cargo.lock", "registry+https://github.com/rust-lang/crates.io-index", False),
+    ({"Cargo.toml": ""}, "Cargo.lock", "git+https://github.com/evil/x", True),
+    (NPM, "package.json", '{"dependencies": {"x": "x.tgz"}}', True),
+    (NPM, "package.json", '{"dependencies": {"x": ".x"}}', True),
+    (NPM, "package.json", '{"dependencies": {"x": "~1.2.3"}}', False),
+    (NPM, "package.json", '{"jest": {"setupFiles": ["x"]}}', True),
+    (NPM, "package.json", '{"prettier": {"plugins": ["x"]}}', True),
+    (NPM, "package.json", '{"prettier": {"semi": false}}', False),
+    (NPM, "pnpm-workspace.yaml", "x", True),
+    (PIP, "pyproject.toml", "[project]\ndependencies=['x>=1; python_version<\"4\"']", False),
+    (PIP, "pyproject.toml", "[project]\ndependencies=['x @ https://example.org/x.whl']", True),
+    (PIP, "pyproject.toml", "[project.optional-dependencies]\na=['x @ file:///x']", True),
+    (PIP, "pyproject.toml", "[dependency-groups]\ndev=['x @ git+ssh://x/y', {include-group='b'}]", True),
+    (PIP, "pyproject.toml", "[tool.poetry.dependencies]\nx={path='x'}", True),
+    (PIP, "pyproject.toml", "[tool.poetry.group.dev.dependencies]\nx={git='x'}", True),
+    (PIP, "pyproject.toml", "[tool.poetry.group.dev.dependencies]\nx='^1.0'", False),
+    (PIP, "pyproject.toml", "[project.entry-points.pytest11]\nx='x'", True),
+    (PIP, "requirements.txt", "x==1.0  # see https://example.org\n# a/b\ny[z]>=2 ; os_name == 'nt'", False),
+    (PIP, "requirements.txt", "x==1 \\\n  --hash=sha256:ab", False),
+    (PIP, "requirements.txt", "x\n./local", True),
+    (PIP, "requirements.txt", "-r other.txt", True),
+    (PIP, "requirements.txt", "--extra-index-url=x", True),
+    (PIP, "requirements-dev.txt", "x @ https://example.org/x.whl", True),
+    (PIP, "requirements/dev.txt", "x-1.0.whl", True),
+    ({}, "requirements.txt", "-e .", False),
+    (PIP, "pip.py", "x", True),
+    (PIP, "pytest/__init__.py", "x", True),
+    (PIP, "x-1.dist-info/entry_points.txt", "x", True),
+    ({"Cargo.toml": ""}, "Cargo.toml", "[package]\nbuild='x.rs'", True),
+    ({"Cargo.toml": ""}, "Cargo.toml", "[lib]\nproc-macro=true", True),
+    ({"Cargo.toml": ""}, "Cargo.toml", "[dependencies]\nx={version='1', features=['y']}", False),
+    ({"Cargo.toml": ""}, "Cargo.toml", "[dependencies]\nx={git='https://example.org'}", True),
+    ({"Makefile": ""}, "mk/x.mk", "x", True),
+    ({}, "x.mk", "x", False),
+    ({"CMakeLists.txt": ""}, "CMakeLists.txt", "x", True),
+    ({"compose.yaml": ""}, "compose.override.yml", "x", True),
+    ({}, "compose.override.yml", "x", False),
+    ({}, ".lfsconfig", "x", True),
+    ({}, "gunicorn.conf.py", "x", True),
+    ({"a.csproj": ""}, "Directory.Build.targets", "x", True),
+    ({}, "Directory.Build.props", "x", False),
+    ({}, ".direnv/x", "x", True),
+]
+
+
+@pytest.mark.parametrize(("there", "path", "text", "is_asked"), GAINED)
+def test_a_manifest_needs_a_yes_for_what_is_fetched_or_built(
+    workspace: Workspace, root: Path, there: dict[str, str], path: str, text: str, is_asked: bool
+) -> None:
+    for name, content in there.items():
+        write(root, name, content)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, text)
+        assert bool(roots(workspace, checkout)) == is_asked
 
 
 def test_bytecode_may_go_and_not_change(workspace: Workspace, root: Path) -> None:
