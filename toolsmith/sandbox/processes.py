@@ -1,7 +1,7 @@
 """The processes of a sandbox, through /proc, or through `ps` on systems without /proc.
 
 The functions run on the host and in the worker; `SandboxProcesses` is the host's control over one sandbox.
-Between two requests everything but the nanny is stopped, so nothing inside runs unobserved.
+Between two requests everything but the nanny is stopped, so nothing inside runs unobserved (see watch.py).
 
 A process is alive while any of its threads is. One whose main thread alone has ended looks like a zombie in
 /proc/PID/stat, and its memory and files can only be read from the threads that are left (/proc/PID/task).
@@ -25,6 +25,12 @@ _SOCKET_BYTES = 208 << 10  # net.core.wmem_default
 _PSS = re.compile(rb"^Pss:\s+(\d+)", re.MULTILINE)
 _STATE, _THREADS, _VIRTUAL, _RESIDENT = 0, 17, 20, 21  # fields of /proc/PID/stat after the name
 _LOOKS = 3  # at a process whose threads come and go
+_HOLD_S = 1.0  # for stopping what is awake, on a busy machine
+_RUNS = re.compile(rb"^(?:State:\s+|(?:non)?voluntary_ctxt_switches:\s+)(\w+)", re.MULTILINE)
+_AWAKE, _STOPPED, _ENDED = (b"R", b"S"), b"T", (b"Z", b"X")  # not D, which is no state to run code in
+
+Look = dict[str, list[bytes]]
+"""By the folder in /proc of each thread: its state, and how often it was taken off a processor."""
 
 
 THREADS = 4
@@ -45,7 +51,7 @@ class SandboxProcesses:
         """
         self.top, self._dies_with_top, self._most = top, dies_with_top, most
         self._generation = 0
-        self._suspended: list[int] = []
+        self._held = False
         self._asked = False
         self._room = 0  # how many may start before the next count
         self._full = self._ending = False
@@ -53,6 +59,7 @@ class SandboxProcesses:
 
     def settle(self) -> None:
         """Waits until one process is left beside the nanny, and stops it. Raises Unsettled."""
+        self._held = True
         deadline = time.monotonic() + SETTLE_S
         while True:
             pids = tree(self.top)[1:]
@@ -60,6 +67,7 @@ class SandboxProcesses:
                 send(pids[0], signal.SIGSTOP)
                 if tree(self.top)[1:] == pids:
                     self._generation = pids[0]
+                    self.hold()
                     return
             if not HAS_PROC:
                 for pid in pids[1:]:  # code inside cannot list its processes, so the host ends what it left
@@ -70,18 +78,41 @@ class SandboxProcesses:
 
     def wake(self) -> None:
         """Lets the settled process run again, and others start."""
-        self._full = self._ending = False
+        self._full = self._ending = self._held = False
         send(self._generation, signal.SIGCONT)
 
     def suspend(self) -> None:
         """Stops all processes in the middle of a step."""
-        self._suspended = freeze(self.top)
+        self._held = True
+        freeze(self.top)
+        self.hold()
 
     def resume(self) -> None:
         """Lets the processes run again that `suspend` stopped."""
-        suspended, self._suspended = self._suspended, []
-        for pid in suspended:
+        self._held = False
+        for pid in tree(self.top)[1:]:
             send(pid, signal.SIGCONT)
+
+    def hold(self, within_s: float = _HOLD_S) -> Look:
+        """Stops whatever is awake until nothing is, for so long at most, and returns the last look."""
+        deadline = time.monotonic() + within_s
+        while True:
+            look = self.look()
+            awake = {int(thread.split("/")[2]) for thread, runs in look.items() if runs[0] in _AWAKE}
+            if not awake or time.monotonic() > deadline:
+                return look
+            for pid in awake:
+                send(pid, signal.SIGSTOP)
+            time.sleep(0.0005)
+
+    def look(self) -> Look:
+        """All threads but the nanny's; none without /proc."""
+        found = Look()
+        for thread in self.threads():
+            with contextlib.suppress(OSError):
+                if len(runs := _RUNS.findall(_read(f"{thread}/status"))) == 3:
+                    found[thread] = runs
+        return found
 
     def end_step(self) -> None:
         """Has the snapshot end the step. Only the first call since `wake` counts; from any thread."""
@@ -93,9 +124,12 @@ class SandboxProcesses:
     def admit(self, *, thread: bool) -> bool:
         """Whether a process, or a thread, may start. The first that may not ends the step.
 
-        After it none may until `wake`. Called from the thread that answers for the kernel.
+        After it none may until `wake`, and none while all are stopped: the kernel asks again as they go on.
+        Called from the thread that answers for the kernel.
         """
         self._asked = True
+        if self._held:
+            return False
         if not self._full and self._room < 1:
             running, threads = census(self.top)
             self._room = min(self._most - running, self._most * THREADS - threads)
@@ -139,6 +173,16 @@ class SandboxProcesses:
             send(self.top, signal.SIGKILL)
         else:
             end_descendants(self.top)
+
+
+def has_run(before: Look, now: Look) -> bool:
+    """Whether a thread is awake, was stopped and ran in between, or is new."""
+    return any(
+        runs[0] in _AWAKE
+        or thread not in before
+        or (before[thread][0] == _STOPPED and before[thread] != runs and runs[0] not in _ENDED)
+        for thread, runs in now.items()
+    )
 
 
 def tree(pid: int) -> list[int]:

@@ -1,7 +1,7 @@
 """One sandbox as its callers use it: requests, and a new worker when one is lost.
 
 Knows nothing of smolagents. Between two requests the worker is stopped (SIGSTOP) and holds one process
-beside the nanny, so nothing inside runs, and nothing changes the workspace, while the host is not looking.
+beside the nanny, so nothing inside runs and changes the workspace; a watch ends the sandbox if it does.
 """
 
 import hashlib
@@ -33,6 +33,7 @@ from toolsmith.sandbox.spec import (
     SandboxSpec,
     SandboxUnavailable,
 )
+from toolsmith.sandbox.watch import StopWatch
 from toolsmith.sandbox.wire import WireError, decode, encode
 from toolsmith.sandbox.worker_process import HostTool, Rpc, WorkerLost, WorkerProcess
 
@@ -118,6 +119,7 @@ class SandboxSession:
         self._closed = threading.Event()
         self._worker: WorkerProcess | None = None  # set as soon as there is something to kill
         self._running: _Running | None = None
+        self._watch: StopWatch | None = None
         self._disk: DiskGauge | None = None
         self.bindings = Bindings()
         self.last_output = ""
@@ -187,14 +189,18 @@ class SandboxSession:
             inward=running.inward,
             mask_bytes=self._secrets.mask_bytes,
         )
+        if self._watch is not None and (why := self._watch.end()):
+            self._lose(running, why)
         worker.take_output()
         running.disk.begin_step()
         try:
             answer = rpc.run({**request, "id": tokens.token_hex(8), "wall_s": limits.wall_s})
             worker.processes.settle()
+            self._watch = StopWatch(rpc.monitor, worker.kill)
         except (WorkerLost, Unsettled, OSError) as exc:
             self._lose(running, rpc.why_ended() or f"the sandbox failed: {exc}")
         except WireError:
+            self._watch = StopWatch(rpc.monitor, worker.kill)
             raise
         except BaseException:  # such as a KeyboardInterrupt in a host tool: the worker is in mid-request
             self._drop()
@@ -282,8 +288,11 @@ class SandboxSession:
 
     def _drop(self) -> None:
         worker, self._worker, self._running = self._worker, None, None
+        watch, self._watch = self._watch, None
         if worker is not None:
             worker.close()
+        if watch is not None:
+            watch.end()
 
 
 def _network(backend: Backend, grants: Sequence[str], dialer: Dialer) -> Network | None:

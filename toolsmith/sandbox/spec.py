@@ -1,7 +1,7 @@
 """What a sandbox is given, its limits, how its worker is launched, and the errors.
 
-The kernel refuses to exceed a *hard* limit. The host measures a *polled* limit while a step runs, so a step
-can exceed it for a moment before it is ended. A backend only describes how to launch; starting, talking to
+The kernel refuses to exceed a *hard* limit. The host measures a *polled* limit while code runs, so a step can
+exceed it for a moment before it is ended. A backend only describes how to launch; starting, talking to
 and ending the worker is the same for all (see worker_process.py).
 
 Not covered: the kernel's own memory for files, locks and the like.
@@ -162,12 +162,18 @@ class LimitMonitor:
         if now - self._memory_at < MEMORY_EVERY_S:
             return None
         self._memory_at = now
+        return self.overused() or None
+
+    def overused(self) -> str:
+        """The limit of all but time that was exceeded, measured now; empty if none was."""
+        if crowded := self.crowded():
+            return crowded
         held, files = self.processes.mounted(self.mounts)
         if self.processes.memory() + held > self.limits.memory_mb << 20:
             return f"the step's processes together held more than {self.limits.memory_mb} MB of memory"
         if files > self.limits.files:
             return f"the temporary folder holds more than {self.limits.files} files"
-        return self.disk.exceeded() or None
+        return self.disk.exceeded()
 
     def crowded(self) -> str:
         """The words for too many processes; empty if there are not."""

@@ -32,6 +32,7 @@ from toolsmith.sandbox.proxy import Proxy
 from toolsmith.sandbox.redaction import Aliases
 from toolsmith.sandbox.seccomp import asking_program
 from toolsmith.sandbox.spec import Backend, Launch, LimitMonitor, SandboxSpec
+from toolsmith.sandbox.watch import StopWatch
 from toolsmith.sandbox.wire import WireError, decode, encode, pack, unpack
 
 Tick = Callable[[], None]
@@ -124,9 +125,12 @@ class WorkerProcess:
         dies_with_top: bool = self.launch.settings["pid_namespace"]
         return SandboxProcesses(pid, dies_with_top=dies_with_top, most=self._most)
 
-    def send(self, message: dict[str, Any], tick: Tick) -> None:
-        """Raises WireError for what cannot be sent, WorkerLost if the worker has ended."""
-        self._write(pack(message), tick)
+    def send(self, message: dict[str, Any], tick: Tick, *, wakes: bool = False) -> None:
+        """Raises WireError for what cannot be sent, before it `wakes`; WorkerLost if the worker has ended."""
+        data = pack(message)
+        if wakes:
+            self.processes.wake()
+        self._write(data, tick)
 
     def resync(self, mark: bytes, tick: Tick) -> None:
         """After a rollback: marks where the messages begin that the worker has to read."""
@@ -252,8 +256,7 @@ class Rpc:
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """The worker's answer, still encoded. Raises WorkerLost, OSError; WireError if nothing was sent."""
-        self.worker.processes.wake()
-        self.worker.send(request, self._tick)
+        self.worker.send(request, self._tick, wakes=True)
         while (message := self.worker.receive(self._tick))["t"] == "call":
             outcome = self._serve(message)
             try:
@@ -293,11 +296,17 @@ class Rpc:
     def _serve(self, message: dict[str, Any]) -> dict[str, Any]:
         began = time.monotonic()
         self.worker.processes.suspend()
+        watch = StopWatch(self.monitor, self.worker.kill)
         try:
-            return self._call(message)
+            outcome = self._call(message)
         finally:
+            ended_for = watch.end()
             self.worker.processes.resume()
             self.monitor.paused_s += time.monotonic() - began
+        if ended_for:
+            self.stopped_for = ended_for
+            raise WorkerLost(ended_for)
+        return outcome
 
     def _call(self, message: dict[str, Any]) -> dict[str, Any]:
         name = message.get("name")
