@@ -15,23 +15,27 @@ worth nothing to another user: it is taken only over a connection that a process
 opened. Connections from other addresses of loopback than 127.0.0.1 are refused.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
+import math
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from orchestrator_cli.engine.server import ADDRESS, import_prefect, login_page, signature
+from orchestrator_cli.engine.server import ADDRESS, authorization, import_prefect, login_page, signature
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
 
@@ -65,6 +69,9 @@ POLICY = (
 )
 """What a page of this server may load, although a result is a part of it, and who may frame it."""
 
+UNKNOWN_S = 5.0
+"""How long a connection may be open without the password of a WebSocket, or without a request."""
+
 LEFT = '"cache", "storage"'
 """What a browser is to forget of an address: `storage` has its service workers, `cache` its files."""
 
@@ -73,20 +80,52 @@ End = tuple[str, int]
 
 
 class IdleWatch:
-    """An ASGI layer that measures the time since the last request."""
+    """An ASGI layer that measures the time since the server was last used by someone who has its password.
 
-    def __init__(self, app: App) -> None:
+    A WebSocket that does not show the password in time is closed. Prefect is given it in the first message,
+    and sends nothing before.
+    """
+
+    def __init__(self, app: App, password: str) -> None:
         self._app = app
+        self._access = b"authorization", authorization(password).encode()
         self._open = 0
         self._last = time.monotonic()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] != "lifespan" and self._access in scope["headers"]:
+            with self._use():
+                await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._admit(scope, receive, send)
+        else:
             await self._app(scope, receive, send)
-            return
+
+    async def _admit(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        until = asyncio.get_running_loop().time() + UNKNOWN_S
+        with ExitStack() as use:
+
+            async def received() -> Any:
+                try:
+                    async with asyncio.timeout_at(until):
+                        return await receive()
+                except TimeoutError:
+                    return {"type": "websocket.disconnect", "code": 1008}
+
+            async def sent(message: MutableMapping[str, Any]) -> None:
+                nonlocal until
+                if message["type"] == "websocket.send" and until < math.inf:
+                    until = math.inf
+                    use.enter_context(self._use())
+                await send(message)
+
+            await self._app(scope, received, sent)
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
         self._open += 1
         try:
-            await self._app(scope, receive, send)
+            yield
         finally:
             self._open -= 1
             self.reset()
@@ -98,6 +137,19 @@ class IdleWatch:
     @property
     def idle_s(self) -> float:
         return 0.0 if self._open else time.monotonic() - self._last
+
+
+class HttpProtocol(H11Protocol):
+    """Closes a connection that sends no request; uvicorn waits for the first one for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(UNKNOWN_S, self._close_unused)
+
+    def _close_unused(self) -> None:
+        # A WebSocket has another protocol.
+        if self.cycle is None and self.transport.get_protocol() is self:
+            self.transport.close()
 
 
 class Gate:
@@ -201,13 +253,15 @@ def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
 
     listener = socket.socket(fileno=listener_fd)
     settings = get_current_settings().server.api
-    password = settings.auth_string
-    assert password is not None
-    watch = IdleWatch(create_app(final=True))
+    assert settings.auth_string is not None
+    password = settings.auth_string.get_secret_value()
+    watch = IdleWatch(create_app(final=True), password)
     port, origin = listener.getsockname()[1], settings.cors_allowed_origins
-    gate = Gate(watch, port, origin, password.get_secret_value(), folder)
+    gate = Gate(watch, port, origin, password, folder)
     # Without `proxy_headers`, a client cannot say that it comes from another port.
-    config = uvicorn.Config(gate, log_level="warning", timeout_graceful_shutdown=5, proxy_headers=False)
+    config = uvicorn.Config(
+        gate, http=HttpProtocol, log_level="warning", timeout_graceful_shutdown=5, proxy_headers=False
+    )
     server = uvicorn.Server(config)
 
     def stop_when_idle() -> None:

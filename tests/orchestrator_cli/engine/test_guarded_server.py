@@ -20,6 +20,9 @@ from command import Orch
 from endpoint import Endpoint
 from engine import Engine, authorization, end, start_server
 from scripted_model import Cast, plan, process
+from websockets import Subprotocol
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.cli.commands.doctor import examine
@@ -202,6 +205,26 @@ def test_a_server_of_an_earlier_version_keeps_its_address(home: Path) -> None:
     found = prefect_server._recorded(home / "prefect")
     assert found is not None
     assert found.page == "http://127.0.0.1:4200"
+
+
+def open_socket(server: LocalServer, token: str | None) -> ClientConnection:
+    """A WebSocket to the events, which shows a password, or is silent."""
+    address = server.url.replace("http", "ws", 1) + "/events/out"
+    opened = connect(address, subprotocols=[Subprotocol("prefect")], proxy=None)
+    if token is not None:
+        opened.send(json.dumps({"type": "auth", "token": token}))
+    return opened
+
+
+def test_a_silent_connection_is_closed(server: LocalServer) -> None:
+    with open_socket(server, None) as silent, open_socket(server, server.password) as known:
+        assert json.loads(known.recv(20))["type"] == "auth_success"
+        with socket.create_connection(("127.0.0.1", port_of(server.url)), 20) as unused:
+            assert unused.recv(1) == b""
+        with pytest.raises(ConnectionClosed):
+            silent.recv(20)
+        with pytest.raises(TimeoutError):
+            known.recv(1)
 
 
 def test_doctor_says_whether_the_server_refuses_strangers(

@@ -1,5 +1,7 @@
 """One Prefect server per home: shared, replaced if it dies, stopped if it is idle."""
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,8 +16,9 @@ from engine import end, start_server
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine import server as prefect_server
-from orchestrator_cli.engine.server import await_server, running_server
+from orchestrator_cli.engine.server import authorization, await_server, running_server
 from orchestrator_cli.engine.serving import IdleWatch
+from orchestrator_cli.environment import urlopen
 from orchestrator_cli.errors import RunFailed
 
 
@@ -98,22 +101,38 @@ def test_cancellation_ends_waiting_for_a_server(home: Path) -> None:
         await_server("http://127.0.0.1:9/api", home, cancellation)
 
 
-def test_a_server_is_not_idle_while_a_request_is_open() -> None:
-    import asyncio
-
-    opened = asyncio.Event()
-
-    async def app(scope: object, receive: object, send: object) -> None:
-        await opened.wait()
+@pytest.mark.parametrize(("given", "counts"), [("orch:mine", True), ("orch:guess", False), (None, False)])
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_only_an_open_request_with_the_password_is_use(kind: str, given: str | None, counts: bool) -> None:
+    headers = [] if given is None else [(b"authorization", authorization(given).encode())]
 
     async def watch() -> None:
-        watching = IdleWatch(app)
-        request = asyncio.create_task(watching({"type": "http"}, None, None))  # type: ignore[arg-type]
+        opened = asyncio.Event()
+
+        async def app(scope: object, receive: object, send: object) -> None:
+            await opened.wait()
+
+        watching = IdleWatch(app, "orch:mine")
+        request = asyncio.create_task(watching({"type": kind, "headers": headers}, None, None))
         await asyncio.sleep(0.05)
-        assert watching.idle_s == 0
+        assert (watching.idle_s == 0) == counts
         opened.set()
         await request
         await asyncio.sleep(0.05)
-        assert watching.idle_s >= 0.05
+        assert watching.idle_s >= (0.05 if counts else 0.1)
 
     asyncio.run(watch())
+
+
+@pytest.mark.slow
+def test_strangers_do_not_keep_an_idle_server(home: Path) -> None:
+    url = start_server(home, idle_minutes=0.1)
+    await_server(url, home, Cancellation())
+    found = running_server(home)
+    assert found is not None
+    deadline = time.monotonic() + 60
+    while (home / "prefect" / "server.json").exists() and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            urlopen(f"{url}/health", timeout=2)
+        time.sleep(0.5)
+    assert not (home / "prefect" / "server.json").exists()
