@@ -50,6 +50,8 @@ ADDRESS = "127.0.0.1"
 """Where the server listens, and from where it is asked."""
 PORTS_TRIED = 50
 """How many free ports of 127.0.0.1 are tried until one is also free at ::1."""
+PORTS_S = 10.0
+"""How long a free port is waited for, to ask from."""
 STOP_S = 15.0
 """Time for a server that shuts down to close its connections."""
 SERVING = "orchestrator_cli.engine.serving"
@@ -149,15 +151,21 @@ def await_server(url: str, home: Path, cancellation: Cancellation) -> None:
     remedy = f"See {log}, or name a server of your own in PREFECT_API_URL."
     server = _recorded(folder)
     own = server if server and server.url == url else None
-    deadline = time.monotonic() + START_S
-    while not _answers(url, own):
+    started = time.monotonic()
+    while True:
+        try:
+            if _answers(url, own):
+                return
+        except RunFailed:
+            if time.monotonic() > started + PORTS_S:
+                raise
         cancellation.wait(0.1)
         if own and not _alive(own.pid):
             said = log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.is_file() else []
             raise RunFailed(
                 f"The Prefect server at {url} has ended. Its log ends: {' | '.join(said)}", remedy
             )
-        if time.monotonic() > deadline:
+        if time.monotonic() > started + START_S:
             raise RunFailed(f"The Prefect server at {url} did not come up within {START_S:g} s.", remedy)
 
 
@@ -284,9 +292,14 @@ def _address(folder: Path) -> str | None:
         _end_open_server(folder)
     elif _alive(server.pid) and _reserve(server.url):
         # An authorized request resets its idle time, so it will not stop before the run uses it.
-        run_beside(_answers, server.url, server)
+        run_beside(_use, server)
         return server.url
     return None
+
+
+def _use(server: LocalServer) -> None:
+    with contextlib.suppress(RunFailed):
+        _answers(server.url, server)
 
 
 def _end_open_server(folder: Path) -> None:
@@ -349,10 +362,13 @@ def _listen() -> tuple[socket.socket, socket.socket | None]:
             listener.close()
         else:
             return listener, holder
-    raise RunFailed(
-        f"No port of {ADDRESS} is free for the Prefect server.",
-        "Programs, maybe of another user, hold them all: end those, or name a server of your own in "
-        "PREFECT_API_URL.",
+    raise _no_port()
+
+
+def _no_port() -> RunFailed:
+    return RunFailed(
+        f"The Prefect server cannot be reached, because no port of {ADDRESS} is free.",
+        "End programs, maybe of another user, that hold many ports, or widen net.ipv4.ip_local_port_range.",
     )
 
 
@@ -422,10 +438,12 @@ def _server_environment(folder: Path, server: LocalServer) -> dict[str, str]:
 
 
 def _answers(url: str, server: LocalServer | None = None) -> bool:
-    """Whether an API answers. With the server that it is of, that counts as use."""
+    """Whether an API answers; if its server is given, that is use. Raises `RunFailed` without a free port."""
     access = {"Authorization": authorization(server.password)} if server else {}
     try:
         with urlopen(urllib.request.Request(f"{url}/health", headers=access), timeout=2.0) as reply:
             return bool(reply.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as exc:
+        if getattr(getattr(exc, "reason", exc), "errno", None) == errno.EADDRNOTAVAIL:
+            raise _no_port() from exc
         return False

@@ -2,21 +2,24 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine import end, start_server
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine import server as prefect_server
-from orchestrator_cli.engine.server import authorization, await_server, running_server
+from orchestrator_cli.engine.server import authorization, await_server, ensure_server, running_server
 from orchestrator_cli.engine.serving import IdleWatch
 from orchestrator_cli.environment import urlopen
 from orchestrator_cli.errors import RunFailed
@@ -62,6 +65,46 @@ def test_idle_server_stops_and_a_late_request_gets_a_new_one(
     await_server(second, home, Cancellation())
     assert second != url
     assert not Path(f"/proc/{found.pid}").exists()
+
+
+def test_a_server_that_finds_no_free_port_is_an_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr("socket.create_server", full)
+    with pytest.raises(RunFailed, match="no port") as raised:
+        ensure_server(home, 1)
+    assert "ip_local_port_range" in raised.value.remedy
+    assert not (home / "prefect" / "server.json").exists()
+
+
+def test_a_port_that_browsers_would_find_taken_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Browsers ask ::1 first, where another user may wait."""
+    create, made = socket.create_server, list[int]()
+    with contextlib.ExitStack() as opened:
+
+        def watched(*given: Any, **options: Any) -> socket.socket:
+            listener = create(*given, **options)
+            made.append(listener.getsockname()[1])
+            if len(made) == 1:
+                opened.enter_context(socket.socket(socket.AF_INET6)).bind(("::1", made[0]))
+            return listener
+
+        monkeypatch.setattr("socket.create_server", watched)
+        listener, holder = prefect_server._listen()
+        assert holder is not None
+        with listener, holder:
+            assert [listener.getsockname()[1], holder.getsockname()[1]] == [made[1], made[1]]
+
+
+def test_no_port_to_ask_from_is_an_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    monkeypatch.setattr("socket.create_connection", full)
+    monkeypatch.setattr(prefect_server, "PORTS_S", 0.1)
+    with pytest.raises(RunFailed, match="no port"):
+        await_server("http://127.0.0.1:9/api", home, Cancellation())
 
 
 def test_a_home_without_a_server_has_none(home: Path) -> None:
