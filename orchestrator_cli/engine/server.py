@@ -10,10 +10,9 @@ gets in its environment, and which is in `server.json`, a file that only its own
 run reserves the server's port (`_reserve`), so that its requests cannot reach another user's
 process, even if the server has died and someone is waiting to bind its port.
 
-A browser reserves nothing, and it keeps what a page leaves behind, such as a service worker, for the
-next server at the same address. So each server has a random host name below `localhost` for browsers,
-which they resolve to loopback themselves; only programs use 127.0.0.1. Browsers try ::1 first, so the
-server also holds its port there.
+A browser keeps what a page leaves behind, such as a service worker, for the next server at the same
+address. So each server has a random host name below `localhost` for browsers, which they resolve to
+loopback themselves. They try ::1 first, so the server also holds its port there.
 
 Not covered: Windows (no inherited locks), and moving the database when Prefect is upgraded
 (Prefect migrates it at start).
@@ -251,11 +250,13 @@ def _read_no_files() -> None:
     base._settings_warn_unused_config_keys = staticmethod(lambda *_: None)
 
 
+_pages: dict[str, str] = {}
+"""Addresses for browsers, by those of the APIs, of the local servers that this process has found."""
+
+
 def ui_address(url: str) -> str:
-    """The address for browsers. That of a local server is found in the home that Prefect is set up for."""
-    home = os.environ.get("PREFECT_HOME")
-    server = _recorded(Path(home)) if home else None
-    return server.page if server and server.url == url else url.removesuffix("/api")
+    """The address for browsers of the server that has this API."""
+    return _pages.get(url, url.removesuffix("/api"))
 
 
 def is_of_home(url: str, home: Path) -> bool:
@@ -281,7 +282,9 @@ def requires_password(server: LocalServer) -> bool:
 
 def _recorded(folder: Path) -> LocalServer | None:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return LocalServer(**json.loads((folder / "server.json").read_text()))
+        server = LocalServer(**json.loads((folder / "server.json").read_text()))
+        _pages[server.url] = server.page
+        return server
     return None
 
 
@@ -349,19 +352,17 @@ def _listen() -> tuple[socket.socket, socket.socket | None]:
             if exc.errno != errno.EADDRINUSE:
                 raise
             break
+        holder = None
         try:
             holder = socket.socket(socket.AF_INET6)
-        except OSError:
-            return listener, None
-        try:
             holder.bind(("::1", listener.getsockname()[1]))
+            return listener, holder
         except OSError as exc:
-            holder.close()
+            if holder:
+                holder.close()
             if exc.errno != errno.EADDRINUSE:
                 return listener, None
             listener.close()
-        else:
-            return listener, holder
     raise _no_port()
 
 
