@@ -22,7 +22,6 @@ EXCEPTIONS = {
     ("orchestrator_cli/engine/server.py", "_server_environment"): "makes the server's environment",
     ("orchestrator_cli/durable/places.py", "xdg_folders"): "finds what rules of home folders are about",
     ("orchestrator_cli/subprocesses/command.py", "_environment"): "hands it on to the user's own programs",
-    ("orchestrator_cli/engine/server.py", "ui_address"): "reads back what configure_client has set",
     ("orchestrator_cli/engine/user_flow.py", "run"): "reads what configure_client has set for the process",
 }
 
