@@ -52,8 +52,12 @@ TWELVE_ALONE = {"SubtaskAccepted", "SubtaskSkipped", "SubtaskFailed", "PlanRevis
         pytest.param(Demo, "line", None, id="demo, each kind", marks=pytest.mark.thorough),
         pytest.param(Twelve, "journal", TWELVE_ALONE, id="twelve"),
         pytest.param(Stranded, "line", {"SubtaskFailed", "SubtaskSkipped"}, id="stranded"),
-        pytest.param(Maps, "line", {"SubtaskFailed", "SubtaskFinished"}, id="maps"),
-        pytest.param(Loops, "line", {"PlanRevised", "RevisionDeclined"}, id="loops"),
+        pytest.param(
+            Maps, "line", {"SubtaskFailed", "SubtaskFinished"}, id="maps", marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            Loops, "line", {"PlanRevised", "RevisionDeclined"}, id="loops", marks=pytest.mark.thorough
+        ),
         pytest.param(Approvals, "line", {"ApprovalAsked", "ApprovalGiven"}, id="approvals"),
     ],
 )

@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +109,15 @@ def hang() -> int:
 
 FOREIGN = {"overloaded": lambda: 503, "reset": refuse, "hanging": hang, "garbage": lambda: "<html>"}
 WAYS = ["killed", "frozen", "locked", *FOREIGN]
+IN_CI = ("killed", "frozen", "hanging", "overloaded")
 MOMENTS = ["planner", "agents", "answer"]
 
 
-@pytest.fixture(params=WAYS)
+def params(ways: Iterable[str], in_ci: Iterable[str]) -> list[Any]:
+    return [pytest.param(way, marks=[] if way in in_ci else pytest.mark.thorough) for way in ways]
+
+
+@pytest.fixture(params=params(WAYS, IN_CI))
 def way(request: pytest.FixtureRequest, engine: Engine) -> tuple[Break, dict[str, str]]:
     """What breaks a server, and the environment of a user whose runs use it."""
     if request.param in FOREIGN:
@@ -169,7 +174,7 @@ def finished(home: Home, run: str) -> bool:
 
 
 @pytest.mark.slow  # two runs and a server
-@pytest.mark.parametrize("way", ["killed", "frozen"], indirect=True)
+@pytest.mark.parametrize("way", params(["killed", "frozen"], ["frozen"]), indirect=True)
 def test_what_could_not_be_sent_is_sent_with_the_next_run(
     orch: Orch, endpoint: Endpoint, home: Home, way: tuple[Break, dict[str, str]]
 ) -> None:
@@ -188,7 +193,7 @@ def test_what_could_not_be_sent_is_sent_with_the_next_run(
 
 
 @pytest.mark.slow  # a cold process
-@pytest.mark.parametrize("way", ["killed", "frozen", "hanging"], indirect=True)
+@pytest.mark.parametrize("way", params(["killed", "frozen", "hanging"], ["frozen"]), indirect=True)
 def test_one_interrupt_ends_a_run_without_a_server(
     orch: Orch, endpoint: Endpoint, way: tuple[Break, dict[str, str]]
 ) -> None:
