@@ -134,7 +134,7 @@ class Compaction:
 
         Raises:
             MemoryBusy: another process is compacting, for longer than `wait_s` seconds.
-            MemoryUnavailable: there is no space for a second shard.
+            MemoryUnavailable: a second shard does not fit on the disk.
         """
         try:
             lock = acquire(self._root / ".compacting", wait_s=wait_s, poll_s=_POLL_S)

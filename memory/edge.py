@@ -103,7 +103,7 @@ class EdgeStore:
                 yield turn
         finally:
             if self._folder.is_suspect:
-                # Opening repairs, and says so to whoever met the damage.
+                # Opening repairs, and reports the damage that this open met.
                 with self._turn(wait_s):
                     pass
         self._erase(is_own=turn._erased)

@@ -45,7 +45,7 @@ def salvage(
         expected: how many points there were; the search ends when all are found. 0 if that is unknown.
 
     Raises:
-        OSError: there is no space for a copy, or a file cannot be read.
+        OSError: a copy does not fit on the disk, or a file cannot be read.
     """
     good: dict[str, qe.Record] = {}
     bad: set[str] = set()

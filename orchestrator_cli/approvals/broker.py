@@ -258,7 +258,7 @@ class ApprovalBroker:
 
 
 def needs_its_own_answer(question: Question | ApprovalAsked) -> bool:
-    """Whether a yes to everything is no answer: a question for words, or whether to repeat a call."""
+    """Whether a yes to everything leaves it open: a question for words, or whether to repeat a call."""
     return question.what == "question" or (question.what == "effects" and bool(question.items))
 
 

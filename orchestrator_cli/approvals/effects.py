@@ -6,7 +6,7 @@ so it is the same for a retry, after a resume and in every version of the plan.
 
 A call that began and whose outcome is unknown (the process was killed, or the call timed out) is not
 repeated silently. That includes the same call by another subtask, as a reviser may plan it for another try:
-that call takes the key of the unconfirmed one. `-y` is no answer to whether a call is repeated, confirmed or
+that call takes the key of the unconfirmed one. `-y` does not decide whether a call is repeated, confirmed or
 not: only the policy repeats it, or an answer to that very question.
 """
 

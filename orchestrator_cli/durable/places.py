@@ -27,7 +27,7 @@ class FolderId(NamedTuple):
     inode: int
 
 
-def folder_id(place: Path | int) -> FolderId | None:
+def folder_id(place: Path | str | int) -> FolderId | None:
     """The identity of a path, or of a descriptor; None if nothing is there that can be looked at."""
     try:
         found = os.stat(place)  # noqa: PTH116 - descriptors too

@@ -88,7 +88,7 @@ class PrefectConnection:
     def send_unsent(self) -> None:
         """Send what earlier runs could not, if there is any. What is refused again is left for later."""
         if self.unsent is not None and any(self.unsent.glob("*.json")):
-            server.configure_client(NOWHERE, self._home)
+            self.open()
             server.import_prefect()
             with suppress(Exception), self.client() as client:
                 send_unsent(self.unsent, client)

@@ -49,7 +49,6 @@ class FlowRun:
             resumed: whether an earlier process may have begun it.
         """
         self.outbox = PrefectOutbox(name, str(uuid.uuid4()), resumed=resumed)
-        self._name = name
         self._await_import = await_import
         self._threads = threads
         self._connection = connection

@@ -204,7 +204,7 @@ class AttemptServices(Protocol):
         """What was written in the checkout so far."""
 
     def check_room(self) -> None:
-        """Raise `StorageFault` if there is no room to commit what was written so far."""
+        """Raise `StorageFault` if what was written so far does not fit on the disk."""
 
     def call_tool(self, name: str, arguments: dict[str, JsonValue]) -> JsonValue:
         """Call one of `AttemptSpec.host_tools`. Raises what the tool raises."""

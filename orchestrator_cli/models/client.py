@@ -229,8 +229,8 @@ def _usage(litellm: Any, request: ModelRequest, answer: Any, said: str | None) -
 
     `said`: the reply; None for an embedding.
     """
-    name, told = request.model or "", getattr(answer, "usage", None)
-    sent, received = (_amount(getattr(told, key, 0)) for key in ("prompt_tokens", "completion_tokens"))
+    name, used = request.model or "", getattr(answer, "usage", None)
+    sent, received = (_amount(getattr(used, key, 0)) for key in ("prompt_tokens", "completion_tokens"))
     if not sent and not received:
         sent = _count(litellm, request, messages=list(request.messages))
         received = _count(litellm, request, text=said) if said else 0

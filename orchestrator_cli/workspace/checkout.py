@@ -40,17 +40,20 @@ class Hidden:
     another path. A walk of the workspace finds them (`enter`), and their paths are hidden from then on.
     """
 
-    def __init__(self, root: Path, own: Iterable[Path], allowed: tuple[str, ...]) -> None:
+    def __init__(
+        self, root: Path, own: Iterable[Path], allowed: tuple[str, ...], entrances: Entrances | None = None
+    ) -> None:
         """
         Args:
             root: the workspace, resolved.
+            entrances: those of the workspace, if they were looked for already.
             own: what `orch` itself trusts, whether it is there or not.
             allowed: protected names that the user lets subtasks have.
         """
         self._allowed = allowed
         self._above = root.parts[1:]
         self._places = Places(own)
-        self.entrances = Entrances(root)
+        self.entrances = entrances or Entrances(root)
         self._own: set[str] = set()
         """The paths in the workspace of what `orch` trusts."""
         self._secret: set[str] = set()

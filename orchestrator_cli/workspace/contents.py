@@ -119,7 +119,7 @@ _ESCAPED = re.compile(rb"\\u00([0-7][0-9a-f])", re.IGNORECASE)
 
 
 def sites(tree: Root, path: str) -> Set[bytes] | None:
-    """The sites and folders that a file names; None if that cannot be told."""
+    """The sites and folders that a file names; None if it cannot be parsed."""
     content = _content(tree, path, MAX_LOCK_BYTES)
     if content is None:
         return None

@@ -14,6 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,34 +55,42 @@ class Entrance:
 
 
 class Entrances:
-    """All entrances of a workspace, as they are when this is made."""
+    """All entrances of a workspace, as they are when they are first asked for."""
 
     def __init__(self, root: Path) -> None:
         """`root`: the workspace, resolved."""
-        self._found = tuple(dict.fromkeys(_found(root)))
+        self._root = root
+
+    @cached_property
+    def _named(self) -> tuple[Entrance, ...]:
+        """Those by which rules about names hold."""
+        return tuple(dict.fromkeys(_named(self._root)))
+
+    @cached_property
+    def _used(self) -> tuple[Entrance, ...]:
+        """Those that count whatever is in them. Only a commit asks for them."""
+        return tuple(dict.fromkeys(_used(self._root)))
 
     def names(self, path: str) -> Iterator[tuple[str, str]]:
         """The names of a path outside, each with the path of the workspace up to where it was entered."""
-        if not self._found:
-            return
-        here = plain(path)
-        for one in self._found:
-            rest = one.below(here) if one.rule is None else None
+        here = plain(path) if self._named else ""
+        for one in self._named:
+            rest = one.below(here)
             if rest is not None and (name := f"{one.name}/{rest}".strip("/")) != here:
                 yield name, path[: len(path) - len(rest)].rstrip("/")
 
     def uses(self, path: str) -> Iterator[tuple[str, FileRule]]:
         """Why a path counts whatever its name, each with the path of the workspace that is used."""
         here = plain(path)
-        for one in self._found:
-            rest = one.below(here) if one.rule is not None else None
+        for one in self._used:
+            rest = one.below(here)
             if one.rule is not None and rest is not None and not (one.is_flat and "/" in rest):
                 yield one.place or ".", one.rule
 
     def through(self, path: str) -> str:
         """A name outside that leads through a path if that is a link; empty if none does."""
-        here = plain(path) if self._found else ""
-        return next((one.name for one in self._found if one.place.startswith(f"{here}/")), "")
+        here, found = plain(path), (*self._named, *self._used)
+        return next((one.name for one in found if one.place.startswith(f"{here}/")), "")
 
     def hides(self, path: str, allowed: tuple[str, ...]) -> bool:
         """Whether a path is hidden under a name that it has outside."""
@@ -93,9 +102,12 @@ class Entrances:
         )
 
 
-def _found(root: Path) -> Iterator[Entrance]:
+def _named(root: Path) -> Iterator[Entrance]:
     for folder, name in (*_links(), *xdg_folders()):
         yield from (Entrance(place, f"{name}/{rest}".strip("/")) for place, rest in _at(folder, root))
+
+
+def _used(root: Path) -> Iterator[Entrance]:
     for folder in filter(Path.is_absolute, map(Path, os.get_exec_path())):
         yield from (
             Entrance(place, f"{folder}", ON_PATH, is_flat=True)

@@ -97,10 +97,11 @@ class Workspace:
             allowed: protected names that subtasks may read and write.
             limits: how much a commit of a checkout may change.
         """
-        self.root = usable_folder(root)
+        entrances = Entrances(root.resolve())
+        self.root = usable_folder(root, entrances)
         self._allowed = allowed
         self._limits = limits
-        self._hidden = Hidden(self.root, (state, *own), allowed)
+        self._hidden = Hidden(self.root, (state, *own), allowed, entrances)
         self._run = run
         self._history = history_folder(state, run)
         self._copy_bytes = max_mb << 20
@@ -231,7 +232,7 @@ class Workspace:
     def commit(self, checkout: Checkout, approved: Container[str] | None = ()) -> tuple[FileChange, ...]:
         """Commit a checkout's changes. Raises `Conflict` or `WorkspaceFault`, with nothing changed.
 
-        Raises `StorageFault` if there is no room for them. `approved`: the roots of `executed` that a person
+        Raises `StorageFault` if they do not fit on the disk. `approved`: the roots of `executed` that a person
         agreed to; None for all there are.
         """
         author = Author(run=self._run, subtask=checkout.subtask, attempt=checkout.attempt)
@@ -268,7 +269,7 @@ class Workspace:
                 )
 
     def check_room(self, checkout: Checkout) -> None:
-        """Raise `StorageFault` if there is no room to commit the changes of a checkout."""
+        """Raise `StorageFault` if the changes of a checkout do not fit on the disk."""
         now = checkout.now()
         paths = differing(checkout.copied, now)
         self._check_room((checkout.base.get(path), now.get(path)) for path in paths)
@@ -382,13 +383,14 @@ def history_folder(state: Path, run: str) -> Path:
     return state / "runs" / run / "undo"
 
 
-def check_folder(root: Path) -> None:
-    """Raise `UsageError` if a workspace does not exist, is a file, or holds credentials."""
+def check_folder(root: Path, entrances: Entrances | None = None) -> Path:
+    """The `real_folder`. Raises `UsageError` if it does not exist, is a file, or holds credentials."""
     if not root.exists():
         raise UsageError(f"There is no folder {root}.", "Create it, or name another one with -C.")
     if not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
-    names = str(real_folder(root)), *(name for name, _ in Entrances(root.resolve()).names(""))
+    found = real_folder(root)
+    names = str(found), *(name for name, _ in (entrances or Entrances(found)).names(""))
     if rule := next(filter(None, map(hidden_at, names)), None):
         raise UsageError(
             f"{root} is hidden from runs, so no run works there: {rule.why}.", "Name another folder with -C."
@@ -399,6 +401,7 @@ def check_folder(root: Path) -> None:
             "settings and hooks name.",
             "Name another folder with -C, such as a clone of it.",
         )
+    return found
 
 
 def _git_folder_around(root: Path) -> Path | None:
@@ -411,9 +414,9 @@ def _git_folder_around(root: Path) -> Path | None:
     return None
 
 
-def usable_folder(root: Path) -> Path:
+def usable_folder(root: Path, entrances: Entrances) -> Path:
     """The folder, resolved. Raises `UsageError` if it cannot be written to."""
-    check_folder(root)
+    found = check_folder(root, entrances)
     # os.access is wrong for root and for read-only mounts, so try a write.
     probe = root / f".orch-{uuid.uuid4().hex[:12]}.tmp"
     try:
@@ -424,7 +427,7 @@ def usable_folder(root: Path) -> Path:
             f"The folder {root} cannot be written to: {exc.strerror}.",
             "Fix its permissions, or name another one with -C.",
         ) from exc
-    return real_folder(root)
+    return found
 
 
 def real_folder(root: Path) -> Path:
@@ -433,8 +436,9 @@ def real_folder(root: Path) -> Path:
     Below another path, names would be judged without the folders above them.
     """
     found = folder_id(root)
-    known = (home / path for home in home_folders() for path in HOME_FOLDERS)
-    return next((place for place in known if folder_id(place) == found), root).resolve()
+    # As text, because there are a thousand of them.
+    known = (f"{home}/{path}" for home in home_folders() for path in HOME_FOLDERS)
+    return Path(next((place for place in known if folder_id(place) == found), root)).resolve()
 
 
 def wait_for_clock_tick(tree: FileTree) -> None:

@@ -27,7 +27,7 @@ _STATE, _THREADS, _VIRTUAL, _RESIDENT = 0, 17, 20, 21  # fields of /proc/PID/sta
 _LOOKS = 3  # at a process whose threads come and go
 _HOLD_S = 1.0  # for stopping what is awake, on a busy machine
 _RUNS = re.compile(rb"^(?:State:\s+|(?:non)?voluntary_ctxt_switches:\s+)(\w+)", re.MULTILINE)
-_AWAKE, _STOPPED, _ENDED = (b"R", b"S"), b"T", (b"Z", b"X")  # not D, which is no state to run code in
+_AWAKE, _STOPPED, _ENDED = (b"R", b"S"), b"T", (b"Z", b"X")  # D is left out: nothing runs in it
 
 Look = dict[str, list[bytes]]
 """By the folder in /proc of each thread: its state, and how often it was taken off a processor."""

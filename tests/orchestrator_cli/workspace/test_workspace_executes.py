@@ -726,7 +726,7 @@ GIT = [
 ]
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 @pytest.mark.parametrize("inside", ["", "sub"])
 @pytest.mark.parametrize(("setting", "path", "asked"), GIT)
 def test_what_git_is_set_to_run_needs_a_yes(
@@ -747,7 +747,7 @@ def test_what_git_is_set_to_run_needs_a_yes(
         assert roots(workspace, checkout) == ({str(Path(inside, asked))} if asked else set())
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_reading_the_settings_of_git_runs_nothing(workspace: Workspace, root: Path) -> None:
     subprocess.run(["git", "init", "-q", root], check=True)
     for name in ("core.fsmonitor", "core.pager", "core.editor", "alias.config", "pager.config"):
