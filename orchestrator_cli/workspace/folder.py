@@ -232,8 +232,8 @@ class Workspace:
     def commit(self, checkout: Checkout, approved: Container[str] | None = ()) -> tuple[FileChange, ...]:
         """Commit a checkout's changes. Raises `Conflict` or `WorkspaceFault`, with nothing changed.
 
-        Raises `StorageFault` if they do not fit on the disk. `approved`: the roots of `executed` that a person
-        agreed to; None for all there are.
+        Raises `StorageFault` if they do not fit on the disk. `approved`: the roots of `executed` that a
+        person agreed to; None for all there are.
         """
         author = Author(run=self._run, subtask=checkout.subtask, attempt=checkout.attempt)
         with self.locked(), faults_of(), Root(self.root) as tree:
