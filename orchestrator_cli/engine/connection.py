@@ -16,6 +16,7 @@ from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine import server
+from orchestrator_cli.engine.local_api import unused_tls
 from orchestrator_cli.engine.outbox import REQUEST_S, send_unsent
 from orchestrator_cli.environment import prefect_headers, prefect_tls, urlopen
 from orchestrator_cli.errors import ConfigError, OrchError
@@ -45,6 +46,7 @@ class PrefectConnection:
         self._idle_minutes = idle_minutes
         self._cancellation = cancellation
         self._failures = 0
+        self._is_open = False
         self.url = NOWHERE
         """Of the API of the server that is used now."""
 
@@ -57,6 +59,7 @@ class PrefectConnection:
         """Start the server, if need be, and name it to Prefect; its address. Raises why that fails."""
         self.url = self._url or server.ensure_server(self._home, self._idle_minutes)
         server.configure_client(self.url, self._home, own=bool(self._url))
+        self._is_open = True
         return self.url
 
     def open_or_do_without(self) -> None:
@@ -71,17 +74,22 @@ class PrefectConnection:
         """A client of Prefect. Raises why the server cannot be reached."""
         if self._failures >= MANY_FAILURES:
             raise ConnectionError(f"its server has failed to start {MANY_FAILURES} times")
-        url = self.open()
+        if not self._is_open:
+            self.open()
+        self._is_open = False  # if this ends, it is for a fault, and the server may be another one then
         if not self._url:
             self._failures += 1
-            server.await_server(url, self._home, self._cancellation)
+            server.await_server(self.url, self._home, self._cancellation)
             self._failures = 0
         from prefect.client.orchestration import get_client
         from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+        options: dict[str, Any] = {"timeout": REQUEST_S}
+        if self.url.startswith("http:"):
+            options["verify"] = unused_tls()
         with (
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client(sync_client=True, httpx_settings={"timeout": REQUEST_S}) as client,
+            get_client(sync_client=True, httpx_settings=options) as client,
         ):
             yield client
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from orchestrator_cli.cancellation import run_beside
 from orchestrator_cli.engine.connection import PrefectConnection
-from orchestrator_cli.engine.local_api import LocalApi, collect_from_prefect
+from orchestrator_cli.engine.local_api import LocalApi, collect_from_prefect, unused_tls
 from orchestrator_cli.engine.outbox import CLOSING_S, PrefectOutbox
 from orchestrator_cli.engine.server import ui_address
 from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunFailed
@@ -143,7 +143,7 @@ class FlowRun:
         settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False}
         with (
             temporary_settings(settings),
-            SyncClientContext(httpx_settings={"transport": LocalApi(self.outbox)}),
+            SyncClientContext(httpx_settings={"transport": LocalApi(self.outbox), "verify": unused_tls()}),
         ):
             made: Any = flow(
                 name="orch",
