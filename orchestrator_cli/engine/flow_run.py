@@ -25,6 +25,8 @@ from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunF
 
 INTERRUPTED_S = 0.3
 """How long the end of an interrupted run waits for the server to be sent the last messages."""
+LATER_S = 0.15
+"""How long to leave the interpreter to what leads to the planner's request, if Prefect is imported already."""
 
 
 class FlowRun:
@@ -49,22 +51,26 @@ class FlowRun:
             resumed: whether an earlier process may have begun it.
         """
         self.outbox = PrefectOutbox(name, str(uuid.uuid4()), resumed=resumed)
-        self._await_import = await_import
         self._threads = threads
         self._connection = connection
         self._work: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._begun = self._entered = self._is_closed = False
         self._over = threading.Event()
+        self._wanted = threading.Event()
         self._error: BaseException | None = None
-        run_beside(self._live)
+
+        def ready() -> None:
+            await_import()
+            self._wanted.wait(LATER_S)
 
         @contextmanager
         def connect() -> Iterator[Any]:
-            await_import()
+            ready()
             with connection.client() as client:
                 yield client
 
+        run_beside(self._live, ready)
         self.outbox.start(connect, connection.unsent)
 
     def when_open(self, call: Callable[[str, str], None]) -> None:
@@ -81,6 +87,7 @@ class FlowRun:
         Raises what `work` raises. An interrupt of this thread does not end it: see `await_end`.
         """
         self._work.put(work)
+        self._wanted.set()
         self.await_end()
 
     def await_end(self) -> None:
@@ -99,6 +106,7 @@ class FlowRun:
             if self._is_closed:
                 return ""
             self._is_closed = True
+        self._wanted.set()
         is_interrupted = isinstance(error, KeyboardInterrupt | Interrupted | Cancelled)
         seconds = INTERRUPTED_S if is_interrupted else CLOSING_S
         if self._begun and not self._over.is_set():
@@ -116,10 +124,10 @@ class FlowRun:
             return f"Prefect's page does not show all of this run: {fault or 'its server is slow'}.{later}"
         return ""
 
-    def _live(self) -> None:
+    def _live(self, ready: Callable[[], None]) -> None:
         """The thread of the flow."""
         try:
-            self._await_import()
+            ready()
             self._run()
         except BaseException as exc:
             self._error = self._error or exc
