@@ -26,7 +26,7 @@ from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunF
 INTERRUPTED_S = 0.3
 """How long the end of an interrupted run waits for the server to be sent the last messages."""
 LATER_S = 0.15
-"""How long to leave the interpreter to what leads to the planner's request, if Prefect is imported already."""
+"""How long, with Prefect imported, the interpreter is left to what leads to the planner's request."""
 
 
 class FlowRun:
