@@ -155,6 +155,8 @@ class EdgeFolder:
         if not self._shard_path.exists():
             known = self._known()
             self._begin()
+            # File systems use an inode again at once: the new shard can have the number of the missing one.
+            self._records.unlink(missing_ok=True)
             if known:
                 self._warn(
                     f"The memory's records are gone: {self._shard_path}, which held {known:,}, is missing. "

@@ -31,6 +31,8 @@ from orchestrator_cli.views.text import (
 
 LONG = 400
 """Characters of a reason or a summary."""
+NOTICE = 4_000
+"""Characters of a notice: a sentence of ours with paths in it, and the remedy comes last."""
 DETAIL_LINES = 120
 """Lines of the details of a question; fileLog.md has all of them."""
 OUTCOMES = {
@@ -172,7 +174,7 @@ def _line(fact: events.Fact) -> Line | None:  # noqa: C901 - a case for each kin
             call = "model call failed" if fact.fault else "model call"
             return Line("  ", f"{call}: {who} · {duration(fact.seconds)} · {came_to}", "dim")
         case events.Noticed():
-            return Line("note  ", one_line(fact.message, LONG), sign_style="yellow")
+            return Line("note  ", one_line(fact.message, NOTICE), sign_style="yellow")
         case events.RunPaused():
             words = f"{counted(len(fact.approvals), 'question')} open: {', '.join(fact.approvals)}"
             return Line("paused  ", words, sign_style="bold magenta")
