@@ -151,8 +151,12 @@ class FlowRun:
         settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False}
         with (
             temporary_settings(settings),
-            SyncClientContext(httpx_settings={"transport": LocalApi(self.outbox), "verify": unused_tls()}),
+            SyncClientContext(
+                httpx_settings={"transport": LocalApi(self.outbox), "verify": unused_tls()}
+            ) as clients,
         ):
+            # Task runs ask for a client without settings. Each would make one that asks the server, in 25 ms.
+            clients._httpx_settings = None
             made: Any = flow(
                 name="orch",
                 task_runner=runner,
