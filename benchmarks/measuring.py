@@ -66,7 +66,7 @@ def place(**flags: Any) -> Iterator[Any]:
 
 def _import() -> None:
 
-    from orchestrator_cli.models.client import prepare
+    from orchestrator_cli.models.library import prepare
 
     prepare()
 

@@ -36,7 +36,7 @@ from orchestrator_cli.journal.journal import CatchesUp, EventStream, EventView, 
 from orchestrator_cli.journal.redaction import RedactedModel, Redactor
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.chain import ModelChain
-from orchestrator_cli.models.client import IMPORT_LOCK
+from orchestrator_cli.models.library import IMPORT_LOCK
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.process_limits import check_process_limits
 from orchestrator_cli.recall.knowledge import KnowledgeReader

@@ -17,7 +17,8 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, ProviderError
 from orchestrator_cli.events import Fact, Noticed
 from orchestrator_cli.models.budget import MeteredModel
-from orchestrator_cli.models.client import LiteLLMModel, embed, prepare, quote, quote_embedding, unpriced
+from orchestrator_cli.models.client import LiteLLMModel, embed
+from orchestrator_cli.models.library import prepare
 from orchestrator_cli.models.model import (
     Completion,
     Embeddings,
@@ -26,6 +27,7 @@ from orchestrator_cli.models.model import (
     OnDelta,
     TransientError,
 )
+from orchestrator_cli.models.pricing import quote, quote_embedding, unpriced
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import Usage
 

@@ -1,7 +1,7 @@
 """What a model is asked and what it answers: values, and the protocol that every model fulfils."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -38,12 +38,28 @@ class ModelRequest(BaseModel):
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
     """The longest reply, in tokens; None leaves it to the model."""
+    reply_schema: dict[str, JsonValue] | None = None
+    """The JSON Schema of the object that the reply should be, for models that take one. A wish: the reply is
+    checked as if it had not been sent."""
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "repetition", ""]
+"""Why a reply ended; empty if that is unknown.
+
+`length`: it met a limit or the end of the context. `repetition`: it repeated itself, and was cut here.
+"""
 
 
 class Completion(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     text: str
+    """Without the model's thoughts."""
+    reasoning: str = ""
+    """Its thoughts, as far as it gives them. Shown to no model and never executed."""
+    finish_reason: FinishReason = ""
+    refusal: str = ""
+    """Why the model declines, if it says so apart from the text."""
     tool_calls: tuple[ToolCall, ...] = ()
     model: str
     usage: Usage

@@ -20,7 +20,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.environment import find_model, missing_key
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
-from orchestrator_cli.models.client import prepare
+from orchestrator_cli.models.library import prepare
 from orchestrator_cli.models.model import Completion, Model, ModelRequest, OnDelta, ToolCall
 from orchestrator_cli.settings import ROLES, Settings
 from orchestrator_cli.values import Usage

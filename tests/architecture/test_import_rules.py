@@ -83,7 +83,7 @@ HOMES = {
     "fastapi": (),
     "mcp": ("orchestrator_cli.cli.mcp_server.server", "orchestrator_cli.mcp_client.connection"),
     "mcp_types": ("orchestrator_cli.cli.mcp_server.server", "orchestrator_cli.mcp_client.connection"),
-    "litellm": ("orchestrator_cli.models.client",),
+    "litellm": ("orchestrator_cli.models.library", "orchestrator_cli.models.client_errors"),
     "openai": (),
     # Modules named execution/agent*.py, the hand-written tools, and the toolsmith.
     "smolagents": ("orchestrator_cli.execution.agent", "orchestrator_cli.tools", "toolsmith"),

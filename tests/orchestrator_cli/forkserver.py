@@ -72,7 +72,7 @@ def serve(url: str, home: Path) -> None:
 
 def _import(url: str, home: Path) -> None:
     from orchestrator_cli.engine.server import configure_client, import_prefect
-    from orchestrator_cli.models.client import prepare
+    from orchestrator_cli.models.library import prepare
 
     configure_client(url, home)
     prepare()
@@ -104,8 +104,8 @@ def _load_for_calls() -> None:
     """What the first call of a model loads besides, of LiteLLM and of OpenAI's client."""
     from openai import OpenAI
 
-    from orchestrator_cli.models.client import quote
     from orchestrator_cli.models.model import ModelRequest
+    from orchestrator_cli.models.pricing import quote
 
     quote(ModelRequest(role="planner", model="openai/planner", messages=({"role": "user", "content": "x"},)))
     assert OpenAI(api_key="none").chat.completions

@@ -1,0 +1,94 @@
+"""LiteLLM: imported here and nowhere else, set up, and with it what its first calls would import."""
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator_cli.models.wire import guard_clients
+
+IMPORT_LOCK = threading.RLock()
+"""Held while a thread imports a large library in the background.
+
+If the imports of two threads need each other's modules, Python avoids the deadlock by handing out
+half-imported ones. Hold it for one library at a time: a first model call waits for it.
+"""
+
+_IMPORTED: set[str] = set()
+"""What was used once, and so imports nothing more."""
+
+
+@contextlib.contextmanager
+def importing(what: str) -> Iterator[None]:
+    """Guards an operation that imports modules the first time."""
+    if what in _IMPORTED:
+        yield
+        return
+    with IMPORT_LOCK:
+        yield
+        _IMPORTED.add(what)
+
+
+def prepare(*, tools: bool = True) -> None:
+    """Import LiteLLM, which takes seconds, so that a background thread can do it early."""
+    litellm()
+    if tools:
+        prepare_for_tools()
+
+
+def prepare_for_tools() -> None:
+    """Import what LiteLLM would import during its first call with tools."""
+    with importing("tools"):
+        importlib.import_module("litellm.responses.mcp.chat_completions_handler")
+
+
+def prepare_for_call() -> None:
+    """Import what LiteLLM, and OpenAI's client below it, would import during their first call."""
+    with importing("call"):
+        litellm().completion(
+            model="openai/none", messages=[{"role": "user", "content": "x"}], mock_response="x"
+        )
+        for name in _OF_A_CALL:
+            with contextlib.suppress(ImportError):  # other versions lack some of them
+                importlib.import_module(name)
+
+
+_OF_A_CALL = (
+    *("openai.resources", "openai.lib.streaming.chat", "httpcore", "httpx2", "h2.connection", "jiter"),
+    "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
+    *("litellm._service_logger", "litellm.integrations.prometheus_services"),
+)
+
+
+def litellm() -> Any:
+    """The library; imported by the first call, which takes seconds."""
+    if "litellm" in _IMPORTED:
+        return sys.modules["litellm"]
+    with importing("litellm"):
+        return _import_litellm()
+
+
+def _import_litellm() -> Any:
+    # Without this LiteLLM fetches its price list over the network at import.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    # Without this it reads a .env file in the folders above its installation.
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")
+    made: Any = importlib.import_module("litellm")
+    made.suppress_debug_info = True
+    made.telemetry = False
+    made.drop_params = True
+    # Its embedding call reads 0 retries as unset, and then retries this often.
+    made.DEFAULT_MAX_RETRIES = 0
+    made.disable_hf_tokenizer_download = True
+    for name in ("LiteLLM", "litellm", "httpx", "openai"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    handlers = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+    of_openai = importlib.import_module("litellm.llms.openai.common_utils")
+    guard_clients(
+        ((handlers.HTTPHandler, "create_client"), (of_openai.BaseOpenAILLM, "_get_sync_http_client"))
+    )
+    return made
