@@ -163,6 +163,16 @@ class Place:
         }
         over = {"SubtaskFinished": "done", "SubtaskFailed": "failed", "SubtaskSkipped": "skipped"}
         states = {fact["subtask"]: over[fact["kind"]] for fact in facts if fact["kind"] in over}
+        # After the failure of an item, what the others come to depends on when they began.
+        beside = {
+            name
+            for name, state in states.items()
+            if state != "failed" and name.endswith("]") and states.get(name.partition("[")[0]) == "failed"
+        }
+        results, states = (
+            {name: value for name, value in found.items() if name not in beside}
+            for found in (results, states)
+        )
         return Traces(ends[-1]["answer"] if ends else "", files, results, states, self._remembered())
 
     def _remembered(self) -> list[str]:

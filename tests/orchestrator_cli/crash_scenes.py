@@ -204,7 +204,8 @@ class Maps(Scripted):
         "each": EACH,
         "again": "final_answer(item * 2)",
         "some": "give_up('not b') if item == 'b' else final_answer(item)",
-        "none": "give_up('none of them')",
+        # The last one, so that all have begun.
+        "none": "give_up('not c') if item == 'c' else final_answer(item)",
     }
 
 
