@@ -19,10 +19,10 @@ compacts it from the beginning.
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import qdrant_edge as qe
 
@@ -79,6 +79,26 @@ def renewed(found: Iterable[qe.Record], index: str) -> list[qe.Point]:
     return points
 
 
+class Shards(Protocol):
+    """The shard of a memory, and what may replace it."""
+
+    @property
+    def opened_s(self) -> float:
+        """How long the last opening of the shard has taken."""
+
+    def turn(self) -> AbstractContextManager[qe.EdgeShard]:
+        """The shard, with the lock of the memory held."""
+
+    def create(self, name: str) -> qe.EdgeShard:
+        """An empty shard of that name, of the same layout."""
+
+    def layout(self) -> object:
+        """Differs if the shard was replaced or got other vectors; the lock is held."""
+
+    def swap(self, name: str) -> None:
+        """Replace the closed shard by the one of that name; the lock is held."""
+
+
 class Compaction:
     """What was deleted from the memory in `root`, and its erasure."""
 
@@ -110,26 +130,12 @@ class Compaction:
         if self._changes.exists():
             append_line(self._changes, "\n".join(map(str, ids)).encode(), sync=False)
 
-    def run(
-        self,
-        turn: Callable[[], AbstractContextManager[qe.EdgeShard]],
-        create: Callable[[str], qe.EdgeShard],
-        layout: Callable[[], object],
-        swap: Callable[[str], None],
-        *,
-        index: str,
-        opened_s: Callable[[], float],
-        wait_s: float,
-    ) -> None:
+    def run(self, shards: Shards, index: str, wait_s: float) -> None:
         """Compact, unless another process has done it; returns when the text of earlier deletions is gone.
 
         Args:
-            turn: the shard, with the lock of the memory held.
-            create: makes an empty shard of that name, of the same layout.
-            layout: differs if the shard was replaced or got other vectors; the lock is held.
-            swap: replaces the closed shard by the one of that name; the lock is held.
+            shards: the memory's.
             index: the payload field with the tags.
-            opened_s: how long the last opening of the shard has taken.
             wait_s: how long to wait for another process that compacts.
 
         Raises:
@@ -147,46 +153,38 @@ class Compaction:
             while self.is_due:
                 self._check_space()
                 try:
-                    if self._copied(turn, create, layout, swap, index, opened_s):
+                    if self._copied(shards, index):
                         return
                 finally:
                     shutil.rmtree(self._root / NEW, ignore_errors=True)
                     self._changes.unlink(missing_ok=True)
 
-    def _copied(
-        self,
-        turn: Callable[[], AbstractContextManager[qe.EdgeShard]],
-        create: Callable[[str], qe.EdgeShard],
-        layout: Callable[[], object],
-        swap: Callable[[str], None],
-        index: str,
-        opened_s: Callable[[], float],
-    ) -> bool:
+    def _copied(self, shards: Shards, index: str) -> bool:
         """Copy and swap; False if the shard was replaced or got another layout meanwhile."""
-        with turn():
-            covered, began = self._covered(), layout()
-            fresh = create(NEW)
+        with shards.turn():
+            covered, began = self._covered(), shards.layout()
+            fresh = shards.create(NEW)
             # From here on, every process notes what it writes.
             self._changes.write_bytes(b"")
 
         def is_overtaken() -> bool:
             # An earlier version erases on its own, with the lock held, and removes the file.
-            return not self.is_due or not self._covered().startswith(covered) or layout() != began
+            return not self.is_due or not self._covered().startswith(covered) or shards.layout() != began
 
         try:
             offset: qe.PointId | None = None
             while True:
-                with turn() as shard:
+                with shards.turn() as shard:
                     if is_overtaken():
                         return False
-                    found, offset = sliced(shard, None, offset, vectors=True, opened_s=opened_s())
+                    found, offset = sliced(shard, None, offset, vectors=True, opened_s=shards.opened_s)
                 _put(fresh, found, index)
                 if offset is None:
                     break
             fresh.flush()
             applied = 0
             while True:
-                with turn() as shard:
+                with shards.turn() as shard:
                     if is_overtaken():
                         return False
                     changed = self._changes.read_text(encoding="utf-8").split()[applied:]
@@ -198,7 +196,7 @@ class Compaction:
                         fresh.flush()
                         fresh.close()
                         shard.close()
-                        swap(NEW)
+                        shards.swap(NEW)
                         # Inside the turn, so that no one writes into the old shard or notes changes.
                         self._changes.unlink()
                         if self._covered() == covered:

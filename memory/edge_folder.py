@@ -126,20 +126,26 @@ class EdgeFolder:
         `MemoryUnavailable`.
         """
         with _translated(self._shard_path):
-            self.compaction.run(
-                self._slice,
-                lambda name: self._create(name, self.dense()),
-                lambda: (self.dense(), self._shard_path.stat().st_ino),
-                self._swap,
-                index=INDEX,
-                opened_s=lambda: self.opened_s,
-                wait_s=wait_s,
-            )
+            self.compaction.run(self, INDEX, wait_s)
 
     @contextmanager
-    def _slice(self) -> Iterator[qe.EdgeShard]:
+    def turn(self) -> Iterator[qe.EdgeShard]:
         with self.lock(_SLICE_WAIT_S), self.shard() as shard:
             yield shard
+
+    def create(self, name: str) -> qe.EdgeShard:
+        return self._create(name, self.dense())
+
+    def layout(self) -> object:
+        return self.dense(), self._shard_path.stat().st_ino
+
+    def swap(self, name: str) -> None:
+        """Replace the shard, which is closed. A crash in between is repaired by `_finish_swap`."""
+        known = self._known()
+        self._rename("shard", "shard.old")
+        self._rename(name, "shard")
+        self.note_count(known)
+        shutil.rmtree(self.root / "shard.old")
 
     def dense(self) -> dict[str, int]:
         """The sizes of the dense vectors in the shard, by name; the lock must be held."""
@@ -219,7 +225,7 @@ class EdgeFolder:
     def _replace(self, shard: qe.EdgeShard) -> None:
         offset: qe.PointId | None = None
         try:
-            with closing(self._create("shard.new", self.dense())) as fresh:
+            with closing(self.create("shard.new")) as fresh:
                 while True:
                     page, offset = sliced(shard, None, offset, vectors=True)
                     fresh.update(qe.UpdateOperation.upsert_points(renewed(page, INDEX)))
@@ -228,15 +234,7 @@ class EdgeFolder:
                 fresh.flush()
         finally:
             shard.close()
-        self._swap("shard.new")
-
-    def _swap(self, name: str) -> None:
-        """Replace the shard, which is closed. A crash in between is repaired by `_finish_swap`."""
-        known = self._known()
-        self._rename("shard", "shard.old")
-        self._rename(name, "shard")
-        self.note_count(known)
-        shutil.rmtree(self.root / "shard.old")
+        self.swap("shard.new")
 
     def _repaired(self, fault: str) -> qe.EdgeShard:
         """A new shard with what can be read of the damaged one, which is put aside; says so."""
@@ -290,7 +288,7 @@ class EdgeFolder:
         )
 
     def _finish_swap(self) -> None:
-        """Repair what a crash during `_swap` or `_repaired` left."""
+        """Repair what a crash during `swap` or `_repaired` left."""
         for name in ("shard.new", "shard.salvage"):
             if (self.root / name).exists():
                 shutil.rmtree(self.root / name)

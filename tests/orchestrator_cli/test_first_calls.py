@@ -39,7 +39,7 @@ for _ in range(int(sys.argv[1])):
                 tools=tools if number % 2 else (),
             )
             try:
-                LiteLLMModel(Cancellation(), timeout=20).complete(request, lambda _: None)
+                LiteLLMModel(Cancellation(), timeout=150).complete(request, lambda _: None)
             except Exception as exc:
                 faults.append(f"{type(exc).__name__}: {exc}")
 
@@ -64,7 +64,7 @@ def test_no_first_call_meets_a_library_that_is_half_imported(endpoint: Endpoint,
         capture_output=True,
         text=True,
         env=env,
-        timeout=120,
+        timeout=180,
         check=True,
     )
     assert [json.loads(line) for line in done.stdout.splitlines()] == [[]] * ROUNDS, done.stderr
