@@ -107,7 +107,10 @@ LOADED = (
         "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
     ),
     *(f"orchestrator_cli.{name}" for name in ("runtime", "orchestrator", "workspace.diff", "workspace.undo")),
-    *(f"orchestrator_cli.cli.{name}" for name in ("commands.ask", "commands.resume", "commands.runs", "chat.repl_session")),
+    *(
+        f"orchestrator_cli.cli.{name}"
+        for name in ("commands.ask", "commands.resume", "commands.runs", "chat.repl_session")
+    ),
     *(f"orchestrator_cli.execution.{name}" for name in ("agents", "scheduler")),
     *(f"orchestrator_cli.views.{name}" for name in ("filelog", "console", "streams", "narration")),
 )
