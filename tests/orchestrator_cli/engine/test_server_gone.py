@@ -77,6 +77,18 @@ def home(tmp_path: Path) -> Iterator[Home]:
     made.closing.close()
     if found := prefect_server.running_server(folder):
         end(found.pid)
+    for process_id in started_for(folder):
+        end(process_id)
+
+
+def started_for(folder: Path) -> list[int]:
+    """Processes that runs with this folder started, such as a server that is not up yet."""
+    found = []
+    for path in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if path.name.isdigit() and os.fsencode(folder) in (path / "environ").read_bytes():
+                found.append(int(path.name))
+    return found
 
 
 @pytest.fixture
