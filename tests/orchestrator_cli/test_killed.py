@@ -29,11 +29,12 @@ def first_of_each_kind(scene: Scene, kinds: set[str] | None) -> dict[int, str]:
     return {at: kind for kind, at in found.items() if kinds is None or kind in kinds}
 
 
-DECISIVE = {"ToolBuilt", "CodeRan", "FilesChanged", "RunFinished"}
+DECISIVE = {"ToolBuilt", "FilesChanged"}
 """Where most would be lost in the demo. The others have shorter runs, or are left to `-m thorough`."""
 TWELVE_ALONE = {"SubtaskAccepted", "SubtaskFailed", "PlanRevised", "SubtaskFinished"}
 """What is worth killing at where branches run beside each other."""
-ASKED = {"PlanProposed", "ApprovalAsked", "ApprovalGiven"}
+ASKED = {"PlanProposed", "ApprovalAsked", "ApprovalGiven", "CodeRan", "RunFinished"}
+"""What a short run shows as well as a long one."""
 
 
 @pytest.mark.slow
