@@ -106,7 +106,7 @@ class Users:
         folder = self._folder / str(self._made)
         (folder / "home").mkdir(parents=True)
         (folder / "workspace").mkdir()
-        replay = Replay(recording, fault, places)
+        replay = Replay(recording, dict.fromkeys(places, fault))
         base = {"ORCH_PREFECT_HOME": str(self._prefect), "OPENAI_API_KEY": "none", **MODELS}
         with Endpoint(replay) as endpoint:
             orch = Orch(folder / "home", folder / "workspace", self._warm, base)

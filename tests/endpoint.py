@@ -19,6 +19,7 @@ Not covered: images, more than one choice.
 
 import contextlib
 import json
+import socket
 import sys
 import threading
 import time
@@ -144,12 +145,34 @@ def _finish(reply: dict[str, Any]) -> str:
     return str(reply.get("finish_reason") or ("tool_calls" if reply.get("tool_calls") else "stop"))
 
 
-class _Server(ThreadingHTTPServer):
+class LoopbackServer(ThreadingHTTPServer):
+    """On a port of 127.0.0.1. When it is closed it ends its connections too, which clients may have kept."""
+
     daemon_threads = True
     block_on_close = False
 
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self._connections: set[Any] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for request in list(self._connections):
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+
+class _Server(LoopbackServer):
     def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(("127.0.0.1", 0), _Requests)
+        super().__init__(_Requests)
         self.endpoint = endpoint
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from copies import keep_count
 from unprivileged import bound_by_modes
 
 from memory import MemoryUnavailable, Query, Record, Scope
@@ -91,15 +92,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(whole: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(whole, tmp_path / "memory")
+    copy = shutil.copytree(whole, tmp_path / "memory")
+    keep_count(copy)
+    return copy
 
 
 def opened(folder: Path, said: list[str]) -> EdgeStore:
-    records = folder / ".records"
-    if (folder / "shard").exists():
-        # The copy is another folder for the file system.
-        count = records.read_text().split()[0]
-        records.write_text(f"{count} {(folder / 'shard').stat().st_ino}\n")
     return EdgeStore(folder, warn=said.append, remedy=REMEDY)
 
 

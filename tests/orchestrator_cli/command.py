@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import termios
 import threading
 import time
 import uuid
@@ -80,7 +81,9 @@ class Orch:
         )
         return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
-    def at_terminal(self, *args: str, typed: str, timeout: float = 60, **env: str) -> Done:
+    def at_terminal(
+        self, *args: str, typed: str, timeout: float = 60, size: tuple[int, int] = (24, 80), **env: str
+    ) -> Done:
         """The same at a terminal on which `typed` was typed ahead; `out` and `err` are all that it shows."""
         started = time.monotonic()
         ours, theirs = os.openpty()
@@ -93,12 +96,13 @@ class Orch:
 
         reader = threading.Thread(target=read)
         reader.start()
+        termios.tcsetwinsize(theirs, size)
         try:
             os.write(ours, typed.encode())
             place = Path(os.ttyname(theirs))
             code = self.warm.run(
                 args,
-                env=self.environment(TERM="dumb", **env),
+                env=self.environment(**{"TERM": "dumb"} | env),
                 cwd=self._cwd,
                 streams=dict.fromkeys(("stdin", "stdout", "stderr"), place),
                 timeout=timeout,
@@ -107,7 +111,7 @@ class Orch:
             os.close(theirs)
             reader.join()
             os.close(ours)
-        text = b"".join(shown).decode().replace("\r\n", "\n")
+        text = b"".join(shown).decode(errors="replace").replace("\r\n", "\n")
         return Done(code, text, text, time.monotonic() - started)
 
     def trust(self) -> None:

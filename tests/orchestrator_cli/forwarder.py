@@ -7,8 +7,10 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from endpoint import LoopbackServer
 
 Lie = Callable[[str, Any], Any]
 """Given the path and the JSON of a request, returns the JSON to answer with, or None to pass it on.
@@ -72,12 +74,9 @@ def completed_elsewhere(storage_key: str) -> dict[str, Any]:
     }
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
+class _Server(LoopbackServer):
     def __init__(self, target: str, lie: Lie, spoil: Spoil) -> None:
-        super().__init__(("127.0.0.1", 0), _Requests)
+        super().__init__(_Requests)
         self.target = target
         self.lie = lie
         self.spoil = spoil

@@ -7,7 +7,7 @@ a conversation that took a turn through a fault, and a repeated attempt all get 
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from endpoint import Reply, call, fault
@@ -30,18 +30,17 @@ class Replay:
     """The `reply` of an endpoint that plays a recording.
 
     Args:
-        places: names of exchanges, such as `agent:create#1`; the first request that is due one of them
-            meets the fault instead.
+        faults: by the names of exchanges, such as `agent:create#1`; the first request that is due one of
+            them meets its fault instead.
     """
 
-    def __init__(self, recording: Recording, fault: str = "", places: Iterable[str] = ()) -> None:
+    def __init__(self, recording: Recording, faults: Mapping[str, str] | None = None) -> None:
         self._recording = recording
-        self._fault = fault
-        self._places = set(places)
+        self._faults = dict(faults or {})
         self._titles = _titles(recording)
         self._lock = threading.Lock()
         self.met: list[str] = []
-        """Where the fault was met."""
+        """Where faults were met."""
 
     def __call__(self, request: dict[str, Any], _n: int) -> Reply:
         name = self.due(request)
@@ -49,11 +48,11 @@ class Replay:
             return fault(400, f"the recording foresees no such request of the {request['model']}")
         reply = self._recorded(name)
         with self._lock:
-            if name not in self._places:
+            fault_ = self._faults.pop(name, None)
+            if fault_ is None:
                 return reply
-            self._places.discard(name)
             self.met.append(name)
-        return _broken(self._fault, name, reply, request)
+        return _broken(fault_, name, reply, request)
 
     def due(self, request: dict[str, Any]) -> str | None:
         """The name of the exchange that a request is due."""

@@ -1,13 +1,18 @@
 """The demo's prompt with a model that meets trouble at its calls: it ends as it should.
 
-Here each fault is met once at every call, or at a few where waiting takes its time, all in one run. The
-whole matrix, a run for each fault at each call, is `python -m benchmarks.fault_matrix`.
+Here a run meets a fault at every call, of each kind in turn; with `-m thorough`, one kind at every call, or
+at a few where waiting takes its time. The whole matrix, a run for each fault at each call, is
+`python -m benchmarks.fault_matrix`.
 """
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from command import Orch
 from endpoint import Endpoint
-from replay import FAULTS, Replay
+from replay import FAULTS, WRONG, Replay
 
 from orchestrator_cli.cli.commands.ask import PROMPT, recording_path
 from orchestrator_cli.models.sources import Recording
@@ -34,29 +39,56 @@ def right(recording: Recording, stage: tuple[Orch, Endpoint]) -> str:
     return orch.file("new.txt")
 
 
-def places(fault: str, recording: Recording) -> tuple[str, ...]:
+def fits(fault: str, name: str) -> bool:
+    """Whether a run can meet a fault there and still end as it would."""
     if fault == "late":
-        return FEW[::2]
+        return name in FEW[::2]
     if fault in ("500", "cut"):
-        return FEW
+        return name in FEW
     if fault == "schema":
         # An agent's second value that does not fit ends its attempt, and any text is an answer.
-        return tuple(name for name in recording.exchanges if name.endswith("#1") and name != "answer#1")
-    if fault in ("prose", "empty"):
-        # The toolsmith's first code fails its cases: two more that cannot be used were a round too many.
-        return tuple(name for name in recording.exchanges if name != LAST_CODE)
-    return tuple(recording.exchanges)
+        return name.endswith("#1") and name != "answer#1"
+    # The toolsmith's first code fails its cases: two more that cannot be used were a round too many.
+    return fault not in WRONG or name != LAST_CODE
+
+
+def alone(fault: str, names: Iterable[str]) -> dict[str, str]:
+    """One fault, wherever it fits."""
+    return {name: fault for name in names if fits(fault, name)}
+
+
+def in_turn(first: int, names: Iterable[str]) -> dict[str, str]:
+    """A fault at every call, each time the next that fits; those that wait go first where they may."""
+    due, found = deque([*FAULTS[first:], *FAULTS[:first]]), {}
+    for name in names:
+        chosen = min((f for f in due if fits(f, name)), key=lambda f: f not in ("late", "500", "cut"))
+        due.remove(chosen)
+        due.append(chosen)
+        found[name] = chosen
+    return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("faults", "given"),
+    [
+        *(pytest.param(in_turn, first, id=f"from {FAULTS[first]}") for first in (0, 3)),
+        *(pytest.param(alone, fault, id=fault, marks=pytest.mark.thorough) for fault in FAULTS),
+    ],
+)
 def test_a_fault_once_at_every_call_changes_nothing_of_how_the_run_ends(
-    orch: Orch, endpoint: Endpoint, recording: Recording, right: str, fault: str
+    orch: Orch,
+    endpoint: Endpoint,
+    recording: Recording,
+    right: str,
+    faults: Callable[[Any, Iterable[str]], dict[str, str]],
+    given: Any,
 ) -> None:
-    """About 4 s each, and 10 s for the late one."""
-    chosen = places(fault, recording)
-    endpoint.reply = replay = Replay(recording, fault, chosen)
-    done = orch("ask", PROMPT, ORCH_MODEL_TIMEOUT="4" if fault == "late" else "30")
+    chosen = faults(given, recording.exchanges)
+    if faults is in_turn:
+        assert set(chosen.values()) == set(FAULTS)
+    endpoint.reply = replay = Replay(recording, chosen)
+    done = orch("ask", PROMPT, timeout=150, ORCH_MODEL_TIMEOUT="4" if "late" in chosen.values() else "30")
     assert done.code == 0, done.err
     assert orch.file("new.txt") == right
     assert sorted(replay.met) == sorted(chosen)

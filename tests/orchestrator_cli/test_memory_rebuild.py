@@ -1,23 +1,37 @@
 """A damaged memory is said by every command that meets it, and rebuilt from the journals of runs."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from command import Orch
+from copies import keep_count
 from endpoint import Endpoint
 from scripted_model import Cast, answered
 
 from memory import RUN, SESSION, TURN, Scope, open_store
 
 
-@pytest.fixture
-def runs(orch: Orch, endpoint: Endpoint) -> Orch:
-    """Two runs of one session and one of none, the last with a vote."""
+@pytest.fixture(scope="module")
+def template(stage: tuple[Orch, Endpoint], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home and a workspace with two runs of one session and one of none, the last with a vote."""
+    orch, endpoint = stage
     endpoint.reply = Cast(planner=[answered("Paris."), answered("Rome."), answered("Oslo.")])
     for prompt in ("Capital of France?", "Capital of Italy?"):
         assert orch("ask", "--session", "capitals", prompt).code == 0
     assert orch("ask", "Capital of Norway?").code == 0
     assert orch("feedback", "last", "bad", "too short").code == 0
+    return shutil.copytree(orch.home.parent, tmp_path_factory.mktemp("template") / "user")
+
+
+@pytest.fixture
+def runs(stage: tuple[Orch, Endpoint], template: Path) -> Orch:
+    """A user after those runs, at the paths where they were."""
+    orch, endpoint = stage
+    endpoint.reply = Cast(planner=[answered("Oslo.")])
+    shutil.rmtree(orch.home.parent)
+    shutil.copytree(template, orch.home.parent)
+    keep_count(orch.home / "memory")
     return orch
 
 
@@ -84,10 +98,7 @@ def test_what_was_forgotten_is_not_rebuilt(runs: Orch) -> None:
     ids=" ".join,
 )
 @pytest.mark.parametrize("fault", [lose, damage])
-def test_every_command_says_what_it_met(
-    runs: Orch, endpoint: Endpoint, command: tuple[str, ...], fault
-) -> None:  # type: ignore[no-untyped-def]
-    endpoint.reply = Cast(planner=[answered("Oslo.")])
+def test_every_command_says_what_it_met(runs: Orch, command: tuple[str, ...], fault) -> None:  # type: ignore[no-untyped-def]
     fault(runs)
     if fault is lose and "-c" in command:
         pytest.skip("there is no session left to continue")

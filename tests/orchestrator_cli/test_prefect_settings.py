@@ -9,15 +9,21 @@ RETRIES = "default_retries = 2"
 HASTE = "request_timeout = 0.000001"
 """With it, Prefect's client gets no answer from any server."""
 
-# Each run is a cold process, because Prefect reads its settings at import: 10 s.
+# Each run is a cold process, because Prefect reads its settings at import: 10 s. So all that it could read is
+# tried at once.
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("files", "env"),
     [
-        ({"prefect.toml": f"[flows]\n{RETRIES}\n[tasks]\n{RETRIES}\n[api]\n{HASTE}\n"}, {}),
-        ({"pyproject.toml": f"[tool.prefect.flows]\n{RETRIES}\n[tool.prefect.api]\n{HASTE}\n"}, {}),
+        (
+            {
+                "prefect.toml": f"[flows]\n{RETRIES}\n[tasks]\n{RETRIES}\n[api]\n{HASTE}\n",
+                "pyproject.toml": f"[tool.prefect.flows]\n{RETRIES}\n[tool.prefect.api]\n{HASTE}\n",
+            },
+            {"PREFECT_FLOWS_DEFAULT_RETRIES": "2", "prefect_api_request_timeout": "0.000001"},
+        ),
         (
             {
                 "pyproject.toml": "[project]\nname = {{ name }}\n",
@@ -25,9 +31,8 @@ pytestmark = pytest.mark.slow
             },
             {},
         ),
-        ({}, {"PREFECT_FLOWS_DEFAULT_RETRIES": "2", "prefect_api_request_timeout": "0.000001"}),
     ],
-    ids=["prefect.toml", "pyproject.toml", "broken files", "environment"],
+    ids=["settings", "broken files"],
 )
 def test_a_run_that_fails_ends_whatever_prefect_would_read(
     orch: Orch, endpoint: Endpoint, files: dict[str, str], env: dict[str, str]

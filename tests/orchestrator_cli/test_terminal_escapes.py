@@ -8,9 +8,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-import pexpect
 import pytest
-from command import COMMAND, Orch
+from command import Orch
 from endpoint import Endpoint
 from scripted_model import Cast, code, coder, decided, plan, tool_call
 from toolsmith_replies import CASES, CODE, SPEC
@@ -79,13 +78,7 @@ def ran(stage: tuple[Orch, Endpoint]) -> tuple[Orch, Endpoint, Any]:
 
 
 def on_a_terminal(orch: Orch, *args: str) -> str:
-    env = {**orch.environment(), "TERM": "xterm-256color"}
-    child = pexpect.spawn(
-        COMMAND[0], [*COMMAND[1:], *args], env=env, cwd=str(orch.workspace), timeout=120, dimensions=(50, 200)
-    )
-    child.expect(pexpect.EOF)
-    child.close()
-    return bytes(child.before).decode("utf-8", "replace")
+    return orch.at_terminal(*args, typed="", timeout=120, size=(50, 200), TERM="xterm-256color").out
 
 
 def unprintable(text: str) -> set[str]:

@@ -169,7 +169,7 @@ def test_only_an_open_request_with_the_password_is_use(kind: str, given: str | N
 
 @pytest.mark.slow
 def test_strangers_do_not_keep_an_idle_server(home: Path) -> None:
-    url = start_server(home, idle_minutes=0.1)
+    url = start_server(home, idle_minutes=0.05)
     await_server(url, home, Cancellation())
     found = running_server(home)
     assert found is not None
@@ -177,5 +177,5 @@ def test_strangers_do_not_keep_an_idle_server(home: Path) -> None:
     while (home / "prefect" / "server.json").exists() and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             urlopen(f"{url}/health", timeout=2)
-        time.sleep(0.5)
+        time.sleep(0.2)
     assert not (home / "prefect" / "server.json").exists()

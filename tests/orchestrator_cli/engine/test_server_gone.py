@@ -5,10 +5,12 @@ import os
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from command import Orch
@@ -29,11 +31,10 @@ Break = Callable[[], None]
 
 
 class Home:
-    """A data folder with a Prefect server of its own, which can be broken."""
+    """A data folder with a Prefect server, which can be broken."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        start_server(folder)
         found = prefect_server.running_server(folder)
         deadline = time.monotonic() + 60
         while found is None and time.monotonic() < deadline:
@@ -57,11 +58,6 @@ class Home:
         self.closing.callback(database.close)
         database.execute("BEGIN EXCLUSIVE")
 
-    def close(self) -> None:
-        self.closing.close()
-        if found := prefect_server.running_server(self.folder):
-            end(found.pid)
-
     @property
     def engine(self) -> Engine:
         """Its API, at the server that runs now."""
@@ -72,11 +68,35 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
+    """With a server of its own, for what it does not survive."""
     folder = tmp_path / "prefect-home"
     folder.mkdir()
+    start_server(folder)
     made = Home(folder)
     yield made
-    made.close()
+    made.closing.close()
+    if found := prefect_server.running_server(folder):
+        end(found.pid)
+    for process_id in started_for(folder):
+        end(process_id)
+
+
+def started_for(folder: Path) -> list[int]:
+    """Processes that runs with this folder started, such as a server that is not up yet."""
+    found = []
+    for path in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if path.name.isdigit() and os.fsencode(folder) in (path / "environ").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+@pytest.fixture
+def shared(engine: Engine) -> Iterator[Home]:
+    """With the server of all tests."""
+    made = Home(engine.home)
+    yield made
+    made.closing.close()
 
 
 class Foreign:
@@ -84,10 +104,15 @@ class Foreign:
 
     def __init__(self, target: str) -> None:
         self.fault: Callable[[], Any] = lambda: None
+        self.closing = threading.Event()
         self.forwarder = Forwarder(target, lambda *_: self.fault())
 
     def become(self, fault: Callable[[], Any]) -> Break:
         return lambda: setattr(self, "fault", fault)
+
+    def hang(self) -> int:
+        self.closing.wait(30)
+        return 503
 
 
 @pytest.fixture
@@ -96,21 +121,31 @@ def foreign(engine: Engine) -> Iterator[Foreign]:
     with made.forwarder:
         yield made
         made.fault = lambda: 503
+        made.closing.set()
 
 
 def refuse() -> Any:
     raise ConnectionResetError
 
 
-def hang() -> int:
-    time.sleep(30)
-    return 503
-
-
-FOREIGN = {"overloaded": lambda: 503, "reset": refuse, "hanging": hang, "garbage": lambda: "<html>"}
+FOREIGN: dict[str, Callable[[Foreign], Any]] = {
+    "overloaded": lambda _: 503,
+    "reset": lambda _: refuse(),
+    "hanging": Foreign.hang,
+    "garbage": lambda _: "<html>",
+}
 WAYS = ["killed", "frozen", "locked", *FOREIGN]
 IN_CI = ("killed", "frozen", "hanging", "overloaded")
 MOMENTS = ["planner", "agents", "answer"]
+
+
+class Way(NamedTuple):
+    do: Break
+    """What breaks a server."""
+    env: dict[str, str]
+    """Of a user whose runs use it."""
+    home: Home | None = None
+    """Whose server it is, if it is one of ours."""
 
 
 def params(ways: Iterable[str], in_ci: Iterable[str]) -> list[Any]:
@@ -118,15 +153,14 @@ def params(ways: Iterable[str], in_ci: Iterable[str]) -> list[Any]:
 
 
 @pytest.fixture(params=params(WAYS, IN_CI))
-def way(request: pytest.FixtureRequest, engine: Engine) -> tuple[Break, dict[str, str]]:
-    """What breaks a server, and the environment of a user whose runs use it."""
+def way(request: pytest.FixtureRequest, engine: Engine) -> Way:
     if request.param in FOREIGN:
         foreign = request.getfixturevalue("foreign")
         url = {"PREFECT_API_URL": foreign.forwarder.url, "PREFECT_API_AUTH_STRING": engine.password}
-        return foreign.become(FOREIGN[request.param]), url
-    home = request.getfixturevalue("home")
+        return Way(foreign.become(partial(FOREIGN[request.param], foreign)), url)
+    home = request.getfixturevalue("shared" if request.param == "frozen" else "home")
     breaks = {"killed": home.kill, "frozen": home.freeze, "locked": home.lock_database}
-    return breaks[request.param], {"ORCH_PREFECT_HOME": str(home.folder)}
+    return Way(breaks[request.param], {"ORCH_PREFECT_HOME": str(home.folder)}, home)
 
 
 def first(do: Break, said: Any) -> Callable[[dict[str, Any]], Reply]:
@@ -149,14 +183,14 @@ def cast(do: Break, moment: str) -> Cast:
     return Cast(planner=[lines["planner"]], agents=agents, answer=[lines["answer"]])
 
 
-@pytest.mark.slow  # a server for each of three ways
+@pytest.mark.slow  # a server for each of two ways
 @pytest.mark.parametrize(
     "moment", [pytest.param(m, marks=[] if m == "agents" else pytest.mark.thorough) for m in MOMENTS]
 )
 def test_the_work_ends_in_time_without_a_server(
-    orch: Orch, endpoint: Endpoint, way: tuple[Break, dict[str, str]], moment: str
+    orch: Orch, endpoint: Endpoint, way: Way, moment: str
 ) -> None:
-    do, env = way
+    do, env, _ = way
     endpoint.reply = cast(do, moment)
     done = orch("ask", "Do it.", **env)
     assert (done.code, done.out.strip()) == (0, "All is done."), done.err
@@ -173,12 +207,11 @@ def finished(home: Home, run: str) -> bool:
     return False
 
 
-@pytest.mark.slow  # two runs and a server
+@pytest.mark.slow  # two runs
 @pytest.mark.parametrize("way", params(["killed", "frozen"], ["frozen"]), indirect=True)
-def test_what_could_not_be_sent_is_sent_with_the_next_run(
-    orch: Orch, endpoint: Endpoint, home: Home, way: tuple[Break, dict[str, str]]
-) -> None:
-    do, env = way
+def test_what_could_not_be_sent_is_sent_with_the_next_run(orch: Orch, endpoint: Endpoint, way: Way) -> None:
+    do, env, home = way
+    assert home is not None
     endpoint.reply = cast(do, "answer" if do == home.kill else "agents")
     done = orch("ask", "Do it.", **env)
     assert done.code == 0, done.err
@@ -194,10 +227,8 @@ def test_what_could_not_be_sent_is_sent_with_the_next_run(
 
 @pytest.mark.slow  # a cold process
 @pytest.mark.parametrize("way", params(["killed", "frozen", "hanging"], ["frozen"]), indirect=True)
-def test_one_interrupt_ends_a_run_without_a_server(
-    orch: Orch, endpoint: Endpoint, way: tuple[Break, dict[str, str]]
-) -> None:
-    do, env = way
+def test_one_interrupt_ends_a_run_without_a_server(orch: Orch, endpoint: Endpoint, way: Way) -> None:
+    do, env, _ = way
     begun: list[float] = []
 
     def never(_: dict[str, Any]) -> Reply:

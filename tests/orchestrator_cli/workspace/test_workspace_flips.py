@@ -91,7 +91,10 @@ def _outcome(checkout: Checkout) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("flip", FLIPS)
-def test_a_flip_at_any_call_is_a_conflict_or_too_late(edit: str, flip: str, tmp_path: Path) -> None:
+def test_a_flip_at_any_call_is_a_conflict_or_too_late(
+    edit: str, flip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")  # a commit looks at every folder there
     for at in itertools.count():
         if committed(tmp_path / str(at), EDITS[edit], FLIPS[flip], at) is None:
             break
