@@ -40,6 +40,7 @@ from orchestrator_cli.data_folder import OwnFolder, check_absolute, check_owned,
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.json_schema import schema_fault
 from orchestrator_cli.trust import (
     Asked,
     Decide,
@@ -159,12 +160,8 @@ class McpServer(BaseModel):
 
 def check_schema(schema: dict[str, JsonValue]) -> None:
     """Raise `ValueError` if `schema` is not a JSON Schema."""
-    import jsonschema  # a tenth of a second, for those who have processes
-
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as exc:
-        raise ValueError(f"it is not a JSON Schema: {exc.message}") from exc
+    if fault := schema_fault(schema):
+        raise ValueError(fault)
 
 
 class MemorySettings(BaseModel):

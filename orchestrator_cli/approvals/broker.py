@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Annotated, Literal
 
-import jsonschema
 from pydantic import AfterValidator, Field, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation
@@ -25,6 +24,7 @@ from orchestrator_cli.durable.foreign import on_one_line, visible
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
 from orchestrator_cli.journal.journal import Emit
+from orchestrator_cli.json_schema import misfits
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 
 GRANTS = frozenset({"network", "secrets", "packages", "executes", "effects"})
@@ -283,7 +283,7 @@ def check_answer(question: Question, decision: str, value: JsonValue) -> None:
         raise UsageError(f"The question wants {wanted}.", on_one_line(question.question))
     if question.result is None or question.what != "question":
         return
-    faults = list(jsonschema.Draft202012Validator(question.result).iter_errors(value))
-    if faults:
-        fault = faults[0].message[-240:]
-        raise UsageError(f"The answer does not fit: {fault}", on_one_line(question.question))
+    if found := misfits(question.result, value):
+        raise UsageError(
+            f"The answer does not fit: {found[0].message[-240:]}", on_one_line(question.question)
+        )

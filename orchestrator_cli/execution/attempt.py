@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import jsonschema
 from pydantic import BaseModel, ConfigDict, JsonValue, PrivateAttr
 
 from orchestrator_cli import errors
@@ -24,6 +23,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.events import ApprovalGiven, Fact, ResultJudged
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
+from orchestrator_cli.json_schema import misfits
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
 from orchestrator_cli.plan import NewTool, Subtask
 from orchestrator_cli.planning.answer import summarise
@@ -302,11 +302,10 @@ def misfit(schema: dict[str, JsonValue] | None, value: JsonValue) -> str | None:
     if schema is None:
         return None
     faults = []
-    for fault in jsonschema.Draft202012Validator(schema).iter_errors(value):
+    for path, text in misfits(schema, value):
         # jsonschema puts the value first and what is wrong with it last.
-        text = fault.message
-        text = text if len(text) <= 240 else f"{text[:100]} … {text[-140:]}"
-        faults.append(f"{'.'.join(map(str, fault.absolute_path)) or 'the value'}: {text}")
+        short = text if len(text) <= 240 else f"{text[:100]} … {text[-140:]}"
+        faults.append(f"{path or 'the value'}: {short}")
     return f"the value does not fit the schema: {'; '.join(faults[:5])}" if faults else None
 
 

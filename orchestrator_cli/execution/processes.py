@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import jsonschema
 from pydantic import JsonValue
 
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
@@ -27,6 +26,7 @@ from orchestrator_cli.durable.json_text import refuse_constant
 from orchestrator_cli.events import ToolCalled
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, CheckoutRef, pretty
 from orchestrator_cli.execution.run import Run
+from orchestrator_cli.json_schema import misfits
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.settings import Process
 from orchestrator_cli.subprocesses.command import OUT_BYTES, CommandResult, run_command
@@ -141,11 +141,8 @@ def check_program(run: Run, root: Path, process: Process) -> None:
 def _check_inputs(name: str, process: Process, inputs: Mapping[str, JsonValue]) -> None:
     if process.inputs is None:
         return
-    fault = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(process.inputs).iter_errors(dict(inputs))
-    )
-    if fault is not None:
-        raise AttemptFailed(f"the inputs are not those of the process {name}: {fault.message[-240:]}")
+    if found := misfits(process.inputs, dict(inputs)):
+        raise AttemptFailed(f"the inputs are not those of the process {name}: {found[0].message[-240:]}")
 
 
 def _emitted(attempt: Attempt, call: Callable[[], JsonValue]) -> JsonValue:

@@ -9,11 +9,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import jsonschema
 from pydantic import JsonValue, ValidationError
 
 from orchestrator_cli.durable.json_text import json_from_reply
 from orchestrator_cli.errors import RecoverableError, ReplyUnusable
+from orchestrator_cli.json_schema import misfits
 from orchestrator_cli.models.model import Message, Model, ModelRequest
 from orchestrator_cli.plan import Catalogue, Plan
 from orchestrator_cli.planning.repair import Repair, repaired
@@ -137,11 +137,10 @@ def coerce_to_schema(given: JsonValue, schema: dict[str, JsonValue] | None) -> J
     """The value as given; a text is parsed as JSON if it fits the schema only then."""
     if schema is None or not isinstance(given, str):
         return given
-    validator = jsonschema.Draft202012Validator(schema)
-    if validator.is_valid(given):
+    if not misfits(schema, given):
         return given
     try:
         read: JsonValue = json.loads(given)
     except ValueError:
         return given
-    return read if validator.is_valid(read) else given
+    return given if misfits(schema, read) else read

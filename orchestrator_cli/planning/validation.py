@@ -8,9 +8,9 @@ import keyword
 from collections.abc import Iterator
 from graphlib import CycleError
 
-import jsonschema
 from pydantic import JsonValue
 
+from orchestrator_cli.json_schema import schema_fault
 from orchestrator_cli.plan import (
     FUNCTIONS,
     ID,
@@ -137,11 +137,8 @@ def _tool_faults(subtask: Subtask) -> list[PlanFault]:
 def _schema_faults(subtask: Subtask) -> list[PlanFault]:
     if subtask.result is None:
         return []
-    try:
-        jsonschema.Draft202012Validator.check_schema(subtask.result)
-    except jsonschema.SchemaError as exc:
-        return [_fault(subtask, "result", f"is no JSON Schema: {exc.message}")]
-    return []
+    fault = schema_fault(subtask.result)
+    return [_fault(subtask, "result", fault)] if fault else []
 
 
 def _expression_faults(subtask: Subtask) -> list[PlanFault]:

@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "values",
         "cancellation",
         "http_bodies",
+        "json_schema",
         "process_limits",
         "errors",
         "",
@@ -55,7 +56,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 # What may import less than its floor allows: rules without effects, and parts that others may use alone.
 NARROW: dict[str, tuple[str, ...]] = {
-    "planning.validation": ("plan",),
+    "planning.validation": ("plan", "json_schema"),
     "planning.repair": ("plan", "planning.validation"),
     "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),
     "journal.hash_chain": ("durable",),
@@ -85,6 +86,7 @@ HOMES = {
     "mcp_types": ("orchestrator_cli.cli.mcp_server.server", "orchestrator_cli.mcp_client.connection"),
     "litellm": ("orchestrator_cli.models.library", "orchestrator_cli.models.client_errors"),
     "openai": (),
+    "jsonschema": ("orchestrator_cli.json_schema",),
     # Modules named execution/agent*.py, the hand-written tools, and the toolsmith.
     "smolagents": ("orchestrator_cli.execution.agent", "orchestrator_cli.tools", "toolsmith"),
     "qdrant_edge": (
