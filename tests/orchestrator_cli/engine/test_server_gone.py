@@ -16,6 +16,7 @@ import pytest
 from command import Orch
 from endpoint import Endpoint, Reply
 from engine import Engine, end, start_server
+from forkserver import SERVER_GONE
 from forwarder import Forwarder
 from scripted_model import Cast, code, coder, plan
 
@@ -157,10 +158,11 @@ def way(request: pytest.FixtureRequest, engine: Engine) -> Way:
     if request.param in FOREIGN:
         foreign = request.getfixturevalue("foreign")
         url = {"PREFECT_API_URL": foreign.forwarder.url, "PREFECT_API_AUTH_STRING": engine.password}
+        url |= {SERVER_GONE: "1"}
         return Way(foreign.become(partial(FOREIGN[request.param], foreign)), url)
     home = request.getfixturevalue("shared" if request.param == "frozen" else "home")
     breaks = {"killed": home.kill, "frozen": home.freeze, "locked": home.lock_database}
-    return Way(breaks[request.param], {"ORCH_PREFECT_HOME": str(home.folder)}, home)
+    return Way(breaks[request.param], {"ORCH_PREFECT_HOME": str(home.folder), SERVER_GONE: "1"}, home)
 
 
 def first(do: Break, said: Any) -> Callable[[dict[str, Any]], Reply]:
