@@ -18,7 +18,7 @@ from uuid import UUID
 
 from orchestrator_cli.cancellation import run_beside
 from orchestrator_cli.engine.connection import PrefectConnection
-from orchestrator_cli.engine.local_api import LocalApi, collect_from_prefect, unused_tls
+from orchestrator_cli.engine.local_api import LocalApi, collect_from_prefect, stop_collecting, unused_tls
 from orchestrator_cli.engine.outbox import CLOSING_S, PrefectOutbox
 from orchestrator_cli.engine.server import ui_address
 from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunFailed
@@ -113,6 +113,7 @@ class FlowRun:
             self._work.put(lambda: ending(error))
             self._over.wait(seconds)
         left, lost, fault = self.outbox.close(seconds), self.outbox.lost, self.outbox.fault
+        stop_collecting(self.outbox)
         later = ""
         if left and self._connection.unsent is not None:
             try:

@@ -70,8 +70,8 @@ class LocalApi(httpx.BaseTransport):
 
 # --- events and logs
 
-_outboxes: dict[str, PrefectOutbox] = {}
-"""By the ids of their flow runs in this process, also after their end: Prefect may be late."""
+_outboxes: dict[str, PrefectOutbox | None] = {}
+"""By the ids of their flow runs in this process. None after the end: what Prefect says late is dropped."""
 
 
 def collect_from_prefect(outbox: PrefectOutbox) -> None:
@@ -85,10 +85,16 @@ def collect_from_prefect(outbox: PrefectOutbox) -> None:
     set_api_log_sink(_collect_log)
 
 
+def stop_collecting(outbox: PrefectOutbox) -> None:
+    """Drop what Prefect says of the outbox's flow run from now on."""
+    if outbox.local_id in _outboxes:
+        _outboxes[outbox.local_id] = None
+
+
 class _EventCollector:
     """Takes the place of the class that Prefect's `emit_event` gives events to."""
 
-    def __init__(self, flow_run: Any, outbox: PrefectOutbox) -> None:
+    def __init__(self, flow_run: Any, outbox: PrefectOutbox | None) -> None:
         from prefect.events.clients import PrefectEventsClient
 
         self.client_type = PrefectEventsClient
@@ -102,10 +108,13 @@ class _EventCollector:
 
         context = FlowRunContext.get()
         flow_run = context.flow_run if context else None
-        outbox = _outboxes.get(str(flow_run.id)) if flow_run else None
-        return cls(flow_run, outbox) if outbox else EventsWorker.instance()
+        if flow_run and str(flow_run.id) in _outboxes:
+            return cls(flow_run, _outboxes[str(flow_run.id)])
+        return EventsWorker.instance()
 
     def send(self, event: Any) -> None:
+        if self._outbox is None:
+            return
         row = event.model_dump(mode="json")
         row["related"].append(
             {
@@ -119,9 +128,9 @@ class _EventCollector:
 
 def _collect_log(line: dict[str, Any]) -> None:
     line.pop("__payload_size__", None)
-    outbox = _outboxes.get(str(line["flow_run_id"]))
-    if outbox is not None:
-        outbox.put(LOGS, line)
+    if (flow_run := str(line["flow_run_id"])) in _outboxes:
+        if (outbox := _outboxes[flow_run]) is not None:
+            outbox.put(LOGS, line)
         return
     from prefect.logging.handlers import APILogWorker
 

@@ -1,5 +1,8 @@
-"""Task runs share the client of their flow run, which asks no server and was made before they began."""
+"""A flow run alone: its task runs share its client, which asks no server, and nothing keeps it in the end."""
 
+import gc
+import time
+import weakref
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,3 +40,24 @@ def test_a_task_run_makes_no_client(tmp_path: Path) -> None:
     flow_run.close()
     in_flow, in_task = clients
     assert in_task is in_flow
+
+
+def test_nothing_keeps_a_run_that_has_ended(tmp_path: Path) -> None:
+    server.configure_client(NOWHERE, tmp_path)
+    server.import_prefect()
+
+    def ended() -> weakref.ref[FlowRun]:
+        flow_run = FlowRun("one", lambda: None, cast("Any", Unreachable()), threads=1, resumed=False)
+        flow_run.when_open(lambda *_: flow_run.close())
+        flow_run.carry_out(
+            lambda: outcome_of(call := Call(lambda: None), submit_after(named_task(call, "one"), []))
+        )
+        flow_run.close()
+        return weakref.ref(flow_run)
+
+    kept = ended()
+    deadline = time.monotonic() + 20
+    while kept() is not None and time.monotonic() < deadline:
+        time.sleep(0.05)  # its threads end
+        gc.collect()
+    assert kept() is None
