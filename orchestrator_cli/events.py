@@ -385,8 +385,7 @@ class Spent(Fact):
     total: Usage
     fault: str | None = None
     """Why there was no reply; the try counts all the same."""
-    reasoning: str | None = None
-    """The beginning of the model's thoughts, if it gave any; no view shows them as an answer."""
+    reasoning: str | None = None  # the beginning of the model's thoughts
 
 
 class Noticed(Fact):

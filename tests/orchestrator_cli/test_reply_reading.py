@@ -54,19 +54,6 @@ def test_nothing_is_lost_and_text_without_tags_is_unchanged(text: str) -> None:
 # --- repetition
 
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda")
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "epsilon",
-    "zeta",
-    "eta",
-    "theta",
-    "iota",
-    "kappa",
-    "lambda",
-    "mu",
-]
 DICE = random.Random(1)
 HONEST = {
     "rows": "\n".join(f"{n},{DICE.randint(0, 1)},0,0" for n in range(3_000)),
