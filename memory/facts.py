@@ -94,7 +94,7 @@ def is_quoted(quote: str, texts: Iterable[str]) -> bool:
 def read_facts(reply: str, texts: Sequence[str]) -> ExtractedFacts:
     """The facts in a model's reply that the texts support. Raises `ValueError` if the reply has no list of
     facts."""
-    listed = json_from_reply(reply).get("facts")
+    listed = json_from_reply(reply, ("facts",)).get("facts")
     if not isinstance(listed, list):
         raise ValueError('the reply holds no object with a list "facts"')
     facts: dict[tuple[str, str], UserFact] = {}

@@ -385,6 +385,7 @@ class Spent(Fact):
     total: Usage
     fault: str | None = None
     """Why there was no reply; the try counts all the same."""
+    reasoning: str | None = None  # the beginning of the model's thoughts
 
 
 class Noticed(Fact):

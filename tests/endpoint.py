@@ -4,6 +4,8 @@
 the assistant's message, or a dict:
 
     content, tool_calls, finish_reason      an assistant message (`call` makes a tool call)
+    reasoning_content, refusal              what some providers send beside it
+    whole                                   True: in one piece, also if a stream was asked for
     status, headers, body                   a fault instead of a message
     sleep                                   seconds to wait before anything is sent
     cut                                     True: the connection ends in the middle of the reply
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+BESIDE = ("reasoning_content", "refusal")
 Reply = str | dict[str, Any]
 Play = Callable[[dict[str, Any], int], Reply]
 Embed = Callable[[dict[str, Any]], list[list[float]] | dict[str, Any]]
@@ -202,7 +205,7 @@ class _Requests(BaseHTTPRequestHandler):
             reply = ours.answer_embedding(request) if is_embedding else ours.answer(request)
             if "status" in reply:
                 self._send(reply["status"], reply.get("body", {}), reply.get("headers"))
-            elif request.get("stream"):
+            elif request.get("stream") and not reply.get("whole"):
                 self._stream(request, reply)
             else:
                 self._whole(request, reply)
@@ -220,8 +223,7 @@ class _Requests(BaseHTTPRequestHandler):
 
     def _whole(self, request: dict[str, Any], reply: dict[str, Any]) -> None:
         message = {"role": "assistant", "content": reply.get("content")}
-        if reply.get("tool_calls"):
-            message["tool_calls"] = reply["tool_calls"]
+        message |= {key: reply[key] for key in (*BESIDE, "tool_calls") if reply.get(key)}
         choice = {"index": 0, "message": message, "finish_reason": _finish(reply)}
         body = _frame(request, "chat.completion") | {"choices": [choice], "usage": _usage(request, reply)}
         self._send(200, body, cut=bool(reply.get("cut")))
@@ -250,6 +252,9 @@ def _pieces(request: dict[str, Any], reply: dict[str, Any]) -> Iterator[dict[str
     def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
+    for key in BESIDE:
+        for word in str(reply.get(key) or "").split(" "):
+            yield chunk({key: f"{word} "} if word else {})
     text = str(reply.get("content") or "")
     text = text[: len(text) // 2] if reply.get("cut") else text
     yield chunk({"role": "assistant", "content": ""})

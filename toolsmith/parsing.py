@@ -17,24 +17,22 @@ from typing import Any, TypeVar
 from orchestrator_cli.durable.json_text import fenced_blocks, json_from_reply
 from toolsmith.errors import ReplyFaulty
 
-_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
-
-def json_object(reply: str) -> dict[str, Any]:
-    """The first JSON object of a reply.
+def json_object(reply: str, *keys: str) -> dict[str, Any]:
+    """The last JSON object of a reply that has one of the keys.
 
     Raises:
         ReplyFaulty: there is none, or it is cut or malformed.
     """
     try:
-        return json_from_reply(reply)
+        return json_from_reply(reply, keys)
     except ValueError as exc:
         raise ReplyFaulty([str(exc)], reply) from exc
 
 
 def challenge_object(reply: str) -> object | None:
     """The value of `challenge` in a ```json block beside the code; None if there is none."""
-    for lang, body, _ in fenced_blocks(_THOUGHTS.sub("", reply)):
+    for lang, body, _ in fenced_blocks(reply):
         if lang != "json":
             continue
         try:
@@ -54,8 +52,7 @@ def python_block(reply: str, name: str) -> str:
     Raises:
         ReplyFaulty: there is no such block, or the last one is not closed.
     """
-    text = _THOUGHTS.sub("", reply)
-    blocks = [block for block in fenced_blocks(text) if block[0] in ("python", "py", "python3", "")]
+    blocks = [block for block in fenced_blocks(reply) if block[0] in ("python", "py", "python3", "")]
     defining = [block for block in blocks if re.search(rf"^def {re.escape(name)}\(", block[1], re.MULTILINE)]
     chosen = defining or blocks
     if not chosen:

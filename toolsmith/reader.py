@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator_cli.durable.json_text import in_words_of_json
 from toolsmith.errors import ReplyFaulty
 from toolsmith.parsing import challenge_object, json_object
 from toolsmith.proof.cases import (
@@ -50,7 +51,7 @@ def read_spec(reply: str, need: Need) -> ToolSpec:
     Raises:
         ReplyFaulty: with every fault of it, each naming its field; or with the reason why there is no JSON.
     """
-    raw = json_object(reply)
+    raw = json_object(reply, "inputs", "output_type")
     try:
         spec = ToolSpec.model_validate(raw)
     except ValidationError as exc:
@@ -68,7 +69,7 @@ def read_suite(reply: str, spec: ToolSpec, known: Suite | None = None) -> Suite:
     Raises:
         ReplyFaulty: with every fault of them, each naming its place; or with why there is no JSON.
     """
-    raw = json_object(reply)
+    raw = json_object(reply, "cases", "properties")
     cases, case_faults = _listed(raw, "cases", _CASE)
     properties, property_faults = _listed(raw, "properties", _PROPERTY)
     faults = [*case_faults, *property_faults]
@@ -87,7 +88,7 @@ def read_ruling(reply: str, spec: ToolSpec, suite: Suite, old: Case | Property) 
     Raises:
         ReplyFaulty: with every fault, including rules that the suite would then break.
     """
-    raw = json_object(reply)
+    raw = json_object(reply, "verdict")
     try:
         ruling = Ruling.model_validate(raw)
     except ValidationError as exc:
@@ -120,11 +121,11 @@ def read_objection(reply: str) -> Objection | None:
 
 def validation_faults(exc: ValidationError, where: str = "") -> Iterator[str]:
     """Every fault that pydantic found, as `place: what is wrong`."""
-    for error in exc.errors(include_url=False, include_context=False):
+    for error in exc.errors(include_url=False):
         place = where + "".join(
             f"[{at}]" if isinstance(at, int) else f".{at}" for at in error["loc"] if at != "[key]"
         )
-        lines = error["msg"].removeprefix("Value error, ").splitlines()
+        lines = in_words_of_json(error).splitlines()
         yield from (f"{place.lstrip('.')}: {line}" if place else line for line in lines)
 
 

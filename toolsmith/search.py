@@ -91,8 +91,8 @@ def find(
     if tool := same(need, found, search):
         return SearchResult(ReuseDecision("use", tool.name, "it was made for the same purpose"), found)
     offered = [{"told": described(one.tool), "faults": search.faults(one.tool.spec, need)} for one in found]
-    reply = complete(render("match.md", need=need, candidates=offered))
     try:
+        reply = complete(render("match.md", need=need, candidates=offered))
         decision = read_decision(reply, [one.tool.name for one in found])
     except ReplyFaulty as exc:
         reason = (
@@ -147,7 +147,7 @@ def planned_faults(spec: ToolSpec, arguments: Mapping[str, Any]) -> tuple[str, .
 
 def read_decision(reply: str, offered: Sequence[str]) -> ReuseDecision:
     """A model's decision. Raises ReplyFaulty if it names no candidate or decides nothing."""
-    raw = json_object(reply)
+    raw = json_object(reply, "use", "extend", "new")
     said = [key for key in ("use", "extend", "new") if raw.get(key)]
     if len(said) != 1 or not isinstance(raw[said[0]], str):
         raise ReplyFaulty([f"Give exactly one of use, extend and new, with a text; it has {said or 'none'}."])

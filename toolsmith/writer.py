@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from toolsmith.permissions import Installation
 
 Complete = Callable[[str], str]
-"""A model: the prompt in, its text out. What it raises passes through."""
+"""A model: the prompt in, its text out. It raises ReplyFaulty for a reply that is cut, refused or empty; what
+else it raises passes through."""
 
 _WORKSPACE: Mapping[Workspace, str] = {
     "none": "the tool touches no file.",

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from smolagents import CodeAgent, LogLevel, MultiStepAgent, ToolCallingAgent
 from smolagents import Model as SmolModel
 from smolagents import Tool as SmolTool
-from smolagents.agents import AgentGenerationError
+from smolagents.agents import AgentGenerationError, AgentParsingError
 from smolagents.memory import ActionStep, FinalAnswerStep
 from smolagents.models import (
     ChatMessage,
@@ -35,10 +35,11 @@ from smolagents.monitoring import TokenUsage
 
 from orchestrator_cli import events
 from orchestrator_cli.durable.foreign import as_data, first_line
-from orchestrator_cli.errors import OrchError, storage_fault
+from orchestrator_cli.errors import OrchError, RecoverableError, storage_fault
 from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, sandboxed_tool
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
 from orchestrator_cli.execution.sandboxes import Sandboxes
+from orchestrator_cli.models.endings import reply_fault
 from orchestrator_cli.models.model import ModelRequest
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.prompts import render, source
@@ -178,10 +179,14 @@ def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
     return _ToolCallingAgent(**common)
 
 
+class _NotWhole(RecoverableError):
+    """A reply was cut, refused or empty. Nothing of it is executed."""
+
+
 class _Prompted:
     """smolagents compiles the template of a system prompt twice for each agent; here it is done once.
 
-    It comes to the same text.
+    It comes to the same text. A reply that is not whole is a step with an error, and not the agent's end.
     """
 
     tools: dict[str, Any]
@@ -198,6 +203,15 @@ class _Prompted:
             code_block_opening_tag="<code>",
             code_block_closing_tag="</code>",
         )
+
+    def _step_stream(self, step: ActionStep) -> Iterator[Any]:
+        try:
+            yield from super()._step_stream(step)  # type: ignore[misc]  # the agent's
+        except AgentGenerationError as exc:
+            if not isinstance(exc.__cause__, _NotWhole):
+                raise
+            reason = f"Nothing was done: {exc.__cause__}"
+            raise AgentParsingError(reason, self.logger) from exc  # type: ignore[attr-defined]
 
 
 class _CodeAgent(_Prompted, CodeAgent):  # type: ignore[misc]  # smolagents ships no types
@@ -256,6 +270,8 @@ def _emit_step(step: ActionStep, calls: ToolCalls, writes_code: bool) -> None:
     text = str(step.model_output or "")
     thought = text.split("<code>")[0].removeprefix("Thought:").strip()
     emit(events.AgentStepped(**where, thought=thought[:SHOWN_CHARS]))
+    if isinstance(step.error, AgentParsingError):
+        calls.loops.note("gave no usable reply", str(step.error))
     if writes_code and step.code_action:
         output = _output(step)
         calls.loops.note("ran the same code", step.code_action, output, str(step.error or ""))
@@ -336,6 +352,8 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
         )
         reply = self._attempt.services.complete(request, cancellation=self._attempt.cancellation)
         self._attempt.usage += reply.usage
+        if fault := reply_fault(reply):
+            raise _NotWhole(fault)
         calls = [
             ChatMessageToolCall(
                 id=call.id,

@@ -21,7 +21,7 @@ from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectO
 from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RecoverableError
-from orchestrator_cli.events import ApprovalGiven, Fact, ResultJudged
+from orchestrator_cli.events import ApprovalGiven, Fact, Noticed, ResultJudged
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.json_schema import misfits
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
@@ -275,6 +275,7 @@ class Attempt:
             self.services.changed_files(),
             model=self.services,
             cancellation=self.cancellation,
+            repaired=lambda text: self.services.emit(Noticed(message=f"A verdict was repaired: {text}")),
         )
         self.usage += verdict.usage
         self.services.emit(

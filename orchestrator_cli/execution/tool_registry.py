@@ -16,7 +16,8 @@ from orchestrator_cli.errors import ConfigError, RecoverableError, UsageError, s
 from orchestrator_cli.execution.built_tools import BuiltTools
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
-from orchestrator_cli.models.model import Model, ModelRequest
+from orchestrator_cli.models.endings import reply_fault
+from orchestrator_cli.models.model import Completion, Model, ModelRequest
 from orchestrator_cli.plan import NewTool, Subtask
 from orchestrator_cli.planning.planner import ToolCard
 from orchestrator_cli.recall.knowledge import KnowledgeReader, knowledge_tools
@@ -28,6 +29,7 @@ from toolsmith.built import BuiltTool
 from toolsmith.errors import (
     PackagesUnavailable,
     PermissionRefused,
+    ReplyFaulty,
     ToolDisabled,
     ToolQuarantined,
     ToolsmithError,
@@ -42,6 +44,13 @@ from toolsmith.search import Recall, Search
 from toolsmith.spec import Need, ToolSpec, requested_grants
 
 Tool = Callable[..., Any]
+
+
+def whole_text(reply: Completion) -> str:
+    """The text of a reply, for the toolsmith. Raises `ReplyFaulty` if it is cut, refused or empty."""
+    if fault := reply_fault(reply):
+        raise ReplyFaulty([fault], reply.text)
+    return reply.text
 
 
 class ToolUnavailable(RecoverableError):
@@ -291,7 +300,8 @@ class ToolRegistry:
         request = ModelRequest(
             role="toolsmith", subject=name, messages=({"role": "user", "content": prompt},)
         )
-        return self._model.complete(request, cancellation=cancellation).text
+        reply = self._model.complete(request, cancellation=cancellation)
+        return whole_text(reply)
 
     def _progress(self, step: BuildStep) -> None:
         match step:

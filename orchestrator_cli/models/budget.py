@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import LimitReached, OrchError, ProviderError
 from orchestrator_cli.events import Fact, Noticed, Spent
 from orchestrator_cli.models.model import (
@@ -34,6 +35,8 @@ from orchestrator_cli.values import Usage
 
 REPLY_TOKENS = 16_384
 """The longest reply under a limit, in tokens; more would let few calls run at once."""
+REASONING_CHARS = 4_000
+"""So much of a model's thoughts is kept for each call."""
 SHORTEST_REPLY = 256
 """A shorter reply, in tokens, would be useless."""
 
@@ -252,7 +255,8 @@ class MeteredModel:
         except BaseException as exc:
             self._failed(request, admitted, exc, time.monotonic() - started)
             raise
-        self._record(request, admitted, answer.usage, answer.seconds, model=answer.model)
+        reasoning = answer.reasoning if isinstance(answer, Completion) else ""
+        self._record(request, admitted, answer.usage, answer.seconds, model=answer.model, reasoning=reasoning)
         return answer
 
     def _admit(self, request: ModelRequest, quoting: Quoting, cancellation: Cancellation | None) -> Admitted:
@@ -290,6 +294,7 @@ class MeteredModel:
         *,
         model: str,
         fault: str = "",
+        reasoning: str = "",
     ) -> None:
         """Remove a call from those under way, and emit its usage."""
         with self._changed:
@@ -309,6 +314,7 @@ class MeteredModel:
                 seconds=seconds,
                 total=total,
                 fault=fault or None,
+                reasoning=truncate(reasoning, REASONING_CHARS) or None,
             )
         )
 

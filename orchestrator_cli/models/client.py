@@ -13,29 +13,39 @@ from typing import Any
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ProviderError, RequestRefused
 from orchestrator_cli.models.client_errors import translate
+from orchestrator_cli.models.endings import longest_reply
 from orchestrator_cli.models.library import litellm, prepare_for_call, prepare_for_tools
 from orchestrator_cli.models.model import Completion, Embeddings, ModelRequest, OnDelta, TransientError
-from orchestrator_cli.models.pricing import usage_of
+from orchestrator_cli.models.pricing import longest_of, usage_of
 from orchestrator_cli.models.replies import completion_of, gather
 
 Pieces = queue.SimpleQueue[Any]
+STREAM_SHARE = 0.95
+"""Of the time for a reply: one that is still arriving then is cut, instead of being asked for again."""
 
 
 class LiteLLMModel:
-    """Models by LiteLLM's names; every request must name one. `timeout`: seconds until the last word."""
+    """Models by LiteLLM's names; every request must name one. `timeout`: seconds until the last word.
+
+    Replies are streamed, so that one that does not end can be cut. The first one of a model is passed on as a
+    whole: it shows whether its template opens thoughts, which can be seen at their end only.
+    """
 
     def __init__(self, cancellation: Cancellation, *, timeout: float = 180.0) -> None:
         self._cancellation = cancellation
         self._timeout = timeout
+        self._plain: set[str] = set()
+        """The models whose last reply was as it had arrived."""
 
     def complete(
         self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
     ) -> Completion:
         """Raises `TransientError` if a retry may succeed."""
         cancellation, name = cancellation or self._cancellation, request.model or ""
-        started = time.monotonic()
+        started, arrived = time.monotonic(), ""
+        is_live = on_delta is not None and name in self._plain
         pieces: Pieces = queue.SimpleQueue()
-        run_beside(_call, name, request, on_delta is not None, self._timeout, pieces)
+        run_beside(_call, name, request, self._timeout, pieces)
         while True:
             cancellation.check()
             if time.monotonic() - started > self._timeout:
@@ -49,36 +59,43 @@ class LiteLLMModel:
             except queue.Empty:
                 continue
             if isinstance(piece, str):
-                if on_delta is not None:
+                arrived += piece
+                if on_delta is not None and is_live:
                     on_delta(piece)
             elif isinstance(piece, Exception):
                 raise piece
             else:
                 reply: Completion = piece
+                if reply.text:
+                    (self._plain.add if arrived == reply.text else self._plain.discard)(name)
+                    if on_delta is not None and not is_live:
+                        on_delta(reply.text)
                 return reply.model_copy(update={"seconds": time.monotonic() - started})
 
 
-def _call(name: str, request: ModelRequest, stream: bool, timeout: float, out: Pieces) -> None:
+def _call(name: str, request: ModelRequest, timeout: float, out: Pieces) -> None:
     """Put the pieces of text, then the `Completion` or the translated error, into `out`."""
+    started = time.monotonic()
     options: dict[str, Any] = {"model": name, "messages": list(request.messages), "timeout": timeout}
-    options |= {"num_retries": 0, "max_retries": 0, "stream": stream}
+    options |= {"num_retries": 0, "max_retries": 0, "stream": True}
+    options["stream_options"] = {"include_usage": True}
     if request.tools:
         prepare_for_tools()
         options["tools"] = list(request.tools)
     if request.stop:
         options["stop"] = list(request.stop)
-    if request.max_tokens is not None:
-        options["max_tokens"] = request.max_tokens
-    if stream:
-        options["stream_options"] = {"include_usage": True}
     try:
         prepare_for_call()
+        of_model = longest_of(name)
+        longest = request.max_tokens or longest_reply(request.role, of_model)
+        # A model that is not in the list may have a small context, for which this would be too much to ask.
+        if request.max_tokens is not None or of_model is not None:
+            options["max_tokens"] = longest
         answer = litellm().completion(**options)
         if answer is None:  # what it makes of a 422
             raise RequestRefused(f"{name} refused the request (422).", "Name another model with -m.")
-        if stream:
-            answer = gather(answer, request, out.put)
-        out.put(completion_of(request, answer))
+        until = started + STREAM_SHARE * timeout
+        out.put(completion_of(request, gather(answer, request, out.put, longest=longest, until=until)))
     except Exception as exc:  # translated here, and raised in the waiting thread
         out.put(exc if isinstance(exc, ProviderError) else translate(exc, name))
 

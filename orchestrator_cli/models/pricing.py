@@ -45,6 +45,14 @@ def _quote(name: str, request: ModelRequest) -> Quote:
     )
 
 
+def longest_of(name: str) -> int | None:
+    """The longest reply that a model gives, in tokens; None if LiteLLM's list does not say."""
+    prices = litellm().model_cost
+    known = prices.get(name) or prices.get(name.partition("/")[2]) or {}
+    longest = known.get("max_output_tokens") or known.get("max_tokens")
+    return longest if isinstance(longest, int) and longest > 0 else None
+
+
 def quote_embedding(request: ModelRequest) -> Quote:
     """The worst case of an embedding request, which has no reply tokens."""
     name = request.model or ""

@@ -58,6 +58,8 @@ def guard_response(response: Any) -> None:
         _check_redirect(response)
     checked = _CHECKS.get(response.headers.get("content-type", "").partition(";")[0].strip().lower(), iter)
     most = REPLY_BYTES if checked is _checked_whole else STREAM_BYTES
+    if checked is _checked_whole and response.is_success and _asks_for_stream(response.request):
+        checked = _checked_as_events
     decoder = BodyDecoder(response.headers.pop("content-encoding", ""), most)
     stream = response.stream
 
@@ -77,6 +79,36 @@ def _check_redirect(response: Any) -> None:
     upgraded = (here.scheme, there.scheme) == ("http", "https")
     if there.host != here.host or (not upgraded and (there.scheme, there.port) != (here.scheme, here.port)):
         raise RedirectRefused(f"{here.host} redirects to {there.scheme}://{there.netloc.decode()}")
+
+
+def _asks_for_stream(request: Any) -> bool:
+    try:
+        return json.loads(request.content).get("stream") is True
+    except (ValueError, AttributeError, RuntimeError):  # httpx raises the last for a body that it streamed
+        return False
+
+
+def _checked_as_events(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """A whole reply to a request for a stream, as a stream: some servers know no other."""
+    text = _checked_json(b"".join(pieces))
+    try:
+        value = json.loads(text)
+        choice = value["choices"][0]
+        delta = choice["message"]
+        for index, call in enumerate(delta.get("tool_calls") or ()):
+            call["index"] = index
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        yield text
+        return
+    frame = {**value, "object": "chat.completion.chunk", "usage": None}
+    end = {"index": 0, "delta": {}, "finish_reason": choice.get("finish_reason")}
+    for row in (
+        frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        frame | {"choices": [end]},
+        frame | {"choices": [], "usage": value.get("usage")},
+    ):
+        yield _checked_line(b"data: " + json.dumps(row).encode()) + b"\n\n"
+    yield b"data: [DONE]\n\n"
 
 
 # --- usage
@@ -113,7 +145,21 @@ _CHECKS: dict[str, Callable[[Iterable[bytes]], Iterator[bytes]]] = {
 def _checked_line(line: bytes) -> bytes:
     if not line.startswith(b"data:"):
         return line
-    return b"data: " + _checked_json(line.removeprefix(b"data:").strip())
+    return b"data: " + _with_refusal(_checked_json(line.removeprefix(b"data:").strip()))
+
+
+def _with_refusal(text: bytes) -> bytes:
+    """The same piece of a reply; a refusal is where LiteLLM, which drops it, passes it on."""
+    if b'"refusal"' not in text:
+        return text
+    try:
+        value = json.loads(text)
+        deltas = [choice["delta"] for choice in value["choices"] if choice["delta"].get("refusal")]
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return text
+    for delta in deltas:
+        delta["provider_specific_fields"] = {"refusal": delta["refusal"]}
+    return json.dumps(value).encode() if deltas else text
 
 
 def _checked_json(text: bytes) -> bytes:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pydantic import JsonValue
 
 from orchestrator_cli.durable.text import truncate
-from orchestrator_cli.models.model import Model, ModelRequest
+from orchestrator_cli.errors import ReplyUnusable
+from orchestrator_cli.models.endings import reply_fault
+from orchestrator_cli.models.model import Message, Model, ModelRequest
 from orchestrator_cli.plan import Plan, Result, State, order
 from orchestrator_cli.prompts import render
 
 OUTCOME_CHARS = 6_000
 SUMMARY_CHARS = 300
+TRIES = 2
 
 
 def write_answer(
@@ -37,7 +40,7 @@ def write_answer(
         lessons: the reasons of the patches.
         facts: what is remembered of the user.
 
-    Raises what `Model.complete` raises.
+    Raises `ReplyUnusable`, and what `Model.complete` raises.
     """
     if len(plan.subtasks) == 1 and (only := results.get(plan.subtasks[0].id)):
         text = as_text(only.value)
@@ -69,7 +72,22 @@ def write_answer(
             ),
         },
     )
-    return model.complete(ModelRequest(role="answer", messages=messages), on_delta).text.strip()
+    return _whole_answer(list(messages), model, on_delta)
+
+
+def _whole_answer(messages: list[Message], model: Model, on_delta: Callable[[str], None]) -> str:
+    """An answer that is not cut, refused or empty, after asking twice at most. Raises `ReplyUnusable`."""
+    fault = ""
+    for _ in range(TRIES):
+        reply = model.complete(ModelRequest(role="answer", messages=tuple(messages)), on_delta)
+        if not (fault := reply_fault(reply)):
+            return reply.text.strip()
+        # The cut answer is left out: it would be gone on with, at its length.
+        messages = [*messages, {"role": "user", "content": render("answer_again", fault=fault)}]
+    raise ReplyUnusable(
+        f"The answer could not be worded: {fault}.",
+        "The results are complete. Ask again with orch resume, or name another model for the answer.",
+    )
 
 
 def list_results(

@@ -6,7 +6,7 @@ state is judged by one cheap model call.
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import simpleeval
@@ -59,8 +59,11 @@ def judge(
     *,
     model: Model,
     cancellation: Cancellation,
+    repaired: Callable[[str], None],
 ) -> QualityVerdict:
     """Ask a model whether a result meets its criterion; `files` are those the subtask wrote.
+
+    `repaired` receives what was wrong with the JSON of a reply that is used all the same.
 
     If no reply can be understood, after asking twice, the result is not good. Raises what
     `Model.complete` raises.
@@ -71,17 +74,16 @@ def judge(
         reply = model.complete(request, cancellation=cancellation)
         usage += reply.usage
         try:
-            verdict = _read(reply.text)
+            verdict = _read(json_object(reply, ("good",), repaired))
         except Unusable as exc:
             faults = exc.faults
         else:
             return QualityVerdict(good=verdict.good, reason=verdict.reason.strip(), usage=usage)
-        messages = with_faults(messages, reply.text, "verdict", faults)
+        messages = with_faults(messages, reply, "verdict", faults)
     return QualityVerdict(good=False, reason=f"the judge could not be understood: {faults[0]}", usage=usage)
 
 
-def _read(text: str) -> _JudgeReply:
-    rows: dict[str, Any] = json_object(text)
+def _read(rows: dict[str, Any]) -> _JudgeReply:
     try:
         return _JudgeReply.model_validate(rows)
     except ValidationError as exc:

@@ -135,8 +135,10 @@ def make_plan(
         "planner",
         messages,
         what="plan",
+        keys=("subtasks", "plan"),
         use=use,
         refused=lambda round_, found: emit(PlanRefused(what="plan", round=round_, faults=tuple(found))),
+        repaired=lambda text: emit(PlanRepaired(repairs=(text,))),
     )
 
 

@@ -2,10 +2,12 @@
 
 A repair never chooses between two meanings. It corrects the spelling of names to those of the plan or the
 catalogue, renames what nothing refers to, and adds the dependency that a reference implies, which can only
-delay a subtask. The rest is left for `validation.faults`, because a guess could change the plan's meaning: a
-dependency on an unknown subtask or on itself (without it the subtask might start too early), a name that
-fits two, an id shared by two subtasks that others refer to, an unknown role, and an implied dependency that
-would close a circle.
+delay a subtask. `reshaped` does the same for the shape of a reply: an object within another one, null for a
+field that is left out, a list given as a text, a word in another case.
+
+The rest is left for `validation.faults`, because a guess could change the plan's meaning: a dependency on an
+unknown subtask or on itself (without it the subtask might start too early), a name that fits two, an id that
+two subtasks share and others refer to, an unknown role, and an implied dependency that would close a circle.
 """
 
 import ast
@@ -13,8 +15,10 @@ import keyword
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import JsonValue
+from pydantic.fields import FieldInfo
 
 from orchestrator_cli.plan import (
     FUNCTIONS,
@@ -22,6 +26,7 @@ from orchestrator_cli.plan import (
     RESERVED,
     Catalogue,
     FrozenModel,
+    Patch,
     Plan,
     Subtask,
     as_name,
@@ -58,6 +63,64 @@ def repaired(plan: Plan, catalogue: Catalogue) -> tuple[Plan, tuple[Repair, ...]
         plan, found = rule(plan, catalogue)
         repairs += found
     return plan, tuple(repairs)
+
+
+# --- the shape of the reply
+
+_SUBTASKS = ("subtasks", "add", "replace")
+
+
+def reshaped(rows: Mapping[str, Any], mark: str) -> tuple[dict[str, Any], tuple[Repair, ...]]:
+    """The object of a reply in the shape that was asked for, and the repairs; faults are left as they are.
+
+    `mark` is the key by which an object that is nested in another is known: `subtasks` or `decision`.
+    """
+    repairs: list[Repair] = []
+    nested = [key for key, value in rows.items() if isinstance(value, dict) and mark in value]
+    if mark not in rows and len(nested) == 1:
+        rows = {key: value for key, value in rows.items() if key != nested[0]} | rows[nested[0]]
+        repairs.append(Repair(subtask="plan", field=mark, message=f"was within {nested[0]!r}"))
+    # A patch has the fields of a plan, and they have the same types.
+    made = _reshaped_fields(rows, {**Plan.model_fields, **Patch.model_fields}, "plan", repairs)
+    for key in _SUBTASKS:
+        if isinstance(made.get(key), list):
+            made[key] = [
+                _reshaped_fields(row, Subtask.model_fields, str(row.get("id") or f"{key}[{n}]"), repairs)
+                if isinstance(row, dict)
+                else row
+                for n, row in enumerate(made[key])
+            ]
+    return made, tuple(repairs)
+
+
+def _reshaped_fields(
+    row: Mapping[str, Any], fields: Mapping[str, FieldInfo], name: str, repairs: list[Repair]
+) -> dict[str, Any]:
+    made = dict(row)
+    for key, value in row.items():
+        if key not in fields and key != "decision":
+            continue
+        field = fields.get(key)
+        meant = _in_shape(value, field)
+        if meant != value or type(meant) is not type(value):
+            made[key] = meant
+            was = "null" if value is None else repr(value[:60])
+            repairs.append(Repair(subtask=name, field=key, message=f"was {was}"))
+    return made
+
+
+def _in_shape(value: Any, field: FieldInfo | None) -> Any:
+    """The value as the field has it: a default for null, a list for a text, a word in its own spelling."""
+    annotation: Any = field.annotation if field is not None else Literal["patch", "keep", "stop"]
+    if value is None and field is not None and type(None) not in get_args(annotation):
+        return value if field.is_required() else field.get_default(call_default_factory=True)
+    if not isinstance(value, str):
+        return value
+    if get_origin(annotation) is tuple and get_args(annotation)[0] is str:
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if get_origin(annotation) is Literal and value.strip().lower() in get_args(annotation):
+        return value.strip().lower()
+    return value
 
 
 # --- ids

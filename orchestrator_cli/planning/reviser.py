@@ -12,6 +12,7 @@ from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.plan import FrozenModel, NewTool, Patch, Plan, State, Subtask, unstarted
 from orchestrator_cli.planning.patching import PatchRefused, repaired_patch
 from orchestrator_cli.planning.planner import PlannerContext
+from orchestrator_cli.planning.repair import reshaped
 from orchestrator_cli.planning.structured_output import Unusable, ask_for_object, describe
 from orchestrator_cli.prompts import render, subtask_fields
 
@@ -90,6 +91,9 @@ def revise(
     """
 
     def use(rows: dict[str, Any]) -> Revision:
+        rows, shape = reshaped(rows, "decision")
+        if shape:
+            emit(PlanRepaired(what="patch", repairs=tuple(map(str, shape))))
         try:
             reply = _Reply.model_validate(rows)
         except ValidationError as exc:
@@ -112,8 +116,10 @@ def revise(
         "reviser",
         _messages(situation, planner_context),
         what="patch",
+        keys=("decision",),
         use=use,
         refused=lambda round_, found: emit(PlanRefused(what="patch", round=round_, faults=tuple(found))),
+        repaired=lambda text: emit(PlanRepaired(what="patch", repairs=(text,))),
     )
 
 

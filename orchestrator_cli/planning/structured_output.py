@@ -6,21 +6,25 @@ fits a schema.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from pydantic import JsonValue, ValidationError
 
-from orchestrator_cli.durable.json_text import json_from_reply
+from orchestrator_cli.durable.json_text import in_words_of_json, is_one_object, json_from_reply
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import RecoverableError, ReplyUnusable
 from orchestrator_cli.json_schema import misfits
-from orchestrator_cli.models.model import Message, Model, ModelRequest
+from orchestrator_cli.models.endings import reply_fault
+from orchestrator_cli.models.model import Completion, Message, Model, ModelRequest
 from orchestrator_cli.plan import Catalogue, Plan
-from orchestrator_cli.planning.repair import Repair, repaired
+from orchestrator_cli.planning.repair import Repair, repaired, reshaped
 from orchestrator_cli.planning.validation import faults
 from orchestrator_cli.prompts import render
 
 MAX_REPAIRS = 3
+CUT_CHARS = 1_000
+"""So much of a reply that was cut is shown to its model."""
 RUNTIME_FIELDS = frozenset({"version", "routes"})
 """Fields of a plan that the runtime sets, whatever its author wrote there."""
 FIELDS_BY_KIND = frozenset({"instruction", "role", "tools", "process", "for_each"})
@@ -43,21 +47,29 @@ def ask_for_object(
     messages: list[Message],
     *,
     what: str,
+    keys: Collection[str],
     use: Callable[[dict[str, Any]], T],
     refused: Callable[[int, list[str]], None],
+    repaired: Callable[[str], None],
 ) -> T:
     """Ask until `use` accepts the object in the reply; ask again at most three times.
 
-    `use` raises `Unusable`; `refused` receives the round and the faults. Raises `ReplyUnusable`.
+    Args:
+        keys: one of these is in the object that is wanted.
+        use: raises `Unusable`.
+        refused: receives the round and the faults.
+        repaired: receives what was wrong with the JSON of a reply that is used all the same.
+
+    Raises `ReplyUnusable`.
     """
     for round_ in range(1, MAX_REPAIRS + 2):
         reply = model.complete(ModelRequest(role=role, messages=tuple(messages)))
         try:
-            return use(json_object(reply.text))
+            return use(json_object(reply, keys, repaired))
         except Unusable as exc:
             refused(round_, exc.faults)
             faults = exc.faults
-        messages = with_faults(messages, reply.text, what, faults)
+        messages = with_faults(messages, reply, what, faults)
     listed = "; ".join(faults[:8])
     raise ReplyUnusable(
         f"The {role} gave no usable {what} in {MAX_REPAIRS + 1} tries. Faults of the last one: {listed}",
@@ -65,26 +77,34 @@ def ask_for_object(
     )
 
 
-def with_faults(messages: list[Message], reply: str, what: str, faults: list[str]) -> list[Message]:
+def with_faults(messages: list[Message], reply: Completion, what: str, faults: list[str]) -> list[Message]:
     """The messages that ask again, with the reply and what is wrong with it."""
+    # Some providers refuse a message without text, and what repeats itself would be repeated.
+    shown = truncate(reply.text, CUT_CHARS) if reply_fault(reply) else reply.text
     return [
         *messages,
-        {"role": "assistant", "content": reply},
+        {"role": "assistant", "content": shown if shown.strip() else "(no text)"},
         {"role": "user", "content": render("faults", what=what, faults=faults)},
     ]
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """The JSON object in a reply. Raises `Unusable`."""
+def json_object(reply: Completion, keys: Collection[str], repaired: Callable[[str], None]) -> dict[str, Any]:
+    """The JSON object in a reply; see `ask_for_object`. Raises `Unusable`."""
+    # A model that is held to JSON may go on with blanks after the object.
+    if (fault := reply_fault(reply)) and not is_one_object(reply.text):
+        raise Unusable([fault])
     try:
-        return json_from_reply(text)
+        return json_from_reply(reply.text, keys, repaired)
     except ValueError as exc:
         raise Unusable([str(exc)]) from exc
 
 
 def describe(exc: ValidationError, rows: dict[str, Any]) -> list[str]:
     """Pydantic's errors in the terms of the reply: the subtask by its id, the field, the fault."""
-    return [f"{_place(list(error['loc']), rows)}: {error['msg']}" for error in exc.errors(include_url=False)]
+    return [
+        f"{_place(list(error['loc']), rows)}: {in_words_of_json(error)}"
+        for error in exc.errors(include_url=False)
+    ]
 
 
 def _place(loc: list[Any], rows: dict[str, Any]) -> str:
@@ -98,6 +118,7 @@ def _place(loc: list[Any], rows: dict[str, Any]) -> str:
 
 def read_plan(rows: Mapping[str, Any], catalogue: Catalogue) -> tuple[Plan, tuple[Repair, ...]]:
     """The plan and the repairs made to it. Raises `Unusable` with every fault."""
+    rows, shape = reshaped(rows, "subtasks")
     rows = {key: value for key, value in rows.items() if key not in RUNTIME_FIELDS}
     try:
         plan, repairs = repaired(Plan.model_validate(rows), catalogue)
@@ -105,7 +126,7 @@ def read_plan(rows: Mapping[str, Any], catalogue: Catalogue) -> tuple[Plan, tupl
         raise Unusable(describe(exc, rows) + _further_faults(rows, exc, catalogue)) from exc
     if found := faults(plan, catalogue):
         raise Unusable([str(fault) for fault in found])
-    return plan, repairs
+    return plan, (*shape, *repairs)
 
 
 def _further_faults(rows: dict[str, Any], exc: ValidationError, catalogue: Catalogue) -> list[str]:

@@ -29,7 +29,7 @@ CIRCLE = plan(caller("a", ["c"]), caller("b", ["a"]), caller("c", ["b"]))
         (plan(caller("one", mood="cheerful")), "mood"),
         (plan(*(caller(f"s{n}") for n in range(21))), "at most 20 are allowed"),
         (json.dumps([1, 2]), "no JSON object"),
-        ("", "no JSON object"),
+        ("", "the reply is empty"),
     ],
     ids=lambda value: value[:30] if " " in value and "{" not in value else "",
 )

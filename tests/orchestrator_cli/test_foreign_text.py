@@ -16,7 +16,7 @@ from toolsmith_replies import CASES, CODE, SPEC
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.foreign import as_data, first_line, marked, on_one_line
 from orchestrator_cli.engine.artifacts import result_markdown, together
-from orchestrator_cli.models.model import Message, ModelRequest
+from orchestrator_cli.models.model import Completion, Message, ModelRequest
 from orchestrator_cli.plan import Plan, Result, Subtask
 from orchestrator_cli.planning.answer import write_answer
 from orchestrator_cli.planning.checks import judge
@@ -25,7 +25,7 @@ from orchestrator_cli.planning.reviser import Cause, Situation, revise
 from orchestrator_cli.planning.structured_output import with_faults
 from orchestrator_cli.prompts import render
 from orchestrator_cli.tools.files import file_tools
-from orchestrator_cli.values import Conversation
+from orchestrator_cli.values import Conversation, Usage
 from orchestrator_cli.views.text import file_name
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.proof.cases import Objection, Suite
@@ -140,7 +140,9 @@ def reviser(hostile: bool) -> object:
 
 def judged(hostile: bool) -> object:
     one = subtask("one", hostile, instruction=words(hostile), judge=words(hostile))
-    return judge(one, data(hostile), [data(hostile)], model=Model(), cancellation=Cancellation())
+    return judge(
+        one, data(hostile), [data(hostile)], model=Model(), cancellation=Cancellation(), repaired=print
+    )
 
 
 def answer(hostile: bool) -> object:
@@ -185,7 +187,8 @@ def agent_task(hostile: bool) -> object:
 
 
 def faults(hostile: bool) -> object:
-    raise Asked(with_faults([], "reply", "plan", [line(hostile)])[1:])
+    reply = Completion(text="reply", model="m", usage=Usage())
+    raise Asked(with_faults([], reply, "plan", [line(hostile)])[1:])
 
 
 # --- the toolsmith's prompts

@@ -119,7 +119,7 @@ def test_a_fault_of_a_case_names_the_case(sample: Any, change: dict[str, Any], m
     [
         ({"title": "the top"}, "'the top' is used more than once"),
         ({"inputs": {}, "files": {"a.txt": "x"}, "arguments": {"path": "a", "top": 1}}, "is a case"),
-        ({"kind": "sometimes"}, "Input should be 'always'"),
+        ({"kind": "sometimes"}, "must be 'always'"),
         ({"kind": "idempotent"}, "check: belongs to always"),
         ({"kind": "idempotent", "check": None, "of": "path"}, "properties[0].of: 'path' is not among inputs"),
         ({"kind": "order_free", "check": None, "of": "top"}, "only if an array is generated"),

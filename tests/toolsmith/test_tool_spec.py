@@ -39,7 +39,7 @@ def test_a_reply_with_a_block_of_json_is_a_specification(sample: Any) -> None:
         "```\n{json}\n```",
         "```python\nx = {{}}\n```\n```json\n{json}\n```",
         "~~~json\n{json}\n~~~",
-        '<think>perhaps {{"name": 1}}?</think>\n```json\n{json}\n```',
+        'Perhaps {{"name": 1}}, with {{"inputs": {{}}}}?\n```json\n{json}\n```',
         "  ```json\n{json}\n",
     ],
 )
@@ -126,7 +126,7 @@ def test_rules_between_fields_are_checked_even_if_another_field_is_unsound(sampl
     del sample.raw["purpose"]
     faults_text = faults_of(json.dumps(sample.raw), sample.need)
     assert faults_text == (
-        "purpose: Field required",
+        "purpose: is missing",
         "examples[0].arguments.path: 7 is integer, but the input is string",
         "examples[0].arguments.file: is no input; the inputs are path, top",
         "examples[1].arguments.path: is lacking, and the input has no default",
