@@ -1,0 +1,194 @@
+"""One step of an agent: the model is asked, and what it wants is done.
+
+smolagents keeps the memory and counts the steps. How a reply is read, what is run, and what the model reads
+of it next are ours.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+import jinja2
+from smolagents import CodeAgent, ToolCallingAgent
+from smolagents.agents import ActionOutput, AgentGenerationError
+from smolagents.local_python_executor import CodeOutput
+from smolagents.memory import ActionStep, ToolCall
+from smolagents.models import ChatMessage
+from smolagents.utils import AgentError, AgentExecutionError, AgentParsingError
+
+from orchestrator_cli.durable.foreign import first_line
+from orchestrator_cli.execution.agent_messages import CallResult, first_messages, joined, step_messages
+from orchestrator_cli.execution.code_block import CLOSING, NO_CODE, OPENING, find_code
+from orchestrator_cli.models.model import Completion, Message
+
+NO_CALL = (
+    "Your reply calls no tool. Call one of the tools you were given; if the work is done, call final_answer "
+    "with the value the task asks for."
+)
+NOT_ALONE = (
+    "final_answer was called beside other tools, so it did not count: call it alone, in the next step."
+)
+
+
+class _OurSteps:
+    """What both kinds of agent share.
+
+    smolagents compiles the template of a system prompt twice for each agent; here it is done once.
+    """
+
+    tools: dict[str, Any]
+    instructions: str | None
+    prompt_templates: Any
+    memory: Any
+    model: Any
+    logger: Any
+
+    def initialize_system_prompt(self) -> str:
+        return _compiled(self.prompt_templates["system_prompt"]).render(
+            tools=self.tools,
+            custom_instructions=self.instructions,
+            network=self.prompt_templates["network"],
+            managed_agents={},
+            authorized_imports="You can import from any package you want.",
+            code_block_opening_tag=OPENING,
+            code_block_closing_tag=CLOSING,
+        )
+
+    def ask(self, step: ActionStep, tools: list[Any] | None = None) -> ChatMessage:
+        """The model's reply to everything so far, kept in `step`. Raises `AgentGenerationError`."""
+        try:
+            said = self.model.generate(self.messages(), tools_to_call_from=tools)
+        except Exception as exc:
+            raise AgentGenerationError(str(exc), self.logger) from exc
+        step.model_output_message, step.model_output = said, said.content
+        step.token_usage = said.token_usage
+        return said
+
+    def messages(self) -> tuple[Message, ...]:
+        steps = [one for one in self.memory.steps if isinstance(one, ActionStep)]
+        return joined([*first_messages(self.memory), *(row for one in steps for row in self.of_step(one))])
+
+    def of_step(self, step: ActionStep) -> list[Message]:
+        return step_messages(step)
+
+
+class CodingAgent(_OurSteps, CodeAgent):  # type: ignore[misc]  # smolagents ships no types
+    """An agent that writes code."""
+
+    def __init__(self, *, observe: Callable[[CodeOutput], str], **rest: Any) -> None:
+        """`observe`: what the model reads of a step's output."""
+        self._observe = observe
+        self.output = CodeOutput(output=None, logs="", is_final_answer=False)
+        """That of the last step."""
+        super().__init__(**rest)
+
+    def _step_stream(self, step: ActionStep) -> Iterator[ActionOutput]:
+        said = self.ask(step)
+        block = find_code(said.content or "")
+        if is_cut(said) and not (block and block.is_closed):
+            raise AgentParsingError(
+                _cut_notice(said, "no code was run: write less of it in one step"), self.logger
+            )
+        if block is None:
+            raise AgentParsingError(NO_CODE, self.logger)
+        step.model_output, step.code_action = block.text, block.code
+        self.output = self._run(block.code, step)
+        step.observations = self._observe(self.output)
+        step.action_output = self.output.output
+        yield ActionOutput(output=self.output.output, is_final_answer=self.output.is_final_answer)
+
+    def _run(self, code: str, step: ActionStep) -> CodeOutput:
+        try:
+            return self.python_executor(code)
+        except Exception as exc:
+            logs = str(self.python_executor.state.get("_print_outputs", ""))
+            self.output = CodeOutput(output=None, logs=logs, is_final_answer=False)
+            step.observations = self._observe(self.output) if logs else None
+            raise AgentExecutionError(str(exc), self.logger) from exc
+
+
+class CallingAgent(_OurSteps, ToolCallingAgent):  # type: ignore[misc]
+    """An agent that calls tools. Calls of one step are made side by side."""
+
+    def __init__(self, **rest: Any) -> None:
+        self._results: dict[int, list[CallResult]] = {}
+        """By step: the results of the calls that the model made as such."""
+        super().__init__(**rest)
+
+    def of_step(self, step: ActionStep) -> list[Message]:
+        return step_messages(step, self._results.get(step.step_number, ()))
+
+    def _step_stream(self, step: ActionStep) -> Iterator[ActionOutput]:
+        said = self.ask(step, list(self.tools.values()))
+        is_native = bool(said.tool_calls)
+        calls = self._calls(said, step)
+        results = list(self._made(calls))
+        texts = [CallResult(call.id, call.name, call.arguments, _text(gave)) for call, gave in results]
+        if is_native:
+            self._results[step.step_number] = texts
+        step.tool_calls = calls
+        step.observations = "\n".join(one.text for one in texts)
+        for _, gave in results:
+            if isinstance(gave, AgentError):
+                raise gave
+        finals = [gave for call, gave in results if call.name == "final_answer"]
+        if finals and len(calls) > 1:
+            raise AgentExecutionError(NOT_ALONE, self.logger)
+        step.action_output = finals[0] if finals else None
+        yield ActionOutput(output=step.action_output, is_final_answer=bool(finals))
+
+    def _calls(self, said: ChatMessage, step: ActionStep) -> list[ToolCall]:
+        """The calls of a reply, also of one that writes a call as text. Raises `AgentParsingError`."""
+        if is_cut(said):
+            raise AgentParsingError(
+                _cut_notice(said, "no tool was called: pass less in one step"), self.logger
+            )
+        written = not said.tool_calls
+        try:
+            found = self.model.parse_tool_calls(said).tool_calls
+        except Exception as exc:  # smolagents raises many kinds
+            raise AgentParsingError(NO_CALL, self.logger) from exc
+        taken = {one.id for results in self._results.values() for one in results}
+        calls = []
+        for n, one in enumerate(found):
+            ident = f"call_{step.step_number}_{n}" if written or one.id in taken else one.id
+            taken.add(ident)
+            calls.append(ToolCall(name=one.function.name, arguments=one.function.arguments, id=ident))
+        return calls
+
+    def _made(self, calls: list[ToolCall]) -> Iterator[tuple[ToolCall, Any]]:
+        """Each call with its value, or with the error that it met."""
+        if len(calls) == 1:
+            yield calls[0], self._value_of(calls[0])
+            return
+        with ThreadPoolExecutor() as pool:
+            running = [pool.submit(copy_context().run, self._value_of, call) for call in calls]
+            yield from ((call, value.result()) for call, value in zip(calls, running, strict=True))
+
+    def _value_of(self, call: ToolCall) -> Any:
+        try:
+            return self.execute_tool_call(call.name, call.arguments or {})
+        except AgentError as exc:
+            return exc
+
+
+def is_cut(said: ChatMessage) -> bool:
+    """Whether a reply met its limit of tokens."""
+    return isinstance(said.raw, Completion) and said.raw.finish_reason == "length"
+
+
+def _cut_notice(said: ChatMessage, so: str) -> str:
+    return f"Your reply was cut after {said.token_usage.output_tokens} tokens, and {so}."
+
+
+def _text(gave: Any) -> str:
+    return str(gave).strip()
+
+
+@functools.cache
+def _compiled(template: str) -> jinja2.Template:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+    environment.filters["first_line"] = first_line
+    return environment.from_string(template)
