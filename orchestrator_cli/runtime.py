@@ -136,6 +136,7 @@ def open_run(
                 stream=stream,
                 model=models.model,
                 meter=models.meter,
+                source=source,
                 model_names=chosen.names,
                 alternatives=chosen.alternatives,
                 roles=chosen.roles,

@@ -6,15 +6,19 @@ and are not.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from smolagents.memory import ActionStep, AgentMemory
 from smolagents.utils import AgentParsingError
 
 from orchestrator_cli.durable.foreign import as_data
+from orchestrator_cli.execution.code_block import CLOSING, OPENING, find_code
 from orchestrator_cli.models.model import Message
+
+SHORT = 300
+"""Characters that are left of what is shortened."""
 
 
 @dataclass(frozen=True)
@@ -34,29 +38,59 @@ class CallResult:
         function = {"name": self.name, "arguments": json.dumps(given, ensure_ascii=False)}
         return {"id": self.id, "type": "function", "function": function}
 
+    @property
+    def short(self) -> "CallResult":
+        given = self.arguments if isinstance(self.arguments, dict) else {"text": self.arguments}
+        arguments = {key: _head(value) if isinstance(value, str) else value for key, value in given.items()}
+        return replace(self, arguments=arguments, text=_head(self.text))
 
-def step_messages(step: ActionStep, results: Sequence[CallResult] = ()) -> list[Message]:
-    """`results`: those of the calls that the model made as such."""
-    said = str(step.model_output or "").strip()
+
+def step_messages(
+    step: ActionStep, results: Sequence[CallResult] = (), *, is_short: bool = False
+) -> list[Message]:
+    """What the model said in a step, and what it gave.
+
+    Args:
+        results: those of the calls that the model made as such.
+        is_short: keep the model's words, and only the beginning of what it ran and of what that gave.
+    """
+    shown = _head if is_short else str
     if results:
-        return [_with_calls(said, results), *_results(step, results)]
+        results = [one.short for one in results] if is_short else results
+        return [_with_calls(str(step.model_output or "").strip(), results), *_results(step, results, shown)]
+    said = _said(step, is_short)
     rows = [_row("assistant", said)] if said else []
     if step.observations is not None:
-        rows.append(_row("user", _marked(f"Observation:\n{step.observations}")))
+        rows.append(_row("user", _marked(f"Observation:\n{shown(step.observations)}")))
     if isinstance(step.error, AgentParsingError):
         rows.append(_row("user", str(step.error)))
     elif step.error is not None:
-        rows.append(_row("user", _marked(f"Error:\n{step.error}")))
+        rows.append(_row("user", _marked(f"Error:\n{shown(str(step.error))}")))
     return rows
+
+
+def _said(step: ActionStep, is_short: bool) -> str:
+    text = str(step.model_output or "").strip()
+    block = find_code(text) if is_short else None
+    if block is None:
+        return text
+    return f"{block.thought}{OPENING}\n{_head(block.code)}\n{CLOSING}"
+
+
+def _head(text: str) -> str:
+    left = len(text) - SHORT
+    return text if left <= 0 else f"{text[:SHORT]}… ({left:,} characters left out)"
 
 
 def _with_calls(said: str, results: Sequence[CallResult]) -> Message:
     return {"role": "assistant", "content": said or None, "tool_calls": [one.call for one in results]}
 
 
-def _results(step: ActionStep, results: Sequence[CallResult]) -> Iterator[Message]:
+def _results(
+    step: ActionStep, results: Sequence[CallResult], shown: Callable[[str], str]
+) -> Iterator[Message]:
     """A result for each call. What the step as a whole met, such as a refused value, is with the last one."""
-    error = str(step.error) if step.error else ""
+    error = shown(str(step.error)) if step.error else ""
     for one in results:
         said_later = one is results[-1] and not any(error in other.text for other in results)
         text = "\n".join(filter(None, [one.text, error if said_later else ""]))

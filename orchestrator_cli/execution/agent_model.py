@@ -1,5 +1,6 @@
 """Our model as smolagents wants one."""
 
+import json
 from typing import Any
 
 from smolagents import Model as SmolModel
@@ -13,6 +14,7 @@ from smolagents.models import (
 )
 from smolagents.monitoring import TokenUsage
 
+from orchestrator_cli.execution.agent_outputs import Room
 from orchestrator_cli.execution.attempt import Attempt
 from orchestrator_cli.models.model import Completion, Message, ModelRequest
 from orchestrator_cli.roles import Role
@@ -21,10 +23,17 @@ from orchestrator_cli.roles import Role
 class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
     """The model of an attempt's role. No stop sequence is sent: honest content can hold any."""
 
-    def __init__(self, attempt: Attempt, role: Role) -> None:
+    def __init__(self, attempt: Attempt, role: Role, room: Room) -> None:
         super().__init__(model_id=attempt.subtask.id)
         self._attempt = attempt
         self._role = role
+        self._room = room
+
+    def has_room(self, messages: tuple[Message, ...], tools: list[SmolTool] | None, share: float) -> bool:
+        """Whether a request fills at most this share of the context, as far as that is known."""
+        most = self._room.prompt_bytes
+        sent = [*messages, *(self._schema(tool) for tool in tools or ())]
+        return most is None or len(json.dumps(sent, ensure_ascii=False).encode()) <= most * share
 
     def generate(
         self, messages: tuple[Message, ...], tools_to_call_from: list[SmolTool] | None = None, **_: Any

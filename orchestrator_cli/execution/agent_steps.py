@@ -20,6 +20,8 @@ from smolagents.utils import AgentError, AgentExecutionError, AgentParsingError
 
 from orchestrator_cli.durable.foreign import first_line
 from orchestrator_cli.execution.agent_messages import CallResult, first_messages, joined, step_messages
+from orchestrator_cli.execution.agent_model import AgentModel
+from orchestrator_cli.execution.agent_outputs import REST
 from orchestrator_cli.execution.code_block import CLOSING, NO_CODE, OPENING, find_code
 from orchestrator_cli.models.model import Completion, Message
 
@@ -42,8 +44,12 @@ class _OurSteps:
     instructions: str | None
     prompt_templates: Any
     memory: Any
-    model: Any
+    model: AgentModel
     logger: Any
+    shorten: Callable[[str], str]
+    """What the model reads of a long output."""
+    shortened = 0
+    """How many of the first steps are shortened."""
 
     def initialize_system_prompt(self) -> str:
         return _compiled(self.prompt_templates["system_prompt"]).render(
@@ -59,27 +65,39 @@ class _OurSteps:
     def ask(self, step: ActionStep, tools: list[Any] | None = None) -> ChatMessage:
         """The model's reply to everything so far, kept in `step`. Raises `AgentGenerationError`."""
         try:
-            said = self.model.generate(self.messages(), tools_to_call_from=tools)
+            said = self.model.generate(self._fitting(tools), tools_to_call_from=tools)
         except Exception as exc:
             raise AgentGenerationError(str(exc), self.logger) from exc
         step.model_output_message, step.model_output = said, said.content
         step.token_usage = said.token_usage
         return said
 
-    def messages(self) -> tuple[Message, ...]:
-        steps = [one for one in self.memory.steps if isinstance(one, ActionStep)]
-        return joined([*first_messages(self.memory), *(row for one in steps for row in self.of_step(one))])
+    def _fitting(self, tools: list[Any] | None) -> tuple[Message, ...]:
+        """The messages; old steps are shortened, and stay so, before the context is full."""
+        messages, last = self._messages(), len(self.memory.steps) - 2
+        share = 1.0
+        while self.shortened < last and not self.model.has_room(messages, tools, share):
+            self.shortened, share = self.shortened + 1, REST
+            messages = self._messages()
+        return messages
 
-    def of_step(self, step: ActionStep) -> list[Message]:
-        return step_messages(step)
+    def _messages(self) -> tuple[Message, ...]:
+        steps = [one for one in self.memory.steps if isinstance(one, ActionStep)]
+        rows = (self.of_step(one, is_short=n < self.shortened) for n, one in enumerate(steps))
+        return joined([*first_messages(self.memory), *(message for messages in rows for message in messages)])
+
+    def of_step(self, step: ActionStep, *, is_short: bool) -> list[Message]:
+        return step_messages(step, is_short=is_short)
 
 
 class CodingAgent(_OurSteps, CodeAgent):  # type: ignore[misc]  # smolagents ships no types
     """An agent that writes code."""
 
-    def __init__(self, *, observe: Callable[[CodeOutput], str], **rest: Any) -> None:
+    def __init__(
+        self, *, observe: Callable[[CodeOutput], str], shorten: Callable[[str], str], **rest: Any
+    ) -> None:
         """`observe`: what the model reads of a step's output."""
-        self._observe = observe
+        self._observe, self.shorten = observe, shorten
         self.output = CodeOutput(output=None, logs="", is_final_answer=False)
         """That of the last step."""
         super().__init__(**rest)
@@ -95,7 +113,7 @@ class CodingAgent(_OurSteps, CodeAgent):  # type: ignore[misc]  # smolagents shi
             raise AgentParsingError(NO_CODE, self.logger)
         step.model_output, step.code_action = block.text, block.code
         self.output = self._run(block.code, step)
-        step.observations = self._observe(self.output)
+        step.observations = self.shorten(self._observe(self.output))
         step.action_output = self.output.output
         yield ActionOutput(output=self.output.output, is_final_answer=self.output.is_final_answer)
 
@@ -105,27 +123,31 @@ class CodingAgent(_OurSteps, CodeAgent):  # type: ignore[misc]  # smolagents shi
         except Exception as exc:
             logs = str(self.python_executor.state.get("_print_outputs", ""))
             self.output = CodeOutput(output=None, logs=logs, is_final_answer=False)
-            step.observations = self._observe(self.output) if logs else None
+            step.observations = self.shorten(self._observe(self.output)) if logs else None
             raise AgentExecutionError(str(exc), self.logger) from exc
 
 
 class CallingAgent(_OurSteps, ToolCallingAgent):  # type: ignore[misc]
     """An agent that calls tools. Calls of one step are made side by side."""
 
-    def __init__(self, **rest: Any) -> None:
+    def __init__(self, *, shorten: Callable[[str], str], **rest: Any) -> None:
+        self.shorten = shorten
         self._results: dict[int, list[CallResult]] = {}
         """By step: the results of the calls that the model made as such."""
         super().__init__(**rest)
 
-    def of_step(self, step: ActionStep) -> list[Message]:
-        return step_messages(step, self._results.get(step.step_number, ()))
+    def of_step(self, step: ActionStep, *, is_short: bool) -> list[Message]:
+        return step_messages(step, self._results.get(step.step_number, ()), is_short=is_short)
 
     def _step_stream(self, step: ActionStep) -> Iterator[ActionOutput]:
         said = self.ask(step, list(self.tools.values()))
         is_native = bool(said.tool_calls)
         calls = self._calls(said, step)
         results = list(self._made(calls))
-        texts = [CallResult(call.id, call.name, call.arguments, _text(gave)) for call, gave in results]
+        texts = [
+            CallResult(call.id, call.name, call.arguments, self.shorten(str(gave).strip()))
+            for call, gave in results
+        ]
         if is_native:
             self._results[step.step_number] = texts
         step.tool_calls = calls
@@ -181,10 +203,6 @@ def is_cut(said: ChatMessage) -> bool:
 
 def _cut_notice(said: ChatMessage, so: str) -> str:
     return f"Your reply was cut after {said.token_usage.output_tokens} tokens, and {so}."
-
-
-def _text(gave: Any) -> str:
-    return str(gave).strip()
 
 
 @functools.cache

@@ -26,8 +26,9 @@ from smolagents.utils import truncate_content
 from orchestrator_cli import events
 from orchestrator_cli.errors import OrchError, storage_fault
 from orchestrator_cli.execution.agent_model import AgentModel
+from orchestrator_cli.execution.agent_outputs import Room
 from orchestrator_cli.execution.agent_steps import CallingAgent, CodingAgent
-from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, sandboxed_tool
+from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, output_reader, sandboxed_tool
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, misfit, pretty
 from orchestrator_cli.execution.code_block import thought_of
 from orchestrator_cli.execution.sandboxes import Sandboxes
@@ -158,11 +159,12 @@ def _with_surprises(reason: str, attempt: Attempt) -> str:
 
 
 def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
-    attempt = calls.attempt
+    attempt, room = calls.attempt, Room(calls.attempt.spec.context_tokens)
     prompt = source("agent_code" if role.agent == "code" else "agent_tools")
     common: dict[str, Any] = {
         "tools": agent_tools(calls),
-        "model": AgentModel(attempt, role),
+        "model": AgentModel(attempt, role, room),
+        "shorten": calls.long_outputs.shown,
         "prompt_templates": _templates(prompt, attempt.subtask.network),
         "instructions": role.instructions,
         "max_steps": attempt.spec.max_steps,
@@ -181,6 +183,8 @@ def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
 
 def _add_requested(agent: MultiStepAgent, calls: ToolCalls) -> None:
     """Tools asked for in the step that ended; smolagents sends tools to the sandbox only once by itself."""
+    if calls.long_outputs.stored and isinstance(agent, CallingAgent) and "read_file" not in agent.tools:
+        agent.tools["read_output"] = output_reader(calls)
     if not calls.requested:
         return
     for tool in calls.requested:
@@ -246,10 +250,7 @@ class _Observer:
         self._reminded = False
 
     def __call__(self, output: CodeOutput) -> str:
-        text = (
-            f"Execution logs:\n{output.logs}"
-            f"Last output from code snippet:\n{truncate_content(str(output.output))}"
-        )
+        text = f"Execution logs:\n{output.logs}Last output from code snippet:\n{output.output}"
         if self._reminded or output.is_final_answer or not self._is_result(output):
             return text
         self._reminded = True

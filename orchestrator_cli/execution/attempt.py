@@ -97,6 +97,8 @@ class AttemptSpec(_Value):
     """None for a subtask that works on no files."""
     process: Process | None = None
     max_steps: int
+    context_tokens: int | None = None
+    """What the model of an agent takes; None if that is unknown."""
     allow_protected: tuple[str, ...] = ()
     """Protected names that file tools may touch."""
 

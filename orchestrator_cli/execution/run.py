@@ -19,6 +19,7 @@ from orchestrator_cli.journal.journal import EventStream
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.model import Model
+from orchestrator_cli.models.sources import ModelSource
 from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, ProcessCard
 from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
 from orchestrator_cli.recall.run_memory import RunMemory
@@ -46,6 +47,8 @@ class Run:
     model: Model
     meter: MeteredModel
     """What the calls of `model` came to."""
+    source: ModelSource
+    """Where `model` comes from."""
     model_names: dict[str, str]
     """The model of each role."""
     alternatives: tuple[str, ...]

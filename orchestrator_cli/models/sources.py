@@ -22,6 +22,7 @@ from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
 from orchestrator_cli.models.library import prepare
 from orchestrator_cli.models.model import Completion, Model, ModelRequest, OnDelta, ToolCall
+from orchestrator_cli.models.pricing import context_tokens
 from orchestrator_cli.settings import ROLES, Settings
 from orchestrator_cli.values import Usage
 
@@ -202,6 +203,9 @@ class ModelSource(Protocol):
     def missing(self, name: str) -> str:
         """What a model lacks before it can be asked; empty for nothing."""
 
+    def context_tokens(self, name: str) -> int | None:
+        """The longest prompt that a model takes; None if that is unknown."""
+
     def prepare(self) -> None:
         """Do the slow part of the first call, beside other work."""
 
@@ -245,6 +249,9 @@ class LiveModels:
     def missing(self, name: str) -> str:
         return missing_key(name)
 
+    def context_tokens(self, name: str) -> int | None:
+        return context_tokens(name)
+
     def prepare(self) -> None:
         prepare(tools=False)
         # The planner's request, which waited for LiteLLM, goes out before more is imported.
@@ -280,6 +287,9 @@ class GivenModel:
 
     def missing(self, name: str) -> str:  # noqa: ARG002
         return ""
+
+    def context_tokens(self, name: str) -> int | None:  # noqa: ARG002
+        return None
 
     def prepare(self) -> None:
         """Nothing has to be imported."""

@@ -67,7 +67,7 @@ NARROW: dict[str, tuple[str, ...]] = {
         "tools.file_rules",
         "toolsmith.sandbox.disk",
     ),
-    "tools": ("durable.foreign", "http_bodies", "toolsmith.sandbox"),
+    "tools": ("durable.foreign", "durable.text", "http_bodies", "toolsmith.sandbox"),
     "memory": ("durable",),
     "toolsmith": ("durable",),
     "toolsmith.sandbox": (),

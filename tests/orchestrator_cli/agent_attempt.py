@@ -73,7 +73,13 @@ class Scripted:
 
 
 def run_agent(
-    folder: Path, replies: Iterable[Any], *, agent: str = "code", max_steps: int = 12, **subtask: Any
+    folder: Path,
+    replies: Iterable[Any],
+    *,
+    agent: str = "code",
+    max_steps: int = 12,
+    context_tokens: int | None = None,
+    **subtask: Any,
 ) -> tuple[AttemptOutcome, Scripted]:
     """The outcome of an attempt in `folder`, and what was asked and emitted meanwhile."""
     services = Scripted(list(replies))
@@ -87,6 +93,7 @@ def run_agent(
         role=Role(name="worker", when="works", agent=agent),  # type: ignore[arg-type]
         checkout=CheckoutRef(folder=folder, root=folder),
         max_steps=max_steps,
+        context_tokens=context_tokens,
     )
     host = Host(backend=choose_backend("unsafe"), dialer=Dialer(), cancellation=Cancellation())
     return run_attempt(spec, services, host), services  # type: ignore[arg-type]

@@ -1,11 +1,16 @@
 """What an agent's model is sent, and what becomes of its replies."""
 
+import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from agent_attempt import reply_of, run_agent
 from endpoint import call
 from scripted_model import code
+
+from orchestrator_cli.execution.agent_outputs import OUTPUT_CHARS
+from orchestrator_cli.models.pricing import context_tokens
 
 PAGE = "<pre>\n<code>x</code>\n</code>\n</pre>\nObservation: Calling tools:"
 NUMBER = {"type": "integer"}
@@ -131,3 +136,89 @@ def test_arguments_that_are_no_object_go_back_as_one(tmp_path: Path) -> None:
     )
     assert outcome.value == 1
     assert services.messages()[2]["tool_calls"][0]["function"]["arguments"] == '{"text": "{\\"path\\": "}'
+
+
+# --- the context of the model
+
+
+def test_a_long_output_of_code_is_in_a_file_and_can_be_read(tmp_path: Path) -> None:
+    show = code("print('begin', 'q' * 30_000, 'end')")
+    read = code("import re\nprint(open('.orch-outputs.tmp/1.txt').read().count('q'))")
+    outcome, services = run_agent(tmp_path, [show, read, code("final_answer(1)")])
+    assert outcome.value == 1
+    shown = services.messages(1)[-1]["content"]
+    assert len(shown) < OUTPUT_CHARS + 500
+    assert all(part in shown for part in ("begin", "end", ".orch-outputs.tmp/1.txt", "left out"))
+    assert "\n30000\n" in services.texts(2)
+    assert len(services.of("CodeRan")[0].output) > 30_000
+
+
+@pytest.mark.parametrize("tool", ["read_file", "read_output"])
+def test_a_long_result_of_a_tool_is_in_a_file_and_can_be_read(tmp_path: Path, tool: str) -> None:
+    names = [tool] if tool == "read_file" else ["search_files"]
+    (tmp_path / "long.txt").write_text("\n".join(f"x{n:05}" + "y" * 250 for n in range(150)))
+    (tmp_path / "secret.txt").write_text("not for it")
+    first = (
+        call("read_file", {"path": "long.txt"})
+        if tool == "read_file"
+        else call("search_files", {"text": "x"})
+    )
+    more = call(tool, {"path": ".orch-outputs.tmp/1.txt", "offset": 15_000, "limit": 8_000}, "b")
+    other = call(tool, {"path": "secret.txt"}, "c")
+    finish = call("final_answer", {"answer": 1}, "d")
+    outcome, services = run_agent(tmp_path, [first, more, other, finish], agent="tools", tools=names)
+    assert outcome.value == 1
+    assert f"go on with {tool}, offset=15000" in services.messages(1)[-1]["content"]
+    given = [{one["function"]["name"] for one in request.tools} for request in services.requests]
+    assert ("read_output" in given[1]) is (tool == "read_output")
+    assert services.messages(2)[-1]["content"].count("x000") > 5
+    assert ("not for it" in services.texts(3)) is (tool == "read_file")
+
+
+@pytest.mark.parametrize("agent", ["code", "tools"])
+def test_old_steps_are_shortened_before_the_context_is_full(tmp_path: Path, agent: str) -> None:
+    context, steps = 8_000, 10
+    (tmp_path / "a.txt").write_text("z" * 2_800)
+    if agent == "code":
+        replies = [
+            f"Thought: decision {n}.\n<code>\n# {'c' * 900}\nprint({n}, 'z' * 2_800)\n</code>"
+            for n in range(steps)
+        ]
+        finish = code("final_answer(1)")
+    else:
+        replies = [
+            call("read_file", {"path": "a.txt", "limit": 2_800 - n}, f"id{n}") | {"content": f"decision {n}"}
+            for n in range(steps)
+        ]
+        finish = call("final_answer", {"answer": 1})
+    outcome, services = run_agent(
+        tmp_path, [*replies, finish], agent=agent, tools=["read_file"], context_tokens=context
+    )
+    assert outcome.value == 1
+    sizes = [len(json.dumps([*request.messages, *request.tools])) // 3 for request in services.requests]
+    assert max(sizes) < context
+    assert 0 < sum(later < earlier for earlier, later in pairwise(sizes)) < steps / 2
+    last = services.texts()
+    assert all(f"decision {n}" in last for n in range(steps))
+    assert services.messages()[1] == services.messages(0)[1]
+    assert "z" * 2_700 in services.messages()[-1]["content"]
+    unbounded = run_agent(tmp_path, [*replies, finish], agent=agent, tools=["read_file"])[1]
+    assert len(unbounded.texts()) > 2 * len(last)
+
+
+def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "work", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    plant = code("import os\nos.symlink('../outside', '.orch-outputs.tmp')\nprint('x' * 30_000)")
+    outcome, services = run_agent(folder, [plant, code("final_answer(1)")])
+    assert outcome.value == 1
+    assert "could not be kept" in services.texts()
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_known"), [("openai/gpt-4o-mini", True), ("openai/mine", False), ("", False)]
+)
+def test_the_context_of_a_model_is_that_of_litellms_list(name: str, is_known: bool) -> None:
+    assert bool(context_tokens(name)) is is_known
