@@ -55,7 +55,7 @@ class _OurSteps:
         return _compiled(self.prompt_templates["system_prompt"]).render(
             tools=self.tools,
             custom_instructions=self.instructions,
-            network=self.prompt_templates["network"],
+            **self.prompt_templates["said"],
             managed_agents={},
             authorized_imports="You can import from any package you want.",
             code_block_opening_tag=OPENING,
@@ -123,7 +123,7 @@ class CodingAgent(_OurSteps, CodeAgent):  # type: ignore[misc]  # smolagents shi
         except Exception as exc:
             logs = str(self.python_executor.state.get("_print_outputs", ""))
             self.output = CodeOutput(output=None, logs=logs, is_final_answer=False)
-            step.observations = self.shorten(self._observe(self.output)) if logs else None
+            step.observations = self.shorten(f"Execution logs:\n{logs}") if logs else None
             raise AgentExecutionError(str(exc), self.logger) from exc
 
 

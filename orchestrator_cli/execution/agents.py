@@ -31,7 +31,7 @@ from orchestrator_cli.execution.agent_steps import CallingAgent, CodingAgent
 from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, output_reader, sandboxed_tool
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, misfit, pretty
 from orchestrator_cli.execution.code_block import thought_of
-from orchestrator_cli.execution.sandboxes import Sandboxes
+from orchestrator_cli.execution.sandboxes import Sandboxes, step_seconds
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
@@ -90,6 +90,7 @@ def _run_agent(calls: ToolCalls) -> JsonValue:
         result=pretty(spec.subtask.result) if spec.subtask.result else "",
         check=spec.subtask.check or "",
         failure=spec.failure,
+        here=spec.surroundings,
         max_steps=agent.max_steps,
     )
     try:
@@ -165,7 +166,11 @@ def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
         "tools": agent_tools(calls),
         "model": AgentModel(attempt, role, room),
         "shorten": calls.long_outputs.shown,
-        "prompt_templates": _templates(prompt, attempt.subtask.network),
+        "prompt_templates": _templates(
+            prompt,
+            network=attempt.subtask.network,
+            step_seconds=f"{step_seconds(attempt.subtask.timeout_s):g}",
+        ),
         "instructions": role.instructions,
         "max_steps": attempt.spec.max_steps,
         "verbosity_level": LogLevel.OFF,
@@ -250,7 +255,9 @@ class _Observer:
         self._reminded = False
 
     def __call__(self, output: CodeOutput) -> str:
-        text = f"Execution logs:\n{output.logs}Last output from code snippet:\n{output.output}"
+        text = f"Execution logs:\n{output.logs}"
+        if output.output is not None:
+            text += f"Last output from code snippet:\n{output.output}"
         if self._reminded or output.is_final_answer or not self._is_result(output):
             return text
         self._reminded = True
@@ -291,11 +298,11 @@ def _acceptable(calls: ToolCalls) -> Callable[..., bool]:
     return on_the_value
 
 
-def _templates(system_prompt: str, network: tuple[str, ...]) -> Any:
-    """smolagents wants every template; only the first is used here, with the domains that it names."""
+def _templates(system_prompt: str, **said: Any) -> Any:
+    """smolagents wants every template; only the first is used here, with what it says of the attempt."""
     return {
         "system_prompt": system_prompt,
-        "network": network,
+        "said": said,
         "planning": {
             "initial_plan": "",
             "update_plan_pre_messages": "",

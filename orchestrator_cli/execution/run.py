@@ -27,6 +27,7 @@ from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
+from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.values import Conversation, Usage
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
@@ -57,6 +58,7 @@ class Run:
     lost_models: dict[str, Role]
     """Roles as their files say, whose own model cannot be asked."""
     workspace: Workspace
+    surroundings: Surroundings
     backend: Backend
     sandbox: str
     """What the code of models runs in, for people."""
@@ -136,6 +138,7 @@ class Run:
                 for name, process in self.settings.processes.items()
             ),
             max_subtasks=self.settings.max_subtasks,
+            surroundings=self.surroundings,
         )
 
     def files(self) -> tuple[str, ...]:

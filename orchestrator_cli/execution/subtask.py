@@ -136,7 +136,11 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, object]:
     if model := chosen_model(run.state.plan, subtask, run.alternatives):
         role = role.model_copy(update={"model": model})
     known = run.source.context_tokens(role.model or run.model_names["agent"])
-    return {"role": role, "context_tokens": known or run.settings.context_tokens}
+    return {
+        "role": role,
+        "surroundings": run.surroundings,
+        "context_tokens": known or run.settings.context_tokens,
+    }
 
 
 def _tools(run: Run, spec: AttemptSpec, ref: CheckoutRef) -> dict[str, object]:

@@ -197,6 +197,10 @@ class ModelSource(Protocol):
     def is_live(self) -> bool:
         """Whether providers are asked: for replies, for vectors, and to plan with the tools of servers."""
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether requests must be the same on every machine and every day."""
+
     def names(self, settings: Settings) -> dict[str, str]:
         """The model of each role. Raises `ConfigError` if there is none."""
 
@@ -233,6 +237,10 @@ class LiveModels:
 
     recorder: Callable[[Model], Model] | None = None
     is_live: bool = True
+
+    @property
+    def is_repeatable(self) -> bool:
+        return self.recorder is not None
 
     def names(self, settings: Settings) -> dict[str, str]:
         found: str | None = None
@@ -280,6 +288,7 @@ class GivenModel:
 
     model: Model
     is_live: bool = False
+    is_repeatable: bool = True
 
     def names(self, settings: Settings) -> dict[str, str]:  # noqa: ARG002 - the protocol's
         played = self.model.name if isinstance(self.model, RecordedModel) else "recorded"

@@ -42,6 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trust",
         "environment",
         "prompts",
+        "surroundings",
         "values",
         "cancellation",
         "http_bodies",
