@@ -46,6 +46,7 @@ from orchestrator_cli.roles import Role, askable, load_roles
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
+from orchestrator_cli.surroundings import Surroundings, surroundings_of
 from orchestrator_cli.workspace import CommitLimits, Workspace
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, SelfTestFault, choose_backend
@@ -136,11 +137,13 @@ def open_run(
                 stream=stream,
                 model=models.model,
                 meter=models.meter,
+                source=source,
                 model_names=chosen.names,
                 alternatives=chosen.alternatives,
                 roles=chosen.roles,
                 lost_models=chosen.lost,
                 workspace=workspace,
+                surroundings=Surroundings() if source.is_repeatable else surroundings_of(workspace.root),
                 backend=backend,
                 sandbox=f"{backend.detail}; allowed by {unsafe}" if unsafe else backend.name,
                 registry=opened.registry,

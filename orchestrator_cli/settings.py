@@ -219,6 +219,8 @@ class Settings(BaseSettings):
     """The most subtasks of a plan."""
     max_steps: Lower[int] = Field(default=12, ge=1, le=100)
     """The most steps of an agent in one attempt."""
+    context_tokens: Free[int | None] = Field(default=None, ge=1_000)
+    """The longest prompt, in tokens, of a model that LiteLLM does not know; agents keep within it."""
     max_revisions: Lower[int] = Field(default=5, ge=0, le=50)
     """The most changes to the plan in one run."""
     revise: Free[Literal["auto", "always", "never"]] = "auto"
@@ -239,7 +241,6 @@ class Settings(BaseSettings):
     """The most seconds for one model call."""
     model_retries: Lower[int] = Field(default=2, ge=0, le=10)
     """How often a failed call is tried again."""
-
     approve: Annotated[tuple[Approval, ...], NoDecode, FolderRule.STRICTER] = ASKED_ANYWAY
     """What you are asked about before it happens; also plan, tools, writes, or all, or none."""
     yes: UserOnly[bool] = False

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from smolagents import Tool as SmolTool
@@ -16,11 +16,12 @@ from smolagents._function_type_hints_utils import get_json_schema
 from orchestrator_cli.durable.foreign import marked_words
 from orchestrator_cli.errors import OrchError, RecoverableError, StorageFault, storage_faults
 from orchestrator_cli.events import ToolCalled
+from orchestrator_cli.execution.agent_outputs import OUTPUT_CHARS, LongOutputs, Room
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
 from orchestrator_cli.execution.sandboxes import Sandboxes
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.plan import NewTool
-from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
+from orchestrator_cli.tools.files import FILE_TOOLS, OUTPUTS, file_tools
 from toolsmith.built import BuiltTool
 from toolsmith.library.status import judge_error, judge_value
 from toolsmith.smolagents_tools import SandboxedTool
@@ -74,6 +75,13 @@ class ToolCalls:
     gave_up: str | None = None
     broken: OrchError | None = None
     """What ended the judging of a value or a request for a tool, and so the attempt."""
+
+    @cached_property
+    def long_outputs(self) -> LongOutputs:
+        spec = self.attempt.spec
+        reader = "read_file" if "read_file" in spec.subtask.tools else "read_output"
+        calls_tools = spec.role is not None and spec.role.agent == "tools"
+        return LongOutputs(spec.place.root, Room(spec.context_tokens), reader if calls_tools else "")
 
     def call_named(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Call a tool that the subtask names, by name. Raises `AttemptFailed` if it cannot be used."""
@@ -167,6 +175,26 @@ def agent_tools(calls: ToolCalls) -> list[SmolTool]:
     return named + [
         FunctionTool(name, function, form_of(function), calls) for name, function in extra.items()
     ]
+
+
+def output_reader(calls: ToolCalls) -> SmolTool:
+    """Reads what was too long to show, for an agent that may not read other files."""
+    read_file = file_tools(calls.attempt.spec.place.root)["read_file"]
+
+    def read_output(path: str, offset: int = 0, limit: int = OUTPUT_CHARS) -> str:
+        """Read more of an output that was too long to be shown whole.
+
+        Args:
+            path: The file that the output names.
+            offset: How many characters to skip.
+            limit: How many characters to read at most.
+        """
+        if not path.startswith(f"{OUTPUTS}/"):
+            raise ValueError(f"only files of {OUTPUTS} can be read")
+        text: str = read_file(path, offset, limit)
+        return text
+
+    return FunctionTool("read_output", read_output, form_of(read_output), calls)
 
 
 def _agent_tool(name: str, calls: ToolCalls) -> SmolTool:

@@ -3,52 +3,48 @@
 An agent gets the tools its subtask names, `final_answer`, `report_surprise`, `give_up` and
 `request_tool`, and no others. What it gives to `final_answer` is accepted when it fits the
 subtask's schema and check; the first refusal goes back to the agent, the second ends the attempt.
+What a step is: `agent_steps`. What the model reads: `agent_messages`.
 
 Not covered: images and sound, agents that manage agents, and smolagents' own planning steps
 (planning is the orchestrator's).
 """
 
-import dataclasses
+import ast
 import functools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import jinja2
 from pydantic import JsonValue
-from smolagents import CodeAgent, LogLevel, MultiStepAgent, ToolCallingAgent
-from smolagents import Model as SmolModel
-from smolagents import Tool as SmolTool
-from smolagents.agents import AgentGenerationError, AgentParsingError
+from smolagents import LogLevel, MultiStepAgent
+from smolagents.agents import AgentGenerationError
+from smolagents.local_python_executor import CodeOutput
 from smolagents.memory import ActionStep, FinalAnswerStep
-from smolagents.models import (
-    ChatMessage,
-    ChatMessageToolCall,
-    ChatMessageToolCallFunction,
-    MessageRole,
-    get_clean_message_list,
-    get_tool_json_schema,
-    remove_content_after_stop_sequences,
-    tool_role_conversions,
-)
-from smolagents.monitoring import TokenUsage
+from smolagents.utils import truncate_content
 
 from orchestrator_cli import events
-from orchestrator_cli.durable.foreign import as_data, first_line
-from orchestrator_cli.errors import OrchError, RecoverableError, storage_fault
-from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, sandboxed_tool
-from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
-from orchestrator_cli.execution.sandboxes import Sandboxes
-from orchestrator_cli.models.endings import reply_fault
-from orchestrator_cli.models.model import ModelRequest
+from orchestrator_cli.errors import OrchError, storage_fault
+from orchestrator_cli.execution.agent_model import AgentModel
+from orchestrator_cli.execution.agent_outputs import Room
+from orchestrator_cli.execution.agent_steps import CallingAgent, CodingAgent
+from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, output_reader, sandboxed_tool
+from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, misfit, pretty
+from orchestrator_cli.execution.code_block import thought_of
+from orchestrator_cli.execution.sandboxes import Sandboxes, step_seconds
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
 from toolsmith.library.status import judge_inner_call
+from toolsmith.parsing import parse_expression
 from toolsmith.sandbox.session import InsideCall
 from toolsmith.smolagents_tools import SandboxedTool
 
 REFUSALS = 2
+NOT_HANDED_OVER = (
+    "(Nothing was handed over: only you see this. If it is the result the task asks for, call final_answer "
+    "with it.)"
+)
 
 
 def run_in_sandbox(attempt: Attempt) -> JsonValue:
@@ -94,6 +90,7 @@ def _run_agent(calls: ToolCalls) -> JsonValue:
         result=pretty(spec.subtask.result) if spec.subtask.result else "",
         check=spec.subtask.check or "",
         failure=spec.failure,
+        here=spec.surroundings,
         max_steps=agent.max_steps,
     )
     try:
@@ -114,7 +111,7 @@ def _drive(agent: MultiStepAgent, calls: ToolCalls, task: str) -> JsonValue:
                 return coerce_to_schema(as_json(item.output), attempt.subtask.result)
             if not isinstance(item, ActionStep):
                 continue
-            _emit_step(item, calls, isinstance(agent, CodeAgent))
+            _emit_step(item, calls, agent)
             last = str(item.error) if item.error else ""
             # What code in the sandbox says about an error is only text; that the disk is full shows here.
             if item.error and (fault := storage_fault(item.error, attempt.spec.place.folder)):
@@ -163,80 +160,42 @@ def _with_surprises(reason: str, attempt: Attempt) -> str:
 
 
 def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
-    attempt = calls.attempt
+    attempt, room = calls.attempt, Room(calls.attempt.spec.context_tokens)
     prompt = source("agent_code" if role.agent == "code" else "agent_tools")
     common: dict[str, Any] = {
         "tools": agent_tools(calls),
-        "model": AgentModel(attempt, role),
-        "prompt_templates": _templates(prompt, attempt.subtask.network),
+        "model": AgentModel(attempt, role, room),
+        "shorten": calls.long_outputs.shown,
+        "prompt_templates": _templates(
+            prompt,
+            network=attempt.subtask.network,
+            step_seconds=f"{step_seconds(attempt.subtask.timeout_s):g}",
+        ),
         "instructions": role.instructions,
         "max_steps": attempt.spec.max_steps,
         "verbosity_level": LogLevel.OFF,
         "final_answer_checks": [_acceptable(calls)],
     }
     if role.agent == "code":
-        return _CodeAgent(executor=calls.sandboxes.own, additional_authorized_imports=["*"], **common)
-    return _ToolCallingAgent(**common)
-
-
-class _NotWhole(RecoverableError):
-    """A reply was cut, refused or empty. Nothing of it is executed."""
-
-
-class _Prompted:
-    """smolagents compiles the template of a system prompt twice for each agent; here it is done once.
-
-    It comes to the same text. A reply that is not whole is a step with an error, and not the agent's end.
-    """
-
-    tools: dict[str, Any]
-    instructions: str | None
-    prompt_templates: Any
-
-    def initialize_system_prompt(self) -> str:
-        return _compiled(self.prompt_templates["system_prompt"]).render(
-            tools=self.tools,
-            custom_instructions=self.instructions,
-            network=self.prompt_templates["network"],
-            managed_agents={},
-            authorized_imports="You can import from any package you want.",
-            code_block_opening_tag="<code>",
-            code_block_closing_tag="</code>",
+        return CodingAgent(
+            executor=calls.sandboxes.own,
+            additional_authorized_imports=["*"],
+            observe=_Observer(attempt.subtask.result),
+            **common,
         )
-
-    def _step_stream(self, step: ActionStep) -> Iterator[Any]:
-        try:
-            yield from super()._step_stream(step)  # type: ignore[misc]  # the agent's
-        except AgentGenerationError as exc:
-            if not isinstance(exc.__cause__, _NotWhole):
-                raise
-            reason = f"Nothing was done: {exc.__cause__}"
-            raise AgentParsingError(reason, self.logger) from exc  # type: ignore[attr-defined]
-
-
-class _CodeAgent(_Prompted, CodeAgent):  # type: ignore[misc]  # smolagents ships no types
-    """smolagents' code agent."""
-
-
-class _ToolCallingAgent(_Prompted, ToolCallingAgent):  # type: ignore[misc]
-    """smolagents' agent that calls tools."""
-
-
-@functools.cache
-def _compiled(template: str) -> jinja2.Template:
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
-    environment.filters["first_line"] = first_line
-    return environment.from_string(template)
+    return CallingAgent(**common)
 
 
 def _add_requested(agent: MultiStepAgent, calls: ToolCalls) -> None:
     """Tools asked for in the step that ended; smolagents sends tools to the sandbox only once by itself."""
+    if calls.long_outputs.stored and isinstance(agent, CallingAgent) and "read_file" not in agent.tools:
+        agent.tools["read_output"] = output_reader(calls)
     if not calls.requested:
         return
     for tool in calls.requested:
         agent.tools[tool.name] = sandboxed_tool(tool, calls)
     calls.requested.clear()
-    if isinstance(agent, CodeAgent):
+    if isinstance(agent, CodingAgent):
         calls.sandboxes.own.send_tools(agent.tools)
 
 
@@ -260,30 +219,65 @@ def _withdraw_stopped(agent: MultiStepAgent, calls: ToolCalls) -> None:
     ]
     for tool in stopped:
         del tool.sandbox_source
-    if stopped and isinstance(agent, CodeAgent):
+    if stopped and isinstance(agent, CodingAgent):
         calls.sandboxes.own.send_tools(agent.tools)
 
 
-def _emit_step(step: ActionStep, calls: ToolCalls, writes_code: bool) -> None:
+def _emit_step(step: ActionStep, calls: ToolCalls, agent: MultiStepAgent) -> None:
     spec, emit = calls.attempt.spec, calls.attempt.services.emit
     where: dict[str, Any] = {"subtask": spec.subtask.id, "attempt": spec.attempt, "step": step.step_number}
     text = str(step.model_output or "")
-    thought = text.split("<code>")[0].removeprefix("Thought:").strip()
-    emit(events.AgentStepped(**where, thought=thought[:SHOWN_CHARS]))
-    if isinstance(step.error, AgentParsingError):
-        calls.loops.note("gave no usable reply", str(step.error))
-    if writes_code and step.code_action:
-        output = _output(step)
+    emit(events.AgentStepped(**where, thought=thought_of(text)[:SHOWN_CHARS]))
+    if not (step.code_action or step.tool_calls):
+        calls.loops.note("sent the same reply without anything to do", text)
+    elif isinstance(agent, CodingAgent):
+        output = _shown(agent.output)
         calls.loops.note("ran the same code", step.code_action, output, str(step.error or ""))
         error = str(step.error.message) if step.error else None
         emit(events.CodeRan(**where, code=step.code_action, output=output, error=error))
 
 
-def _output(step: ActionStep) -> str:
-    """What a step printed and gave, without the headings that are meant for the model."""
-    logs, _, value = str(step.observations or "").partition("Last output from code snippet:\n")
-    logs = logs.removeprefix("Execution logs:\n")
-    return logs + (f"→ {value}" if value not in ("", "None") else "")
+def _shown(output: CodeOutput) -> str:
+    """What a step printed and gave."""
+    value = "" if output.output in (None, "") else f"→ {truncate_content(str(output.output))}"
+    return f"{output.logs}{value}"
+
+
+class _Observer:
+    """What a coder's model reads of a step's output.
+
+    The first time that a value is shown which could be the result, but is not handed over, it is reminded:
+    models take a printed value for an answer.
+    """
+
+    def __init__(self, result: dict[str, JsonValue] | None) -> None:
+        self._result = result
+        self._reminded = False
+
+    def __call__(self, output: CodeOutput) -> str:
+        text = f"Execution logs:\n{output.logs}"
+        if output.output is not None:
+            text += f"Last output from code snippet:\n{output.output}"
+        if self._reminded or output.is_final_answer or not self._is_result(output):
+            return text
+        self._reminded = True
+        return f"{text}\n{NOT_HANDED_OVER}"
+
+    def _is_result(self, output: CodeOutput) -> bool:
+        values = [output.output] if output.output is not None else list(_read(output.logs.strip()))
+        if self._result is None:
+            return bool(values)
+        return any(misfit(self._result, as_json(value)) is None for value in values)
+
+
+def _read(printed: str) -> Iterator[Any]:
+    """What a printed text can be taken for: itself, JSON, or Python's way to write a value."""
+    if printed:
+        yield printed
+        with suppress(ValueError, RecursionError):
+            yield json.loads(printed)
+        with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            yield ast.literal_eval(parse_expression(printed)[0])
 
 
 def _acceptable(calls: ToolCalls) -> Callable[..., bool]:
@@ -304,11 +298,11 @@ def _acceptable(calls: ToolCalls) -> Callable[..., bool]:
     return on_the_value
 
 
-def _templates(system_prompt: str, network: tuple[str, ...]) -> Any:
-    """smolagents wants every template; only the first is used here, with the domains that it names."""
+def _templates(system_prompt: str, **said: Any) -> Any:
+    """smolagents wants every template; only the first is used here, with what it says of the attempt."""
     return {
         "system_prompt": system_prompt,
-        "network": network,
+        "said": said,
         "planning": {
             "initial_plan": "",
             "update_plan_pre_messages": "",
@@ -317,73 +311,3 @@ def _templates(system_prompt: str, network: tuple[str, ...]) -> Any:
         "managed_agent": {"task": "", "report": ""},
         "final_answer": {"pre_messages": "", "post_messages": ""},
     }
-
-
-class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
-    """Our model as smolagents wants one."""
-
-    def __init__(self, attempt: Attempt, role: Role) -> None:
-        super().__init__(model_id=attempt.subtask.id)
-        self._attempt = attempt
-        self._role = role
-
-    def generate(
-        self,
-        messages: list[Any],
-        stop_sequences: list[str] | None = None,
-        response_format: dict[str, str] | None = None,  # noqa: ARG002 - smolagents' signature
-        tools_to_call_from: list[SmolTool] | None = None,
-        **_: Any,
-    ) -> ChatMessage:
-        # smolagents says a code agent's code a second time, as if it had called a tool.
-        echo = MessageRole.TOOL_CALL if self._role.agent == "code" else None
-        rows = get_clean_message_list(
-            [_marked(message) for message in messages if echo is None or message.role != echo],
-            role_conversions=tool_role_conversions,
-            flatten_messages_as_text=True,
-        )
-        request = ModelRequest(
-            role="agent",
-            subject=self._attempt.subtask.id,
-            model=self._role.model,
-            messages=tuple({"role": str(row["role"].value), "content": row["content"]} for row in rows),
-            tools=tuple(self._schema(tool) for tool in tools_to_call_from or ()),
-            stop=tuple(stop_sequences or ()),
-        )
-        reply = self._attempt.services.complete(request, cancellation=self._attempt.cancellation)
-        self._attempt.usage += reply.usage
-        if fault := reply_fault(reply):
-            raise _NotWhole(fault)
-        calls = [
-            ChatMessageToolCall(
-                id=call.id,
-                type="function",
-                function=ChatMessageToolCallFunction(name=call.name, arguments=call.arguments),
-            )
-            for call in reply.tool_calls
-        ]
-        return ChatMessage(
-            role=MessageRole.ASSISTANT,
-            content=remove_content_after_stop_sequences(reply.text, stop_sequences),
-            tool_calls=calls or None,
-            token_usage=TokenUsage(
-                input_tokens=reply.usage.prompt_tokens, output_tokens=reply.usage.completion_tokens
-            ),
-        )
-
-    def _schema(self, tool: SmolTool) -> dict[str, Any]:
-        """A tool's schema; smolagents calls any value a string, which final_answer's need not be."""
-        schema: dict[str, Any] = get_tool_json_schema(tool)
-        if tool.name == "final_answer":
-            answer = {"description": "The value the task asks for."} | (self._attempt.subtask.result or {})
-            schema["function"]["parameters"]["properties"]["answer"] = answer
-        return schema
-
-
-def _marked(message: Any) -> Any:
-    """What a step gave, its errors too, marked as data: it can hold text of files and pages."""
-    if message.role != MessageRole.TOOL_RESPONSE:
-        return message
-    text = "\n".join(part["text"] for part in message.content if part["type"] == "text")
-    marked = f'<untrusted source="what the step gave">\n{as_data(text)}\n</untrusted>'
-    return dataclasses.replace(message, content=[{"type": "text", "text": marked}])

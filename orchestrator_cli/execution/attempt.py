@@ -30,6 +30,7 @@ from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.planning.checks import ExpressionFailed, holds, judge
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Process
+from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.values import Usage
 from toolsmith.built import BuiltTool
 from toolsmith.library.status import Judgement
@@ -97,6 +98,10 @@ class AttemptSpec(_Value):
     """None for a subtask that works on no files."""
     process: Process | None = None
     max_steps: int
+    surroundings: Surroundings = Surroundings()
+    """What an agent is told of where it works."""
+    context_tokens: int | None = None
+    """What the model of an agent takes; None if that is unknown."""
     allow_protected: tuple[str, ...] = ()
     """Protected names that file tools may touch."""
 

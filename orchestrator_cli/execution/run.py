@@ -19,6 +19,7 @@ from orchestrator_cli.journal.journal import EventStream
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.model import Model
+from orchestrator_cli.models.sources import ModelSource
 from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, ProcessCard
 from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
 from orchestrator_cli.recall.run_memory import RunMemory
@@ -26,6 +27,7 @@ from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
+from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.values import Conversation, Usage
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
@@ -46,6 +48,8 @@ class Run:
     model: Model
     meter: MeteredModel
     """What the calls of `model` came to."""
+    source: ModelSource
+    """Where `model` comes from."""
     model_names: dict[str, str]
     """The model of each role."""
     alternatives: tuple[str, ...]
@@ -54,6 +58,7 @@ class Run:
     lost_models: dict[str, Role]
     """Roles as their files say, whose own model cannot be asked."""
     workspace: Workspace
+    surroundings: Surroundings
     backend: Backend
     sandbox: str
     """What the code of models runs in, for people."""
@@ -133,6 +138,7 @@ class Run:
                 for name, process in self.settings.processes.items()
             ),
             max_subtasks=self.settings.max_subtasks,
+            surroundings=self.surroundings,
         )
 
     def files(self) -> tuple[str, ...]:

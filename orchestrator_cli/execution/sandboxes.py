@@ -25,6 +25,11 @@ ENTERING = ("bubblewrap", "landlock", "unsafe")
 """The backends that can start inside the namespace of a mounted checkout."""
 
 
+def step_seconds(timeout_s: float) -> float:
+    """The most that a step may take: it may not outlast the attempt."""
+    return min(STEP_WALL_S, timeout_s)
+
+
 class _Entering:
     """A backend whose workers are started within the namespace that a checkout is mounted in."""
 
@@ -68,7 +73,7 @@ def open_sandbox(
     try:
         return SandboxExecutor(
             folder or checkout.folder,
-            limits=Limits(wall_s=min(STEP_WALL_S, timeout_s)),
+            limits=Limits(wall_s=step_seconds(timeout_s)),
             backend=backend if folder else within(checkout, backend),
             writable=writable,
             secrets=given.secrets,

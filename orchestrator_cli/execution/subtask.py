@@ -95,9 +95,7 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     ref = ref_of(checkout)
     if spec.process is not None:
         check_program(run, checkout.root, spec.process)
-    spec = spec.model_copy(
-        update={"checkout": ref, "role": _role(run, spec.subtask), **_tools(run, spec, ref)}
-    )
+    spec = spec.model_copy(update={"checkout": ref, **_agent(run, spec.subtask), **_tools(run, spec, ref)})
     # While what the attempt wrote still takes the space that it took.
     with storage_faults(checkout.folder, run.workspace.root, run.settings.home):
         outcome = attempt_value(run, spec, checkout, cancellation)
@@ -130,13 +128,19 @@ def time_limit(subtask: Subtask, settings: Settings) -> float:
     return process.timeout_s if process is not None and process.timeout_s else subtask.timeout_s
 
 
-def _role(run: Run, subtask: Subtask) -> object:
-    """The role of an agent, with the model that was chosen for it."""
+def _agent(run: Run, subtask: Subtask) -> dict[str, object]:
+    """The role of an agent, with the model that was chosen for it, and what that model takes."""
     role = run.roles.get(subtask.role or "")
     if role is None or subtask.kind != "agent":
-        return None
-    model = chosen_model(run.state.plan, subtask, run.alternatives)
-    return role.model_copy(update={"model": model}) if model else role
+        return {}
+    if model := chosen_model(run.state.plan, subtask, run.alternatives):
+        role = role.model_copy(update={"model": model})
+    known = run.source.context_tokens(role.model or run.model_names["agent"])
+    return {
+        "role": role,
+        "surroundings": run.surroundings,
+        "context_tokens": known or run.settings.context_tokens,
+    }
 
 
 def _tools(run: Run, spec: AttemptSpec, ref: CheckoutRef) -> dict[str, object]:

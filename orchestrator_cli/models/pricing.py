@@ -1,4 +1,4 @@
-"""What a call costs and how many tokens it has: LiteLLM's prices and counts, and what a provider reports."""
+"""What a call costs and how many tokens it has: LiteLLM's lists and counts, and what a provider reports."""
 
 import json
 import math
@@ -63,6 +63,16 @@ def quote_embedding(request: ModelRequest) -> Quote:
         model=name, prompt_tokens=tokens, completion_tokens=0, call_type="embedding"
     )
     return Quote(prompt_tokens=tokens, reply_tokens=0, prompt_cost=cost)
+
+
+def context_tokens(name: str) -> int | None:
+    """The longest prompt that a model takes; None if LiteLLM does not know."""
+    with importing("quote"):
+        try:
+            longest = litellm().get_model_info(name).get("max_input_tokens")
+        except Exception:  # as above
+            return None
+    return longest if isinstance(longest, int) and longest > 0 else None
 
 
 def unpriced(names: Iterable[str]) -> list[str]:

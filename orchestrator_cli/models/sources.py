@@ -22,6 +22,7 @@ from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
 from orchestrator_cli.models.library import prepare
 from orchestrator_cli.models.model import Completion, Model, ModelRequest, OnDelta, ToolCall
+from orchestrator_cli.models.pricing import context_tokens
 from orchestrator_cli.settings import ROLES, Settings
 from orchestrator_cli.values import Usage
 
@@ -196,11 +197,18 @@ class ModelSource(Protocol):
     def is_live(self) -> bool:
         """Whether providers are asked: for replies, for vectors, and to plan with the tools of servers."""
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether requests must be the same on every machine and every day."""
+
     def names(self, settings: Settings) -> dict[str, str]:
         """The model of each role. Raises `ConfigError` if there is none."""
 
     def missing(self, name: str) -> str:
         """What a model lacks before it can be asked; empty for nothing."""
+
+    def context_tokens(self, name: str) -> int | None:
+        """The longest prompt that a model takes; None if that is unknown."""
 
     def prepare(self) -> None:
         """Do the slow part of the first call, beside other work."""
@@ -230,6 +238,10 @@ class LiveModels:
     recorder: Callable[[Model], Model] | None = None
     is_live: bool = True
 
+    @property
+    def is_repeatable(self) -> bool:
+        return self.recorder is not None
+
     def names(self, settings: Settings) -> dict[str, str]:
         found: str | None = None
         names = {}
@@ -244,6 +256,9 @@ class LiveModels:
 
     def missing(self, name: str) -> str:
         return missing_key(name)
+
+    def context_tokens(self, name: str) -> int | None:
+        return context_tokens(name)
 
     def prepare(self) -> None:
         prepare(tools=False)
@@ -273,6 +288,7 @@ class GivenModel:
 
     model: Model
     is_live: bool = False
+    is_repeatable: bool = True
 
     def names(self, settings: Settings) -> dict[str, str]:  # noqa: ARG002 - the protocol's
         played = self.model.name if isinstance(self.model, RecordedModel) else "recorded"
@@ -280,6 +296,9 @@ class GivenModel:
 
     def missing(self, name: str) -> str:  # noqa: ARG002
         return ""
+
+    def context_tokens(self, name: str) -> int | None:  # noqa: ARG002
+        return None
 
     def prepare(self) -> None:
         """Nothing has to be imported."""

@@ -19,6 +19,7 @@ from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.plan import Catalogue, FrozenModel, Plan, needs
 from orchestrator_cli.planning.structured_output import Unusable, ask_for_object, read_plan
 from orchestrator_cli.prompts import render, subtask_fields
+from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.values import Conversation
 
 
@@ -60,6 +61,7 @@ class PlannerContext(FrozenModel):
     tools: tuple[ToolCard, ...]
     processes: tuple[ProcessCard, ...] = ()
     max_subtasks: int = 20
+    surroundings: Surroundings = Surroundings()
 
     @property
     def catalogue(self) -> Catalogue:
@@ -127,6 +129,7 @@ def make_plan(
                 facts=facts,
                 files=files,
                 conversation=conversation,
+                here=planner_context.surroundings,
             ),
         },
     ]

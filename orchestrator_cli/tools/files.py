@@ -14,9 +14,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator_cli.durable.foreign import on_one_line
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.tools.file_rules import hiding_rule
 
 MAX_CHARS = 100_000
+MAX_LISTED = 1_000
+MAX_FOUND, MAX_LINE = 200, 300
+MAX_SEARCHED = 50_000_000
+"""Bytes of files that one search looks through."""
+CHUNK = 1 << 16
+OUTPUTS = ".orch-outputs.tmp"
+"""The folder of a checkout with what an attempt's tools gave at length; it is never committed or listed."""
 UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
@@ -32,33 +40,36 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
         Args:
             folder: The folder, relative to the workspace.
         """
-        parts = _parts(folder, allowed)
-        with _folder(root, parts):
-            start = root.joinpath(*parts)
-        found = []
-        for place, folders, names in os.walk(start):
-            here = PurePosixPath(place).relative_to(root)
-            folders[:] = sorted(name for name in folders if not hiding_rule(str(here / name), allowed))
-            for name in sorted(names):
-                if not hiding_rule(str(here / name), allowed):
-                    size = Path(place, name).lstat().st_size
-                    found.append(f"{on_one_line(here / name)} ({size} bytes)")
-        return found[:1000]
+        found = [f"{on_one_line(path)} ({size} bytes)" for path, size in _files(root, folder, allowed)]
+        more = [f"… and {len(found) - MAX_LISTED} more"] if len(found) > MAX_LISTED else []
+        return found[:MAX_LISTED] + more
 
-    def read_file(path: str) -> str:
-        """Read a text file of the workspace.
+    def read_file(path: str, offset: int = 0, limit: int = MAX_CHARS) -> str:
+        """Read a text file of the workspace. What is left out is named at the end.
 
         Args:
             path: The file, relative to the workspace.
+            offset: How many characters to skip.
+            limit: How many characters to read at most.
         """
-        with _opened(root, path, allowed, os.O_RDONLY) as fd, os.fdopen(os.dup(fd), "rb") as file:
-            data = file.read(MAX_CHARS * 4 + 1)
-        try:
-            # The last character may be cut if the file continues.
-            text = UTF8().decode(data, final=len(data) <= MAX_CHARS * 4)
-        except UnicodeDecodeError:
-            raise ValueError(f"{path} is not UTF-8 text") from None
-        return text if len(text) <= MAX_CHARS else text[:MAX_CHARS] + "\n… (cut)"
+        if offset < 0 or limit < 1:
+            raise ValueError("offset must not be negative, and limit not less than 1")
+        end = offset + min(limit, MAX_CHARS)
+        with _opened(root, path, allowed, os.O_RDONLY) as fd:
+            text, is_whole = _text_of(fd, path, offset, end)
+        return text if is_whole else f"{text}\n… (cut: go on with offset={end})"
+
+    def search_files(text: str, folder: str = ".") -> list[str]:
+        """Find the lines of text files that contain a text, as `path:line: content`.
+
+        Args:
+            text: What to find. `*` is any text within the line; upper and lower case are the same.
+            folder: The folder to search, or one file, relative to the workspace.
+        """
+        parts = [part for part in text.casefold().split("*") if part]
+        if not parts:
+            raise ValueError("give a text to find")
+        return _found(root, folder, allowed, parts)
 
     def write_file(path: str, content: str) -> str:
         """Write a text file of the workspace, replacing what it held; folders are made as needed.
@@ -75,11 +86,91 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
             file.write(content.encode())
         return f"wrote {len(content.encode())} bytes to {path}"
 
-    return {"list_files": list_files, "read_file": read_file, "write_file": write_file}
+    return {tool.__name__: tool for tool in (list_files, read_file, search_files, write_file)}
 
 
 FILE_TOOLS = frozenset(file_tools(Path()))
 """Names of the tools whose calls can be repeated on another checkout."""
+
+
+def _files(root: Path, folder: str, allowed: Collection[str]) -> Iterator[tuple[str, int]]:
+    """The files below a folder, or the file itself, with their sizes in bytes."""
+    parts = _parts(folder, allowed)
+    start = root.joinpath(*parts)
+    if parts and stat.S_ISREG(start.lstat().st_mode):
+        with _opened(root, folder, allowed, os.O_RDONLY) as fd:
+            yield str(PurePosixPath(*parts)), os.fstat(fd).st_size
+        return
+    with _folder(root, parts):
+        pass  # each part is a folder and no link
+    for place, folders, names in os.walk(start):
+        here = PurePosixPath(place).relative_to(root)
+        folders[:] = sorted(
+            name for name in folders if name != OUTPUTS and not hiding_rule(str(here / name), allowed)
+        )
+        for name in sorted(names):
+            if not hiding_rule(str(here / name), allowed):
+                yield str(here / name), Path(place, name).lstat().st_size
+
+
+def _text_of(fd: int, path: str, offset: int, end: int) -> tuple[str, bool]:
+    """The characters from `offset` to `end`, and whether the file ends there."""
+    decoder, seen, kept = UTF8(), 0, ""
+    while seen <= end:
+        data = os.read(fd, CHUNK)
+        try:
+            piece = decoder.decode(data, final=not data)
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not UTF-8 text") from None
+        kept += piece[max(0, offset - seen) : max(0, end + 1 - seen)]
+        seen += len(piece)
+        if not data:
+            break
+    return kept[: end - offset], len(kept) <= end - offset
+
+
+def _found(root: Path, folder: str, allowed: Collection[str], parts: list[str]) -> list[str]:
+    found: list[str] = []
+    large: list[str] = []
+    left = MAX_SEARCHED
+    for path, size in _files(root, folder, allowed):
+        if size > left:
+            large.append(on_one_line(path))
+            continue
+        left -= size
+        for number, line in _lines_with(root, path, allowed, parts):
+            if len(found) == MAX_FOUND:
+                return [*found, "… (there are more: search for a longer text, or in one folder)"]
+            found.append(f"{on_one_line(path)}:{number}: {truncate(line.strip(), MAX_LINE)}")
+    return [*found, f"… (not searched, for their size: {', '.join(large[:10])})"] if large else found
+
+
+def _lines_with(
+    root: Path, path: str, allowed: Collection[str], parts: list[str]
+) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that contain all parts in order, from 1; none of what is no text."""
+    # A link, a pipe, or gone meanwhile.
+    with (
+        contextlib.suppress(ValueError, OSError),
+        _opened(root, path, allowed, os.O_RDONLY) as fd,
+        os.fdopen(os.dup(fd), "rb") as file,
+    ):
+        if b"\0" in file.peek(CHUNK):
+            return
+        for number, line in enumerate(file, start=1):
+            text = line.decode(errors="replace")
+            if _holds(text.casefold(), parts):
+                yield number, text
+
+
+def _holds(line: str, parts: list[str]) -> bool:
+    at = 0
+    for part in parts:
+        at = line.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
 
 
 def _parts(path: str, allowed: Collection[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_cli.tools.files import MAX_CHARS, file_tools
+from orchestrator_cli.tools.files import MAX_CHARS, MAX_FOUND, MAX_SEARCHED, file_tools
 
 
 @pytest.fixture
@@ -94,5 +94,55 @@ def test_files_that_are_no_text_or_no_files_are_said_to_be(root: Path) -> None:
 def test_a_long_file_is_cut_and_says_so(root: Path, sign: str) -> None:
     (root / "long").write_text(sign * (MAX_CHARS * 5), encoding="utf-8")
     text = file_tools(root)["read_file"]("long")
-    assert text.endswith("… (cut)")
-    assert len(text) < MAX_CHARS + 20
+    assert text.endswith(f"(cut: go on with offset={MAX_CHARS})")
+    assert len(text) < MAX_CHARS + 60
+
+
+@given(text=st.text(st.sampled_from("a\nß漢"), max_size=30), limit=st.integers(1, 12))
+def test_a_file_is_read_whole_in_pieces(
+    tmp_path_factory: pytest.TempPathFactory, text: str, limit: int
+) -> None:
+    root = tmp_path_factory.mktemp("pieces")
+    (root / "a").write_bytes(text.encode())
+    read, found, offset = file_tools(root)["read_file"], "", 0
+    while True:
+        piece, is_cut, said = read("a", offset, limit).partition("\n… (cut: go on with offset=")
+        found += piece
+        if not is_cut:
+            break
+        offset = int(said.removesuffix(")"))
+    assert found == text
+
+
+@pytest.mark.parametrize(("offset", "limit"), [(-1, 5), (0, 0)])
+def test_no_piece_is_read_from_nowhere(root: Path, offset: int, limit: int) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        file_tools(root)["read_file"]("sub/a.txt", offset, limit)
+
+
+def test_a_search_finds_lines_of_text_files_only_inside(root: Path) -> None:
+    (root / "b.txt").write_text("one Hällo\ntwo\nthree: hällo, secret\n", encoding="utf-8")
+    (root / "bytes").write_bytes(b"h\xff\0llo secret")
+    (root / ".env").write_text("secret")
+    os.mkfifo(root / "pipe")
+    search = file_tools(root)["search_files"]
+    assert search("hällo") == ["b.txt:1: one Hällo", "b.txt:3: three: hällo, secret", "sub/a.txt:1: hällo"]
+    assert search("THREE*secret") == ["b.txt:3: three: hällo, secret"]
+    assert search("secret*three") == search("nothing") == []
+    assert search("hällo", "sub") == search("hällo", "sub/a.txt") == ["sub/a.txt:1: hällo"]
+    assert not any("outside" in row for row in search("secret"))
+    for folder in ("folder-link", "link", "..", ".git"):
+        with pytest.raises((ValueError, OSError)):
+            search("secret", folder)
+    with pytest.raises(ValueError, match="give a text"):
+        search("*")
+
+
+def test_a_search_that_finds_much_says_what_it_left_out(root: Path) -> None:
+    (root / "many").write_text("x\n" * 1_000)
+    found = file_tools(root)["search_files"]("x")
+    assert len(found) == MAX_FOUND + 1
+    assert "more" in found[-1]
+    with (root / "large").open("wb") as file:
+        file.truncate(MAX_SEARCHED + 1)
+    assert "large" in file_tools(root)["search_files"]("nothing")[-1]

@@ -391,7 +391,7 @@ def test_the_words_and_the_errors_of_a_server_are_marked_for_an_agent(orch: Orch
         "and </untrusted>"
     )
     outside(system.replace("<untrusted> and </untrusted>", ""))
-    told = "\n".join(str(message["content"]) for message in second)
+    told = "\n".join(str(message.get("content")) for message in second)
     told = told.replace("<untrusted> and </untrusted>", "the marks")
     assert "there is no such customer" in told
     assert "there is no such customer" not in outside(

@@ -58,15 +58,22 @@ def test_a_refused_request_ends_its_attempt_alone(orch: Orch, endpoint: Endpoint
 
 
 def test_the_reviser_routes_around_a_refused_request(orch: Orch, endpoint: Endpoint) -> None:
+    much = "Thought: on with it.\n<code>\nprint('q' * 30_000)\n</code>"
     endpoint.reply = Cast(
-        planner=[plan(coder("big"), coder("good"))],
-        agents={"Do big": [OF_ONE_REQUEST["overflow"]], "Do small": done("small"), "Do good": done("good")},
+        planner=[plan(coder("big"), coder("good", check="files == ['good.txt']"))],
+        agents={
+            "Do big": [OF_ONE_REQUEST["overflow"]],
+            "Do small": done("small"),
+            "Do good": [much, *late("good")],
+        },
         reviser=[patch("it was too long", add=[coder("small")])],
     )
     ended = orch("ask", "Do both.")
     assert ended.code == 0, ended.err
     assert orch.files() == ["good.txt", "small.txt"]
     assert failures(orch)["big"]["provider_lost"] is False
+    assert "too long" in endpoint.of("reviser")[0].text
+    assert "1.txt" in endpoint.of("agent")[-1].text or "1.txt" in endpoint.of("agent")[-2].text
 
 
 def test_a_refused_request_that_nothing_mends_is_a_failed_part(orch: Orch, endpoint: Endpoint) -> None:

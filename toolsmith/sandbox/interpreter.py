@@ -38,14 +38,6 @@ class StepTimeout(BaseException):
     """The step has used up its time."""
 
 
-def final_answer(*values: Any, **named: Any) -> NoReturn:
-    """Ends the step with one value, given by position or by any name."""
-    given = [*values, *named.values()]
-    if len(given) != 1:
-        raise TypeError(f"final_answer() takes exactly one argument ({len(given)} given)")
-    raise FinalAnswer(given[0])
-
-
 class Interpreter:
     """The namespace of the steps, and the model-written tools that were loaded."""
 
@@ -53,8 +45,9 @@ class Interpreter:
         main = types.ModuleType("__main__")
         sys.modules["__main__"] = main  # so that pickle, dataclasses and type hints find what steps define
         self._names: dict[str, Any] = main.__dict__
-        self._names["final_answer"] = final_answer
         self._call_host = call_host
+        self._answers: list[Any] = []
+        """What the step gave to `final_answer`; the first one counts."""
         self._lines: dict[str, list[str]] = {}
         self._modules: dict[str, types.ModuleType] = {}
         self._bound: dict[str, Any] = {}
@@ -68,7 +61,7 @@ class Interpreter:
 
     def perform(self, request: dict[str, Any]) -> Outcome:
         """Does what `request` asks, within `request["wall_s"]` seconds; never raises."""
-        self._calls = []
+        self._calls, self._answers = [], []
         outcome = self._outcome(request)
         return outcome | {"calls": self._calls} if self._calls else outcome
 
@@ -77,11 +70,15 @@ class Interpreter:
         try:
             try:
                 with _alarm(request["wall_s"]):
-                    value = getattr(self, "_" + request["t"])(request)
-                    return {"value": encode(value), "final": False}
-            except FinalAnswer as answer:
-                own_files = "<step "
-                return {"value": encode(answer.args[0]), "final": True}
+                    value = encode(getattr(self, "_" + request["t"])(request))
+            except BaseException:
+                if not self._answers:
+                    raise
+            if not self._answers:
+                return {"value": value, "final": False}
+            # Also if the code caught `FinalAnswer`, as `except:` does, whatever it did then.
+            own_files = "<step "
+            return {"value": encode(self._answers[0]), "final": True}
         except StepTimeout:
             limit = f"the step took longer than {request['wall_s']:g} s; variables set so far are kept"
             return {"error": {"type": "TimeoutError", "message": limit, "frames": []}}
@@ -99,11 +96,22 @@ class Interpreter:
         code: str = request["code"]
         self._remember(name, code)
         tree = ast.parse(code, name)
+        if _RENAMED in self._names or _assigns(tree, "final_answer"):
+            tree = _VariableRenamed().visit(tree)
+        self._names["final_answer"] = self._final_answer
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, name, "exec", dont_inherit=True), self._names)
         if not isinstance(last, ast.Expr):
             return None
         return eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), self._names)
+
+    def _final_answer(self, *values: Any, **named: Any) -> NoReturn:
+        """Ends the step with one value, given by position or by any name."""
+        given = [*values, *named.values()]
+        if len(given) != 1:
+            raise TypeError(f"final_answer() takes exactly one argument ({len(given)} given)")
+        self._answers.append(given[0])
+        raise FinalAnswer
 
     def _call_tool(self, request: dict[str, Any]) -> Any:
         function = self._tool(request["function"], request["source"], request["digest"])
@@ -182,6 +190,31 @@ class Interpreter:
     def _line(self, file: str, number: int) -> str:
         lines = self._lines.get(file, [])
         return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+
+_RENAMED = "final_answer_value"
+
+
+def _assigns(tree: ast.Module, name: str) -> bool:
+    return any(
+        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
+        for node in ast.walk(tree)
+    )
+
+
+class _VariableRenamed(ast.NodeTransformer):
+    """Keeps a variable that a step names `final_answer` apart from the function of that name."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        function = node.func
+        self.generic_visit(node)
+        if isinstance(function, ast.Name) and function.id == "final_answer":
+            node.func = function
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        name = _RENAMED if node.id == "final_answer" else node.id
+        return ast.copy_location(ast.Name(name, node.ctx), node)
 
 
 def _kind(error: BaseException) -> str:

@@ -242,6 +242,37 @@ def test_the_final_answer_ends_the_step(sandbox: SandboxExecutor, call: str) -> 
     assert (result.output, result.is_final_answer, result.logs) == (42, True, "said\n")
 
 
+@pytest.mark.parametrize("caught", ["except", "except BaseException", "finally"])
+def test_code_cannot_swallow_the_final_answer(sandbox: SandboxExecutor, caught: str) -> None:
+    result = sandbox(f"try:\n    final_answer(7)\n{caught}:\n    x = 1 / 0")
+    assert (result.output, result.is_final_answer) == (7, True)
+
+
+def test_the_first_final_answer_of_a_step_counts(sandbox: SandboxExecutor) -> None:
+    assert sandbox("try:\n    final_answer(7)\nexcept:\n    final_answer(None)").output == 7
+    assert sandbox("1").is_final_answer is False
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["final_answer = 2", "final_answer(3)"],
+        ["final_answer = 2\nfinal_answer(final_answer + 1)"],
+        ["final_answer: int = 2", "final_answer(final_answer + 1)"],
+        ["for final_answer in (1, 2): pass", "x = [final_answer]", "final_answer(x[0] + 1)"],
+        ["def final_answer(x): return x", "final_answer(3)"],
+        ["import math as final_answer", "final_answer(3)"],
+        ["text = 'final_answer = 2 and final_answer(1)'", "final_answer(3 if '= 2' in text else 0)"],
+    ],
+)
+def test_a_variable_named_final_answer_leaves_the_function(
+    sandbox: SandboxExecutor, steps: list[str]
+) -> None:
+    *before, last = map(sandbox, steps)
+    assert not any(result.is_final_answer for result in before)
+    assert (last.output, last.is_final_answer) == (3, True)
+
+
 def test_state_is_kept_after_a_final_answer(sandbox: SandboxExecutor) -> None:
     sandbox("x = [1]\nfinal_answer(x)")
     assert sandbox("x").output == [1]
