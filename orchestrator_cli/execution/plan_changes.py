@@ -116,9 +116,12 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
     # A person may change their mind; a reviser that does so goes in loops.
     may_go_back = any(cause.what == "the user said" for cause in causes)
 
+    planner_context = context.model_copy(update={"tools": run.registry.cards((*state.made, *state.borrowed))})
+    catalogue = planner_context.catalogue
+
     def next_version(state: RunState, patch: Patch) -> Plan:
         versions = () if may_go_back else (*state.earlier, state.plan)
-        return patched(state.plan, patch, state.states, context.catalogue, versions)
+        return patched(state.plan, patch, state.states, catalogue, versions)
 
     def apply(patch: Patch) -> Plan:
         patch = route_patch(patch, situation.plan, evidence(), failed)
@@ -136,7 +139,6 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
         run.stream.decide(choose)
         return run.state.plan
 
-    planner_context = context.model_copy(update={"tools": run.registry.cards((*state.made, *state.borrowed))})
     return revise(situation, planner_context=planner_context, model=run.model, apply=apply, emit=run.emit)
 
 
