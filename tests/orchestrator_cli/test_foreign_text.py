@@ -168,7 +168,7 @@ def rendered(prompt: str, **values: object) -> str:
 
 def facts(hostile: bool) -> object:
     text = data(hostile)
-    return rendered("facts_request", known=[{"attribute": text, "text": text}], told=[text])
+    return rendered("facts_request", known=[{"attribute": text, "text": text}], said=[text])
 
 
 def agent_task(hostile: bool) -> object:
