@@ -156,6 +156,7 @@ def answer(hostile: bool) -> object:
         made=["count"],
         reused=[],
         lessons=[text],
+        stopped=text,
         facts=[text],
         model=Model(),
         on_delta=lambda _: None,
