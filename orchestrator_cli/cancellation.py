@@ -16,9 +16,10 @@ T = TypeVar("T")
 
 
 class Cancellation:
-    """Set once, from any thread, with the error that ends the work, which `check` then raises.
+    """Set from any thread with the error that ends the work, which `check` then raises.
 
-    A child is cancelled with its parent, but not the parent with its child.
+    It stays set, unless all that it ended has ended and `lift` allows what comes after. A child is
+    cancelled with its parent, but not the parent with its child.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,13 @@ class Cancellation:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
+
+    def lift(self, kind: type[Exception]) -> None:
+        """Take back a cancellation for a reason of this kind; any other stays."""
+        with self._lock:
+            if isinstance(self._reason, kind):
+                self._reason = None
+                self._set.clear()
 
     @property
     def reason(self) -> Exception | None:

@@ -153,6 +153,10 @@ class RunFailed(OrchError):
     concerns = "subtask"
 
 
+class RunStopped(RunFailed):
+    """The reviser or the plan ended the run before its end."""
+
+
 class NotApproved(RunFailed):
     """The user said no to what the run was about to do."""
 

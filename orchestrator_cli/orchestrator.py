@@ -21,17 +21,18 @@ from orchestrator_cli.errors import (
     OrchError,
     ProviderError,
     RunFailed,
+    RunStopped,
     StorageFault,
     storage_fault,
 )
-from orchestrator_cli.execution.plan_changes import goal_missed
+from orchestrator_cli.execution.plan_changes import failures, goal_missed
 from orchestrator_cli.execution.resume import has_work, missing_facts, recheck_files
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.scheduler import Scheduler
 from orchestrator_cli.execution.turns import turn
 from orchestrator_cli.journal.journal import damage
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
-from orchestrator_cli.planning.answer import list_results, write_answer
+from orchestrator_cli.planning.answer import UNWRITTEN, list_results, write_answer
 from orchestrator_cli.planning.planner import (
     NOTHING_SAID,
     Declined,
@@ -101,6 +102,8 @@ def build_one(tool: NewTool, run: Run) -> RunResult:
         notice_recovered(run)
         run.emit(events.PlanProposed(plan=tool_plan(tool)))
         execute(run, work)
+        if work.cut_short is not None:
+            raise work.cut_short
         return answer(run, work)
 
 
@@ -120,8 +123,8 @@ class _Work:
     """What was in the workspace when it was planned, if its plan may be used again."""
     answer: str = ""
     error: BaseException | None = None
-    lost: ProviderError | None = None
-    """Why the work could not go on, if some of it has results."""
+    cut_short: RunStopped | ProviderError | None = None
+    """Why the work ended early: it was stopped, or a provider was lost after it had results."""
     before_s: float = 0.0
     since: float = field(default_factory=time.monotonic)
 
@@ -285,7 +288,7 @@ def approve(run: Run, work: _Work) -> None:
 def execute(run: Run, work: _Work) -> None:
     """Run the plan within the flow run, if anything is left to do. Raises as `Scheduler.carry_out` does.
 
-    If a provider was lost and there are results, they are the answer: `_Work.lost` holds the error.
+    If the work was stopped, or a provider was lost and there are results, `_Work.cut_short` holds the error.
     """
     if not has_work(run.state, run.settings):
         return
@@ -314,11 +317,14 @@ def execute(run: Run, work: _Work) -> None:
         with suppress(Exception):
             run.flow_run.await_end()
         raise
-    except ProviderError as exc:
+    except (RunStopped, ProviderError) as exc:
         # A run that ends with 1 and an answer is over; one whose replies were unusable can be resumed.
-        if exc.exit_code != ProviderError.exit_code or not run.state.results:
+        resumable = exc.exit_code != ProviderError.exit_code or not run.state.results
+        if isinstance(exc, ProviderError) and resumable:
             raise
-        work.lost = exc
+        work.cut_short = exc
+        # All work has ended, and the answer is still to be written.
+        run.cancellation.lift(RunStopped)
     if paused:
         raise paused[0]
 
@@ -328,31 +334,37 @@ def execute(run: Run, work: _Work) -> None:
 
 def answer(run: Run, work: _Work) -> RunResult:
     """Word the answer; if the provider fails at this last step or before it, the results are the answer."""
-    unwritten: OrchError | None = work.lost
+    cut = work.cut_short
+    unwritten = cut if isinstance(cut, ProviderError) else None
     if unwritten is None:
         try:
-            work.answer = _written(run)
+            work.answer = _written(run, cut.message if cut else "")
         except ProviderError as exc:
             unwritten = exc
     if unwritten is not None:
         state = run.state
         work.answer = list_results(
-            state.plan, states=state.states, results=state.results, failures=state.failures
+            state.plan,
+            states=state.states,
+            results=state.results,
+            failures=failures(state),
+            why=UNWRITTEN if cut is None or cut is unwritten else cut.message,
         )
         run.emit(events.AnswerDelta(text=work.answer))
-    work.error = shortfall = work.lost or shortfall_of(run.state) or unwritten
+    work.error = shortfall = cut or shortfall_of(run.state) or unwritten
     state = run.state
     return RunResult(run.id, work.answer, state.plan, shortfall, run.usage, work.seconds)
 
 
-def _written(run: Run) -> str:
+def _written(run: Run, stopped: str) -> str:
     state = run.state
     return write_answer(
         state.prompt,
         state.plan,
         states=state.states,
         results=state.results,
-        failures=state.failures,
+        failures=failures(state),
+        stopped=stopped,
         answered=state.answered,
         made=run.registry.made,
         reused=run.registry.reused,

@@ -173,6 +173,9 @@ class Catalogue(FrozenModel):
     roles: frozenset[str]
     tools: frozenset[str]
     processes: frozenset[str] = frozenset()
+    tool_inputs: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    """JSON Schemas of the arguments of tools, as far as they are known."""
+    process_inputs: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     max_subtasks: int = 20
 
 

@@ -155,6 +155,13 @@ class Input(SpecModel):
         """Whether every call has to give it."""
         return not self.nullable and self.default is None
 
+    @property
+    def schema_row(self) -> dict[str, JsonValue]:
+        """Its type as JSON Schema."""
+        if self.type == "any":
+            return {}
+        return {"type": [self.type, "null"] if self.nullable else self.type}
+
     def accepts(self, value: object) -> bool:
         """Whether a value may be given for it."""
         return is_of_type(value, self.type) or (value is None and self.nullable)
@@ -236,6 +243,15 @@ class ToolSpec(SpecModel):
         """Why a call cannot be made: unknown or lacking arguments or, if `typed`, some of the wrong type."""
         faults = _argument_faults(self.inputs, arguments, typed=typed)
         return tuple(f"{place}: {fault}" for place, fault in faults)
+
+    @property
+    def arguments(self) -> dict[str, JsonValue]:
+        """JSON Schema of the arguments of a call."""
+        return {
+            "properties": {name: given.schema_row for name, given in self.inputs.items()},
+            "required": [name for name, given in self.inputs.items() if given.required],
+            "additionalProperties": False,
+        }
 
     def declares(self, kinds: Collection[str]) -> bool:
         """Whether one of these types, an exception's and those that it is a kind of, is among the errors."""

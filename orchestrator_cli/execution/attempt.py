@@ -206,7 +206,10 @@ class AttemptServices(Protocol):
         """Say what happened."""
 
     def changed_files(self) -> list[str]:
-        """What was written in the checkout so far."""
+        """What was created, written or deleted in the checkout so far."""
+
+    def written_files(self) -> list[str]:
+        """Those of the changed files that are still there."""
 
     def check_room(self) -> None:
         """Raise `StorageFault` if what was written so far does not fit on the disk."""
@@ -277,7 +280,7 @@ class Attempt:
         verdict = judge(
             self.subtask,
             value,
-            self.services.changed_files(),
+            self.services.written_files(),
             model=self.services,
             cancellation=self.cancellation,
             repaired=lambda text: self.services.emit(Noticed(message=f"A verdict was repaired: {text}")),
@@ -294,7 +297,7 @@ class Attempt:
         check = self.subtask.check
         if check is None:
             return None
-        files = self.services.changed_files()
+        files = self.services.written_files()
         try:
             if holds(check, {"value": value, "summary": summarise(value), "files": files}):
                 return None

@@ -4,15 +4,16 @@ The reviser patches it after failures, surprises and remarks. Tools that it name
 built; if a tool of another name serves, the plan is changed to name that one.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import check_patch_approval
-from orchestrator_cli.errors import LimitReached, ProviderError, RunFailed
+from orchestrator_cli.errors import LimitReached, ProviderError, ReplyUnusable, RunStopped
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import ToolRegistry, ToolUnavailable
-from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask, as_name, descendants, needs
+from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask, as_name, descendants, needs, whole_name
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.planning.checks import ExpressionFailed, holds
 from orchestrator_cli.planning.patching import apply as patched
@@ -33,6 +34,9 @@ HEARD = {
     "auto": ("the user said", "failed", "reported a surprise", HINT),
 }
 """What the reviser is asked about, by the setting `revise`; `always` leaves nothing out."""
+
+HARMLESS = frozenset({"reported a surprise", "finished", HINT})
+"""Causes after which the plan can be kept without a decision."""
 
 
 def causes_for(state: RunState, settings: Settings, *, is_over: bool = False) -> tuple[Cause, ...]:
@@ -88,13 +92,33 @@ def check_revisions(state: RunState, causes: Sequence[Cause], settings: Settings
 
 
 def settle(run: Run, decision: Revision, causes: Sequence[Cause]) -> None:
-    """Say that the reviser left the plan as it is. Raises `RunFailed` if it stops the run."""
+    """Say that the reviser left the plan as it is. Raises `RunStopped` if it stops the run."""
     cause = "; ".join(map(str, causes))
     if decision.decision == "stop":
-        raise RunFailed(f"The goal cannot be reached: {decision.reason}", f"What led to it: {cause}")
+        raise RunStopped(f"The goal cannot be reached: {decision.reason}", f"What led to it: {cause}")
     if decision.decision == "keep":
         ids = tuple(one.id for one in causes)
         run.emit(events.RevisionDeclined(reason=decision.reason, cause=cause, causes=ids))
+
+
+def keep_after(error: object, causes: Sequence[Cause]) -> Revision | None:
+    """The decision to keep the plan, if the reviser gave no usable reply and nothing has failed.
+
+    A surprise is no reason to end a run; a failure, a missed goal or a word of the user's needs a decision.
+    """
+    if not isinstance(error, ReplyUnusable) or any(cause.what not in HARMLESS for cause in causes):
+        return None
+    return Revision(decision="keep", reason=f"The reviser could not be understood: {error.message}")
+
+
+def failures(state: RunState) -> dict[str, str]:
+    """Why subtasks failed or were skipped; for a `for_each`, with the values of its finished items."""
+    found = dict(state.failures)
+    for name, why in state.failures.items():
+        done = {one: r.value for one, r in state.instances.items() if whole_name(one) == name}
+        if done and name not in state.results:
+            found[name] = f"{why}\nThe items that were finished: {json.dumps(done, ensure_ascii=False)}"
+    return found
 
 
 def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> Revision:
@@ -108,7 +132,7 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
         prompt=state.prompt,
         plan=state.plan,
         states=state.states,
-        outcomes=dict(state.failures) | {name: as_text(r.value) for name, r in state.results.items()},
+        outcomes=failures(state) | {name: as_text(r.value) for name, r in state.results.items()},
         causes=tuple(causes),
         lessons=state.lessons,
     )
@@ -116,9 +140,12 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
     # A person may change their mind; a reviser that does so goes in loops.
     may_go_back = any(cause.what == "the user said" for cause in causes)
 
+    planner_context = context.model_copy(update={"tools": run.registry.cards((*state.made, *state.borrowed))})
+    catalogue = planner_context.catalogue
+
     def next_version(state: RunState, patch: Patch) -> Plan:
         versions = () if may_go_back else (*state.earlier, state.plan)
-        return patched(state.plan, patch, state.states, context.catalogue, versions)
+        return patched(state.plan, patch, state.states, catalogue, versions)
 
     def apply(patch: Patch) -> Plan:
         patch = route_patch(patch, situation.plan, evidence(), failed)
@@ -136,7 +163,6 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
         run.stream.decide(choose)
         return run.state.plan
 
-    planner_context = context.model_copy(update={"tools": run.registry.cards((*state.made, *state.borrowed))})
     return revise(situation, planner_context=planner_context, model=run.model, apply=apply, emit=run.emit)
 
 

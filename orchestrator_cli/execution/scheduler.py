@@ -56,7 +56,7 @@ class Scheduler:
     def carry_out(self) -> None:
         """Run the plan to its end.
 
-        Raises `RunFailed` if the reviser or a subtask stops it, `ProviderError` if nothing can go on without
+        Raises `RunStopped` if the reviser or a subtask stops it, `ProviderError` if nothing can go on without
         a reviser that cannot be asked, `LimitReached`, `ApprovalNeeded` if it needs a person and none is
         there, and whatever ended it from outside.
         """
@@ -206,6 +206,7 @@ class Scheduler:
             # Asked again with the answer: a patch is made for one state of the run.
             self.blocked[REVISER] = decision.approvals[0]
             return
+        decision = plan_changes.keep_after(decision, causes) or decision
         if isinstance(decision, ProviderError):
             self.unheard = causes, decision
             return

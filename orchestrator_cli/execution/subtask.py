@@ -100,9 +100,13 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     with storage_faults(checkout.folder, run.workspace.root, run.settings.home):
         outcome = attempt_value(run, spec, checkout, cancellation)
         cancellation.check()
-    result = _result(run, spec, outcome, tuple(checkout.written_paths()))
+    changed = checkout.changed_paths()
+    result = _result(run, spec, outcome, tuple(checkout.written_paths(changed)))
     approved = _ask_for_executed(run, checkout, result)
-    _ask_for_writes(run, checkout, result)
+    _ask_for_writes(run, checkout, result.subtask, changed)
+    if changed:
+        # After a kill, this and the record of the commit say what was done.
+        run.emit(events.SubtaskAccepted(subtask=result.subtask, result=result))
     _commit(run, checkout, result, approved)
     return result
 
@@ -211,13 +215,13 @@ def _ask_for_executed(run: Run, checkout: Checkout, result: Result) -> frozenset
     return frozenset(one.root for one in executed)
 
 
-def _ask_for_writes(run: Run, checkout: Checkout, result: Result) -> None:
+def _ask_for_writes(run: Run, checkout: Checkout, subtask: str, changed: Sequence[str]) -> None:
     """Show the person what would be committed, if they want that. Raises `NotAllowed`."""
     from orchestrator_cli.workspace.diff import pending_diffs
 
-    if run.broker.needs("writes") and result.files:
+    if run.broker.needs("writes") and changed:
         diffs = pending_diffs(checkout, run.workspace.root)
-        _ask_all(run, writes_questions(result.subtask, result.files, diffs), "change files")
+        _ask_all(run, writes_questions(subtask, changed, diffs), "change files")
 
 
 def _ask_all(run: Run, questions: Sequence[Question], what: str) -> None:
@@ -237,9 +241,6 @@ def _ask_all(run: Run, questions: Sequence[Question], what: str) -> None:
 def _commit(run: Run, checkout: Checkout, result: Result, approved: Container[str]) -> None:
     for name in checkout.refused_paths():
         run.notice(f"{result.subtask} wrote {name}, which no subtask may change; it was not kept")
-    if result.files:
-        # After a kill, this and the record of the commit say what was done.
-        run.emit(events.SubtaskAccepted(subtask=result.subtask, result=result))
     changes = checkout.commit(approved)
     if changes:
         run.emit(events.FilesChanged(subtask=result.subtask, attempt=result.attempt, changes=changes))
@@ -270,6 +271,9 @@ class RunServices:
                 self.run.emit(repeated)
 
     def changed_files(self) -> list[str]:
+        return self.checkout.changed_paths() if self.checkout is not None else []
+
+    def written_files(self) -> list[str]:
         return self.checkout.written_paths() if self.checkout is not None else []
 
     def check_room(self) -> None:

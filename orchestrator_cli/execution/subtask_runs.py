@@ -21,7 +21,7 @@ from orchestrator_cli.errors import (
     OrchError,
     ProviderError,
     RecoverableError,
-    RunFailed,
+    RunStopped,
     concern_of,
 )
 from orchestrator_cli.execution import plan_changes
@@ -293,11 +293,11 @@ class SubtaskRuns:
         self.stop_if_aborted(subtask)
 
     def stop_if_aborted(self, subtask: Subtask) -> None:
-        """Raise `RunFailed` for a subtask that failed, if the plan goes no further then.
+        """Raise `RunStopped` for a subtask that failed, if the plan goes no further then.
 
         If it failed for a lost provider, that is a `ProviderError`.
         """
         state = self.run.state
         if subtask.on_failure == "abort" and state.state_of(subtask.id) == "failed":
-            kind = ProviderError if subtask.id in state.lost else RunFailed
+            kind = ProviderError if subtask.id in state.lost else RunStopped
             raise kind(f"{subtask.id} failed: {state.failures[subtask.id]}", "The plan says to stop there.")

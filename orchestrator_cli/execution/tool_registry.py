@@ -8,6 +8,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from orchestrator_cli import events
 from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.permissions import PermissionGate
@@ -342,14 +344,16 @@ def card(name: str, tool: Tool) -> ToolCard:
     """A hand-written tool as a planner is shown it: its signature and what its docstring begins with."""
     signature = inspect.signature(tool)
     purpose = (inspect.getdoc(tool) or "").split("\n\n")[0].replace("\n", " ")
-    return ToolCard(name=name, signature=f"{name}{signature}", purpose=purpose)
+    inputs = TypeAdapter(tool).json_schema()  # type: ignore[arg-type]  # a function is one too
+    return ToolCard(name=name, signature=f"{name}{signature}", purpose=purpose, inputs=inputs)
 
 
 def built_card(tool: BuiltTool) -> ToolCard:
     purpose = f"{tool.spec.purpose} Returns: {tool.spec.output_description}"
     if asked := requested_grants(tool.spec):
         purpose = f"{purpose} The user is asked for {asked}."
-    return ToolCard(name=tool.name, signature=tool.spec.signature, purpose=purpose, built=True)
+    signature, inputs = tool.spec.signature, tool.spec.arguments
+    return ToolCard(name=tool.name, signature=signature, purpose=purpose, built=True, inputs=inputs)
 
 
 def permissions_of(tool: BuiltTool) -> str:

@@ -97,7 +97,13 @@ class Servers:
             except TimeoutError:
                 self._emit(events.Noticed(message=LATE.format(name)))
         return tuple(
-            ToolCard(name=tool.name, signature=tool.signature, purpose=tool.purpose, server=tool.server)
+            ToolCard(
+                name=tool.name,
+                signature=tool.signature,
+                purpose=tool.purpose,
+                server=tool.server,
+                inputs=tool.arguments,
+            )
             for tools in self._tools.values()
             for tool in tools
         )

@@ -48,6 +48,21 @@ class ServerTool:
         return f"{self.name}({', '.join(parameters)}) -> any"
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """JSON Schema of what a planned call may give: what the signature shows, and no more."""
+        rows = {name: _type(given) for name, given in self._properties.items()}
+        all_shown = bool(rows) and len(rows) == len(self.inputs["properties"])
+        is_closed = all_shown and self.inputs.get("additionalProperties") in (None, False)
+        return {
+            "properties": {
+                name: {} if kind == "any" else {"type": kind if self._needed(name) else [kind, "null"]}
+                for name, kind in rows.items()
+            },
+            "required": [name for name in rows if self._needed(name)],
+            "additionalProperties": not is_closed,
+        }
+
+    @property
     def schema(self) -> dict[str, Any]:
         """The schema that smolagents needs for a function."""
         properties = {name: self._input(name) for name in self._properties}

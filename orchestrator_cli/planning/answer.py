@@ -1,6 +1,7 @@
 """Results in words: the answer of a run, and one line for each value."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pydantic import JsonValue
@@ -15,6 +16,10 @@ from orchestrator_cli.prompts import render
 OUTCOME_CHARS = 6_000
 SUMMARY_CHARS = 300
 TRIES = 2
+LIST_ITEMS = 10
+UNWRITTEN = "The answer could not be written."
+WANTS_DATA = re.compile(r"(?<![.\w/])json\b|\b(?:raw|as) data\b", re.IGNORECASE)
+"""Whether a prompt asks for data rather than words; the `json` of a file's name does not count."""
 
 
 def write_answer(
@@ -28,24 +33,29 @@ def write_answer(
     made: Sequence[str],
     reused: Sequence[str],
     lessons: Sequence[str],
+    stopped: str = "",
     facts: Sequence[str] = (),
     model: Model,
     on_delta: Callable[[str], None],
 ) -> str:
-    """The answer, in Markdown. The result of a plan's only subtask is the answer: no model is asked.
+    """The answer, in Markdown. No model is asked if `plain_answer` has one, or if nothing was done.
 
     Args:
         answered: the failed subtasks after which the plan was changed.
         made: names of tools that were built, `reused`: of tools that existed.
         lessons: the reasons of the patches.
+        stopped: why the work ended before its end.
         facts: what is remembered of the user.
 
     Raises `ReplyUnusable`, and what `Model.complete` raises.
     """
-    if len(plan.subtasks) == 1 and (only := results.get(plan.subtasks[0].id)):
-        text = as_text(only.value)
-        on_delta(text)
-        return text
+    if stopped and not results:
+        plain: str | None = list_results(plan, states=states, results=results, failures=failures, why=stopped)
+    else:
+        plain = None if stopped else plain_answer(prompt, plan, results)
+    if plain is not None:
+        on_delta(plain)
+        return plain
     changed = {name: "failed; the plan was then changed" for name in answered if states.get(name) == "failed"}
     rows = [
         {
@@ -69,6 +79,7 @@ def write_answer(
                 made=made,
                 reused=reused,
                 lessons=lessons,
+                stopped=stopped,
             ),
         },
     )
@@ -90,15 +101,36 @@ def _whole_answer(messages: list[Message], model: Model, on_delta: Callable[[str
     )
 
 
+def plain_answer(prompt: str, plan: Plan, results: Mapping[str, Result]) -> str | None:
+    """The answer that the value of a plan's only subtask is; None if a model has to word it.
+
+    Text, a number, a yes or no and a short list are; a larger value only if the prompt asks for JSON.
+    """
+    only = results.get(plan.subtasks[0].id) if len(plan.subtasks) == 1 else None
+    if only is None:
+        return None
+    value = only.value
+    if isinstance(value, str | int | float) or WANTS_DATA.search(prompt):
+        return as_text(value)
+    if isinstance(value, list) and 0 < len(value) <= LIST_ITEMS and all(map(_is_plain, value)):
+        return "\n".join(f"- {as_text(item)}" for item in value)
+    return None
+
+
+def _is_plain(item: JsonValue) -> bool:
+    return isinstance(item, int | float) or (isinstance(item, str) and item.count("\n") == 0)
+
+
 def list_results(
     plan: Plan,
     *,
     states: Mapping[str, State],
     results: Mapping[str, Result],
     failures: Mapping[str, str],
+    why: str = UNWRITTEN,
 ) -> str:
-    """The results without a model's words, if the answer could not be written."""
-    lines = ["The answer could not be written; these are the results:", ""]
+    """The results without a model's words. `why`: the sentence that says why there are none."""
+    lines = [why, "", "These are the results:", ""]
     for name in order(plan):
         outcome = _outcome(name, results, failures)
         lines += [f"## {plan[name].title} ({states.get(name, 'pending')})", "", outcome, ""]

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from orchestrator_cli.errors import RecoverableError
-from orchestrator_cli.plan import NOT_STARTED, Catalogue, Patch, Plan, PlanFault, State, Subtask
+from orchestrator_cli.plan import NOT_STARTED, Catalogue, Patch, Plan, PlanFault, State, Subtask, unstarted
 from orchestrator_cli.planning.repair import Repair, repaired
 from orchestrator_cli.planning.validation import faults
 
@@ -33,7 +33,11 @@ def apply(
         raise PatchRefused(found)
     patched = _joined(plan, patch)
     changed = {s.id for s in (*patch.add, *patch.replace)}
-    found = faults(patched, catalogue) + _stranded(patched, states, changed)
+    # What has started cannot be changed, and what the plan had built before may exist by now.
+    fixed = patched.ids - {s.id for s in unstarted(patched, states)}
+    announced = patched.model_copy(update={"new_tools": patch.new_tools})
+    found = [fault for fault in faults(announced, catalogue) if fault.subtask not in fixed]
+    found += _stranded(patched, states, changed)
     found += _circling(patched, states, earlier)
     if found:
         raise PatchRefused(found)

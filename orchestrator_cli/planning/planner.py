@@ -41,6 +41,8 @@ class ToolCard(FrozenModel):
     """The MCP server whose words the purpose is; empty for our own and built tools."""
     built: bool = False
     """Whether it was built, so that a model wrote the purpose."""
+    inputs: dict[str, JsonValue] | None = None
+    """JSON Schema of its arguments, by which calls in a plan are checked; None if it is not known."""
 
     @property
     def source(self) -> str:
@@ -69,8 +71,14 @@ class PlannerContext(FrozenModel):
             roles=frozenset(role.name for role in self.roles),
             tools=frozenset(tool.name for tool in self.tools),
             processes=frozenset(process.name for process in self.processes),
+            tool_inputs=_schemas(self.tools),
+            process_inputs=_schemas(self.processes),
             max_subtasks=self.max_subtasks,
         )
+
+
+def _schemas(cards: Iterable[ToolCard | ProcessCard]) -> dict[str, dict[str, JsonValue]]:
+    return {card.name: card.inputs for card in cards if card.inputs is not None}
 
 
 Emit = Callable[[Fact], None]
@@ -175,7 +183,8 @@ def plan_again(
     if missing := [name for name in needed if name.removeprefix("./").rstrip("/") not in there]:
         return Declined(reason=f"{', '.join(missing)} is not in the workspace")
     try:
-        plan, repairs = read_plan({**rows, "why": why}, planner_context.catalogue)
+        # What it had built exists now; what does not is found below.
+        plan, repairs = read_plan({**rows, "why": why, "new_tools": []}, planner_context.catalogue)
     except Unusable as exc:
         return Declined(reason=f"it is no valid plan any more: {exc}")
     if repairs:

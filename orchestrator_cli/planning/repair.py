@@ -32,6 +32,7 @@ from orchestrator_cli.plan import (
     as_name,
     names_in,
 )
+from orchestrator_cli.planning.reference_forms import as_reference, letters_of, texts, with_texts
 
 ID_CHARS = 40
 A_REFERENCE = re.compile(r"\$(.+?)(\.(?:value|summary|files)(?:\.[A-Za-z0-9_-]+)*)\Z", re.DOTALL)
@@ -59,7 +60,7 @@ def repaired(plan: Plan, catalogue: Catalogue) -> tuple[Plan, tuple[Repair, ...]
     """
     repairs: list[Repair] = []
     # Spelling comes first: only then is it known which ids are referred to, and which subtasks are the same.
-    for rule in (_spelled, _tools, _roles, _said_once, _unique, _implied):
+    for rule in (_forms, _spelled, _tools, _roles, _said_once, _unique, _implied):
         plan, found = rule(plan, catalogue)
         repairs += found
     return plan, tuple(repairs)
@@ -123,6 +124,27 @@ def _in_shape(value: Any, field: FieldInfo | None) -> Any:
     return value
 
 
+# --- the form of references
+
+
+def _forms(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
+    """Write references as references, such as `{{a.value}}` and `$a.result`."""
+    rows, repairs = [], []
+    for subtask in plan.subtasks:
+        each = subtask.for_each is not None
+        written: dict[str, str] = {}
+
+        def right(text: str, each: bool = each, written: dict[str, str] = written) -> str:
+            found = as_reference(text, plan.ids, each=each)
+            return written.setdefault(text, found) if found else text
+
+        inputs = with_texts(subtask.inputs, right)
+        for_each = subtask.for_each and right(subtask.for_each)
+        rows.append(_changed(subtask, inputs=inputs, for_each=for_each) if written else subtask)
+        repairs += [_repair(subtask, "inputs", f"{old!r} is {new!r}") for old, new in written.items()]
+    return _with(plan, rows), repairs
+
+
 # --- ids
 
 
@@ -148,7 +170,7 @@ def _spelled(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
         for old, new in slugs.items()
         if old != new
     ]
-    letters = _by_unique(slugs, _letters)
+    letters = _by_unique(slugs, letters_of)
     known = {*slugs.values(), *map(as_name, slugs.values()), *FUNCTIONS} - (slugs.keys() - slugs.values())
     rows = []
     for subtask in plan.subtasks:
@@ -170,7 +192,7 @@ def _meant(unknown: Iterable[str], slugs: Mapping[str, str], letters: Mapping[st
     """The misspelled names, each with the id it means."""
     found = {}
     for name in sorted(unknown):
-        old = name if name in slugs else letters.get(_letters(name))
+        old = name if name in slugs else letters.get(letters_of(name))
         if old is not None and slugs[old] != name:
             found[name] = slugs[old]
     return found
@@ -225,17 +247,19 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 def _tools(plan: Plan, catalogue: Catalogue) -> tuple[Plan, list[Repair]]:
     """Correct the names of tools to existing or announced ones, and make them valid function names."""
-    announced = {tool.name: _as_function(tool.name) for tool in plan.new_tools}
-    known = _by_unique(catalogue.tools, _letters)
-    new = _by_unique(set(announced.values()), _letters)
+    known = _by_unique(catalogue.tools, letters_of)
+    announced = {
+        tool.name: known.get(letters_of(tool.name)) or _as_function(tool.name) for tool in plan.new_tools
+    }
+    new = _by_unique(set(announced.values()), letters_of)
     rows, repairs = [], []
     for subtask in plan.subtasks:
         tools = tuple(
             name
             if name in catalogue.tools
-            else known.get(_letters(name))
+            else known.get(letters_of(name))
             or announced.get(name)
-            or new.get(_letters(name))
+            or new.get(letters_of(name))
             or _as_function(name)
             for name in subtask.tools
         )
@@ -257,11 +281,11 @@ def _as_function(name: str) -> str:
 
 
 def _roles(plan: Plan, catalogue: Catalogue) -> tuple[Plan, list[Repair]]:
-    known = _by_unique(catalogue.roles, _letters)
+    known = _by_unique(catalogue.roles, letters_of)
     rows, repairs = [], []
     for subtask in plan.subtasks:
         role = subtask.role
-        meant = known.get(_letters(role)) if role and role not in catalogue.roles else None
+        meant = known.get(letters_of(role)) if role and role not in catalogue.roles else None
         rows.append(_changed(subtask, role=meant) if meant else subtask)
         if meant:
             repairs.append(_repair(subtask, "role", f"{role!r} is {meant!r}"))
@@ -316,20 +340,9 @@ def _named(subtask: Subtask) -> set[str]:
 
 def _referred(subtask: Subtask) -> list[str]:
     """The ids in the references of a subtask, in order."""
-    texts = [*_texts(subtask.inputs), *([subtask.for_each] if subtask.for_each else ())]
-    found = [match[1] for text in texts if (match := A_REFERENCE.match(text))]
+    found_in = [*texts(subtask.inputs), *([subtask.for_each] if subtask.for_each else ())]
+    found = [match[1] for text in found_in if (match := A_REFERENCE.match(text))]
     return [name for name in found if not (subtask.for_each and name.split(".")[0] in RESERVED)]
-
-
-def _texts(value: JsonValue) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
 
 
 def _names_read(expression: str | None) -> frozenset[str]:
@@ -354,14 +367,11 @@ def _renamed(subtask: Subtask, names: Mapping[str, str]) -> Subtask:
 
 
 def _replaced(value: JsonValue, names: Mapping[str, str]) -> JsonValue:
-    if isinstance(value, str):
-        match = A_REFERENCE.match(value)
-        return f"${names[match[1]]}{match[2]}" if match and match[1] in names else value
-    if isinstance(value, Mapping):
-        return {key: _replaced(item, names) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_replaced(item, names) for item in value]
-    return value
+    def renamed(text: str) -> str:
+        match = A_REFERENCE.match(text)
+        return f"${names[match[1]]}{match[2]}" if match and match[1] in names else text
+
+    return with_texts(value, renamed)
 
 
 def _reworded(expression: str, names: Mapping[str, str]) -> str:
@@ -380,10 +390,6 @@ def _reworded(expression: str, names: Mapping[str, str]) -> str:
 
 
 # --- spelling
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).lower()
 
 
 def _by_unique(names: Iterable[str], form: Callable[[str], str]) -> dict[str, str]:

@@ -126,6 +126,9 @@ def revise(
 def _messages(situation: Situation, planner_context: PlannerContext) -> list[Message]:
     plan = situation.plan
     changeable = {s.id for s in unstarted(plan, situation.states)}
+    # What went well needs no more than a name; of what did not, the reviser has to find the reason.
+    whole = changeable | {cause.subtask for cause in situation.causes}
+    whole |= {name for name, state in situation.states.items() if state == "failed"}
     system = render(
         "reviser",
         fields=subtask_fields(processes=bool(planner_context.processes)),
@@ -143,7 +146,7 @@ def _messages(situation: Situation, planner_context: PlannerContext) -> list[Mes
             {
                 "subtask": subtask,
                 "state": situation.states.get(subtask.id, "pending"),
-                "json": _as_json(subtask, started=subtask.id not in changeable),
+                "json": _as_json(subtask, whole=subtask.id in whole),
                 "outcome": situation.outcomes.get(subtask.id, "")[:OUTCOME_CHARS],
             }
             for subtask in plan.subtasks
@@ -180,9 +183,9 @@ def _patch(plan: Plan, reply: _Reply) -> Patch:
     )
 
 
-def _as_json(subtask: Subtask, *, started: bool) -> str:
-    """A subtask for the reviser; if it has started, only its main fields."""
-    shown = {"id", "title", "kind", "role", "tools", "depends_on"} if started else None
+def _as_json(subtask: Subtask, *, whole: bool) -> str:
+    """A subtask for the reviser, with all its fields or only the main ones."""
+    shown = None if whole else {"id", "title", "kind", "role", "tools", "depends_on"}
     return json.dumps(
         subtask.model_dump(mode="json", exclude_defaults=True, include=shown), ensure_ascii=False
     )

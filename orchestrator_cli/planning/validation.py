@@ -5,10 +5,7 @@ A planner that sees all faults can correct them in one reply. Nothing here raise
 
 import builtins
 import keyword
-from collections.abc import Iterator
 from graphlib import CycleError
-
-from pydantic import JsonValue
 
 from orchestrator_cli.json_schema import schema_fault
 from orchestrator_cli.plan import (
@@ -27,6 +24,8 @@ from orchestrator_cli.plan import (
     order,
     references,
 )
+from orchestrator_cli.planning.call_arguments import argument_faults
+from orchestrator_cli.planning.reference_forms import form_fault, reference_within, texts
 
 
 def faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
@@ -35,11 +34,13 @@ def faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
     An unknown tool whose name is a valid function name is not a fault: the toolsmith builds it
     (see `plan.needs`).
     """
-    found = _size_faults(plan, catalogue) + _id_faults(plan)
+    found = _size_faults(plan, catalogue) + _id_faults(plan) + _new_tool_faults(plan, catalogue)
     for subtask in plan.subtasks:
         found += _edge_faults(plan, subtask)
         found += _kind_faults(subtask, catalogue)
         found += _tool_faults(subtask)
+        found += _input_faults(plan, subtask)
+        found += _call_faults(subtask, catalogue)
         found += _schema_faults(subtask)
         found += _expression_faults(subtask)
         found += _each_faults(plan, subtask)
@@ -73,6 +74,19 @@ def _id_faults(plan: Plan) -> list[PlanFault]:
             found.append(PlanFault(subtask=subtask.id, field="id", message="is used twice: ids are unique"))
         seen.add(subtask.id)
     return found
+
+
+def _new_tool_faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
+    return [
+        PlanFault(
+            subtask="plan",
+            field="new_tools",
+            message=f"{tool.name!r} exists: to use it, leave it out here; to have it do more, ask for a tool "
+            f"of another name whose purpose says that it extends {tool.name!r} and how",
+        )
+        for tool in plan.new_tools
+        if tool.name in catalogue.tools
+    ]
 
 
 def _edge_faults(plan: Plan, subtask: Subtask) -> list[PlanFault]:
@@ -134,6 +148,45 @@ def _tool_faults(subtask: Subtask) -> list[PlanFault]:
     ]
 
 
+def _input_faults(plan: Plan, subtask: Subtask) -> list[PlanFault]:
+    """References in a form, or in a place, in which they are not replaced."""
+    each = subtask.for_each is not None
+    found = [
+        _fault(subtask, "inputs", fault)
+        for text in texts(subtask.inputs)
+        if (fault := form_fault(text, plan.ids, each=each))
+    ]
+    others = plan.ids - {subtask.id}
+    for field, text in (("instruction", subtask.instruction), ("judge", subtask.judge or "")):
+        if said := reference_within(text, others, each=each):
+            found.append(
+                _fault(subtask, field, f"{said!r} is not replaced there: {_instead(subtask, field)}")
+            )
+    return found
+
+
+def _instead(subtask: Subtask, field: str) -> str:
+    if field == "judge":
+        return "the judge sees the value only, so say in words what makes it good"
+    if subtask.kind == "answer":
+        return "leave this subtask out; the user's answer is written from all results"
+    return "give it as one of the inputs, and call it by that input's name"
+
+
+def _call_faults(subtask: Subtask, catalogue: Catalogue) -> list[PlanFault]:
+    """Arguments that a tool or a process does not take."""
+    name = subtask.process if subtask.kind == "process" else next(iter(subtask.tools), None)
+    known = {"tool": catalogue.tool_inputs, "process": catalogue.process_inputs}.get(subtask.kind, {})
+    if name is None or name not in known:
+        return []
+
+    def is_reference(text: str) -> bool:
+        return bool(REFERENCE.match(text) or (subtask.for_each is not None and ITEM.match(text)))
+
+    found = argument_faults(name, known[name], subtask.inputs, is_reference)
+    return [_fault(subtask, "inputs", fault) for fault in found]
+
+
 def _schema_faults(subtask: Subtask) -> list[PlanFault]:
     if subtask.result is None:
         return []
@@ -165,7 +218,7 @@ def _unreadable(subtask: str, field: str, expression: str, names: set[str]) -> l
 def _each_faults(plan: Plan, subtask: Subtask) -> list[PlanFault]:
     """Faults of `for_each`, and of `$item` without it."""
     if subtask.for_each is None:
-        reads = any(ITEM.match(text) for text in _texts(subtask.inputs))
+        reads = any(ITEM.match(text) for text in texts(subtask.inputs))
         return [_fault(subtask, "inputs", "reads $item or $index, but has no for_each")] if reads else []
     if subtask.kind in ("answer", "human"):
         return [_fault(subtask, "for_each", f"does not go with kind {subtask.kind!r}")]
@@ -175,14 +228,6 @@ def _each_faults(plan: Plan, subtask: Subtask) -> list[PlanFault]:
     if match[1] not in ancestors(plan, subtask.id):
         return [_fault(subtask, "for_each", f"{subtask.for_each!r} needs {match[1]!r} in depends_on")]
     return []
-
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
 
 
 def _circle_faults(plan: Plan) -> list[PlanFault]:

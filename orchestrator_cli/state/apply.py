@@ -256,7 +256,9 @@ def _subtask_accepted(fact: events.SubtaskAccepted, state: RunState) -> RunState
 
 @_change.register
 def _files_changed(fact: events.FilesChanged, state: RunState) -> RunState:
-    state = replace(state, changes=reduce(_squashed, fact.changes, state.changes))
+    gone = frozenset(one.path for one in fact.changes if one.change == "deleted")
+    deleted = (state.deleted - {one.path for one in fact.changes}) | gone
+    state = replace(state, changes=reduce(_squashed, fact.changes, state.changes), deleted=deleted)
     if fact.subtask not in state.accepted:
         return state
     committed = replace(state.accepted[fact.subtask], committed=True)

@@ -126,6 +126,8 @@ class RunState:
     starts: Mapping[str, datetime] = field(default_factory=dict)
     changes: Mapping[str, events.FileChange] = field(default_factory=dict)
     """What the run changed in the workspace from its beginning until now, by path."""
+    deleted: frozenset[str] = frozenset()
+    """Paths whose last change in this run was that they were deleted."""
     # --- tools, people, effects
     building: Mapping[str, str] = field(default_factory=dict)
     """What happens to each tool that is being built."""
@@ -210,8 +212,8 @@ class RunState:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What finished subtasks wrote."""
-        return tuple(sorted({path for result in self.results.values() for path in result.files}))
+        """What finished subtasks wrote and none has deleted since."""
+        return tuple(sorted({path for r in self.results.values() for path in r.files} - self.deleted))
 
     @property
     def seconds(self) -> float:

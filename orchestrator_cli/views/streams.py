@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from io import StringIO
 from typing import Any, TextIO
 
+from pydantic import JsonValue
+
 from orchestrator_cli import events
 from orchestrator_cli.durable.foreign import escaped
 from orchestrator_cli.errors import OrchError
@@ -111,10 +113,10 @@ def envelope_of(state: RunState, error: OrchError | None = None) -> dict[str, An
     """The envelope, of JSON values. `error` is what ended the run, or kept it from starting.
 
     Keys: `schema`, `run` (null before one started), `outcome` (`completed`, `failed`,
-    `interrupted`, `paused`, `cancelled`), `answer`, `exit_code`, `plan` (the last version, or
-    null), `states` (per subtask), `approvals` (questions without an answer), `revisions`,
-    `tools` (built in this run), `files` (net changes by path), `usage`, `seconds`, `error` (null,
-    or `message` and `remedy`).
+    `interrupted`, `paused`, `cancelled`), `answer`, `value` (of the only subtask, or null),
+    `exit_code`, `plan` (the last version, or null), `states` (per subtask), `approvals` (questions
+    without an answer), `revisions`, `tools` (built in this run), `files` (net changes by path),
+    `usage`, `seconds`, `error` (null, or `message` and `remedy`).
     """
     end = state.finished
     unended = "interrupted" if error is not None and error.exit_code == 130 else "failed"
@@ -123,6 +125,7 @@ def envelope_of(state: RunState, error: OrchError | None = None) -> dict[str, An
         "run": state.run or None,
         "outcome": end.outcome if end else unended,
         "answer": end.answer if end else "",
+        "value": sole_value(state),
         "exit_code": error.exit_code if error else end.exit_code if end else 1,
         "plan": state.plan.model_dump(mode="json") if state.has_plan else None,
         "states": states_of(state),
@@ -145,6 +148,12 @@ def envelope_of(state: RunState, error: OrchError | None = None) -> dict[str, An
         "seconds": end.seconds if end else None,
         "error": _error(error, end),
     }
+
+
+def sole_value(state: RunState) -> JsonValue:
+    """The value of a plan's only subtask, as it is before it is worded; None if there are more or none."""
+    only = state.plan.subtasks if state.has_plan else ()
+    return state.results[only[0].id].value if len(only) == 1 and only[0].id in state.results else None
 
 
 def states_of(run: RunState) -> dict[str, State]:

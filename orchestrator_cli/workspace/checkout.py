@@ -3,7 +3,7 @@
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,9 +106,13 @@ def _folders_of_homes() -> dict[FolderId | None, str]:
     return found
 
 
-def is_bytecode(path: str) -> bool:
-    """Whether Python runs a file instead of the source that it seems to belong to, by its folder."""
-    return "__pycache__" in map(canonical, path.split("/"))
+CACHES = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
+"""Folders of what a tool makes again by itself. Python even runs its own instead of the source."""
+
+
+def is_cache(path: str) -> bool:
+    """Whether a path is, or is in, a folder of `CACHES`."""
+    return not CACHES.isdisjoint(map(canonical, path.split("/")))
 
 
 def work_of(folder: Path) -> Path:
@@ -155,7 +159,7 @@ class Checkout:
         self._commit = commit
 
     def now(self) -> FileTree:
-        """The current content of `root`, without what Python compiled there.
+        """The current content of `root`, without the caches that were made there.
 
         Raises `WorkspaceFault` if folders are nested too deep.
 
@@ -174,8 +178,8 @@ class Checkout:
                 found = overlaid(self.copied, tree, self._hidden)
             else:
                 found = dict(tree.walk(self._hidden))
-        # Python would run it instead of the source, and makes it again: it may go, but not change.
-        kept = {path: self.copied.get(path) for path in found if is_bytecode(path)}
+        # It is made again, and Python would run its own instead of the source: it may go, but not change.
+        kept = {path: self.copied.get(path) for path in found if is_cache(path)}
         return {path: now for path, state in found.items() if (now := kept.get(path, state)) is not None}
 
     @property
@@ -183,7 +187,13 @@ class Checkout:
         """The prefix of a sandbox's command that enters the overlay; empty for a copy."""
         return self._overlay.entrance if self._overlay is not None else ()
 
-    def written_paths(self) -> list[str]:
+    def written_paths(self, changed: Sequence[str] | None = None) -> list[str]:
+        """Those of `changed_paths` that are still there; `changed` are those, if they are known."""
+        paths = self.changed_paths() if changed is None else changed
+        with Root(self.root) as tree:
+            return [path for path in paths if tree.stat(path.rstrip("/")) is not None]
+
+    def changed_paths(self) -> list[str]:
         """Paths created, written or deleted in this view, sorted, without protected ones.
 
         A file rewritten with its old content counts, since the work was done. A folder, shown as

@@ -57,7 +57,7 @@ def pending_diffs(checkout: Checkout, root: Path, only: Container[str] | None = 
     found = {}
     with Root(root) as before, Root(checkout.root) as after:
         contents = _Contents(before, after)
-        for path in checkout.written_paths():
+        for path in checkout.changed_paths():
             name = path.rstrip("/")
             if only is not None and name not in only:
                 continue

@@ -27,7 +27,7 @@ from orchestrator_cli.workspace.checkout import (
     Checkout,
     Hidden,
     intents_of,
-    is_bytecode,
+    is_cache,
     work_of,
 )
 from orchestrator_cli.workspace.commit import Commits, Intent, faults_of, lock_folder
@@ -212,7 +212,7 @@ class Workspace:
         with Root(checkout.root) as after:
             made = functools.cache(self._made)
             return Changed(
-                [path for path in paths if not is_bytecode(path)],  # which can only be deleted
+                [path for path in paths if not is_cache(path)],  # which can only be deleted
                 before=tree,
                 after=after,
                 entrances=self._hidden.entrances,

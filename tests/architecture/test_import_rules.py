@@ -57,8 +57,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 # What may import less than its floor allows: rules without effects, and parts that others may use alone.
 NARROW: dict[str, tuple[str, ...]] = {
-    "planning.validation": ("plan", "json_schema"),
-    "planning.repair": ("plan", "planning.validation"),
+    "planning.reference_forms": ("plan",),
+    "planning.call_arguments": ("toolsmith.values",),
+    "planning.validation": ("plan", "json_schema", "planning.reference_forms", "planning.call_arguments"),
+    "planning.repair": ("plan", "planning.reference_forms"),
     "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),
     "journal.hash_chain": ("durable",),
     "workspace": (

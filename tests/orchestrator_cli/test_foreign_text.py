@@ -158,6 +158,7 @@ def answer(hostile: bool) -> object:
         made=["count"],
         reused=[],
         lessons=[text],
+        stopped=text,
         facts=[text],
         model=Model(),
         on_delta=lambda _: None,
@@ -170,7 +171,7 @@ def rendered(prompt: str, **values: object) -> str:
 
 def facts(hostile: bool) -> object:
     text = data(hostile)
-    return rendered("facts_request", known=[{"attribute": text, "text": text}], told=[text])
+    return rendered("facts_request", known=[{"attribute": text, "text": text}], said=[text])
 
 
 def agent_task(hostile: bool) -> object:

@@ -139,6 +139,133 @@ def test_missing_tools_are_needs_with_the_purpose_of_the_plan() -> None:
     assert [(n.name, n.purpose) for n in needs(made, {"read_file"})] == [("new", "counts")]
 
 
+# --- calls and references, before anything runs
+
+READ_FILE: dict[str, Any] = {
+    "properties": {"path": {"type": "string"}, "limit": {"type": "integer"}, "rows": {"type": "array"}},
+    "required": ["path"],
+    "additionalProperties": False,
+}
+CALLS = CATALOGUE.model_copy(
+    update={
+        "tool_inputs": {"read_file": READ_FILE},
+        "processes": frozenset({"report"}),
+        "process_inputs": {"report": READ_FILE},
+    }
+)
+
+
+def call(inputs: dict[str, Any], *, process: bool = False, **fields: Any) -> list[tuple[str, str]]:
+    """The subtask and field of each fault of a call that comes after the subtasks a and home."""
+    kind: dict[str, Any] = {"kind": "process", "process": "report"} if process else {"kind": "tool"}
+    kind |= {} if process else {"tools": ("read_file",)}
+    made = plan(subtask("a"), subtask("home"), subtask("c", "a", "home", inputs=inputs, **(kind | fields)))
+    return [(fault.subtask, fault.field) for fault in faults(made, CALLS)]
+
+
+@pytest.mark.parametrize("process", [False, True])
+@pytest.mark.parametrize(
+    ("inputs", "count"),
+    [
+        ({"path": "a.txt"}, 0),
+        ({"path": "a.txt", "limit": 3.0, "rows": ["$a.value"]}, 0),
+        ({"path": "$a.value", "limit": "$a.value.n", "rows": "$a.files"}, 0),
+        ({}, 1),
+        ({"file": "a.txt"}, 2),
+        ({"path": 7, "limit": "3", "rows": "all"}, 3),
+        ({"path": None}, 1),
+        ({"path": "a.txt", "limit": True}, 1),
+    ],
+)
+def test_a_call_is_checked_against_what_is_called(inputs: dict[str, Any], count: int, process: bool) -> None:
+    assert call(inputs, process=process) == [("c", "inputs")] * count
+
+
+def test_the_item_of_a_map_may_be_any_argument() -> None:
+    assert call({"path": "$item", "limit": "$index"}, for_each="$a.value") == []
+    assert call({"path": "$item", "limit": "$index"}) == [("c", "inputs")] * 2  # and no list
+
+
+def test_a_schema_of_a_server_is_read_and_never_run() -> None:
+    schema: dict[str, Any] = {
+        "properties": {
+            "path": {"$ref": "http://a.example/x"},
+            "n": 7,
+            "s": {"anyOf": "x", "pattern": "(a+)+$"},
+        },
+        "required": "path",
+    }
+    known = CALLS.model_copy(update={"tool_inputs": {"read_file": schema}})
+    one = subtask("c", kind="tool", tools=("read_file",), inputs={"path": 7, "n": [], "more": "a" * 99 + "!"})
+    assert faults(plan(one), known) == []
+
+
+HONEST = [
+    "$5",
+    "$HOME",
+    "costs $a lot",
+    "costs $a.b",
+    "see $a.txt",
+    "costs $x.value",
+    "{a.value}s",
+    "costs $a1.value",
+    "a.value",
+]
+WRONG = [
+    "text $a.value text",
+    "$a",
+    "{{a}}",
+    "$a.rows",
+    "at {{ a.value }}.",
+    "x ${a.result[0]}",
+    "$a.value$a.value",
+]
+
+
+@pytest.mark.parametrize("text", HONEST)
+def test_a_dollar_sign_that_refers_to_nothing_is_text(text: str) -> None:
+    assert call({"path": text}) == []
+    assert faults(plan(subtask("a"), subtask("b", "a", instruction=text, judge=text)), CATALOGUE) == []
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_reference_that_would_be_passed_on_as_text_is_a_fault(text: str) -> None:
+    assert call({"path": text}) == [("c", "inputs")]
+    assert call({"path": "p", "rows": [{"deep": text}]}) == [("c", "inputs")]
+
+
+@pytest.mark.parametrize(
+    "text", ["https://a.example/$item", "{{item.url}} and", "page $index", "$item.value.", "$item s"]
+)
+def test_an_item_within_a_text_is_a_fault_of_a_map_only(text: str) -> None:
+    assert call({"path": text}, for_each="$a.value") == [("c", "inputs")]
+    assert call({"path": text}) == []
+
+
+@pytest.mark.parametrize("field", ["instruction", "judge"])
+@pytest.mark.parametrize("text", ["Read $a.value.", "Read {{ a.value.rows }}."])
+def test_a_text_for_a_model_takes_no_references(field: str, text: str) -> None:
+    made = plan(subtask("a"), subtask("b", "a", **{field: text}))
+    assert [(fault.subtask, fault.field) for fault in faults(made, CATALOGUE)] == [("b", field)]
+
+
+def test_a_new_tool_with_the_name_of_one_that_exists_is_a_fault() -> None:
+    again = {"name": "read_file", "purpose": "reads a file, from a line on"}
+    found = faults(plan(subtask("a"), new_tools=(again,)), CATALOGUE)
+    assert [(fault.subtask, fault.field) for fault in found] == [("plan", "new_tools")]
+    assert "extends" in found[0].message
+
+
+def test_a_patch_is_not_refused_for_what_is_past() -> None:
+    built = CALLS.model_copy(update={"tools": frozenset({"read_file", "count"})})
+    started = subtask("c", kind="tool", tools=("read_file",), inputs={"file": "a.txt"})
+    made = plan(started, subtask("d"), new_tools=({"name": "count", "purpose": "counts"},))
+    change = Patch(base_version=1, reason="r", replace=(subtask("d", title="new"),))
+    assert apply(made, change, {"c": "failed"}, built)["d"].title == "new"
+    with pytest.raises(PatchRefused):
+        apply(made, change, {}, built)
+
+
 # --- patches
 
 

@@ -225,3 +225,54 @@ def test_a_plan_that_may_run_has_an_order(made: Plan):
     found, _ = repaired(made, CATALOGUE)
     if not faults(found, CATALOGUE):
         assert sorted(order(found)) == sorted(s.id for s in found.subtasks)
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ("{{a-b.value}}", "$a-b.value"),
+        ("{{ a-b.value.rows }}", "$a-b.value.rows"),
+        ("${a-b.files}", "$a-b.files"),
+        ("${{ a-b.summary }}", "$a-b.summary"),
+        ("{a-b.value}", "$a-b.value"),
+        ("$a-b.result", "$a-b.value"),
+        ("$a-b.output.rows", "$a-b.value.rows"),
+        ("$a-b.value[0]", "$a-b.value.0"),
+        ("$a-b.value['rows'][-1].name", "$a-b.value.rows.-1.name"),
+        (" $a-b.value ", "$a-b.value"),
+        ("{{A_B.result}}", "$a-b.value"),
+    ],
+)
+def test_a_reference_in_another_form_is_written_as_one(written: str, right: str):
+    found, repairs = mended(plan(subtask("a-b"), subtask("c", inputs={"x": [written]}, for_each=written)))
+    assert (found["c"].inputs, found["c"].for_each) == ({"x": [right]}, right)
+    assert found["c"].depends_on == ("a-b",)
+    assert any(repr(written) in line for line in repairs)
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ("{{item}}", "$item"),
+        ("${item.url}", "$item.url"),
+        ("$item['url']", "$item.url"),
+        ("{index}", "$index"),
+    ],
+)
+def test_an_item_in_another_form_is_written_as_one(written: str, right: str):
+    found, _ = mended(plan(subtask("a"), subtask("c", inputs={"x": written}, for_each="$a.value")))
+    assert found["c"].inputs == {"x": right}
+
+
+@pytest.mark.parametrize(
+    "text", ["$HOME", "$5", "costs $a lot", "{a}", "{{b.value}}", "a.value", "$a.txt now"]
+)
+def test_text_with_signs_of_references_stays_as_it_is(text: str):
+    assert mended(plan(subtask("a"), subtask("c", inputs={"x": text})))[1] == []
+
+
+def test_a_new_tool_in_the_spelling_of_one_that_exists_is_that_one():
+    made = plan(subtask("a", tools=("ReadFile",)), new_tools=({"name": "ReadFile", "purpose": "reads"},))
+    found, _ = repaired(made, CATALOGUE)
+    assert (found["a"].tools, found.new_tools[0].name) == (("read_file",), "read_file")
+    assert [fault.field for fault in faults(found, CATALOGUE)] == ["new_tools"]

@@ -87,6 +87,7 @@ def test_one_failure_of_five_reaches_the_reviser_with_its_position(orch: Orch, e
     assert envelope["states"] == {"list": "done", "each": "failed", "again": "done"}
     request = endpoint.of("reviser")[0].text
     assert "1 of 5 items failed: [2]" in request
+    assert '"each[0]": "A"' in request
     # No further item was begun after the failure; those before it are not lost from the record.
     finished = [row["subtask"] for row in orch.events("SubtaskFinished")]
     assert {"each[0]", "each[1]"} <= set(finished)

@@ -264,7 +264,7 @@ def test_a_built_tool_is_used_when_its_code_was_looked_at_and_is_not_built_again
     assert (done.code, done.envelope["states"]["count"]) == (0, "done")
     # The next run finds it in the library, and asks for itself.
     endpoint.reply = Cast(
-        planner=[plan(tool_call("count", "count_vowels", text="banana"), new_tools=new)],
+        planner=[plan(tool_call("count", "count_vowels", text="banana"))],
         reviser=[decided("stop", "It is not allowed.")],
     )
     assert orch("ask", "--approve", "tools", "Count again.").code == 6

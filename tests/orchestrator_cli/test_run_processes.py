@@ -84,14 +84,15 @@ def test_a_process_that_fails_says_why_and_leaves_no_trace(orch: Orch, endpoint:
     program = (
         "import sys; open('half.txt', 'w'); sys.stderr.write('x' * 9000 + 'no such customer'); sys.exit(3)"
     )
+    schema = {"properties": {"name": {"type": "string", "minLength": 1}}, "required": ["name"]}
     register(
         orch,
-        bill={"command": python(program), "effects": False, "inputs": {"required": ["name"]}},
+        bill={"command": python(program), "effects": False, "inputs": schema},
         count={"command": python("print('many')"), "effects": False, "result": {"type": "integer"}},
     )
-    given = {"name": "Ann"}
+    calls = [process(name, "bill", inputs={"name": given}) for name, given in (("a", "Ann"), ("b", ""))]
     endpoint.reply = Cast(
-        planner=[plan(process("a", "bill", inputs=given), process("b", "bill"), process("c", "count"))],
+        planner=[plan(*calls, process("c", "count"))],
         reviser=KEEP * 3,
     )
     done = orch("ask", "--json", "Bill.", ORCH_MAX_PARALLEL="1")
@@ -100,7 +101,7 @@ def test_a_process_that_fails_says_why_and_leaves_no_trace(orch: Orch, endpoint:
     assert reasons["a"].startswith("it ended with exit code 3: x")
     assert reasons["a"].endswith("no such customer")
     assert len(reasons["a"]) < 700
-    assert reasons["b"] == "the inputs are not those of the process bill: 'name' is a required property"
+    assert reasons["b"].startswith("the inputs are not those of the process bill: ")
     assert "'many' is not of type 'integer'" in reasons["c"]
     assert (orch.files(), orch.remains()) == ([], [])
 

@@ -121,10 +121,43 @@ def test_a_reviser_that_stops_ends_the_run_with_its_reason(orch: Orch, endpoint:
         planner=[plan(tool_call("fetch", "read_file", path="gone.txt"), caller("use", ["fetch"]))],
         reviser=[decided("stop", "The file does not exist.")],
     )
-    done = orch("ask", "Use gone.txt.")
-    assert done.code == 1
-    assert "The goal cannot be reached: The file does not exist." in done.error
-    assert "gone.txt" in done.error
+    done = orch("ask", "--json", "Use gone.txt.")
+    assert (done.code, done.envelope["outcome"]) == (1, "failed")
+    error, answer = done.envelope["error"], done.envelope["answer"]
+    assert "The goal cannot be reached: The file does not exist." in error["message"]
+    assert "gone.txt" in error["remedy"]
+    assert "The file does not exist." in answer  # nothing was done, so no model is asked
+    assert "Call read_file (failed)" in answer
+    assert endpoint.of("answer") == []
+
+
+@pytest.mark.parametrize("how", ["stop", "abort"])
+def test_a_run_that_is_stopped_answers_from_what_was_done(orch: Orch, endpoint: Endpoint, how: str) -> None:
+    (orch.workspace / "there.txt").write_text("It is there.")
+    first = tool_call("first", "read_file", path="there.txt")
+    fetch = tool_call("fetch", "read_file", ["first"], path="gone.txt")
+    endpoint.reply = Cast(
+        planner=[plan(first, fetch | ({"on_failure": "abort"} if how == "abort" else {}))],
+        reviser=[decided("stop", "The file does not exist.")],
+        answer=["One of the two was there."],
+    )
+    done = orch("ask", "--json", "Use both.")
+    assert (done.code, done.envelope["answer"]) == (1, "One of the two was there.")
+    request = endpoint.of("answer")[0].text
+    assert "It is there." in request
+    assert done.envelope["error"]["message"] in request
+
+
+def test_a_surprise_ends_no_run_if_the_reviser_makes_no_sense(orch: Orch, endpoint: Endpoint) -> None:
+    seen = [code("report_surprise('It is a picture.')\nfinal_answer('seen')")]
+    endpoint.reply = Cast(
+        planner=[plan(coder("look"), caller("read", ["look"]))],
+        reviser=["I do not know."] * 4,
+        agents={"Do look": seen, "Do read": [FINISH]},
+    )
+    done = orch("ask", "--json", "Read the file.")
+    assert (done.code, done.envelope["states"]) == (0, {"look": "done", "read": "done"})
+    assert len(orch.events("RevisionDeclined")) == 1
 
 
 def test_faults_of_a_patch_go_back_to_the_reviser(orch: Orch, endpoint: Endpoint) -> None:

@@ -10,7 +10,8 @@ from toolsmith_replies import CASED, CODE, SPECIFIED, WRITTEN, WRONG
 
 PROMPT = "How many vowels has banana? Build a tool for it."
 NEW = [{"name": "count_vowels", "purpose": "counts the vowels of a text"}]
-GOES = plan(tool_call("count", "count_vowels", text="banana"), caller("tell", ["count"]), new_tools=NEW)
+SUBTASKS = (tool_call("count", "count_vowels", text="banana"), caller("tell", ["count"]))
+GOES, GOES_AGAIN = plan(*SUBTASKS, new_tools=NEW), plan(*SUBTASKS)
 FINISH = call("final_answer", {"answer": "told"})
 
 
@@ -35,7 +36,7 @@ def twice(stage: tuple[Orch, Endpoint]) -> Twice:
     )
     first = orch("ask", "--json", PROMPT)
     kinds, calls = [row["kind"] for row in orch.events()], endpoint.arrived
-    endpoint.reply = Cast(planner=[GOES], agents={"Do tell": [FINISH]}, answer=["Three again."])
+    endpoint.reply = Cast(planner=[GOES_AGAIN], agents={"Do tell": [FINISH]}, answer=["Three again."])
     second = orch("ask", "--json", PROMPT)
     return Twice(orch, endpoint, first, kinds, second, calls)
 

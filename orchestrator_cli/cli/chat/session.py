@@ -129,7 +129,7 @@ class ChatSession:
         rows = [{"attribute": record.data.get("attribute"), "text": record.text} for record in known]
         self._say("Looking for facts about you to remember … Ctrl-C leaves at once.")
         try:
-            reply = self._ask(render("facts_request", known=rows, told=_newest(texts)))
+            reply = self._ask(render("facts_request", known=rows, said=_newest(texts)))
             return read_facts(reply, texts)
         except (OrchError, ValueError, KeyboardInterrupt):
             return None

@@ -696,6 +696,27 @@ def test_bytecode_may_go_and_not_change(workspace: Workspace, root: Path) -> Non
     assert (root / "pkg/__pycache__/a.cpython-311.pyc").read_text() == "x"
 
 
+@pytest.mark.parametrize("cache", ["__pycache__", ".pytest_cache", ".mypy_cache", ".Ruff_Cache"])
+def test_caches_of_tools_are_no_files_that_were_written(workspace: Workspace, root: Path, cache: str) -> None:
+    with workspace.checkout() as checkout:
+        write(checkout.root, f"{cache}/v/x")
+        write(checkout.root, "kept")
+        assert checkout.changed_paths() == checkout.written_paths() == ["kept"]
+        checkout.commit()
+    assert files(root) == ["kept"]
+
+
+def test_what_was_deleted_is_changed_and_not_written(workspace: Workspace, root: Path) -> None:
+    write(root, "gone")
+    write(root, "sub/gone")
+    with workspace.checkout() as checkout:
+        (checkout.root / "gone").unlink()
+        shutil.rmtree(checkout.root / "sub")
+        write(checkout.root, "made")
+        assert checkout.changed_paths() == ["gone", "made", "sub/gone"]
+        assert checkout.written_paths() == ["made"]
+
+
 GIT = [
     # a setting of the repository, what is written, and what is asked about
     ("core.hooksPath=tools/hooks", "tools/hooks/pre-commit", "tools/hooks"),

@@ -31,7 +31,7 @@ def test_empty_folders_are_created_and_deleted(workspace, root):
         assert (checkout.root / "old").is_dir()
         (checkout.root / "old").rmdir()
         (checkout.root / "new").mkdir(mode=0o750)
-        assert checkout.written_paths() == ["new/", "old/"]
+        assert (checkout.changed_paths(), checkout.written_paths()) == (["new/", "old/"], ["new/"])
         changes = checkout.commit()
     assert [(c.path, c.change) for c in changes] == [("new/", "created"), ("old/", "deleted")]
     assert (root / "new").stat().st_mode & 0o777 == 0o750

@@ -96,7 +96,7 @@ def test_only_changes_in_the_view_are_committed(workspace, root):
         (view / "sub/.env.local").write_text("x")
         assert checkout.refused_paths() == ["sub/.env.local"]
         assert (root / "text").read_text() == "old"
-        assert checkout.written_paths() == [
+        assert checkout.changed_paths() == [
             *("gone", "link", "made/here/d", "sub/b", "sub/deep/a", "sub/deep/c", "text")
         ]
         assert len(checkout.commit()) == 7
@@ -148,7 +148,7 @@ def test_code_in_the_sandbox_and_file_tools_share_the_view(workspace, root, name
             assert said == ["from-code", "from-tool", "large", "link", "sub", "text"]
             assert executor(READING.format(root=str(root))).output == []
         assert tools["read_file"]("from-code") == "toolold"
-        assert checkout.written_paths() == ["from-code", "from-tool", "gone"]
+        assert checkout.changed_paths() == ["from-code", "from-tool", "gone"]
         checkout.commit()
     assert (root / "from-code").read_text() == "toolold"
 
