@@ -23,9 +23,9 @@ from pydantic import ValidationError
 
 from orchestrator_cli.durable.yaml_text import read_yaml
 from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.model_settings import ModelId
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.planning.planner import RoleCard
-from orchestrator_cli.settings import ModelId
 
 
 class Role(FrozenModel):
