@@ -55,7 +55,11 @@ def open_models(
     run: str = "",
 ) -> ModelChain:
     """Live models: `names` per role. `used` and `run` are as in `MeteredModel`."""
-    once = LiteLLMModel(cancellation, timeout=settings.model_timeout)
+
+    def notice(text: str) -> None:
+        emit(Noticed(message=text))
+
+    once = LiteLLMModel(cancellation, timeout=settings.model_timeout, notice=notice)
     meter = MeteredModel(once, settings, emit, quote=quote, used=used, run=run)
     model = RetryingModel(
         ThrottledModel(meter, settings.max_parallel_models, cancellation),
@@ -63,7 +67,7 @@ def open_models(
         cancellation,
         fallbacks=settings.fallbacks,
         retries=settings.model_retries,
-        notice=lambda text: emit(Noticed(message=text)),
+        notice=notice,
     )
     return ModelChain(model, meter)
 

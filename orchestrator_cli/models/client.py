@@ -1,20 +1,23 @@
 """Asks LiteLLM: one try of a completion or an embedding.
 
 Each call runs in its own daemon thread, so that a provider that does not answer cannot block a
-cancelled run. One call is one try; `chain` retries. LiteLLM's errors become ours here.
+cancelled run. One call is one try; `chain` retries. Only a parameter that the model
+refuses is left out at once, see `parameters`. LiteLLM's errors become ours here.
 
 Not covered: audio and image content, and providers' batch interfaces.
 """
 
 import queue
 import time
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ProviderError, RequestRefused
 from orchestrator_cli.models.client_errors import translate
-from orchestrator_cli.models.library import litellm, prepare_for_call, prepare_for_tools
+from orchestrator_cli.models.library import litellm, prepare_for_call
 from orchestrator_cli.models.model import Completion, Embeddings, ModelRequest, OnDelta, TransientError
+from orchestrator_cli.models.parameters import Asking
 from orchestrator_cli.models.pricing import usage_of
 from orchestrator_cli.models.replies import completion_of, gather
 
@@ -22,11 +25,23 @@ Pieces = queue.SimpleQueue[Any]
 
 
 class LiteLLMModel:
-    """Models by LiteLLM's names; every request must name one. `timeout`: seconds until the last word."""
+    """Models by LiteLLM's names; every request must name one.
 
-    def __init__(self, cancellation: Cancellation, *, timeout: float = 180.0) -> None:
+    Args:
+        timeout: seconds until the last word.
+        notice: receives a line for each parameter that a model refuses.
+    """
+
+    def __init__(
+        self,
+        cancellation: Cancellation,
+        *,
+        timeout: float = 180.0,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._cancellation = cancellation
         self._timeout = timeout
+        self._asking = Asking(notice)
 
     def complete(
         self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
@@ -35,7 +50,7 @@ class LiteLLMModel:
         cancellation, name = cancellation or self._cancellation, request.model or ""
         started = time.monotonic()
         pieces: Pieces = queue.SimpleQueue()
-        run_beside(_call, name, request, on_delta is not None, self._timeout, pieces)
+        run_beside(_call, self._asking, request, on_delta is not None, self._timeout, pieces)
         while True:
             cancellation.check()
             if time.monotonic() - started > self._timeout:
@@ -58,26 +73,18 @@ class LiteLLMModel:
                 return reply.model_copy(update={"seconds": time.monotonic() - started})
 
 
-def _call(name: str, request: ModelRequest, stream: bool, timeout: float, out: Pieces) -> None:
+def _call(asking: Asking, request: ModelRequest, stream: bool, timeout: float, out: Pieces) -> None:
     """Put the pieces of text, then the `Completion` or the translated error, into `out`."""
-    options: dict[str, Any] = {"model": name, "messages": list(request.messages), "timeout": timeout}
-    options |= {"num_retries": 0, "max_retries": 0, "stream": stream}
-    if request.tools:
-        prepare_for_tools()
-        options["tools"] = list(request.tools)
-    if request.stop:
-        options["stop"] = list(request.stop)
-    if request.max_tokens is not None:
-        options["max_tokens"] = request.max_tokens
-    if stream:
-        options["stream_options"] = {"include_usage": True}
+    name = request.model or ""
     try:
         prepare_for_call()
-        answer = litellm().completion(**options)
+        answer, streamed = asking.ask(request, stream=stream, timeout=timeout)
         if answer is None:  # what it makes of a 422
             raise RequestRefused(f"{name} refused the request (422).", "Name another model with -m.")
-        if stream:
+        if streamed:
             answer = gather(answer, request, out.put)
+        elif stream and (text := answer.choices[0].message.content):
+            out.put(text)  # the model does not stream
         out.put(completion_of(request, answer))
     except Exception as exc:  # translated here, and raised in the waiting thread
         out.put(exc if isinstance(exc, ProviderError) else translate(exc, name))

@@ -150,6 +150,17 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
         exc = exc.__cause__ or exc.__context__
 
 
+def refusal_of(exc: Exception) -> tuple[str, str]:
+    """The parameter that a provider says it refuses, and its words; two empty texts for any other fault."""
+    import litellm.exceptions as foreign
+
+    others = (foreign.ContextWindowExceededError, foreign.ContentPolicyViolationError)
+    if isinstance(exc, others) or _status(exc) not in (400, 422):
+        return "", ""
+    named = next((str(param) for e in _causes(exc) if (param := getattr(e, "param", None))), "")
+    return named, _words(exc)
+
+
 def _status(exc: Exception) -> int:
     """The HTTP status; 0 if no server answered. LiteLLM reports some under another number."""
     import httpx

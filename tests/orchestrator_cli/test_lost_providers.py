@@ -14,7 +14,7 @@ OF_ONE_REQUEST = {
         400, "Your request was rejected as a result of our safety system: content_policy_violation"
     ),
     "withheld": WHOLE,
-    "parameter": fault(400, "Unsupported parameter: 'stop' is not supported with this model"),
+    "parameter": fault(400, "Unsupported parameter: 'messages' is not supported with this model"),
     "unprocessable": fault(422, "it cannot be processed"),
     "too large": fault(413, "the request is too large"),
 }

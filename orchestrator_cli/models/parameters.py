@@ -1,0 +1,132 @@
+"""The parameters of a request, and what is left out of it for a model that refuses one.
+
+Models under names of their own and new ones refuse what others take: `stop`, streaming, `max_tokens` in
+place of `max_completion_tokens`, a system message. The provider then names the parameter in a fault, and the
+request is made again without it, once for each model of a run.
+
+Not covered: a refusal that names nothing that was sent, and one that comes in the middle of a stream.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from orchestrator_cli.models.client_errors import refusal_of
+from orchestrator_cli.models.library import litellm, prepare_for_tools
+from orchestrator_cli.models.model import Message, ModelRequest
+
+SYSTEM = "system"
+"""The role of messages, which is refused as a parameter is."""
+
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "stop": ("stop", "stop sequences?", "stop_sequences"),
+    "stream_options": ("stream_options", "include_usage"),
+    "stream": ("stream", "streaming"),
+    "max_tokens": ("max_tokens",),
+    "temperature": ("temperature",),
+    "top_p": ("top_p",),
+    "reasoning_effort": ("reasoning_effort", "reasoning", "thinking"),
+    "response_format": ("response_format", "json_schema", "json schema", "output_format", "output_config"),
+    SYSTEM: ("system", "developer instruction"),
+}
+"""What may be left out, and the words by which providers name it."""
+_REFUSALS = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|not (permitted|allowed|enabled|accepted)|only"
+    r"|deprecated|invalid|extra|unexpected|verified|must|cannot|incompatible|failed",
+    re.IGNORECASE,
+)
+
+
+def refused_parameter(sent: Collection[str], param: str, words: str) -> str | None:
+    """Which parameter a provider refuses, of those that were sent; None if it names none of them.
+
+    Args:
+        param: the provider's own field for it, such as `stream` or `messages[0].role`; empty if it has none.
+        words: its message. Of several names in it the first counts: others are advice.
+    """
+    if param.partition(".")[0] in sent and param in _WORDS:
+        return param
+    if not _REFUSALS.search(words):
+        return None
+    found = {name: match.start() for name in sent if (match := _named(name, words))}
+    return min(found, key=lambda name: found[name], default=None)
+
+
+def _named(parameter: str, words: str) -> re.Match[str] | None:
+    names = "|".join(_WORDS.get(parameter, ())) or "(?!)"
+    return re.search(rf"(?<!\w)(?:{names})(?!\w)", words, re.IGNORECASE)
+
+
+def options_of(request: ModelRequest, *, stream: bool, without: Collection[str] = ()) -> dict[str, Any]:
+    """What LiteLLM is given for a request, besides its time. `without`: what the model refuses."""
+    wanted: dict[str, Any] = {
+        "stream": stream,
+        "stream_options": {"include_usage": True} if stream and "stream" not in without else None,
+        "stop": list(request.stop) or None,
+        "max_tokens": request.max_tokens,
+        "tools": list(request.tools) or None,
+    }
+    options = {name: value for name, value in wanted.items() if value is not None and name not in without}
+    if "max_tokens" in without and request.max_tokens is not None:
+        # Another name, because a limit of the run may depend on it.
+        options["max_completion_tokens"] = request.max_tokens
+    messages = list(request.messages)
+    return {
+        "model": request.model or "",
+        "messages": _without_system(messages) if SYSTEM in without else messages,
+        **options,
+    }
+
+
+def _without_system(messages: Iterable[Message]) -> list[Message]:
+    """The texts of system messages, put before the first message of the user."""
+    rows = list(messages)
+    said = [str(row["content"]) for row in rows if row["role"] == SYSTEM]
+    rest = [row for row in rows if row["role"] != SYSTEM]
+    at = next((n for n, row in enumerate(rest) if row["role"] == "user"), None)
+    if at is None:
+        return [{"role": "user", "content": "\n\n".join(said)}, *rest]
+    joined = "\n\n".join([*said, str(rest[at]["content"])])
+    return [*rest[:at], {**rest[at], "content": joined}, *rest[at + 1 :]]
+
+
+class Asking:
+    """Makes requests, and remembers per model what it refuses.
+
+    Args:
+        notice: receives one line for each parameter that is left out.
+    """
+
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self._notice = notice
+        self._refused: dict[str, frozenset[str]] = {}
+        self._lock = threading.Lock()
+
+    def ask(self, request: ModelRequest, *, stream: bool, timeout: float) -> tuple[Any, bool]:
+        """LiteLLM's answer, and whether it is a stream. Raises what LiteLLM raises."""
+        name = request.model or ""
+        while True:
+            without = self._refused.get(name, frozenset())
+            options = options_of(request, stream=stream, without=without)
+            if "tools" in options:
+                prepare_for_tools()
+            try:
+                answer = litellm().completion(**options, timeout=timeout, num_retries=0, max_retries=0)
+            except Exception as exc:
+                has_system = any(row["role"] == SYSTEM for row in options["messages"])
+                sent = {key for key, value in options.items() if value} | ({SYSTEM} if has_system else set())
+                found = refused_parameter(sent, *refusal_of(exc))
+                if found is None:
+                    raise
+                self._leave_out(name, found)
+            else:
+                return answer, bool(options.get("stream"))
+
+    def _leave_out(self, model: str, parameter: str) -> None:
+        with self._lock:
+            known = self._refused.get(model, frozenset())
+            self._refused[model] = known | {parameter}
+        if parameter not in known:
+            what = "a system message" if parameter == SYSTEM else parameter
+            self._notice(f"{model} does not take {what}; it is asked without.")
