@@ -33,7 +33,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 """What may be left out, and the words by which providers name it."""
 _REFUSALS = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|not (permitted|allowed|enabled|accepted)|only"
-    r"|deprecated|invalid|extra|unexpected|verified|must|cannot|incompatible|failed",
+    r"|deprecated|invalid|extra|unexpected|verified|must|cannot|incompatible|failed|unavailable",
     re.IGNORECASE,
 )
 
@@ -67,6 +67,8 @@ def options_of(request: ModelRequest, *, stream: bool, without: Collection[str] 
         "max_tokens": request.max_tokens,
         "tools": list(request.tools) or None,
     }
+    if request.reply_schema is not None and "response_format" not in without:
+        wanted["response_format"] = _reply_format(request.model or "", request.reply_schema)
     options = {name: value for name, value in wanted.items() if value is not None and name not in without}
     if "max_tokens" in without and request.max_tokens is not None:
         # Another name, because a limit of the run may depend on it.
@@ -77,6 +79,64 @@ def options_of(request: ModelRequest, *, stream: bool, without: Collection[str] 
         "messages": _without_system(messages) if SYSTEM in without else messages,
         **options,
     }
+
+
+_OWN_SERVERS = frozenset({"hosted_vllm", "vllm", "llamafile", "lm_studio", "ollama", "ollama_chat"})
+_FREE_FORM = _OWN_SERVERS | {"openai", "azure"}
+"""Providers that keep to a schema in which an object may have any keys."""
+
+
+def _reply_format(model: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The parameter that asks for a JSON Schema; None for a model that takes none, or not this one.
+
+    Claude and Gemini write only keys that a schema names, so that an object of any keys would stay empty.
+    """
+    provider = _provider_of(model)
+    if "response_format" not in _supported(model) or not _takes_schema(model, provider):
+        return None
+    if provider not in _FREE_FORM and not _is_closed(schema):
+        return None
+    named = {"name": "reply", "schema": dict(schema), "strict": False}
+    return {"type": "json_schema", "json_schema": named}
+
+
+def _is_closed(schema: object) -> bool:
+    """Whether each object of a schema names its keys, and each value has a type."""
+    if not isinstance(schema, Mapping):
+        return False
+    if schema.get("type") == "object" and (
+        "properties" not in schema or schema.get("additionalProperties", False) is not False
+    ):
+        return False
+    parts = [part for key in ("properties", "$defs") for part in schema.get(key, {}).values()]
+    parts += schema.get("anyOf", ())
+    parts += [schema["items"]] if "items" in schema else []
+    has_type = any(key in schema for key in ("type", "$ref", "anyOf", "enum", "const"))
+    return has_type and all(map(_is_closed, parts))
+
+
+def _supported(model: str) -> Collection[str]:
+    """The parameters that a model takes, as LiteLLM knows them."""
+    try:
+        return litellm().get_supported_openai_params(model) or ()
+    except Exception:  # LiteLLM raises one of its own for a name that it does not know
+        return ()
+
+
+def _provider_of(model: str) -> str:
+    try:
+        return str(litellm().get_llm_provider(model)[1])
+    except Exception:  # as above
+        return ""
+
+
+def _takes_schema(model: str, provider: str) -> bool:
+    # A name that OpenAI does not have is of a server at OPENAI_BASE_URL.
+    is_own = provider == "openai" and model.removeprefix("openai/") not in litellm().model_cost
+    try:
+        return is_own or provider in _OWN_SERVERS or bool(litellm().supports_response_schema(model))
+    except Exception:  # as above
+        return False
 
 
 def _without_system(messages: Iterable[Message]) -> list[Message]:

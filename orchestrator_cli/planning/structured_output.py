@@ -7,10 +7,11 @@ fits a schema.
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import jsonschema
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from orchestrator_cli.durable.json_text import json_from_reply
 from orchestrator_cli.errors import RecoverableError, ReplyUnusable
@@ -29,6 +30,14 @@ FIELDS_BY_KIND = frozenset({"instruction", "role", "tools", "process", "for_each
 T = TypeVar("T")
 
 
+@cache
+def schema_of(kind: type[BaseModel], *, without: frozenset[str] = frozenset()) -> dict[str, JsonValue]:
+    """The JSON Schema of the object that a model writes for `kind`."""
+    schema: dict[str, Any] = kind.model_json_schema()
+    schema["properties"] = {name: row for name, row in schema["properties"].items() if name not in without}
+    return schema
+
+
 class Unusable(RecoverableError):
     """A reply that must be given again; `faults` lists every reason."""
 
@@ -43,15 +52,18 @@ def ask_for_object(
     messages: list[Message],
     *,
     what: str,
+    schema: Mapping[str, JsonValue],
     use: Callable[[dict[str, Any]], T],
     refused: Callable[[int, list[str]], None],
 ) -> T:
     """Ask until `use` accepts the object in the reply; ask again at most three times.
 
-    `use` raises `Unusable`; `refused` receives the round and the faults. Raises `ReplyUnusable`.
+    `schema` is the JSON Schema of the object. `use` raises `Unusable`; `refused` receives the round and the
+    faults. Raises `ReplyUnusable`.
     """
     for round_ in range(1, MAX_REPAIRS + 2):
-        reply = model.complete(ModelRequest(role=role, messages=tuple(messages)))
+        request = ModelRequest(role=role, messages=tuple(messages), reply_schema=dict(schema))
+        reply = model.complete(request)
         try:
             return use(json_object(reply.text))
         except Unusable as exc:
