@@ -380,6 +380,8 @@ class Spent(Fact):
     model: str
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Those of the prompt that the provider had kept."""
     cost: float | None
     seconds: float
     total: Usage

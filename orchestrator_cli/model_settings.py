@@ -1,11 +1,12 @@
-"""Settings of models: the names by which they are asked, for each role."""
+"""Settings of models, for each role: the names by which they are asked, and parameters."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-ROLES = ("planner", "agent", "toolsmith", "reviser", "judge", "answer")
+RoleName = Literal["planner", "agent", "toolsmith", "reviser", "judge", "answer"]
+ROLES: tuple[RoleName, ...] = get_args(RoleName)
 
 
 def _model_id(name: str) -> str:
@@ -34,3 +35,24 @@ class RoleModels(BaseModel):
     answer: ModelId | None = None
     agent_alternatives: tuple[ModelId, ...] = ()
     """Further models for agents. One that did clearly better at similar work is used instead."""
+
+
+class ModelParameters(BaseModel):
+    """Parameters of a role's requests; what is not set is left to the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """How much chance there is in the choice of words."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """The share of likely words to choose from."""
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    """How much the model thinks before it answers."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """The longest reply, in tokens, with thoughts."""
+    preamble: str = Field(default="", max_length=10_000)
+    """A text before everything else that the model is shown."""
+
+    def over(self, others: "ModelParameters | None") -> "ModelParameters":
+        """These, and those of `others` that are not set here."""
+        return others.model_copy(update=self.model_dump(exclude_defaults=True)) if others else self

@@ -39,7 +39,7 @@ from orchestrator_cli.data_folder import OwnFolder, check_absolute, check_owned,
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.model_settings import ModelId, RoleModels
+from orchestrator_cli.model_settings import ModelId, ModelParameters, RoleModels, RoleName
 from orchestrator_cli.trust import (
     Asked,
     Decide,
@@ -181,6 +181,8 @@ class Settings(BaseSettings):
     """A model per role: planner, agent, toolsmith, reviser, judge, answer."""
     fallbacks: Asked[tuple[ModelId, ...]] = ()
     """Models tried in turn when a provider fails."""
+    parameters: Asked[dict[RoleName, ModelParameters]] = Field(default_factory=dict)
+    """Parameters of a role's requests, such as `{planner = {temperature = 0.2}}`; see docs/models.md."""
 
     max_parallel: Lower[int] = Field(default=4, ge=1, le=64)
     """The most subtasks that run at once."""

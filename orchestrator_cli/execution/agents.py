@@ -330,6 +330,7 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
             role="agent",
             subject=self._attempt.subtask.id,
             model=self._role.model,
+            parameters=self._role.parameters,
             messages=tuple({"role": str(row["role"].value), "content": row["content"]} for row in rows),
             tools=tuple(self._schema(tool) for tool in tools_to_call_from or ()),
             stop=tuple(stop_sequences or ()),

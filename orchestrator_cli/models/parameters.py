@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from orchestrator_cli.model_settings import ModelParameters
 from orchestrator_cli.models.client_errors import refusal_of
 from orchestrator_cli.models.library import litellm, prepare_for_tools
 from orchestrator_cli.models.model import Message, ModelRequest
@@ -58,6 +59,24 @@ def _named(parameter: str, words: str) -> re.Match[str] | None:
     return re.search(rf"(?<!\w)(?:{names})(?!\w)", words, re.IGNORECASE)
 
 
+_CHOSEN = ("temperature", "top_p", "reasoning_effort")
+"""Parameters that the user sets; if a model takes none of them, they hear of it."""
+
+
+def with_parameters(request: ModelRequest, of_role: ModelParameters | None) -> ModelRequest:
+    """The request with the parameters of its role, and its preamble before all other messages."""
+    chosen = request.parameters.over(of_role)
+    messages = request.messages
+    if chosen.preamble:
+        first, rest = ("", messages)
+        if messages and messages[0]["role"] == SYSTEM:
+            first, rest = f"\n\n{messages[0]['content']}", messages[1:]
+        messages = ({"role": SYSTEM, "content": f"{chosen.preamble.strip()}{first}"}, *rest)
+    longest = chosen.max_tokens or request.max_tokens
+    changes = {"parameters": chosen, "messages": messages, "max_tokens": longest}
+    return request.model_copy(update=changes)
+
+
 def options_of(request: ModelRequest, *, stream: bool, without: Collection[str] = ()) -> dict[str, Any]:
     """What LiteLLM is given for a request, besides its time. `without`: what the model refuses."""
     wanted: dict[str, Any] = {
@@ -66,7 +85,10 @@ def options_of(request: ModelRequest, *, stream: bool, without: Collection[str] 
         "stop": list(request.stop) or None,
         "max_tokens": request.max_tokens,
         "tools": list(request.tools) or None,
+        **{name: getattr(request.parameters, name) for name in _CHOSEN},
     }
+    if wanted["stop"] and not _takes(request.model or "", "stop"):
+        wanted["stop"] = None  # what is asked for here is not worth a notice
     if request.reply_schema is not None and "response_format" not in without:
         wanted["response_format"] = _reply_format(request.model or "", request.reply_schema)
     options = {name: value for name, value in wanted.items() if value is not None and name not in without}
@@ -74,11 +96,35 @@ def options_of(request: ModelRequest, *, stream: bool, without: Collection[str] 
         # Another name, because a limit of the run may depend on it.
         options["max_completion_tokens"] = request.max_tokens
     messages = list(request.messages)
+    messages = _without_system(messages) if SYSTEM in without else messages
     return {
         "model": request.model or "",
-        "messages": _without_system(messages) if SYSTEM in without else messages,
+        "messages": _cached(messages, request.role) if caches_prompts(request.model or "") else messages,
+        # Otherwise LiteLLM leaves out without a word what the user has chosen.
+        "drop_params": not any(name in options for name in _CHOSEN),
         **options,
     }
+
+
+def caches_prompts(model: str) -> bool:
+    """Whether a prompt's beginning is kept by the provider only where the request says so: Claude's."""
+    return "claude" in model.lower()
+
+
+def _cached(messages: Iterable[Message], role: str) -> list[Message]:
+    """The messages, with marks up to which they are kept: the instructions, and an agent's whole history."""
+    rows = list(messages)
+    marked = {n for n, row in enumerate(rows) if row["role"] == SYSTEM}
+    if role == "agent":
+        marked.add(len(rows) - 1)
+    return [_marked(row) if n in marked else row for n, row in enumerate(rows)]
+
+
+def _marked(message: Message) -> Message:
+    if not isinstance(message["content"], str):
+        return message
+    part = {"type": "text", "text": message["content"], "cache_control": {"type": "ephemeral"}}
+    return {**message, "content": [part]}
 
 
 _OWN_SERVERS = frozenset({"hosted_vllm", "vllm", "llamafile", "lm_studio", "ollama", "ollama_chat"})
@@ -113,6 +159,11 @@ def _is_closed(schema: object) -> bool:
     parts += [schema["items"]] if "items" in schema else []
     has_type = any(key in schema for key in ("type", "$ref", "anyOf", "enum", "const"))
     return has_type and all(map(_is_closed, parts))
+
+
+def _takes(model: str, parameter: str) -> bool:
+    supported = _supported(model)
+    return not supported or parameter in supported
 
 
 def _supported(model: str) -> Collection[str]:
@@ -167,6 +218,9 @@ class Asking:
         """LiteLLM's answer, and whether it is a stream. Raises what LiteLLM raises."""
         name = request.model or ""
         while True:
+            for parameter in _CHOSEN:
+                if getattr(request.parameters, parameter) is not None and not _takes(name, parameter):
+                    self._leave_out(name, parameter)
             without = self._refused.get(name, frozenset())
             options = options_of(request, stream=stream, without=without)
             if "tools" in options:

@@ -257,7 +257,7 @@ class LiveModels:
 
     def names(self, settings: Settings) -> dict[str, str]:
         found: str | None = None
-        names = {}
+        names: dict[str, str] = {}
         for role in ROLES:
             name = settings.model_for(role)
             if name is None:
