@@ -215,6 +215,15 @@ def default_model(key: str) -> Choice:
     return newest(FAMILIES[key], read_list(), datetime.now(UTC).date())
 
 
+def retirement(model: str, listed: Mapping[str, Mapping[str, Any]]) -> date | None:
+    """The day on which a model retires, by its `deprecation_date` in LiteLLM's list; None if it has none."""
+    known = listed.get(model) or listed.get(model.partition("/")[2]) or {}
+    try:
+        return date.fromisoformat(str(known.get("deprecation_date")))
+    except ValueError:
+        return None
+
+
 @cache
 def read_list() -> Mapping[str, Mapping[str, Any]]:
     """LiteLLM's list as it is installed; empty if it cannot be read."""
