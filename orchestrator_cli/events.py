@@ -373,7 +373,8 @@ class ResultJudged(Fact):
 
 
 class Spent(Fact):
-    """One try of a model call. `cost` in US dollars; null where the model has no known price."""
+    """One try of a model call. `cost` in US dollars; null where the model has no known price. The provider
+    had kept `cached_tokens` of the prompt."""
 
     role: str
     subtask: str | None
@@ -381,7 +382,6 @@ class Spent(Fact):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
-    """Those of the prompt that the provider had kept."""
     cost: float | None
     seconds: float
     total: Usage
