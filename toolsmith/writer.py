@@ -163,7 +163,6 @@ def write_code(
         "code.md",
         spec=spec,
         workspace=_WORKSPACE[spec.workspace],
-        parameters=", ".join(spec.inputs),
         examples=[case.model_dump(mode="json") for case in spec.examples],
         calls=[case.model_dump(mode="json", exclude=_OUTCOME) for case in suite.cases],
         previous=(previous or "").rstrip(),
