@@ -373,8 +373,7 @@ class ResultJudged(Fact):
 
 
 class Spent(Fact):
-    """One try of a model call. `cost` in US dollars; null where the model has no known price. The provider
-    had kept `cached_tokens` of the prompt."""
+    """One try of a model call. `cost`: US dollars, null if unknown; `cached_tokens`: of the prompt."""
 
     role: str
     subtask: str | None

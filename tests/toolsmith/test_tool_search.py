@@ -139,7 +139,7 @@ def test_the_words_of_the_need_that_a_tool_was_built_for_count() -> None:
 # --- deciding
 
 
-def never_called(prompt: str) -> str:
+def never_called(prompt: str, _schema: object = None) -> str:
     raise AssertionError(f"no model was to be asked: {prompt}")
 
 
