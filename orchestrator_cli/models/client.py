@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
-from orchestrator_cli.errors import ProviderError, RequestRefused
+from orchestrator_cli.errors import ProviderError
 from orchestrator_cli.models.client_errors import translate
 from orchestrator_cli.models.library import litellm, prepare_for_call
 from orchestrator_cli.models.model import Completion, Embeddings, ModelRequest, OnDelta, TransientError
@@ -79,8 +79,6 @@ def _call(asking: Asking, request: ModelRequest, stream: bool, timeout: float, o
     try:
         prepare_for_call()
         answer, streamed = asking.ask(request, stream=stream, timeout=timeout)
-        if answer is None:  # what it makes of a 422
-            raise RequestRefused(f"{name} refused the request (422).", "Name another model with -m.")
         if streamed:
             answer = gather(answer, request, out.put)
         elif stream and (text := answer.choices[0].message.content):

@@ -65,15 +65,16 @@ def has(request: dict[str, Any], parameter: str) -> bool:
     return bool(request.get(parameter))
 
 
+@pytest.mark.parametrize("status", [400, 422])
 @pytest.mark.parametrize("parameter", ["stop", "stream", "stream_options", "max_tokens", "system"])
 def test_a_refused_parameter_is_left_out_from_then_on(
-    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, parameter: str
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, parameter: str, status: int
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     error = {"message": f"Unsupported parameter: '{parameter}' is not supported", "param": parameter}
     endpoint.reply = lambda request, _n: (
-        {"status": 400, "body": {"error": error}} if has(request, parameter) else "here"
+        {"status": status, "body": {"error": error}} if has(request, parameter) else "here"
     )
     notices: list[str] = []
     model = LiteLLMModel(Cancellation(), timeout=120, notice=notices.append)
