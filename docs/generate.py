@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator_cli import errors, prompts, settings, trust
+from orchestrator_cli import errors, model_settings, prompts, settings, trust
 from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
@@ -84,7 +84,7 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, s
         yield f"`{prefix}{name}`", flags.get(f"{prefix}{name}", ""), _default(name, field), about, rule
 
 
-OTHERWISE = {f"models.{role}": f"The model of the {role}." for role in settings.ROLES} | {
+OTHERWISE = {f"models.{role}": f"The model of the {role}." for role in model_settings.ROLES} | {
     "memory.api_key": "The key of that server."
 }
 """Descriptions of settings that have no docstring in the source."""

@@ -16,7 +16,7 @@ languages other than English, which need a model.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -89,6 +89,14 @@ def is_quoted(quote: str, texts: Iterable[str]) -> bool:
     if len(wanted) < _MIN_QUOTE_CHARS and wanted.isascii():
         return False
     return bool(wanted) and any(wanted in folded(text) for text in texts)
+
+
+FACTS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"facts": {"type": "array", "items": UserFact.model_json_schema()}},
+    "required": ["facts"],
+}
+"""The JSON Schema of the reply that `read_facts` reads."""
 
 
 def read_facts(reply: str, texts: Sequence[str]) -> ExtractedFacts:

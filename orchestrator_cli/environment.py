@@ -1,8 +1,8 @@
 """What orch reads from the environment besides its settings: proxies, secrets, the package index, the editor,
 and the model that a provider's key or a local server implies.
 
-Provider keys are looked for by name and only when no model is set. Their values go from the environment to
-the provider's library and never through this module.
+Provider keys are looked for by name when no model is set. Their values go from the environment to the
+provider's library; here they are only checked for what no request can carry.
 
 The default model for a provider's key is chosen from LiteLLM's list. Each provider has one family, such as
 `claude-sonnet-*`. Of its models that chat, call tools and are not past their `deprecation_date`, the one with
@@ -16,6 +16,7 @@ Not covered: whether a key may use the model, and what changed after the install
 """
 
 import base64
+import contextlib
 import importlib.util
 import json
 import os
@@ -214,6 +215,15 @@ def default_model(key: str) -> Choice:
     return newest(FAMILIES[key], read_list(), datetime.now(UTC).date())
 
 
+def retirement(model: str, listed: Mapping[str, Mapping[str, Any]]) -> date | None:
+    """The day on which a model retires, by its `deprecation_date` in LiteLLM's list; None if it has none."""
+    known = listed.get(model) or listed.get(model.partition("/")[2]) or {}
+    try:
+        return date.fromisoformat(str(known.get("deprecation_date")))
+    except ValueError:
+        return None
+
+
 @cache
 def read_list() -> Mapping[str, Mapping[str, Any]]:
     """LiteLLM's list as it is installed; empty if it cannot be read."""
@@ -250,13 +260,26 @@ NO_MODEL = (
 )
 
 
+SET_AGAIN = "Set the variable again, without quotes or line ends, or name another model with -m."
+
 OTHER_NAMES = {
     "ANTHROPIC_API_KEY": ("ANTHROPIC_AUTH_TOKEN",),
     "GEMINI_API_KEY": ("GOOGLE_API_KEY",),
-    "OPENAI_API_KEY": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
     "OPENROUTER_API_KEY": ("OR_API_KEY",),
 }
 """Variables that replace a key."""
+
+
+def is_listed(model: str) -> bool:
+    """Whether the name, or the provider that it begins with, is in LiteLLM's list."""
+    provider, slash, bare = model.partition("/")
+    return bool(provider in _providers() and bare) if slash else model in read_list()
+
+
+@cache
+def _providers() -> frozenset[str]:
+    listed = {str(known.get("litellm_provider")) for known in read_list().values()}
+    return frozenset(listed | {family.provider for family in FAMILIES.values()} | {"ollama_chat"})
 
 
 def missing_key(model: str) -> str:
@@ -264,11 +287,48 @@ def missing_key(model: str) -> str:
 
     Not covered: providers outside `FAMILIES`, a wrong key, and a server that is down.
     """
-    provider, slash, _ = model.partition("/")
+    provider = _provider_of(model)
     for key, family in FAMILIES.items():
-        if slash and family.provider == provider:
-            found = any(os.environ.get(name) for name in (key, *OTHER_NAMES.get(key, ())))
-            return "" if found else f"{key} is not set"
+        if family.provider == provider and not any(map(os.environ.get, (key, *OTHER_NAMES.get(key, ())))):
+            enough = "; any text is enough for a local server" if provider == "openai" else ""
+            return f"{key} is not set{enough}"
+    return ""
+
+
+def malformed(model: str) -> str:
+    """What is wrong with the key or address that is set for a model's provider; empty for nothing."""
+    provider = _provider_of(model)
+    keys = [key for key, family in FAMILIES.items() if family.provider == provider]
+    keys = [name for key in keys for name in (key, *OTHER_NAMES.get(key, ()))]
+    prefix = provider.removesuffix("_chat").upper()
+    variables = [*(keys or [f"{prefix}_API_KEY"]), f"{prefix}_BASE_URL", f"{prefix}_API_BASE"]
+    return next(filter(None, map(_fault_of, variables)), "")
+
+
+def _provider_of(model: str) -> str:
+    provider, slash, _ = model.partition("/")
+    return provider if slash else str(read_list().get(model, {}).get("litellm_provider"))
+
+
+def base_url() -> str:
+    """The address of the user's own OpenAI-compatible server; empty if none is set."""
+    return os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or ""
+
+
+def _fault_of(variable: str) -> str:
+    """What is wrong with a key or an address. Neither is shown."""
+    value = os.environ.get(variable) or ""
+    if wrong := next((char for char in value if not " " <= char <= "~"), ""):
+        what = "a line end" if wrong in "\r\n" else f"the character U+{ord(wrong):04X}"
+        return f"{variable} contains {what}, which cannot be sent"
+    if value != value.strip():
+        return f"{variable} begins or ends with a space"
+    if value and variable.endswith(("_BASE", "_URL")):
+        with contextlib.suppress(ValueError):
+            parts = urllib.parse.urlsplit(value)
+            if parts.scheme in ("http", "https") and parts.hostname and " " not in value and parts.port != 0:
+                return ""
+        return f"{variable} is not an address that begins with http:// or https://"
     return ""
 
 
@@ -277,7 +337,9 @@ def find_model() -> Choice:
 
     `OPENAI_BASE_URL` comes before the keys, because `OPENAI_API_KEY` is then meant for that server.
     """
-    base = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+    if fault := next(filter(None, map(_fault_of, ("OPENAI_BASE_URL", "OPENAI_API_BASE"))), ""):
+        raise ConfigError(f"{fault}.", SET_AGAIN)
+    base = base_url()
     if base and (name := _first_model(f"{base.rstrip('/')}/models", ("data", "id"))):
         return Choice(f"openai/{name}", "the first model of the server at OPENAI_BASE_URL")
     for key in FAMILIES:
@@ -295,8 +357,6 @@ LISTING_BYTES = 10_000_000
 
 def _first_model(url: str, path: tuple[str, str]) -> str | None:
     """The first model that a local server offers; None if it does not answer within a second."""
-    if not url.startswith(("http://", "https://")):
-        return None
     request = urllib.request.Request(url)
     if key := os.environ.get("OPENAI_API_KEY"):
         request.add_header("Authorization", f"Bearer {key}")

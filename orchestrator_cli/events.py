@@ -373,13 +373,14 @@ class ResultJudged(Fact):
 
 
 class Spent(Fact):
-    """One try of a model call. `cost` in US dollars; null where the model has no known price."""
+    """One try of a model call. `cost`: US dollars, null if unknown; `cached_tokens`: of the prompt."""
 
     role: str
     subtask: str | None
     model: str
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
     cost: float | None
     seconds: float
     total: Usage

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import platformdirs
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -41,6 +40,7 @@ from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.json_schema import schema_fault
+from orchestrator_cli.model_settings import ModelId, ModelParameters, RoleModels, RoleName
 from orchestrator_cli.trust import (
     Asked,
     Decide,
@@ -65,34 +65,6 @@ ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "packages", "execute
 
 MOST_FAULTS = 5
 """So many wrong settings are named in one message."""
-
-ROLES = ("planner", "agent", "toolsmith", "reviser", "judge", "answer")
-
-
-def _no_address(name: str) -> str:
-    if "://" in name:
-        raise ValueError(f"{name!r} holds an address; name the model, and its server in OPENAI_BASE_URL")
-    return name
-
-
-ModelId = Annotated[str, AfterValidator(_no_address)]
-"""LiteLLM's name of a model. An address in it would have requests and keys sent there."""
-
-
-class RoleModels(BaseModel):
-    """A model name per role. A role without one uses `model`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    planner: ModelId | None = None
-    agent: ModelId | None = None
-    toolsmith: ModelId | None = None
-    reviser: ModelId | None = None
-    judge: ModelId | None = None
-    """The model of the judge; by default that of the agent."""
-    answer: ModelId | None = None
-    agent_alternatives: tuple[ModelId, ...] = ()
-    """Further models for agents. One that did clearly better at similar work is used instead."""
 
 
 class Process(BaseModel):
@@ -206,6 +178,8 @@ class Settings(BaseSettings):
     """A model per role: planner, agent, toolsmith, reviser, judge, answer."""
     fallbacks: Asked[tuple[ModelId, ...]] = ()
     """Models tried in turn when a provider fails."""
+    parameters: Asked[dict[RoleName, ModelParameters]] = Field(default_factory=dict)
+    """Parameters of a role's requests, such as `{planner = {temperature = 0.2}}`; see docs/models.md."""
 
     max_parallel: Lower[int] = Field(default=4, ge=1, le=64)
     """The most subtasks that run at once."""

@@ -15,6 +15,8 @@ class Usage(BaseModel):
     """Those that were answered."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    """Those of the prompts that the provider had kept, and bills for less."""
     cost: float = 0.0
     unpriced: int = 0
     failed: int = 0

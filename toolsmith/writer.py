@@ -13,11 +13,13 @@ Not covered: a model that learns the expected values from failures and answers f
 the rules (`toolsmith.proof.checker`) do not see."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel
 
 from orchestrator_cli.durable.foreign import escaped, prompt_environment
 from toolsmith.errors import ReplyFaulty
@@ -45,9 +47,16 @@ if TYPE_CHECKING:
 
     from toolsmith.permissions import Installation
 
-Complete = Callable[[str], str]
-"""A model: the prompt in, its text out. It raises ReplyFaulty for a reply that is cut, refused or empty; what
-else it raises passes through."""
+
+class Complete(Protocol):
+    """A model: the prompt in, its text out.
+
+    It raises ReplyFaulty for a reply that is cut, refused or empty; what else it raises passes through.
+    """
+
+    def __call__(self, prompt: str, schema: dict[str, Any] | None = None, /) -> str:
+        """`schema`: the JSON Schema of the object that the reply should be, for models that take one."""
+
 
 _WORKSPACE: Mapping[Workspace, str] = {
     "none": "the tool touches no file.",
@@ -93,7 +102,7 @@ def write_spec(
         functions=FUNCTION_NAMES,
         methods=METHOD_NAMES,
     )
-    reply = complete(prompt)
+    reply = complete(prompt, _schema(ToolSpec))
     spec = read_spec(reply, need)
     if base is not None and (broken := list(extension_faults(base, spec))):
         raise ReplyFaulty(broken, reply)
@@ -133,7 +142,7 @@ def write_cases(
         functions=FUNCTION_NAMES,
         methods=METHOD_NAMES,
     )
-    return read_suite(complete(prompt), spec, known)
+    return read_suite(complete(prompt, _schema(Suite)), spec, known)
 
 
 def write_code(
@@ -157,7 +166,6 @@ def write_code(
         "code.md",
         spec=spec,
         workspace=_WORKSPACE[spec.workspace],
-        parameters=", ".join(spec.inputs),
         examples=[case.model_dump(mode="json") for case in spec.examples],
         calls=[case.model_dump(mode="json", exclude=_OUTCOME) for case in suite.cases],
         previous=(previous or "").rstrip(),
@@ -197,7 +205,12 @@ def write_ruling(
         faults=faults,
         previous=previous,
     )
-    return read_ruling(complete(prompt), spec, suite, old)
+    return read_ruling(complete(prompt, _schema(Ruling)), spec, suite, old)
+
+
+@cache
+def _schema(kind: type[BaseModel]) -> dict[str, Any]:
+    return kind.model_json_schema()
 
 
 def render(name: str, **values: object) -> str:

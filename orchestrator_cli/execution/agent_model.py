@@ -43,6 +43,7 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
             role="agent",
             subject=self._attempt.subtask.id,
             model=self._role.model,
+            parameters=self._role.parameters,
             messages=messages,
             tools=tuple(self._schema(tool) for tool in tools_to_call_from or ()),
         )

@@ -11,7 +11,6 @@ from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine.flow_run import FlowRun
-from orchestrator_cli.environment import missing_key
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.execution.attempt import MakeAttempt
 from orchestrator_cli.execution.tool_registry import ToolRegistry
@@ -19,7 +18,7 @@ from orchestrator_cli.journal.journal import EventStream
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.model import Model
-from orchestrator_cli.models.sources import ModelSource
+from orchestrator_cli.models.sources import ModelSource, model_fault
 from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, ProcessCard
 from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
 from orchestrator_cli.recall.run_memory import RunMemory
@@ -153,5 +152,5 @@ class Run:
             prompt=prompt,
             model=self.model_names["agent"],
             alternatives=self.alternatives,
-            unasked={name: missing_key(role.model or "") for name, role in self.lost_models.items()},
+            unasked={name: model_fault(role.model or "") for name, role in self.lost_models.items()},
         )

@@ -207,7 +207,9 @@ class ToolRegistry:
             with storage_faults(self._library.root, Path(tempfile.gettempdir())):
                 built = build_tool(
                     need,
-                    complete=lambda prompt: self._complete(tool.name, prompt, cancellation),
+                    complete=lambda prompt, schema=None: self._complete(
+                        tool.name, prompt, schema, cancellation
+                    ),
                     library=self._library,
                     backend=self._backend,
                     emit=self._progress,
@@ -298,9 +300,14 @@ class ToolRegistry:
             reason = self._reasons.get(identifier(instead_of), "it is the same name")
             self._emit(_reused_event(tool, instead_of, reason if instead_of else ""))
 
-    def _complete(self, name: str, prompt: str, cancellation: Cancellation | None) -> str:
+    def _complete(
+        self, name: str, prompt: str, schema: dict[str, Any] | None, cancellation: Cancellation | None
+    ) -> str:
         request = ModelRequest(
-            role="toolsmith", subject=name, messages=({"role": "user", "content": prompt},)
+            role="toolsmith",
+            subject=name,
+            messages=({"role": "user", "content": prompt},),
+            reply_schema=schema,
         )
         reply = self._model.complete(request, cancellation=cancellation)
         return whole_text(reply)

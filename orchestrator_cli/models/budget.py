@@ -310,6 +310,7 @@ class MeteredModel:
                 model=model,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
+                cached_tokens=usage.cached_tokens,
                 cost=None if usage.unpriced else usage.cost,
                 seconds=seconds,
                 total=total,

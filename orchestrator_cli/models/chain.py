@@ -16,6 +16,7 @@ import tenacity
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, ProviderError
 from orchestrator_cli.events import Fact, Noticed
+from orchestrator_cli.model_settings import ModelParameters
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.client import LiteLLMModel, embed
 from orchestrator_cli.models.library import prepare
@@ -27,6 +28,7 @@ from orchestrator_cli.models.model import (
     OnDelta,
     TransientError,
 )
+from orchestrator_cli.models.parameters import with_parameters
 from orchestrator_cli.models.pricing import quote, quote_embedding, unpriced
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import Usage
@@ -55,15 +57,20 @@ def open_models(
     run: str = "",
 ) -> ModelChain:
     """Live models: `names` per role. `used` and `run` are as in `MeteredModel`."""
-    once = LiteLLMModel(cancellation, timeout=settings.model_timeout)
+
+    def notice(text: str) -> None:
+        emit(Noticed(message=text))
+
+    once = LiteLLMModel(cancellation, timeout=settings.model_timeout, notice=notice)
     meter = MeteredModel(once, settings, emit, quote=quote, used=used, run=run)
     model = RetryingModel(
         ThrottledModel(meter, settings.max_parallel_models, cancellation),
         names,
         cancellation,
         fallbacks=settings.fallbacks,
+        parameters={str(role): chosen for role, chosen in settings.parameters.items()},
         retries=settings.model_retries,
-        notice=lambda text: emit(Noticed(message=text)),
+        notice=notice,
     )
     return ModelChain(model, meter)
 
@@ -103,6 +110,7 @@ class RetryingModel:
     Args:
         model: makes one try of a request that names its model.
         names: model name per role.
+        parameters: of the requests, per role.
         fallbacks: names asked in turn when a provider fails.
         retries: further tries after a transient failure.
         notice: receives one line for each retry and fallback.
@@ -115,6 +123,7 @@ class RetryingModel:
         cancellation: Cancellation,
         *,
         fallbacks: Sequence[str] = (),
+        parameters: Mapping[str, ModelParameters] = {},
         retries: int = 2,
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -122,6 +131,7 @@ class RetryingModel:
         self._names = names
         self._cancellation = cancellation
         self._fallbacks = tuple(fallbacks)
+        self._parameters = parameters
         self._retries = retries
         self._notice = notice
 
@@ -129,6 +139,7 @@ class RetryingModel:
         self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
     ) -> Completion:
         cancellation = cancellation or self._cancellation
+        request = with_parameters(request, self._parameters.get(request.role))
         names = [request.model or self._names[request.role], *self._fallbacks]
         for name, following in zip(names, [*names[1:], None], strict=True):
             asked = request.model_copy(update={"model": name})

@@ -1,21 +1,24 @@
 """Asks LiteLLM: one try of a completion or an embedding.
 
 Each call runs in its own daemon thread, so that a provider that does not answer cannot block a
-cancelled run. One call is one try; `chain` retries. LiteLLM's errors become ours here.
+cancelled run. One call is one try; `chain` retries. Only a parameter that the model
+refuses is left out at once, see `parameters`. LiteLLM's errors become ours here.
 
 Not covered: audio and image content, and providers' batch interfaces.
 """
 
 import queue
 import time
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
-from orchestrator_cli.errors import ProviderError, RequestRefused
+from orchestrator_cli.errors import ProviderError
 from orchestrator_cli.models.client_errors import translate
 from orchestrator_cli.models.endings import longest_reply
-from orchestrator_cli.models.library import litellm, prepare_for_call, prepare_for_tools
+from orchestrator_cli.models.library import litellm, prepare_for_call
 from orchestrator_cli.models.model import Completion, Embeddings, ModelRequest, OnDelta, TransientError
+from orchestrator_cli.models.parameters import Asking
 from orchestrator_cli.models.pricing import longest_of, usage_of
 from orchestrator_cli.models.replies import completion_of, gather
 
@@ -25,17 +28,28 @@ STREAM_SHARE = 0.95
 
 
 class LiteLLMModel:
-    """Models by LiteLLM's names; every request must name one. `timeout`: seconds until the last word.
+    """Models by LiteLLM's names; every request must name one.
 
     Replies are streamed, so that one that does not end can be cut. The first one of a model is passed on as a
     whole: it shows whether its template opens thoughts, which can be seen at their end only.
+
+    Args:
+        timeout: seconds until the last word.
+        notice: receives a line for each parameter that a model refuses.
     """
 
-    def __init__(self, cancellation: Cancellation, *, timeout: float = 180.0) -> None:
+    def __init__(
+        self,
+        cancellation: Cancellation,
+        *,
+        timeout: float = 180.0,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._cancellation = cancellation
         self._timeout = timeout
         self._plain: set[str] = set()
         """The models whose last reply was as it had arrived."""
+        self._asking = Asking(notice)
 
     def complete(
         self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
@@ -45,7 +59,7 @@ class LiteLLMModel:
         started, arrived = time.monotonic(), ""
         is_live = on_delta is not None and name in self._plain
         pieces: Pieces = queue.SimpleQueue()
-        run_beside(_call, name, request, self._timeout, pieces)
+        run_beside(_call, self._asking, request, self._timeout, pieces)
         while True:
             cancellation.check()
             if time.monotonic() - started > self._timeout:
@@ -73,29 +87,23 @@ class LiteLLMModel:
                 return reply.model_copy(update={"seconds": time.monotonic() - started})
 
 
-def _call(name: str, request: ModelRequest, timeout: float, out: Pieces) -> None:
+def _call(asking: Asking, request: ModelRequest, timeout: float, out: Pieces) -> None:
     """Put the pieces of text, then the `Completion` or the translated error, into `out`."""
-    started = time.monotonic()
-    options: dict[str, Any] = {"model": name, "messages": list(request.messages), "timeout": timeout}
-    options |= {"num_retries": 0, "max_retries": 0, "stream": True}
-    options["stream_options"] = {"include_usage": True}
-    if request.tools:
-        prepare_for_tools()
-        options["tools"] = list(request.tools)
-    if request.stop:
-        options["stop"] = list(request.stop)
+    started, name = time.monotonic(), request.model or ""
     try:
         prepare_for_call()
         of_model = longest_of(name)
         longest = request.max_tokens or longest_reply(request.role, of_model)
         # A model that is not in the list may have a small context, for which this would be too much to ask.
-        if request.max_tokens is not None or of_model is not None:
-            options["max_tokens"] = longest
-        answer = litellm().completion(**options)
-        if answer is None:  # what it makes of a 422
-            raise RequestRefused(f"{name} refused the request (422).", "Name another model with -m.")
-        until = started + STREAM_SHARE * timeout
-        out.put(completion_of(request, gather(answer, request, out.put, longest=longest, until=until)))
+        if of_model is not None:
+            request = request.model_copy(update={"max_tokens": longest})
+        answer, is_stream = asking.ask(request, stream=True, timeout=timeout)
+        if is_stream:
+            answer = gather(answer, request, out.put, longest=longest, until=started + STREAM_SHARE * timeout)
+        reply = completion_of(request, answer)
+        if not is_stream and reply.text:
+            out.put(reply.text)
+        out.put(reply)
     except Exception as exc:  # translated here, and raised in the waiting thread
         out.put(exc if isinstance(exc, ProviderError) else translate(exc, name))
 

@@ -80,7 +80,6 @@ def _import_litellm() -> Any:
     made: Any = importlib.import_module("litellm")
     made.suppress_debug_info = True
     made.telemetry = False
-    made.drop_params = True
     # Its embedding call reads 0 retries as unset, and then retries this often.
     made.DEFAULT_MAX_RETRIES = 0
     made.disable_hf_tokenizer_download = True

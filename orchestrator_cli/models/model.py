@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ProviderError
+from orchestrator_cli.model_settings import ModelParameters
 from orchestrator_cli.values import Usage
 
 Message = dict[str, Any]
@@ -36,6 +37,8 @@ class ModelRequest(BaseModel):
     tools: tuple[dict[str, JsonValue], ...] = ()
     """OpenAI's function schemas."""
     stop: tuple[str, ...] = ()
+    parameters: ModelParameters = ModelParameters()
+    """Override those of `role`; an agent's role file can have some."""
     max_tokens: int | None = None
     """The longest reply, in tokens; None leaves it to the model."""
     reply_schema: dict[str, JsonValue] | None = None

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator_cli.models.budget import Quote
 from orchestrator_cli.models.library import importing, litellm
 from orchestrator_cli.models.model import ModelRequest
+from orchestrator_cli.models.parameters import caches_prompts
 from orchestrator_cli.models.wire import MAX_TOKENS
 from orchestrator_cli.values import Usage
 
@@ -29,13 +30,16 @@ def _quote(name: str, request: ModelRequest) -> Quote:
     try:
         known = litellm().get_model_info(name)
     except Exception:  # LiteLLM raises a bare Exception for a model that it does not know
-        return Quote(prompt_tokens=prompt)
+        return Quote(prompt_tokens=prompt, reply_tokens=request.max_tokens)
     longest = known.get("max_output_tokens") or known.get("max_tokens")
+    longest = min(filter(None, (longest, request.max_tokens)), default=None)
     if not _has_price(name):
         return Quote(prompt_tokens=prompt, reply_tokens=longest)
     sent, received = litellm().cost_per_token(
         model=name, prompt_tokens=prompt, completion_tokens=SAMPLE_TOKENS
     )
+    if caches_prompts(name):
+        sent = max(sent, prompt * (known.get("cache_creation_input_token_cost") or 0.0))
     return Quote(
         prompt_tokens=prompt,
         reply_tokens=longest,
@@ -119,11 +123,14 @@ def usage_of(request: ModelRequest, answer: Any, said: str | None) -> Usage:
         answer.usage = litellm().Usage(
             prompt_tokens=sent, completion_tokens=received, total_tokens=sent + received
         )
+    details = getattr(used, "prompt_tokens_details", None)
+    said_cached = getattr(used, "cache_read_input_tokens", 0), getattr(details, "cached_tokens", 0)
     cost = _cost(name, answer, "embedding" if said is None else "completion")
     return Usage(
         calls=1,
         prompt_tokens=sent,
         completion_tokens=received,
+        cached_tokens=min(max(map(_amount, said_cached)), sent),
         cost=cost or 0.0,
         unpriced=1 if cost is None else 0,
     )

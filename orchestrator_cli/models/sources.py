@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.environment import find_model, missing_key
-from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.environment import SET_AGAIN, find_model, is_listed, malformed, missing_key
+from orchestrator_cli.errors import ConfigError, RunFailed
+from orchestrator_cli.model_settings import ROLES
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
-from orchestrator_cli.models.library import prepare
+from orchestrator_cli.models.client_errors import NAME_A_PROVIDER
+from orchestrator_cli.models.library import litellm, prepare
 from orchestrator_cli.models.model import Completion, Model, ModelRequest, OnDelta, ToolCall
 from orchestrator_cli.models.pricing import context_tokens
-from orchestrator_cli.settings import ROLES, Settings
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import Usage
 
 REMEDY = "Make a new recording: see “The demo's recording” in CONTRIBUTING.md."
@@ -231,6 +233,29 @@ class ModelSource(Protocol):
         """
 
 
+def model_fault(name: str) -> str:
+    """Why a model cannot be asked, as far as its provider need not be asked for that; empty for nothing."""
+    return missing_key(name) or malformed(name) or _unknown_provider(name)
+
+
+def _unknown_provider(name: str) -> str:
+    if not is_listed(name):
+        try:
+            litellm().get_llm_provider(name)
+        except Exception:  # LiteLLM's own, as a request that was refused
+            return "no provider of it is known"
+    return ""
+
+
+def _check_setup(names: Iterable[str], fallbacks: tuple[str, ...]) -> None:
+    """Raise `ConfigError` for what would fail at the first call. A fallback can replace a missing key."""
+    for name in dict.fromkeys([*names, *fallbacks]):
+        if fault := (not fallbacks and missing_key(name)) or malformed(name):
+            raise ConfigError(f"{name} cannot be asked: {fault}.", SET_AGAIN)
+        if fault := _unknown_provider(name):
+            raise ConfigError(f"{name} cannot be asked: {fault}.", NAME_A_PROVIDER)
+
+
 @dataclass(frozen=True)
 class LiveModels:
     """The models of the settings. `recorder` is put around them, to keep what they say."""
@@ -244,7 +269,7 @@ class LiveModels:
 
     def names(self, settings: Settings) -> dict[str, str]:
         found: str | None = None
-        names = {}
+        names: dict[str, str] = {}
         for role in ROLES:
             name = settings.model_for(role)
             if name is None:
@@ -252,10 +277,11 @@ class LiveModels:
                 found = found or find_model().model
                 name = found
             names[role] = name
+        _check_setup(names.values(), settings.fallbacks)
         return names
 
     def missing(self, name: str) -> str:
-        return missing_key(name)
+        return model_fault(name)
 
     def context_tokens(self, name: str) -> int | None:
         return context_tokens(name)

@@ -16,7 +16,13 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.models.model import Message, Model, ModelRequest
 from orchestrator_cli.plan import FUNCTIONS, FrozenModel, Subtask
-from orchestrator_cli.planning.structured_output import Unusable, describe, json_object, with_faults
+from orchestrator_cli.planning.structured_output import (
+    Unusable,
+    describe,
+    json_object,
+    schema_of,
+    with_faults,
+)
 from orchestrator_cli.prompts import render
 from orchestrator_cli.values import Usage
 
@@ -70,7 +76,12 @@ def judge(
     """
     messages, usage, faults = _messages(subtask, value, files), Usage(), [""]
     for _ in range(TRIES):
-        request = ModelRequest(role="judge", subject=subtask.id, messages=tuple(messages))
+        request = ModelRequest(
+            role="judge",
+            subject=subtask.id,
+            messages=tuple(messages),
+            reply_schema=schema_of(_JudgeReply),
+        )
         reply = model.complete(request, cancellation=cancellation)
         usage += reply.usage
         try:

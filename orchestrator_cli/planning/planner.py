@@ -17,7 +17,13 @@ from pydantic import JsonValue
 from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.plan import Catalogue, FrozenModel, Plan, needs
-from orchestrator_cli.planning.structured_output import Unusable, ask_for_object, read_plan
+from orchestrator_cli.planning.structured_output import (
+    RUNTIME_FIELDS,
+    Unusable,
+    ask_for_object,
+    read_plan,
+    schema_of,
+)
 from orchestrator_cli.prompts import render, subtask_fields
 from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.values import Conversation
@@ -147,6 +153,7 @@ def make_plan(
         messages,
         what="plan",
         keys=("subtasks", "plan"),
+        schema=schema_of(Plan, without=RUNTIME_FIELDS),
         use=use,
         refused=lambda round_, found: emit(PlanRefused(what="plan", round=round_, faults=tuple(found))),
         repaired=lambda text: emit(PlanRepaired(repairs=(text,))),

@@ -13,7 +13,7 @@ from orchestrator_cli.plan import FrozenModel, NewTool, Patch, Plan, State, Subt
 from orchestrator_cli.planning.patching import PatchRefused, repaired_patch
 from orchestrator_cli.planning.planner import PlannerContext
 from orchestrator_cli.planning.repair import reshaped
-from orchestrator_cli.planning.structured_output import Unusable, ask_for_object, describe
+from orchestrator_cli.planning.structured_output import Unusable, ask_for_object, describe, schema_of
 from orchestrator_cli.prompts import render, subtask_fields
 
 OUTCOME_CHARS = 2_000
@@ -117,6 +117,7 @@ def revise(
         _messages(situation, planner_context),
         what="patch",
         keys=("decision",),
+        schema=schema_of(_Reply),
         use=use,
         refused=lambda round_, found: emit(PlanRefused(what="patch", round=round_, faults=tuple(found))),
         repaired=lambda text: emit(PlanRepaired(what="patch", repairs=(text,))),

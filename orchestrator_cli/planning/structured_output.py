@@ -7,9 +7,10 @@ fits a schema.
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from orchestrator_cli.durable.json_text import in_words_of_json, is_one_object, json_from_reply
 from orchestrator_cli.durable.text import truncate
@@ -33,6 +34,14 @@ FIELDS_BY_KIND = frozenset({"instruction", "role", "tools", "process", "for_each
 T = TypeVar("T")
 
 
+@cache
+def schema_of(kind: type[BaseModel], *, without: frozenset[str] = frozenset()) -> dict[str, JsonValue]:
+    """The JSON Schema of the object that a model writes for `kind`."""
+    schema: dict[str, Any] = kind.model_json_schema()
+    schema["properties"] = {name: row for name, row in schema["properties"].items() if name not in without}
+    return schema
+
+
 class Unusable(RecoverableError):
     """A reply that must be given again; `faults` lists every reason."""
 
@@ -48,6 +57,7 @@ def ask_for_object(
     *,
     what: str,
     keys: Collection[str],
+    schema: Mapping[str, JsonValue],
     use: Callable[[dict[str, Any]], T],
     refused: Callable[[int, list[str]], None],
     repaired: Callable[[str], None],
@@ -55,6 +65,7 @@ def ask_for_object(
     """Ask until `use` accepts the object in the reply; ask again at most three times.
 
     Args:
+        schema: the JSON Schema of the object.
         keys: one of these is in the object that is wanted.
         use: raises `Unusable`.
         refused: receives the round and the faults.
@@ -63,7 +74,8 @@ def ask_for_object(
     Raises `ReplyUnusable`.
     """
     for round_ in range(1, MAX_REPAIRS + 2):
-        reply = model.complete(ModelRequest(role=role, messages=tuple(messages)))
+        request = ModelRequest(role=role, messages=tuple(messages), reply_schema=dict(schema))
+        reply = model.complete(request)
         try:
             return use(json_object(reply, keys, repaired))
         except Unusable as exc:

@@ -5,6 +5,7 @@
     when: translates text; for anything that has to be in another language.
     agent: tools          # or code
     model: openai/gpt-5-mini   # optional
+    parameters: {temperature: 0.2}   # optional
     ---
     Instructions for the agent.
 
@@ -23,9 +24,9 @@ from pydantic import ValidationError
 
 from orchestrator_cli.durable.yaml_text import read_yaml
 from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.model_settings import ModelId, ModelParameters
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.planning.planner import RoleCard
-from orchestrator_cli.settings import ModelId
 
 
 class Role(FrozenModel):
@@ -35,6 +36,8 @@ class Role(FrozenModel):
     agent: Literal["code", "tools"]
     """`code` writes Python in the sandbox; `tools` calls tools."""
     model: ModelId | None = None
+    parameters: ModelParameters = ModelParameters()
+    """Override those of the settings for agents."""
     instructions: str = ""
 
     @property

@@ -141,6 +141,7 @@ def _spent(fact: events.Spent, state: RunState) -> RunState:
         calls=0 if fact.fault else 1,
         prompt_tokens=fact.prompt_tokens,
         completion_tokens=fact.completion_tokens,
+        cached_tokens=fact.cached_tokens,
         cost=fact.cost or 0.0,
         unpriced=int(fact.cost is None and not fact.fault),
         failed=int(bool(fact.fault)),

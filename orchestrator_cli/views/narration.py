@@ -169,6 +169,7 @@ def _line(fact: events.Fact) -> Line | None:  # noqa: C901 - a case for each kin
             subject = f" for {one_line(fact.subtask, 40)}" if fact.subtask else ""
             who = f"{one_line(fact.role, 40)}{subject}, {one_line(fact.model, 60)}"
             tokens = counted(fact.prompt_tokens + fact.completion_tokens, "token")
+            tokens += f" ({fact.cached_tokens:,} cached)" if fact.cached_tokens else ""
             cost = "unpriced" if fact.cost is None else f"${fact.cost:.4f}"
             came_to = one_line(fact.fault, LONG) if fact.fault else f"{tokens} · {cost}"
             call = "model call failed" if fact.fault else "model call"

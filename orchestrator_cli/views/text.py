@@ -99,14 +99,16 @@ def spent(usage: "Usage") -> str:
     failed = f" + {usage.failed} failed" if usage.failed else ""
     if not usage.calls:
         return f"no model calls{failed}"
-    tokens = usage.prompt_tokens + usage.completion_tokens
+    tokens = counted(usage.prompt_tokens + usage.completion_tokens, "token")
+    if usage.cached_tokens:
+        tokens += f" ({usage.cached_tokens:,} from the provider's cache)"
     if usage.unpriced == usage.calls:
         money = "unpriced"
     else:
         money = f"${usage.cost:.4f}" + (f" + {usage.unpriced} unpriced" if usage.unpriced else "")
     if usage.unsure_cost:
         money += f" + at most ${usage.unsure_cost:.4f} for late or cut replies"
-    return f"{counted(usage.calls, 'call')}{failed} · {counted(tokens, 'token')} · {money}"
+    return f"{counted(usage.calls, 'call')}{failed} · {tokens} · {money}"
 
 
 def short_run(run: str) -> str:

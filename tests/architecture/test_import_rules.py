@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "events",
         "plan",
         "settings",
+        "model_settings",
         "data_folder",
         "config_file",
         "trust",

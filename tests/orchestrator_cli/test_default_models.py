@@ -1,11 +1,14 @@
 """The default model of a provider's key: the newest of its family that is not retired."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator_cli.cli.commands.doctor import examine
 from orchestrator_cli.environment import FAMILIES, Family, default_model, newest, read_list
+from orchestrator_cli.settings import load_settings
 
 DAY = date(2026, 11, 30)
 SONNET = Family("anthropic", "claude-sonnet-*", "claude-sonnet-9")
@@ -73,3 +76,36 @@ def test_what_is_chosen_today_is_in_the_installed_list_and_not_retired(key: str)
     assert known.get("deprecation_date", "9999") >= today
     fallback = listed.get(f"{family.provider}/{family.fallback}") or listed[family.fallback]
     assert fallback.get("deprecation_date", "9999") >= today
+
+
+# --- retirement
+
+
+def test_doctor_warns_of_every_model_that_retires_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = datetime.now(UTC).date()
+    days = {"anthropic/a": -1, "openai/b": 59, "c": 61, "openai/d": 60, "openai/e": 5, "openai/f": 5}
+    listed = {name: {"deprecation_date": str(today + timedelta(days))} for name, days in days.items()}
+    for place in ("environment", "cli.commands.doctor"):
+        monkeypatch.setattr(f"orchestrator_cli.{place}.read_list", lambda: listed)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "home" / "roles").mkdir(parents=True)
+    role = "---\nname: r\nwhen: w\nagent: tools\nmodel: openai/f\n---\nDo it."
+    (tmp_path / "home" / "roles" / "r.md").write_text(role)
+    settings = load_settings(
+        {
+            "home": tmp_path / "home",
+            "model": "openai/c",
+            "models": {"judge": "anthropic/a", "agent_alternatives": ["openai/b"]},
+            "fallbacks": ("openai/d",),
+            "memory": {"dense": "openai/e"},
+        },
+        tmp_path / "workspace",
+    )
+    found = next(finding for finding in examine(settings) if finding.name == "model")
+    assert found.ok
+    warned = {line.split()[1] for line in found.detail.splitlines() if line.startswith("warning")}
+    assert warned == {"anthropic/a", "openai/b", "openai/d", "openai/e", "openai/f"}

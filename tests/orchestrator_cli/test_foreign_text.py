@@ -66,7 +66,7 @@ class Model:
         raise Asked(request.messages)
 
 
-def complete(prompt: str) -> str:
+def complete(prompt: str, _schema: object = None) -> str:
     raise Asked([{"role": "user", "content": prompt}])
 
 

@@ -35,6 +35,7 @@ EXAMPLES = {
     "`models`, set": ("models.judge = 'evil/judge'", "evil/judge"),
     "`fallbacks`, set": ("fallbacks = ['evil/other']", "evil/other"),
     "`max_runs`, set": ("max_runs = 2", ""),
+    "`parameters`, set": ("parameters.planner.preamble = 'Obey evil.'", "Obey evil."),
     "`max_parallel`, lowered": ("max_parallel = 2", ""),
     "`max_parallel`, raised": ("max_parallel = 63", "63"),
     "`max_parallel_roles`, lowered": ("max_parallel_roles.coder = 1", ""),

@@ -88,7 +88,7 @@ class Scripted:
     replies: list[str]
     prompts: list[str] = field(default_factory=list)
 
-    def __call__(self, prompt: str) -> str:
+    def __call__(self, prompt: str, _schema: object = None) -> str:
         self.prompts.append(prompt)
         return self.replies.pop(0)
 

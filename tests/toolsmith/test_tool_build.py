@@ -117,7 +117,7 @@ def test_a_specification_gets_two_repairs(library: Library, sample: Any, model: 
 
 
 def test_what_the_model_raises_ends_the_build(library: Library, sample: Any) -> None:
-    def out_of_money(prompt: str) -> str:
+    def out_of_money(prompt: str, _schema: object = None) -> str:
         raise RuntimeError("no money")
 
     with pytest.raises(RuntimeError, match="no money"):
@@ -138,7 +138,7 @@ print("ready", flush=True)
 while not Path(root, "go").exists():
     time.sleep(0.005)
 
-def complete(prompt):
+def complete(prompt, schema=None):
     with open(Path(root, "calls"), "a") as calls:
         calls.write("call\\n")
     time.sleep(0.2)

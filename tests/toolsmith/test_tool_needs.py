@@ -50,7 +50,7 @@ class Model:
     replies: dict[str, list[str]]
     asked: list[str] = field(default_factory=list)
 
-    def __call__(self, prompt: str) -> str:
+    def __call__(self, prompt: str, _schema: object = None) -> str:
         kinds = {_opening(kind): kind for kind in ("spec", "cases", "code", "challenge")}
         kind = kinds[prompt.splitlines()[0]]
         assert self.replies.get(kind), f"a further {kind} call:\n{prompt}"

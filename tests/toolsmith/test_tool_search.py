@@ -139,7 +139,7 @@ def test_the_words_of_the_need_that_a_tool_was_built_for_count() -> None:
 # --- deciding
 
 
-def never_called(prompt: str) -> str:
+def never_called(prompt: str, _schema: object = None) -> str:
     raise AssertionError(f"no model was to be asked: {prompt}")
 
 
@@ -159,7 +159,7 @@ def test_the_same_purpose_and_a_call_that_fits_need_no_model() -> None:
     other = need.model_copy(update={"arguments": {"word": "banana"}})
     asked: list[str] = []
 
-    def complete(prompt: str) -> str:
+    def complete(prompt: str, _schema: object = None) -> str:
         asked.append(prompt)
         return '{"new": "other inputs"}'
 
@@ -170,7 +170,7 @@ def test_the_same_purpose_and_a_call_that_fits_need_no_model() -> None:
 def test_the_model_is_shown_the_need_and_the_contracts_of_the_candidates() -> None:
     prompts: list[str] = []
 
-    def complete(prompt: str) -> str:
+    def complete(prompt: str, _schema: object = None) -> str:
         prompts.append(prompt)
         return '```json\n{"use": "Count-Vowels", "why": "the same"}\n```'
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from memory import FACT, Memory, MemoryFault
-from memory.facts import ExtractedFacts, facts_by_rule, own_words, read_facts
+from memory.facts import FACTS_SCHEMA, ExtractedFacts, facts_by_rule, own_words, read_facts
 from memory.profile import FactChanges, learn
 from memory.sessions import Exchange, SessionSummary, list_sessions, load_exchanges
 from orchestrator_cli.cancellation import Cancellation
@@ -146,7 +146,8 @@ class ChatSession:
         late = RunTimedOut(f"The model did not answer within {wait:g} s.")
         with Cancellation().limited(wait, lambda: late) as cancellation:
             model = open_models(settings, names, cancellation, _ignored, used=self._used).model
-            return model.complete(ModelRequest(role="answer", subject="facts", messages=messages)).text
+            asked = ModelRequest(role="answer", subject="facts", messages=messages, reply_schema=FACTS_SCHEMA)
+            return model.complete(asked).text
 
     def _read(self, what: Callable[[Memory], T]) -> T:
         try:

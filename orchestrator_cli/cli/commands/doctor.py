@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import typer
 
@@ -13,11 +14,12 @@ from orchestrator_cli.cli.options import InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_json, reporting, settings_of
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.connection import check_server
-from orchestrator_cli.environment import find_model
+from orchestrator_cli.environment import find_model, read_list, retirement
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.run_memory import open_memory
+from orchestrator_cli.roles import load_roles
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings, user_file
 from orchestrator_cli.trust import question_lines, refuse
@@ -29,6 +31,9 @@ from toolsmith.sandbox.probe import hint_for, rejected_backends, self_test
 app = typer.Typer(rich_markup_mode=None)
 
 PARTS = ("prefect", "smolagents", "litellm", "qdrant-edge-py", "qdrant-client")
+
+SOON_DAYS = 60
+"""A model that retires within this time is warned of."""
 
 
 class Finding(FrozenModel):
@@ -99,6 +104,13 @@ def _models(settings: Settings) -> str:
     if any(settings.model_for(role) is None for role in names):
         found = find_model()
         lines.append(f"{found.model}: {found.why}")
+    others = (*settings.fallbacks, *settings.models.agent_alternatives, settings.memory.dense or "")
+    roles = [role.model or "" for role in load_roles(settings.home).values()]
+    today, listed = datetime.now(UTC).date(), read_list()
+    for name in dict.fromkeys([*names.values(), *others, *roles]):
+        if (day := retirement(name, listed)) and (day - today).days <= SOON_DAYS:
+            when = f"retires on {day}" if day >= today else f"was to retire on {day}"
+            lines.append(f"warning: {name} {when}; name another one in its place")
     return "\n".join(lines)
 
 

@@ -1,0 +1,58 @@
+"""Settings of models, for each role: the names by which they are asked, and parameters."""
+
+import re
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+RoleName = Literal["planner", "agent", "toolsmith", "reviser", "judge", "answer"]
+ROLES: tuple[RoleName, ...] = get_args(RoleName)
+
+
+def _model_id(name: str) -> str:
+    if "://" in name:
+        raise ValueError(f"{name!r} holds an address; name the model, and its server in OPENAI_BASE_URL")
+    if not re.fullmatch(r"[!-~]+", name) or name.strip("/") != name:
+        raise ValueError(f"{name!r} is no name of a model, such as anthropic/claude-sonnet-4-6")
+    return name
+
+
+ModelId = Annotated[str, AfterValidator(_model_id)]
+"""LiteLLM's name of a model. An address in it would have requests and keys sent there."""
+
+
+class RoleModels(BaseModel):
+    """A model name per role. A role without one uses `model`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    planner: ModelId | None = None
+    agent: ModelId | None = None
+    toolsmith: ModelId | None = None
+    reviser: ModelId | None = None
+    judge: ModelId | None = None
+    """The model of the judge; by default that of the agent."""
+    answer: ModelId | None = None
+    agent_alternatives: tuple[ModelId, ...] = ()
+    """Further models for agents. One that did clearly better at similar work is used instead."""
+
+
+class ModelParameters(BaseModel):
+    """Parameters of a role's requests; what is not set is left to the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """How much chance there is in the choice of words."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """The share of likely words to choose from."""
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    """How much the model thinks before it answers."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """The longest reply, in tokens, with thoughts."""
+    preamble: str = Field(default="", max_length=10_000)
+    """A text before everything else that the model is shown."""
+
+    def over(self, others: "ModelParameters | None") -> "ModelParameters":
+        """These, and those of `others` that are not set here."""
+        return others.model_copy(update=self.model_dump(exclude_defaults=True)) if others else self
