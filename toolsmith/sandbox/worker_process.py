@@ -6,7 +6,7 @@ wait longer than `tick` allows by not reading, not writing or flooding.
 `Rpc` makes a request and does everything until its answer: calls of host tools, limits, stopping. Nothing
 inside runs while a host tool works, and that time is not charged to the step.
 
-Not covered: the worker ends when the host's end of its pipe is closed. A host that forks without exec
+Not covered: the worker ends when the host's end of its socket is closed. A host that forks without exec
 (multiprocessing's "fork") passes that end to its child, and the worker then lives as long as the child.
 """
 
@@ -56,8 +56,8 @@ class WorkerProcess:
         self._cut = False
         self._guard = threading.Lock()
         self._closed = False
-        worker_rx, self._tx = os.pipe()
-        self._rx, worker_tx = os.pipe()
+        worker_rx, self._tx = _socket_pair()
+        self._rx, worker_tx = _socket_pair()
         self._out, worker_out = os.pipe()
         self._network, self._most = spec.network, spec.limits.processes
         self._control: socket.socket | None = None
@@ -219,6 +219,12 @@ class WorkerProcess:
             ours.append(launch.pid_report)
         for fd in ours:
             os.close(fd)
+
+
+def _socket_pair() -> tuple[int, int]:
+    """Two connected ends. A pipe's other end could be opened inside, through /proc; a socket's cannot."""
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
 
 
 def _wait(wanted: dict[int, int]) -> list[int]:
