@@ -29,7 +29,7 @@ from toolsmith.sandbox.disk import remove
 from toolsmith.sandbox.listener import CallBroker, receive_listener
 from toolsmith.sandbox.processes import SandboxProcesses
 from toolsmith.sandbox.proxy import Proxy
-from toolsmith.sandbox.redaction import Aliases
+from toolsmith.sandbox.redaction import Aliases, word
 from toolsmith.sandbox.seccomp import asking_program
 from toolsmith.sandbox.spec import Backend, Launch, LimitMonitor, SandboxSpec
 from toolsmith.sandbox.watch import StopWatch
@@ -280,7 +280,7 @@ class Rpc:
         if answer.get("stopped") is True:
             return self.why_ended() or "the step was ended"
         fault = answer.get("fault")
-        return None if fault is None else str(fault)[:200]
+        return None if fault is None else word(fault)[:200]
 
     def why_ended(self) -> str:
         """The limit for which the step was ended; empty if it was not. Too many processes end it at once."""
@@ -318,7 +318,7 @@ class Rpc:
         name = message.get("name")
         self.calls += 1
         if not isinstance(name, str) or name not in self.host:
-            return {"error": f"PermissionError: tool {str(name)[:80]!r} is not granted"}
+            return {"error": f"PermissionError: tool {word(name)[:80]!r} is not granted"}
         most = self.monitor.limits.calls
         if self.calls > most:
             return {"error": f"PermissionError: more than {most} calls of tools in one step"}
