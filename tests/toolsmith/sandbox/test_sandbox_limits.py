@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from toolsmith.sandbox import Backend, Limits, SandboxError, SandboxExecutor, worker_process
+from toolsmith.sandbox.disk import usage
 
 ROLLED_BACK = "The Python state is as it was before this step; files it wrote remain."
 
@@ -301,6 +302,25 @@ def test_the_number_of_files_is_limited(make_sandbox: Any) -> None:
     code = "import os\nfor i in range({}):\n    os.mkdir(f'{}/{{i}}')"
     assert sandbox(code.format(100, ".")).output is None
     assert ended(sandbox, code.format(250, "0")).startswith("the workspace grew by more than 300 files. ")
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_dug_deeper_while_it_is_measured_is_counted(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(files=2000, wall_s=60)
+    code = "import os\nwhile True:\n    os.mkdir('x' * 200)\n    os.chdir('x' * 200)"
+    timer = threading.Timer(15, sandbox.interrupt)
+    timer.start()
+    assert ended(sandbox, code).startswith("the workspace grew by more than 2000 files. ")
+    timer.cancel()
+    deletes = "import subprocess\nsubprocess.run(['rm', '-rf', 'x' * 200], check=True).returncode"
+    assert sandbox(deletes).output == 0
+
+
+def test_folders_count_with_their_size(tmp_path: Path) -> None:
+    before = usage([tmp_path]).size
+    for number in range(100):
+        (tmp_path / f"{number}").mkdir()
+    assert usage([tmp_path]).size - before >= sum(each.stat().st_size for each in tmp_path.iterdir()) > 0
 
 
 def test_the_number_of_temporary_files_is_limited(make_sandbox: Any) -> None:
