@@ -1,7 +1,8 @@
 """The process of the local Prefect server: `python -m orchestrator_cli.engine.serving LISTENER IDLE_MINUTES`.
 
-Prefect checks the password of each request. Around its app, a `Gate` refuses what did not ask for this
-server by its own address, as a web page does whose name has been made to lead here, and logs browsers in.
+Around Prefect's app, a `Gate` refuses what has no password, except the page's files and the question whether
+this server is well, and what did not ask for this server by its own address, as a web page does whose name
+has been made to lead here. It logs browsers in. Prefect checks the password of WebSockets.
 It has two addresses: programs reach the API at 127.0.0.1, and browsers everything at a host name that each
 start makes up. So what an earlier page at the same port left in a browser, such as a service worker of
 another user who had the port between two servers, has another origin and is never part of the login.
@@ -32,7 +33,7 @@ from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from orchestrator_cli.engine.server import ADDRESS, authorization, import_prefect, login_page, signature
@@ -40,6 +41,9 @@ from orchestrator_cli.engine.server import ADDRESS, authorization, import_prefec
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
 
 LOGIN = "/orch/login"
+HEALTH = "/api/health"
+MADE_ANEW = ("/api", "/openapi.json", "/docs", "/redoc")
+"""What Prefect's app answers besides the files of its page."""
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>orch</title>
@@ -64,7 +68,7 @@ POLICY = (
     f"default-src 'self'; script-src 'self' 'sha256-{base64.b64encode(_SCRIPT).decode()}' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; worker-src 'self' data: blob:; "
-    "connect-src 'self' ws://{host}; "
+    "connect-src 'self'{sockets}; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
 """What a page of this server may load, although a result is a part of it, and who may frame it."""
@@ -163,6 +167,7 @@ class Gate:
         self._page_host = origin.partition("://")[2]
         self._api_host = f"{ADDRESS}:{port}"
         self._password = password
+        self._access = authorization(password).encode()
         self._folder = folder
         self._used: set[str] = set()
 
@@ -174,14 +179,12 @@ class Gate:
         if reply is None and scope["type"] == "http" and scope["path"] == LOGIN:
             reply = await self._log_in(Request(scope, receive), scope["client"])
             reply.headers["cache-control"] = "no-store"
-        await (reply or self._app)(scope, receive, self._confined(send))
+        to_page = _headers(scope, b"host") == [self._page_host]
+        await (reply or self._app)(scope, receive, self._confined(send, to_page))
 
     def _refusal(self, scope: MutableMapping[str, Any]) -> Response | None:
         """The reply to what did not ask for this server by its own address, or asks for another page."""
-        hosts, origins = (
-            [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
-            for wanted in (b"host", b"origin")
-        )
+        hosts, origins = _headers(scope, b"host"), _headers(scope, b"origin")
         if (scope["client"] or [""])[0] != ADDRESS:
             return PlainTextResponse(f"This server answers to {ADDRESS} only.\n", 403)
         by_program = hosts == [self._api_host] and scope["path"].startswith("/api/")
@@ -190,15 +193,30 @@ class Gate:
             return PlainTextResponse(said, 421, {"clear-site-data": LEFT, "cache-control": "no-store"})
         if origins not in ([], [self._origin]):
             return PlainTextResponse("This server answers to its own page only.\n", 403)
+        if scope["type"] == "http" and not self._open(scope):
+            return JSONResponse({"exception_message": "Unauthorized"}, 401)
         return None
 
-    def _confined(self, send: Any) -> Callable[..., Awaitable[None]]:
-        """Adds the rules for browsers to the head of each reply."""
+    def _open(self, scope: MutableMapping[str, Any]) -> bool:
+        """Whether a request may reach the app: with the password, or for the page's own files.
+
+        What the app makes anew for each request, such as its schema, would keep its only thread busy.
+        """
+        if given := _headers(scope, b"authorization"):
+            return len(given) == 1 and hmac.compare_digest(given[0].encode(), self._access)
+        path = scope["path"]
+        if path in (LOGIN, HEALTH):
+            return True
+        return scope["method"] in ("GET", "HEAD") and not path.startswith(MADE_ANEW)
+
+    def _confined(self, send: Any, to_page: bool) -> Callable[..., Awaitable[None]]:
+        """Adds the rules for browsers to the head of each reply; the page's own name its host."""
+        policy = POLICY.format(sockets=f" ws://{self._page_host}" if to_page else "")
 
         async def sent(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["content-security-policy"] = POLICY.format(host=self._page_host)
+                headers["content-security-policy"] = policy
                 headers["x-frame-options"] = "DENY"
             await send(message)
 
@@ -222,6 +240,10 @@ class Gate:
         self._used.add(ticket)
         (self._folder / login_page(ticket)).unlink(missing_ok=True)
         return fresh
+
+
+def _headers(scope: MutableMapping[str, Any], wanted: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
 
 
 def user_of(client: End, server: End) -> int | None:

@@ -1,7 +1,7 @@
 """How the interpreter and the worker's program get into a sandbox.
 
 The checkout is not visible inside, so the worker's code travels: the interpreter starts with the source of
-`load_worker` as `-c` and reads the compiled modules and the settings from its pipe. This module also says
+`load_worker` as `-c` and reads the compiled modules and the settings from its socket. This module also says
 which folders of the host hold the interpreter, and what to call them in texts.
 """
 

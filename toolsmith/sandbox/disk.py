@@ -8,6 +8,7 @@ may be one, the loss of free space counts instead, which other programs can caus
 """
 
 import contextlib
+import math
 import os
 import shutil
 import stat
@@ -26,7 +27,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FolderUse(NamedTuple):
-    """Bytes, a sparse file's holes among them, and how many files and folders there are."""
+    """Bytes, also those of folders and of a sparse file's holes, and how many files and folders there are."""
 
     size: int
     files: int
@@ -38,20 +39,23 @@ class _Moved(Exception):
     """The folder that was being walked is in another one now."""
 
 
-def usage(folders: Iterable[Path]) -> FolderUse:
-    """What is below `folders`; links are not followed."""
-    found = [_usage(folder) for folder in folders]
+def usage(folders: Iterable[Path], most_files: float = math.inf) -> FolderUse:
+    """What is below `folders`; links are not followed. Counting ends soon after `most_files`.
+
+    Code that makes files, or digs deeper, while it is measured would otherwise keep it from ending.
+    """
+    found = [_usage(folder, most_files) for folder in folders]
     return FolderUse(*map(sum, zip(*found, strict=True)))
 
 
-def _usage(folder: Path) -> FolderUse:
+def _usage(folder: Path, most_files: float) -> FolderUse:
     for _ in range(_TRIES):
         with contextlib.suppress(_Moved):
-            return _walked(str(folder))
+            return _walked(str(folder), most_files)
     return FolderUse(0, 0, 1)
 
 
-def _walked(folder: str) -> FolderUse:
+def _walked(folder: str, most_files: float) -> FolderUse:
     """Holds one descriptor at any depth: the way back is `..`, if that is still the folder it came from."""
     size = files = closed = 0
     way: list[tuple[tuple[int, int], list[str]]] = []  # each folder entered, and those in it still to enter
@@ -61,7 +65,10 @@ def _walked(folder: str) -> FolderUse:
         while True:
             if entered:
                 here, todo = _scanned(current)
-                size, files = size + here.size, files + here.files
+                own = _size(os.fstat(current)) if way else 0  # the outermost was not made by the code
+                size, files = size + own + here.size, files + here.files
+                if files > most_files:
+                    return FolderUse(size, files, closed)
                 way.append((_identity(current), todo))
             entered = False
             if way[-1][1]:
@@ -211,6 +218,7 @@ class DiskGauge:
         self._baseline = usage([workspace])
         self._grown = FolderUse(0, 0)
         self._walked_at, self._cost_s = time.monotonic(), 0.0
+        self._cut = False  # whether the last walk ended early
 
     def attach(self, processes: SandboxProcesses, scratch: Path | None, mounts: tuple[str, ...]) -> None:
         """Measures this worker from now on. `scratch`: its empty folder; `mounts`: where it has memory."""
@@ -222,6 +230,8 @@ class DiskGauge:
 
     def begin_step(self) -> None:
         """A step that only deletes may run, although the limit was exceeded before it."""
+        if self._cut:
+            self._walk()
         self._bound = FolderUse(*map(max, self._limit, self._grown))
         if not self._blind:  # else what an earlier step hid would be forgotten
             self._sum = self._left().size + self._grown.size
@@ -234,8 +244,10 @@ class DiskGauge:
             before - now > max(0, most - grown) // 2
             for before, now, most, grown in zip(self._free, self._left(), bound, self._grown, strict=True)
         )
-        if at_end or (since > 5 * self._cost_s and (suspicious or since > FOLDERS_EVERY_S)):
+        if at_end:  # nothing runs
             self._walk()
+        elif since > 5 * self._cost_s and (suspicious or since > FOLDERS_EVERY_S):
+            self._walk(self._baseline.files + bound.files)
         megabytes = self._limit.size >> 20
         if self._grown.size > bound.size:
             return f"the workspace grew by more than {megabytes} MB"
@@ -247,10 +259,11 @@ class DiskGauge:
             return f"the disk lost more than {_SLACK * megabytes} MB to no file, and the step may hide some"
         return ""
 
-    def _walk(self) -> None:
+    def _walk(self, most_files: float = math.inf) -> None:
         started = time.monotonic()
         self._free = self._left()
-        now = usage(self._folders)
+        now = usage(self._folders, most_files)
+        self._cut = now.files > most_files
         held = HeldFiles(self._processes, self._mounts)
         self._blind = held.may_be_more
         grown = (have + more - had for have, more, had in zip(now, held.use, self._baseline, strict=True))

@@ -11,6 +11,7 @@ reports is a tenth of a second old, and counts shared memory once for each proce
 """
 
 import contextlib
+import functools
 import os
 import re
 import resource
@@ -21,7 +22,6 @@ from collections.abc import Iterable, Iterator
 
 HAS_PROC = os.path.exists("/proc/self/stat")  # noqa: PTH110  (pathlib would cost each start)
 SETTLE_S = 3.0  # a fork bomb on a busy machine takes long to die, and rolling back waits for that
-_SOCKET_BYTES = 208 << 10  # net.core.wmem_default
 _PSS = re.compile(rb"^Pss:\s+(\d+)", re.MULTILINE)
 _STATE, _THREADS, _VIRTUAL, _RESIDENT = 0, 17, 20, 21  # fields of /proc/PID/stat after the name
 _LOOKS = 3  # at a process whose threads come and go
@@ -269,25 +269,50 @@ def parse_ps(listing: str) -> dict[int, tuple[int, str, int]]:
 def memory(pids: list[int]) -> int:
     """Bytes held by `pids` together; what they share is counted once.
 
-    Each descriptor beyond the first 32 of a process counts for what the kernel may hold in a socket.
+    Each socket counts for what the kernel may hold in it; so does each descriptor of a process that hides.
     """
     if not HAS_PROC:
         table = _process_table()
         return sum(table[pid][2] for pid in pids if pid in table)
-    return sum(map(_held, pids))
+    sockets: set[str] = set()
+    mapped = sum(_held(pid, sockets) for pid in pids)
+    return mapped + len(sockets) * _socket_bytes()
 
 
-def _held(pid: int) -> int:
-    """All its threads share what it holds, and any that has not ended shows it."""
+def _held(pid: int, sockets: set[str]) -> int:
+    """Bytes that its threads share, which any that has not ended shows; its sockets go into `sockets`."""
     for _ in range(_LOOKS):
         with contextlib.suppress(OSError):
             for name in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
                 thread = f"/proc/{pid}/task/{name}"
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     if has_memory(thread):
-                        open_files = os.stat(f"{thread}/fd").st_size  # noqa: PTH116
-                        return _mapped(thread) + max(0, open_files - 32) * _SOCKET_BYTES
+                        sockets |= _sockets(thread)
+                        return _mapped(thread)
     return 0
+
+
+def _sockets(thread: str) -> set[str]:
+    """Names of its sockets; of all its descriptors if they cannot be read."""
+    folder = f"{thread}/fd"
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except PermissionError:
+        return {f"{folder}/{number}" for number in range(os.stat(folder).st_size)}  # noqa: PTH116
+    found = set()
+    for name in names:
+        with contextlib.suppress(OSError):
+            if (target := os.readlink(f"{folder}/{name}")).startswith("socket:"):  # noqa: PTH115
+                found.add(target)
+    return found
+
+
+@functools.cache
+def _socket_bytes() -> int:
+    try:
+        return int(_read("/proc/sys/net/core/wmem_default"))
+    except OSError:
+        return 208 << 10
 
 
 def _mapped(thread: str) -> int:

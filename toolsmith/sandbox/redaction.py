@@ -137,7 +137,7 @@ def format_error(error: Any, aliases: Aliases, *, message_first: bool = False) -
     """
     if not isinstance(error, dict):
         return "the step failed"
-    kind, message = str(error.get("type")), str(error.get("message"))
+    kind, message = word(error.get("type")), word(error.get("message"))
     summary = f"{kind}: {message}" if message else kind
     frames = error.get("frames")
     lines = [_format_frame(frame) for frame in frames] if isinstance(frames, list) else []
@@ -147,6 +147,11 @@ def format_error(error: Any, aliases: Aliases, *, message_first: bool = False) -
     return text[:MAX_ERROR_CHARS] if message_first else text[-MAX_ERROR_CHARS:]
 
 
+def word(part: Any) -> str:
+    """A part of a message from the worker, which may have been forged: anything nested is left out."""
+    return str(part) if isinstance(part, str | int) else "?"
+
+
 def without_terminal_control(text: str) -> str:
     return _TERMINAL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
@@ -154,6 +159,6 @@ def without_terminal_control(text: str) -> str:
 def _format_frame(frame: Any) -> str:
     if not isinstance(frame, list) or len(frame) != 3:
         return "  ..."
-    line, function, source = frame
+    line, function, source = map(word, frame)
     place = f"line {line}" if function == "<module>" else f"line {line}, in {function}"
     return f"  {place}: {source}" if source else f"  {place}"

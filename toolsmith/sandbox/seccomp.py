@@ -209,6 +209,8 @@ _MAKES_A_FILE = 0o100 | 0o20000000  # O_CREAT, __O_TMPFILE
 _SHARES_FILES, _NEW_THREAD = 0x400, 0x10000  # CLONE_FILES, CLONE_THREAD
 _PUNCH_HOLE = 0x3  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _SHARED_ANONYMOUS = 0x21  # MAP_SHARED or MAP_SHARED_VALIDATE, and MAP_ANONYMOUS
+_SOL_SOCKET = 1
+_HOLDS_MEMORY = (7, 8, 32, 33, 26, 50, 51, 52)  # SO_SNDBUF, SO_RCVBUF, both with FORCE, SO_ATTACH_*
 _ALL = 0xFFFFFFFF
 _SIGCONT = 18
 
@@ -219,6 +221,8 @@ CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
     ((72, 25), (Test(1, _ALL, 1024),)),  # fcntl F_SETLEASE: all who open the file would have to wait
     ((16, 29), (Test(1, _ALL, 0x5412),)),  # ioctl TIOCSTI: typing into the terminal
     ((16, 29), (Test(1, _ALL, 0x541C),)),  # ioctl TIOCLINUX
+    # setsockopt: buffers larger than those that count, and filters, which are memory too
+    *(((54, 208), (Test(1, _ALL, _SOL_SOCKET), Test(2, _ALL, option))) for option in _HOLDS_MEMORY),
     # A datagram pair can be pointed at another address, so only pairs that stay connected are allowed.
     ((53, 199), (Test(1, 0xF, 2),)),
     ((90, None), (Test(1, _SET_ID_BITS, negated=True),)),  # chmod, fchmod, fchmodat, fchmodat2

@@ -225,7 +225,7 @@ class SandboxSession:
             match row:
                 case [str(name), int() | float() as seconds, str(error), str(kind)] if 0 <= seconds < 1e6:
                     error = self._secrets.mask(aliases.hide(error))[:MAX_NOTED_ERROR]
-                    yield InsideCall(name, float(seconds), error, kind[:80])
+                    yield InsideCall(aliases.hide(name), float(seconds), error, aliases.hide(kind)[:80])
 
     def _lose(self, running: _Running, why: str) -> NoReturn:
         """Drops the worker, which is of no more use; the next request starts a new one."""

@@ -76,9 +76,9 @@ class Limits:
     disk_mb: int = 512
     """Hard as the size of each file; polled as growth of the workspace since the sandbox was made.
 
-    A sparse file counts with all of its size, and so does a deleted one that a process still holds. The
-    private temporary folder counts as part of the workspace; under bubblewrap it is a memory file system of
-    at most 64 MB and counts as memory.
+    Folders count too. A sparse file counts with all of its size, and so does a deleted one that a process
+    still holds. The private temporary folder counts as part of the workspace; under bubblewrap it is a memory
+    file system of at most 64 MB and counts as memory.
     """
 
     files: int = 50_000

@@ -3,6 +3,9 @@
 A frame is a four-byte big-endian length and a JSON object. Python values travel as tagged JSON: values that
 JSON lacks are `{"$": tag, "v": payload}`. Nothing is ever pickled, and decoding builds plain values only.
 
+Both sides have the same bounds, since what a worker sends may be forged: how many parts a value has, how deep
+it is, how long its integers are. Telling the keys of a set or a dict apart is bounded by time.
+
 Not covered: identity and cycles (a cycle becomes the text `...`), subclasses (they arrive as their plain
 base), and objects of any other type, which arrive as their text, cut after 20,000 characters.
 """
@@ -13,7 +16,8 @@ import json
 import os
 import re
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 Json = Any
@@ -22,7 +26,10 @@ MAX_FRAME = 8 << 20
 MAX_DEPTH = 40
 MAX_VALUES = 1_000_000
 MAX_TEXT = 20_000
-_SAFE_BITS = 2**12  # json writes decimal digits, which Python refuses beyond 4,300 of them
+MAX_BITS = 14_000  # of an integer: Python refuses to write more than 4,300 decimal digits
+MAX_KEYS_S = 1.0
+"""How much of the processor's time may go into telling the keys of one value apart."""
+_TOO_MANY = f"the value holds more than {MAX_VALUES:,} parts"
 
 
 class OrderedTextSet(set[Any]):
@@ -61,7 +68,7 @@ class WireError(ValueError):
 
 
 def encode(value: Any, text: Callable[[str], str] = str) -> Json:
-    """`value` as tagged JSON; `text` is applied to every string. Raises WireError beyond a million parts."""
+    """`value` as tagged JSON; `text` is applied to every string. Raises WireError beyond its bounds."""
     return _Encoder(text).encode(value, 0)
 
 
@@ -74,7 +81,7 @@ class _Encoder:
     def encode(self, value: Any, depth: int) -> Json:
         self.left -= 1
         if self.left < 0:
-            raise WireError(f"the value holds more than {MAX_VALUES:,} parts")
+            raise WireError(_TOO_MANY)
         if depth > MAX_DEPTH or id(value) in self.active:
             return "..."
         if isinstance(value, list | tuple | set | frozenset | dict):
@@ -107,7 +114,7 @@ def _scalar(value: Any) -> Json:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return int(value) if value.bit_length() < _SAFE_BITS else {"$": "int", "v": hex(value)}
+        return int(_bounded(value))
     if isinstance(value, float) and type(value).__module__ != "numpy":
         return float(value)
     if isinstance(value, bytes | bytearray):
@@ -116,6 +123,12 @@ def _scalar(value: Any) -> Json:
         if isinstance(value, kind):
             return {"$": tag, "v": value.isoformat()}
     return NotImplemented
+
+
+def _bounded(value: int) -> int:
+    if value.bit_length() > MAX_BITS:
+        raise WireError(f"an integer has more than {MAX_BITS:,} bits; pass it as a text, such as its hex()")
+    return value
 
 
 def text_of(value: Any) -> str:
@@ -127,39 +140,83 @@ def text_of(value: Any) -> str:
 
 
 def decode(data: Json, text: Callable[[str], str] = str, raw: Callable[[bytes], bytes] = bytes) -> Any:
-    """The plain value behind tagged JSON. Raises WireError.
+    """The plain value behind tagged JSON, within the bounds of `encode`. Raises WireError.
 
     `text` is applied to every string, `raw` to all bytes.
     """
     try:
-        return _decode(data, text, raw)
+        return _Decoder(text, raw).decode(data, 0)
     except WireError:
         raise
     except (KeyError, TypeError, ValueError, RecursionError) as exc:
         raise WireError(f"malformed value: {type(exc).__name__}") from exc
 
 
-def _decode(data: Json, text: Callable[[str], str], raw: Callable[[bytes], bytes]) -> Any:
-    if isinstance(data, str):
-        return text(data)
-    if isinstance(data, list):
-        return [_decode(item, text, raw) for item in data]
-    if not isinstance(data, dict):
-        return data
-    tag, payload = data["$"], data["v"]
-    if tag == "dict":
-        return {_decode(key, text, raw): _decode(value, text, raw) for key, value in payload}
-    if tag in _CONTAINERS:
-        return _CONTAINERS[tag](_decode(item, text, raw) for item in payload)
-    if tag in _DATES:
-        return _DATES[tag](payload)
-    if tag == "bytes":
-        return raw(binascii.a2b_base64(payload))
-    if tag == "int":
-        return int(payload, 16)
-    if tag == "text":
-        return text(str(payload))
-    raise WireError(f"unknown tag {str(tag)[:40]!r}")
+class _Decoder:
+    def __init__(self, text: Callable[[str], str], raw: Callable[[bytes], bytes]) -> None:
+        self.text, self.raw = text, raw
+        self.left = MAX_VALUES
+        self.keys_s = MAX_KEYS_S
+
+    def decode(self, data: Json, depth: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise WireError(_TOO_MANY)
+        if isinstance(data, str):
+            return self.text(data)
+        if isinstance(data, int):
+            return _bounded(data)
+        if not isinstance(data, list | dict):
+            return data
+        if depth > MAX_DEPTH:
+            raise WireError(f"the value is nested more than {MAX_DEPTH} deep")
+        if isinstance(data, list):
+            return [self.decode(item, depth + 1) for item in data]
+        return self._tagged(data["$"], data["v"], depth + 1)
+
+    def _tagged(self, tag: Json, payload: Json, depth: int) -> Any:
+        if tag == "dict":
+            return self._dict([(self.decode(k, depth), self.decode(v, depth)) for k, v in payload])
+        if tag in _CONTAINERS:
+            items = [self.decode(item, depth) for item in payload]
+            return _CONTAINERS[tag](items if tag == "tuple" else self._set(items))
+        if tag in _DATES:
+            return _DATES[tag](payload)
+        if tag == "bytes":
+            return self.raw(binascii.a2b_base64(payload))
+        if tag == "text":
+            return self.text(str(payload))
+        raise WireError(f"unknown tag {str(tag)[:40]!r}")
+
+    def _dict(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key, value in self._until_too_slow(pairs, [key for key, _ in pairs]):
+            found[key] = value
+        return found
+
+    def _set(self, items: list[Any]) -> set[Any]:
+        found: set[Any] = set()
+        for item in self._until_too_slow(items, items):
+            found.add(item)
+        return found
+
+    def _until_too_slow(self, items: list[Any], keys: list[Any]) -> Iterable[Any]:
+        """`items`, as long as their `keys` take no undue time to tell apart, measured by the processor's.
+
+        The hash of a text is secret. Numbers, and tuples of them, can be chosen so that each is compared with
+        all others.
+        """
+        if all(type(key) is str for key in keys):
+            return items
+        return self._timed(items)
+
+    def _timed(self, items: list[Any]) -> Iterator[Any]:
+        began = time.thread_time()
+        for item in items:
+            yield item
+            if time.thread_time() - began > self.keys_s:
+                raise WireError("the keys of a set or a dict have the same hash too often")
+        self.keys_s -= time.thread_time() - began
 
 
 def pack(message: Json) -> bytes:

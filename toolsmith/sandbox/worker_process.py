@@ -4,9 +4,9 @@ The worker is not trusted: reading is bounded, what it sends is only ever JSON, 
 wait longer than `tick` allows by not reading, not writing or flooding.
 
 `Rpc` makes a request and does everything until its answer: calls of host tools, limits, stopping. Nothing
-inside runs while a host tool works, and that time is not charged to the step.
+inside runs while a host tool works, and that time is not charged to the step; refused calls are.
 
-Not covered: the worker ends when the host's end of its pipe is closed. A host that forks without exec
+Not covered: the worker ends when the host's end of its socket is closed. A host that forks without exec
 (multiprocessing's "fork") passes that end to its child, and the worker then lives as long as the child.
 """
 
@@ -29,7 +29,7 @@ from toolsmith.sandbox.disk import remove
 from toolsmith.sandbox.listener import CallBroker, receive_listener
 from toolsmith.sandbox.processes import SandboxProcesses
 from toolsmith.sandbox.proxy import Proxy
-from toolsmith.sandbox.redaction import Aliases
+from toolsmith.sandbox.redaction import Aliases, word
 from toolsmith.sandbox.seccomp import asking_program
 from toolsmith.sandbox.spec import Backend, Launch, LimitMonitor, SandboxSpec
 from toolsmith.sandbox.watch import StopWatch
@@ -56,8 +56,8 @@ class WorkerProcess:
         self._cut = False
         self._guard = threading.Lock()
         self._closed = False
-        worker_rx, self._tx = os.pipe()
-        self._rx, worker_tx = os.pipe()
+        worker_rx, self._tx = _socket_pair()
+        self._rx, worker_tx = _socket_pair()
         self._out, worker_out = os.pipe()
         self._network, self._most = spec.network, spec.limits.processes
         self._control: socket.socket | None = None
@@ -221,6 +221,12 @@ class WorkerProcess:
             os.close(fd)
 
 
+def _socket_pair() -> tuple[int, int]:
+    """Two connected ends. A pipe's other end could be opened inside, through /proc; a socket's cannot."""
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
+
+
 def _wait(wanted: dict[int, int]) -> list[int]:
     """The descriptors that are ready within a tick. Not `select`, which is limited to the first 1,024."""
     poll = select.poll()
@@ -233,6 +239,8 @@ HostTool = Callable[..., Any]
 
 STOP_S = 2.0
 MAX_TOOL_ERROR = 2_000
+MAX_REFUSED = 1_000
+"""Calls beyond the limit, or of tools that were not granted, before the step is ended."""
 
 
 @dataclass
@@ -258,6 +266,7 @@ class Rpc:
         """The worker's answer, still encoded. Raises WorkerLost, OSError; WireError if nothing was sent."""
         self.worker.send(request, self._tick, wakes=True)
         while (message := self.worker.receive(self._tick))["t"] == "call":
+            self._tick()  # the next messages may have arrived already, which nothing waits for
             outcome = self._serve(message)
             try:
                 self.worker.send({"t": "returned", **outcome}, self._tick)
@@ -274,7 +283,7 @@ class Rpc:
         if answer.get("stopped") is True:
             return self.why_ended() or "the step was ended"
         fault = answer.get("fault")
-        return None if fault is None else str(fault)[:200]
+        return None if fault is None else word(fault)[:200]
 
     def why_ended(self) -> str:
         """The limit for which the step was ended; empty if it was not. Too many processes end it at once."""
@@ -289,16 +298,33 @@ class Rpc:
             return
         why = self.monitor.exceeded()
         if why is not None:
+            self._stop(why)
+
+    def _stop(self, why: str) -> None:
+        if not self.stopped_for:
             self.stopped_for = why
             self._stop_deadline = time.monotonic() + STOP_S
             self.worker.processes.end_step()
 
     def _serve(self, message: dict[str, Any]) -> dict[str, Any]:
+        name = message.get("name")
+        self.calls += 1
+        most = self.monitor.limits.calls
+        if self.calls > most + MAX_REFUSED:
+            self._stop(f"the step went on calling tools after {MAX_REFUSED} more calls than it may make")
+        if not isinstance(name, str) or name not in self.host:
+            return {"error": f"PermissionError: tool {word(name)[:80]!r} is not granted"}
+        if self.calls > most:
+            return {"error": f"PermissionError: more than {most} calls of tools in one step"}
+        return self._granted(name, message)
+
+    def _granted(self, name: str, message: dict[str, Any]) -> dict[str, Any]:
+        """A call that is allowed. Only its time is not charged to the step."""
         began = time.monotonic()
         self.worker.processes.suspend()
         watch = StopWatch(self.monitor, self.worker.kill)
         try:
-            outcome = self._call(message)
+            outcome = self._call(self.host[name], message)
         finally:
             ended_for = watch.end()
             self.worker.processes.resume()
@@ -308,17 +334,10 @@ class Rpc:
             raise WorkerLost(ended_for)
         return outcome
 
-    def _call(self, message: dict[str, Any]) -> dict[str, Any]:
-        name = message.get("name")
-        self.calls += 1
-        if not isinstance(name, str) or name not in self.host:
-            return {"error": f"PermissionError: tool {str(name)[:80]!r} is not granted"}
-        most = self.monitor.limits.calls
-        if self.calls > most:
-            return {"error": f"PermissionError: more than {most} calls of tools in one step"}
+    def _call(self, tool: HostTool, message: dict[str, Any]) -> dict[str, Any]:
         args, kwargs = self._arguments(message)
         try:
-            return {"value": encode(self.host[name](*args, **kwargs), self.inward.hide)}
+            return {"value": encode(tool(*args, **kwargs), self.inward.hide)}
         except Exception as exc:
             return {"error": self.inward.hide(f"{type(exc).__name__}: {exc}")[:MAX_TOOL_ERROR]}
 

@@ -111,6 +111,32 @@ def test_nothing_is_served_without_the_password(server: LocalServer, path: str, 
     assert status(server.url, f"/api/{path}", host | access) == 401
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/redoc", "/docs/oauth2-redirect", "/api/docs"])
+def test_the_schema_needs_the_password(server: LocalServer, path: str) -> None:
+    """It is computed for each request, by the server's only thread."""
+    assert status(server.url, path, host_of(server)) == 401
+    assert status(server.url, path, host_of(server) | {"authorization": "Basic b3JjaDpndWVzcw=="}) == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/ui-settings", "/api/health"])
+def test_the_page_is_served_without_the_password(server: LocalServer, path: str) -> None:
+    assert status(server.url, path, host_of(server)) == 200
+
+
+@pytest.mark.parametrize("given", ["Basic w6k=", "Basic é", "Basic", "Bearer x", ""])
+def test_a_password_of_any_kind_is_refused_as_wrong(server: LocalServer, given: str) -> None:
+    for path in ("/api/admin/version", "/ui-settings"):
+        assert status(server.url, path, host_of(server) | {"authorization": given}) == 401
+
+
+def test_no_reply_tells_the_name_for_browsers(server: LocalServer) -> None:
+    api = {"host": f"127.0.0.1:{port_of(server.url)}"}
+    for path, head in (("/api/admin/version", api), ("/api/health", api), ("/", {"host": "evil.example"})):
+        reply = fetch(server.url, path, head)
+        assert "frame-ancestors" in reply.headers["content-security-policy"]
+        assert server.host not in f"{reply.headers} {reply.text}"
+
+
 @pytest.mark.parametrize("path", ["/api/events/in", "/api/events/out", "/api/logs/out"])
 def test_no_websocket_is_opened_without_the_password(server: LocalServer, path: str) -> None:
     upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}

@@ -1,5 +1,6 @@
 """Bytes the worker sends are not trusted: code inside owns the pipes as well."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,49 @@ size = struct.unpack(">I", os.read(rx, 4))[0]
 json.loads(os.read(rx, size))["error"]
 """
     assert sandbox(FORGE + code).output == "PermissionError: tool 'shell' is not granted"
+
+
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth else []
+
+
+FRAMES = """
+import sys
+def within(name):
+    frame = sys._getframe()
+    while type(frame.f_locals.get("self")).__name__ != name:
+        frame = frame.f_back
+    return frame.f_locals
+"""
+
+
+def test_a_forged_value_of_any_depth_is_a_failed_step(sandbox: SandboxExecutor) -> None:
+    answer = json.dumps({"t": "done", "value": nested(400), "final": True})
+    code = f"""
+found = within("Generation")
+found["self"]._end_the_others()
+forge(b'{{"id": "%s", ' % found["request"]["id"].encode() + {answer[1:].encode()!r})
+time.sleep(5)
+"""
+    with pytest.raises(SandboxError) as caught:
+        sandbox(FORGE + FRAMES + code)
+    assert "Error" not in str(caught.value), "the code itself did not fail"
+
+
+@pytest.mark.parametrize("code", ["2**100_000", "final_answer(2**100_000)", "note(2**100_000)"])
+def test_an_integer_that_cannot_be_written_fails_the_step(sandbox: SandboxExecutor, code: str) -> None:
+    sandbox.send_tools({"note": lambda number: None})
+    with pytest.raises(SandboxError, match="bits"):
+        sandbox(f"kept = 1\n{code}")
+    assert sandbox("kept").output == 1
+
+
+def test_names_of_reported_calls_can_be_written(sandbox: SandboxExecutor) -> None:
+    seen: list[Any] = []
+    sandbox.on_calls = seen.extend
+    forged = ["\udcff", 0.1, "\udcff", "\udcff"]
+    sandbox(f"{FRAMES}\nwithin('Interpreter')['self']._calls.append({forged!r})")
+    assert [tuple(call) for call in seen] == [("?", 0.1, "?", "?")]
 
 
 @pytest.mark.slow

@@ -181,8 +181,23 @@ def test_the_private_temporary_folder_is_deleted(
     assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
 
 
+HOLDS_ITS_CHANNELS = """
+import os, sys, time
+held = []
+for name in {*sys.argv[1:3], *os.listdir("/proc/self/fd")}:
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
+        try:
+            held.append(os.open(f"/proc/self/fd/{name}", flags | os.O_NONBLOCK))
+        except OSError:
+            pass
+time.sleep(99)
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["during a step", "between steps", "during a fork bomb"])
+@pytest.mark.parametrize(
+    "when", ["during a step", "between steps", "during a fork bomb", "with its channels opened again"]
+)
 def test_when_the_host_is_killed_nothing_is_left_within_two_seconds(
     backend: Backend, workspace: Path, when: str, tmp_path: Path
 ) -> None:
@@ -190,6 +205,7 @@ def test_when_the_host_is_killed_nothing_is_left_within_two_seconds(
         "during a step": "import os, time\nos.fork() or os.setsid()\ntime.sleep(99)",
         "between steps": "1",
         "during a fork bomb": "import os, time\nfor i in range(40):\n    os.fork() or time.sleep(99)",
+        "with its channels opened again": HOLDS_ITS_CHANNELS,
     }[when]
     host = f"""
 import sys, threading, time

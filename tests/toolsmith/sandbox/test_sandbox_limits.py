@@ -1,13 +1,15 @@
 """Limits: each ends the step, and the state from before it is still there."""
 
 import dataclasses
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from toolsmith.sandbox import Backend, Limits, SandboxError, SandboxExecutor
+from toolsmith.sandbox import Backend, Limits, SandboxError, SandboxExecutor, worker_process
+from toolsmith.sandbox.disk import usage
 
 ROLLED_BACK = "The Python state is as it was before this step; files it wrote remain."
 
@@ -163,6 +165,73 @@ time.sleep(6)
     assert "held more than 512 MB" in ended(sandbox, code)
 
 
+def test_a_socket_cannot_be_made_to_hold_more(sandbox: SandboxExecutor) -> None:
+    code = """
+import socket
+one, other = socket.socketpair()
+def refused(option):
+    try:
+        one.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+    except PermissionError:
+        return True
+one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+before = one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+[refused(option) for option in (7, 8, 32, 33, 26, 50)], one.getsockopt(1, socket.SO_SNDBUF) == before
+"""
+    assert sandbox(code).output == ([True] * 6, True)
+
+
+@pytest.mark.slow
+def test_memory_in_few_sockets_of_many_processes_is_counted(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(memory_mb=256, wall_s=20)
+    code = """
+import os, socket, time
+for i in range(48):
+    if os.fork() == 0:
+        held = [socket.socketpair() for i in range(12)]
+        time.sleep(16)
+        os._exit(0)
+time.sleep(16)
+"""
+    assert "held more than 256 MB" in ended(sandbox, code)
+
+
+REFUSED = """
+import signal, sys
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+frame = sys._getframe()
+while not hasattr(frame.f_locals.get("self"), "_call_host"):
+    frame = frame.f_back
+call = frame.f_locals["self"]._call_host
+while True:
+    try:
+        call({!r}, [], {{}})
+    except RuntimeError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("name", ["tool", "other"])
+def test_refused_calls_take_time_of_the_step(
+    make_sandbox: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "MAX_REFUSED", 10**9)
+    sandbox = make_sandbox(wall_s=1.0, calls=1)
+    sandbox.send_tools({"tool": lambda: None})
+    timer = threading.Timer(6, sandbox.interrupt)
+    timer.start()
+    assert "longer than 1 s" in ended(sandbox, REFUSED.format(name))
+    timer.cancel()
+
+
+@pytest.mark.parametrize("name", ["tool", "other"])
+def test_a_step_with_very_many_refused_calls_is_ended(make_sandbox: Any, name: str) -> None:
+    sandbox = make_sandbox(wall_s=60)
+    sandbox.send_tools({"tool": lambda: None})
+    assert "went on calling tools" in ended(sandbox, REFUSED.format(name))
+    assert sandbox("marker").output == "before"
+
+
 def test_no_folder_takes_more_than_its_limit(make_sandbox: Any, workspace: Path) -> None:
     """Every mounted file system is either read-only, bounded, or the workspace."""
     sandbox = make_sandbox(disk_mb=200, wall_s=20)
@@ -233,6 +302,25 @@ def test_the_number_of_files_is_limited(make_sandbox: Any) -> None:
     code = "import os\nfor i in range({}):\n    os.mkdir(f'{}/{{i}}')"
     assert sandbox(code.format(100, ".")).output is None
     assert ended(sandbox, code.format(250, "0")).startswith("the workspace grew by more than 300 files. ")
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_dug_deeper_while_it_is_measured_is_counted(make_sandbox: Any) -> None:
+    sandbox = make_sandbox(files=2000, wall_s=60)
+    code = "import os\nwhile True:\n    os.mkdir('x' * 200)\n    os.chdir('x' * 200)"
+    timer = threading.Timer(15, sandbox.interrupt)
+    timer.start()
+    assert ended(sandbox, code).startswith("the workspace grew by more than 2000 files. ")
+    timer.cancel()
+    deletes = "import subprocess\nsubprocess.run(['rm', '-rf', 'x' * 200], check=True).returncode"
+    assert sandbox(deletes).output == 0
+
+
+def test_folders_count_with_their_size(tmp_path: Path) -> None:
+    before = usage([tmp_path]).size
+    for number in range(100):
+        (tmp_path / f"{number}").mkdir()
+    assert usage([tmp_path]).size - before >= sum(each.stat().st_size for each in tmp_path.iterdir()) > 0
 
 
 def test_the_number_of_temporary_files_is_limited(make_sandbox: Any) -> None:

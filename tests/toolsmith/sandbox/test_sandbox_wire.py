@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolsmith.sandbox.wire import MAX_FRAME, WireError, decode, encode, pack, unpack
+from toolsmith.sandbox import wire
+from toolsmith.sandbox.wire import MAX_DEPTH, MAX_FRAME, WireError, decode, encode, pack, unpack
 
 scalars = (
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**14_000) + 1, 2**14_000 - 1)
     | st.floats(allow_nan=False)
     | st.text()
     | st.binary()
@@ -98,8 +99,54 @@ def test_the_text_of_a_set_has_one_order() -> None:
     )
 
 
-def test_numbers_of_any_size_can_be_sent() -> None:
-    assert decode(json.loads(json.dumps(encode(-(10**6000))))) == -(10**6000)
+def test_no_number_is_passed_that_cannot_be_written() -> None:
+    longest = -(2**14_000) + 1
+    assert decode(json.loads(json.dumps(encode(longest)))) == longest
+    for too_long in (2**14_000, [2**100_000]):
+        with pytest.raises(WireError, match="bits"):
+            encode(too_long)
+        with pytest.raises(WireError, match="bits"):
+            decode(too_long)
+
+
+SAME_HASH = [number * (2**61 - 1) for number in range(1, 20_000)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"$": "set", "v": SAME_HASH},
+        {"$": "frozenset", "v": SAME_HASH},
+        {"$": "dict", "v": [[number, None] for number in SAME_HASH]},
+        [{"$": "set", "v": SAME_HASH[:2000]}] * 100,
+        {"$": "set", "v": [{"$": "tuple", "v": [number]} for number in SAME_HASH]},
+    ],
+    ids=["set", "frozenset", "dict", "many sets", "tuples"],
+)
+def test_keys_that_are_hard_to_tell_apart_are_refused(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_KEYS_S", 0.1)
+    with pytest.raises(WireError, match="hash"):
+        decode(data)
+
+
+def test_very_many_keys_are_no_fault() -> None:
+    numbers = set(range(200_000))
+    assert decode(encode(numbers)) == numbers
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_a_forged_value_has_the_bounds_of_a_real_one() -> None:
+    assert decode(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
+    with pytest.raises(WireError, match="deep"):
+        decode(nested(MAX_DEPTH + 1))
+    with pytest.raises(WireError, match="parts"):
+        decode([0] * 1_000_000)
 
 
 def test_a_cycle_becomes_dots() -> None:
