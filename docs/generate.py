@@ -25,8 +25,9 @@ from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
+from orchestrator_cli.tools.executed_files import EXECUTES
 from orchestrator_cli.tools.file_names import FileRule
-from orchestrator_cli.tools.file_rules import CREDENTIALS, EXECUTES, HIDDEN
+from orchestrator_cli.tools.file_rules import CREDENTIALS, HIDDEN
 from toolsmith.sandbox.spec import Limits
 
 ROOT = Path(__file__).parents[1]

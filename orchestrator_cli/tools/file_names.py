@@ -58,7 +58,7 @@ class FileRule:
             if any(fnmatch.fnmatchcase(path, one) for one in self.keys.split()):
                 rows[path] = value
             elif any(fnmatch.fnmatchcase(f"{path}@", one) for one in self.keys.split()):
-                rows[path] = sorted(filter(_ADDRESS.match, _texts(value)))
+                rows[path] = sorted(filter(_ADDRESS.match, texts_in(value)))
             elif isinstance(value, dict):
                 rows |= self.executed_keys(value, f"{path}.")
         return {path: value for path, value in rows.items() if value}
@@ -70,14 +70,14 @@ _ADDRESS = re.compile(
 """What installers take for a file, a folder or a site, and not for a version."""
 
 
-def _texts(value: object) -> Iterator[str]:
+def texts_in(value: object) -> Iterator[str]:
     """The texts in a value. One that its key makes a place, such as `{path = "x"}`, begins with the key."""
     if isinstance(value, dict):
         for key, one in value.items():
             is_place = key in ("path", "file", "git", "url", "source", "registry", "index")
-            yield from (f"{key}:{text}" if is_place else text for text in _texts(one))
+            yield from (f"{key}:{text}" if is_place else text for text in texts_in(one))
     elif isinstance(value, list):
-        yield from (text for one in value for text in _texts(one))
+        yield from (text for one in value for text in texts_in(one))
     elif isinstance(value, str):
         yield value
 

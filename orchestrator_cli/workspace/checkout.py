@@ -127,6 +127,7 @@ class Checkout:
         root: Path,
         *,
         base: FileTree,
+        concealed: tuple[str, ...],
         copied: FileTree,
         holder: int,
         overlay: Overlay | None = None,
@@ -138,6 +139,7 @@ class Checkout:
         Args:
             root: the checkout's folder.
             base: the user's files when the checkout was opened.
+            concealed: the paths that were hidden from it.
             copied: the same files as they were in `root` then.
             holder: a descriptor whose lock marks the folder as in use; `discard` closes it.
             overlay: the view over that folder, which then holds only what was changed.
@@ -148,6 +150,7 @@ class Checkout:
         """The whole view for the host."""
         self._overlay = overlay
         self.base = base
+        self.concealed = concealed
         self.copied = copied
         self.subtask, self.attempt = author
         self._holder: int | None = holder

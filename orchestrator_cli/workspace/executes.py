@@ -14,11 +14,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator_cli.durable.places import folder_id, home_folders, ways_to
+from orchestrator_cli.tools.executed_files import INSTALLED, PROGRAMS
 from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
-    INSTALLED,
-    PROGRAMS,
     executes,
     folders_above,
     hidden_at,
@@ -29,7 +28,8 @@ from orchestrator_cli.tools.file_rules import (
 from orchestrator_cli.workspace.contents import REGISTRIES, executed_keys, marked_lines, sites
 from orchestrator_cli.workspace.entrances import Entrances
 from orchestrator_cli.workspace.file_state import FileTree
-from orchestrator_cli.workspace.git_settings import named_by_git
+from orchestrator_cli.workspace.followed import command_files, is_script, named_scripts
+from orchestrator_cli.workspace.git_settings import Repository
 from orchestrator_cli.workspace.link_names import LinkNames, plain
 from orchestrator_cli.workspace.tree import Root
 
@@ -64,6 +64,8 @@ class Changed:
     """Where the rest of the machine leads into the workspace."""
     was: FileTree = field(default_factory=dict)
     """The content of the workspace when the checkout was taken."""
+    concealed: Collection[str] = ()
+    """Paths of the workspace that were hidden from the checkout."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Targets of links that others committed since then, by their paths."""
     allowed: Collection[str] = ()
@@ -99,6 +101,7 @@ class Changed:
             *self._in_git_folders(),
             *self._in_environments(),
             *self._named_by_git(),
+            *self._named_by_command(),
         ):
             found.setdefault((root, why), set()).add(path)
         return tuple(
@@ -210,20 +213,54 @@ class Changed:
         rules = (hiding_rule(way, above=self._above) for way in (*folders_above(inside), inside) if way)
         return next(filter(None, rules), hit[1] if hit else None)
 
+    @functools.cached_property
+    def _repositories(self) -> tuple[Repository, ...]:
+        """Those in the workspace, and the one that it is in. Without any, the workspace as if it were one."""
+        root = self.before.path
+        around = {folder for path in self.paths for folder in folders_above(path)}
+        found = [folder for folder in around if self.before.has(f"{folder}/.git".strip("/"))]
+        for path in (*self.was, *self.concealed):
+            folder, _, name = path.rpartition("/")
+            if canonical(name) == ".git" or (
+                canonical(name) == "head" and is_git_folder(_listed(self.before, folder))
+            ):
+                found.append(folder)
+        places = [root / folder for folder in dict.fromkeys(found)]
+        places += [folder for folder in root.parents if (folder / ".git").exists()][:1]
+        return tuple(map(Repository.read, places or [root]))
+
+    def _named_by_command(self) -> Iterator[tuple[str, str, str]]:
+        """Scripts that hooks, installations and the like run."""
+        scripts = [p for p in self.paths if any(is_script(p, tree.get(p)) for tree in (self.was, self.now))]
+        if not scripts:
+            return
+        files = (
+            *(file for repository in self._repositories for file in repository.hooks),
+            *command_files(self.before, (*self.was, *self.concealed), self.is_new),
+        )
+        names = {path.rpartition("/")[2] for path in (*scripts, *_links(self.was), *self.links)}
+        root = self.before.path
+        named = {
+            plain(place.relative_to(root).as_posix()): file
+            for place, file in named_scripts(files, names).items()
+            if place.is_relative_to(root)
+        }
+        for path in scripts:
+            file = named.get(plain(path))
+            if file is not None and file.name != path and not is_allowed(path.split("/"), self.allowed):
+                yield path, path, f"{file.name} names it: {file.why}"
+
     def _named_by_git(self) -> Iterator[tuple[str, str, str]]:
         """What the settings of a repository name for what git executes, and where links there lead."""
         root = self.before.path
-        around = {folder for path in self.paths for folder in folders_above(path)}
-        repositories = [root / folder for folder in around if ".git" in _listed(self.before, folder)]
-        repositories += [folder for folder in root.parents if (folder / ".git").exists()][:1]
         named = {
             plain(place.relative_to(root).as_posix()): setting
-            for repository in repositories
-            for path, setting in named_by_git(repository).items()
+            for repository in self._repositories
+            for path, setting in repository.named.items()
             for place in ways_to(path)
             # An alias may well say `.`, but hooks are run from a folder.
             if place.is_relative_to(root)
-            and (setting == "core.hookspath" or not repository.is_relative_to(place))
+            and (setting == "core.hookspath" or not repository.path.is_relative_to(place))
         }
         for path in self.paths if named else ():
             for way in (*folders_above(path), path):

@@ -168,6 +168,7 @@ class Workspace:
         return Checkout(
             root,
             base=base,
+            concealed=tuple(concealed),
             copied=copied,
             holder=holder,
             overlay=overlay,
@@ -218,6 +219,7 @@ class Workspace:
                 entrances=self._hidden.entrances,
                 now=now,
                 was=checkout.base,
+                concealed=checkout.concealed,
                 links=since,
                 allowed=self._allowed,
                 is_new=lambda path: path in made(),

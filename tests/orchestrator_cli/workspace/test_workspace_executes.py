@@ -1,14 +1,17 @@
 """What is executed or obeyed later is committed only if a person agrees, under whatever name."""
 
 import json
+import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.tools.file_rules import EXECUTES, executes
+from orchestrator_cli.tools.executed_files import EXECUTES
+from orchestrator_cli.tools.file_rules import executes
 from orchestrator_cli.workspace import Checkout, Workspace, WorkspaceFault
 
 
@@ -756,3 +759,139 @@ def test_reading_the_settings_of_git_runs_nothing(workspace: Workspace, root: Pa
         write(checkout.root, "a.txt")
         assert workspace.executed(checkout) == ()
     assert not (root / "ran").exists()
+
+
+@pytest.mark.parametrize("place", [".git", ".git/commondir", ".git/config", ".git/hooks/pre-commit"])
+def test_a_pipe_where_git_keeps_its_files_is_not_waited_for(
+    workspace: Workspace, root: Path, place: str
+) -> None:
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(root / place)
+    with workspace.checkout() as checkout:
+        write(checkout.root, "a.txt")
+        started = time.monotonic()
+        assert len(checkout.commit()) == 1
+        assert time.monotonic() - started < 5
+
+
+def git(folder: Path, *words: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True)
+
+
+BESIDE_IT = [
+    # where the repository is, a setting of it, and what is written
+    ("app", "core.fsmonitor=../githks/fsm", "githks/fsm"),
+    ("app", "core.hooksPath=../githks", "githks/pre-commit"),
+    ("deep/er/app", "diff.x.textconv=sh ../../../show.sh", "show.sh"),
+    ("app", "include.path=../../team.conf", "team.conf"),
+    ("one", "alias.x=!{root}/tools/x", "tools/x"),
+]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize(("place", "setting", "path"), BESIDE_IT)
+def test_what_a_repository_beside_it_is_set_to_run_needs_a_yes(
+    workspace: Workspace, root: Path, place: str, setting: str, path: str, bare: bool
+) -> None:
+    git(root / place, "init", "-q", *["--bare"] * bare)
+    name, _, value = setting.partition("=")
+    git(
+        root / place,
+        "config",
+        name,
+        value.format(root=root).replace("../../team", "../" * (2 - bare) + "team"),
+    )
+    with workspace.checkout() as checkout:
+        write(checkout.root, path)
+        (found,) = workspace.executed(checkout)
+        assert path in found.paths
+
+
+HOOK = "#!/bin/sh\n"
+FOLLOWED = [
+    # a file that runs by itself, its content, and the script that it names
+    (".git/hooks/pre-commit", f"{HOOK}exec ./tools/hook.sh", "tools/hook.sh"),
+    (".git/hooks/post-checkout", f'{HOOK}cd "tools" && ./hook', "tools/hook"),
+    (".git/hooks/pre-push", f"{HOOK}python3 -m tools.check --fast", "tools/check.py"),
+    (".git/hooks/pre-push", f"{HOOK}. $(git rev-parse --show-toplevel)/lib/env", "lib/env"),
+    ("sub/.git/hooks/pre-commit", f"{HOOK}exec ../tools/hook.sh", "tools/hook.sh"),
+    (".husky/pre-commit", "node tools/check", "tools/check.js"),
+    ("lefthook.yml", 'pre-commit:\n  commands:\n    a: {run: "sh tools/a.sh {staged_files}"}', "tools/a.sh"),
+    (".pre-commit-config.yaml", "- entry: tools/lint.py", "tools/lint.py"),
+    ("sub/lefthook.yml", "run: sh tools/a.sh", "sub/tools/a.sh"),
+    (".vscode/tasks.json", '{"command": "${workspaceFolder}/tools/watch.sh"}', "tools/watch.sh"),
+    (".claude/settings.json", '{"command": ""$CLAUDE_PROJECT_DIR"/tools/h.py"}', "tools/h.py"),
+    (".devcontainer/devcontainer.json", '{"postCreateCommand": "tools/setup.sh"}', "tools/setup.sh"),
+    (".mcp.json", '{"command": "node", "args": ["server/index.js"]}', "server/index.js"),
+    (".envrc", "source_env tools/env.sh", "tools/env.sh"),
+    ("package.json", '{"scripts": {"postinstall": "node tools/post.js"}}', "tools/post.js"),
+    ("package.json", '{"scripts": {"prepare": "npm run b", "b": "node b"}}', "b.js"),
+    ("packages/a/package.json", '{"scripts": {"install": "node ../../x.cjs"}}', "x.cjs"),
+    ("package.json", '{"husky": {"hooks": {"pre-commit": "./x.sh"}}}', "x.sh"),
+    ("Cargo.toml", "[package]\nbuild='tools/gen.rs'", "tools/gen.rs"),
+    ("pyproject.toml", "[build-system]\nbuild-backend='b.c'\nbackend-path=['_b']", "_b/b/c.py"),
+    ("pyproject.toml", "[tool.hatch.build.targets.wheel.hooks.custom]\npath='tools/h.py'", "tools/h.py"),
+    ("pyproject.toml", "[tool.setuptools]\ncmdclass={build='pkg.cmd.Build'}", "pkg/cmd.py"),
+    ("composer.json", '{"scripts": {"post-install-cmd": ["@php bin/x.php"]}}', "bin/x.php"),
+]
+
+
+@pytest.mark.parametrize(("there", "text", "path"), FOLLOWED)
+def test_a_script_that_something_runs_by_itself_needs_a_yes(
+    workspace: Workspace, root: Path, there: str, text: str, path: str
+) -> None:
+    write(root, there, text)
+    write(root, path)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, "changed")
+        write(checkout.root, "tools/other.py", "changed")
+        (found,) = workspace.executed(checkout)
+        assert (found.root, found.paths) == (path, (path,))
+        with pytest.raises(WorkspaceFault, match="only if a person agrees"):
+            checkout.commit()
+
+
+def test_a_script_that_is_run_by_another_name_needs_a_yes(workspace: Workspace, root: Path) -> None:
+    write(root, ".git/hooks/pre-commit", f"{HOOK}./tools/hook.sh")
+    write(root, "real/one.sh")
+    (root / "tools").symlink_to("real")
+    (root / "real/hook.sh").symlink_to("one.sh")
+    with workspace.checkout() as checkout:
+        write(checkout.root, "real/one.sh", "changed")
+        assert roots(workspace, checkout) == {"real/one.sh"}
+
+
+PROJECT = {
+    ".git/hooks/pre-commit": f"{HOOK}pytest tests && ruff check src && prettier --check README.md\n",
+    ".pre-commit-config.yaml": "repos:\n- repo: local\n  hooks:\n  - entry: ruff check src tests\n",
+    ".vscode/settings.json": '{"python.testing.pytestArgs": ["tests"], "files.exclude": {"**/*.pyc": true}}',
+    ".github/workflows/ci.yml": "run: python tests/run.py",
+    "AGENTS.md": "Start with src/app.py and tests/test_app.py.",
+    "package.json": '{"scripts": {"prepare": "npm run build", "build": "tsc -p src", "test": "node t.js"}}',
+    "pyproject.toml": "[build-system]\nbuild-backend='setuptools.build_meta'\n[project]\nname='app'\n",
+    "README.md": "x",
+    "index.html": "x",
+    "t.js": "x",
+    "src/app.py": "x",
+    "src/index.ts": "x",
+    "tests/test_app.py": "x",
+    "tests/run.py": "x",
+}
+WRITTEN = (
+    *("README.md", "index.html", "t.js", "src/app.py", "src/index.ts", "src/build.py", "tests/test_app.py"),
+    *("tests/run.py", "src/new/logging.py", "docs/a.md", "style.css", "data.json", "tests/test_new.py"),
+    *("src/lib.rs", "scripts/report.py", "Dockerfile", ".gitignore", "LICENSE", "src/__init__.py"),
+)
+
+
+def test_work_on_an_ordinary_project_needs_no_yes(workspace: Workspace, root: Path) -> None:
+    for path, text in PROJECT.items():
+        write(root, path, text)
+    with workspace.checkout() as checkout:
+        for path in WRITTEN:
+            write(checkout.root, path, "changed")
+        write(checkout.root, "package.json", PROJECT["package.json"].replace("{", '{"version": "2", ', 1))
+        write(checkout.root, "pyproject.toml", PROJECT["pyproject.toml"] + "version='2'\n[tool.ruff]\nx=1\n")
+        assert workspace.executed(checkout) == ()
