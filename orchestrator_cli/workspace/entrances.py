@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -29,6 +29,7 @@ MAX_ENTRIES = 5_000
 BINARIES = (".local/bin", ".cargo/bin")
 """Links in them are the user's own programs, which may well be what they work on."""
 ON_PATH = FileRule("", "shells find programs in it, because it is on your PATH")
+HOME = FileRule("", "it is your home folder, in which shells and programs look for what they run")
 RUNNING = FileRule("", "orch itself runs from it")
 INSTALLATION = ("bin", "lib", "lib64", "Scripts", "pyvenv.cfg")
 PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
@@ -100,6 +101,18 @@ class Entrances:
             for way in (*folders_above(name), name)
             if way
         )
+
+
+def outside_use(ways: Collection[Path]) -> FileRule | None:
+    """What a place outside of a workspace is used for, if that is no matter of its name.
+
+    `ways`: the names of the place. Programs that the user cannot change do not count.
+    """
+    found = {folder_id(way) for way in ways} - {None}
+    if found & {folder_id(home) for home in home_folders()}:
+        return HOME
+    around = found | {folder_id(way.parent) for way in ways if os.access(way.parent, os.W_OK)}
+    return ON_PATH if around & ({folder_id(folder) for folder in os.get_exec_path()} - {None}) else None
 
 
 def _named(root: Path) -> Iterator[Entrance]:

@@ -12,8 +12,9 @@ import functools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from orchestrator_cli.durable.places import folder_id, home_folders, ways_to
+from orchestrator_cli.durable.places import folder_id, home_folders, ways_to, xdg_folders
 from orchestrator_cli.tools.executed_files import INSTALLED, PROGRAMS
 from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.tools.file_rules import (
@@ -26,7 +27,7 @@ from orchestrator_cli.tools.file_rules import (
     is_git_folder,
 )
 from orchestrator_cli.workspace.contents import REGISTRIES, executed_keys, marked_lines, sites
-from orchestrator_cli.workspace.entrances import Entrances
+from orchestrator_cli.workspace.entrances import Entrances, outside_use
 from orchestrator_cli.workspace.file_state import FileTree
 from orchestrator_cli.workspace.followed import command_files, is_script, named_scripts
 from orchestrator_cli.workspace.git_settings import Repository
@@ -202,16 +203,34 @@ class Changed:
                 yield path, path, f"programs look below {path} for what they execute"
 
     def _rule_of_target(self, path: str) -> FileRule | None:
-        """Why a link is asked about: in the workspace for any rule, outside for what is hidden."""
+        """Why a link is asked about: whoever writes through it changes what is executed, or is hidden."""
         _, place = self._names[-1].followed(path)
         if place is None:
             return None
         inside = self._names[-1].inside(place)
         if inside is None:
-            return hidden_at("/".join(place))
+            return self._rule_outside(path, "/".join(place))
         hit = executes.within(inside, self._above)
         rules = (hiding_rule(way, above=self._above) for way in (*folders_above(inside), inside) if way)
         return next(filter(None, rules), hit[1] if hit else None)
+
+    def _rule_outside(self, path: str, place: str) -> FileRule | None:
+        """The rule about a place outside of the workspace, under every name that links there give it."""
+        start = self.before.path / path
+        ways = [Path("/", place), *ways_to(start.parent / self.now[path].target)]
+        names = [str(way).strip("/") for way in ways]
+        names += [
+            f"{usual}/{way.relative_to(base)}"
+            for way in ways
+            for base, usual in xdg_folders()
+            if way.is_relative_to(base)
+        ]
+        for name in names:
+            if (rule := hidden_at(name)) is not None:
+                return rule
+            if hit := executes.within(name):
+                return hit[1]
+        return outside_use(ways)
 
     @functools.cached_property
     def _repositories(self) -> tuple[Repository, ...]:
