@@ -264,7 +264,12 @@ def _only(rule: FileRule) -> str:
     subject = f"one of them{beside}" if beside or len(rule.names) > 1 else "it"
     keys = ", ".join(f"`{key}`" for key in rule.keys.split() if not key.endswith("@"))
     addresses = " or an address in its dependencies" if "@" in rule.keys else ""
-    changed = f"if {keys}{addresses} changes, and " if keys else ""
+    if rule.harmless:
+        harmless = ", ".join(f"`{key}`" for key in rule.harmless.split())
+        which = f"any key but {harmless}" + (f", or of these {keys}{addresses}" if keys else "")
+    else:
+        which = f"{keys}{addresses}"
+    changed = f"if {which} changes, and " if which else ""
     where = ", in its folder or one above" if rule.only == "project" else ""
     there = f"{changed}if {subject} was there before the run{where}" if rule.only else ""
     gains = f"if it gains lines with {rule.lines_are}" if rule.lines else ""

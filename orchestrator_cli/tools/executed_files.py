@@ -9,6 +9,18 @@ PROGRAMS = "you are used to running the programs in it"
 INSTALLED = FileRule(".venv venv .virtualenv virtualenv node_modules __pypackages__", PROGRAMS)
 """Folders of installed programs. What they lead to by links is often the user's own source."""
 _PYTHON = "*.py src test tests requirements*.txt pyproject.toml setup.cfg tox.ini"
+_PROJECT = (
+    "*.cabal stack.yaml lakefile.lean pom.xml build.gradle* settings.gradle* mix.exs build.sbt *.csproj "
+    "*.fsproj *.vbproj *.sln *.slnx Package.swift pubspec.yaml package.json pyproject.toml setup.py setup.cfg "
+    "requirements*.txt Gemfile composer.json dune-project deps.edn project.clj Cargo.toml go.mod .git"
+)
+_TOOLS = (
+    "python python3 pip pip3 pytest py.test tox nox mypy ruff black flake8 pylint coverage isort uv uvx "
+    "poetry pdm hatch pipx twine pyright pre-commit virtualenv ipython jupyter sphinx-build mkdocs gunicorn "
+    "uvicorn celery flask django-admin alembic ansible aws az gcloud git gh ls cat cp mv rm sh bash zsh make "
+    "cmake node npm npx cargo go docker kubectl helm ssh sudo curl wget grep sed find env which"
+)
+"""Names of programs, which a script of a project would replace."""
 
 EXECUTES = (
     FileRule(
@@ -16,7 +28,7 @@ EXECUTES = (
         ".gitpod.yml .idx .exrc _exrc .nvim.lua .nvimrc .lvimrc .vim .vimrc _vimrc .gvimrc _gvimrc "
         ".config/nvim .helix .config/helix .kakrc .config/kak .config/Code* .emacs .emacs.d .dir-locals*.el "
         ".ycm_extra_conf.py .bsp .metals .project.vim .lvim .spacemacs .doom.d .config/emacs .config/doom "
-        ".config/zed .config/sublime-text",
+        ".config/zed .config/sublime-text .lsp .externalToolBuilders omnisharp.json .merlin",
         "editors load it and run its tasks when they open the folder",
     ),
     FileRule(
@@ -26,13 +38,15 @@ EXECUTES = (
         ".config/opencode .mcp.json mcp.json AGENTS.md AGENTS.override.md AGENT.md CLAUDE.md "
         "CLAUDE.local.md GEMINI.md QWEN.md WARP.md SKILL.md .github/copilot-instructions.md "
         ".github/copilot-setup-steps.yml .github/instructions .github/prompts .github/agents "
-        ".github/chatmodes .github/skills .github/hooks",
+        ".github/chatmodes .github/skills .github/hooks .agent .factory .iflow IFLOW.md .codebuddy "
+        "CODEBUDDY.md .aiassistant .claude-plugin .vibe .codesandbox .replit",
         "other agents obey it",
     ),
     FileRule(
         ".husky .huskyrc* .githooks .git-hooks lefthook.y*ml lefthook.json* lefthook.toml lefthook-local.* "
         ".lefthook* .pre-commit-config.y*ml .pre-commit-hooks.yaml .overcommit.yml .lintstagedrc* "
-        "lint-staged.config.* .simple-git-hooks.* simple-git-hooks.*",
+        "lint-staged.config.* .simple-git-hooks.* simple-git-hooks.* prek.toml .gitlint captainhook.json "
+        ".cargo-husky .rusty-hook.toml hk.pkl",
         "its commands run when someone commits",
     ),
     FileRule(
@@ -47,7 +61,8 @@ EXECUTES = (
         ".config/awesome .config/bspwm .config/zsh .config/nushell .config/powershell .oh-my-zsh .zplug "
         ".zinit .pam_environment .rhosts .shosts .cargo/bin .local/bin .local/lib/python* "
         ".local/share/applications .local/share/systemd .local/share/dbus-1 .tmux.conf .config/tmux "
-        ".screenrc .direnvrc .mise* mise.toml mise.*.toml .config/mise* .tool-versions",
+        ".screenrc .direnvrc .mise* mise.toml mise.*.toml .config/mise* .tool-versions "
+        "mise/config.toml .autoenv*",
         "shells and desktops run it",
     ),
     FileRule(
@@ -63,7 +78,8 @@ EXECUTES = (
         ".pnp.loader.mjs .pnpmfile.* bunfig.toml .cargo/config .cargo/config.toml rust-toolchain* .mvn "
         ".bazelrc tools/bazel .rspec .proverc .latexmkrc latexmkrc .Rprofile .RData .octaverc .irbrc .pryrc "
         ".iex.exs .formatter.exs .ocamlinit .ghci .psqlrc .sqliterc ansible.cfg .bundle .condarc "
-        ".juliarc.jl .julia/config .config/uv gunicorn.conf.py .direnv *.dist-info entry_points.txt",
+        ".juliarc.jl .julia/config .config/uv gunicorn.conf.py .direnv *.dist-info entry_points.txt "
+        ".jvmopts .sbtopts jupyter_config.* jupyter_*_config.* supervisord.conf .credo.exs",
         "programs load it by themselves",
     ),
     FileRule(
@@ -78,22 +94,36 @@ EXECUTES = (
         "package.json",
         "package managers and hooks run its commands, and install what it names",
         only="keys",
-        keys="scripts husky lint-staged simple-git-hooks gitHooks pre-commit pre-push packageManager "
-        "dependencies@ devDependencies@ optionalDependencies@ peerDependencies@ overrides@ "
-        "resolutions@ pnpm@ prettier.plugins babel eslintConfig jest mocha ava nyc stylelint postcss "
-        "commitlint",
+        keys="dependencies@ devDependencies@ optionalDependencies@ peerDependencies@ overrides@ "
+        "resolutions@ prettier.plugins",
+        harmless="name version description keywords homepage bugs license author contributors maintainers "
+        "funding files main module browser types typings typesVersions exports imports type private "
+        "sideEffects engines os cpu libc repository publishConfig man directories bin browserslist "
+        "prettier.* eslintIgnore *ependencies *ependenciesMeta overrides resolutions unpkg jsdelivr source "
+        "style displayName publisher icon categories contributes activationEvents",
+        members="name bin directories.bin",
     ),
-    FileRule("binding.gyp", "npm builds it when it installs", only="existing", beside="package.json"),
+    FileRule("binding.gyp", "npm builds it when it installs", only="project", beside="package.json"),
     FileRule(
         "pyproject.toml",
         "installers, test runners and task runners execute parts of it",
         only="keys",
         beside=_PYTHON,
-        keys="build-system tool.pytest tool.tox tool.hatch tool.pdm tool.poe tool.taskipy tool.uv "
-        "tool.poetry.build* tool.poetry.requires-plugins tool.poetry.source tool.setuptools.cmdclass "
-        "tool.mypy.plugins tool.mypy.python_executable tool.pylint*.load-plugins tool.pylint*.init-hook "
+        keys="tool.pylint*.load-plugins tool.pylint*.init-hook tool.mypy.plugins tool.mypy.python_executable "
         "tool.coverage.run.plugins project.entry-points project.dependencies@ "
-        "project.optional-dependencies@ dependency-groups@ tool.poetry.*dependencies@ tool.poetry.plugins",
+        "project.optional-dependencies@ dependency-groups@ tool.poetry.*dependencies@ "
+        + " ".join(f"*.*scripts.{tool}" for tool in _TOOLS.split()),
+        harmless="project dependency-groups tool.ruff tool.black tool.isort tool.mypy tool.pyright "
+        "tool.basedpyright tool.ty tool.pyrefly tool.pylint tool.coverage tool.bandit tool.codespell "
+        "tool.typos tool.interrogate tool.vulture tool.pydocstyle tool.docformatter tool.autopep8 tool.yapf "
+        "tool.djlint tool.deptry tool.towncrier tool.setuptools.packages tool.setuptools.package-d* "
+        "tool.setuptools.py-modules tool.setuptools.*-package-data tool.setuptools.zip-safe "
+        "tool.setuptools.license-files tool.setuptools.dynamic.*.file tool.poetry.name tool.poetry.version "
+        "tool.poetry.description tool.poetry.authors tool.poetry.maintainers tool.poetry.readme "
+        "tool.poetry.license tool.poetry.homepage tool.poetry.repository tool.poetry.documentation "
+        "tool.poetry.keywords tool.poetry.classifiers tool.poetry.packages tool.poetry.include "
+        "tool.poetry.exclude tool.poetry.urls tool.poetry.extras tool.poetry.package-mode tool.poetry.group "
+        "tool.poetry.scripts tool.poetry.*dependencies",
     ),
     FileRule(
         "requirements*.txt constraints*.txt requirements*.in requirements/*.txt",
@@ -107,8 +137,10 @@ EXECUTES = (
         "Cargo.toml",
         "cargo builds and runs what it names",
         only="keys",
-        keys="package.build lib.proc-macro lib.proc_macro patch replace dependencies@ build-dependencies@ "
-        "dev-dependencies@ target.*dependencies@ workspace.dependencies@",
+        keys="package.build package.workspace lib.proc-macro lib.proc_macro dependencies@ "
+        "build-dependencies@ dev-dependencies@ target.*dependencies@ workspace.dependencies@",
+        harmless="package lib bin example test bench features *dependencies target profile lints badges "
+        "workspace.package workspace.lints workspace.resolver workspace.metadata",
     ),
     FileRule(
         "pip.py pip/__init__.py pytest.py pytest/__init__.py _pytest setuptools.py wheel.py uv.py tox.py "
@@ -118,18 +150,32 @@ EXECUTES = (
         beside=_PYTHON,
     ),
     FileRule(
-        "setup.cfg tox.ini .flake8 mypy.ini .mypy.ini .pylintrc pylintrc .coveragerc",
+        "setup.cfg tox.ini",
+        "installers and test runners execute parts of it",
+        only="keys",
+        beside=_PYTHON,
+        keys="flake8:local-plugins *.plugins *.load-plugins *.init-hook *.python_executable "
+        "options.cmdclass options.setup_requires options.entry_points.*.* options.entry_points.*[0-9]",
+        harmless="metadata options options.pack* options.data_files options.extras_require "
+        "options.entry_points flake8 pycodestyle pep8 "
+        "pydocstyle isort yapf mypy mypy-* coverage:* bdist_wheel egg_info sdist upload_docs",
+        values=rf"\battr\s*:|^\s*({'|'.join(_TOOLS.split())})\s*=",
+    ),
+    FileRule(
+        ".flake8 mypy.ini .mypy.ini .pylintrc pylintrc .coveragerc",
         "test runners and linters execute parts of it",
         only="keys",
         beside=_PYTHON,
-        keys="pytest tool:pytest tox tox:* testenv* aliases DEFAULT flake8:local-plugins *.plugins "
-        "*.load-plugins *.init-hook *.python_executable",
+        keys="DEFAULT flake8:local-plugins *.plugins *.load-plugins *.init-hook *.python_executable",
     ),
     FileRule(
         "composer.json",
         "composer runs its commands, and installs what it names",
         only="keys",
-        keys="scripts repositories config.allow-plugins config.vendor-dir config.bin-dir",
+        harmless="name description version type keywords homepage license authors support funding readme "
+        "time require require-dev conflict replace provide suggest minimum-stability prefer-stable autoload "
+        "autoload-dev archive config.sort-packages config.optimize-autoloader config.platform "
+        "config.preferred-install",
     ),
     FileRule("Gemfile gems.rb *.gemspec", "bundler runs it", only="existing"),
     FileRule(
@@ -151,10 +197,10 @@ EXECUTES = (
     FileRule(
         "setup.py",
         "installers run it",
-        only="existing",
+        only="project",
         beside="pyproject.toml setup.cfg requirements*.txt",
     ),
-    FileRule("build.rs", "cargo runs it", only="existing", beside="Cargo.toml"),
+    FileRule("build.rs", "cargo runs it", only="project", beside="Cargo.toml"),
     FileRule("Makefile GNUmakefile BSDmakefile", "you are used to running it", only="existing"),
     FileRule("*.mk", "make runs it", only="project", beside="Makefile GNUmakefile BSDmakefile"),
     FileRule("CMakeLists.txt CMakePresets.json", "you are used to running it", only="existing"),
@@ -175,6 +221,29 @@ EXECUTES = (
     FileRule("Taskfile.y*ml Taskfile.dist.y*ml", "you are used to running it", only="existing"),
     FileRule("Rakefile Rakefile.rb", "you are used to running it", only="existing"),
     FileRule("noxfile.py", "you are used to running it", only="existing"),
+    FileRule(
+        "hie.yaml lean-toolchain lakefile.lean lakefile.toml .factorypath .project .classpath build.gradle "
+        "build.gradle.kts settings.gradle settings.gradle.kts mix.exs build.sbt project/*.sbt *.csproj "
+        "*.fsproj *.vbproj *.csproj.user obj/*.targets obj/*.props Package.swift analysis_options.yaml "
+        "nx.json .rubocop.yml .solargraph.yml pylintrc.toml .markdownlint-cli2.* .php-cs-fixer.* "
+        "phpstan.neon* .sqlfluff .scalafix.conf dune-project deps.edn project.clj",
+        "editors and linters run parts of it when they open the project",
+        only="project",
+        beside=_PROJECT,
+    ),
+    FileRule(
+        "flake.nix shell.nix devenv.nix devenv.yaml devbox.json",
+        "direnv and the like run it when a shell enters the folder",
+        only="project",
+        beside=".envrc .git",
+    ),
+    FileRule("hatch_build.py pdm_build.py", "installers run it", only="existing", beside="pyproject.toml"),
+    FileRule(
+        "pom.xml build.xml meson.build SConstruct Dockerfile Containerfile compose.y*ml "
+        "docker-compose.y*ml Vagrantfile gulpfile.* Gruntfile.* dodo.py fabfile.py",
+        "you are used to running it",
+        only="existing",
+    ),
     FileRule("gradlew* gradle/wrapper", "you are used to running it", only="existing"),
     FileRule("mvnw*", "you are used to running it", only="existing"),
     INSTALLED,

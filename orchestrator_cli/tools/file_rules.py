@@ -19,7 +19,7 @@ OURS = FileRule(
 """What the user cannot allow."""
 
 VERSION_CONTROL = FileRule(
-    ".git git~1 .hg .svn .bzr .jj",
+    ".git git~1 .hg .svn .bzr .jj .sl _darcs .pijul",
     "the hooks and settings of version control run programs",
 )
 

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator_cli.durable.places import folder_id, home_folders, ways_to, xdg_folders
@@ -176,8 +176,22 @@ class Changed:
             is_there = self.before.stat(path) is not None and not self.is_new(path)
             before, after = sites(self.before, path) if is_there else REGISTRIES, sites(self.after, path)
             return before is None or after is None or not after <= before
+        if rule.members and self._is_member(path):
+            rule = replace(rule, keys=f"{rule.keys} {rule.members}")
         keys = (executed_keys(tree, path, rule) for tree in (self.before, self.after))
         return rule.only != "keys" or next(keys) != next(keys)
+
+    def _is_member(self, path: str) -> bool:
+        """Whether a folder above the one of a package says that packages below it belong together."""
+        rule = FileRule("package.json", "", keys="workspaces")
+        own = path.rpartition("/")[0]
+        for folder in folders_above(own) if own else ():
+            manifest = f"{folder}/{rule.text}".strip("/")
+            if "pnpm-workspace.yaml" in _listed(self.before, folder) or (
+                not self.is_new(manifest) and executed_keys(self.before, manifest, rule)
+            ):
+                return True
+        return False
 
     def _existed(self, folder: str, rule: FileRule) -> bool:
         """Whether a name of a rule was in a folder before the run, so that a program looks for it there."""

@@ -491,6 +491,22 @@ LOADED = [
     (("env/pyvenv.cfg", "env/bin/a"), "env/bin/activate", "env/bin"),
     (("a/py/pyvenv.cfg",), "a/py/lib/python3.12/x.py", "a/py/lib"),
     (("tools/conda-meta/history",), "tools/bin/python", "tools/bin"),
+    *(((), path, path.partition("/")[0]) for path in (".lsp/config.edn", ".merlin", ".autoenv.zsh")),
+    *(((), path, path.partition("/")[0]) for path in (".gitlint", ".cargo-husky/x", ".replit", ".agent/x")),
+    *(((), path, path) for path in ("prek.toml", "IFLOW.md", "jupyter_lab_config.py", ".jvmopts")),
+    ((), "mise/config.toml", "mise/config.toml"),
+    (("pyproject.toml",), "hatch_build.py", "hatch_build.py"),
+    (("package.json",), "nx.json", "nx.json"),
+    (("a.csproj",), "sub/obj/a.targets", "sub/obj/a.targets"),
+    (("build.gradle",), "sub/build.gradle.kts", "sub/build.gradle.kts"),
+    (("Gemfile",), ".rubocop.yml", ".rubocop.yml"),
+    (("x.cabal",), "hie.yaml", "hie.yaml"),
+    ((".envrc",), "flake.nix", "flake.nix"),
+    (("Dockerfile",), "Dockerfile", "Dockerfile"),
+    (("app/compose.yaml",), "app/compose.yaml", "app/compose.yaml"),
+    *(((), path, None) for path in ("Dockerfile", "mix.exs", "build.gradle", "flake.nix", "nx.json")),
+    *(((), path, None) for path in ("pom.xml", "a.csproj", ".rubocop.yml", "hatch_build.py")),
+    (("package.json",), "Dockerfile", None),
     ((), "eslint.config.mjs", None),
     ((), ".somerc", None),
     ((), "Gemfile", None),
@@ -774,6 +790,77 @@ def test_a_pipe_where_git_keeps_its_files_is_not_waited_for(
         assert time.monotonic() - started < 5
 
 
+SETUP = "[metadata]\nname=a\nversion=1\n"
+UNKNOWN = [
+    # the file, its content before, what is added to it, and whether it is asked about
+    ("pyproject.toml", "", "[tool.setuptools.dynamic]\nversion={attr='ev.V'}", True),
+    ("pyproject.toml", "", "[tool.setuptools.dynamic]\nversion={file='VERSION'}", False),
+    ("pyproject.toml", "", "[project.scripts]\npytest='ev:main'", True),
+    ("pyproject.toml", "", "[tool.poetry.scripts]\npip='ev:main'", True),
+    ("pyproject.toml", "", "[project.scripts]\nacme='acme:main'", False),
+    ("pyproject.toml", "", "[tool.newtool]\nplugins=['x']", True),
+    ("pyproject.toml", "", "[project]\nname='a'\nversion='2'\nkeywords=['x']\n[tool.ruff]\nx=1", False),
+    ("setup.cfg", SETUP, "license=attr:ev.V", True),
+    (
+        "setup.cfg",
+        SETUP,
+        "description=x\n[options]\npackages=find:\n[options.packages.find]\nwhere=src",
+        False,
+    ),
+    ("setup.cfg", SETUP, "[options.entry_points]\nconsole_scripts=\n  pytest = ev:main", True),
+    ("setup.cfg", SETUP, "[options.entry_points]\nconsole_scripts=\n  acme = acme:main", False),
+    ("setup.cfg", SETUP, "[options]\ncmdclass=\n  build = ev.B", True),
+    ("setup.cfg", SETUP, "[newtool]\nplugin=x", True),
+    ("Cargo.toml", "", "[workspace]\nmembers=['e']", True),
+    ("Cargo.toml", "", "[package]\nname='a'\nversion='2'\n[features]\nx=[]\n[[bin]]\nname='b'", False),
+    ("composer.json", "{}", '{"extra": {"installer": "x"}}', True),
+    ("composer.json", "{}", '{"autoload": {"psr-4": {"A\\\\": "src"}}, "version": "2"}', False),
+    ("package.json", "{}", '{"workspaces": ["e"]}', True),
+    ("package.json", "{}", '{"prettier": "./evil.js"}', True),
+    ("package.json", "{}", '{"newtool": {"plugins": ["x"]}}', True),
+    ("package.json", "{}", '{"name": "a", "version": "2", "bin": {"a": "a.js"}, "files": ["x"]}', False),
+    ("package.json", "{}", '{"prettier": {"semi": true}, "type": "module", "main": "x.js"}', False),
+]
+
+
+@pytest.mark.parametrize(("path", "before", "added", "is_asked"), UNKNOWN)
+def test_settings_need_a_yes_unless_they_are_known_to_run_nothing(
+    workspace: Workspace, root: Path, path: str, before: str, added: str, is_asked: bool
+) -> None:
+    write(root, "a.py")
+    write(root, path, before)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, added if before == "{}" else before + added)
+        assert roots(workspace, checkout) == ({path} if is_asked else set())
+
+
+NPM_ROOT = {"package.json": '{"workspaces": ["packages/*"]}', "packages/a/package.json": '{"name": "a"}'}
+MEMBERS = [
+    # what there is, what is written, and whether it is asked about
+    ({"Cargo.toml": "[workspace]\nmembers=['crates/*']"}, "crates/e/build.rs", "x", True),
+    (NPM_ROOT, "packages/e/binding.gyp", "x", True),
+    (NPM_ROOT, "packages/e/package.json", '{"name": "typescript", "version": "5.0.0"}', True),
+    (NPM_ROOT, "packages/a/package.json", '{"name": "a", "bin": {"tsc": "t.js"}}', True),
+    (NPM_ROOT, "packages/a/package.json", '{"name": "a", "version": "2"}', False),
+    (NPM_ROOT, "packages/a/src/package.json", '{"type": "module"}', False),
+    (NPM_ROOT, "package.json", '{"name": "all", "workspaces": ["packages/*"]}', False),
+    ({"package.json": "{}"}, "examples/e/package.json", '{"name": "e"}', False),
+    ({"package.json": "{}", "pnpm-workspace.yaml": "x"}, "e/package.json", '{"name": "e"}', True),
+    ({"pyproject.toml": ""}, "packages/e/setup.py", "x", True),
+]
+
+
+@pytest.mark.parametrize(("there", "path", "text", "is_asked"), MEMBERS)
+def test_a_new_member_of_a_project_is_judged_by_the_whole(
+    workspace: Workspace, root: Path, there: dict[str, str], path: str, text: str, is_asked: bool
+) -> None:
+    for name, content in there.items():
+        write(root, name, content)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, text)
+        assert roots(workspace, checkout) == ({path} if is_asked else set())
+
+
 def git(folder: Path, *words: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True)
@@ -834,6 +921,7 @@ FOLLOWED = [
     ("pyproject.toml", "[build-system]\nbuild-backend='b.c'\nbackend-path=['_b']", "_b/b/c.py"),
     ("pyproject.toml", "[tool.hatch.build.targets.wheel.hooks.custom]\npath='tools/h.py'", "tools/h.py"),
     ("pyproject.toml", "[tool.setuptools]\ncmdclass={build='pkg.cmd.Build'}", "pkg/cmd.py"),
+    ("pyproject.toml", "[tool.poetry.build]\nscript='build.py'", "build.py"),
     ("composer.json", '{"scripts": {"post-install-cmd": ["@php bin/x.php"]}}', "bin/x.php"),
 ]
 
