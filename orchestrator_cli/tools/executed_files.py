@@ -3,6 +3,8 @@
 Not covered: what a program obeys under names of its own.
 """
 
+import sys
+
 from orchestrator_cli.tools.file_names import FileRule
 
 PROGRAMS = "you are used to running the programs in it"
@@ -11,8 +13,9 @@ INSTALLED = FileRule(".venv venv .virtualenv virtualenv node_modules __pypackage
 _PYTHON = "*.py src test tests requirements*.txt pyproject.toml setup.cfg tox.ini"
 _PROJECT = (
     "*.cabal stack.yaml lakefile.lean pom.xml build.gradle* settings.gradle* mix.exs build.sbt *.csproj "
-    "*.fsproj *.vbproj *.sln *.slnx Package.swift pubspec.yaml package.json pyproject.toml setup.py setup.cfg "
-    "requirements*.txt Gemfile composer.json dune-project deps.edn project.clj Cargo.toml go.mod .git"
+    "*.fsproj *.vbproj *.sln *.slnx Package.swift pubspec.yaml package.json pyproject.toml setup.py "
+    "setup.cfg requirements*.txt Gemfile composer.json dune-project deps.edn project.clj Cargo.toml go.mod "
+    ".git"
 )
 _TOOLS = (
     "python python3 pip pip3 pytest py.test tox nox mypy ruff black flake8 pylint coverage isort uv uvx "
@@ -256,6 +259,19 @@ EXECUTES = (
     ),
     FileRule(".yarn/releases .yarn/plugins", "yarn runs it", only="existing"),
 )
+
+_INSTEAD = "programs of Python import it instead of Python's own module"
+OWN_MODULES = sys.stdlib_module_names - {"test", "this", "antigravity", "idlelib", "turtle", "turtledemo"}
+"""Modules of Python that tools import, such as `logging`."""
+IN_PROJECT = FileRule(
+    "",
+    _INSTEAD,
+    only="existing",
+    beside="pyproject.toml setup.py setup.cfg tox.ini requirements*.txt Pipfile manage.py",
+)
+AT_TOP = FileRule("", _INSTEAD, only="existing", beside=_PYTHON)
+"""For a new module with a name of Python's own, in a folder from which tools are run: with such files, or
+the workspace."""
 
 FOLLOWED = (
     FileRule(

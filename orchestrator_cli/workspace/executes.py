@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator_cli.durable.places import folder_id, home_folders, ways_to, xdg_folders
-from orchestrator_cli.tools.executed_files import INSTALLED, PROGRAMS
+from orchestrator_cli.tools.executed_files import AT_TOP, IN_PROJECT, INSTALLED, OWN_MODULES, PROGRAMS
 from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
@@ -101,6 +101,7 @@ class Changed:
             *self._by_link(),
             *self._in_git_folders(),
             *self._in_environments(),
+            *self._instead_of_modules(),
             *self._named_by_git(),
             *self._named_by_command(),
         ):
@@ -245,6 +246,20 @@ class Changed:
             if hit := executes.within(name):
                 return hit[1]
         return outside_use(ways)
+
+    def _instead_of_modules(self) -> Iterator[tuple[str, str, str]]:
+        """New modules that Python imports instead of its own in a folder from which tools are run."""
+        for path in self.paths:
+            folder, _, name = path.removesuffix("/__init__.py").rpartition("/")
+            module, _, ending = name.partition(".")
+            if module not in OWN_MODULES or not (ending in ("", "py") or ending.endswith("so")):
+                continue
+            is_old = path in self.was and not self.is_new(path)
+            if is_old or path not in self.now or (not ending and not path.endswith("/__init__.py")):
+                continue
+            is_run_from = self._existed(folder, IN_PROJECT) or (not folder and self._existed("", AT_TOP))
+            if is_run_from and not is_allowed(path.split("/"), self.allowed):
+                yield path, path, f"{IN_PROJECT.why} {module}"
 
     @functools.cached_property
     def _repositories(self) -> tuple[Repository, ...]:

@@ -25,50 +25,8 @@ MAX_FILES = 1_000
 MAX_BYTES = 1 << 18
 """How many such files are looked at, and of each how much of its beginning."""
 ENDINGS = (
-    "",
-    *[
-        ".sh",
-        ".bash",
-        ".zsh",
-        ".fish",
-        ".ksh",
-        ".py",
-        ".pyw",
-        ".js",
-        ".cjs",
-        ".mjs",
-        ".jsx",
-        ".ts",
-        ".cts",
-        ".mts",
-        ".tsx",
-        ".rb",
-        ".pl",
-        ".pm",
-        ".php",
-        ".lua",
-    ],
-    *[
-        ".rs",
-        ".go",
-        ".ps1",
-        ".psm1",
-        ".bat",
-        ".cmd",
-        ".exe",
-        ".com",
-        ".jar",
-        ".groovy",
-        ".kts",
-        ".awk",
-        ".tcl",
-        ".r",
-        ".jl",
-        ".ex",
-        ".exs",
-        ".swift",
-        ".cs",
-    ],
+    ".sh .bash .zsh .fish .ksh .py .pyw .js .cjs .mjs .jsx .ts .cts .mts .tsx .rb .pl .pm .php .lua .rs .go "
+    ".ps1 .psm1 .bat .cmd .exe .com .jar .groovy .kts .awk .tcl .r .jl .ex .exs .swift .cs"
 )
 _TOKEN = re.compile(r"[\w@+-]+")
 _MODULE = re.compile(r"([A-Za-z_][\w.]*)(?::.*)?")
@@ -95,7 +53,8 @@ class CommandFile:
 def is_script(path: str, state: FileStat | None) -> bool:
     """Whether a program may run a file, as far as its name and mode tell."""
     is_program = state is not None and state.is_file and bool(state.mode & 0o111)
-    return is_program or PurePosixPath(canonical(path.rpartition("/")[2])).suffix in ENDINGS
+    ending = PurePosixPath(canonical(path.rpartition("/")[2])).suffix
+    return is_program or not ending or ending in ENDINGS.split()
 
 
 def hook_files(folder: Path, repository: Path) -> Iterator[CommandFile]:

@@ -861,6 +861,38 @@ def test_a_new_member_of_a_project_is_judged_by_the_whole(
         assert roots(workspace, checkout) == ({path} if is_asked else set())
 
 
+MODULES = [
+    # what there is, what is written, and whether it is asked about
+    ("requirements.txt", "logging.py", True),
+    ("app/pyproject.toml", "app/json/__init__.py", True),
+    ("a.py", "random.py", True),
+    ("pyproject.toml", "calendar.cpython-311-x86_64-linux-gnu.so", True),
+    ("pyproject.toml", "src/app/logging.py", False),
+    ("app/a.py", "app/logging.py", False),
+    ("pyproject.toml", "test.py", False),
+    ("pyproject.toml", "logging.md", False),
+    ("pyproject.toml", "json/data.json", False),
+    ("pyproject.toml", "http/client_of_ours.py", False),
+    ("readme.txt", "logging.py", False),
+    ("a.py", "report.py", False),
+]
+
+
+@pytest.mark.parametrize(("there", "path", "is_asked"), MODULES)
+def test_a_new_module_with_a_name_of_python_needs_a_yes(
+    workspace: Workspace, root: Path, there: str, path: str, is_asked: bool
+) -> None:
+    write(root, there, "")
+    with workspace.checkout() as checkout:
+        write(checkout.root, path)
+        assert roots(workspace, checkout) == ({path} if is_asked else set())
+        checkout.commit(approved={path})
+    write(root, "queue.py")
+    with workspace.checkout() as checkout:
+        write(checkout.root, "queue.py", "the user's own, changed")
+        assert workspace.executed(checkout) == ()
+
+
 def git(folder: Path, *words: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True)
