@@ -241,11 +241,12 @@ EXECUTES = (
         beside=".envrc .git",
     ),
     FileRule("hatch_build.py pdm_build.py", "installers run it", only="existing", beside="pyproject.toml"),
-    FileRule(
-        "pom.xml build.xml meson.build SConstruct Dockerfile Containerfile compose.y*ml "
-        "docker-compose.y*ml Vagrantfile gulpfile.* Gruntfile.* dodo.py fabfile.py",
-        "you are used to running it",
-        only="existing",
+    *(
+        FileRule(names, "you are used to running it", only="existing")
+        for names in (
+            *("pom.xml", "build.xml", "meson.build", "SConstruct", "Dockerfile Containerfile", "Vagrantfile"),
+            *("compose.y*ml docker-compose.y*ml", "gulpfile.*", "Gruntfile.*", "dodo.py", "fabfile.py"),
+        )
     ),
     FileRule("gradlew* gradle/wrapper", "you are used to running it", only="existing"),
     FileRule("mvnw*", "you are used to running it", only="existing"),

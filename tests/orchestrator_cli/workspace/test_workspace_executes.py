@@ -506,7 +506,7 @@ LOADED = [
     (("app/compose.yaml",), "app/compose.yaml", "app/compose.yaml"),
     *(((), path, None) for path in ("Dockerfile", "mix.exs", "build.gradle", "flake.nix", "nx.json")),
     *(((), path, None) for path in ("pom.xml", "a.csproj", ".rubocop.yml", "hatch_build.py")),
-    (("package.json",), "Dockerfile", None),
+    *((("package.json", "compose.yaml"), path, None) for path in ("Dockerfile", "gulpfile.js")),
     ((), "eslint.config.mjs", None),
     ((), ".somerc", None),
     ((), "Gemfile", None),
