@@ -25,8 +25,9 @@ from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
+from orchestrator_cli.tools.executed_files import EXECUTES, FOLLOWED
 from orchestrator_cli.tools.file_names import FileRule
-from orchestrator_cli.tools.file_rules import CREDENTIALS, EXECUTES, HIDDEN
+from orchestrator_cli.tools.file_rules import CREDENTIALS, HIDDEN
 from toolsmith.sandbox.spec import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -251,6 +252,26 @@ def _rules(what: str, rules: Iterable[FileRule]) -> str:
     return table((what, "because"), rows)
 
 
+def followed() -> str:
+    rows = (
+        (
+            ", ".join(f"`{name}`" for name in rule.names),
+            rule.why,
+            f"only {keys}" if (keys := _keys(rule)) else "",
+        )
+        for rule in FOLLOWED
+    )
+    return table(("what names a script", "so that", "what of it"), rows)
+
+
+def _keys(rule: FileRule) -> str:
+    """The keys, of which those that are names of tools are not listed."""
+    tools = "*.*scripts."
+    listed = [key for key in rule.keys.split() if not key.endswith("@") and not key.startswith(tools)]
+    programs = ["scripts with the name of a known program"] if tools in rule.keys else []
+    return ", ".join([f"`{key}`" for key in listed] + programs)
+
+
 def _only(rule: FileRule) -> str:
     """In which cases a rule holds."""
     if rule.only == "hosts":
@@ -261,9 +282,14 @@ def _only(rule: FileRule) -> str:
         )
     beside = "".join(f", `{name}`" for name in rule.beside.split())
     subject = f"one of them{beside}" if beside or len(rule.names) > 1 else "it"
-    keys = ", ".join(f"`{key}`" for key in rule.keys.split() if not key.endswith("@"))
+    keys = _keys(rule)
     addresses = " or an address in its dependencies" if "@" in rule.keys else ""
-    changed = f"if {keys}{addresses} changes, and " if keys else ""
+    if rule.harmless:
+        harmless = ", ".join(f"`{key}`" for key in rule.harmless.split())
+        which = f"any key but {harmless}" + (f", or of these {keys}{addresses}" if keys else "")
+    else:
+        which = f"{keys}{addresses}"
+    changed = f"if {which} changes, and " if which else ""
     where = ", in its folder or one above" if rule.only == "project" else ""
     there = f"{changed}if {subject} was there before the run{where}" if rule.only else ""
     gains = f"if it gains lines with {rule.lines_are}" if rule.lines else ""
@@ -282,6 +308,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "keys": keys,
     "protected": protected,
     "executes": executes,
+    "followed": followed,
     "subtask fields": subtask_fields,
     "process fields": process_fields,
     "mcp fields": mcp_fields,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator_cli.durable.files import read_regular
 from orchestrator_cli.errors import ConfigError
 
 MAX_BYTES = 16 * 1024
@@ -30,8 +31,7 @@ _TOKEN = re.compile(
 def read_config(path: Path, limit: int | None = None) -> tuple[bytes, dict[str, Any]]:
     """The content of a file, and its values. Raises `ConfigError`, also for more than `limit` bytes."""
     try:
-        with path.open("rb") as file:
-            content = file.read(-1 if limit is None else limit + 1)
+        content = read_regular(path, None if limit is None else limit + 1)
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc}", "Correct the file, or move it away.") from exc
     if limit is not None and limit < len(content):

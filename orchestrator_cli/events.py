@@ -384,8 +384,7 @@ class Spent(Fact):
     cost: float | None
     seconds: float
     total: Usage
-    fault: str | None = None
-    """Why there was no reply; the try counts all the same."""
+    fault: str | None = None  # why there was no reply; the try counts all the same
     reasoning: str | None = None  # the beginning of the model's thoughts
 
 

@@ -3,7 +3,9 @@
 Not covered: file systems that reorder a rename and the writes before it in spite of `fsync`.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -60,6 +62,18 @@ def write_atomic(
         raise
     if sync:
         sync_folder(path.parent)
+
+
+def read_regular(path: Path, limit: int | None = None) -> bytes:
+    """The content of a file that another may have put there: its first `limit` bytes.
+
+    Raises `OSError` at once for a pipe, a socket or a device, which could be waited for without an end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENXIO, "it is not a regular file", str(path))
+        return file.read(-1 if limit is None else limit)
 
 
 def _write(path: Path, content: bytes | str, mode: int, *, sync: bool) -> None:

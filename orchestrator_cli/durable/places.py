@@ -6,7 +6,7 @@ Not covered: file systems that show one folder with several identities, such as 
 import os
 import pwd
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -75,12 +75,14 @@ def _folders_in(folder: Path) -> list[Path]:
 class Places:
     """Paths, of which each need not be there, recognised below any folder through which they are reached."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(
+        self, paths: Iterable[Path], identify: Callable[[Path], FolderId | None] = folder_id
+    ) -> None:
         self._below: dict[FolderId, dict[str, Path]] = {}
         for path in paths:
             for way in ways_to(path.absolute()):
                 for folder in (way, *way.parents):
-                    if (found := folder_id(folder)) is not None:
+                    if (found := identify(folder)) is not None:
                         rest = way.relative_to(folder).as_posix()
                         self._below.setdefault(found, {}).setdefault("" if rest == "." else rest, path)
 

@@ -38,6 +38,15 @@ class FileRule:
 
     Of a key that ends with `@` only the values that are addresses of files, folders or sites.
     """
+    harmless: str = ""
+    """The keys and sections that are not, as `keys` gives those. Without any, all that `keys` does not name.
+
+    With some, all others count, so that an unknown tool is asked about.
+    """
+    values: str = ""
+    """A regular expression: texts in which it is found are executed whatever their key."""
+    members: str = ""
+    """Further `keys` of a file in a folder of a workspace of npm, whose packages all others can run."""
     lines: str = ""
     """A regular expression: only a file that gains lines which begin with it counts."""
     lines_are: str = ""
@@ -50,18 +59,34 @@ class FileRule:
     def has_beside(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(canonical(name), one.lower()) for one in self.beside.split())
 
-    def executed_keys(self, found: Mapping[str, object], above: str = "") -> dict[str, object]:
-        """What a program executes of the content of a file."""
+    def executed_keys(
+        self, found: Mapping[str, object], above: str = "", *, is_harmless: bool = False
+    ) -> dict[str, object]:
+        """What a program executes of the content of a file.
+
+        Args:
+            above: the keys that lead to it, each with a dot at its end.
+            is_harmless: whether one of these is harmless.
+        """
         rows: dict[str, object] = {}
         for key, value in found.items():
             path = f"{above}{key}"
-            if any(fnmatch.fnmatchcase(path, one) for one in self.keys.split()):
+            harmless = is_harmless or not self.harmless or _matches(path, self.harmless)
+            if _matches(path, self.keys):
                 rows[path] = value
-            elif any(fnmatch.fnmatchcase(f"{path}@", one) for one in self.keys.split()):
-                rows[path] = sorted(filter(_ADDRESS.match, _texts(value)))
+            elif _matches(f"{path}@", self.keys):
+                rows[path] = sorted(filter(_ADDRESS.match, texts_in(value)))
             elif isinstance(value, dict):
-                rows |= self.executed_keys(value, f"{path}.")
+                rows |= self.executed_keys(value, f"{path}.", is_harmless=harmless)
+            elif not harmless:
+                rows[path] = value
+            elif self.values:
+                rows[path] = [text for text in texts_in(value) if re.search(self.values, text)]
         return {path: value for path, value in rows.items() if value}
+
+
+def _matches(path: str, patterns: str) -> bool:
+    return any(fnmatch.fnmatchcase(path, one) for one in patterns.split())
 
 
 _ADDRESS = re.compile(
@@ -70,14 +95,14 @@ _ADDRESS = re.compile(
 """What installers take for a file, a folder or a site, and not for a version."""
 
 
-def _texts(value: object) -> Iterator[str]:
+def texts_in(value: object) -> Iterator[str]:
     """The texts in a value. One that its key makes a place, such as `{path = "x"}`, begins with the key."""
     if isinstance(value, dict):
         for key, one in value.items():
             is_place = key in ("path", "file", "git", "url", "source", "registry", "index")
-            yield from (f"{key}:{text}" if is_place else text for text in _texts(one))
+            yield from (f"{key}:{text}" if is_place else text for text in texts_in(one))
     elif isinstance(value, list):
-        yield from (text for one in value for text in _texts(one))
+        yield from (text for one in value for text in texts_in(one))
     elif isinstance(value, str):
         yield value
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator_cli.durable.places import FolderId, Places, folder_id, home_folders
+from orchestrator_cli.durable.places import Places, folder_id
 from orchestrator_cli.errors import Conflict
 from orchestrator_cli.events import FileChange
 from orchestrator_cli.tools.file_names import canonical
 from orchestrator_cli.tools.file_rules import (
-    HOME_FOLDERS,
     folders_above,
     hidden_at_home,
     hiding_rule,
@@ -57,7 +56,6 @@ class Hidden:
         self._own: set[str] = set()
         """The paths in the workspace of what `orch` trusts."""
         self._secret: set[str] = set()
-        self._known = _folders_of_homes()
         self._names: dict[str, str] = {}
         """Paths of folders in the workspace, with those that they have below a home folder."""
 
@@ -80,7 +78,8 @@ class Hidden:
         """Learn what is below an open folder of the workspace; returns whether the folder itself is shown."""
         found = folder_id(folder)
         self._own |= {plain(f"{path}/{rest}".strip("/")) for rest in self._places.below(found)}
-        name = self._known.get(found)
+        at_home = self.entrances.at_home.get(found) if found is not None else None
+        name = at_home[1] if at_home is not None else None
         if name is not None:
             self._names[path] = name
         return not path or (
@@ -97,13 +96,6 @@ class Hidden:
     def turns_aside(self, path: str) -> bool:
         """Whether a link at a path would lead what `orch` trusts elsewhere."""
         return any(own.startswith(f"{plain(path)}/") for own in self._own)
-
-
-def _folders_of_homes() -> dict[FolderId | None, str]:
-    """The folders of the user's home folders that rules are about, with their paths there."""
-    found = {folder_id(home / path): path for home in home_folders() for path in HOME_FOLDERS}
-    found.pop(None, None)
-    return found
 
 
 CACHES = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
@@ -131,6 +123,7 @@ class Checkout:
         root: Path,
         *,
         base: FileTree,
+        concealed: tuple[str, ...],
         copied: FileTree,
         holder: int,
         overlay: Overlay | None = None,
@@ -142,6 +135,7 @@ class Checkout:
         Args:
             root: the checkout's folder.
             base: the user's files when the checkout was opened.
+            concealed: the paths that were hidden from it.
             copied: the same files as they were in `root` then.
             holder: a descriptor whose lock marks the folder as in use; `discard` closes it.
             overlay: the view over that folder, which then holds only what was changed.
@@ -152,6 +146,7 @@ class Checkout:
         """The whole view for the host."""
         self._overlay = overlay
         self.base = base
+        self.concealed = concealed
         self.copied = copied
         self.subtask, self.attempt = author
         self._holder: int | None = holder

@@ -12,14 +12,14 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from orchestrator_cli.durable.places import Places, folder_id, home_folders, xdg_folders
-from orchestrator_cli.tools.file_names import FileRule
+from orchestrator_cli.durable.places import FolderId, Places, folder_id, home_folders, xdg_folders
+from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.tools.file_rules import HOME_FOLDERS, executes, folders_above, hiding_rule
 from orchestrator_cli.workspace.link_names import plain
 
@@ -29,6 +29,7 @@ MAX_ENTRIES = 5_000
 BINARIES = (".local/bin", ".cargo/bin")
 """Links in them are the user's own programs, which may well be what they work on."""
 ON_PATH = FileRule("", "shells find programs in it, because it is on your PATH")
+HOME = FileRule("", "it is your home folder, in which shells and programs look for what they run")
 RUNNING = FileRule("", "orch itself runs from it")
 INSTALLATION = ("bin", "lib", "lib64", "Scripts", "pyvenv.cfg")
 PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
@@ -60,6 +61,19 @@ class Entrances:
     def __init__(self, root: Path) -> None:
         """`root`: the workspace, resolved."""
         self._root = root
+
+    @cached_property
+    def at_home(self) -> Mapping[FolderId, tuple[Path, str]]:
+        """The folders of the user's home folders that rules are about: the home and the path there."""
+        found: dict[FolderId, tuple[Path, str]] = {}
+        for home in home_folders():
+            # There are several hundred names, so only those are looked at that begin with one that is there.
+            names = _names_in(home)
+            for path in HOME_FOLDERS:
+                first = canonical(path.partition("/")[0])
+                if (not path or names is None or first in names) and (known := folder_id(f"{home}/{path}")):
+                    found.setdefault(known, (home, path))
+        return found
 
     @cached_property
     def _named(self) -> tuple[Entrance, ...]:
@@ -102,29 +116,63 @@ class Entrances:
         )
 
 
+def _names_in(folder: Path) -> set[str] | None:
+    """The names in a folder, as rules compare them; None if it cannot be read."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return {canonical(entry.name) for entry in entries}
+    return None
+
+
+def real_folder(root: Path, entrances: Entrances) -> Path:
+    """The folder, resolved; the path below a home folder if it is one that rules are about, such as `~/.ssh`.
+
+    Below another path, names would be judged without the folders above them.
+    """
+    found = folder_id(root)
+    home, path = (entrances.at_home.get(found) if found is not None else None) or (root, "")
+    return (home / path).resolve()
+
+
+def outside_use(ways: Collection[Path]) -> FileRule | None:
+    """What a place outside of a workspace is used for, if that is no matter of its name.
+
+    `ways`: the names of the place. Programs that the user cannot change do not count.
+    """
+    found = {folder_id(way) for way in ways} - {None}
+    if found & {folder_id(home) for home in home_folders()}:
+        return HOME
+    around = found | {folder_id(way.parent) for way in ways if os.access(way.parent, os.W_OK)}
+    return ON_PATH if around & ({folder_id(folder) for folder in os.get_exec_path()} - {None}) else None
+
+
 def _named(root: Path) -> Iterator[Entrance]:
+    known = cache(folder_id)
     for folder, name in (*_links(), *xdg_folders()):
-        yield from (Entrance(place, f"{name}/{rest}".strip("/")) for place, rest in _at(folder, root))
+        yield from (Entrance(place, f"{name}/{rest}".strip("/")) for place, rest in _at(folder, root, known))
 
 
 def _used(root: Path) -> Iterator[Entrance]:
+    known = cache(folder_id)
     for folder in filter(Path.is_absolute, map(Path, os.get_exec_path())):
         yield from (
             Entrance(place, f"{folder}", ON_PATH, is_flat=True)
-            for place, rest in _at(folder, root)
+            for place, rest in _at(folder, root, known)
             if not rest
         )
     for folder in _running():
-        yield from (Entrance(place, f"{folder}", RUNNING) for place, _ in _at(folder, root))
+        yield from (Entrance(place, f"{folder}", RUNNING) for place, _ in _at(folder, root, known))
 
 
-def _at(place: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """The paths of a place in the workspace, or of the workspace in it: from the one, and from the other."""
-    for inside in Places([place]).below(folder_id(root)):
+def _at(place: Path, root: Path, known: Callable[[Path], FolderId | None]) -> Iterator[tuple[str, str]]:
+    """The paths of a place in the workspace, or of the workspace in it: from the one, and from the other.
+
+    `known`: `folder_id`, kept for many places that are in the same folders.
+    """
+    for inside in Places([place], known).below(known(root)):
         yield plain(inside), ""
-    known = folder_id(place)
+    found = known(place)
     for folder in root.parents:
-        if known is not None and folder_id(folder) == known:
+        if found is not None and known(folder) == found:
             yield "", root.relative_to(folder).as_posix()
 
 

@@ -11,14 +11,14 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from orchestrator_cli.durable.places import folder_id, home_folders, ways_to
+from orchestrator_cli.durable.places import folder_id, home_folders, ways_to, xdg_folders
+from orchestrator_cli.tools.executed_files import AT_TOP, IN_PROJECT, INSTALLED, OWN_MODULES, PROGRAMS
 from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
-    INSTALLED,
-    PROGRAMS,
     executes,
     folders_above,
     hidden_at,
@@ -27,9 +27,10 @@ from orchestrator_cli.tools.file_rules import (
     is_git_folder,
 )
 from orchestrator_cli.workspace.contents import REGISTRIES, executed_keys, marked_lines, sites
-from orchestrator_cli.workspace.entrances import Entrances
+from orchestrator_cli.workspace.entrances import Entrances, outside_use
 from orchestrator_cli.workspace.file_state import FileTree
-from orchestrator_cli.workspace.git_settings import named_by_git
+from orchestrator_cli.workspace.followed import command_files, is_script, named_scripts
+from orchestrator_cli.workspace.git_settings import Repository
 from orchestrator_cli.workspace.link_names import LinkNames, plain
 from orchestrator_cli.workspace.tree import Root
 
@@ -64,6 +65,8 @@ class Changed:
     """Where the rest of the machine leads into the workspace."""
     was: FileTree = field(default_factory=dict)
     """The content of the workspace when the checkout was taken."""
+    concealed: Collection[str] = ()
+    """Paths of the workspace that were hidden from the checkout."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Targets of links that others committed since then, by their paths."""
     allowed: Collection[str] = ()
@@ -98,7 +101,9 @@ class Changed:
             *self._by_link(),
             *self._in_git_folders(),
             *self._in_environments(),
+            *self._instead_of_modules(),
             *self._named_by_git(),
+            *self._named_by_command(),
         ):
             found.setdefault((root, why), set()).add(path)
         return tuple(
@@ -172,8 +177,22 @@ class Changed:
             is_there = self.before.stat(path) is not None and not self.is_new(path)
             before, after = sites(self.before, path) if is_there else REGISTRIES, sites(self.after, path)
             return before is None or after is None or not after <= before
+        if rule.members and self._is_member(path):
+            rule = replace(rule, keys=f"{rule.keys} {rule.members}")
         keys = (executed_keys(tree, path, rule) for tree in (self.before, self.after))
         return rule.only != "keys" or next(keys) != next(keys)
+
+    def _is_member(self, path: str) -> bool:
+        """Whether a folder above the one of a package says that packages below it belong together."""
+        rule = FileRule("package.json", "", keys="workspaces")
+        own = path.rpartition("/")[0]
+        for folder in folders_above(own) if own else ():
+            manifest = f"{folder}/{rule.text}".strip("/")
+            if "pnpm-workspace.yaml" in _listed(self.before, folder) or (
+                not self.is_new(manifest) and executed_keys(self.before, manifest, rule)
+            ):
+                return True
+        return False
 
     def _existed(self, folder: str, rule: FileRule) -> bool:
         """Whether a name of a rule was in a folder before the run, so that a program looks for it there."""
@@ -199,31 +218,97 @@ class Changed:
                 yield path, path, f"programs look below {path} for what they execute"
 
     def _rule_of_target(self, path: str) -> FileRule | None:
-        """Why a link is asked about: in the workspace for any rule, outside for what is hidden."""
+        """Why a link is asked about: whoever writes through it changes what is executed, or is hidden."""
         _, place = self._names[-1].followed(path)
         if place is None:
             return None
         inside = self._names[-1].inside(place)
         if inside is None:
-            return hidden_at("/".join(place))
+            return self._rule_outside(path, "/".join(place))
         hit = executes.within(inside, self._above)
         rules = (hiding_rule(way, above=self._above) for way in (*folders_above(inside), inside) if way)
         return next(filter(None, rules), hit[1] if hit else None)
 
+    def _rule_outside(self, path: str, place: str) -> FileRule | None:
+        """The rule about a place outside of the workspace, under every name that links there give it."""
+        start = self.before.path / path
+        ways = [Path("/", place), *ways_to(start.parent / self.now[path].target)]
+        names = [str(way).strip("/") for way in ways]
+        names += [
+            f"{usual}/{way.relative_to(base)}"
+            for way in ways
+            for base, usual in xdg_folders()
+            if way.is_relative_to(base)
+        ]
+        for name in names:
+            if (rule := hidden_at(name)) is not None:
+                return rule
+            if hit := executes.within(name):
+                return hit[1]
+        return outside_use(ways)
+
+    def _instead_of_modules(self) -> Iterator[tuple[str, str, str]]:
+        """New modules that Python imports instead of its own in a folder from which tools are run."""
+        for path in self.paths:
+            folder, _, name = path.removesuffix("/__init__.py").rpartition("/")
+            module, _, ending = name.partition(".")
+            if module not in OWN_MODULES or not (ending in ("", "py") or ending.endswith("so")):
+                continue
+            is_old = path in self.was and not self.is_new(path)
+            if is_old or path not in self.now or (not ending and not path.endswith("/__init__.py")):
+                continue
+            is_run_from = self._existed(folder, IN_PROJECT) or (not folder and self._existed("", AT_TOP))
+            if is_run_from and not is_allowed(path.split("/"), self.allowed):
+                yield path, path, f"{IN_PROJECT.why} {module}"
+
+    @functools.cached_property
+    def _repositories(self) -> tuple[Repository, ...]:
+        """Those in the workspace, and the one that it is in. Without any, the workspace as if it were one."""
+        root = self.before.path
+        around = {folder for path in self.paths for folder in folders_above(path)}
+        found = [folder for folder in around if self.before.has(f"{folder}/.git".strip("/"))]
+        for path in (*self.was, *self.concealed):
+            folder, _, name = path.rpartition("/")
+            if canonical(name) == ".git" or (
+                canonical(name) == "head" and is_git_folder(_listed(self.before, folder))
+            ):
+                found.append(folder)
+        places = [root / folder for folder in dict.fromkeys(found)]
+        places += [folder for folder in root.parents if (folder / ".git").exists()][:1]
+        return tuple(map(Repository.read, places or [root]))
+
+    def _named_by_command(self) -> Iterator[tuple[str, str, str]]:
+        """Scripts that hooks, installations and the like run."""
+        scripts = [p for p in self.paths if any(is_script(p, tree.get(p)) for tree in (self.was, self.now))]
+        if not scripts:
+            return
+        files = (
+            *(file for repository in self._repositories for file in repository.hooks),
+            *command_files(self.before, (*self.was, *self.concealed), self.is_new),
+        )
+        names = {path.rpartition("/")[2] for path in (*scripts, *_links(self.was), *self.links)}
+        root = self.before.path
+        named = {
+            plain(place.relative_to(root).as_posix()): file
+            for place, file in named_scripts(files, names).items()
+            if place.is_relative_to(root)
+        }
+        for path in scripts:
+            file = named.get(plain(path))
+            if file is not None and file.name != path and not is_allowed(path.split("/"), self.allowed):
+                yield path, path, f"{file.name} names it: {file.why}"
+
     def _named_by_git(self) -> Iterator[tuple[str, str, str]]:
         """What the settings of a repository name for what git executes, and where links there lead."""
         root = self.before.path
-        around = {folder for path in self.paths for folder in folders_above(path)}
-        repositories = [root / folder for folder in around if ".git" in _listed(self.before, folder)]
-        repositories += [folder for folder in root.parents if (folder / ".git").exists()][:1]
         named = {
             plain(place.relative_to(root).as_posix()): setting
-            for repository in repositories
-            for path, setting in named_by_git(repository).items()
+            for repository in self._repositories
+            for path, setting in repository.named.items()
             for place in ways_to(path)
             # An alias may well say `.`, but hooks are run from a folder.
             if place.is_relative_to(root)
-            and (setting == "core.hookspath" or not repository.is_relative_to(place))
+            and (setting == "core.hookspath" or not repository.path.is_relative_to(place))
         }
         for path in self.paths if named else ():
             for way in (*folders_above(path), path):

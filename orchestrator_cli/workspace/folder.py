@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.durable.locks import LockTimeout, acquire
-from orchestrator_cli.durable.places import folder_id, home_folders
 from orchestrator_cli.durable.storage import too_small
 from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.file_rules import HOME_FOLDERS, hidden_at, is_git_folder
+from orchestrator_cli.tools.file_rules import hidden_at, is_git_folder
 from orchestrator_cli.workspace.checkout import (
     SCRATCH,
     WORK,
@@ -32,7 +31,7 @@ from orchestrator_cli.workspace.checkout import (
 )
 from orchestrator_cli.workspace.commit import Commits, Intent, faults_of, lock_folder
 from orchestrator_cli.workspace.contents import holds_secret
-from orchestrator_cli.workspace.entrances import Entrances
+from orchestrator_cli.workspace.entrances import Entrances, real_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
 from orchestrator_cli.workspace.history import Author, CommitHistory, read_record, write_record
@@ -168,6 +167,7 @@ class Workspace:
         return Checkout(
             root,
             base=base,
+            concealed=tuple(concealed),
             copied=copied,
             holder=holder,
             overlay=overlay,
@@ -218,6 +218,7 @@ class Workspace:
                 entrances=self._hidden.entrances,
                 now=now,
                 was=checkout.base,
+                concealed=checkout.concealed,
                 links=since,
                 allowed=self._allowed,
                 is_new=lambda path: path in made(),
@@ -389,8 +390,9 @@ def check_folder(root: Path, entrances: Entrances | None = None) -> Path:
         raise UsageError(f"There is no folder {root}.", "Create it, or name another one with -C.")
     if not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
-    found = real_folder(root)
-    names = str(found), *(name for name, _ in (entrances or Entrances(found)).names(""))
+    entrances = entrances or Entrances(root.resolve())
+    found = real_folder(root, entrances)
+    names = str(found), *(name for name, _ in entrances.names(""))
     if rule := next(filter(None, map(hidden_at, names)), None):
         raise UsageError(
             f"{root} is hidden from runs, so no run works there: {rule.why}.", "Name another folder with -C."
@@ -428,17 +430,6 @@ def usable_folder(root: Path, entrances: Entrances) -> Path:
             "Fix its permissions, or name another one with -C.",
         ) from exc
     return found
-
-
-def real_folder(root: Path) -> Path:
-    """The folder, resolved; the path below a home folder if it is one that rules are about, such as `~/.ssh`.
-
-    Below another path, names would be judged without the folders above them.
-    """
-    found = folder_id(root)
-    # As text, because there are a thousand of them.
-    known = (f"{home}/{path}" for home in home_folders() for path in HOME_FOLDERS)
-    return Path(next((place for place in known if folder_id(place) == found), root)).resolve()
 
 
 def wait_for_clock_tick(tree: FileTree) -> None:

@@ -6,14 +6,20 @@ system, and files that they include, are among them. Without git there are none.
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator_cli.durable.files import read_regular
+from orchestrator_cli.tools.file_rules import is_git_folder
+from orchestrator_cli.workspace.commands import paths_in
+from orchestrator_cli.workspace.followed import CommandFile, hook_files
+
 WAIT_S = 10
+MAX_PATH_BYTES = 1 << 13
 _RUNS = re.compile(
     r"core\.(hookspath|fsmonitor|editor|pager|sshcommand|gitproxy|askpass|attributesfile)|sequence\.editor"
     r"|include(if\..*)?\.path|(filter|diff|merge|difftool|mergetool|browser|man|guitool|tar|trailer|hook)\..*"
@@ -23,17 +29,33 @@ _RUNS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-_SHELL_SIGNS = re.compile(r"""[\s;&|<>(){}"'`=,:!]+""")
-_MODULE = re.compile(r"(?<=-m )[\w.]+")
+
+@dataclass(frozen=True)
+class Repository:
+    """A git repository, as far as it names what git executes."""
+
+    path: Path
+    named: Mapping[Path, str]
+    """The paths, each with the setting whose value names it, or the link to it."""
+    hooks: tuple[CommandFile, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "Repository":
+        """The one at a path: a work tree, or a folder of git itself."""
+        folders = list(_folders(path))
+        links = {link: f".git/{link.relative_to(folder)}" for folder in folders for link in _links(folder)}
+        named = {**_named_by_settings(path, folders), **links}
+        set_folders = (place for place, setting in named.items() if setting.lower() == "core.hookspath")
+        places = dict.fromkeys((*(folder / "hooks" for folder in folders), *set_folders))
+        return cls(path, named, tuple(hook for place in places for hook in hook_files(place, path)))
 
 
-def named_by_git(repository: Path) -> dict[Path, str]:
-    """The paths, each with the setting of the repository whose value names it, or the link to it."""
-    found = {
-        link: f".git/{link.relative_to(folder)}" for folder in _folders(repository) for link in _links(folder)
-    }
+def _named_by_settings(repository: Path, folders: list[Path]) -> dict[Path, str]:
+    found: dict[Path, str] = {}
     git = shutil.which("git", path="/usr/local/bin:/usr/bin:/bin")
-    if git is None:
+    files = (folder / name for folder in folders for name in ("config", "config.worktree"))
+    # Git would wait for a pipe.
+    if git is None or any(file.exists() and not file.is_file() for file in files):
         return found
     command = [git, "-C", str(repository), "--no-pager", "config", "--list", "--null", "--show-origin"]
     try:
@@ -47,7 +69,7 @@ def named_by_git(repository: Path) -> dict[Path, str]:
             file = repository / origin.removeprefix("file:")
             # Other words of an alias that is no command of a shell are git's own, such as `log`.
             is_git = name.lower().startswith("alias.") and not value.startswith("!")
-            for path in _paths("" if is_git and "/" not in value else value, (repository, file.parent)):
+            for path in paths_in("" if is_git and "/" not in value else value, (repository, file.parent)):
                 found.setdefault(path, name)
     return found
 
@@ -56,10 +78,18 @@ def _folders(repository: Path) -> Iterator[Path]:
     """Where git keeps its own files for a repository, or for a worktree and for the repository of that."""
     folder = repository / ".git"
     with suppress(OSError, ValueError):
+        if not folder.exists():
+            if not is_git_folder(entry.name for entry in repository.iterdir()):
+                return
+            folder = repository
         if folder.is_file():
-            folder = repository / folder.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+            folder = repository / _line(folder).removeprefix("gitdir:").strip()
         yield folder
-        yield folder / (folder / "commondir").read_text(encoding="utf-8").strip()
+        yield folder / _line(folder / "commondir")
+
+
+def _line(file: Path) -> str:
+    return os.fsdecode(read_regular(file, MAX_PATH_BYTES)).strip()
 
 
 def _links(folder: Path) -> Iterator[Path]:
@@ -69,27 +99,3 @@ def _links(folder: Path) -> Iterator[Path]:
             yield place
         with suppress(OSError), os.scandir(place) as entries:
             yield from (place / entry.name for entry in entries if entry.is_symlink())
-
-
-def _paths(value: str, folders: tuple[Path, ...]) -> Iterator[Path]:
-    """The paths that a value may name, as a whole or by one of its words; relative to one of the folders."""
-    words = dict.fromkeys((value, *_words(value)))
-    # What a variable or a command stands for is not known: mostly, the top of the repository.
-    words |= dict.fromkeys(word.partition("/")[2] for word in words if word[:1] in ("$", "/"))
-    for word in words:
-        for folder in folders:
-            if word and "\0" not in word:
-                yield Path(os.path.normpath(folder / os.path.expanduser(word)))  # noqa: PTH111 - never fails
-
-
-def _words(value: str) -> Iterator[str]:
-    """The words of a command, also of one within its quotes, and those that signs of a shell end."""
-    try:
-        words = shlex.split(value.lstrip("!"), posix=True)
-    except ValueError:
-        words = value.split()
-    yield from words
-    for text in (value, *words):
-        yield from _SHELL_SIGNS.split(text)
-        for module in _MODULE.findall(text):
-            yield from (module.replace(".", "/"), f"{module.replace('.', '/')}.py")

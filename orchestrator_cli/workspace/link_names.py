@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from orchestrator_cli.errors import WorkspaceFault
+from orchestrator_cli.tools.executed_files import INSTALLED
 from orchestrator_cli.tools.file_names import canonical
-from orchestrator_cli.tools.file_rules import INSTALLED, executes
+from orchestrator_cli.tools.file_rules import executes
 
 MAX_ALIASES = 50_000
 MAX_HOPS = 40

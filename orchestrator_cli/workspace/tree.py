@@ -75,6 +75,13 @@ class Root:
             return stat_at(fd, name)
         return None
 
+    def has(self, path: str) -> bool:
+        """Whether there is anything at a path, also by links on the way."""
+        with contextlib.suppress(OSError):
+            os.lstat(path, dir_fd=self.fd)
+            return True
+        return False
+
     def open_file(self, path: str) -> int:
         """A descriptor to read a regular file; the caller closes it. Raises `OSError`."""
         with self.parent(path) as (fd, name):

@@ -68,6 +68,7 @@ NARROW: dict[str, tuple[str, ...]] = {
         "durable",
         "events",
         "errors",
+        "tools.executed_files",
         "tools.file_names",
         "tools.file_rules",
         "toolsmith.sandbox.disk",

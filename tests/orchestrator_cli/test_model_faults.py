@@ -103,6 +103,7 @@ def test_a_reply_that_is_none_is_named_so(served: Endpoint) -> None:
         ("soon", None),
         ("nan", None),
     ],
+    ids=["seconds", "half", "long", "a date", "a past date", "words", "nan"],
 )
 def test_the_pause_that_a_provider_asks_for_is_read(
     served: Endpoint, model: str, status: int, asked: str, seconds: tuple[float, float] | None

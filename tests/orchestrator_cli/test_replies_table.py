@@ -21,6 +21,7 @@ from orchestrator_cli.events import Fact, Noticed, PlanRepaired
 from orchestrator_cli.execution.attempt import AttemptSpec, CheckoutRef, Host
 from orchestrator_cli.execution.kinds import run_attempt
 from orchestrator_cli.execution.tool_registry import whole_text
+from orchestrator_cli.model_settings import ROLES
 from orchestrator_cli.models.chain import RetryingModel
 from orchestrator_cli.models.client import LiteLLMModel
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
@@ -30,7 +31,6 @@ from orchestrator_cli.planning.checks import judge
 from orchestrator_cli.planning.planner import PlannerContext, RoleCard, make_plan
 from orchestrator_cli.planning.reviser import Cause, Situation, revise
 from orchestrator_cli.roles import load_roles
-from orchestrator_cli.settings import ROLES
 from toolsmith.errors import ReplyFaulty
 from toolsmith.parsing import python_block
 from toolsmith.sandbox import choose_backend

@@ -222,3 +222,37 @@ def test_what_orch_runs_from_needs_a_yes(root: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(WorkspaceFault, match="orch itself runs"):
             checkout.commit()
     del sys.modules["entrance_editable"]
+
+
+OUTSIDE = [
+    # where a link of the workspace leads, and whether it is asked about
+    ("{home}/.bashrc", True),
+    ("../.bashrc", True),
+    ("{home}/.config/nvim/init.lua", True),
+    ("{home}/.vscode", True),
+    ("{home}/other/AGENTS.md", True),
+    ("{home}/other/Makefile", True),
+    ("{home}/alias", True),
+    ("{home}/config/fish/config.fish", True),
+    ("{home}", True),
+    ("{home}/tools/ls", True),
+    ("{home}/tools", True),
+    ("{home}/data", False),
+    ("../data/x.csv", False),
+]
+
+
+@pytest.mark.parametrize(("target", "is_asked"), OUTSIDE)
+def test_a_link_to_what_is_executed_outside_needs_a_yes(
+    home: Path, root: Path, monkeypatch: pytest.MonkeyPatch, target: str, is_asked: bool
+) -> None:
+    for folder in ("tools", "data", "config", "other", "real"):
+        (home / folder).mkdir()
+    link(home / "alias", "real/.profile")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("PATH", f"{home / 'tools'}:/usr/bin:/bin")
+    workspace = opened(root)
+    with workspace.checkout() as checkout:
+        link(checkout.root / "results.txt", target.format(home=home))
+        found = {one.root for one in workspace.executed(checkout)}
+        assert found == ({"results.txt"} if is_asked else set())

@@ -1,14 +1,17 @@
 """What is executed or obeyed later is committed only if a person agrees, under whatever name."""
 
 import json
+import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.tools.file_rules import EXECUTES, executes
+from orchestrator_cli.tools.executed_files import EXECUTES
+from orchestrator_cli.tools.file_rules import executes
 from orchestrator_cli.workspace import Checkout, Workspace, WorkspaceFault
 
 
@@ -488,6 +491,22 @@ LOADED = [
     (("env/pyvenv.cfg", "env/bin/a"), "env/bin/activate", "env/bin"),
     (("a/py/pyvenv.cfg",), "a/py/lib/python3.12/x.py", "a/py/lib"),
     (("tools/conda-meta/history",), "tools/bin/python", "tools/bin"),
+    *(((), path, path.partition("/")[0]) for path in (".lsp/config.edn", ".merlin", ".autoenv.zsh")),
+    *(((), path, path.partition("/")[0]) for path in (".gitlint", ".cargo-husky/x", ".replit", ".agent/x")),
+    *(((), path, path) for path in ("prek.toml", "IFLOW.md", "jupyter_lab_config.py", ".jvmopts")),
+    ((), "mise/config.toml", "mise/config.toml"),
+    (("pyproject.toml",), "hatch_build.py", "hatch_build.py"),
+    (("package.json",), "nx.json", "nx.json"),
+    (("a.csproj",), "sub/obj/a.targets", "sub/obj/a.targets"),
+    (("build.gradle",), "sub/build.gradle.kts", "sub/build.gradle.kts"),
+    (("Gemfile",), ".rubocop.yml", ".rubocop.yml"),
+    (("x.cabal",), "hie.yaml", "hie.yaml"),
+    ((".envrc",), "flake.nix", "flake.nix"),
+    (("Dockerfile",), "Dockerfile", "Dockerfile"),
+    (("app/compose.yaml",), "app/compose.yaml", "app/compose.yaml"),
+    *(((), path, None) for path in ("Dockerfile", "mix.exs", "build.gradle", "flake.nix", "nx.json")),
+    *(((), path, None) for path in ("pom.xml", "a.csproj", ".rubocop.yml", "hatch_build.py")),
+    *((("package.json", "compose.yaml"), path, None) for path in ("Dockerfile", "gulpfile.js")),
     ((), "eslint.config.mjs", None),
     ((), ".somerc", None),
     ((), "Gemfile", None),
@@ -777,3 +796,243 @@ def test_reading_the_settings_of_git_runs_nothing(workspace: Workspace, root: Pa
         write(checkout.root, "a.txt")
         assert workspace.executed(checkout) == ()
     assert not (root / "ran").exists()
+
+
+@pytest.mark.parametrize("place", [".git", ".git/commondir", ".git/config", ".git/hooks/pre-commit"])
+def test_a_pipe_where_git_keeps_its_files_is_not_waited_for(
+    workspace: Workspace, root: Path, place: str
+) -> None:
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(root / place)
+    with workspace.checkout() as checkout:
+        write(checkout.root, "a.txt")
+        started = time.monotonic()
+        assert len(checkout.commit()) == 1
+        assert time.monotonic() - started < 5
+
+
+SETUP = "[metadata]\nname=a\nversion=1\n"
+UNKNOWN = [
+    # the file, its content before, what is added to it, and whether it is asked about
+    ("pyproject.toml", "", "[tool.setuptools.dynamic]\nversion={attr='ev.V'}", True),
+    ("pyproject.toml", "", "[tool.setuptools.dynamic]\nversion={file='VERSION'}", False),
+    ("pyproject.toml", "", "[project.scripts]\npytest='ev:main'", True),
+    ("pyproject.toml", "", "[tool.poetry.scripts]\npip='ev:main'", True),
+    ("pyproject.toml", "", "[project.scripts]\nacme='acme:main'", False),
+    ("pyproject.toml", "", "[tool.newtool]\nplugins=['x']", True),
+    ("pyproject.toml", "", "[project]\nname='a'\nversion='2'\nkeywords=['x']\n[tool.ruff]\nx=1", False),
+    ("setup.cfg", SETUP, "license=attr:ev.V", True),
+    (
+        "setup.cfg",
+        SETUP,
+        "description=x\n[options]\npackages=find:\n[options.packages.find]\nwhere=src",
+        False,
+    ),
+    ("setup.cfg", SETUP, "[options.entry_points]\nconsole_scripts=\n  pytest = ev:main", True),
+    ("setup.cfg", SETUP, "[options.entry_points]\nconsole_scripts=\n  acme = acme:main", False),
+    ("setup.cfg", SETUP, "[options]\ncmdclass=\n  build = ev.B", True),
+    ("setup.cfg", SETUP, "[newtool]\nplugin=x", True),
+    ("Cargo.toml", "", "[workspace]\nmembers=['e']", True),
+    ("Cargo.toml", "", "[package]\nname='a'\nversion='2'\n[features]\nx=[]\n[[bin]]\nname='b'", False),
+    ("composer.json", "{}", '{"extra": {"installer": "x"}}', True),
+    ("composer.json", "{}", '{"autoload": {"psr-4": {"A\\\\": "src"}}, "version": "2"}', False),
+    ("package.json", "{}", '{"workspaces": ["e"]}', True),
+    ("package.json", "{}", '{"prettier": "./evil.js"}', True),
+    ("package.json", "{}", '{"newtool": {"plugins": ["x"]}}', True),
+    ("package.json", "{}", '{"name": "a", "version": "2", "bin": {"a": "a.js"}, "files": ["x"]}', False),
+    ("package.json", "{}", '{"prettier": {"semi": true}, "type": "module", "main": "x.js"}', False),
+]
+
+
+@pytest.mark.parametrize(("path", "before", "added", "is_asked"), UNKNOWN)
+def test_settings_need_a_yes_unless_they_are_known_to_run_nothing(
+    workspace: Workspace, root: Path, path: str, before: str, added: str, is_asked: bool
+) -> None:
+    write(root, "a.py")
+    write(root, path, before)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, added if before == "{}" else before + added)
+        assert roots(workspace, checkout) == ({path} if is_asked else set())
+
+
+NPM_ROOT = {"package.json": '{"workspaces": ["packages/*"]}', "packages/a/package.json": '{"name": "a"}'}
+MEMBERS = [
+    # what there is, what is written, and whether it is asked about
+    ({"Cargo.toml": "[workspace]\nmembers=['crates/*']"}, "crates/e/build.rs", "x", True),
+    (NPM_ROOT, "packages/e/binding.gyp", "x", True),
+    (NPM_ROOT, "packages/e/package.json", '{"name": "typescript", "version": "5.0.0"}', True),
+    (NPM_ROOT, "packages/a/package.json", '{"name": "a", "bin": {"tsc": "t.js"}}', True),
+    (NPM_ROOT, "packages/a/package.json", '{"name": "a", "version": "2"}', False),
+    (NPM_ROOT, "packages/a/src/package.json", '{"type": "module"}', False),
+    (NPM_ROOT, "package.json", '{"name": "all", "workspaces": ["packages/*"]}', False),
+    ({"package.json": "{}"}, "examples/e/package.json", '{"name": "e"}', False),
+    ({"package.json": "{}", "pnpm-workspace.yaml": "x"}, "e/package.json", '{"name": "e"}', True),
+    ({"pyproject.toml": ""}, "packages/e/setup.py", "x", True),
+]
+
+
+@pytest.mark.parametrize(("there", "path", "text", "is_asked"), MEMBERS)
+def test_a_new_member_of_a_project_is_judged_by_the_whole(
+    workspace: Workspace, root: Path, there: dict[str, str], path: str, text: str, is_asked: bool
+) -> None:
+    for name, content in there.items():
+        write(root, name, content)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, text)
+        assert roots(workspace, checkout) == ({path} if is_asked else set())
+
+
+MODULES = [
+    # what there is, what is written, and whether it is asked about
+    ("requirements.txt", "logging.py", True),
+    ("app/pyproject.toml", "app/json/__init__.py", True),
+    ("a.py", "random.py", True),
+    ("pyproject.toml", "calendar.cpython-311-x86_64-linux-gnu.so", True),
+    ("pyproject.toml", "src/app/logging.py", False),
+    ("app/a.py", "app/logging.py", False),
+    ("pyproject.toml", "test.py", False),
+    ("pyproject.toml", "logging.md", False),
+    ("pyproject.toml", "json/data.json", False),
+    ("pyproject.toml", "http/client_of_ours.py", False),
+    ("readme.txt", "logging.py", False),
+    ("a.py", "report.py", False),
+]
+
+
+@pytest.mark.parametrize(("there", "path", "is_asked"), MODULES)
+def test_a_new_module_with_a_name_of_python_needs_a_yes(
+    workspace: Workspace, root: Path, there: str, path: str, is_asked: bool
+) -> None:
+    write(root, there, "")
+    with workspace.checkout() as checkout:
+        write(checkout.root, path)
+        assert roots(workspace, checkout) == ({path} if is_asked else set())
+        checkout.commit(approved={path})
+    write(root, "queue.py")
+    with workspace.checkout() as checkout:
+        write(checkout.root, "queue.py", "the user's own, changed")
+        assert workspace.executed(checkout) == ()
+
+
+def git(folder: Path, *words: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True)
+
+
+BESIDE_IT = [
+    # where the repository is, a setting of it, and what is written
+    ("app", "core.fsmonitor=../githks/fsm", "githks/fsm"),
+    ("app", "core.hooksPath=../githks", "githks/pre-commit"),
+    ("deep/er/app", "diff.x.textconv=sh ../../../show.sh", "show.sh"),
+    ("app", "include.path=../../team.conf", "team.conf"),
+    ("one", "alias.x=!{root}/tools/x", "tools/x"),
+]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize(("place", "setting", "path"), BESIDE_IT)
+def test_what_a_repository_beside_it_is_set_to_run_needs_a_yes(
+    workspace: Workspace, root: Path, place: str, setting: str, path: str, bare: bool
+) -> None:
+    git(root / place, "init", "-q", *["--bare"] * bare)
+    name, _, value = setting.partition("=")
+    git(
+        root / place,
+        "config",
+        name,
+        value.format(root=root).replace("../../team", "../" * (2 - bare) + "team"),
+    )
+    with workspace.checkout() as checkout:
+        write(checkout.root, path)
+        (found,) = workspace.executed(checkout)
+        assert path in found.paths
+
+
+HOOK = "#!/bin/sh\n"
+FOLLOWED = [
+    # a file that runs by itself, its content, and the script that it names
+    (".git/hooks/pre-commit", f"{HOOK}exec ./tools/hook.sh", "tools/hook.sh"),
+    (".git/hooks/post-checkout", f'{HOOK}cd "tools" && ./hook', "tools/hook"),
+    (".git/hooks/pre-push", f"{HOOK}python3 -m tools.check --fast", "tools/check.py"),
+    (".git/hooks/pre-push", f"{HOOK}. $(git rev-parse --show-toplevel)/lib/env", "lib/env"),
+    ("sub/.git/hooks/pre-commit", f"{HOOK}exec ../tools/hook.sh", "tools/hook.sh"),
+    (".husky/pre-commit", "node tools/check", "tools/check.js"),
+    ("lefthook.yml", 'pre-commit:\n  commands:\n    a: {run: "sh tools/a.sh {staged_files}"}', "tools/a.sh"),
+    (".pre-commit-config.yaml", "- entry: tools/lint.py", "tools/lint.py"),
+    ("sub/lefthook.yml", "run: sh tools/a.sh", "sub/tools/a.sh"),
+    (".vscode/tasks.json", '{"command": "${workspaceFolder}/tools/watch.sh"}', "tools/watch.sh"),
+    (".claude/settings.json", '{"command": ""$CLAUDE_PROJECT_DIR"/tools/h.py"}', "tools/h.py"),
+    (".devcontainer/devcontainer.json", '{"postCreateCommand": "tools/setup.sh"}', "tools/setup.sh"),
+    (".mcp.json", '{"command": "node", "args": ["server/index.js"]}', "server/index.js"),
+    (".envrc", "source_env tools/env.sh", "tools/env.sh"),
+    ("package.json", '{"scripts": {"postinstall": "node tools/post.js"}}', "tools/post.js"),
+    ("package.json", '{"scripts": {"prepare": "npm run b", "b": "node b"}}', "b.js"),
+    ("packages/a/package.json", '{"scripts": {"install": "node ../../x.cjs"}}', "x.cjs"),
+    ("package.json", '{"husky": {"hooks": {"pre-commit": "./x.sh"}}}', "x.sh"),
+    ("Cargo.toml", "[package]\nbuild='tools/gen.rs'", "tools/gen.rs"),
+    ("pyproject.toml", "[build-system]\nbuild-backend='b.c'\nbackend-path=['_b']", "_b/b/c.py"),
+    ("pyproject.toml", "[tool.hatch.build.targets.wheel.hooks.custom]\npath='tools/h.py'", "tools/h.py"),
+    ("pyproject.toml", "[tool.setuptools]\ncmdclass={build='pkg.cmd.Build'}", "pkg/cmd.py"),
+    ("pyproject.toml", "[tool.poetry.build]\nscript='build.py'", "build.py"),
+    ("composer.json", '{"scripts": {"post-install-cmd": ["@php bin/x.php"]}}', "bin/x.php"),
+]
+
+
+@pytest.mark.parametrize(("there", "text", "path"), FOLLOWED)
+def test_a_script_that_something_runs_by_itself_needs_a_yes(
+    workspace: Workspace, root: Path, there: str, text: str, path: str
+) -> None:
+    write(root, there, text)
+    write(root, path)
+    with workspace.checkout() as checkout:
+        write(checkout.root, path, "changed")
+        write(checkout.root, "tools/other.py", "changed")
+        (found,) = workspace.executed(checkout)
+        assert (found.root, found.paths) == (path, (path,))
+        with pytest.raises(WorkspaceFault, match="only if a person agrees"):
+            checkout.commit()
+
+
+def test_a_script_that_is_run_by_another_name_needs_a_yes(workspace: Workspace, root: Path) -> None:
+    write(root, ".git/hooks/pre-commit", f"{HOOK}./tools/hook.sh")
+    write(root, "real/one.sh")
+    (root / "tools").symlink_to("real")
+    (root / "real/hook.sh").symlink_to("one.sh")
+    with workspace.checkout() as checkout:
+        write(checkout.root, "real/one.sh", "changed")
+        assert roots(workspace, checkout) == {"real/one.sh"}
+
+
+PROJECT = {
+    ".git/hooks/pre-commit": f"{HOOK}pytest tests && ruff check src && prettier --check README.md\n",
+    ".pre-commit-config.yaml": "repos:\n- repo: local\n  hooks:\n  - entry: ruff check src tests\n",
+    ".vscode/settings.json": '{"python.testing.pytestArgs": ["tests"], "files.exclude": {"**/*.pyc": true}}',
+    ".github/workflows/ci.yml": "run: python tests/run.py",
+    "AGENTS.md": "Start with src/app.py and tests/test_app.py.",
+    "package.json": '{"scripts": {"prepare": "npm run build", "build": "tsc -p src", "test": "node t.js"}}',
+    "pyproject.toml": "[build-system]\nbuild-backend='setuptools.build_meta'\n[project]\nname='app'\n",
+    "README.md": "x",
+    "index.html": "x",
+    "t.js": "x",
+    "src/app.py": "x",
+    "src/index.ts": "x",
+    "tests/test_app.py": "x",
+    "tests/run.py": "x",
+}
+WRITTEN = (
+    *("README.md", "index.html", "t.js", "src/app.py", "src/index.ts", "src/build.py", "tests/test_app.py"),
+    *("tests/run.py", "src/new/logging.py", "docs/a.md", "style.css", "data.json", "tests/test_new.py"),
+    *("src/lib.rs", "scripts/report.py", "Dockerfile", ".gitignore", "LICENSE", "src/__init__.py"),
+)
+
+
+def test_work_on_an_ordinary_project_needs_no_yes(workspace: Workspace, root: Path) -> None:
+    for path, text in PROJECT.items():
+        write(root, path, text)
+    with workspace.checkout() as checkout:
+        for path in WRITTEN:
+            write(checkout.root, path, "changed")
+        write(checkout.root, "package.json", PROJECT["package.json"].replace("{", '{"version": "2", ', 1))
+        write(checkout.root, "pyproject.toml", PROJECT["pyproject.toml"] + "version='2'\n[tool.ruff]\nx=1\n")
+        assert workspace.executed(checkout) == ()

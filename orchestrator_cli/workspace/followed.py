@@ -1,0 +1,141 @@
+"""Which scripts are run by files that run by themselves: hooks, installation scripts, tasks of editors.
+
+A script is a program by its ending, by its mode, or for having no ending. One step is followed: what such a
+script names in turn is not looked at.
+"""
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from orchestrator_cli.durable.files import read_regular
+from orchestrator_cli.durable.places import ways_to
+from orchestrator_cli.tools.executed_files import FOLLOWED, INSTALLED
+from orchestrator_cli.tools.file_names import FileRule, FileRules, canonical, texts_in
+from orchestrator_cli.workspace.commands import entered, paths_in
+from orchestrator_cli.workspace.contents import executed_keys
+from orchestrator_cli.workspace.file_state import FileStat
+from orchestrator_cli.workspace.tree import Root
+
+MAX_FILES = 1_000
+MAX_BYTES = 1 << 18
+"""How many such files are looked at, and of each how much of its beginning."""
+ENDINGS = (
+    ".sh .bash .zsh .fish .ksh .py .pyw .js .cjs .mjs .jsx .ts .cts .mts .tsx .rb .pl .pm .php .lua .rs .go "
+    ".ps1 .psm1 .bat .cmd .exe .com .jar .groovy .kts .awk .tcl .r .jl .ex .exs .swift .cs"
+)
+_TOKEN = re.compile(r"[\w@+-]+")
+_MODULE = re.compile(r"([A-Za-z_][\w.]*)(?::.*)?")
+_followed = FileRules(FOLLOWED)
+_plain = re.compile(
+    "|".join(fnmatch.translate(name) for rule in FOLLOWED for name in rule.names if name[0] != "."),
+    re.IGNORECASE,
+)
+_installed = FileRules((INSTALLED,))
+
+
+@dataclass(frozen=True)
+class CommandFile:
+    """A file that runs by itself what it names."""
+
+    name: str
+    """For people."""
+    why: str
+    folders: tuple[Path, ...]
+    """Where it may be run, absolute."""
+    text: str
+
+
+def is_script(path: str, state: FileStat | None) -> bool:
+    """Whether a program may run a file, as far as its name and mode tell."""
+    is_program = state is not None and state.is_file and bool(state.mode & 0o111)
+    ending = PurePosixPath(canonical(path.rpartition("/")[2])).suffix
+    return is_program or not ending or ending in ENDINGS.split()
+
+
+def hook_files(folder: Path, repository: Path) -> Iterator[CommandFile]:
+    """The hooks in a folder of git's, which run in the repository."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in sorted(entry.name for entry in entries if not entry.name.endswith(".sample")):
+            with suppress(OSError):
+                text = read_regular(folder / name, MAX_BYTES).decode("utf-8", "replace")
+                why = "git runs it as a hook or for one"
+                yield CommandFile(f"{folder.name}/{name}", why, (repository, folder), text)
+
+
+def command_files(tree: Root, paths: Iterable[str], is_new: Callable[[str], bool]) -> Iterator[CommandFile]:
+    """Those of a workspace, at most `MAX_FILES`, other than of installed programs.
+
+    Args:
+        paths: of its files, hidden ones too.
+        is_new: whether the run made a file; then it counts only if that was asked about.
+    """
+    seen = 0
+    # To ask the rules takes time, and most paths are none of theirs.
+    for path in (path for path in paths if "/." in f"/{path}" or _plain.match(path.rpartition("/")[2])):
+        rule = _followed.at(path.split("/"))
+        if rule is None or _installed.within(path) or (rule.keys and is_new(path)):
+            continue
+        if (seen := seen + 1) > MAX_FILES:
+            return
+        own = (tree.path / path).parent
+        yield CommandFile(
+            path, rule.why, tuple(dict.fromkeys((own, *_above(own, tree.path)))), _text(tree, path, rule)
+        )
+
+
+def _above(folder: Path, root: Path) -> Iterator[Path]:
+    """The folders from which a file in a folder of settings may be run: two above it, and the workspace."""
+    yield from [one for one in (folder, *folder.parents)[:3] if one.is_relative_to(root)]
+    yield root
+
+
+def _text(tree: Root, path: str, rule: FileRule) -> str:
+    if not rule.keys:
+        with suppress(OSError), os.fdopen(tree.open_file(path), "rb") as file:
+            return file.read(MAX_BYTES).decode("utf-8", "replace")
+        return ""
+    found = executed_keys(tree, path, rule)
+    if not isinstance(found, dict):
+        return ""
+    texts = [text for value in found.values() for text in texts_in(value)]
+    for text in list(texts):  # objects of Python, and folders that it adds to its path
+        if module := _MODULE.fullmatch(text):
+            texts += [f"-m {module[1]}", f"-m {module[1].rpartition('.')[0]}", f"cd {text}"]
+    return "\n".join([*texts, *_called(tree, path, rule, texts)])
+
+
+def _called(tree: Root, path: str, rule: FileRule, texts: list[str]) -> Iterator[str]:
+    """The other scripts of a package that scripts call by their names."""
+    every = executed_keys(tree, path, FileRule(rule.text, rule.why, keys="scripts.*"))
+    scripts = (
+        {key[len("scripts.") :]: value for key, value in every.items()} if isinstance(every, dict) else {}
+    )
+    work = list(texts)
+    while work and scripts:
+        for word in re.findall(r"[\w:.-]+", work.pop()):
+            if isinstance(script := scripts.pop(word, None), str):
+                work.append(script)
+                yield script
+
+
+def named_scripts(files: Iterable[CommandFile], names: set[str]) -> dict[Path, CommandFile]:
+    """The places that files name, other than their own, as far as they end with one of the `names`."""
+    wanted = {canonical(name) for name in names}
+    # Lines without any part of such a name are passed over: to read a line as a command takes time.
+    parts = {part for name in wanted for part in _TOKEN.findall(name.rpartition(".")[0].lstrip(".") or name)}
+    found: dict[Path, CommandFile] = {}
+    for file in files:
+        text = file.text.replace("\\\n", " ")
+        lines = [line for line in text.splitlines() if not parts.isdisjoint(_TOKEN.findall(line.lower()))]
+        folders = entered(text, file.folders) if lines else ()
+        for line in lines:
+            for path in paths_in(line, folders):
+                if canonical(path.name) in wanted:
+                    for way in ways_to(path):
+                        found.setdefault(way, file)
+    return found
