@@ -77,7 +77,7 @@ def test_the_planner_and_the_judge_ask_with_their_schemas() -> None:
     with pytest.raises(OrchError):
         make_plan("Do it.", runs=(), files=[], planner_context=nothing, model=model, emit=lambda _: None)
     subtask = Subtask(id="one", title="One", kind="agent", judge="It is good.")
-    judge(subtask, "done", [], model=model, cancellation=Cancellation())
+    judge(subtask, "done", [], model=model, cancellation=Cancellation(), repaired=lambda _: None)
     schemas = {request.role: request.reply_schema or {} for request in model.asked}
     written = Plan.model_validate({"goal": "g", "subtasks": [coder("one", inputs={"n": [1, {"a": None}]})]})
     rows = written.model_dump(mode="json", exclude={"version", "routes"})
