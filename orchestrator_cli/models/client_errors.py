@@ -1,5 +1,6 @@
 """What LiteLLM and the network raise during a model call, as errors of ours."""
 
+import ast
 import contextlib
 import json
 import math
@@ -185,12 +186,18 @@ _LIBRARY_WORDS = re.compile(
 )
 
 
+_BYTES = re.compile(r"b'.*'|b\".*\"", re.DOTALL)
+
+
 def _words(exc: Exception) -> str:
     """What the provider says, on one line, without what libraries put around it."""
     bodies = [body for e in _causes(exc) if isinstance(body := getattr(e, "body", None), dict)]
     text = str(getattr(exc, "message", "") or exc).strip()
     text = _message_in(bodies[0]) if bodies else text
     text = _LIBRARY_WORDS.sub("", text).strip()
+    if _BYTES.fullmatch(text):  # what LiteLLM makes of a fault that answers a request for a stream
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            text = ast.literal_eval(text).decode(errors="replace")
     with contextlib.suppress(ValueError, RecursionError):
         text = _message_in(json.loads(text)) or text
     # LiteLLM puts a traceback below.

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,6 +79,8 @@ def _import_litellm() -> Any:
     # Without this it reads a .env file in the folders above its installation.
     os.environ.setdefault("LITELLM_MODE", "PRODUCTION")
     made: Any = importlib.import_module("litellm")
+    # Pydantic says it of LiteLLM's own types when it builds them, which can be at any call.
+    warnings.filterwarnings("ignore", message="Item '.*' on TypedDict class", category=UserWarning)
     made.suppress_debug_info = True
     made.telemetry = False
     # Its embedding call reads 0 retries as unset, and then retries this often.

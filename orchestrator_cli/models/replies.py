@@ -47,6 +47,9 @@ def gather(
         raise ConnectionError("the reply was cut in the middle")
     if rest := parts.splitter.end():
         put(rest)
+    if not any(getattr(chunk, "usage", None) for chunk in seen):
+        # Or LiteLLM would count, for which it fetches lists of words from the network. See `usage_of`.
+        seen[-1].usage = litellm().Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
     answer = litellm().stream_chunk_builder(seen, messages=list(request.messages))
     choice = answer.choices[0]
     choice.message.refusal = parts.refusal

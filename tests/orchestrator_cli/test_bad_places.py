@@ -147,8 +147,8 @@ def test_full_disk_under_a_checkout_stops_the_run_until_there_is_space(
 def test_a_disk_on_which_the_record_of_the_run_finds_no_room_ends_the_run(
     orch: Orch, endpoint: Endpoint
 ) -> None:
-    endpoint.reply = Cast(planner=[{"content": answered("x" * 400_000)}])
-    with mounted(orch.home, "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"):
+    endpoint.reply = Cast(planner=[{"content": answered(" ".join(map(hex, range(28_000))))}])
+    with mounted(orch.home, "-t", "tmpfs", "-o", "size=160k,mode=700", "tmpfs"):
         done = orch("ask", "Write much.")
     assert done.code == 3
     assert "No space left" in done.error

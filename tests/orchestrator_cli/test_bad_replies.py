@@ -24,7 +24,7 @@ CIRCLE = plan(caller("a", ["c"]), caller("b", ["a"]), caller("c", ["b"]))
         (plan(caller("one", ["two"])), "names 'two', which is no subtask"),
         (plan(caller("one"), coder("one"), caller("two", ["one"])), "is used twice"),
         (plan(caller("one", inputs={"x": "$gone.value"})), "needs 'gone' in depends_on"),
-        (plan(caller("one", result={"type": "nonsense"})), "is no JSON Schema"),
+        (plan(caller("one", result={"type": "nonsense"})), "not a JSON Schema"),
         (plan(caller("one", check="open('/etc/passwd')")), "reads open"),
         (plan(caller("one", mood="cheerful")), "mood"),
         (plan(*(caller(f"s{n}") for n in range(21))), "at most 20 are allowed"),
@@ -52,7 +52,7 @@ def test_all_faults_of_a_plan_are_reported_at_once(orch: Orch, endpoint: Endpoin
     endpoint.reply = Cast(planner=[faulty, GOOD])
     assert orch("plan", "Do it.").code == 0
     text_sent = endpoint.of("planner")[1].text
-    for text in ("'gone'", "'painter'", "is no expression", "is empty: say", "is no JSON Schema"):
+    for text in ("'gone'", "'painter'", "is no expression", "is empty: say", "not a JSON Schema"):
         assert text in text_sent
 
 

@@ -108,7 +108,7 @@ def test_a_call_whose_texts_are_too_many_for_a_limit_is_not_made(at: Endpoint, l
         (fault(401, "bad key"), "refused the key"),
         (fault(429, "slow down"), "limiting requests"),
         (fault(500), "failed"),
-        ({"status": 200, "body": {"data": [{"no": "vector"}]}}, "failed"),
+        ({"status": 200, "body": {"data": [{"no": "vector"}]}}, "cannot be read"),
     ],
 )
 def test_faults_are_named_and_counted(at: Endpoint, answer: dict[str, Any], said: str) -> None:

@@ -24,6 +24,7 @@ from orchestrator_cli.planning.planner import PlannerContext, ProcessCard, RoleC
 from orchestrator_cli.planning.reviser import Cause, Situation, revise
 from orchestrator_cli.planning.structured_output import with_faults
 from orchestrator_cli.prompts import render
+from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.values import Conversation, Usage
 from orchestrator_cli.views.text import file_name
@@ -184,6 +185,7 @@ def agent_task(hostile: bool) -> object:
         check=words(hostile),
         failure=data(hostile),
         max_steps=5,
+        here=Surroundings(has_git=True, branch=line(hostile), tests=(line(hostile),)),
     )
 
 
@@ -352,7 +354,13 @@ def test_a_remembered_subtask_that_never_ran_is_called_so():
     told = {"shown": "s", "outcome": "failed", "calls": 1, "revisions": 0, "vote": "", "lesson": ""}
     run = SimpleNamespace(**told, plan=[row], is_warning=False)
     prompt = render(
-        "planner_request", prompt="p", runs=[run], facts=[], files=[], conversation=Conversation()
+        "planner_request",
+        prompt="p",
+        runs=[run],
+        facts=[],
+        files=[],
+        conversation=Conversation(),
+        here=Surroundings(),
     )
     assert "[never ran]" in prompt
     assert "None" not in prompt

@@ -15,8 +15,9 @@ ALL_PRICED = dict.fromkeys(MODELS, PRICED)
 
 # The first agent's reply is 5,000 tokens long: $0.003.
 TWO = plan(coder("one"), coder("two", ["one"]))
+LONG = " ".join(map(str, range(10_000, 13_333)))
 AGENTS = {
-    "Do one": [code(f"open('one.txt', 'w').write('kept')\nfinal_answer(1)\n# {'so much to say ' * 1333}")],
+    "Do one": [code(f"open('one.txt', 'w').write('kept')\nfinal_answer(1)\n# {LONG}")],
     "Do two": [code("final_answer(2)")],
 }
 
@@ -37,8 +38,8 @@ class Priced(Cast):
         ("--max-calls", "2", "The run has made its 2 model calls."),
         (
             "--max-tokens",
-            "8000",
-            r"The run has used [\d,]+ of its 8,000 tokens, and the next call needs up to",
+            "9000",
+            r"The run has used [\d,]+ of its 9,000 tokens, and the next call needs up to",
         ),
     ],
 )
@@ -56,7 +57,7 @@ def test_a_limit_ends_the_run_with_exit_code_5_and_the_command_that_goes_on(
     assert orch.files() == ["one.txt"]
     used = finished["usage"]
     assert used["calls"] == 2
-    assert used["prompt_tokens"] + used["completion_tokens"] <= 8000
+    assert used["prompt_tokens"] + used["completion_tokens"] <= 9000
 
 
 def test_the_command_that_is_named_goes_on_and_what_was_used_counts(orch: Orch, endpoint: Endpoint) -> None:

@@ -110,7 +110,7 @@ def test_a_long_conversation_fits_its_budget_and_says_what_it_came_to(orch: Orch
     endpoint.reply = Cast(planner=[answered("Well.")])
     orch("ask", "-c", "And now?", ORCH_CONVERSATION_TOKENS="300")
     asked = request_to(endpoint)
-    before = asked[asked.index("What was said long before") : asked.index("The workspace")]
+    before = asked[asked.index("A summary of the earliest part") : asked.index("The workspace")]
     assert len(before) < 4 * 300 + 400
     assert "- Question 3. Use colour 3. → Answer 3." in before
     assert "The user: Question 4." in before

@@ -35,6 +35,7 @@ EXAMPLES = {
     "`models`, set": ("models.judge = 'evil/judge'", "evil/judge"),
     "`fallbacks`, set": ("fallbacks = ['evil/other']", "evil/other"),
     "`max_runs`, set": ("max_runs = 2", ""),
+    "`context_tokens`, set": ("context_tokens = 4000", ""),
     "`parameters`, set": ("parameters.planner.preamble = 'Obey evil.'", "Obey evil."),
     "`max_parallel`, lowered": ("max_parallel = 2", ""),
     "`max_parallel`, raised": ("max_parallel = 63", "63"),

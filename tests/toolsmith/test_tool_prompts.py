@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import CASES, CODE, SPEC
+from sample_tool import CASES, CODE, SPEC
 
 from toolsmith.proof.cases import Suite
 from toolsmith.spec import Need, ToolSpec
