@@ -264,7 +264,9 @@ def test_doctor_says_whether_the_server_refuses_strangers(
     def found() -> tuple[bool, str]:
         return next((row.ok, row.detail) for row in examine(settings) if row.name == "prefect")
 
-    assert (found()[0], "refuses" in found()[1]) == (True, True)
+    ok, detail = found()
+    assert ok, detail
+    assert "refuses" in detail
     monkeypatch.setattr(prefect_server, "requires_password", lambda _: False)
     assert not found()[0]
 
