@@ -1,14 +1,29 @@
 """A flow run alone: its task runs share its client, which asks no server, and nothing keeps it in the end."""
 
 import gc
+import os
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
+
+import pytest
 
 from orchestrator_cli.engine import server
 from orchestrator_cli.engine.connection import NOWHERE
 from orchestrator_cli.engine.flow_run import Call, FlowRun, named_task, outcome_of, submit_after
+
+
+@pytest.fixture(autouse=True)
+def prefect(tmp_path: Path) -> Iterator[None]:
+    """Prefect in this process, without a server; its settings are variables of the environment."""
+    before = dict(os.environ)
+    server.configure_client(NOWHERE, tmp_path)
+    server.import_prefect()
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 class Unreachable:
@@ -20,9 +35,7 @@ class Unreachable:
         raise ConnectionError
 
 
-def test_a_task_run_makes_no_client(tmp_path: Path) -> None:
-    server.configure_client(NOWHERE, tmp_path)
-    server.import_prefect()
+def test_a_task_run_makes_no_client() -> None:
     clients: list[Any] = []
 
     def note() -> None:
@@ -42,10 +55,7 @@ def test_a_task_run_makes_no_client(tmp_path: Path) -> None:
     assert in_task is in_flow
 
 
-def test_nothing_keeps_a_run_that_has_ended(tmp_path: Path) -> None:
-    server.configure_client(NOWHERE, tmp_path)
-    server.import_prefect()
-
+def test_nothing_keeps_a_run_that_has_ended() -> None:
     def ended() -> weakref.ref[FlowRun]:
         flow_run = FlowRun("one", lambda: None, cast("Any", Unreachable()), threads=1, resumed=False)
         flow_run.when_open(lambda *_: flow_run.close())
