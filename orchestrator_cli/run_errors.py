@@ -1,5 +1,8 @@
 """How an error that ends a run is shown and counted: with the way to go on, as an outcome, in memory."""
 
+import traceback
+from pathlib import Path
+
 from orchestrator_cli.errors import (
     ApprovalNeeded,
     Cancelled,
@@ -53,8 +56,8 @@ def as_orch_error(exc: BaseException, run: str) -> OrchError:
         )
     if not isinstance(exc, OrchError):
         return RunFailed(
-            f"Something unforeseen: {type(exc).__name__}: {exc}",
-            f"Run it with --debug to see where. {go_on}",
+            f"Something unforeseen: {type(exc).__name__}: {exc} (in {_place_of(exc)})",
+            f"Run it with --debug to see all of it. {go_on}",
         )
     if isinstance(exc, ApprovalNeeded):
         answers = (
@@ -65,6 +68,14 @@ def as_orch_error(exc: BaseException, run: str) -> OrchError:
     elif isinstance(exc, PASSING) and not isinstance(exc, Cancelled) and "orch resume" not in exc.remedy:
         exc.remedy = f"{exc.remedy}\n{go_on}".strip()
     return exc
+
+
+def _place_of(exc: BaseException) -> str:
+    """Where an error was raised, and where we called that. What happens once may not happen with --debug."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    ours = [frame for frame in frames if __package__ in Path(frame.filename).parts]
+    places = dict.fromkeys(f"{Path(one.filename).name}:{one.lineno}" for one in (*frames[-1:], *ours[-1:]))
+    return ", from ".join(places) or "no known place"
 
 
 def remembered_as(error: BaseException | None) -> str:
