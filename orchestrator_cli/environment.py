@@ -270,16 +270,22 @@ OTHER_NAMES = {
 """Variables that replace a key."""
 
 
+_COMMON = frozenset({family.provider for family in FAMILIES.values()} | {"ollama_chat"})
+"""Providers that are known without LiteLLM's list."""
+
+
 def is_listed(model: str) -> bool:
     """Whether the name, or the provider that it begins with, is in LiteLLM's list."""
     provider, slash, bare = model.partition("/")
-    return bool(provider in _providers() and bare) if slash else model in read_list()
+    if not slash:
+        return model in read_list()
+    # The list is read only for what is not known without it: that takes time before the first request.
+    return bool(bare) and (provider in _COMMON or provider in _providers())
 
 
 @cache
 def _providers() -> frozenset[str]:
-    listed = {str(known.get("litellm_provider")) for known in read_list().values()}
-    return frozenset(listed | {family.provider for family in FAMILIES.values()} | {"ollama_chat"})
+    return frozenset(str(known.get("litellm_provider")) for known in read_list().values())
 
 
 def missing_key(model: str) -> str:

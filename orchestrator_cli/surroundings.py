@@ -1,4 +1,4 @@
-"""Where a run happens, as models are told: date, system, Python, git, and how the project's tests are run.
+"""Where a run happens, as models see it: date, system, Python, git, and how the project's tests are run.
 
 Files of the folder are read as data and in bounds; no program of the folder or of git runs, because both do
 what the folder's settings say. Names that come from the folder are the folder's words.
@@ -27,7 +27,9 @@ PACKAGES = (
     *("requests", "httpx", "bs4", "lxml", "yaml", "jinja2", "pydantic", "jsonschema", "sqlalchemy", "pytest"),
 )
 """Modules that models like to import, and that are named if they are there."""
-FILE_BYTES, INDEX_BYTES, HASHED_BYTES = 256 << 10, 16 << 20, 32 << 20
+FILE_BYTES, INDEX_BYTES, HASHED_BYTES = 256 << 10, 16 << 20, 4 << 20
+TRACKED_FILES = 5_000
+"""More are not looked at: the planner's request waits for it, 30 ms for so many."""
 _NAME = r"[A-Za-z0-9][\w:.-]{0,39}"
 _LINK, _SUBMODULE = 0o120000, 0o160000
 
@@ -137,6 +139,8 @@ def _entries(data: bytes) -> Iterator[_TrackedFile]:
     version, count = int.from_bytes(data[4:8]), int.from_bytes(data[8:12])
     if data[:4] != b"DIRC" or version not in (2, 3):
         raise ValueError("no index that is understood")
+    if count > TRACKED_FILES:
+        raise ValueError("too many files")
     at = 12
     for _ in range(count):
         numbers = [int.from_bytes(data[at + n : at + n + 4]) for n in range(0, 40, 4)]

@@ -200,7 +200,7 @@ class Gate:
     def _open(self, scope: MutableMapping[str, Any]) -> bool:
         """Whether a request may reach the app: with the password, or for the page's own files.
 
-        What the app makes anew for each request, such as its schema, would keep its only thread busy.
+        What the app makes for each request, such as its schema, would keep its only thread busy.
         """
         if given := _headers(scope, b"authorization"):
             return len(given) == 1 and hmac.compare_digest(given[0].encode(), self._access)

@@ -99,7 +99,7 @@ class AttemptSpec(_Value):
     process: Process | None = None
     max_steps: int
     surroundings: Surroundings = Surroundings()
-    """What an agent is told of where it works."""
+    """What an agent sees of where it works."""
     context_tokens: int | None = None
     """What the model of an agent takes; None if that is unknown."""
     allow_protected: tuple[str, ...] = ()

@@ -134,7 +134,7 @@ def real_folder(root: Path, entrances: Entrances) -> Path:
 
 
 def outside_use(ways: Collection[Path]) -> FileRule | None:
-    """What a place outside of a workspace is used for, if that is no matter of its name.
+    """What a place outside of a workspace is used for, if its name does not say it.
 
     `ways`: the names of the place. Programs that the user cannot change do not count.
     """

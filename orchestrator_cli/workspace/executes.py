@@ -218,7 +218,7 @@ class Changed:
                 yield path, path, f"programs look below {path} for what they execute"
 
     def _rule_of_target(self, path: str) -> FileRule | None:
-        """Why a link is asked about: whoever writes through it changes what is executed, or is hidden."""
+        """Why a link is asked about: writing through it changes what is executed or hidden."""
         _, place = self._names[-1].followed(path)
         if place is None:
             return None

@@ -1,4 +1,4 @@
-"""What the user sets for a role's requests, what Claude is told to keep, and how kept tokens are counted."""
+"""What the user sets for a role's requests, what Claude is asked to keep, and how kept tokens are counted."""
 
 from pathlib import Path
 from typing import Any

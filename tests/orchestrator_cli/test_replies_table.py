@@ -1,6 +1,6 @@
 """What real models reply, as a table: a role, its reply, and what comes of it, streamed and in one piece.
 
-`again` is a word of what the model is then asked anew with; its next reply is a good one.
+`again` is a word of the request that asks the model again; its next reply is a good one.
 """
 
 import json
@@ -193,7 +193,7 @@ DONE = "Thought: on.\n<code>\nfinal_answer(1)\n</code>"
 DRAFTED = "<code>\nfinal_answer(0)\n</code>"
 LOOPS = LOOP * 60
 SEVEN = call("final_answer", {"answer": 7})
-"""What each role is asked anew with is answered by this."""
+"""The reply to each role's second request."""
 NEXT: dict[str, Reply] = {
     "planner": GOOD,
     "reviser": KEEP,

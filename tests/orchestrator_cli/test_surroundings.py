@@ -1,4 +1,4 @@
-"""What models are told of where a run happens, read from files as data."""
+"""What models see of where a run happens, read from files as data."""
 
 import os
 import shutil

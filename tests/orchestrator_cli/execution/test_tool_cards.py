@@ -1,4 +1,4 @@
-"""What a planner knows of the arguments of tools, whoever wrote them."""
+"""What a planner knows of the arguments of tools, from all their sources."""
 
 from pathlib import Path
 from typing import Any
