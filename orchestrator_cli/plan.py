@@ -9,7 +9,7 @@ A subtask with `for_each` is one node of the plan. It runs as one instance per i
 
 import ast
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
 from typing import Any, Literal
 
@@ -198,17 +198,21 @@ FUNCTIONS = {f.__name__: f for f in (len, str, int, float, abs, min, max, sum, a
 """The functions that `when` and `check` can call."""
 
 
-def references(value: JsonValue) -> Iterable[str]:
-    """Every reference inside a JSON value, in order. A string that merely contains `$` is not one."""
+def texts(value: JsonValue) -> Iterator[str]:
+    """Every text in a JSON value, in order, without the keys of objects."""
     if isinstance(value, str):
-        if REFERENCE.match(value):
-            yield value
+        yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from references(item)
+            yield from texts(item)
     elif isinstance(value, list):
         for item in value:
-            yield from references(item)
+            yield from texts(item)
+
+
+def references(value: JsonValue) -> Iterable[str]:
+    """Every reference inside a JSON value, in order. A string that merely contains `$` is not one."""
+    return filter(REFERENCE.match, texts(value))
 
 
 class Instance(FrozenModel):

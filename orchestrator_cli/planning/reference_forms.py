@@ -6,7 +6,7 @@ that names no subtask of the plan is text.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from pydantic import JsonValue
 
@@ -74,18 +74,6 @@ def reference_within(text: str, ids: Collection[str], *, each: bool) -> str:
 def letters_of(name: str) -> str:
     """A name without what its spellings differ in."""
     return re.sub(r"[\s_-]", "", name).lower()
-
-
-def texts(value: JsonValue) -> Iterator[str]:
-    """Every text in a JSON value, in order, without the keys of objects."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from texts(item)
 
 
 def with_texts(value: JsonValue, change: Callable[[str], str]) -> JsonValue:

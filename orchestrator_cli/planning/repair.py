@@ -31,8 +31,9 @@ from orchestrator_cli.plan import (
     Subtask,
     as_name,
     names_in,
+    texts,
 )
-from orchestrator_cli.planning.reference_forms import as_reference, letters_of, texts, with_texts
+from orchestrator_cli.planning.reference_forms import as_reference, letters_of, with_texts
 
 ID_CHARS = 40
 A_REFERENCE = re.compile(r"\$(.+?)(\.(?:value|summary|files)(?:\.[A-Za-z0-9_-]+)*)\Z", re.DOTALL)

@@ -23,9 +23,10 @@ from orchestrator_cli.plan import (
     names_in,
     order,
     references,
+    texts,
 )
 from orchestrator_cli.planning.call_arguments import argument_faults
-from orchestrator_cli.planning.reference_forms import form_fault, reference_within, texts
+from orchestrator_cli.planning.reference_forms import form_fault, reference_within
 
 
 def faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
