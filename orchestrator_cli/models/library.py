@@ -43,12 +43,16 @@ def prepare(*, tools: bool = True) -> None:
 
 def prepare_for_tools() -> None:
     """Import what LiteLLM would import during its first call with tools."""
+    if "tools" in _IMPORTED:
+        return
     with importing("tools"):
         importlib.import_module("litellm.responses.mcp.chat_completions_handler")
 
 
 def prepare_for_call() -> None:
     """Import what LiteLLM, and OpenAI's client below it, would import during their first call."""
+    if "call" in _IMPORTED:
+        return
     with importing("call"):
         litellm().completion(
             model="openai/none", messages=[{"role": "user", "content": "x"}], mock_response="x"
@@ -83,6 +87,8 @@ def _import_litellm() -> Any:
     warnings.filterwarnings("ignore", message="Item '.*' on TypedDict class", category=UserWarning)
     made.suppress_debug_info = True
     made.telemetry = False
+    # Nothing reads its log, for which it would give each piece of a stream to another thread.
+    made.disable_streaming_logging = True
     # Its embedding call reads 0 retries as unset, and then retries this often.
     made.DEFAULT_MAX_RETRIES = 0
     made.disable_hf_tokenizer_download = True

@@ -5,8 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 from endpoint import Endpoint
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.models.client import LiteLLMModel
+from orchestrator_cli.models.library import litellm
+from orchestrator_cli.models.model import ModelRequest
 
 ROUNDS = 3
 
@@ -69,3 +76,21 @@ def test_no_first_call_meets_a_library_that_is_half_imported(endpoint: Endpoint,
     )
     assert [json.loads(line) for line in done.stdout.splitlines()] == [[]] * ROUNDS, done.stderr
     assert endpoint.arrived == 4 * ROUNDS
+
+
+def test_the_library_is_warmed_up_once(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint.reply = lambda _request, _n: "hello"
+    monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+    request = ModelRequest(role="agent", model="openai/agent", messages=({"role": "user", "content": "x"},))
+    model, asked = LiteLLMModel(Cancellation()), []
+    model.complete(request)
+    completion = litellm().completion
+
+    def counted(**given: Any) -> Any:
+        asked.append(given)
+        return completion(**given)
+
+    monkeypatch.setattr(litellm(), "completion", counted)
+    model.complete(request)
+    assert len(asked) == 1
