@@ -35,7 +35,7 @@ NOT_ALONE = (
 )
 
 
-AFTER_CODE = ("length", "repetition")
+AFTER_CODE = ("length", "time", "repetition")
 """How a reply may end after its code, which is run all the same."""
 
 

@@ -25,6 +25,7 @@ from orchestrator_cli.models.replies import completion_of, gather
 Pieces = queue.SimpleQueue[Any]
 STREAM_SHARE = 0.95
 """Of the time for a reply: one that is still arriving then is cut, instead of being asked for again."""
+MORE_TIME = "Give it more with ORCH_MODEL_TIMEOUT, or name another model with -m."
 
 
 class LiteLLMModel:
@@ -35,7 +36,7 @@ class LiteLLMModel:
 
     Args:
         timeout: seconds until the last word.
-        notice: receives a line for each parameter that a model refuses.
+        notice: receives a line for each parameter that a model refuses, and for a model that is too slow.
     """
 
     def __init__(
@@ -49,6 +50,9 @@ class LiteLLMModel:
         self._timeout = timeout
         self._plain: set[str] = set()
         """The models whose last reply was as it had arrived."""
+        self._slow: set[str] = set()
+        """The models of which it was said that they need more time."""
+        self._notice = notice
         self._asking = Asking(notice)
 
     def complete(
@@ -65,7 +69,7 @@ class LiteLLMModel:
             if time.monotonic() - started > self._timeout:
                 raise TransientError(
                     f"{name} did not answer within {self._timeout:g} s.",
-                    "Try again, give it more with ORCH_MODEL_TIMEOUT, or name another model with -m.",
+                    MORE_TIME,
                     unsure=True,
                 )
             try:
@@ -84,6 +88,9 @@ class LiteLLMModel:
                     (self._plain.add if arrived == reply.text else self._plain.discard)(name)
                     if on_delta is not None and not is_live:
                         on_delta(reply.text)
+                if reply.finish_reason == "time" and name not in self._slow:
+                    self._slow.add(name)
+                    self._notice(f"{name} did not end its reply within {self._timeout:g} s. {MORE_TIME}")
                 return reply.model_copy(update={"seconds": time.monotonic() - started})
 
 

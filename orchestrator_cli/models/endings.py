@@ -41,8 +41,9 @@ _FINISHES: Mapping[str, FinishReason] = {
     "sensitive": "content_filter",
     "refusal": "refusal",
     "repetition": "repetition",
+    "time": "time",
 }
-"""By the words of providers and of LiteLLM, in lower case."""
+"""By the words of providers, of LiteLLM and of `replies`, in lower case."""
 
 
 def finish_reason(word: str | None) -> FinishReason:
@@ -63,6 +64,8 @@ def reply_fault(reply: Completion) -> str:
             what = "the reply" if has_content else "the reply, all of it thoughts,"
             shorter = "give a shorter one" if has_content else "think less and reply sooner"
             return f"{what} was cut after {reply.usage.completion_tokens:,} tokens: {shorter}"
+        case "time":
+            return f"the reply was still arriving after {reply.seconds:.0f} s and was cut: give a shorter one"
         case "repetition":
             return "the reply repeated the same text over and over and was cut: say everything once"
         case "refusal":

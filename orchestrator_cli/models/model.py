@@ -36,7 +36,6 @@ class ModelRequest(BaseModel):
     messages: tuple[Message, ...]
     tools: tuple[dict[str, JsonValue], ...] = ()
     """OpenAI's function schemas."""
-    stop: tuple[str, ...] = ()
     parameters: ModelParameters = ModelParameters()
     """Override those of `role`; an agent's role file can have some."""
     max_tokens: int | None = None
@@ -46,7 +45,7 @@ class ModelRequest(BaseModel):
     checked as if it had not been sent."""
 
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "repetition", ""]
+FinishReason = Literal["stop", "length", "time", "tool_calls", "content_filter", "refusal", "repetition", ""]
 """Why a reply ended; empty if that is unknown.
 
 `length`: it met a limit or the end of the context. `repetition`: it repeated itself, and was cut here.

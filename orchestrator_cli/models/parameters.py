@@ -1,6 +1,6 @@
 """The parameters of a request, and what is left out of it for a model that refuses one.
 
-Models under names of their own and new ones refuse what others take: `stop`, streaming, `max_tokens` in
+Models under names of their own and new ones refuse what others take: streaming, `max_tokens` in
 place of `max_completion_tokens`, a system message. The provider then names the parameter in a fault, and the
 request is made again without it, once for each model of a run.
 
@@ -21,7 +21,6 @@ SYSTEM = "system"
 """The role of messages, which is refused as a parameter is."""
 
 _WORDS: Mapping[str, tuple[str, ...]] = {
-    "stop": ("stop", "stop sequences?", "stop_sequences"),
     "stream_options": ("stream_options", "include_usage"),
     "stream": ("stream", "streaming"),
     "max_tokens": ("max_tokens",),
@@ -82,13 +81,10 @@ def options_of(request: ModelRequest, *, stream: bool, without: Collection[str] 
     wanted: dict[str, Any] = {
         "stream": stream,
         "stream_options": {"include_usage": True} if stream and "stream" not in without else None,
-        "stop": list(request.stop) or None,
         "max_tokens": request.max_tokens,
         "tools": list(request.tools) or None,
         **{name: getattr(request.parameters, name) for name in _CHOSEN},
     }
-    if wanted["stop"] and not _takes(request.model or "", "stop"):
-        wanted["stop"] = None  # what is asked for here is not worth a notice
     if request.reply_schema is not None and "response_format" not in without:
         wanted["response_format"] = _reply_format(request.model or "", request.reply_schema)
     options = {name: value for name, value in wanted.items() if value is not None and name not in without}

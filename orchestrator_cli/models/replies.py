@@ -84,14 +84,11 @@ class _Parts:
         found = {"text": content, "thoughts": thoughts, "calls": calls}
         if any(self._watches[part].feed(text) for part, text in found.items() if text):
             self.cut = "repetition"
-        elif self._is_too_long():
-            self.cut = "length"
+        elif self._pieces > self._longest or self._length > CHARS_PER_TOKEN * self._longest:
+            self.cut = "length"  # longer than any reply of so many tokens; a piece has one at least
+        elif self._pieces > 0 and time.monotonic() > self._until:
+            self.cut = "time"
         return self.splitter.feed(content)
-
-    def _is_too_long(self) -> bool:
-        """Whether it is longer than any reply of so many tokens, or takes too long; a piece has a token."""
-        too_long = self._pieces > self._longest or self._length > CHARS_PER_TOKEN * self._longest
-        return too_long or (self._pieces > 0 and time.monotonic() > self._until)
 
 
 def _hang_up(chunks: Any) -> None:
@@ -120,17 +117,12 @@ def completion_of(request: ModelRequest, answer: Any) -> Completion:
     return Completion(
         text=split.text,
         reasoning="\n".join(filter(None, thoughts)),
-        finish_reason="refusal" if refusal else _finish(choice.finish_reason, split.text, request),
+        finish_reason="refusal" if refusal else finish_reason(choice.finish_reason),
         refusal=refusal,
         tool_calls=calls,
         model=name,
         usage=usage_of(request, answer, said=content + "".join(c.arguments for c in calls)),
     )
-
-
-def _finish(word: str | None, text: str, request: ModelRequest) -> FinishReason:
-    """Why the text ended: a server that takes no `stop` may have gone on after it."""
-    return "stop" if any(stop in text for stop in request.stop) else finish_reason(word)
 
 
 def _refusal(message: Any) -> str:

@@ -84,7 +84,7 @@ def test_a_parameter_that_a_model_does_not_take_is_left_out_with_one_notice(
 ) -> None:
     endpoint.reply = lambda _request, _n: "here"
     settings = load(tmp_path, parameters={"planner": {name: 0.3}}, model_timeout=120)
-    _, facts = ask(settings, endpoint, monkeypatch, "openai/gpt-5-mini", stop=("END",))
+    _, facts = ask(settings, endpoint, monkeypatch, "openai/gpt-5-mini")
     assert name not in endpoint.exchanges[0].request
     notices = [fact.message for fact in facts if isinstance(fact, Noticed)]
     assert len(notices) == 1

@@ -13,11 +13,9 @@ from orchestrator_cli.models.parameters import refused_parameter
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # LiteLLM's own, in this process
 
-EVERY = ("stop", "stream", "stream_options", "max_tokens", "temperature", "top_p", "reasoning_effort")
+EVERY = ("stream", "stream_options", "max_tokens", "temperature", "top_p", "reasoning_effort")
 EVERY = (*EVERY, "response_format", "system", "tools")
 WORDS = [
-    ("Unsupported parameter: 'stop' is not supported with this model.", "stop"),
-    ("'stop_sequences' is not allowed here", "stop"),
     ("Your organization must be verified to stream this model.", "stream"),
     ("Unknown parameter: 'stream_options'.", "stream_options"),
     ("[{'loc': ('body', 'stream_options'), 'msg': 'Extra inputs are not permitted'}]", "stream_options"),
@@ -66,7 +64,7 @@ def has(request: dict[str, Any], parameter: str) -> bool:
 
 
 @pytest.mark.parametrize("status", [400, 422])
-@pytest.mark.parametrize("parameter", ["stop", "stream", "stream_options", "max_tokens", "system"])
+@pytest.mark.parametrize("parameter", ["stream", "stream_options", "max_tokens", "system"])
 def test_a_refused_parameter_is_left_out_from_then_on(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, parameter: str, status: int
 ) -> None:
@@ -79,7 +77,7 @@ def test_a_refused_parameter_is_left_out_from_then_on(
     notices: list[str] = []
     model = LiteLLMModel(Cancellation(), timeout=120, notice=notices.append)
     rows = ({"role": "system", "content": "Be short."}, {"role": "user", "content": "Say it."})
-    request = ModelRequest(role="agent", model="openai/mine", messages=rows, stop=("END",), max_tokens=100)
+    request = ModelRequest(role="agent", model="openai/mine", messages=rows, max_tokens=100)
     heard: list[str] = []
     for _ in range(2):
         assert model.complete(request, heard.append).text == "here"
@@ -98,10 +96,10 @@ def test_a_refusal_that_leaving_out_does_not_mend_ends(
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    error = {"message": "Unsupported parameter: 'stop' is not supported"}
+    error = {"message": "Unsupported parameter: 'max_tokens' is not supported"}
     endpoint.reply = lambda _request, _n: {"status": 400, "body": {"error": error}}
     request = ModelRequest(
-        role="agent", model="openai/mine", messages=({"role": "user", "content": "?"},), stop=("END",)
+        role="agent", model="openai/mine", messages=({"role": "user", "content": "?"},), max_tokens=100
     )
     with pytest.raises(RequestRefused):
         LiteLLMModel(Cancellation(), timeout=120).complete(request)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from orchestrator_cli.errors import ConfigError, ProviderError, RequestRefused
 from orchestrator_cli.http_bodies import PIECE_BYTES, BodyDecoder, BodyRefused
 from orchestrator_cli.models import wire
 from orchestrator_cli.models.client import LiteLLMModel
+from orchestrator_cli.models.library import prepare_for_call
 from orchestrator_cli.models.model import Completion, ModelRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # LiteLLM's own, in this process
@@ -79,13 +81,18 @@ def sending(body: bytes, status: int = 200, **headers: str) -> Send:
 
 
 def ask(url: str, monkeypatch: pytest.MonkeyPatch, *, stream: bool = False) -> Completion:
+    return asked(LiteLLMModel(Cancellation(), timeout=60.0), url, monkeypatch, stream=stream)
+
+
+def asked(
+    model: LiteLLMModel, url: str, monkeypatch: pytest.MonkeyPatch, *, stream: bool = False
+) -> Completion:
     monkeypatch.setenv("OPENAI_BASE_URL", url)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key")
     request = ModelRequest(
         role="agent", model="openai/gpt-5-mini", messages=({"role": "user", "content": "Say it."},)
     )
-    on_delta = (lambda _: None) if stream else None
-    return LiteLLMModel(Cancellation(), timeout=60.0).complete(request, on_delta)
+    return model.complete(request, (lambda _: None) if stream else None)
 
 
 def bomb(*, encodings: int = 1) -> bytes:
@@ -116,6 +123,30 @@ def test_a_stream_that_is_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
         reply = ask(url, monkeypatch, stream=True)
     assert reply.finish_reason == "length"
     assert len(reply.text) < wire.REPLY_BYTES / 10
+
+
+def test_a_stream_that_outlasts_its_time_is_cut_and_the_user_hears_what_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", "text/event-stream")
+        handler.end_headers()
+        for n in range(600):
+            handler.wfile.write(chunk(f"word {n}, "))
+            time.sleep(0.1)
+
+    prepare_for_call()  # or importing takes the time
+    notices: list[str] = []
+    model = LiteLLMModel(Cancellation(), timeout=4.0, notice=notices.append)
+    with server(slowly) as url:
+        asked(model, url, monkeypatch)
+        reply = asked(model, url, monkeypatch)
+    assert reply.finish_reason == "time"
+    assert reply.text.startswith("word 0, word 1, ")
+    assert 3 < reply.seconds < 4.5
+    assert len(notices) == 1
+    assert "ORCH_MODEL_TIMEOUT" in notices[0]
 
 
 def whole(text: str) -> bytes:
