@@ -1,10 +1,11 @@
-"""An hour of mixed runs on one data folder: python -m benchmarks.soak [--minutes 60] [--seed 1]
+"""An hour of mixed runs on one data folder: python -m benchmarks.soak [--minutes 60] [--seed 1] [--kinds …]
 
 One interactive loop answers prompt after prompt, and beside it two workers start runs: plans with
 failures, maps, missed goals and approvals, as in `kill_matrix`, and prompts that are answered at once. One
 in three is killed with SIGKILL at a random moment and resumed. Checked of each run: its exit code, that its
 journal is whole, and that nothing finished was done again. Printed every minute, of the interactive loop:
 memory, descriptors and threads; of the data folder: its size without journals and Prefect's database.
+The journals of runs with a fault are kept in `soak-faults/` of the current folder.
 """
 
 import argparse
@@ -13,13 +14,14 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,11 @@ KINDS = ("Twelve", "Stranded", "Maps", "Loops", "Approvals")
 class Worker:
     """Starts runs one after the other, in a workspace of its own for each."""
 
-    def __init__(self, folder: Path, home: Path, chance: random.Random, counts: Counter[str]) -> None:
+    def __init__(
+        self, folder: Path, home: Path, kinds: Sequence[str], chance: random.Random, counts: Counter[str]
+    ) -> None:
         self.folder = folder
+        self.kinds = kinds
         self.home = home
         self.chance = chance
         self.counts = counts
@@ -44,7 +49,7 @@ class Worker:
         number = 0
         while time.monotonic() < until:
             number += 1
-            kind = self.chance.choice(KINDS)
+            kind = self.chance.choice(self.kinds)
             with getattr(crash_scenes, kind)(self.folder / f"{number}") as scene:
                 workspace = scene.place.folder / "workspace"
                 workspace.mkdir(parents=True)
@@ -68,9 +73,11 @@ class Worker:
                 return  # before it was a run
             _, ended = self._run(["resume", run, *again, "--stream-json"], workspace, env, False)
         self.counts[f"runs of {kind}"] += 1
-        if ended != code:
-            self.faults.append(f"{kind}, {run}: exit {ended} instead of {code}")
-        self.faults += [f"{kind}, {run}: {fault}" for fault in journal_faults(self.home / "runs" / run)]
+        journal = self.home / "runs" / run
+        faults = [f"exit {ended} instead of {code}"] * (ended != code) + [*journal_faults(journal)]
+        if faults:
+            shutil.copytree(journal, Path.cwd() / "soak-faults" / run)
+        self.faults += [f"{kind}, {run}: {fault}" for fault in faults]
 
     def _run(self, args: list[str], cwd: Path, env: dict[str, str], killed: bool) -> tuple[str, int]:
         command = [sys.executable, "-m", "orchestrator_cli", *args]
@@ -165,13 +172,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args()
     use_test_parts()
     counts: Counter[str] = Counter()
     with place() as found, tempfile.TemporaryDirectory(prefix="orch-soak-") as name:
         until = time.monotonic() + 60 * options.minutes
         workers = [
-            Worker(Path(name, f"{n}"), found.home, random.Random(options.seed + n), counts) for n in range(2)
+            Worker(Path(name, f"{n}"), found.home, options.kinds, random.Random(options.seed + n), counts)
+            for n in range(2)
         ]
         loop = Loop(Path(name, "loop"), found.home)
         threads = [threading.Thread(target=one.work, args=(until,)) for one in (*workers, loop)]
