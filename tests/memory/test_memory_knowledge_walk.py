@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import hostile_files
 import pytest
 from pathspec import GitIgnoreSpec
 from unprivileged import bound_by_modes
@@ -127,26 +128,14 @@ def test_rules_mean_what_they_mean_to_git(tmp_path: Path) -> None:
             assert ours.ignore(tmp_path / path, False) == bool(theirs.check_file(path).include), (line, path)
 
 
-def unread(kind: str, path: Path) -> None:
-    match kind:
-        case "a link without an end":
-            path.symlink_to("/dev/zero")
-        case "a pipe":
-            os.mkfifo(path)
-        case "a folder":
-            path.mkdir()
-        case "sparse":
-            with path.open("wb") as file:
-                file.truncate(1 << 33)
-
-
-@pytest.mark.parametrize("kind", ["a link without an end", "a pipe", "a folder", "sparse"])
+@pytest.mark.parametrize("kind", hostile_files.KINDS)
 def test_rules_that_are_not_obeyed_are_reported(tmp_path: Path, kind: str) -> None:
     rules, below = tmp_path / ".gitignore", tmp_path / "below"
     (tmp_path / ".git").mkdir()
     below.mkdir()
     (below / "a.md").write_text("x")
-    unread(kind, rules)
-    found = {entry.path: entry.skip_reason for entry in walk(below)}
+    hostile_files.make(kind, rules)
+    with hostile_files.little_memory():
+        found = {entry.path: entry.skip_reason for entry in walk(below)}
     assert found[below / "a.md"] == ""
     assert "its rules are not obeyed" in found[rules]
