@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from memory.knowledge.chunks import Document, DocumentPart, Span
+from memory.knowledge.chunks import MAX_HEADING, Document, DocumentPart, Span
 from memory.knowledge.ignore_rules import IgnoreRules
 
 
@@ -177,7 +177,7 @@ def _converted(reply: Mapping[str, Any], name: str) -> Document:
 def _first_heading(text: str) -> str:
     """The first heading of Markdown that says something; empty if there is none."""
     titles = (heading[1].rstrip(" \t#") for heading in _HEADING.finditer(text))
-    return next(filter(None, titles), "")
+    return next(filter(None, titles), "")[:MAX_HEADING]
 
 
 def _spans(data: bytes, convert: Convert) -> tuple[Span, ...]:

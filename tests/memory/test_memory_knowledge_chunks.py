@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from memory.knowledge.chunks import (
     MAX_CHARS,
+    MAX_HEADING,
     Chunk,
     Document,
     DocumentPart,
@@ -176,3 +177,10 @@ def test_the_time_for_a_text_grows_with_its_length(name: str, text: str) -> None
     started = time.process_time()
     assert split_document(read_bytes(name, text.encode(), lambda _, __: {}))
     assert time.process_time() - started < 5
+
+
+def test_a_long_heading_is_not_repeated_whole_in_each_chunk() -> None:
+    text = f"# {'a' * 50_000}\n\n{'b ' * 50_000}"
+    document = read_bytes("a.md", text.encode(), lambda _, __: {})
+    assert len(document.title) == MAX_HEADING
+    assert {len(name) for chunk in split_document(document) for name in chunk.headings} == {MAX_HEADING}
