@@ -42,7 +42,7 @@ _SECRETS = tuple(
         r"\bAIza[A-Za-z0-9_-]{30,}",
         r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
         r"\bhf_[A-Za-z0-9]{20,}",
-        r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+        r"\beyJ[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
     )
 )
 # The words around these secrets are kept: group 1 before it, group 2 after it.
@@ -50,7 +50,7 @@ _NAMED_SECRETS = tuple(
     re.compile(pattern)
     for pattern in (
         r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/-]{16,}=*()",
-        r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]+:)[^\s/@]+(@)",
+        r"(\b[a-z][a-z0-9+.-]{0,40}://[^\s:/@]+:)[^\s/@]+(@)",
         r"(?i)((?:api[_-]?key|secret(?:[_-]?key)?|access[_-]?key|[_-]token|\btoken|passw(?:or)?d)[\"']?"
         r"\s*[:=]\s*[\"']?)(?!\[secret removed\])[^\s\"',;]{6,}()",
     )

@@ -34,8 +34,8 @@ _MIN_QUOTE_CHARS = 8
 _LONG = 4_000
 
 _FENCE = re.compile(r"(```|~~~).*?(\1|\Z)", re.DOTALL)
-_QUOTED_LINE = re.compile(r"^\s*>.*$", re.MULTILINE)
-_QUOTATION = re.compile(r"\"[^\"\n]{12,}\"|“[^”]{12,}”|„[^“]{12,}“|«[^»]{12,}»")
+_QUOTED_LINE = re.compile(r"^[^\S\n]*+>.*$", re.MULTILINE)
+_QUOTATION = re.compile(r"\"[^\"\n]{12,}\"|“[^“”]{12,}”|„[^„“]{12,}“|«[^«»]{12,}»")
 
 
 class UserFact(BaseModel):

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 MAX_CHARS = 1_800
 SMALL_CHARS = 500
+MAX_HEADING = 200
+"""Characters: each chunk below a heading has it, and the document has one as its title."""
 VERSION = 1
 """Raise this when documents would be split differently: stored documents are then split again."""
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
-_TABLE_RULE = re.compile(r"^\s*\|?[\s:|-]*-[\s:|-]*$")
+_TABLE_RULE = re.compile(r"[\s:|]*+-[\s:|-]*+$")
 
 DocumentForm = Literal["markdown", "python", "code", "table", "text"]
 BlockKind = Literal["text", "table", "code"]
@@ -144,7 +146,8 @@ def markdown_blocks(text: str) -> list[TextBlock]:
         done = end
         if token.type == "heading_open":
             depth = int(token.tag[1:])
-            headings = [*(row for row in headings if row[0] < depth), (depth, tokens[at + 1].content)]
+            name = tokens[at + 1].content[:MAX_HEADING]
+            headings = [*(row for row in headings if row[0] < depth), (depth, name)]
         kind: BlockKind = {"table_open": "table", "fence": "code", "code_block": "code"}.get(
             token.type, "text"
         )  # type: ignore[assignment]

@@ -1,16 +1,14 @@
 """Lists the files below a folder that a knowledge base reads, and turns the bytes of one into a document.
 
-Listed are files that are not hidden and not ignored by `.gitignore`. Links are not followed. Rules count from
-the root of the git repository that the folder is in, or from the folder itself if it is in none; as in git, a
-rule in a nearer `.gitignore` overrides one in a farther file.
+Listed are files that are not hidden and not ignored by `.gitignore` (see `ignore_rules`). Links are not
+followed.
 
 A document's form and encoding are detected, and its title found. Plain text is read here. Forms whose parsers
 a hostile file could exploit (HTML, PDF, Office files, Python) go to `convert`, which works in a sandbox: it
 takes bytes and a form, and returns what `formats.read_document` returns or raises `UnreadableDocument`.
 Python that cannot be converted is read as plain code.
 
-What is not covered: `.git/info/exclude` and the rules of the user's own git configuration; fetching the
-bytes; legacy encodings of Central Europe, Arabic and Hebrew.
+What is not covered: fetching the bytes; legacy encodings of Central Europe, Arabic and Hebrew.
 """
 
 import codecs
@@ -19,14 +17,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from memory.knowledge.chunks import Document, DocumentPart, Span
-
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
-
-RULES = ".gitignore"
+from memory.knowledge.chunks import MAX_HEADING, Document, DocumentPart, Span
+from memory.knowledge.ignore_rules import IgnoreRules
 
 
 @dataclass(frozen=True)
@@ -44,11 +38,11 @@ def walk(root: Path, refused: Callable[[Path], bool] = lambda _: False) -> Itera
     """Yield the files below the folder `root`, sorted by path.
 
     `refused` says which files and folders are never read. Hidden and ignored files are skipped silently; a
-    subfolder that cannot be listed is yielded with the reason. Raises `OSError` if `root` itself cannot be
-    listed.
+    subfolder that cannot be listed is yielded with the reason, and so is a `.gitignore` that is not obeyed.
+    Raises `OSError` if `root` itself cannot be listed.
     """
     os.scandir(root).close()
-    rules, errors = _IgnoreRules(root), list[OSError]()
+    rules, errors = IgnoreRules(root), list[OSError]()
     for parent, folders, names in os.walk(root, onerror=errors.append):
         rules.enter(Path(parent))
         folders[:] = sorted(
@@ -62,6 +56,7 @@ def walk(root: Path, refused: Callable[[Path], bool] = lambda _: False) -> Itera
                 continue
             if (entry := _file_entry(path)) is not None:
                 yield entry
+    yield from (WalkEntry(path, why) for path, why in rules.faults)
     yield from (
         WalkEntry(Path(exc.filename), list_error=exc.strerror or "it cannot be listed") for exc in errors
     )
@@ -83,56 +78,6 @@ is_file, is_folder = os.path.isfile, os.path.isdir
 
 def _is_visible(path: Path, refused: Callable[[Path], bool]) -> bool:
     return not path.name.startswith(".") and not refused(path)
-
-
-class _IgnoreRules:
-    """The `.gitignore` rules of the folders from the repository's root down to the current folder."""
-
-    def __init__(self, root: Path) -> None:
-        self._specs: dict[Path, GitIgnoreSpec | None] = {}
-        repositories = (folder for folder in (root, *root.parents) if (folder / ".git").exists())
-        self._top = next(repositories, root)
-        for folder in (*reversed(root.parents), root):
-            if folder.is_relative_to(self._top):
-                self.enter(folder)
-
-    def enter(self, folder: Path) -> None:
-        if folder not in self._specs:
-            self._specs[folder] = _read_rules(folder / RULES)
-
-    def ignore(self, path: Path, is_folder: bool) -> bool:
-        for folder in path.parents:
-            if (spec := self._specs.get(folder)) is not None:
-                match = spec.check_file(path.relative_to(folder).as_posix() + ("/" if is_folder else ""))
-                if match.include is not None:
-                    return match.include
-            if folder == self._top:
-                break
-        return False
-
-
-def _read_rules(path: Path) -> "GitIgnoreSpec | None":
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    from pathspec import GitIgnoreSpec
-
-    try:
-        return GitIgnoreSpec.from_lines(lines)
-    except ValueError:
-        # git, too, skips lines that are not valid patterns.
-        return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
-
-
-def _is_pattern(line: str) -> bool:
-    from pathspec import GitIgnoreSpec
-
-    try:
-        GitIgnoreSpec.from_lines([line])
-    except ValueError:
-        return False
-    return True
 
 
 MAX_BYTES = 50 * 2**20
@@ -172,7 +117,7 @@ _ENCODINGS = (
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
 )
 _GUESSED_FROM = 64 * 1024
-_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+_HEADING = re.compile(r"^#[ \t]++(.*)$", re.MULTILINE)
 
 
 class UnreadableDocument(Exception):
@@ -190,8 +135,8 @@ def read_bytes(name: str, data: bytes, convert: Convert, media: str = "") -> Doc
     if not text.strip():
         raise UnreadableDocument("it is empty")
     title, spans = PurePosixPath(name).name or name, tuple[Span, ...]()
-    if form == "markdown" and (heading := _HEADING.search(text)):
-        title = heading[1]
+    if form == "markdown":
+        title = _first_heading(text) or title
     if form == "python":
         spans = _spans(data, convert)
     known = form if form in ("markdown", "python", "table", "text") else "code"
@@ -225,9 +170,14 @@ def _converted(reply: Mapping[str, Any], name: str) -> Document:
     if not parts:
         raise UnreadableDocument("it holds no text")
     title = " ".join(_valid(str(reply.get("title") or "")).split())[:200]
-    if not title and (heading := _HEADING.search(parts[0].text)):
-        title = heading[1]
-    return Document(title or PurePosixPath(name).name or name, "markdown", tuple(parts), numbered=False)
+    title = title or _first_heading(parts[0].text) or PurePosixPath(name).name or name
+    return Document(title, "markdown", tuple(parts), numbered=False)
+
+
+def _first_heading(text: str) -> str:
+    """The first heading of Markdown that says something; empty if there is none."""
+    titles = (heading[1].rstrip(" \t#") for heading in _HEADING.finditer(text))
+    return next(filter(None, titles), "")[:MAX_HEADING]
 
 
 def _spans(data: bytes, convert: Convert) -> tuple[Span, ...]:

@@ -18,8 +18,6 @@ wins).
 """
 
 import hashlib
-import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +33,9 @@ from memory.knowledge.documents import (
     read_bytes,
     walk,
 )
+from memory.knowledge.ignore_rules import IGNORE_FILE
 from memory.records import Scope
+from orchestrator_cli.durable.files import read_regular
 
 BATCH_DOCUMENTS = 200
 BATCH_BYTES = 8 * 2**20
@@ -201,8 +201,8 @@ class Ingester:
     def _items_below(self, folder: KnowledgeSource) -> Iterator[_Item]:
         for entry in walk(Path(folder.ref), self._refused):
             ref = str(entry.path)
-            if not folder.holds(ref):
-                continue
+            if not folder.holds(ref) and entry.path.name != IGNORE_FILE:
+                continue  # rules may be those of a folder above
             if entry.list_error:
                 self._unlisted.add(ref)
                 self.report.faults.append((ref, f"it cannot be listed: {entry.list_error}"))
@@ -238,7 +238,7 @@ class Ingester:
         if item.named and self._refused(path):
             raise UnreadableDocument(_PROTECTED)
         try:
-            data = _read_regular_file(path)
+            data = read_regular(path, MAX_BYTES + 1)
         except OSError as exc:
             raise UnreadableDocument(f"it cannot be read: {exc.strerror}") from None
         fault = ""
@@ -305,12 +305,3 @@ def _is_binary(path: Path, data: bytes) -> bool:
     if path.suffix.lower() in _BINARY_BUT_READ or data.startswith((b"%PDF-", b"\xff\xfe", b"\xfe\xff")):
         return False
     return b"\0" in data[:8192]
-
-
-def _read_regular_file(path: Path) -> bytes:
-    """Up to MAX_BYTES + 1 bytes of a file. Opening a named pipe does not block."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UnreadableDocument("it is not a regular file")
-        return file.read(MAX_BYTES + 1)

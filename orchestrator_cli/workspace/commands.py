@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _SHELL_SIGNS = re.compile(r"""[\s;&|<>(){}\[\]"'`=,:!]+""")
@@ -17,21 +17,32 @@ _ENTERED = re.compile(
 )
 
 
-def paths_in(text: str, folders: tuple[Path, ...]) -> Iterator[Path]:
+def paths_in(text: str, folders: Collection[Path]) -> Iterator[Path]:
     """The paths that a text may name, as a whole or by one of its words; relative to one of the folders."""
+    return (place_of(folder, name) for name in names_in(text) for folder in folders)
+
+
+def names_in(text: str) -> Collection[str]:
+    """What a text may name: itself and its words, as paths that may be relative to a folder."""
     words = dict.fromkeys((text, *_words(text)))
     # What a variable or a command stands for is not known: mostly, the top of the repository.
     words |= dict.fromkeys(word.partition("/")[2] for word in words if word[:1] in ("$", "/"))
-    for word in words:
-        for folder in folders:
-            if word and "\0" not in word:
-                yield Path(os.path.normpath(folder / os.path.expanduser(word)))  # noqa: PTH111 - never fails
+    return dict.fromkeys(
+        os.path.expanduser(word)  # noqa: PTH111 - never fails
+        for word in words
+        if word and "\0" not in word
+    )
 
 
-def entered(text: str, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+def place_of(folder: Path, name: str) -> Path:
+    """The path of a name, without `..`."""
+    return Path(os.path.normpath(folder / name))
+
+
+def entered(text: str, folders: Collection[Path]) -> Collection[Path]:
     """The folders, and those below them that the commands of a text enter."""
-    names = dict.fromkeys(_ENTERED.findall(text))
-    return (*folders, *(Path(os.path.normpath(folder / name)) for name in names for folder in folders))
+    names = dict.fromkeys(map(os.path.normpath, _ENTERED.findall(text)))
+    return dict.fromkeys((*folders, *(place_of(folder, name) for name in names for folder in folders)))
 
 
 def _words(value: str) -> Iterator[str]:

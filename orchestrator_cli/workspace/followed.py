@@ -7,23 +7,26 @@ script names in turn is not looked at.
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from orchestrator_cli.durable.files import read_regular
 from orchestrator_cli.durable.places import ways_to
+from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.executed_files import FOLLOWED, INSTALLED
 from orchestrator_cli.tools.file_names import FileRule, FileRules, canonical, texts_in
-from orchestrator_cli.workspace.commands import entered, paths_in
+from orchestrator_cli.workspace.commands import entered, names_in, place_of
 from orchestrator_cli.workspace.contents import executed_keys
 from orchestrator_cli.workspace.file_state import FileStat
-from orchestrator_cli.workspace.tree import Root
+from orchestrator_cli.workspace.tree import MAX_DEPTH, Root
 
 MAX_FILES = 1_000
 MAX_BYTES = 1 << 18
 """How many such files are looked at, and of each how much of its beginning."""
+MAX_CHARS, MAX_PLACES = 1 << 22, 20_000
+"""In all of them: the letters that are read as commands, and the places that names of scripts stand for."""
 ENDINGS = (
     ".sh .bash .zsh .fish .ksh .py .pyw .js .cjs .mjs .jsx .ts .cts .mts .tsx .rb .pl .pm .php .lua .rs .go "
     ".ps1 .psm1 .bat .cmd .exe .com .jar .groovy .kts .awk .tcl .r .jl .ex .exs .swift .cs"
@@ -124,18 +127,44 @@ def _called(tree: Root, path: str, rule: FileRule, texts: list[str]) -> Iterator
 
 
 def named_scripts(files: Iterable[CommandFile], names: set[str]) -> dict[Path, CommandFile]:
-    """The places that files name, other than their own, as far as they end with one of the `names`."""
+    """The places that files name, other than their own, as far as they end with one of the `names`.
+
+    Raises `WorkspaceFault` if the files are too long, or name too many places, to be looked at.
+    """
     wanted = {canonical(name) for name in names}
     # Lines without any part of such a name are passed over: to read a line as a command takes time.
     parts = {part for name in wanted for part in _TOKEN.findall(name.rpartition(".")[0].lstrip(".") or name)}
     found: dict[Path, CommandFile] = {}
+    seen: set[Path] = set()
+    chars, places = 0, 0
     for file in files:
         text = file.text.replace("\\\n", " ")
         lines = [line for line in text.splitlines() if not parts.isdisjoint(_TOKEN.findall(line.lower()))]
-        folders = entered(text, file.folders) if lines else ()
-        for line in lines:
-            for path in paths_in(line, folders):
-                if canonical(path.name) in wanted:
-                    for way in ways_to(path):
-                        found.setdefault(way, file)
+        chars += sum(map(len, lines))
+        _check(file, chars <= MAX_CHARS)
+        called = _called_so((name for line in lines for name in names_in(line)), wanted)
+        folders = entered(text, file.folders) if called else ()
+        places += len(called) * len(folders)
+        _check(file, places <= MAX_PLACES)
+        for path in {place_of(folder, name): None for name in called for folder in folders}:
+            if path not in seen:
+                seen.add(path)
+                found |= {way: found.get(way, file) for way in ways_to(path)}
     return found
+
+
+def _called_so(names: Iterable[str], wanted: set[str]) -> Collection[str]:
+    """The names whose last part is a wanted one, each once; none that is too deep for a workspace."""
+    normal = dict.fromkeys(map(os.path.normpath, names))
+    return [
+        name
+        for name in normal
+        if canonical(name.rpartition("/")[2]) in wanted and name.count("/") < 2 * MAX_DEPTH
+    ]
+
+
+def _check(file: CommandFile, is_within: bool) -> None:
+    if not is_within:
+        raise WorkspaceFault(
+            f"{file.name} is too long, or names too many files, to tell which scripts it runs"
+        )

@@ -6,19 +6,25 @@ system, and files that they include, are among them. Without git there are none.
 
 import os
 import re
+import select
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.durable.files import read_regular
+from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.file_rules import is_git_folder
 from orchestrator_cli.workspace.commands import paths_in
 from orchestrator_cli.workspace.followed import CommandFile, hook_files
 
 WAIT_S = 10
+"""For the settings of all repositories of one look."""
+MAX_BYTES = 1 << 18
+"""Of the settings of one repository."""
 MAX_PATH_BYTES = 1 << 13
 _RUNS = re.compile(
     r"core\.(hookspath|fsmonitor|editor|pager|sshcommand|gitproxy|askpass|attributesfile)|sequence\.editor"
@@ -40,32 +46,91 @@ class Repository:
     hooks: tuple[CommandFile, ...]
 
     @classmethod
-    def read(cls, path: Path) -> "Repository":
-        """The one at a path: a work tree, or a folder of git itself."""
+    def read_all(cls, paths: Iterable[Path], wait_s: float = WAIT_S) -> tuple["Repository", ...]:
+        """Those at some paths, in `wait_s` seconds for all. Raises as `read`."""
+        listing = _SettingsListing(wait_s)
+        return tuple(cls.read(path, listing) for path in paths)
+
+    @classmethod
+    def read(cls, path: Path, listing: "_SettingsListing | None" = None) -> "Repository":
+        """The one at a path: a work tree, or a folder of git itself.
+
+        Raises `WorkspaceFault` if its settings are too long, or take too long, to tell what they name.
+        """
         folders = list(_folders(path))
         links = {link: f".git/{link.relative_to(folder)}" for folder in folders for link in _links(folder)}
-        named = {**_named_by_settings(path, folders), **links}
+        named = {**_named_by_settings(path, folders, listing or _SettingsListing()), **links}
         set_folders = (place for place, setting in named.items() if setting.lower() == "core.hookspath")
         places = dict.fromkeys((*(folder / "hooks" for folder in folders), *set_folders))
         return cls(path, named, tuple(hook for place in places for hook in hook_files(place, path)))
 
 
-def _named_by_settings(repository: Path, folders: list[Path]) -> dict[Path, str]:
+class _SettingsListing:
+    """Lists the settings of one repository after another, in a limited time for all."""
+
+    def __init__(self, wait_s: float = WAIT_S) -> None:
+        self._until = time.monotonic() + wait_s
+        self._known: dict[tuple[Path, ...], bytes] = {}
+        """By the folders of git, which a work tree and its `.git` have in common."""
+
+    def of(self, repository: Path, folders: list[Path]) -> bytes:
+        """What `git config --list --null --show-origin` prints; empty without git."""
+        key = tuple(folders)
+        if key not in self._known:
+            self._known[key] = self._listed(repository, folders)
+        return self._known[key]
+
+    def _listed(self, repository: Path, folders: list[Path]) -> bytes:
+        git = shutil.which("git", path="/usr/local/bin:/usr/bin:/bin")
+        files = (folder / name for folder in folders for name in ("config", "config.worktree"))
+        # Git would wait for a pipe.
+        if git is None or any(file.exists() and not file.is_file() for file in files):
+            return b""
+        command = [git, "-C", str(repository), "--no-pager", "config", "--list", "--null", "--show-origin"]
+        nothing = subprocess.DEVNULL
+        try:
+            process = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing)
+        except OSError:
+            return b""
+        with process:
+            try:
+                return self._output(repository, process)
+            finally:
+                process.kill()
+
+    def _output(self, repository: Path, process: subprocess.Popen[bytes]) -> bytes:
+        assert process.stdout is not None
+        output, ready = bytearray(), select.poll()
+        ready.register(process.stdout)
+        while len(output) <= MAX_BYTES:
+            self.check(repository)
+            if ready.poll(1_000 * max(0, self._until - time.monotonic())):
+                part = os.read(process.stdout.fileno(), 1 << 16)
+                if not part:
+                    return bytes(output)
+                output += part
+        raise _unclear(repository)
+
+    def check(self, repository: Path) -> None:
+        """Raise `WorkspaceFault` if the time is over."""
+        if time.monotonic() >= self._until:
+            raise _unclear(repository)
+
+
+def _unclear(repository: Path) -> WorkspaceFault:
+    return WorkspaceFault(
+        f"the settings of the git repository {repository} are too long, or take git too long, to tell which "
+        "files git executes"
+    )
+
+
+def _named_by_settings(repository: Path, folders: list[Path], listing: _SettingsListing) -> dict[Path, str]:
     found: dict[Path, str] = {}
-    git = shutil.which("git", path="/usr/local/bin:/usr/bin:/bin")
-    files = (folder / name for folder in folders for name in ("config", "config.worktree"))
-    # Git would wait for a pipe.
-    if git is None or any(file.exists() and not file.is_file() for file in files):
-        return found
-    command = [git, "-C", str(repository), "--no-pager", "config", "--list", "--null", "--show-origin"]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return found
-    parts = os.fsdecode(done.stdout).split("\0")
+    parts = os.fsdecode(listing.of(repository, folders)).split("\0")
     for origin, setting in zip(parts[::2], parts[1::2], strict=False):
         name, _, value = setting.partition("\n")
         if _RUNS.fullmatch(name):
+            listing.check(repository)
             file = repository / origin.removeprefix("file:")
             # Other words of an alias that is no command of a shell are git's own, such as `log`.
             is_git = name.lower().startswith("alias.") and not value.startswith("!")

@@ -1,6 +1,7 @@
 """Facts rest on what the user said, end when they are contradicted, and fade only where they are passing."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory import FACT, Record, Scope, Source
+from memory.distiller import scrub
 from memory.edge import EdgeStore
 from memory.facts import UserFact, facts_by_rule, is_quoted, own_words, read_facts
 from memory.profile import fact_record, learn, recall_facts, strength
+from memory.templates import prompt_pattern
 
 HERE = Scope(project="here")
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -273,3 +276,14 @@ def test_faded_facts_are_recalled_after_repetition(store: EdgeStore) -> None:
     assert recall_facts(store, "Rome", scope=HERE, now=later) == ()
     learn(store, [prompts], scope=HERE, now=later)
     assert [f.text for f in recall_facts(store, "Rome", scope=HERE, now=later + DAY)] == [prompts.text]
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 60_000 + "x", "“" * 60_000, "«" * 60_000, "eyJ-" * 15_000, "a-" * 30_000]
+)
+def test_the_time_for_a_prompt_grows_with_its_length(text: str) -> None:
+    started = time.process_time()
+    own_words(text)
+    prompt_pattern(text)
+    scrub(text)
+    assert time.process_time() - started < 5

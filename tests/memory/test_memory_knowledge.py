@@ -79,6 +79,14 @@ def gather(base: KnowledgeBase, convert: Converting) -> Any:
     return begin
 
 
+def test_rules_above_the_folder_that_are_not_obeyed_are_reported(gather: Any, notes: Path) -> None:
+    (notes.parent / ".git").mkdir()
+    (notes.parent / ".gitignore").symlink_to("/dev/zero")
+    report = gather().add([str(notes)])
+    assert report.added
+    assert [Path(ref).name for ref, why in report.skipped if "rules" in why] == [".gitignore"]
+
+
 def names(refs: list[str]) -> list[str]:
     return sorted(Path(ref).name for ref in refs)
 

@@ -1,6 +1,7 @@
 """Documents are parted by their structure, leave nothing out, and know the place of each piece."""
 
 import textwrap
+import time
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from memory.knowledge.chunks import (
     MAX_CHARS,
+    MAX_HEADING,
     Chunk,
     Document,
     DocumentPart,
@@ -18,6 +20,7 @@ from memory.knowledge.chunks import (
     split_document,
     text_blocks,
 )
+from memory.knowledge.documents import read_bytes
 
 LONG = " ".join(f"Sentence number {n} says little." for n in range(100))
 
@@ -153,3 +156,31 @@ def test_chunk_lines_are_those_of_the_file(lines: list[str]) -> None:
 def test_all_line_endings_are_understood(ending: str) -> None:
     (piece,) = split_document(Document("a", "text", (DocumentPart(f"one{ending}two"),)))
     assert (piece.text, piece.last) == ("one\ntwo", 2)
+
+
+MANY = 60_000
+"""Characters: time that grows with the square of it is minutes."""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.md", f"# {'#' * MANY}x\nhello"),
+        ("a.md", f"#{' ' * MANY}\nhello"),
+        ("a.csv", f"a,b\n{' ' * MANY}{'-' * MANY}x\n1,2"),
+        ("a.csv", f"a,b\n{'|' * MANY}x\n1,2"),
+        ("a.md", f"---\n{'--- ' * (MANY // 4)}"),
+        ("a.txt", f"a.{' ' * MANY}x"),
+    ],
+)
+def test_the_time_for_a_text_grows_with_its_length(name: str, text: str) -> None:
+    started = time.process_time()
+    assert split_document(read_bytes(name, text.encode(), lambda _, __: {}))
+    assert time.process_time() - started < 5
+
+
+def test_a_long_heading_is_not_repeated_whole_in_each_chunk() -> None:
+    text = f"# {'a' * 50_000}\n\n{'b ' * 50_000}"
+    document = read_bytes("a.md", text.encode(), lambda _, __: {})
+    assert len(document.title) == MAX_HEADING
+    assert {len(name) for chunk in split_document(document) for name in chunk.headings} == {MAX_HEADING}

@@ -1,14 +1,19 @@
 """Which files of a folder are read: by the rules of .gitignore, as git has them."""
 
 import os
+import random
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
+import hostile_files
 import pytest
+from pathspec import GitIgnoreSpec
 from unprivileged import bound_by_modes
 
 from memory.knowledge.documents import walk
+from memory.knowledge.ignore_rules import IgnoreRules
 
 FILES = (
     *("a.md", "b.log", "keep.log", "build/x.md", "src/a.py", "src/build.md", "src/deep/b.log"),
@@ -84,3 +89,53 @@ def test_unlistable_subfolders_are_reported(
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(walk(tmp_path / "nowhere"))
+
+
+STARS = {
+    "*a" * 30 + "b": "a" * 200,
+    "*?" * 60 + "b": "a" * 200,
+    "[a]*" * 60 + "b": "a" * 200,
+    "**/a/" * 12 + "b": "a/" * 150 + "a",
+}
+
+
+@pytest.mark.parametrize(("rule", "name"), STARS.items())
+def test_a_rule_of_many_stars_takes_no_time(tmp_path: Path, rule: str, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("x")
+    (tmp_path / ".gitignore").write_text(f"{rule}\n")
+    started = time.process_time()
+    assert seen(tmp_path) == [name]
+    assert time.process_time() - started < 3
+
+
+GLOBS = ("**", "*", "a", "b", "a*", "*a", "*a*b", "?a*", "*?*", "[ab]*a", "[!a]", "*[a]*?b", "a**b")
+
+
+def test_rules_mean_what_they_mean_to_git(tmp_path: Path) -> None:
+    """Against the pattern that pathspec makes of the same rule."""
+    chance = random.Random(1)
+    for _ in range(800):
+        line = chance.choice(("", "/", "!")) + "/".join(chance.choices(GLOBS, k=chance.randint(1, 5)))
+        line += chance.choice(("", "/"))
+        (tmp_path / ".gitignore").write_text(line)
+        ours, theirs = IgnoreRules(tmp_path), GitIgnoreSpec.from_lines([line], backend="simple")
+        for _ in range(3):
+            names = [
+                "".join(chance.choices("aab", k=chance.randint(1, 4))) for _ in range(chance.randint(1, 6))
+            ]
+            path = "/".join(names)
+            assert ours.ignore(tmp_path / path, False) == bool(theirs.check_file(path).include), (line, path)
+
+
+@pytest.mark.parametrize("kind", hostile_files.KINDS)
+def test_rules_that_are_not_obeyed_are_reported(tmp_path: Path, kind: str) -> None:
+    rules, below = tmp_path / ".gitignore", tmp_path / "below"
+    (tmp_path / ".git").mkdir()
+    below.mkdir()
+    (below / "a.md").write_text("x")
+    hostile_files.make(kind, rules)
+    with hostile_files.little_memory():
+        found = {entry.path: entry.skip_reason for entry in walk(below)}
+    assert found[below / "a.md"] == ""
+    assert "its rules are not obeyed" in found[rules]

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hostile_files
 import pytest
 
 from toolsmith.build import prove_again
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError, ToolNotBuilt
 from toolsmith.library import Library
-from toolsmith.library.archive import MANIFEST, MAX_FILE, export, import_tool, read_archive
+from toolsmith.library.archive import MANIFEST, MAX_FILE, MAX_TOOLS, export, import_tool, read_archive
 
 
 @pytest.fixture
@@ -116,6 +117,36 @@ def test_an_archive_that_was_changed_is_refused_with_the_reason(
     change(tmp_path / "gift")
     with pytest.raises(LibraryError, match=message):
         read_archive(tmp_path / "gift")
+
+
+@pytest.mark.parametrize("kind", hostile_files.KINDS)
+@pytest.mark.parametrize("name", [MANIFEST, "count_words/v1/tool.py", "count_words/v1/tool.json", "."])
+def test_a_file_that_cannot_be_of_an_archive_is_refused_at_once(
+    tmp_path: Path, tool: BuiltTool, name: str, kind: str
+) -> None:
+    place = tmp_path / "gift"
+    if name != ".":
+        export([tool], place)
+        (place / name).unlink()
+    hostile_files.make(kind, place / name)
+    with hostile_files.little_memory(), pytest.raises(LibraryError):
+        read_archive(place)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "count_words/v1/tool.json", "count_words/v1/tool.py"])
+def test_deep_nesting_in_an_archive_is_refused(tmp_path: Path, tool: BuiltTool, name: str) -> None:
+    export([tool], tmp_path / "gift")
+    (tmp_path / "gift" / name).write_text("[" * 100_000)
+    with pytest.raises(LibraryError):
+        read_archive(tmp_path / "gift")
+
+
+def test_an_archive_has_a_limited_number_of_files(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "gift.zip", "w") as archive:
+        for number in range(2 * MAX_TOOLS + 2):
+            archive.writestr(f"t{number}/v1/tool.py", "x")
+    with pytest.raises(LibraryError, match=f"more than {MAX_TOOLS} tools"):
+        read_archive(tmp_path / "gift.zip")
 
 
 def test_a_link_in_an_archive_is_not_followed(tmp_path: Path, tool: BuiltTool) -> None:

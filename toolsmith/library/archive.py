@@ -14,17 +14,20 @@ purpose.
 Not covered: who made an archive. The hashes show that it arrived whole, not who sent it.
 """
 
+import io
+import itertools
 import json
 import re
 import shutil
-import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator_cli.durable.files import read_regular
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.errors import LibraryError, ToolNotBuilt
 from toolsmith.library import Library, records
@@ -32,6 +35,8 @@ from toolsmith.spec import Need
 
 MANIFEST = "orch-tools.json"
 MAX_FILE = 2_000_000
+MAX_ZIP = 16_000_000
+"""Bytes: a list of all its files is made in memory."""
 MAX_TOOLS = 200
 
 _FORMAT = 1
@@ -149,7 +154,7 @@ def _manifest(folder: Path, path: Path) -> list[tuple[str, int, str]]:
         if manifest["format"] != _FORMAT:
             raise LibraryError(f"{path} has the format {manifest['format']}; this version reads {_FORMAT}.")
         rows = [(str(row["name"]), int(row["version"]), str(row["sha256"])) for row in manifest["tools"]]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise LibraryError(
             f"{path} is not an archive of tools: {MANIFEST} cannot be read.\nMake one with `export`."
         ) from exc
@@ -185,31 +190,45 @@ def _unpacked(path: Path) -> Iterator[Path]:
                 file.write_bytes(content)
         except FileNotFoundError as exc:
             raise LibraryError(f"There is no {path}.") from exc
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as exc:
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error) as exc:
             raise LibraryError(f"{path} cannot be read as a folder or a zip file of tools: {exc}") from exc
         yield folder
 
 
 def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
-    if path.is_dir():
-        for file in [*sorted(path.glob("*/v*/tool.*")), path / MANIFEST]:
-            place = file.relative_to(path).as_posix()
-            # A link could point to any file of the importing user.
-            if _wanted(place) and stat.S_ISREG(file.lstat().st_mode) and not file.parent.is_symlink():
-                yield place, _bounded(file.read_bytes(), place)
-        return
-    with zipfile.ZipFile(path) as archive:
+    """The files that may be in an archive, at most as many as it may have tools."""
+    files = _folder_files(path) if path.is_dir() else _zip_files(path)
+    for number, (place, content) in enumerate(files):
+        if number > 2 * MAX_TOOLS:
+            raise LibraryError(f"{path} has the files of more than {MAX_TOOLS} tools.")
+        yield place, _bounded(content, place, MAX_FILE)
+
+
+def _folder_files(path: Path) -> Iterator[tuple[str, bytes]]:
+    for file in itertools.chain([path / MANIFEST], path.glob("*/v*/tool.*")):
+        place = file.relative_to(path).as_posix()
+        # A link could point to any file of the importing user.
+        is_link = any(
+            one.is_symlink() for one in (file, *file.parents) if one.is_relative_to(path) and one != path
+        )
+        if _wanted(place) and file.is_file() and not is_link:
+            yield place, read_regular(file, MAX_FILE + 1)
+
+
+def _zip_files(path: Path) -> Iterator[tuple[str, bytes]]:
+    content = _bounded(read_regular(path, MAX_ZIP + 1), str(path), MAX_ZIP)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for info in archive.infolist():
             if _wanted(info.filename):
-                with archive.open(info) as content:
-                    yield info.filename, _bounded(content.read(MAX_FILE + 1), info.filename)
+                with archive.open(info) as file:
+                    yield info.filename, file.read(MAX_FILE + 1)
 
 
 def _wanted(place: str) -> bool:
     return place == MANIFEST or bool(_PLACE.fullmatch(place))
 
 
-def _bounded(content: bytes, place: str) -> bytes:
-    if len(content) > MAX_FILE:
-        raise LibraryError(f"{place} is larger than {MAX_FILE:,} bytes, which is too large for a tool.")
+def _bounded(content: bytes, place: str, limit: int) -> bytes:
+    if len(content) > limit:
+        raise LibraryError(f"{place} is larger than {limit:,} bytes, which is too large for a tool.")
     return content

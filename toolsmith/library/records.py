@@ -49,7 +49,17 @@ def read(folder: Path, name: str, version: int) -> BuiltTool:
             raise ValueError(f"its specification is that of '{record['spec']['name']}'")
         edited = record.get("sha256") != sha256(source) or record.get("seal") != seal(record)
         return _built(record, source.decode(), edited=edited)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, SyntaxError) as exc:
+    # The last two are the parsers' for what is nested too deeply.
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+    ) as exc:
         raise UnreadableVersion(str(exc).splitlines()[0] if str(exc) else type(exc).__name__) from exc
 
 

@@ -1,0 +1,118 @@
+"""The `.gitignore` rules of a folder, which may be a stranger's: reading and matching them is always quick.
+
+Only regular files are read, and no links, as in git. A pattern takes time in proportion to the length of the
+path, however many stars it has.
+
+What is not covered: `.git/info/exclude` and the rules of the user's own git configuration.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator_cli.durable.files import read_regular
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+IGNORE_FILE = ".gitignore"
+MAX_BYTES = 256 * 1024
+"""How much is read of all rules for one folder: each line costs time at each file."""
+
+_STAR = "[^/]*"
+_FOLDERS = re.compile(r"\(\?:(\.\+/|/\.\+)\)\?")
+"""What pathspec writes for `**`. Like `_STAR`, it holds a slash, so no segment of a rule can contain it."""
+
+
+class IgnoreRules:
+    """The rules of the folders from the repository's root, or the folder itself, down to the current folder.
+
+    As in git, a rule in a nearer `.gitignore` overrides one in a farther file.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.faults: list[tuple[Path, str]] = []
+        """The files of rules that are not obeyed, each with the reason."""
+        self._left = MAX_BYTES
+        self._specs: dict[Path, GitIgnoreSpec | None] = {}
+        repositories = (folder for folder in (root, *root.parents) if (folder / ".git").exists())
+        self._top = next(repositories, root)
+        for folder in (*reversed(root.parents), root):
+            if folder.is_relative_to(self._top):
+                self.enter(folder)
+
+    def enter(self, folder: Path) -> None:
+        """Read the rules of a folder, after those of the folders above it."""
+        if folder in self._specs:
+            return
+        path, self._specs[folder] = folder / IGNORE_FILE, None
+        try:
+            if path.is_symlink():
+                raise OSError(0, "it is a symbolic link")
+            content = read_regular(path, self._left + 1)
+            if len(content) > self._left:
+                raise OSError(0, f"there are more than {MAX_BYTES // 1024} KiB of rules")
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            self.faults.append((path, f"its rules are not obeyed: {exc.strerror}"))
+            return
+        self._left -= len(content)
+        self._specs[folder] = _spec(content.decode("utf-8", "replace").splitlines())
+
+    def ignore(self, path: Path, is_folder: bool) -> bool:
+        for folder in path.parents:
+            if (spec := self._specs.get(folder)) is not None:
+                match = spec.check_file(path.relative_to(folder).as_posix() + ("/" if is_folder else ""))
+                if match.include is not None:
+                    return match.include
+            if folder == self._top:
+                break
+        return False
+
+
+def _spec(lines: list[str]) -> "GitIgnoreSpec":
+    from pathspec import GitIgnoreSpec
+
+    # The other backends do not know atomic groups.
+    return GitIgnoreSpec.from_lines(_pattern, lines, backend="simple")
+
+
+def _pattern(line: str) -> "GitIgnoreSpecPattern":
+    """The pattern of a line. As in git, one that is not valid matches nothing."""
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+    try:
+        expression, include = GitIgnoreSpecPattern.pattern_to_regex(line)
+        if expression is not None:
+            return GitIgnoreSpecPattern(re.compile(_linear(expression)), include)
+    except (ValueError, re.error):
+        pass
+    return GitIgnoreSpecPattern(None)
+
+
+def _linear(expression: str) -> str:
+    """The same pattern without backtracking over more than one `**`, and one `*` of a segment.
+
+    What is between two of them has a fixed length, in segments or in letters. So if the pattern matches at
+    all, it matches with the first place for each of these pieces, and no other has to be tried.
+    """
+    start, *pieces = _FOLDERS.split(expression)
+    folders, segments = pieces[::2], [_linear_segments(piece) for piece in pieces[1::2]]
+    firsts = [
+        rf"(?>(?:{folder.replace('+', '+?')})??{piece}(?=/))"
+        for folder, piece in zip(folders[:-1], segments[:-1], strict=True)
+    ]
+    last = f"(?:{folders[-1]})?{segments[-1]}" if folders else ""
+    return "".join((_linear_segments(start), *firsts, last))
+
+
+def _linear_segments(expression: str) -> str:
+    start, *pieces = expression.split(_STAR)
+    # The last star of a segment is the one before a slash, which `[^/]`, any other letter, is not.
+    is_last = ["/" in piece.replace("[^/]", "") for piece in pieces[:-1]] + [True]
+    return start + "".join(
+        f"{_STAR}{piece}" if last else f"(?>{_STAR}?{piece})"
+        for piece, last in zip(pieces, is_last, strict=False)
+    )
