@@ -275,7 +275,7 @@ class Changed:
                 found.append(folder)
         places = [root / folder for folder in dict.fromkeys(found)]
         places += [folder for folder in root.parents if (folder / ".git").exists()][:1]
-        return tuple(map(Repository.read, places or [root]))
+        return Repository.read_all(places or [root])
 
     def _named_by_command(self) -> Iterator[tuple[str, str, str]]:
         """Scripts that hooks, installations and the like run."""
