@@ -17,7 +17,7 @@ from orchestrator_cli.durable.places import ways_to
 from orchestrator_cli.tools.executed_files import FOLLOWED, INSTALLED
 from orchestrator_cli.tools.file_names import FileRule, FileRules, canonical, texts_in
 from orchestrator_cli.workspace.commands import entered, paths_in
-from orchestrator_cli.workspace.contents import executed_keys
+from orchestrator_cli.workspace.contents import ManifestReader
 from orchestrator_cli.workspace.file_state import FileStat
 from orchestrator_cli.workspace.tree import Root
 
@@ -67,7 +67,9 @@ def hook_files(folder: Path, repository: Path) -> Iterator[CommandFile]:
                 yield CommandFile(f"{folder.name}/{name}", why, (repository, folder), text)
 
 
-def command_files(tree: Root, paths: Iterable[str], is_new: Callable[[str], bool]) -> Iterator[CommandFile]:
+def command_files(
+    tree: Root, paths: Iterable[str], is_new: Callable[[str], bool], manifests: ManifestReader
+) -> Iterator[CommandFile]:
     """Those of a workspace, at most `MAX_FILES`, other than of installed programs.
 
     Args:
@@ -84,7 +86,10 @@ def command_files(tree: Root, paths: Iterable[str], is_new: Callable[[str], bool
             return
         own = (tree.path / path).parent
         yield CommandFile(
-            path, rule.why, tuple(dict.fromkeys((own, *_above(own, tree.path)))), _text(tree, path, rule)
+            path,
+            rule.why,
+            tuple(dict.fromkeys((own, *_above(own, tree.path)))),
+            _text(tree, path, rule, manifests),
         )
 
 
@@ -94,24 +99,24 @@ def _above(folder: Path, root: Path) -> Iterator[Path]:
     yield root
 
 
-def _text(tree: Root, path: str, rule: FileRule) -> str:
-    if not rule.keys:
+def _text(tree: Root, path: str, rule: FileRule, manifests: ManifestReader) -> str:
+    found = manifests.executed_keys(tree, path, rule) if rule.keys else None
+    if not isinstance(found, dict):  # of a manifest that cannot be understood, everything counts
         with suppress(OSError), os.fdopen(tree.open_file(path), "rb") as file:
             return file.read(MAX_BYTES).decode("utf-8", "replace")
-        return ""
-    found = executed_keys(tree, path, rule)
-    if not isinstance(found, dict):
         return ""
     texts = [text for value in found.values() for text in texts_in(value)]
     for text in list(texts):  # objects of Python, and folders that it adds to its path
         if module := _MODULE.fullmatch(text):
             texts += [f"-m {module[1]}", f"-m {module[1].rpartition('.')[0]}", f"cd {text}"]
-    return "\n".join([*texts, *_called(tree, path, rule, texts)])
+    return "\n".join([*texts, *_called(tree, path, rule, manifests, texts)])
 
 
-def _called(tree: Root, path: str, rule: FileRule, texts: list[str]) -> Iterator[str]:
+def _called(
+    tree: Root, path: str, rule: FileRule, manifests: ManifestReader, texts: list[str]
+) -> Iterator[str]:
     """The other scripts of a package that scripts call by their names."""
-    every = executed_keys(tree, path, FileRule(rule.text, rule.why, keys="scripts.*"))
+    every = manifests.executed_keys(tree, path, FileRule(rule.text, rule.why, keys="scripts.*"))
     scripts = (
         {key[len("scripts.") :]: value for key, value in every.items()} if isinstance(every, dict) else {}
     )
