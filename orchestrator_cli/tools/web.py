@@ -31,17 +31,8 @@ CONVERSION = CallLimits(call_s=30, whole_s=30, cpu_s=15, memory_mb=1024)
 """For the text of a page of HTML."""
 ENCODINGS = frozenset(
     (
-        *(
-            "ascii",
-            "utf-8",
-            "utf-16",
-            "utf-16-le",
-            "utf-16-be",
-            "koi8-r",
-            "koi8-u",
-            "mac-roman",
-            "mac-cyrillic",
-        ),
+        *("ascii", "utf-8", "utf-16", "utf-16-le", "utf-16-be"),
+        *("koi8-r", "koi8-u", "mac-roman", "mac-cyrillic"),
         *("gb2312", "gbk", "gb18030", "big5", "big5hkscs", "euc_jp", "iso2022_jp", "shift_jis", "euc_kr"),
         *(f"iso8859-{number}" for number in range(1, 17)),
         *(f"cp{number}" for number in (866, 874, 932, 949, *range(1250, 1259))),

@@ -2,13 +2,15 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Interrupted
-from orchestrator_cli.workspace import Workspace
+from orchestrator_cli.workspace import Workspace, WorkspaceFault
+from orchestrator_cli.workspace.link_names import MAX_HOPS, LinkNames
 
 LONG_S = 30
 """A check takes a second on an idle machine, and is stopped after 20."""
@@ -35,6 +37,12 @@ HARMLESS = {
     "escapes/uv.lock": "\\u0061" * 50_000,
     "lines/requirements.txt": f"#{' ' * 100_000}\n{'a' * 100_000}\n",
     "values/tox.ini": f"[flake8]\nmax-line-length = {'attr ' * 20_000}\n",
+}
+
+MULTIPLIED: dict[str, tuple[int, Callable[[int], tuple[str, str]]]] = {
+    "a chain": (6_000, lambda number: (f".husky/l{number}", f"l{number + 1}")),
+    "the top in many folders": (1_000, lambda number: (f"d{number}/.husky", "..")),
+    "long targets": (1_500, lambda number: (f".husky/l{number}", f"{'../.husky/' * 300}l{number + 1}")),
 }
 
 
@@ -79,3 +87,29 @@ def test_a_cancelled_run_does_not_wait_for_a_manifest(root: Path, tmp_path: Path
         with pytest.raises(Interrupted):
             workspace.executed(checkout)
         assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("kind", MULTIPLIED)
+def test_links_that_multiply_names_are_refused_in_time(kind: str, root: Path, tmp_path: Path) -> None:
+    workspace = Workspace(root, tmp_path / "state", 10)
+    with workspace.checkout("a") as checkout:
+        count, link = MULTIPLIED[kind]
+        for path, target in map(link, range(count)):
+            (checkout.root / path).parent.mkdir(exist_ok=True)
+            (checkout.root / path).symlink_to(target)
+        began = time.monotonic()
+        with pytest.raises(WorkspaceFault, match="too many links"):
+            workspace.executed(checkout)
+        assert time.monotonic() - began < LONG_S
+
+
+def test_as_many_links_are_followed_as_the_kernel_follows(root: Path) -> None:
+    links = {f"l{number}": f"l{number + 1}" for number in range(MAX_HOPS)}
+    for number in range(MAX_HOPS):
+        (root / f"l{number}").symlink_to(f"l{number + 1}")
+    (root / f"l{MAX_HOPS}").touch()
+    (root / "over").symlink_to("l0")
+    names = LinkNames({**links, "over": "l0"}, root.parts[1:])
+    assert names.followed("l0")[1] == [*root.parts[1:], f"l{MAX_HOPS}"]
+    assert names.followed("over")[1] is None
+    assert [(root / name).exists() for name in ("l0", "over")] == [True, False]
