@@ -23,9 +23,9 @@ def paths_in(text: str, folders: tuple[Path, ...]) -> Iterator[Path]:
     # What a variable or a command stands for is not known: mostly, the top of the repository.
     words |= dict.fromkeys(word.partition("/")[2] for word in words if word[:1] in ("$", "/"))
     for word in words:
-        for folder in folders:
-            if word and "\0" not in word:
-                yield Path(os.path.normpath(folder / os.path.expanduser(word)))  # noqa: PTH111 - never fails
+        if word and "\0" not in word:
+            place = os.path.expanduser(word)  # noqa: PTH111 - never fails
+            yield from (Path(os.path.normpath(folder / place)) for folder in folders)
 
 
 def entered(text: str, folders: tuple[Path, ...]) -> tuple[Path, ...]:

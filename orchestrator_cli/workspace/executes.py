@@ -290,15 +290,17 @@ class Changed:
         )
         names = {path.rpartition("/")[2] for path in (*scripts, *_links(self.was), *self.links)}
         root = self.before.path
+        places, unread = named_scripts(files, names)
         named = {
             plain(place.relative_to(root).as_posix()): file
-            for place, file in named_scripts(files, names).items()
+            for place, file in places.items()
             if place.is_relative_to(root)
         }
         for path in scripts:
-            file = named.get(plain(path))
+            file = named.get(plain(path), unread)
             if file is not None and file.name != path and not is_allowed(path.split("/"), self.allowed):
-                yield path, path, f"{file.name} names it: {file.why}"
+                how = "may name it and is too long to tell" if file is unread else "names it"
+                yield path, path, f"{file.name} {how}: {file.why}"
 
     def _named_by_git(self) -> Iterator[tuple[str, str, str]]:
         """What the settings of a repository name for what git executes, and where links there lead."""

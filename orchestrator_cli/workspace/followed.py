@@ -24,6 +24,10 @@ from orchestrator_cli.workspace.tree import Root
 MAX_FILES = 1_000
 MAX_BYTES = 1 << 18
 """How many such files are looked at, and of each how much of its beginning."""
+MAX_STEPS = 20_000_000
+LINE_STEPS, PATH_STEPS, FOUND_STEPS = 20, 100, 1_000
+"""How much is looked at for one check, in characters: more for each that is read as a part of a command, for
+each path that a command may name, and for each that is looked up."""
 ENDINGS = (
     ".sh .bash .zsh .fish .ksh .py .pyw .js .cjs .mjs .jsx .ts .cts .mts .tsx .rb .pl .pm .php .lua .rs .go "
     ".ps1 .psm1 .bat .cmd .exe .com .jar .groovy .kts .awk .tcl .r .jl .ex .exs .swift .cs"
@@ -128,19 +132,32 @@ def _called(
                 yield script
 
 
-def named_scripts(files: Iterable[CommandFile], names: set[str]) -> dict[Path, CommandFile]:
-    """The places that files name, other than their own, as far as they end with one of the `names`."""
+def named_scripts(
+    files: Iterable[CommandFile], names: set[str]
+) -> tuple[dict[Path, CommandFile], CommandFile | None]:
+    """The places that files name, other than their own, as far as they end with one of the `names`.
+
+    Also the file in which the looking ended, if that took `MAX_STEPS`.
+    """
     wanted = {canonical(name) for name in names}
     # Lines without any part of such a name are passed over: to read a line as a command takes time.
     parts = {part for name in wanted for part in _TOKEN.findall(name.rpartition(".")[0].lstrip(".") or name)}
     found: dict[Path, CommandFile] = {}
+    left = MAX_STEPS
     for file in files:
         text = file.text.replace("\\\n", " ")
         lines = [line for line in text.splitlines() if not parts.isdisjoint(_TOKEN.findall(line.lower()))]
-        folders = entered(text, file.folders) if lines else ()
+        left -= len(text) + LINE_STEPS * sum(map(len, lines))
+        folders = entered(text, file.folders) if lines and left >= 0 else ()
+        left -= PATH_STEPS * len(folders)
+        if left < 0:
+            return found, file
         for line in lines:
             for path in paths_in(line, folders):
-                if canonical(path.name) in wanted:
-                    for way in ways_to(path):
-                        found.setdefault(way, file)
-    return found
+                is_wanted = canonical(path.name) in wanted
+                left -= FOUND_STEPS if is_wanted else PATH_STEPS
+                if left < 0:
+                    return found, file
+                for way in ways_to(path) if is_wanted else ():
+                    found.setdefault(way, file)
+    return found, None

@@ -113,3 +113,31 @@ def test_as_many_links_are_followed_as_the_kernel_follows(root: Path) -> None:
     assert names.followed("l0")[1] == [*root.parts[1:], f"l{MAX_HOPS}"]
     assert names.followed("over")[1] is None
     assert [(root / name).exists() for name in ("l0", "over")] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["run " * 60_000, "run " * 1_000 + "".join(f"\ncd d{number}" for number in range(20_000))],
+    ids=["words", "folders"],
+)
+def test_scripts_are_asked_about_if_hooks_are_too_long_to_read(text: str, root: Path, tmp_path: Path) -> None:
+    for number in range(60):
+        write(root, f".husky/hook{number}", text)
+    workspace = Workspace(root, tmp_path / "state", 100)
+    with workspace.checkout("a") as checkout:
+        write(checkout.root, "run.sh", "x")
+        write(checkout.root, "run.md", "x")
+        began = time.monotonic()
+        assert {one.root for one in workspace.executed(checkout)} == {"run.sh"}
+        assert time.monotonic() - began < LONG_S
+
+
+def test_a_file_of_line_feeds_is_looked_through_for_keys_at_once(root: Path, tmp_path: Path) -> None:
+    for number in range(500):
+        write(root, f"{number}.txt", "\n" * 4_000)
+    write(root, "key.txt", "\n \tclient-key-data: x")
+    began = time.monotonic()
+    with Workspace(root, tmp_path / "state", 100).checkout("a") as checkout:
+        assert time.monotonic() - began < LONG_S / 3
+        assert (checkout.root / "0.txt").exists()
+        assert not (checkout.root / "key.txt").exists()
