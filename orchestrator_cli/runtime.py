@@ -100,6 +100,7 @@ def open_run(
         own=settings.own_places,
         allowed=settings.allow_protected,
         limits=CommitLimits(settings.commit_max_mb, settings.commit_max_files),
+        cancellation=cancellation,
     )
     _check_home(settings.home)
     names = source.names(settings)

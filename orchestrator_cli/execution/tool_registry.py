@@ -108,7 +108,9 @@ class ToolRegistry:
         self._renewed: set[str] = set()
         """Tools that were in quarantine, and for which a new version was asked for in this process."""
 
-    def host_tools(self, root: Path, granted: Sequence[str] = ()) -> dict[str, Tool]:
+    def host_tools(
+        self, root: Path, granted: Sequence[str] = (), cancellation: Cancellation | None = None
+    ) -> dict[str, Tool]:
         """The hand-written tools, made for one checkout and the domains that its subtask was granted."""
         grants = parse_grants(granted)
         web = web_tools(
@@ -116,6 +118,7 @@ class ToolRegistry:
             self._gate.public_address,
             granted=lambda host, port: any(grant.covers(host, port) for grant in grants),
             named=granted,
+            cancellation=cancellation,
         )
         known = knowledge_tools(self._knowledge) if self._knowledge is not None else {}
         return file_tools(root, self._allowed) | web | known
@@ -126,7 +129,7 @@ class ToolRegistry:
         """The tools that run in this process for an attempt: all but those for files and the built ones."""
         found = {
             name: tool
-            for name, tool in self.host_tools(root, subtask.network).items()
+            for name, tool in self.host_tools(root, subtask.network, cancellation).items()
             if name not in FILE_TOOLS
         }
         if self.servers is not None:

@@ -1,16 +1,22 @@
 """Fetches web pages, only from allowed domains and public addresses.
 
 It connects to the address that was checked, so a name that resolves differently the second time gains
-nothing. Redirects are followed only within the allowed domains. Not covered: pages that need a browser.
+nothing. Redirects are followed only within the allowed domains. HTML is converted in a process with limits.
+Not covered: pages that need a browser.
 """
 
+import codecs
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder
+from orchestrator_cli.subprocesses.limited import CallLimits, LimitedCalls, Uncomputed
+from orchestrator_cli.tools.html_text import html_text
 from toolsmith.sandbox.addresses import public_address
 from toolsmith.sandbox.proxy import grants_of_setting
 
@@ -21,6 +27,19 @@ WAIT_S = 20.0
 """For a connection, and for each piece of a page."""
 WHOLE_S = 120.0
 """For a page."""
+CONVERSION = CallLimits(call_s=30, whole_s=30, cpu_s=15, memory_mb=1024)
+"""For the text of a page of HTML."""
+ENCODINGS = frozenset(
+    (
+        *("ascii", "utf-8", "utf-16", "utf-16-le", "utf-16-be"),
+        *("koi8-r", "koi8-u", "mac-roman", "mac-cyrillic"),
+        *("gb2312", "gbk", "gb18030", "big5", "big5hkscs", "euc_jp", "iso2022_jp", "shift_jis", "euc_kr"),
+        *(f"iso8859-{number}" for number in range(1, 17)),
+        *(f"cp{number}" for number in (866, 874, 932, 949, *range(1250, 1259))),
+    )
+)
+"""What a browser reads too, by Python's names. Other codecs of Python are not for pages, and may be slow."""
+_CHARSET = re.compile(r"""charset=["']?([\w.:-]+)""", re.ASCII | re.IGNORECASE)
 
 Resolve = Callable[[str, int], str]
 """From host and port to the address to connect to. Raises `ValueError`."""
@@ -34,11 +53,13 @@ def web_tools(
     *,
     granted: Granted = lambda _host, _port: False,
     named: Sequence[str] = (),
+    cancellation: Cancellation | None = None,
 ) -> dict[str, Callable[..., Any]]:
     """`fetch_url` for these domains and those below them on HTTP's ports, and what is `granted`,
     described as `named`.
 
-    Without any, as while planning, its description says what it needs, and it refuses every address.
+    A `cancellation` ends the conversion of a page. Without any domain, as while planning, its description
+    says what it needs, and it refuses every address.
     """
     reachable = [*domains, *named]
 
@@ -52,8 +73,7 @@ def web_tools(
             _check(url, domains, granted, reachable)
             reply = _get(url, resolve, MAX_BYTES)
             if not reply.location:
-                page = WebPage(reply.body.decode(reply.encoding, "replace"), html="html" in reply.media)
-                return page.text
+                return _text(reply, url, cancellation)
             url = urljoin(url, reply.location)
         raise ValueError(f"{url} redirects more than {MAX_REDIRECTS} times")
 
@@ -63,6 +83,31 @@ def web_tools(
             f"Fetch a web page on {', '.join(reachable)} and return its text.",
         )
     return {"fetch_url": fetch_url}
+
+
+def _text(reply: "HttpResponse", url: str, cancellation: Cancellation | None) -> str:
+    """What a reader sees. Raises `ValueError` if a page of HTML takes too much to convert."""
+    body = reply.body.decode(reply.encoding, "replace")
+    if "html" not in reply.media:
+        return body[:MAX_CHARS]
+    try:
+        with LimitedCalls(html_text, CONVERSION, cancellation) as convert:
+            return str(convert(body, MAX_CHARS))
+    except Uncomputed as exc:
+        raise ValueError(
+            f"{url} could not be converted to text: the conversion {exc}. "
+            "Fetch another form of it, such as plain text, JSON or a shorter page"
+        ) from exc
+
+
+def _encoding(media: str) -> str:
+    """The encoding that a media type names, by Python's name, or UTF-8 if that is none of `ENCODINGS`."""
+    label = _CHARSET.search(media[:1000])
+    try:
+        name = codecs.lookup(label[1]).name if label else ""
+    except LookupError:
+        name = ""
+    return name if name in ENCODINGS else "utf-8"
 
 
 def _check(url: str, domains: Sequence[str], granted: Granted, reachable: Sequence[str]) -> None:
@@ -127,7 +172,7 @@ def _get(url: str, resolve: Resolve, most: int) -> "HttpResponse":
         return HttpResponse(
             bytes(body[:most]),
             media=reply.headers.get("content-type", ""),
-            encoding=reply.encoding or "utf-8",
+            encoding=_encoding(reply.headers.get("content-type", "")),
             location=reply.headers.get("location", ""),
         )
 
@@ -140,18 +185,3 @@ class HttpResponse:
     media: str
     encoding: str
     location: str
-
-
-@dataclass(frozen=True)
-class WebPage:
-    body: str
-    html: bool
-
-    @property
-    def text(self) -> str:
-        """What a reader sees, as Markdown."""
-        if not self.html:
-            return self.body[:MAX_CHARS]
-        from markdownify import markdownify
-
-        return str(markdownify(self.body)).strip()[:MAX_CHARS]

@@ -1,16 +1,17 @@
 """What programs execute or fetch of the content of a file, and whether it holds a secret."""
 
 import contextlib
-import itertools
-import json
 import os
 import re
-import tomllib
 from collections.abc import Set
+from dataclasses import asdict
 from pathlib import PurePosixPath
 
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import WorkspaceFault
+from orchestrator_cli.subprocesses.limited import CallLimits, LimitedCalls
 from orchestrator_cli.tools.file_names import FileRule, canonical
+from orchestrator_cli.tools.manifests import manifest_keys
 from orchestrator_cli.workspace.file_state import FileStat
 from orchestrator_cli.workspace.tree import Root
 
@@ -18,8 +19,11 @@ MAX_BYTES = 1 << 20
 MAX_LOCK_BYTES = 64 << 20
 """Larger files are not read, so that any change of them counts."""
 MAX_KEY_BYTES = 64 << 10
+LIMITS = CallLimits(call_s=5, whole_s=20, cpu_s=10, memory_mb=1024)
+"""For the manifests of one check."""
 MARKS = re.compile(
-    rb"PRIVATE KEY( BLOCK)?-----|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|^\s*client-key-data:", re.MULTILINE
+    rb"PRIVATE KEY( BLOCK)?-----|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|^[^\S\n]*client-key-data:",
+    re.MULTILINE,
 )
 """What a file holds that is hidden, unless the run made it."""
 KEYS = (".key", ".pem")
@@ -55,56 +59,39 @@ def _content(tree: Root, path: str, limit: int) -> bytes | None:
     return content if len(content) <= limit else None
 
 
-def executed_keys(tree: Root, path: str, rule: FileRule) -> object:
-    """What a program executes of a file; a value like no other if it cannot be understood.
+class ManifestReader:
+    """Reads what programs execute of manifests, for one check of a commit.
 
-    Readers differ: what one of them may take for such a key or section counts.
+    They are parsed in a process with limits, which the first of them starts and leaving the context ends.
     """
-    content = _content(tree, path, MAX_BYTES)
-    if content == b"":
-        return {}
-    try:
-        text = (content or b"\xff").decode("utf-8-sig")
-        suffix = PurePosixPath(rule.names[0]).suffix
-        found = (
-            _json(text) if suffix == ".json" else (tomllib.loads if suffix == ".toml" else _sections)(text)
-        )
-    except (ValueError, RecursionError):
-        return content, object()
-    return rule.executed_keys(found) if isinstance(found, dict) else {}
 
+    def __init__(self, cancellation: Cancellation | None = None) -> None:
+        self._calls = LimitedCalls(manifest_keys, LIMITS, cancellation)
 
-def _json(text: str) -> object:
-    return json.loads(text, object_pairs_hook=_unique)
+    def executed_keys(self, tree: Root, path: str, rule: FileRule) -> object:
+        """What a program executes of a file; a value like no other if it cannot be understood in time.
 
+        Readers differ: what one of them may take for such a key or section counts.
+        """
+        content = _content(tree, path, MAX_BYTES)
+        if content == b"":
+            return {}
+        try:
+            return self._calls((content or b"\xff").decode("utf-8-sig"), asdict(rule))
+        except ValueError:
+            return content, object()
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object of JSON. Raises `ValueError` if it has a key twice: readers take one or the other."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
+    def __enter__(self) -> "ManifestReader":
+        return self
 
-
-def _sections(text: str) -> dict[str, dict[str, list[str]]]:
-    """The lines of an INI file by their sections and keys; what is indented, by both that it may mean."""
-    found: dict[str, dict[str, list[str]]] = {}
-    names, keys = [""], [""]
-    for line in text.splitlines():  # at form feeds and the like too, as iniconfig does
-        is_indented = line[:1].isspace()
-        if line.lstrip().startswith("["):
-            name = line.strip()[1:].partition("]")[0].strip()
-            names, keys = ([*names, name], keys) if is_indented else ([name], [""])
-        elif key := re.match(r"([^=:]+)[=:]", line):
-            name = key[1].strip().lower()
-            keys = [*keys, name] if is_indented else [name]
-        for section, key_name in itertools.product(names, keys):
-            found.setdefault(section, {}).setdefault(key_name, []).append(line.strip())
-    return found
+    def __exit__(self, *_: object) -> None:
+        self._calls.close()
 
 
 _HOST = re.compile(
-    rb"""[a-z][a-z0-9+.-]*://(?:[^/\s"'@]*@)?([^/\s"'?#]+)|\bgit@([\w.-]+):|\bfile:([^\s"']+)""", re.I
+    rb"""(?<=[a-z0-9+.-])://(?:[^/\s"'@]*@)?([^/\s"'?#]+)|\bgit@([\w.-]+):"""
+    rb"""|\bfile:(?!//[^/\s"'?#])([^\s"']+)""",
+    re.IGNORECASE,
 )
 
 

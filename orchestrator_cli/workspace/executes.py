@@ -26,7 +26,7 @@ from orchestrator_cli.tools.file_rules import (
     is_allowed,
     is_git_folder,
 )
-from orchestrator_cli.workspace.contents import REGISTRIES, executed_keys, marked_lines, sites
+from orchestrator_cli.workspace.contents import REGISTRIES, ManifestReader, marked_lines, sites
 from orchestrator_cli.workspace.entrances import Entrances, outside_use
 from orchestrator_cli.workspace.file_state import FileTree
 from orchestrator_cli.workspace.followed import command_files, is_script, named_scripts
@@ -61,6 +61,7 @@ class Changed:
     """The checkout."""
     now: FileTree
     """The content of the checkout."""
+    manifests: ManifestReader
     entrances: Entrances
     """Where the rest of the machine leads into the workspace."""
     was: FileTree = field(default_factory=dict)
@@ -160,11 +161,12 @@ class Changed:
     def _counts(self, path: str, root: str, rule: FileRule) -> bool:
         if is_allowed([*self._above, *root.split("/")], self.allowed):
             return False
-        if not self._gains(path, rule):
-            return False
+        # What is cheap to find out comes first.
         if rule.only in ("keys", "project"):
-            return any(self._existed(way, rule) for way in folders_above(root))
-        return not rule.only or self._existed(root.rpartition("/")[0], rule)
+            is_used = any(self._existed(way, rule) for way in folders_above(root))
+        else:
+            is_used = not rule.only or self._existed(root.rpartition("/")[0], rule)
+        return is_used and self._gains(path, rule)
 
     def _gains(self, path: str, rule: FileRule) -> bool:
         """Whether a file changes in what a rule is about, if that is only a part of its content."""
@@ -179,7 +181,7 @@ class Changed:
             return before is None or after is None or not after <= before
         if rule.members and self._is_member(path):
             rule = replace(rule, keys=f"{rule.keys} {rule.members}")
-        keys = (executed_keys(tree, path, rule) for tree in (self.before, self.after))
+        keys = (self.manifests.executed_keys(tree, path, rule) for tree in (self.before, self.after))
         return rule.only != "keys" or next(keys) != next(keys)
 
     def _is_member(self, path: str) -> bool:
@@ -189,7 +191,7 @@ class Changed:
         for folder in folders_above(own) if own else ():
             manifest = f"{folder}/{rule.text}".strip("/")
             if "pnpm-workspace.yaml" in _listed(self.before, folder) or (
-                not self.is_new(manifest) and executed_keys(self.before, manifest, rule)
+                not self.is_new(manifest) and self.manifests.executed_keys(self.before, manifest, rule)
             ):
                 return True
         return False
@@ -284,19 +286,21 @@ class Changed:
             return
         files = (
             *(file for repository in self._repositories for file in repository.hooks),
-            *command_files(self.before, (*self.was, *self.concealed), self.is_new),
+            *command_files(self.before, (*self.was, *self.concealed), self.is_new, self.manifests),
         )
         names = {path.rpartition("/")[2] for path in (*scripts, *_links(self.was), *self.links)}
         root = self.before.path
+        places, unread = named_scripts(files, names)
         named = {
             plain(place.relative_to(root).as_posix()): file
-            for place, file in named_scripts(files, names).items()
+            for place, file in places.items()
             if place.is_relative_to(root)
         }
         for path in scripts:
-            file = named.get(plain(path))
+            file = named.get(plain(path), unread)
             if file is not None and file.name != path and not is_allowed(path.split("/"), self.allowed):
-                yield path, path, f"{file.name} names it: {file.why}"
+                how = "may name it and is too long to tell" if file is unread else "names it"
+                yield path, path, f"{file.name} {how}: {file.why}"
 
     def _named_by_git(self) -> Iterator[tuple[str, str, str]]:
         """What the settings of a repository name for what git executes, and where links there lead."""

@@ -15,6 +15,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.durable.storage import too_small
 from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
@@ -30,7 +31,7 @@ from orchestrator_cli.workspace.checkout import (
     work_of,
 )
 from orchestrator_cli.workspace.commit import Commits, Intent, faults_of, lock_folder
-from orchestrator_cli.workspace.contents import holds_secret
+from orchestrator_cli.workspace.contents import ManifestReader, holds_secret
 from orchestrator_cli.workspace.entrances import Entrances, real_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
@@ -86,6 +87,7 @@ class Workspace:
         own: tuple[Path, ...] = (),
         allowed: tuple[str, ...] = (),
         limits: CommitLimits = CommitLimits(),
+        cancellation: Cancellation | None = None,
     ) -> None:
         """
         Args:
@@ -95,11 +97,13 @@ class Workspace:
             own: what `orch` trusts besides `state`; no subtask sees or makes it.
             allowed: protected names that subtasks may read and write.
             limits: how much a commit of a checkout may change.
+            cancellation: ends the check of a commit at once.
         """
         entrances = Entrances(root.resolve())
         self.root = usable_folder(root, entrances)
         self._allowed = allowed
         self._limits = limits
+        self._cancellation = cancellation
         self._hidden = Hidden(self.root, (state, *own), allowed, entrances)
         self._run = run
         self._history = history_folder(state, run)
@@ -209,12 +213,13 @@ class Workspace:
     ) -> tuple[Executed, ...]:
         # Links of other subtasks, since the checkout was taken.
         since = {path: state.target for path, (_, state) in self._committed.items() if state and state.target}
-        with Root(checkout.root) as after:
+        with Root(checkout.root) as after, ManifestReader(self._cancellation) as manifests:
             made = functools.cache(self._made)
             return Changed(
                 [path for path in paths if not is_cache(path)],  # which can only be deleted
                 before=tree,
                 after=after,
+                manifests=manifests,
                 entrances=self._hidden.entrances,
                 now=now,
                 was=checkout.base,

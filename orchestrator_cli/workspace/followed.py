@@ -14,19 +14,18 @@ from pathlib import Path, PurePosixPath
 
 from orchestrator_cli.durable.files import read_regular
 from orchestrator_cli.durable.places import ways_to
-from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.tools.executed_files import FOLLOWED, INSTALLED
 from orchestrator_cli.tools.file_names import FileRule, FileRules, canonical, texts_in
 from orchestrator_cli.workspace.commands import entered, names_in, place_of
-from orchestrator_cli.workspace.contents import executed_keys
+from orchestrator_cli.workspace.contents import ManifestReader
 from orchestrator_cli.workspace.file_state import FileStat
 from orchestrator_cli.workspace.tree import MAX_DEPTH, Root
 
 MAX_FILES = 1_000
 MAX_BYTES = 1 << 18
 """How many such files are looked at, and of each how much of its beginning."""
-MAX_CHARS, MAX_PLACES = 1 << 22, 20_000
-"""In all of them: the letters that are read as commands, and the places that names of scripts stand for."""
+MAX_CHARS, MAX_PLACES = 1 << 20, 20_000
+"""In all of them: the letters that are read as commands, and the places that names of scripts may mean."""
 ENDINGS = (
     ".sh .bash .zsh .fish .ksh .py .pyw .js .cjs .mjs .jsx .ts .cts .mts .tsx .rb .pl .pm .php .lua .rs .go "
     ".ps1 .psm1 .bat .cmd .exe .com .jar .groovy .kts .awk .tcl .r .jl .ex .exs .swift .cs"
@@ -70,7 +69,9 @@ def hook_files(folder: Path, repository: Path) -> Iterator[CommandFile]:
                 yield CommandFile(f"{folder.name}/{name}", why, (repository, folder), text)
 
 
-def command_files(tree: Root, paths: Iterable[str], is_new: Callable[[str], bool]) -> Iterator[CommandFile]:
+def command_files(
+    tree: Root, paths: Iterable[str], is_new: Callable[[str], bool], manifests: ManifestReader
+) -> Iterator[CommandFile]:
     """Those of a workspace, at most `MAX_FILES`, other than of installed programs.
 
     Args:
@@ -87,7 +88,10 @@ def command_files(tree: Root, paths: Iterable[str], is_new: Callable[[str], bool
             return
         own = (tree.path / path).parent
         yield CommandFile(
-            path, rule.why, tuple(dict.fromkeys((own, *_above(own, tree.path)))), _text(tree, path, rule)
+            path,
+            rule.why,
+            tuple(dict.fromkeys((own, *_above(own, tree.path)))),
+            _text(tree, path, rule, manifests),
         )
 
 
@@ -97,24 +101,24 @@ def _above(folder: Path, root: Path) -> Iterator[Path]:
     yield root
 
 
-def _text(tree: Root, path: str, rule: FileRule) -> str:
-    if not rule.keys:
+def _text(tree: Root, path: str, rule: FileRule, manifests: ManifestReader) -> str:
+    found = manifests.executed_keys(tree, path, rule) if rule.keys else None
+    if not isinstance(found, dict):  # of a manifest that cannot be understood, everything counts
         with suppress(OSError), os.fdopen(tree.open_file(path), "rb") as file:
             return file.read(MAX_BYTES).decode("utf-8", "replace")
-        return ""
-    found = executed_keys(tree, path, rule)
-    if not isinstance(found, dict):
         return ""
     texts = [text for value in found.values() for text in texts_in(value)]
     for text in list(texts):  # objects of Python, and folders that it adds to its path
         if module := _MODULE.fullmatch(text):
             texts += [f"-m {module[1]}", f"-m {module[1].rpartition('.')[0]}", f"cd {text}"]
-    return "\n".join([*texts, *_called(tree, path, rule, texts)])
+    return "\n".join([*texts, *_called(tree, path, rule, manifests, texts)])
 
 
-def _called(tree: Root, path: str, rule: FileRule, texts: list[str]) -> Iterator[str]:
+def _called(
+    tree: Root, path: str, rule: FileRule, manifests: ManifestReader, texts: list[str]
+) -> Iterator[str]:
     """The other scripts of a package that scripts call by their names."""
-    every = executed_keys(tree, path, FileRule(rule.text, rule.why, keys="scripts.*"))
+    every = manifests.executed_keys(tree, path, FileRule(rule.text, rule.why, keys="scripts.*"))
     scripts = (
         {key[len("scripts.") :]: value for key, value in every.items()} if isinstance(every, dict) else {}
     )
@@ -126,10 +130,12 @@ def _called(tree: Root, path: str, rule: FileRule, texts: list[str]) -> Iterator
                 yield script
 
 
-def named_scripts(files: Iterable[CommandFile], names: set[str]) -> dict[Path, CommandFile]:
+def named_scripts(
+    files: Iterable[CommandFile], names: set[str]
+) -> tuple[dict[Path, CommandFile], CommandFile | None]:
     """The places that files name, other than their own, as far as they end with one of the `names`.
 
-    Raises `WorkspaceFault` if the files are too long, or name too many places, to be looked at.
+    Also the file in which the looking ended, if they are too long, or name too many places.
     """
     wanted = {canonical(name) for name in names}
     # Lines without any part of such a name are passed over: to read a line as a command takes time.
@@ -140,17 +146,17 @@ def named_scripts(files: Iterable[CommandFile], names: set[str]) -> dict[Path, C
     for file in files:
         text = file.text.replace("\\\n", " ")
         lines = [line for line in text.splitlines() if not parts.isdisjoint(_TOKEN.findall(line.lower()))]
-        chars += sum(map(len, lines))
-        _check(file, chars <= MAX_CHARS)
+        if (chars := chars + sum(map(len, lines))) > MAX_CHARS:
+            return found, file
         called = _called_so((name for line in lines for name in names_in(line)), wanted)
         folders = entered(text, file.folders) if called else ()
-        places += len(called) * len(folders)
-        _check(file, places <= MAX_PLACES)
+        if (places := places + len(called) * len(folders)) > MAX_PLACES:
+            return found, file
         for path in {place_of(folder, name): None for name in called for folder in folders}:
             if path not in seen:
                 seen.add(path)
                 found |= {way: found.get(way, file) for way in ways_to(path)}
-    return found
+    return found, None
 
 
 def _called_so(names: Iterable[str], wanted: set[str]) -> Collection[str]:
@@ -161,10 +167,3 @@ def _called_so(names: Iterable[str], wanted: set[str]) -> Collection[str]:
         for name in normal
         if canonical(name.rpartition("/")[2]) in wanted and name.count("/") < 2 * MAX_DEPTH
     ]
-
-
-def _check(file: CommandFile, is_within: bool) -> None:
-    if not is_within:
-        raise WorkspaceFault(
-            f"{file.name} is too long, or names too many files, to tell which scripts it runs"
-        )

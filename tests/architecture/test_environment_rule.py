@@ -64,5 +64,5 @@ def test_toml_is_read_in_one_place():
     }
     assert readers == {
         "orchestrator_cli/config_file.py",
-        "orchestrator_cli/workspace/contents.py",  # parts of pyproject.toml
+        "orchestrator_cli/tools/manifests.py",  # parts of pyproject.toml
     }

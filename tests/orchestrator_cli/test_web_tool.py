@@ -6,10 +6,13 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import Interrupted
 from orchestrator_cli.tools import web
 from orchestrator_cli.tools.web import MAX_CHARS, web_tools
 from toolsmith.sandbox.addresses import public_address
@@ -25,6 +28,18 @@ PAGES = {
     "/inside": (302, "http://127.0.0.1/", ""),
     "/round": (302, "/round", ""),
 }
+MANY = 50_000
+HOSTILE = {
+    f"/hostile/{number}": (200, "text/html", unit * MANY)
+    for number, unit in enumerate(("<a ", "<!--", "<script", "<textarea", "<b>", "<a href='x'>"))
+}
+"""Pages whose conversion takes minutes, or the whole stack."""
+CODECS = {
+    f"/as/{codec}": (200, f"text/plain; charset={codec}", "\xe4" + "a" * MANY + "-" + "b" * MANY)
+    for codec in ("punycode", "idna", "utf-7", "unicode_escape", "zlib_codec", "uu", "undefined", "none.such")
+}
+ENCODED = {"/latin": (200, 'text/plain; charset="ISO-8859-1"', "\xe4"), **CODECS}
+PAGES |= {**HOSTILE, **ENCODED}
 BOMB = gzip.compress(gzip.compress(b" " * 200_000_000, 1))
 """200 MB in some kilobytes."""
 
@@ -51,7 +66,7 @@ class Site(BaseHTTPRequestHandler):
                     self.wfile.write(letter.encode())
                     time.sleep(0.05)
                 return
-            self.wfile.write(text.encode())
+            self.wfile.write(text.encode("latin-1"))
         except ConnectionError:
             self.close_connection = True
 
@@ -112,6 +127,36 @@ def test_a_page_is_read_as_markdown_and_text_as_it_is(fetch: Fetch, port: int) -
 
 def test_what_a_script_says_is_not_read(fetch: Fetch) -> None:
     assert "evil" not in fetch("/")
+
+
+def test_a_page_that_takes_too_much_to_convert_is_refused_in_time(
+    fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "CONVERSION", replace(web.CONVERSION, call_s=1.5))
+    began = time.monotonic()
+    for path in HOSTILE:
+        with pytest.raises(ValueError, match="could not be converted"):
+            fetch(path)
+    assert time.monotonic() - began < 3 * len(HOSTILE)
+
+
+def test_a_cancelled_run_does_not_wait_for_a_page(port: int) -> None:
+    cancellation = Cancellation()
+    tool = web_tools(
+        [], lambda host, _: "127.0.0.1", granted=lambda host, at: True, cancellation=cancellation
+    )["fetch_url"]
+    threading.Timer(0.5, cancellation.cancel, [Interrupted("the end")]).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        tool(f"http://www.example.org:{port}/hostile/0")
+    assert time.monotonic() - began < 4
+
+
+def test_a_page_is_read_in_an_encoding_of_pages_or_as_utf_8(fetch: Fetch) -> None:
+    assert fetch("/latin") == "\xe4"
+    began = time.monotonic()
+    assert {fetch(path)[:3] for path in CODECS} == {"\ufffdaa"}
+    assert time.monotonic() - began < 5
 
 
 def test_a_long_page_is_cut(fetch: Fetch) -> None:

@@ -45,13 +45,12 @@ def test_a_long_hook_is_looked_through(tmp_path: Path, text: str, is_named: bool
     assert time.process_time() - started < 10
 
 
-def test_a_hook_that_names_too_many_places_ends_the_look(tmp_path: Path) -> None:
+def test_a_hook_that_names_too_many_places_may_name_each_script(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work/main.py").write_text("one")
     hook(tmp_path / "work", "".join(f"cd a{n}/main; x{n}/main.py\n" for n in range(8_000)))
     started = time.process_time()
-    with pytest.raises(WorkspaceFault, match="pre-commit"):
-        executed(tmp_path / "work", tmp_path / "state")
+    assert "main.py" in executed(tmp_path / "work", tmp_path / "state")
     assert time.process_time() - started < 10
 
 
