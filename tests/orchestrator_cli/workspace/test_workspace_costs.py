@@ -117,7 +117,7 @@ def test_as_many_links_are_followed_as_the_kernel_follows(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["run " * 60_000, "run " * 1_000 + "".join(f"\ncd d{number}" for number in range(20_000))],
+    ["run " * 60_000, "run.sh " * 1_000 + "".join(f"\ncd d{number}" for number in range(20_000))],
     ids=["words", "folders"],
 )
 def test_scripts_are_asked_about_if_hooks_are_too_long_to_read(text: str, root: Path, tmp_path: Path) -> None:
