@@ -223,8 +223,10 @@ CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
     ((16, 29), (Test(1, _ALL, 0x541C),)),  # ioctl TIOCLINUX
     # setsockopt: buffers larger than those that count, and filters, which are memory too
     *(((54, 208), (Test(1, _ALL, _SOL_SOCKET), Test(2, _ALL, option))) for option in _HOLDS_MEMORY),
-    # A datagram pair can be pointed at another address, so only pairs that stay connected are allowed.
-    ((53, 199), (Test(1, 0xF, 2),)),
+    # socketpair: only of the kinds that stay connected, streams and packets in order. Any other unix pair is
+    # of datagrams, whatever its name, and could be pointed at another address.
+    ((53, 199), (Test(0, _ALL, 1, negated=True),)),
+    ((53, 199), tuple(Test(1, 0xF, kind, negated=True) for kind in (1, 5))),
     ((90, None), (Test(1, _SET_ID_BITS, negated=True),)),  # chmod, fchmod, fchmodat, fchmodat2
     ((91, 52), (Test(1, _SET_ID_BITS, negated=True),)),
     ((268, 53), (Test(2, _SET_ID_BITS, negated=True),)),
