@@ -68,7 +68,7 @@ class WorkerProcess:
         try:
             self.launch: Launch = backend.launch(spec, worker_rx, worker_tx)
             theirs += self.launch.passed_fds
-            if self.launch.asks_host or spec.network is not None:
+            if self.launch.asks_host:
                 self._control, their_control = socket.socketpair()
                 control = their_control.detach()  # over which the worker sends its listener
                 theirs.append(control)
