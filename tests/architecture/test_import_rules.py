@@ -72,6 +72,7 @@ NARROW: dict[str, tuple[str, ...]] = {
         "tools.file_names",
         "tools.file_rules",
         "toolsmith.sandbox.disk",
+        "toolsmith.sandbox.removal",
     ),
     "tools": ("durable.foreign", "durable.text", "http_bodies", "toolsmith.sandbox"),
     "memory": ("durable",),

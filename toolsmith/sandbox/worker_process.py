@@ -25,11 +25,11 @@ from threading import Event
 from typing import Any
 
 from toolsmith.sandbox.bootstrap import first_frame
-from toolsmith.sandbox.disk import remove
 from toolsmith.sandbox.listener import CallBroker, receive_listener
 from toolsmith.sandbox.processes import SandboxProcesses
 from toolsmith.sandbox.proxy import Proxy
 from toolsmith.sandbox.redaction import Aliases, word
+from toolsmith.sandbox.removal import remove
 from toolsmith.sandbox.seccomp import asking_program
 from toolsmith.sandbox.spec import Backend, Launch, LimitMonitor, SandboxSpec
 from toolsmith.sandbox.watch import StopWatch
