@@ -272,12 +272,10 @@ def user_of(client: End, server: End) -> int | None:
 
     Both ends are compared with their addresses: 127.0.0.2 may use a port that is also one of 127.0.0.1.
     """
-    wanted = _in_table(client), _in_table(server), CONNECTED
-    for line in TABLE.read_text().splitlines()[1:]:
-        _, local, remote, state, _, _, _, user, *_ = line.split()
-        if (local, remote, state) == wanted:
-            return int(user)
-    return None
+    # One search, not line by line: another user can have very many connections of his own.
+    wanted = f" {_in_table(client)} {_in_table(server)} {CONNECTED} "
+    _, found, rest = TABLE.read_text(encoding="ascii").partition(wanted)
+    return int(rest.split(maxsplit=4)[3]) if found else None
 
 
 def _in_table(end: End) -> str:
