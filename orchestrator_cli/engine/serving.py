@@ -12,8 +12,8 @@ a page of the gate, whose address holds a ticket: proof that its maker knows the
 minutes. The page exchanges it for the password, puts that where Prefect's page looks for it, and goes there.
 Other users can read a browser's command line, so `orch ui` gives it a file with that address, which only its
 owner can read, and which is removed when the ticket is used. A ticket that was seen in some other way is
-worth nothing to another user: it is taken only over a connection that a process of this user, or root, has
-opened. Connections from other addresses of loopback than 127.0.0.1 are refused.
+worth nothing to another user: the server serves connections only that a process of this user, or root, has
+opened, and closes others unread. Those from other addresses of loopback than 127.0.0.1 are refused.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ import hmac
 import math
 import os
 import socket
+import stat
 import sys
 import threading
 import time
@@ -59,6 +60,8 @@ fetch(location.pathname, {method: "POST", body: ticket}).then(async reply => {
 }).catch(why => { document.getElementById("said").textContent = why })
 </script>
 """
+TABLE = Path("/proc/net/tcp")
+"""Who has made a connection; on a system without it that is unknown."""
 CONNECTED = "01"
 
 _SCRIPT = hashlib.sha256(PAGE.partition("<script>")[2].partition("</script>")[0].encode()).digest()
@@ -73,6 +76,10 @@ POLICY = (
 )
 """What a page of this server may load, although a result is a part of it, and who may frame it."""
 
+MESSAGE_BYTES = 2 << 20
+"""The largest message of a WebSocket; events of Prefect have 1.5 MB at most."""
+LOG_BYTES = 4 << 20
+"""How large `server.log` may become while the server runs; it is then emptied."""
 UNKNOWN_S = 5.0
 """How long a connection may be open without the password of a WebSocket, or without a request."""
 
@@ -144,11 +151,20 @@ class IdleWatch:
 
 
 class HttpProtocol(H11Protocol):
-    """Closes a connection that sends no request; uvicorn waits for the first one for ever."""
+    """Closes a connection of another user before anything of it is read, and one that sends no request.
+
+    What others send, or leave open, would take memory and descriptors before anything asks for the password.
+    uvicorn waits for the first request for ever.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(UNKNOWN_S, self._close_unused)
+        if not TABLE.exists() or (
+            self.client and _is_of_owner(self.client, transport.get_extra_info("sockname"))
+        ):
+            self.loop.call_later(UNKNOWN_S, self._close_unused)
+        else:
+            transport.abort()
 
     def _close_unused(self) -> None:
         # A WebSocket has another protocol.
@@ -225,7 +241,7 @@ class Gate:
     async def _log_in(self, request: Request, client: End) -> Response:
         if request.method != "POST":
             return HTMLResponse(PAGE, headers={"clear-site-data": LEFT})
-        if user_of(client, self._end) not in (os.getuid(), 0):
+        if not _is_of_owner(client, self._end):
             return PlainTextResponse("This server belongs to another user.", 403)
         if not self._redeem((await request.body()).decode("latin-1")):
             return PlainTextResponse("This address was used before, or is too old: run orch ui again.", 403)
@@ -246,17 +262,20 @@ def _headers(scope: MutableMapping[str, Any], wanted: bytes) -> list[str]:
     return [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
 
 
+def _is_of_owner(client: End, server: End) -> bool:
+    """Whether this user, or root, has made the connection; not so if that is unknown."""
+    return user_of(client, server) in (os.getuid(), 0)
+
+
 def user_of(client: End, server: End) -> int | None:
     """The user who has made the connection between two ends; None if that is unknown.
 
     Both ends are compared with their addresses: 127.0.0.2 may use a port that is also one of 127.0.0.1.
     """
-    wanted = _in_table(client), _in_table(server), CONNECTED
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, state, _, _, _, user, *_ = line.split()
-        if (local, remote, state) == wanted:
-            return int(user)
-    return None
+    # One search, not line by line: another user can have very many connections of his own.
+    wanted = f" {_in_table(client)} {_in_table(server)} {CONNECTED} "
+    _, found, rest = TABLE.read_text(encoding="ascii").partition(wanted)
+    return int(rest.split(maxsplit=4)[3]) if found else None
 
 
 def _in_table(end: End) -> str:
@@ -282,7 +301,12 @@ def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
     gate = Gate(watch, port, origin, password, folder)
     # Without `proxy_headers`, a client cannot say that it comes from another port.
     config = uvicorn.Config(
-        gate, http=HttpProtocol, log_level="warning", timeout_graceful_shutdown=5, proxy_headers=False
+        gate,
+        http=HttpProtocol,
+        ws_max_size=MESSAGE_BYTES,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
 
@@ -292,12 +316,20 @@ def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
         watch.reset()
         while watch.idle_s < idle_minutes * 60:
             time.sleep(1.0)
+            _bound_log()
         # From here on no run finds this server; a run that needs one waits for the lock.
         (folder / "server.json").unlink(missing_ok=True)
         server.should_exit = True
 
     threading.Thread(target=stop_when_idle, daemon=True).start()
     server.run(sockets=[listener])
+
+
+def _bound_log() -> None:
+    """Empties the log if it is too large: faults, such as too many connections, can repeat without end."""
+    log = os.fstat(sys.stderr.fileno())
+    if stat.S_ISREG(log.st_mode) and log.st_size > LOG_BYTES:
+        os.ftruncate(sys.stderr.fileno(), 0)
 
 
 if __name__ == "__main__":

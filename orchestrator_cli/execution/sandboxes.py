@@ -5,7 +5,6 @@ Each of their sandboxes is made with the first call, on the attempt's checkout, 
 allowed; a tool whose specification says that it touches no file gets an empty folder instead.
 """
 
-import shutil
 import tempfile
 import threading
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from toolsmith.permissions import NO_PERMISSIONS, Permissions
 from toolsmith.sandbox import Backend, Limits, SandboxUnavailable
 from toolsmith.sandbox.executor import SandboxExecutor
 from toolsmith.sandbox.proxy import Dialer
+from toolsmith.sandbox.removal import remove
 from toolsmith.sandbox.spec import Launch, SandboxSpec
 
 STEP_WALL_S = 120.0
@@ -153,6 +153,6 @@ class Sandboxes:
                 for executor in self._isolated.values():
                     executor.cleanup()
                 if self._empty is not None:
-                    shutil.rmtree(self._empty, ignore_errors=True)
+                    remove(self._empty)
         finally:
             self.own.__exit__(*exc)

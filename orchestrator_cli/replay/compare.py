@@ -39,7 +39,7 @@ from orchestrator_cli.workspace.checkout import Hidden
 from orchestrator_cli.workspace.commit import lock_folder
 from orchestrator_cli.workspace.history import Author, CommitHistory
 from toolsmith.sandbox import Backend
-from toolsmith.sandbox.disk import remove
+from toolsmith.sandbox.removal import remove
 
 YOUNG_S = 60.0
 """A newer folder may not be locked by its process yet."""

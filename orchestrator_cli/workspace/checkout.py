@@ -23,7 +23,8 @@ from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing,
 from orchestrator_cli.workspace.link_names import plain
 from orchestrator_cli.workspace.overlay import Overlay, overlaid
 from orchestrator_cli.workspace.tree import Root, hashed
-from toolsmith.sandbox.disk import remove, usage
+from toolsmith.sandbox.disk import usage
+from toolsmith.sandbox.removal import remove
 
 SCRATCH = (".orch-", ".tmp")
 """Prefix and suffix of our own temporary names in a workspace."""

@@ -38,7 +38,7 @@ from orchestrator_cli.workspace.history import (
 )
 from orchestrator_cli.workspace.steps import StagedPath, back, forward, steps_for
 from orchestrator_cli.workspace.tree import FOLDER, Root, copy_hashed, copy_metadata, name_changed, stat_at
-from toolsmith.sandbox.disk import remove
+from toolsmith.sandbox.removal import remove
 
 DONE = "-done"
 MANY, THREADS = 32, 8

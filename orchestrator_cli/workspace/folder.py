@@ -38,7 +38,7 @@ from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing,
 from orchestrator_cli.workspace.history import Author, CommitHistory, read_record, write_record
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay, hide
 from orchestrator_cli.workspace.tree import Root, copy_tree
-from toolsmith.sandbox.disk import remove
+from toolsmith.sandbox.removal import remove
 
 LOCK_WAIT_S = 120.0
 UNNAMED = "unnamed"

@@ -75,6 +75,7 @@ NARROW: dict[str, tuple[str, ...]] = {
         "tools.file_rules",
         "tools.manifests",
         "toolsmith.sandbox.disk",
+        "toolsmith.sandbox.removal",
     ),
     "tools": (
         "durable.foreign",

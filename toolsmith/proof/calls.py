@@ -32,8 +32,8 @@ from toolsmith.permissions import NO_PERMISSIONS, Permissions
 from toolsmith.proof.cases import MEMORY_MB
 from toolsmith.proof.expressions import CheckFailed, holds
 from toolsmith.sandbox import Backend, Limits, SandboxError
-from toolsmith.sandbox.disk import remove
 from toolsmith.sandbox.proxy import Dialer
+from toolsmith.sandbox.removal import remove
 from toolsmith.sandbox.wire import WireError, decode
 from toolsmith.spec import Case, ToolSpec
 from toolsmith.values import difference, is_of_type, not_json, short_json, type_name

@@ -79,9 +79,10 @@ class Bubblewrap:
         return enforcement_by_rlimits(hard_processes=self.hard_processes)
 
     def launch(self, spec: SandboxSpec, rx: int, tx: int) -> Launch:
-        seccomp = _memory_file(
-            "seccomp", filter_program(namespaces=True, connections=spec.network is not None)
-        )
+        connections = spec.network is not None
+        asks_host = self.hard_processes or connections
+        program = filter_program(namespaces=True, connections=connections, asks_host=asks_host)
+        seccomp = _memory_file("seccomp", program)
         # Arguments in a file, because other users can see the command line.
         given = "".join(f"--setenv\0{name}\0{value}\0" for name, value in spec.environment.items())
         arguments = _memory_file("environment", given.encode(errors="surrogateescape"))
@@ -104,7 +105,7 @@ class Bubblewrap:
             pid_report=os.dup(report),
             aliases=path_aliases(spec),
             mounts=_TMPFS,
-            asks_host=self.hard_processes,
+            asks_host=asks_host,
         )
 
     def _arguments(self, spec: SandboxSpec, rx: int, tx: int, fds: tuple[int, int, int]) -> tuple[str, ...]:
@@ -205,14 +206,16 @@ class Landlock:
 
     def launch(self, spec: SandboxSpec, rx: int, tx: int) -> Launch:
         scratch = _scratch_folder("orch-sandbox-")
-        program = filter_program(namespaces=False, connections=spec.network is not None)
+        connections = spec.network is not None
+        asks_host = self.hard_processes or connections
+        program = filter_program(namespaces=False, connections=connections, asks_host=asks_host)
         rules = [(path, "read") for path in (*_READABLE_ON_LINUX, *_python_and_packages(spec))]
         rules.append((str(spec.workspace), "write" if spec.writable else "read"))
         rules += [(str(scratch), "write"), ("/dev/null", "write"), ("/proc", "list")]
         confine = {"rules": rules, "filter_base64": binascii.b2a_base64(program).decode()}
         limits = rlimits(spec.limits, own_count=False)
         launch = _launch_in_place(spec, scratch, worker_argv(rx, tx), limits, confine)
-        return replace(launch, asks_host=self.hard_processes)
+        return replace(launch, asks_host=asks_host)
 
 
 @dataclass(frozen=True)

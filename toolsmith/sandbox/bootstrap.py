@@ -19,7 +19,7 @@ from typing import Any
 from toolsmith.sandbox.spec import TOOL_PACKAGES, SandboxSpec, SandboxUnavailable
 
 _PACKAGE = "toolsmith.sandbox"
-_IN_IMPORT_ORDER = ("wire", "processes", "confinement", "interpreter", "worker")
+_IN_IMPORT_ORDER = ("wire", "processes", "confinement", "interpreter", "removal", "worker")
 
 
 def load_worker() -> None:

@@ -10,9 +10,7 @@ may be one, the loss of free space counts instead, which other programs can caus
 import contextlib
 import math
 import os
-import shutil
 import stat
-import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -149,16 +147,6 @@ def unlock(name: str, around: int | None) -> None:
             Path(f"/proc/self/fd/{fd}").chmod(stat.S_IMODE(mode) | rights)
     finally:
         os.close(fd)
-
-
-def remove(folder: Path) -> None:
-    """Deletes a folder and its content as far as possible: at any depth, whatever the modes, not by links."""
-    with contextlib.suppress(RecursionError):
-        shutil.rmtree(folder, ignore_errors=True)
-    if os.path.lexists(folder) and not folder.is_symlink():
-        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            with contextlib.suppress(OSError):
-                subprocess.run([*command, "--", str(folder)], check=False, capture_output=True)
 
 
 class HeldFiles:

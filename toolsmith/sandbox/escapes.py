@@ -28,6 +28,7 @@ _SEIZE = 0x4206  # PTRACE_SEIZE, which does not stop the process it is used on
 _NEW_USER = 0x10000000
 _TIOCSTI = 0x5412
 _FS_IOC_RESVSP = 0x40305828
+_CONNECTED = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)  # pairs that send to their other end only
 _MANY_TIMERS = 300
 _REFUSED = (1, 38)  # EPERM, ENOSYS
 
@@ -43,7 +44,11 @@ def over_udp(at: At) -> bool:
 
 
 def over_unix_sockets(at: At) -> bool:
-    return _any(lambda: _dial("\0" + at["abstract"]), lambda: _dial(at["socket"]))
+    return _any(
+        lambda: _dial("\0" + at["abstract"]),
+        lambda: _dial(at["socket"]),
+        *(partial(_send_from_a_pair, kind, at["datagrams"]) for kind in range(16) if kind not in _CONNECTED),
+    )
 
 
 def home_folder(at: At) -> bool:
@@ -249,6 +254,12 @@ def _dial(address: str) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(address)
         return True
+
+
+def _send_from_a_pair(kind: int, address: str) -> bool:
+    one, other = socket.socketpair(socket.AF_UNIX, kind)
+    with one, other:
+        return one.sendto(b"canary", address) > 0
 
 
 def _make(path: str) -> bool:

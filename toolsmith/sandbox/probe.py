@@ -106,6 +106,8 @@ def selftest_env() -> Iterator[tuple[Path, dict[str, Any]]]:
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         udp.bind(("127.0.0.1", 0))
+        datagrams = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        datagrams.bind(str(outside / "datagrams"))
         addresses = [str(outside / "socket"), *(["\0" + canary] if sys.platform == "linux" else [])]
         for address in addresses:
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -117,7 +119,8 @@ def selftest_env() -> Iterator[tuple[Path, dict[str, Any]]]:
             {
                 "tcp": tcp.getsockname()[1],
                 "udp": udp.getsockname()[1],
-                **{"socket": addresses[0], "abstract": canary, "canary": canary},
+                **{"socket": addresses[0], "datagrams": datagrams.getsockname()},
+                **{"abstract": canary, "canary": canary},
                 **{"secret": str(outside / "secret"), "planted": str(outside / "planted")},
                 "home": _folder_at_home(stack, outside),
                 "names": [*environment("/tmp"), *_SET_BY_LAUNCHERS],

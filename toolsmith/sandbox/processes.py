@@ -23,7 +23,11 @@ from collections.abc import Iterable, Iterator
 HAS_PROC = os.path.exists("/proc/self/stat")  # noqa: PTH110  (pathlib would cost each start)
 SETTLE_S = 3.0  # a fork bomb on a busy machine takes long to die, and rolling back waits for that
 _PSS = re.compile(rb"^Pss:\s+(\d+)", re.MULTILINE)
+_TABLES = re.compile(rb"^VmPTE:\s+(\d+)", re.MULTILINE)
+_MAPPING_BYTES = 512  # in the kernel, for one mapping, with its name and its policy
+_LINK_BYTES = 64  # besides, for each process that it may have come from by forks
 _STATE, _THREADS, _VIRTUAL, _RESIDENT = 0, 17, 20, 21  # fields of /proc/PID/stat after the name
+_PIPE_PAGES = 16  # that a pipe holds at most; code inside cannot have it hold more
 _LOOKS = 3  # at a process whose threads come and go
 _HOLD_S = 1.0  # for stopping what is awake, on a busy machine
 _RUNS = re.compile(rb"^(?:State:\s+|(?:non)?voluntary_ctxt_switches:\s+)(\w+)", re.MULTILINE)
@@ -147,8 +151,8 @@ class SandboxProcesses:
         return running > self._most or threads > self._most * THREADS
 
     def memory(self) -> int:
-        """Bytes that all hold together."""
-        return memory(tree(self.top))
+        """Bytes that all but the nanny hold together."""
+        return memory(tree(self.top)[1:])
 
     def threads(self) -> Iterator[str]:
         """The folder in /proc of each thread of each process but the nanny; none without /proc."""
@@ -267,33 +271,39 @@ def parse_ps(listing: str) -> dict[int, tuple[int, str, int]]:
 
 
 def memory(pids: list[int]) -> int:
-    """Bytes held by `pids` together; what they share is counted once.
+    """Bytes held by `pids` together, the kernel's for their mappings too; what they share is counted once.
 
-    Each socket counts for what the kernel may hold in it; so does each descriptor of a process that hides.
+    Each socket and pipe counts for what the kernel may hold in it; so does each descriptor of a process that
+    hides.
     """
     if not HAS_PROC:
         table = _process_table()
         return sum(table[pid][2] for pid in pids if pid in table)
-    sockets: set[str] = set()
-    mapped = sum(_held(pid, sockets) for pid in pids)
-    return mapped + len(sockets) * _socket_bytes()
+    buffers: set[str] = set()
+    mapped = sum(_held(pid, buffers, len(pids)) for pid in pids)
+    pipes = sum(name.startswith("pipe:") for name in buffers)
+    return mapped + pipes * _PIPE_PAGES * resource.getpagesize() + (len(buffers) - pipes) * _socket_bytes()
 
 
-def _held(pid: int, sockets: set[str]) -> int:
-    """Bytes that its threads share, which any that has not ended shows; its sockets go into `sockets`."""
+def _held(pid: int, buffers: set[str], family: int) -> int:
+    """Bytes that its threads share, which any that has not ended shows; sockets and pipes go into `buffers`.
+
+    `family`: how many processes there are.
+    """
     for _ in range(_LOOKS):
         with contextlib.suppress(OSError):
             for name in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
                 thread = f"/proc/{pid}/task/{name}"
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     if has_memory(thread):
-                        sockets |= _sockets(thread)
-                        return _mapped(thread)
+                        buffers |= _buffers(thread)
+                        each = _MAPPING_BYTES + _LINK_BYTES * family
+                        return _mapped(thread) + _tables(thread) + _mappings(thread) * each
     return 0
 
 
-def _sockets(thread: str) -> set[str]:
-    """Names of its sockets; of all its descriptors if they cannot be read."""
+def _buffers(thread: str) -> set[str]:
+    """Names of its sockets and pipes; of all its descriptors if they cannot be read."""
     folder = f"{thread}/fd"
     try:
         names = os.listdir(folder)  # noqa: PTH208
@@ -302,9 +312,26 @@ def _sockets(thread: str) -> set[str]:
     found = set()
     for name in names:
         with contextlib.suppress(OSError):
-            if (target := os.readlink(f"{folder}/{name}")).startswith("socket:"):  # noqa: PTH115
+            target = os.readlink(f"{folder}/{name}")  # noqa: PTH115
+            if target.startswith(("socket:", "pipe:")):
                 found.add(target)
     return found
+
+
+def _tables(thread: str) -> int:
+    """Bytes of page tables, which what is only read takes too."""
+    found = _TABLES.search(_read(f"{thread}/status"))
+    return int(found[1]) << 10 if found else 0
+
+
+def _mappings(thread: str) -> int:
+    """How many mappings it has; as many as it can have if it hides."""
+    try:
+        fd = os.open(f"{thread}/maps", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return int(_stat(thread)[_VIRTUAL]) // resource.getpagesize()
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 16), b""))
 
 
 @functools.cache

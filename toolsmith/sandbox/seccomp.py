@@ -16,7 +16,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-EPERM, ENOSYS, ENOTSUP = 1, 38, 95
+EPERM, EINVAL, ENOSYS, ENOTSUP = 1, 22, 38, 95
 NEWER_THAN_TABLE = 463  # setxattrat, the first call that this table does not know
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -177,6 +177,10 @@ ENDED_BY_ENOSYS: Table = {
     "inotify_init1": (294, 26),
     # its signal, which is in memory, can be SIGCONT, see WAKES_THE_STOPPED
     "timer_create": (222, 107),
+    # megabytes of rules for each descriptor; the worker has entered its own rules before
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
 }
 
 
@@ -219,12 +223,15 @@ CONDITIONAL: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
     # a thread with descriptors of its own, which those of its process do not show
     ((56, 220), (Test(0, _NEW_THREAD | _SHARES_FILES, _NEW_THREAD),)),
     ((72, 25), (Test(1, _ALL, 1024),)),  # fcntl F_SETLEASE: all who open the file would have to wait
+    ((72, 25), (Test(1, _ALL, 1031),)),  # fcntl F_SETPIPE_SZ: a pipe would hold more than counts for it
     ((16, 29), (Test(1, _ALL, 0x5412),)),  # ioctl TIOCSTI: typing into the terminal
     ((16, 29), (Test(1, _ALL, 0x541C),)),  # ioctl TIOCLINUX
     # setsockopt: buffers larger than those that count, and filters, which are memory too
     *(((54, 208), (Test(1, _ALL, _SOL_SOCKET), Test(2, _ALL, option))) for option in _HOLDS_MEMORY),
-    # A datagram pair can be pointed at another address, so only pairs that stay connected are allowed.
-    ((53, 199), (Test(1, 0xF, 2),)),
+    # socketpair: only of the kinds that stay connected, streams and packets in order. Any other unix pair is
+    # of datagrams, whatever its name, and could be pointed at another address.
+    ((53, 199), (Test(0, _ALL, 1, negated=True),)),
+    ((53, 199), tuple(Test(1, 0xF, kind, negated=True) for kind in (1, 5))),
     ((90, None), (Test(1, _SET_ID_BITS, negated=True),)),  # chmod, fchmod, fchmodat, fchmodat2
     ((91, 52), (Test(1, _SET_ID_BITS, negated=True),)),
     ((268, 53), (Test(2, _SET_ID_BITS, negated=True),)),
@@ -258,11 +265,14 @@ UNCOUNTED_DISK: list[tuple[tuple[int | None, int | None], tuple[Test, ...]]] = [
 ]
 
 
-def filter_program(*, namespaces: bool, connections: bool = False, machine: str | None = None) -> bytes:
+def filter_program(
+    *, namespaces: bool, connections: bool = False, asks_host: bool = False, machine: str | None = None
+) -> bytes:
     """The filter as an array of `struct sock_filter`.
 
     `namespaces`: whether the code has process and mount namespaces of its own; without them more is denied.
     `connections`: whether the host is asked for internet stream sockets; all other sockets stay denied.
+    `asks_host`: whether `asking_program` is still to be installed; otherwise no filter can be after this one.
     Raises OSError on a machine without a table.
     """
     column, arch = _machine(machine)
@@ -271,22 +281,30 @@ def filter_program(*, namespaces: bool, connections: bool = False, machine: str 
         _instruction(_RETURN, _ERRNO | ENOSYS),
     ]
     granted = _connection_rules(column) if connections else []
-    return _program(_opening(arch) + newer_calls, granted + _rules(column, namespaces))
+    last = [] if asks_host else _no_more_filters(column)
+    return _program(_opening(arch) + newer_calls, last + granted + _rules(column, namespaces))
 
 
 def asking_program(*, connections: bool, machine: str | None = None) -> bytes:
     """The filter whose listener the host receives: it asks about each new process and thread.
 
-    `connections`: also about internet stream sockets. Raises OSError as above.
+    `connections`: also about internet stream sockets. It is the last one. Raises OSError as above.
     """
     column, _ = _machine(machine)
     rules = [Rule(number, 0, ask_host=True) for number in process_calls(machine)]
-    return assembled([*rules, *(_connection_rules(column)[:1] if connections else [])], machine=machine)
+    rules += _connection_rules(column)[:1] if connections else []
+    return assembled(rules + _no_more_filters(column), machine=machine)
 
 
 def process_calls(machine: str | None = None) -> tuple[int, ...]:
     """The calls that start a process or a thread, `clone` first. Raises OSError as above."""
     return ((56, 57, 58), (220,))[_machine(machine)[0]]  # clone, fork, vfork
+
+
+def _no_more_filters(column: int) -> list[Rule]:
+    """A filter is memory that no limit counts. The answers are those of a kernel without filters."""
+    seccomp, prctl = ((317, 157), (277, 167))[column]
+    return [Rule(seccomp, ENOSYS), Rule(prctl, EINVAL, (Test(0, _ALL, 22),))]  # PR_SET_SECCOMP
 
 
 def _connection_rules(column: int) -> list[Rule]:

@@ -234,7 +234,7 @@ class Launch:
     mounts: tuple[str, ...] = ()
     """Memory file systems that only the worker sees, by their paths inside."""
     asks_host: bool = False
-    """Whether the kernel asks the host before a process starts."""
+    """Whether the kernel asks the host before a process starts, as it has to for granted connections too."""
 
 
 class Backend(Protocol):

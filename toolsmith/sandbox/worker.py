@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 from toolsmith.sandbox import confinement, processes
 from toolsmith.sandbox.interpreter import Interpreter, Outcome, paused_alarm
+from toolsmith.sandbox.removal import remove
 from toolsmith.sandbox.wire import Json, WireError, decode, encode, read_frame, write_frame
 
 NOT_CONFINED = 70  # exit status: the sandbox is not what the host expects
@@ -47,9 +48,7 @@ def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     if not pid_namespace:
         processes.end_descendants(os.getpid(), patience_s=60.0)
     if settings["scratch"]:
-        import shutil  # not at the top: it would cost each start
-
-        shutil.rmtree(settings["scratch"], ignore_errors=True)
+        remove(settings["scratch"])
     os._exit(0)
 
 

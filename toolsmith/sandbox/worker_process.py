@@ -25,11 +25,11 @@ from threading import Event
 from typing import Any
 
 from toolsmith.sandbox.bootstrap import first_frame
-from toolsmith.sandbox.disk import remove
 from toolsmith.sandbox.listener import CallBroker, receive_listener
 from toolsmith.sandbox.processes import SandboxProcesses
 from toolsmith.sandbox.proxy import Proxy
 from toolsmith.sandbox.redaction import Aliases, word
+from toolsmith.sandbox.removal import remove
 from toolsmith.sandbox.seccomp import asking_program
 from toolsmith.sandbox.spec import Backend, Launch, LimitMonitor, SandboxSpec
 from toolsmith.sandbox.watch import StopWatch
@@ -68,7 +68,7 @@ class WorkerProcess:
         try:
             self.launch: Launch = backend.launch(spec, worker_rx, worker_tx)
             theirs += self.launch.passed_fds
-            if self.launch.asks_host or spec.network is not None:
+            if self.launch.asks_host:
                 self._control, their_control = socket.socketpair()
                 control = their_control.detach()  # over which the worker sends its listener
                 theirs.append(control)

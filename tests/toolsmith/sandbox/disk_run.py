@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from toolsmith.sandbox import Backend, Limits, SandboxError, SandboxUnavailable, choose_backend
-from toolsmith.sandbox.disk import remove
+from toolsmith.sandbox.removal import remove
 from toolsmith.sandbox.session import SandboxSession
 
 FILL = """

@@ -417,10 +417,18 @@ def connect_to_an_abstract_socket(at: Surroundings) -> object:
 
 
 def point_a_socket_pair_at_another_socket(at: Surroundings) -> object:
-    """A pair needs no `socket` call, and a datagram one takes a new address."""
-    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with one, other:
-        return one.sendto(b"canary", f"{at['workspace']}/datagram.sock")
+    """A pair needs no `socket` call, and a datagram one, whatever its name, takes a new address."""
+
+    def send(kind: int) -> None:
+        one, other = socket.socketpair(socket.AF_UNIX, kind)
+        with one, other:
+            one.sendto(b"canary", f"{at['workspace']}/datagram.sock")
+            other.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                other.recv(9)
+                raise PermissionError
+
+    return successes((str(kind), partial(send, kind)) for kind in range(16))
 
 
 def make_sockets_of_unusual_families(at: Surroundings) -> object:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from toolsmith.sandbox import Backend, Limits, SandboxError, SandboxUnavailable, choose_backend
-from toolsmith.sandbox.disk import remove
 from toolsmith.sandbox.processes import tree
+from toolsmith.sandbox.removal import remove
 from toolsmith.sandbox.session import SandboxSession
 from toolsmith.sandbox.wire import MAX_FRAME
 

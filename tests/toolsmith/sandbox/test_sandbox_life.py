@@ -181,6 +181,15 @@ def test_the_private_temporary_folder_is_deleted(
     assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
 
 
+DIGS = """
+import os, tempfile, time
+os.chdir(tempfile.gettempdir())
+os.mkdir("closed", 0)
+for _ in range(1500):
+    os.mkdir("deep")
+    os.chdir("deep")
+time.sleep(99)
+"""
 HOLDS_ITS_CHANNELS = """
 import os, sys, time
 held = []
@@ -196,7 +205,11 @@ time.sleep(99)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "when", ["during a step", "between steps", "during a fork bomb", "with its channels opened again"]
+    "when",
+    [
+        *("during a step", "between steps", "during a fork bomb", "with its channels opened again"),
+        "with folders that are deep and closed",
+    ],
 )
 def test_when_the_host_is_killed_nothing_is_left_within_two_seconds(
     backend: Backend, workspace: Path, when: str, tmp_path: Path
@@ -206,6 +219,7 @@ def test_when_the_host_is_killed_nothing_is_left_within_two_seconds(
         "between steps": "1",
         "during a fork bomb": "import os, time\nfor i in range(40):\n    os.fork() or time.sleep(99)",
         "with its channels opened again": HOLDS_ITS_CHANNELS,
+        "with folders that are deep and closed": DIGS,
     }[when]
     host = f"""
 import sys, threading, time

@@ -149,6 +149,78 @@ actions = [lambda: mmap.mmap(-1, 4096), splice, zero(os.O_RDONLY), zero(os.O_RDW
     assert sandbox(code).output == ([False] * 4, 4096)
 
 
+def test_rules_of_the_kernel_cannot_be_made(sandbox: SandboxExecutor) -> None:
+    """No limit sees the memory that they take."""
+    code = """
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def errors(*calls):
+    return [libc.syscall(*call) < 0 and ctypes.get_errno() for call in calls]
+code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000))
+program = struct.pack("HxxxxxxQ", 1, ctypes.addressof(code))
+attributes = struct.pack("QQQ", 0, 3, 0)
+seccomp, prctl = {"x86_64": (317, 157), "aarch64": (277, 167)}[os.uname().machine]
+errors((444, attributes, len(attributes), 0), (seccomp, 1, 0, program), (prctl, 22, 2, program, 0, 0))
+"""
+    assert sandbox(code).output == [38, 38, 22]
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_no_filter_follows_the_last_one(backend: Backend, workspace: Path, hard: bool) -> None:
+    chosen = dataclasses.replace(backend, hard_processes=hard)  # type: ignore[type-var]
+    code = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nlibc.prctl(22, 2, 0), ctypes.get_errno()"
+    with SandboxExecutor(workspace, backend=chosen, limits=Limits(wall_s=10)) as sandbox:
+        assert sandbox(code).output == (-1, 22)
+
+
+MAPS = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+private, there = 0x22, 0x100022
+"""
+MANY_MAPPINGS = """
+start = libc.mmap(None, 40000 * 4096, 0, private, -1, 0)
+for at in range(0, 40000, 2):
+    libc.mprotect(ctypes.c_void_p(start + at * 4096), 4096, 1)
+for child in range(16):
+    if os.fork() == 0:
+        break
+time.sleep(8)
+"""
+FAR_APART = """
+for at in range(20000):
+    ctypes.c_char.from_address(libc.mmap((at + 1) << 30, 4096, 1, there, -1, 0)).value
+time.sleep(8)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "most"), [(MANY_MAPPINGS, 256), (FAR_APART, 128)], ids=["many", "far apart"]
+)
+def test_memory_of_the_kernel_for_mappings_is_counted(make_sandbox: Any, code: str, most: int) -> None:
+    """It grows with their number, the forks that they came through, and their distance."""
+    assert f"held more than {most} MB" in ended(make_sandbox(memory_mb=most), MAPS + code)
+
+
+@pytest.mark.slow
+def test_memory_in_pipes_is_counted(make_sandbox: Any) -> None:
+    """Each counts for what it may hold, which code inside cannot raise."""
+    sandbox = make_sandbox(memory_mb=256)
+    with pytest.raises(SandboxError, match="PermissionError"):
+        sandbox("import fcntl, os\nfcntl.fcntl(os.pipe()[0], 1031, 1 << 20)")
+    code = """
+import os, time
+for child in range(50):
+    if os.fork() == 0:
+        pipes = [os.pipe() for i in range(100)]
+        break
+time.sleep(8)
+"""
+    assert "held more than 256 MB" in ended(sandbox, code)
+
+
 @pytest.mark.slow
 def test_memory_in_sockets_is_counted(make_sandbox: Any) -> None:
     """No process maps it, so each descriptor beyond a few counts for as much as a socket may hold."""
