@@ -240,7 +240,8 @@ time.sleep(99)
         descendants = tree(process.pid)[1:]
         assert len(descendants) >= 2
         os.kill(process.pid, signal.SIGKILL)
-        assert gone(descendants, within_s=2)
+        assert gone(descendants[1:], within_s=2)
+        assert gone(descendants, within_s=2 if step != DIGS else 20), "the first has folders to delete"
     assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
 
 
