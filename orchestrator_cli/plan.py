@@ -7,7 +7,6 @@ A subtask with `for_each` is one node of the plan. It runs as one instance per i
 `ID[0]`, `ID[1]`, …, and has one result: the list of their values, in order.
 """
 
-import ast
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
@@ -192,10 +191,7 @@ def tool_plan(tool: NewTool) -> Plan:
     return Plan(goal=f"There is a tool for this: {tool.purpose}", subtasks=(only,), new_tools=(tool,))
 
 
-# --- references and expressions
-
-FUNCTIONS = {f.__name__: f for f in (len, str, int, float, abs, min, max, sum, any, all, sorted)}
-"""The functions that `when` and `check` can call."""
+# --- references
 
 
 def texts(value: JsonValue) -> Iterator[str]:
@@ -256,17 +252,6 @@ def _part(reference: str, found: Any, path: str) -> JsonValue:
         except (KeyError, IndexError, ValueError, TypeError):
             raise KeyError(reference) from None
     return found  # type: ignore[no-any-return]
-
-
-def names_in(expression: str) -> frozenset[str]:
-    """The free names of an expression. Raises `SyntaxError` or `ValueError` if it is malformed."""
-    try:
-        tree = ast.parse(expression.strip(), mode="eval")
-    except (RecursionError, MemoryError) as exc:
-        raise ValueError("it goes too deep") from exc
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-    return frozenset(node.id for node in names) - own
 
 
 def instance_name(subtask: str, index: int) -> str:
