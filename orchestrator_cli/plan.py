@@ -221,7 +221,8 @@ class Instance(FrozenModel):
 def resolve(value: JsonValue, results: Mapping[str, Result], instance: Instance | None = None) -> JsonValue:
     """Replace each reference by the value it points to; a skipped dependency gives null.
 
-    Values are not resolved again, so data cannot hold references. Raises `KeyError` with the whole
+    Values are not resolved again, so data cannot hold references. They are those of the result itself, not
+    copies: the inputs of a thousand instances may hold the same list. Raises `KeyError` with the whole
     reference if the result, or the item, has no such part.
     """
     if isinstance(value, str):
@@ -242,7 +243,8 @@ def _look_up(text: str, results: Mapping[str, Result], instance: Instance | None
     subtask, part, path = match.groups()
     if subtask not in results:
         return None
-    return _part(text, results[subtask].model_dump(mode="json")[part], path)
+    result = results[subtask]
+    return _part(text, list(result.files) if part == "files" else getattr(result, part), path)
 
 
 def _part(reference: str, found: Any, path: str) -> JsonValue:

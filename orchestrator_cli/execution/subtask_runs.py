@@ -205,7 +205,8 @@ class SubtaskRuns:
 
     def _spread(self, subtask: Subtask) -> None:
         """Begin a subtask that is done for each item of a list. Raises `KeyError` and `ValueError`."""
-        one = spread(subtask, self.run.state.plan.version, self.run.state.results)
+        state, most = self.run.state, self.run.settings.max_items
+        one = spread(subtask, state.plan.version, state.results, max_items=most)
         if self._started(subtask, attempt=1, items=len(one.instances)):
             self.maps[subtask.id] = one
             self._gather(one)
