@@ -7,7 +7,6 @@ A subtask with `for_each` is one node of the plan. It runs as one instance per i
 `ID[0]`, `ID[1]`, …, and has one result: the list of their values, in order.
 """
 
-import ast
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
@@ -192,10 +191,7 @@ def tool_plan(tool: NewTool) -> Plan:
     return Plan(goal=f"There is a tool for this: {tool.purpose}", subtasks=(only,), new_tools=(tool,))
 
 
-# --- references and expressions
-
-FUNCTIONS = {f.__name__: f for f in (len, str, int, float, abs, min, max, sum, any, all, sorted)}
-"""The functions that `when` and `check` can call."""
+# --- references
 
 
 def texts(value: JsonValue) -> Iterator[str]:
@@ -225,7 +221,8 @@ class Instance(FrozenModel):
 def resolve(value: JsonValue, results: Mapping[str, Result], instance: Instance | None = None) -> JsonValue:
     """Replace each reference by the value it points to; a skipped dependency gives null.
 
-    Values are not resolved again, so data cannot hold references. Raises `KeyError` with the whole
+    Values are not resolved again, so data cannot hold references. They are those of the result itself, not
+    copies: the inputs of a thousand instances may hold the same list. Raises `KeyError` with the whole
     reference if the result, or the item, has no such part.
     """
     if isinstance(value, str):
@@ -246,7 +243,8 @@ def _look_up(text: str, results: Mapping[str, Result], instance: Instance | None
     subtask, part, path = match.groups()
     if subtask not in results:
         return None
-    return _part(text, results[subtask].model_dump(mode="json")[part], path)
+    result = results[subtask]
+    return _part(text, list(result.files) if part == "files" else getattr(result, part), path)
 
 
 def _part(reference: str, found: Any, path: str) -> JsonValue:
@@ -256,17 +254,6 @@ def _part(reference: str, found: Any, path: str) -> JsonValue:
         except (KeyError, IndexError, ValueError, TypeError):
             raise KeyError(reference) from None
     return found  # type: ignore[no-any-return]
-
-
-def names_in(expression: str) -> frozenset[str]:
-    """The free names of an expression. Raises `SyntaxError` or `ValueError` if it is malformed."""
-    try:
-        tree = ast.parse(expression.strip(), mode="eval")
-    except (RecursionError, MemoryError) as exc:
-        raise ValueError("it goes too deep") from exc
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-    return frozenset(node.id for node in names) - own
 
 
 def instance_name(subtask: str, index: int) -> str:

@@ -191,6 +191,8 @@ class Settings(BaseSettings):
     """At most so many calls of a model at once, such as `{"ollama_chat/qwen3" = 1}`."""
     max_subtasks: Lower[int] = Field(default=20, ge=1, le=500)
     """The most subtasks of a plan."""
+    max_items: Lower[int] = Field(default=10_000, ge=1, le=100_000)
+    """The most items of the list of a `for_each`."""
     max_steps: Lower[int] = Field(default=12, ge=1, le=100)
     """The most steps of an agent in one attempt."""
     context_tokens: Free[int | None] = Field(default=None, ge=1_000)

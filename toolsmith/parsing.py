@@ -1,18 +1,11 @@
-"""Parsing what a model wrote: a JSON object, a block of Python, the syntax tree of a module. Pure.
+"""Parsing what a model wrote: a JSON object, a block of Python. Pure.
 
 The text comes from outside: it is parsed, never evaluated.
-
-`ast.parse` reports doubtful syntax through `warnings`, which would print to the user's terminal. Here the
-warnings come back as text. The filters of `warnings` belong to the whole process, hence the lock.
 """
 
-import ast
 import json
 import re
-import threading
-import warnings
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from orchestrator_cli.durable.json_text import fenced_blocks, json_from_reply
 from toolsmith.errors import ReplyFaulty
@@ -63,30 +56,3 @@ def python_block(reply: str, name: str) -> str:
             ["The ```python block is not closed, so the reply seems cut; give a shorter module."], reply
         )
     return body.strip("\n") + "\n"
-
-
-# --- Python
-
-
-_T = TypeVar("_T")
-_LOCK = threading.Lock()
-
-
-def parse_module(source: str) -> tuple[ast.Module, tuple[str, ...]]:
-    """The tree of a module, and the parser's warnings."""
-    return _quietly(lambda: ast.parse(source))
-
-
-def parse_expression(text: str) -> tuple[ast.Expression, tuple[str, ...]]:
-    """The tree of one expression, and the parser's warnings."""
-    return _quietly(lambda: ast.parse(text.strip(), mode="eval"))
-
-
-def _quietly(parse: Callable[[], _T]) -> tuple[_T, tuple[str, ...]]:
-    with _LOCK, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            tree = parse()
-        except (ValueError, RecursionError, MemoryError) as exc:
-            raise SyntaxError(f"it cannot be parsed ({type(exc).__name__})") from exc
-    return tree, tuple(f"line {warning.lineno}: {warning.message}" for warning in caught)

@@ -33,9 +33,9 @@ from typing import Any, NoReturn, Protocol
 
 from smolagents import Tool
 
+from orchestrator_cli.durable.python_text import parse_module
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError, ToolsmithError
-from toolsmith.parsing import parse_module
 from toolsmith.spec import ToolSpec, requested_grants
 
 _FILES = {"read": "Reads files of the workspace.", "write": "Reads and changes files of the workspace."}

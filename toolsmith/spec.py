@@ -11,6 +11,7 @@ Not covered: whether the expected values are right. An example that is wrong ref
 """
 
 import builtins
+import contextlib
 import keyword
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -27,9 +28,9 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator_cli.durable.expressions import ExpressionFailed, expression_faults, names_in
 from toolsmith.names import identifier, name_fault
 from toolsmith.permissions import MAX_PACKAGES, repeated_names, requirement
-from toolsmith.proof.expressions import expression_faults
 from toolsmith.sandbox.proxy import plain_grant
 from toolsmith.sandbox.redaction import check_name
 from toolsmith.values import TypeName, is_of_type, short_json, type_name
@@ -81,7 +82,20 @@ ToolName = Annotated[str, _checked(name_fault)]
 Parameter = Annotated[str, _checked(_parameter_fault)]
 RelativePath = Annotated[str, _checked(_path_fault)]
 ErrorType = Annotated[str, _checked(_error_fault)]
-CheckText = Annotated[str, _checked(lambda text: "; ".join(expression_faults(text)))]
+CHECK_NAMES = ("value", "files", "arguments")
+"""What a check reads: what the tool returned, the workspace afterwards (path → text), and the arguments."""
+
+
+def check_faults(text: str) -> tuple[str, ...]:
+    """All reasons why an expression cannot be a check; empty when it can."""
+    faults = expression_faults(text, CHECK_NAMES)
+    with contextlib.suppress(ExpressionFailed):
+        if names_in(text).isdisjoint({"value", "files"}):
+            faults += ("looks at neither value nor files, so it proves nothing",)
+    return faults
+
+
+CheckText = Annotated[str, _checked(lambda text: "; ".join(check_faults(text)))]
 Domain = Annotated[str, AfterValidator(plain_grant)]
 SecretName = Annotated[str, _checked(check_name)]
 Package = Annotated[str, AfterValidator(requirement)]

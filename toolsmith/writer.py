@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
+from orchestrator_cli.durable.expressions import FUNCTION_NAMES, METHOD_NAMES
 from orchestrator_cli.durable.foreign import escaped, prompt_environment
 from toolsmith.errors import ReplyFaulty
 from toolsmith.parsing import python_block
@@ -36,7 +37,6 @@ from toolsmith.proof.cases import (
     Ruling,
     Suite,
 )
-from toolsmith.proof.expressions import FUNCTION_NAMES, METHOD_NAMES
 from toolsmith.proof.schemas import TYPES
 from toolsmith.reader import read_objection, read_ruling, read_spec, read_suite
 from toolsmith.reuse import extension_faults

@@ -24,6 +24,7 @@ from smolagents.memory import ActionStep, FinalAnswerStep
 from smolagents.utils import truncate_content
 
 from orchestrator_cli import events
+from orchestrator_cli.durable.python_text import parse_expression
 from orchestrator_cli.errors import OrchError, storage_fault
 from orchestrator_cli.execution.agent_model import AgentModel
 from orchestrator_cli.execution.agent_outputs import Room
@@ -36,7 +37,6 @@ from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
 from toolsmith.library.status import judge_inner_call
-from toolsmith.parsing import parse_expression
 from toolsmith.sandbox.session import InsideCall
 from toolsmith.smolagents_tools import SandboxedTool
 

@@ -20,6 +20,7 @@ from orchestrator_cli.approvals.broker import Question
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
 from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.events import ApprovalGiven, Fact, Noticed, ResultJudged
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
@@ -27,7 +28,7 @@ from orchestrator_cli.json_schema import misfits
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
 from orchestrator_cli.plan import NewTool, Subtask
 from orchestrator_cli.planning.answer import summarise
-from orchestrator_cli.planning.checks import ExpressionFailed, holds, judge
+from orchestrator_cli.planning.checks import judge
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Process
 from orchestrator_cli.surroundings import Surroundings

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from toolsmith.parsing import parse_module
+from orchestrator_cli.durable.python_text import parse_module
 
 OPENING, CLOSING = "<code>", "</code>"
 

@@ -3,6 +3,7 @@
 What became of each instance is in the run's state; here is only which of them to start next.
 """
 
+import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -82,14 +83,31 @@ class MapRun:
         )
 
 
-def spread(subtask: Subtask, plan_version: int, results: Mapping[str, Result]) -> MapRun:
+SHARED_CHARS = 100_000_000
+"""How long the inputs that all instances share may be, as JSON and counted for each of them."""
+
+
+def spread(
+    subtask: Subtask, plan_version: int, results: Mapping[str, Result], *, max_items: int | None = None
+) -> MapRun:
     """The instances of a subtask; `results` are of the subtasks that are done.
 
-    Raises `ValueError` if the reference leads to no list, `KeyError` as `resolve` does.
+    Raises `ValueError` if the reference leads to no list or to one of more than `max_items` items, or if the
+    instances are given too much; `KeyError` as `resolve` does.
     """
     items = resolve(subtask.for_each, results)
     if not isinstance(items, list):
         raise ValueError(f"{subtask.for_each} is not a list")
+    if max_items is not None and len(items) > max_items:
+        raise ValueError(
+            f"{subtask.for_each} has {len(items):,} items, and the setting max_items allows {max_items:,}"
+        )
+    shared = len(json.dumps(resolve(subtask.inputs, results), ensure_ascii=False))
+    if shared * len(items) > SHARED_CHARS:
+        raise ValueError(
+            f"each of {len(items):,} items would be given {shared:,} characters, more than {SHARED_CHARS:,} "
+            "in all: give an item only its own part, by $item"
+        )
     instances = tuple(_instance(subtask, place, item, items, results) for place, item in enumerate(items))
     return MapRun(subtask, plan_version, instances)
 

@@ -10,12 +10,12 @@ from functools import cache
 
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import check_patch_approval
+from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.errors import LimitReached, ProviderError, ReplyUnusable, RunStopped
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import ToolRegistry, ToolUnavailable
 from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask, as_name, descendants, needs, whole_name
 from orchestrator_cli.planning.answer import as_text
-from orchestrator_cli.planning.checks import ExpressionFailed, holds
 from orchestrator_cli.planning.patching import apply as patched
 from orchestrator_cli.planning.patching import substituted
 from orchestrator_cli.planning.planner import PlannerContext

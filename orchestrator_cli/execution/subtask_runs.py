@@ -14,6 +14,7 @@ from uuid import UUID
 from orchestrator_cli import events
 from orchestrator_cli.approvals.effects import EffectRefused
 from orchestrator_cli.approvals.questions import question_before
+from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.engine.artifacts import Artifacts
 from orchestrator_cli.engine.flow_run import Call, named_task, outcome_of, submit_after
 from orchestrator_cli.errors import (
@@ -29,7 +30,6 @@ from orchestrator_cli.execution.map import MapRun, spread
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.plan import Result, Subtask, resolve, role_has_room, whole_name
-from orchestrator_cli.planning.checks import ExpressionFailed, holds
 from orchestrator_cli.state import RunState
 from orchestrator_cli.workspace import Conflict
 
@@ -205,7 +205,8 @@ class SubtaskRuns:
 
     def _spread(self, subtask: Subtask) -> None:
         """Begin a subtask that is done for each item of a list. Raises `KeyError` and `ValueError`."""
-        one = spread(subtask, self.run.state.plan.version, self.run.state.results)
+        state, most = self.run.state, self.run.settings.max_items
+        one = spread(subtask, state.plan.version, state.results, max_items=most)
         if self._started(subtask, attempt=1, items=len(one.instances)):
             self.maps[subtask.id] = one
             self._gather(one)

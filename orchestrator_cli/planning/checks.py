@@ -1,21 +1,14 @@
-"""Whether a condition of a plan is true, and whether a result is good.
+"""Whether a result is good, by a criterion that no expression can state: one cheap model call judges it."""
 
-Conditions and checks are evaluated with simpleeval, never with `eval`. A criterion that no expression can
-state is judged by one cheap model call.
-"""
-
-import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import simpleeval
 from pydantic import ConfigDict, JsonValue, ValidationError
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.models.model import Message, Model, ModelRequest
-from orchestrator_cli.plan import FUNCTIONS, FrozenModel, Subtask
+from orchestrator_cli.plan import FrozenModel, Subtask
 from orchestrator_cli.planning.structured_output import (
     Unusable,
     describe,
@@ -25,21 +18,6 @@ from orchestrator_cli.planning.structured_output import (
 )
 from orchestrator_cli.prompts import render
 from orchestrator_cli.values import Usage
-
-
-class ExpressionFailed(RecoverableError):
-    """An expression could not be evaluated; the message says why."""
-
-
-def holds(expression: str, names: Mapping[str, Any]) -> bool:
-    """Whether an expression is true for these values. Raises `ExpressionFailed`."""
-    # On copies, because a method such as `append` would change the value.
-    evaluator = simpleeval.EvalWithCompoundTypes(names=copy.deepcopy(dict(names)), functions=FUNCTIONS)
-    try:
-        return bool(evaluator.eval(expression.strip()))
-    except Exception as exc:  # simpleeval passes on whatever the values raise
-        raise ExpressionFailed(f"{type(exc).__name__}: {exc}") from exc
-
 
 VALUE_CHARS = 12_000
 TRIES = 2

@@ -20,8 +20,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
+from orchestrator_cli.durable.expressions import FUNCTION_NAMES, ExpressionFailed, names_in
 from orchestrator_cli.plan import (
-    FUNCTIONS,
     ID,
     RESERVED,
     Catalogue,
@@ -30,7 +30,6 @@ from orchestrator_cli.plan import (
     Plan,
     Subtask,
     as_name,
-    names_in,
     texts,
 )
 from orchestrator_cli.planning.reference_forms import as_reference, letters_of, with_texts
@@ -172,7 +171,8 @@ def _spelled(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
         if old != new
     ]
     letters = _by_unique(slugs, letters_of)
-    known = {*slugs.values(), *map(as_name, slugs.values()), *FUNCTIONS} - (slugs.keys() - slugs.values())
+    valid = {*slugs.values(), *map(as_name, slugs.values()), *FUNCTION_NAMES}
+    known = valid - (slugs.keys() - slugs.values())
     rows = []
     for subtask in plan.subtasks:
         own = _changed(subtask, id=slugs[subtask.id])
@@ -350,7 +350,7 @@ def _names_read(expression: str | None) -> frozenset[str]:
     """The names that an expression reads; none if it is malformed."""
     try:
         return names_in(expression) if expression else frozenset()
-    except (SyntaxError, ValueError):
+    except ExpressionFailed:
         return frozenset()
 
 

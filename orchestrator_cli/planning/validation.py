@@ -7,9 +7,9 @@ import builtins
 import keyword
 from graphlib import CycleError
 
+from orchestrator_cli.durable.expressions import expression_faults
 from orchestrator_cli.json_schema import schema_fault
 from orchestrator_cli.plan import (
-    FUNCTIONS,
     ID,
     ITEM,
     REFERENCE,
@@ -20,7 +20,6 @@ from orchestrator_cli.plan import (
     Subtask,
     ancestors,
     as_name,
-    names_in,
     order,
     references,
     texts,
@@ -205,15 +204,10 @@ def _expression_faults(subtask: Subtask) -> list[PlanFault]:
 
 
 def _unreadable(subtask: str, field: str, expression: str, names: set[str]) -> list[PlanFault]:
-    try:
-        unknown = sorted(names_in(expression) - names - FUNCTIONS.keys())
-    except (SyntaxError, ValueError) as exc:
-        return [PlanFault(subtask=subtask, field=field, message=f"is no expression: {exc}")]
-    if not unknown:
-        return []
-    readable = ", ".join(sorted(names)) or "nothing"
-    message = f"reads {', '.join(unknown)}; it can read {readable}"
-    return [PlanFault(subtask=subtask, field=field, message=message)]
+    return [
+        PlanFault(subtask=subtask, field=field, message=fault)
+        for fault in expression_faults(expression, names)
+    ]
 
 
 def _each_faults(plan: Plan, subtask: Subtask) -> list[PlanFault]:

@@ -60,8 +60,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 NARROW: dict[str, tuple[str, ...]] = {
     "planning.reference_forms": ("plan",),
     "planning.call_arguments": ("toolsmith.values",),
-    "planning.validation": ("plan", "json_schema", "planning.reference_forms", "planning.call_arguments"),
-    "planning.repair": ("plan", "planning.reference_forms"),
+    "planning.validation": (
+        "plan",
+        "json_schema",
+        "durable.expressions",
+        "planning.reference_forms",
+        "planning.call_arguments",
+    ),
+    "planning.repair": ("plan", "durable.expressions", "planning.reference_forms"),
     "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),
     "journal.hash_chain": ("durable",),
     "workspace": (

@@ -2,12 +2,16 @@
 
 import json
 import threading
+import tracemalloc
 from typing import Any
 
 import pytest
 from command import Orch
 from endpoint import Endpoint, call
 from scripted_model import Cast, caller, code, coder, decided, patch, plan, tool_call
+
+from orchestrator_cli.execution.map import MapRun, spread
+from orchestrator_cli.plan import Result, Subtask
 
 FINISH = call("final_answer", {"answer": "made"})
 
@@ -68,6 +72,39 @@ def test_what_is_no_list_fails_the_subtask_with_that_reason(
     envelope = ask(orch, endpoint, items, each(), reviser=[decided("stop", "There is no list.")])
     assert envelope["outcome"] == "failed"
     assert "each failed: $list.value is not a list" in endpoint.of("reviser")[0].text
+
+
+def test_a_list_that_is_too_long_is_a_failure_that_names_the_setting(orch: Orch, endpoint: Endpoint) -> None:
+    envelope = ask(orch, endpoint, "list(range(40_000))", each(), reviser=[decided("stop", "Too many.")])
+    assert envelope["outcome"] == "failed"
+    request = endpoint.of("reviser")[0].text
+    assert "40,000" in request
+    assert "max_items" in request
+
+
+def loop_over(items: list[Any], **inputs: Any) -> MapRun:
+    subtask = Subtask(id="each", title="Each", kind="tool", for_each="$w.value.items", inputs=inputs)
+    found = Result(subtask="w", attempt=1, plan_version=1, value={"items": items, "all": "x" * 9_000})
+    return spread(subtask, 1, {"w": found}, max_items=10_000)
+
+
+@pytest.mark.parametrize("count", [1_000, 10_000])
+def test_many_instances_share_what_they_refer_to(count: int) -> None:
+    tracemalloc.start()
+    try:
+        made = loop_over([{"n": n} for n in range(count)], own="$item.n", all="$w.value.all").instances
+        assert tracemalloc.get_traced_memory()[1] < 5_000 * count
+    finally:
+        tracemalloc.stop()
+    assert [one.inputs["own"] for one in made] == list(range(count))
+    assert all(one.inputs["all"] is made[0].inputs["all"] for one in made)
+
+
+def test_what_all_instances_are_given_is_bounded() -> None:
+    with pytest.raises(ValueError, match="item"):
+        loop_over(list(range(10_000)), all="$w.value.items")
+    with pytest.raises(ValueError, match="max_items"):
+        loop_over(list(range(10_001)))
 
 
 def test_one_of_five_that_fails_is_null_where_failures_are_skipped(orch: Orch, endpoint: Endpoint) -> None:

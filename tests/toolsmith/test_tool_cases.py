@@ -87,7 +87,7 @@ def test_all_faults_of_cases_and_properties_are_reported_at_once(sample: Any) ->
     )
     assert message == (
         "cases[1]: has expected and check of expected, check and error; give exactly one",
-        "properties[0].check: names unknown; only value, files, arguments exist; "
+        "properties[0].check: reads unknown; it can read arguments, files, value; "
         "looks at neither value nor files, so it proves nothing",
         "properties[1]: of: belongs to the other kinds",
         "cases[0].arguments.path: 7 is integer, but the input is string",

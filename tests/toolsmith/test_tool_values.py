@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from toolsmith.names import folded, identifier, name_fault
-from toolsmith.proof.expressions import CheckFailed, expression_faults, holds
+from toolsmith.spec import check_faults
 from toolsmith.values import difference, is_of_type, not_json
 
 json_values = st.recursive(
@@ -75,7 +76,7 @@ def test_what_json_cannot_hold_is_named(value: object) -> None:
 )
 def test_checks_say_what_cases_need(check: str) -> None:
     files = {"out.txt": "first\nsecond"}
-    assert holds(check, {"a": 1, "b": [2, 3]}, files, {"head": "first"})
+    assert holds(check, {"value": {"a": 1, "b": [2, 3]}, "files": files, "arguments": {"head": "first"}})
 
 
 @pytest.mark.parametrize(
@@ -100,23 +101,21 @@ def test_checks_say_what_cases_need(check: str) -> None:
     ],
 )
 def test_an_expression_that_reaches_further_is_no_check(check: str) -> None:
-    assert expression_faults(check)
-    with pytest.raises(CheckFailed):
-        holds(check, 1, {}, {})
+    assert check_faults(check)
 
 
 @pytest.mark.parametrize(
     "check", ["value * 99999999 == 'x'", "value + value == ''", "'%999999999d' % value == ''"]
 )
 def test_a_check_cannot_fill_the_hosts_memory(check: str) -> None:
-    with pytest.raises(CheckFailed):
-        holds(check, "x" * 9_000, {}, {})
+    with pytest.raises(ExpressionFailed):
+        holds(check, {"value": "x" * 900_000, "files": {}, "arguments": {}})
 
 
 @given(st.text(max_size=60))
 def test_no_text_escapes_as_another_error_than_a_failed_check(text: str) -> None:
-    with contextlib.suppress(CheckFailed):
-        assert holds(text, {"a": [1, "x"]}, {"f": "t"}, {}) in (True, False)
+    with contextlib.suppress(ExpressionFailed):
+        assert holds(text, {"value": {"a": [1, "x"]}, "files": {"f": "t"}, "arguments": {}}) in (True, False)
 
 
 @given(st.text(max_size=80) | st.text("aZ1_- ", max_size=80))

@@ -27,10 +27,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.durable.text import truncate
 from toolsmith.permissions import NO_PERMISSIONS, Permissions
 from toolsmith.proof.cases import MEMORY_MB
-from toolsmith.proof.expressions import CheckFailed, holds
 from toolsmith.sandbox import Backend, Limits, SandboxError
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.sandbox.removal import remove
@@ -282,9 +282,9 @@ def check_fault(
 ) -> str | None:
     """Why a check is not true of a call; None when it is."""
     try:
-        if holds(check, value, files, arguments):
+        if holds(check, {"value": value, "files": dict(files), "arguments": dict(arguments)}):
             return None
-    except CheckFailed as exc:
+    except ExpressionFailed as exc:
         return f"{check} could not be checked ({exc}); it returned {short_json(value)}"
     return f"{check} is not true; it returned {short_json(value)}"
 

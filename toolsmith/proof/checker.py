@@ -22,8 +22,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from orchestrator_cli.durable.python_text import parse_module
 from toolsmith.built import FunctionSignature
-from toolsmith.parsing import parse_module
 from toolsmith.proof.cases import Suite
 from toolsmith.proof.rules import Fault, module_faults
 from toolsmith.spec import Input, ToolSpec

@@ -25,8 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator_cli.durable.python_text import parse_module
 from toolsmith.built import MutantResult
-from toolsmith.parsing import parse_module
 from toolsmith.proof.calls import Bench, TrialCall, TrialSandboxes, case_fault
 from toolsmith.proof.cases import Property, Suite
 from toolsmith.proof.trial import inputs_of, verdicts
