@@ -90,7 +90,7 @@ def find(
         return SearchResult(ReuseDecision("new", reason="the library has nothing like it"))
     if tool := same(need, found, search):
         return SearchResult(ReuseDecision("use", tool.name, "it was made for the same purpose"), found)
-    offered = [{"told": described(one.tool), "faults": search.faults(one.tool.spec, need)} for one in found]
+    offered = [{"text": described(one.tool), "faults": search.faults(one.tool.spec, need)} for one in found]
     try:
         reply = complete(render("match.md", need=need, candidates=offered))
         decision = read_decision(reply, [one.tool.name for one in found])

@@ -182,7 +182,7 @@ class PermissionGate:
             what="secrets",
             subject=spec.name,
             question=f"{who} wants to be given {_listed(spec.secrets)} from your environment.",
-            details=f"It can send it to {_listed(spec.network) or 'nobody: it has no network'}.",
+            details=f"It can send it to {_listed(spec.network) or 'no host: it has no network'}.",
             sense=f"{_listed(sorted(spec.secrets))} to {_listed(sorted(spec.network))}",
         )
         yield given, spec.secrets, [name for name in spec.secrets if name not in self._settings.secrets]

@@ -97,7 +97,7 @@ class Connection:
     ) -> None:
         """
         Args:
-            workspace: what the program is told to work on.
+            workspace: the folder that the program works in.
             scratch: where the empty folder is made that the program starts in.
             env: returns the variables that the user named; it may raise `ServerFailed`.
         """

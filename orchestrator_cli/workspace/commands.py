@@ -25,7 +25,7 @@ def paths_in(text: str, folders: Collection[Path]) -> Iterator[Path]:
 def names_in(text: str) -> Collection[str]:
     """What a text may name: itself and its words, as paths that may be relative to a folder."""
     words = dict.fromkeys((text, *_words(text)))
-    # What a variable or a command stands for is not known: mostly, the top of the repository.
+    # The value of a variable or a command is not known: mostly, the top of the repository.
     words |= dict.fromkeys(word.partition("/")[2] for word in words if word[:1] in ("$", "/"))
     return dict.fromkeys(
         os.path.expanduser(word)  # noqa: PTH111 - never fails

@@ -44,7 +44,7 @@ class Entrance:
     name: str
     """Its name there, as rules know it."""
     rule: FileRule | None = None
-    """What it is used for, if that is no matter of names."""
+    """What it is used for, if its name does not say it."""
     is_flat: bool = False
     """Whether only what is directly in it counts."""
 

@@ -28,12 +28,12 @@ _IPV6_GLOBAL = ipaddress.IPv6Network("2000::/3")
 # Teredo is within 2001::/23. A tunnel (6to4 is 2002::/16) can lead to any IPv4 address, so none is public.
 _IPV6_SPECIAL = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 _ISATAP = (0x5EFE, 0x200_5EFE)
-"""The bits 64 to 95 of an IPv6 address that stands for the IPv4 address in the last 32, in any network."""
+"""The bits 64 to 95 of an IPv6 address that represents the IPv4 address in the last 32, in any network."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def public(address: str) -> bool:
-    """Whether an address is in the public network; one that stands for an IPv4 address is judged as that."""
+    """Whether an address is in the public network; one that represents an IPv4 address is judged as that."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -284,7 +284,7 @@ def _stub(name: str, call_host: HostCall) -> Callable[..., Any]:
 
 
 class ToolStandIn:
-    """Stands in for `smolagents.Tool` inside: enough to call a class with `forward`."""
+    """Replaces `smolagents.Tool` inside: enough to call a class with `forward`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward: Callable[..., Any] = self.forward  # type: ignore[attr-defined]

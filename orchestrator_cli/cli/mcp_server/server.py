@@ -45,7 +45,7 @@ INSTRUCTIONS = (
 )
 ABOUT_ASK = (
     "Have orch do what a prompt asks: it plans the work as a graph of subtasks, runs them with agents on the "
-    "files of its workspace, and answers. Takes minutes and asks paid models. Everything it does stands in "
+    "files of its workspace, and answers. Takes minutes and asks paid models. Everything it does is in "
     "fileLog.md of the workspace and can be taken back with `orch undo RUN`."
 )
 
