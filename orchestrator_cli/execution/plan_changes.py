@@ -65,12 +65,13 @@ def held_by(causes: Sequence[Cause], plan: Plan) -> frozenset[str]:
 def goal_missed(state: RunState) -> str:
     """In what the plan misses its goal though everything is done; empty if it does not."""
     plan = state.plan
-    if plan.check is None or state.failures:
+    if plan.check is None or state.failed or state.stranded:
         return ""
     try:
         return "" if holds(plan.check, outcomes(state, plan.ids)) else f"{plan.check} does not hold"
     except ExpressionFailed as exc:
-        return f"{plan.check} cannot be evaluated: {exc}"
+        # It may read what was replaced or skipped, and so has no result.
+        return "" if state.failures else f"{plan.check} cannot be evaluated: {exc}"
 
 
 def outcomes(state: RunState, names: Sequence[str] | frozenset[str]) -> dict[str, object]:

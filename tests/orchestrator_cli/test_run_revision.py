@@ -1,6 +1,7 @@
 """What leads to a revision, what a reviser may decide, and what is kept of it."""
 
 import json
+from typing import Any
 
 import pytest
 from command import Orch
@@ -114,6 +115,30 @@ def test_a_reviser_that_keeps_the_plan_leaves_the_rest_undone_and_the_run_failed
     assert done.envelope["answer"] == "There was no such file."
     assert "use" in done.envelope["error"]["remedy"]
     assert [row["reason"] for row in orch.events("RevisionDeclined")] == ["Nothing else can be done."]
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [tool_call("lost", "read_file", path="gone.txt"), coder("lost", when="False")],
+    ids=["replaced", "skipped"],
+)
+@pytest.mark.parametrize(
+    ("check", "code_"), [("made['value'] == 2", 1), ("made['value'] == 1", 0), ("lost['value'] == 1", 0)]
+)
+def test_a_goal_counts_although_something_was_replaced_or_skipped(
+    orch: Orch, endpoint: Endpoint, lost: dict[str, Any], check: str, code_: int
+) -> None:
+    reviser = [decided("keep", "That is all.")]
+    if lost["kind"] == "tool":
+        reviser.insert(0, patch("Another way.", add=[coder("other")]))
+    endpoint.reply = Cast(
+        planner=[plan(coder("made"), lost, check=check)],
+        reviser=reviser,
+        agents={name: [code("final_answer(1)")] for name in ("Do made", "Do other")},
+    )
+    done = orch("ask", "--json", "Make one.")
+    assert done.code == code_, done.err
+    assert ("the goal is not met" in orch.log) == bool(code_)
 
 
 def test_a_reviser_that_stops_ends_the_run_with_its_reason(orch: Orch, endpoint: Endpoint) -> None:
