@@ -154,9 +154,9 @@ _ABOUT = {
     **{"work for": "employer", "work as": "occupation"},
 }
 _SAYS = {"live in": "lives in", "based in": "is based in"}
-_MORE = re.compile(r"(?i)\s+(?:and|but|so|since|because|now|at present|with|who|which|where)\b.*")
-_OVER = re.compile(r"(?i)\s+(?:over|to|rather than|instead of|than)\s+")
-_UNTIL = re.compile(r"(?i)\s+(?:for|in|when|whenever|if|because|with|on|at|as)\s+")
+_MORE = re.compile(r"(?i)(?<!\s)\s++(?:and|but|so|since|because|now|at present|with|who|which|where)\b.*")
+_OVER = re.compile(r"(?i)(?<!\s)\s++(?:over|to|rather than|instead of|than)\s+")
+_UNTIL = re.compile(r"(?i)(?<!\s)\s++(?:for|in|when|whenever|if|because|with|on|at|as)\s+")
 # "My question is …" is about the present request, not about the user.
 _ABOUT_THE_REQUEST = """
     question problem goal task file files code idea point guess request aim issue plan program script input

@@ -59,7 +59,7 @@ _REWRITTEN = {"title", "instruction", "inputs", "check", "judge", "result"}
 _WORK = _REWRITTEN - {"title"}
 _TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_]+")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)")
-_SAFE = re.compile(r"[^'\"\\{}\n]+\Z")
+_SAFE = re.compile(r"\A[^'\"\\{}\n]+\Z")
 _NUMBER_WORDS = (
     ("zero",), ("one", "single", "first", "once"), ("two", "both", "second", "twice", "pair"),
     ("three", "third"), ("four", "fourth"), ("five", "fifth"), ("six", "sixth"), ("seven", "seventh"),

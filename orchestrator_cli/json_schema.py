@@ -27,7 +27,7 @@ PATTERN_REPEATS = 10_000
 """How long a pattern may be with its counted repetitions written out; compiling it takes no longer."""
 UNEVALUATED = 1_000
 """How many items or keys `unevaluatedItems` and `unevaluatedProperties` compare, each with each."""
-_COUNT = re.compile(r"(\)?)\s*+\{(\d++)")
+_COUNT = re.compile(r"(?:(\))\s*+)?\{(\d++)")
 _SPACED = re.compile(r"\(\?[a-zA-Z0-9]*x")
 
 _until: ContextVar[float] = ContextVar("until")

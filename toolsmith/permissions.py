@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 MAX_PACKAGES = 10
 _PLAIN = re.compile(r"[A-Za-z0-9._ ,<>=!~+*-]+")
-_LOCKED = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[A-Za-z0-9.+!]+)(?: --hash=sha256:[0-9a-f]{64})+")
+_LOCKED = re.compile(r"\A(?P<name>[a-z0-9-]+)==(?P<version>[A-Za-z0-9.+!]+)(?: --hash=sha256:[0-9a-f]{64})+")
 _REMEDY = "write a name of the package index, with bounds if need be, like markdown>=3.6"
 
 

@@ -30,7 +30,7 @@ VERSION = 1
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
-_TABLE_RULE = re.compile(r"[\s:|]*+-[\s:|-]*+$")
+_TABLE_RULE = re.compile(r"\A[\s:|]*+-[\s:|-]*+$")
 
 DocumentForm = Literal["markdown", "python", "code", "table", "text"]
 BlockKind = Literal["text", "table", "code"]

@@ -217,7 +217,7 @@ LIMITS = Limits(wall_s=60.0, memory_mb=1024, processes=8, disk_mb=64)
 REASON_CHARS = 200
 
 _FILE = "document"
-_LIBRARY = re.compile(r"[A-Z]\w*: ")
+_LIBRARY = re.compile(r"\A[A-Z]\w*: ")
 """The name of a library's exception, which means nothing to the user."""
 
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-_FENCE = re.compile(r"^[ \t]*(?P<marks>```+|~~~+)[ \t]*(?P<lang>[\w+-]*)[^\n]*\n", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*+(?P<marks>```++|~~~++)[ \t]*+(?P<lang>[\w+-]*+)[^\n]*+\n", re.MULTILINE)
 _CUT_WORD = re.compile(r"(t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|\.|e[+-]?)?\Z", re.IGNORECASE)
 _BEGINS_OBJECT = re.compile(r"""\{\s*(["'“}]|//|\w+\s*:|\Z)""")
-_STRING_OR_BRACE = re.compile(r'"(?:\\.|[^"\\])*"|[{}]', re.DOTALL)
+_STRING_OR_BRACE = re.compile(r'"(?:\\.|[^"\\])*+(?P<end>")?|[{}]', re.DOTALL)
+_BRACE = re.compile(r"[{}]")
 _LEFT_OUT = re.compile(r"[\[{,:]\s*(\.\.\.|…)")
 _COMMENT = re.compile(r"(^|[,\[{\s])//[^\n]*")
 _ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\.", re.DOTALL)
@@ -123,15 +124,25 @@ def _decoded(text: str) -> dict[str, Any] | ValueError:
 def _extent(text: str, at: int) -> tuple[int, bool]:
     """Where a malformed object ends, and whether that is certain."""
     depth = 0
-    for token in _STRING_OR_BRACE.finditer(text, at):
-        depth += {"{": 1, "}": -1}.get(token[0], 0)
-        if token[0] == "}" and depth == 0:
+    for token in _braces(text, at):
+        depth += 1 if token[0] == "{" else -1
+        if depth == 0:
             following = text.find("{", token.end())
             return token.end(), text.find("}", token.end(), following if following >= 0 else None) < 0
     # A quote within a string hides braces; then all of them have to match.
     end = text.rfind("}", at) + 1
     part = text[at:end]
     return end or len(text), bool(part) and part.count("{") == part.count("}") and '"' not in text[end:]
+
+
+def _braces(text: str, at: int) -> Iterator[re.Match[str]]:
+    """The braces outside of strings. A quote that nothing closes begins no string, nor does one after it."""
+    for token in _STRING_OR_BRACE.finditer(text, at):
+        if token[0] in ("{", "}"):
+            yield token
+        elif token["end"] is None:
+            yield from _BRACE.finditer(text, token.start())
+            return
 
 
 def _repaired(text: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ LINES = 30
 _PROBE_CHARS = 40
 _STEP_CHARS = 200
 """A reply is looked at again after so many more characters."""
-_WORDS = re.compile(r"[^\W\d_]{2,}\W+[^\W\d_]{2,}\W+[^\W\d_]{2,}")
+_WORDS = re.compile(r"(?<![^\W\d_])[^\W\d_]{2,}+\W++[^\W\d_]{2,}+\W++[^\W\d_]{2,}+")
 
 
 class RepetitionWatch:

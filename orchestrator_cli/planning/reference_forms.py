@@ -17,10 +17,12 @@ MEANT = {"value": "value", "summary": "summary", "files": "files"} | dict.fromke
 )
 """The parts of a result by what models call them."""
 
-_NAME = r"(?P<name>[A-Za-z][A-Za-z0-9_-]*)"
-_PATH = r"""(?P<path>(?:\.[A-Za-z0-9_-]+|\[\s*(?:-?\d+|'[A-Za-z0-9_-]+'|"[A-Za-z0-9_-]+")\s*\])*)"""
-_WHOLE = re.compile(rf"\s*(?P<sign>\$?[{{][{{]?\s*\$?|\$)\s*{_NAME}{_PATH}\s*[}}]{{0,2}}\s*\Z")
-_WITHIN = re.compile(rf"(?:\$[{{][{{]?\s*\$?|[{{][{{]\s*\$?|\$){_NAME}{_PATH}")
+# No repetition gives anything back, so that a long text takes no longer than it is long.
+_NAME = r"(?P<name>[A-Za-z][A-Za-z0-9_-]*+)"
+_KEYS = r"""\[\s*+(?:-?\d++|'[A-Za-z0-9_-]++'|"[A-Za-z0-9_-]++")\s*+\]"""
+_PATH = rf"(?P<path>(?:\.[A-Za-z0-9_-]++|{_KEYS})*+)"
+_WHOLE = re.compile(rf"\A\s*+(?P<sign>\$?[{{][{{]?+\s*+\$?+|\$)\s*+{_NAME}{_PATH}\s*+[}}]{{0,2}}\s*+\Z")
+_WITHIN = re.compile(rf"(?:\$[{{][{{]?+\s*+\$?+|[{{][{{]\s*+\$?+|\$){_NAME}{_PATH}")
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 

@@ -35,7 +35,7 @@ from orchestrator_cli.plan import (
 from orchestrator_cli.planning.reference_forms import as_reference, letters_of, with_texts
 
 ID_CHARS = 40
-A_REFERENCE = re.compile(r"\$(.+?)(\.(?:value|summary|files)(?:\.[A-Za-z0-9_-]+)*)\Z", re.DOTALL)
+A_REFERENCE = re.compile(r"\$(.{1,200}?)(\.(?:value|summary|files)(?:\.[A-Za-z0-9_-]++)*+)\Z", re.DOTALL)
 """As `plan.REFERENCE`, with any text for the id."""
 
 

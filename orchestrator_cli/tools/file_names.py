@@ -90,7 +90,7 @@ def _matches(path: str, patterns: str) -> bool:
 
 
 _ADDRESS = re.compile(
-    r"(?!workspace:|npm:|catalog:).*[:/\\]|\.|.*\.(tgz|tar|tar\.gz|zip|whl)$", re.DOTALL | re.IGNORECASE
+    r"\A(?:(?!workspace:|npm:|catalog:).*[:/\\]|\.|.*\.(tgz|tar|tar\.gz|zip|whl)$)", re.DOTALL | re.IGNORECASE
 )
 """What installers take for a file, a folder or a site, and not for a version."""
 

@@ -14,7 +14,7 @@ from orchestrator_cli.views.text import clean, cut, one_line
 
 _RUNS_OF_TICKS = re.compile(r"`+")
 _INLINE = re.compile(r"([\\`*\[\]|~])|((?<![^\W_])_|_(?![^\W_]))")
-_STARTS_A_BLOCK = re.compile(r"\d+(?=[.)](?:\s|$))|(?=[#+=-])")
+_STARTS_A_BLOCK = re.compile(r"\A(?:\d++(?=[.)](?:\s|$))|(?=[#+=-]))")
 _ENTRY_COMMENT = re.compile(r"<!--(?=\s*orch)", re.IGNORECASE)
 
 

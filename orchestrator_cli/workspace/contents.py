@@ -27,9 +27,10 @@ MARKS = re.compile(
 )
 """What a file holds that is hidden, unless the run made it."""
 KEYS = (".key", ".pem")
-"""Endings of names of keys. Those below, and names without an ending, count but for the data of tests."""
+"""Endings of names of keys. Those below, others with `key`, and names without an ending count too, except
+for the data of tests."""
 MAYBE_KEYS = re.compile(
-    r"|\.(json|p8|pk8|rsa|ed25519|ecdsa|asc|ovpn|conf|cfg|bak|old|txt|ya?ml)|.*key.*", re.IGNORECASE
+    r"|\.(json|p8|pk8|rsa|ed25519|ecdsa|asc|ovpn|conf|cfg|bak|old|txt|ya?ml)", re.IGNORECASE
 )
 SAMPLES = re.compile(r"(^|/)(tests?|testing|testdata|fixtures|specs?|node_modules)/", re.IGNORECASE)
 
@@ -38,9 +39,9 @@ def holds_secret(tree: Root, path: str, state: FileStat) -> bool:
     """Whether a file holds a private key, by its first bytes, if a key may have such a name."""
     if not state.is_file or state.size > MAX_KEY_BYTES:
         return False
-    if not path.lower().endswith(KEYS) and (
-        SAMPLES.search(path) or not MAYBE_KEYS.fullmatch(PurePosixPath(path).suffix)
-    ):
+    suffix = PurePosixPath(path).suffix.lower()
+    may_be_one = "key" in suffix or MAYBE_KEYS.fullmatch(suffix)
+    if not path.lower().endswith(KEYS) and (SAMPLES.search(path) or not may_be_one):
         return False
     with contextlib.suppress(OSError, WorkspaceFault), os.fdopen(tree.open_file(path), "rb") as file:
         return MARKS.search(file.read(4096)) is not None

@@ -90,7 +90,7 @@ IDLE_S = 60.0
 MAX_HEAD = 64 << 10
 _CHUNK = 64 << 10
 _LINE = re.compile(r"([A-Z]{3,10}) ([!-~]+) HTTP/1\.[01]")
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_HEADER = re.compile(r"\A([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _OURS = {"host", "connection", "keep-alive", "te", "upgrade", "expect", "trailer"}
 
 

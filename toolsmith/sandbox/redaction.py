@@ -24,7 +24,7 @@ SHORTEST = 6
 MAX_ERROR_CHARS = 8_000
 _SHORTEST_CUT = 4_000  # a text of this length may have been cut inside, in the middle of a value
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_STEERS = re.compile(r"(LD|DYLD|PYTHON|BASH|SSL)_?\w*|\w*_proxy", re.IGNORECASE)  # what a program obeys
+_STEERS = re.compile(r"\A(?:(LD|DYLD|PYTHON|BASH|SSL)_?\w*|\w*_proxy)", re.IGNORECASE)  # what a program obeys
 _BREAK = r"(?:[ \t]*\r?\n[ \t]*)?"
 
 _CONTROL_STRING = r"\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # titles, clipboard, device control: to their end
