@@ -254,7 +254,15 @@ async def _connected(
             read_timeout_seconds=START_S,
             list_roots_callback=roots if server.url is None else None,
         )
-        yield await stack.enter_async_context(client)
+        found = await stack.enter_async_context(client)
+        # It would apply the server's own schema to a result, for as long as that takes.
+        session: Any = found.session
+        session.validate_tool_result = _unchecked
+        yield found
+
+
+async def _unchecked(_name: str, _result: object) -> None:
+    """A result is data for an agent, whatever its server says of its form."""
 
 
 def _empty_folder(scratch: Path) -> tempfile.TemporaryDirectory[str]:

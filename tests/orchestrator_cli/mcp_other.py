@@ -22,7 +22,9 @@ TOOLS = {
     "secret": "Tell what it was given.",
     "structured": "Answer an object.",
     "where": "Tell where it is.",
+    "shape": "Answer what takes years to compare with the schema of its results.",
 }
+SHAPE = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a|aa)+$"}}}
 
 
 def note(text: str) -> None:
@@ -54,12 +56,8 @@ def where() -> dict:
 
 def call(ident: object, name: str, arguments: dict, meta: dict) -> None:
     note(f"{name} {json.dumps(arguments)} {meta.get('orch/idempotencyKey', '')}".strip())
-    text, more = "", {}
-    if name == "echo":
-        text = arguments["text"]
-    elif name == "count-up":
-        text = "counted"
-    elif name == "fail":
+    text, more = {"echo": arguments.get("text"), "count-up": "counted"}.get(name, ""), {}
+    if name == "fail":
         text, more = "there is no such customer", {"isError": True}
     elif name == "hang":
         time.sleep(60)
@@ -74,6 +72,9 @@ def call(ident: object, name: str, arguments: dict, meta: dict) -> None:
         text = "x" * 1_500_000
     elif name == "secret":
         text = f"{os.environ.get('OTHER_TOKEN')} {os.environ.get('NOT_NAMED')}"
+    elif name == "shape":
+        write('{"jsonrpc": "2.0", "method": "notifications/message", "params": "\\u001b]0;title\\u0007"}')
+        more = {"structuredContent": {"a": "a" * 60 + "!"}}
     elif name in ("where", "structured"):
         more = {"structuredContent": where() if name == "where" else {"rows": [1, 2]}}
     say(ident, {"content": [{"type": "text", "text": text}], **more})
@@ -95,6 +96,7 @@ def main() -> None:
                 rows = [
                     {"name": name, "description": about, "inputSchema": TEXT} for name, about in TOOLS.items()
                 ]
+                rows[-1]["outputSchema"] = SHAPE
                 say(ident, {"tools": rows})
             case "tools/call":
                 call(ident, params["name"], params.get("arguments", {}), params.get("_meta", {}))

@@ -69,6 +69,18 @@ def processes(orch: Orch) -> list[int]:
 # --- in whole runs
 
 
+def test_a_server_neither_holds_a_run_up_with_a_schema_nor_writes_to_the_terminal(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    register(orch, effects=False, tools=["shape"])
+    endpoint.reply = Cast(planner=[plan(tool_call("one", "other_shape"))])
+    done = orch("ask", "--json", "Do it.")
+    assert done.code == 0, done.err
+    assert [row["result"]["value"]["a"][:3] for row in orch.events("SubtaskFinished")] == ["aaa"]
+    assert "\x1b" not in done.err
+    assert "Traceback" not in done.err
+
+
 def test_tool_of_a_server_is_planned_called_and_logged_and_the_server_ends_with_the_run(
     orch: Orch, endpoint: Endpoint
 ) -> None:
