@@ -19,7 +19,7 @@ from uuid import UUID
 from orchestrator_cli.cancellation import run_beside
 from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.local_api import LocalApi, collect_from_prefect, stop_collecting, unused_tls
-from orchestrator_cli.engine.outbox import CLOSING_S, PrefectOutbox
+from orchestrator_cli.engine.outbox import CLOSING_S, STATE, PrefectOutbox
 from orchestrator_cli.engine.server import ui_address
 from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunFailed
 
@@ -111,7 +111,8 @@ class FlowRun:
         seconds = INTERRUPTED_S if is_interrupted else CLOSING_S
         if self._begun and not self._over.is_set():
             self._work.put(lambda: ending(error))
-            self._over.wait(seconds)
+            if not self._over.wait(seconds):  # what is under way has not ended yet
+                self.outbox.put(STATE, {"state": _row(ending(error)), "force": True})
         left, lost, fault = self.outbox.close(seconds), self.outbox.lost, self.outbox.fault
         stop_collecting(self.outbox)
         later = ""
@@ -197,6 +198,14 @@ def ending(error: BaseException | None) -> Any:
         case Interrupted() | Cancelled() | KeyboardInterrupt():
             return CancelledState(message=str(error) or "Interrupted.")
     return Failed(message=str(error) or type(error).__name__)
+
+
+def _row(state: Any) -> dict[str, Any]:
+    """A state as the server takes it; None is one of a run that has completed."""
+    if state is None:
+        return {"type": "COMPLETED", "name": "Completed"}
+    row: dict[str, Any] = state.model_dump(mode="json", include={"type", "name", "message"})
+    return row
 
 
 # --- task runs

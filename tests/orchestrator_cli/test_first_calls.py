@@ -78,6 +78,7 @@ def test_no_first_call_meets_a_library_that_is_half_imported(endpoint: Endpoint,
     assert endpoint.arrived == 4 * ROUNDS
 
 
+@pytest.mark.filterwarnings("ignore")  # LiteLLM's own, in this process
 def test_the_library_is_warmed_up_once(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint.reply = lambda _request, _n: "hello"
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)

@@ -266,7 +266,10 @@ def assert_consistent(run: Running, engine: Engine, finished: int) -> None:
     assert engine.api("health") is True
     if run.seen("FlowStarted"):
         (flow_run,) = engine.flow_runs(run.orch.journal().parent.name)
-        assert flow_run["state_type"] not in ("RUNNING", "PENDING", "SCHEDULED")
+        # An end does not wait for a busy server: the rest is kept for the next run.
+        kept = [path.read_text() for path in (engine.home / "prefect/unsent").glob("*.json")]
+        is_over = flow_run["state_type"] not in ("RUNNING", "PENDING", "SCHEDULED")
+        assert is_over or any(flow_run["name"] in text and "set_state" in text for text in kept)
     if run.seen("RunStarted"):
         assert run.events()[-1]["kind"] == "RunFinished"
         assert run.events()[-1]["outcome"] == "interrupted"
