@@ -12,7 +12,8 @@ verdicts of checks, and all verdicts lose half of their weight in `HALF_LIFE`.
 A plan is reused without asking a planner once that bound reaches `REUSE_FLOOR`: after one good vote, or two
 good verdicts of checks; and never while its latest verdict is bad.
 
-What came from the web decides nothing until the user calls the run good: see `withheld`.
+What came from the web decides nothing until the user calls the run good: see `withheld`. A record that
+others wrote (`Record.is_own` is false) has no vote, track record, lesson or plan to reuse, whatever it says.
 
 What is not covered: which subtask a vote is about.
 """
@@ -44,6 +45,7 @@ PROMPT_CHARS = 1_000
 """How much of an earlier prompt is shown."""
 
 _CHARS_PER_TOKEN = 4
+_DECIDES = ("feedback", "template", "lesson", "reason")
 _USES: dict[Verdict, Use] = {"good": "example", "mixed": "hint", "open": "hint", "bad": "warning"}
 _WEIGHTS: dict[Verdict, tuple[float, float]] = {
     "good": (1.0, 0.0), "mixed": (0.5, 0.5), "bad": (0.0, 1.0), "open": (0.0, 0.0),
@@ -101,8 +103,17 @@ def use_of(verdict: Verdict) -> Use:
 
 def withheld(record: Record) -> bool:
     """Whether a record may repeat what the web said, and the user has not called the run good."""
-    outside = record.trust == "web" or bool(record.data.get("from_web"))
-    return outside and vote_of(record.data) != "good"
+    if not record.is_own:
+        return record.trust == "web"
+    return bool(record.data.get("from_web")) and vote_of(record.data) != "good"
+
+
+def deciding(record: Record) -> Record:
+    """The record; without its vote, plan to reuse and lessons, which decide or advise, if it is not own."""
+    if record.is_own:
+        return record
+    data = {name: value for name, value in record.data.items() if name not in _DECIDES}
+    return record.model_copy(update={"data": data, "pinned": False, "uses": 0})
 
 
 def rows_of(data: Mapping[str, Any]) -> list[dict[str, JsonValue]]:

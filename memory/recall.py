@@ -40,6 +40,7 @@ from memory.learning import (
     TrackRecord,
     Use,
     Vote,
+    deciding,
     group_of,
     merit,
     reusable,
@@ -201,16 +202,15 @@ def recall(
     with memory.opened() as turn:
         similar = _similar_runs(turn, scrubbed, scope, near)
         usable = [(score, record) for score, record in similar if not withheld(record)]
-        results = track_records((record for _, record in usable), now or datetime.now(UTC))
+        own = [record for _, record in usable if record.is_own]
+        results = track_records(own, now or datetime.now(UTC))
         runs = _best_once([_run(record, score, results) for score, record in usable], scrubbed)
         tools = _related_tools(turn, scrubbed, scope, runs, near)
     return RecallResult(
         runs=_within_budget(runs[:max_runs]),
         tools=tuple(tools[:max_tools]),
         # A stored plan has no secret, so it does not fit a prompt that contains one.
-        plans=_reusable_plans((record for _, record in usable), results, prompt)
-        if scrubbed == prompt
-        else (),
+        plans=_reusable_plans(own, results, prompt) if scrubbed == prompt else (),
         withheld=tuple(record.key for _, record in similar if withheld(record)),
     )
 
@@ -231,15 +231,16 @@ def _similar_runs(
     memory: Memory, prompt: str, scope: Scope, near: DenseVector | None
 ) -> list[tuple[float, Record]]:
     hits, _ = _candidates(memory, prompt, RUN, scope, near)
-    texts = [terms(hit.record.text) for hit in hits]
+    records = [deciding(hit.record) for hit in hits]
+    texts = [terms(record.text) for record in records]
     compared, wanted = similarity(texts), terms(prompt)
     key = prompt_pattern(prompt).key
     similar = []
-    for hit, words in zip(hits, texts, strict=True):
+    for record, words in zip(records, texts, strict=True):
         score = compared.cosine(wanted, words)
         # Prompts with the same pattern are similar even if their long parameters differ.
-        if score >= RUN_FLOOR or prompt_pattern(hit.record.text).key == key:
-            similar.append((score, hit.record))
+        if score >= RUN_FLOOR or prompt_pattern(record.text).key == key:
+            similar.append((score, record))
     return similar
 
 
@@ -286,15 +287,16 @@ def _run(record: Record, score: float, results: Mapping[Group, TrackRecord]) -> 
         created=record.created,
         trust=record.trust,
         use=use_of(verdict),
-        merit=merit(score, verdict, results[group_of(record)]),
+        merit=merit(score, verdict, results.get(group_of(record), TrackRecord())),
         vote=vote_of(data),
         why=why_of(data),
         reason=str(data.get("reason") or ""),
+        lesson=str(data.get("lesson") or ""),
         **{name: data[name] for name in _STORED},
     )
 
 
-_STORED = ("outcome", "answer_summary", "revisions", "calls", "cost", "seconds", "lesson")
+_STORED = ("outcome", "answer_summary", "revisions", "calls", "cost", "seconds")
 
 
 # --- plans

@@ -149,10 +149,16 @@ class Record(BaseModel):
         return None if self.session is None or self.seq is None else Position(self.session, self.seq)
 
     @property
+    def is_own(self) -> bool:
+        """Whether it was written here, or imported as the user's own. Only such a record decides anything:
+        what others wrote is data for a planner at most."""
+        return self.trust == "own"
+
+    @property
     def trusted(self) -> bool:
         """Whether it comes from the user or the orchestrator itself; files, tools and the web are
         untrusted."""
-        return self.trust == "own" and (self.source is None or self.source.type in ("user", "model"))
+        return self.is_own and (self.source is None or self.source.type in ("user", "model"))
 
     def holds(self, at: datetime) -> bool:
         """Whether the record holds at that time."""

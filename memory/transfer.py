@@ -27,6 +27,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from memory.learning import deciding
 from memory.records import MemoryUnavailable, Record, Scope
 from memory.store import Memory, MemoryStore
 
@@ -85,8 +86,8 @@ def from_jsonl(lines: Iterable[str]) -> list[Record]:
 
 
 def as_untrusted(record: Record) -> Record:
-    """The record marked as data from a file that others may have written."""
-    return record if record.trust == "web" else record.model_copy(update={"trust": "file"})
+    """The record marked as data from a file that others may have written, without what decides."""
+    return deciding(record if record.trust == "web" else record.model_copy(update={"trust": "file"}))
 
 
 def import_records(memory: Memory, records: Sequence[Record], *, replace: bool = False) -> ImportResult:
