@@ -22,9 +22,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from memory.records import Record
 from memory.templates import Template, plan_signature, prompt_pattern
@@ -116,6 +116,44 @@ def deciding(record: Record) -> Record:
     return record.model_copy(update={"data": data, "pinned": False, "uses": 0})
 
 
+class _Subtask(BaseModel):
+    """A subtask of a run, as far as it is read to learn from."""
+
+    id: str
+    title: str = ""
+    kind: str = ""
+    role: str | None = None
+    tools: list[str] = []
+    depends_on: list[str] = []
+    state: str | None = None
+
+
+class _RunData(BaseModel):
+    """The `data` of a run, as far as it is read to learn from."""
+
+    model_config = ConfigDict(strict=True)
+
+    outcome: str
+    answer_summary: str
+    plan: list[_Subtask]
+    revisions: Annotated[int, Field(ge=0)]
+    calls: Annotated[int, Field(ge=0)]
+    cost: float | None
+    seconds: Annotated[float, Field(ge=0)]
+
+
+def learnable(record: Record) -> Record | None:
+    """The record of a run without what it may not decide (see `deciding`); None if its data are not a run's.
+
+    Every run that is recalled was read by this function.
+    """
+    try:
+        _RunData.model_validate(record.data)
+    except ValidationError:
+        return None
+    return deciding(record)
+
+
 def rows_of(data: Mapping[str, Any]) -> list[dict[str, JsonValue]]:
     """The subtasks of a run."""
     plan = data.get("plan")
@@ -163,7 +201,7 @@ def _verdict_time(record: Record) -> datetime:
     feedback: Any = record.data.get("feedback")
     try:
         return datetime.fromisoformat(feedback["time"]).astimezone(UTC)
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         return record.created
 
 

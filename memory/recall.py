@@ -40,8 +40,8 @@ from memory.learning import (
     TrackRecord,
     Use,
     Vote,
-    deciding,
     group_of,
+    learnable,
     merit,
     reusable,
     template_in,
@@ -231,7 +231,7 @@ def _similar_runs(
     memory: Memory, prompt: str, scope: Scope, near: DenseVector | None
 ) -> list[tuple[float, Record]]:
     hits, _ = _candidates(memory, prompt, RUN, scope, near)
-    records = [deciding(hit.record) for hit in hits]
+    records = [record for hit in hits if (record := learnable(hit.record)) is not None]
     texts = [terms(record.text) for record in records]
     compared, wanted = similarity(texts), terms(prompt)
     key = prompt_pattern(prompt).key
@@ -344,8 +344,11 @@ def _reusable_plan(
 def _start(run: Record) -> datetime:
     """When a run began. Its record is written at its end; facts learned in between came too late for its
     plan."""
-    seconds = run.data.get("seconds")
-    return run.created - timedelta(seconds=seconds if isinstance(seconds, int | float) else 0)
+    seconds: Any = run.data["seconds"]
+    try:
+        return run.created - timedelta(seconds=seconds)
+    except OverflowError:
+        return run.created
 
 
 # --- tools
@@ -362,7 +365,8 @@ def _related_tools(
     missing = [
         id_ for n in used_in_runs for owner in owners if (id_ := record_id(owner, TOOL, n)) not in found
     ]
-    records = [hit.record for hit in hits] + (memory.get(missing, scope) if missing else [])
+    known = [hit.record for hit in hits] + (memory.get(missing, scope) if missing else [])
+    records = [record for record in known if _describes_tool(record.data)]
 
     compared = similarity(_own_terms(record) for record in records)
     wanted = terms(prompt)
@@ -381,11 +385,19 @@ def _related_tools(
                 name=record.key,
                 score=score,
                 trust=record.trust,
-                **{field: data[field] for field in ("version", "purpose", "signature")},
+                **{field: data[field] for field in _DESCRIBED},
             ),
         )
     tools = [tool for _, tool in sorted(ranked.values(), key=lambda one: (-one[0], one[1].name))]
     return [tool for number, tool in enumerate(tools) if tool.serves or number < FEW_TOOLS]
+
+
+_DESCRIBED = ("version", "purpose", "signature")
+
+
+def _describes_tool(data: Mapping[str, Any]) -> bool:
+    """Whether the data of a record are a tool's."""
+    return all(isinstance(data.get(field), str) for field in _DESCRIBED)
 
 
 def _tools_used(runs: Iterable[RecalledRun]) -> dict[str, float]:

@@ -44,6 +44,7 @@ _SENTENCE_CHARS = 160
 _DECISIONS = 3
 _FILES = 8
 _WHOLE_SHARE = 0.75
+_MOST_EXCHANGES = 10**6
 
 
 class Exchange(BaseModel):
@@ -98,7 +99,11 @@ def save_exchange(memory: Memory, session: str, exchange: Exchange, scope: Scope
         exchanges = _count(known)
         seq = saved.seq if saved is not None and saved.seq is not None else 2 * exchanges
         total = exchanges if saved is not None else exchanges + 1
-        title = str(known.data["title"]) if known is not None else _truncated(exchange.prompt, _TITLE_CHARS)
+        title = (
+            str(known.data.get("title", ""))
+            if known is not None
+            else _truncated(exchange.prompt, _TITLE_CHARS)
+        )
         summary = Record(
             kind=SESSION,
             key=session,
@@ -232,8 +237,8 @@ def _exchange(prompt: Record, answer: Record | None) -> Exchange:
         run=str(prompt.data.get("run", "")),
         prompt=str(prompt.data.get("text", "")),
         answer=str(data.get("text", "")),
-        files=tuple(data.get("files", ())),
-        plan=tuple(data.get("plan", ())),
+        files=_texts(data.get("files")),
+        plan=_texts(data.get("plan")),
         own=answer is not None and answer.trusted,
         time=prompt.created,
     )
@@ -241,7 +246,11 @@ def _exchange(prompt: Record, answer: Record | None) -> Exchange:
 
 def _count(record: Record | None) -> int:
     count = record.data.get("exchanges") if record is not None else 0
-    return count if isinstance(count, int) else 0
+    return count if isinstance(count, int) and 0 <= count < _MOST_EXCHANGES else 0
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 # --- compaction
