@@ -57,14 +57,15 @@ def open_store(
 ) -> MemoryStore:
     """Open the memory in the folder `path`, or on the Qdrant server at `url` if one is given.
 
-    `warn` receives what happened if something damaged had to be put aside (folder only): what could be read
-    of it, where it is, and `remedy` if records were lost. By default it is logged. Raises
+    `warn` receives the id of a record that cannot be read, and what happened if something damaged had to be
+    put aside (folder only): what could be read of it, where it is, and `remedy` if records were lost. By
+    default it is logged. Raises
     `MemoryUnavailable`.
     """
     if url is not None:
         from memory.server import ServerStore
 
-        return ServerStore(url, api_key)
+        return ServerStore(url, api_key, warn=warn) if warn else ServerStore(url, api_key)
     from memory.edge import EdgeStore
 
     return EdgeStore(path, warn=warn, remedy=remedy) if warn else EdgeStore(path, remedy=remedy)

@@ -45,13 +45,20 @@ from memory.records import (
     MemoryUnavailable,
     Position,
     Record,
-    RecordDamaged,
     Scope,
-    from_payload,
     resolve_time,
     to_payload,
 )
-from memory.store import Query, as_kinds, by_position, check_size, in_order, newest_first
+from memory.store import (
+    PayloadReader,
+    Query,
+    as_kinds,
+    by_position,
+    check_size,
+    in_order,
+    newest_first,
+    owner_of,
+)
 
 _LOG = logging.getLogger(__name__)
 _ENDED = "ended"
@@ -89,6 +96,7 @@ class EdgeStore:
         self._embedder = embedder or default_embedder()
         self._folder = EdgeFolder(path, self._embedder.name, warn, remedy)
         self._warn = warn
+        self._reader = PayloadReader(warn, self._folder.suspect)
         self._outbox = Outbox(self._folder.outbox, warn, remedy)
         self._read_wait_s = read_wait_s
         self._write_wait_s = write_wait_s
@@ -306,12 +314,9 @@ class EdgeStore:
                 return
 
     def _records(self, points: Iterable[qe.Record | qe.ScoredPoint]) -> Iterator[Record]:
-        """The records of points; an unreadable one is left out, and has the memory repaired."""
-        for point in points:
-            try:
-                yield from_payload(point.payload or {})
-            except RecordDamaged:
-                self._folder.suspect()
+        """The records of points; a damaged one is left out, and has the memory repaired."""
+        read = (self._reader.read(point.id, point.payload) for point in points)
+        return (record for record in read if record is not None)
 
     def _count(self, only: qe.Filter) -> int:
         return self._shard.count(qe.CountRequest(exact=True, filter=only))
@@ -321,8 +326,7 @@ class EdgeStore:
         doomed = [
             point.id
             for point in found
-            if (owner := point.payload or {}).get("user")
-            and scope.covers(Scope(user=owner["user"], project=owner.get("project") or None))
+            if (owner := owner_of(point.payload)) is not None and scope.covers(owner)
         ]
         if doomed:
             self._folder.compaction.note_changes(doomed)

@@ -12,7 +12,8 @@ verdicts of checks, and all verdicts lose half of their weight in `HALF_LIFE`.
 A plan is reused without asking a planner once that bound reaches `REUSE_FLOOR`: after one good vote, or two
 good verdicts of checks; and never while its latest verdict is bad.
 
-What came from the web decides nothing until the user calls the run good: see `withheld`.
+What came from the web decides nothing until the user calls the run good: see `withheld`. A record that
+others wrote (`Record.is_own` is false) has no vote, track record, lesson or plan to reuse, whatever it says.
 
 What is not covered: which subtask a vote is about.
 """
@@ -21,9 +22,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from memory.records import Record
 from memory.templates import Template, plan_signature, prompt_pattern
@@ -44,6 +45,7 @@ PROMPT_CHARS = 1_000
 """How much of an earlier prompt is shown."""
 
 _CHARS_PER_TOKEN = 4
+_DECIDES = ("feedback", "template", "lesson", "reason")
 _USES: dict[Verdict, Use] = {"good": "example", "mixed": "hint", "open": "hint", "bad": "warning"}
 _WEIGHTS: dict[Verdict, tuple[float, float]] = {
     "good": (1.0, 0.0), "mixed": (0.5, 0.5), "bad": (0.0, 1.0), "open": (0.0, 0.0),
@@ -101,8 +103,55 @@ def use_of(verdict: Verdict) -> Use:
 
 def withheld(record: Record) -> bool:
     """Whether a record may repeat what the web said, and the user has not called the run good."""
-    outside = record.trust == "web" or bool(record.data.get("from_web"))
-    return outside and vote_of(record.data) != "good"
+    if not record.is_own:
+        return record.trust == "web"
+    return bool(record.data.get("from_web")) and vote_of(record.data) != "good"
+
+
+def deciding(record: Record) -> Record:
+    """The record; without its vote, plan to reuse and lessons, which decide or advise, if it is not own."""
+    if record.is_own:
+        return record
+    data = {name: value for name, value in record.data.items() if name not in _DECIDES}
+    return record.model_copy(update={"data": data, "pinned": False, "uses": 0})
+
+
+class _Subtask(BaseModel):
+    """A subtask of a run, as far as it is read to learn from."""
+
+    id: str
+    title: str = ""
+    kind: str = ""
+    role: str | None = None
+    tools: list[str] = []
+    depends_on: list[str] = []
+    state: str | None = None
+
+
+class _RunData(BaseModel):
+    """The `data` of a run, as far as it is read to learn from."""
+
+    model_config = ConfigDict(strict=True)
+
+    outcome: str
+    answer_summary: str
+    plan: list[_Subtask]
+    revisions: Annotated[int, Field(ge=0)]
+    calls: Annotated[int, Field(ge=0)]
+    cost: float | None
+    seconds: Annotated[float, Field(ge=0)]
+
+
+def learnable(record: Record) -> Record | None:
+    """The record of a run without what it may not decide (see `deciding`); None if its data are not a run's.
+
+    Every run that is recalled was read by this function.
+    """
+    try:
+        _RunData.model_validate(record.data)
+    except ValidationError:
+        return None
+    return deciding(record)
 
 
 def rows_of(data: Mapping[str, Any]) -> list[dict[str, JsonValue]]:
@@ -152,7 +201,7 @@ def _verdict_time(record: Record) -> datetime:
     feedback: Any = record.data.get("feedback")
     try:
         return datetime.fromisoformat(feedback["time"]).astimezone(UTC)
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         return record.created
 
 

@@ -41,6 +41,7 @@ from memory.learning import (
     Use,
     Vote,
     group_of,
+    learnable,
     merit,
     reusable,
     template_in,
@@ -201,16 +202,15 @@ def recall(
     with memory.opened() as turn:
         similar = _similar_runs(turn, scrubbed, scope, near)
         usable = [(score, record) for score, record in similar if not withheld(record)]
-        results = track_records((record for _, record in usable), now or datetime.now(UTC))
+        own = [record for _, record in usable if record.is_own]
+        results = track_records(own, now or datetime.now(UTC))
         runs = _best_once([_run(record, score, results) for score, record in usable], scrubbed)
         tools = _related_tools(turn, scrubbed, scope, runs, near)
     return RecallResult(
         runs=_within_budget(runs[:max_runs]),
         tools=tuple(tools[:max_tools]),
         # A stored plan has no secret, so it does not fit a prompt that contains one.
-        plans=_reusable_plans((record for _, record in usable), results, prompt)
-        if scrubbed == prompt
-        else (),
+        plans=_reusable_plans(own, results, prompt) if scrubbed == prompt else (),
         withheld=tuple(record.key for _, record in similar if withheld(record)),
     )
 
@@ -231,15 +231,16 @@ def _similar_runs(
     memory: Memory, prompt: str, scope: Scope, near: DenseVector | None
 ) -> list[tuple[float, Record]]:
     hits, _ = _candidates(memory, prompt, RUN, scope, near)
-    texts = [terms(hit.record.text) for hit in hits]
+    records = [record for hit in hits if (record := learnable(hit.record)) is not None]
+    texts = [terms(record.text) for record in records]
     compared, wanted = similarity(texts), terms(prompt)
     key = prompt_pattern(prompt).key
     similar = []
-    for hit, words in zip(hits, texts, strict=True):
+    for record, words in zip(records, texts, strict=True):
         score = compared.cosine(wanted, words)
         # Prompts with the same pattern are similar even if their long parameters differ.
-        if score >= RUN_FLOOR or prompt_pattern(hit.record.text).key == key:
-            similar.append((score, hit.record))
+        if score >= RUN_FLOOR or prompt_pattern(record.text).key == key:
+            similar.append((score, record))
     return similar
 
 
@@ -286,15 +287,16 @@ def _run(record: Record, score: float, results: Mapping[Group, TrackRecord]) -> 
         created=record.created,
         trust=record.trust,
         use=use_of(verdict),
-        merit=merit(score, verdict, results[group_of(record)]),
+        merit=merit(score, verdict, results.get(group_of(record), TrackRecord())),
         vote=vote_of(data),
         why=why_of(data),
         reason=str(data.get("reason") or ""),
+        lesson=str(data.get("lesson") or ""),
         **{name: data[name] for name in _STORED},
     )
 
 
-_STORED = ("outcome", "answer_summary", "revisions", "calls", "cost", "seconds", "lesson")
+_STORED = ("outcome", "answer_summary", "revisions", "calls", "cost", "seconds")
 
 
 # --- plans
@@ -342,8 +344,11 @@ def _reusable_plan(
 def _start(run: Record) -> datetime:
     """When a run began. Its record is written at its end; facts learned in between came too late for its
     plan."""
-    seconds = run.data.get("seconds")
-    return run.created - timedelta(seconds=seconds if isinstance(seconds, int | float) else 0)
+    seconds: Any = run.data["seconds"]
+    try:
+        return run.created - timedelta(seconds=seconds)
+    except OverflowError:
+        return run.created
 
 
 # --- tools
@@ -360,7 +365,8 @@ def _related_tools(
     missing = [
         id_ for n in used_in_runs for owner in owners if (id_ := record_id(owner, TOOL, n)) not in found
     ]
-    records = [hit.record for hit in hits] + (memory.get(missing, scope) if missing else [])
+    known = [hit.record for hit in hits] + (memory.get(missing, scope) if missing else [])
+    records = [record for record in known if _describes_tool(record.data)]
 
     compared = similarity(_own_terms(record) for record in records)
     wanted = terms(prompt)
@@ -379,11 +385,19 @@ def _related_tools(
                 name=record.key,
                 score=score,
                 trust=record.trust,
-                **{field: data[field] for field in ("version", "purpose", "signature")},
+                **{field: data[field] for field in _DESCRIBED},
             ),
         )
     tools = [tool for _, tool in sorted(ranked.values(), key=lambda one: (-one[0], one[1].name))]
     return [tool for number, tool in enumerate(tools) if tool.serves or number < FEW_TOOLS]
+
+
+_DESCRIBED = ("version", "purpose", "signature")
+
+
+def _describes_tool(data: Mapping[str, Any]) -> bool:
+    """Whether the data of a record are a tool's."""
+    return all(isinstance(data.get(field), str) for field in _DESCRIBED)
 
 
 def _tools_used(runs: Iterable[RecalledRun]) -> dict[str, float]:

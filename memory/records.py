@@ -38,6 +38,10 @@ class RecordDamaged(MemoryUnavailable):
     """What is stored of a record is no record of any version."""
 
 
+class RecordTooNew(MemoryUnavailable):
+    """A later version of orch wrote the record, and this one cannot read it."""
+
+
 class MemoryBusy(MemoryFault):
     """Other processes held the lock for the whole waiting time; try again."""
 
@@ -66,6 +70,9 @@ At = datetime | Literal["now", "ever"]
 """The time at which records have to hold. "ever" includes those that no longer hold, or do not hold yet."""
 
 SCHEMA_VERSION = 2
+
+MOST_USES = 10**6
+"""Further uses are not counted."""
 
 _OPTIONAL = {
     *("session", "seq", "valid_from", "valid_to", "superseded_by"),
@@ -135,10 +142,10 @@ class Record(BaseModel):
     """The record that holds instead, from `valid_to` on."""
     source: Source | None = None
     last_used: datetime | None = None
-    uses: Annotated[int, Field(ge=0)] = 0
+    uses: Annotated[int, Field(ge=0, le=MOST_USES)] = 0
     pinned: bool = False
     """Whether the user wants it kept."""
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Annotated[int, Field(ge=1, lt=2**53)] = SCHEMA_VERSION
 
     @property
     def id(self) -> UUID:
@@ -149,10 +156,16 @@ class Record(BaseModel):
         return None if self.session is None or self.seq is None else Position(self.session, self.seq)
 
     @property
+    def is_own(self) -> bool:
+        """Whether it was written here, or imported as the user's own. Only such a record decides anything:
+        what others wrote is data for a planner at most."""
+        return self.trust == "own"
+
+    @property
     def trusted(self) -> bool:
         """Whether it comes from the user or the orchestrator itself; files, tools and the web are
         untrusted."""
-        return self.trust == "own" and (self.source is None or self.source.type in ("user", "model"))
+        return self.is_own and (self.source is None or self.source.type in ("user", "model"))
 
     def holds(self, at: datetime) -> bool:
         """Whether the record holds at that time."""
@@ -165,7 +178,9 @@ class Record(BaseModel):
 
     def used(self, at: datetime) -> Self:
         """A copy with one more use."""
-        return self.model_copy(update={"uses": self.uses + 1, "last_used": at.astimezone(UTC)})
+        return self.model_copy(
+            update={"uses": min(self.uses + 1, MOST_USES), "last_used": at.astimezone(UTC)}
+        )
 
     @field_validator("created", "valid_from", "valid_to", "last_used")
     @classmethod
@@ -174,7 +189,10 @@ class Record(BaseModel):
             return None
         if value.tzinfo is None:
             raise ValueError("a time has no time zone; use datetime.now(UTC)")
-        return value.astimezone(UTC)
+        try:
+            return value.astimezone(UTC)
+        except (OverflowError, TypeError) as exc:
+            raise ValueError("a time is not between the years 1 and 9999 in UTC") from exc
 
     @field_validator("key", "text", "data", "session", "source")
     @classmethod
@@ -249,10 +267,10 @@ def from_payload(payload: Mapping[str, Any]) -> Record:
             if name in known:
                 known[name] = json.loads(known[name])
         return Record(**{**known, "scope": scope, "key": payload["key"]})
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, RecursionError) as exc:
         schema = payload.get("schema_version")
         if isinstance(schema, int) and schema > SCHEMA_VERSION:
-            raise MemoryUnavailable(
+            raise RecordTooNew(
                 f"A remembered {payload.get('kind', 'record')} has schema {schema}, which this version of "
                 "orch cannot read; upgrade orch."
             ) from exc

@@ -13,7 +13,8 @@ against a real server only if ORCH_TEST_QDRANT_URL names one.
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -31,13 +32,24 @@ from memory.records import (
     Position,
     Record,
     Scope,
-    from_payload,
     resolve_time,
     to_payload,
 )
-from memory.store import Memory, Query, as_kinds, by_position, check_size, in_order, newest_first
+from memory.store import (
+    Memory,
+    PayloadReader,
+    Query,
+    as_kinds,
+    by_position,
+    check_size,
+    in_order,
+    newest_first,
+    owner_of,
+)
 
 COLLECTION = "orch_mem"
+
+_LOG = logging.getLogger(__name__)
 
 _INDEXED = {
     **dict.fromkeys(("kind", "user", "project", "session"), models.PayloadSchemaType.KEYWORD),
@@ -61,7 +73,9 @@ class ServerStore:
         client: QdrantClient | None = None,
         embedder: Embedder | None = None,
         timeout_s: int = 10,
+        warn: Callable[[str], None] = _LOG.warning,
     ) -> None:
+        self._reader = PayloadReader(warn)
         self._url = url
         self._embedder = embedder or default_embedder()
         with self._translated():
@@ -100,7 +114,11 @@ class ServerStore:
             response = self._client.query_points(
                 COLLECTION, **arguments, query_filter=within, limit=query.limit, with_payload=True
             )
-        return [Hit(record=_record(point), score=point.score) for point in response.points]
+        return [
+            Hit(record=record, score=point.score)
+            for point in response.points
+            for record in self._records([point])
+        ]
 
     def _query_arguments(self, what: str | DenseVector, within: models.Filter) -> dict[str, Any] | None:
         """The query for the server; None if it cannot find anything."""
@@ -122,7 +140,7 @@ class ServerStore:
             return []
         with self._translated():
             points = self._client.retrieve(COLLECTION, [str(id_) for id_ in wanted], with_payload=True)
-        return in_order(map(_record, points), wanted, scope, at)
+        return in_order(self._records(points), wanted, scope, at)
 
     def at_positions(
         self, positions: Iterable[Position], *, kinds: str | Collection[str], scope: Scope, at: At = "now"
@@ -144,19 +162,24 @@ class ServerStore:
         base = _filter(as_kinds(kinds), scope, at, None)
         with self._translated():
             found = self._scroll(models.Filter(must=[base, models.Filter(should=list(any_of))]))
-            return by_position(map(_record, found))
+            return by_position(self._records(found))
 
     def all(
         self, kinds: str | Collection[str], scope: Scope, *, at: At = "now", session: str | None = None
     ) -> list[Record]:
         within = _filter(as_kinds(kinds), scope, at, session)
         with self._translated():
-            return newest_first(map(_record, self._scroll(within)))
+            return newest_first(self._records(self._scroll(within)))
 
     def delete(self, ids: Iterable[UUID], scope: Scope) -> int:
-        doomed = [str(record.id) for record in self.get(ids, scope, at="ever")]
-        if doomed:
-            with self._translated():
+        wanted = [str(id_) for id_ in dict.fromkeys(ids)]
+        if not wanted:
+            return 0
+        with self._translated():
+            points = self._client.retrieve(COLLECTION, wanted, with_payload=["user", "project"])
+            owners = {str(point.id): owner_of(point.payload) for point in points}
+            doomed = [id_ for id_, owner in owners.items() if owner is not None and scope.covers(owner)]
+            if doomed:
                 self._client.delete(COLLECTION, models.PointIdsList(points=list(doomed)), wait=True)
         return len(doomed)
 
@@ -169,7 +192,7 @@ class ServerStore:
 
     def scan(self) -> list[Record]:
         with self._translated():
-            return [*map(_record, self._scroll(models.Filter()))]
+            return [*self._records(self._scroll(models.Filter()))]
 
     def missing_vectors(
         self, name: str, kinds: str | Collection[str], scope: Scope, *, limit: int | None = None
@@ -179,8 +202,7 @@ class ServerStore:
             if name in self._dense():
                 has = models.HasVectorCondition(has_vector=name)
                 within = models.Filter(must=[within], must_not=[has])
-            found = itertools.islice(self._scroll(within), limit)
-            return [*map(_record, found)]
+            return list(itertools.islice(self._records(self._scroll(within)), limit))
 
     def put_vectors(self, vectors: Iterable[tuple[Record, DenseVector]]) -> int:
         batch = list(vectors)
@@ -271,6 +293,10 @@ class ServerStore:
             if offset is None:
                 return
 
+    def _records(self, points: Iterable[models.Record | models.ScoredPoint]) -> Iterator[Record]:
+        read = (self._reader.read(point.id, point.payload) for point in points)
+        return (record for record in read if record is not None)
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """Translate the client's errors into ours."""
@@ -309,7 +335,3 @@ def _filter(kinds: list[str], scope: Scope, at: At, session: str | None) -> mode
         models.FieldCondition(key="valid_from", range=models.DatetimeRange(gt=time)),
     ]
     return models.Filter(must=must, must_not=never)
-
-
-def _record(point: models.Record | models.ScoredPoint) -> Record:
-    return from_payload(point.payload or {})

@@ -19,7 +19,7 @@ two processes that take the same positions at once, whose messages then share th
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -44,6 +44,7 @@ _SENTENCE_CHARS = 160
 _DECISIONS = 3
 _FILES = 8
 _WHOLE_SHARE = 0.75
+_MOST_EXCHANGES = 10**6
 
 
 class Exchange(BaseModel):
@@ -92,12 +93,17 @@ def is_session_name(text: str) -> bool:
 def save_exchange(memory: Memory, session: str, exchange: Exchange, scope: Scope) -> None:
     """Add an exchange to its session, or replace that of the same run. Raises what the store raises."""
     with memory.opened() as turn:
-        known = next(iter(turn.get([record_id(scope, SESSION, session)], scope)), None)
-        saved = next(iter(turn.get([record_id(scope, TURN, message_key(exchange.run, USER))], scope)), None)
+        known = next(_own(turn.get([record_id(scope, SESSION, session)], scope), scope), None)
+        message = record_id(scope, TURN, message_key(exchange.run, USER))
+        saved = next(_own(turn.get([message], scope), scope), None)
         exchanges = _count(known)
         seq = saved.seq if saved is not None and saved.seq is not None else 2 * exchanges
         total = exchanges if saved is not None else exchanges + 1
-        title = str(known.data["title"]) if known is not None else _truncated(exchange.prompt, _TITLE_CHARS)
+        title = (
+            str(known.data.get("title", ""))
+            if known is not None
+            else _truncated(exchange.prompt, _TITLE_CHARS)
+        )
         summary = Record(
             kind=SESSION,
             key=session,
@@ -113,15 +119,15 @@ def save_exchange(memory: Memory, session: str, exchange: Exchange, scope: Scope
 
 
 def load_exchanges(memory: Memory, session: str, scope: Scope) -> list[Exchange]:
-    """The exchanges of a session, oldest first; none if there is no such session."""
-    records = by_position(r for r in memory.all(TURN, scope, session=session) if r.scope == scope)
+    """The exchanges of a session, oldest first; none if there is no such session of the user's own."""
+    records = by_position(_own(memory.all(TURN, scope, session=session), scope))
     answers = {r.data.get("run"): r for r in records if r.data.get("speaker") == ORCH}
     prompts = [r for r in records if r.data.get("speaker") == USER]
     return [_exchange(record, answers.get(record.data.get("run"))) for record in prompts]
 
 
 def list_sessions(memory: Memory, scope: Scope) -> list[SessionSummary]:
-    """The sessions of exactly this scope, most recently used first."""
+    """The user's own sessions of exactly this scope, most recently used first."""
     found = [
         SessionSummary(
             name=record.key,
@@ -130,10 +136,14 @@ def list_sessions(memory: Memory, scope: Scope) -> list[SessionSummary]:
             begun=record.created,
             latest=record.last_used or record.created,
         )
-        for record in memory.all(SESSION, scope)
-        if record.scope == scope
+        for record in _own(memory.all(SESSION, scope), scope)
     ]
     return sorted(found, key=lambda session: (session.latest, session.name), reverse=True)
+
+
+def _own(records: Iterable[Record], scope: Scope) -> Iterator[Record]:
+    """Those that continue a conversation: records of exactly this scope that others did not write."""
+    return (record for record in records if record.scope == scope and record.is_own)
 
 
 def compact(exchanges: Sequence[Exchange], budget: int) -> Compact:
@@ -227,8 +237,8 @@ def _exchange(prompt: Record, answer: Record | None) -> Exchange:
         run=str(prompt.data.get("run", "")),
         prompt=str(prompt.data.get("text", "")),
         answer=str(data.get("text", "")),
-        files=tuple(data.get("files", ())),
-        plan=tuple(data.get("plan", ())),
+        files=_texts(data.get("files")),
+        plan=_texts(data.get("plan")),
         own=answer is not None and answer.trusted,
         time=prompt.created,
     )
@@ -236,7 +246,11 @@ def _exchange(prompt: Record, answer: Record | None) -> Exchange:
 
 def _count(record: Record | None) -> int:
     count = record.data.get("exchanges") if record is not None else 0
-    return count if isinstance(count, int) else 0
+    return count if isinstance(count, int) and 0 <= count < _MOST_EXCHANGES else 0
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 # --- compaction

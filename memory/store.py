@@ -9,6 +9,8 @@ Contract, checked by the same test suite for every engine:
 - A read returns the records that hold at the time `at`, by default now; `at="ever"` returns all. A delete
   includes records that no longer hold.
 - A deleted record does not reappear in any read.
+- A record that cannot be read is skipped by every read, and the first one is named in a warning; it can be
+  deleted by its id.
 - `search` by a dense vector finds the nearest of the records that have a vector of that name and size;
   nothing if there are none. The store never makes such vectors.
 - `kinds` is one kind, several, or `()` for all; `session` limits the read to one conversation or document.
@@ -27,14 +29,25 @@ the turn cannot be had, `MemoryBusy` is raised before the block begins.
 What is not covered: filters on `data`, and forgetting by age.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from memory.embedder import DenseVector
-from memory.records import At, EmbeddingFailed, Hit, Position, Record, Scope, resolve_time
+from memory.records import (
+    At,
+    EmbeddingFailed,
+    Hit,
+    MemoryUnavailable,
+    Position,
+    Record,
+    RecordDamaged,
+    Scope,
+    from_payload,
+    resolve_time,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +152,38 @@ def check_size(name: str, known: int | None, size: int) -> bool:
             f"another model; make all of them again with orch memory embed --anew ({name})."
         )
     return known is not None
+
+
+class PayloadReader:
+    """Reads payloads, and skips those that cannot be read; `warn` receives the id of the first one."""
+
+    def __init__(self, warn: Callable[[str], None], on_damage: Callable[[], None] | None = None) -> None:
+        """`on_damage` is called instead of `warn` for a record that is damaged."""
+        self._warn, self._on_damage = warn, on_damage
+        self._has_warned = False
+
+    def read(self, ident: object, payload: Mapping[str, Any] | None) -> Record | None:
+        try:
+            return from_payload(payload or {})
+        except MemoryUnavailable as exc:
+            if isinstance(exc, RecordDamaged) and self._on_damage is not None:
+                self._on_damage()
+            elif not self._has_warned:
+                self._has_warned = True
+                self._warn(
+                    f"Record {ident} is skipped, as are all that cannot be read: {exc} "
+                    f"To delete it: orch memory forget {ident}"
+                )
+            return None
+
+
+def owner_of(payload: Mapping[str, Any] | None) -> Scope | None:
+    """The scope in a payload, also if the rest of it cannot be read; None if it has none."""
+    user, project = ((payload or {}).get(name) for name in ("user", "project"))
+    try:
+        return Scope(user=user, project=project or None) if isinstance(user, str) else None
+    except ValueError:
+        return None
 
 
 def in_order(records: Iterable[Record], ids: Iterable[UUID], scope: Scope, at: At) -> list[Record]:

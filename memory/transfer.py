@@ -27,7 +27,16 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from memory.records import MemoryUnavailable, Record, Scope
+from memory.learning import deciding
+from memory.records import (
+    SCHEMA_VERSION,
+    MemoryFault,
+    MemoryUnavailable,
+    Record,
+    Scope,
+    from_payload,
+    to_payload,
+)
 from memory.store import Memory, MemoryStore
 
 MAX_FAULTS = 10
@@ -71,11 +80,11 @@ def from_jsonl(lines: Iterable[str]) -> list[Record]:
         if not line.strip():
             continue
         try:
-            records.append(Record.model_validate(json.loads(line)))
+            records.append(_stored_exactly(Record.model_validate(json.loads(line))))
         except ValidationError as exc:
             first = exc.errors(include_url=False)[0]
             faults.append(f"line {number}: {'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}")
-        except (ValueError, RecursionError) as exc:
+        except (ValueError, RecursionError, MemoryFault) as exc:
             faults.append(f"line {number}: {exc}")
         if len(faults) >= MAX_FAULTS:
             break
@@ -84,9 +93,20 @@ def from_jsonl(lines: Iterable[str]) -> list[Record]:
     return records
 
 
+def _stored_exactly(record: Record) -> Record:
+    """The record. Raises `ValueError` or `MemoryFault` if a store would return another one, or none."""
+    if record.schema_version > SCHEMA_VERSION:
+        raise ValueError(
+            f"schema_version: {record.schema_version} is of a later version of orch; upgrade orch"
+        )
+    if from_payload(to_payload(record)) != record:
+        raise ValueError("record: it cannot be stored exactly")
+    return record
+
+
 def as_untrusted(record: Record) -> Record:
-    """The record marked as data from a file that others may have written."""
-    return record if record.trust == "web" else record.model_copy(update={"trust": "file"})
+    """The record marked as data from a file that others may have written, without what decides."""
+    return deciding(record if record.trust == "web" else record.model_copy(update={"trust": "file"}))
 
 
 def import_records(memory: Memory, records: Sequence[Record], *, replace: bool = False) -> ImportResult:

@@ -50,6 +50,7 @@ from toolsmith.library import Library
 SHORT_ID = 8
 LEAST_ID = 4
 KINDS = (FACT, SESSION, TURN, RUN, TOOL, USAGE)
+_FULL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID = re.compile(rf"[0-9a-f-]{{{LEAST_ID},36}}")
 _MAX_FACT_CHARS = 400
 _OVERFETCH = 4
@@ -66,7 +67,8 @@ class Leftover:
 
 @dataclass(frozen=True)
 class ForgetResult:
-    records: tuple[Record, ...]
+    ids: tuple[UUID, ...]
+    """The records that were deleted."""
     looked: Residue
     """The search of the memory folder for the text."""
     left: tuple[Record, ...]
@@ -177,10 +179,13 @@ class MemoryAdmin:
 
     def to_forget(self, what: str) -> list[Record]:
         """The record with that id, or all records that contain the text verbatim; a session with its
-        messages."""
+        messages.
+
+        A full id may be that of a record that cannot be read: if no record has it, nothing is returned.
+        """
         records = self._all_records()
         found = _matching(records, what) or [record for record in records if _holds(record, what)]
-        if not found:
+        if not found and _full_id(what) is None:
             other_case = sum(_holds(record, what, exactly=False) for record in records)
             hint = f"{other_case} contain it with other upper or lower case. " if other_case else ""
             raise UsageError(
@@ -192,12 +197,18 @@ class MemoryAdmin:
         return [*found, *messages]
 
     def forget(self, records: Sequence[Record], what: str) -> ForgetResult:
-        """Delete the records, and search the data folder for their text."""
+        """Delete the records, and search the data folder for their text; if there are none, the record with
+        the full id `what`."""
         texts = _texts(records, what)
         self._note_forgotten(records)
+        hidden = [ident] if not records and (ident := _full_id(what)) is not None else []
         with self._open() as store:
             for user in {record.scope.user for record in records}:
                 store.delete([r.id for r in records if r.scope.user == user], Scope(user=user))
+            if hidden and not store.delete(hidden, self._scope):
+                raise UsageError(
+                    f"No record has the id {what}.", "With --all, it is deleted in all workspaces."
+                )
             # The engine compresses records, so their bytes do not always show the text.
             left = tuple(r for r in store.scan() if any(_holds(r, text) for text in texts))
         home = self._settings.home
@@ -208,7 +219,9 @@ class MemoryAdmin:
         roots = {Path(r.scope.project) for r in records if r.scope.project} | {self._settings.workspace}
         logs = [root / "fileLog.md" for root in sorted(roots) if _log_contains(root / "fileLog.md", texts)]
         leftovers = tuple(Leftover(path, _remedy(path, home)) for path in (*elsewhere, *logs))
-        return ForgetResult(tuple(records), inside, left, leftovers, self._settings.memory.url)
+        return ForgetResult(
+            (*(record.id for record in records), *hidden), inside, left, leftovers, self._settings.memory.url
+        )
 
     @property
     def _forgotten(self) -> Path:
@@ -299,7 +312,9 @@ class MemoryAdmin:
             folder = closing.enter_context(
                 contextlib.closing(open_store(self._settings.home / "memory", warn=self._warn))
             )
-            server = closing.enter_context(contextlib.closing(open_store(Path(), url=url, api_key=key)))
+            server = closing.enter_context(
+                contextlib.closing(open_store(Path(), url=url, api_key=key, warn=self._warn))
+            )
             source, target = (folder, server) if to == "server" else (server, folder)
             return migrate(source, target, on_progress)
 
@@ -378,6 +393,10 @@ def _matching(records: Iterable[Record], ident: str) -> list[Record]:
     if len(found) > 1:
         raise UsageError(f"{len(found)} records are called {ident}.", "Give more characters of the id.")
     return found
+
+
+def _full_id(text: str) -> UUID | None:
+    return UUID(text) if _FULL_ID.fullmatch(text) is not None else None
 
 
 def _is_called(record: Record, ident: str) -> bool:

@@ -37,6 +37,7 @@ from memory import (
 )
 from memory.dense import fill_vectors
 from memory.dense import query_vector as asked_near
+from memory.learning import deciding
 from memory.profile import recall_facts
 from memory.records import RUN, TOOL, record_id
 from memory.sessions import save_exchange
@@ -184,7 +185,7 @@ class RunMemory:
             self._notice(f"How roles did before could not be recalled: {exc}")
             return []
         # What others have written may inform a planner; it decides nothing.
-        return [hit.record.data.get("plan") for hit in hits if hit.record.trust == "own"]
+        return [hit.record.data.get("plan") for hit in hits if hit.record.is_own]
 
     def remember(
         self,
@@ -214,7 +215,7 @@ class RunMemory:
                 with self.store.opened() as memory:
                     # Feedback on a run outlives its resumption.
                     known = memory.get([run.id], run.scope)
-                    if said_of_it := known[0].data.get("feedback") if known else None:
+                    if said_of_it := deciding(known[0]).data.get("feedback") if known else None:
                         run = run.model_copy(update={"data": run.data | {"feedback": said_of_it}})
                     memory.add([run, *(_tool_record(memory, tool, state.prompt) for tool in used)])
                     if session:

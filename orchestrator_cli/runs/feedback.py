@@ -51,7 +51,7 @@ def _learn(run: str, vote: Vote, why: str, memory: MemoryStore) -> str:
     scope = Scope()
     try:
         with memory.opened() as turn:
-            known = turn.get([record_id(scope, RUN, run)], scope)
+            known = [r for r in turn.get([record_id(scope, RUN, run)], scope) if r.is_own]
             turn.add([with_vote(record, vote, why, datetime.now(UTC)) for record in known])
     except MemoryFault as exc:
         return f"Run {run} is called {vote} in its journal, but memory could not be updated: {exc}"

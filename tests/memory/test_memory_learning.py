@@ -434,6 +434,38 @@ def test_runs_that_read_the_web_are_withheld_until_a_vote(store: MemoryStore) ->
     assert found.withheld == ("planted",)
 
 
+def test_a_run_of_others_is_an_example_and_decides_nothing(store: MemoryStore) -> None:
+    foreign = [voted(past(run, trust="file", lesson="approve all"), "good") for run in ("a", "b")]
+    store.add(foreign)
+    found = recall(store, PROMPT, scope=ME, now=NOW)
+    assert found.plans == ()
+    assert [(run.merit, run.vote, run.lesson) for run in found.runs] == [(0.0, None, "")]
+    # Nor does its failure count against a plan of the user's own.
+    store.add([voted(past("own", age=timedelta(days=1)), "good")])
+    store.add([voted(run, "bad") for run in foreign])
+    assert [plan.run for plan in recall(store, PROMPT, scope=ME, now=NOW).plans] == ["own"]
+
+
+@pytest.mark.parametrize("kind", ["run", "tool"])
+@pytest.mark.parametrize(
+    "data", [{}, {"plan": 1}, {"version": 2, "purpose": "p", "signature": "s"}, {"outcome": [], "plan": [{}]}]
+)
+def test_a_record_whose_data_do_not_fit_is_not_recalled(
+    store: MemoryStore, kind: str, data: dict[str, Any]
+) -> None:
+    store.add([Record(kind=kind, key="odd", text=PROMPT, data=data, scope=ME), past("own")])
+    found = recall(store, PROMPT, scope=ME, now=NOW)
+    assert [run.run for run in found.runs] == ["own"]
+    assert found.tools == ()
+
+
+@pytest.mark.parametrize("changed", [{"revisions": "many"}, {"seconds": "1"}, {"calls": -1}, {"plan": [3]}])
+def test_a_run_with_a_wrong_value_is_not_recalled(store: MemoryStore, changed: dict[str, Any]) -> None:
+    run = past("odd")
+    store.add([run.model_copy(update={"data": run.data | changed})])
+    assert recall(store, PROMPT, scope=ME, now=NOW).runs == ()
+
+
 def test_records_of_earlier_versions_have_no_templates(store: MemoryStore) -> None:
     store.add([past("old", kept=False), past("older", kept=False)])
     assert uses(store) == [("old", "example")] or uses(store) == [("older", "example")]

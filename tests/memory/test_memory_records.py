@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from memory import MemoryUnavailable, Record, Scope, Source, record_id
 from memory.edge import EdgeStore
-from memory.records import from_payload, to_payload
+from memory.records import MOST_USES, from_payload, to_payload
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 KINDS = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
@@ -35,7 +35,7 @@ RECORDS = st.builds(
     session=st.none() | WORDS,
     valid_from=st.none() | st.datetimes(timezones=st.just(UTC)),
     source=st.none() | st.builds(Source, type=st.sampled_from(["user", "web"]), ref=WORDS, quote=WORDS),
-    uses=st.integers(0, 2**40),
+    uses=st.integers(0, MOST_USES),
     pinned=st.booleans(),
 )
 

@@ -5,6 +5,7 @@ that it may be a server with other data.
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from memory import (
 )
 from memory.dense import FillResult, count_missing, fill_vectors
 from memory.edge import EdgeStore
+from memory.records import to_payload
 
 
 def _server_in_memory() -> MemoryStore:
@@ -435,3 +437,24 @@ def test_vectors_of_another_size_are_rejected_with_remedy(
         store.put_vectors([(left, DenseVector(dense.name, (1.0, 0.0)))])
     assert store.search(Query(DenseVector(dense.name, (1.0, 0.0)), kinds=(), scope=scope)) == []
     assert count_missing(store, dense.model, scope) == 1
+
+
+def test_a_record_of_a_later_version_is_skipped_named_and_deleted_by_its_id(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope = Scope(user=f"tester-{uuid4().hex}")
+    later, other = (Record(kind="fact", key=key, text="tea", scope=scope) for key in ("later", "other"))
+    module = sys.modules[type(store).__module__]
+    with monkeypatch.context() as patched:
+        stored = {"trust": "unheard of", "schema_version": 9}
+        patched.setattr(module, "to_payload", lambda record: to_payload(record) | stored)
+        store.add([later])
+    store.add([other])
+    assert store.all("fact", scope) == [other]
+    assert store.get([later.id, other.id], scope) == [other]
+    assert [hit.record for hit in store.search(Query("tea", kinds="fact", scope=scope))] == [other]
+    assert [record for record in store.scan() if record.scope == scope] == [other]
+    assert [str(later.id) in line.message for line in caplog.records] == [True]
+    assert store.delete([later.id], Scope(user="another")) == 0
+    assert store.delete([later.id], scope) == 1
+    assert store.count("fact", scope) == 1

@@ -1,5 +1,6 @@
 """All that is remembered comes along to another store, whole, also when the way there was broken off."""
 
+import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,9 @@ import pytest
 
 from memory import MemoryStore, MemoryUnavailable, Query, Record, Scope, Source
 from memory.edge import EdgeStore
+from memory.records import from_payload, to_payload
 from memory.server import ServerStore
-from memory.transfer import MigrationResult, migrate
+from memory.transfer import MigrationResult, from_jsonl, migrate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -32,6 +34,29 @@ def server(request: pytest.FixtureRequest) -> Iterator[MemoryStore]:
             made = ServerStore("memory", client=QdrantClient(":memory:"))
     yield made
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("created", "9999-12-31T23:59:59-14:00"),
+        ("last_used", "0001-01-01T00:00:00+14:00"),
+        ("uses", 2**80),
+        ("uses", 10**7),
+        ("schema_version", 3),
+        ("schema_version", 2**70),
+    ],
+)
+def test_a_line_that_could_not_be_read_back_is_refused_by_its_name(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"line 1: {field}: "):
+        from_jsonl([json.dumps({"kind": "fact", "key": "k", "text": "t", field: value})])
+
+
+def test_a_line_of_this_version_can_be_read_back() -> None:
+    fields = {"created": "0001-01-01T00:00:00Z", "valid_to": "9999-12-31T23:59:59Z", "uses": 10**6}
+    (record,) = from_jsonl([json.dumps({"kind": "fact", "key": "k", "text": "t", **fields})])
+    assert from_payload(to_payload(record)) == record
+    assert record.used(NOW).uses == record.uses
 
 
 def records(many: int) -> list[Record]:

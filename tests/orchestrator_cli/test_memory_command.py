@@ -8,6 +8,7 @@ import pytest
 from command import Orch
 
 from memory import FACT, RUN, Record, Scope, open_store
+from memory.records import to_payload
 from memory.residue import find_residue
 from memory.sessions import Exchange, save_exchange
 from memory.transfer import as_untrusted, from_jsonl, import_records, to_jsonl
@@ -152,8 +153,10 @@ def test_a_forgotten_text_is_gone_from_the_disk_and_its_other_places_are_named(h
 def test_a_session_is_forgotten_with_its_turns(home: Path) -> None:
     said_in(home, "one", "The colour is red.")
     said_in(home, "two", "The colour is blue.")
-    done = keeping(home).forget(keeping(home).to_forget("one"), "one")
-    assert sorted(record.kind for record in done.records) == ["session", "turn", "turn"]
+    doomed = keeping(home).to_forget("one")
+    done = keeping(home).forget(doomed, "one")
+    assert done.ids == tuple(record.id for record in doomed)
+    assert sorted(record.kind for record in doomed) == ["session", "turn", "turn"]
     assert not find_residue(home / "memory", ["The colour is red."])
     assert [r.key for r in keeping(home).all(("session",))] == ["two"]
 
@@ -172,7 +175,7 @@ def test_what_else_holds_the_words_of_a_forgotten_fact_is_said(home: Path) -> No
     said_in(home, "one", "I prefer metric units.")
     fact = keeping(home).add("I prefer metric units.").new[0]
     done = keeping(home).forget(keeping(home).to_forget(str(fact.id)), str(fact.id))
-    assert [record.kind for record in done.records] == ["fact"]
+    assert done.ids == (fact.id,)
     assert {record.kind for record in done.left} == {"session", "turn"}
     assert "2 other records" in "\n".join(forgotten_lines(done))
 
@@ -248,6 +251,22 @@ def test_lines_and_records_are_each_others_inverse() -> None:
     assert from_jsonl(to_jsonl([record])) == [record]
     assert as_untrusted(record).trusted is False
     assert as_untrusted(record.model_copy(update={"trust": "web"})).trust == "web"
+
+
+def test_a_record_that_cannot_be_read_is_forgotten_by_its_id(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record(kind=FACT, key="a", text="of a later version")
+    with monkeypatch.context() as patched:
+        stored = {"trust": "unheard of", "schema_version": 9}
+        patched.setattr("memory.edge.to_payload", lambda one: to_payload(one) | stored)
+        open_store(home / "memory").add([record])
+    admin, ident = keeping(home), str(record.id)
+    assert admin.all() == []
+    assert admin.to_forget(ident) == []
+    assert admin.forget([], ident).ids == (record.id,)
+    with pytest.raises(UsageError, match="No record has the id"):
+        admin.forget([], ident)
 
 
 def test_without_a_server_there_is_nothing_to_move(home: Path) -> None:

@@ -134,11 +134,11 @@ def forget(
         records = admin.to_forget(what)
         if not yes:
             console.lines(record_lines(records[:20]))
-            which = "this" if len(records) == 1 else f"these {len(records)}"
+            which = "this" if len(records) == 1 else f"these {len(records)}" if records else what
             confirm(f"Forget {which} for good?", "Forgetting", "forgotten")
         done = admin.forget(records, what)
         found = {
-            "forgotten": [str(record.id) for record in done.records],
+            "forgotten": [str(ident) for ident in done.ids],
             "erased": done.erased,
             "files": done.looked.files,
             "bytes": done.looked.bytes,
@@ -344,7 +344,7 @@ def session_lines(found: Sequence[SessionSummary], current: str) -> list[str]:
 def forgotten_lines(done: ForgetResult) -> list[str]:
     """What was deleted, the search that proves it, and where else the text is."""
     looked = done.looked
-    lines = [f"{'Forgotten' if done.erased else 'Deleted'}: {counted(len(done.records), 'record')}."]
+    lines = [f"{'Forgotten' if done.erased else 'Deleted'}: {counted(len(done.ids), 'record')}."]
     if done.left:
         others = counted(len(done.left), "other record")
         lines.append(f"{others} contain the same text; to forget them, give the text and --all:")
