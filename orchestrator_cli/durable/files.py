@@ -14,6 +14,8 @@ from typing import TypeVar
 from uuid import uuid4
 
 T = TypeVar("T")
+MAX_LOG_BYTES = 1 << 30
+"""Of a log that is read as a whole."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -74,6 +76,13 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.ENXIO, "it is not a regular file", str(path))
         return file.read(-1 if limit is None else limit)
+
+
+def read_whole(path: Path, limit: int = MAX_LOG_BYTES) -> bytes:
+    """All of a regular file. Raises `OSError`, also if it has more than `limit` bytes."""
+    if path.stat().st_size > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return read_regular(path)
 
 
 def _write(path: Path, content: bytes | str, mode: int, *, sync: bool) -> None:
@@ -150,7 +159,7 @@ def read_records(path: Path, parse: Callable[[bytes], T], *, containing: bytes =
     Raises `OSError`.
     """
     # Bytes and this one sign: a text may hold other line breaks, and an unfinished line half a letter.
-    for line in path.read_bytes().split(b"\n"):
+    for line in read_whole(path).split(b"\n"):
         if line and containing in line:
             try:
                 record = parse(line)

@@ -39,6 +39,8 @@ from orchestrator_cli.durable.files import (
     make_folders,
     naming,
     read_records,
+    read_regular,
+    read_whole,
     sync_folder,
     write_atomic,
 )
@@ -55,6 +57,7 @@ from orchestrator_cli.events import (
 )
 from orchestrator_cli.state import RunState, apply
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _A_SCHEMA = re.compile(rb'"schema": ?(\d+)')
 KINDS = frozenset(kind.__name__ for kind in Fact.__subclasses__())
 LARGE = 64 << 10
@@ -250,7 +253,7 @@ class JournalTooNew(RunFailed):
 
 def _check_schema(path: Path) -> None:
     # Quick, and wrong only about values that look the same.
-    if all(int(number) <= SCHEMA for number in _A_SCHEMA.findall(path.read_bytes())):
+    if all(int(number) <= SCHEMA for number in _A_SCHEMA.findall(read_whole(path))):
         return
     rows = [row for _, row in _rows(path)]
     newest = max((schema for row in rows if isinstance(schema := row.get("schema"), int)), default=SCHEMA)
@@ -265,7 +268,7 @@ def _check_schema(path: Path) -> None:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The lines that are JSON objects, with their numbers."""
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    for number, line in enumerate(read_whole(path).split(b"\n"), start=1):
         with contextlib.suppress(ValueError):
             if isinstance(row := json.loads(line), dict):
                 yield number, row
@@ -329,13 +332,21 @@ class Blobs:
         return {**row, "data": data, "large": large} if large else row
 
     def put_back(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The complete row. Raises `BlobMissing`."""
+        """The complete row. Raises `BlobMissing`, also for a reference that no journal of `orch` holds."""
+        try:
+            return self._complete(row)
+        except (ValueError, LookupError, TypeError) as exc:
+            raise BlobMissing(f"a reference to {self._folder} in the run's journal is damaged") from exc
+
+    def _complete(self, row: dict[str, Any]) -> dict[str, Any]:
         # Values within another value were taken out before it.
         for large in reversed(row.pop("large", ())):
             *path, last = large["at"]
             around: Any = row
             for step in path:
                 around = around[step]
+            if not _DIGEST.fullmatch(large["sha256"]):
+                raise ValueError(large["sha256"])  # it would name a file elsewhere
             text = self._content(large["sha256"])
             around[last] = text if large["form"] == "text" else json.loads(text)
         return row
@@ -367,7 +378,7 @@ class Blobs:
     def _content(self, digest: str) -> str:
         path = self._folder / digest
         try:
-            content = path.read_bytes()
+            content = read_whole(path)
         except OSError as exc:
             raise BlobMissing(f"{path}, a part of the run's journal, cannot be read: {exc.strerror}") from exc
         if hashlib.sha256(content).hexdigest() != digest:
@@ -409,7 +420,8 @@ def lock_owner(folder: Path) -> int | None:
     """The id of the process that holds the lock; None if it is free, 0 if the id is unknown."""
     path = folder / "lock"
     try:
-        with path.open("rb") as file:
+        # Another may have put a pipe there.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return None if try_lock(file.fileno(), shared=True) else _read(path)
     except FileNotFoundError:
         return None
@@ -422,5 +434,5 @@ def _no_locks(path: Path, exc: LockUnsupported) -> UsageError:
 
 
 def _read(path: Path) -> int:
-    text = path.read_text().strip()
+    text = read_regular(path, 20).strip()
     return int(text) if text.isdigit() else 0

@@ -6,7 +6,7 @@ from the journal, so a run can be inspected while another process executes it.
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -91,12 +91,16 @@ def homes_of(settings: Settings) -> tuple[Path, ...]:
 
 
 def _past_run(journal: Path) -> PastRun | None:
-    """The run of a journal, in the workspace that it was last resumed in."""
+    """The run of a journal; None if it cannot be read."""
     with contextlib.suppress(OSError):
-        if places := list(read_records(journal, _place, containing=b'"workspace":')):
-            run, root = places[-1]
-            return PastRun(run, journal.parents[2], Path(root))
+        return _run_of(journal)
     return None
+
+
+def _run_of(journal: Path) -> PastRun | None:
+    """The run of a journal, in the workspace that it was last resumed in. Raises `OSError`."""
+    places = list(read_records(journal, _place, containing=b'"workspace":'))
+    return PastRun(places[-1][0], journal.parents[2], Path(places[-1][1])) if places else None
 
 
 def _place(line: bytes) -> tuple[str, str]:
@@ -142,18 +146,36 @@ def look_at(where: PastRun, found: Iterable[Event] | None = None) -> FoundRun:
     return FoundRun(where, state, status, pid or None)
 
 
-def recent(settings: Settings, *, everywhere: bool, limit: int) -> Iterator[FoundRun]:
-    """The newest runs of the workspace, or of all workspaces, except those with an unreadable journal."""
+def recent(
+    settings: Settings,
+    *,
+    everywhere: bool,
+    limit: int,
+    on_unread: Callable[[str], None] = lambda _: None,
+) -> Iterator[FoundRun]:
+    """The newest runs of the workspace, or of all workspaces, except those with an unreadable journal.
+
+    Those are passed to `on_unread`, each as a line for people.
+    """
     root = settings.workspace.resolve()
     for journal in _journals(settings):
-        where = _past_run(journal)
+        try:
+            where = _run_of(journal)
+        except OSError as exc:
+            if everywhere:
+                on_unread(f"Run {journal.parent.name} cannot be read: {exc}")
+            continue
         if where is None or not (everywhere or where.root == root):
             continue
         if limit <= 0:
             return
         limit -= 1
-        with contextlib.suppress(RunFailed, OSError):
-            yield look_at(where)
+        try:
+            found = look_at(where)
+        except (RunFailed, OSError) as exc:
+            on_unread(f"Run {where.run} cannot be read: {exc}")
+        else:
+            yield found
 
 
 def end_run(where: PastRun, views: Iterable[EventView]) -> None:

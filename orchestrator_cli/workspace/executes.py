@@ -299,7 +299,7 @@ class Changed:
         for path in scripts:
             file = named.get(plain(path), unread)
             if file is not None and file.name != path and not is_allowed(path.split("/"), self.allowed):
-                how = "may name it and is too long to tell" if file is unread else "names it"
+                how = "may name it and is not read to its end" if file is unread else "names it"
                 yield path, path, f"{file.name} {how}: {file.why}"
 
     def _named_by_git(self) -> Iterator[tuple[str, str, str]]:

@@ -4,11 +4,11 @@ A script is a program by its ending, by its mode, or for having no ending. One s
 script names in turn is not looked at.
 """
 
+import errno
 import fnmatch
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -38,6 +38,11 @@ _plain = re.compile(
     re.IGNORECASE,
 )
 _installed = FileRules((INSTALLED,))
+_NO_FILE = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
+)
+"""Errors of a name that leads to nothing, or to a folder or a pipe."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class CommandFile:
     folders: tuple[Path, ...]
     """Where it may be run, absolute."""
     text: str
+    is_whole: bool = True
+    """Whether the text is all that it may run."""
 
 
 def is_script(path: str, state: FileStat | None) -> bool:
@@ -61,18 +68,31 @@ def is_script(path: str, state: FileStat | None) -> bool:
 
 def hook_files(folder: Path, repository: Path) -> Iterator[CommandFile]:
     """The hooks in a folder of git's, which run in the repository."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for name in sorted(entry.name for entry in entries if not entry.name.endswith(".sample")):
-            with suppress(OSError):
-                text = read_regular(folder / name, MAX_BYTES).decode("utf-8", "replace")
-                why = "git runs it as a hook or for one"
-                yield CommandFile(f"{folder.name}/{name}", why, (repository, folder), text)
+    why = "git runs it as a hook or for one"
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.suffix != ".sample")
+    except OSError as exc:
+        if exc.errno not in _NO_FILE:
+            yield CommandFile(str(folder), why, (), "", is_whole=False)
+        return
+    for name in names:
+        if (found := _beginning(folder / name)) is not None:
+            yield CommandFile(f"{folder.name}/{name}", why, (repository, folder), *found)
+
+
+def _beginning(path: Path) -> tuple[str, bool] | None:
+    """The text of a file, and whether that is all of it; None if there is no file that could be run."""
+    try:
+        content = read_regular(path, MAX_BYTES + 1)
+    except OSError as exc:
+        return None if exc.errno in _NO_FILE else ("", False)
+    return content[:MAX_BYTES].decode("utf-8", "replace"), len(content) <= MAX_BYTES
 
 
 def command_files(
     tree: Root, paths: Iterable[str], is_new: Callable[[str], bool], manifests: ManifestReader
 ) -> Iterator[CommandFile]:
-    """Those of a workspace, at most `MAX_FILES`, other than of installed programs.
+    """Those of a workspace other than of installed programs; after `MAX_FILES`, one that is not whole.
 
     Args:
         paths: of its files, hidden ones too.
@@ -84,15 +104,13 @@ def command_files(
         rule = _followed.at(path.split("/"))
         if rule is None or _installed.within(path) or (rule.keys and is_new(path)):
             continue
-        if (seen := seen + 1) > MAX_FILES:
-            return
         own = (tree.path / path).parent
-        yield CommandFile(
-            path,
-            rule.why,
-            tuple(dict.fromkeys((own, *_above(own, tree.path)))),
-            _text(tree, path, rule, manifests),
-        )
+        folders = tuple(dict.fromkeys((own, *_above(own, tree.path))))
+        if (seen := seen + 1) > MAX_FILES:
+            yield CommandFile(path, rule.why, folders, "", is_whole=False)
+            return
+        if (found := _text(tree, path, rule, manifests)) is not None:
+            yield CommandFile(path, rule.why, folders, *found)
 
 
 def _above(folder: Path, root: Path) -> Iterator[Path]:
@@ -101,33 +119,31 @@ def _above(folder: Path, root: Path) -> Iterator[Path]:
     yield root
 
 
-def _text(tree: Root, path: str, rule: FileRule, manifests: ManifestReader) -> str:
+def _text(tree: Root, path: str, rule: FileRule, manifests: ManifestReader) -> tuple[str, bool] | None:
+    """What a file may run, and whether that is all; None if there is no such file."""
     found = manifests.executed_keys(tree, path, rule) if rule.keys else None
     if not isinstance(found, dict):  # of a manifest that cannot be understood, everything counts
-        with suppress(OSError), os.fdopen(tree.open_file(path), "rb") as file:
-            return file.read(MAX_BYTES).decode("utf-8", "replace")
-        return ""
+        beginning = _beginning(tree.path / path)
+        return beginning and (beginning[0], beginning[1] and not rule.keys)
     texts = [text for value in found.values() for text in texts_in(value)]
     for text in list(texts):  # objects of Python, and folders that it adds to its path
         if module := _MODULE.fullmatch(text):
             texts += [f"-m {module[1]}", f"-m {module[1].rpartition('.')[0]}", f"cd {text}"]
-    return "\n".join([*texts, *_called(tree, path, rule, manifests, texts)])
+    scripts = manifests.executed_keys(tree, path, FileRule(rule.text, rule.why, keys="scripts.*"))
+    if not isinstance(scripts, dict):
+        return "\n".join(texts), False
+    return "\n".join([*texts, *_called(scripts, texts)]), True
 
 
-def _called(
-    tree: Root, path: str, rule: FileRule, manifests: ManifestReader, texts: list[str]
-) -> Iterator[str]:
+def _called(every: dict[str, object], texts: list[str]) -> Iterator[str]:
     """The other scripts of a package that scripts call by their names."""
-    every = manifests.executed_keys(tree, path, FileRule(rule.text, rule.why, keys="scripts.*"))
-    scripts = (
-        {key[len("scripts.") :]: value for key, value in every.items()} if isinstance(every, dict) else {}
-    )
+    scripts = {key[len("scripts.") :]: value for key, value in every.items()}
     work = list(texts)
     while work and scripts:
         for word in re.findall(r"[\w:.-]+", work.pop()):
-            if isinstance(script := scripts.pop(word, None), str):
-                work.append(script)
-                yield script
+            called = list(texts_in(scripts.pop(word, None)))
+            work += called
+            yield from called
 
 
 def named_scripts(
@@ -135,7 +151,8 @@ def named_scripts(
 ) -> tuple[dict[Path, CommandFile], CommandFile | None]:
     """The places that files name, other than their own, as far as they end with one of the `names`.
 
-    Also the file in which the looking ended, if they are too long, or name too many places.
+    Also the first file that is not whole, or the one in which the looking ended, if they are too long or name
+    too many places.
     """
     wanted = {canonical(name) for name in names}
     # Lines without any part of such a name are passed over: to read a line as a command takes time.
@@ -143,20 +160,22 @@ def named_scripts(
     found: dict[Path, CommandFile] = {}
     seen: set[Path] = set()
     chars, places = 0, 0
+    unread: CommandFile | None = None
     for file in files:
+        unread = unread or (None if file.is_whole else file)
         text = file.text.replace("\\\n", " ")
         lines = [line for line in text.splitlines() if not parts.isdisjoint(_TOKEN.findall(line.lower()))]
         if (chars := chars + sum(map(len, lines))) > MAX_CHARS:
-            return found, file
+            return found, unread or file
         called = _called_so((name for line in lines for name in names_in(line)), wanted)
         folders = entered(text, file.folders) if called else ()
         if (places := places + len(called) * len(folders)) > MAX_PLACES:
-            return found, file
+            return found, unread or file
         for path in {place_of(folder, name): None for name in called for folder in folders}:
             if path not in seen:
                 seen.add(path)
                 found |= {way: found.get(way, file) for way in ways_to(path)}
-    return found, None
+    return found, unread
 
 
 def _called_so(names: Iterable[str], wanted: set[str]) -> Collection[str]:

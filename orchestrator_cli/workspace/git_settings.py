@@ -8,6 +8,7 @@ import os
 import re
 import select
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ WAIT_S = 10
 MAX_BYTES = 1 << 18
 """Of the settings of one repository."""
 MAX_PATH_BYTES = 1 << 13
+_LIST = ("--list", "--null", "--show-origin")
 _RUNS = re.compile(
     r"core\.(hookspath|fsmonitor|editor|pager|sshcommand|gitproxy|askpass|attributesfile)|sequence\.editor"
     r"|include(if\..*)?\.path|(filter|diff|merge|difftool|mergetool|browser|man|guitool|tar|trailer|hook)\..*"
@@ -82,23 +84,45 @@ class _SettingsListing:
 
     def _listed(self, repository: Path, folders: list[Path]) -> bytes:
         git = shutil.which("git", path="/usr/local/bin:/usr/bin:/bin")
-        files = (folder / name for folder in folders for name in ("config", "config.worktree"))
-        # Git would wait for a pipe.
-        if git is None or any(file.exists() and not file.is_file() for file in files):
+        if git is None:
             return b""
-        command = [git, "-C", str(repository), "--no-pager", "config", "--list", "--null", "--show-origin"]
+        places = [folder for folder in folders if _may_be_repository(folder)]
+        files = [folder / name for folder in places for name in ("config", "config.worktree")]
+        if any(_is_special(file) for file in files):  # git would wait for a pipe
+            raise _unclear(repository)
+        # Of a repository of another user, git lists nothing; that user's git obeys it.
+        command = [git, "-c", "safe.directory=*", "-C", str(repository), "--no-pager", "config", *_LIST]
+        output, is_done = self._output(repository, command)
+        if places and not is_done:
+            raise _unclear(repository)
+        # A repository of a later format is none for this git, but for another one.
+        listed = {os.path.realpath(repository / origin) for origin, _ in _parts(output)}
+        if not listed.isdisjoint(map(os.path.realpath, files)):
+            return output
+        for file in filter(os.path.isfile, files):
+            more, is_done = self._output(repository, [*command, "--includes", "--file", str(file)])
+            if not is_done:
+                raise _unclear(repository)
+            output += more
+        return output
+
+    def _output(self, repository: Path, command: list[str]) -> tuple[bytes, bool]:
+        """What a command prints, and whether it succeeds."""
         nothing = subprocess.DEVNULL
         try:
             process = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing)
-        except OSError:
-            return b""
+        except OSError as exc:
+            raise _unclear(repository) from exc
         with process:
             try:
-                return self._output(repository, process)
+                output = self._read(repository, process)
+                return output, process.wait(max(0, self._until - time.monotonic())) == 0
+            except subprocess.TimeoutExpired as exc:
+                raise _unclear(repository) from exc
             finally:
                 process.kill()
 
-    def _output(self, repository: Path, process: subprocess.Popen[bytes]) -> bytes:
+    def _read(self, repository: Path, process: subprocess.Popen[bytes]) -> bytes:
         assert process.stdout is not None
         output, ready = bytearray(), select.poll()
         ready.register(process.stdout)
@@ -119,19 +143,42 @@ class _SettingsListing:
 
 def _unclear(repository: Path) -> WorkspaceFault:
     return WorkspaceFault(
-        f"the settings of the git repository {repository} are too long, or take git too long, to tell which "
-        "files git executes"
+        f"the settings of the git repository {repository} cannot be read, or are too long or take git "
+        "too long to tell which files git executes"
     )
+
+
+def _may_be_repository(folder: Path) -> bool:
+    try:
+        return is_git_folder(entry.name for entry in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _is_special(file: Path) -> bool:
+    """Whether something is there that is neither a file nor a folder, of which git reads nothing."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _parts(output: bytes) -> Iterator[tuple[str, str]]:
+    """Files of settings, absolute or relative to the repository, each with a setting and its value."""
+    parts = os.fsdecode(output).split("\0")
+    return ((file.removeprefix("file:"), text) for file, text in zip(parts[::2], parts[1::2], strict=False))
 
 
 def _named_by_settings(repository: Path, folders: list[Path], listing: _SettingsListing) -> dict[Path, str]:
     found: dict[Path, str] = {}
-    parts = os.fsdecode(listing.of(repository, folders)).split("\0")
-    for origin, setting in zip(parts[::2], parts[1::2], strict=False):
+    for origin, setting in _parts(listing.of(repository, folders)):
         name, _, value = setting.partition("\n")
         if _RUNS.fullmatch(name):
             listing.check(repository)
-            file = repository / origin.removeprefix("file:")
+            file = repository / origin
             # Other words of an alias that is no command of a shell are git's own, such as `log`.
             is_git = name.lower().startswith("alias.") and not value.startswith("!")
             for path in paths_in("" if is_git and "/" not in value else value, (repository, file.parent)):

@@ -38,7 +38,10 @@ def runs(
     """List the runs of this workspace, newest first."""
     with reporting(Output(quiet=True, debug=common.debug)) as console:
         settings = settings_of(common.workspace)
-        rows = [_summary(one) for one in recent(settings, everywhere=everywhere, limit=limit)]
+        unread: list[str] = []
+        found = recent(settings, everywhere=everywhere, limit=limit, on_unread=unread.append)
+        rows = [_summary(one) for one in found]
+        print_lines(unread, sys.stderr)
         if common.as_json:
             print_json([row.as_json() for row in rows])
         elif rows:

@@ -1,6 +1,7 @@
 """The journal: numbered without gaps, on disk before it is shown, readable after a kill."""
 
 import json
+import os
 import resource
 import threading
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from orchestrator_cli.events import (
     SubtaskFinished,
     ToolCalled,
 )
-from orchestrator_cli.journal.journal import EventStream, JournalTooNew, damage, read_journal
+from orchestrator_cli.journal.journal import EventStream, JournalTooNew, damage, lock_owner, read_journal
 from orchestrator_cli.plan import Plan, Result, Subtask
 from orchestrator_cli.state import RunState
 
@@ -321,3 +322,32 @@ def test_journal_of_a_later_schema_is_refused_with_its_version(journal: Path) ->
     with pytest.raises(JournalTooNew) as refused:
         list(read_journal(journal))
     assert "orch 7.1.0" in refused.value.remedy
+
+
+@pytest.mark.parametrize("digest", ["/dev/zero", "../journal.jsonl", "A" * 64, 1, None])
+def test_a_reference_to_a_file_elsewhere_is_damage(journal: Path, digest: JsonValue) -> None:
+    stream = EventStream("r", journal, [])
+    stream.emit(Noticed(message="x"))
+    stream.close()
+    large = [{"at": ["data", "message"], "sha256": digest, "form": "text"}]
+    row = {**json.loads(journal.read_bytes()), "large": large}
+    journal.write_text(json.dumps(row, separators=(",", ":")) + "\n")
+    with pytest.raises(RunFailed, match="is damaged"):
+        list(read_journal(journal))
+
+
+def test_nothing_in_the_folder_of_a_run_is_waited_for(journal: Path) -> None:
+    stream = EventStream("r", journal, [])
+    stream.emit(Noticed(message=LONG))
+    stream.close()
+    (blob,) = journal.with_name("blobs").iterdir()
+    for path in (blob, journal.with_name("lock")):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    with pytest.raises(RunFailed, match=blob.name):
+        list(read_journal(journal))
+    assert lock_owner(journal.parent) is None
+    journal.unlink()
+    os.mkfifo(journal)
+    with pytest.raises(OSError, match="not a regular file"):
+        list(read_journal(journal))

@@ -80,7 +80,16 @@ def repositories(tmp_path: Path) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("make", [piped, deep, long])
+def broken(folder: Path) -> None:
+    with (folder / "config").open("a") as file:
+        file.write("[bad\n")
+
+
+def piped_itself(folder: Path) -> None:
+    os.mkfifo(folder / "config.worktree")
+
+
+@pytest.mark.parametrize("make", [piped, deep, long, broken, piped_itself])
 def test_settings_that_cannot_be_read_to_their_end_are_not_taken_for_none(
     repositories: list[Path], make: Callable[[Path], None]
 ) -> None:
@@ -100,3 +109,38 @@ def test_a_repository_is_looked_at_once(repositories: list[Path]) -> None:
     ):  # a second look would wait for another
         found = Repository.read_all([repositories[0], folder, *repositories[1:]])
     assert [one.path for one in found] == [repositories[0], folder, *repositories[1:]]
+
+
+def folder_beside(folder: Path) -> None:
+    (folder / "config.worktree").mkdir()
+
+
+def of_another(folder: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give files away")
+    for path in (folder.parent, folder, folder / "config"):
+        os.chown(path, 12345, 12345)
+
+
+def of_a_later_format(folder: Path) -> None:
+    with (folder / "config").open("a") as file:
+        file.write("[core]\n\trepositoryformatversion = 1\n[extensions]\n\tlater = true\n")
+
+
+@pytest.mark.parametrize("make", [folder_beside, of_another, of_a_later_format])
+def test_settings_that_git_does_not_list_here_count(
+    repositories: list[Path], make: Callable[[Path], None]
+) -> None:
+    repository = repositories[0]
+    subprocess.run(["git", "-C", repository, "config", "core.hooksPath", "tools"], check=True)
+    make(repository / ".git")
+    assert Repository.read(repository).named[repository / "tools"] == "core.hookspath"
+
+
+def test_without_a_repository_there_are_no_settings_of_one(repositories: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "dangling").mkdir()
+    (tmp_path / "dangling/.git").write_text("gitdir: /nonexistent/folder")
+    (tmp_path / "odd/.git").mkdir(parents=True)
+    (tmp_path / "odd/.git/config").write_text("[core]\n\thooksPath = tools\n")
+    found = Repository.read_all([tmp_path, tmp_path / "dangling", tmp_path / "odd"])
+    assert not any("core.hookspath" in one.named.values() for one in found)

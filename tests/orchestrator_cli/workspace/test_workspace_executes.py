@@ -521,7 +521,7 @@ def test_what_programs_load_by_itself_needs_a_yes(
     workspace: Workspace, root: Path, there: tuple[str, ...], path: str, asked: str | None
 ) -> None:
     for one in there:
-        write(root, one)
+        write(root, one, "")
     with workspace.checkout() as checkout:
         write(checkout.root, path, "changed")
         assert roots(workspace, checkout) == {asked} - {None}

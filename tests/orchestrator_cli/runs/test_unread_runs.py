@@ -1,0 +1,28 @@
+"""A run whose journal cannot be read is named, and the others are listed."""
+
+import json
+import os
+from pathlib import Path
+
+from orchestrator_cli.events import RunStarted
+from orchestrator_cli.journal.journal import EventStream
+from orchestrator_cli.runs.find import recent
+from orchestrator_cli.settings import Settings
+
+
+def test_damaged_runs_are_named_beside_the_others(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", workspace=tmp_path)
+    journals = [settings.home / "runs" / name / "journal.jsonl" for name in ("whole", "damaged", "pipe")]
+    for path in journals:
+        stream = EventStream(path.parent.name, path, [])
+        stream.emit(RunStarted(prompt="p", workspace=str(tmp_path), models={}, sandbox="s", version="0"))
+        stream.close()
+    row = json.loads(journals[1].read_bytes())
+    row["large"] = [{"at": ["data", "prompt"], "sha256": "../lock", "form": "text"}]
+    journals[1].write_text(json.dumps(row, separators=(",", ":")) + "\n")
+    journals[2].unlink()
+    os.mkfifo(journals[2])
+    unread: list[str] = []
+    found = recent(settings, everywhere=True, limit=9, on_unread=unread.append)
+    assert [one.where.run for one in found] == ["whole"]
+    assert ["pipe" in unread[0], "damaged" in unread[1], len(unread)] == [True, True, 2]
