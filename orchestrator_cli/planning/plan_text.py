@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import yaml
 
+from orchestrator_cli.durable.foreign import visible
 from orchestrator_cli.durable.yaml_text import read_yaml
 from orchestrator_cli.plan import Catalogue, Patch, Plan, Subtask
 from orchestrator_cli.planning.repair import Repair
@@ -55,7 +56,8 @@ def edited_text(text: str, faults: Iterable[str]) -> str:
 
 
 def fault_lines(faults: Iterable[str]) -> str:
-    listed = [line for fault in faults for line in f"- {fault}".split("\n")]
+    # YAML ends a comment at other signs than line feeds too.
+    listed = [visible(line) for fault in faults for line in f"- {fault}".split("\n")]
     lines = ("", "It cannot run like this:", *listed, "") if listed else ()
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 

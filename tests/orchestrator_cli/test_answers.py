@@ -105,6 +105,13 @@ PLAN = Plan(
 )
 
 
+@pytest.mark.parametrize("sign", ["\n", "\r", "\x85", "\u2028", "\u2029"])
+def test_a_fault_stays_within_its_comment(sign: str) -> None:
+    text = plan_text(PLAN, [f"goal{sign}injected: yes"])
+    assert "injected" in text
+    assert read_plan_text(text, CATALOGUE) == (PLAN, ())
+
+
 def test_a_plan_comes_back_from_its_text_as_it_was() -> None:
     assert read_plan_text(plan_text(PLAN), CATALOGUE) == (PLAN, ())
 
