@@ -130,7 +130,7 @@ class EventStream:
         """Acquired before `_writing` if both are needed."""
         self._unshown: deque[_Written] = deque()
         # Events of a later version, which this one skips, have numbers too.
-        written = read_records(journal, lambda line: int(json.loads(line)["seq"])) if journal.exists() else ()
+        written = read_records(journal, lambda line: int(_parsed(line)["seq"])) if journal.exists() else ()
         self._seq = max((state.last, *written))
         self._blobs = blobs_of(journal)
         make_folders(journal.parent, 0o700)
@@ -238,7 +238,7 @@ def read_journal(path: Path) -> Iterator[Event]:
 
     def parse(line: bytes) -> Event:
         if LARGE_MARK in line:
-            return Event.model_validate(blobs.put_back(json.loads(line)), extra="ignore")
+            return Event.model_validate(blobs.put_back(_parsed(line)), extra="ignore")
         return Event.model_validate_json(line, extra="ignore")
 
     try:
@@ -270,8 +270,16 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The lines that are JSON objects, with their numbers."""
     for number, line in enumerate(read_whole(path).split(b"\n"), start=1):
         with contextlib.suppress(ValueError):
-            if isinstance(row := json.loads(line), dict):
+            if isinstance(row := _parsed(line), dict):
                 yield number, row
+
+
+def _parsed(line: bytes) -> Any:
+    """A line's value. Raises `ValueError`, also for one that is nested too deeply."""
+    try:
+        return json.loads(line)
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
 
 
 def damage(path: Path) -> list[str]:

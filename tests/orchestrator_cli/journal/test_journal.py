@@ -291,8 +291,13 @@ def written(journal: Path, count: int) -> list[bytes]:
 
 @pytest.mark.parametrize(
     "harm",
-    [lambda line: b"\0" * len(line), lambda line: line.replace(b"message", b"massage"), lambda _: b""],
-    ids=["zeros", "a changed field", "an empty line"],
+    [
+        lambda line: b"\0" * len(line),
+        lambda line: line.replace(b"message", b"massage"),
+        lambda _: b"",
+        lambda _: b'{"seq":2,"large":[' + b"[" * 100_000,
+    ],
+    ids=["zeros", "a changed field", "an empty line", "too deep"],
 )
 def test_damaged_line_is_named_with_its_event(journal: Path, harm: Callable[[bytes], bytes]) -> None:
     lines = written(journal, 4)
