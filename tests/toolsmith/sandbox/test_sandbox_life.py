@@ -1,5 +1,6 @@
 """From the start of a sandbox to its end, also when the end is not regular."""
 
+import gc
 import os
 import resource
 import signal
@@ -163,12 +164,13 @@ def test_a_host_with_very_many_open_files_can_use_it(sandbox: SandboxExecutor) -
 
 def test_no_descriptor_of_the_host_is_lost(make_sandbox: Any) -> None:
     make_sandbox()("1")
+    gc.collect()  # what earlier tests left may be closed at any time
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         sandbox = make_sandbox()
         sandbox("1")
         sandbox.cleanup()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_the_private_temporary_folder_is_deleted(
