@@ -24,7 +24,7 @@ def make(kind: str, path: Path) -> None:
 
 @contextmanager
 def little_memory(more: int = 1 << 30) -> Iterator[None]:
-    """A `MemoryError` for whoever takes `more` bytes, instead of a full machine."""
+    """A `MemoryError` if more than `more` bytes are taken, instead of a full machine."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + more, before[1]))

@@ -7,7 +7,6 @@ command, and the modules in `commands` import all that they need at their top.
 import contextlib
 import gc
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -126,8 +125,6 @@ def main() -> None:
     """The `orch` command."""
     spare_loopback_the_proxy()
     use_whole_paths_only()
-    # Or warnings of libraries, which quote what servers send, would be written to the terminal as they are.
-    logging.getLogger().addHandler(logging.NullHandler())
     sys.excepthook = _print_uncaught
     threading.excepthook = lambda args: _print_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     interrupts = _Interrupts()

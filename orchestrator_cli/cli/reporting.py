@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -107,9 +108,14 @@ def run_flags(limits: LimitOptions, permissions: PermissionOptions) -> dict[str,
     }
 
 
+_NOWHERE = logging.NullHandler()
+
+
 @contextlib.contextmanager
 def reporting(output: Output) -> Iterator[Console]:
     """Report an error as one message and end with its exit code; with `--debug`, add the traceback."""
+    # Or warnings of libraries, which quote what servers send, would be written to the terminal as they are.
+    logging.getLogger().addHandler(_NOWHERE)
     console = Console(quiet=output.quiet or output.as_json or output.stream_json, verbose=output.verbose)
     try:
         yield console

@@ -120,7 +120,7 @@ def _above(folder: Path, root: Path) -> Iterator[Path]:
 
 
 def _text(tree: Root, path: str, rule: FileRule, manifests: ManifestReader) -> tuple[str, bool] | None:
-    """What a file may run, and whether that is all; None if there is no such file."""
+    """What a file may run, and whether that is all; None if the file is not there."""
     found = manifests.executed_keys(tree, path, rule) if rule.keys else None
     if not isinstance(found, dict):  # of a manifest that cannot be understood, everything counts
         beginning = _beginning(tree.path / path)

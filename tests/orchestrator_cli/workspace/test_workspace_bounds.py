@@ -1,4 +1,4 @@
-"""What a stranger's workspace names to be executed is told from the rest in a limited time, or not at all."""
+"""What a stranger's workspace names to be executed is found in a limited time, or not at all."""
 
 import os
 import shutil
