@@ -32,6 +32,7 @@ class Done:
     @property
     def envelope(self) -> dict[str, Any]:
         """What `--json` printed."""
+        assert self.out, (self.code, self.err)
         found: dict[str, Any] = json.loads(self.out)
         return found
 
