@@ -54,6 +54,7 @@ class PrefectOutbox:
         *,
         resumed: bool,
         messages: Iterable[Message] = (),
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -61,6 +62,7 @@ class PrefectOutbox:
             local_id: its id in this process, in messages; the server chooses another.
             resumed: whether the server may have a flow run of this name, which then continues.
             messages: what an earlier process could not send.
+            on_progress: is called after each request that the server has answered.
         """
         self.name = name
         self.local_id = local_id
@@ -76,7 +78,8 @@ class PrefectOutbox:
         self._changed = threading.Condition()
         self._closing = self._abandoned = self._is_unreachable = False
         self._is_empty = threading.Event()
-        self._progress = time.monotonic()
+        self._on_progress = on_progress
+        self._advance()
         self._on_open: Callable[[str], None] | None = None
 
     def put(self, path: str, body: Any) -> None:
@@ -131,7 +134,7 @@ class PrefectOutbox:
                 with connect() as client:
                     self._is_unreachable = False
                     if unsent is not None:
-                        send_unsent(unsent, client)
+                        send_unsent(unsent, client, self._advance)
                     self._open(client)
                     pause = FIRST_PAUSE_S
                     self._send(client)
@@ -155,7 +158,7 @@ class PrefectOutbox:
         while batch := self._batch():
             for path, body in requests(list(batch.values())):
                 self._post(client, path, body)
-                self._progress = time.monotonic()
+                self._advance()
             with self._changed:
                 for number in batch:
                     del self._waiting[number]
@@ -191,7 +194,11 @@ class PrefectOutbox:
                 self.flow_run = flow_run
                 if self._on_open and not self._abandoned:
                     self._on_open(flow_run)
+        self._advance()
+
+    def _advance(self) -> None:
         self._progress = time.monotonic()
+        self._on_progress()
 
     def _created(self, client: Any) -> str:
         flow = client.request("POST", "/flows/", json={"name": "orch"}).json()["id"]
@@ -231,13 +238,16 @@ def is_refused(exc: Exception) -> bool:
     return 400 <= status < 500 and status not in (401, 403, 408, 425, 429)
 
 
-def send_unsent(folder: Path, client: Any) -> None:
-    """Send what earlier runs left in a folder. Raises why it is not possible."""
+def send_unsent(folder: Path, client: Any, on_progress: Callable[[], None] = lambda: None) -> None:
+    """Send what earlier runs left in a folder. Raises why it is not possible.
+
+    `on_progress` is called after each request that the server has answered.
+    """
     for path in sorted(folder.glob("*.json")):
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             left = [Message(str(where), body) for where, body in kept.pop("messages")]
-            outbox = PrefectOutbox(**kept, messages=left)
+            outbox = PrefectOutbox(**kept, messages=left, on_progress=on_progress)
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
             outbox = None  # another run has just sent it, or it is damaged
         if outbox is not None:
