@@ -165,7 +165,7 @@ def _be_patient(env: Mapping[str, str], home: str) -> None:
 
     is_of_tests = env.get("ORCH_PREFECT_HOME") == home and "PREFECT_API_URL" not in env
     if is_of_tests and SERVER_GONE not in env:
-        flow_run.CLOSING_S = outbox.CLOSING_S = outbox.STALLED_S = 60.0
+        flow_run.CLOSING_S = outbox.CLOSING_S = outbox.STALLED_S = 30.0
 
 
 def _wait(child: int, timeout: float) -> int:
