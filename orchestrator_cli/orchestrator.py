@@ -205,12 +205,13 @@ def plan(run: Run, work: _Work) -> None:
     )
     if fact != state.recalled:
         run.emit(fact)
+    files = run.workspace.listing()
     proposed = _reused_plan(run, recalled) or make_plan(
         state.prompt,
         runs=recalled.runs,
         conversation=state.conversation,
         facts=recalled.facts,
-        files=run.workspace.files(),
+        files=files.rows,
         planner_context=work.context,
         model=run.model,
         emit=run.emit,
@@ -219,14 +220,13 @@ def plan(run: Run, work: _Work) -> None:
         proposed = route(proposed, run.routing_evidence(state.prompt))
     run.emit(events.PlanProposed(plan=proposed))
     # A prompt that needs what was said before cannot be understood without it.
-    work.files = None if state.conversation else run.files()
+    work.files = None if state.conversation else files.paths
 
 
 def _reused_plan(run: Run, recalled: RecallResult) -> Plan | None:
     """The plan of an earlier run; None if a planner has to be asked."""
     if run.settings.reuse == "never" or not recalled.plans:
         return None
-    files = run.files()
     for earlier in recalled.plans:
         why = reuse_reason(earlier.run, earlier.swaps, earlier.runs)
         newer = earlier.unknown(recalled.known)
@@ -239,7 +239,7 @@ def _reused_plan(run: Run, recalled: RecallResult) -> Plan | None:
                 why=why,
                 needed=earlier.files,
                 planner_context=run.planner_context(tools_of(earlier.plan)),
-                files=files,
+                is_there=run.workspace.holds,
             )
         )
         if isinstance(found, Plan):

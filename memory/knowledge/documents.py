@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from memory.knowledge.chunks import MAX_HEADING, Document, DocumentPart, Span
-from memory.knowledge.ignore_rules import IgnoreRules
+from orchestrator_cli.durable.ignore_rules import IgnoreRules
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ def walk(root: Path, refused: Callable[[Path], bool] = lambda _: False) -> Itera
         folders[:] = sorted(
             name
             for name in folders
-            if _is_visible(Path(parent, name), refused) and not rules.ignore(Path(parent, name), True)
+            if _is_visible(path := Path(parent, name), refused) and not rules.ignore(str(path), True)
         )
         for name in sorted(names):
             path = Path(parent, name)
-            if not _is_visible(path, refused) or rules.ignore(path, False):
+            if not _is_visible(path, refused) or rules.ignore(str(path), False):
                 continue
             if (entry := _file_entry(path)) is not None:
                 yield entry

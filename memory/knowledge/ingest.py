@@ -33,9 +33,9 @@ from memory.knowledge.documents import (
     read_bytes,
     walk,
 )
-from memory.knowledge.ignore_rules import IGNORE_FILE
 from memory.records import Scope
 from orchestrator_cli.durable.files import read_regular
+from orchestrator_cli.durable.ignore_rules import IGNORE_FILE
 
 BATCH_DOCUMENTS = 200
 BATCH_BYTES = 8 * 2**20

@@ -33,9 +33,6 @@ from orchestrator_cli.workspace.folder import history_folder
 from orchestrator_cli.workspace.history import CommitHistory
 from toolsmith.sandbox import Backend
 
-MAX_FILES = 100_000
-"""How many names of files are looked at when a plan is to be used again."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -139,10 +136,6 @@ class Run:
             max_subtasks=self.settings.max_subtasks,
             surroundings=self.surroundings,
         )
-
-    def files(self) -> tuple[str, ...]:
-        """The names of all files of the workspace."""
-        return tuple(line.rpartition(" (")[0] for line in self.workspace.files(limit=MAX_FILES))
 
     def routing_evidence(self, prompt: str) -> RoutingEvidence:
         """What roles and models are chosen by: how they did at prompts that share words with this one."""

@@ -9,7 +9,6 @@ Not covered: whether the files hold the same kind of data as before. A planner c
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
@@ -106,7 +105,7 @@ def make_plan(
     runs: tuple[EarlierRun, ...],
     conversation: Conversation = NOTHING_SAID,
     facts: Sequence[str] = (),
-    files: list[str],
+    files: Sequence[str],
     planner_context: PlannerContext,
     model: Model,
     emit: Emit,
@@ -176,7 +175,7 @@ def plan_again(
     why: str,
     needed: Iterable[str],
     planner_context: PlannerContext,
-    files: Sequence[str],
+    is_there: Callable[[str], bool],
 ) -> Plan | Declined:
     """The plan, or why it is not reused.
 
@@ -184,10 +183,9 @@ def plan_again(
         rows: the plan as a planner would write it.
         why: becomes the plan's `why`.
         needed: files and folders that the plan uses.
-        files: the files of the workspace.
+        is_there: whether the workspace holds a path.
     """
-    there = {*files, *(str(folder) for path in files for folder in PurePosixPath(path).parents)}
-    if missing := [name for name in needed if name.removeprefix("./").rstrip("/") not in there]:
+    if missing := [name for name in needed if not is_there(name)]:
         return Declined(reason=f"{', '.join(missing)} is not in the workspace")
     try:
         # What it had built exists now; what does not is found below.

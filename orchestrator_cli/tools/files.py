@@ -10,12 +10,14 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.tools.file_rules import hiding_rule
+from orchestrator_cli.tools.own_files import OwnFiles
 
 MAX_CHARS = 100_000
 MAX_LISTED = 1_000
@@ -35,14 +37,18 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
     """
 
     def list_files(folder: str = ".") -> list[str]:
-        """List the files below a folder of the workspace, with their sizes in bytes.
+        """List the paths of the files below a folder of the workspace.
+
+        What git ignores and what programs install, such as node_modules, is left out, unless it is in the
+        folder that is named.
 
         Args:
             folder: The folder, relative to the workspace.
         """
-        found = [f"{on_one_line(path)} ({size} bytes)" for path, size in _files(root, folder, allowed)]
-        more = [f"… and {len(found) - MAX_LISTED} more"] if len(found) > MAX_LISTED else []
-        return found[:MAX_LISTED] + more
+        found = [on_one_line(path) for path, _ in islice(_files(root, folder, allowed), MAX_LISTED + 1)]
+        if len(found) <= MAX_LISTED:
+            return found
+        return [*found[:MAX_LISTED], "… (there are more: list one of the folders)"]
 
     def read_file(path: str, offset: int = 0, limit: int = MAX_CHARS) -> str:
         """Read a text file of the workspace. What is left out is named at the end.
@@ -61,6 +67,8 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
 
     def search_files(text: str, folder: str = ".") -> list[str]:
         """Find the lines of text files that contain a text, as `path:line: content`.
+
+        What `list_files` leaves out is not searched.
 
         Args:
             text: What to find. `*` is any text within the line; upper and lower case are the same.
@@ -103,14 +111,34 @@ def _files(root: Path, folder: str, allowed: Collection[str]) -> Iterator[tuple[
         return
     with _folder(root, parts):
         pass  # each part is a folder and no link
+    own = OwnFiles(root, alone=True)
+    # What is named is wanted, whatever the rules above it say.
+    is_left_out = _is_below(own, root, parts)
     for place, folders, names in os.walk(start):
         here = PurePosixPath(place).relative_to(root)
-        folders[:] = sorted(
-            name for name in folders if name != OUTPUTS and not hiding_rule(str(here / name), allowed)
-        )
+        prefix = "" if str(here) == "." else f"{here}/"
+        if not is_left_out:
+            own.enter(prefix, names)
+
+        def is_shown(name: str, *, is_folder: bool, prefix: str = prefix) -> bool:
+            path = prefix + name
+            if name == OUTPUTS or hiding_rule(path, allowed):
+                return False
+            return is_left_out or not own.leaves_out(path, is_folder=is_folder)
+
+        folders[:] = sorted(name for name in folders if is_shown(name, is_folder=True))
         for name in sorted(names):
-            if not hiding_rule(str(here / name), allowed):
-                yield str(here / name), Path(place, name).lstat().st_size
+            if is_shown(name, is_folder=False):
+                yield prefix + name, Path(place, name).lstat().st_size
+
+
+def _is_below(own: OwnFiles, root: Path, parts: tuple[str, ...]) -> bool:
+    """Whether a folder is left out, or is in one that is; the rules on the way to it are learned."""
+    for end in range(len(parts)):
+        own.enter("/".join(parts[:end]), os.listdir(root.joinpath(*parts[:end])))  # noqa: PTH208
+        if own.leaves_out("/".join(parts[: end + 1]), is_folder=True):
+            return True
+    return False
 
 
 def _text_of(fd: int, path: str, offset: int, end: int) -> tuple[str, bool]:

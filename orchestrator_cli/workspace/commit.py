@@ -56,6 +56,33 @@ class Intent:
     open_source: Callable[[], int] | None = None
 
 
+@dataclass(frozen=True)
+class CommitLimits:
+    """How much one commit of a checkout may change."""
+
+    max_mb: int = 1024
+    max_files: int = 20_000
+
+    def check(self, states: Iterable[FileStat | None]) -> None:
+        """Raise `WorkspaceFault` if the new states of changed paths are too many or too large."""
+        found = list(states)
+        if len(found) > self.max_files:
+            raise WorkspaceFault(
+                f"it changed {len(found):,} files, more than the {self.max_files:,} of commit_max_files; "
+                "leave fewer, or raise that setting"
+            )
+        # Not what they take of the disk: a copy fills the holes of a sparse file.
+        size = sum(state.size for state in found if state is not None) >> 20
+        if size > self.max_mb:
+            raise WorkspaceFault(
+                f"it wrote files of {size:,} MB, more than the {self.max_mb:,} MB of commit_max_mb; "
+                "leave less, or raise that setting"
+            )
+
+
+USUAL_LIMITS = CommitLimits()
+
+
 class Commits:
     """The commits into one folder. The caller of any method holds the workspace's lock."""
 

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Set
 from dataclasses import asdict
-from pathlib import PurePosixPath
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import WorkspaceFault
@@ -39,9 +38,9 @@ def holds_secret(tree: Root, path: str, state: FileStat) -> bool:
     """Whether a file holds a private key, by its first bytes, if a key may have such a name."""
     if not state.is_file or state.size > MAX_KEY_BYTES:
         return False
-    suffix = PurePosixPath(path).suffix.lower()
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - of each file of a workspace
     may_be_one = "key" in suffix or MAYBE_KEYS.fullmatch(suffix)
-    if not path.lower().endswith(KEYS) and (SAMPLES.search(path) or not may_be_one):
+    if not path.lower().endswith(KEYS) and (not may_be_one or SAMPLES.search(path)):
         return False
     with contextlib.suppress(OSError, WorkspaceFault), os.fdopen(tree.open_file(path), "rb") as file:
         return MARKS.search(file.read(4096)) is not None

@@ -12,7 +12,6 @@ import sys
 import time
 import uuid
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.cancellation import Cancellation
@@ -20,7 +19,7 @@ from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.durable.storage import too_small
 from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.file_rules import hidden_at, is_git_folder
+from orchestrator_cli.tools.file_rules import folders_above, hidden_at, is_git_folder
 from orchestrator_cli.workspace.checkout import (
     SCRATCH,
     WORK,
@@ -30,45 +29,31 @@ from orchestrator_cli.workspace.checkout import (
     is_cache,
     work_of,
 )
-from orchestrator_cli.workspace.commit import Commits, Intent, faults_of, lock_folder
+from orchestrator_cli.workspace.commit import (
+    USUAL_LIMITS,
+    CommitLimits,
+    Commits,
+    Intent,
+    faults_of,
+    lock_folder,
+)
 from orchestrator_cli.workspace.contents import ManifestReader, holds_secret
 from orchestrator_cli.workspace.entrances import Entrances, real_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
 from orchestrator_cli.workspace.history import Author, CommitHistory, read_record, write_record
+from orchestrator_cli.workspace.listing import Listing, listing
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay, hide
 from orchestrator_cli.workspace.tree import Root, copy_tree
 from toolsmith.sandbox.removal import remove
 
 LOCK_WAIT_S = 120.0
 UNNAMED = "unnamed"
+COPIED_FILES = 5_000
+"""More are shown by an overlay if that works here: a copy takes 0.1 ms and more for each."""
 GIT_NAMES = ("HEAD", "config", "objects", "refs", "commondir")
 """By which `is_git_folder` knows one."""
 _COARSE = 5  # CLOCK_REALTIME_COARSE, the clock of file times
-
-
-@dataclass(frozen=True)
-class CommitLimits:
-    """How much one commit of a checkout may change."""
-
-    max_mb: int = 1024
-    max_files: int = 20_000
-
-    def check(self, states: Iterable[FileStat | None]) -> None:
-        """Raise `WorkspaceFault` if the new states of changed paths are too many or too large."""
-        found = list(states)
-        if len(found) > self.max_files:
-            raise WorkspaceFault(
-                f"it changed {len(found):,} files, more than the {self.max_files:,} of commit_max_files; "
-                "leave fewer, or raise that setting"
-            )
-        # Not what they take of the disk: a copy fills the holes of a sparse file.
-        size = sum(state.size for state in found if state is not None) >> 20
-        if size > self.max_mb:
-            raise WorkspaceFault(
-                f"it wrote files of {size:,} MB, more than the {self.max_mb:,} MB of commit_max_mb; "
-                "leave less, or raise that setting"
-            )
 
 
 class Workspace:
@@ -86,7 +71,7 @@ class Workspace:
         run: str = UNNAMED,
         own: tuple[Path, ...] = (),
         allowed: tuple[str, ...] = (),
-        limits: CommitLimits = CommitLimits(),
+        limits: CommitLimits = USUAL_LIMITS,
         cancellation: Cancellation | None = None,
     ) -> None:
         """
@@ -128,12 +113,18 @@ class Workspace:
                 self.recovered = tuple(self._commits.recover())
                 self._sweep()
 
-    def files(self, limit: int = 100) -> list[str]:
-        """Paths and sizes for a planner, sorted; at most `limit`, then the number of further ones."""
-        rows = sorted((path, state.size) for path, state in self._walk().items() if not state.is_folder)
-        lines = [f"{path} ({size} bytes)" for path, size in rows[:limit]]
-        lines = [line.encode("utf-8", "replace").decode() for line in lines]
-        return lines + ([f"… and {len(rows) - limit} more files"] if len(rows) > limit else [])
+    def listing(self) -> Listing:
+        """The user's own files, for a planner."""
+        with self._readable(), Root(self.root) as tree:
+            return listing(tree, self._hidden, self._hidden.enter)
+
+    def holds(self, path: str) -> bool:
+        """Whether there is something at a path that a run may see."""
+        parts = path.strip("/").removeprefix("./")
+        with contextlib.suppress(OSError), Root(self.root) as tree:
+            ways = [*folders_above(parts), parts][1:]
+            return not any(map(self._hidden, ways)) and tree.stat(parts) is not None
+        return False
 
     def written(self) -> frozenset[str]:
         """The paths that commits of this run wrote, in any process."""
@@ -141,7 +132,7 @@ class Workspace:
         return frozenset(change.path for record in records for change in record.changes if change.after)
 
     def checkout(self, subtask: str = "", attempt: int = 1) -> Checkout:
-        """A private view: a copy up to the set size, beyond it an overlay.
+        """A private view: a copy up to the set size and `COPIED_FILES`, beyond them an overlay.
 
         Raises `UsageError` if the workspace is too large to copy and overlays do not work here.
         """
@@ -156,8 +147,9 @@ class Workspace:
             overlay = None
             try:
                 wait_for_clock_tick(base)
-                if size > self._copy_bytes:
+                if size > self._copy_bytes or len(base) > COPIED_FILES:
                     overlay = self._overlay(root, base, concealed, size)
+                if overlay is not None:
                     copied = base
                 else:
                     base = copy_tree(self.root, root, base)
@@ -180,7 +172,8 @@ class Workspace:
             commit=self.commit,
         )
 
-    def _overlay(self, root: Path, base: FileTree, concealed: list[str], size: int) -> Overlay:
+    def _overlay(self, root: Path, base: FileTree, concealed: list[str], size: int) -> Overlay | None:
+        """None if it does not work here and the workspace is small enough for a copy."""
         work = work_of(root)
         work.mkdir(mode=0o700)
         try:
@@ -191,6 +184,10 @@ class Workspace:
             return Overlay(self.root, root, work)
         except (NoOverlay, OSError) as exc:
             remove(work)
+            if size <= self._copy_bytes:
+                for made in root.iterdir():
+                    remove(made)
+                return None
             raise UsageError(
                 f"The workspace {self.root} holds {size >> 20} MB, more than the {self._copy_bytes >> 20} MB "
                 f"that are copied for a subtask, and cannot be mounted instead: {exc}.",
@@ -316,20 +313,25 @@ class Workspace:
                 concealed.append(path)
             return hidden
 
-        try:
-            with Root(self.root) as tree:
-                found = dict(
-                    tree.walk(
-                        lambda path: noted(path, hidden=self._hidden(path)),
-                        lambda path, folder: not noted(path, hidden=not self._hidden.enter(path, folder)),
-                    )
+        with self._readable(), Root(self.root) as tree:
+            found = dict(
+                tree.walk(
+                    lambda path: noted(path, hidden=self._hidden(path)),
+                    lambda path, folder: not noted(path, hidden=not self._hidden.enter(path, folder)),
                 )
-                keys = [path for path, state in found.items() if holds_secret(tree, path, state)]
-                made = self._made() if keys else ()
-                for path in keys:
-                    if path not in made and noted(path, hidden=self._hidden.hide(path)):
-                        del found[path]
-                return found
+            )
+            keys = [path for path, state in found.items() if holds_secret(tree, path, state)]
+            made = self._made() if keys else ()
+            for path in keys:
+                if path not in made and noted(path, hidden=self._hidden.hide(path)):
+                    del found[path]
+            return found
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Raise `UsageError` for what cannot be read below the folder."""
+        try:
+            yield
         except OSError as exc:
             raise UsageError(
                 f"{exc.filename or self.root} in the workspace {self.root} cannot be read: {exc.strerror}.",

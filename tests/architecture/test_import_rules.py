@@ -80,11 +80,13 @@ NARROW: dict[str, tuple[str, ...]] = {
         "tools.file_names",
         "tools.file_rules",
         "tools.manifests",
+        "tools.own_files",
         "toolsmith.sandbox.disk",
         "toolsmith.sandbox.removal",
     ),
     "tools": (
         "durable.foreign",
+        "durable.ignore_rules",
         "durable.text",
         "http_bodies",
         "cancellation",

@@ -13,7 +13,7 @@ from pathspec import GitIgnoreSpec
 from unprivileged import bound_by_modes
 
 from memory.knowledge.documents import walk
-from memory.knowledge.ignore_rules import IgnoreRules
+from orchestrator_cli.durable.ignore_rules import IgnoreRules
 
 FILES = (
     *("a.md", "b.log", "keep.log", "build/x.md", "src/a.py", "src/build.md", "src/deep/b.log"),
@@ -125,7 +125,8 @@ def test_rules_mean_what_they_mean_to_git(tmp_path: Path) -> None:
                 "".join(chance.choices("aab", k=chance.randint(1, 4))) for _ in range(chance.randint(1, 6))
             ]
             path = "/".join(names)
-            assert ours.ignore(tmp_path / path, False) == bool(theirs.check_file(path).include), (line, path)
+            is_ignored = bool(theirs.check_file(path).include)
+            assert ours.ignore(str(tmp_path / path), False) == is_ignored, (line, path)
 
 
 @pytest.mark.parametrize("kind", hostile_files.KINDS)

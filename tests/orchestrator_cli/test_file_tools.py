@@ -73,7 +73,7 @@ def test_a_listing_shows_no_protected_file_and_stays_inside(root: Path) -> None:
     (root / ".git").mkdir()
     (root / ".git" / "config").touch()
     listed = file_tools(root)["list_files"]()
-    assert any(row.startswith("sub/a.txt (6 bytes)") for row in listed)
+    assert "sub/a.txt" in listed
     assert not any(".git" in row or "outside" in row for row in listed)
     with pytest.raises(ValueError, match="link"):
         file_tools(root)["list_files"]("folder-link")

@@ -117,7 +117,8 @@ def _models(settings: Settings) -> str:
 def _workspace(settings: Settings) -> str:
     workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb)
     check_log(workspace.root / "fileLog.md")
-    return f"{workspace.root}, {len(workspace.files(limit=10_000))} files"
+    found = workspace.listing()
+    return f"{workspace.root}, {'' if found.is_whole else 'at least '}{len(found.paths):,} files"
 
 
 def _sandbox(settings: Settings) -> str:

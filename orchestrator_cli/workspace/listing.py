@@ -1,0 +1,106 @@
+"""What a planner is shown of a workspace: the user's own files, the nearest to the top first.
+
+Looking is bounded, because the first request of a run waits for it. A folder that is left out is named and
+not entered.
+"""
+
+import codecs
+import contextlib
+import os
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator_cli.durable.foreign import on_one_line
+from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.tools.own_files import OwnFiles
+from orchestrator_cli.workspace.contents import holds_secret
+from orchestrator_cli.workspace.tree import Root
+
+LOOKS = 500_000
+"""Names that are looked at, each times the patterns that it is compared with: less than half a second."""
+SHOWN, LEFT_OUT_SHOWN, FOLDERS_SHOWN = 100, 20, 10
+BEGINNINGS_CHARS, LINES, LINE_CHARS = 2_000, 3, 120
+"""Of the first lines of small text files: of all files, and of one."""
+SMALL_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a workspace."""
+
+    rows: tuple[str, ...]
+    """For a planner: a path with its size and how a text begins, then what is not shown."""
+    paths: tuple[str, ...]
+    """Of all files that were found."""
+    is_whole: bool
+    """Whether looking was not ended early."""
+
+
+def listing(tree: Root, hidden: Callable[[str], bool], enter: Callable[[str, int], bool]) -> Listing:
+    """The user's own files below an open folder, without what is `hidden`.
+
+    `enter` gets each folder and its descriptor first, and returns whether it is shown. Raises `OSError`.
+    """
+    own, found, left_out = OwnFiles(tree.path), list[str](), list[str]()
+    folders, looks = deque([""]), LOOKS
+    while folders and looks > 0:
+        folder = folders.popleft()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), tree.folder(folder) as fd:
+            if not enter(folder, fd):
+                continue
+            with os.scandir(fd) as entries:
+                names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+            own.enter(folder, names)
+            for name, is_folder in sorted(names.items(), key=lambda row: (row[0].startswith("."), row[0])):
+                path = f"{folder}/{name}" if folder else name
+                looks -= own.cost
+                if looks <= 0:
+                    break
+                if hidden(path):
+                    continue
+                if own.leaves_out(path, is_folder=is_folder):
+                    left_out.append(f"{path}/" if is_folder else path)
+                elif is_folder:
+                    folders.append(path)
+                else:
+                    found.append(path)
+    rows = _rows(tree, found, left_out, is_whole=looks > 0)
+    # A name that is not UTF-8 cannot be named by a prompt or a plan.
+    return Listing(tuple(rows), tuple(path for path in found if path.isprintable()), looks > 0)
+
+
+def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) -> list[str]:
+    rows, left = list[str](), BEGINNINGS_CHARS
+    for path in found[:SHOWN]:
+        state = tree.stat(path)
+        if state is None or holds_secret(tree, path, state):
+            continue
+        row = f"{on_one_line(path)} ({state.size} bytes)"
+        if state.is_file and 0 < state.size <= SMALL_BYTES and (begins := _beginning(tree, path, left)):
+            left -= len(begins)
+            row += f", begins: {begins}"
+        rows.append(row)
+    if more := found[SHOWN:]:
+        counted = Counter(f"{path.partition('/')[0]}/" if "/" in path else "other files" for path in more)
+        parts = [f"{on_one_line(name)} {count}" for name, count in counted.most_common(FOLDERS_SHOWN)]
+        least = "" if is_whole else "at least "
+        rows.append(f"… and {least}{len(more)} more files: {', '.join(parts)}")
+    elif not is_whole:
+        rows.append("… and more files")
+    if left_out:
+        names = [on_one_line(path) for path in left_out[:LEFT_OUT_SHOWN]]
+        others = [f"and {len(left_out) - len(names)} more"] if len(left_out) > len(names) else []
+        rows.append(f"Left out, because git ignores them or a program made them: {', '.join(names + others)}")
+    return rows
+
+
+def _beginning(tree: Root, path: str, most: int) -> str:
+    """The first lines of a text, with ⏎ between them, in at most `most` characters; empty if it is none."""
+    with contextlib.suppress(OSError, UnicodeDecodeError), os.fdopen(tree.open_file(path), "rb") as file:
+        head = file.read(LINES * LINE_CHARS * 4)
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head, final=not file.read(1))
+        lines = [truncate(line.strip(), LINE_CHARS) for line in text.split("\n")[:LINES]]
+        begins = on_one_line(" ⏎ ".join(filter(None, lines)))
+        return begins if "\0" not in text and len(begins) <= most else ""
+    return ""
