@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator_cli.durable.encodings import UTF8, marked_encoding
 from orchestrator_cli.durable.files import read_regular
 from orchestrator_cli.errors import ConfigError
 
@@ -40,7 +41,7 @@ def read_config(path: Path, limit: int | None = None) -> tuple[bytes, dict[str, 
             "Make it smaller, or set what you need in your own file.",
         )
     try:
-        text = content.decode("utf-8")
+        text = (marked_encoding(content) or UTF8).decode(content)
         _check_depth(text)
         return content, tomllib.loads(text)
     except (ValueError, RecursionError) as exc:

@@ -11,7 +11,6 @@ Python that cannot be converted is read as plain code.
 What is not covered: fetching the bytes; legacy encodings of Central Europe, Arabic and Hebrew.
 """
 
-import codecs
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from memory.knowledge.chunks import MAX_HEADING, Document, DocumentPart, Span
+from orchestrator_cli.durable.encodings import encoding_of
 from orchestrator_cli.durable.ignore_rules import IgnoreRules
 
 
@@ -106,17 +106,6 @@ _MEDIA = {
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
 }
 _OLD = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx"}
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-# The encodings still in use; if all were allowed, the guess would often be an obscure one.
-_ENCODINGS = (
-    *("cp1252", "cp1251", "cp1253", "cp1254", "koi8_r"),
-    *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
-)
-_GUESSED_FROM = 64 * 1024
 _HEADING = re.compile(r"^#[ \t]++(.*)$", re.MULTILINE)
 
 
@@ -195,27 +184,14 @@ def _spans(data: bytes, convert: Convert) -> tuple[Span, ...]:
 
 
 def _decoded(data: bytes) -> str:
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
-    if not encoding:
-        if b"\0" in data:
-            raise UnreadableDocument("it is not text")
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            encoding = _guessed_encoding(data)
     try:
-        return data.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
-        raise UnreadableDocument(f"it is not text in {encoding}") from None
-
-
-def _guessed_encoding(data: bytes) -> str:
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(data[:_GUESSED_FROM], cp_isolation=list(_ENCODINGS)).best()
-    if best is None:
-        raise UnreadableDocument("it is not text")
-    return best.encoding
+        encoding = encoding_of(data, is_whole=True)
+    except ValueError as exc:
+        raise UnreadableDocument(str(exc)) from None
+    try:
+        return encoding.decode(data)
+    except ValueError:
+        raise UnreadableDocument(f"it is not text in {encoding.name}") from None
 
 
 def _valid(text: str) -> str:

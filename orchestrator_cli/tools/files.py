@@ -10,10 +10,12 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from orchestrator_cli.durable.encodings import UTF8, encoding_of, marked_encoding
 from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.tools.file_rules import hiding_rule
@@ -27,7 +29,6 @@ MAX_SEARCHED = 50_000_000
 CHUNK = 1 << 16
 OUTPUTS = ".orch-outputs.tmp"
 """The folder of a checkout with what an attempt's tools gave at length; it is never committed or listed."""
-UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
 def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[..., Any]]:
@@ -82,17 +83,21 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
     def write_file(path: str, content: str) -> str:
         """Write a text file of the workspace, replacing what it held; folders are made as needed.
 
+        The encoding and the ends of lines stay as they were.
+
         Args:
             path: The file, relative to the workspace.
             content: The whole new content.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with (
-            _opened(root, path, allowed, flags, make_folders=True) as fd,
-            os.fdopen(os.dup(fd), "wb") as file,
+            _opened(root, path, allowed, os.O_RDWR | os.O_CREAT, make_folders=True) as fd,
+            os.fdopen(os.dup(fd), "r+b") as file,
         ):
-            file.write(content.encode())
-        return f"wrote {len(content.encode())} bytes to {path}"
+            data, why = _like(fd, content)
+            os.ftruncate(fd, 0)
+            os.lseek(fd, 0, os.SEEK_SET)
+            file.write(data)
+        return f"wrote {len(data)} bytes to {path}{why}"
 
     return {tool.__name__: tool for tool in (list_files, read_file, search_files, write_file)}
 
@@ -143,18 +148,37 @@ def _is_below(own: OwnFiles, root: Path, parts: tuple[str, ...]) -> bool:
 
 def _text_of(fd: int, path: str, offset: int, end: int) -> tuple[str, bool]:
     """The characters from `offset` to `end`, and whether the file ends there."""
-    decoder, seen, kept = UTF8(), 0, ""
-    while seen <= end:
-        data = os.read(fd, CHUNK)
-        try:
+    data, seen, kept = os.read(fd, CHUNK), 0, ""
+    try:
+        encoding = encoding_of(data, is_whole=len(data) < CHUNK)
+        decoder = codecs.getincrementaldecoder(encoding.name)()
+        data = data[len(encoding.mark) :]
+        while seen <= end:
             piece = decoder.decode(data, final=not data)
-        except UnicodeDecodeError:
-            raise ValueError(f"{path} is not UTF-8 text") from None
-        kept += piece[max(0, offset - seen) : max(0, end + 1 - seen)]
-        seen += len(piece)
-        if not data:
-            break
+            kept += piece[max(0, offset - seen) : max(0, end + 1 - seen)]
+            seen += len(piece)
+            if not data:
+                break
+            data = os.read(fd, CHUNK)
+    except ValueError:
+        raise ValueError(f"{path} is not text") from None
     return kept[: end - offset], len(kept) <= end - offset
+
+
+def _like(fd: int, content: str) -> tuple[bytes, str]:
+    """The content, written as the file is now: its encoding and its ends of lines; and why not, if so."""
+    head = os.read(fd, CHUNK)
+    try:
+        encoding = encoding_of(head, is_whole=len(head) < CHUNK)
+        old = codecs.getincrementaldecoder(encoding.name)().decode(head[len(encoding.mark) :])
+    except ValueError:
+        return content.encode(), ""
+    if old.count("\n") == old.count("\r\n") > 0 and "\r" not in content:
+        content = content.replace("\n", "\r\n")
+    try:
+        return encoding.encode(content), ""
+    except ValueError:
+        return content.encode(), f", as UTF-8, because {encoding.name} lacks some of its letters"
 
 
 def _found(root: Path, folder: str, allowed: Collection[str], parts: list[str]) -> list[str]:
@@ -183,12 +207,15 @@ def _lines_with(
         _opened(root, path, allowed, os.O_RDONLY) as fd,
         os.fdopen(os.dup(fd), "rb") as file,
     ):
-        if b"\0" in file.peek(CHUNK):
+        head = file.peek(CHUNK)
+        encoding = marked_encoding(head) or UTF8  # a guess for each file would take long
+        if encoding == UTF8 and b"\0" in head:
             return
-        for number, line in enumerate(file, start=1):
-            text = line.decode(errors="replace")
-            if _holds(text.casefold(), parts):
-                yield number, text
+        file.seek(len(encoding.mark))
+        with TextIOWrapper(file, encoding.name, errors="replace") as lines:
+            for number, line in enumerate(lines, start=1):
+                if _holds(line.casefold(), parts):
+                    yield number, line
 
 
 def _holds(line: str, parts: list[str]) -> bool:

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator_cli.durable.encodings import encoding_of
 from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.tools.own_files import OwnFiles
@@ -22,7 +23,7 @@ LOOKS = 500_000
 SHOWN, LEFT_OUT_SHOWN, FOLDERS_SHOWN = 100, 20, 10
 BEGINNINGS_CHARS, LINES, LINE_CHARS = 2_000, 3, 120
 """Of the first lines of small text files: of all files, and of one."""
-SMALL_BYTES = 256 << 10
+SMALL_BYTES, HEAD_BYTES = 256 << 10, 2_000
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,11 @@ def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) 
 
 def _beginning(tree: Root, path: str, most: int) -> str:
     """The first lines of a text, with ⏎ between them, in at most `most` characters; empty if it is none."""
-    with contextlib.suppress(OSError, UnicodeDecodeError), os.fdopen(tree.open_file(path), "rb") as file:
-        head = file.read(LINES * LINE_CHARS * 4)
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head, final=not file.read(1))
+    with contextlib.suppress(OSError, ValueError), os.fdopen(tree.open_file(path), "rb") as file:
+        head = file.read(HEAD_BYTES)
+        encoding = encoding_of(head, is_whole=len(head) < HEAD_BYTES, guess=False)
+        text = codecs.getincrementaldecoder(encoding.name)().decode(head[len(encoding.mark) :])
         lines = [truncate(line.strip(), LINE_CHARS) for line in text.split("\n")[:LINES]]
         begins = on_one_line(" ⏎ ".join(filter(None, lines)))
-        return begins if "\0" not in text and len(begins) <= most else ""
+        return begins if len(begins) <= most else ""
     return ""

@@ -85,6 +85,7 @@ NARROW: dict[str, tuple[str, ...]] = {
         "toolsmith.sandbox.removal",
     ),
     "tools": (
+        "durable.encodings",
         "durable.foreign",
         "durable.ignore_rules",
         "durable.text",

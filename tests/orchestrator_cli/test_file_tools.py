@@ -1,5 +1,6 @@
 """The file tools: text in and out of the checkout, and no way out of it."""
 
+import codecs
 import contextlib
 import os
 from pathlib import Path
@@ -80,14 +81,56 @@ def test_a_listing_shows_no_protected_file_and_stays_inside(root: Path) -> None:
 
 
 def test_files_that_are_no_text_or_no_files_are_said_to_be(root: Path) -> None:
-    (root / "bytes").write_bytes(b"\xff\xfe")
+    (root / "bytes").write_bytes(b"\0\1\2")
     os.mkfifo(root / "pipe")
     read = file_tools(root)["read_file"]
-    with pytest.raises(ValueError, match="not UTF-8 text"):
+    with pytest.raises(ValueError, match="not text"):
         read("bytes")
     for path in ("pipe", "sub", "."):
         with pytest.raises((ValueError, OSError)):
             read(path)
+
+
+LETTER = "Grüße aus Köln,\r\nschöne Straßen überall.\r\nÄpfel, Öl und Übermut.\r\n"
+WRITTEN = {
+    "utf-8": LETTER.encode(),
+    "utf-8 with a mark": codecs.BOM_UTF8 + LETTER.encode(),
+    "utf-16": codecs.BOM_UTF16_LE + LETTER.encode("utf-16-le"),
+    "utf-16 of other machines": codecs.BOM_UTF16_BE + LETTER.encode("utf-16-be"),
+    "latin-1": LETTER.encode("latin-1"),
+    "shift-jis": "吾輩は猫である。名前はまだ無い。\r\nどこで生れたかとんと見当がつかぬ。\r\n".encode(
+        "shift_jis"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_encoding_and_ends_of_lines_survive_an_edit(root: Path, kind: str) -> None:
+    path, tools = root / "letter.txt", file_tools(root)
+    path.write_bytes(WRITTEN[kind])
+    text = tools["read_file"]("letter.txt")
+    assert ("猫" if kind == "shift-jis" else "Köln") in text
+    assert "\ufeff" not in text
+    first, _, rest = text.partition("\r\n")
+    assert tools["read_file"]("letter.txt", 2, 5).startswith(text[2:7])
+    # A model writes the ends of lines that it knows.
+    tools["write_file"]("letter.txt", (first + "\nX\n" + rest).replace("\r\n", "\n"))
+    old_end, new = ("\r\n" + rest, "\r\nX\r\n" + rest)
+    encoding = {"utf-16": "utf-16-le", "utf-16 of other machines": "utf-16-be"}.get(kind)
+    encoding = encoding or {"latin-1": "latin-1", "shift-jis": "shift_jis"}.get(kind, "utf-8")
+    assert path.read_bytes() == WRITTEN[kind].replace(old_end.encode(encoding), new.encode(encoding))
+
+
+def test_letters_that_an_encoding_lacks_are_written_as_utf_8_and_named(root: Path) -> None:
+    (root / "letter.txt").write_bytes(WRITTEN["latin-1"])
+    said = file_tools(root)["write_file"]("letter.txt", "猫\n")
+    assert "UTF-8" in said
+    assert (root / "letter.txt").read_bytes() == "猫\r\n".encode()
+
+
+def test_a_search_reads_marked_encodings(root: Path) -> None:
+    (root / "letter.txt").write_bytes(WRITTEN["utf-16"])
+    assert file_tools(root)["search_files"]("köln") == ["letter.txt:1: Grüße aus Köln,"]
 
 
 @pytest.mark.parametrize("sign", ["x", "漢"])

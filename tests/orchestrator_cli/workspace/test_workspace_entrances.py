@@ -48,7 +48,7 @@ def asked(workspace: Workspace, path: str) -> set[str]:
 
 
 def seen(workspace: Workspace) -> set[str]:
-    return {line.split(" (")[0] for line in workspace.files()}
+    return set(workspace.listing().paths)
 
 
 DOTFILES = [

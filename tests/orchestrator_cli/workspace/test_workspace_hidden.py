@@ -105,7 +105,7 @@ def test_credentials_are_neither_copied_nor_listed_nor_committed(tmp_path: Path)
     for path in (*SECRET, *SHOWN):
         write(root, path)
     workspace = Workspace(root, tmp_path / "state", 10)
-    assert sorted(line.split(" (")[0] for line in workspace.files()) == sorted(SHOWN)
+    assert sorted(workspace.listing().paths) == sorted(SHOWN)
     with workspace.checkout() as checkout:
         assert shown(checkout.root) == sorted(SHOWN)
         for path in SECRET:
@@ -138,7 +138,7 @@ def test_the_data_folder_in_the_workspace_is_hidden(tmp_path: Path, place: str) 
     write(tmp_path, "shown.txt")
     write(tmp_path, f"{place}/runs/a/journal.jsonl")
     workspace = Workspace(tmp_path, tmp_path / place, 10)
-    assert [line.split(" (")[0] for line in workspace.files()] == ["shown.txt"]
+    assert list(workspace.listing().paths) == ["shown.txt"]
     with workspace.checkout() as checkout:
         assert shown(checkout.root) == ["shown.txt"]
         write(checkout.root, f"{place}/roles/mine.md")
@@ -150,7 +150,7 @@ def test_a_folder_in_a_half_named_one_is_known_by_what_is_above(tmp_path: Path) 
     for path in ("gcloud/token", "app/settings"):
         write(tmp_path / ".config", path)
     workspace = Workspace(tmp_path / ".config", tmp_path / "state", 10)
-    assert [line.split(" (")[0] for line in workspace.files()] == ["app/settings"]
+    assert list(workspace.listing().paths) == ["app/settings"]
 
 
 @pytest.mark.parametrize("name", [".ssh", ".aws/sso", ".config/gcloud"])
@@ -164,7 +164,7 @@ def test_a_credential_that_the_user_allows_by_name_is_shown(tmp_path: Path) -> N
     for path in (".npmrc", ".config/gcloud/x", ".aws/credentials"):
         write(tmp_path / "work", path)
     workspace = Workspace(tmp_path / "work", tmp_path / "state", 10, allowed=(".npmrc", ".config/gcloud"))
-    assert sorted(line.split(" (")[0] for line in workspace.files()) == [".config/gcloud/x", ".npmrc"]
+    assert sorted(workspace.listing().paths) == [".config/gcloud/x", ".npmrc"]
 
 
 def test_a_private_key_is_hidden_for_what_it_holds_unless_the_run_made_it(tmp_path: Path) -> None:

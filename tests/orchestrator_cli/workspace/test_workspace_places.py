@@ -46,7 +46,7 @@ def write(root: Path, path: str, text: str = "x") -> None:
 
 
 def seen(workspace: Workspace) -> set[str]:
-    listed = {line.split(" (")[0] for line in workspace.files()}
+    listed = set(workspace.listing().paths)
     with workspace.checkout() as checkout:
         assert {
             str(one.relative_to(checkout.root))
@@ -186,7 +186,14 @@ def test_what_links_lead_to_is_protected_as_well(tmp_path: Path) -> None:
 
 
 def test_a_hidden_folder_of_a_home_is_shown_only_if_it_is_known(tmp_path: Path, home: Path) -> None:
-    shown = {"work/a.txt", "work/.newprogram/x", ".bashrc", ".config/app/x", ".gitignore", ".vscode/a.json"}
+    shown = {
+        "work/a.txt",
+        "work/.newprogram/x",
+        ".bashrc",
+        ".config/app/x",
+        ".dockerignore",
+        ".vscode/a.json",
+    }
     for path in (*shown, ".newprogram/token", ".token", ".var/app/x/config/login"):
         write(home, path)
     assert seen(Workspace(home, tmp_path / "state", 10)) == shown

@@ -1,0 +1,69 @@
+"""The encoding of a text, which may come from another system or another time. Pure."""
+
+import codecs
+from typing import NamedTuple
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# The encodings still in use; if all were allowed, the guess would often be an obscure one.
+_GUESSED = (
+    *("cp1252", "cp1251", "cp1253", "cp1254", "koi8_r"),
+    *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
+)
+GUESSED_FROM = 64 * 1024
+"""How many bytes of the beginning of a text tell its encoding."""
+
+
+class TextEncoding(NamedTuple):
+    """How a text is written."""
+
+    name: str
+    """A codec of Python's."""
+    mark: bytes = b""
+    """The byte order mark that it begins with."""
+
+    def decode(self, data: bytes) -> str:
+        """The text. Raises `ValueError`."""
+        return data[len(self.mark) :].decode(self.name)
+
+    def encode(self, text: str) -> bytes:
+        """Raises `ValueError` if the encoding lacks a letter."""
+        return self.mark + text.encode(self.name)
+
+
+UTF8 = TextEncoding("utf-8")
+
+
+def marked_encoding(data: bytes) -> TextEncoding | None:
+    """The encoding that a byte order mark names; None without a mark."""
+    return next((TextEncoding(name, mark) for mark, name in _MARKS if data.startswith(mark)), None)
+
+
+def encoding_of(head: bytes, *, is_whole: bool, guess: bool = True) -> TextEncoding:
+    """The encoding of a text that begins with `head`. Raises `ValueError` if it is no text.
+
+    Without `guess`, which takes some 10 ms, only Unicode is known.
+    """
+    if found := marked_encoding(head):
+        return found
+    if b"\0" in head:
+        raise ValueError("it is not text")
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=is_whole)
+    except UnicodeDecodeError:
+        if not guess:
+            raise
+        return TextEncoding(_guessed(head))
+    return UTF8
+
+
+def _guessed(head: bytes) -> str:
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(head[:GUESSED_FROM], cp_isolation=list(_GUESSED)).best()
+    if best is None:
+        raise ValueError("it is not text")
+    return best.encoding
