@@ -8,6 +8,7 @@ git, which make an unchanged file look changed.
 """
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -27,6 +28,11 @@ PACKAGES = (
     *("requests", "httpx", "bs4", "lxml", "yaml", "jinja2", "pydantic", "jsonschema", "sqlalchemy", "pytest"),
 )
 """Modules that models like to import, and that are named if they are there."""
+VERSIONED = {name: name for name in ("numpy", "pandas", "polars", "scipy", "matplotlib", "pydantic")} | {
+    "sklearn": "scikit-learn",
+    "sqlalchemy": "SQLAlchemy",
+}
+"""Those of which models know several versions that differ in use, with their packages."""
 FILE_BYTES, INDEX_BYTES, HASHED_BYTES = 256 << 10, 16 << 20, 4 << 20
 TRACKED_FILES = 5_000
 """More are not looked at: the planner's request waits for it, 30 ms for so many."""
@@ -44,7 +50,7 @@ class Surroundings(BaseModel):
     system: str = "Linux"
     python: str = "3"
     packages: tuple[str, ...] = ()
-    """Well-known modules that code may import besides the standard library."""
+    """Well-known modules that code may import besides the standard library, some with their version."""
     has_git: bool = False
     branch: str = ""
     """Of the workspace; empty if it has none."""
@@ -63,12 +69,20 @@ def surroundings_of(root: Path) -> Surroundings:
         zone=f"{now.tzname()} (UTC{now:%z})",
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        packages=tuple(name for name in PACKAGES if importlib.util.find_spec(name) is not None),
+        packages=tuple(map(_with_version, filter(importlib.util.find_spec, PACKAGES))),
         has_git=bool(head),
         branch=head.removeprefix("ref: refs/heads/")[:100] if head.startswith("ref: refs/heads/") else "",
         is_changed=_is_changed(root) if head else None,
         tests=tuple(dict.fromkeys(_test_commands(root))),
     )
+
+
+def _with_version(module: str) -> str:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        if module in VERSIONED:
+            major, minor = importlib.metadata.version(VERSIONED[module]).split(".")[:2]
+            return f"{module} {major}.{minor}"
+    return module
 
 
 def _test_commands(root: Path) -> Iterator[str]:

@@ -21,7 +21,6 @@ import typer
 import typer.main
 from typer.core import TyperCommand
 
-from orchestrator_cli import __version__
 from orchestrator_cli.cancellation import something_runs_beside
 from orchestrator_cli.cli.options import (
     Debug,
@@ -186,7 +185,9 @@ class _Interrupts:
 
 def _print_version(context: typer.Context, asked: bool) -> None:
     if asked and not context.resilient_parsing:
-        typer.echo(f"orch {__version__}")
+        from orchestrator_cli.cli.version import version_line
+
+        typer.echo(version_line())
         raise typer.Exit
 
 
@@ -205,7 +206,9 @@ def start(
     debug: Debug = False,
     _version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+        typer.Option(
+            "--version", help="Print the version and the commit.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """Without a command, orch is interactive."""

@@ -1,6 +1,7 @@
 """`orch doctor`: tries everything that a run needs. Each finding says what it is and what to do about it."""
 
 import importlib.metadata
+import importlib.util
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ def examine(settings: Settings) -> list[Finding]:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", lambda: f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("parts", lambda: ", ".join(f"{part} {importlib.metadata.version(part)}" for part in PARTS)),
+        ("charts", _charts),
         ("settings", lambda: _files(settings)),
         ("model", lambda: _models(settings)),
         ("workspace", lambda: _workspace(settings)),
@@ -87,6 +89,17 @@ def _try(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name=name, ok=False, detail=exc.message, remedy=exc.remedy)
     except Exception as exc:  # an unexpected error is a finding too
         return Finding(name=name, ok=False, detail=f"{type(exc).__name__}: {exc}")
+
+
+def _charts() -> str:
+    """Whether code finds what it needs for tables and charts."""
+    missing = [name for name in ("pandas", "matplotlib") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return "code can draw them: pandas and matplotlib are installed"
+    return (
+        f"warning: code cannot draw them, because {' and '.join(missing)} cannot be imported; "
+        "install orchestrator-cli[data]"
+    )
 
 
 def _files(settings: Settings) -> str:
