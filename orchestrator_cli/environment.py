@@ -151,6 +151,22 @@ _PIPS = (
 )
 
 
+SEARCH_KEYS = {
+    "tavily": "TAVILY_API_KEY",
+    "brave": "BRAVE_API_KEY",
+    "exa_ai": "EXA_API_KEY",
+    "serper": "SERPER_API_KEY",
+    "linkup": "LINKUP_API_KEY",
+    "perplexity": "PERPLEXITYAI_API_KEY",
+}
+"""The keys of services that search the web, in the order of preference."""
+
+
+def search_provider() -> str | None:
+    """The first search service whose key is set."""
+    return next((name for name, key in SEARCH_KEYS.items() if os.environ.get(key)), None)
+
+
 def editor() -> str:
     """The command of the user's editor."""
     return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"

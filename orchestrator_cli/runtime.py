@@ -25,6 +25,7 @@ from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.engine import server
 from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.flow_run import FlowRun
+from orchestrator_cli.environment import search_provider
 from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError, storage_faults
 from orchestrator_cli.events import Event, Noticed
 from orchestrator_cli.execution.attempt import MakeAttempt
@@ -37,6 +38,7 @@ from orchestrator_cli.journal.redaction import RedactedModel, Redactor
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.chain import ModelChain
 from orchestrator_cli.models.library import IMPORT_LOCK
+from orchestrator_cli.models.search import WebSearch
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.process_limits import check_process_limits
 from orchestrator_cli.recall.knowledge import KnowledgeReader
@@ -278,6 +280,7 @@ def _open_services(
         run=stream.run,
         servers=servers,
         knowledge=KnowledgeReader(settings, notice, dense),
+        search=WebSearch(service) if (service := settings.search or search_provider()) else None,
     )
     registry.restore(state.made, state.borrowed)
     effects = Effects(

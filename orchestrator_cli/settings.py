@@ -64,6 +64,7 @@ ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "packages", "execute
 """What the user is asked about unless they say `none`."""
 
 MOST_FAULTS = 5
+SEARCH_SERVICE = r"^([a-z_]{1,30}|https?://[^\s/?#@]+(/[^\s?#]*)?)$"
 """So many wrong settings are named in one message."""
 
 
@@ -235,6 +236,8 @@ class Settings(BaseSettings):
     """The backend in which code of a model runs."""
     network: Asked[tuple[str, ...]] = ()
     """Domains, with their subdomains, that code may reach without asking."""
+    search: Asked[Annotated[str, Field(pattern=SEARCH_SERVICE)] | None] = None
+    """What agents search the web with unasked: a provider such as `tavily`, or the address of a SearXNG."""
     secrets: Asked[tuple[str, ...]] = ()
     """Environment variables that tools may be given without asking, such as `WEATHER_KEY`."""
     packages: Asked[tuple[str, ...]] = ()

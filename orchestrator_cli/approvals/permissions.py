@@ -113,6 +113,44 @@ class PermissionGate:
             raise NotAllowed(f"the user did not allow {wanted}{given.reason}")
         return subtask.network
 
+    def permit_search(self, subtask: Subtask, service: str, cancellation: Cancellation) -> None:
+        """Wait for the permission to search the web; the setting `search` gives it.
+
+        Raises `PermissionRefused` and `ApprovalNeeded`.
+        """
+        name = whole_name(subtask.id)
+        question = Question(
+            what="network",
+            subject=name,
+            question=f"The subtask `{name}` ({subtask.title}) wants to search the web with {service}.",
+            details="What it searches for is sent there.",
+            sense=f"searches with {service}",
+        )
+        self._permit(question, [] if self._settings.search else [service], service, cancellation)
+
+    def permit_site(self, subtask: Subtask, host: str, title: str, cancellation: Cancellation) -> None:
+        """Wait for the permission to read a site that a search has found.
+
+        Raises `PermissionRefused` and `ApprovalNeeded`.
+        """
+        name = whole_name(subtask.id)
+        question = Question(
+            what="network",
+            subject=name,
+            question=f"The subtask `{name}` ({subtask.title}) wants to reach {host}, which its search found.",
+            details=f"The page is called: {title}",
+            sense=f"reaches {host}",
+        )
+        self._permit(question, [host], host, cancellation)
+
+    def _permit(
+        self, question: Question, left: Sequence[str], thing: str, cancellation: Cancellation
+    ) -> None:
+        if not self._settled(question, left):
+            given = self._broker.ask(question, cancellation)
+            if given.decision == "no":
+                raise PermissionRefused(_refusal([thing], given))
+
     def permit_tool(
         self,
         spec: ToolSpec,

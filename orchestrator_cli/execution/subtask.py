@@ -1,9 +1,11 @@
 """A subtask on the run's side: permissions and checkout before an attempt; approval and commit after it."""
 
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -95,7 +97,7 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     ref = ref_of(checkout)
     if spec.process is not None:
         check_program(run, checkout.root, spec.process)
-    spec = spec.model_copy(update={"checkout": ref, **_agent(run, spec.subtask), **_tools(run, spec, ref)})
+    spec = spec.model_copy(update={"checkout": ref, **_agent(run, spec.subtask), **_tools(run, spec)})
     # While what the attempt wrote still takes the space that it took.
     with storage_faults(checkout.folder, run.workspace.root, run.settings.home):
         outcome = attempt_value(run, spec, checkout, cancellation)
@@ -147,10 +149,10 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, object]:
     }
 
 
-def _tools(run: Run, spec: AttemptSpec, ref: CheckoutRef) -> dict[str, object]:
+def _tools(run: Run, spec: AttemptSpec) -> dict[str, object]:
     """What the attempt is given of the tools that the subtask names."""
     names, registry = spec.subtask.tools, run.registry
-    hosted = registry.hosted(ref.root, spec.subtask, spec.attempt, run.effects, run.cancellation)
+    hosted = registry.hosted(spec.subtask, spec.attempt, run.effects, run.cancellation)
     others = [name for name in names if name not in hosted and name not in FILE_TOOLS]
     built = {name: registry.built(name) for name in others}
     return {
@@ -283,11 +285,14 @@ class RunServices:
     def call_tool(self, name: str, arguments: dict[str, JsonValue]) -> JsonValue:
         if all(tool.name != name for tool in self.spec.host_tools):
             raise ValueError(f"{name!r} is not a tool of this attempt.")
-        subtask, registry = self.spec.subtask, self.run.registry
-        root = self.spec.place.root
-        hosted = registry.hosted(root, subtask, self.spec.attempt, self.run.effects, self.cancellation)
-        value: JsonValue = hosted[name](**arguments)
+        value: JsonValue = self._hosted[name](**arguments)
         return value
+
+    @cached_property
+    def _hosted(self) -> Mapping[str, Callable[..., Any]]:
+        """Made once for an attempt, because what a search finds counts in later calls."""
+        run = self.run
+        return run.registry.hosted(self.spec.subtask, self.spec.attempt, run.effects, self.cancellation)
 
     def request_tool(self, tool: NewTool) -> BuiltTool:
         subtask = self.spec.subtask

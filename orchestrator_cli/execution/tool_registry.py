@@ -20,11 +20,13 @@ from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.endings import reply_fault
 from orchestrator_cli.models.model import Completion, Model, ModelRequest
+from orchestrator_cli.models.search import WebSearch
 from orchestrator_cli.plan import NewTool, Subtask
 from orchestrator_cli.planning.planner import ToolCard
 from orchestrator_cli.recall.knowledge import KnowledgeReader, knowledge_tools
-from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
+from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
+from orchestrator_cli.tools.web_search import FoundSites, search_tools
 from orchestrator_cli.values import FunctionDoc
 from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, NotExtended, Searched, TrialRan, build_tool
 from toolsmith.built import BuiltTool
@@ -77,13 +79,16 @@ class ToolRegistry:
         run: str,
         servers: Servers | None = None,
         knowledge: KnowledgeReader | None = None,
+        search: WebSearch | None = None,
     ) -> None:
         """`servers`: the MCP servers of others, whose tools count as hand-written ones.
 
-        `knowledge`: what the user's documents say, which is offered where there are any.
+        `knowledge`: what the user's documents say, which is offered if there are any. `search`: what searches
+        the web.
         """
         self.servers = servers
         self._knowledge = knowledge
+        self._search = search
         self._library = library
         self._network = network
         self._allowed = allow_protected
@@ -108,40 +113,43 @@ class ToolRegistry:
         self._renewed: set[str] = set()
         """Tools that were in quarantine, and for which a new version was asked for in this process."""
 
-    def host_tools(
-        self, root: Path, granted: Sequence[str] = (), cancellation: Cancellation | None = None
-    ) -> dict[str, Tool]:
-        """The hand-written tools, made for one checkout and the domains that its subtask was granted."""
-        grants = parse_grants(granted)
-        web = web_tools(
-            self._network,
-            self._gate.public_address,
-            granted=lambda host, port: any(grant.covers(host, port) for grant in grants),
-            named=granted,
-            cancellation=cancellation,
-        )
-        known = knowledge_tools(self._knowledge) if self._knowledge is not None else {}
-        return file_tools(root, self._allowed) | web | known
-
     def hosted(
-        self, root: Path, subtask: Subtask, attempt: int, effects: Effects, cancellation: Cancellation
+        self, subtask: Subtask, attempt: int, effects: Effects, cancellation: Cancellation
     ) -> dict[str, Tool]:
         """The tools that run in this process for an attempt: all but those for files and the built ones."""
-        found = {
-            name: tool
-            for name, tool in self.host_tools(root, subtask.network, cancellation).items()
-            if name not in FILE_TOOLS
-        }
+        grants, found = parse_grants(subtask.network), FoundSites()
+
+        def granted(host: str, port: int) -> bool:
+            if any(grant.covers(host, port) for grant in grants):
+                return True
+            title = found.title(host)
+            if title is None or port not in (80, 443):
+                return False
+            self._gate.permit_site(subtask, host, title, cancellation)
+            return True
+
+        tools: dict[str, Tool] = web_tools(
+            self._network,
+            self._gate.public_address,
+            granted=granted,
+            named=subtask.network,
+            cancellation=cancellation,
+        )
+        if self._search is not None:
+            name = self._search.name
+            tools |= search_tools(
+                self._search, found, lambda: self._gate.permit_search(subtask, name, cancellation)
+            )
+        if self._knowledge is not None:
+            tools |= knowledge_tools(self._knowledge)
         if self.servers is not None:
-            found |= self.servers.functions(subtask, attempt, effects, cancellation)
-        return found
+            tools |= self.servers.functions(subtask, attempt, effects, cancellation)
+        return tools
 
     def cards(self, recalled: Iterable[str]) -> tuple[ToolCard, ...]:
         """What a planner is shown: every hand-written tool, and those of the library that memory recalled."""
         # A planner has the same rule everywhere: it names the domains it needs, and the user allows them.
-        written = file_tools(Path(), self._allowed) | web_tools(())
-        if self._knowledge is not None and self._knowledge.has_something:
-            written |= knowledge_tools(self._knowledge)
+        written = self._written_tools()
         hand = [card(name, tool) for name, tool in written.items()]
         kept = (self.built_tools.glance(name) for name in recalled)
         theirs = self.servers.cards() if self.servers is not None else ()
@@ -149,7 +157,18 @@ class ToolRegistry:
 
     def has(self, name: str) -> bool:
         """Whether a subtask that names this tool could start now."""
-        return name in self.host_tools(Path()) or self._is_theirs(name) or self.built(name) is not None
+        known = knowledge_tools(self._knowledge) if self._knowledge is not None else {}
+        written = self._written_tools() | known
+        return name in written or self._is_theirs(name) or self.built(name) is not None
+
+    def _written_tools(self) -> dict[str, Tool]:
+        """The hand-written tools that are offered, to be described and not called."""
+        tools: dict[str, Tool] = file_tools(Path(), self._allowed) | web_tools(())
+        if self._search is not None:
+            tools |= search_tools(self._search, FoundSites(), lambda: None)
+        if self._knowledge is not None and self._knowledge.has_something:
+            tools |= knowledge_tools(self._knowledge)
+        return tools
 
     def _is_theirs(self, name: str) -> bool:
         return self.servers is not None and self.servers.has(name)

@@ -159,7 +159,7 @@ def make_plan(
     )
 
 
-OUTSIDE = frozenset({"fetch_url"})
+OUTSIDE = frozenset({"fetch_url", "search_web"})
 """Hand-written tools that return what others wrote."""
 
 
