@@ -327,6 +327,23 @@ def malformed(model: str) -> str:
     return next(filter(None, map(_fault_of, variables)), "")
 
 
+def network_fault() -> str:
+    """What is wrong with the certificates and proxies that the environment names; empty for nothing."""
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
+        if (value := os.environ.get(name)) and not Path(value).exists():
+            return f"{name} names {value}, which is not there"
+    for scheme, value in urllib.request.getproxies_environment().items():
+        name = f"{scheme}_proxy".upper()
+        parts = urllib.parse.urlsplit(value if "://" in value else f"http://{value}")
+        if scheme == "no":
+            continue
+        if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+            return f"{name} is a SOCKS proxy, which needs the package socksio beside orch"
+        if not parts.scheme.startswith(("http", "socks")) or not parts.hostname:
+            return f"{name} is not the address of a proxy"
+    return ""
+
+
 def _provider_of(model: str) -> str:
     provider, slash, _ = model.partition("/")
     return provider if slash else str(read_list().get(model, {}).get("litellm_provider"))

@@ -138,6 +138,11 @@ def main() -> None:
         raise
     except KeyboardInterrupt:
         _leave(Interrupted.exit_code)
+    except OSError as exc:
+        # Outside of what a command reports, such as help that is written to a full disk.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"error: {exc}\n")
+        _leave(1)
     finally:
         # The interpreter removes handlers at its end; another Ctrl-C would then change the exit code.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

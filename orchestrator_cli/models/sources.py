@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.environment import SET_AGAIN, find_model, is_listed, malformed, missing_key
+from orchestrator_cli.environment import (
+    SET_AGAIN,
+    find_model,
+    is_listed,
+    malformed,
+    missing_key,
+    network_fault,
+)
 from orchestrator_cli.errors import ConfigError, RunFailed
 from orchestrator_cli.model_settings import ROLES
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
@@ -249,6 +256,8 @@ def _unknown_provider(name: str) -> str:
 
 def _check_setup(names: Iterable[str], fallbacks: tuple[str, ...]) -> None:
     """Raise `ConfigError` for what would fail at the first call. A fallback can replace a missing key."""
+    if fault := network_fault():
+        raise ConfigError(f"No model can be reached: {fault}.", "Set it again, or unset it.")
     for name in dict.fromkeys([*names, *fallbacks]):
         if fault := (not fallbacks and missing_key(name)) or malformed(name):
             raise ConfigError(f"{name} cannot be asked: {fault}.", SET_AGAIN)

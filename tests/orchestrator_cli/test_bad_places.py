@@ -251,3 +251,13 @@ def test_json_gives_an_envelope_of_an_error_too(orch: Orch) -> None:
     assert done.code == 2
     assert done.envelope["exit_code"] == 2
     assert "There is no folder" in done.envelope["error"]["message"]
+
+
+@pytest.mark.parametrize("asked", ["--help", "--version"])
+def test_a_full_standard_output_is_one_line(orch: Orch, asked: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*orch.command, asked], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "No space left" in done.stderr

@@ -1,5 +1,6 @@
 """A proxy of the environment sees nothing of what goes to this machine."""
 
+import importlib.util
 import socket
 import threading
 from collections.abc import Iterator
@@ -50,6 +51,28 @@ def test_a_run_reaches_its_servers_on_loopback_without_the_proxy(
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy")
     done = orch.cold("ask", "Do it.", timeout=60, **dict.fromkeys(names, proxy.url), NO_PROXY="example.org")
     assert (done.code, proxy.seen) == (0, 0), done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SSL_CERT_FILE", "/nowhere.pem"),
+        ("SSL_CERT_DIR", "/nowhere"),
+        ("REQUESTS_CA_BUNDLE", "/nowhere.pem"),
+        ("ALL_PROXY", "socks5://127.0.0.1:1"),
+        ("https_proxy", "ftp://127.0.0.1:1"),
+        ("http_proxy", "http://"),
+    ],
+)
+def test_certificates_and_proxies_that_are_none_are_named_before_a_run(
+    orch: Orch, endpoint: Endpoint, name: str, value: str
+) -> None:
+    if importlib.util.find_spec("socksio") and "socks" in value:
+        pytest.skip("socksio is installed")
+    endpoint.reply = Cast(planner=[])
+    done = orch("ask", "Do it.", **{name: value})
+    assert (done.code, endpoint.exchanges, orch.remains()) == (3, [], [])
+    assert name.upper() in done.error
 
 
 def test_a_model_server_on_loopback_is_looked_for_without_the_proxy(
