@@ -26,7 +26,7 @@ _TAGS = (*(f"<{name}>" for name in _NAMES.split("|")), "[think]", "◁think▷")
 _LONGEST = max(map(len, _TAGS)) + 1
 _CODE = "<code>"
 _FENCE = re.compile(r"(?P<marks>```+|~~~+)(?P<info>[^\n]*)")
-_IN_A_SENTENCE = re.compile(r"[ \t]+[a-z]|[ \t]*[,.;:)\]'\"`\\]")
+_IN_A_SENTENCE = re.compile(r"(?<![ \t])[ \t]*+(?:(?<=[ \t])[a-z]|[,.;:)\]'\"`\\])")
 _BLANKS, _BLANK_LINES = re.compile(r"[ \t]*"), re.compile(r"\s*")
 
 
