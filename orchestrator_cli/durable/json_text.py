@@ -23,7 +23,7 @@ _BRACE = re.compile(r"[{}]")
 _LEFT_OUT = re.compile(r"[\[{,:]\s*(\.\.\.|…)")
 _COMMENT = re.compile(r"(^|[,\[{\s])//[^\n]*")
 _ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\.", re.DOTALL)
-_REPAIRED_CHARS = 100_000
+_REPAIRED_CHARS = 20_000
 _REPAIRED_DEPTH = 60
 
 
@@ -183,8 +183,7 @@ def _is_cut(exc: json.JSONDecodeError, text: str) -> bool:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {twice!r} occurs twice in one object")
     return made
 

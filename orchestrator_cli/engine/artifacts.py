@@ -2,12 +2,17 @@
 
 Prefect is slow with each artifact. If many wait, as in a plan of hundreds of quick subtasks, those results
 go together as one.
+
+Prefect's page renders Markdown with HTML in it, so that a link of a model's could cover the whole page. Words
+of others are escaped, and values are in code blocks.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from orchestrator_cli.durable.foreign import on_one_line
+from orchestrator_cli.durable.markdown_text import escaped
 from orchestrator_cli.plan import Plan, Result
 from orchestrator_cli.planning.answer import as_text
 
@@ -37,7 +42,7 @@ class Artifacts:
         from prefect.utilities.context import get_task_and_flow_run_ids
 
         task_run, flow_run = (str(one) if one else None for one in get_task_and_flow_run_ids())
-        row = {"key": key, "type": "markdown", "data": markdown, "description": description}
+        row = {"key": key, "type": "markdown", "data": markdown, "description": _words(description)}
         self._put(row | {"task_run_id": task_run, "flow_run_id": flow_run})
 
 
@@ -60,16 +65,22 @@ def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def plan_markdown(plan: Plan) -> str:
+    head = ("subtask", "title", "kind", "tools", "after")
     rows = [
-        f"| {s.id} | {s.title} | {s.kind} {s.role or ''} | {', '.join(s.tools)} | {', '.join(s.depends_on)} |"
+        (s.id, s.title, f"{s.kind} {s.role or ''}", ", ".join(s.tools), ", ".join(s.depends_on))
         for s in plan.subtasks
     ]
-    head = "| subtask | title | kind | tools | after |\n|---|---|---|---|---|"
-    return "\n".join([f"# Plan, version {plan.version}", "", plan.goal, "", head, *rows])
+    lines = [f"| {' | '.join(map(_words, row))} |" for row in (head, *rows)]
+    lines.insert(1, "|" + "---|" * len(head))
+    return "\n".join([f"# Plan, version {plan.version}", "", _words(plan.goal), "", *lines])
+
+
+def _words(text: str) -> str:
+    return escaped(on_one_line(text).strip())
 
 
 def result_markdown(result: Result) -> str:
-    files = f"\n\nFiles: {', '.join(result.files)}" if result.files else ""
+    files = f"\n\nFiles: {', '.join(map(_words, result.files))}" if result.files else ""
     text = as_text(result.value)[:MAX_CHARS]
     # Longer than any run of backticks in it, which would end it.
     fence = "`" * max(4, 1 + max(map(len, re.findall("`+", text)), default=0))

@@ -27,6 +27,8 @@ from toolsmith.library.status import judge_error, judge_value
 from toolsmith.smolagents_tools import SandboxedTool
 
 SAME = 3
+RECORDED_CHARS = 32 << 20
+"""What the calls of an attempt may pass and return, as JSON; the journal keeps all but what files hold."""
 
 
 class LoopDetector:
@@ -61,6 +63,10 @@ class ToolStopped(RecoverableError, RuntimeError):
     """A tool failed too often in a row and is not used any more; the message says what failed."""
 
 
+class CallsTooLarge(RecoverableError, ValueError):
+    """An attempt's calls have passed and returned as much as they may."""
+
+
 @dataclass
 class ToolCalls:
     """The calls of an attempt that works in the sandbox, and what its agent said through them."""
@@ -75,6 +81,8 @@ class ToolCalls:
     gave_up: str | None = None
     broken: OrchError | None = None
     """What ended the judging of a value or a request for a tool, and so the attempt."""
+    recorded: int = 0
+    """Characters of JSON that its calls have passed and returned."""
 
     @cached_property
     def long_outputs(self) -> LongOutputs:
@@ -133,7 +141,14 @@ class ToolCalls:
         return self.emitted(tool.name, arguments, call)
 
     def emitted(self, name: str, arguments: Mapping[str, Any], call: Callable[[], Any]) -> Any:
-        """Make a call and emit its outcome."""
+        """Make a call and emit its outcome. Raises `CallsTooLarge` instead of making it."""
+        passed = json.dumps(as_json(arguments), sort_keys=True)
+        if self.recorded + len(passed) > RECORDED_CHARS:
+            raise CallsTooLarge(
+                f"the calls of this attempt hold more than {RECORDED_CHARS >> 20} MB, which are recorded: "
+                "pass the name of a file instead of its content"
+            )
+        self.recorded += len(passed)
         try:
             with storage_faults():
                 value = call()
@@ -142,14 +157,18 @@ class ToolCalls:
                 # Nothing for an agent to deal with, such as a full disk or a person who has to decide.
                 self.broken = exc
             if not isinstance(exc, StorageFault):
-                self._emit(name, arguments, f"{type(exc).__name__}: {exc}", None, ok=False)
+                self._emit(name, arguments, passed, f"{type(exc).__name__}: {exc}", None, ok=False)
             raise
-        self._emit(name, arguments, value if isinstance(value, str) else pretty(value), value, ok=True)
+        outcome = value if isinstance(value, str) else pretty(value)
+        if name not in FILE_TOOLS:
+            self.recorded += len(outcome)
+        self._emit(name, arguments, passed, outcome, value, ok=True)
         return value
 
-    def _emit(self, name: str, arguments: Mapping[str, Any], outcome: str, value: Any, *, ok: bool) -> None:
-        said = json.dumps(as_json(arguments), sort_keys=True)
-        self.loops.note(f"called {name} with the same arguments", said, outcome)
+    def _emit(
+        self, name: str, arguments: Mapping[str, Any], passed: str, outcome: str, value: Any, *, ok: bool
+    ) -> None:
+        self.loops.note(f"called {name} with the same arguments", passed, outcome)
         spec = self.attempt.spec
         self.attempt.services.emit(
             ToolCalled(

@@ -15,7 +15,6 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from orchestrator_cli.durable.python_text import parse_module
 
@@ -27,8 +26,10 @@ _TAG_ALONE = re.compile(rf"^[ \t]*{CLOSING}[ \t]*$", re.MULTILINE)
 _FENCE_ALONE = re.compile(r"^[ \t]*```[ \t]*$", re.MULTILINE)
 _CUT_TAGS = tuple(CLOSING[:length] for length in range(len(CLOSING) - 1, 1, -1))
 
-INLINE_TAGS, TRIES = 20, 1_000
-"""How many openings within a line, and how many ends of each, are tried in a reply that is full of tags."""
+INLINE_TAGS = 20
+"""How many openings within a line are tried in a reply that is full of tags."""
+PARSED_CHARS = 400_000
+"""How much is parsed of one reply, in all tries together. After that, the first end of a block counts."""
 
 NO_CODE = f"""Your reply has no code to run. Write a short thought and then the code, each tag on its own
 line:
@@ -57,22 +58,19 @@ def find_code(reply: str) -> CodeBlock | None:
     """The code to run; None if there is none. If something opens a block, it need not parse."""
     if bare := _bare(reply):
         return bare
+    search = _Search(reply)
     tags, fences = list(_TAG.finditer(reply)), list(_FENCE.finditer(reply))
-    tag = _first(reply, (one for one in tags if not _is_within_line(reply, one)))
-    fence = _first(reply, (one for one in fences if one["language"]))
+    tag = search.first(one for one in tags if not _is_within_line(reply, one))
+    fence = search.first(one for one in fences if one["language"])
     if tag and fence and fence.is_python and len(fence.thought) < len(tag.thought) < len(fence.text):
         return fence  # the tag is a part of its code
-    return tag or fence or _best(reply, tags) or _first(reply, fences)
+    return tag or fence or search.best(tags) or search.first(fences)
 
 
 def thought_of(reply: str) -> str:
     """What a reply says before its code."""
     block = find_code(reply)
     return (block.thought if block else reply).strip().removeprefix("Thought:").strip()
-
-
-def _is_python(block: CodeBlock) -> bool:
-    return block.is_python
 
 
 def _is_within_line(reply: str, opening: re.Match[str]) -> bool:
@@ -82,28 +80,40 @@ def _is_within_line(reply: str, opening: re.Match[str]) -> bool:
     return not is_first and reply[opening.end() : opening.end() + 1] not in ("\n", "\r")
 
 
-def _first(reply: str, openings: Iterable[re.Match[str]]) -> CodeBlock | None:
-    return next(_all(reply, openings), None)
+class _Search:
+    """Looks for blocks in one reply, and parses no more of it than may be."""
 
+    def __init__(self, reply: str) -> None:
+        self._reply = reply
+        self._left = PARSED_CHARS
 
-def _best(reply: str, openings: list[re.Match[str]]) -> CodeBlock | None:
-    few = openings[:INLINE_TAGS]
-    return next(filter(_is_python, _all(reply, few)), None) or _first(reply, few)
+    def first(self, openings: Iterable[re.Match[str]]) -> CodeBlock | None:
+        return next(self._all(openings), None)
 
+    def best(self, openings: list[re.Match[str]]) -> CodeBlock | None:
+        blocks = list(self._all(openings[:INLINE_TAGS]))
+        return next((block for block in blocks if block.is_python), blocks[0] if blocks else None)
 
-def _all(reply: str, openings: Iterable[re.Match[str]]) -> Iterator[CodeBlock]:
-    """The block of each opening: up to the first end before which it is Python, else up to the first end."""
-    for opening in openings:
-        if (first := next(_blocks(reply, opening), None)) is not None:
-            yield next(filter(_is_python, islice(_blocks(reply, opening), TRIES)), first)
+    def _all(self, openings: Iterable[re.Match[str]]) -> Iterator[CodeBlock]:
+        """The block of each opening: up to the first end before which it is Python, else the first end."""
+        for opening in openings:
+            blocks = self._blocks(opening)
+            if (first := next(blocks, None)) is not None:
+                yield first if first.is_python else next((one for one in blocks if one.is_python), first)
 
-
-def _blocks(reply: str, opening: re.Match[str]) -> Iterator[CodeBlock]:
-    for end, after in _ends(reply, opening):
-        code = _unfenced(reply[opening.end() : end])
-        if code not in ("", CLOSING):
+    def _blocks(self, opening: re.Match[str]) -> Iterator[CodeBlock]:
+        """One for each end, without the further ones if enough was parsed."""
+        reply = self._reply
+        for end, after in _ends(reply, opening):
+            code = _unfenced(reply[opening.end() : end])
+            if code in ("", CLOSING):
+                continue
             is_closed = reply[end:after].strip() in (CLOSING, "```")
-            yield CodeBlock(reply[: opening.start()], code, reply[:after].rstrip(), is_closed, _parses(code))
+            is_python = self._left > 0 and _parses(code)
+            self._left -= len(code)
+            yield CodeBlock(reply[: opening.start()], code, reply[:after].rstrip(), is_closed, is_python)
+            if self._left <= 0:
+                return
 
 
 def _ends(reply: str, opening: re.Match[str]) -> Iterator[tuple[int, int]]:

@@ -16,6 +16,7 @@ their end only.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _NAMES = r"think|thinking|thought|thoughts|reasoning|seed:think"
@@ -25,7 +26,8 @@ _TAGS = (*(f"<{name}>" for name in _NAMES.split("|")), "[think]", "◁think▷")
 _LONGEST = max(map(len, _TAGS)) + 1
 _CODE = "<code>"
 _FENCE = re.compile(r"(?P<marks>```+|~~~+)(?P<info>[^\n]*)")
-_IN_A_SENTENCE = re.compile(r"\A(?:[ \t]+[a-z]|[ \t]*[,.;:)\]'\"`\\])")
+_IN_A_SENTENCE = re.compile(r"(?<![ \t])[ \t]*+(?:(?<=[ \t])[a-z]|[,.;:)\]'\"`\\])")
+_BLANKS, _BLANK_LINES = re.compile(r"[ \t]*"), re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,30 @@ def split_thoughts(reply: str) -> Split:
 
 
 class ThoughtSplitter:
-    """Takes the thoughts out of a reply that arrives in pieces."""
+    """Takes the thoughts out of a reply that arrives in pieces, in time that grows with its length only."""
 
     def __init__(self) -> None:
-        self.thoughts = ""
+        self._thoughts: list[str] = []
         self._rest = ""
-        """What has arrived and may still become a tag."""
+        """What has arrived last."""
+        self._at = 0
+        """How much of that was read; what follows may still become a tag."""
+        self._blank_to = 0
+        """As far as the rest is known to be blank, while no text was read."""
         self._thinking = False
-        self._line: str | None = None
+        self._line: list[str] | None = None
         """What has been read of a line that is text; None at its beginning."""
         self._block = _Block()
         self._has_text = False
 
+    @property
+    def thoughts(self) -> str:
+        return "".join(self._thoughts)
+
     def feed(self, piece: str) -> str:
         """The text that is certain by now and was not returned before."""
-        self._rest += piece
+        self._blank_to = max(0, self._blank_to - self._at)
+        self._rest, self._at = self._rest[self._at :] + piece, 0
         return self._read(is_last=False)
 
     def end(self) -> str:
@@ -69,7 +80,7 @@ class ThoughtSplitter:
 
     def _read(self, *, is_last: bool) -> str:
         text = []
-        while self._rest:
+        while self._at < len(self._rest):
             at_line_start = self._line is None
             if self._thinking:
                 if not self._think(is_last):
@@ -84,47 +95,61 @@ class ThoughtSplitter:
 
     def _think(self, is_last: bool) -> bool:
         """Read thoughts up to a closing tag; false if more has to arrive."""
-        if closing := _CLOSING.search(self._rest):
-            self.thoughts += self._rest[: closing.start()] + "\n"
-            self._rest = self._rest[closing.end() :]
+        if closing := _CLOSING.search(self._rest, self._at):
+            self._thoughts += [self._rest[self._at : closing.start()], "\n"]
+            self._at = closing.end()
             self._thinking, self._line = False, None
             return True
         cut = len(self._rest) - (0 if is_last else _LONGEST)
-        if cut > 0:
-            self.thoughts, self._rest = self.thoughts + self._rest[:cut], self._rest[cut:]
+        if cut > self._at:
+            self._thoughts.append(self._rest[self._at : cut])
+            self._at = cut
         return is_last
 
     def _begins_thought(self) -> bool:
-        opening = _OPENING.match(self._head)
+        opening = _OPENING.match(self._rest, self._head())
         if opening:
-            self._rest = self._head[opening.end() :]
+            self._at = opening.end()
             self._thinking = True
         return opening is not None
 
-    @property
-    def _head(self) -> str:
-        """What has arrived of the line, without the blanks, and at first the blank lines, before it."""
-        return self._rest.lstrip(" \t" if self._has_text else None)
+    def _head(self) -> int:
+        """Where the line begins after the blanks, and at first the blank lines, before it."""
+        if self._has_text:
+            return _after(_BLANKS, self._rest, self._at)
+        self._blank_to = _after(_BLANK_LINES, self._rest, max(self._at, self._blank_to))
+        return self._blank_to
 
     def _is_undecided(self) -> bool:
-        head = self._head.lower()
-        if "\n" in head:
+        at = self._head()
+        if self._rest.find("\n", at) >= 0:
             return False
+        head = self._rest[at : at + _LONGEST].lower()
         starts = _TAGS if not self._block.is_code else ()
         return any(tag.startswith(head) for tag in (*starts, _CODE)) or head[:3] in _FENCES
 
     def _take_line(self) -> str:
         """What has arrived of a line of text."""
-        if not self._has_text and self.thoughts:
-            self._rest = self._rest.lstrip()
-        begun, newline, after = self._rest.partition("\n")
-        self._line = (self._line or "") + begun
-        self._rest = after
+        if not self._has_text and self._thoughts:
+            self._at = self._head()
+        newline = self._rest.find("\n", self._at)
+        end = newline if newline >= 0 else len(self._rest)
+        begun = self._rest[self._at : end]
+        self._line = self._line or []
+        self._line.append(begun)
+        self._at = end
         self._has_text = self._has_text or bool(begun.strip())
-        if newline:
-            self._block.read(self._line)
-            self._line = None
-        return begun + newline
+        if newline < 0:
+            return begun
+        self._at += 1
+        self._block.read("".join(self._line))
+        self._line = None
+        return f"{begun}\n"
+
+
+def _after(blanks: re.Pattern[str], text: str, at: int) -> int:
+    found = blanks.match(text, at)
+    return found.end() if found else at
 
 
 _FENCES = ("`", "``", "```", "~", "~~", "~~~")
@@ -169,8 +194,7 @@ def _end_of_opened(text: str) -> int:
     block = _Block()
     for line in text.splitlines(keepends=True):
         if not block.is_code:
-            ends = [at + tag.end() for tag in _CLOSING.finditer(line) if _is_meant(line, tag)]
-            end = max([end, *ends])
+            end = max([end, *(at + found for found in _ends_meant(line))])
         elif _CLOSING.fullmatch(line.strip()):
             doubtful = at + len(line)
         elif doubtful and _Block.opened_by(line) and line.strip() != block.opened_by("```"):
@@ -182,9 +206,15 @@ def _end_of_opened(text: str) -> int:
     return doubtful if doubtful and block.is_fence else end
 
 
-def _is_meant(line: str, tag: re.Match[str]) -> bool:
-    """Whether a closing tag in prose ends thoughts, rather than being spoken of."""
-    before, after = line[: tag.start()], line[tag.end() :]
-    if before.count('"') % 2 or before.count("`") % 2 or before.endswith(("'", "\\")):
-        return False
-    return not _OPENING.search(before) and not _IN_A_SENTENCE.match(after)
+def _ends_meant(line: str) -> Iterator[int]:
+    """Where the closing tags end that end thoughts, rather than being spoken of in prose."""
+    opening = _OPENING.search(line)
+    read, quotes = 0, {'"': 0, "`": 0}
+    for tag in _CLOSING.finditer(line):
+        quotes = {sign: count + line.count(sign, read, tag.start()) for sign, count in quotes.items()}
+        read = tag.start()
+        if opening is not None and opening.end() <= tag.start():
+            return
+        within = any(count % 2 for count in quotes.values()) or line.endswith(("'", "\\"), 0, tag.start())
+        if not within and not _IN_A_SENTENCE.match(line, tag.end()):
+            yield tag.end()

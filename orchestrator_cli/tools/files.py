@@ -23,6 +23,8 @@ from orchestrator_cli.tools.own_files import OwnFiles
 
 MAX_CHARS = 100_000
 MAX_LISTED = 1_000
+MAX_PATH = 4_096
+"""Characters of a path; the names on the way are checked one after the other."""
 MAX_FOUND, MAX_LINE = 200, 300
 MAX_SEARCHED = 50_000_000
 """Bytes of files that one search looks through."""
@@ -229,6 +231,8 @@ def _holds(line: str, parts: list[str]) -> bool:
 
 
 def _parts(path: str, allowed: Collection[str]) -> tuple[str, ...]:
+    if len(path) > MAX_PATH:
+        raise ValueError(f"a path has at most {MAX_PATH:,} characters; {path[:40]!r}… has {len(path):,}")
     # Code in the sandbox knows the checkout as /workspace.
     inside = path.removeprefix("/workspace").lstrip("/") if path.startswith("/workspace/") else path
     pure = PurePosixPath("." if inside == "/workspace" else inside)

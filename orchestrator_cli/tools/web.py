@@ -6,9 +6,12 @@ Not covered: pages that need a browser.
 """
 
 import codecs
+import contextlib
 import re
+import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -153,28 +156,73 @@ def _get(url: str, resolve: Resolve, most: int) -> "HttpResponse":
     address = resolve(host, port)
     netloc = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     headers = {"host": parts.netloc, "user-agent": "orch", "accept-encoding": ACCEPT_ENCODING}
-    with (
-        httpx.Client(timeout=WAIT_S, trust_env=False) as client,
-        client.stream(
-            "GET", parts._replace(netloc=netloc).geturl(), headers=headers, extensions={"sni_hostname": host}
-        ) as reply,
-    ):
-        if reply.status_code >= 400:
-            raise ValueError(f"{url} answered {reply.status_code}")
-        body, end = bytearray(), time.monotonic() + WHOLE_S
-        decoder = BodyDecoder(reply.headers.get("content-encoding", ""))
-        for piece in (part for raw in reply.iter_raw() for part in decoder.read(raw)):
-            if time.monotonic() > end:
-                raise ValueError(f"{url} took longer than {WHOLE_S:g} s")
-            body += piece
-            if len(body) > most:
-                break
-        return HttpResponse(
-            bytes(body[:most]),
-            media=reply.headers.get("content-type", ""),
-            encoding=_encoding(reply.headers.get("content-type", "")),
-            location=reply.headers.get("location", ""),
-        )
+    too_long, end = ValueError(f"{url} took longer than {WHOLE_S:g} s"), time.monotonic() + WHOLE_S
+    try:
+        with (
+            _ended_after(WHOLE_S) as trace,
+            httpx.Client(timeout=WAIT_S, trust_env=False) as client,
+            client.stream(
+                "GET",
+                parts._replace(netloc=netloc).geturl(),
+                headers=headers,
+                extensions={"sni_hostname": host, "trace": trace},
+            ) as reply,
+        ):
+            if reply.status_code >= 400:
+                raise ValueError(f"{url} answered {reply.status_code}")
+            body = bytearray()
+            decoder = BodyDecoder(reply.headers.get("content-encoding", ""))
+            for piece in (part for raw in reply.iter_raw() for part in decoder.read(raw)):
+                body += piece
+                if len(body) > most or time.monotonic() > end:
+                    break
+    except httpx.TransportError as exc:
+        if time.monotonic() > end:
+            raise too_long from exc
+        raise
+    if time.monotonic() > end:
+        raise too_long
+    return HttpResponse(
+        bytes(body[:most]),
+        media=reply.headers.get("content-type", ""),
+        encoding=_encoding(reply.headers.get("content-type", "")),
+        location=reply.headers.get("location", ""),
+    )
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+    """A trace for httpx that learns of its connections; they are ended after so many seconds.
+
+    httpx limits the time between two bytes only. A server can send bytes that are no part of a page without
+    end: a header, early answers, the name of a compressed file, the extension of a chunk.
+    """
+    found: list[socket.socket] = []
+    late = threading.Event()
+
+    def trace(event: str, about: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            # A copy, because TLS takes the first one over.
+            found.append(about["return_value"].get_extra_info("socket").dup())
+            if late.is_set():
+                end()
+
+    def end() -> None:
+        late.set()
+        for one in found:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield trace
+    finally:
+        timer.cancel()
+        timer.join()
+        for one in found:
+            one.close()
 
 
 @dataclass(frozen=True)

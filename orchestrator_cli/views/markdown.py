@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from orchestrator_cli.durable.markdown_text import escaped
 from orchestrator_cli.views.text import clean, cut, one_line
 
 _RUNS_OF_TICKS = re.compile(r"`+")
-_INLINE = re.compile(r"([\\`*\[\]|~])|((?<![^\W_])_|_(?![^\W_]))")
-_STARTS_A_BLOCK = re.compile(r"\A(?:\d++(?=[.)](?:\s|$))|(?=[#+=-]))")
 _ENTRY_COMMENT = re.compile(r"<!--(?=\s*orch)", re.IGNORECASE)
 
 
@@ -63,10 +62,7 @@ def code(text: str, limit: int = 200) -> str:
 
 def prose(text: str, limit: int = 500) -> str:
     """Words on one line, with everything that Markdown or HTML would interpret escaped."""
-    line = one_line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = _INLINE.sub(lambda match: "\\" + match.group(), line)
-    start = _STARTS_A_BLOCK.match(line)
-    return f"{start.group()}\\{line[start.end() :]}" if start else line
+    return escaped(one_line(text, limit))
 
 
 def said(text: str, limit: int = 4_000) -> str:

@@ -4,7 +4,6 @@ As in git, only a line feed ends a line. Bytes that are not UTF-8 are surrogates
 lines are a patch for `git apply`; a person reads them through `readable`, which hides nothing.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Container, Iterable, Iterator
@@ -15,6 +14,7 @@ from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.workspace.checkout import Checkout
 from orchestrator_cli.workspace.file_state import Change, FileEntry
 from orchestrator_cli.workspace.history import CommitHistory, squash
+from orchestrator_cli.workspace.line_diff import unified
 from orchestrator_cli.workspace.tree import Root
 from orchestrator_cli.workspace.undo import entry_at
 
@@ -171,7 +171,7 @@ def _content_lines(change: Change, contents: _Contents) -> Iterator[str]:
         return
     name_old = quoted(f"a/{change.path}") if was else "/dev/null"
     name_new = quoted(f"b/{change.path}") if now else "/dev/null"
-    for line in difflib.unified_diff(_split(old), _split(new), name_old, name_new):
+    for line in unified(_split(old), _split(new), name_old, name_new):
         yield line.removesuffix("\n")
         if not line.endswith("\n"):
             yield "\\ No newline at end of file"

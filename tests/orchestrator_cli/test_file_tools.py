@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,14 @@ def test_a_search_that_finds_much_says_what_it_left_out(root: Path) -> None:
     with (root / "large").open("wb") as file:
         file.truncate(MAX_SEARCHED + 1)
     assert "large" in file_tools(root)["search_files"]("nothing")[-1]
+
+
+@pytest.mark.parametrize("name", ["read_file", "write_file", "list_files", "search_files"])
+def test_a_path_of_any_length_is_judged_at_once(root: Path, name: str) -> None:
+    path = "a/" * 30_000 + "b"
+    more = {"read_file": (), "list_files": (), "write_file": ("x",)}
+    arguments = ("x", path) if name == "search_files" else (path, *more[name])
+    began = time.process_time()
+    with pytest.raises(ValueError, match="characters"):
+        file_tools(root)[name](*arguments)
+    assert time.process_time() - began < 1

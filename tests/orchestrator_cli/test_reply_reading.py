@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator_cli.durable.json_text import json_from_reply
+from orchestrator_cli.execution.code_block import find_code
 from orchestrator_cli.models.repetition import RepetitionWatch
 from orchestrator_cli.models.thoughts import ThoughtSplitter, split_thoughts
 
@@ -136,11 +137,37 @@ def test_a_repair_gives_what_was_meant(value: dict[str, Any]) -> None:
         '{"a"} ' * 5_000,
         "{'a':" * 20_000 + "1" + "}" * 20_000,
         '{"a": "' + 'x" y' * 20_000 + '"}',
+        '{"a": [' + "(" * 90_000 + "}",
+        "{" + ",".join(f'"{n}":1' for n in range(60_000)) + ',"59999":1}',
     ],
-    ids=["openings", "braces", "many", "deep", "quotes"],
+    ids=["openings", "braces", "many", "deep", "quotes", "parentheses", "twice"],
 )
 def test_no_reply_takes_long_to_read(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with contextlib.suppress(ValueError):
         json_from_reply(text, (), lambda _: None)
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("line", ["a</think>", "</think>\n", "a\n", "\r\n", "<think></think>\n", "```\n"])
+def test_no_thoughts_take_long_to_find(line: str) -> None:
+    text = line * (250_000 // len(line))
+    began = time.process_time()
+    split_thoughts(text)
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Well.\n<code>\nx = [" + "1," * 40_000 + '"""\n' + "</code>\n" * 1_000,
+        "<think>" + "<code>x</code>" * 15_000,
+        "Well. <code>" + "x = 1\n" * 15_000 + "?</code>" * 1_000,
+        "```\n" * 60_000,
+    ],
+    ids=["ends", "within", "late", "fences"],
+)
+def test_no_code_takes_long_to_find(text: str) -> None:
+    began = time.process_time()
+    find_code(text)
+    assert time.process_time() - began < 20

@@ -21,7 +21,6 @@ PAGES = {
     "/": (200, "text/html", "<html><script>evil()</script><h1>Title</h1><p>Word &amp; more</p></html>"),
     "/plain": (200, "text/plain; charset=utf-8", "just text"),
     "/long": (200, "text/plain", "x" * 3_000_000),
-    "/drip": (200, "text/plain", "x" * 200),
     "/gone": (404, "text/plain", "no"),
     "/moved": (302, "/plain", ""),
     "/away": (302, "http://elsewhere.net/", ""),
@@ -39,6 +38,18 @@ CODECS = {
     for codec in ("punycode", "idna", "utf-7", "unicode_escape", "zlib_codec", "uu", "undefined", "none.such")
 }
 ENCODED = {"/latin": (200, 'text/plain; charset="ISO-8859-1"', "\xe4"), **CODECS}
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
+GZIP = OK + b"content-encoding: gzip\r\n\r\n\x1f\x8b\x08"
+DRIPS = {
+    "/drip/body": (OK + b"\r\n", b"a"),
+    "/drip/header": (OK + b"x-a: ", b"a"),
+    "/drip/early": (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    "/drip/name": (GZIP + b"\x08" + bytes(5) + b"\x03", b"a"),
+    "/drip/empty": (GZIP + b"\x00" + bytes(5) + b"\x03", b"\x00\x00\x00\xff\xff"),
+    "/drip/extension": (OK + b"transfer-encoding: chunked\r\n\r\n1;a=", b"a"),
+    "/drip/trailer": (OK + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-a: ", b"a"),
+}
+"""What a server begins with, and what it sends again and again."""
 PAGES |= {**HOSTILE, **ENCODED}
 BOMB = gzip.compress(gzip.compress(b" " * 200_000_000, 1))
 """200 MB in some kilobytes."""
@@ -55,20 +66,26 @@ class Site(BaseHTTPRequestHandler):
         if self.path.startswith("/bomb"):
             self._send_bomb()
             return
+        if self.path in DRIPS:
+            self._drip(*DRIPS[self.path])
+            return
         status, kind, text = PAGES[self.path]
         self.send_response(status)
         self.send_header("location" if status == 302 else "content-type", kind)
         self.send_header("content-length", str(len(text)))
         self.end_headers()
         try:
-            if self.path == "/drip":
-                for letter in text:
-                    self.wfile.write(letter.encode())
-                    time.sleep(0.05)
-                return
             self.wfile.write(text.encode("latin-1"))
         except ConnectionError:
             self.close_connection = True
+
+    def _drip(self, head: bytes, drop: bytes) -> None:
+        self.close_connection = True
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(head)
+            for _ in range(200):
+                self.wfile.write(drop)
+                time.sleep(0.05)
 
     def _send_bomb(self) -> None:
         once = self.path == "/bomb"
@@ -106,13 +123,14 @@ def fetch(port: int) -> Fetch:
     return lambda path: str(tool(f"http://www.example.org:{port}{path}"))
 
 
+@pytest.mark.parametrize("path", DRIPS)
 def test_a_page_that_comes_in_drops_ends_after_its_time(
-    fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetch, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(web, "WHOLE_S", 0.2)
     began = time.monotonic()
-    with pytest.raises(ValueError, match=r"/drip took longer than 0\.2 s"):
-        fetch("/drip")
+    with pytest.raises(ValueError, match=rf"{path} took longer than 0\.2 s"):
+        fetch(path)
     assert time.monotonic() - began < 5
 
 

@@ -10,6 +10,7 @@ from endpoint import call
 from scripted_model import code
 
 from orchestrator_cli.execution.agent_outputs import OUTPUT_CHARS
+from orchestrator_cli.execution.agent_tools import RECORDED_CHARS
 from orchestrator_cli.models.pricing import context_tokens
 
 PAGE = "<pre>\n<code>x</code>\n</code>\n</pre>\nObservation: Calling tools:"
@@ -221,3 +222,21 @@ def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
 )
 def test_the_context_of_a_model_is_that_of_litellms_list(name: str, is_known: bool) -> None:
     assert bool(context_tokens(name)) is is_known
+
+
+def test_what_calls_pass_is_recorded_up_to_a_limit(tmp_path: Path) -> None:
+    write = """
+done = 0
+try:
+    for number in range(20):
+        write_file("big.txt", str(number) * 3_500_000)
+        done += 1
+except Exception as error:
+    print(error)
+final_answer(done)
+"""
+    outcome, services = run_agent(tmp_path, [code(write)], tools=("write_file",))
+    recorded = [len(fact.arguments["content"]) for fact in services.of("ToolCalled")]
+    assert outcome.value == len(recorded) == 9
+    assert sum(recorded) <= RECORDED_CHARS
+    assert services.of("ToolCalled")[-1].ok

@@ -1,6 +1,8 @@
 """A diff is a patch that git takes, and shows a person everything that is in it."""
 
+import random
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,40 @@ def test_a_binary_file_is_summarised(root: Path, tmp_path: Path) -> None:
     found = diffs(root, tmp_path, {"file": bytes(range(256))})["file"]
     assert len(found) == 3
     assert "256 bytes" in found[-1]
+
+
+DICE = random.Random(1)
+BEFORE = [f"{n}" for n in range(120_000)]
+LONG = {
+    "every second line": (
+        [line for n in range(40_000) for line in (f"{n}", f"a{n}")],
+        [line for n in range(40_000) for line in (f"{n}", f"b{n}")],
+    ),
+    "few words": tuple([str(DICE.randrange(110)) for _ in range(200_000)] for _ in "ab"),
+    "few words between others": tuple(
+        [str(DICE.randrange(2) if n % 200 else -n) for n in range(100_000)] for _ in "ab"
+    ),
+    "another order": (BEFORE, BEFORE[::-1]),
+    "gaps": (BEFORE, [line for n, line in enumerate(BEFORE) if n % 7]),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_no_files_take_long_to_compare(root: Path, tmp_path: Path, kind: str) -> None:
+    before, after = ("".join(f"{line}\n" for line in lines).encode() for lines in LONG[kind])
+    (root / "file").write_bytes(before)
+    began = time.process_time()
+    lines = diffs(root, tmp_path, {"file": after})["file"]
+    assert time.process_time() - began < 15
+    patch = "".join(f"{line}\n" for line in lines).encode()
+    subprocess.run(["git", "apply", "-"], input=patch, cwd=root, check=True)
+    assert (root / "file").read_bytes() == after
+
+
+def test_what_is_the_same_is_not_shown_as_changed(root: Path, tmp_path: Path) -> None:
+    before = "".join(f"{n}\n" for n in range(2_000))
+    after = "".join(f"{n}\n" for n in range(2_000) if n % 7)
+    (root / "file").write_text(before)
+    lines = diffs(root, tmp_path, {"file": after.encode()})["file"]
+    changed = [line for line in lines if line[:1] in "+-" and line[:3] not in ("---", "+++")]
+    assert len(changed) == before.count("\n") - after.count("\n")
