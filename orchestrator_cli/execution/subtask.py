@@ -94,7 +94,7 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     """An attempt on a checkout, committed."""
     ref = ref_of(checkout)
     if spec.process is not None:
-        check_program(run, checkout.root, spec.process)
+        check_program(run, spec.process)
     spec = spec.model_copy(update={"checkout": ref, **_agent(run, spec.subtask), **_tools(run, spec, ref)})
     # While what the attempt wrote still takes the space that it took.
     with storage_faults(checkout.folder, run.workspace.root, run.settings.home):
