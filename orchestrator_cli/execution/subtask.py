@@ -202,7 +202,7 @@ def _ask_for_executed(run: Run, checkout: Checkout, result: Result) -> frozenset
         plan = [one for one in run.state.plan.subtasks if run.state.state_of(one.id) not in OVER]
         named = {root: why for root, why in named_in_plan(plan).items() if root not in allowed}
         paths = {path for one in open_ones for path in one.paths}
-        diffs = pending_diffs(checkout, run.workspace.root, only=paths)
+        diffs = pending_diffs(checkout, run.workspace.root, paths, run.cancellation)
         questions = executes_questions(result.subtask, open_ones, named, diffs)
         # One that another subtask waits for may be about the same files.
         waiting = [one for one in run.broker.open if one.what == "executes"]
@@ -220,7 +220,7 @@ def _ask_for_writes(run: Run, checkout: Checkout, subtask: str, changed: Sequenc
     from orchestrator_cli.workspace.diff import pending_diffs
 
     if run.broker.needs("writes") and changed:
-        diffs = pending_diffs(checkout, run.workspace.root)
+        diffs = pending_diffs(checkout, run.workspace.root, cancellation=run.cancellation)
         _ask_all(run, writes_questions(subtask, changed, diffs), "change files")
 
 
