@@ -104,6 +104,26 @@ def test_a_binary_file_is_summarised(root: Path, tmp_path: Path) -> None:
     assert "256 bytes" in found[-1]
 
 
+NIBBLES = "".join(chr(0xFE00 + part) for sign in b"run this" for part in divmod(sign, 16))
+
+
+@pytest.mark.parametrize("hidden", [NIBBLES, "\u2800" * 4, "\u3164\u115f\u034f"])
+@pytest.mark.parametrize("before", ["Be kind.", "\u2764"])
+def test_signs_that_are_not_seen_are_written_out_where_no_word_needs_them(
+    root: Path, tmp_path: Path, before: str, hidden: str
+) -> None:
+    line, count = shown(root, tmp_path, f"{before}{hidden}\n".encode())
+    assert not set(line) & set(hidden)
+    assert f"{len(hidden)} hidden signs" in count
+
+
+@pytest.mark.parametrize(
+    "text", ["\u2764\ufe0f\u200d\U0001f525 1\ufe0f\u20e3", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"]
+)
+def test_signs_that_emoji_and_words_need_stay(root: Path, tmp_path: Path, text: str) -> None:
+    assert shown(root, tmp_path, f"{text}\n".encode()) == [f"+{text}"]
+
+
 # --- comparing lines
 
 
