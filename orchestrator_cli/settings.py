@@ -212,9 +212,9 @@ class Settings(BaseSettings):
     """The most model calls for one run."""
     max_tokens: Lower[int | None] = Field(default=None, ge=1)
     """The most tokens, sent and received, for one run."""
-    timeout: Lower[float | None] = Field(default=None, gt=0)
+    timeout: Lower[float | None] = Field(default=None, gt=0, le=1e9)
     """The most seconds for one run."""
-    model_timeout: Lower[float] = Field(default=180.0, gt=0)
+    model_timeout: Lower[float] = Field(default=180.0, gt=0, le=1e9)
     """The most seconds for one model call."""
     model_retries: Lower[int] = Field(default=2, ge=0, le=10)
     """How often a failed call is tried again."""

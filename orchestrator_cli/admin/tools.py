@@ -22,7 +22,7 @@ from orchestrator_cli.recall.run_memory import IndexChanges, open_memory, reinde
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial
-from orchestrator_cli.workspace.line_diff import unified
+from orchestrator_cli.workspace.line_diff import unified_lines
 from toolsmith.build import edit_prover, prove_again, settle_edit
 from toolsmith.built import BuiltTool, TrialReport
 from toolsmith.errors import LibraryError, ToolNotBuilt, ToolQuarantined, ToolsmithError
@@ -114,8 +114,8 @@ class ToolAdmin:
             for file in ("tool.py", "tool.json"):
                 before, after = (self._text(name, number, file) for number in (old, new))
                 label = f"{name}/v{{}}/{file}"
-                diff = unified(before, after, label.format(old), label.format(new))
-                lines += (line.removesuffix("\n") for line in diff)
+                found = unified_lines(before, after, label.format(old), label.format(new))
+                lines += (line.removesuffix("\n") for line in found)
             return lines
 
     # --- deciding

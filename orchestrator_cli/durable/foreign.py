@@ -105,11 +105,16 @@ def prompt_environment(read: Callable[[str], str]) -> "Environment":
 
 MOST_SIGNS = 40
 """Of more hidden signs in a row, the rest is counted."""
-_NOT_SHOWN = re.compile(f"[{LINE_ENDS}{HIDDEN}{SURROGATES}]+")
+_NOT_SHOWN = re.compile(
+    # Signs of `UNSEEN` that no script and no emoji needs there: after ASCII, or more than two in a row.
+    f"[{LINE_ENDS}{HIDDEN}{SURROGATES}]+|(?<=[ -~])(?![\\ufe0e\\ufe0f]\\u20e3)[{UNSEEN}]+|[{UNSEEN}]{{3,}}"
+)
 
 
 def visible(line: str) -> str:
     """The line with line ends and hidden signs as `\\r`, `\\x1b` or `\\u{e0041}`; tabs stay.
+
+    What can be hidden in signs that words and emoji need is not covered: one of them after each letter.
 
     A byte that is not UTF-8 (a surrogate of `surrogateescape`) is written as `\\xe9`.
     """

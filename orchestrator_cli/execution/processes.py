@@ -5,18 +5,15 @@ there is committed like any other subtask's work. Its inputs are JSON on standar
 is what it prints, as JSON where that is JSON. An exit code other than 0 is a failure.
 
 Not covered: what it does to the workspace by its own path instead of the folder it is started in,
-and what the files that it reads make it do. The program that is named in its command is not run
-where this run wrote it; a program that runs whatever a folder holds (make, a test runner) is the
-user's to register or not.
+and what the files that it reads make it do. A program or script that its command names is not run
+where this run wrote it, whatever comes before it and whichever links lead to it; a program that runs
+whatever a folder holds (make, a test runner) is the user's to register or not.
 """
 
 import json
-import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -30,10 +27,12 @@ from orchestrator_cli.json_schema import misfits
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.settings import Process
 from orchestrator_cli.subprocesses.command import OUT_BYTES, CommandResult, run_command
+from orchestrator_cli.workspace.commands import files_named
+from orchestrator_cli.workspace.followed import is_script
+from orchestrator_cli.workspace.tree import Root
 
 ERR_CHARS = 600
 KEY = "ORCH_IDEMPOTENCY_KEY"
-INTERPRETERS = re.compile(r"(ba|da|z|k)?sh|python[\d.]*|node|deno|bun|ruby|perl|php|Rscript|julia|lua")
 
 
 def run_process(attempt: Attempt) -> JsonValue:
@@ -116,25 +115,19 @@ def value_of(ended: CommandResult) -> JsonValue:
     return value
 
 
-def program_files(process: Process) -> list[str]:
-    """What a process executes, as its command has it: the program, and an interpreter's script."""
-    if process.flow is not None:
-        return [process.flow.rpartition(":")[0]]
-    first, *rest = process.command
-    if not INTERPRETERS.fullmatch(Path(first).name):
-        return [first]
-    return [first, *[part for part in rest if not part.startswith("-")][:1]]
-
-
-def check_program(run: Run, root: Path, process: Process) -> None:
-    """Raise `EffectRefused` where a program that the process names was written by this run."""
-    inside = {os.path.normpath(path) for path in program_files(process)}
-    if not any((root / path).exists() for path in inside):
+def check_program(run: Run, process: Process) -> None:
+    """Raise `EffectRefused` if this run wrote the program of a process, or a script that it names."""
+    command = (process.flow.rpartition(":")[0],) if process.flow is not None else process.command
+    root, written = run.workspace.root, run.workspace.written()
+    if not written:
         return
-    workspace = f"{run.workspace.root}{os.sep}"
-    if written := sorted({path.removeprefix(workspace) for path in inside} & run.workspace.written()):
+    programs = written.intersection(files_named(command[:1], root, root))
+    with Root(root) as tree:
+        states = {path: tree.stat(path) for path in written.intersection(files_named(command, root, root))}
+    found = (path for path, state in states.items() if is_script(path, state) or (state and state.target))
+    if ran := sorted({*programs, *found}):
         raise EffectRefused(
-            f"{written[0]} was written in this run, and a process does not run what a model wrote"
+            f"{ran[0]} was written in this run, and a process does not run what a model wrote"
         )
 
 

@@ -96,7 +96,7 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     """An attempt on a checkout, committed."""
     ref = ref_of(checkout)
     if spec.process is not None:
-        check_program(run, checkout.root, spec.process)
+        check_program(run, spec.process)
     spec = spec.model_copy(update={"checkout": ref, **_agent(run, spec.subtask), **_tools(run, spec)})
     # While what the attempt wrote still takes the space that it took.
     with storage_faults(checkout.folder, run.workspace.root, run.settings.home):
@@ -204,7 +204,7 @@ def _ask_for_executed(run: Run, checkout: Checkout, result: Result) -> frozenset
         plan = [one for one in run.state.plan.subtasks if run.state.state_of(one.id) not in OVER]
         named = {root: why for root, why in named_in_plan(plan).items() if root not in allowed}
         paths = {path for one in open_ones for path in one.paths}
-        diffs = pending_diffs(checkout, run.workspace.root, only=paths)
+        diffs = pending_diffs(checkout, run.workspace.root, paths, run.cancellation)
         questions = executes_questions(result.subtask, open_ones, named, diffs)
         # One that another subtask waits for may be about the same files.
         waiting = [one for one in run.broker.open if one.what == "executes"]
@@ -222,7 +222,7 @@ def _ask_for_writes(run: Run, checkout: Checkout, subtask: str, changed: Sequenc
     from orchestrator_cli.workspace.diff import pending_diffs
 
     if run.broker.needs("writes") and changed:
-        diffs = pending_diffs(checkout, run.workspace.root)
+        diffs = pending_diffs(checkout, run.workspace.root, cancellation=run.cancellation)
         _ask_all(run, writes_questions(subtask, changed, diffs), "change files")
 
 

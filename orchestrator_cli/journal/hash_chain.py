@@ -49,16 +49,17 @@ LONGEST_SEAL = 1024
 """At most so many bytes for the last seal of a file and the line feed after it."""
 
 _FORM = (
-    rb"<!-- orch (?P<head>log (?P<id>[0-9a-f]+)|entry (?P<seq>\d+) run (?P<run>[A-Za-z0-9_.-]*)|"
-    rb"cut (?P<torn>\d+)|copy (?P<copy>[0-9a-f]+)|added) place (?P<place>\d+) after (?P<after>[0-9a-f]{64}) "
+    rb"<!-- orch (?P<head>log (?P<id>[0-9a-f]{1,64})|entry (?P<seq>\d{1,18}) run (?P<run>[A-Za-z0-9_.-]*)|"
+    rb"cut (?P<torn>\d{1,18})|copy (?P<copy>[0-9a-f]{1,64})|added) place (?P<place>\d{1,18}) "
+    rb"after (?P<after>[0-9a-f]{64}) "
     rb"hash (?P<hash>[0-9a-f]{64}) -->"
 )
 _SEAL = re.compile(rb"^" + _FORM + rb"\r?(?:\n|\Z)", re.MULTILINE)
 _LAST = re.compile(rb"(?:\A|\n)" + _FORM + rb"\r?\n\Z")
-_ENTRY = re.compile(rb"^<!-- orch entry (\d+) run (\S*)(?: place [^\n]*)? -->\r?$", re.MULTILINE)
-_UNSEALED = re.compile(rb"^<!-- orch entry \d+ run \S* -->\r?$", re.MULTILINE)
+_ENTRY = re.compile(rb"^<!-- orch entry (\d{1,18}) run (\S*)(?: place [^\n]*)? -->\r?$", re.MULTILINE)
+_UNSEALED = re.compile(rb"^<!-- orch entry \d{1,18} run \S* -->\r?$", re.MULTILINE)
 _COMMENT = re.compile(
-    rb"^(?:" + _FORM + rb"|<!-- orch entry (?P<seq_>\d+) run (?P<run_>[A-Za-z0-9_.-]*) -->)\r?(?:\n|\Z)",
+    rb"^(?:" + _FORM + rb"|<!-- orch entry (?P<seq_>\d{1,18}) run (?P<run_>[A-Za-z0-9_.-]*) -->)\r?(?:\n|\Z)",
     re.MULTILINE,
 )
 _BEGINNINGS = tuple(text.encode() for text in ("\n### 0 · ", "\n**0** · run ", "\n## Run "))
@@ -151,15 +152,20 @@ def entry_head(seq: int, run: str) -> str:
 def open_log(path: Path, flags: int = os.O_RDONLY) -> int:
     """The descriptor of a log that may come from a stranger: an ordinary file and no link.
 
+    It is opened for writing only if it has no other name, because that may be outside of the workspace.
+
     Raises `OSError`, also if it is larger than `MAX_LOG_MB`.
     """
     file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     status = os.fstat(file)
-    if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_LOG_MB << 20:
+    is_one, may_write = status.st_nlink <= 1, bool(flags & (os.O_WRONLY | os.O_RDWR))
+    if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_LOG_MB << 20 and (is_one or not may_write):
         return file
     os.close(file)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(0, "it is no ordinary file")
+    if may_write and not is_one:
+        raise OSError(0, "it is a hard link: another file would change with it; move it away")
     raise OSError(errno.EFBIG, f"it is larger than {MAX_LOG_MB} MB; move it away to start a new one")
 
 

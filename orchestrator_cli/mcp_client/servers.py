@@ -12,7 +12,7 @@ same call of the same subtask.
 import contextlib
 import hashlib
 import json
-import os
+import re
 import shlex
 import threading
 from collections import Counter
@@ -37,6 +37,7 @@ from orchestrator_cli.mcp_client.tools import ServerTool, server_tools, text_of,
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.planning.planner import ToolCard
 from orchestrator_cli.settings import McpServer, Settings
+from orchestrator_cli.workspace.commands import files_named
 
 FIRST_LISTING_S = 10.0
 """How long planning waits for a first listing; LiteLLM's import takes half of that anyway."""
@@ -143,9 +144,11 @@ class Servers:
 
     def _check_program(self, server: McpServer, written: Callable[[], frozenset[str]]) -> None:
         """Raise `EffectRefused` if this run wrote a file that the command names."""
-        paths = (Path(os.path.normpath(part)) for part in server.command)
-        inside = {str(path.relative_to(self._root)) for path in paths if path.is_relative_to(self._root)}
-        if any((self._root / part).exists() for part in inside) and (made := sorted(inside & written())):
+        root = str(self._root)
+        words = [re.sub(r"\$\{?ORCH_WORKSPACE\b\}?", lambda _: root, word) for word in server.command]
+        # It starts in an empty folder, so only whole paths lead to the workspace.
+        inside = files_named(words, Path("/"), self._root)
+        if inside and (made := sorted(written().intersection(inside))):
             raise EffectRefused(
                 f"{made[0]} was written in this run, and an MCP server does not run what a model wrote"
             )

@@ -3,8 +3,10 @@
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+
+from orchestrator_cli.durable.places import ways_to
 
 _SHELL_SIGNS = re.compile(r"""[\s;&|<>(){}\[\]"'`=,:!]+""")
 _MODULE = re.compile(r"(?<=-m )[\w.]+")
@@ -37,6 +39,16 @@ def names_in(text: str) -> Collection[str]:
 def place_of(folder: Path, name: str) -> Path:
     """The path of a name, without `..`."""
     return Path(os.path.normpath(folder / name))
+
+
+def files_named(command: Sequence[str], folder: Path, root: Path) -> Collection[str]:
+    """The paths of the workspace `root` that a command started in `folder` names, and what links lead to.
+
+    Words within quotes are among them, modules after `-m`, and links to a folder on the way.
+    """
+    ways = [way for place in paths_in(shlex.join(command), (folder,)) for way in ways_to(place)]
+    ways += [above for way in ways for above in way.parents if above.is_symlink()]
+    return dict.fromkeys(str(way.relative_to(root)) for way in ways if way.is_relative_to(root))
 
 
 def entered(text: str, folders: Collection[Path]) -> Collection[Path]:

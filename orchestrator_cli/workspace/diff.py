@@ -9,12 +9,13 @@ import re
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.foreign import HIDDEN, LINE_ENDS, SURROGATES, hidden_count, visible
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.workspace.checkout import Checkout
 from orchestrator_cli.workspace.file_state import Change, FileEntry
 from orchestrator_cli.workspace.history import CommitHistory, squash
-from orchestrator_cli.workspace.line_diff import unified
+from orchestrator_cli.workspace.line_diff import unified_lines
 from orchestrator_cli.workspace.tree import Root
 from orchestrator_cli.workspace.undo import entry_at
 
@@ -49,10 +50,15 @@ def diff_lines(history: CommitHistory, root: Path) -> Iterator[str]:
             yield from _lines(change, _Contents(tree, history=history))
 
 
-def pending_diffs(checkout: Checkout, root: Path, only: Container[str] | None = None) -> dict[str, list[str]]:
+def pending_diffs(
+    checkout: Checkout,
+    root: Path,
+    only: Container[str] | None = None,
+    cancellation: Cancellation | None = None,
+) -> dict[str, list[str]]:
     """The lines of the diff between the workspace as it is now and a checkout, by path.
 
-    `only`: the paths to compare.
+    `only`: the paths to compare. Raises the reason of the cancellation.
     """
     found = {}
     with Root(root) as before, Root(checkout.root) as after:
@@ -61,6 +67,8 @@ def pending_diffs(checkout: Checkout, root: Path, only: Container[str] | None = 
             name = path.rstrip("/")
             if only is not None and name not in only:
                 continue
+            if cancellation is not None:
+                cancellation.check()
             was, now = entry_at(before, name), entry_at(after, name)
             if was is not None or now is not None:
                 found[name] = list(_lines(Change(path=name, before=was, after=now), contents))
@@ -171,7 +179,7 @@ def _content_lines(change: Change, contents: _Contents) -> Iterator[str]:
         return
     name_old = quoted(f"a/{change.path}") if was else "/dev/null"
     name_new = quoted(f"b/{change.path}") if now else "/dev/null"
-    for line in unified(_split(old), _split(new), name_old, name_new):
+    for line in unified_lines(_split(old), _split(new), name_old, name_new):
         yield line.removesuffix("\n")
         if not line.endswith("\n"):
             yield "\\ No newline at end of file"

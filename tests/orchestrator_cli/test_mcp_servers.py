@@ -180,6 +180,23 @@ def test_a_program_of_the_user_runs_nothing_that_the_folder_holds(orch: Orch, en
     assert not ran.exists()
 
 
+def test_a_server_that_this_run_wrote_is_not_started_whichever_link_leads_to_it(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    (orch.workspace / "real.py").write_text(Path(OTHER).read_text())
+    (orch.workspace / "serve.py").symlink_to("real.py")
+    start = f'exec {sys.executable} -I "$ORCH_WORKSPACE/serve.py" {notes(orch)}'
+    register(orch, command=["sh", "-c", start], effects=False)
+    endpoint.reply = Cast(
+        planner=[plan(coder("write"), tool_call("say", "other_echo", ["write"], text="hey"))],
+        agents={"Do write": [code("open('real.py', 'a').write('# mine')\nfinal_answer('done')")]},
+        reviser=KEEP,
+    )
+    done = orch("ask", "--json", "Say it.")
+    assert done.envelope["states"] == {"write": "done", "say": "failed"}
+    assert orch.events("SubtaskFailed")[0]["reason"].startswith("real.py was written in this run")
+
+
 def test_a_program_starts_in_an_empty_folder_and_is_told_the_workspace(tmp_path: Path) -> None:
     loop, cancellation = Loop(), Cancellation()
     other = connection(tmp_path, loop)

@@ -194,6 +194,41 @@ def test_a_program_that_this_run_wrote_is_not_run(orch: Orch, endpoint: Endpoint
     assert not outside(orch).exists()
 
 
+def test_a_script_that_this_run_wrote_is_not_run_however_the_command_names_it(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    (orch.workspace / "lib").mkdir()
+    for link, target in {"linked.py": "real.py", "bin": "lib"}.items():
+        (orch.workspace / link).symlink_to(target)
+    commands = {
+        "option": [sys.executable, "-W", "ignore", "tool.py"],
+        "wrapped": ["env", "A=1", sys.executable, "tool.py"],
+        "quoted": ["sh", "-c", f"{sys.executable} ./tool.py"],
+        "module": [sys.executable, "-m", "tool"],
+        "linked": [sys.executable, "linked.py"],
+        "below": [sys.executable, "bin/tool.py"],
+        "data": ["cat", "data.csv"],
+    }
+    register(orch, **{name: {"command": command, "effects": False} for name, command in commands.items()})
+    write = f"""for name in ("tool.py", "real.py", "lib/tool.py", "data.csv"):
+    open(name, "w").write("open({str(outside(orch))!r}, 'w')")
+final_answer("done")"""
+    endpoint.reply = Cast(
+        planner=[plan(coder("write"), *(process(name, name, ["write"]) for name in commands))],
+        agents={"Do write": [code(write)]},
+        reviser=KEEP * len(commands),
+    )
+    done = orch("ask", "--json", "Go.")
+    states = dict.fromkeys(commands, "failed") | {"write": "done", "data": "done"}
+    assert done.envelope["states"] == states, done.err
+    assert {row["reason"].split()[0] for row in orch.events("SubtaskFailed")} == {
+        "tool.py",
+        "real.py",
+        "lib/tool.py",
+    }
+    assert not outside(orch).exists()
+
+
 FAMILY = """
 import os, subprocess, sys, time
 sleeper = [sys.executable, "-c", "import time; time.sleep(600)", sys.argv[1]]

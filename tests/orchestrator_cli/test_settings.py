@@ -73,6 +73,8 @@ def test_an_empty_variable_is_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         ("max_parallel = 'x'", "max_parallel"),
         ("nonsense = 1", "nonsense"),
+        ("timeout = inf", "timeout"),
+        ("timeout = 1e300", "timeout"),
         ("[models]\nplaner = 'x'", "models.planer"),
         ("a = = 1", "cannot be read"),
     ],

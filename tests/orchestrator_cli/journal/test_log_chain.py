@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.chain_check import ChainFault, check_chain
-from orchestrator_cli.journal.hash_chain import entry_head, read_log, sealed
+from orchestrator_cli.journal.hash_chain import entries_in, entry_head, pieces_of, read_log, sealed
 from orchestrator_cli.views.entries import entry_for
 from orchestrator_cli.views.filelog import HEADER, FileLog, begun
 
@@ -67,6 +67,30 @@ def test_view_writes_a_valid_chain(tmp_path: Path) -> None:
     findings = check_chain(read_log(log.path.read_bytes()))
     assert findings.fault is None
     assert [block.seal.seq for block in findings.log.blocks] == [None, 1, 2, 3, 4, 5]
+
+
+MANY = "9" * 5_000
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        *(f"{what} place {MANY} after {'0' * 64} hash {'0' * 64}" for what in ("added", "log ab", "copy ab")),
+        *(f"{what} place 1 after {'0' * 64} hash {'0' * 64}" for what in (f"log {'a' * 300}", f"cut {MANY}")),
+        *(f"entry {MANY} run r{end}" for end in ("", f" place 1 after {'0' * 64} hash {'0' * 64}")),
+    ],
+)
+def test_a_comment_with_a_number_or_an_id_that_is_too_long_is_text(tmp_path: Path, comment: str) -> None:
+    data = b"".join(blocks_of(2)) + f"\nnote\n<!-- orch {comment} -->\n".encode()
+    path = tmp_path / "fileLog.md"
+    path.write_bytes(data)
+    assert len(read_log(data).blocks) == 3
+    assert len([piece for piece in pieces_of(data) if piece.hash]) == 3
+    assert len(entries_in(data)) == 2
+    log = FileLog(path, tmp_path / "home")
+    fact = events.CodeRan(subtask="a", attempt=1, step=1, code="print(1)", output="")
+    log(Event(run=RUNS[0], seq=9, time=TIME, data=fact))
+    assert read_log(path.read_bytes()).blocks[-1].seal.seq == 9
 
 
 # --- every kind of tampering at every entry of a long log

@@ -12,7 +12,9 @@ from orchestrator_cli.settings import Settings
 
 def test_damaged_runs_are_named_beside_the_others(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", workspace=tmp_path)
-    journals = [settings.home / "runs" / name / "journal.jsonl" for name in ("whole", "damaged", "pipe")]
+    journals = [
+        settings.home / "runs" / name / "journal.jsonl" for name in ("whole", "damaged", "pipe", "deep")
+    ]
     for path in journals:
         stream = EventStream(path.parent.name, path, [])
         stream.emit(RunStarted(prompt="p", workspace=str(tmp_path), models={}, sandbox="s", version="0"))
@@ -22,7 +24,9 @@ def test_damaged_runs_are_named_beside_the_others(tmp_path: Path) -> None:
     journals[1].write_text(json.dumps(row, separators=(",", ":")) + "\n")
     journals[2].unlink()
     os.mkfifo(journals[2])
+    with journals[3].open("a") as file:
+        file.write('{"workspace":' + "[" * 100_000 + "\n")
     unread: list[str] = []
     found = recent(settings, everywhere=True, limit=9, on_unread=unread.append)
-    assert [one.where.run for one in found] == ["whole"]
+    assert [one.where.run for one in found] == ["whole", "deep"]
     assert ["pipe" in unread[0], "damaged" in unread[1], len(unread)] == [True, True, 2]

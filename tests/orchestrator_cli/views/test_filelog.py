@@ -323,6 +323,14 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "profile").read_text() == "mine"
 
 
+def test_a_file_that_has_another_name_too_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "profile").write_text("mine")
+    (tmp_path / "fileLog.md").hardlink_to(tmp_path / "profile")
+    with pytest.raises(UsageError, match="hard link"):
+        FileLog(tmp_path / "fileLog.md")
+    assert (tmp_path / "profile").read_text() == "mine"
+
+
 def test_a_pipe_in_its_place_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fileLog.md")
     with pytest.raises(UsageError, match="no ordinary file"):

@@ -1,12 +1,16 @@
 """A diff is a patch that git takes, and shows a person everything that is in it."""
 
+import itertools
 import random
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import Interrupted
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.diff import pending_diffs, readable
 
@@ -100,32 +104,76 @@ def test_a_binary_file_is_summarised(root: Path, tmp_path: Path) -> None:
     assert "256 bytes" in found[-1]
 
 
-DICE = random.Random(1)
-BEFORE = [f"{n}" for n in range(120_000)]
-LONG = {
-    "every second line": (
-        [line for n in range(40_000) for line in (f"{n}", f"a{n}")],
-        [line for n in range(40_000) for line in (f"{n}", f"b{n}")],
-    ),
-    "few words": tuple([str(DICE.randrange(110)) for _ in range(200_000)] for _ in "ab"),
-    "few words between others": tuple(
-        [str(DICE.randrange(2) if n % 200 else -n) for n in range(100_000)] for _ in "ab"
-    ),
-    "another order": (BEFORE, BEFORE[::-1]),
-    "gaps": (BEFORE, [line for n, line in enumerate(BEFORE) if n % 7]),
-}
+NIBBLES = "".join(chr(0xFE00 + part) for sign in b"run this" for part in divmod(sign, 16))
 
 
-@pytest.mark.parametrize("kind", LONG)
-def test_no_files_take_long_to_compare(root: Path, tmp_path: Path, kind: str) -> None:
-    before, after = ("".join(f"{line}\n" for line in lines).encode() for lines in LONG[kind])
-    (root / "file").write_bytes(before)
-    began = time.process_time()
-    lines = diffs(root, tmp_path, {"file": after})["file"]
-    assert time.process_time() - began < 15
-    patch = "".join(f"{line}\n" for line in lines).encode()
-    subprocess.run(["git", "apply", "-"], input=patch, cwd=root, check=True)
-    assert (root / "file").read_bytes() == after
+@pytest.mark.parametrize("hidden", [NIBBLES, "\u2800" * 4, "\u3164\u115f\u034f"])
+@pytest.mark.parametrize("before", ["Be kind.", "\u2764"])
+def test_signs_that_are_not_seen_are_written_out_where_no_word_needs_them(
+    root: Path, tmp_path: Path, before: str, hidden: str
+) -> None:
+    line, count = shown(root, tmp_path, f"{before}{hidden}\n".encode())
+    assert not set(line) & set(hidden)
+    assert f"{len(hidden)} hidden signs" in count
+
+
+@pytest.mark.parametrize(
+    "text", ["\u2764\ufe0f\u200d\U0001f525 1\ufe0f\u20e3", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"]
+)
+def test_signs_that_emoji_and_words_need_stay(root: Path, tmp_path: Path, text: str) -> None:
+    assert shown(root, tmp_path, f"{text}\n".encode()) == [f"+{text}"]
+
+
+# --- comparing lines
+
+
+def rows(signs: str, count: int, seed: int = 0) -> list[str]:
+    chance = random.Random(seed)
+    return [f"{chance.choice(signs)}{chance.choice(signs)}" for _ in range(count)]
+
+
+def variants() -> Iterator[tuple[list[str], list[str]]]:
+    few = [list(row) for size in range(4) for row in itertools.product("ab", repeat=size)]
+    yield from itertools.product(few, few)
+    yield from ((rows("abc", 40, seed), rows("abc", 40, -seed)) for seed in range(1, 60))
+
+
+def test_git_applies_the_diff_of_any_two_texts(root: Path, tmp_path: Path) -> None:
+    old, new = {}, {}
+    for number, (before, after) in enumerate(variants()):
+        old[f"{number}"], new[f"{number}"] = ("\n".join(row).encode() for row in (before, after))
+    for name, content in old.items():
+        (root / name).write_bytes(content)
+    found = diffs(root, tmp_path, new)
+    patch = "".join(f"{line}\n" for lines in found.values() if len(lines) > 1 for line in lines)
+    subprocess.run(["git", "apply", "--unidiff-zero", "-"], input=patch.encode(), cwd=root, check=True)
+    assert {name: (root / name).read_bytes() for name in new} == new
+
+
+def test_few_changes_of_a_long_file_are_shown_alone_and_many_at_once(root: Path, tmp_path: Path) -> None:
+    """Lines that are repeated often take `difflib` hours."""
+    signs = "abcdefghijklmnopqrstuvwxyz"
+    before = rows(signs, 300_000)
+    few, many = list(before), rows(signs, 300_000, seed=1)
+    few[1000::5000] = ["changed"] * len(few[1000::5000])
+    for name, after in {"few": few, "many": many}.items():
+        (root / name).write_text("\n".join(before))
+        began = time.monotonic()
+        lines = diffs(root, tmp_path, {name: "\n".join(after).encode()})[name]
+        assert time.monotonic() - began < 20
+        assert sum(line.startswith("@@") for line in lines) == (60 if name == "few" else 1)
+        patch = "".join(f"{line}\n" for line in lines)
+        subprocess.run(["git", "apply", "-"], input=patch.encode(), cwd=root, check=True)
+        assert (root / name).read_text() == "\n".join(after)
+
+
+def test_a_run_that_ends_compares_no_more_files(root: Path, tmp_path: Path) -> None:
+    ended = Cancellation()
+    ended.cancel(Interrupted("Ctrl-C"))
+    with Workspace(root, tmp_path / "state", 10).checkout() as checkout:
+        (checkout.root / "file").write_text("text")
+        with pytest.raises(Interrupted):
+            pending_diffs(checkout, root, cancellation=ended)
 
 
 def test_what_is_the_same_is_not_shown_as_changed(root: Path, tmp_path: Path) -> None:
