@@ -39,6 +39,7 @@ from orchestrator_cli.models.chain import ModelChain
 from orchestrator_cli.models.library import IMPORT_LOCK
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.process_limits import check_process_limits
+from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.knowledge import KnowledgeReader
 from orchestrator_cli.recall.run_memory import RunMemory, open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
@@ -47,6 +48,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.surroundings import Surroundings, surroundings_of
+from orchestrator_cli.values import Guidance
 from orchestrator_cli.workspace import CommitLimits, Workspace
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, SelfTestFault, choose_backend
@@ -108,6 +110,7 @@ def open_run(
     others = settings.alternatives if source.is_live else ()
     chosen = _Chosen(names, tuple(name for name in others if not source.missing(name)), roles, lost)
     backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
+    brought = None if source.is_repeatable else find_guidance(settings)
     with storage_faults(), ExitStack() as closing:
         record = _open_record(closing, settings, run, views, is_resumed=bool(resumed))
         stream = record.stream
@@ -145,6 +148,8 @@ def open_run(
                 lost_models=chosen.lost,
                 workspace=workspace,
                 surroundings=Surroundings() if source.is_repeatable else surroundings_of(workspace.root),
+                guidance=brought.guidance(settings) if brought else Guidance(),
+                left_out=tuple(brought.notices) if brought else (),
                 backend=backend,
                 sandbox=f"{backend.detail}; allowed by {unsafe}" if unsafe else backend.name,
                 registry=opened.registry,

@@ -32,7 +32,7 @@ from orchestrator_cli.planning.checks import judge
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Process
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import Usage
+from orchestrator_cli.values import Guidance, Usage
 from toolsmith.built import BuiltTool
 from toolsmith.library.status import Judgement
 from toolsmith.permissions import Permissions
@@ -101,6 +101,8 @@ class AttemptSpec(_Value):
     max_steps: int
     surroundings: Surroundings = Surroundings()
     """What an agent sees of where it works."""
+    guidance: Guidance = Guidance()
+    """What the project and the user have written down about how to work; for agents."""
     context_tokens: int | None = None
     """What the model of an agent takes; None if that is unknown."""
     allow_protected: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import Conversation, Usage
+from orchestrator_cli.values import Conversation, Guidance, Usage
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
 from orchestrator_cli.workspace.history import CommitHistory
@@ -58,6 +58,10 @@ class Run:
     """Roles as their files say, whose own model cannot be asked."""
     workspace: Workspace
     surroundings: Surroundings
+    guidance: Guidance
+    """What the project and the user have written down about how to work."""
+    left_out: tuple[str, ...]
+    """What of it is not used, as notices."""
     backend: Backend
     sandbox: str
     """What the code of models runs in, for people."""
@@ -114,6 +118,7 @@ class Run:
             sandbox=self.sandbox,
             version=__version__,
             approve=self.settings.approve,
+            guidance=self.guidance.labels,
         )
 
     def resumed(self, limits: Mapping[str, JsonValue]) -> events.RunResumed:
@@ -123,6 +128,7 @@ class Run:
             sandbox=self.sandbox,
             limits=dict(limits),
             workspace=str(self.workspace.root),
+            guidance=self.guidance.labels,
         )
 
     # --- what planning is given
@@ -138,6 +144,7 @@ class Run:
             ),
             max_subtasks=self.settings.max_subtasks,
             surroundings=self.surroundings,
+            guidance=self.guidance,
         )
 
     def files(self) -> tuple[str, ...]:

@@ -143,6 +143,7 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, object]:
     return {
         "role": role,
         "surroundings": run.surroundings,
+        "guidance": run.guidance,
         "context_tokens": known or run.settings.context_tokens,
     }
 

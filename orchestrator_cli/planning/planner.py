@@ -26,7 +26,7 @@ from orchestrator_cli.planning.structured_output import (
 )
 from orchestrator_cli.prompts import render, subtask_fields
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import Conversation
+from orchestrator_cli.values import Conversation, Guidance
 
 
 class RoleCard(FrozenModel):
@@ -70,6 +70,7 @@ class PlannerContext(FrozenModel):
     processes: tuple[ProcessCard, ...] = ()
     max_subtasks: int = 20
     surroundings: Surroundings = Surroundings()
+    guidance: Guidance = Guidance()
 
     @property
     def catalogue(self) -> Catalogue:
@@ -144,6 +145,7 @@ def make_plan(
                 files=files,
                 conversation=conversation,
                 here=planner_context.surroundings,
+                guidance=planner_context.guidance,
             ),
         },
     ]

@@ -93,6 +93,15 @@ FILE_TOOLS = frozenset(file_tools(Path()))
 """Names of the tools whose calls can be repeated on another checkout."""
 
 
+def read_beginning(root: Path, path: str, limit: int) -> bytes:
+    """The first `limit` bytes of a file below `root`, whatever has been planted there.
+
+    Raises `ValueError` and `OSError`: for a path outside, a protected name, a link, and what is not a file.
+    """
+    with _opened(root, path, (), os.O_RDONLY) as fd, os.fdopen(os.dup(fd), "rb") as file:
+        return file.read(limit)
+
+
 def _files(root: Path, folder: str, allowed: Collection[str]) -> Iterator[tuple[str, int]]:
     """The files below a folder, or the file itself, with their sizes in bytes."""
     parts = _parts(folder, allowed)
