@@ -103,7 +103,7 @@ FOLDERS = {
     "the folder is your home folder, or contains it": ONCE,
     "the folder contains the data folder (`ORCH_HOME`), the folder of your settings, or `prefect_home`": ONCE,
     "the folder is one of these three, or inside it": REFUSED,
-    "`AGENTS.md`, `CLAUDE.md`, `GEMINI.md`": OFFERED,
+    "`AGENTS.md`, `CLAUDE.md`, `GEMINI.md`, `.agents/skills/`, `.claude/skills/`": OFFERED,
     "`.env`, `prefect.toml`": UNREAD,
     "`roles/`, `skills/`, `prompts/`, `workflows/`": UNREAD,
 }

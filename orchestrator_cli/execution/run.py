@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -60,6 +61,8 @@ class Run:
     surroundings: Surroundings
     guidance: Guidance
     """What the project and the user have written down about how to work."""
+    skills: Path | None
+    """The folder with the files of skills that were read; None if there are no skills."""
     left_out: tuple[str, ...]
     """What of it is not used, as notices."""
     backend: Backend

@@ -20,6 +20,7 @@ from orchestrator_cli.approvals.questions import (
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import storage_faults
 from orchestrator_cli.execution.attempt import (
+    GIVEN,
     AttemptOutcome,
     AttemptSpec,
     CheckoutRef,
@@ -144,6 +145,7 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, object]:
         "role": role,
         "surroundings": run.surroundings,
         "guidance": run.guidance,
+        "skills": run.skills,
         "context_tokens": known or run.settings.context_tokens,
     }
 
@@ -151,8 +153,10 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, object]:
 def _tools(run: Run, spec: AttemptSpec, ref: CheckoutRef) -> dict[str, object]:
     """What the attempt is given of the tools that the subtask names."""
     names, registry = spec.subtask.tools, run.registry
+    if spec.subtask.kind == "agent":
+        names = (*names, *GIVEN)
     hosted = registry.hosted(ref.root, spec.subtask, spec.attempt, run.effects, run.cancellation)
-    others = [name for name in names if name not in hosted and name not in FILE_TOOLS]
+    others = [name for name in spec.subtask.tools if name not in hosted and name not in FILE_TOOLS]
     built = {name: registry.built(name) for name in others}
     return {
         "tools": tuple(tool for tool in built.values() if tool is not None),

@@ -23,6 +23,7 @@ from orchestrator_cli.models.model import Completion, Model, ModelRequest
 from orchestrator_cli.plan import NewTool, Subtask
 from orchestrator_cli.planning.planner import ToolCard
 from orchestrator_cli.recall.knowledge import KnowledgeReader, knowledge_tools
+from orchestrator_cli.recall.skills import SkillReader, skill_tools
 from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
 from orchestrator_cli.tools.web import web_tools
 from orchestrator_cli.values import FunctionDoc
@@ -77,11 +78,14 @@ class ToolRegistry:
         run: str,
         servers: Servers | None = None,
         knowledge: KnowledgeReader | None = None,
+        skills: SkillReader | None = None,
     ) -> None:
         """`servers`: the MCP servers of others, whose tools count as hand-written ones.
 
         `knowledge`: what the user's documents say, which is offered where there are any.
+        `skills`: those of the run; None if there are none.
         """
+        self._skills = skill_tools(skills) if skills is not None else {}
         self.servers = servers
         self._knowledge = knowledge
         self._library = library
@@ -121,7 +125,7 @@ class ToolRegistry:
             cancellation=cancellation,
         )
         known = knowledge_tools(self._knowledge) if self._knowledge is not None else {}
-        return file_tools(root, self._allowed) | web | known
+        return file_tools(root, self._allowed) | web | known | self._skills
 
     def hosted(
         self, root: Path, subtask: Subtask, attempt: int, effects: Effects, cancellation: Cancellation
@@ -139,7 +143,7 @@ class ToolRegistry:
     def cards(self, recalled: Iterable[str]) -> tuple[ToolCard, ...]:
         """What a planner is shown: every hand-written tool, and those of the library that memory recalled."""
         # A planner has the same rule everywhere: it names the domains it needs, and the user allows them.
-        written = file_tools(Path(), self._allowed) | web_tools(())
+        written = file_tools(Path(), self._allowed) | web_tools(()) | self._skills
         if self._knowledge is not None and self._knowledge.has_something:
             written |= knowledge_tools(self._knowledge)
         hand = [card(name, tool) for name, tool in written.items()]

@@ -1,8 +1,8 @@
-"""What a workspace says about how to work, as far as its user allows it to reach models.
+"""What a workspace and its user say about how to work, as far as the user allows it to reach models.
 
-Strangers may have written it. So a person is asked about it once, and again about what has changed; the
-answer, yes or no, is kept in `trust/` of the data folder, with a hash of each file. What was not allowed is
-left out, and the run goes on without it. What is allowed is still data: it grants nothing.
+Strangers may have written what is in a workspace. So a person is asked about it once, and again about what
+has changed; the answer, yes or no, is kept in `trust/` of the data folder, with a hash of each file. What was
+not allowed is left out, and the run goes on without it. What is allowed is still data: it grants nothing.
 
 Each run reads the files again and uses those with an allowed hash: models get what a person has allowed.
 """
@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator_cli.durable.foreign import foreign_line, visible
 from orchestrator_cli.recall.instructions import (
+    Found,
     InstructionFile,
     find_instructions,
     listed,
     shown_instructions,
 )
+from orchestrator_cli.recall.skills import FoundSkills, Skill, SkillReader, find_skills, skill_cards
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.trust import answer_place, keep_answer, trust_command
 from orchestrator_cli.values import Guidance
@@ -70,13 +72,15 @@ class Brought:
     """The data folder, which keeps the answers."""
     answers: GuidanceAnswers
     instructions: tuple[InstructionFile, ...] = ()
+    skills: tuple[Skill, ...] = ()
     faults: tuple[str, ...] = ()
     """Why some of it cannot be used."""
 
     @property
     def offers(self) -> tuple[Offer, ...]:
         """All that strangers may have written."""
-        return tuple(map(_offered_file, self.instructions))
+        skills = (_offered_skill(skill) for skill in self.skills if skill.files is not None)
+        return (*map(_offered_file, self.instructions), *skills)
 
     @property
     def open(self) -> tuple[Offer, ...]:
@@ -111,7 +115,20 @@ class Brought:
         """What is allowed, within the limits of the settings."""
         allowed = {one.name for one in self.offers if self._allows(one)}
         files = [file for file in self.instructions if file.path in allowed]
-        return Guidance(files=shown_instructions(files, settings.instruction_tokens))
+        return Guidance(
+            files=shown_instructions(files, settings.instruction_tokens),
+            skills=skill_cards(self.usable_skills),
+        )
+
+    @property
+    def usable_skills(self) -> tuple[Skill, ...]:
+        """The user's own, and those of the project that are allowed."""
+        allowed = {one.name for one in self.offers if self._allows(one)}
+        return tuple(one for one in self.skills if one.files is None or one.place in allowed)
+
+    def open_skills(self, run: Path, link: str) -> SkillReader | None:
+        """What reads the skills of a run, in its folder `run` of the data folder; None if there are none."""
+        return SkillReader(self.usable_skills, run / "skills", link) if self.usable_skills else None
 
     @property
     def notices(self) -> Iterator[str]:
@@ -127,14 +144,18 @@ class Brought:
             yield f"Models are not given {listed([foreign_line(one, 300) for one in self.faults], 4)}"
 
 
-def find_guidance(settings: Settings) -> Brought:
-    """What the workspace brings, without what the settings switch off."""
+def find_guidance(settings: Settings, *, wanted: bool = True) -> Brought:
+    """What workspace and user bring, without what the settings switch off; nothing if not `wanted`."""
     root, home = settings.workspace.resolve(), settings.home
-    answers = _answers(home, root)
-    if not settings.instruction_tokens:
-        return Brought(root, home, answers)
-    found = find_instructions(root)
-    return Brought(root, home, answers, found.files, found.faults)
+    if not wanted:
+        return Brought(root, home, GuidanceAnswers(workspace=str(root)))
+    texts = find_instructions(root) if settings.instruction_tokens else Found((), ())
+    skills = find_skills(root, home) if settings.max_skills else FoundSkills((), ())
+    faults = [*texts.faults, *skills.faults]
+    if more := [one.name for one in skills.skills[settings.max_skills :]]:
+        faults.append(f"{len(more)} skills after the first {settings.max_skills} (max_skills)")
+    offered = skills.skills[: settings.max_skills]
+    return Brought(root, home, _answers(home, root), texts.files, offered, tuple(faults))
 
 
 def forget_answers(home: Path, workspace: Path) -> bool:
@@ -160,3 +181,10 @@ def _offered_file(file: InstructionFile) -> Offer:
     unread = f"\n… ({file.unread:,} more bytes, which are not read)" if file.unread else ""
     about = f"{size:,} bytes of instructions for {file.folder or 'all work here'}"
     return Offer(file.path, about, f"{file.text}{unread}", file.sha256)
+
+
+def _offered_skill(skill: Skill) -> Offer:
+    files = sorted(path for path in skill.files or () if path != "SKILL.md")
+    more = "\n".join(["", "", "Files that code of agents can run and read:", *files]) if files else ""
+    text = f"{skill.description}\n\n{skill.text}{more}"
+    return Offer(skill.place, f"a skill with {len(files) + 1} files, {skill.description}", text, skill.sha256)

@@ -25,6 +25,8 @@ MAX_SEARCHED = 50_000_000
 CHUNK = 1 << 16
 OUTPUTS = ".orch-outputs.tmp"
 """The folder of a checkout with what an attempt's tools gave at length; it is never committed or listed."""
+SKILLS = ".orch-skills.tmp"
+"""A link in a checkout to the files of skills; as above."""
 UTF8 = codecs.getincrementaldecoder("utf-8")
 
 

@@ -51,6 +51,8 @@ EXAMPLES = {
     "`max_steps`, raised": ("max_steps = 99", "99"),
     "`instruction_tokens`, lowered": ("instruction_tokens = 10", ""),
     "`instruction_tokens`, raised": ("instruction_tokens = 9999", "9999"),
+    "`max_skills`, lowered": ("max_skills = 10", ""),
+    "`max_skills`, raised": ("max_skills = 99", "99"),
     "`max_revisions`, lowered": ("max_revisions = 1", ""),
     "`max_revisions`, raised": ("max_revisions = 49", "49"),
     "`revise`, set": ("revise = 'never'", ""),
@@ -302,12 +304,17 @@ def test_what_is_not_read_reaches_no_model(orch: Orch, endpoint: Endpoint, kind:
     assert not [exchange for exchange in endpoint.exchanges if "PLANTED" in exchange.text]
 
 
-@pytest.mark.parametrize("name", ["AGENTS.md", "CLAUDE.md", "GEMINI.md"])
+SKILL = "---\nname: x\ndescription: PLANTED\n---\nPLANTED"
+
+
+@pytest.mark.parametrize("name", ["CLAUDE.md", "GEMINI.md", ".agents/skills/", ".claude/skills/"])
 def test_words_for_models_are_asked_about_once_and_left_out_unattended(
     orch: Orch, endpoint: Endpoint, name: str
 ) -> None:
     assert name in OTHERS["words"]
-    (orch.workspace / name).write_text("PLANTED")
+    path = orch.workspace / (f"{name}x/SKILL.md" if name.endswith("/") else name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(SKILL)
     endpoint.reply = Cast(planner=[answered("hello")] * 4)
     done = [orch("plan", "Hello?"), orch("ask", "-y", "Hello?")]
     asked = [orch.at_terminal("plan", "Hello?", typed="n\n") for _ in range(2)]
