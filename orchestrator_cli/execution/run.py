@@ -22,6 +22,7 @@ from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import ModelSource, model_fault
 from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, ProcessCard
 from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
+from orchestrator_cli.recall.instructions import fitting
 from orchestrator_cli.recall.run_memory import RunMemory
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Settings
@@ -147,7 +148,7 @@ class Run:
             ),
             max_subtasks=self.settings.max_subtasks,
             surroundings=self.surroundings,
-            guidance=self.guidance,
+            guidance=fitting(self.guidance, self.settings.context_tokens),
         )
 
     def files(self) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
 from orchestrator_cli.plan import NewTool, Result, Subtask
 from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.planning.routing import chosen_model
+from orchestrator_cli.recall.instructions import fitting
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state.run_state import OVER
 from orchestrator_cli.tools.files import FILE_TOOLS
@@ -140,13 +141,14 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, object]:
         return {}
     if model := chosen_model(run.state.plan, subtask, run.alternatives):
         role = role.model_copy(update={"model": model})
-    known = run.source.context_tokens(role.model or run.model_names["agent"])
+    context = run.source.context_tokens(role.model or run.model_names["agent"])
+    context = context or run.settings.context_tokens
     return {
         "role": role,
         "surroundings": run.surroundings,
-        "guidance": run.guidance,
+        "guidance": fitting(run.guidance, context),
         "skills": run.skills,
-        "context_tokens": known or run.settings.context_tokens,
+        "context_tokens": context,
     }
 
 

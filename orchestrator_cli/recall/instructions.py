@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator_cli.tools.files import read_beginning
-from orchestrator_cli.values import InstructionText
+from orchestrator_cli.values import Guidance, InstructionText
 
 NAMES = ("AGENTS.md", "CLAUDE.md", "GEMINI.md")
 FILE_BYTES = 128 << 10
@@ -68,15 +68,31 @@ def find_instructions(root: Path) -> Found:
 
 
 def shown_instructions(files: Sequence[InstructionFile], tokens: int) -> tuple[InstructionText, ...]:
-    """What models read, in about `tokens`: the nearest to the workspace are cut last."""
+    """What models read, in about `tokens`."""
+    whole = [
+        InstructionText(path=file.path, folder=file.folder, text=file.text, left_out=file.unread)
+        for file in files
+    ]
+    return _cut(whole, tokens)
+
+
+def fitting(guidance: Guidance, context_tokens: int | None) -> Guidance:
+    """The same for a model with this context, of which instructions take at most a quarter."""
+    if context_tokens is None:
+        return guidance
+    return guidance.model_copy(update={"files": _cut(guidance.files, context_tokens // 4)})
+
+
+def _cut(texts: Sequence[InstructionText], tokens: int) -> tuple[InstructionText, ...]:
+    """Those nearest to the workspace are cut last."""
     left, shown = tokens * BYTES_A_TOKEN, {}
-    for file in sorted(files, key=lambda file: (bool(file.folder), file.path.count("/"))):
-        whole = file.text.encode()
-        kept = whole[:left].decode(errors="ignore")
-        left -= len(kept.encode())
-        left_out = len(whole) - len(kept.encode()) + file.unread
-        shown[file] = InstructionText(path=file.path, folder=file.folder, text=kept, left_out=left_out)
-    return tuple(shown[file] for file in files)
+    for one in sorted(texts, key=lambda one: (bool(one.folder), one.path.count("/"))):
+        size = len(one.text.encode())
+        kept = one.text.encode()[:left].decode(errors="ignore")
+        left_out = size - len(kept.encode())
+        left -= size - left_out
+        shown[one.path] = one.model_copy(update={"text": kept, "left_out": one.left_out + left_out})
+    return tuple(shown[one.path] for one in texts)
 
 
 # --- where they are

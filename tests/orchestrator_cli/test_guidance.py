@@ -8,7 +8,8 @@ from endpoint import Endpoint
 from hostile_files import KINDS, little_memory, make
 from scripted_model import Cast, answered, code, coder, decided, plan
 
-from orchestrator_cli.recall.instructions import FILE_BYTES, find_instructions, shown_instructions
+from orchestrator_cli.recall.instructions import FILE_BYTES, find_instructions, fitting, shown_instructions
+from orchestrator_cli.values import Guidance
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -105,6 +106,14 @@ def test_of_a_huge_file_the_beginning_is_read_and_the_cut_is_shown(tmp_path: Pat
     assert "cut" in shown.label
 
 
+def test_of_a_small_context_instructions_take_a_quarter(tmp_path: Path) -> None:
+    (tmp_path / "AGENTS.md").write_text("x" * 20_000)
+    guidance = Guidance(files=shown_instructions(find_instructions(tmp_path).files, 6_000))
+    (file,) = fitting(guidance, 4_000).files
+    assert (len(file.text), file.left_out) == (3_000, 17_000)
+    assert fitting(guidance, None) == guidance
+
+
 # --- what is allowed
 
 
@@ -149,6 +158,7 @@ def test_what_is_allowed_reaches_planner_agent_and_reviser_as_data(orch: Orch, e
     assert orch("show", run, "--json").envelope["guidance"] == ["AGENTS.md", "lib/AGENTS.md"]
     assert "AGENTS.md, lib/AGENTS.md" in orch("show", run).out
     assert "AGENTS.md" in orch.log
+    assert "AGENTS.md, lib/AGENTS.md" in orch("doctor").err
 
 
 def test_a_person_is_asked_once_and_again_about_a_change(orch: Orch, endpoint: Endpoint) -> None:
