@@ -187,4 +187,5 @@ def _offered_skill(skill: Skill) -> Offer:
     files = sorted(path for path in skill.files or () if path != "SKILL.md")
     more = "\n".join(["", "", "Files that code of agents can run and read:", *files]) if files else ""
     text = f"{skill.description}\n\n{skill.text}{more}"
-    return Offer(skill.place, f"a skill with {len(files) + 1} files, {skill.description}", text, skill.sha256)
+    size = f"{len(files)} more files" if len(files) != 1 else "1 more file"
+    return Offer(skill.place, f"a skill with {size}: {skill.description}", text, skill.sha256)

@@ -59,7 +59,7 @@ def find_instructions(root: Path) -> Found:
     for path, folder in (*_above(base, root), *islice(_below(root), DEEPER_FILES)):
         try:
             real = resolved_within(base, root / path)
-            if real not in seen and (file := _read(base, real, path, folder)).text.strip():
+            if real not in seen and (file := _read(base, real, path, folder)).text:
                 files.append(file)
             seen.add(real)
         except (OSError, ValueError) as exc:
@@ -156,7 +156,7 @@ def resolved_within(base: Path, path: Path) -> Path:
 def _read(base: Path, real: Path, path: str, folder: str) -> InstructionFile:
     data = read_beginning(base, real.relative_to(base).as_posix(), FILE_BYTES)
     unread = max(0, real.stat().st_size - len(data))
-    text = text_of(data, is_whole=not unread)
+    text = text_of(data, is_whole=not unread).strip()
     return InstructionFile(path, folder, text, unread, hashlib.sha256(data).hexdigest())
 
 

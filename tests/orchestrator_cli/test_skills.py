@@ -165,7 +165,7 @@ def test_a_skill_is_read_with_the_names_of_its_files(reader: SkillReader) -> Non
     text = reader.read("count")
     assert ".orch-skills.tmp/count" in text
     assert "- scripts/count.py" in text
-    assert '<untrusted source="the skill count">Run it.</untrusted>' in text
+    assert text.endswith("\n\nRun it.")
     assert "allowed-tools" not in text
     assert "sys.argv" in reader.read("count", "scripts/count.py")
 
