@@ -369,6 +369,7 @@ def test_a_remembered_subtask_that_never_ran_is_called_so():
         files=[],
         conversation=Conversation(),
         here=Surroundings(),
+        guidance=Guidance(),
     )
     assert "[never ran]" in prompt
     assert "None" not in prompt
