@@ -13,6 +13,7 @@ from orchestrator_cli.plan import Patch, Plan, Result
 from orchestrator_cli.values import Asked as Asked
 from orchestrator_cli.values import FileChange as FileChange
 from orchestrator_cli.values import FunctionDoc, Remembered, Swapped, Turn, Usage
+from orchestrator_cli.values import Outcome as Outcome
 from orchestrator_cli.values import Part as Part
 
 SCHEMA = 1
@@ -47,6 +48,8 @@ class RunStarted(Fact):
     """What the user wants to approve; it holds when the run is resumed too."""
     forked_from: str | None = None
     """The run whose finished part this one shares."""
+    guidance: tuple[str, ...] = ()
+    """The files of instructions and the skills that models are given."""
 
 
 class RunResumed(Fact):
@@ -57,8 +60,8 @@ class RunResumed(Fact):
     """The backend from now on; empty in journals of versions that did not say it."""
     limits: dict[str, JsonValue] = Field(default={})
     """The limits that were said anew."""
-    workspace: str = ""
-    """Where the workspace is from now on; empty in journals of earlier versions."""
+    workspace: str = ""  # from now on; empty in journals of earlier versions
+    guidance: tuple[str, ...] = ()
 
 
 class RunPaused(Fact):
@@ -403,9 +406,6 @@ class FlowStarted(Fact):
 
 class AnswerDelta(Fact):
     text: str
-
-
-Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled"]
 
 
 class RunFinished(Fact):

@@ -99,7 +99,7 @@ def build_one(tool: NewTool, run: Run) -> RunResult:
     """
     run.emit(run.started(f"Build a tool: {tool.purpose}"))
     with _ending(run) as work:
-        notice_recovered(run)
+        notice_opened(run)
         run.emit(events.PlanProposed(plan=tool_plan(tool)))
         execute(run, work)
         if work.cut_short is not None:
@@ -195,7 +195,7 @@ def _close(run: Run, work: _Work, seconds: float) -> None:
 def plan(run: Run, work: _Work) -> None:
     """Recall, then use an earlier plan again or have one written; it is proposed, not yet approved."""
     state = run.state
-    notice_recovered(run)
+    notice_opened(run)
     recalled = run.memory.recall(state.prompt)
     fact = events.Recalled(
         runs=tuple(one.prompt for one in recalled.runs),
@@ -257,15 +257,15 @@ def restore(run: Run, work: _Work, changed: str | None) -> None:
     if not run.state.has_plan:
         plan(run, work)
         return
-    notice_recovered(run)
+    notice_opened(run)
     for fact in missing_facts(run.state, run.history):
         run.emit(fact)
     recheck_files(run, changed)
 
 
-def notice_recovered(run: Run) -> None:
-    """Say what opening the workspace has brought to an end."""
-    for text in run.workspace.recovered:
+def notice_opened(run: Run) -> None:
+    """Say what opening the workspace has brought to an end, and what of it is not used."""
+    for text in (*run.workspace.recovered, *run.left_out):
         run.notice(text)
 
 

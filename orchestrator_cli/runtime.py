@@ -41,14 +41,17 @@ from orchestrator_cli.models.library import IMPORT_LOCK
 from orchestrator_cli.models.search import WebSearch
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.process_limits import check_process_limits
+from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.knowledge import KnowledgeReader
 from orchestrator_cli.recall.run_memory import RunMemory, open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.skills import SkillReader
 from orchestrator_cli.roles import Role, askable, load_roles
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.surroundings import Surroundings, surroundings_of
+from orchestrator_cli.tools.files import SKILLS
 from orchestrator_cli.workspace import CommitLimits, Workspace
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, SelfTestFault, choose_backend
@@ -110,6 +113,7 @@ def open_run(
     others = settings.alternatives if source.is_live else ()
     chosen = _Chosen(names, tuple(name for name in others if not source.missing(name)), roles, lost)
     backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
+    brought = find_guidance(settings, wanted=not source.is_repeatable)
     with storage_faults(), ExitStack() as closing:
         record = _open_record(closing, settings, run, views, is_resumed=bool(resumed))
         stream = record.stream
@@ -123,8 +127,21 @@ def open_run(
             attended=attended,
             before=stream.state.given.values(),
         )
+        skills = brought.open_skills(settings.home / "runs" / run, SKILLS)
+        if skills is not None:
+            closing.callback(skills.close)
         opened = _open_services(
-            closing, settings, record, models, source, broker, cancellation, workspace, backend, dialer
+            closing,
+            settings,
+            record,
+            models,
+            source,
+            broker,
+            cancellation,
+            workspace,
+            backend,
+            dialer,
+            skills,
         )
         inbox = Inbox(
             settings.home / "runs" / run, broker, cancellation, stream.emit, [a.id for a in stream.state.open]
@@ -147,6 +164,9 @@ def open_run(
                 lost_models=chosen.lost,
                 workspace=workspace,
                 surroundings=Surroundings() if source.is_repeatable else surroundings_of(workspace.root),
+                guidance=brought.guidance(settings),
+                skills=skills.folder if skills else None,
+                left_out=tuple(brought.notices),
                 backend=backend,
                 sandbox=f"{backend.detail}; allowed by {unsafe}" if unsafe else backend.name,
                 registry=opened.registry,
@@ -241,6 +261,7 @@ def _open_services(
     workspace: Workspace,
     backend: Backend,
     dialer: Dialer,
+    skills: SkillReader | None,
 ) -> _Services:
     """Permissions, tools and memory."""
     stream, masks, state = record.stream, record.masks, record.stream.state
@@ -280,6 +301,7 @@ def _open_services(
         run=stream.run,
         servers=servers,
         knowledge=KnowledgeReader(settings, notice, dense),
+        skills=skills,
         search=WebSearch(service) if (service := settings.search or search_provider()) else None,
     )
     registry.restore(state.made, state.borrowed)

@@ -198,6 +198,10 @@ class Settings(BaseSettings):
     """The most steps of an agent in one attempt."""
     context_tokens: Free[int | None] = Field(default=None, ge=1_000)
     """The longest prompt, in tokens, of a model that LiteLLM does not know; agents keep within it."""
+    instruction_tokens: Lower[int] = Field(default=6_000, ge=0, le=100_000)
+    """The most tokens of the project's instructions (`AGENTS.md`) in a request; with 0 they are not read."""
+    max_skills: Lower[int] = Field(default=50, ge=0, le=500)
+    """The most skills that are offered to models; with 0 none is looked for."""
     max_revisions: Lower[int] = Field(default=5, ge=0, le=50)
     """The most changes to the plan in one run."""
     revise: Free[Literal["auto", "always", "never"]] = "auto"

@@ -8,6 +8,8 @@ data folder. A folder inside of that is refused.
 The answer is in `trust/` of the data folder, under the real path of the workspace, with a hash of the file.
 The file is read once: what was asked about is what is used.
 
+Instructions that a folder brings have answers of their own, see `recall.guidance`.
+
 Not covered: changes to a program in the workspace that an allowed command runs. Only `orch.toml` is hashed.
 """
 
@@ -43,6 +45,7 @@ class Outcome(NamedTuple):
 USED = Outcome("used", "used", "used")
 ONCE = Outcome("asked once", "refused", "refused")
 REFUSED = Outcome("refused", "refused", "refused")
+OFFERED = Outcome("asked once", "left out", "left out")
 UNREAD = Outcome("not read", "not read", "not read")
 
 
@@ -100,7 +103,8 @@ FOLDERS = {
     "the folder is your home folder, or contains it": ONCE,
     "the folder contains the data folder (`ORCH_HOME`), the folder of your settings, or `prefect_home`": ONCE,
     "the folder is one of these three, or inside it": REFUSED,
-    "`AGENTS.md`, `CLAUDE.md`, `.env`, `prefect.toml`": UNREAD,
+    "`AGENTS.md`, `CLAUDE.md`, `GEMINI.md`, `.agents/skills/`, `.claude/skills/`": OFFERED,
+    "`.env`, `prefect.toml`": UNREAD,
     "`roles/`, `skills/`, `prompts/`, `workflows/`": UNREAD,
 }
 """What else a folder can bring. What is not read is data at most: an agent may open it as any other file."""
@@ -188,21 +192,18 @@ class TrustQuestion:
             # Another environment may have other wishes of the same file.
             wishes={**self.allowed, **{wish.name: wish.value for wish in self.wishes}},
         )
-        place = _place(self.home, self.workspace)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(place, kept.model_dump_json(indent=1), mode=0o600)
-        except OSError as exc:
-            raise ConfigError(
-                f"What you allow cannot be kept in {place}: {exc.strerror}.",
-                "Mend the permissions of the data folder, or name another one in ORCH_HOME.",
-            ) from exc
+        keep_answer(answer_place(self.home, self.workspace), kept)
 
     @property
     def command(self) -> str:
         """The command that shows and allows it."""
-        where = str(self.workspace)
-        return f"orch trust -C {shlex.quote(where)}" if where.isprintable() else "orch trust, in that folder"
+        return trust_command(self.workspace)
+
+
+def trust_command(workspace: Path) -> str:
+    """The command that shows and allows what a workspace brings."""
+    where = str(workspace)
+    return f"orch trust -C {shlex.quote(where)}" if where.isprintable() else "orch trust, in that folder"
 
 
 Decide = Callable[[TrustQuestion], bool]
@@ -292,14 +293,27 @@ def check_place(workspace: Path, own: Places) -> None:
 # --- what was allowed
 
 
-def _place(home: Path, workspace: Path) -> Path:
-    return home / "trust" / f"{hashlib.sha256(str(workspace).encode()).hexdigest()[:32]}.json"
+def answer_place(home: Path, workspace: Path, kind: str = "") -> Path:
+    """The file in the data folder with what a person has answered about a workspace."""
+    return home / "trust" / f"{hashlib.sha256(str(workspace).encode()).hexdigest()[:32]}{kind}.json"
+
+
+def keep_answer(place: Path, answer: BaseModel) -> None:
+    """Write what a person has answered. Raises `ConfigError` if that cannot be done."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(place, answer.model_dump_json(indent=1), mode=0o600)
+    except OSError as exc:
+        raise ConfigError(
+            f"What you allow cannot be kept in {place}: {exc.strerror}.",
+            "Mend the permissions of the data folder, or name another one in ORCH_HOME.",
+        ) from exc
 
 
 def allowed_before(home: Path, workspace: Path) -> Allowed | None:
     """What was allowed a workspace, by its real path; None if that is nothing or cannot be read."""
     try:
-        found = Allowed.model_validate_json(_place(home, workspace).read_bytes())
+        found = Allowed.model_validate_json(answer_place(home, workspace).read_bytes())
     except (OSError, ValueError):
         return None
     return found if found.workspace == str(workspace) else None
@@ -308,7 +322,7 @@ def allowed_before(home: Path, workspace: Path) -> Allowed | None:
 def forget(home: Path, workspace: Path) -> bool:
     """Take back what was allowed a workspace. Returns whether there was anything."""
     try:
-        _place(home, workspace).unlink()
+        answer_place(home, workspace).unlink()
     except FileNotFoundError:
         return False
     return True

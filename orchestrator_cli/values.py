@@ -90,6 +90,43 @@ class FunctionDoc(Part):
     doc: str
 
 
+class InstructionText(Part):
+    """A file of instructions, as models are shown it."""
+
+    path: str
+    """From the workspace, such as `AGENTS.md` or `../AGENTS.md`."""
+    folder: str = ""
+    """The folder of the workspace whose work it is about; empty if it is about all of it."""
+    text: str
+    left_out: int = 0
+    """How many bytes of it are not shown."""
+
+    @property
+    def label(self) -> str:
+        """For people: its path, and whether it was cut."""
+        return f"{self.path} (cut, {self.left_out:,} bytes left out)" if self.left_out else self.path
+
+
+class SkillCard(Part):
+    """A skill, as it is offered."""
+
+    name: str
+    description: str
+
+
+class Guidance(Part):
+    """What the project and the user have written down about how to work."""
+
+    files: tuple[InstructionText, ...] = ()
+    """From the outermost folder to the deepest."""
+    skills: tuple[SkillCard, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """For people: each file and each skill."""
+        return (*(file.label for file in self.files), *(f"skill {skill.name}" for skill in self.skills))
+
+
 class FileChange(Part):
     path: str
     change: Literal["created", "modified", "deleted"]
@@ -99,6 +136,8 @@ class FileChange(Part):
     after_sha256: str | None = None
 
 
+Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled"]
+"""How a run ended."""
 Asked = Literal[
     "plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects", "sandbox",
     "subtask", "question",

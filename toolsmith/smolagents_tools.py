@@ -23,9 +23,6 @@ reads secrets from the environment.
 """
 
 import ast
-import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pprint import pformat
@@ -35,7 +32,8 @@ from smolagents import Tool
 
 from orchestrator_cli.durable.python_text import parse_module
 from toolsmith.built import BuiltTool
-from toolsmith.errors import LibraryError, ToolsmithError
+from toolsmith.errors import ToolsmithError
+from toolsmith.folders import write_new_folder
 from toolsmith.spec import ToolSpec, requested_grants
 
 _FILES = {"read": "Reads files of the workspace.", "write": "Reads and changes files of the workspace."}
@@ -148,23 +146,7 @@ def export_folder(tool: BuiltTool, folder: Path) -> Path:
     Raises:
         LibraryError: something is there already, or it cannot be written.
     """
-    place = folder / tool.name
-    taken = f"{place} is there already.\nMove it away, or name another folder."
-    scratch = folder / f".{tool.name}-{secrets.token_hex(4)}"
-    try:
-        if os.path.lexists(place):
-            raise LibraryError(taken)
-        scratch.mkdir(parents=True)
-        for name, text in files(tool).items():
-            (scratch / name).write_text(text, encoding="utf-8", newline="")
-        scratch.rename(place)
-    except OSError as exc:
-        if os.path.lexists(place):
-            raise LibraryError(taken) from exc
-        raise LibraryError(f"{place} cannot be written: {exc.strerror}.\nName another folder.") from exc
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return place
+    return write_new_folder(folder / tool.name, files(tool))
 
 
 def files(tool: BuiltTool) -> dict[str, str]:

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from memory import MemoryFault
 from orchestrator_cli.approvals.broker import Question
@@ -38,6 +39,7 @@ from toolsmith.library.status import (
 )
 from toolsmith.permissions import PackageLock
 from toolsmith.sandbox import Backend
+from toolsmith.skill_folder import export_skill
 
 Confirm = Callable[[str], bool]
 """Asks the user at the terminal to confirm."""
@@ -182,8 +184,10 @@ class ToolAdmin:
 
     # --- giving and taking
 
-    def export(self, wanted: Sequence[str], target: Path, *, smolagents: bool = False) -> list[BuiltTool]:
-        """Write tools as an archive, or each as a folder below `target` that plain smolagents loads."""
+    def export(
+        self, wanted: Sequence[str], target: Path, form: Literal["archive", "smolagents", "skill"]
+    ) -> list[BuiltTool]:
+        """Write tools as an archive, or each as a folder below `target`: for plain smolagents, or a skill."""
         with _translated():
             tools = []
             for one in dict.fromkeys(wanted):
@@ -197,7 +201,10 @@ class ToolAdmin:
                 tools.append(tool)
             if len({tool.name for tool in tools}) < len(tools):
                 raise UsageError("A tool is named with two versions.", "Export one version of each.")
-            if smolagents:
+            if form == "skill":
+                for tool in tools:
+                    export_skill(tool, target)
+            elif form == "smolagents":
                 from toolsmith import smolagents_tools  # smolagents takes seconds to import
 
                 for tool in tools:

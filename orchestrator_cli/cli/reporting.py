@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +21,7 @@ from orchestrator_cli.errors import (
     UsageError,
     storage_fault,
 )
+from orchestrator_cli.recall.guidance import Brought, Offer, find_guidance
 from orchestrator_cli.settings import Settings, approvals, load_settings
 from orchestrator_cli.trust import (
     SCREEN_LINES,
@@ -30,6 +31,7 @@ from orchestrator_cli.trust import (
     shown_path,
     skip_untrusted,
     too_much,
+    trust_command,
 )
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.streams import write, write_line
@@ -49,7 +51,21 @@ def run_settings(workspace: Path | None, *, asks: bool, **flags: Any) -> Setting
 
     `asks`: whether a person reads what the command prints. Raises `ConfigError` if it is not allowed.
     """
-    return load_settings(flags, workspace or Path.cwd(), ask_trust if asks and on_terminal() else refuse)
+    attended = asks and on_terminal()
+    settings = load_settings(flags, workspace or Path.cwd(), ask_trust if attended else refuse)
+    if attended:
+        brought = find_guidance(settings)
+        if 0 < len(brought.open) <= SCREEN_LINES:  # else the run says what it leaves out
+            ask_guidance(brought, brought.open)
+    return settings
+
+
+def ask_guidance(brought: Brought, asked: Sequence[Offer]) -> None:
+    """Ask whether models may be given what a workspace says about how to work, and keep the answer."""
+    head = f"{shown_path(brought.workspace)} has words for models, which grant them nothing:"
+    print_lines([head, *(f"    {one.line}" for one in asked)], sys.stderr)
+    print_lines([f"Read them with: {trust_command(brought.workspace)}"], sys.stderr)
+    brought.answer(asked, allow=confirmed("Give them to models, until they change?"))
 
 
 def ask_trust(question: TrustQuestion, *, whole: bool = False) -> bool:

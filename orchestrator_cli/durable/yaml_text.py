@@ -5,6 +5,8 @@ from typing import Any
 import yaml
 
 MAX_DEPTH = 100
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The one of libyaml is ten times as fast, and is not there in every build."""
 
 
 def read_yaml(text: str) -> Any:
@@ -14,7 +16,7 @@ def read_yaml(text: str) -> Any:
     with the square of the depth.
     """
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=LOADER):
         match event:
             case yaml.AliasEvent():
                 raise yaml.YAMLError(f"it has an alias, *{event.anchor}; write the value again")
@@ -24,4 +26,19 @@ def read_yaml(text: str) -> Any:
                 depth -= 1
         if depth > MAX_DEPTH:
             raise yaml.YAMLError(f"it is nested more than {MAX_DEPTH} levels deep")
-    return yaml.safe_load(text)
+    return yaml.load(text, Loader=LOADER)
+
+
+def read_front_matter(text: str) -> tuple[dict[str, Any], str]:
+    """The values between two lines of `---` at the beginning of a text, and what is after them.
+
+    Raises `yaml.YAMLError`.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")
+    ends = (number for number, line in enumerate(lines) if number and line.rstrip() == "---")
+    if lines[0].rstrip() != "---" or (end := next(ends, None)) is None:
+        raise yaml.YAMLError("it does not begin with values between two lines of ---")
+    values = read_yaml("\n".join(lines[1:end]))
+    if not isinstance(values, dict):
+        raise yaml.YAMLError("between its first lines of --- are no names with values")
+    return values, "\n".join(lines[end + 1 :]).strip()

@@ -17,7 +17,7 @@ from orchestrator_cli.durable.foreign import marked_words
 from orchestrator_cli.errors import OrchError, RecoverableError, StorageFault, storage_faults
 from orchestrator_cli.events import ToolCalled
 from orchestrator_cli.execution.agent_outputs import OUTPUT_CHARS, LongOutputs, Room
-from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
+from orchestrator_cli.execution.attempt import GIVEN, SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
 from orchestrator_cli.execution.sandboxes import Sandboxes
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.plan import NewTool
@@ -184,13 +184,15 @@ class ToolCalls:
 
 
 def agent_tools(calls: ToolCalls) -> list[SmolTool]:
-    """Exactly the tools that the subtask names, with `report_surprise`, `give_up` and `request_tool`."""
+    """The tools that the subtask names, those that every agent is given, and three to talk to the run."""
     extra = {
         "report_surprise": _report_surprise(calls),
         "give_up": _give_up(calls),
         "request_tool": _request_tool(calls),
     }
-    named = [_agent_tool(name, calls) for name in calls.attempt.subtask.tools]
+    spec = calls.attempt.spec
+    given = [one.name for one in spec.host_tools if one.name in GIVEN and one.name not in spec.subtask.tools]
+    named = [_agent_tool(name, calls) for name in (*spec.subtask.tools, *given)]
     return named + [
         FunctionTool(name, function, form_of(function), calls) for name, function in extra.items()
     ]

@@ -91,6 +91,7 @@ def _run_agent(calls: ToolCalls) -> JsonValue:
         check=spec.subtask.check or "",
         failure=spec.failure,
         here=spec.surroundings,
+        guidance=spec.guidance,
         max_steps=agent.max_steps,
     )
     try:

@@ -32,7 +32,7 @@ from orchestrator_cli.planning.checks import judge
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Process
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import Usage
+from orchestrator_cli.values import Guidance, Usage
 from toolsmith.built import BuiltTool
 from toolsmith.library.status import Judgement
 from toolsmith.permissions import Permissions
@@ -68,6 +68,10 @@ class CheckoutRef(_Value):
     """What the command of a sandbox has to begin with; empty if the checkout is a copy."""
 
 
+GIVEN = ("read_skill",)
+"""Tools of the run's process that every agent has, if they are there."""
+
+
 class HostTool(_Value):
     """A tool that the run's process calls, such as one of an MCP server."""
 
@@ -101,6 +105,10 @@ class AttemptSpec(_Value):
     max_steps: int
     surroundings: Surroundings = Surroundings()
     """What an agent sees of where it works."""
+    guidance: Guidance = Guidance()
+    """What the project and the user have written down about how to work; for agents."""
+    skills: Path | None = None
+    """A folder that code of an agent can read, with the files of skills."""
     context_tokens: int | None = None
     """What the model of an agent takes; None if that is unknown."""
     allow_protected: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -21,13 +22,14 @@ from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import ModelSource, model_fault
 from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, ProcessCard
 from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
+from orchestrator_cli.recall.instructions import fitting
 from orchestrator_cli.recall.run_memory import RunMemory
 from orchestrator_cli.roles import Role
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import Conversation, Usage
+from orchestrator_cli.values import Conversation, Guidance, Usage
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
 from orchestrator_cli.workspace.history import CommitHistory
@@ -55,6 +57,12 @@ class Run:
     """Roles as their files say, whose own model cannot be asked."""
     workspace: Workspace
     surroundings: Surroundings
+    guidance: Guidance
+    """What the project and the user have written down about how to work."""
+    skills: Path | None
+    """The folder with the files of skills that were read; None if there are no skills."""
+    left_out: tuple[str, ...]
+    """What of it is not used, as notices."""
     backend: Backend
     sandbox: str
     """What the code of models runs in, for people."""
@@ -111,6 +119,7 @@ class Run:
             sandbox=self.sandbox,
             version=__version__,
             approve=self.settings.approve,
+            guidance=self.guidance.labels,
         )
 
     def resumed(self, limits: Mapping[str, JsonValue]) -> events.RunResumed:
@@ -120,6 +129,7 @@ class Run:
             sandbox=self.sandbox,
             limits=dict(limits),
             workspace=str(self.workspace.root),
+            guidance=self.guidance.labels,
         )
 
     # --- what planning is given
@@ -135,6 +145,7 @@ class Run:
             ),
             max_subtasks=self.settings.max_subtasks,
             surroundings=self.surroundings,
+            guidance=fitting(self.guidance, self.settings.context_tokens),
         )
 
     def routing_evidence(self, prompt: str) -> RoutingEvidence:

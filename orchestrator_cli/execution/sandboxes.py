@@ -7,11 +7,13 @@ allowed; a tool whose specification says that it touches no file gets an empty f
 
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from orchestrator_cli.execution.attempt import Attempt, AttemptFailed, CheckoutRef
+from orchestrator_cli.tools.files import SKILLS
 from toolsmith.built import BuiltTool
 from toolsmith.permissions import NO_PERMISSIONS, Permissions
 from toolsmith.sandbox import Backend, Limits, SandboxUnavailable
@@ -65,6 +67,7 @@ def open_sandbox(
     writable: bool = True,
     given: Permissions = NO_PERMISSIONS,
     dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
+    readable: Path | None = None,
 ) -> SandboxExecutor:
     """A sandbox on a checkout, or on another folder, whose steps may not outlast the attempt.
 
@@ -80,6 +83,7 @@ def open_sandbox(
             network=given.network,
             dialer=dialer,
             packages=given.folder,
+            readable=readable,
         )
     except SandboxUnavailable as exc:
         if not given.network:
@@ -104,7 +108,13 @@ class Sandboxes:
         spec = self.attempt.spec
         # The subtask's network is for the agent's code, and for no built tool.
         writes_code = spec.subtask.kind == "agent" and spec.role is not None and spec.role.agent == "code"
-        self.own = self._new(None, given=Permissions(spec.subtask.network if writes_code else ()))
+        skills = spec.skills if writes_code else None
+        if skills is not None:
+            # The last part of the path is not followed, whatever is there.
+            with suppress(FileExistsError):
+                (spec.place.root / SKILLS).symlink_to(skills)
+        given = Permissions(spec.subtask.network if writes_code else ())
+        self.own = self._new(None, given=given, readable=skills)
 
     def of(self, tool: BuiltTool) -> SandboxExecutor:
         """The sandbox of a tool. Raises what permitting it raises, and `AttemptFailed`."""
@@ -123,7 +133,12 @@ class Sandboxes:
         return self._isolated[tool.name]
 
     def _new(
-        self, folder: Path | None, *, writable: bool = True, given: Permissions = NO_PERMISSIONS
+        self,
+        folder: Path | None,
+        *,
+        writable: bool = True,
+        given: Permissions = NO_PERMISSIONS,
+        readable: Path | None = None,
     ) -> SandboxExecutor:
         host, timeout_s = self.attempt.host, self.attempt.subtask.timeout_s
         return open_sandbox(
@@ -134,6 +149,7 @@ class Sandboxes:
             writable=writable,
             given=given,
             dialer=host.dialer,
+            readable=readable,
         )
 
     def interrupt(self) -> None:

@@ -22,6 +22,7 @@ from orchestrator_cli.approvals.questions import (
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import storage_faults
 from orchestrator_cli.execution.attempt import (
+    GIVEN,
     AttemptOutcome,
     AttemptSpec,
     CheckoutRef,
@@ -36,6 +37,7 @@ from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
 from orchestrator_cli.plan import NewTool, Result, Subtask
 from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.planning.routing import chosen_model
+from orchestrator_cli.recall.instructions import fitting
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state.run_state import OVER
 from orchestrator_cli.tools.files import FILE_TOOLS
@@ -141,19 +143,24 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, object]:
         return {}
     if model := chosen_model(run.state.plan, subtask, run.alternatives):
         role = role.model_copy(update={"model": model})
-    known = run.source.context_tokens(role.model or run.model_names["agent"])
+    context = run.source.context_tokens(role.model or run.model_names["agent"])
+    context = context or run.settings.context_tokens
     return {
         "role": role,
         "surroundings": run.surroundings,
-        "context_tokens": known or run.settings.context_tokens,
+        "guidance": fitting(run.guidance, context),
+        "skills": run.skills,
+        "context_tokens": context,
     }
 
 
 def _tools(run: Run, spec: AttemptSpec) -> dict[str, object]:
     """What the attempt is given of the tools that the subtask names."""
     names, registry = spec.subtask.tools, run.registry
+    if spec.subtask.kind == "agent":
+        names = (*names, *GIVEN)
     hosted = registry.hosted(spec.subtask, spec.attempt, run.effects, run.cancellation)
-    others = [name for name in names if name not in hosted and name not in FILE_TOOLS]
+    others = [name for name in spec.subtask.tools if name not in hosted and name not in FILE_TOOLS]
     built = {name: registry.built(name) for name in others}
     return {
         "tools": tuple(tool for tool in built.values() if tool is not None),

@@ -24,6 +24,7 @@ from orchestrator_cli.models.search import WebSearch
 from orchestrator_cli.plan import NewTool, Subtask
 from orchestrator_cli.planning.planner import ToolCard
 from orchestrator_cli.recall.knowledge import KnowledgeReader, knowledge_tools
+from orchestrator_cli.recall.skills import SkillReader, skill_tools
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
 from orchestrator_cli.tools.web_search import FoundSites, search_tools
@@ -79,13 +80,15 @@ class ToolRegistry:
         run: str,
         servers: Servers | None = None,
         knowledge: KnowledgeReader | None = None,
+        skills: SkillReader | None = None,
         search: WebSearch | None = None,
     ) -> None:
         """`servers`: the MCP servers of others, whose tools count as hand-written ones.
 
-        `knowledge`: what the user's documents say, which is offered if there are any. `search`: what searches
-        the web.
+        `knowledge`: what the user's documents say, which is offered if there are any. `skills`: those of the
+        run; None if there are none. `search`: what searches the web.
         """
+        self._skills = skill_tools(skills) if skills is not None else {}
         self.servers = servers
         self._knowledge = knowledge
         self._search = search
@@ -142,6 +145,7 @@ class ToolRegistry:
             )
         if self._knowledge is not None:
             tools |= knowledge_tools(self._knowledge)
+        tools |= self._skills
         if self.servers is not None:
             tools |= self.servers.functions(subtask, attempt, effects, cancellation)
         return tools
@@ -163,7 +167,7 @@ class ToolRegistry:
 
     def _written_tools(self) -> dict[str, Tool]:
         """The hand-written tools that are offered, to be described and not called."""
-        tools: dict[str, Tool] = file_tools(Path(), self._allowed) | web_tools(())
+        tools: dict[str, Tool] = file_tools(Path(), self._allowed) | web_tools(()) | self._skills
         if self._search is not None:
             tools |= search_tools(self._search, FoundSites(), lambda: None)
         if self._knowledge is not None and self._knowledge.has_something:

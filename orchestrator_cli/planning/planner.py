@@ -25,7 +25,7 @@ from orchestrator_cli.planning.structured_output import (
 )
 from orchestrator_cli.prompts import render, subtask_fields
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import Conversation
+from orchestrator_cli.values import Conversation, Guidance
 
 
 class RoleCard(FrozenModel):
@@ -69,6 +69,7 @@ class PlannerContext(FrozenModel):
     processes: tuple[ProcessCard, ...] = ()
     max_subtasks: int = 20
     surroundings: Surroundings = Surroundings()
+    guidance: Guidance = Guidance()
 
     @property
     def catalogue(self) -> Catalogue:
@@ -143,6 +144,7 @@ def make_plan(
                 files=files,
                 conversation=conversation,
                 here=planner_context.surroundings,
+                guidance=planner_context.guidance,
             ),
         },
     ]

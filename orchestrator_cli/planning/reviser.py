@@ -154,6 +154,7 @@ def _messages(situation: Situation, planner_context: PlannerContext) -> list[Mes
         ],
         causes=situation.causes,
         lessons=situation.lessons,
+        guidance=planner_context.guidance,
         pending=[s.id for s in plan.subtasks if s.id in changeable],
     )
     return [{"role": "system", "content": system}, {"role": "user", "content": request}]

@@ -106,7 +106,7 @@ def _run_resumed(fact: events.RunResumed, state: RunState) -> RunState:
     kept = {name: one for name, one in state.states.items() if one in OVER and name not in again}
     started = state.started
     if started is not None and fact.workspace:
-        started = started.model_copy(update={"workspace": fact.workspace})
+        started = started.model_copy(update={"workspace": fact.workspace, "guidance": fact.guidance})
     return replace(
         state,
         started=started,

@@ -31,6 +31,8 @@ MAX_SEARCHED = 50_000_000
 CHUNK = 1 << 16
 OUTPUTS = ".orch-outputs.tmp"
 """The folder of a checkout with what an attempt's tools gave at length; it is never committed or listed."""
+SKILLS = ".orch-skills.tmp"
+"""A link in a checkout to the files of skills; as above."""
 
 
 def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[..., Any]]:
@@ -106,6 +108,15 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
 
 FILE_TOOLS = frozenset(file_tools(Path()))
 """Names of the tools whose calls can be repeated on another checkout."""
+
+
+def read_beginning(root: Path, path: str, limit: int) -> bytes:
+    """The first `limit` bytes of a file below `root`, whatever has been planted there.
+
+    Raises `ValueError` and `OSError`: for a path outside, a protected name, a link, and what is not a file.
+    """
+    with _opened(root, path, (), os.O_RDONLY) as fd, os.fdopen(os.dup(fd), "rb") as file:
+        return file.read(limit)
 
 
 def _files(root: Path, folder: str, allowed: Collection[str]) -> Iterator[tuple[str, int]]:

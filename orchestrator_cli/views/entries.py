@@ -100,10 +100,15 @@ def _section(event: Event, fact: events.RunStarted) -> str:
         _sandbox(fact.sandbox),
         f"- orch {code(fact.version)}",
     ]
+    about += _given(fact.guidance)
     if fact.forked_from:
         about.append(f"- goes on from the finished part of run {code(fact.forked_from)}")
     heading = f"## Run {prose(event.run)} — {_time(event)}"
     return "\n\n".join([heading, said(fact.prompt, WHOLE), "\n".join(about)])
+
+
+def _given(guidance: Sequence[str]) -> list[str]:
+    return [f"- models are given {', '.join(map(code, guidance))}"] if guidance else []
 
 
 def _sandbox(description: str) -> str:
@@ -117,7 +122,8 @@ def _resumption(event: Event, fact: events.RunResumed) -> str:
     about = [f"- {prose(name)} {code(str(value))}" for name, value in fact.limits.items()]
     heading = f"## Run {prose(event.run)} goes on — {_time(event)}"
     sandbox = [_sandbox(fact.sandbox)] if fact.sandbox else []
-    return "\n\n".join([heading, "\n".join([*sandbox, f"- orch {code(fact.version)}", *about])])
+    lines = [*sandbox, f"- orch {code(fact.version)}", *_given(fact.guidance), *about]
+    return "\n\n".join([heading, "\n".join(lines)])
 
 
 @singledispatch

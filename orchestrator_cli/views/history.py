@@ -79,6 +79,9 @@ def show_lines(summary: Summary, state: RunState) -> list[str]:
     ]
     if summary.forked_from:
         lines.append(f"  shares     the finished part of run {summary.forked_from}")
+    if state.started and state.started.guidance:
+        given = ", ".join(one_line(label, 2 * WIDE) for label in state.started.guidance)
+        lines.append(f"  guidance   {given}")
     if state.url:
         lines.append(f"  watch      {one_line(state.url)}")
     if state.feedback:
@@ -161,7 +164,8 @@ def show_json(summary: Summary, state: RunState) -> dict[str, Any]:
     """What `orch runs` tells of the run, and besides: `schema`, `url`, `plan` (the newest version, or
     null), `states`, `versions` (with reason, cause and diff), `work` (by subtask, else by role:
     attempts, seconds, usage, models), `approvals` (the open questions), `memory` (which memories changed
-    the plan: `used`, `tools`, `reused` or null, `declined`) and `feedback` (or null).
+    the plan: `used`, `tools`, `reused` or null, `declined`), `guidance` (the instructions and skills that
+    models were given) and `feedback` (or null).
     """
     plan = state.plan if state.has_plan else None
     recalled = state.recalled or events.Recalled()
@@ -197,6 +201,7 @@ def show_json(summary: Summary, state: RunState) -> dict[str, Any]:
             "reused": _plain(state.reused),
             "declined": [_plain(declined) for declined in state.declined],
         },
+        "guidance": list(state.started.guidance) if state.started else [],
         "feedback": _plain(state.feedback),
         "approvals": [asked.model_dump(mode="json", exclude={"kind"}) for asked in summary.approvals],
     }

@@ -67,7 +67,7 @@ def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool
     """
     if isinstance(event.data, events.RunStarted):
         place = f"run {short_run(event.run)} in {one_line(event.data.workspace)}"
-        return [*_warning(event.data.sandbox), Line("", place, "dim")]
+        return [*_warning(event.data.sandbox), Line("", place, "dim"), *_guidance(event.data.guidance)]
     if not verbose and _is_detail(event.data, live):
         return []
     plan = before.plan if before.has_plan else None
@@ -94,6 +94,11 @@ def _is_detail(fact: events.Fact, live: bool) -> bool:
 
 def _warning(sandbox: str) -> list[Line]:
     return [Line("", one_line(sandbox, LONG), "bold red")] if sandbox.startswith(NO_SANDBOX) else []
+
+
+def _guidance(labels: tuple[str, ...]) -> list[Line]:
+    named = ", ".join(one_line(label, 200) for label in labels)
+    return [Line("", f"models are given {named}", "dim")] if labels else []
 
 
 @singledispatch
@@ -361,6 +366,7 @@ def _run_resumed(event: Event, fact: events.RunResumed, before: RunState) -> lis
     return [
         *_warning(fact.sandbox),
         Line("", where, "dim"),
+        *_guidance(fact.guidance),
         Line("resumed  ", f"{how_far}{limits}", sign_style="bold"),
     ]
 

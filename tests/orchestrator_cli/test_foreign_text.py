@@ -26,7 +26,7 @@ from orchestrator_cli.planning.structured_output import with_faults
 from orchestrator_cli.prompts import render
 from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.tools.files import file_tools
-from orchestrator_cli.values import Conversation, Usage
+from orchestrator_cli.values import Conversation, Guidance, InstructionText, SkillCard, Usage
 from orchestrator_cli.views.text import file_name
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.proof.cases import Objection, Suite
@@ -83,6 +83,12 @@ def subtask(name: str, hostile: bool, **fields: Any) -> Subtask:
     return Subtask(id=name, title=line(hostile), kind="agent", role="coder", **fields)
 
 
+def guidance(hostile: bool) -> Guidance:
+    text = data(hostile)
+    file = InstructionText(path=text, folder=text, text=text, left_out=3)
+    return Guidance(files=(file,), skills=(SkillCard(name="s", description=text),))
+
+
 def context(hostile: bool) -> PlannerContext:
     return PlannerContext(
         roles=(RoleCard(name="coder", when="always"),),
@@ -92,6 +98,7 @@ def context(hostile: bool) -> PlannerContext:
             ToolCard(name="c", signature="c(x)", purpose="Ours."),
         ),
         processes=(ProcessCard(name="p", when="always", inputs={"type": "object"}),),
+        guidance=guidance(hostile),
     )
 
 
@@ -186,6 +193,7 @@ def agent_task(hostile: bool) -> object:
         failure=data(hostile),
         max_steps=5,
         here=Surroundings(has_git=True, branch=line(hostile), tests=(line(hostile),)),
+        guidance=guidance(hostile),
     )
 
 
@@ -361,6 +369,7 @@ def test_a_remembered_subtask_that_never_ran_is_called_so():
         files=[],
         conversation=Conversation(),
         here=Surroundings(),
+        guidance=Guidance(),
     )
     assert "[never ran]" in prompt
     assert "None" not in prompt

@@ -1,6 +1,8 @@
 """`orch tools`: the library as its user keeps it, with the real command on real files."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,13 @@ import smolagents
 from command import Orch
 from toolsmith_replies import CASES, CODE, SPEC
 
+from orchestrator_cli.durable.yaml_text import read_front_matter
+from orchestrator_cli.recall.skills import find_skills
 from toolsmith.built import BuiltTool, CaseResult, Origin, TrialReport
 from toolsmith.library import Library
 from toolsmith.library.status import Judgement
 from toolsmith.proof.cases import Suite
+from toolsmith.skill_folder import skill_files
 from toolsmith.spec import Need, ToolSpec
 
 FAILED = Judgement("failure", "KeyError: 'é'")
@@ -224,6 +229,50 @@ def test_json_is_one_line_that_a_program_reads(orch: Orch, library: Library) -> 
     keep(library)
     for command in (("list",), ("show", "count_vowels"), ("reindex",)):
         assert json.loads(orch("tools", *command, "--json").out) is not None
+
+
+def run_skill(folder: Path, arguments: str, stdin: str = "") -> tuple[int, str, str]:
+    """Run the script with nothing but the standard library."""
+    command = [sys.executable, "-E", "-S", f"{folder}/scripts/run.py", *filter(None, [arguments])]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, cwd="/")
+    return done.returncode, done.stdout.strip(), done.stderr.strip()
+
+
+def test_a_tool_is_exported_as_a_skill_that_any_agent_can_run(
+    orch: Orch, library: Library, tmp_path: Path
+) -> None:
+    keep(library)
+    target = orch.home / "skills"
+    assert orch("tools", "export", "count_vowels", "--skill", str(target)).code == 0
+    folder = target / "count-vowels"
+    assert run_skill(folder, '{"text": "banana"}') == (0, "3", "")
+    assert run_skill(folder, "", stdin='{"text": "banana"}') == (0, "3", "")
+    assert [run_skill(folder, wrong)[0] for wrong in ("{}", "no JSON", "[]")] == [1, 1, 1]
+    (skill,) = find_skills(orch.workspace, orch.home).skills
+    assert (skill.name, skill.description) == ("count-vowels", "Count the vowels of a text.")
+    assert "- `text` (string):" in skill.text
+    again = orch("tools", "export", "count_vowels", "--skill", str(target))
+    assert (again.code, "already" in again.error) == (2, True)
+    assert orch("tools", "export", "count_vowels", "--skill", "--smolagents", str(tmp_path)).code == 2
+
+
+def test_the_words_of_a_tool_stay_in_their_place_in_a_skill(library: Library) -> None:
+    tool = keep(library)
+    purpose = "Counts: [all]\n---\nname: other\n# vowels " + "x" * 2_000
+    tool = tool.model_copy(update={"spec": tool.spec.model_copy(update={"purpose": purpose})})
+    values, text = read_front_matter(skill_files(tool)["SKILL.md"])
+    assert values["name"] == "count-vowels"
+    assert len(values["description"]) <= 1_024
+    assert "\nname: other" not in text
+
+
+def test_a_tool_that_was_edited_by_hand_becomes_no_skill(
+    orch: Orch, library: Library, tmp_path: Path
+) -> None:
+    tool = keep(library)
+    (library.folder(tool.name, tool.version) / "tool.py").write_text(tool.source + "# edited\n")
+    assert orch("tools", "export", "count_vowels", "--skill", str(tmp_path / "shared")).code == 2
+    assert not (tmp_path / "shared").exists()
 
 
 def test_a_tool_is_exported_as_a_folder_that_smolagents_loads(

@@ -49,6 +49,10 @@ EXAMPLES = {
     "`max_items`, raised": ("max_items = 99_999", "99999"),
     "`max_steps`, lowered": ("max_steps = 5", ""),
     "`max_steps`, raised": ("max_steps = 99", "99"),
+    "`instruction_tokens`, lowered": ("instruction_tokens = 10", ""),
+    "`instruction_tokens`, raised": ("instruction_tokens = 9999", "9999"),
+    "`max_skills`, lowered": ("max_skills = 10", ""),
+    "`max_skills`, raised": ("max_skills = 99", "99"),
     "`max_revisions`, lowered": ("max_revisions = 1", ""),
     "`max_revisions`, raised": ("max_revisions = 49", "49"),
     "`revise`, set": ("revise = 'never'", ""),
@@ -103,7 +107,9 @@ OWN = {
 }
 """The user's own value of settings that have no limit by default."""
 ROWS = {", ".join(filter(None, (name, case))): outcome for name, case, outcome in folder_table(Settings)}
-OTHERS = dict(zip(("broken", "address", "home", "data", "inside", "files", "folders"), FOLDERS, strict=True))
+OTHERS = dict(
+    zip(("broken", "address", "home", "data", "inside", "words", "files", "folders"), FOLDERS, strict=True)
+)
 
 
 def check(orch: Orch, endpoint: Endpoint, outcome: Outcome, shown: str = "", **env: str) -> None:
@@ -282,19 +288,39 @@ def test_a_workspace_in_the_data_folder(orch: Orch, endpoint: Endpoint) -> None:
 
 
 BRINGS = {
-    "files": ("AGENTS.md", "CLAUDE.md", ".env", "prefect.toml"),
+    "files": (".env", "prefect.toml"),
     "folders": ("roles/coder.md", "skills/x/SKILL.md", "prompts/planner.md", "workflows/x.yaml"),
 }
 
 
 @pytest.mark.parametrize("kind", BRINGS)
-def test_instructions_of_a_folder_reach_no_model(orch: Orch, endpoint: Endpoint, kind: str) -> None:
+def test_what_is_not_read_reaches_no_model(orch: Orch, endpoint: Endpoint, kind: str) -> None:
     for name in BRINGS[kind]:
         assert name.split("/")[0] in OTHERS[kind]
         path = orch.workspace / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("PLANTED=1\n")
     check(orch, endpoint, USED)
+    assert not [exchange for exchange in endpoint.exchanges if "PLANTED" in exchange.text]
+
+
+SKILL = "---\nname: x\ndescription: PLANTED\n---\nPLANTED"
+
+
+@pytest.mark.parametrize("name", ["CLAUDE.md", "GEMINI.md", ".agents/skills/", ".claude/skills/"])
+def test_words_for_models_are_asked_about_once_and_left_out_unattended(
+    orch: Orch, endpoint: Endpoint, name: str
+) -> None:
+    assert name in OTHERS["words"]
+    path = orch.workspace / (f"{name}x/SKILL.md" if name.endswith("/") else name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(SKILL)
+    endpoint.reply = Cast(planner=[answered("hello")] * 4)
+    done = [orch("plan", "Hello?"), orch("ask", "-y", "Hello?")]
+    asked = [orch.at_terminal("plan", "Hello?", typed="n\n") for _ in range(2)]
+    assert [one.code for one in (*done, *asked)] == [0] * 4
+    assert ["Give them" in one.out for one in asked] == [True, False]
+    assert FOLDERS[OTHERS["words"]] == ("asked once", "left out", "left out")
     assert not [exchange for exchange in endpoint.exchanges if "PLANTED" in exchange.text]
 
 

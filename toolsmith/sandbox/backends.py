@@ -120,6 +120,7 @@ class Bubblewrap:
             *(word for folder in python_folders() for word in ("--ro-bind", folder, folder)),
             *(word for link, target in interpreter_links().items() for word in ("--symlink", target, link)),
             *(("--ro-bind", str(spec.packages), TOOL_PACKAGES) if spec.packages else ()),
+            *(("--ro-bind", str(spec.readable), str(spec.readable)) if spec.readable else ()),
             *("--bind" if spec.writable else "--ro-bind", str(spec.workspace), SHOWN_WORKSPACE),
             *("--remount-ro", "/", "--chdir", SHOWN_WORKSPACE),
             *(word for pair in environment("/tmp").items() for word in ("--setenv", *pair)),
@@ -302,7 +303,7 @@ def _scratch_folder(prefix: str) -> Path:
 
 
 def _python_and_packages(spec: SandboxSpec) -> list[str]:
-    return [*python_folders(), *([str(spec.packages)] if spec.packages else [])]
+    return [*python_folders(), *(str(folder) for folder in (spec.packages, spec.readable) if folder)]
 
 
 def _launch_in_place(

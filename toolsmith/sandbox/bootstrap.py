@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from toolsmith.sandbox.spec import TOOL_PACKAGES, SandboxSpec, SandboxUnavailable
+from toolsmith.sandbox.spec import SHOWN_READABLE, TOOL_PACKAGES, SandboxSpec, SandboxUnavailable
 
 _PACKAGE = "toolsmith.sandbox"
 _IN_IMPORT_ORDER = ("wire", "processes", "confinement", "interpreter", "removal", "worker")
@@ -138,4 +138,6 @@ def path_aliases(spec: SandboxSpec) -> dict[str, str]:
             aliases[prefix] = "<python>"
     if spec.packages is not None:
         aliases |= {str(spec.packages): "<packages>", TOOL_PACKAGES: "<packages>"}
+    if spec.readable is not None:
+        aliases[str(spec.readable)] = SHOWN_READABLE
     return aliases

@@ -41,6 +41,7 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         network: Sequence[str] = (),
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
         packages: Path | None = None,
+        readable: Path | None = None,
     ) -> None:
         """Raises SandboxUnavailable if no backend works here, FileNotFoundError without a workspace.
 
@@ -52,7 +53,8 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         proxy.py). Raises ValueError for a malformed domain, SandboxUnavailable if `backend` cannot grant
         connections. `dialer` resolves and checks addresses. The caller makes sure that the user approved.
 
-        `packages` is a folder of installed packages that code inside can read and import.
+        `packages` is a folder of installed packages that code inside can read and import; `readable` is
+        another folder that it can read.
         """
         self.state: dict[str, Any] = {}
         """Holds `_print_outputs`, which smolagents reads after a failed step."""
@@ -68,6 +70,7 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
             network=network,
             dialer=dialer,
             packages=packages,
+            readable=readable,
         )
         self._steps = 0
 

@@ -104,6 +104,7 @@ class SandboxSession:
         network: Sequence[str] = (),
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
         packages: Path | None = None,
+        readable: Path | None = None,
     ) -> None:
         """Starts nothing yet. Raises FileNotFoundError, SandboxUnavailable, ValueError."""
         workspace = workspace.resolve(strict=True)
@@ -113,7 +114,8 @@ class SandboxSession:
         granted = _network(backend, network, dialer)
         environment = {**self._secrets.values, **(PROXIES if granted else NOTHING)}
         packages = packages.resolve(strict=True) if packages is not None else None
-        self._spec = SandboxSpec(workspace, writable, limits, environment, granted, packages)
+        readable = readable.resolve(strict=True) if readable is not None else None
+        self._spec = SandboxSpec(workspace, writable, limits, environment, granted, packages, readable)
         self._backend = backend
         self._lock = threading.Lock()
         self._closed = threading.Event()

@@ -182,6 +182,8 @@ class LimitMonitor:
         return many if self.processes.too_many() else ""
 
 
+SHOWN_READABLE = "<readable>"
+"""The name of `SandboxSpec.readable` in every text that leaves the sandbox."""
 SHOWN_WORKSPACE = "/workspace"
 """The workspace's name in every text that leaves the sandbox, whatever its path inside."""
 TOOL_PACKAGES = "/opt/tool-packages"
@@ -208,6 +210,8 @@ class SandboxSpec:
     network: Network | None = None
     packages: Path | None = None
     """A folder of installed packages, in addition to the interpreter's; resolved. Never writable inside."""
+    readable: Path | None = None
+    """Another folder that code inside can read, under its own path; resolved. Never writable inside."""
 
 
 @dataclass(frozen=True)

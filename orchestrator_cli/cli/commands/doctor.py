@@ -13,12 +13,14 @@ from memory import Scope
 from memory.dense import count_missing
 from orchestrator_cli.cli.options import InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_json, reporting, settings_of
+from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.connection import check_server
 from orchestrator_cli.environment import find_model, read_list, retirement
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
+from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.roles import load_roles
 from orchestrator_cli.runtime import choose_sandbox
@@ -64,6 +66,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("parts", lambda: ", ".join(f"{part} {importlib.metadata.version(part)}" for part in PARTS)),
         ("charts", _charts),
         ("settings", lambda: _files(settings)),
+        ("guidance", lambda: _guidance(settings)),
         ("model", lambda: _models(settings)),
         ("workspace", lambda: _workspace(settings)),
         ("sandbox", lambda: _sandbox(settings)),
@@ -109,6 +112,13 @@ def _files(settings: Settings) -> str:
     files = [path for path in (settings.workspace / "orch.toml", user_file()) if path.is_file()]
     asked = question_lines(left_out) if left_out is not None else []
     return "\n".join([f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}", *asked])
+
+
+def _guidance(settings: Settings) -> str:
+    """Which instructions and skills models are given, and which not."""
+    brought = find_guidance(settings)
+    used = ", ".join(foreign_line(label, 200) for label in brought.guidance(settings).labels)
+    return "\n".join([used or "no instructions and no skills", *brought.notices])
 
 
 def _models(settings: Settings) -> str:

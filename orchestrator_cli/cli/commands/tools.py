@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,7 +31,7 @@ from orchestrator_cli.cli.reporting import (
     run_settings,
     settings_of,
 )
-from orchestrator_cli.errors import OrchError, RunFailed
+from orchestrator_cli.errors import OrchError, RunFailed, UsageError
 from orchestrator_cli.views.tools import list_lines, page_lines, trial_json, trial_lines
 
 app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, export and import built tools.")
@@ -227,12 +227,21 @@ def export(
             "--smolagents", help="Write folders that smolagents loads without orch and without a sandbox."
         ),
     ] = False,
+    skill: Annotated[
+        bool,
+        typer.Option("--skill", help="Write folders with a SKILL.md and a script, for any agent."),
+    ] = False,
     *,
     common: CommonOptions,
 ) -> None:
-    """Write tools into a folder or zip file that `orch tools import` reads."""
+    """Write tools into a folder or zip file that `orch tools import` reads, or as folders for others."""
     with reporting(Output(debug=common.debug)) as console:
-        tools = _admin(common.workspace).export(names, target, smolagents=smolagents)
+        if smolagents and skill:
+            raise UsageError("--smolagents and --skill write different folders.", "Give one of them.")
+        form: Literal["archive", "smolagents", "skill"] = "archive"
+        if smolagents or skill:
+            form = "skill" if skill else "smolagents"
+        tools = _admin(common.workspace).export(names, target, form)
         console.lines([f"{', '.join(f'{tool.name} v{tool.version}' for tool in tools)} → {target}"])
 
 

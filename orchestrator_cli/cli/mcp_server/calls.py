@@ -40,7 +40,7 @@ from orchestrator_cli.execution.subtask_runs import reason_of
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
 from orchestrator_cli.models.sources import GivenModel
-from orchestrator_cli.orchestrator import notice_recovered
+from orchestrator_cli.orchestrator import notice_opened
 from orchestrator_cli.plan import NewTool, Plan, Result, Subtask
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.runtime import open_run
@@ -160,7 +160,7 @@ class ServedCall:
         error: OrchError | None = None
         result: Result | None = None
         try:
-            notice_recovered(run)
+            notice_opened(run)
             if faults := spec.argument_faults(self.arguments):
                 raise RunFailed("; ".join(faults), spec.signature)
             run.registry.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by="MCP")
