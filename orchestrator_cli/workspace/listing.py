@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from orchestrator_cli.durable.encodings import encoding_of
 from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.tools.file_rules import executes
 from orchestrator_cli.tools.own_files import OwnFiles
 from orchestrator_cli.workspace.contents import holds_secret
 from orchestrator_cli.workspace.tree import Root
@@ -78,7 +79,9 @@ def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) 
         if state is None or holds_secret(tree, path, state):
             continue
         row = f"{on_one_line(path)} ({state.size} bytes)"
-        if state.is_file and 0 < state.size <= SMALL_BYTES and (begins := _beginning(tree, path, left)):
+        # What agents obey, such as AGENTS.md, is not quoted before a person has allowed it.
+        may_begin = state.is_file and 0 < state.size <= SMALL_BYTES and executes.within(path) is None
+        if may_begin and (begins := _beginning(tree, path, left)):
             left -= len(begins)
             row += f", begins: {begins}"
         rows.append(row)
