@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator_cli import errors, model_settings, prompts, settings, trust
+from orchestrator_cli import errors, mcp_settings, model_settings, prompts, settings, trust
 from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
@@ -225,8 +225,8 @@ def process_fields() -> str:
 
 
 def mcp_fields() -> str:
-    said = field_docs(settings.McpServer)
-    fields = settings.McpServer.model_fields.items()
+    said = field_docs(mcp_settings.McpServer)
+    fields = mcp_settings.McpServer.model_fields.items()
     return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
 
 

@@ -8,7 +8,10 @@ data folder. A folder inside of that is refused.
 The answer is in `trust/` of the data folder, under the real path of the workspace, with a hash of the file.
 The file is read once: what was asked about is what is used.
 
-Not covered: changes to a program in the workspace that an allowed command runs. Only `orch.toml` is hashed.
+MCP servers that are registered for other programs too (see `mcp_files`) are asked about in the same way, but
+a run goes on without them.
+
+Not covered: changes to a program in the workspace that an allowed command runs. Only the files are hashed.
 """
 
 import hashlib
@@ -16,7 +19,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -43,6 +46,7 @@ class Outcome(NamedTuple):
 USED = Outcome("used", "used", "used")
 ONCE = Outcome("asked once", "refused", "refused")
 REFUSED = Outcome("refused", "refused", "refused")
+LEFT_OUT = Outcome("asked once", "left out", "left out")
 UNREAD = Outcome("not read", "not read", "not read")
 
 
@@ -100,6 +104,7 @@ FOLDERS = {
     "the folder is your home folder, or contains it": ONCE,
     "the folder contains the data folder (`ORCH_HOME`), the folder of your settings, or `prefect_home`": ONCE,
     "the folder is one of these three, or inside it": REFUSED,
+    "an MCP server of `.mcp.json`, `.cursor/mcp.json` or `.vscode/mcp.json`": LEFT_OUT,
     "`AGENTS.md`, `CLAUDE.md`, `.env`, `prefect.toml`": UNREAD,
     "`roles/`, `skills/`, `prompts/`, `workflows/`": UNREAD,
 }
@@ -152,6 +157,8 @@ class TrustQuestion:
     """Why the file cannot be used at all."""
     before: Allowed | None = None
     """What was allowed last, maybe for an earlier state of the file."""
+    places: Mapping[str, Path] = field(default_factory=dict)
+    """The files of the MCP servers that other programs' files register."""
 
     @property
     def is_needed(self) -> bool:
@@ -169,6 +176,28 @@ class TrustQuestion:
     def is_changed(self) -> bool:
         """Whether something was allowed for another state of the file."""
         return self.before is not None and self.before.sha256 != self.sha256
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether all that was not allowed are servers for other programs too."""
+        if self.fault is not None:
+            return False
+        open_ones = [wish.name for wish in self.wishes if self.allowed.get(wish.name, ...) != wish.value]
+        return bool(open_ones) and all(name in self._optional for name in open_ones)
+
+    @property
+    def _optional(self) -> Mapping[str, Path]:
+        return {f"mcp.{name}": place for name, place in self.places.items()}
+
+    @property
+    def optional_words(self) -> str:
+        """What is said of servers that are left out."""
+        names = ", ".join(self.places)
+        files = ", ".join(dict.fromkeys(map(shown_path, self.places.values())))
+        return (
+            f"MCP servers are left out that you have not allowed: {names} of {files}. "
+            f"Look at them and allow them with: {self.command}"
+        )
 
     @property
     def uses_file(self) -> bool:
@@ -210,8 +239,10 @@ Decide = Callable[[TrustQuestion], bool]
 
 
 def refuse(question: TrustQuestion) -> bool:
-    """Raise `ConfigError`: there is no person to ask."""
+    """Raise `ConfigError`: there is no person to ask. What a run works without is left out instead."""
     question.check()
+    if question.is_optional:
+        return False
     names = [_cut(shown(wish.name), 100) for wish in question.wishes if wish.name]
     said = [
         f"The folder {shown_path(question.workspace)} {one.value}." for one in question.wishes if not one.name

@@ -103,7 +103,9 @@ OWN = {
 }
 """The user's own value of settings that have no limit by default."""
 ROWS = {", ".join(filter(None, (name, case))): outcome for name, case, outcome in folder_table(Settings)}
-OTHERS = dict(zip(("broken", "address", "home", "data", "inside", "files", "folders"), FOLDERS, strict=True))
+OTHERS = dict(
+    zip(("broken", "address", "home", "data", "inside", "servers", "files", "folders"), FOLDERS, strict=True)
+)
 
 
 def check(orch: Orch, endpoint: Endpoint, outcome: Outcome, shown: str = "", **env: str) -> None:
