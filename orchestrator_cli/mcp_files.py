@@ -8,6 +8,7 @@ Not covered: `cwd` and `envFile`, since programs start in an empty folder and ge
 `${input:…}`, for which another program asks; comments in JSON; the files of other programs in your home.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -23,6 +24,7 @@ from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.json_text import refuse_constant
 from orchestrator_cli.durable.names import identifiers
 from orchestrator_cli.mcp_settings import NAME, NAME_CHARS, McpServer
+from orchestrator_cli.trust import Wish
 
 WORKSPACE_FILES = (".mcp.json", ".cursor/mcp.json", ".vscode/mcp.json")
 USER_FILES = ("mcp.json",)
@@ -40,8 +42,14 @@ class McpFiles:
     """The file of each server."""
     faults: list[str] = field(default_factory=list)
     """What cannot be used, a line each."""
-    content: bytes = b""
-    """All that was read; empty if no file has a server."""
+
+    marks: dict[str, dict[str, str]] = field(default_factory=dict)
+    """For each server its file, and a hash of its entry, which tells of changes that are not shown."""
+
+    def marked(self, wish: Wish) -> Wish:
+        """A wish for one of the servers, with its mark."""
+        mark = self.marks.get(wish.name.removeprefix("mcp.")) if wish.name.startswith("mcp.") else None
+        return wish._replace(value={**wish.value, **mark}) if mark and isinstance(wish.value, dict) else wish
 
 
 def read_mcp_files(folder: Path, names: Collection[str], taken: Collection[str] = ()) -> McpFiles:
@@ -66,7 +74,6 @@ def read_mcp_files(folder: Path, names: Collection[str], taken: Collection[str] 
         except ValueError as exc:
             found.faults.append(f"{name} cannot be used: {foreign_line(exc, 200)}")
             continue
-        found.content += f"\0{name} {len(content)}\0".encode() + content
         _add(found, place, name, entries, taken)
     return found
 
@@ -96,6 +103,8 @@ def _add(found: McpFiles, place: Path, file: str, entries: Mapping[str, Any], ta
             if row is not None:
                 McpServer.model_validate(row)
                 found.servers[name], found.places[name] = row, place
+                whole = json.dumps([own, entry], sort_keys=True).encode()
+                found.marks[name] = {"file": file, "entry": hashlib.sha256(whole).hexdigest()}
         except ValidationError as exc:
             error = exc.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, error["loc"]))

@@ -329,7 +329,7 @@ class Folder(NamedTuple):
 def _without_wishes(values: Mapping[str, Any], question: TrustQuestion) -> dict[str, Any]:
     """What a workspace sets, without what was not allowed."""
     if question.is_optional:
-        kept = {name: row for name, row in values["mcp"].items() if name not in question.places}
+        kept = {name: row for name, row in values["mcp"].items() if f"mcp.{name}" not in question.open_names}
         others = {name: value for name, value in values.items() if name != "mcp"}
         return others | ({"mcp": kept} if kept else {})
     asked = {wish.name.partition(".")[0] for wish in question.wishes}
@@ -365,14 +365,15 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
             values = {**values, "mcp": {**_servers_of(values), **theirs.servers}}
         if values:
             values = with_whole_paths(values, root)
-            wishes += find_wishes(_build(fixed, {place: values, **yours}), without)
+            found = find_wishes(_build(fixed, {place: values, **yours}), without)
+            wishes += tuple(map(theirs.marked, found))
     except ConfigError as exc:
         fault = exc
     question = TrustQuestion(
         workspace=root,
         home=without.home,
         file=place,
-        sha256=hashlib.sha256(content + theirs.content).hexdigest(),
+        sha256=hashlib.sha256(content).hexdigest(),
         wishes=wishes,
         fault=fault,
         before=allowed_before(without.home, root),

@@ -165,7 +165,7 @@ class TrustQuestion:
         """Whether anything is left that was not allowed for this very file."""
         if self.fault is not None:
             return True
-        return any(self.allowed.get(wish.name, ...) != wish.value for wish in self.wishes)
+        return bool(self.open_names)
 
     @property
     def allowed(self) -> Mapping[str, JsonValue]:
@@ -182,18 +182,19 @@ class TrustQuestion:
         """Whether all that was not allowed are servers for other programs too."""
         if self.fault is not None:
             return False
-        open_ones = [wish.name for wish in self.wishes if self.allowed.get(wish.name, ...) != wish.value]
-        return bool(open_ones) and all(name in self._optional for name in open_ones)
+        return bool(self.open_names) and self.open_names <= {f"mcp.{name}" for name in self.places}
 
     @property
-    def _optional(self) -> Mapping[str, Path]:
-        return {f"mcp.{name}": place for name, place in self.places.items()}
+    def open_names(self) -> frozenset[str]:
+        """The names of what was not allowed."""
+        wishes = self.wishes
+        return frozenset(one.name for one in wishes if self.allowed.get(one.name, ...) != one.value)
 
     @property
     def optional_words(self) -> str:
         """What is said of servers that are left out."""
-        names = ", ".join(self.places)
-        files = ", ".join(dict.fromkeys(map(shown_path, self.places.values())))
+        left_out = {name: place for name, place in self.places.items() if f"mcp.{name}" in self.open_names}
+        names, files = ", ".join(left_out), ", ".join(dict.fromkeys(map(shown_path, left_out.values())))
         return (
             f"MCP servers are left out that you have not allowed: {names} of {files}. "
             f"Look at them and allow them with: {self.command}"
@@ -410,7 +411,7 @@ def _lines(wishes: Mapping[str, JsonValue], limit: int | None) -> Iterator[Asked
         if isinstance(value, dict):
             # What it says about itself comes before what it does.
             keys = sorted(value, key=lambda key: (_rank(key, ACTING_KEYS), key != "when"))
-            rows = {f"{shown(name)}.{key}": value[key] for key in keys}
+            rows = {f"{shown(name)}.{key}": value[key] for key in keys if key != "entry"}
         for key, inner in rows.items():
             text = shown(inner, text=True)
             acts = name.partition(".")[0] in ACTING and key.rpartition(".")[2] not in DESCRIBING_KEYS

@@ -58,7 +58,10 @@ def ask_trust(question: TrustQuestion, *, whole: bool = False) -> bool:
     show_wishes(question, sys.stderr, whole=whole)
     files = [] if question.is_optional else [question.file]
     file = " and ".join(dict.fromkeys(map(shown_path, (*files, *question.places.values()))))
-    if why := too_much(question, whole=whole):
+    why = too_much(question, whole=whole)
+    if why and question.is_optional and not whole:
+        return False
+    if why:
         more = f"allow it unasked with: {question.command} --yes" if whole else f"see: {question.command}"
         raise ConfigError(f"{why}, so it was not asked about.", f"Shorten {file}, or {more}")
     until = "the file changes" if question.uses_file else "you take it back"

@@ -20,6 +20,7 @@ from test_mcp_tools import LIBRARY
 from orchestrator_cli.mcp_client.login import Browser, LoginFailed, check_login_address
 from orchestrator_cli.mcp_settings import HIDDEN, McpServer
 from orchestrator_cli.settings import Settings, load_settings
+from orchestrator_cli.trust import refuse
 
 KEY = "k3y-of-the-service-7f2a91c3"
 
@@ -210,6 +211,14 @@ def test_servers_of_the_workspace_are_left_out_until_they_are_allowed(orch: Orch
     assert not [path for path in kept if KEY.encode() in path.read_bytes()]
     (orch.workspace / ".mcp.json").write_text(json.dumps({"mcpServers": {"Other": entry | {"args": []}}}))
     assert "+ mcp.other.command" in orch("trust").out
+    # A key is not shown, and its change is one all the same; what else was allowed stays so.
+    (orch.workspace / "orch.toml").write_text("network = ['a.example']")
+    orch.trust()
+    changed = {"Other": entry | {"args": [], "env": {"A_KEY": "another"}}, "more": {"command": "more"}}
+    (orch.workspace / ".mcp.json").write_text(json.dumps({"mcpServers": changed}))
+    settings = load_settings({"home": orch.home}, orch.workspace, refuse)
+    assert (settings.network, settings.mcp) == (("a.example",), {})
+    assert "other, more of" in settings.origin.notices[0]
 
 
 @contextmanager
