@@ -86,13 +86,13 @@ class Inputs:
 
 
 @dataclass
-class Room:
+class SchemaBudget:
     """How many parts of schemas may still be looked at."""
 
     left: int = LISTED_PARTS
 
 
-def read_inputs(schema: object, room: Room) -> Inputs:
+def read_inputs(schema: object, budget: SchemaBudget) -> Inputs:
     """The parameters of a tool by its input schema. Raises `SchemaUnusable`."""
     if schema is None:
         return Inputs()
@@ -101,15 +101,15 @@ def read_inputs(schema: object, room: Room) -> Inputs:
     try:
         if len(json.dumps(schema)) > RAW_CHARS:
             raise SchemaUnusable(f"its input schema has more than {RAW_CHARS:,} characters")
-        return _within_bounds(schema, room)
+        return _within_bounds(schema, budget)
     except RecursionError as exc:
         raise SchemaUnusable("its input schema is nested too deeply") from exc
 
 
-def _within_bounds(root: Schema, room: Room) -> Inputs:
-    form = _form_of(root, room)
+def _within_bounds(root: Schema, budget: SchemaBudget) -> Inputs:
+    form = _form_of(root, budget)
     names = identifiers(form.properties, word="arg", taken=_NOT_NAMES.__contains__)
-    for depth in DEPTHS if room.left > 0 else DEPTHS[-1:]:
+    for depth in DEPTHS if budget.left > 0 else DEPTHS[-1:]:
         expansion = _Expansion(root)
         try:
             parameters = tuple(
@@ -119,7 +119,7 @@ def _within_bounds(root: Schema, room: Room) -> Inputs:
         except _TooLarge:
             continue
         finally:
-            room.left -= MOST_PARTS - expansion.left
+            budget.left -= MOST_PARTS - expansion.left
         if sum(len(json.dumps(one.schema)) for one in parameters) <= SCHEMA_CHARS:
             return Inputs(parameters, form.is_open)
     raise SchemaUnusable("its input schema is too large")
@@ -151,14 +151,14 @@ class _Form:
         self.extra += other.extra
 
 
-def _form_of(root: Schema, room: Room) -> _Form:
-    left = iter(range(MOST_PARTS if room.left > 0 else MOST_SHALLOW))
+def _form_of(root: Schema, budget: SchemaBudget) -> _Form:
+    left = iter(range(MOST_PARTS if budget.left > 0 else MOST_SHALLOW))
 
     def of(schema: Any, through: tuple[str, ...]) -> _Form:
         form = _Form()
         if not is_map(schema):
             return form
-        room.left -= 1
+        budget.left -= 1
         if next(left, None) is None:
             raise SchemaUnusable("its input schema is too large")
         if (kinds := _kinds(schema)) and "object" not in kinds:

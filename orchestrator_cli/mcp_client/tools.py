@@ -17,7 +17,7 @@ from orchestrator_cli.durable.names import identifiers
 from orchestrator_cli.mcp_client.schemas import (
     RAW_CHARS,
     Inputs,
-    Room,
+    SchemaBudget,
     SchemaUnusable,
     ToolParameter,
     is_map,
@@ -72,7 +72,7 @@ class ServerTool:
 
     @property
     def _outline(self) -> str:
-        """The schemas of all parameters whose types do not say all, as deep as there is room."""
+        """The schemas of all parameters whose types do not say all, as deep as they fit."""
         rows = {one.name: one.schema for one in self.inputs.parameters if not one.is_plain and one.schema}
         if not rows:
             return ""
@@ -223,13 +223,13 @@ def read_listing(
         listed, prefix=prefix, word="tool", taken=lambda made: made in RESERVED or made.startswith(longer)
     )
     tools: list[ServerTool] = []
-    room = Room()
+    budget = SchemaBudget()
     left_out: dict[str, str] = {}
     faults = [f"{nameless} without a name"] if nameless else []
     for own, row in listed.items():
         name = names[own]
         try:
-            inputs = read_inputs(row.get("inputSchema"), room)
+            inputs = read_inputs(row.get("inputSchema"), budget)
         except SchemaUnusable as exc:
             left_out[name] = f"the MCP server {server} lists it in a form that cannot be used"
             if allowed is None or own in allowed:
