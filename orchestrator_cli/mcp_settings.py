@@ -7,9 +7,16 @@ Expanding `${NAME}` is for the moment of use; see `expanded`.
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 NAME_CHARS = 30
 NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{NAME_CHARS - 1}}}")
@@ -45,9 +52,9 @@ class McpServer(BaseModel):
     """For a `url`, whether the server speaks streamable HTTP or the older SSE."""
     env: tuple[str, ...] = ()
     """Environment variables that it is given; for a `url`, the one with its bearer token."""
-    variables: dict[str, str] = Field(default_factory=dict)
+    variables: dict[str, str] = {}
     """For a command, more variables with their values, in which `${NAME}` is a variable of yours."""
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = {}
     """For a `url`, headers of each request, in which `${NAME}` is a variable of yours."""
     expand: bool = False
     """Whether `${NAME}` is a variable of yours also in `command` and `url`, as in `.mcp.json`."""
@@ -87,21 +94,16 @@ class McpServer(BaseModel):
             raise ValueError("the value of a header has more than one line")
         return self
 
-    @field_serializer("command", when_used="json")
-    def _without_keys(self, _: object) -> list[str]:
-        return list(self.shown_command)
-
-    @field_serializer("url", when_used="json")
-    def _without_key(self, _: object) -> str | None:
-        return self.shown_url
-
-    @field_serializer("variables", when_used="json")
-    def _named(self, values: dict[str, str]) -> dict[str, str]:
-        return {name: HIDDEN if _is_key(name, value) else value for name, value in values.items()}
-
-    @field_serializer("headers", when_used="json")
-    def _referring(self, values: dict[str, str]) -> dict[str, str]:
-        return {name: value if _only_refers(value) else HIDDEN for name, value in values.items()}
+    @model_serializer(mode="wrap", when_used="json")
+    def _without_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        made: dict[str, Any] = dump(self)
+        shown = {
+            "command": list(self.shown_command),
+            "url": self.shown_url,
+            "variables": {n: HIDDEN if _is_key(n, value) else value for n, value in self.variables.items()},
+            "headers": {n: value if _only_refers(value) else HIDDEN for n, value in self.headers.items()},
+        }
+        return made | {name: value for name, value in shown.items() if name in made}
 
     @property
     def shown_command(self) -> tuple[str, ...]:
