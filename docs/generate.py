@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator_cli import errors, model_settings, prompts, settings, trust
+from orchestrator_cli import errors, mcp_settings, model_settings, prompts, settings, trust_rules
 from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
@@ -81,7 +81,7 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, s
         about = said.get(name) or OTHERWISE[f"{prefix}{name}"]
         if isinstance(field.validation_alias, str):
             about += f" Set by `{field.validation_alias}` in the environment."
-        rule = trust.rule_of(settings.Settings, prefix.partition(".")[0] or name).value
+        rule = trust_rules.rule_of(settings.Settings, prefix.partition(".")[0] or name).value
         yield f"`{prefix}{name}`", flags.get(f"{prefix}{name}", ""), _default(name, field), about, rule
 
 
@@ -127,7 +127,7 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def folder_table() -> str:
-    rows = [(name, case, *outcome) for name, case, outcome in trust.folder_table(settings.Settings)]
+    rows = [(name, case, *outcome) for name, case, outcome in trust_rules.folder_table(settings.Settings)]
     return table(
         ("what the folder brings", "case", "at a terminal", "without one", "without one, with `-y`"), rows
     )
@@ -225,8 +225,8 @@ def process_fields() -> str:
 
 
 def mcp_fields() -> str:
-    said = field_docs(settings.McpServer)
-    fields = settings.McpServer.model_fields.items()
+    said = field_docs(mcp_settings.McpServer)
+    fields = mcp_settings.McpServer.model_fields.items()
     return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
 
 

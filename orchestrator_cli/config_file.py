@@ -92,6 +92,8 @@ def _with_whole_command(server: Any, folder: Path) -> Any:
 
 
 def _is_of(folder: Path, part: str, *, is_program: bool) -> bool:
+    if part.startswith("${"):
+        return False  # the workspace's path, or a variable of the user's
     if re.match(r"\.{1,2}(/|$)", part) or (is_program and "/" in part):
         return True
     try:

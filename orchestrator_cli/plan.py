@@ -175,7 +175,15 @@ class Catalogue(FrozenModel):
     tool_inputs: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     """JSON Schemas of the arguments of tools, as far as they are known."""
     process_inputs: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    absent: dict[str, str] = Field(default_factory=dict)
+    """Why tools that have an owner are not there; a name that ends in `*` stands for all that begin so."""
     max_subtasks: int = 20
+
+
+def absence(name: str, absent: Mapping[str, str]) -> str:
+    """Why a tool is not there and is not to be built, as `Catalogue.absent` has it; else empty."""
+    begun = (why for other, why in absent.items() if other.endswith("*") and name.startswith(other[:-1]))
+    return absent.get(name) or next(begun, "")
 
 
 def tool_plan(tool: NewTool) -> Plan:

@@ -277,6 +277,8 @@ def _open_services(
     if source.is_live:
         meter = models.meter
         dense = open_dense(settings, notice, cancellation=cancellation, meter=meter, mask=masks)
+        for text in settings.origin.notices:
+            notice(text)
         if settings.mcp:
             servers = Servers(
                 settings,

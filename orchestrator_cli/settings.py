@@ -40,23 +40,20 @@ from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.json_schema import schema_fault
+from orchestrator_cli.mcp_files import USER_FILES, WORKSPACE_FILES, McpFiles, read_mcp_files
+from orchestrator_cli.mcp_settings import McpServer, ServerName
 from orchestrator_cli.model_settings import ModelId, ModelParameters, RoleModels, RoleName
 from orchestrator_cli.trust import (
-    Asked,
     Decide,
-    FolderRule,
-    Free,
-    Lower,
     TrustQuestion,
-    UserOnly,
     allowed_before,
     check_place,
     find_wishes,
     folder_risks,
     refuse,
-    rule_of,
     shown_path,
 )
+from orchestrator_cli.trust_rules import Asked, FolderRule, Free, Lower, UserOnly, rule_of
 
 Approval = Literal["plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects"]
 APPROVALS: tuple[Approval, ...] = get_args(Approval)
@@ -100,37 +97,6 @@ class Process(BaseModel):
         return self
 
 
-class McpServer(BaseModel):
-    """A server of the Model Context Protocol, whose tools plans may use: `[mcp.NAME]` in orch.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    when: str
-    """What it is for and when to use it; you read this when you are asked about the server."""
-    command: tuple[str, ...] = ()
-    """The program and its arguments, which uses standard input and output; no shell reads them."""
-    url: str | None = None
-    """Instead of a command, the address of a server that speaks streamable HTTP."""
-    env: tuple[str, ...] = ()
-    """Environment variables that it is given; for a `url`, the one with its bearer token."""
-    tools: tuple[str, ...] | None = None
-    """Use only these of its tools, by their own names; default: all."""
-    effects: bool = True
-    """Whether its calls do something that must not happen twice by accident."""
-    timeout_s: float = Field(default=60.0, gt=0, le=3_600)
-    """Seconds for one call."""
-
-    @model_validator(mode="after")
-    def _is_one_thing(self) -> "McpServer":
-        if bool(self.command) == bool(self.url):
-            raise ValueError("give it either a command or a url")
-        if self.url is not None and not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", self.url):
-            raise ValueError(f"{self.url!r} is not an http or https address without a password")
-        if self.url is not None and len(self.env) > 1:
-            raise ValueError("env: a url takes one variable, which holds its bearer token")
-        return self
-
-
 def check_schema(schema: dict[str, JsonValue]) -> None:
     """Raise `ValueError` if `schema` is not a JSON Schema."""
     if fault := schema_fault(schema):
@@ -158,6 +124,8 @@ class SettingsOrigin:
     """The settings that the workspace's file gives, and nothing overrides."""
     left_out: TrustQuestion | None = None
     """What the workspace was not allowed, if the settings are without it."""
+    notices: tuple[str, ...] = ()
+    """What the user should know of MCP servers that other programs' files register; a line each."""
 
 
 class Settings(BaseSettings):
@@ -229,9 +197,7 @@ class Settings(BaseSettings):
 
     processes: Asked[dict[str, Process]] = Field(default_factory=dict)
     """Your programs and Prefect flows that plans may run; see docs/processes.md."""
-    mcp: Asked[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")], McpServer]] = Field(
-        default_factory=dict
-    )
+    mcp: Asked[dict[ServerName, McpServer]] = Field(default_factory=dict)
     """MCP servers of others whose tools plans may use; see docs/mcp.md."""
     effects: Asked[Literal["ask", "retry", "skip"]] = "ask"
     """What to do with a process with effects that was started and may or may not have finished."""
@@ -339,12 +305,14 @@ def load_settings(flags: Mapping[str, Any], workspace: Path, decide: Decide = re
     left_out, theirs = None, folder.values
     if folder.question.is_needed and not decide(folder.question):
         left_out = folder.question
-        asked = {wish.name.partition(".")[0] for wish in left_out.wishes}
-        theirs = {} if left_out.fault else {n: v for n, v in folder.values.items() if n not in asked}
+        theirs = {} if left_out.fault else _without_wishes(folder.values, left_out)
     files = ({folder.question.file: theirs} if theirs else {}) | folder.yours
     settings = _build({**given, "workspace": workspace}, files)
     stronger = given.keys() | EnvSettingsSource(Settings)().keys()
-    settings._origin = SettingsOrigin(frozenset(given), frozenset(theirs.keys() - stronger), left_out)
+    notices = (*folder.faults, *([left_out.optional_words] if left_out and left_out.is_optional else []))
+    settings._origin = SettingsOrigin(
+        frozenset(given), frozenset(theirs.keys() - stronger), left_out, tuple(notices)
+    )
     return settings
 
 
@@ -356,6 +324,18 @@ class Folder(NamedTuple):
     """What the workspace's file sets."""
     yours: dict[Path, dict[str, Any]]
     """What the user's own file sets."""
+    faults: tuple[str, ...] = ()
+    """What other programs' files register and cannot be used."""
+
+
+def _without_wishes(values: Mapping[str, Any], question: TrustQuestion) -> dict[str, Any]:
+    """What a workspace sets, without what was not allowed."""
+    if question.is_optional:
+        kept = {name: row for name, row in values["mcp"].items() if f"mcp.{name}" not in question.open_names}
+        others = {name: value for name, value in values.items() if name != "mcp"}
+        return others | ({"mcp": kept} if kept else {})
+    asked = {wish.name.partition(".")[0] for wish in question.wishes}
+    return {name: value for name, value in values.items() if name not in asked}
 
 
 def read_folder(workspace: Path, home: Path | None = None) -> Folder:
@@ -363,6 +343,12 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
     place, own = workspace / "orch.toml", user_file()
     check_owned(own)
     yours = {own: read_config(own)[1]} if own.is_file() else {}
+    for name in USER_FILES:
+        check_owned(own.parent / name)
+    others = read_mcp_files(own.parent, USER_FILES, _servers_of(yours.get(own, {})))
+    if others.servers:
+        mine = dict(yours.get(own, {}))
+        yours[own] = mine | {"mcp": {**others.servers, **_servers_of(mine)}}
     fixed: dict[str, Any] = {"workspace": workspace, **({"home": home} if home else {})}
     without = _build(fixed, yours)
     open_data_folder(without.home)
@@ -370,13 +356,19 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
         check_owned(without.prefect_home)
     root, places = workspace.resolve(), Places(without.own_places)
     content, values, fault, wishes = b"", dict[str, Any](), None, folder_risks(root, places)
+    theirs = McpFiles()
     try:
         check_place(root, places)
         if place.is_file() and place.resolve() != own.resolve():
             content, values = read_config(place, MAX_BYTES)
-            values = with_whole_paths(values, root)
             _refuse_user_only(place, values)
-            wishes += find_wishes(_build(fixed, {place: values, **yours}), without)
+        theirs = read_mcp_files(workspace, WORKSPACE_FILES, (*without.mcp, *_servers_of(values)))
+        if theirs.servers:
+            values = {**values, "mcp": {**_servers_of(values), **theirs.servers}}
+        if values:
+            values = with_whole_paths(values, root)
+            found = find_wishes(_build(fixed, {place: values, **yours}), without)
+            wishes += tuple(map(theirs.marked, found))
     except ConfigError as exc:
         fault = exc
     question = TrustQuestion(
@@ -387,8 +379,14 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
         wishes=wishes,
         fault=fault,
         before=allowed_before(without.home, root),
+        places=theirs.places,
     )
-    return Folder(question, values, yours)
+    return Folder(question, values, yours, (*others.faults, *theirs.faults))
+
+
+def _servers_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = values.get("mcp")
+    return found if isinstance(found, dict) else {}
 
 
 def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) -> Settings:

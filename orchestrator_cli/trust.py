@@ -8,9 +8,10 @@ data folder. A folder inside of that is refused.
 The answer is in `trust/` of the data folder, under the real path of the workspace, with a hash of the file.
 The file is read once: what was asked about is what is used.
 
-Instructions that a folder brings have answers of their own, see `recall.guidance`.
+MCP servers that are registered for other programs too (see `mcp_files`) are asked about in the same way, but
+a run goes on without them. Instructions of a folder have answers of their own, see `recall.guidance`.
 
-Not covered: changes to a program in the workspace that an allowed command runs. Only `orch.toml` is hashed.
+Not covered: changes to a program in the workspace that an allowed command runs. Only the files are hashed.
 """
 
 import hashlib
@@ -18,10 +19,9 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -29,95 +29,7 @@ from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.places import Places, folder_id, home_folders
 from orchestrator_cli.errors import ConfigError
-
-
-class Outcome(NamedTuple):
-    """What happens to something that a folder brings."""
-
-    attended: str
-    """A person is at the terminal."""
-    unattended: str
-    """No terminal, `--json`, `--stream-json`, or an MCP server."""
-    yes: str
-    """Unattended, with `-y`."""
-
-
-USED = Outcome("used", "used", "used")
-ONCE = Outcome("asked once", "refused", "refused")
-REFUSED = Outcome("refused", "refused", "refused")
-OFFERED = Outcome("asked once", "left out", "left out")
-UNREAD = Outcome("not read", "not read", "not read")
-
-
-class FolderRule(Enum):
-    """What `orch.toml` of a workspace may do with a setting."""
-
-    FREE = "may set it"
-    LOWER = "may lower it, below your own or the default value"
-    STRICTER = "may add to what you are asked about"
-    ASKED = "is asked about"
-    USER_ONLY = "can never set it"
-
-    @property
-    def cases(self) -> dict[str, Outcome]:
-        """What a file may try with a setting of this rule, and what happens."""
-        match self:
-            case FolderRule.FREE:
-                return {"set": USED}
-            case FolderRule.LOWER:
-                return {"lowered": USED, "raised": ONCE}
-            case FolderRule.STRICTER:
-                return {"more": USED, "less": ONCE}
-            case FolderRule.ASKED:
-                return {"set": ONCE}
-        return {"set": REFUSED}
-
-    def permits(self, value: JsonValue, yours: JsonValue) -> bool:
-        """Whether no question is needed. `yours` is the value without the workspace's file."""
-        match self:
-            case FolderRule.FREE:
-                return True
-            case FolderRule.LOWER:
-                return yours is None or value <= yours  # type: ignore[operator]  # both are numbers
-            case FolderRule.STRICTER:
-                return set(value) >= set(yours)  # type: ignore[arg-type]  # both are lists
-        return False
-
-
-T = TypeVar("T")
-Free = Annotated[T, FolderRule.FREE]
-Lower = Annotated[T, FolderRule.LOWER]
-Asked = Annotated[T, FolderRule.ASKED]
-UserOnly = Annotated[T, FolderRule.USER_ONLY]
-
-
-def rule_of(settings: type[BaseModel], name: str) -> FolderRule:
-    """The rule of a setting; without one it is asked about."""
-    metadata = settings.model_fields[name].metadata
-    return next((mark for mark in metadata if isinstance(mark, FolderRule)), FolderRule.ASKED)
-
-
-FOLDERS = {
-    "`orch.toml` that is not TOML, nests deeply, names an unknown setting, or is larger than 16 KiB": REFUSED,
-    "a model whose name holds an address (`://`), in any setting": REFUSED,
-    "the folder is your home folder, or contains it": ONCE,
-    "the folder contains the data folder (`ORCH_HOME`), the folder of your settings, or `prefect_home`": ONCE,
-    "the folder is one of these three, or inside it": REFUSED,
-    "`AGENTS.md`, `CLAUDE.md`, `GEMINI.md`, `.agents/skills/`, `.claude/skills/`": OFFERED,
-    "`.env`, `prefect.toml`": UNREAD,
-    "`roles/`, `skills/`, `prompts/`, `workflows/`": UNREAD,
-}
-"""What else a folder can bring. What is not read is data at most: an agent may open it as any other file."""
-
-
-def folder_table(settings: type[BaseModel]) -> Iterator[tuple[str, str, Outcome]]:
-    """A row for each thing that a folder can bring: its name, what is tried with it, what happens."""
-    for name in settings.model_fields:
-        yield from ((f"`{name}`", case, outcome) for case, outcome in rule_of(settings, name).cases.items())
-    yield from ((name, "", outcome) for name, outcome in FOLDERS.items())
-
-
-# --- what a file asks for
+from orchestrator_cli.trust_rules import rule_of
 
 
 class Wish(NamedTuple):
@@ -156,13 +68,15 @@ class TrustQuestion:
     """Why the file cannot be used at all."""
     before: Allowed | None = None
     """What was allowed last, maybe for an earlier state of the file."""
+    places: Mapping[str, Path] = field(default_factory=dict)
+    """The files of the MCP servers that other programs' files register."""
 
     @property
     def is_needed(self) -> bool:
         """Whether anything is left that was not allowed for this very file."""
         if self.fault is not None:
             return True
-        return any(self.allowed.get(wish.name, ...) != wish.value for wish in self.wishes)
+        return bool(self.open_names)
 
     @property
     def allowed(self) -> Mapping[str, JsonValue]:
@@ -173,6 +87,29 @@ class TrustQuestion:
     def is_changed(self) -> bool:
         """Whether something was allowed for another state of the file."""
         return self.before is not None and self.before.sha256 != self.sha256
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether all that was not allowed are servers for other programs too."""
+        if self.fault is not None:
+            return False
+        return bool(self.open_names) and self.open_names <= {f"mcp.{name}" for name in self.places}
+
+    @property
+    def open_names(self) -> frozenset[str]:
+        """The names of what was not allowed."""
+        wishes = self.wishes
+        return frozenset(one.name for one in wishes if self.allowed.get(one.name, ...) != one.value)
+
+    @property
+    def optional_words(self) -> str:
+        """What is said of servers that are left out."""
+        left_out = {name: place for name, place in self.places.items() if f"mcp.{name}" in self.open_names}
+        names, files = ", ".join(left_out), ", ".join(dict.fromkeys(map(shown_path, left_out.values())))
+        return (
+            f"MCP servers are left out that you have not allowed: {names} of {files}. "
+            f"Look at them and allow them with: {self.command}"
+        )
 
     @property
     def uses_file(self) -> bool:
@@ -211,8 +148,10 @@ Decide = Callable[[TrustQuestion], bool]
 
 
 def refuse(question: TrustQuestion) -> bool:
-    """Raise `ConfigError`: there is no person to ask."""
+    """Raise `ConfigError`: there is no person to ask. What a run works without is left out instead."""
     question.check()
+    if question.is_optional:
+        return False
     names = [_cut(shown(wish.name), 100) for wish in question.wishes if wish.name]
     said = [
         f"The folder {shown_path(question.workspace)} {one.value}." for one in question.wishes if not one.name
@@ -338,7 +277,7 @@ SCREEN_CHARS = 100
 """The lines of a screen, and the characters of each: what asks for more is not answered with y or N."""
 ACTING = ("memory", "network", "mcp", "processes")
 """Settings that run code or name addresses. They are shown last, next to the answer."""
-ACTING_KEYS = ("env", "url", "flow", "command")
+ACTING_KEYS = ("headers", "variables", "env", "url", "flow", "command")
 DESCRIBING_KEYS = ("when", "inputs", "result")
 
 
@@ -393,7 +332,7 @@ def _lines(wishes: Mapping[str, JsonValue], limit: int | None) -> Iterator[Asked
         if isinstance(value, dict):
             # What it says about itself comes before what it does.
             keys = sorted(value, key=lambda key: (_rank(key, ACTING_KEYS), key != "when"))
-            rows = {f"{shown(name)}.{key}": value[key] for key in keys}
+            rows = {f"{shown(name)}.{key}": value[key] for key in keys if key != "entry"}
         for key, inner in rows.items():
             text = shown(inner, text=True)
             acts = name.partition(".")[0] in ACTING and key.rpartition(".")[2] not in DESCRIBING_KEYS

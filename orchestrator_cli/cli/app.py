@@ -67,6 +67,7 @@ COMMANDS = {
     "kb": Lazy("kb", "Manage the documents that agents look things up in."),
     "log": Lazy("log", "Read, verify or replay fileLog.md."),
     "mcp": Lazy("mcp", "Serve built tools and runs to other programs over MCP."),
+    "login": Lazy("login", "Log in to an MCP server in your browser."),
     "memory": Lazy("memory", "List, search, change and move what is remembered."),
     "tools": Lazy("tools", "List, build, test, repair and share built tools."),
 }

@@ -72,12 +72,18 @@ def ask_trust(question: TrustQuestion, *, whole: bool = False) -> bool:
     """Show what a workspace asks for, and keep the answer if it is yes. Raises `ConfigError` if it is no."""
     question.check()
     show_wishes(question, sys.stderr, whole=whole)
-    file = shown_path(question.file)
-    if why := too_much(question, whole=whole):
+    files = [] if question.is_optional else [question.file]
+    file = " and ".join(dict.fromkeys(map(shown_path, (*files, *question.places.values()))))
+    why = too_much(question, whole=whole)
+    if why and question.is_optional and not whole:
+        return False
+    if why:
         more = f"allow it unasked with: {question.command} --yes" if whole else f"see: {question.command}"
         raise ConfigError(f"{why}, so it was not asked about.", f"Shorten {file}, or {more}")
     until = "the file changes" if question.uses_file else "you take it back"
     if not confirmed(f"Allow all of it, until {until}?"):
+        if question.is_optional:
+            return False
         change = f"Change {file}" if question.uses_file else "Work in another folder with -C"
         raise ConfigError(
             "It was not allowed, so nothing was run.",

@@ -1,8 +1,11 @@
 """What an agent's model reads: its instructions, its task, and what each step said and gave.
 
-A call of a tool that the model made as such goes back the same way, with a result for each call. What a
-step gave is marked as data: it can hold text of files and pages. Corrections of the model's form are ours,
-and are not.
+A call of a tool that the model made as such goes back the same way, with a result for each call. Several
+calls that it wrote as text get their results in one message. Results are in the order of the calls; each of
+several has its call above it, since some models do not see which call a result belongs to.
+
+What a step gave is marked as data: it can hold text of files and pages. Corrections of the model's form are
+ours, and are not.
 """
 
 import json
@@ -13,7 +16,7 @@ from typing import Any
 from smolagents.memory import ActionStep, AgentMemory
 from smolagents.utils import AgentParsingError
 
-from orchestrator_cli.durable.foreign import as_data
+from orchestrator_cli.durable.foreign import as_data, foreign_line
 from orchestrator_cli.execution.code_block import CLOSING, OPENING, find_code
 from orchestrator_cli.models.model import Message
 
@@ -30,6 +33,8 @@ class CallResult:
     name: str
     arguments: Any
     text: str
+    is_native: bool = True
+    """Whether the model made the call as such, and did not write it as text."""
 
     @property
     def call(self) -> Message:
@@ -37,6 +42,12 @@ class CallResult:
         given = self.arguments if isinstance(self.arguments, dict) else {"text": self.arguments}
         function = {"name": self.name, "arguments": json.dumps(given, ensure_ascii=False)}
         return {"id": self.id, "type": "function", "function": function}
+
+    @property
+    def title(self) -> str:
+        """The call on one line."""
+        given = json.dumps(self.arguments, ensure_ascii=False, default=str)
+        return as_data(f"{foreign_line(self.name, 100)}({foreign_line(given, SHORT)})")
 
     @property
     def short(self) -> "CallResult":
@@ -51,20 +62,22 @@ def step_messages(
     """What the model said in a step, and what it gave.
 
     Args:
-        results: those of the calls that the model made as such.
+        results: those of the calls that the model made as such, or of several that it wrote.
         is_short: keep the model's words, and only the beginning of what it ran and of what that gave.
     """
     shown = _head if is_short else str
-    if results:
-        results = [one.short for one in results] if is_short else results
+    results = [one.short for one in results] if is_short else results
+    if results and results[0].is_native:
         return [_with_calls(str(step.model_output or "").strip(), results), *_results(step, results, shown)]
     said = _said(step, is_short)
     rows = [_row("assistant", said)] if said else []
-    if step.observations is not None:
+    if results:
+        rows.append(_row("user", "\n".join(_titled(n, one) for n, one in enumerate(results, 1))))
+    elif step.observations is not None:
         rows.append(_row("user", _marked(f"Observation:\n{shown(step.observations)}")))
     if isinstance(step.error, AgentParsingError):
         rows.append(_row("user", str(step.error)))
-    elif step.error is not None:
+    elif step.error is not None and not _is_in(shown(str(step.error)), results):
         rows.append(_row("user", _marked(f"Error:\n{shown(str(step.error))}")))
     return rows
 
@@ -91,10 +104,20 @@ def _results(
 ) -> Iterator[Message]:
     """A result for each call. What the step as a whole met, such as a refused value, is with the last one."""
     error = shown(str(step.error)) if step.error else ""
-    for one in results:
-        said_later = one is results[-1] and not any(error in other.text for other in results)
+    for number, one in enumerate(results, 1):
+        said_later = one is results[-1] and not _is_in(error, results)
         text = "\n".join(filter(None, [one.text, error if said_later else ""]))
-        yield {"role": "tool", "tool_call_id": one.id, "content": _marked(text)}
+        content = _titled(number, replace(one, text=text)) if len(results) > 1 else _marked(text)
+        yield {"role": "tool", "tool_call_id": one.id, "content": content}
+
+
+def _is_in(error: str, results: Sequence[CallResult]) -> bool:
+    """Whether an error is what a call came to."""
+    return any(error in one.text for one in results)
+
+
+def _titled(number: int, one: CallResult) -> str:
+    return f"Result of call {number}, {one.title}:\n{_marked(one.text)}"
 
 
 def first_messages(memory: AgentMemory) -> list[Message]:

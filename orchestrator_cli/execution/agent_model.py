@@ -19,6 +19,9 @@ from orchestrator_cli.execution.attempt import Attempt
 from orchestrator_cli.models.model import Completion, Message, ModelRequest
 from orchestrator_cli.roles import Role
 
+MOST_WRITTEN = 40
+"""How many objects of a reply are looked at for calls."""
+
 
 class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
     """The model of an attempt's role. No stop sequence is sent: honest content can hold any."""
@@ -60,12 +63,35 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
         )
 
     def _schema(self, tool: SmolTool) -> dict[str, Any]:
-        """A tool's schema; smolagents calls any value a string, which final_answer's need not be."""
+        """A tool's schema; smolagents calls any value a string, and knows the first level only."""
         schema: dict[str, Any] = get_tool_json_schema(tool)
+        parameters = schema["function"]["parameters"]
+        for name, given in tool.inputs.items():
+            if given["type"] == "any":
+                del parameters["properties"][name]["type"]
+        if (whole := getattr(tool, "parameters", None)) is not None:
+            schema["function"]["parameters"] = whole
         if tool.name == "final_answer":
             answer = {"description": "The value the task asks for."} | (self._attempt.subtask.result or {})
-            schema["function"]["parameters"]["properties"]["answer"] = answer
+            parameters["properties"]["answer"] = answer
         return schema
+
+
+def written_calls(text: str) -> list[ChatMessageToolCall]:
+    """The calls of a reply that writes several as JSON objects; smolagents reads one at most."""
+    decoder, found, at = json.JSONDecoder(), [], text.find("{")
+    for _ in range(MOST_WRITTEN):
+        if at < 0:
+            break
+        try:
+            row, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            row, end = None, at + 1
+        if isinstance(row, dict) and isinstance(row.get("name"), str) and "arguments" in row:
+            found.append(ChatMessageToolCallFunction(name=row["name"], arguments=row["arguments"]))
+        at = text.find("{", end)
+    calls = [ChatMessageToolCall(id="", type="function", function=one) for one in found]
+    return calls if len(calls) > 1 else []
 
 
 def _calls(reply: Completion) -> list[ChatMessageToolCall]:

@@ -20,7 +20,7 @@ from smolagents.utils import AgentError, AgentExecutionError, AgentParsingError
 
 from orchestrator_cli.durable.foreign import first_line
 from orchestrator_cli.execution.agent_messages import CallResult, first_messages, joined, step_messages
-from orchestrator_cli.execution.agent_model import AgentModel
+from orchestrator_cli.execution.agent_model import AgentModel, written_calls
 from orchestrator_cli.execution.agent_outputs import REST
 from orchestrator_cli.execution.code_block import CLOSING, NO_CODE, OPENING, find_code
 from orchestrator_cli.models.endings import reply_fault
@@ -137,7 +137,7 @@ class CallingAgent(_OurSteps, ToolCallingAgent):  # type: ignore[misc]
     def __init__(self, *, shorten: Callable[[str], str], **rest: Any) -> None:
         self.shorten = shorten
         self._results: dict[int, list[CallResult]] = {}
-        """By step: the results of the calls that the model made as such."""
+        """By step: the results of the calls that the model made as such, or of several that it wrote."""
         super().__init__(**rest)
 
     def of_step(self, step: ActionStep, *, is_short: bool) -> list[Message]:
@@ -149,10 +149,10 @@ class CallingAgent(_OurSteps, ToolCallingAgent):  # type: ignore[misc]
         calls = self._calls(said, step)
         results = list(self._made(calls))
         texts = [
-            CallResult(call.id, call.name, call.arguments, self.shorten(str(gave).strip()))
+            CallResult(call.id, call.name, call.arguments, self.shorten(str(gave).strip()), is_native)
             for call, gave in results
         ]
-        if is_native:
+        if is_native or len(texts) > 1:
             self._results[step.step_number] = texts
         step.tool_calls = calls
         step.observations = "\n".join(one.text for one in texts)
@@ -171,13 +171,14 @@ class CallingAgent(_OurSteps, ToolCallingAgent):  # type: ignore[misc]
             raise AgentParsingError(f"Nothing was done: {fault}", self.logger)
         written = not said.tool_calls
         try:
+            said.tool_calls = said.tool_calls or written_calls(said.content or "") or None
             found = self.model.parse_tool_calls(said).tool_calls
         except Exception as exc:  # smolagents raises many kinds
             raise AgentParsingError(NO_CALL, self.logger) from exc
         taken = {one.id for results in self._results.values() for one in results}
         calls = []
         for n, one in enumerate(found):
-            ident = f"call_{step.step_number}_{n}" if written or one.id in taken else one.id
+            ident = f"call_{step.step_number}_{n}" if written or not one.id or one.id in taken else one.id
             taken.add(ident)
             calls.append(ToolCall(name=one.function.name, arguments=one.function.arguments, id=ident))
         return calls

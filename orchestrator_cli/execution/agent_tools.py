@@ -255,10 +255,22 @@ class FunctionTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
         self.name = name
         self.description = form["description"]
         self.inputs = copy.deepcopy(form["parameters"]["properties"])
+        self.parameters: dict[str, Any] | None = form["parameters"].get("schema")
+        """JSON Schema of what it takes, if the inputs do not say all of it."""
         self.output_type = form["return"]["type"]
         self._function = function
         self._calls = calls
         super().__init__()
+
+    def to_code_prompt(self) -> str:
+        """As smolagents has it, with several types of an input in words."""
+        kinds = {name: row["type"] for name, row in self.inputs.items()}
+        shown = copy.copy(self)
+        shown.inputs = {
+            name: {**row, "type": kinds[name] if isinstance(kinds[name], str) else " | ".join(kinds[name])}
+            for name, row in self.inputs.items()
+        }
+        return str(super(FunctionTool, shown).to_code_prompt())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         arguments = dict(zip(self.inputs, args, strict=False)) | kwargs
@@ -270,7 +282,7 @@ _FORMS: dict[tuple[str, str, str | None], dict[str, Any]] = {}
 
 def form_of(function: Callable[..., Any]) -> dict[str, Any]:
     """What smolagents reads of a function, which is made for each attempt but is the same each time."""
-    if form := getattr(function, "schema", None):
+    if form := getattr(function, "form", None):
         return dict(form)
     key = (function.__module__, function.__qualname__, function.__doc__)
     if key not in _FORMS:

@@ -141,7 +141,14 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
     # A person may change their mind; a reviser that does so goes in loops.
     may_go_back = any(cause.what == "the user said" for cause in causes)
 
-    planner_context = context.model_copy(update={"tools": run.registry.cards((*state.made, *state.borrowed))})
+    registry = run.registry
+    planner_context = context.model_copy(
+        update={
+            "tools": registry.cards((*state.made, *state.borrowed)),
+            "silent": registry.silent(),
+            "absent": registry.absent(),
+        }
+    )
     catalogue = planner_context.catalogue
 
     def next_version(state: RunState, patch: Patch) -> Plan:

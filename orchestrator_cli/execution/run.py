@@ -139,6 +139,8 @@ class Run:
         return PlannerContext(
             roles=tuple(role.card for role in self.roles.values()),
             tools=self.registry.cards(recalled),
+            silent=self.registry.silent(),
+            absent=self.registry.absent(),
             processes=tuple(
                 ProcessCard(name=name, when=process.when, inputs=process.inputs)
                 for name, process in self.settings.processes.items()

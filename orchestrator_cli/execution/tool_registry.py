@@ -22,7 +22,7 @@ from orchestrator_cli.models.endings import reply_fault
 from orchestrator_cli.models.model import Completion, Model, ModelRequest
 from orchestrator_cli.models.search import WebSearch
 from orchestrator_cli.plan import NewTool, Subtask
-from orchestrator_cli.planning.planner import ToolCard
+from orchestrator_cli.planning.planner import ServerCard, ToolCard
 from orchestrator_cli.recall.knowledge import KnowledgeReader, knowledge_tools
 from orchestrator_cli.recall.skills import SkillReader, skill_tools
 from orchestrator_cli.tools.files import file_tools
@@ -159,6 +159,14 @@ class ToolRegistry:
         theirs = self.servers.cards() if self.servers is not None else ()
         return (*hand, *theirs, *(built_card(tool) for tool in kept if tool is not None))
 
+    def silent(self) -> tuple[ServerCard, ...]:
+        """The MCP servers that did not answer when they were asked for their tools."""
+        return self.servers.silent() if self.servers is not None else ()
+
+    def absent(self) -> dict[str, str]:
+        """Why tools of MCP servers are not there, as `Catalogue.absent` has it."""
+        return self.servers.absent() if self.servers is not None else {}
+
     def has(self, name: str) -> bool:
         """Whether a subtask that names this tool could start now."""
         known = knowledge_tools(self._knowledge) if self._knowledge is not None else {}
@@ -215,12 +223,12 @@ class ToolRegistry:
         Built anew, once in a run, where it is in quarantine. `calls` are planned with these arguments.
         Raises `ToolUnavailable` where it is refused.
         """
-        if self._is_theirs(tool.name):
-            raise ToolUnavailable(
-                f"the tool {tool.name} is that of an MCP server, and only a subtask that names it gets it"
-            )
-        if known := self._known(tool.name, cancellation) or self.serving(tool.name):
+        if not self._is_theirs(tool.name) and (
+            known := self._known(tool.name, cancellation) or self.serving(tool.name)
+        ):
             return known
+        if self.servers is not None and (refusal := self.servers.refusal(tool.name)):
+            raise ToolUnavailable(refusal)
         self._emit(events.ToolNeeded(tool=tool.name, purpose=tool.purpose, asked_by=asked_by))
         need = Need(
             name=tool.name,

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,14 +25,16 @@ from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import RecoverableError
-from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder, BodyRefused
-from orchestrator_cli.settings import McpServer
+from orchestrator_cli.http_bodies import BodyRefused
+from orchestrator_cli.mcp_client.login import LoginFailed
+from orchestrator_cli.mcp_client.over_http import LINE_BYTES, START_S, Login, over_http
+from orchestrator_cli.mcp_client.tools import kept_row
+from orchestrator_cli.mcp_settings import McpServer, check_address
 from orchestrator_cli.subprocesses.command import open_process
 
-START_S = 30.0
-LINE_BYTES = 16 << 20
 SAID_CHARS = 400
 MAX_PAGES = 20
+MAX_ROWS = 1_000
 WORKSPACE = "ORCH_WORKSPACE"
 """The variable with the workspace's path that a server's program gets."""
 
@@ -77,6 +79,10 @@ class ServerOutput:
     closed: str = ""
     """Why reading its output ended."""
 
+    def end(self, why: str) -> None:
+        """Have a reason, unless there is one."""
+        self.closed = self.closed or why
+
     def __str__(self) -> str:
         text = " ".join(" ".join(self.lines).split())[-SAID_CHARS:]
         return "; ".join(part for part in (self.closed, f"it said: {text}" if text else "") if part)
@@ -94,12 +100,15 @@ class Connection:
         workspace: Path,
         scratch: Path,
         env: Callable[[], Mapping[str, str]],
+        login: Login = Login(),  # noqa: B008  (frozen)
     ) -> None:
         """
         Args:
             workspace: the folder that the program works in.
             scratch: where the empty folder is made that the program starts in.
-            env: returns the variables that the user named; it may raise `ServerFailed`.
+            env: returns the variables of the user's that the registration names, as far as they are set; it
+                may raise `ServerFailed`.
+            login: for an address, what it may log in with.
         """
         self._name = name
         self._server = server
@@ -107,22 +116,22 @@ class Connection:
         self._workspace = workspace
         self._scratch = scratch
         self._env = env
+        self._login = login
         self._lock = threading.Lock()
         self._open: _Open | None = None
         self._ended = False
 
-    def tools(self, cancellation: Cancellation) -> list[dict[str, Any]]:
-        """The tools that the server lists. Raises `ServerFailed`."""
+    def tools(self, cancellation: Cancellation) -> list[Any]:
+        """The tools that the server lists, also malformed ones. Raises `ServerFailed`."""
 
-        async def walk(client: Any) -> list[dict[str, Any]]:
+        async def walk(client: Any) -> list[Any]:
             import anyio
 
-            rows: list[dict[str, Any]] = []
+            rows: list[Any] = []
             cursor = None
-            with anyio.fail_after(START_S):
+            with anyio.fail_after(START_S), _all_rows(client.session, rows):
                 for _ in range(MAX_PAGES):
                     page = await client.list_tools(cursor=cursor)
-                    rows += [tool.model_dump(mode="json", by_alias=True) for tool in page.tools]
                     cursor = page.next_cursor
                     if not cursor:
                         break
@@ -185,7 +194,9 @@ class Connection:
                 raise ServerFailed(f"the MCP server {self._name} was ended with the run")
             if self._open is None:
                 said = ServerOutput()
-                client = _connected(self._server, self._env(), self._workspace, self._scratch, said)
+                client = _connected(
+                    self._server, self._env(), self._workspace, self._scratch, said, self._login
+                )
                 holder = self._loop.portal.wrap_async_context_manager(client)
                 try:
                     self._open = _Open(holder.__enter__(), holder, said)
@@ -225,13 +236,18 @@ def _reason(exc: BaseException) -> str:
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     text = str(exc).strip().partition("\n")[0]
-    known = isinstance(exc, MCPError | BodyRefused) or type(exc) is OSError
+    known = isinstance(exc, MCPError | BodyRefused | LoginFailed) or type(exc) is OSError
     return (text if known and text else f"{type(exc).__name__}: {text}".rstrip(": "))[:SAID_CHARS]
 
 
 @asynccontextmanager
 async def _connected(
-    server: McpServer, env: Mapping[str, str], workspace: Path, scratch: Path, said: ServerOutput
+    server: McpServer,
+    env: Mapping[str, str],
+    workspace: Path,
+    scratch: Path,
+    said: ServerOutput,
+    login: Login,
 ) -> AsyncIterator[Any]:
     from mcp.client.client import Client
     from mcp_types import Implementation, ListRootsResult, Root
@@ -239,14 +255,17 @@ async def _connected(
     async def roots(context: Any) -> ListRootsResult:  # noqa: ARG001
         return ListRootsResult(roots=[Root(uri=workspace.as_uri())])
 
+    server = _expanded(server, env, workspace)
+    env = {name: env[name] for name in server.env}
     about = Implementation(name="orch", version=metadata.version("orchestrator-cli"))
     async with contextlib.AsyncExitStack() as stack:
         if server.url is None:
             folder = stack.enter_context(_empty_folder(scratch))
-            env = {WORKSPACE: str(workspace), "PYTHONSAFEPATH": "1", **env}
+            env = {WORKSPACE: str(workspace), "PYTHONSAFEPATH": "1", **server.variables, **env}
             transport: Any = _program(server.command, env, folder, said)
         else:
-            transport = await stack.enter_async_context(_address(server.url, env, server.timeout_s))
+            token = next(iter(env.values()), "")
+            transport = await stack.enter_async_context(over_http(server, token, login, said.end))
         client = Client(
             transport,
             client_info=about,
@@ -265,46 +284,55 @@ async def _unchecked(_name: str, _result: object) -> None:
     """A result is data for an agent, whatever its server says of its form."""
 
 
+@contextlib.contextmanager
+def _all_rows(session: Any, rows: list[Any]) -> Iterator[None]:
+    """Gathers what is listed, as it is: the library would refuse a whole page for one malformed tool."""
+    from mcp_types.methods import validate_server_result
+
+    dispatcher = session._dispatcher
+    send = dispatcher.send_raw_request
+
+    async def sent(method: str, *rest: Any) -> Any:
+        raw = await send(method, *rest)
+        if method != "tools/list" or not isinstance(raw, dict) or not isinstance(raw.get("tools"), list):
+            return raw
+        listed = raw["tools"][: MAX_ROWS - len(rows)]
+        rows.extend(map(kept_row, listed))
+        version = session.protocol_version
+        return {**raw, "tools": [row for row in listed if is_sound(raw, row, version)]}
+
+    def is_sound(raw: dict[str, Any], row: Any, version: str) -> bool:
+        try:
+            validate_server_result("tools/list", version, {**raw, "tools": [row]})
+        except KeyError:
+            return True  # the library does not know this version's results
+        except ValueError:
+            return False
+        return True
+
+    dispatcher.send_raw_request = sent
+    try:
+        yield
+    finally:
+        dispatcher.send_raw_request = send
+
+
 def _empty_folder(scratch: Path) -> tempfile.TemporaryDirectory[str]:
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     return tempfile.TemporaryDirectory(prefix="start-", dir=scratch, ignore_cleanup_errors=True)
 
 
-@asynccontextmanager
-async def _address(url: str, env: Mapping[str, str], seconds: float) -> AsyncIterator[Any]:
-    """The transport over HTTP; the one variable that the user named is the bearer token."""
-    import httpx2
-    from mcp.client.streamable_http import streamable_http_client
-
-    token = next(iter(env.values()), "")
-    headers = {"accept-encoding": ACCEPT_ENCODING} | ({"authorization": f"Bearer {token}"} if token else {})
-    limits = httpx2.Timeout(START_S, read=seconds + START_S)
-    hooks = {"response": [_bound]}
-    async with httpx2.AsyncClient(
-        headers=headers, timeout=limits, trust_env=False, event_hooks=hooks
-    ) as http:
-        yield streamable_http_client(url, http_client=http, max_sse_event_size=LINE_BYTES)
-
-
-async def _bound(response: Any) -> None:
-    """Have the body of a response bounded while it is read. The events of a stream have their own limit."""
-    import httpx2
-
-    is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
-    encoding = response.headers.pop("content-encoding", "")
-    decoder = BodyDecoder(encoding, None if is_stream else LINE_BYTES)
-    stream = response.stream
-
-    class Bounded(httpx2.AsyncByteStream):
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for piece in stream:
-                for part in decoder.read(piece):
-                    yield part
-
-        async def aclose(self) -> None:
-            await stream.aclose()
-
-    response.stream = Bounded()
+def _expanded(server: McpServer, env: Mapping[str, str], workspace: Path) -> McpServer:
+    """The registration with the user's variables in place of their names. Raises `ServerFailed`."""
+    try:
+        made = server.expanded(env.get, str(workspace))
+        if made.url is not None:
+            check_address(made.url)
+    except KeyError as exc:
+        raise ServerFailed(f"{exc.args[0]} is not set: set it in the environment") from None
+    except ValueError:
+        raise ServerFailed("its address is none once its variables are replaced") from None
+    return made
 
 
 @asynccontextmanager
@@ -347,7 +375,7 @@ async def _read(stdout: Any, to_us: Any, said: ServerOutput) -> None:
                 said.lines.append(line[:SAID_CHARS].decode(errors="replace"))
                 continue
             await to_us.send(SessionMessage(message))
-    said.closed = said.closed or "it ended"
+    said.end("it ended")
 
 
 async def _bounded(stream: Any, said: ServerOutput) -> AsyncIterator[bytes]:

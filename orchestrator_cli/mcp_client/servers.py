@@ -12,12 +12,12 @@ same call of the same subtask.
 import contextlib
 import hashlib
 import json
-import re
 import shlex
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,20 +27,26 @@ from orchestrator_cli.approvals.broker import ApprovalBroker, Question
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused, Effects
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.files import write_atomic
-from orchestrator_cli.durable.foreign import marked_words
 from orchestrator_cli.environment import read_secret
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
-from orchestrator_cli.mcp_client.tools import ServerTool, server_tools, text_of, value_of
-from orchestrator_cli.plan import Subtask
-from orchestrator_cli.planning.planner import ToolCard
-from orchestrator_cli.settings import McpServer, Settings
+from orchestrator_cli.mcp_client.login import TokenFile
+from orchestrator_cli.mcp_client.over_http import START_S, Login
+from orchestrator_cli.mcp_client.tools import Listing, ServerTool, read_listing, text_of, value_of
+from orchestrator_cli.mcp_settings import McpServer
+from orchestrator_cli.plan import Subtask, absence
+from orchestrator_cli.planning.planner import ServerCard, ToolCard
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.workspace.commands import files_named
 
 FIRST_LISTING_S = 10.0
 """How long planning waits for a first listing; LiteLLM's import takes half of that anyway."""
+MOST_NAMED = 5
+MOST_GONE = 200
+GONE = "the MCP server {} does not list it any more"
+NO_ANSWER = "the MCP server {} does not answer"
 LATE = "The MCP server {} has not said yet what tools it has; a later run can plan with them."
 
 
@@ -67,7 +73,8 @@ class Servers:
         self._cancellation = cancellation
         self._lock = threading.Lock()
         self._loop = Loop()
-        self._tools: dict[str, tuple[ServerTool, ...]] = {}
+        self._listed: dict[str, Listing] = {}
+        """What each server lists, as far as that is known."""
         self._listing: dict[str, Future[None]] = {}
         self._connections = {
             name: Connection(
@@ -77,6 +84,7 @@ class Servers:
                 workspace=root,
                 scratch=settings.home / "mcp",
                 env=lambda s=server: self._env(s),  # type: ignore[misc]
+                login=Login(TokenFile(settings.home, server.url, self._mask_token) if server.url else None),
             )
             for name, server in self._registered.items()
         }
@@ -84,7 +92,7 @@ class Servers:
         for name in self._registered:
             kept = self._kept(name)
             if kept is not None:
-                self._tools[name] = server_tools(name, kept, self._registered[name].tools)
+                self._read(name, kept)
             else:
                 self._list_beside(name)
 
@@ -105,15 +113,46 @@ class Servers:
                 server=tool.server,
                 inputs=tool.arguments,
             )
-            for tools in self._tools.values()
-            for tool in tools
+            for listing in self._all()
+            for tool in listing.tools
         )
+
+    def silent(self) -> tuple[ServerCard, ...]:
+        """The servers whose tools are not known, because they did not answer."""
+        return tuple(
+            ServerCard(name=name, when=server.when)
+            for name, server in self._registered.items()
+            if name not in self._listed
+        )
+
+    def absent(self) -> dict[str, str]:
+        """Why tools of servers are not there, by name; one that ends in `*` stands for all that begin so."""
+        found = {name: why for listing in self._all() for name, why in listing.left_out.items()}
+        return found | {f"{one.name}_*": NO_ANSWER.format(one.name) for one in self.silent()}
+
+    def refusal(self, name: str) -> str:
+        """Why a tool is never built: it is one of a server's, there or not. Empty for any other.
+
+        A first listing that still goes on is waited for.
+        """
+        for server, future in self._listing.items():
+            if name.startswith(f"{server}_") and server not in self._listed:
+                with contextlib.suppress(TimeoutError):
+                    self._cancellation.waiting_for(lambda future=future: future.result(START_S))  # type: ignore[misc]
+        if self.has(name):
+            return f"the tool {name} is that of an MCP server, and only a subtask that names it gets it"
+        why = absence(name, self.absent())
+        return f"the tool {name} is not there, and nothing is built in its place: {why}" if why else ""
 
     def has(self, name: str) -> bool:
         return self._found(name) is not None
 
     def _found(self, name: str) -> ServerTool | None:
-        return next((tool for tools in self._tools.values() for tool in tools if tool.name == name), None)
+        return next((tool for one in self._all() for tool in one.tools if tool.name == name), None)
+
+    def _all(self) -> tuple[Listing, ...]:
+        with self._lock:
+            return tuple(self._listed.values())
 
     # --- what a person is asked
 
@@ -144,10 +183,9 @@ class Servers:
 
     def _check_program(self, server: McpServer, written: Callable[[], frozenset[str]]) -> None:
         """Raise `EffectRefused` if this run wrote a file that the command names."""
-        root = str(self._root)
-        words = [re.sub(r"\$\{?ORCH_WORKSPACE\b\}?", lambda _: root, word) for word in server.command]
+        command = server.expanded(lambda name: read_secret(name) or "", str(self._root)).command
         # It starts in an empty folder, so only whole paths lead to the workspace.
-        inside = files_named(words, Path("/"), self._root)
+        inside = files_named(command, Path("/"), self._root)
         if inside and (made := sorted(written().intersection(inside))):
             raise EffectRefused(
                 f"{made[0]} was written in this run, and an MCP server does not run what a model wrote"
@@ -215,19 +253,31 @@ class Servers:
         def work() -> None:
             try:
                 rows = self._connections[name].tools(self._cancellation)
-                self._tools[name] = server_tools(name, rows, self._registered[name].tools)
+                self._read(name, {"tools": rows})
                 self._keep(name, rows)
             except ServerFailed as exc:
-                self._tools[name] = ()
                 self._emit(events.Noticed(message=f"The tools of an MCP server could not be listed: {exc}."))
             except (OrchError, OSError) as exc:
                 # The run ends, or the data folder cannot be written, which is reported elsewhere.
-                self._tools.setdefault(name, ())
                 del exc
             finally:
                 future.set_result(None)
 
         run_beside(work)
+
+    def _read(self, name: str, kept: Mapping[str, Any]) -> None:
+        """Have the tools of a listing, and say which of them cannot be used."""
+        listing = read_listing(name, kept["tools"], self._registered[name].tools, self._registered)
+        gone = {tool: GONE.format(name) for tool in kept.get("gone", ()) if isinstance(tool, str)}
+        known = {tool.name for tool in listing.tools}
+        left_out = {tool: why for tool, why in gone.items() if tool not in known} | dict(listing.left_out)
+        with self._lock:
+            self._listed[name] = replace(listing, left_out=left_out)
+        if listing.faults:
+            shown = "; ".join(listing.faults[:MOST_NAMED])
+            more = len(listing.faults) - MOST_NAMED
+            shown += f"; and {more:,} more" if more > 0 else ""
+            self._emit(events.Noticed(message=f"Tools of the MCP server {name} cannot be used: {shown}."))
 
     def _list_once_more(self, name: str) -> None:
         """Refresh the kept listing for later runs, since the server runs now."""
@@ -247,41 +297,60 @@ class Servers:
 
     def _place(self, name: str) -> Path:
         server = self._registered[name]
-        identity = json.dumps([server.command, server.url, server.env, str(self._root)])
+        keys = [server.variables, server.headers, server.type] if server.expand or server.headers else []
+        identity = json.dumps([server.command, server.url, server.env, str(self._root), *keys])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
         return self._settings.home / "mcp" / f"{name}-{digest}.json"
 
-    def _kept(self, name: str) -> list[Any] | None:
-        with contextlib.suppress(OSError, ValueError):
-            rows = json.loads(self._place(name).read_text(encoding="utf-8"))
-            return rows if isinstance(rows, list) else None
+    def _kept(self, name: str) -> dict[str, Any] | None:
+        """The last listing, and the tools that earlier ones had."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            kept = json.loads(self._place(name).read_text(encoding="utf-8"))
+            kept = {"tools": kept} if isinstance(kept, list) else kept  # as earlier versions kept it
+            return kept if isinstance(kept, dict) and isinstance(kept.get("tools"), list) else None
         return None
 
     def _keep(self, name: str, rows: list[Any]) -> None:
-        place = self._place(name)
+        place, before = self._place(name), self._kept(name)
+        known = read_listing(name, before["tools"], None, self._registered) if before else Listing()
+        gone = [*(tool.name for tool in known.tools), *(before or {}).get("gone", ())]
+        now = {tool.name for tool in read_listing(name, rows, None, self._registered).tools}
+        gone = [tool for tool in dict.fromkeys(gone) if tool not in now][:MOST_GONE]
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomic(place, json.dumps(rows, ensure_ascii=False), sync=False)
+        write_atomic(place, json.dumps({"tools": rows, "gone": gone}), sync=False)
 
     def _env(self, server: McpServer) -> dict[str, str]:
-        """The variables that a server gets, masked from now on. Raises `ServerFailed`."""
+        """The variables of the user's that a server gets, masked from now on. Raises `ServerFailed`."""
         found = {}
-        for name in server.env:
+        for name in (*server.env, *server.references):
             value = read_secret(name)
-            if value is None:
+            if value is not None:
+                self._mask(name, value, is_secret=name in server.env)
+                found[name] = value
+            elif name in server.env:
                 raise ServerFailed(f"{name} is not set: set it in the environment")
-            try:
-                self._masks.add(name, value)
-            except ValueError as exc:
-                raise ServerFailed(str(exc)) from exc
-            found[name] = value
+        for name, value in server.literal_keys.items():
+            self._mask(name, value, is_secret=False)
         return found
+
+    def _mask_token(self, name: str, value: str) -> None:
+        self._mask(name, value, is_secret=False)
+
+    def _mask(self, name: str, value: str, *, is_secret: bool) -> None:
+        """Mask a value. One that is too short for that is no secret, unless it is named as one."""
+        try:
+            self._masks.add(name, value)
+        except ValueError as exc:
+            if is_secret:
+                raise ServerFailed(str(exc)) from exc
 
 
 def _question(name: str, server: McpServer) -> tuple[str, str]:
     """The question about a server, and its details."""
-    given = f"\nIt is given {', '.join(server.env)} from your environment." if server.env else ""
+    names = dict.fromkeys((*server.env, *server.references))
+    given = f"\nIt is given {', '.join(names)} from your environment." if names else ""
     question = f"The MCP server `{name}` ({server.when.rstrip('.')}) wants to be used, with your rights."
-    return question, (server.url or shlex.join(server.command)) + given
+    return question, (server.shown_url or shlex.join(server.shown_command)) + given
 
 
 class ServerFunction:
@@ -304,22 +373,7 @@ class ServerFunction:
             "effects": effects,
             "cancellation": cancellation,
         }
-        self.schema = _as_foreign(tool)
+        self.form = tool.form
 
     def __call__(self, **arguments: Any) -> Any:
-        # Agents write null for optional arguments, which servers mostly refuse.
-        known = self.schema["parameters"]["properties"]
-        given = {
-            name: value
-            for name, value in arguments.items()
-            if value is not None or not known.get(name, {}).get("nullable")
-        }
-        return self._servers.call(self._tool, given, **self._where)
-
-
-def _as_foreign(tool: ServerTool) -> dict[str, Any]:
-    """A tool's schema with the server's own words marked as untrusted."""
-    schema, source = tool.schema, f"the MCP server {tool.server}"
-    properties = schema["parameters"]["properties"]
-    description, inputs = marked_words(schema["description"], properties, source)
-    return {**schema, "description": description, "parameters": {"properties": inputs}}
+        return self._servers.call(self._tool, self._tool.own_arguments(arguments), **self._where)

@@ -9,15 +9,46 @@ Not covered: images, sound and links in a result; a note replaces them.
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator_cli.durable.foreign import foreign_line, marked
+from orchestrator_cli.durable.names import identifiers
+from orchestrator_cli.mcp_client.schemas import (
+    RAW_CHARS,
+    Inputs,
+    SchemaBudget,
+    SchemaUnusable,
+    ToolParameter,
+    is_map,
+    outline,
+    read_inputs,
+    with_marks,
+)
 
 MAX_TOOLS = 100
-MAX_NAME = 64
 DESCRIPTION_CHARS = 2_000
-SCHEMA_CHARS = 20_000
+OUTLINE_CHARS = 800
+"""How much a planner is shown of the schemas of one tool."""
 VALUE_CHARS = 1 << 20
-TYPES = ("string", "boolean", "integer", "number", "array", "object", "null")
+TOO_LARGE = "(too large to be kept)"
+RESERVED = frozenset(
+    [
+        "final_answer",
+        "give_up",
+        "report_surprise",
+        "request_tool",
+        "read_output",
+        "fetch_url",
+        "search_knowledge",
+        "read_knowledge",
+        "list_files",
+        "read_file",
+        "search_files",
+        "write_file",
+    ]
+)
+"""Names of tools that agents have anyway."""
 
 
 @dataclass(frozen=True)
@@ -28,90 +59,201 @@ class ServerTool:
     tool: str
     """Its name on the server."""
     name: str
-    """Its name in plans and for agents: `SERVER_TOOL`."""
+    """Its name in plans and for agents: an identifier, `SERVER_TOOL` as far as that is clear."""
     description: str
-    inputs: Mapping[str, Any]
-    """JSON Schema of its arguments."""
+    inputs: Inputs
 
     @property
     def purpose(self) -> str:
-        """The first paragraph of its description, on one line."""
+        """The first paragraph of its description on one line, and an outline of what it takes."""
         paragraph = re.split(r"\n\s*\n", self.description, maxsplit=1)[0]
-        return " ".join(paragraph.split())[:400] or "(its server says nothing about it)"
+        text = " ".join(paragraph.split())[:400] or "(its server says nothing about it)"
+        return f"{text} JSON Schemas: {shown}" if (shown := self._outline) else text
+
+    @property
+    def _outline(self) -> str:
+        """The schemas of all parameters whose types do not say all, as deep as they fit."""
+        rows = {one.name: one.schema for one in self.inputs.parameters if not one.is_plain and one.schema}
+        if not rows:
+            return ""
+        texts = (
+            _compact({name: outline(row, depth) for name, row in rows.items()}) for depth in (6, 3, 2, 1, 0)
+        )
+        return next((text for text in texts if len(text) <= OUTLINE_CHARS), "")
 
     @property
     def signature(self) -> str:
         parameters = [
-            f"{name}: {_type(given)}" + ("" if self._needed(name) else " | null = null")
-            for name, given in self._properties.items()
+            f"{one.name}: {_words(one)}" + ("" if one.is_required else " | null = null")
+            for one in self.inputs.parameters
         ]
         return f"{self.name}({', '.join(parameters)}) -> any"
 
     @property
     def arguments(self) -> dict[str, Any]:
         """JSON Schema of what a planned call may give: what the signature shows, and no more."""
-        rows = {name: _type(given) for name, given in self._properties.items()}
-        all_shown = bool(rows) and len(rows) == len(self.inputs["properties"])
-        is_closed = all_shown and self.inputs.get("additionalProperties") in (None, False)
         return {
             "properties": {
-                name: {} if kind == "any" else {"type": kind if self._needed(name) else [kind, "null"]}
-                for name, kind in rows.items()
+                one.name: {"type": sorted({*one.kinds, *([] if one.is_required else ["null"])})}
+                if one.kinds
+                else {}
+                for one in self.inputs.parameters
             },
-            "required": [name for name in rows if self._needed(name)],
-            "additionalProperties": not is_closed,
+            "required": [one.name for one in self.inputs.parameters if one.is_required],
+            "additionalProperties": self.inputs.is_open,
         }
 
     @property
-    def schema(self) -> dict[str, Any]:
-        """The schema that smolagents needs for a function."""
-        properties = {name: self._input(name) for name in self._properties}
+    def form(self) -> dict[str, Any]:
+        """What smolagents needs for a function, with the server's words marked as untrusted.
+
+        Beside the inputs is their `schema`, for calls that a model makes as such.
+        """
+        source = f"the MCP server {self.server}"
+        parameters = self.inputs.parameters
         return {
-            "description": self.description or self.purpose,
-            "parameters": {"properties": properties},
+            "description": marked(self.description or self.purpose, source),
+            "parameters": {
+                "properties": {one.name: _input(one, source) for one in parameters},
+                "schema": {
+                    "type": "object",
+                    "properties": {one.name: _native(one, source) for one in parameters},
+                    "required": [one.name for one in parameters if one.is_required],
+                },
+            },
             "return": {"type": "any"},
         }
 
-    @property
-    def _properties(self) -> Mapping[str, Any]:
-        found = self.inputs.get("properties")
-        return {name: row for name, row in found.items() if name.isidentifier()} if _is_map(found) else {}
+    def own_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments under the server's names.
 
-    def _needed(self, name: str) -> bool:
-        required = self.inputs.get("required")
-        return isinstance(required, list) and name in required
-
-    def _input(self, name: str) -> dict[str, Any]:
-        given = self._properties[name]
-        said = given.get("description") if _is_map(given) else None
-        choices = given.get("enum") if _is_map(given) else None
-        about = str(said or name)[:DESCRIPTION_CHARS]
-        if isinstance(choices, list):
-            about = f"{about} One of {json.dumps(choices, ensure_ascii=False)[:400]}."
-        row: dict[str, Any] = {"type": _type(given), "description": about}
-        return row if self._needed(name) else row | {"nullable": True}
+        Agents write null for what they could leave out, which servers mostly refuse.
+        """
+        known = {one.name: one for one in self.inputs.parameters}
+        found: dict[str, Any] = {}
+        for name, value in given.items():
+            one = known.get(name)
+            if value is None and one is not None and one.may_be_left_out:
+                continue
+            found[one.own if one else name] = value
+        return found
 
 
-def server_tools(server: str, rows: Iterable[Any], allowed: Collection[str] | None) -> tuple[ServerTool, ...]:
-    """The tools of a listing that the user allows, without malformed and excess ones."""
-    found: dict[str, ServerTool] = {}
+def _words(one: ToolParameter) -> str:
+    kinds = [kind for kind in one.kinds if kind != "null" or one.is_required or len(one.kinds) == 1]
+    return " | ".join(kinds) or "any"
+
+
+def _native(one: ToolParameter, source: str) -> dict[str, Any]:
+    made = with_marks(one.schema, source)
+    return made | {"description": marked(about, source)} if (about := _about(one)) else made
+
+
+def _input(one: ToolParameter, source: str) -> dict[str, Any]:
+    kinds = [*one.kinds, *(["integer"] if "number" in one.kinds and "integer" not in one.kinds else [])]
+    about = _about(one) or one.name
+    if not one.is_plain and one.schema:
+        schema = {key: value for key, value in one.schema.items() if key != "description"}
+        about = f"{about} JSON Schema: {_compact(schema)}"
+    about = about if one.is_required else f"Optional. {about}"
+    kind: Any = kinds if len(one.kinds) > 1 else one.kinds[0] if one.kinds else "any"
+    row: dict[str, Any] = {"type": kind, "description": marked(about, source)}
+    return row if one.is_required and "null" not in one.kinds else row | {"nullable": True}
+
+
+def _about(one: ToolParameter) -> str:
+    """What the server says of a parameter, with its own name if that is another."""
+    said = str(one.schema.get("description", ""))
+    named = f"Its server calls it {json.dumps(one.own, ensure_ascii=False)}." if one.own != one.name else ""
+    return " ".join(filter(None, [said, named]))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a server lists."""
+
+    tools: tuple[ServerTool, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Why others are not offered, by the name that they would have."""
+    faults: tuple[str, ...] = ()
+    """What the user should know of them; a line each."""
+
+
+def kept_row(row: Any) -> Any:
+    """What is kept of a listed tool."""
+    if not is_map(row):
+        return None
+    about, schema = row.get("description"), row.get("inputSchema")
+    made = {"name": row.get("name"), "inputSchema": schema}
+    made |= {"description": about[:DESCRIPTION_CHARS]} if isinstance(about, str) else {}
+    try:
+        is_large = len(json.dumps(made)) > RAW_CHARS
+    except RecursionError:
+        is_large = True
+    name = row.get("name")
+    if not is_large:
+        return made
+    return {"name": name[:DESCRIPTION_CHARS] if isinstance(name, str) else None, "inputSchema": TOO_LARGE}
+
+
+def read_listing(
+    server: str, rows: Iterable[Any], allowed: Collection[str] | None, others: Collection[str] = ()
+) -> Listing:
+    """The tools of a listing that the user lets in; what is malformed hides only itself.
+
+    Args:
+        allowed: their own names; None for all.
+        others: the names of all servers. One of them that begins a tool's name owns it.
+    """
+    listed: dict[str, Any] = {}
+    nameless = 0
     for row in rows:
-        tool = row.get("name") if _is_map(row) else None
-        if not isinstance(tool, str) or (allowed is not None and tool not in allowed):
+        own = row.get("name") if is_map(row) else None
+        if isinstance(own, str) and own:
+            listed.setdefault(own, row)
+        else:
+            nameless += 1
+    prefix = f"{server}_"
+    longer = tuple(f"{one}_" for one in others if one.startswith(prefix))
+    names = identifiers(
+        listed, prefix=prefix, word="tool", taken=lambda made: made in RESERVED or made.startswith(longer)
+    )
+    tools: list[ServerTool] = []
+    budget = SchemaBudget()
+    left_out: dict[str, str] = {}
+    faults = [f"{nameless} without a name"] if nameless else []
+    for own, row in listed.items():
+        name = names[own]
+        try:
+            inputs = read_inputs(row.get("inputSchema"), budget)
+        except SchemaUnusable as exc:
+            left_out[name] = f"the MCP server {server} lists it in a form that cannot be used"
+            if allowed is None or own in allowed:
+                faults.append(f"{foreign_line(own, 100)}: {foreign_line(exc, 300)}")
             continue
-        name = f"{server}_{re.sub(r'[^A-Za-z0-9]+', '_', tool).strip('_')}"[:MAX_NAME]
-        inputs = row.get("inputSchema")
-        sound = _is_map(inputs) and len(json.dumps(inputs)) <= SCHEMA_CHARS
-        about = str(row.get("description") or "")[:DESCRIPTION_CHARS]
-        if name not in found and len(found) < MAX_TOOLS:
-            found[name] = ServerTool(server, tool, name, about, inputs if sound else {})
-    return tuple(found.values())
+        if allowed is not None and own not in allowed:
+            left_out[name] = f"the tools that are used of the MCP server {server} are others"
+        elif len(tools) >= MAX_TOOLS:
+            left_out[name] = f"the MCP server {server} lists more than {MAX_TOOLS} tools"
+        else:
+            about = row.get("description")
+            text = about[:DESCRIPTION_CHARS] if isinstance(about, str) else ""
+            tools.append(ServerTool(server, own, name, text, inputs))
+    if len(tools) == MAX_TOOLS and (excess := sum("more than" in why for why in left_out.values())):
+        faults.append(f"{excess} more than {MAX_TOOLS}: name those that you need in its setting tools")
+    missing = (own for own in allowed or () if own not in listed)
+    faults += [f"{foreign_line(own, 100)}: it lists no such tool" for own in missing]
+    return Listing(tuple(tools), left_out, tuple(faults))
 
 
 def value_of(result: Mapping[str, Any]) -> Any:
     """The JSON value of a result: its structured content, else its text, cut if it is long."""
     structured = result.get("structuredContent")
-    if _is_map(structured):
+    if is_map(structured):
         value = structured["result"] if set(structured) == {"result"} else structured
         if len(json.dumps(value)) <= VALUE_CHARS:
             return value
@@ -121,7 +263,7 @@ def value_of(result: Mapping[str, Any]) -> Any:
 def text_of(result: Mapping[str, Any]) -> str:
     """The text of a result, with a note for each part that is not text."""
     parts = result.get("content")
-    text = "\n".join(_part(part) for part in parts if _is_map(part)) if isinstance(parts, list) else ""
+    text = "\n".join(_part(part) for part in parts if is_map(part)) if isinstance(parts, list) else ""
     if len(text) > VALUE_CHARS:
         return f"{text[:VALUE_CHARS]}\n… (it gave more than {VALUE_CHARS:,} characters)"
     return text
@@ -131,18 +273,6 @@ def _part(part: Mapping[str, Any]) -> str:
     if part.get("type") == "text":
         return str(part.get("text", ""))
     inner = part.get("resource")
-    if _is_map(inner) and isinstance(inner.get("text"), str):
+    if is_map(inner) and isinstance(inner.get("text"), str):
         return str(inner["text"])
     return f"[{part.get('type', 'something')} {part.get('mimeType', '')}".rstrip() + ", left out]"
-
-
-def _type(given: Any) -> str:
-    kind = given.get("type") if _is_map(given) else None
-    if isinstance(kind, list):
-        kinds = [one for one in kind if one != "null"]
-        kind = kinds[0] if len(kinds) == 1 else None
-    return kind if kind in TYPES else "any"
-
-
-def _is_map(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(value, Mapping)

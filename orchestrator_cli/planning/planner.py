@@ -11,7 +11,7 @@ Not covered: whether the files hold the same kind of data as before. A planner c
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
@@ -55,6 +55,13 @@ class ToolCard(FrozenModel):
         return f"the server {self.server}" if self.server else "a built tool" if self.built else ""
 
 
+class ServerCard(FrozenModel):
+    """An MCP server whose tools are not known."""
+
+    name: str
+    when: str
+
+
 class ProcessCard(FrozenModel):
     name: str
     when: str
@@ -67,6 +74,10 @@ class PlannerContext(FrozenModel):
     roles: tuple[RoleCard, ...]
     tools: tuple[ToolCard, ...]
     processes: tuple[ProcessCard, ...] = ()
+    silent: tuple[ServerCard, ...] = ()
+    """MCP servers that did not answer when they were asked for their tools."""
+    absent: dict[str, str] = Field(default_factory=dict)
+    """As in `Catalogue`."""
     max_subtasks: int = 20
     surroundings: Surroundings = Surroundings()
     guidance: Guidance = Guidance()
@@ -79,6 +90,7 @@ class PlannerContext(FrozenModel):
             processes=frozenset(process.name for process in self.processes),
             tool_inputs=_schemas(self.tools),
             process_inputs=_schemas(self.processes),
+            absent=self.absent,
             max_subtasks=self.max_subtasks,
         )
 
@@ -130,6 +142,7 @@ def make_plan(
                 fields=subtask_fields(processes=bool(planner_context.processes)),
                 roles=planner_context.roles,
                 tools=planner_context.tools,
+                silent=planner_context.silent,
                 processes=planner_context.processes,
                 max_subtasks=planner_context.max_subtasks,
             ),

@@ -135,6 +135,7 @@ def _messages(situation: Situation, planner_context: PlannerContext) -> list[Mes
         fields=subtask_fields(processes=bool(planner_context.processes)),
         roles=planner_context.roles,
         tools=planner_context.tools,
+        silent=planner_context.silent,
         processes=planner_context.processes,
         max_subtasks=planner_context.max_subtasks,
     )

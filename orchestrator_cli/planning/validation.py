@@ -18,6 +18,7 @@ from orchestrator_cli.plan import (
     Plan,
     PlanFault,
     Subtask,
+    absence,
     ancestors,
     as_name,
     order,
@@ -38,7 +39,7 @@ def faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
     for subtask in plan.subtasks:
         found += _edge_faults(plan, subtask)
         found += _kind_faults(subtask, catalogue)
-        found += _tool_faults(subtask)
+        found += _tool_faults(subtask, catalogue)
         found += _input_faults(plan, subtask)
         found += _call_faults(subtask, catalogue)
         found += _schema_faults(subtask)
@@ -140,11 +141,17 @@ def _agent_faults(subtask: Subtask, catalogue: Catalogue) -> list[PlanFault]:
     return found
 
 
-def _tool_faults(subtask: Subtask) -> list[PlanFault]:
-    return [
+def _tool_faults(subtask: Subtask, catalogue: Catalogue) -> list[PlanFault]:
+    found = [
         _fault(subtask, "tools", f"{tool!r} is no tool's name: use letters, digits and _")
         for tool in subtask.tools
         if not tool.isidentifier()
+    ]
+    gone = {tool: absence(tool, catalogue.absent) for tool in subtask.tools if tool not in catalogue.tools}
+    return found + [
+        _fault(subtask, "tools", f"{tool!r} is not there and cannot be built: {why}")
+        for tool, why in gone.items()
+        if why
     ]
 
 

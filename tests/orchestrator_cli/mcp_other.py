@@ -1,7 +1,7 @@
 """A small foreign MCP server on standard input and output, with tools that misbehave: a program.
 
 It is written against the protocol and not with the library that `orch` uses, and notes its process and each
-call in the file that is its first argument.
+call in the file that is its first argument. The JSON file that is the second one has more tools to list.
 """
 
 import json
@@ -97,6 +97,7 @@ def main() -> None:
                     {"name": name, "description": about, "inputSchema": TEXT} for name, about in TOOLS.items()
                 ]
                 rows[-1]["outputSchema"] = SHAPE
+                rows += json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")) if sys.argv[2:] else []
                 say(ident, {"tools": rows})
             case "tools/call":
                 call(ident, params["name"], params.get("arguments", {}), params.get("_meta", {}))

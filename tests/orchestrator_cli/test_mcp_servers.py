@@ -22,8 +22,9 @@ from scripted_model import Cast, answered, caller, code, coder, decided, plan, t
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Cancelled, ConfigError
 from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
-from orchestrator_cli.mcp_client.tools import server_tools, text_of, value_of
-from orchestrator_cli.settings import McpServer, load_settings
+from orchestrator_cli.mcp_client.tools import text_of, value_of
+from orchestrator_cli.mcp_settings import McpServer
+from orchestrator_cli.settings import load_settings
 
 OTHER = str(Path(__file__).with_name("mcp_other.py"))
 TWICE = "other_count_up(); other_count_up(); give_up('no')"
@@ -391,39 +392,6 @@ def test_a_cancelled_call_ends_at_once_with_the_reason(tmp_path: Path) -> None:
 
 
 # --- pure
-
-
-def test_names_become_identifiers_and_what_is_malformed_or_not_let_in_is_left_out() -> None:
-    rows: list[Any] = [
-        {"name": "get-page", "description": "Get  a\npage.\n\nMore.", "inputSchema": {"type": "object"}},
-        {"name": "get.page"},
-        {"name": 7},
-        "no tool",
-        {"name": "other"},
-        {"name": "über alles", "inputSchema": []},
-    ]
-    found = server_tools("web", rows, None)
-    assert [tool.name for tool in found] == ["web_get_page", "web_other", "web_ber_alles"]
-    assert found[0].purpose == "Get a page."
-    assert [tool.name for tool in server_tools("web", rows, ["other"])] == ["web_other"]
-    assert len(server_tools("web", [{"name": f"t{n}"} for n in range(500)], None)) == 100
-
-
-def test_a_schema_becomes_a_signature_and_the_inputs_of_an_agent_s_tool() -> None:
-    properties = {
-        "query": {"type": "string", "description": "What."},
-        "how": {"enum": ["a", "b"]},
-        "size": {"type": ["integer", "null"]},
-        "odd": 3,
-        "not an identifier": {"type": "string"},
-    }
-    rows = [{"name": "find", "inputSchema": {"properties": properties, "required": ["query", "odd"]}}]
-    (tool,) = server_tools("web", rows, None)
-    parameters = "query: string, how: any | null = null, size: integer | null = null, odd: any"
-    assert tool.signature == f"web_find({parameters}) -> any"
-    inputs = tool.schema["parameters"]["properties"]
-    assert inputs["query"] == {"type": "string", "description": "What."}
-    assert inputs["how"] == {"type": "any", "description": 'how One of ["a", "b"].', "nullable": True}
 
 
 def test_a_result_is_its_structure_or_its_text_within_bounds() -> None:

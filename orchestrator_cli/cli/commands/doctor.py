@@ -111,7 +111,8 @@ def _files(settings: Settings) -> str:
         refuse(left_out)
     files = [path for path in (settings.workspace / "orch.toml", user_file()) if path.is_file()]
     asked = question_lines(left_out) if left_out is not None else []
-    return "\n".join([f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}", *asked])
+    read = f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}"
+    return "\n".join([read, *asked, *settings.origin.notices])
 
 
 def _guidance(settings: Settings) -> str:
