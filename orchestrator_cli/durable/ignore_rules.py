@@ -21,6 +21,8 @@ IGNORE_FILE = ".gitignore"
 MAX_BYTES = 256 * 1024
 MAX_RULES = 1_000
 """How much is read of all rules for one folder: each rule takes 0.3 ms to prepare, and time at each file."""
+MAX_PATH = 4096
+"""A longer rule matches no path."""
 
 _STAR = "[^/]*"
 _FOLDERS = re.compile(r"\(\?:(\.\+/|/\.\+)\)\?")
@@ -66,7 +68,11 @@ class IgnoreRules:
         except OSError as exc:
             self.faults.append((path, f"its rules are not obeyed: {exc.strerror}"))
             return
-        lines = [line for line in content.decode("utf-8", "replace").splitlines() if line and line[0] != "#"]
+        lines = [
+            line
+            for line in content.decode("utf-8", "replace").splitlines()
+            if line and line[0] != "#" and len(line) <= MAX_PATH
+        ]
         if self.size + len(lines) > MAX_RULES:
             self.faults.append((path, f"its rules are not obeyed: there are more than {MAX_RULES:,}"))
             return

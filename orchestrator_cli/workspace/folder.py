@@ -42,7 +42,7 @@ from orchestrator_cli.workspace.entrances import Entrances, real_folder
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
 from orchestrator_cli.workspace.history import Author, CommitHistory, read_record, write_record
-from orchestrator_cli.workspace.listing import Listing, listing
+from orchestrator_cli.workspace.listing import FileListing, listing
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay, hide
 from orchestrator_cli.workspace.tree import Root, copy_tree
 from toolsmith.sandbox.removal import remove
@@ -113,7 +113,7 @@ class Workspace:
                 self.recovered = tuple(self._commits.recover())
                 self._sweep()
 
-    def listing(self) -> Listing:
+    def listing(self) -> FileListing:
         """The user's own files, for a planner."""
         with self._readable(), Root(self.root) as tree:
             return listing(tree, self._hidden, self._hidden.enter)

@@ -28,7 +28,7 @@ SMALL_BYTES, HEAD_BYTES = 256 << 10, 2_000
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileListing:
     """The files of a workspace."""
 
     rows: tuple[str, ...]
@@ -39,7 +39,7 @@ class Listing:
     """Whether looking was not ended early."""
 
 
-def listing(tree: Root, hidden: Callable[[str], bool], enter: Callable[[str, int], bool]) -> Listing:
+def listing(tree: Root, hidden: Callable[[str], bool], enter: Callable[[str, int], bool]) -> FileListing:
     """The user's own files below an open folder, without what is `hidden`.
 
     `enter` gets each folder and its descriptor first, and returns whether it is shown. Raises `OSError`.
@@ -69,7 +69,7 @@ def listing(tree: Root, hidden: Callable[[str], bool], enter: Callable[[str, int
                     found.append(path)
     rows = _rows(tree, found, left_out, is_whole=looks > 0)
     # A name that is not UTF-8 cannot be named by a prompt or a plan.
-    return Listing(tuple(rows), tuple(path for path in found if path.isprintable()), looks > 0)
+    return FileListing(tuple(rows), tuple(path for path in found if path.isprintable()), looks > 0)
 
 
 def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) -> list[str]:

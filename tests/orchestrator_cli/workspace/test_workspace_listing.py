@@ -110,9 +110,9 @@ def test_a_large_folder_is_counted_by_its_parts(root: Path) -> None:
 @pytest.mark.parametrize("rules", ["a" * 200_000, "\n".join(f"*{n}*x" for n in range(30_000))])
 def test_looking_is_bounded_whatever_the_rules(root: Path, rules: str) -> None:
     make(root, **{".gitignore": rules}, **{f"many/{n}/{n}.txt": "x" for n in range(300)})
-    since = time.monotonic()
+    since = time.process_time()
     found = workspace(root).listing()
-    assert time.monotonic() - since < 3
+    assert time.process_time() - since < 3
     assert "README.md" in found.paths
 
 
