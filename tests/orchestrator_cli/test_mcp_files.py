@@ -174,7 +174,13 @@ def test_what_a_program_runs_is_shown() -> None:
     server = McpServer(
         when="w",
         command=("sh", "--key", script, "-c", script, "--token", "./x1"),
-        variables={"NODE_OPTIONS": "--require ./evil.js", "GIT_ASKPASS": "./evil"},
+        variables={
+            "NODE_OPTIONS": "--require ./evil.js",
+            "GIT_ASKPASS": "./evil",
+            "BUN_OPTIONS": f"--preload ./evil.js --title sk-{'a1' * 10}",
+            "RUBYOPT": f"-revil{'a1' * 12}",
+            "LD_PRELOAD": "-----BEGIN PRIVATE KEY-----:/w/evil.so",
+        },
     )
     shown = server.model_dump(mode="json")
     assert tuple(shown["command"]) == server.command
