@@ -171,7 +171,7 @@ def check_address(url: str) -> None:
 
 def _shown_part(before: str | None, part: str) -> str:
     option, sign, value = part.partition("=")
-    if sign and value and _takes_key(option) and not _only_refers(value):
+    if sign and _takes_key(option) and _may_be_hidden(value):
         return f"{option}={HIDDEN}"
     is_value = before is not None and _takes_key(before) and _may_be_hidden(part)
     return HIDDEN if is_value else part
