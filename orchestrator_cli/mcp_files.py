@@ -10,7 +10,6 @@ Not covered: `cwd` and `envFile`, since programs start in an empty folder and ge
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator_cli.config_file import MAX_BYTES
+from orchestrator_cli.durable.encodings import is_utf8
 from orchestrator_cli.durable.files import read_regular
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.json_text import refuse_constant
@@ -118,7 +118,7 @@ def _server(own: str, entry: Any, file: str) -> dict[str, Any] | None:
     """An entry as a table of `orch.toml`; None if it is switched off. Raises `ValueError`."""
     if not isinstance(entry, dict):
         raise ValueError("it is not an object")
-    if re.search("[\ud800-\udfff]", json.dumps([own, entry], ensure_ascii=False)):
+    if not is_utf8(json.dumps([own, entry], ensure_ascii=False)):
         raise ValueError("it has half of a surrogate pair")
     if entry.get("disabled") is True or entry.get("enabled") is False:
         return None

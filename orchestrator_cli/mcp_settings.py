@@ -171,7 +171,7 @@ def check_address(url: str) -> None:
 
 def _shown_part(before: str | None, part: str) -> str:
     option, sign, value = part.partition("=")
-    if sign and value and _takes_key(option) and not _only_refers(value):
+    if sign and _takes_key(option) and _may_be_hidden(value):
         return f"{option}={HIDDEN}"
     is_value = before is not None and _takes_key(before) and _may_be_hidden(part)
     return HIDDEN if is_value else part
@@ -197,13 +197,16 @@ def _is_literal(text: str) -> bool:
 
 
 def _is_key(name: str, value: str) -> bool:
+    """Whether a variable is called like a key, or all of its value looks like one."""
     if not value or _only_refers(value):
         return False
-    from memory.distiller import scrub_shapes
+    from memory.distiller import REMOVED, scrub_shapes
 
-    return bool(_KEY_NAME.search(name) or _looks_random(value)) or scrub_shapes(value) != value
+    # What only holds a key can have an option or a path beside it that decides what runs.
+    looks_so = _looks_random(value) or scrub_shapes(value) == REMOVED
+    return bool(_KEY_NAME.search(name)) or (looks_so and _may_be_hidden(value))
 
 
 def _may_be_hidden(value: str) -> bool:
-    """Whether a part of a command can only be a value: no option, no path, no code."""
+    """Whether a text can only be a value: no option, no path, no code."""
     return not _only_refers(value) and bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_+=.:~-]*", value))

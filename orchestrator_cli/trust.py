@@ -16,6 +16,7 @@ Not covered: changes to a program in the workspace that an allowed command runs.
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -234,7 +235,7 @@ def check_place(workspace: Path, own: Places) -> None:
 
 def answer_place(home: Path, workspace: Path, kind: str = "") -> Path:
     """The file in the data folder with what a person has answered about a workspace."""
-    return home / "trust" / f"{hashlib.sha256(str(workspace).encode()).hexdigest()[:32]}{kind}.json"
+    return home / "trust" / f"{hashlib.sha256(os.fsencode(workspace)).hexdigest()[:32]}{kind}.json"
 
 
 def keep_answer(place: Path, answer: BaseModel) -> None:

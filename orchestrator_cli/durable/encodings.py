@@ -37,6 +37,15 @@ class TextEncoding(NamedTuple):
 UTF8 = TextEncoding("utf-8")
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text or a name can be kept as UTF-8; a file's name in other bytes cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def marked_encoding(data: bytes) -> TextEncoding | None:
     """The encoding that a byte order mark names; None without a mark."""
     return next((TextEncoding(name, mark) for mark, name in _MARKS if data.startswith(mark)), None)

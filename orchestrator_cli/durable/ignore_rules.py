@@ -68,11 +68,9 @@ class IgnoreRules:
         except OSError as exc:
             self.faults.append((path, f"its rules are not obeyed: {exc.strerror}"))
             return
-        lines = [
-            line
-            for line in content.decode("utf-8", "replace").splitlines()
-            if line and line[0] != "#" and len(line) <= MAX_PATH
-        ]
+        # As in git: after a mark at the beginning, and with nothing but line feeds at the ends of lines.
+        rows = (row.removesuffix("\r") for row in content.decode("utf-8-sig", "replace").split("\n"))
+        lines = [row for row in rows if row and row[0] != "#" and len(row) <= MAX_PATH]
         if self.size + len(lines) > MAX_RULES:
             self.faults.append((path, f"its rules are not obeyed: there are more than {MAX_RULES:,}"))
             return

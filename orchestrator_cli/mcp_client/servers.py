@@ -183,7 +183,10 @@ class Servers:
 
     def _check_program(self, server: McpServer, written: Callable[[], frozenset[str]]) -> None:
         """Raise `EffectRefused` if this run wrote a file that the command names."""
-        command = server.expanded(lambda name: read_secret(name) or "", str(self._root)).command
+        try:
+            command = server.expanded(read_secret, str(self._root)).command
+        except KeyError:
+            return  # it is not started; the call says which variable is not set
         # It starts in an empty folder, so only whole paths lead to the workspace.
         inside = files_named(command, Path("/"), self._root)
         if inside and (made := sorted(written().intersection(inside))):

@@ -40,6 +40,8 @@ RESERVED = frozenset(
         "request_tool",
         "read_output",
         "fetch_url",
+        "search_web",
+        "read_skill",
         "search_knowledge",
         "read_knowledge",
         "list_files",

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrator_cli.durable.encodings import is_utf8
 from orchestrator_cli.tools.files import read_beginning
 from orchestrator_cli.values import Guidance, InstructionText
 
@@ -58,6 +59,7 @@ def find_instructions(root: Path) -> Found:
     files, faults, seen = [], [], set()
     for path, folder in (*_above(base, root), *islice(_below(root), DEEPER_FILES)):
         try:
+            check_name(path)
             real = resolved_within(base, root / path)
             if real not in seen and (file := _read(base, real, path, folder)).text:
                 files.append(file)
@@ -140,6 +142,12 @@ def _is_searched(entry: os.DirEntry[str]) -> bool:
 
 
 # --- how they are read
+
+
+def check_name(path: str) -> None:
+    """Raise `ValueError` if a path is not UTF-8: no answer and no journal can name it."""
+    if not is_utf8(path):
+        raise ValueError("its name is not UTF-8")
 
 
 def resolved_within(base: Path, path: Path) -> Path:

@@ -30,7 +30,14 @@ from orchestrator_cli.durable.places import home_folders
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.durable.yaml_text import read_front_matter
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.recall.instructions import folders_down, reason, repository_of, resolved_within, text_of
+from orchestrator_cli.recall.instructions import (
+    check_name,
+    folders_down,
+    reason,
+    repository_of,
+    resolved_within,
+    text_of,
+)
 from orchestrator_cli.tools.file_rules import hiding_rule
 from orchestrator_cli.tools.files import file_tools, read_beginning
 from orchestrator_cli.values import SkillCard
@@ -97,6 +104,7 @@ def find_skills(root: Path, home: Path) -> FoundSkills:
                 if real in seen or not os.path.lexists(real / "SKILL.md"):
                     continue
                 seen.add(real)
+                check_name(shown)
                 skill = _read(real, shown, is_own=place.within is None)
                 first = found.setdefault(skill.name, skill)
                 if first.text != skill.text:

@@ -15,6 +15,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.encodings import is_utf8
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.durable.storage import too_small
 from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
@@ -399,6 +400,8 @@ def check_folder(root: Path, entrances: Entrances | None = None) -> Path:
         raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
     entrances = entrances or Entrances(root.resolve())
     found = real_folder(root, entrances)
+    if not is_utf8(str(found)):
+        raise UsageError(f"The path {found} is not UTF-8.", "Rename it, or name another folder with -C.")
     names = str(found), *(name for name, _ in entrances.names(""))
     if rule := next(filter(None, map(hidden_at, names)), None):
         raise UsageError(

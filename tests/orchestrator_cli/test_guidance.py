@@ -1,5 +1,6 @@
 """AGENTS.md and its like: which reach models, what a person has to allow, and what strangers may plant."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hostile_files import KINDS, little_memory, make
 from scripted_model import Cast, answered, code, coder, decided, plan
 
 from orchestrator_cli.recall.instructions import FILE_BYTES, find_instructions, fitting, shown_instructions
+from orchestrator_cli.recall.skills import find_skills
 from orchestrator_cli.values import Guidance
 
 
@@ -115,6 +117,19 @@ def test_of_a_small_context_instructions_take_a_quarter(tmp_path: Path) -> None:
 
 
 # --- what is allowed
+
+
+def test_a_name_that_cannot_be_kept_is_refused_and_the_others_are_allowed(orch: Orch) -> None:
+    strange = os.fsdecode(b"d\xff")
+    skill = "---\nname: one\ndescription: Does it.\n---\nPLANTED"
+    write(orch.workspace, {"AGENTS.md": "a", f"{strange}/AGENTS.md": "b"})
+    write(orch.workspace, {f".agents/skills/{strange}/SKILL.md": skill})
+    assert len(find_instructions(orch.workspace).faults) == 1
+    assert len(find_skills(orch.workspace, orch.home).faults) == 1
+    orch.trust()
+    assert orch("trust").code == 0
+    refused = orch("ask", "-C", f"{orch.workspace}/{strange}", "Hello?")
+    assert (refused.code, "is not UTF-8" in refused.error) == (2, True)
 
 
 def test_what_is_not_allowed_is_left_out_with_the_command_that_allows_it(

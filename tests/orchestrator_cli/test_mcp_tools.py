@@ -18,8 +18,10 @@ from orchestrator_cli.durable.names import identifiers
 from orchestrator_cli.mcp_client.schemas import SCHEMA_CHARS
 from orchestrator_cli.mcp_client.tools import RESERVED, ServerTool, read_listing
 from orchestrator_cli.recall.knowledge import knowledge_tools
+from orchestrator_cli.recall.skills import skill_tools
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
+from orchestrator_cli.tools.web_search import search_tools
 
 LIBRARY = str(Path(__file__).with_name("mcp_library.py"))
 FILTER = {
@@ -311,7 +313,10 @@ def test_of_two_servers_each_name_has_one_owner() -> None:
 
 
 def test_reserved_names_are_those_of_hand_written_tools() -> None:
-    assert (file_tools(Path()) | web_tools(()) | knowledge_tools(None)).keys() <= RESERVED  # type: ignore[arg-type]
+    nothing: Any = None
+    written = (file_tools(Path()), web_tools(()), knowledge_tools(nothing), skill_tools(nothing))
+    searching = search_tools(nothing, nothing, nothing)
+    assert {name for tools in (*written, searching) for name in tools} <= RESERVED
 
 
 def branching(depth: int) -> dict[str, Any]:

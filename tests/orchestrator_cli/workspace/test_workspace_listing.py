@@ -77,6 +77,8 @@ def test_agents_see_the_same_and_what_is_left_out_by_its_name(root: Path) -> Non
 def test_git_agrees_on_what_is_left_out(root: Path) -> None:
     subprocess.run(["git", "init", "-q", root], check=True)
     make(root, **{"a b.log": "", "x/y/z.log": "", "x/data/n": "", "src/deep/made/n": "", "src/no.log": ""})
+    make(root, **{"mark/a.out": "", "mark/b.txt": ""})
+    (root / "mark" / ".gitignore").write_bytes(b"\xef\xbb\xbf*.out\r\n# a\x0b*.txt\r\n")
     listed = subprocess.run(
         ["git", "-C", root, "ls-files", "--others", "--exclude-standard"],
         check=True,
