@@ -34,7 +34,7 @@ from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
 from orchestrator_cli.mcp_client.login import TokenFile
 from orchestrator_cli.mcp_client.over_http import START_S, Login
-from orchestrator_cli.mcp_client.tools import ToolListing, ServerTool, read_listing, text_of, value_of
+from orchestrator_cli.mcp_client.tools import ServerTool, ToolListing, read_listing, text_of, value_of
 from orchestrator_cli.mcp_settings import McpServer
 from orchestrator_cli.plan import Subtask, absence
 from orchestrator_cli.planning.planner import ServerCard, ToolCard
