@@ -22,7 +22,7 @@ NAME_CHARS = 30
 NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{NAME_CHARS - 1}}}")
 HIDDEN = "(not shown)"
 WORKSPACE_NAMES = ("workspaceFolder", "CLAUDE_PROJECT_DIR")
-"""What stands for the path of the workspace."""
+"""Names that mean the path of the workspace."""
 
 _REFERENCE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 _LEFT = re.compile(r"\$\{[^}]*\}?")

@@ -176,7 +176,7 @@ class Catalogue(FrozenModel):
     """JSON Schemas of the arguments of tools, as far as they are known."""
     process_inputs: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     absent: dict[str, str] = Field(default_factory=dict)
-    """Why tools that have an owner are not there; a name that ends in `*` stands for all that begin so."""
+    """Why tools that have an owner are not there; a name that ends in `*` means all that begin so."""
     max_subtasks: int = 20
 
 

@@ -153,7 +153,8 @@ def refuse(question: TrustQuestion) -> bool:
     question.check()
     if question.is_optional:
         return False
-    names = [_cut(shown(wish.name), 100) for wish in question.wishes if wish.name]
+    elsewhere = {"", *(f"mcp.{name}" for name in question.places)}
+    names = [_cut(shown(wish.name), 100) for wish in question.wishes if wish.name not in elsewhere]
     said = [
         f"The folder {shown_path(question.workspace)} {one.value}." for one in question.wishes if not one.name
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator_cli.durable.files import read_regular
+from orchestrator_cli.durable.places import repository_around
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -45,8 +46,7 @@ class IgnoreRules:
         self._read: set[Path] = set()
         self._specs: list[tuple[str, GitIgnoreSpec]] = []
         """Of the folders that have rules, as the beginning of paths in them; the nearest folders first."""
-        repositories = (folder for folder in (root, *root.parents) if (folder / ".git").exists())
-        top = root if alone else next(repositories, root)
+        top = (None if alone else repository_around(root)) or root
         for folder in (*reversed(root.parents), root):
             if folder.is_relative_to(top):
                 self.enter(folder)

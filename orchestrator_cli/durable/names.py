@@ -1,8 +1,8 @@
 """ASCII identifiers for the names that others chose, each with a way back. Pure.
 
 A name may have dots, spaces or letters of any script. Its identifier depends on the names beside it and not
-on their order, so that a plan of yesterday means the same today. Every name gets one: what cannot be told
-apart by its letters has a part of its hash at the end.
+on their order, so that a plan of yesterday means the same today. Every name gets one: if others
+have the same letters, a part of its hash is at the end.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ def identifiers(
 
     Args:
         prefix: what each begins with.
-        word: stands for a name without Latin letters and digits.
+        word: replaces a name without Latin letters and digits.
         most: the most characters of an identifier.
         as_is: what an identifier looks like that stays as it is.
         lower: whether others are written with small letters.

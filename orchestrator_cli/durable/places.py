@@ -36,6 +36,12 @@ def folder_id(place: Path | str | int) -> FolderId | None:
     return FolderId(found.st_dev, found.st_ino)
 
 
+def repository_around(folder: Path) -> Path | None:
+    """The nearest folder, the one given or one above it, that has a `.git`."""
+    folders = (folder, *folder.parents)
+    return next((at for at in folders if os.path.exists(at / ".git")), None)  # noqa: PTH110 - never fails
+
+
 def home_folders() -> tuple[Path, ...]:
     """The user's home folders: the one of the environment, and the one of the user database."""
     found = []

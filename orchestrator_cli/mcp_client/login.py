@@ -143,7 +143,7 @@ class Browser:
         try:
             found = await anyio.to_thread.run_sync(self._answers.get, True, LOGIN_S, abandon_on_cancel=True)
         except queue.Empty:
-            raise LoginFailed(f"nobody has logged in within {LOGIN_S:g} s") from None
+            raise LoginFailed(f"no one logged in within {LOGIN_S:g} s") from None
         if "code" not in found:
             raise LoginFailed(f"the login was refused: {found.get('error', 'without a reason')}")
         return AuthorizationCodeResult(code=found["code"], state=found["state"], iss=found.get("iss"))

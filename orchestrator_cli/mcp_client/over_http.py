@@ -30,7 +30,7 @@ class Login(NamedTuple):
 async def over_http(
     server: McpServer, token: str, login: Login, wants_login: Callable[[str], None]
 ) -> AsyncIterator[Any]:
-    """The transport. `wants_login` is told if the server asks for a login that it does not get."""
+    """The transport. `wants_login` is called if the server asks for a login that it does not get."""
     import httpx2
     from mcp.client.sse import sse_client
     from mcp.client.streamable_http import streamable_http_client

@@ -34,7 +34,7 @@ from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.mcp_client.connection import Connection, Loop, ServerFailed
 from orchestrator_cli.mcp_client.login import TokenFile
 from orchestrator_cli.mcp_client.over_http import START_S, Login
-from orchestrator_cli.mcp_client.tools import Listing, ServerTool, read_listing, text_of, value_of
+from orchestrator_cli.mcp_client.tools import ServerTool, ToolListing, read_listing, text_of, value_of
 from orchestrator_cli.mcp_settings import McpServer
 from orchestrator_cli.plan import Subtask, absence
 from orchestrator_cli.planning.planner import ServerCard, ToolCard
@@ -73,7 +73,7 @@ class Servers:
         self._cancellation = cancellation
         self._lock = threading.Lock()
         self._loop = Loop()
-        self._listed: dict[str, Listing] = {}
+        self._listed: dict[str, ToolListing] = {}
         """What each server lists, as far as that is known."""
         self._listing: dict[str, Future[None]] = {}
         self._connections = {
@@ -126,7 +126,7 @@ class Servers:
         )
 
     def absent(self) -> dict[str, str]:
-        """Why tools of servers are not there, by name; one that ends in `*` stands for all that begin so."""
+        """Why tools of servers are not there, by name; one that ends in `*` means all that begin so."""
         found = {name: why for listing in self._all() for name, why in listing.left_out.items()}
         return found | {f"{one.name}_*": NO_ANSWER.format(one.name) for one in self.silent()}
 
@@ -150,7 +150,7 @@ class Servers:
     def _found(self, name: str) -> ServerTool | None:
         return next((tool for one in self._all() for tool in one.tools if tool.name == name), None)
 
-    def _all(self) -> tuple[Listing, ...]:
+    def _all(self) -> tuple[ToolListing, ...]:
         with self._lock:
             return tuple(self._listed.values())
 
@@ -315,7 +315,7 @@ class Servers:
 
     def _keep(self, name: str, rows: list[Any]) -> None:
         place, before = self._place(name), self._kept(name)
-        known = read_listing(name, before["tools"], None, self._registered) if before else Listing()
+        known = read_listing(name, before["tools"], None, self._registered) if before else ToolListing()
         gone = [*(tool.name for tool in known.tools), *(before or {}).get("gone", ())]
         now = {tool.name for tool in read_listing(name, rows, None, self._registered).tools}
         gone = [tool for tool in dict.fromkeys(gone) if tool not in now][:MOST_GONE]

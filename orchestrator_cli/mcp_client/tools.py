@@ -175,7 +175,7 @@ def _compact(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Listing:
+class ToolListing:
     """What a server lists."""
 
     tools: tuple[ServerTool, ...] = ()
@@ -204,7 +204,7 @@ def kept_row(row: Any) -> Any:
 
 def read_listing(
     server: str, rows: Iterable[Any], allowed: Collection[str] | None, others: Collection[str] = ()
-) -> Listing:
+) -> ToolListing:
     """The tools of a listing that the user lets in; what is malformed hides only itself.
 
     Args:
@@ -249,7 +249,7 @@ def read_listing(
         faults.append(f"{excess} more than {MAX_TOOLS}: name those that you need in its setting tools")
     missing = (own for own in allowed or () if own not in listed)
     faults += [f"{foreign_line(own, 100)}: it lists no such tool" for own in missing]
-    return Listing(tuple(tools), left_out, tuple(faults))
+    return ToolListing(tuple(tools), left_out, tuple(faults))
 
 
 def value_of(result: Mapping[str, Any]) -> Any:

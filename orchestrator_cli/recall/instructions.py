@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator_cli.durable.encodings import is_utf8
+from orchestrator_cli.durable.places import repository_around
 from orchestrator_cli.tools.files import read_beginning
 from orchestrator_cli.values import Guidance, InstructionText
 
@@ -26,8 +27,6 @@ NAMES = ("AGENTS.md", "CLAUDE.md", "GEMINI.md")
 FILE_BYTES = 128 << 10
 """Of a longer file, the rest is not read."""
 BYTES_A_TOKEN = 3
-LEVELS = 32
-"""So many folders above the workspace may be the root of its repository."""
 DEPTH, ENTRIES, DEEPER_FILES = 3, 4_000, 20
 SKIPPED = frozenset({"node_modules", "venv", "env", "__pycache__", "vendor", "dist", "build", "target"})
 
@@ -55,7 +54,7 @@ class Found(NamedTuple):
 
 def find_instructions(root: Path) -> Found:
     """Those of a workspace, resolved."""
-    base = repository_of(root)
+    base = repository_around(root) or root
     files, faults, seen = [], [], set()
     for path, folder in (*_above(base, root), *islice(_below(root), DEEPER_FILES)):
         try:
@@ -98,11 +97,6 @@ def _cut(texts: Sequence[InstructionText], tokens: int) -> tuple[InstructionText
 
 
 # --- where they are
-
-
-def repository_of(root: Path) -> Path:
-    """The nearest folder at or above a workspace that has a `.git`; without one, the workspace."""
-    return next((at for at in (root, *islice(root.parents, LEVELS)) if os.path.lexists(at / ".git")), root)
 
 
 def folders_down(base: Path, root: Path) -> Iterator[tuple[Path, str]]:

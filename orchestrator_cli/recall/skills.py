@@ -26,7 +26,7 @@ import yaml
 
 from orchestrator_cli.data_folder import check_owned
 from orchestrator_cli.durable.foreign import foreign_line
-from orchestrator_cli.durable.places import home_folders
+from orchestrator_cli.durable.places import home_folders, repository_around
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.durable.yaml_text import read_front_matter
 from orchestrator_cli.errors import ConfigError
@@ -34,7 +34,6 @@ from orchestrator_cli.recall.instructions import (
     check_name,
     folders_down,
     reason,
-    repository_of,
     resolved_within,
     text_of,
 )
@@ -135,7 +134,7 @@ def _places_of_user(home: Path) -> Iterator[_Place]:
 
 
 def _places_of_project(root: Path) -> Iterator[_Place]:
-    base = repository_of(root)
+    base = repository_around(root) or root
     for folder, path in reversed(list(folders_down(base, root))):
         yield from (_Place(folder / name, f"{path}{name}", base) for name in OWN)
 

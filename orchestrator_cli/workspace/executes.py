@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator_cli.durable.places import folder_id, home_folders, ways_to, xdg_folders
+from orchestrator_cli.durable.places import folder_id, home_folders, repository_around, ways_to, xdg_folders
 from orchestrator_cli.tools.executed_files import AT_TOP, IN_PROJECT, INSTALLED, OWN_MODULES, PROGRAMS
 from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.tools.file_rules import (
@@ -276,7 +276,7 @@ class Changed:
             ):
                 found.append(folder)
         places = [root / folder for folder in dict.fromkeys(found)]
-        places += [folder for folder in root.parents if (folder / ".git").exists()][:1]
+        places += filter(None, [repository_around(root.parent)])
         return Repository.read_all(places or [root])
 
     def _named_by_command(self) -> Iterator[tuple[str, str, str]]:

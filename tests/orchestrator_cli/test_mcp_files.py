@@ -17,6 +17,7 @@ from scripted_model import Cast, answered, decided, plan, tool_call
 from test_mcp_servers import OTHER, notes
 from test_mcp_tools import LIBRARY
 
+from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.mcp_client.login import Browser, LoginFailed, check_login_address
 from orchestrator_cli.mcp_settings import HIDDEN, McpServer
 from orchestrator_cli.settings import Settings, load_settings
@@ -115,6 +116,14 @@ def test_a_file_that_cannot_be_used_is_named(folder: Path, key: str) -> None:
     settings = load_settings({}, folder)
     assert settings.mcp == {}
     assert reason in settings.origin.notices[0]
+
+
+def test_a_refusal_names_what_the_file_sets_and_no_server_of_another_file(folder: Path) -> None:
+    (folder / "orch.toml").write_text('network = ["a.example"]')
+    (folder / ".mcp.json").write_text(json.dumps({"mcpServers": {"tickets": {"command": "x"}}}))
+    with pytest.raises(ConfigError) as refused:
+        load_settings({}, folder)
+    assert ("network" in str(refused.value), "tickets" in str(refused.value)) == (True, False)
 
 
 def test_each_name_is_a_server_s_and_the_first_of_a_name_counts(folder: Path) -> None:
