@@ -203,12 +203,21 @@ def test_a_broken_orch_toml_is_named_with_the_field(
     assert (orch.workspace / "orch.toml").read_text() == text
 
 
-def test_an_orch_toml_that_is_no_text_or_a_folder_is_no_crash(orch: Orch, endpoint: Endpoint) -> None:
+@pytest.mark.parametrize("content", [b"\xff\xfe\0", b'session = "caf\xe9"', b"\0\1"])
+def test_an_orch_toml_that_is_no_text_is_no_crash(orch: Orch, endpoint: Endpoint, content: bytes) -> None:
     endpoint.reply = Cast(planner=[answered("hello")])
-    (orch.workspace / "orch.toml").write_bytes(b"\xff\xfe")
+    (orch.workspace / "orch.toml").write_bytes(content)
     done = orch("ask", "Hello?")
     assert done.code == 3
     assert "orch.toml cannot be read" in done.error
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_an_orch_toml_with_a_byte_order_mark_is_read(orch: Orch, encoding: str) -> None:
+    (orch.workspace / "orch.toml").write_bytes("max_calls = 0".encode(encoding))
+    done = orch("ask", "Hello?")
+    assert done.code == 3
+    assert "max_calls" in done.error
 
 
 def test_without_a_model_the_three_ways_to_set_one_are_shown(orch: Orch) -> None:
