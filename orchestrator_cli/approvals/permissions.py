@@ -13,7 +13,7 @@ from typing import Protocol
 
 from orchestrator_cli.approvals.broker import Question, approval_needed
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.durable.text import listed, truncate
 from orchestrator_cli.environment import package_index, read_secret
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import ApprovalGiven, Asked
@@ -95,7 +95,7 @@ class PermissionGate:
             return ()
         try:
             left = self._uncovered(subtask.network)
-            wanted = _listed(tuple(map(plain_grant, subtask.network)))
+            wanted = listed(tuple(map(plain_grant, subtask.network)))
         except ValueError as exc:
             raise NotAllowed(str(exc)) from exc
         name = whole_name(subtask.id)  # one question for all instances
@@ -212,25 +212,25 @@ class PermissionGate:
         reach = Question(
             what="network",
             subject=spec.name,
-            question=f"{who} wants to reach {_listed(spec.network)}.",
-            sense=f"reaches {_listed(sorted(spec.network))}",
+            question=f"{who} wants to reach {listed(spec.network)}.",
+            sense=f"reaches {listed(sorted(spec.network))}",
         )
         yield reach, spec.network, self._uncovered(spec.network)
         given = Question(
             what="secrets",
             subject=spec.name,
-            question=f"{who} wants to be given {_listed(spec.secrets)} from your environment.",
-            details=f"It can send it to {_listed(spec.network) or 'no host: it has no network'}.",
-            sense=f"{_listed(sorted(spec.secrets))} to {_listed(sorted(spec.network))}",
+            question=f"{who} wants to be given {listed(spec.secrets)} from your environment.",
+            details=f"It can send it to {listed(spec.network) or 'no host: it has no network'}.",
+            sense=f"{listed(sorted(spec.secrets))} to {listed(sorted(spec.network))}",
         )
         yield given, spec.secrets, [name for name in spec.secrets if name not in self._settings.secrets]
         wanted = "the package" if len(spec.packages) == 1 else "the packages"
         brought = Question(
             what="packages",
             subject=spec.name,
-            question=f"{who} wants {wanted} {_listed(spec.packages)} of the package index.",
+            question=f"{who} wants {wanted} {listed(spec.packages)} of the package index.",
             details="With what they depend on, they are installed for this tool and run in its sandbox only.",
-            sense=f"has {_listed(sorted(spec.packages))}",
+            sense=f"has {listed(sorted(spec.packages))}",
         )
         known = {package_name(name) for name in self._settings.packages}
         yield brought, spec.packages, [each for each in spec.packages if package_name(each) not in known]
@@ -262,7 +262,7 @@ def shortened(purpose: str) -> str:
 
 
 def _refusal(things: Sequence[str], given: ApprovalGiven) -> str:
-    return f"the user did not allow {_listed(things)}{given.reason}"
+    return f"the user did not allow {listed(things)}{given.reason}"
 
 
 def _value(name: str) -> str:
@@ -275,7 +275,3 @@ def _value(name: str) -> str:
     except ValueError as exc:
         raise PermissionRefused(str(exc)) from exc
     return value
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

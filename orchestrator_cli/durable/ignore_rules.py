@@ -3,7 +3,8 @@
 Only regular files are read, and no links, as in git. A pattern takes time in proportion to the length of the
 path, however many stars it has.
 
-What is not covered: `.git/info/exclude` and the rules of the user's own git configuration.
+What is not covered: `.git/info/exclude`, the rules of the user's own git configuration, and files that are
+tracked although a rule ignores them.
 """
 
 import bisect

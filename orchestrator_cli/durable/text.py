@@ -22,6 +22,14 @@ _Z = 1.96
 """Standard deviations of a normal distribution within which 95 % of it is."""
 
 
+def listed(names: Iterable[str], most: int | None = None) -> str:
+    """Names for a sentence, as `a, b and c`; of more than `most`, the rest is counted."""
+    found = list(names)
+    more = [f"{len(found) - most} more"] if most is not None and len(found) > most else []
+    parts = [*found[: most if more else len(found)], *more]
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
 def truncate(text: str, limit: int, *, rstrip: bool = False) -> str:
     """The text, at most `limit` characters long. If some are left out, it ends in `…`.
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator_cli.durable.foreign import foreign_line, visible
+from orchestrator_cli.durable.text import listed
 from orchestrator_cli.recall.instructions import (
     Found,
     InstructionFile,
     find_instructions,
-    listed,
     shown_instructions,
 )
 from orchestrator_cli.recall.skills import FoundSkills, Skill, SkillReader, find_skills, skill_cards
@@ -137,9 +137,14 @@ class Brought:
             changed = any(one.name in self.answers.allowed for one in self.open)
             why = "it changed since you allowed it" if changed else "you have not allowed it"
             yield (
-                f"Models are not given {listed(names)}, because {why}. "
+                f"Models are not given {listed(names, 8)}, because {why}. "
                 f"Read it and allow it with: {trust_command(self.workspace)}"
             )
+        yield from self.refused
+
+    @property
+    def refused(self) -> Iterator[str]:
+        """What cannot be used, with the reasons; for people."""
         if self.faults:
             yield f"Models are not given {listed([foreign_line(one, 300) for one in self.faults], 4)}"
 

@@ -12,7 +12,7 @@ import codecs
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -176,11 +176,3 @@ def text_of(data: bytes, *, is_whole: bool = True) -> str:
 def reason(exc: OSError | ValueError) -> str:
     """Why a file is not used."""
     return (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc)
-
-
-def listed(names: Iterable[str], most: int = 8) -> str:
-    """Names for a sentence; of more than `most`, the rest is counted."""
-    found = list(names)
-    more = [f"{len(found) - most} more"] if len(found) > most else []
-    parts = [*found[: most if more else len(found)], *more]
-    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

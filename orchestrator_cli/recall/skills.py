@@ -48,6 +48,8 @@ TEXT_BYTES = 64 << 10
 """The longest `SKILL.md`."""
 MAX_FILES, MAX_BYTES, MAX_DEPTH = 200, 8 << 20, 8
 """Of one skill."""
+ALL_BYTES = 64 << 20
+"""Of all skills of a project: they are read before each run."""
 LOOKED_AT = 500
 """Folders of one place that are looked at."""
 DESCRIPTION_CHARS, LIST_CHARS = 500, 12_000
@@ -91,11 +93,19 @@ class _Place:
     """Where links may lead; None for the user's own, whose links may lead anywhere."""
 
 
+@dataclass
+class _Room:
+    """How many bytes of a project's skills may still be read."""
+
+    left: int = ALL_BYTES
+
+
 def find_skills(root: Path, home: Path) -> FoundSkills:
     """Those of a workspace, resolved, and of its user. `home`: the data folder."""
     found: dict[str, Skill] = {}
     faults: list[str] = []
     seen: set[Path] = set()
+    room = _Room()
     for place in (*_places_of_user(home), *_places_of_project(root)):
         for folder, shown in _folders(place, faults):
             try:
@@ -104,7 +114,7 @@ def find_skills(root: Path, home: Path) -> FoundSkills:
                     continue
                 seen.add(real)
                 check_name(shown)
-                skill = _read(real, shown, is_own=place.within is None)
+                skill = _read(real, shown, None if place.within is None else room)
                 first = found.setdefault(skill.name, skill)
                 if first.text != skill.text:
                     raise ValueError(f"another skill of the name {skill.name} is used, {first.place}")
@@ -162,7 +172,9 @@ def _folders(place: _Place, faults: list[str]) -> Iterator[tuple[Path, str]]:
 # --- how they are read
 
 
-def _read(folder: Path, shown: str, *, is_own: bool) -> Skill:
+def _read(folder: Path, shown: str, room: _Room | None) -> Skill:
+    """`room`: None for the user's own, whose files are read when they are needed."""
+    is_own = room is None
     data = _content(folder, "SKILL.md", TEXT_BYTES + 1, follow=is_own)
     if len(data) > TEXT_BYTES:
         raise ValueError(f"its SKILL.md is larger than {TEXT_BYTES >> 10} KiB")
@@ -173,8 +185,8 @@ def _read(folder: Path, shown: str, *, is_own: bool) -> Skill:
     if not isinstance(description, str) or not description.strip():
         raise ValueError("its description is missing")
     files = None
-    if not is_own:
-        found = _contents(folder, follow=False)
+    if room is not None:
+        found = _contents(folder, room, follow=False)
         files = {path: hashlib.sha256(content).hexdigest() for path, content in found}
         files["SKILL.md"] = hashlib.sha256(data).hexdigest()
     return Skill(name, description, text, folder, shown, files)
@@ -188,7 +200,7 @@ def _content(folder: Path, path: str, limit: int, *, follow: bool) -> bytes:
     return read_beginning(folder, path, limit)
 
 
-def _contents(folder: Path, *, follow: bool) -> Iterator[tuple[str, bytes]]:
+def _contents(folder: Path, room: _Room, *, follow: bool) -> Iterator[tuple[str, bytes]]:
     """The files of a skill, without hidden names. Raises `ValueError` if they are too many or too large.
 
     `follow`: also those that are links.
@@ -197,8 +209,10 @@ def _contents(folder: Path, *, follow: bool) -> Iterator[tuple[str, bytes]]:
     for number, path in enumerate(_paths(folder, follow=follow)):
         if number >= MAX_FILES:
             raise ValueError(f"it has more than {MAX_FILES} files")
-        content = _content(folder, path, left + 1, follow=follow)
-        left -= len(content)
+        content = _content(folder, path, min(left, max(room.left, 0)) + 1, follow=follow)
+        left, room.left = left - len(content), room.left - len(content)
+        if room.left < 0:
+            raise ValueError(f"the skills of the project have more than {ALL_BYTES >> 20} MiB")
         if left < 0:
             raise ValueError(f"its files have more than {MAX_BYTES >> 20} MiB")
         yield path, content
@@ -265,7 +279,7 @@ class SkillReader:
             remove(scratch)
             scratch.mkdir()
             taken = set[str]()
-            for path, content in _contents(skill.folder, follow=skill.files is None):
+            for path, content in _contents(skill.folder, _Room(), follow=skill.files is None):
                 if skill.files is not None and skill.files.get(path) != hashlib.sha256(content).hexdigest():
                     raise ValueError(f"{path} of the skill {skill.name} has changed since the run began")
                 taken.add(path)

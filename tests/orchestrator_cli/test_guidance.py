@@ -126,8 +126,10 @@ def test_a_name_that_cannot_be_kept_is_refused_and_the_others_are_allowed(orch: 
     write(orch.workspace, {f".agents/skills/{strange}/SKILL.md": skill})
     assert len(find_instructions(orch.workspace).faults) == 1
     assert len(find_skills(orch.workspace, orch.home).faults) == 1
+    (orch.workspace / ".mcp.json").write_text("[]")
     orch.trust()
-    assert orch("trust").code == 0
+    shown = orch("trust")
+    assert (shown.code, shown.out.count("is not UTF-8"), "mcpServers" in shown.out) == (0, 2, True)
     refused = orch("ask", "-C", f"{orch.workspace}/{strange}", "Hello?")
     assert (refused.code, "is not UTF-8" in refused.error) == (2, True)
 

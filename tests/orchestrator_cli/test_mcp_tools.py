@@ -261,7 +261,10 @@ def test_a_tool_of_a_server_that_does_not_answer_is_not_there(orch: Orch, endpoi
     )
     done = orch("ask", "--json", "Do it.")
     assert done.code == 0, done.err
-    assert "- other: Does other things (its tools begin with other_)" in endpoint.of("planner")[0].text
+    shown = (
+        '- other: <untrusted source="settings">Does other things</untrusted> (its tools begin with other_)'
+    )
+    assert shown in endpoint.of("planner")[0].text
     assert "'other_echo' is not there" in orch.events("PlanRefused")[0]["faults"][0]
     assert "Not available: the tool other_find is not there" in endpoint.of("agent")[1].text
     assert endpoint.of("toolsmith") == []

@@ -43,6 +43,15 @@ def faults(home: Path) -> list[str]:
 # --- which are found
 
 
+def test_all_skills_of_a_project_together_are_read_within_bounds(home: Path, tmp_path: Path) -> None:
+    for n in range(12):
+        folder = write(tmp_path / "work/.agents/skills", f"s{n:02}")
+        with (folder / "large.bin").open("wb") as file:
+            file.truncate(7 << 20)
+    assert names(home) == [f"s{n:02}" for n in range(9)]
+    assert ["64 MiB" in one for one in faults(home)] == [True] * 3
+
+
 def test_the_users_own_come_first_and_a_name_counts_once(home: Path, tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     write(tmp_path / "work/.claude/skills", "a", text="nearest")

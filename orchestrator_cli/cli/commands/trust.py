@@ -39,7 +39,8 @@ def trust(
     with reporting(Output(debug=common.debug)):
         workspace = common.workspace or Path.cwd()
         check_folder(workspace)
-        question = read_folder(workspace).question
+        folder = read_folder(workspace)
+        question = folder.question
         where = shown_path(question.workspace)
         if forget_it:
             there = [one(question.home, question.workspace) for one in (forget, forget_answers)]
@@ -51,6 +52,7 @@ def trust(
         brought = find_guidance(settings_of(workspace))
         if not question.wishes and not brought.offers:
             print_lines([f"{where} asks for nothing that you have to allow."])
+        print_lines([*folder.faults, *brought.refused])
         # Both are shown before either ends the command.
         is_open = [_settings(question, yes=yes), _guidance(brought, yes=yes)]
         if any(is_open):
