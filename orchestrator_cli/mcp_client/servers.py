@@ -41,6 +41,7 @@ from orchestrator_cli.planning.planner import ServerCard, ToolCard
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.workspace.commands import files_named
 
+_WORKSPACE_IN_SHELL = re.compile(r"\$\{?ORCH_WORKSPACE\b\}?")
 FIRST_LISTING_S = 10.0
 """How long planning waits for a first listing; LiteLLM's import takes half of that anyway."""
 MOST_NAMED = 5
@@ -187,8 +188,10 @@ class Servers:
             command = server.expanded(read_secret, str(self._root)).command
         except KeyError:
             return  # it is not started; the call says which variable is not set
-        # It starts in an empty folder, so only whole paths lead to the workspace.
-        inside = files_named(command, Path("/"), self._root)
+        # A shell puts in the variable that it is given. It starts in an empty folder, so only whole paths lead
+        # to the workspace.
+        words = [_WORKSPACE_IN_SHELL.sub(lambda _: str(self._root), word) for word in command]
+        inside = files_named(words, Path("/"), self._root)
         if inside and (made := sorted(written().intersection(inside))):
             raise EffectRefused(
                 f"{made[0]} was written in this run, and an MCP server does not run what a model wrote"

@@ -139,8 +139,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, new_user: NewUser) -> Itera
 def example_of_the_page(workspace: Path) -> list[str]:
     """How docs/mcp.md has the server started, for a workspace."""
     page = (Path(__file__).parents[2] / "docs" / "mcp.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    found: list[str] = json.loads(text)["mcpServers"]["orch"]["args"]
+    blocks = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (row,) = filter(None, (json.loads(block)["mcpServers"].get("orch") for block in blocks))
+    found: list[str] = row["args"]
     assert "--max-cost" in found
     return [str(workspace) if part == "work/project" else part for part in found] + ["--allow-unpriced"]
 
