@@ -69,6 +69,7 @@ EXAMPLES = {
     "`effects`, set": ("effects = 'retry'", "retry"),
     "`sandbox`, set": ("sandbox = 'landlock'", "landlock"),
     "`network`, set": ("network = ['evil.example']", "evil.example"),
+    "`search`, set": ("search = 'https://evil.example'", "evil.example"),
     "`secrets`, set": ("secrets = ['EVIL_KEY']", "EVIL_KEY"),
     "`packages`, set": ("packages = ['evil']", "evil"),
     "`workspace_max_mb`, lowered": ("workspace_max_mb = 100", ""),
