@@ -12,6 +12,7 @@ same call of the same subtask.
 import contextlib
 import hashlib
 import json
+import re
 import shlex
 import threading
 from collections import Counter
@@ -188,8 +189,8 @@ class Servers:
             command = server.expanded(read_secret, str(self._root)).command
         except KeyError:
             return  # it is not started; the call says which variable is not set
-        # A shell puts in the variable that it is given. It starts in an empty folder, so only whole paths lead
-        # to the workspace.
+        # A shell puts in the variable that it is given. The program starts in an empty folder, so only whole
+        # paths lead to the workspace.
         words = [_WORKSPACE_IN_SHELL.sub(lambda _: str(self._root), word) for word in command]
         inside = files_named(words, Path("/"), self._root)
         if inside and (made := sorted(written().intersection(inside))):
