@@ -43,8 +43,11 @@ def commit() -> str:
     return said.stdout.strip()[:12]
 
 
-@pytest.mark.slow  # the demo, in a cold process
-def test_the_wheel_works_alone_and_names_its_commit(wheel: Path, commit: str, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("with_demo", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_the_wheel_works_alone_and_names_its_commit(
+    wheel: Path, commit: str, tmp_path: Path, with_demo: bool
+) -> None:
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env" / "bin" / "python"
     install = [find_uv_bin(), "pip", "install", "--offline", "--no-deps", "--python", python, wheel]
@@ -62,6 +65,9 @@ def test_the_wheel_works_alone_and_names_its_commit(wheel: Path, commit: str, tm
         "OPENAI_API_KEY": "none",
         "ORCH_MODEL": "openai/none",
     }
+    assert "ask" in run(orch, "--help", cwd=tmp_path).stdout
+    if not with_demo:
+        return
     demo = run(orch, "demo", cwd=tmp_path, **offline)
     assert demo.returncode == 0, demo.stderr
     assert str(ROOT) not in demo.stdout + demo.stderr

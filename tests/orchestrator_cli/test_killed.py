@@ -29,9 +29,7 @@ def first_of_each_kind(scene: Scene, kinds: set[str] | None) -> dict[int, str]:
     return {at: kind for kind, at in found.items() if kinds is None or kind in kinds}
 
 
-DECISIVE = {"ToolBuilt", "FilesChanged"}
-"""Where most would be lost in the demo. The others have shorter runs, or are left to `-m thorough`."""
-TWELVE_ALONE = {"SubtaskAccepted", "SubtaskFailed", "PlanRevised", "SubtaskFinished"}
+TWELVE_ALONE = {"SubtaskAccepted", "SubtaskFailed", "PlanRevised", "SubtaskFinished", "FilesChanged"}
 """What is worth killing at where branches run beside each other."""
 ASKED = {"PlanProposed", "ApprovalAsked", "ApprovalGiven", "CodeRan", "RunFinished"}
 """What a short run shows as well as a long one."""
@@ -42,8 +40,7 @@ ASKED = {"PlanProposed", "ApprovalAsked", "ApprovalGiven", "CodeRan", "RunFinish
 @pytest.mark.parametrize(
     ("make", "by", "kinds"),
     [
-        pytest.param(Demo, "line", DECISIVE, id="demo"),
-        pytest.param(Demo, "line", None, id="demo, each kind", marks=pytest.mark.thorough),
+        pytest.param(Demo, "line", None, id="demo", marks=pytest.mark.thorough),
         pytest.param(Twelve, "journal", TWELVE_ALONE, id="twelve"),
         pytest.param(Stranded, "line", {"SubtaskSkipped"}, id="stranded"),
         pytest.param(
