@@ -21,6 +21,7 @@ from typing import NamedTuple
 from orchestrator_cli.durable.encodings import is_utf8
 from orchestrator_cli.durable.places import repository_around
 from orchestrator_cli.tools.files import read_beginning
+from orchestrator_cli.tools.own_files import PROGRAMS_OWN
 from orchestrator_cli.values import Guidance, InstructionText
 
 NAMES = ("AGENTS.md", "CLAUDE.md", "GEMINI.md")
@@ -28,7 +29,7 @@ FILE_BYTES = 128 << 10
 """Of a longer file, the rest is not read."""
 BYTES_A_TOKEN = 3
 DEPTH, ENTRIES, DEEPER_FILES = 3, 4_000, 20
-SKIPPED = frozenset({"node_modules", "venv", "env", "__pycache__", "vendor", "dist", "build", "target"})
+SKIPPED = PROGRAMS_OWN | {"env", "vendor", "dist", "build", "target"}
 
 
 class InstructionFile(NamedTuple):
