@@ -12,7 +12,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +57,8 @@ class FlowRun:
         self._lock = threading.Lock()
         self._begun = self._entered = self._is_closed = False
         self._over = threading.Event()
+        self.context: Any = None
+        """Prefect's context, once the flow run has begun."""
         self._wanted = threading.Event()
         self._error: BaseException | None = None
 
@@ -175,7 +177,10 @@ class FlowRun:
             raise RunFailed(f"Prefect did not start the flow run: {state.message or state.name}.")
 
     def _body(self) -> Any:
+        from prefect.context import FlowRunContext
+
         self._entered = True
+        self.context = FlowRunContext.get()
         try:
             # Prefect takes a state that is returned for the flow run's own.
             return self._work.get()()
@@ -183,6 +188,8 @@ class FlowRun:
             # Prefect would write what is raised to disk, as a pickle.
             self._error = exc
             return ending(exc)
+        finally:
+            self.context = None
 
 
 def ending(error: BaseException | None) -> Any:
@@ -268,8 +275,10 @@ def outcome_of(call: Call, future: Any) -> Any:
     return call.outcome
 
 
-def submit_after(task: Any, upstream: Iterable[UUID]) -> Any:
+def submit_after(task: Any, upstream: Iterable[UUID], within: Any) -> Any:
     """Have a task run whose edges in Prefect's graph come from the task runs `upstream`; its future.
+
+    `within`: Prefect's context of the flow run.
 
     Whoever calls this knows that what came before is done. Prefect, given futures, would wait until it has
     recorded their ends, fetch each result, and not run what follows one that has failed.
@@ -277,9 +286,9 @@ def submit_after(task: Any, upstream: Iterable[UUID]) -> Any:
     from prefect.client.schemas.objects import RunInput, TaskRunResult
     from prefect.context import FlowRunContext
 
-    here = FlowRunContext.get()
-    assert here is not None
     edges: set[RunInput] = {TaskRunResult(id=one) for one in upstream}
     # It adds them to the edges of what is waited for; so there has to be something that is waited for.
     nothing: Any = [None]
-    return here.task_runner.submit(task, {}, wait_for=nothing, dependencies={"wait_for": edges})
+    # Prefect was seen to have lost its context in this thread, in one of a thousand runs; why is not known.
+    with nullcontext() if FlowRunContext.get() is not None else within.model_copy():
+        return within.task_runner.submit(task, {}, wait_for=nothing, dependencies={"wait_for": edges})

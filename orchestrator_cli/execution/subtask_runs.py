@@ -236,7 +236,7 @@ class SubtaskRuns:
 
         work = SubtaskTaskRun(self.run, subtask, version, inputs, self.artifacts, before, on_result)
         upstream = [one for name in subtask.depends_on for one in self.task_runs.get(name, ())]
-        future = submit_after(task_of(work, subtask), upstream)
+        future = submit_after(task_of(work, subtask), upstream, self.run.flow_run.context)
         self.task_runs.setdefault(whole_name(subtask.id), []).append(future.task_run_id)
 
         def over(future: Any) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -306,6 +307,7 @@ def test_a_login_in_the_browser_serves_later_runs(orch: Orch, endpoint: Endpoint
         assert kept.stat().st_mode & 0o777 == 0o600
         first = json.loads(kept.read_text())["tokens"]["access_token"]
         endpoint.reply = Cast(planner=[plan(tool_call("find", "web_find"))])
+        time.sleep(1.1)  # a token is valid for a second
         used = orch("ask", "--json", "Find it.", ORCH_APPROVE="none")
         assert used.code == 0, used.err
         # It was renewed without a browser.
