@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 class CommitHook(BuildHookInterface):  # type: ignore[type-arg, misc]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        # An editable installation reads it from the clone. A source archive in a folder of somebody's
+        # An editable installation reads it from the clone. A source archive in a folder of another
         # repository would give the commit of that.
         if version == "editable" or not (Path(self.root) / ".git").exists():
             return

@@ -78,7 +78,7 @@ def test_a_clone_names_its_commit(commit: str, tmp_path: Path) -> None:
     assert f"(commit {commit})" in said.stdout
 
 
-@pytest.mark.thorough  # every dependency is installed anew
+@pytest.mark.thorough  # installs every dependency
 def test_uv_installs_it_as_a_tool(wheel: Path, commit: str, tmp_path: Path) -> None:
     listed = subprocess.check_output([sys.executable, "-m", "pip", "config", "list"], text=True)
     settings = (line.split("=", 1) for line in listed.splitlines())

@@ -5,7 +5,7 @@
                       /scripts/run.py     calls it with JSON, and prints its value as JSON
 
 The scripts need Python and the packages that the tool names, and nothing of `orch`. **They run with the
-rights of whoever runs them**, outside of the sandbox unless that program has one.
+rights of the user who runs them**, outside of the sandbox unless that program has one.
 """
 
 import json

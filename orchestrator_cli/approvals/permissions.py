@@ -118,38 +118,34 @@ class PermissionGate:
 
         Raises `PermissionRefused` and `ApprovalNeeded`.
         """
-        name = whole_name(subtask.id)
-        question = Question(
-            what="network",
-            subject=name,
-            question=f"The subtask `{name}` ({subtask.title}) wants to search the web with {service}.",
-            details="What it searches for is sent there.",
-            sense=f"searches with {service}",
-        )
-        self._permit(question, [] if self._settings.search else [service], service, cancellation)
+        wish, details = f"search the web with {service}", "What it searches for is sent there."
+        left = [] if self._settings.search else [service]
+        self._permit(subtask, wish, details, left, cancellation)
 
     def permit_site(self, subtask: Subtask, host: str, title: str, cancellation: Cancellation) -> None:
         """Wait for the permission to read a site that a search has found.
 
         Raises `PermissionRefused` and `ApprovalNeeded`.
         """
+        wish, details = f"reach {host}, which its search found", f"The page is called: {title}"
+        self._permit(subtask, wish, details, [host], cancellation)
+
+    def _permit(
+        self, subtask: Subtask, wish: str, details: str, left: Sequence[str], cancellation: Cancellation
+    ) -> None:
+        """`left`: what the settings do not allow."""
         name = whole_name(subtask.id)
         question = Question(
             what="network",
             subject=name,
-            question=f"The subtask `{name}` ({subtask.title}) wants to reach {host}, which its search found.",
-            details=f"The page is called: {title}",
-            sense=f"reaches {host}",
+            question=f"The subtask `{name}` ({subtask.title}) wants to {wish}.",
+            details=details,
+            sense=wish,
         )
-        self._permit(question, [host], host, cancellation)
-
-    def _permit(
-        self, question: Question, left: Sequence[str], thing: str, cancellation: Cancellation
-    ) -> None:
         if not self._settled(question, left):
             given = self._broker.ask(question, cancellation)
             if given.decision == "no":
-                raise PermissionRefused(_refusal([thing], given))
+                raise PermissionRefused(_refusal(left, given))
 
     def permit_tool(
         self,

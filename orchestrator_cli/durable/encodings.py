@@ -52,7 +52,7 @@ def marked_encoding(data: bytes) -> TextEncoding | None:
 
 
 def encoding_of(head: bytes, *, is_whole: bool, guess: bool = True) -> TextEncoding:
-    """The encoding of a text that begins with `head`. Raises `ValueError` if it is no text.
+    """The encoding of a text that begins with `head`. Raises `ValueError` if it is not text.
 
     Without `guess`, which takes some 10 ms, only Unicode is known.
     """

@@ -344,7 +344,7 @@ class Servers:
         self._mask(name, value, is_secret=False)
 
     def _mask(self, name: str, value: str, *, is_secret: bool) -> None:
-        """Mask a value. One that is too short for that is no secret, unless it is named as one."""
+        """Mask a value. One that is too short for that is not a secret, unless it is named as one."""
         try:
             self._masks.add(name, value)
         except ValueError as exc:

@@ -240,7 +240,7 @@ class SkillReader:
     def __init__(self, skills: Sequence[Skill], folder: Path, link: str) -> None:
         """
         Args:
-            folder: is made anew, for the files of the skills that are read.
+            folder: is emptied, and gets the files of the skills that are read.
             link: the path of that folder as code in a sandbox has it.
         """
         self._skills = {skill.name: skill for skill in skills}

@@ -107,7 +107,7 @@ def test_only_files_are_read(home: Path, file: str, kind: str) -> None:
     make(kind, folder / file)
     with little_memory():
         found = find_skills(home.parent / "work", home.parent / "data")
-    # A large file is a fault, and what is no file is left out.
+    # A large file is a fault, and what is not a file is left out.
     assert len(found.skills) == (file != "SKILL.md" and kind != "sparse")
 
 
