@@ -289,6 +289,6 @@ def submit_after(task: Any, upstream: Iterable[UUID], within: Any) -> Any:
     edges: set[RunInput] = {TaskRunResult(id=one) for one in upstream}
     # It adds them to the edges of what is waited for; so there has to be something that is waited for.
     nothing: Any = [None]
-    # Prefect was seen to have lost its context in this thread, in one of a thousand runs; why is not known.
+    # Prefect was seen, twice, to have lost its context in this thread; why is not known.
     with nullcontext() if FlowRunContext.get() is not None else within.model_copy():
         return within.task_runner.submit(task, {}, wait_for=nothing, dependencies={"wait_for": edges})
