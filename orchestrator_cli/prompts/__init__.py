@@ -25,24 +25,28 @@ class FieldText(NamedTuple):
     short: str
 
 
-def subtask_fields(*, processes: bool) -> list[FieldText]:
+@cache
+def subtask_fields(*, processes: bool) -> tuple[FieldText, ...]:
     """The fields of a subtask in the order in which they are explained.
 
     `processes`: whether any are registered; if not, the field `process` is left out.
     """
-    import yaml
+    from orchestrator_cli.durable.yaml_text import read_yaml
 
     text = resources.files(__name__).joinpath("subtask_fields.yml").read_text(encoding="utf-8")
-    fields: dict[str, dict[str, str]] = yaml.safe_load(text)
+    fields: dict[str, dict[str, str]] = read_yaml(text)
 
     def filled(template: str) -> str:
-        return _environment().from_string(template).render(processes=processes)
+        # Compiling each costs as much as all else before the planner's request, and two of them need it.
+        return (
+            _environment().from_string(template).render(processes=processes) if "{" in template else template
+        )
 
-    return [
+    return tuple(
         FieldText(name, filled(field["about"]), filled(field.get("short", "")))
         for name, field in fields.items()
         if processes or name != "process"
-    ]
+    )
 
 
 def source(prompt: str) -> str:

@@ -95,6 +95,8 @@ class Changed:
     def executed(self) -> tuple[Executed, ...]:
         """What of it needs a question, sorted. Raises `WorkspaceFault` if links make that unclear."""
         found: dict[tuple[str, str], set[str]] = {}
+        if not self.paths:  # as for most subtasks; the settings of git are a process away
+            return ()
         for path, root, why in (
             *self._by_place(),
             *self._by_name(),
