@@ -57,6 +57,7 @@ class Subtask(FrozenModel):
     tools: tuple[str, ...] = ()
     process: str | None = None
     network: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     result: dict[str, JsonValue] | None = None
     check: str | None = None
     judge: str | None = None

@@ -265,12 +265,14 @@ def _open_services(
 ) -> _Services:
     """Permissions, tools and memory."""
     stream, masks, state = record.stream, record.masks, record.stream.state
-    gate = PermissionGate(broker, settings, masks=masks, cancellation=cancellation, dialer=dialer)
-    library = Library(settings.home / "tools")
 
     def notice(text: str) -> None:
         stream.emit(Noticed(message=text))
 
+    gate = PermissionGate(
+        broker, settings, masks=masks, cancellation=cancellation, notice=notice, dialer=dialer
+    )
+    library = Library(settings.home / "tools")
     store = open_memory(settings, notice)
     closing.callback(store.close)
     dense, servers = None, None

@@ -211,7 +211,7 @@ class Settings(BaseSettings):
     secrets: Asked[tuple[str, ...]] = ()
     """Environment variables that tools may be given without asking, such as `WEATHER_KEY`."""
     packages: Asked[tuple[str, ...]] = ()
-    """Packages that tools may be given without asking, by name, such as `markdown`."""
+    """Packages that tools and coders may be given without asking, by name, such as `markdown`."""
     workspace_max_mb: Lower[int] = Field(default=512, ge=1)
     """The largest workspace, in MB, that is copied for a subtask."""
 

@@ -42,6 +42,15 @@ def requirement(text: str) -> str:
     return f"{_canonical(read.name)}{read.specifier}"
 
 
+def requirement_fault(text: str) -> str:
+    """Why a text is no package that can be requested; empty if it is one."""
+    try:
+        requirement(text)
+    except ValueError as exc:
+        return str(exc)
+    return ""
+
+
 def package_name(wanted: str) -> str:
     """The name alone, as an index compares names: `markdown>=3.6` is about `markdown`."""
     return _canonical(re.split(r"[<>=!~ ]", wanted.strip(), maxsplit=1)[0])

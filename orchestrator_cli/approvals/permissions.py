@@ -7,7 +7,8 @@ An allowed secret is read from the environment, and masked from then on in every
 shows or sends to a model. Allowed packages are installed for that tool alone.
 """
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -61,18 +62,24 @@ class PermissionGate:
         *,
         masks: Redactor,
         cancellation: Cancellation,
+        notice: Callable[[str], None] = lambda _: None,
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
     ) -> None:
         """
         Args:
             cancellation: the run's, for calls without one of their own.
+            notice: says what stops nothing.
             dialer: resolves and checks the addresses of granted domains.
         """
         self._broker = broker
         self._settings = settings
         self._masks = masks
+        self._notice = notice
         self._cancellation = cancellation
         self._packages = Packages(settings.home / "tools" / ".packages")
+        self._locks: dict[tuple[str, ...], PackageLock] = {}
+        """By what was asked for, so that all attempts of a run have the same versions."""
+        self._resolving = threading.Lock()
         self.dialer = dialer
 
     def public_address(self, host: str, port: int) -> str:
@@ -104,14 +111,39 @@ class PermissionGate:
             subject=name,
             question=f"The subtask `{name}` ({subtask.title}) wants to reach {wanted}.",
         )
-        if self._settled(question, left):
-            return subtask.network
-        given = self._broker.request(question)
-        if given is None:
-            raise approval_needed([question])
-        if given.decision == "no":
-            raise NotAllowed(f"the user did not allow {wanted}{given.reason}")
+        self._grant(question, wanted, left)
         return subtask.network
+
+    def packages_for(self, subtask: Subtask) -> Installation | None:
+        """The packages that the code of an attempt may import; installed if they are missing.
+
+        Raises what `network_for` does, and `PackagesUnavailable`.
+        """
+        if not subtask.packages:
+            return None
+        name, wanted = whole_name(subtask.id), listed(subtask.packages)
+        question = Question(
+            what="packages",
+            subject=name,
+            question=f"The subtask `{name}` ({subtask.title}) wants {_of_the_index(subtask.packages)}.",
+            details="With what they depend on, they are installed for it and run in its sandbox only.",
+            sense=f"has {listed(sorted(subtask.packages))}",
+        )
+        self._grant(question, wanted, self._unknown(subtask.packages))
+        new = subtask.packages not in self._locks
+        installed = self._installed(subtask.packages, PackageLock(), None)
+        if new:
+            self._notice(f"Code of `{name}` can import {listed(installed.lock.versions)}.")
+        return installed
+
+    def _grant(self, question: Question, wanted: str, left: Sequence[str]) -> None:
+        """`left`: what the settings do not allow. Raises `NotAllowed` and `ApprovalNeeded`."""
+        if not self._settled(question, left):
+            given = self._broker.request(question)
+            if given is None:
+                raise approval_needed([question])
+            if given.decision == "no":
+                raise NotAllowed(f"the user did not allow {wanted}{given.reason}")
 
     def permit_search(self, subtask: Subtask, service: str, cancellation: Cancellation) -> None:
         """Wait for the permission to search the web; the setting `search` gives it.
@@ -165,13 +197,13 @@ class PermissionGate:
                     raise PermissionRefused(_refusal(things, given))
         for name, value in values.items():
             self._masks.add(name, value)
-        return Permissions(spec.network, values, self._installed(spec, lock, cancellation))
+        installed = self._installed(spec.packages, lock, cancellation) if spec.packages else None
+        return Permissions(spec.network, values, installed)
 
     def _installed(
-        self, spec: ToolSpec, lock: PackageLock, cancellation: Cancellation | None
-    ) -> Installation | None:
-        if not spec.packages:
-            return None
+        self, packages: tuple[str, ...], lock: PackageLock, cancellation: Cancellation | None
+    ) -> Installation:
+        """`lock`: that of an earlier installation, if there was one."""
         too_long = PackagesUnavailable(
             f"the package index took longer than {PATIENCE_S:g} s; try again later"
         )
@@ -183,9 +215,11 @@ class PermissionGate:
                     argv, cwd=Path("/"), given=given, env=package_index(), cancellation=limited
                 )
 
-            return self._packages.ensure(
-                lock if lock.lines else self._packages.resolve(spec.packages, run), run
-            )
+            with self._resolving:  # all items of a for_each ask at once for the same
+                if not lock.lines:
+                    lock = self._locks.get(packages) or self._packages.resolve(packages, run)
+                    self._locks[packages] = lock
+            return self._packages.ensure(lock, run)
 
     def permit_use(self, tool: BuiltTool, cancellation: Cancellation | None = None) -> None:
         """Ask the person to review a tool's code. Raises `PermissionRefused` and `ApprovalNeeded`."""
@@ -220,16 +254,18 @@ class PermissionGate:
             sense=f"{listed(sorted(spec.secrets))} to {listed(sorted(spec.network))}",
         )
         yield given, spec.secrets, [name for name in spec.secrets if name not in self._settings.secrets]
-        wanted = "the package" if len(spec.packages) == 1 else "the packages"
         brought = Question(
             what="packages",
             subject=spec.name,
-            question=f"{who} wants {wanted} {listed(spec.packages)} of the package index.",
+            question=f"{who} wants {_of_the_index(spec.packages)}.",
             details="With what they depend on, they are installed for this tool and run in its sandbox only.",
             sense=f"has {listed(sorted(spec.packages))}",
         )
+        yield brought, spec.packages, self._unknown(spec.packages)
+
+    def _unknown(self, packages: Sequence[str]) -> list[str]:
         known = {package_name(name) for name in self._settings.packages}
-        yield brought, spec.packages, [each for each in spec.packages if package_name(each) not in known]
+        return [each for each in packages if package_name(each) not in known]
 
     def _uncovered(self, domains: Sequence[str]) -> list[str]:
         grants = zip(domains, parse_grants(domains), strict=True)
@@ -255,6 +291,11 @@ def covered(grant: Grant, domains: Sequence[str]) -> bool:
 def shortened(purpose: str) -> str:
     """A purpose as part of a sentence."""
     return truncate(" ".join(purpose.split()).rstrip("."), PURPOSE_CHARS)
+
+
+def _of_the_index(packages: Sequence[str]) -> str:
+    wanted = "the package" if len(packages) == 1 else "the packages"
+    return f"{wanted} {listed(packages)} of the package index"
 
 
 def _refusal(things: Sequence[str], given: ApprovalGiven) -> str:

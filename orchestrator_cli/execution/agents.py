@@ -170,6 +170,7 @@ def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
         "prompt_templates": _templates(
             prompt,
             network=attempt.subtask.network,
+            packages=attempt.spec.packages.lock.versions if attempt.spec.packages else (),
             step_seconds=f"{step_seconds(attempt.subtask.timeout_s):g}",
         ),
         "instructions": role.instructions,

@@ -35,7 +35,7 @@ from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.values import Guidance, Usage
 from toolsmith.built import BuiltTool
 from toolsmith.library.status import Judgement
-from toolsmith.permissions import Permissions
+from toolsmith.permissions import Installation, Permissions
 from toolsmith.sandbox import Backend
 from toolsmith.sandbox.proxy import Dialer
 
@@ -107,12 +107,18 @@ class AttemptSpec(_Value):
     """What an agent sees of where it works."""
     guidance: Guidance = Guidance()
     """What the project and the user have written down about how to work; for agents."""
+    packages: Installation | None = None
+    """Packages of the index that code of an agent can import."""
     skills: Path | None = None
     """A folder that code of an agent can read, with the files of skills."""
     context_tokens: int | None = None
     """What the model of an agent takes; None if that is unknown."""
     allow_protected: tuple[str, ...] = ()
     """Protected names that file tools may touch."""
+
+    @property
+    def writes_code(self) -> bool:
+        return self.subtask.kind == "agent" and self.role is not None and self.role.agent == "code"
 
     @property
     def place(self) -> CheckoutRef:

@@ -106,14 +106,15 @@ class Sandboxes:
     def __post_init__(self) -> None:
         """Raises `AttemptFailed` if the backend cannot be given what the attempt needs."""
         spec = self.attempt.spec
-        # The subtask's network is for the agent's code, and for no built tool.
-        writes_code = spec.subtask.kind == "agent" and spec.role is not None and spec.role.agent == "code"
-        skills = spec.skills if writes_code else None
+        # The subtask's network and packages are for the agent's code, and for no built tool.
+        skills = spec.skills if spec.writes_code else None
         if skills is not None:
             # The last part of the path is not followed, whatever is there.
             with suppress(FileExistsError):
                 (spec.place.root / SKILLS).symlink_to(skills)
-        given = Permissions(spec.subtask.network if writes_code else ())
+        given = (
+            Permissions(spec.subtask.network, packages=spec.packages) if spec.writes_code else NO_PERMISSIONS
+        )
         self.own = self._new(None, given=given, readable=skills)
 
     def of(self, tool: BuiltTool) -> SandboxExecutor:

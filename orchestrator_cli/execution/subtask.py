@@ -81,7 +81,10 @@ def run_subtask(
         max_steps=run.settings.max_steps,
         allow_protected=run.settings.allow_protected,
         process=run.settings.processes.get(subtask.process or ""),
+        **_agent(run, subtask),
     )
+    if spec.writes_code:
+        spec = spec.model_copy(update={"packages": run.gate.packages_for(subtask)})
     seconds = time_limit(subtask, run.settings)
     timed_out = f"took longer than its {seconds:g} s"
     with run.cancellation.limited(seconds, lambda: SubtaskTimedOut(timed_out)) as cancellation:
@@ -99,7 +102,7 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     ref = ref_of(checkout)
     if spec.process is not None:
         check_program(run, spec.process)
-    spec = spec.model_copy(update={"checkout": ref, **_agent(run, spec.subtask), **_tools(run, spec)})
+    spec = spec.model_copy(update={"checkout": ref, **_tools(run, spec)})
     # While what the attempt wrote still takes the space that it took.
     with storage_faults(checkout.folder, run.workspace.root, run.settings.home):
         outcome = attempt_value(run, spec, checkout, cancellation)
@@ -136,7 +139,7 @@ def time_limit(subtask: Subtask, settings: Settings) -> float:
     return process.timeout_s if process is not None and process.timeout_s else subtask.timeout_s
 
 
-def _agent(run: Run, subtask: Subtask) -> dict[str, object]:
+def _agent(run: Run, subtask: Subtask) -> dict[str, Any]:
     """The role of an agent, with the model that was chosen for it, and what that model takes."""
     role = run.roles.get(subtask.role or "")
     if role is None or subtask.kind != "agent":

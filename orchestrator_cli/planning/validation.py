@@ -27,6 +27,7 @@ from orchestrator_cli.plan import (
 )
 from orchestrator_cli.planning.call_arguments import argument_faults
 from orchestrator_cli.planning.reference_forms import form_fault, reference_within
+from toolsmith.permissions import MAX_PACKAGES, repeated_names, requirement_fault
 
 
 def faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
@@ -40,6 +41,7 @@ def faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
         found += _edge_faults(plan, subtask)
         found += _kind_faults(subtask, catalogue)
         found += _tool_faults(subtask, catalogue)
+        found += _package_faults(subtask)
         found += _input_faults(plan, subtask)
         found += _call_faults(subtask, catalogue)
         found += _schema_faults(subtask)
@@ -152,6 +154,22 @@ def _tool_faults(subtask: Subtask, catalogue: Catalogue) -> list[PlanFault]:
         _fault(subtask, "tools", f"{tool!r} is not there and cannot be built: {why}")
         for tool, why in gone.items()
         if why
+    ]
+
+
+def _package_faults(subtask: Subtask) -> list[PlanFault]:
+    """Packages that cannot be requested, or that nothing would import."""
+    if subtask.packages and subtask.kind != "agent":
+        return [_fault(subtask, "packages", "only the code of an agent imports packages; leave it out")]
+    if (count := len(subtask.packages)) > MAX_PACKAGES:
+        return [_fault(subtask, "packages", f"has {count}, at most {MAX_PACKAGES} can be requested")]
+    found = [
+        _fault(subtask, "packages", fault) for fault in map(requirement_fault, subtask.packages) if fault
+    ]
+    twice = repeated_names(subtask.packages) if not found else []
+    return found + [
+        _fault(subtask, "packages", f"names {name} more than once; put all its bounds into one")
+        for name in twice
     ]
 
 

@@ -186,6 +186,8 @@ def reason_against(work: FinishedAttempt, tools: Mapping[str, KnownTool]) -> str
     text = "\n".join(step.code for step in work.steps if step.code is not None)
     if subtask.network and text:
         return f"its code had network: {', '.join(subtask.network)}"
+    if subtask.packages and text:
+        return f"its code had packages of the index: {', '.join(subtask.packages)}"
     if "[secret " in text:
         return "its code contained a secret, which is not kept"
     called = {call.tool for step in work.steps if step.code is None for call in step.calls}

@@ -69,6 +69,7 @@ NARROW: dict[str, tuple[str, ...]] = {
         "durable.expressions",
         "planning.reference_forms",
         "planning.call_arguments",
+        "toolsmith.permissions",
     ),
     "planning.repair": ("plan", "durable.expressions", "planning.reference_forms"),
     "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),

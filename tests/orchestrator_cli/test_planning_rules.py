@@ -139,6 +139,26 @@ def test_missing_tools_are_needs_with_the_purpose_of_the_plan() -> None:
     assert [(n.name, n.purpose) for n in needs(made, {"read_file"})] == [("new", "counts")]
 
 
+@pytest.mark.parametrize(
+    ("packages", "count"),
+    [
+        (["markdown>=3.6", "Pillow"], 0),
+        (["https://a.example/x.whl"], 1),
+        (["-r list.txt", "../x", "markdown[extra]"], 3),
+        (["pillow", "Pillow>=11"], 1),
+        ([f"p{n}" for n in range(11)], 1),
+    ],
+)
+def test_a_plan_requests_packages_by_name_alone(packages: list[str], count: int) -> None:
+    found = faults(plan(subtask("a", packages=tuple(packages))), CATALOGUE)
+    assert [fault.field for fault in found] == ["packages"] * count
+
+
+def test_only_an_agent_is_given_packages() -> None:
+    one = subtask("a", kind="tool", tools=("read_file",), packages=("pillow",))
+    assert [fault.field for fault in faults(plan(one), CATALOGUE)] == ["packages"]
+
+
 # --- calls and references, before anything runs
 
 READ_FILE: dict[str, Any] = {

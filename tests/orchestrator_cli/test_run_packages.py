@@ -255,5 +255,61 @@ def test_packages_that_cannot_be_had_refuse_the_tool_with_the_reason(shop: Shop)
     assert "://" not in refused["reasons"][0]
 
 
+SAY = 'from tinymark import shout\nfinal_answer(shout("a"))'
+
+
+def test_a_coder_has_the_packages_that_its_subtask_names_and_no_other_has(shop: Shop) -> None:
+    cast = Cast(
+        planner=[
+            plan(
+                coder("say", packages=["TinyMark >= 1.0"], tools=[]), coder("pry", ["say"], on_failure="skip")
+            )
+        ],
+        agents={
+            "Do say": [step(SAY)],
+            "Do pry": [step("import tinymark"), step("give_up('it needs tinymark')")],
+        },
+    )
+    done = shop.run(cast)
+    assert done.code == 6, done.err
+    (asked,) = shop.orch.events("ApprovalAsked")
+    assert (asked["what"], asked["subject"]) == ("packages", "say")
+    assert not (shop.orch.home / "tools" / ".packages").exists()
+    done = shop.orch("approve", "last", "--yes", **shop.environment)
+    assert done.code == 0, done.err
+    assert shop.value("say") == "A!"
+    first, *others = shop.endpoint.of("agent")
+    assert "tinymark 1.2" in first.text
+    assert not any("tinymark 1.2" in other.text for other in others)
+    assert "No module named 'tinymark'" in others[-1].text
+    assert [row for row in shop.orch.events("Noticed") if "tinydep 1.0" in row["message"]]
+
+
+def test_a_coder_that_lacks_a_package_has_the_plan_ask_for_it(shop: Shop) -> None:
+    cast = Cast(
+        planner=[plan(coder("say"))],
+        reviser=[patch("It needs tinymark.", add=[coder("again", packages=["tinymark"])])],
+        agents={"Do say": [step("give_up('it needs the package tinymark')")], "Do again": [step(SAY)]},
+    )
+    done = shop.run(cast, ORCH_PACKAGES='["tinymark"]')
+    assert done.code == 0, done.err
+    assert shop.value("again") == "A!"
+    assert "it needs the package tinymark" in shop.endpoint.of("reviser")[0].text
+
+
+@pytest.mark.parametrize("wanted", [["tinysrc"], ["tinynone"]])
+def test_packages_that_cannot_be_had_fail_a_subtask_with_the_reason(shop: Shop, wanted: list[str]) -> None:
+    cast = Cast(
+        planner=[plan(coder("say", packages=wanted))],
+        reviser=[patch("It is shouted without.", add=[coder("instead")])],
+        agents={"Do instead": [step("final_answer('A!')")]},
+    )
+    done = shop.run(cast, ORCH_YES="true")
+    assert done.code == 0, done.err
+    (failed,) = shop.orch.events("SubtaskFailed")
+    assert f"{wanted[0]} cannot be had" in failed["reason"]
+    assert "://" not in failed["reason"]
+
+
 def test_unavailable_packages_name_only_their_reason() -> None:
     assert str(PackagesUnavailable("gone")) == "gone"
