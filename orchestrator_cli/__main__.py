@@ -10,6 +10,12 @@ import sys
 
 def main() -> None:
     """Run `orch` and end the process with its exit code."""
+    _open_closed_streams()
+    if sys.flags.optimize > 1:
+        # Tools are described to models, and options to people, by docstrings.
+        sys.stderr.write("error: Python was started without docstrings, which orch needs.\n")
+        sys.stderr.write("  Unset PYTHONOPTIMIZE, and start Python without -OO.\n")
+        sys.exit(3)
     try:
         from orchestrator_cli.cli.app import main as run
     except KeyboardInterrupt:
@@ -17,6 +23,24 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(130)
     run()
+
+
+def _open_closed_streams() -> None:
+    """Let standard streams that were closed lead nowhere, as daemons do.
+
+    Otherwise the next files that are opened would take their numbers, and Python has no objects for them.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number, inheritable=True)
+                os.close(opened)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
@@ -36,6 +36,25 @@ from orchestrator_cli.errors import ConfigError
 
 LIST = "model_prices_and_context_window_backup.json"
 _VERSION = r"(\d{1,2}(?:[.-]\d{1,2})?)"
+
+
+_taken: dict[str, str] = {}
+
+
+def take_from_libraries(is_taken: Callable[[str], bool]) -> None:
+    """Remove the variables that a library would read; the user's own programs still get them."""
+    for name in filter(is_taken, [*os.environ]):
+        _taken[name] = os.environ.pop(name)
+
+
+def is_of_prefect(name: str) -> bool:
+    """Whether Prefect, or its telemetry, reads a variable."""
+    return name.upper().startswith(("PREFECT_", "OTEL_"))
+
+
+def for_programs() -> dict[str, str]:
+    """The environment of the user's own programs; their Prefect is the run's."""
+    return {name: value for name, value in _taken.items() if name[:8].upper() != "PREFECT_"} | os.environ
 
 
 def use_whole_paths_only() -> None:
@@ -56,7 +75,9 @@ def spare_loopback_the_proxy() -> None:
     # Without a proxy nothing has to change, and on macOS the variable would hide the system's own proxy.
     if not proxies.keys() - {"no"} or proxies.get("no") == "*":
         return
-    spared = [name.strip() for name in proxies.get("no", "").split(",") if name.strip()]
+    named = (name.strip().strip("[]") for name in proxies.get("no", "").split(","))
+    # httpx takes no networks of IPv6, and raises for them when a client is made.
+    spared = [name for name in named if name and not (name.count(":") > 1 and "/" in name)]
     value = ",".join([*spared, *(name for name in LOOPBACK if name not in spared)])
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = value
 
@@ -332,6 +353,11 @@ def network_fault() -> str:
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
         if (value := os.environ.get(name)) and not Path(value).exists():
             return f"{name} names {value}, which is not there"
+    if keys := os.environ.get("SSLKEYLOGFILE"):
+        try:
+            Path(keys).open("ab").close()  # Python does so for each connection
+        except OSError as exc:
+            return f"SSLKEYLOGFILE names {keys}, which cannot be written: {exc.strerror}"
     for scheme, value in urllib.request.getproxies_environment().items():
         name = f"{scheme}_proxy".upper()
         parts = urllib.parse.urlsplit(value if "://" in value else f"http://{value}")

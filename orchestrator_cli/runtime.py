@@ -1,17 +1,10 @@
-"""`open_run`: opens the services of a run; configuration errors surface before slow work starts.
-
-What takes seconds (LiteLLM, Prefect, its server) begins here and continues beside the first model call: the
-server in a process of its own, the imports one after the other in a thread, LiteLLM first because the
-planner's request waits for it.
-"""
+"""`open_run`: opens the services of a run; configuration errors surface before slow work starts."""
 
 import contextlib
-import gc
 import hashlib
-import importlib
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,10 +14,7 @@ from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
 from orchestrator_cli.approvals.permissions import PermissionGate
-from orchestrator_cli.cancellation import Cancellation, run_beside
-from orchestrator_cli.engine import server
-from orchestrator_cli.engine.connection import PrefectConnection
-from orchestrator_cli.engine.flow_run import FlowRun
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.environment import search_provider
 from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError, storage_faults
 from orchestrator_cli.events import Event, Noticed
@@ -37,7 +27,6 @@ from orchestrator_cli.journal.journal import CatchesUp, EventStream, EventView, 
 from orchestrator_cli.journal.redaction import RedactedModel, Redactor
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.chain import ModelChain
-from orchestrator_cli.models.library import IMPORT_LOCK
 from orchestrator_cli.models.search import WebSearch
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.process_limits import check_process_limits
@@ -52,19 +41,13 @@ from orchestrator_cli.state import fold
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.surroundings import Surroundings, surroundings_of
 from orchestrator_cli.tools.files import SKILLS
+from orchestrator_cli.warm_up import start_engine
 from orchestrator_cli.workspace import CommitLimits, Workspace
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, SelfTestFault, choose_backend
 from toolsmith.sandbox.proxy import Dialer
 
 MAX_PROMPT_CHARS = 200_000
-BESIDE = (
-    *("prefect.main", "prefect.flow_engine", "prefect.task_engine", "prefect.task_runners", "smolagents"),
-    *("anyio._core._sockets", "anyio._core._streams"),
-)
-"""What every graph needs, besides Prefect's settings."""
-THREADS = 2
-"""For each subtask that may run: one more begins while Prefect puts down the end of the one before it."""
 
 
 @contextlib.contextmanager
@@ -117,7 +100,7 @@ def open_run(
     with storage_faults(), ExitStack() as closing:
         record = _open_record(closing, settings, run, views, is_resumed=bool(resumed))
         stream = record.stream
-        engine = _start_engine(closing, settings, cancellation, run, source, wants_engine, bool(resumed))
+        engine = start_engine(closing, settings, cancellation, run, source, wants_engine, bool(resumed))
         goes_on = run if wants_engine else ""
         models = _open_models(settings, source, chosen, record, cancellation, goes_on)
         broker = ApprovalBroker(
@@ -376,53 +359,7 @@ def _check_home(home: Path) -> None:
         ) from exc
 
 
-# --- what is slow, beside the first model call
-
-
-def _start_engine(
-    closing: ExitStack,
-    settings: Settings,
-    cancellation: Cancellation,
-    run: str,
-    source: ModelSource,
-    wanted: bool,
-    is_resumed: bool,
-) -> FlowRun | None:
-    """Begin everything slow; the flow run begins as soon as Prefect is imported.
-
-    Raises `ConfigError` if the user's own Prefect server does not answer.
-    """
-    connection = None
-    if wanted:
-        home = settings.prefect_home or settings.home
-        connection = PrefectConnection(
-            settings.prefect_api_url, home, settings.prefect_idle_minutes, cancellation
-        )
-        connection.open_or_do_without()
-    imported = threading.Event()
-    run_beside(_import, source.prepare, wanted, imported)
-    if connection is None:
-        return None
-    threads = THREADS * settings.max_parallel + 1
-    flow_run = FlowRun(run, imported.wait, connection, threads=threads, resumed=is_resumed)
-    closing.callback(flow_run.close)
-    return flow_run
-
-
-def _import(prepare_models: Callable[[], None], wanted: bool, imported: threading.Event) -> None:
-    # Looking for garbage again and again is a quarter of the time of these imports, and finds none.
-    gc.disable()
-    try:
-        prepare_models()
-        if wanted:
-            with IMPORT_LOCK:
-                server.import_prefect()
-            for name in BESIDE:
-                with IMPORT_LOCK:
-                    importlib.import_module(name)
-    finally:
-        gc.enable()
-        imported.set()
+# --- the time limit
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, NamedTuple
 
@@ -36,7 +37,7 @@ from orchestrator_cli.cli.options import (
     with_options,
 )
 from orchestrator_cli.environment import spare_loopback_the_proxy, use_whole_paths_only
-from orchestrator_cli.errors import Interrupted
+from orchestrator_cli.errors import Interrupted, UsageError
 
 
 class Lazy(NamedTuple):
@@ -123,6 +124,12 @@ ENDING_S = 5.0
 
 def main() -> None:
     """The `orch` command."""
+    try:
+        Path.cwd()
+    except OSError as exc:
+        sys.stderr.write(f"error: The current folder cannot be used: {exc.strerror}.\n")
+        sys.stderr.write("  Change to another folder, and try again.\n")
+        sys.exit(UsageError.exit_code)
     spare_loopback_the_proxy()
     use_whole_paths_only()
     sys.excepthook = _print_uncaught

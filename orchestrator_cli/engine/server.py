@@ -42,7 +42,7 @@ from typing import Any
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
-from orchestrator_cli.environment import urlopen
+from orchestrator_cli.environment import is_of_prefect, take_from_libraries, urlopen
 from orchestrator_cli.errors import RunFailed
 
 ADDRESS = "127.0.0.1"
@@ -178,7 +178,7 @@ ACCESS = (
 def configure_client(url: str, home: Path, *, own: bool = False) -> None:
     """Set the variables that Prefect reads at import: the server's address, and no logs on the terminal.
 
-    The user's own Prefect variables are removed. `own`: the server is the user's, so its access
+    The user's own variables of these kinds are removed. `own`: the server is the user's, so its access
     settings are kept. The password of the home's server is no variable, because programs that a
     run starts get them all: Prefect is given it by `import_prefect`.
     """
@@ -189,9 +189,8 @@ def configure_client(url: str, home: Path, *, own: bool = False) -> None:
     }
     # Set before the others are removed: a thread may be reading them, when the server has changed in a run.
     os.environ.update(given)
-    for name in {*os.environ} - given.keys():
-        if name.upper().startswith("PREFECT_") and not (own and name.upper() in ACCESS):
-            del os.environ[name]
+    kept = {*ACCESS} if own else set()
+    take_from_libraries(lambda name: is_of_prefect(name) and name not in given and name.upper() not in kept)
     os.environ.setdefault("DO_NOT_TRACK", "1")
     context: Any = sys.modules.get("prefect.context")
     # The server of an earlier run in this process may have stopped.
@@ -313,8 +312,8 @@ def _end_open_server(folder: Path) -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-_reserved: dict[int, socket.socket] = {}
-"""Bound sockets by their ports, until this process ends: Prefect's threads send to its very end."""
+_reserved: set[int] = set()
+"""Ports that are bound until this process ends: Prefect's threads send to its very end."""
 
 
 def _reserve(url: str) -> bool:
@@ -332,7 +331,8 @@ def _reserve(url: str) -> bool:
         except OSError:
             holder.close()
             return False
-        _reserved[port] = holder
+        holder.detach()  # the kernel closes it, after all else
+        _reserved.add(port)
     return True
 
 
@@ -421,7 +421,7 @@ def _private(path: str, flags: int) -> int:
 
 def _server_environment(folder: Path, server: LocalServer) -> dict[str, str]:
     # The user's own Prefect settings are for another server.
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PREFECT_")}
+    kept = {name: value for name, value in os.environ.items() if not is_of_prefect(name)}
     return kept | {
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_API_HOST": ADDRESS,

@@ -38,6 +38,7 @@ from toolsmith.library.status import Judgement
 from toolsmith.permissions import Installation, Permissions
 from toolsmith.sandbox import Backend
 from toolsmith.sandbox.proxy import Dialer
+from toolsmith.values import not_json
 
 SHOWN_CHARS = 2_000
 
@@ -288,7 +289,7 @@ class Attempt:
 
     def refusal(self, value: JsonValue) -> str | None:
         """Why a value is not what the subtask asks for, or None; a model is asked last, if at all."""
-        reason = misfit(self.subtask.result, value) or self._check(value)
+        reason = _not_finite(value) or misfit(self.subtask.result, value) or self._check(value)
         if reason is not None or self.subtask.judge is None:
             return reason
         self.services.check_room()
@@ -331,6 +332,14 @@ def misfit(schema: dict[str, JsonValue] | None, value: JsonValue) -> str | None:
         short = text if len(text) <= 240 else f"{text[:100]} … {text[-140:]}"
         faults.append(f"{path or 'the value'}: {short}")
     return f"the value does not fit the schema: {'; '.join(faults[:5])}" if faults else None
+
+
+def _not_finite(value: JsonValue) -> str | None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return not_json(value, "the value")
+    return None
 
 
 def as_json(value: Any) -> JsonValue:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
-from orchestrator_cli.errors import ProviderError
+from orchestrator_cli.errors import OrchError
 from orchestrator_cli.models.client_errors import translate
 from orchestrator_cli.models.endings import longest_reply
 from orchestrator_cli.models.library import litellm, prepare_for_call
@@ -112,7 +112,14 @@ def _call(asking: Asking, request: ModelRequest, timeout: float, out: Pieces) ->
             out.put(reply.text)
         out.put(reply)
     except Exception as exc:  # translated here, and raised in the waiting thread
-        out.put(exc if isinstance(exc, ProviderError) else translate(exc, name))
+        out.put(exc if isinstance(exc, OrchError) else _translated(exc, name))
+
+
+def _translated(exc: Exception, name: str) -> Exception:
+    try:
+        return translate(exc, name)
+    except Exception as fault:  # LiteLLM, whose errors are looked at, cannot be imported
+        return fault
 
 
 def embed(request: ModelRequest, timeout: float) -> Embeddings:

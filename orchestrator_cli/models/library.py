@@ -4,12 +4,16 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from orchestrator_cli.durable.text import listed
+from orchestrator_cli.environment import take_from_libraries
+from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.models.wire import guard_clients
 
 IMPORT_LOCK = threading.RLock()
@@ -77,12 +81,24 @@ def litellm() -> Any:
         return _import_litellm()
 
 
+_GIVEN = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise its price list comes over the network, at import
+    "LITELLM_MODE": "PRODUCTION",  # otherwise it reads .env files in the folders above its installation
+}
+_OF_A_PROVIDER = re.compile(r"^LITELLM_PROXY_|_(API_KEY|API_BASE)$")
+
+
 def _import_litellm() -> Any:
-    # Without this LiteLLM fetches its price list over the network at import.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    # Without this it reads a .env file in the folders above its installation.
-    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")
-    made: Any = importlib.import_module("litellm")
+    # What is set for other programs plays no part, but for keys and addresses.
+    take_from_libraries(lambda name: name.startswith("LITELLM_") and not _OF_A_PROVIDER.search(name))
+    os.environ.update(_GIVEN)
+    try:
+        made: Any = importlib.import_module("litellm")
+    except ValueError as exc:  # it makes numbers of some variables
+        names = [name for name, value in os.environ.items() if value and repr(value) in str(exc)]
+        raise ConfigError(
+            f"LiteLLM does not take the environment: {exc}.", f"Unset {listed(names) or 'what it names'}."
+        ) from exc
     # Pydantic says it of LiteLLM's own types when it builds them, which can be at any call.
     warnings.filterwarnings("ignore", message="Item '.*' on TypedDict class", category=UserWarning)
     made.suppress_debug_info = True

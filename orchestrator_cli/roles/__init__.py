@@ -22,6 +22,7 @@ import yaml
 from frontmatter.default_handlers import YAMLHandler
 from pydantic import ValidationError
 
+from orchestrator_cli.durable.files import read_regular
 from orchestrator_cli.durable.yaml_text import read_yaml
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.model_settings import ModelId, ModelParameters
@@ -51,7 +52,7 @@ def load_roles(home: Path) -> dict[str, Role]:
     roles = [parse_role(e.name, e.read_text(encoding="utf-8")) for e in built_in if e.name.endswith(".md")]
     for path in sorted((home / "roles").glob("*.md")):
         try:
-            roles.append(parse_role(str(path), path.read_text(encoding="utf-8")))
+            roles.append(parse_role(str(path), read_regular(path).decode("utf-8")))
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError(f"The role file {path} cannot be read: {exc}", "Mend or remove it.") from exc
     return {role.name: role for role in roles}

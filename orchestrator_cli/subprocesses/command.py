@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.environment import for_programs
 
 if TYPE_CHECKING:
     from anyio.abc import Process
@@ -193,4 +194,4 @@ def _feed(pipe: IO[bytes], text: str) -> None:
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    return {**os.environ, **more}
+    return {**for_programs(), **more}

@@ -21,7 +21,6 @@ EXCEPTIONS = {
     ): "sets what Prefect reads at its import",
     ("orchestrator_cli/engine/server.py", "_server_environment"): "makes the server's environment",
     ("orchestrator_cli/durable/places.py", "xdg_folders"): "finds what rules of home folders are about",
-    ("orchestrator_cli/subprocesses/command.py", "_environment"): "hands it on to the user's own programs",
     ("orchestrator_cli/engine/user_flow.py", "run"): "reads what configure_client has set for the process",
 }
 

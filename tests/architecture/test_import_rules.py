@@ -26,7 +26,7 @@ PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli"),
     ("admin", "replay", "runs"),
-    ("orchestrator", "runtime", "run_errors"),
+    ("orchestrator", "runtime", "run_errors", "warm_up"),
     ("views",),
     ("execution",),
     ("recall",),

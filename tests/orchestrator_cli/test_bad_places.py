@@ -244,6 +244,24 @@ def test_a_broken_role_file_is_named(orch: Orch) -> None:
     assert "poet.md" in done.error
 
 
+@pytest.mark.parametrize("args", [("ask", "Hello?"), ("memory", "import", "roles/poet.md")])
+def test_a_pipe_instead_of_a_file_of_the_users_is_not_waited_for(orch: Orch, args: tuple[str, ...]) -> None:
+    (orch.home / "roles").mkdir()
+    os.mkfifo(orch.home / "roles" / "poet.md")
+    (orch.workspace / "roles").symlink_to(orch.home / "roles")
+    done = orch(*args)
+    assert done.code in (2, 3)
+    assert "poet.md" in done.error
+
+
+def test_a_folder_that_is_gone_is_named(orch: Orch) -> None:
+    gone = ['mkdir gone; cd gone; rmdir ../gone; "$@"', "-", *orch.command, "runs"]
+    done = subprocess.run(
+        ["bash", "-c", *gone], capture_output=True, text=True, cwd=orch.workspace, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 2), done.stderr
+
+
 def test_a_negative_limit_is_a_usage_or_settings_error(orch: Orch) -> None:
     done = orch("ask", "--max-calls", "0", "Hello?")
     assert done.code in (2, 3)

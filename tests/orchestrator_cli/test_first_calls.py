@@ -21,7 +21,7 @@ FIRST_CALLS = """
 import json, os, sys, threading
 from pathlib import Path
 
-from orchestrator_cli import runtime
+from orchestrator_cli import warm_up
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.models.client import LiteLLMModel
@@ -50,8 +50,8 @@ for _ in range(int(sys.argv[1])):
             except Exception as exc:
                 faults.append(f"{type(exc).__name__}: {exc}")
 
-        arguments = (LiveModels().prepare, True, threading.Event())
-        work = [threading.Thread(target=runtime._import, args=arguments)]
+        arguments = (LiveModels().prepare, True, threading.Event(), lambda exc: faults.append(str(exc)))
+        work = [threading.Thread(target=warm_up._import, args=arguments)]
         work += [threading.Thread(target=call, args=(number,)) for number in range(4)]
         for thread in work:
             thread.start()

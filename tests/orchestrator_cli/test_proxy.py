@@ -49,7 +49,13 @@ def test_a_run_reaches_its_servers_on_loopback_without_the_proxy(
     step = "Thought: on with it.\n<code>\nfinal_answer('one is done')\n</code>"
     endpoint.reply = Cast(planner=[plan(coder("one"))], agents={"Do one": [step]})
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy")
-    done = orch.cold("ask", "Do it.", timeout=60, **dict.fromkeys(names, proxy.url), NO_PROXY="example.org")
+    done = orch.cold(
+        "ask",
+        "Do it.",
+        timeout=60,
+        **dict.fromkeys(names, proxy.url),
+        NO_PROXY="example.org, [::1],fe80::/10,*.test",
+    )
     assert (done.code, proxy.seen) == (0, 0), done.err
 
 
@@ -59,6 +65,7 @@ def test_a_run_reaches_its_servers_on_loopback_without_the_proxy(
         ("SSL_CERT_FILE", "/nowhere.pem"),
         ("SSL_CERT_DIR", "/nowhere"),
         ("REQUESTS_CA_BUNDLE", "/nowhere.pem"),
+        ("SSLKEYLOGFILE", "/nowhere/keys"),
         ("ALL_PROXY", "socks5://127.0.0.1:1"),
         ("https_proxy", "ftp://127.0.0.1:1"),
         ("http_proxy", "http://"),

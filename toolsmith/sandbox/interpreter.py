@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from toolsmith.sandbox.wire import Json, decode, encode
+from toolsmith.sandbox.wire import Json, decode, encode, encode_result
 
 HostCall = Callable[[str, list[Any], dict[str, Any]], Any]
 Outcome = dict[str, Json]
@@ -46,7 +46,7 @@ class Interpreter:
         sys.modules["__main__"] = main  # so that pickle, dataclasses and type hints find what steps define
         self._names: dict[str, Any] = main.__dict__
         self._call_host = call_host
-        self._answers: list[Any] = []
+        self._answers: list[Json] = []
         """What the step gave to `final_answer`; the first one counts."""
         self._lines: dict[str, list[str]] = {}
         self._modules: dict[str, types.ModuleType] = {}
@@ -78,7 +78,7 @@ class Interpreter:
                 return {"value": value, "final": False}
             # Also if the code caught `FinalAnswer`, as `except:` does, whatever it did then.
             own_files = "<step "
-            return {"value": encode(self._answers[0]), "final": True}
+            return {"value": self._answers[0], "final": True}
         except StepTimeout:
             limit = f"the step took longer than {request['wall_s']:g} s; variables set so far are kept"
             return {"error": {"type": "TimeoutError", "message": limit, "frames": []}}
@@ -110,7 +110,7 @@ class Interpreter:
         given = [*values, *named.values()]
         if len(given) != 1:
             raise TypeError(f"final_answer() takes exactly one argument ({len(given)} given)")
-        self._answers.append(given[0])
+        self._answers.append(encode_result(given[0]))
         raise FinalAnswer
 
     def _call_tool(self, request: dict[str, Any]) -> Any:

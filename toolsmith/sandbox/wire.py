@@ -13,6 +13,7 @@ base), and objects of any other type, which arrive as their text, cut after 20,0
 import binascii
 import datetime
 import json
+import math
 import os
 import re
 import struct
@@ -72,18 +73,29 @@ def encode(value: Any, text: Callable[[str], str] = str) -> Json:
     return _Encoder(text).encode(value, 0)
 
 
+def encode_result(value: Any) -> Json:
+    """`encode` for what JSON can hold without a loss; raises WireError, with the reason, for anything else.
+
+    Keys that are numbers become texts, tuples and sets lists, dates and paths their text.
+    """
+    return _ResultEncoder(str).encode(value, 0)
+
+
 class _Encoder:
     def __init__(self, text: Callable[[str], str]) -> None:
         self.text = text
         self.left = MAX_VALUES
         self.active: set[int] = set()
 
+    most = 10_000
+    """How many parts an array of numpy may have."""
+
     def encode(self, value: Any, depth: int) -> Json:
         self.left -= 1
         if self.left < 0:
             raise WireError(_TOO_MANY)
         if depth > MAX_DEPTH or id(value) in self.active:
-            return "..."
+            return self._cut(depth)
         if isinstance(value, list | tuple | set | frozenset | dict):
             self.active.add(id(value))
             try:
@@ -95,8 +107,14 @@ class _Encoder:
         plain = _scalar(value)
         if plain is not NotImplemented:
             return plain
-        if type(value).__module__ == "numpy" and hasattr(value, "tolist") and value.size <= 10_000:
+        if type(value).__module__ == "numpy" and hasattr(value, "tolist") and value.size <= self.most:
             return self.encode(value.tolist(), depth + 1)
+        return self._other(value)
+
+    def _cut(self, _depth: int) -> Json:
+        return "..."
+
+    def _other(self, value: Any) -> Json:
         return {"$": "text", "v": self.text(text_of(value))}
 
     def _container(self, value: Any, depth: int) -> Json:
@@ -108,6 +126,41 @@ class _Encoder:
             return items
         tag = "tuple" if isinstance(value, tuple) else "set" if isinstance(value, set) else "frozenset"
         return {"$": tag, "v": items}
+
+
+class _ResultEncoder(_Encoder):
+    most = MAX_VALUES
+
+    def encode(self, value: Any, depth: int) -> Json:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise WireError(f"{value!r} is no number of JSON; pass None or a text for it")
+        if isinstance(value, bytes | bytearray):
+            raise WireError("bytes are no plain data; decode them, or write them to a file")
+        return super().encode(value, depth)
+
+    def _container(self, value: Any, depth: int) -> Json:
+        if isinstance(value, dict):
+            seen: dict[str, Any] = {}
+            for key in value:
+                if not isinstance(key, str | int | float | None):
+                    raise WireError(f"a key is a {type(key).__name__}; keys are texts or numbers")
+                name = key if isinstance(key, str) else json.dumps(key)
+                if name in seen:
+                    raise WireError(f"the keys {seen[name]!r} and {key!r} are the same in JSON")
+                seen[name] = key
+        return super()._container(value, depth)
+
+    def _cut(self, depth: int) -> Json:
+        deep = f"it is nested more than {MAX_DEPTH} deep"
+        raise WireError(deep if depth > MAX_DEPTH else "it contains itself")
+
+    def _other(self, value: Any) -> Json:
+        if isinstance(value, os.PathLike):
+            return os.fsdecode(value)
+        raise WireError(
+            f"a {type(value).__name__} is no plain data; make it texts, numbers, lists and dicts, "
+            "such as with list(), float() or str()"
+        )
 
 
 def _scalar(value: Any) -> Json:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,50 @@ def test_plain_values_arrive_as_they_are(sandbox: SandboxExecutor) -> None:
 
 def test_other_values_arrive_as_text_without_addresses(sandbox: SandboxExecutor) -> None:
     assert sandbox("class Thing: pass\nThing()").output == "<__main__.Thing object>"
+
+
+@pytest.mark.parametrize(
+    ("code", "value"),
+    [
+        ("{1: 'a', 2.5: 'b', None: 'c'}", {1: "a", 2.5: "b", None: "c"}),
+        ("(1, {2})", (1, {2})),
+        ("__import__('pathlib').Path('a') / 'b'", "a/b"),
+        ("__import__('numpy').zeros(20_000)", [0.0] * 20_000),
+        ("[[], []]", [[], []]),
+    ],
+)
+def test_a_result_that_json_can_hold_is_handed_over(sandbox: SandboxExecutor, code: str, value: Any) -> None:
+    if "numpy" in code:
+        pytest.importorskip("numpy")
+    output = sandbox(f"final_answer({code})")
+    assert (output.output, output.is_final_answer) == (value, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("float('nan')", "nan is no number"),
+        ("{'a': [1, float('-inf')]}", "-inf is no number"),
+        ("{1: 1, '1': 2}", "the keys 1 and '1' are the same"),
+        ("[{'true': 1, True: 2}]", "the keys 'true' and True are the same"),
+        ("{(1, 2): 3}", "a key is a tuple"),
+        ("(n for n in range(3))", "a generator is no plain data"),
+        ("{'a': 1}.keys()", "a dict_keys is no plain data"),
+        ("print", "a builtin_function_or_method is no plain data"),
+        ("__import__('decimal').Decimal('1.1')", "a Decimal is no plain data"),
+        ("b'x'", "bytes are no plain data"),
+        ("10**5000", "an integer has more than"),
+        ("(lambda found: found.append(found) or found)([])", "it contains itself"),
+        ("__import__('functools').reduce(lambda found, _: [found], range(50), 0)", "nested more than"),
+    ],
+)
+def test_a_result_that_json_would_change_is_refused_with_the_reason(
+    sandbox: SandboxExecutor, code: str, reason: str
+) -> None:
+    said = failure(sandbox, f"kept = 1\nfinal_answer({code})")
+    assert reason in said
+    assert "line 2" in said
+    assert sandbox("kept").output == 1
 
 
 def test_what_is_printed_comes_back_as_logs(sandbox: SandboxExecutor) -> None:
