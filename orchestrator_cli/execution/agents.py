@@ -27,6 +27,7 @@ from orchestrator_cli import events
 from orchestrator_cli.durable.python_text import parse_expression
 from orchestrator_cli.errors import OrchError, storage_fault
 from orchestrator_cli.execution.agent_model import AgentModel
+from orchestrator_cli.execution.agent_messages import NOT_HANDED_OVER
 from orchestrator_cli.execution.agent_outputs import Room
 from orchestrator_cli.execution.agent_steps import CallingAgent, CodingAgent
 from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, output_reader, sandboxed_tool
@@ -38,13 +39,10 @@ from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
 from toolsmith.library.status import judge_inner_call
 from toolsmith.sandbox.session import InsideCall
+from toolsmith.sandbox.spec import Limits
 from toolsmith.smolagents_tools import SandboxedTool
 
 REFUSALS = 2
-NOT_HANDED_OVER = (
-    "(Nothing was handed over: only you see this. If it is the result the task asks for, call final_answer "
-    "with it.)"
-)
 
 
 def run_in_sandbox(attempt: Attempt) -> JsonValue:
@@ -172,6 +170,7 @@ def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
             network=attempt.subtask.network,
             packages=attempt.spec.packages.lock.versions if attempt.spec.packages else (),
             step_seconds=f"{step_seconds(attempt.subtask.timeout_s):g}",
+            disk_mb=Limits().disk_mb,
         ),
         "instructions": role.instructions,
         "max_steps": attempt.spec.max_steps,
