@@ -16,7 +16,7 @@ from typing import Any
 from smolagents.memory import ActionStep, AgentMemory
 from smolagents.utils import AgentParsingError
 
-from orchestrator_cli.durable.foreign import as_data, foreign_line
+from orchestrator_cli.durable.foreign import as_data, excerpt, foreign_line
 from orchestrator_cli.execution.code_block import CLOSING, OPENING, find_code
 from orchestrator_cli.models.model import Message
 
@@ -97,8 +97,7 @@ def _said(step: ActionStep, is_short: bool) -> str:
 
 
 def _head(text: str) -> str:
-    left = len(text) - SHORT
-    return text if left <= 0 else f"{text[:SHORT]}… ({left:,} characters left out)"
+    return excerpt(text, SHORT)
 
 
 def _with_calls(said: str, results: Sequence[CallResult]) -> Message:

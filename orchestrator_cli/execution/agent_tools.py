@@ -265,7 +265,7 @@ class FunctionTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
         super().__init__()
 
     def to_code_prompt(self) -> str:
-        """As smolagents has it, with several types of an input in words, and `= ...` if it may be left out."""
+        """As smolagents has it, with several types in words, and `= ...` for what may be left out."""
         shown = copy.copy(self)
         shown.inputs = {
             name: {**row, "type": _kinds(row["type"]) + ("" if name in self._required else " = ...")}

@@ -24,10 +24,11 @@ from smolagents.memory import ActionStep, FinalAnswerStep
 from smolagents.utils import truncate_content
 
 from orchestrator_cli import events
+from orchestrator_cli.durable.expressions import names_in
 from orchestrator_cli.durable.python_text import parse_expression
 from orchestrator_cli.errors import OrchError, storage_fault
-from orchestrator_cli.execution.agent_model import AgentModel
 from orchestrator_cli.execution.agent_messages import NOT_HANDED_OVER
+from orchestrator_cli.execution.agent_model import AgentModel
 from orchestrator_cli.execution.agent_outputs import Room
 from orchestrator_cli.execution.agent_steps import CallingAgent, CodingAgent
 from orchestrator_cli.execution.agent_tools import ToolCalls, agent_tools, output_reader, sandboxed_tool
@@ -87,6 +88,7 @@ def _run_agent(calls: ToolCalls) -> JsonValue:
         inputs=pretty(inputs) if inputs else "",
         result=pretty(spec.subtask.result) if spec.subtask.result else "",
         check=spec.subtask.check or "",
+        names=names_in(spec.subtask.check) if spec.subtask.check else (),
         failure=spec.failure,
         here=spec.surroundings,
         guidance=spec.guidance,

@@ -23,8 +23,8 @@ LOOKS = 500_000
 """Names that are looked at, each times the patterns that it is compared with: less than half a second."""
 SHOWN, LEFT_OUT_SHOWN, FOLDERS_SHOWN = 100, 20, 10
 BEGINNINGS_CHARS, LINES, LINE_CHARS = 2_000, 3, 120
-"""Of the first lines of small text files: of all files, and of one."""
-SMALL_BYTES, HEAD_BYTES = 256 << 10, 2_000
+"""Of the first lines of text files: of all files, and of one."""
+HEAD_BYTES = 2_000
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) 
             continue
         row = f"{on_one_line(path)} ({state.size} bytes)"
         # What agents obey, such as AGENTS.md, is not quoted before a person has allowed it.
-        may_begin = state.is_file and 0 < state.size <= SMALL_BYTES and executes.within(path) is None
+        may_begin = state.is_file and state.size and executes.within(path) is None
         if may_begin and (begins := _beginning(tree, path, left)):
             left -= len(begins)
             row += f", begins: {begins}"

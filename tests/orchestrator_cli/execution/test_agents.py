@@ -265,3 +265,13 @@ def test_a_coder_reads_how_much_it_can_write(tmp_path: Path) -> None:
     _, services = run_agent(tmp_path, [code("final_answer(1)")])
     assert f"{Limits().disk_mb} MB" in services.texts()
     assert f"{TMPFS_BYTES >> 20} MB" in services.texts()
+
+
+@pytest.mark.parametrize(
+    ("check", "is_explained"), [("len(summary) > 0", True), ("'summary.md' != ''", False)]
+)
+def test_the_summary_is_explained_if_the_check_reads_it(
+    tmp_path: Path, check: str, is_explained: bool
+) -> None:
+    _, services = run_agent(tmp_path, [code("final_answer(1)")], check=check)
+    assert ("one line that is made from it" in services.texts()) is is_explained

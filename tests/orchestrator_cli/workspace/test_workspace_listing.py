@@ -122,11 +122,13 @@ def test_beginnings_are_bounded_and_only_of_texts(root: Path) -> None:
     make(root, **{f"{n}.txt": "long " * 1_000 for n in range(60)})
     (root / "0.bin").write_bytes(b"\0\1")
     (root / "0.latin").write_bytes(b"caf\xe9")
+    (root / "0.large").write_text("region,units\n" + "north,3\n" * 100_000)
     os.mkfifo(root / "0.pipe")
     (root / "0.link").symlink_to("/etc/passwd")
     rows = workspace(root).listing().rows
     begun = [row for row in rows if ", begins: " in row]
     assert 10 < len(begun) < 30
+    assert any(row.startswith("0.large") and "region,units" in row for row in begun)
     assert sum(map(len, rows)) < 10_000
     assert not any(row.startswith(("0.bin", "0.latin", "0.link", "0.pipe")) for row in begun)
 
