@@ -205,7 +205,7 @@ def plan(run: Run, work: _Work) -> None:
     )
     if fact != state.recalled:
         run.emit(fact)
-    files = run.workspace.listing()
+    files = run.workspace.listing(state.prompt)
     proposed = _reused_plan(run, recalled) or make_plan(
         state.prompt,
         runs=recalled.runs,

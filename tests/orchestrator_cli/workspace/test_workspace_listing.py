@@ -109,6 +109,26 @@ def test_a_large_folder_is_counted_by_its_parts(root: Path) -> None:
     assert len(file_tools(root)["list_files"]()) == MAX_LISTED + 1
 
 
+@pytest.mark.parametrize(
+    ("prompt", "first"),
+    [
+        ("Which tests in zoo/deep are slow?", ["zoo/deep/a.py", "zoo/deep/b.py"]),
+        ("Look at `zoo/deep/`.", ["zoo/deep/a.py", "zoo/deep/b.py"]),
+        ("Mend ./zoo/deep/b.py, please.", ["zoo/deep/b.py"]),
+        ("Is zoo deep?", ["README.md"]),
+        ("Is and/or in /etc/passwd or .. or ./ ?", ["README.md"]),
+    ],
+)
+def test_what_the_promptnames_comes_first(root: Path, prompt: str, first: list[str]) -> None:
+    make(root, **{f"many/{n}.txt": "x" for n in range(150)}, **{f"zoo/deep/{n}.py": "x" for n in "ab"})
+    rows = workspace(root).listing(prompt).rows
+    assert [row.partition(" (")[0] for row in rows[: len(first)]] == first
+    assert len(rows) == 102
+    many = workspace(root).listing("Sort many/ by size.").rows
+    assert {row.partition("/")[0] for row in many[:50]} == {"many"}
+    assert many[50].startswith("README.md")
+
+
 @pytest.mark.parametrize("rules", ["a" * 200_000, "\n".join(f"*{n}*x" for n in range(30_000))])
 def test_looking_is_bounded_whatever_the_rules(root: Path, rules: str) -> None:
     make(root, **{".gitignore": rules}, **{f"many/{n}/{n}.txt": "x" for n in range(300)})
