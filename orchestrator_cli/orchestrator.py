@@ -149,7 +149,7 @@ def _ending(run: Run) -> Iterator[_Work]:
             yield work
     except BaseException as exc:
         work.error = exc
-        raise as_orch_error(exc, run.id) from exc
+        raise as_orch_error(exc, run.id, run.state.open) from exc
     finally:
         seconds = work.seconds
         try:
@@ -205,7 +205,7 @@ def plan(run: Run, work: _Work) -> None:
     )
     if fact != state.recalled:
         run.emit(fact)
-    files = run.workspace.listing()
+    files = run.workspace.listing(state.prompt)
     proposed = _reused_plan(run, recalled) or make_plan(
         state.prompt,
         runs=recalled.runs,
@@ -392,7 +392,7 @@ def shortfall_of(state: RunState) -> OrchError | None:
 
 
 def _finished(run: Run, work: _Work, seconds: float) -> events.RunFinished:
-    error = as_orch_error(work.error, run.id) if work.error is not None else None
+    error = as_orch_error(work.error, run.id, run.state.open) if work.error is not None else None
     return events.RunFinished(
         outcome=outcome_of(error),
         answer=work.answer,

@@ -1,8 +1,10 @@
 """How an error that ends a run is shown and counted: with the way to go on, as an outcome, in memory."""
 
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator_cli.approvals.broker import how_to_answer
 from orchestrator_cli.errors import (
     ApprovalNeeded,
     Cancelled,
@@ -18,7 +20,7 @@ from orchestrator_cli.errors import (
     UsageError,
     storage_fault,
 )
-from orchestrator_cli.events import Outcome
+from orchestrator_cli.events import ApprovalAsked, Outcome
 from orchestrator_cli.process_limits import limit_met
 
 PASSING = (
@@ -41,8 +43,8 @@ def outcome_of(error: OrchError | None) -> Outcome:
     return "failed"
 
 
-def as_orch_error(exc: BaseException, run: str) -> OrchError:
-    """The error as a user is given it, with the way to go on if there is one."""
+def as_orch_error(exc: BaseException, run: str, asked: Sequence[ApprovalAsked] = ()) -> OrchError:
+    """The error as a user is given it, with the way to go on if there is one. `asked`: its open questions."""
     go_on = f"Go on with: orch resume {run}"
     if isinstance(exc, KeyboardInterrupt):
         return Interrupted(
@@ -60,11 +62,7 @@ def as_orch_error(exc: BaseException, run: str) -> OrchError:
             f"Run it with --debug to see all of it. {go_on}",
         )
     if isinstance(exc, ApprovalNeeded):
-        answers = (
-            f"Say yes to all with: orch approve {run} --yes\n"
-            f"or to one: orch approve {run} ID --yes | --no --because TEXT | --answer TEXT"
-        )
-        exc.remedy = exc.remedy if "orch resume" in exc.remedy else answers
+        exc.remedy = exc.remedy if "orch resume" in exc.remedy else "\n".join(how_to_answer(run, asked))
     elif isinstance(exc, PASSING) and not isinstance(exc, Cancelled) and "orch resume" not in exc.remedy:
         exc.remedy = f"{exc.remedy}\n{go_on}".strip()
     return exc

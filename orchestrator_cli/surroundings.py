@@ -37,6 +37,8 @@ FILE_BYTES, INDEX_BYTES, HASHED_BYTES = 256 << 10, 16 << 20, 4 << 20
 TRACKED_FILES = 5_000
 """More are not looked at: the planner's request waits for it, 30 ms for so many."""
 _NAME = r"[A-Za-z0-9][\w:.-]{0,39}"
+_TOX = r"^\[pytest\]|^(commands[ \t]*=)?[ \t]*(python -m )?pytest\b"
+"""A table of pytest's, or a line of tox's commands or dependencies that begins with it."""
 _LINK, _SUBMODULE = 0o120000, 0o160000
 
 
@@ -87,8 +89,9 @@ def _with_version(module: str) -> str:
 
 def _test_commands(root: Path) -> Iterator[str]:
     """From the names in the project's files."""
-    ini = {"pyproject.toml": "[tool.pytest", "setup.cfg": "[tool:pytest]", "tox.ini": "[pytest]"}
-    if (root / "pytest.ini").exists() or any(part in _text(root / name) for name, part in ini.items()):
+    ini = {"pyproject.toml": r"\[tool\.pytest", "setup.cfg": r"\[tool:pytest\]", "tox.ini": _TOX}
+    matches = (re.search(part, _text(root / name), re.MULTILINE) for name, part in ini.items())
+    if (root / "pytest.ini").exists() or any(matches):
         yield "pytest"
     with suppress(ValueError, RecursionError):
         found = json.loads(_text(root / "package.json") or "{}")

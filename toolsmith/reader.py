@@ -180,7 +180,8 @@ def _new_faults(raw: Mapping[str, Any], need: Need) -> list[str]:
     faults = []
     if isinstance(name, str) and name != need.tool_name:
         faults.append(f"name: must be {need.tool_name!r}, not {name!r}: the plan calls it so")
-    if isinstance(inputs, dict) and (lacking := [key for key in need.arguments or {} if key not in inputs]):
+    given = dict.fromkeys(key for call in need.calls for key in call)
+    if isinstance(inputs, dict) and (lacking := [key for key in given if key not in inputs]):
         faults.append(f"inputs: the plan will also give {', '.join(lacking)}; declare what it gives")
     if not raw.get("examples"):
         faults.append(f"examples: has none; give 1 to {MAX_EXAMPLES}")

@@ -50,13 +50,10 @@ class Search:
     """What a search uses besides the tools' own words."""
 
     recall: Recall = lambda _: ()
-    calls: Sequence[Mapping[str, Any]] = ()
-    """Every planned call with arguments; a tool is used only if all of them fit it."""
 
     def faults(self, spec: ToolSpec, need: Need) -> tuple[str, ...]:
-        """Why the planned calls do not fit a tool."""
-        calls = self.calls or ([need.arguments] if need.arguments is not None else [])
-        return tuple(dict.fromkeys(fault for call in calls for fault in planned_faults(spec, call)))
+        """Why the planned calls do not fit a tool; it is used only if all of them do."""
+        return tuple(dict.fromkeys(fault for call in need.calls for fault in planned_faults(spec, call)))
 
 
 @dataclass(frozen=True)

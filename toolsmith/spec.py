@@ -82,6 +82,7 @@ ToolName = Annotated[str, _checked(name_fault)]
 Parameter = Annotated[str, _checked(_parameter_fault)]
 RelativePath = Annotated[str, _checked(_path_fault)]
 ErrorType = Annotated[str, _checked(_error_fault)]
+MAX_SHOWN_CALLS = 5
 CHECK_NAMES = ("value", "files", "arguments")
 """What a check reads: what the tool returned, the workspace afterwards (path → text), and the arguments."""
 
@@ -128,8 +129,19 @@ class Need(SpecModel):
     """What it is to do, in the asker's words."""
     context: str = ""
     """What the asker wants to do with it."""
-    arguments: dict[str, Any] | None = None
-    """The arguments the plan will give, by name; values may be references that are not resolved yet."""
+    calls: tuple[dict[str, Any], ...] = ()
+    """The arguments of each call that the plan makes, by name; values may be references that are not resolved
+    yet."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_call(cls, given: Any) -> Any:
+        """A library that an earlier version wrote has the `arguments` of the first call, or null."""
+        if not isinstance(given, dict) or "arguments" not in given:
+            return given
+        rest, first = dict(given), given["arguments"]
+        del rest["arguments"]
+        return rest if first is None else {"calls": [first]} | rest
 
     @model_validator(mode="after")
     def _nameable(self) -> Self:
@@ -143,6 +155,11 @@ class Need(SpecModel):
     def tool_name(self) -> str:
         """The identifier that the tool gets."""
         return identifier(self.name)
+
+    @property
+    def shown_calls(self) -> list[dict[str, Any]]:
+        """The first few of the calls that differ."""
+        return [call for n, call in enumerate(self.calls) if call not in self.calls[:n]][:MAX_SHOWN_CALLS]
 
 
 class Input(SpecModel):

@@ -262,6 +262,21 @@ def needs_its_own_answer(question: Question | ApprovalAsked) -> bool:
     return question.what == "question" or (question.what == "effects" and bool(question.items))
 
 
+def how_to_answer(run: str, questions: Sequence[Question | ApprovalAsked]) -> list[str]:
+    """The commands that answer these questions of a run, a line each; no command that none of them takes."""
+    approve, ways = f"orch approve {run}", list[str]()
+    to_all = [not needs_its_own_answer(one) for one in questions]
+    in_words = [one.what == "question" for one in questions]
+    if any(to_all):
+        whom = "all" if all(to_all) else "all that ask for no more than yes or no"
+        ways.append(f"Say yes to {whom} with: {approve} --yes")
+    if not all(in_words):
+        ways.append(f"Decide one with: {approve} ID --yes | --no --because TEXT")
+    if any(in_words):
+        ways.append(f"Answer one in words with: {approve} ID --answer TEXT")
+    return ways
+
+
 def _asked(question: Question) -> ApprovalAsked:
     return ApprovalAsked(id=question.id, **question.model_dump())
 

@@ -126,7 +126,7 @@ class PermissionGate:
             what="packages",
             subject=name,
             question=f"The subtask `{name}` ({subtask.title}) wants {_of_the_index(subtask.packages)}.",
-            details="With what they depend on, they are installed for it and run in its sandbox only.",
+            details="The packages and what they need are installed for it and run in its sandbox only.",
             sense=f"has {listed(sorted(subtask.packages))}",
         )
         self._grant(question, wanted, self._unknown(subtask.packages))
@@ -258,7 +258,7 @@ class PermissionGate:
             what="packages",
             subject=spec.name,
             question=f"{who} wants {_of_the_index(spec.packages)}.",
-            details="With what they depend on, they are installed for this tool and run in its sandbox only.",
+            details="The packages and what they need are installed for it and run in its sandbox only.",
             sense=f"has {listed(sorted(spec.packages))}",
         )
         yield brought, spec.packages, self._unknown(spec.packages)

@@ -56,8 +56,13 @@ def on_one_line(text: object) -> str:
 
 def foreign_line(text: object, limit: int = 2_000) -> str:
     """The text on one line, with a count instead of what exceeds `limit` characters."""
-    line = on_one_line(text)
-    return line if len(line) <= limit else f"{line[:limit]}… ({len(line) - limit:,} characters left out)"
+    return excerpt(on_one_line(text), limit)
+
+
+def excerpt(text: str, limit: int) -> str:
+    """The text, with a count instead of what exceeds `limit` characters."""
+    left = len(text) - limit
+    return text if left <= 0 else f"{text[:limit]}… ({left:,} characters left out)"
 
 
 def escaped(text: str) -> str:

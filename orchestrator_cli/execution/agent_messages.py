@@ -4,8 +4,8 @@ A call of a tool that the model made as such goes back the same way, with a resu
 calls that it wrote as text get their results in one message. Results are in the order of the calls; each of
 several has its call above it, since some models do not see which call a result belongs to.
 
-What a step gave is marked as data: it can hold text of files and pages. Corrections of the model's form are
-ours, and are not.
+What a step gave is marked as data: it can hold text of files and pages. Corrections of the model's form and
+the reminder to hand over a value are ours, and are not.
 """
 
 import json
@@ -16,10 +16,15 @@ from typing import Any
 from smolagents.memory import ActionStep, AgentMemory
 from smolagents.utils import AgentParsingError
 
-from orchestrator_cli.durable.foreign import as_data, foreign_line
+from orchestrator_cli.durable.foreign import as_data, excerpt, foreign_line
 from orchestrator_cli.execution.code_block import CLOSING, OPENING, find_code
 from orchestrator_cli.models.model import Message
 
+NOT_HANDED_OVER = (
+    "(Nothing was handed over: only you see this. If it is the result the task asks for, call final_answer "
+    "with it.)"
+)
+"""At the end of an observation: the value that a step showed could be the result."""
 SHORT = 300
 """Characters that are left of what is shortened."""
 
@@ -74,7 +79,8 @@ def step_messages(
     if results:
         rows.append(_row("user", "\n".join(_titled(n, one) for n, one in enumerate(results, 1))))
     elif step.observations is not None:
-        rows.append(_row("user", _marked(f"Observation:\n{shown(step.observations)}")))
+        gave, reminder, _ = step.observations.partition(f"\n{NOT_HANDED_OVER}")
+        rows.append(_row("user", _marked(f"Observation:\n{shown(gave)}") + reminder))
     if isinstance(step.error, AgentParsingError):
         rows.append(_row("user", str(step.error)))
     elif step.error is not None and not _is_in(shown(str(step.error)), results):
@@ -91,8 +97,7 @@ def _said(step: ActionStep, is_short: bool) -> str:
 
 
 def _head(text: str) -> str:
-    left = len(text) - SHORT
-    return text if left <= 0 else f"{text[:SHORT]}… ({left:,} characters left out)"
+    return excerpt(text, SHORT)
 
 
 def _with_calls(said: str, results: Sequence[CallResult]) -> Message:

@@ -257,17 +257,18 @@ class FunctionTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
         self.inputs = copy.deepcopy(form["parameters"]["properties"])
         self.parameters: dict[str, Any] | None = form["parameters"].get("schema")
         """JSON Schema of what it takes, if the inputs do not say all of it."""
+        takes: Mapping[str, Any] = self.parameters or form["parameters"]
+        self._required = frozenset(takes.get("required", ()))
         self.output_type = form["return"]["type"]
         self._function = function
         self._calls = calls
         super().__init__()
 
     def to_code_prompt(self) -> str:
-        """As smolagents has it, with several types of an input in words."""
-        kinds = {name: row["type"] for name, row in self.inputs.items()}
+        """As smolagents has it, with several types in words, and `= ...` for what may be left out."""
         shown = copy.copy(self)
         shown.inputs = {
-            name: {**row, "type": kinds[name] if isinstance(kinds[name], str) else " | ".join(kinds[name])}
+            name: {**row, "type": _kinds(row["type"]) + ("" if name in self._required else " = ...")}
             for name, row in self.inputs.items()
         }
         return str(super(FunctionTool, shown).to_code_prompt())
@@ -275,6 +276,10 @@ class FunctionTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         arguments = dict(zip(self.inputs, args, strict=False)) | kwargs
         return self._calls.call_host(self.name, arguments, partial(self._function, **arguments))
+
+
+def _kinds(kind: str | list[str]) -> str:
+    return kind if isinstance(kind, str) else " | ".join(kind)
 
 
 _FORMS: dict[tuple[str, str, str | None], dict[str, Any]] = {}

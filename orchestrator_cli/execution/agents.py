@@ -24,8 +24,10 @@ from smolagents.memory import ActionStep, FinalAnswerStep
 from smolagents.utils import truncate_content
 
 from orchestrator_cli import events
+from orchestrator_cli.durable.expressions import names_in
 from orchestrator_cli.durable.python_text import parse_expression
 from orchestrator_cli.errors import OrchError, storage_fault
+from orchestrator_cli.execution.agent_messages import NOT_HANDED_OVER
 from orchestrator_cli.execution.agent_model import AgentModel
 from orchestrator_cli.execution.agent_outputs import Room
 from orchestrator_cli.execution.agent_steps import CallingAgent, CodingAgent
@@ -38,13 +40,10 @@ from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
 from toolsmith.library.status import judge_inner_call
 from toolsmith.sandbox.session import InsideCall
+from toolsmith.sandbox.spec import Limits
 from toolsmith.smolagents_tools import SandboxedTool
 
 REFUSALS = 2
-NOT_HANDED_OVER = (
-    "(Nothing was handed over: only you see this. If it is the result the task asks for, call final_answer "
-    "with it.)"
-)
 
 
 def run_in_sandbox(attempt: Attempt) -> JsonValue:
@@ -89,6 +88,7 @@ def _run_agent(calls: ToolCalls) -> JsonValue:
         inputs=pretty(inputs) if inputs else "",
         result=pretty(spec.subtask.result) if spec.subtask.result else "",
         check=spec.subtask.check or "",
+        names=names_in(spec.subtask.check) if spec.subtask.check else (),
         failure=spec.failure,
         here=spec.surroundings,
         guidance=spec.guidance,
@@ -172,6 +172,7 @@ def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
             network=attempt.subtask.network,
             packages=attempt.spec.packages.lock.versions if attempt.spec.packages else (),
             step_seconds=f"{step_seconds(attempt.subtask.timeout_s):g}",
+            disk_mb=Limits().disk_mb,
         ),
         "instructions": role.instructions,
         "max_steps": attempt.spec.max_steps,

@@ -122,6 +122,11 @@ def failures(state: RunState) -> dict[str, str]:
     return found
 
 
+def _values(state: RunState) -> dict[str, str]:
+    """Of what is done, dense: the reviser is shown the beginning of each."""
+    return {name: as_text(one.value, indent=None) for name, one in state.results.items()}
+
+
 def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> Revision:
     """Ask the reviser; its patch is applied to the state of that very moment.
 
@@ -133,7 +138,7 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
         prompt=state.prompt,
         plan=state.plan,
         states=state.states,
-        outcomes=failures(state) | {name: as_text(r.value) for name, r in state.results.items()},
+        outcomes=failures(state) | _values(state),
         causes=tuple(causes),
         lessons=state.lessons,
     )

@@ -234,7 +234,7 @@ class ToolRegistry:
             name=tool.name,
             purpose=tool.purpose,
             context=context,
-            arguments=dict(calls[0]) if calls else None,
+            calls=tuple(map(dict, calls)),
         )
         try:
             # Its trials run in temporary folders.
@@ -250,7 +250,7 @@ class ToolRegistry:
                     run=self._run,
                     permit=lambda spec: self._permit(spec, cancellation),
                     dialer=self._gate.dialer,
-                    search=Search(self._recall, calls),
+                    search=Search(self._recall),
                 )
         except Refused as exc:
             self._emit(events.ToolRefused(tool=tool.name, reasons=exc.reasons))

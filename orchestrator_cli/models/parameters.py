@@ -7,6 +7,7 @@ request is made again without it, once for each model of a run.
 Not covered: a refusal that names nothing that was sent, and one that comes in the middle of a stream.
 """
 
+import json
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -138,8 +139,41 @@ def _reply_format(model: str, schema: Mapping[str, Any]) -> dict[str, Any] | Non
         return None
     if provider not in _FREE_FORM and not _is_closed(schema):
         return None
-    named = {"name": "reply", "schema": dict(schema), "strict": False}
+    named = {"name": "reply", "schema": lean(schema), "strict": False}
     return {"type": "json_schema", "json_schema": named}
+
+
+def lean(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema as a model needs it: without titles, docstrings, and definitions that it never uses.
+
+    The prompt says what each key means; pydantic's title of a key is its name again.
+    """
+    definitions = schema.get("$defs", {})
+    shown = {key: value for key, value in schema.items() if key not in ("$defs", "description")}
+    used: set[str] = set()
+    found = _referred(shown)
+    while new := found - used:
+        used |= new
+        found = set().union(*(_referred(definitions.get(name)) for name in new))
+    kept = {name: one for name, one in definitions.items() if name in used}
+    for name, one in kept.items():
+        kept[name] = {key: value for key, value in one.items() if key != "description"}
+    made = _untitled(shown | ({"$defs": kept} if kept else {}))
+    assert isinstance(made, dict)
+    return made
+
+
+def _referred(part: object) -> set[str]:
+    """The definitions that a part of a schema names."""
+    return set(re.findall(r'"#/\$defs/([^"/]+)"', json.dumps(part)))
+
+
+def _untitled(part: object) -> object:
+    """A title is a text; a key of that name is a schema, and stays."""
+    if isinstance(part, dict):
+        rows = part.items()
+        return {key: _untitled(value) for key, value in rows if key != "title" or not isinstance(value, str)}
+    return [_untitled(one) for one in part] if isinstance(part, list) else part
 
 
 def _is_closed(schema: object) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pydantic import JsonValue
 
+from orchestrator_cli.durable.foreign import excerpt
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import ReplyUnusable
 from orchestrator_cli.models.endings import reply_fault
@@ -137,11 +138,11 @@ def list_results(
     return "\n".join(lines).rstrip()
 
 
-def as_text(value: JsonValue) -> str:
+def as_text(value: JsonValue, *, indent: int | None = 2) -> str:
     """A value for people to read: text as it is, anything else as JSON."""
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _outcome(subtask: str, results: Mapping[str, Result], failures: Mapping[str, str]) -> str:
@@ -151,7 +152,7 @@ def _outcome(subtask: str, results: Mapping[str, Result], failures: Mapping[str,
         text += f"\nSurprise: {surprise}" if surprise else ""
     else:
         text = failures.get(subtask, "(not run)")
-    return text if len(text) <= OUTCOME_CHARS else f"{text[:OUTCOME_CHARS]}\n… ({len(text)} characters)"
+    return excerpt(text, OUTCOME_CHARS)
 
 
 # --- summaries

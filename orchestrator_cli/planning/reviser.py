@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from orchestrator_cli.durable.foreign import excerpt
 from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired
 from orchestrator_cli.models.model import Message, Model
 from orchestrator_cli.plan import FrozenModel, NewTool, Patch, Plan, State, Subtask, unstarted
@@ -149,16 +150,24 @@ def _messages(situation: Situation, planner_context: PlannerContext) -> list[Mes
                 "subtask": subtask,
                 "state": situation.states.get(subtask.id, "pending"),
                 "json": _as_json(subtask, whole=subtask.id in whole),
-                "outcome": situation.outcomes.get(subtask.id, "")[:OUTCOME_CHARS],
+                "outcome": _outcome(situation, subtask.id),
             }
             for subtask in plan.subtasks
         ],
         causes=situation.causes,
         lessons=situation.lessons,
         guidance=planner_context.guidance,
+        here=planner_context.surroundings,
         pending=[s.id for s in plan.subtasks if s.id in changeable],
     )
     return [{"role": "system", "content": system}, {"role": "user", "content": request}]
+
+
+def _outcome(situation: Situation, subtask: str) -> str:
+    """The beginning of what a subtask came to; nothing if it is what the reviser is asked about anyway."""
+    text = situation.outcomes.get(subtask, "")
+    said = any(cause.subtask == subtask and cause.text == text for cause in situation.causes)
+    return "" if said else excerpt(text, OUTCOME_CHARS)
 
 
 def _patch(plan: Plan, reply: _Reply) -> Patch:

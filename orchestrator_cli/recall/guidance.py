@@ -135,10 +135,11 @@ class Brought:
         """What models are not given that a person may want to know of."""
         if names := [foreign_line(one.name, NAME_CHARS) for one in self.open]:
             changed = any(one.name in self.answers.allowed for one in self.open)
-            why = "it changed since you allowed it" if changed else "you have not allowed it"
+            it = "it" if len(names) == 1 else "them"
+            why = "what you allowed has changed" if changed else f"you have not allowed {it}"
             yield (
                 f"Models are not given {listed(names, 8)}, because {why}. "
-                f"Read it and allow it with: {trust_command(self.workspace)}"
+                f"Read {it} and allow {it} with: {trust_command(self.workspace)}"
             )
         yield from self.refused
 

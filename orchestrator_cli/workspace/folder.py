@@ -114,10 +114,10 @@ class Workspace:
                 self.recovered = tuple(self._commits.recover())
                 self._sweep()
 
-    def listing(self) -> FileListing:
-        """The user's own files, for a planner."""
+    def listing(self, request: str = "") -> FileListing:
+        """The user's own files, for a planner, first those that the request names."""
         with self._readable(), Root(self.root) as tree:
-            return listing(tree, self._hidden, self._hidden.enter)
+            return listing(tree, self._hidden, self._hidden.enter, request)
 
     def holds(self, path: str) -> bool:
         """Whether there is something at a path that a run may see."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from orchestrator_cli.durable.encodings import encoding_of
 from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.durable.text import truncate
-from orchestrator_cli.tools.file_rules import executes
+from orchestrator_cli.tools.file_rules import executes, folders_above
 from orchestrator_cli.tools.own_files import OwnFiles
 from orchestrator_cli.workspace.contents import holds_secret
 from orchestrator_cli.workspace.tree import Root
@@ -23,8 +23,11 @@ LOOKS = 500_000
 """Names that are looked at, each times the patterns that it is compared with: less than half a second."""
 SHOWN, LEFT_OUT_SHOWN, FOLDERS_SHOWN = 100, 20, 10
 BEGINNINGS_CHARS, LINES, LINE_CHARS = 2_000, 3, 120
-"""Of the first lines of small text files: of all files, and of one."""
-SMALL_BYTES, HEAD_BYTES = 256 << 10, 2_000
+"""Of the first lines of text files: of all files, and of one."""
+HEAD_BYTES = 2_000
+_BEFORE = "\"'`([<«“‘"
+_AFTER = "\"'`)]>»”’,.:;!?"
+"""Signs before and after a path in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,13 @@ class FileListing:
     """Whether looking was not ended early."""
 
 
-def listing(tree: Root, hidden: Callable[[str], bool], enter: Callable[[str, int], bool]) -> FileListing:
+def listing(
+    tree: Root, hidden: Callable[[str], bool], enter: Callable[[str, int], bool], request: str = ""
+) -> FileListing:
     """The user's own files below an open folder, without what is `hidden`.
 
-    `enter` gets each folder and its descriptor first, and returns whether it is shown. Raises `OSError`.
+    `enter` gets each folder and its descriptor first, and returns whether it is shown. What the request
+    names comes first in the rows. Raises `OSError`.
     """
     own, found, left_out = OwnFiles(tree.path), list[str](), list[str]()
     folders, looks = deque([""]), LOOKS
@@ -67,9 +73,21 @@ def listing(tree: Root, hidden: Callable[[str], bool], enter: Callable[[str, int
                     folders.append(path)
                 else:
                     found.append(path)
-    rows = _rows(tree, found, left_out, is_whole=looks > 0)
+    rows = _rows(tree, _named_first(found, request), left_out, is_whole=looks > 0)
     # A name that is not UTF-8 cannot be named by a prompt or a plan.
     return FileListing(tuple(rows), tuple(path for path in found if path.isprintable()), looks > 0)
+
+
+def _named_first(found: list[str], request: str) -> list[str]:
+    """The paths, first those that a request names, also by a folder of theirs, up to half of what is shown.
+
+    A word is a path if it has a slash or a point within it, so that "tests" alone names nothing.
+    """
+    plain = (word.lstrip(_BEFORE).rstrip(_AFTER) for word in request.split())
+    words = {word.removeprefix("./").rstrip("/") for word in plain if "/" in word or "." in word} - {""}
+    named = [path for path in found if words and (path in words or not words.isdisjoint(folders_above(path)))]
+    first = dict.fromkeys(named[: SHOWN // 2])
+    return [*first, *(path for path in found if path not in first)]
 
 
 def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) -> list[str]:
@@ -80,7 +98,7 @@ def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) 
             continue
         row = f"{on_one_line(path)} ({state.size} bytes)"
         # What agents obey, such as AGENTS.md, is not quoted before a person has allowed it.
-        may_begin = state.is_file and 0 < state.size <= SMALL_BYTES and executes.within(path) is None
+        may_begin = state.is_file and state.size and executes.within(path) is None
         if may_begin and (begins := _beginning(tree, path, left)):
             left -= len(begins)
             row += f", begins: {begins}"

@@ -190,6 +190,7 @@ def agent_task(hostile: bool) -> object:
         inputs=json.dumps({"x": data(hostile)}, ensure_ascii=False),
         result="{}",
         check=words(hostile),
+        names=("summary",),
         failure=data(hostile),
         max_steps=5,
         here=Surroundings(has_git=True, branch=line(hostile), tests=(line(hostile),)),
@@ -207,7 +208,7 @@ def faults(hostile: bool) -> object:
 
 def need(hostile: bool) -> Need:
     return Need(
-        name="count_vowels", purpose=line(hostile), context=data(hostile), arguments={"x": line(hostile)}
+        name="count_vowels", purpose=line(hostile), context=data(hostile), calls=({"x": line(hostile)},)
     )
 
 

@@ -15,6 +15,7 @@ from orchestrator_cli.planning.planner import PlannerContext, RoleCard, ToolCard
 from orchestrator_cli.planning.reviser import Cause, Situation, revise
 from orchestrator_cli.planning.structured_output import read_plan
 from orchestrator_cli.roles import load_roles
+from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.tools.files import file_tools
 
 ROLES = tuple(role.card for role in load_roles(Path("nowhere")).values())
@@ -107,3 +108,24 @@ def test_the_reviser_sees_the_whole_of_what_it_is_asked_about() -> None:
     assert shown[0].keys() == {"id", "title", "kind", "role"}
     assert shown[1] == plan["bad"].model_dump(mode="json", exclude_defaults=True)
     assert all({"instruction", "inputs", "check", "result"} <= one.keys() for one in shown[1:])
+
+
+def test_the_reviser_sees_what_is_left_out_of_a_result_and_no_reason_twice() -> None:
+    agent: dict[str, Any] = {"title": "One", "kind": "agent", "role": "coder", "instruction": "Do it."}
+    plan = Plan(goal="g", subtasks=(Subtask(id="long", **agent), Subtask(id="bad", **agent)))
+    request = asked_of_reviser(
+        CONTEXT,
+        plan,
+        states={"long": "done", "bad": "failed"},
+        outcomes={"long": "x" * 5_000, "bad": "no such file"},
+        causes=(Cause(subtask="bad", what="failed", text="no such file"),),
+    )[1]["content"]
+    assert "3,000 characters left out" in str(request)
+    assert str(request).count("no such file") == 1
+
+
+def test_the_reviser_knows_where_code_runs() -> None:
+    here = CONTEXT.model_copy(update={"surroundings": Surroundings(python="3.12.1", packages=("numpy 2.4",))})
+    asked = asked_of_reviser(here, EMPTY, states={}, outcomes={}, causes=())[1]["content"]
+    assert "Python 3.12.1" in str(asked)
+    assert "numpy 2.4" in str(asked)

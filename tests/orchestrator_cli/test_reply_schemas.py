@@ -1,5 +1,6 @@
 """Which requests ask for a JSON Schema, of which models, and that their schemas fit what is read."""
 
+import json
 from typing import Any
 
 import jsonschema
@@ -15,7 +16,8 @@ from orchestrator_cli.models.model import Completion, ModelRequest
 from orchestrator_cli.models.parameters import options_of
 from orchestrator_cli.plan import Plan, Subtask
 from orchestrator_cli.planning.checks import judge
-from orchestrator_cli.planning.planner import PlannerContext, make_plan
+from orchestrator_cli.planning.planner import RUNTIME_FIELDS, PlannerContext, make_plan
+from orchestrator_cli.planning.structured_output import schema_of
 from orchestrator_cli.values import Usage
 from toolsmith.spec import Need
 from toolsmith.writer import write_spec
@@ -84,6 +86,17 @@ def test_the_planner_and_the_judge_ask_with_their_schemas() -> None:
     jsonschema.validate(rows, schemas["planner"])
     assert not {"version", "routes"} & set(schemas["planner"]["properties"])  # type: ignore[arg-type]
     jsonschema.validate({"good": True, "reason": ""}, schemas["judge"])
+
+
+def test_a_schema_is_sent_without_what_no_reply_needs() -> None:
+    schema = schema_of(Plan, without=RUNTIME_FIELDS)
+    request = ModelRequest(role="planner", model="openai/mine", messages=(), reply_schema=schema)
+    sent = options_of(request, stream=False)["response_format"]["json_schema"]["schema"]
+    assert set(schema["$defs"]) - set(sent["$defs"]) == {"Route"}  # type: ignore[arg-type]
+    assert "title" in sent["$defs"]["Subtask"]["properties"]
+    assert not any(text in json.dumps(sent) for text in ('"title": "', "subtask_fields"))
+    for value, is_one in (({"goal": "g", "subtasks": [coder("one")]}, True), ({"goal": 1}, False)):
+        assert jsonschema.Draft202012Validator(sent).is_valid(value) is is_one
 
 
 def test_the_toolsmith_gives_the_schema_of_a_specification() -> None:

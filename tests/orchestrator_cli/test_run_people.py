@@ -56,6 +56,9 @@ def test_a_run_that_only_a_person_can_bring_on_pauses_when_all_else_is_done_and_
 
     listed = orch("approve", "last")
     assert f"{question['id']}  Which colour? [1-2]" in listed.err
+    for text in (listed.err, done.envelope["error"]["remedy"]):
+        assert "--answer TEXT" in text
+        assert "--yes" not in text  # which it would refuse
     wrong = orch("approve", "last", "--answer", "blue")
     assert (wrong.code, "one of the choices" in wrong.error) == (2, True)
     mistaken = orch("approve", "last", "--yes")

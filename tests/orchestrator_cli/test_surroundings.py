@@ -90,6 +90,9 @@ def test_an_index_leads_nowhere_else(repository: Path) -> None:
         ("pyproject.toml", "[tool.pytest.ini_options]\n", ("pytest",)),
         ("pyproject.toml", "[project]\n", ()),
         ("pytest.ini", "", ("pytest",)),
+        ("tox.ini", "[testenv]\ncommands = pytest -v {posargs}\n", ("pytest",)),
+        ("tox.ini", "[testenv]\ncommands =\n    python -m pytest\n", ("pytest",)),
+        ("tox.ini", "[testenv]\ncommands = nose\n", ()),
         (
             "package.json",
             '{"scripts": {"test": "x", "build": "y", "test:unit": "z"}}',

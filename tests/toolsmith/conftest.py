@@ -61,7 +61,7 @@ class Sample:
 
 @pytest.fixture
 def sample() -> Sample:
-    need = Need(name="Count-Words", purpose="Count the words of a file.", arguments={"path": "$write.value"})
+    need = Need(name="Count-Words", purpose="Count the words of a file.", calls=({"path": "$write.value"},))
     raw, suite = json.loads(json.dumps([SPEC, CASES]))
     return Sample(need, raw, suite, ToolSpec.model_validate(raw), Suite.model_validate(suite), CODE)
 

@@ -14,7 +14,7 @@ from toolsmith.errors import ReplyFaulty, ToolNotBuilt
 from toolsmith.library import Library
 from toolsmith.proof.cases import Suite
 from toolsmith.reuse import duplicate_of, extension_faults, taken_for, whole_proof
-from toolsmith.search import FLOOR, Search, candidates, find, planned_faults, read_decision
+from toolsmith.search import FLOOR, candidates, find, planned_faults, read_decision
 from toolsmith.spec import Need, ToolSpec
 
 NEEDS = Path(__file__).parent / "needs"
@@ -153,10 +153,10 @@ def test_without_candidates_no_model_is_asked() -> None:
 
 
 def test_the_same_purpose_and_a_call_that_fits_need_no_model() -> None:
-    need = Need(name="vowels", purpose="Count the  vowels of a text", arguments={"text": "$read.value"})
+    need = Need(name="vowels", purpose="Count the  vowels of a text", calls=({"text": "$read.value"},))
     found = find(need, [COUNTER], never_called)
     assert (found.decision.kind, found.tool) == ("use", COUNTER)
-    other = need.model_copy(update={"arguments": {"word": "banana"}})
+    other = need.model_copy(update={"calls": ({"word": "banana"},)})
     asked: list[str] = []
 
     def complete(prompt: str, _schema: object = None) -> str:
@@ -189,9 +189,8 @@ def test_the_model_is_shown_the_need_and_the_contracts_of_the_candidates() -> No
 
 
 def test_a_tool_is_not_used_where_one_of_the_planned_calls_does_not_fit_it() -> None:
-    search = Search(calls=[{"text": "a"}, {"text": 3}])
-    need = Need(name="vowels_in", purpose="How many vowels a text has", arguments={"text": "a"})
-    decision = find(need, [COUNTER], lambda _: '{"use": "count_vowels"}', search).decision
+    need = Need(name="vowels_in", purpose="How many vowels a text has", calls=({"text": "a"}, {"text": 3}))
+    decision = find(need, [COUNTER], lambda _: '{"use": "count_vowels"}').decision
     assert decision.kind == "new"
     assert "3 is integer, but the input is string" in decision.reason
 
@@ -416,7 +415,7 @@ def test_where_the_planned_call_does_not_fit_the_duplicate_it_is_refused_by_name
     library: Library, sample: Any, model: Callable[..., Any]
 ) -> None:
     kept(library, sample, model)
-    need = FREQUENCIES.model_copy(update={"arguments": {"file": "$write.value"}})
+    need = FREQUENCIES.model_copy(update={"calls": ({"file": "$write.value"},)})
     text = json.dumps([sample.raw | {"name": "word_frequencies"}, sample.raw_suite]).replace(
         '"path"', '"file"'
     )

@@ -168,9 +168,29 @@ def test_an_error_that_means_any_failure_is_no_contract(sample: Any) -> None:
 
 
 def test_what_the_plan_will_give_has_to_be_an_input(sample: Any) -> None:
-    need = sample.need.model_copy(update={"arguments": {"path": "a.txt", "language": "en"}})
+    calls = ({"path": "a.txt"}, {"path": "b.txt", "language": "en"}, {"path": "a.txt"})
+    need = sample.need.model_copy(update={"calls": calls})
     (fault,) = faults_of(sample.spec_reply(), need)
     assert fault == "inputs: the plan will also give language; declare what it gives"
+
+
+def test_who_specifies_a_tool_reads_each_planned_call_once(sample: Any) -> None:
+    calls = ({"path": "a.txt"}, {"path": "b.txt"}, {"path": "a.txt"})
+    asked: list[str] = []
+
+    def complete(prompt: str, _schema: object = None, /) -> str:
+        asked.append(prompt)
+        return str(sample.spec_reply())
+
+    write_spec(sample.need.model_copy(update={"calls": calls}), complete)
+    needed = asked[0].partition("# What is needed")[2]
+    assert (needed.count('"a.txt"'), needed.count('"b.txt"')) == (1, 1)
+
+
+def test_a_need_of_an_earlier_version_has_one_call() -> None:
+    old = {"name": "count", "purpose": "Counts.", "context": ""}
+    assert Need.model_validate(old | {"arguments": {"n": 1}}).calls == ({"n": 1},)
+    assert Need.model_validate(old | {"arguments": None}).calls == ()
 
 
 @pytest.mark.parametrize(

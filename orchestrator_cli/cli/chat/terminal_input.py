@@ -328,7 +328,11 @@ def answer_form(question: Question) -> str:
     if question.what != "question":
         return "[yes/no/edit]" if may_be_edited(question.details) else "[yes/no]"
     choices = choices_of(question)
-    return f"[1-{len(choices)}]" if choices else ""
+    if choices:
+        return f"[1-{len(choices)}]"
+    wanted = question.result or {}
+    form = wanted.get("pattern") or wanted.get("type")
+    return "" if form in (None, "string") else f"[{one_line(str(form))}]"
 
 
 def choices_of(question: Question) -> list[JsonValue]:

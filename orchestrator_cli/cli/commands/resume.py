@@ -5,7 +5,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from orchestrator_cli.approvals.broker import Question, UserReply, check_answer, needs_its_own_answer
+from orchestrator_cli.approvals.broker import (
+    Question,
+    UserReply,
+    check_answer,
+    how_to_answer,
+    needs_its_own_answer,
+)
 from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import choice_of, edit, question_lines
 from orchestrator_cli.cli.commands.ask import model_of
@@ -203,7 +209,7 @@ def _list(found: tuple[ApprovalAsked, ...], past: PastRun, console: Console, *, 
     else:
         for asked in found:
             console.lines(question_lines(asked.id, _question(asked)))
-        console.lines([f"orch approve {past.run} ID --yes | --no --because TEXT | --answer TEXT"])
+        console.lines(how_to_answer(past.run, found))
 
 
 def _questions(

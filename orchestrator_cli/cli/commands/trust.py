@@ -85,7 +85,7 @@ def _guidance(brought: Brought, *, yes: bool) -> bool:
         return False
     if yes:
         brought.answer(left, allow=True)
-        print_lines(["Models are given it from now on, until it changes."])
+        print_lines(["Models are given this from now on, until it changes."])
     elif on_terminal():
         ask_guidance(brought, left)
     return not yes and not on_terminal()

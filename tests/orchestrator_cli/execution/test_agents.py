@@ -12,6 +12,8 @@ from scripted_model import code
 from orchestrator_cli.execution.agent_outputs import OUTPUT_CHARS
 from orchestrator_cli.execution.agent_tools import RECORDED_CHARS
 from orchestrator_cli.models.pricing import context_tokens
+from toolsmith.sandbox.backends import TMPFS_BYTES
+from toolsmith.sandbox.spec import Limits
 
 PAGE = "<pre>\n<code>x</code>\n</code>\n</pre>\nObservation: Calling tools:"
 NUMBER = {"type": "integer"}
@@ -240,3 +242,36 @@ final_answer(done)
     assert outcome.value == len(recorded) == 9
     assert sum(recorded) <= RECORDED_CHARS
     assert services.of("ToolCalled")[-1].ok
+
+
+# --- what a coder reads of its sandbox and its functions
+
+
+def test_the_reminder_to_hand_over_a_value_is_not_marked_as_data(tmp_path: Path) -> None:
+    _, services = run_agent(tmp_path, [code("print(42)"), code("final_answer(42)")], result=NUMBER)
+    said = str(services.messages()[-1]["content"])
+    assert "42" in said.partition("</untrusted>")[0]
+    assert "handed over" in said.partition("</untrusted>")[2]
+
+
+def test_a_function_shows_what_may_be_left_out(tmp_path: Path) -> None:
+    _, services = run_agent(tmp_path, [code("final_answer(1)")], tools=["list_files", "read_file"])
+    assert "def read_file(path: string, offset: integer = ..., limit: integer = ...)" in services.texts()
+    assert "def list_files(folder: string = ...)" in services.texts()
+    assert "def give_up(reason: string)" in services.texts()
+
+
+def test_a_coder_reads_how_much_it_can_write(tmp_path: Path) -> None:
+    _, services = run_agent(tmp_path, [code("final_answer(1)")])
+    assert f"{Limits().disk_mb} MB" in services.texts()
+    assert f"{TMPFS_BYTES >> 20} MB" in services.texts()
+
+
+@pytest.mark.parametrize(
+    ("check", "is_explained"), [("len(summary) > 0", True), ("'summary.md' != ''", False)]
+)
+def test_the_summary_is_explained_if_the_check_reads_it(
+    tmp_path: Path, check: str, is_explained: bool
+) -> None:
+    _, services = run_agent(tmp_path, [code("final_answer(1)")], check=check)
+    assert ("one line that is made from it" in services.texts()) is is_explained

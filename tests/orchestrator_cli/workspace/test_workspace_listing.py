@@ -109,6 +109,26 @@ def test_a_large_folder_is_counted_by_its_parts(root: Path) -> None:
     assert len(file_tools(root)["list_files"]()) == MAX_LISTED + 1
 
 
+@pytest.mark.parametrize(
+    ("prompt", "first"),
+    [
+        ("Which tests in zoo/deep are slow?", ["zoo/deep/a.py", "zoo/deep/b.py"]),
+        ("Look at `zoo/deep/`.", ["zoo/deep/a.py", "zoo/deep/b.py"]),
+        ("Mend ./zoo/deep/b.py, please.", ["zoo/deep/b.py"]),
+        ("Is zoo deep?", ["README.md"]),
+        ("Is and/or in /etc/passwd or .. or ./ ?", ["README.md"]),
+    ],
+)
+def test_what_the_promptnames_comes_first(root: Path, prompt: str, first: list[str]) -> None:
+    make(root, **{f"many/{n}.txt": "x" for n in range(150)}, **{f"zoo/deep/{n}.py": "x" for n in "ab"})
+    rows = workspace(root).listing(prompt).rows
+    assert [row.partition(" (")[0] for row in rows[: len(first)]] == first
+    assert len(rows) == 102
+    many = workspace(root).listing("Sort many/ by size.").rows
+    assert {row.partition("/")[0] for row in many[:50]} == {"many"}
+    assert many[50].startswith("README.md")
+
+
 @pytest.mark.parametrize("rules", ["a" * 200_000, "\n".join(f"*{n}*x" for n in range(30_000))])
 def test_looking_is_bounded_whatever_the_rules(root: Path, rules: str) -> None:
     make(root, **{".gitignore": rules}, **{f"many/{n}/{n}.txt": "x" for n in range(300)})
@@ -122,11 +142,13 @@ def test_beginnings_are_bounded_and_only_of_texts(root: Path) -> None:
     make(root, **{f"{n}.txt": "long " * 1_000 for n in range(60)})
     (root / "0.bin").write_bytes(b"\0\1")
     (root / "0.latin").write_bytes(b"caf\xe9")
+    (root / "0.large").write_text("region,units\n" + "north,3\n" * 100_000)
     os.mkfifo(root / "0.pipe")
     (root / "0.link").symlink_to("/etc/passwd")
     rows = workspace(root).listing().rows
     begun = [row for row in rows if ", begins: " in row]
     assert 10 < len(begun) < 30
+    assert any(row.startswith("0.large") and "region,units" in row for row in begun)
     assert sum(map(len, rows)) < 10_000
     assert not any(row.startswith(("0.bin", "0.latin", "0.link", "0.pipe")) for row in begun)
 
