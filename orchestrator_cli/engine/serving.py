@@ -37,6 +37,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from orchestrator_cli.durable.peers import TABLE, End, user_of
 from orchestrator_cli.engine.server import ADDRESS, authorization, import_prefect, login_page, signature
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
@@ -60,10 +61,6 @@ fetch(location.pathname, {method: "POST", body: ticket}).then(async reply => {
 }).catch(why => { document.getElementById("said").textContent = why })
 </script>
 """
-TABLE = Path("/proc/net/tcp")
-"""Who has made a connection; on a system without it that is unknown."""
-CONNECTED = "01"
-
 _SCRIPT = hashlib.sha256(PAGE.partition("<script>")[2].partition("</script>")[0].encode()).digest()
 # Prefect's page sets styles from its scripts, starts workers from data, and draws its graph with pixi, which
 # makes functions from text.
@@ -83,11 +80,11 @@ LOG_BYTES = 4 << 20
 UNKNOWN_S = 5.0
 """How long a connection may be open without the password of a WebSocket, or without a request."""
 
+BACKLOG = 128
+"""How many connections may wait. As many are accepted, each with a descriptor, before one is closed."""
+
 LEFT = '"cache", "storage"'
 """What a browser is to forget of an address: `storage` has its service workers, `cache` its files."""
-
-End = tuple[str, int]
-"""An IPv4 address and a port."""
 
 
 class IdleWatch:
@@ -267,23 +264,6 @@ def _is_of_owner(client: End, server: End) -> bool:
     return user_of(client, server) in (os.getuid(), 0)
 
 
-def user_of(client: End, server: End) -> int | None:
-    """The user who has made the connection between two ends; None if that is unknown.
-
-    Both ends are compared with their addresses: 127.0.0.2 may use a port that is also one of 127.0.0.1.
-    """
-    # One search, not line by line: another user can have very many connections of his own.
-    wanted = f" {_in_table(client)} {_in_table(server)} {CONNECTED} "
-    _, found, rest = TABLE.read_text(encoding="ascii").partition(wanted)
-    return int(rest.split(maxsplit=4)[3]) if found else None
-
-
-def _in_table(end: End) -> str:
-    """An end as the kernel's table has it: the address as a number of this machine, and the port, in hex."""
-    address, port = end
-    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
-
-
 def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
     import uvicorn
 
@@ -304,6 +284,7 @@ def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
         gate,
         http=HttpProtocol,
         ws_max_size=MESSAGE_BYTES,
+        backlog=BACKLOG,
         log_level="warning",
         timeout_graceful_shutdown=5,
         proxy_headers=False,

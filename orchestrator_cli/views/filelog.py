@@ -2,10 +2,10 @@
 
 Each entry is one write under a lock in the home and is flushed to the disk before the lock is released. So
 entries of several runs may alternate, but none is torn. The file itself is locked too, for runs of another
-home, but that is not waited for long: every user who can read the file can lock it. A seal ends each entry and chains it to the one
-before (`journal.hash_chain`). If a writer was killed, the next one closes and seals what it left, so that
-the rest stays readable. If the log was moved away, a new one is started; a log from before there were seals
-continues with them.
+home, but that is not waited for long: every user who can read the file can lock it. A seal ends each entry
+and chains it to the one before (`journal.hash_chain`). If a writer was killed, the next one closes and seals
+what it left, so that the rest stays readable. If the log was moved away, a new one is started; a log from
+before there were seals continues with them.
 
 A text that is too long for an entry is cut there and kept whole beside the run, by its hash.
 
