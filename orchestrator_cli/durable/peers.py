@@ -12,9 +12,6 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-TABLE = Path("/proc/net/tcp")
-"""On a system without it, who has made a connection is unknown."""
-
 End = tuple[str, int]
 """An IPv4 address and a port."""
 
@@ -25,7 +22,18 @@ _WANTED = struct.Struct("=BBBxI")
 _FOUND = struct.Struct("=xB62xI")
 """The state, and behind the ends and the queues the user."""
 _ANY_COOKIE = b"\0" * 4 + b"\xff" * 8
+_TABLE = Path("/proc/net/tcp")
 _ESTABLISHED = 1
+
+
+def is_of_owner(client: End, server: End) -> bool:
+    """Whether this user, or root, has made the connection; not so if that is unknown."""
+    return user_of(client, server) in (os.getuid(), 0)
+
+
+def is_of_another(client: End, server: End) -> bool:
+    """Whether a connection is to be refused: it is not the owner's, on a system that knows such things."""
+    return _TABLE.exists() and not is_of_owner(client, server)
 
 
 def user_of(client: End, server: End) -> int | None:
@@ -35,7 +43,7 @@ def user_of(client: End, server: End) -> int | None:
     """
     if _answers():
         return _by_asking(client, server)
-    return _by_table(client, server) if TABLE.exists() else None
+    return _by_table(client, server) if _TABLE.exists() else None
 
 
 @cache
@@ -65,7 +73,7 @@ def _by_asking(client: End, server: End) -> int | None:
 def _by_table(client: End, server: End) -> int | None:
     # One search, not line by line.
     wanted = f" {_in_table(client)} {_in_table(server)} {_ESTABLISHED:02} "
-    _, found, rest = TABLE.read_text(encoding="ascii").partition(wanted)
+    _, found, rest = _TABLE.read_text(encoding="ascii").partition(wanted)
     return int(rest.split(maxsplit=4)[3]) if found else None
 
 

@@ -37,7 +37,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from orchestrator_cli.durable.peers import TABLE, End, user_of
+from orchestrator_cli.durable.peers import End, is_of_another, is_of_owner
 from orchestrator_cli.engine.server import ADDRESS, authorization, import_prefect, login_page, signature
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
@@ -156,12 +156,10 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if not TABLE.exists() or (
-            self.client and _is_of_owner(self.client, transport.get_extra_info("sockname"))
-        ):
-            self.loop.call_later(UNKNOWN_S, self._close_unused)
-        else:
+        if self.client is None or is_of_another(self.client, transport.get_extra_info("sockname")):
             transport.abort()
+        else:
+            self.loop.call_later(UNKNOWN_S, self._close_unused)
 
     def _close_unused(self) -> None:
         # A WebSocket has another protocol.
@@ -238,7 +236,7 @@ class Gate:
     async def _log_in(self, request: Request, client: End) -> Response:
         if request.method != "POST":
             return HTMLResponse(PAGE, headers={"clear-site-data": LEFT})
-        if not _is_of_owner(client, self._end):
+        if not is_of_owner(client, self._end):
             return PlainTextResponse("This server belongs to another user.", 403)
         if not self._redeem((await request.body()).decode("latin-1")):
             return PlainTextResponse("This address was used before, or is too old: run orch ui again.", 403)
@@ -257,11 +255,6 @@ class Gate:
 
 def _headers(scope: MutableMapping[str, Any], wanted: bytes) -> list[str]:
     return [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
-
-
-def _is_of_owner(client: End, server: End) -> bool:
-    """Whether this user, or root, has made the connection; not so if that is unknown."""
-    return user_of(client, server) in (os.getuid(), 0)
 
 
 def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
