@@ -37,6 +37,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from orchestrator_cli.durable.peers import End, is_of_another, is_of_owner
 from orchestrator_cli.engine.server import ADDRESS, authorization, import_prefect, login_page, signature
 
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
@@ -60,10 +61,6 @@ fetch(location.pathname, {method: "POST", body: ticket}).then(async reply => {
 }).catch(why => { document.getElementById("said").textContent = why })
 </script>
 """
-TABLE = Path("/proc/net/tcp")
-"""Who has made a connection; on a system without it that is unknown."""
-CONNECTED = "01"
-
 _SCRIPT = hashlib.sha256(PAGE.partition("<script>")[2].partition("</script>")[0].encode()).digest()
 # Prefect's page sets styles from its scripts, starts workers from data, and draws its graph with pixi, which
 # makes functions from text.
@@ -83,11 +80,11 @@ LOG_BYTES = 4 << 20
 UNKNOWN_S = 5.0
 """How long a connection may be open without the password of a WebSocket, or without a request."""
 
+BACKLOG = 128
+"""How many connections may wait. As many are accepted, each with a descriptor, before one is closed."""
+
 LEFT = '"cache", "storage"'
 """What a browser is to forget of an address: `storage` has its service workers, `cache` its files."""
-
-End = tuple[str, int]
-"""An IPv4 address and a port."""
 
 
 class IdleWatch:
@@ -159,12 +156,10 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if not TABLE.exists() or (
-            self.client and _is_of_owner(self.client, transport.get_extra_info("sockname"))
-        ):
-            self.loop.call_later(UNKNOWN_S, self._close_unused)
-        else:
+        if self.client is None or is_of_another(self.client, transport.get_extra_info("sockname")):
             transport.abort()
+        else:
+            self.loop.call_later(UNKNOWN_S, self._close_unused)
 
     def _close_unused(self) -> None:
         # A WebSocket has another protocol.
@@ -241,7 +236,7 @@ class Gate:
     async def _log_in(self, request: Request, client: End) -> Response:
         if request.method != "POST":
             return HTMLResponse(PAGE, headers={"clear-site-data": LEFT})
-        if not _is_of_owner(client, self._end):
+        if not is_of_owner(client, self._end):
             return PlainTextResponse("This server belongs to another user.", 403)
         if not self._redeem((await request.body()).decode("latin-1")):
             return PlainTextResponse("This address was used before, or is too old: run orch ui again.", 403)
@@ -260,28 +255,6 @@ class Gate:
 
 def _headers(scope: MutableMapping[str, Any], wanted: bytes) -> list[str]:
     return [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
-
-
-def _is_of_owner(client: End, server: End) -> bool:
-    """Whether this user, or root, has made the connection; not so if that is unknown."""
-    return user_of(client, server) in (os.getuid(), 0)
-
-
-def user_of(client: End, server: End) -> int | None:
-    """The user who has made the connection between two ends; None if that is unknown.
-
-    Both ends are compared with their addresses: 127.0.0.2 may use a port that is also one of 127.0.0.1.
-    """
-    # One search, not line by line: another user can have very many connections of his own.
-    wanted = f" {_in_table(client)} {_in_table(server)} {CONNECTED} "
-    _, found, rest = TABLE.read_text(encoding="ascii").partition(wanted)
-    return int(rest.split(maxsplit=4)[3]) if found else None
-
-
-def _in_table(end: End) -> str:
-    """An end as the kernel's table has it: the address as a number of this machine, and the port, in hex."""
-    address, port = end
-    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
 
 
 def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
@@ -304,6 +277,7 @@ def main(listener_fd: int, idle_minutes: float, folder: Path) -> None:
         gate,
         http=HttpProtocol,
         ws_max_size=MESSAGE_BYTES,
+        backlog=BACKLOG,
         log_level="warning",
         timeout_graceful_shutdown=5,
         proxy_headers=False,

@@ -26,6 +26,7 @@ from typing import Any
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.http_bodies import BodyRefused
+from orchestrator_cli.mcp_client.asked import within_bounds
 from orchestrator_cli.mcp_client.login import LoginFailed
 from orchestrator_cli.mcp_client.over_http import LINE_BYTES, START_S, Login, over_http
 from orchestrator_cli.mcp_client.tools import kept_row
@@ -267,7 +268,7 @@ async def _connected(
             token = next(iter(env.values()), "")
             transport = await stack.enter_async_context(over_http(server, token, login, said.end))
         client = Client(
-            transport,
+            within_bounds(transport, said.end),
             client_info=about,
             cache=None,
             read_timeout_seconds=START_S,

@@ -3,7 +3,9 @@
 The mcp library speaks the protocol. A run uses tokens and renews them; it never opens a browser. Tokens are
 in `mcp/` of the data folder, in a file for each address that only the user can read. A login is asked for at
 the server's own host, or by https. The browser gets an address with https, or one on loopback if the server
-is there too; its answer comes to a port on loopback, and counts if it has the state that was sent.
+is there too; its answer comes to a port on loopback, and counts if it has the state that was sent. The port
+serves this user only: others can read the state from the browser's command line, and could send the answer to
+a login of their own.
 
 Not covered: two runs that renew the same tokens at once, of which a strict server ends one login; and logins
 without a browser.
@@ -23,6 +25,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from orchestrator_cli.durable.files import read_whole, write_atomic
+from orchestrator_cli.durable.peers import is_of_another
 from orchestrator_cli.errors import RecoverableError
 
 LOGIN_S = 300.0
@@ -176,7 +179,11 @@ def browser_on_loopback(show: Callable[[str], None]) -> Iterator[Browser]:
             self.end_headers()
             self.wfile.write(text)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Requests) as server:
+    class OwnPort(ThreadingHTTPServer):
+        def verify_request(self, _request: object, client_address: Any) -> bool:
+            return not is_of_another(client_address, self.socket.getsockname())
+
+    with OwnPort(("127.0.0.1", 0), Requests) as server:
         server.daemon_threads = True
         browser = Browser(server.server_address[1], show)
         threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True).start()

@@ -21,7 +21,7 @@ from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder
 from orchestrator_cli.subprocesses.limited import CallLimits, LimitedCalls, Uncomputed
 from orchestrator_cli.tools.html_text import html_text
 from toolsmith.sandbox.addresses import public_address
-from toolsmith.sandbox.proxy import grants_of_setting
+from toolsmith.sandbox.proxy import grants_of_setting, plain_host
 
 MAX_BYTES = 2_000_000
 MAX_CHARS = 60_000
@@ -73,6 +73,7 @@ def web_tools(
             url: An http or https address on one of the allowed domains.
         """
         for _ in range(MAX_REDIRECTS):
+            url = in_plain_letters(url)
             _check(url, domains, granted, reachable)
             reply = _get(url, resolve, MAX_BYTES)
             if not reply.location:
@@ -86,6 +87,17 @@ def web_tools(
             f"Fetch a web page on {', '.join(reachable)} and return its text.",
         )
     return {"fetch_url": fetch_url}
+
+
+def in_plain_letters(url: str) -> str:
+    """An address with its domain in ASCII, so that a person sees that it is no other that looks alike."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return url
+    plain = None if host.isascii() else plain_host(host)
+    return url if plain is None else parts._replace(netloc=f"{plain}:{port}" if port else plain).geturl()
 
 
 def _text(reply: "HttpResponse", url: str, cancellation: Cancellation | None) -> str:

@@ -1,12 +1,13 @@
 """`search_web`: asks a search service, and offers the sites that it finds to be read with `fetch_url`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.tools.web import in_plain_letters
 
 MOST, QUERY_CHARS = 20, 400
 TITLE_CHARS, TEXT_CHARS, URL_CHARS = 200, 600, 500
@@ -33,7 +34,7 @@ class FoundSites:
 
     def add(self, hit: SearchHit) -> None:
         if host := urlsplit(hit.url).hostname:
-            self._titles.setdefault(host.lower().rstrip("."), hit.title)
+            self._titles.setdefault(host.lower().rstrip("."), truncate(on_one_line(hit.title), TITLE_CHARS))
 
     def title(self, host: str) -> str | None:
         """None for a host that no search has found."""
@@ -58,7 +59,10 @@ def search_tools(
         if not words or len(words) > QUERY_CHARS:
             raise ValueError(f"give 1 to {QUERY_CHARS} letters to search for")
         permit()
-        hits = [hit for hit in search(words, max(1, min(limit, MOST))) if _is_page(hit.url)][:MOST]
+        rows = (
+            replace(hit, url=in_plain_letters(hit.url)) for hit in search(words, max(1, min(limit, MOST)))
+        )
+        hits = [hit for hit in rows if _is_page(hit.url)][:MOST]
         for hit in hits:
             found.add(hit)
         return [

@@ -1,10 +1,11 @@
 """`fileLog.md`: what the runs of a workspace did, appended entry by entry for people to read.
 
-Each entry is one write under a lock on the file and is flushed to the disk before the lock is released. So
-entries of several runs may alternate, but none is torn. A seal ends each entry and chains it to the one
-before (`journal.hash_chain`). If a writer was killed, the next one closes and seals what it left, so that
-the rest stays readable. If the log was moved away, a new one is started; a log from before there were seals
-continues with them.
+Each entry is one write under a lock in the home and is flushed to the disk before the lock is released. So
+entries of several runs may alternate, but none is torn. The file itself is locked too, for runs of another
+home, but that is not waited for long: every user who can read the file can lock it. A seal ends each entry
+and chains it to the one before (`journal.hash_chain`). If a writer was killed, the next one closes and seals
+what it left, so that the rest stays readable. If the log was moved away, a new one is started; a log from
+before there were seals continues with them.
 
 A text that is too long for an entry is cut there and kept whole beside the run, by its hash.
 
@@ -18,6 +19,7 @@ entries."""
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.durable.files import append
-from orchestrator_cli.durable.locks import LockTimeout, wait_for_lock
+from orchestrator_cli.durable.locks import LockTimeout, acquire, wait_for_lock
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.hash_chain import (
@@ -69,6 +71,8 @@ so numbers are passed over. You may move this file away; the next run begins a n
 CUT_OFF = "*The entry above was cut off: its writer was stopped while writing.*"
 COPIED = "*The entries above are a copy of {original}: they are about the workspace there.*"
 LOCK_WAIT_S = 30.0
+FILE_LOCK_WAIT_S = 2.0
+"""How long one view waits for locks on the file itself, in all."""
 
 _A_COMMENT = re.compile(r"^<!-- orch .*-->$", re.MULTILINE)
 _AN_ENTRY = re.compile(r"^(?:### \d+ · |\*\*\d+\*\* · run |## Run )", re.MULTILINE)
@@ -84,10 +88,11 @@ class FileLog:
     def __init__(self, path: Path, home: Path | None = None) -> None:
         self.path = path
         self._home = home
+        self._patience = LOCK_WAIT_S if home is None else FILE_LOCK_WAIT_S
         self._plans: dict[str, Plan] = {}
         self._id = ("", 0)
         """The log's id, and the inode of the file that has it."""
-        with _translated(path), _locked(path) as file:
+        with _translated(path), self._locked() as file:
             if os.fstat(file).st_size == 0:
                 # The home may not exist yet, so the last seal is recorded with the first entry.
                 append(file, begun(HEADER)[0])
@@ -119,8 +124,51 @@ class FileLog:
         if any(entry_head(event.seq, event.run) in written for event in found):
             self.catch_up(found)
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        """The file, created if it is missing, open for appending, and locked."""
+        with self._turn():
+            while True:
+                file = _open(self.path)
+                try:
+                    self._lock(file)
+                    # The file may have been moved between opening and locking: then open it again.
+                    if _is_still(file, self.path):
+                        yield file
+                        return
+                finally:
+                    os.close(file)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keep out other runs of this home."""
+        if self._home is None or not self._home.is_dir():
+            yield
+            return
+        folder = self._home / "locks"
+        with _recording(self._home):
+            folder.mkdir(exist_ok=True)
+        place = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:16]
+        try:
+            lock = acquire(folder / f"log-{place}.lock", wait_s=LOCK_WAIT_S)
+        except LockTimeout as exc:
+            raise _held() from exc
+        with lock:
+            yield
+
+    def _lock(self, file: int) -> None:
+        began = time.monotonic()
+        try:
+            wait_for_lock(file, wait_s=self._patience)
+        except LockTimeout as exc:
+            if self._home is None:
+                raise _held() from exc
+        finally:
+            if self._home is not None:
+                self._patience = max(0.0, self._patience - (time.monotonic() - began))
+
     def _written(self) -> set[str]:
-        with _translated(self.path), _locked(self.path) as file:
+        with _translated(self.path), self._locked() as file:
             return {entry_head(*entry) for entry in entries_in(_whole(file))}
 
     def close(self) -> None:
@@ -140,7 +188,7 @@ class FileLog:
                     blobs.keep(text.encode("utf-8", "replace"))
 
     def _append(self, head: str, entry: str) -> None:
-        with _translated(self.path), _locked(self.path) as file:
+        with _translated(self.path), self._locked() as file:
             before, last = _end_of(file) if os.fstat(file).st_size else begun(HEADER)
             before, last = self._renamed(file, before, last)
             text = f"\n{entry}\n\n".encode("utf-8", "replace")
@@ -225,22 +273,8 @@ def _remedy(path: Path) -> str:
     return "Allow writing there and see that the disk has room, or choose another workspace with -C."
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    """The file, created if it is missing, open for appending, and locked."""
-    deadline = time.monotonic() + LOCK_WAIT_S
-    while True:
-        file = _open(path)
-        try:
-            wait_for_lock(file, wait_s=deadline - time.monotonic())
-            # The file may have been moved between opening and locking: then open it again.
-            if _is_still(file, path):
-                yield file
-                return
-        except LockTimeout as exc:
-            raise TimeoutError(0, f"another process has held its lock for {LOCK_WAIT_S:.0f} s") from exc
-        finally:
-            os.close(file)
+def _held() -> OSError:
+    return TimeoutError(0, f"another process has held its lock for {LOCK_WAIT_S:.0f} s")
 
 
 def _open(path: Path) -> int:

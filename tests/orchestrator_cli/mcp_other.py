@@ -4,6 +4,7 @@ It is written against the protocol and not with the library that `orch` uses, an
 call in the file that is its first argument. The JSON file that is the second one has more tools to list.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -54,6 +55,15 @@ def where() -> dict:
     }
 
 
+def ask(times: int | None) -> int:
+    """Ask for the roots so often, and take the answers; without a number, ask for ever and take none."""
+    for number in range(times) if times else itertools.count():
+        write(json.dumps({"jsonrpc": "2.0", "id": f"ask {number}", "method": "roots/list"}))
+        if times:
+            assert json.loads(sys.stdin.readline())["id"] == f"ask {number}"
+    return times or 0
+
+
 def call(ident: object, name: str, arguments: dict, meta: dict) -> None:
     note(f"{name} {json.dumps(arguments)} {meta.get('orch/idempotencyKey', '')}".strip())
     text, more = {"echo": arguments.get("text"), "count-up": "counted"}.get(name, ""), {}
@@ -75,6 +85,8 @@ def call(ident: object, name: str, arguments: dict, meta: dict) -> None:
     elif name == "shape":
         write('{"jsonrpc": "2.0", "method": "notifications/message", "params": "\\u001b]0;title\\u0007"}')
         more = {"structuredContent": {"a": "a" * 60 + "!"}}
+    elif name in ("pester", "ask"):  # not listed
+        text = str(ask(1_000 if name == "ask" else None))
     elif name in ("where", "structured"):
         more = {"structuredContent": where() if name == "where" else {"rows": [1, 2]}}
     say(ident, {"content": [{"type": "text", "text": text}], **more})

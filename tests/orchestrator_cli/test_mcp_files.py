@@ -1,8 +1,10 @@
 """MCP servers in the files of other programs, and servers over HTTP that are made with the mcp library."""
 
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from command import Orch
@@ -19,7 +22,7 @@ from test_mcp_servers import OTHER, notes
 from test_mcp_tools import LIBRARY
 
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.mcp_client.login import Browser, LoginFailed, check_login_address
+from orchestrator_cli.mcp_client.login import Browser, LoginFailed, browser_on_loopback, check_login_address
 from orchestrator_cli.mcp_settings import HIDDEN, McpServer
 from orchestrator_cli.settings import Settings, load_settings
 from orchestrator_cli.trust import refuse
@@ -344,3 +347,24 @@ def test_only_the_answer_to_this_login_counts() -> None:
     assert not browser.take("/callback?code=c&state=other")
     assert not browser.take("/other?code=c&state=s")
     assert browser.take("/callback?code=c&state=s")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_only_the_user_can_send_the_answer_of_a_login() -> None:
+    """Others read its state from the command line of the browser, and could put in a login of their own."""
+    with browser_on_loopback(lambda _: None) as browser:
+        browser._state = "s"
+        port = urlsplit(browser.redirect_uri).port
+
+        def status(sender: socket.socket) -> bytes:
+            with sender, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                sender.settimeout(20)
+                sender.connect(("127.0.0.1", port))
+                sender.sendall(b"GET /callback?code=c&state=s HTTP/1.0\r\n\r\n")
+                return sender.recv(12)[9:]
+            return b""
+
+        stranger = socket.socket()
+        os.fchown(stranger.fileno(), 65534, 65534)
+        assert status(stranger) == b""
+        assert status(socket.socket()) == b"200"

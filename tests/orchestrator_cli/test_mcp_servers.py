@@ -370,6 +370,20 @@ def test_connection_is_reopened_after_the_server_died(tmp_path: Path) -> None:
         loop.close()
 
 
+def test_a_server_that_asks_without_end_and_takes_no_answer_is_ended(tmp_path: Path) -> None:
+    """Each of its requests is held until it takes the answer."""
+    loop, said = Loop(), {"key": "", "cancellation": Cancellation()}
+    other = connection(tmp_path, loop, timeout_s=20.0)
+    try:
+        assert text_of(other.call("ask", {}, **said)) == "1000"
+        with pytest.raises(ServerFailed, match="without taking the answers"):
+            other.call("pester", {}, **said)
+        assert text_of(other.call("echo", {"text": "b"}, **said)) == "b"
+    finally:
+        other.close()
+        loop.close()
+
+
 def test_a_cancelled_call_ends_at_once_with_the_reason(tmp_path: Path) -> None:
     loop, cancellation = Loop(), Cancellation()
     other = connection(tmp_path, loop)

@@ -138,6 +138,30 @@ def test_a_person_answers_remarks_and_asks_again_in_the_loop(
     assert screen.end() == 0
 
 
+@pytest.mark.parametrize("mode", ["ask", "loop"])
+def test_no_question_is_answered_by_what_was_typed_before_it_was_shown(
+    mode: str, open_screen: Open, orch: Orch, endpoint: Endpoint
+) -> None:
+    endpoint.reply = Cast(
+        planner=[plan(WRITE | {"approve": True}, tool_call("other", "list_files") | {"approve": True})]
+    )
+    screen = open_screen(*(["ask", "Write it."] if mode == "ask" else []))
+    if mode == "loop":
+        screen.expect_prompt()
+        screen.type("Write it.\r")
+    screen.expect("[yes/no] › ")
+    screen.when(lambda: len(orch.events("ApprovalAsked")) == 2)
+    screen.type("yes\ryes\ry")
+    screen.when(lambda: len(orch.events("ApprovalGiven")) == 1)
+    time.sleep(0.5)
+    screen.type("\r")
+    time.sleep(0.5)
+    assert len(orch.events("ApprovalGiven")) == 1
+    screen.type("yes\r")
+    screen.expect("All is done.")
+    assert len(orch.events("ApprovalGiven")) == 2
+
+
 def test_ctrl_c_ends_a_run_that_asks_and_gives_the_terminal_back(
     open_screen: Open, orch: Orch, endpoint: Endpoint
 ) -> None:

@@ -90,6 +90,25 @@ def test_an_agent_searches_and_the_sites_that_it_finds_are_asked_about(
     assert "search_web(query" in endpoint.of("planner")[0].text
 
 
+def test_a_site_that_looks_like_another_is_asked_about_in_plain_letters(
+    orch: Orch, endpoint: Endpoint, searx: Any
+) -> None:
+    url = "https://\u0430pple.example.org/"  # its first letter is Cyrillic
+    searx.reply = json.dumps({"results": [{"title": "A\n" * 500, "url": url, "content": ""}]}).encode()
+    look = [call("search_web", {"query": "apple"}), call("fetch_url", {"url": url})]
+    endpoint.reply = Cast(
+        planner=[plan(caller("look", tools=["search_web", "fetch_url"]))],
+        agents={"Do look": [*look, call("final_answer", {"answer": "done"})]},
+    )
+    assert orch("ask", "-y", "Find it.", ORCH_SEARCH=url_of(searx)).code == 0
+    asked = [row for row in orch.events("ApprovalAsked") if "its search found" in row["question"]]
+    (row,) = asked
+    assert "xn--pple-43d.example.org" in row["question"]
+    assert "\u0430" not in row["question"]
+    assert len(row["details"].split("\n")) == 1
+    assert len(row["details"]) < 300
+
+
 def test_a_key_alone_is_no_permission(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(planner=[plan(tool_call("look", "search_web", query="tea"))])
     done = orch("ask", "Find tea.", TAVILY_API_KEY="none-of-yours")

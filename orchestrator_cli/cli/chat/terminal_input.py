@@ -23,7 +23,7 @@ import sys
 import tempfile
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TextIO
 
@@ -225,13 +225,18 @@ class _Reader:
 
     def _read_keys(self) -> None:
         with Keyboard(sys.stdin, self._console.stream, forget=not self._takes_remarks) as keyboard:
+            shown: Question | None = None
             while not self.over.is_set() and self._broker.attended and self._wants_editor is None:
                 question = self._question()
                 if question is None and not self._takes_remarks:
                     break
+                if question is not None and question != shown:
+                    # What has been typed already was not meant for it.
+                    early = keyboard.read(0.0)
+                    self._take(early if self._takes_remarks else (), None)
                 self._show(question)
-                for key in keyboard.read(POLL_S):
-                    self._take(key)
+                shown = question
+                self._take(keyboard.read(POLL_S), shown)
         self._console.show_typed(None)
 
     def _question(self) -> Question | None:
@@ -246,19 +251,23 @@ class _Reader:
         else:
             self._console.show_typed(TypedLine("you", "", self._line) if self._line else None)
 
-    def _take(self, key: Key) -> None:
-        question = self._question()
-        if key.name == "enter":
-            line, self._line = self._line.strip(), ""
-            started_for, self._started_for = self._started_for, None
-            if line:
-                self._submit(line, question if question and question.id == started_for else None)
-        elif key.name == "end" and not self._line:
-            self._broker.detach()
-        else:
-            if not self._line:
-                self._started_for = question.id if question else None
-            self._line = edited(self._line, key)
+    def _take(self, keys: Iterable[Key], shown: Question | None) -> None:
+        """Act on keys. A line that they begin can answer only the question that was shown before."""
+        for key in keys:
+            if key.name == "enter":
+                line, self._line = self._line.strip(), ""
+                started_for, self._started_for = self._started_for, None
+                question = self._question()
+                if line and started_for in (None, question.id if question else None):
+                    self._submit(line, question if started_for else None)
+                elif line:
+                    self._console.lines(["  That was for a question that is not open any more."])
+            elif key.name == "end" and not self._line:
+                self._broker.detach()
+            else:
+                if not self._line:
+                    self._started_for = shown.id if shown else None
+                self._line = edited(self._line, key)
 
     def _submit(self, line: str, question: Question | None) -> None:
         try:

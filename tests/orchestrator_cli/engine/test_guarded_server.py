@@ -28,9 +28,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.cli.commands.doctor import examine
+from orchestrator_cli.durable import peers
+from orchestrator_cli.durable.peers import user_of
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.server import LocalServer, ensure_server, running_server
-from orchestrator_cli.engine.serving import user_of
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.settings import load_settings
 
@@ -313,6 +314,40 @@ def test_a_connection_of_another_user_is_closed_unread(server: LocalServer) -> N
     assert status(server.url, "/api/health", host_of(server)) == 200
 
 
+FLOOD = """
+import os, socket, sys, time
+os.setgroups([]), os.setgid({0}), os.setuid({0})
+while True:
+    opened = [socket.socket() for _ in range(300)]
+    for one in opened:
+        one.setblocking(False)
+        one.connect_ex(("127.0.0.1", int(sys.argv[1])))
+    print("made", flush=True)
+    time.sleep(0.05)
+    for one in opened:
+        one.close()
+"""
+
+
+@by_root
+def test_a_flood_of_connections_of_another_user_shuts_no_one_out(server: LocalServer) -> None:
+    command = [sys.executable, "-c", FLOOD.format(STRANGER), str(port_of(server.url))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/") as flood:
+        try:
+            assert flood.stdout is not None
+            for _ in range(20):
+                flood.stdout.readline()
+            took = []
+            for _ in range(5):
+                began = time.monotonic()
+                assert status(server.url, "/api/health", host_of(server)) == 200
+                took.append(time.monotonic() - began)
+        finally:
+            flood.kill()
+    assert sorted(took)[2] < 2.0
+    assert "out of system resource" not in (Path(f"/proc/{server.pid}/fd/2").read_text(errors="replace"))
+
+
 def test_a_large_message_is_refused_before_the_password(server: LocalServer) -> None:
     with open_socket(server, None) as opened:
         with contextlib.suppress(ConnectionClosed):
@@ -346,7 +381,11 @@ def test_another_user_is_shut_out_beside_a_connection_of_the_owner(server: Local
 
 
 @by_root
-def test_the_user_of_a_connection_is_found_by_both_ends() -> None:
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_the_user_of_a_connection_is_found_by_both_ends(
+    is_asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "_answers", lambda: is_asked)
     # A listener that closes nothing: the real server may have shut the stranger out before the look.
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,

@@ -1,5 +1,6 @@
 """`fileLog.md`: what a person reads in it, and what cannot be forged in it."""
 
+import fcntl
 import os
 import re
 import signal
@@ -19,9 +20,10 @@ from markdown_it import MarkdownIt
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import AnyFact, Event
-from orchestrator_cli.journal.hash_chain import entry_head, sealed
+from orchestrator_cli.journal.hash_chain import entry_head, read_log, sealed
 from orchestrator_cli.plan import NewTool, Patch, Plan, Result, Subtask
 from orchestrator_cli.values import FunctionDoc, Usage
+from orchestrator_cli.views import filelog
 from orchestrator_cli.views.entries import entry_for
 from orchestrator_cli.views.filelog import CUT_OFF, FileLog
 
@@ -390,7 +392,7 @@ from datetime import datetime
 from orchestrator_cli.events import CodeRan, Event
 from orchestrator_cli.views.filelog import FileLog
 path, run, count, length = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-log = FileLog(path)
+log = FileLog(path, *map(Path, sys.argv[5:]))
 print("ready", flush=True)
 sys.stdin.readline()
 for seq in range(1, count + 1):
@@ -400,9 +402,11 @@ for seq in range(1, count + 1):
 """
 
 
-def _writer(path: Path, run: str, count: int, length: int) -> "subprocess.Popen[str]":
+def _writer(
+    path: Path, run: str, count: int, length: int, home: Path | None = None
+) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, path, run, str(count), str(length)],
+        [sys.executable, "-c", WRITER, path, run, str(count), str(length), *([home] if home else [])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -434,6 +438,39 @@ def test_entries_of_two_runs_at_once_are_never_torn(tmp_path: Path) -> None:
     blocks = COMMENT.split(text)
     for block, seq, run in zip(blocks[0::3], blocks[1::3], blocks[2::3], strict=False):
         assert "\n".join(f"{run} {seq} {number}" for number in range(30)) in block
+
+
+def test_who_can_only_read_the_log_cannot_hold_up_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filelog, "FILE_LOCK_WAIT_S", 0.2, raising=False)
+    monkeypatch.setattr(filelog, "LOCK_WAIT_S", 2.0)
+    path, home = tmp_path / "fileLog.md", tmp_path / "home"
+    home.mkdir()
+    FileLog(path, home)(event(started(), 1))
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        began = time.monotonic()
+        log = FileLog(path, home)
+        for seq in range(2, 8):
+            log(event(code_ran(), seq))
+        assert time.monotonic() - began < 1.0
+    assert [seq for seq, _ in COMMENT.findall(path.read_text())] == ["1", "2", "3", "4", "5", "6", "7"]
+
+
+def test_entries_of_two_runs_of_a_home_are_one_chain_also_while_the_file_is_locked(tmp_path: Path) -> None:
+    path, home = tmp_path / "fileLog.md", tmp_path / "home"
+    home.mkdir()
+    FileLog(path, home)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writers = [_writer(path, run, 20, 3, home) for run in ("aaaa", "bbbb")]
+        for writer in writers:
+            _go(writer)
+        assert [_release(writer) for writer in writers] == [0, 0]
+    blocks = read_log(path.read_bytes()).blocks
+    assert len(blocks) == 41
+    assert [block.seal.after for block in blocks[1:]] == [block.seal.hash for block in blocks[:-1]]
 
 
 def test_entries_are_whole_after_the_writer_was_killed(tmp_path: Path) -> None:
