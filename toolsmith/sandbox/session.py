@@ -215,9 +215,7 @@ class SandboxSession:
             raise SandboxError(format_error(answer["error"], running.outward, message_first=message_first))
         try:
             why = running.disk.exceeded(at_end=True) if request["t"] != "bind" else ""
-        except (
-            OSError
-        ) as exc:  # a workspace that was deleted, or a worker that has ended
+        except OSError as exc:  # such as for a workspace that was deleted
             self._lose(running, f"what it holds cannot be measured: {exc}")
         if why:
             raise SandboxError(f"{why}. {OVERFULL}")
