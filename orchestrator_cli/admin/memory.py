@@ -37,7 +37,7 @@ from memory.transfer import (
     migrate,
     to_jsonl,
 )
-from orchestrator_cli.durable.files import append_line, read_records, read_regular
+from orchestrator_cli.durable.files import append_line, read_records, read_whole
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.journal.hash_chain import log_bytes
 from orchestrator_cli.recall.rebuild import Rebuilt, rebuild
@@ -285,7 +285,7 @@ class MemoryAdmin:
         `mine` trusts the file as far as it says; `replace` overwrites records with other content.
         """
         try:
-            data = sys.stdin.buffer.read() if str(source) == "-" else read_regular(source)
+            data = sys.stdin.buffer.read() if str(source) == "-" else read_whole(source, 1 << 28)
             records = from_jsonl(data.decode("utf-8").split("\n"))
         except OSError as exc:
             raise UsageError(f"{source} cannot be read: {exc.strerror}.", "Name a file.") from exc

@@ -25,6 +25,13 @@ _TOOLS = (
 )
 """Names of programs, which a script of a project would replace."""
 
+LOGINS = FileRule(
+    ".pi .grok .amp .ampcode .sourcegraph .copilot .rovodev .devin .warp .kilo .zencoder .openclaw .hermes "
+    ".firebender .tabnine .qodo .cody .lingma .serena .forge .cline .mcp .antigravity .droid .crush",
+    "other agents obey it",
+)
+"""Folders of agents that in a home folder hold their logins."""
+
 EXECUTES = (
     FileRule(
         ".vscode *.code-workspace *.sublime-project .idea .fleet .zed .vs .devcontainer .devcontainer.json "
@@ -42,9 +49,11 @@ EXECUTES = (
         "CLAUDE.local.md GEMINI.md QWEN.md WARP.md SKILL.md .github/copilot-instructions.md "
         ".github/copilot-setup-steps.yml .github/instructions .github/prompts .github/agents "
         ".github/chatmodes .github/skills .github/hooks .agent .factory .iflow IFLOW.md .codebuddy "
-        "CODEBUDDY.md .aiassistant .claude-plugin .vibe .codesandbox .replit",
+        "CODEBUDDY.md .aiassistant .claude-plugin .vibe .codesandbox .replit replit.md CRUSH.md "
+        "CRUSH.local.md GROK.md firebender.json .github/copilot .specify",
         "other agents obey it",
     ),
+    LOGINS,
     FileRule(
         ".husky .huskyrc* .githooks .git-hooks lefthook.y*ml lefthook.json* lefthook.toml lefthook-local.* "
         ".lefthook* .pre-commit-config.y*ml .pre-commit-hooks.yaml .overcommit.yml .lintstagedrc* "
@@ -65,7 +74,7 @@ EXECUTES = (
         ".zinit .pam_environment .rhosts .shosts .cargo/bin .local/bin .local/lib/python* "
         ".local/share/applications .local/share/systemd .local/share/dbus-1 .tmux.conf .config/tmux "
         ".screenrc .direnvrc .mise* mise.toml mise.*.toml .config/mise* .tool-versions "
-        "mise/config.toml .autoenv*",
+        "mise/config.toml .autoenv* .flox .shadowenv.d .rtx.toml",
         "shells and desktops run it",
     ),
     FileRule(
@@ -91,6 +100,14 @@ EXECUTES = (
         "azure-pipelines* .azure-pipelines .drone.* bitbucket-pipelines.yml .buildkite .readthedocs.y*ml "
         ".forgejo/workflows .gitea/workflows .woodpecker*",
         "build servers run it, with their secrets",
+    ),
+    FileRule(
+        "netlify.toml vercel.json wrangler.toml wrangler.json* render.yaml amplify.yml heroku.yml "
+        "railway.toml railway.json bitrise.yml codemagic.yaml wercker.yml screwdriver.yaml renovate.json* "
+        ".github/renovate.json* .github/dependabot.y*ml",
+        "build servers run it, with their secrets",
+        only="project",
+        beside=".git",
     ),
     FileRule("action.yml action.yaml", "build servers run it, with their secrets", only="existing"),
     FileRule(
@@ -229,7 +246,8 @@ EXECUTES = (
         "build.gradle.kts settings.gradle settings.gradle.kts mix.exs build.sbt project/*.sbt *.csproj "
         "*.fsproj *.vbproj *.csproj.user obj/*.targets obj/*.props Package.swift analysis_options.yaml "
         "nx.json .rubocop.yml .solargraph.yml pylintrc.toml .markdownlint-cli2.* .php-cs-fixer.* "
-        "phpstan.neon* .sqlfluff .scalafix.conf dune-project deps.edn project.clj",
+        "phpstan.neon* .sqlfluff .scalafix.conf dune-project deps.edn project.clj gradle.properties "
+        "rust-analyzer.toml cabal.project cabal.project.local rebar.config.script",
         "editors and linters run parts of it when they open the project",
         only="project",
         beside=_PROJECT,
@@ -259,6 +277,20 @@ EXECUTES = (
         lines_are="a path",
     ),
     FileRule(".yarn/releases .yarn/plugins", "yarn runs it", only="existing"),
+)
+
+UNKNOWN = FileRule(
+    "",
+    "programs keep settings under names with a dot, and may run what they say",
+    only="project",
+    beside=_PROJECT,
+)
+"""For a name with a dot at its beginning, in a project, of which no other rule knows what it is for."""
+HARMLESS = FileRule(
+    ".*ignore .gitkeep .keep .editorconfig .nojekyll .mailmap .git-blame-ignore-revs .coverage .coverage.* "
+    ".DS_Store .clang-format .yamllint .markdownlint.json .markdownlint.y*ml .node-version .ruby-version "
+    ".java-version .go-version .terraform-version .well-known",
+    "no program runs what it says",
 )
 
 _INSTEAD = "programs of Python import it instead of Python's own module"

@@ -9,8 +9,9 @@ Not covered: what a program obeys under names of its own.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from orchestrator_cli.tools.executed_files import EXECUTES
+from orchestrator_cli.tools.executed_files import EXECUTES, HARMLESS, LOGINS, UNKNOWN
 from orchestrator_cli.tools.file_names import FileRule, FileRules, canonical
+from orchestrator_cli.tools.own_files import PROGRAMS_OWN
 
 OURS = FileRule(
     "fileLog.md orch.toml .config/orch .local/share/orch",
@@ -99,6 +100,7 @@ GIT_FOLDER = FileRule("", "it is a git repository by another name: git runs what
 """For a folder that git takes for its own whatever its name, see `is_git_folder`."""
 
 executes = FileRules(EXECUTES)
+_harmless = FileRules((HARMLESS,))
 _ours = FileRules((OURS,))
 _hidden = FileRules((*HIDDEN, *CREDENTIALS))
 _closed = FileRules((VERSION_CONTROL, *CREDENTIALS))
@@ -123,10 +125,32 @@ def is_allowed(parts: Sequence[str], allowed: Collection[str]) -> bool:
     return any(names[-len(one) :] == one for one in wanted)
 
 
+def executing_rule(path: str, above: Sequence[str] = ()) -> tuple[str, FileRule] | None:
+    """The rule about what is executed or obeyed later on the way to a path, and the path up to its name.
+
+    `UNKNOWN` if there is none but a name with a dot that is neither harmless nor the beginning of others.
+    """
+    return executes.within(path, above) or _unknown(path)
+
+
+def _unknown(path: str) -> tuple[str, FileRule] | None:
+    parts = path.split("/")
+    for end, part in enumerate(parts, 1):
+        if part in PROGRAMS_OWN or part == ".cache":
+            return None
+        known = _harmless.at([part]) is not None or executes.begun_by(part)
+        if canonical(part).startswith(".") and not known:
+            return "/".join(parts[:end]), UNKNOWN
+    return None
+
+
 HOME_FOLDERS = dict.fromkeys(("", *sorted(executes.folders | _hidden.folders)))
 """What rules are about, as paths in a home folder, and that itself."""
 _SHOWN_AT_HOME = FileRules(
-    (FileRule(".*ignore .editorconfig", "harmless"), *(rule for rule in EXECUTES if rule.only != "project"))
+    (
+        FileRule(".*ignore .editorconfig", "harmless"),
+        *(rule for rule in EXECUTES if rule.only != "project" and rule is not LOGINS),
+    )
 )
 
 

@@ -20,6 +20,7 @@ from orchestrator_cli.tools.file_names import FileRule, canonical
 from orchestrator_cli.tools.file_rules import (
     GIT_FOLDER,
     executes,
+    executing_rule,
     folders_above,
     hidden_at,
     hiding_rule,
@@ -150,7 +151,7 @@ class Changed:
             names = dict.fromkeys(name for links in self._names for name in links.others(path))
             for name in (path, *names):
                 as_what = "" if name == path else f"{path} is {name}: "
-                hit = executes.within(name, self._above)
+                hit = executing_rule(name, self._above)
                 if hit is not None and self._counts(path, *hit):
                     yield path, hit[0], as_what + hit[1].why
             for name in dict.fromkeys(name for links in self._names for name in links.through(path)):

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hostile_files
 import pytest
 from command import Orch
 
@@ -316,3 +317,10 @@ def test_wrong_use_names_a_remedy(orch: Orch) -> None:
     assert "server or folder" in done.error
     assert (done := orch("memory", "import", "nowhere.jsonl")).code == 2
     assert "cannot be read" in done.error
+
+
+@pytest.mark.parametrize("kind", hostile_files.KINDS)
+def test_what_is_no_file_of_text_is_refused_at_once(home: Path, tmp_path: Path, kind: str) -> None:
+    hostile_files.make(kind, tmp_path / "memory.jsonl")
+    with hostile_files.little_memory(), pytest.raises(UsageError, match="cannot be read"):
+        keeping(home).import_file(tmp_path / "memory.jsonl", mine=False, replace=False)

@@ -213,7 +213,11 @@ class SandboxSession:
             raise SandboxError(f"{running.outward.hide(fault)}. {ROLLED_BACK}")
         if "error" in answer:
             raise SandboxError(format_error(answer["error"], running.outward, message_first=message_first))
-        if request["t"] != "bind" and (why := running.disk.exceeded(at_end=True)):
+        try:
+            why = running.disk.exceeded(at_end=True) if request["t"] != "bind" else ""
+        except OSError as exc:  # such as for a workspace that was deleted
+            self._lose(running, f"what it holds cannot be measured: {exc}")
+        if why:
             raise SandboxError(f"{why}. {OVERFULL}")
         try:
             value = decode(answer.get("value"), running.outward.hide, self._secrets.mask_bytes)

@@ -43,6 +43,9 @@ NAMES = {
     ".vscode/tasks.json": ".vscode",
     "app/.VSCode/settings.json": "app/.VSCode",
     ".claude/settings.json": ".claude",
+    ".pi/extensions/x.ts": ".pi",
+    "CRUSH.md": "CRUSH.md",
+    ".flox/env/manifest.toml": ".flox",
     "docs/agents.MD": "docs/agents.MD",
     ".mcp.json": ".mcp.json",
     ".husky/pre-commit": ".husky",
@@ -100,6 +103,53 @@ def test_other_files_need_none(workspace: Workspace, path: str) -> None:
         write(checkout.root, path)
         assert workspace.executed(checkout) == ()
         assert checkout.commit()
+
+
+DOTTED = {
+    ".tekton/build.yaml": ".tekton",
+    "web/.Tomorrow/settings.json": "web/.Tomorrow",
+    ".github/.agent-of-2027": ".github/.agent-of-2027",
+    ".to\u200dmorrow": ".to\u200dmorrow",
+}
+
+
+@pytest.mark.parametrize("mark", [".git/HEAD", "package.json", "pyproject.toml"])
+@pytest.mark.parametrize("path", DOTTED)
+def test_in_a_project_an_unknown_name_with_a_dot_needs_a_yes(
+    workspace: Workspace, root: Path, path: str, mark: str
+) -> None:
+    write(root, mark, "{}" if mark.endswith("json") else "")
+    with workspace.checkout() as checkout:
+        write(checkout.root, path)
+        assert roots(workspace, checkout) == {DOTTED[path]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".gitignore", "docs/.prettierignore", ".github/CODEOWNERS", ".cache/a/.b", ".tox/.x", "a.b/.keep"],
+)
+def test_a_known_name_with_a_dot_needs_none(workspace: Workspace, root: Path, path: str) -> None:
+    write(root, "package.json", "{}")
+    with workspace.checkout() as checkout:
+        write(checkout.root, path)
+        assert workspace.executed(checkout) == ()
+
+
+def test_outside_of_a_project_an_unknown_name_with_a_dot_needs_none(workspace: Workspace) -> None:
+    with workspace.checkout() as checkout:
+        write(checkout.root, "notes/.draft/one.txt")
+        write(checkout.root, "package.json", "{}")  # of the run itself
+        assert workspace.executed(checkout) == ()
+
+
+def test_what_holds_logins_in_a_home_folder_is_hidden_there(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, ".pi/agent/auth.json")
+    write(root, ".claude/settings.json")
+    monkeypatch.setenv("HOME", str(root))
+    with Workspace(root, tmp_path / "state", 10).checkout() as checkout:
+        assert files(checkout.root) == [".claude/settings.json"]
 
 
 def test_every_rule_names_what_it_is_about() -> None:

@@ -13,6 +13,7 @@ from scripted_model import Cast, code, coder, plan
 from orchestrator_cli.tools.files import MAX_LISTED, file_tools
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import COPIED_FILES
+from toolsmith.sandbox.removal import remove
 
 KEY = "-----BEGIN PRIVATE KEY-----\nabc\n"
 
@@ -136,6 +137,26 @@ def test_looking_is_bounded_whatever_the_rules(root: Path, rules: str) -> None:
     found = workspace(root).listing()
     assert time.process_time() - since < 3
     assert "README.md" in found.paths
+
+
+def chain(root: Path, levels: int) -> None:
+    """Folders in one another, deeper than a path can name."""
+    folder = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("deep" * 12, dir_fd=folder)
+        inner = os.open("deep" * 12, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+
+
+def test_looking_is_bounded_however_deep_the_folders(root: Path) -> None:
+    chain(root / "src", 2_000)
+    since = time.process_time()
+    found = workspace(root).listing()
+    assert time.process_time() - since < 3
+    assert (list(found.paths), found.is_whole) == (OWN, False)
+    remove(root / "src")  # pytest's own way takes a path as long as that
 
 
 def test_beginnings_are_bounded_and_only_of_texts(root: Path) -> None:

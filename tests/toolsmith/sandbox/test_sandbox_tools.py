@@ -302,3 +302,17 @@ def test_call_tool_tells_which_built_in_error_a_librarys_own_is_a_kind_of(sandbo
         sandbox.call_tool(source, "read", {"text": "?"})
     with pytest.raises(SandboxError, match=r"^TypeError: read\(\) missing"):
         sandbox.call_tool(source, "read", {})
+
+
+def test_a_workspace_that_goes_during_a_step_is_a_fault_of_the_step(
+    sandbox: SandboxExecutor, workspace: Path
+) -> None:
+    @tool  # type: ignore[untyped-decorator]
+    def remove() -> str:
+        """Removes the workspace."""
+        workspace.rmdir()
+        return "gone"
+
+    sandbox.send_tools({"remove": remove})
+    with pytest.raises(SandboxError, match="cannot be measured"):
+        sandbox("remove()")
