@@ -16,12 +16,23 @@ def main() -> None:
         sys.stderr.write("error: Python was started without docstrings, which orch needs.\n")
         sys.stderr.write("  Unset PYTHONOPTIMIZE, and start Python without -OO.\n")
         sys.exit(3)
+    from orchestrator_cli.resident import address
+
+    next_one = None
+    if address.is_wanted():
+        from orchestrator_cli.resident import client
+
+        if (code := client.run()) is not None:
+            client.end(code)
+        next_one = client.start_next
     try:
         from orchestrator_cli.cli.app import main as run
     except KeyboardInterrupt:
         sys.stderr.write("error: Interrupted.\n")
         sys.stderr.flush()
         os._exit(130)
+    if next_one is not None:
+        next_one()
     run()
 
 

@@ -47,6 +47,11 @@ def take_from_libraries(is_taken: Callable[[str], bool]) -> None:
         _taken[name] = os.environ.pop(name)
 
 
+def forget_taken() -> None:
+    """For a process that goes on with the environment of another."""
+    _taken.clear()
+
+
 def is_of_prefect(name: str) -> bool:
     """Whether Prefect, or its telemetry, reads a variable."""
     return name.upper().startswith(("PREFECT_", "OTEL_"))

@@ -13,10 +13,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 import typer.main
@@ -122,8 +122,8 @@ ENDING_S = 5.0
 """After this long, another Ctrl-C ends a process that has not ended by itself."""
 
 
-def main() -> None:
-    """The `orch` command."""
+def main(end: Callable[[int], NoReturn] = os._exit) -> None:
+    """The `orch` command. `end` ends the process if it cannot end by itself."""
     try:
         Path.cwd()
     except OSError as exc:
@@ -134,7 +134,7 @@ def main() -> None:
     use_whole_paths_only()
     sys.excepthook = _print_uncaught
     threading.excepthook = lambda args: _print_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
-    interrupts = _Interrupts()
+    interrupts = _Interrupts(end)
     signal.signal(signal.SIGINT, interrupts)
     signal.signal(signal.SIGTERM, interrupts)
     try:
@@ -142,15 +142,15 @@ def main() -> None:
     except SystemExit as exc:
         # CPython ends by SIGINT, whatever the code, if the interrupt once passed through `exec` of a string.
         if interrupts.came or something_runs_beside():
-            _leave(exc.code)
+            leave(exc.code, end)
         raise
     except KeyboardInterrupt:
-        _leave(Interrupted.exit_code)
+        leave(Interrupted.exit_code, end)
     except OSError as exc:
         # Outside of what a command reports, such as help that is written to a full disk.
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"error: {exc}\n")
-        _leave(1)
+        leave(1, end)
     finally:
         # The interpreter removes handlers at its end; another Ctrl-C would then change the exit code.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -168,21 +168,22 @@ def _print_uncaught(
         sys.stderr.write(clean("".join(traceback.format_exception(kind, exc, trace))))
 
 
-def _leave(code: object) -> None:
+def leave(code: object, end: Callable[[int], NoReturn] = os._exit) -> NoReturn:
     """End the process at once. Everything that must last is on disk."""
     if terminal := sys.modules.get("orchestrator_cli.cli.chat.terminal_input"):
         terminal.restore()  # os._exit calls no exit functions
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    os._exit(code if isinstance(code, int) else 1 if code else 0)
+    end(code if isinstance(code, int) else 1 if code else 0)
 
 
 class _Interrupts:
     """The first signal ends the run. Later ones are ignored while it ends, unless that takes too long."""
 
-    def __init__(self) -> None:
+    def __init__(self, end: Callable[[int], NoReturn]) -> None:
         self._first: float | None = None
+        self._end = end
 
     @property
     def came(self) -> bool:
@@ -193,7 +194,7 @@ class _Interrupts:
             self._first = time.monotonic()
             raise KeyboardInterrupt
         if time.monotonic() - self._first > ENDING_S:
-            _leave(Interrupted.exit_code)
+            leave(Interrupted.exit_code, self._end)
 
 
 def _print_version(context: typer.Context, asked: bool) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import json
 import logging
 import os
 import re
@@ -116,3 +117,38 @@ def _import_litellm() -> Any:
         ((handlers.HTTPHandler, "create_client"), (of_openai.BaseOpenAILLM, "_get_sync_http_client"))
     )
     return made
+
+
+def rehearse() -> None:
+    """Make a whole call that is answered here, for processes that are forked from this one.
+
+    Starts no thread and opens no connection.
+    """
+    import httpx
+    from openai import OpenAI
+
+    pool: Any = importlib.import_module("litellm.litellm_core_utils.thread_pool_executor").executor
+    pool.submit = lambda *_args, **_named: None  # it would start a thread, which no fork has
+    piece = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "none"}
+    deltas: tuple[tuple[dict[str, str], str | None], ...] = (
+        ({"role": "assistant", "content": "x"}, None),
+        ({}, "stop"),
+    )
+    rows = [
+        json.dumps({**piece, "choices": [{"index": 0, "delta": delta, "finish_reason": end}]})
+        for delta, end in deltas
+    ]
+    text = "".join(f"data: {row}\n\n" for row in (*rows, "[DONE]"))
+    events = {"content-type": "text/event-stream"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=events, text=text))
+    form = {"name": "f", "description": "f", "parameters": {"type": "object", "properties": {}}}
+    options = {"stream": True, "stream_options": {"include_usage": True}, "max_retries": 0}
+    try:
+        with OpenAI(
+            api_key="none", base_url="http://127.0.0.1:9", http_client=httpx.Client(transport=transport)
+        ) as client:
+            for tools in (None, [{"type": "function", "function": form}]):
+                messages = [{"role": "user", "content": "x"}]
+                list(litellm().completion("openai/none", messages, client=client, tools=tools, **options))
+    finally:
+        del pool.submit

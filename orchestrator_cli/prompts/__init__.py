@@ -49,6 +49,16 @@ def subtask_fields(*, processes: bool) -> tuple[FieldText, ...]:
     )
 
 
+def compile_all() -> None:
+    """Do what the first rendering of each prompt would do."""
+    for entry in resources.files(__name__).iterdir():
+        # Those of agents are filled in by smolagents.
+        if entry.name.endswith(".md") and not entry.name.startswith("agent_"):
+            _environment().get_template(entry.name)
+    for processes in (False, True):
+        subtask_fields(processes=processes)
+
+
 def source(prompt: str) -> str:
     """The unrendered text of a prompt, for a library that renders it itself."""
     return resources.files(__name__).joinpath(f"{prompt}.md").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
 # The rooms of the house, floor by floor. A room imports rooms of the floors below it, and those to its right
 # on its own floor. Names are those of orchestrator_cli, but for memory and toolsmith.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("__main__", "cli"),
+    ("__main__", "resident", "cli"),
     ("admin", "replay", "runs"),
     ("orchestrator", "runtime", "run_errors", "warm_up"),
     ("views",),
@@ -122,7 +122,7 @@ HOMES = {
     ),
     "mcp_types": ("orchestrator_cli.cli.mcp_server.server", "orchestrator_cli.mcp_client.connection"),
     "litellm": ("orchestrator_cli.models.library", "orchestrator_cli.models.client_errors"),
-    "openai": (),
+    "openai": ("orchestrator_cli.models.library",),
     "jsonschema": ("orchestrator_cli.json_schema",),
     # Modules named execution/agent*.py, the hand-written tools, and the toolsmith.
     "smolagents": ("orchestrator_cli.execution.agent", "orchestrator_cli.tools", "toolsmith"),

@@ -156,7 +156,7 @@ def _become(order: dict[str, Any]) -> None:
         # As an interpreter ends, but without taking apart all that was imported, which takes 0.2 s.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-        app._leave(exc.code)
+        app.leave(exc.code)
 
 
 def _be_patient(env: Mapping[str, str], home: str) -> None:

@@ -1,0 +1,61 @@
+"""Where a resident listens: a socket in the data folder, named after all that its imports depend on."""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+READ_AT_IMPORT = re.compile(
+    r"^(PYTHON|LC_|LANG|LITELLM_|OPENAI_|HTTPX?_|HF_|SSL_|OTEL_|UVICORN_|DEFAULT_|MAX_|MIN_)"
+    r"|^(PATH|HOME|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSLKEYLOGFILE|JSON_LOGS|REQUEST_TIMEOUT|NO_COLOR)$"
+    r"|_PROXY$",
+    re.IGNORECASE,
+)
+"""Variables that libraries read as they are imported. Keys and addresses are read with each call."""
+_OF_A_CALL = re.compile(r"_(API_KEY|BASE_URL|API_BASE)$")
+NAMESPACES = ("mnt", "net", "pid", "user", "ipc", "uts")
+
+
+def is_wanted() -> bool:
+    """Whether commands are to be run by residents. Not in CI, where no second command follows."""
+    return os.environ.get("ORCH_RESIDENT") == "auto" and not os.environ.get("CI")
+
+
+def folder() -> Path:
+    """Where the sockets are, below the data folder."""
+    if home := os.environ.get("ORCH_HOME"):
+        return Path(home) / "resident"
+    import platformdirs  # a third of the client's time
+
+    return platformdirs.user_data_path("orch") / "resident"
+
+
+def key() -> str:
+    """What two processes must have in common for one to be forked from the other."""
+    read = {
+        name: value
+        for name, value in os.environ.items()
+        if READ_AT_IMPORT.search(name) and not _OF_A_CALL.search(name)
+    }
+    root = Path("/").stat()
+    where = [_namespace(name) for name in NAMESPACES]
+    python = [
+        sys.executable,
+        sys.version,
+        sys.prefix,
+        list(sys.flags),
+        sys.warnoptions,
+        sorted(sys._xoptions),
+    ]
+    facts = [str(PACKAGE), python, sorted(read.items()), where, root.st_dev, root.st_ino, os.geteuid()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _namespace(name: str) -> str:
+    try:
+        return str(Path(f"/proc/self/ns/{name}").readlink())
+    except OSError:
+        return ""

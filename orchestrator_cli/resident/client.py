@@ -1,0 +1,135 @@
+"""The command at the terminal, if a resident runs it. A person waits for what is imported here."""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator_cli.resident import address
+from orchestrator_cli.resident.frames import Hungup, receive, send, user_of
+
+PATIENCE_S = 2.0
+"""For a worker to begin. After that the command runs in its own process."""
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH, signal.SIGUSR1)
+LIMITS = tuple(sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")))
+
+
+def run() -> int | None:
+    """The exit code of the command; None if no resident has begun it."""
+    try:
+        connection = _connected(address.folder() / f"{address.key()}.sock")
+    except OSError:
+        return None
+    with connection:
+        connection.settimeout(PATIENCE_S)
+        try:
+            folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                send(connection, _order(), [0, 1, 2, folder])
+            finally:
+                os.close(folder)
+            worker = receive(connection)[0]["pid"]
+            with _passing_on(worker):
+                # Until here the worker waits; what does not begin here begins nowhere else.
+                send(connection, {"go": True})
+                connection.settimeout(None)
+                return _ended(connection)
+        except (OSError, Hungup, KeyError):
+            return None
+
+
+def start_next() -> None:
+    """Start a resident for the commands after this one, if there is none."""
+    command = [sys.executable, "-P", "-m", "orchestrator_cli.resident.server", address.key()]
+    with contextlib.suppress(OSError):
+        subprocess.Popen(
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def _connected(path: Path) -> socket.socket:
+    """Raises `OSError`."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(PATIENCE_S)
+        # The kernel takes about 100 bytes; a path by way of the folder is short.
+        there = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if os.fstat(there).st_uid != os.geteuid():
+                raise PermissionError
+            connection.connect(f"/proc/self/fd/{there}/{path.name}" if sys.platform == "linux" else str(path))
+        finally:
+            os.close(there)
+        if user_of(connection) != os.geteuid():  # who would be given the keys
+            raise PermissionError
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _order() -> dict[str, object]:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return {
+        "argv": sys.argv,
+        "environment": dict(os.environ),
+        "umask": mask,
+        "limits": [(which, *resource.getrlimit(which)) for which in LIMITS],
+        "nice": os.nice(0),
+    }
+
+
+@contextlib.contextmanager
+def _passing_on(worker: int) -> Iterator[None]:
+    """Let the worker have the signals of this process, also those of the terminal."""
+
+    def stop(*_: object) -> None:
+        _signal(worker, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        # Here the shell has woken this process.
+        _signal(worker, signal.SIGCONT)
+        _signal(worker, signal.SIGWINCH)
+
+    for number in PASSED_ON:
+        signal.signal(number, lambda number, _: _signal(worker, number))
+    signal.signal(signal.SIGTSTP, stop)
+    signal.signal(signal.SIGCONT, lambda *_: _signal(worker, signal.SIGCONT))
+    yield
+    # Handlers stay: until this process ends, a signal must not change its code.
+
+
+def _signal(worker: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker, number)
+
+
+def _ended(connection: socket.socket) -> int:
+    """The worker's exit code; below 0 for a signal that ended it."""
+    try:
+        return int(receive(connection)[0]["code"])
+    except (OSError, Hungup, KeyError):
+        sys.stderr.write("error: The process that ran this command was ended.\n")
+        sys.stderr.write("  A run that it worked on can go on: orch resume last\n")
+        return 1
+
+
+def end(code: int) -> None:
+    """End this process as the worker ended."""
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+        time.sleep(1.0)
+    os._exit(code if code >= 0 else 128 - code)

@@ -1,0 +1,217 @@
+"""The resident: imports everything once, then forks a worker for each client.
+
+It has one thread and no connection of its own, because a fork copies neither. It leaves after `IDLE_S`
+without a worker, when its code was changed, and when its socket is not there any more.
+"""
+
+import contextlib
+import errno
+import fcntl
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from orchestrator_cli.resident import address
+from orchestrator_cli.resident.frames import send, user_of
+
+IDLE_S = 30 * 60.0
+FIRST_S = 30.0
+"""How long it leaves the processor to the command that started it."""
+LOOK_S = 30.0
+"""How often it looks whether it is still wanted."""
+ELSEWHERE = "http://127.0.0.1:9/api"
+"""Prefect's settings are those of no server, so that each worker takes its own."""
+OF_COMMANDS = (
+    *(
+        "cli.commands.ask",
+        "cli.commands.resume",
+        "cli.commands.runs",
+        "cli.chat.repl_session",
+        "cli.foreground",
+    ),
+    *("execution.agents", "execution.scheduler", "workspace.diff", "workspace.undo", "warm_up"),
+    *("views.filelog", "views.console", "views.streams", "views.narration"),
+)
+OF_RUNS = (
+    *("prefect.artifacts", "prefect.main", "prefect.engine", "prefect.task_runners", "prefect.runtime"),
+    *("prefect.concurrency.context", "prefect.flow_engine", "prefect.task_engine"),
+    *(
+        "prefect.telemetry.run_telemetry",
+        "anyio._backends._asyncio",
+        "memory.edge",
+        "pygments.styles.monokai",
+    ),
+    *("smolagents", "graphviz", "portalocker"),
+)
+
+
+def main() -> None:
+    """Serve until nothing wants it; at once if another resident of the same key does."""
+    folder = address.folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.geteuid():
+        return
+    os.chdir(folder)  # paths of sockets are short
+    name = sys.argv[1]
+    with Path(f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with Path(f"{name}.log").open("w") as log:
+            os.dup2(log.fileno(), 2)
+        started_by, until = os.getppid(), time.monotonic() + FIRST_S
+        while os.getppid() == started_by and time.monotonic() < until:
+            time.sleep(0.1)  # the command that wants it later imports the same now
+        code = _Code()
+        _import()
+        if threading.active_count() == 1 and code.is_unchanged():
+            _Resident(Path(f"{name}.sock"), code).serve()
+
+
+def _import() -> None:
+    from orchestrator_cli import prompts
+    from orchestrator_cli.engine.server import configure_client, import_prefect
+    from orchestrator_cli.models.library import prepare, rehearse
+
+    gc.disable()
+    configure_client(ELSEWHERE, address.folder().parent)
+    prepare()
+    rehearse()
+    import_prefect()
+    for name in (*OF_RUNS, *(f"orchestrator_cli.{name}" for name in OF_COMMANDS)):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    prompts.compile_all()
+    gc.collect()
+    gc.freeze()  # or each worker would copy what was imported, by looking through it for garbage
+
+
+class _Code:
+    """The files of the packages, as they were when this was made."""
+
+    def __init__(self) -> None:
+        roots = (address.PACKAGE, *(address.PACKAGE.parent / name for name in ("memory", "toolsmith")))
+        found = (path for root in roots for path in root.rglob("*"))
+        self._files = [str(path) for path in found if path.suffix in (".py", ".md", ".yml")]
+        self._times = self._now()
+
+    def is_unchanged(self) -> bool:
+        try:
+            return self._now() == self._times
+        except OSError:
+            return False
+
+    def _now(self) -> list[int]:
+        return [os.stat(file).st_mtime_ns for file in self._files]  # noqa: PTH116 (a command waits)
+
+
+class _Resident:
+    def __init__(self, path: Path, code: _Code) -> None:
+        self._path, self._code = path, code
+        self._workers: dict[int, socket.socket] = {}
+        """The connection of the client of each worker."""
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        mask = os.umask(0o177)
+        self._listener.bind(str(path))
+        os.umask(mask)
+        self._listener.listen(64)
+        self._listener.setblocking(False)
+        self._own = path.stat()
+        self._woken, waker = os.pipe()
+        for end in (self._woken, waker):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(waker)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._waker = waker
+
+    def serve(self) -> None:
+        selector = selectors.DefaultSelector()
+        for file in (self._listener, self._woken):
+            selector.register(file, selectors.EVENT_READ)
+        used, looked = time.monotonic(), time.monotonic()
+        while self._workers or time.monotonic() - used < IDLE_S:
+            ready = {key.fileobj for key, _ in selector.select(LOOK_S)}
+            if self._woken in ready:
+                self._reap()
+                used = time.monotonic()
+            if time.monotonic() - looked > LOOK_S or self._listener in ready:
+                looked = time.monotonic()
+                if not self._is_wanted():
+                    break
+            if self._listener in ready:
+                self._accept(selector)
+                used = time.monotonic()
+        if self._is_there():
+            self._path.unlink()
+        self._listener.close()  # the client of a connection that waits runs its command itself
+        while self._workers:
+            selector.select(LOOK_S)
+            self._reap()
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), self._own)
+        except OSError:
+            return False
+
+    def _is_wanted(self) -> bool:
+        return self._is_there() and self._code.is_unchanged()
+
+    def _accept(self, selector: selectors.BaseSelector) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        if user_of(connection) != os.geteuid():
+            connection.close()
+            return
+        connection.setblocking(True)
+        try:
+            worker = os.fork()
+        except OSError:  # too many processes; the command runs in the client's
+            connection.close()
+            return
+        if worker == 0:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            selector.close()
+            self._listener.close()
+            for other in self._workers.values():
+                other.close()
+            for file in (self._woken, self._waker):
+                os.close(file)
+            from orchestrator_cli.resident.worker import become
+
+            become(connection)
+        self._workers[worker] = connection
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._woken, 4096):
+                pass
+        for worker in [*self._workers]:
+            ended, status = os.waitpid(worker, os.WNOHANG)
+            if ended:
+                with self._workers.pop(worker) as connection, contextlib.suppress(OSError):
+                    connection.setblocking(False)
+                    send(connection, {"code": os.waitstatus_to_exitcode(status)})
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise
+        sys.exit(1)

@@ -1,0 +1,253 @@
+"""Commands that a resident process runs: the same as by themselves, whatever ends first."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Orch
+from endpoint import Endpoint
+from scripted_model import answered
+
+pytestmark = pytest.mark.slow
+PROGRAM = Path(sys.executable).with_name("orch")
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come in time"
+        time.sleep(0.01)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def state_of(pid: int) -> str:
+    """As `ps` shows it; empty if there is no such process."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+class Planner:
+    """Knows each answer at once, but for those that are held."""
+
+    def __init__(self) -> None:
+        self._free = threading.Event()
+        self._free.set()
+        self.waiting = 0
+
+    def __call__(self, _request: object, _n: int) -> str:
+        self.waiting += 1
+        self._free.wait(60)
+        return answered("It is done.")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        self._free.clear()
+        self.waiting = 0
+        try:
+            yield
+        finally:
+            self._free.set()
+
+
+@dataclass(frozen=True)
+class Warmed:
+    """A user whose commands a resident runs."""
+
+    orch: Orch
+    planner: Planner
+    pid: int = 0
+    """Of the resident."""
+
+    def command(self, *args: str, **options: Any) -> "subprocess.Popen[str]":
+        env = self.orch.environment(**({"ORCH_RESIDENT": "auto"} | options.pop("env", {})))
+        env.pop("CI", None)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        cwd = options.pop("cwd", self.orch.workspace)
+        return subprocess.Popen(  # type: ignore[no-any-return,call-overload]
+            [PROGRAM, *args], env=env, cwd=cwd, text=True, **(streams | options)
+        )
+
+    def run(self, *args: str, **options: Any) -> tuple[int, str, str]:
+        given = options.pop("input", None)
+        if given is not None:
+            options["stdin"] = subprocess.PIPE
+        process = self.command(*args, **options)
+        out, err = process.communicate(given, timeout=60)
+        return process.returncode, out, err
+
+    @contextlib.contextmanager
+    def at_work(self, **options: Any) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+        """A command whose model does not answer, and its worker."""
+        before = set(children(self.pid))
+        with self.planner.held():
+            process = self.command("ask", "Do it.", **options)
+            try:
+                (worker,) = until(lambda: set(children(self.pid)) - before)
+                until(lambda: self.planner.waiting)
+                yield process, worker
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def warmed(stage: tuple[Orch, Endpoint]) -> Iterator[Warmed]:
+    orch, endpoint = stage
+    with resident_of(orch, endpoint) as warmed:
+        yield warmed
+
+
+@contextlib.contextmanager
+def resident_of(orch: Orch, endpoint: Endpoint) -> Iterator[Warmed]:
+    endpoint.reply = planner = Planner()
+    assert Warmed(orch, planner).run("runs")[0] == 0, "without a resident, the command runs by itself"
+    sockets = orch.home / "resident"
+    until(lambda: [*sockets.glob("*.sock")])
+    (lock,) = sockets.glob("*.lock")
+    # `pid` of `/proc/locks`, whose rows end with device:inode, start and end.
+    rows = [row.split() for row in Path("/proc/locks").read_text().splitlines()]
+    (pid,) = {int(row[-4]) for row in rows if row[-3].endswith(f":{lock.stat().st_ino}")}
+    try:
+        yield Warmed(orch, planner, pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: state_of(pid) in ("", "Z"))
+
+
+@pytest.mark.parametrize(
+    ("args", "given"),
+    [
+        (("--help",), ""),
+        (("runs",), ""),
+        (("show", "nothing"), ""),
+        (("ask", "--nothing"), ""),
+        (("ask", ""), ""),
+        (("ask", "-q", "-"), "Do it."),
+        (("-C", "nowhere", "ask", "Do it."), ""),
+    ],
+)
+def test_a_command_is_the_same_as_by_itself(warmed: Warmed, args: tuple[str, ...], given: str) -> None:
+    by_itself = warmed.run(*args, input=given, env={"ORCH_RESIDENT": "never"})
+    assert warmed.run(*args, input=given) == by_itself
+
+
+def test_a_worker_has_what_its_client_has(warmed: Warmed, tmp_path: Path) -> None:
+    with warmed.at_work(cwd=tmp_path, env={"OF_A_TEST": "ü", "TZ": "Asia/Tokyo"}, umask=0o027) as (
+        _,
+        pid,
+    ):
+        there = Path(f"/proc/{pid}")
+        assert (there / "cwd").readlink() == tmp_path
+        assert "Umask:\t0027" in (there / "status").read_text()
+        assert [(there / "fd" / name).readlink().name[:5] for name in "012"] == ["null", "pipe:", "pipe:"]
+    assert oct((tmp_path / "fileLog.md").stat().st_mode & 0o777) == "0o640"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_client_ends_the_run(warmed: Warmed, number: int) -> None:
+    with warmed.at_work() as (process, worker):
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130
+        until(lambda: not state_of(worker))
+    assert warmed.orch.events("RunFinished")[-1]["outcome"] == "interrupted"
+
+
+def test_ctrl_c_at_a_terminal_ends_the_run(warmed: Warmed) -> None:
+    ours, theirs = pty.openpty()
+
+    def own_terminal() -> None:
+        os.setsid()
+        import fcntl
+        import termios
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    with warmed.at_work(**streams, preexec_fn=own_terminal) as (process, _):
+        os.close(theirs)
+        os.write(ours, b"\x03")
+        assert process.wait(timeout=60) == 130
+    os.close(ours)
+
+
+def test_a_client_that_is_stopped_stops_its_worker(warmed: Warmed) -> None:
+    with warmed.at_work() as (process, worker):
+        process.send_signal(signal.SIGTSTP)
+        until(lambda: (state_of(process.pid), state_of(worker)) == ("T", "T"))
+        process.send_signal(signal.SIGCONT)
+        until(lambda: "T" not in (state_of(process.pid), state_of(worker)))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+
+
+def test_a_run_whose_client_is_killed_can_be_resumed(warmed: Warmed) -> None:
+    with warmed.at_work() as (process, worker):
+        process.kill()
+        until(lambda: not state_of(worker))
+    assert warmed.orch.events("RunFinished")[-1]["outcome"] == "interrupted"
+    code, out, err = warmed.run("resume", "last", "-q")
+    assert (code, out) == (0, "It is done.\n"), err
+
+
+def test_a_client_ends_as_its_worker_is_killed(warmed: Warmed) -> None:
+    with warmed.at_work() as (process, worker):
+        os.kill(worker, signal.SIGKILL)
+        assert process.wait(timeout=60) == -signal.SIGKILL
+
+
+def test_nothing_grows_in_a_resident(warmed: Warmed) -> None:
+    def grown() -> tuple[int, int, int]:
+        there = Path(f"/proc/{warmed.pid}")
+        return len([*(there / "fd").iterdir()]), len([*(there / "task").iterdir()]), len(children(warmed.pid))
+
+    before = grown()
+    for _ in range(20):
+        assert warmed.run("runs")[0] == 0
+    until(lambda: grown() == before, 10)
+
+
+def test_another_environment_at_import_is_another_resident(warmed: Warmed) -> None:
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", "from orchestrator_cli.resident import address; print(address.key())"],
+            env=warmed.orch.environment(**env),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for env in ({}, {"OPENAI_API_KEY": "another"}, {"PWD": "/"}, {"SSL_CERT_FILE": "/a"}, {"LANG": "C"})
+    }
+    assert len(keys) == 3
+
+
+def test_a_command_outlives_the_resident(orch: Orch, endpoint: Endpoint) -> None:
+    with resident_of(orch, endpoint) as mine:
+        with mine.planner.held():
+            process = mine.command("ask", "--json", "Do it.")
+            until(lambda: mine.planner.waiting)
+            os.kill(mine.pid, signal.SIGKILL)
+            until(lambda: state_of(mine.pid) in ("", "Z"))
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, json.loads(out)["answer"]) == (0, "It is done."), err
+        assert mine.run("runs")[0] == 0
