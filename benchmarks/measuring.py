@@ -61,7 +61,7 @@ def place(**flags: Any) -> Iterator[Any]:
             yield load_settings({"reuse": "never", **flags}, workspace)
         finally:
             _flush_logs()
-            _end_server(home)
+            end_server(home)
 
 
 def _import() -> None:
@@ -78,7 +78,8 @@ def _flush_logs() -> None:
     APILogWorker.drain_all(timeout=10)
 
 
-def _end_server(home: Path) -> None:
+def end_server(home: Path) -> None:
+    """End the Prefect server of a home, if there is one."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         pid = int(json.loads((home / "prefect" / "server.json").read_text())["pid"])
         os.kill(pid, signal.SIGTERM)
