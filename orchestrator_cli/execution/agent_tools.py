@@ -34,13 +34,15 @@ RECORDED_CHARS = 32 << 20
 class LoopDetector:
     """Whether an agent goes in a circle: the same thing done three times, each time with the same outcome.
 
-    Counted are steps: a loop within one step that calls a tool with the same arguments is one. The same call
-    with another outcome is progress. Not covered: circles of more than one thing, which the limit of steps
-    ends.
+    Counted are steps: a loop within one step that calls a tool with the same arguments is one. Something that
+    was not done before, or with another outcome, is progress, and the count begins anew. Not covered: an agent
+    that does something new each time it has failed, which the limit of steps ends.
     """
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        """Since the last progress."""
+        self._done: set[str] = set()
         self._in_step: set[str] = set()
         self.found: str | None = None
         """What was done three times; None as long as nothing was."""
@@ -51,6 +53,9 @@ class LoopDetector:
         if key in self._in_step:
             return
         self._in_step.add(key)
+        if key not in self._done:
+            self._done.add(key)
+            self._counts.clear()
         self._counts[key] += 1
         if self._counts[key] >= SAME and self.found is None:
             self.found = f"it {what} three times and got the same result"

@@ -76,3 +76,15 @@ def test_what_differs_in_anything_is_not_the_same(other: Any) -> None:
         loops.note(*what)
         loops.end_step()
     assert loops.found is None
+
+
+@pytest.mark.parametrize(
+    ("done", "found"),
+    [("aaa", True), ("aabaa", False), ("aabaaa", True), ("abacada", False), ("abababa", True)],
+)
+def test_only_what_is_new_is_progress(done: str, found: bool) -> None:
+    loops = LoopDetector()
+    for what in done:
+        loops.note(what)
+        loops.end_step()
+    assert bool(loops.found) is found
