@@ -37,12 +37,18 @@ class IgnoreRules:
     As in git, a rule in a nearer `.gitignore` overrides one in a farther file.
     """
 
-    def __init__(self, root: Path, *, alone: bool = False) -> None:
-        """`alone`: without the rules of the folders above."""
+    def __init__(self, root: Path, *, alone: bool = False, view: Path | None = None) -> None:
+        """
+        Args:
+            root: the folder whose rules these are, by the name that paths begin with.
+            alone: without the rules of the folders above.
+            view: where what is in `root` is read instead, such as in a checkout of it.
+        """
         self.faults: list[tuple[Path, str]] = []
         """The files of rules that are not obeyed, each with the reason."""
         self.size = 0
         """How many rules there are: each costs time at each path."""
+        self._root, self._view = root, view or root
         self._left = MAX_BYTES
         self._read: set[Path] = set()
         self._specs: list[tuple[str, GitIgnoreSpec]] = []
@@ -57,7 +63,8 @@ class IgnoreRules:
         if folder in self._read:
             return
         self._read.add(folder)
-        path = folder / IGNORE_FILE
+        is_inside = folder.is_relative_to(self._root)
+        path = (self._view / folder.relative_to(self._root) if is_inside else folder) / IGNORE_FILE
         try:
             if path.is_symlink():
                 raise OSError(0, "it is a symbolic link")

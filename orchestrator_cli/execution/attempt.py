@@ -65,6 +65,8 @@ class CheckoutRef(_Value):
     """What a sandbox is given."""
     root: Path
     """The whole view for the host."""
+    workspace: Path | None = None
+    """The folder that it is a view of; None if that is `root` itself."""
     entrance: tuple[str, ...] = ()
     """What the command of a sandbox has to begin with; empty if the checkout is a copy."""
 

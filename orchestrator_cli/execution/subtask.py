@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
@@ -99,7 +100,7 @@ def run_subtask(
 
 def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellation) -> Result:
     """An attempt on a checkout, committed."""
-    ref = ref_of(checkout)
+    ref = ref_of(checkout, run.workspace.root)
     if spec.process is not None:
         check_program(run, spec.process)
     spec = spec.model_copy(update={"checkout": ref, **_tools(run, spec)})
@@ -118,8 +119,10 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     return result
 
 
-def ref_of(checkout: Checkout) -> CheckoutRef:
-    return CheckoutRef(folder=checkout.folder, root=checkout.root, entrance=checkout.entrance)
+def ref_of(checkout: Checkout, workspace: Path | None = None) -> CheckoutRef:
+    return CheckoutRef(
+        folder=checkout.folder, root=checkout.root, workspace=workspace, entrance=checkout.entrance
+    )
 
 
 def attempt_value(

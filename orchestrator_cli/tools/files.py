@@ -35,10 +35,16 @@ SKILLS = ".orch-skills.tmp"
 """A link in a checkout to the files of skills; as above."""
 
 
-def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[..., Any]]:
+def file_tools(
+    root: Path, allowed: Collection[str] = (), workspace: Path | None = None
+) -> dict[str, Callable[..., Any]]:
     """The file tools of one checkout, by name. They raise `ValueError` and `OSError` with a plain reason.
 
-    `allowed`: protected names that they may touch.
+    Args:
+        root: the checkout's folder.
+        allowed: protected names that they may touch.
+        workspace: the folder that it is a view of, for the ignore rules of the repository around that; None
+            for a folder that is used as it is.
     """
 
     def list_files(folder: str = ".") -> list[str]:
@@ -50,7 +56,9 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
         Args:
             folder: The folder, relative to the workspace.
         """
-        found = [on_one_line(path) for path, _ in islice(_files(root, folder, allowed), MAX_LISTED + 1)]
+        found = [
+            on_one_line(path) for path, _ in islice(_files(root, folder, allowed, workspace), MAX_LISTED + 1)
+        ]
         if len(found) <= MAX_LISTED:
             return found
         return [*found[:MAX_LISTED], "… (there are more: list one of the folders)"]
@@ -82,7 +90,7 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
         parts = [part for part in text.casefold().split("*") if part]
         if not parts:
             raise ValueError("give a text to find")
-        return _found(root, folder, allowed, parts)
+        return _found(root, _files(root, folder, allowed, workspace), allowed, parts)
 
     def write_file(path: str, content: str) -> str:
         """Write a text file of the workspace, replacing what it held; folders are made as needed.
@@ -119,7 +127,9 @@ def read_beginning(root: Path, path: str, limit: int) -> bytes:
         return file.read(limit)
 
 
-def _files(root: Path, folder: str, allowed: Collection[str]) -> Iterator[tuple[str, int]]:
+def _files(
+    root: Path, folder: str, allowed: Collection[str], workspace: Path | None
+) -> Iterator[tuple[str, int]]:
     """The files below a folder, or the file itself, with their sizes in bytes."""
     parts = _parts(folder, allowed)
     start = root.joinpath(*parts)
@@ -129,7 +139,7 @@ def _files(root: Path, folder: str, allowed: Collection[str]) -> Iterator[tuple[
         return
     with _folder(root, parts):
         pass  # each part is a folder and no link
-    own = OwnFiles(root, alone=True)
+    own = OwnFiles(workspace or root, view=root)
     # What is named is wanted, whatever the rules above it say.
     is_left_out = _is_below(own, root, parts)
     for place, folders, names in os.walk(start):
@@ -194,11 +204,13 @@ def _like(fd: int, content: str) -> tuple[bytes, str]:
         return content.encode(), f", as UTF-8, because {encoding.name} lacks some of its letters"
 
 
-def _found(root: Path, folder: str, allowed: Collection[str], parts: list[str]) -> list[str]:
+def _found(
+    root: Path, files: Iterator[tuple[str, int]], allowed: Collection[str], parts: list[str]
+) -> list[str]:
     found: list[str] = []
     large: list[str] = []
     left = MAX_SEARCHED
-    for path, size in _files(root, folder, allowed):
+    for path, size in files:
         if size > left:
             large.append(on_one_line(path))
             continue
