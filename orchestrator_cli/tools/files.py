@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from orchestrator_cli.durable.encodings import UTF8, encoding_of, marked_encoding
+from orchestrator_cli.durable.encodings import UTF8, TextEncoding, encoding_of
 from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.tools.file_rules import hiding_rule
@@ -28,6 +28,8 @@ MAX_PATH = 4_096
 MAX_FOUND, MAX_LINE = 200, 300
 MAX_SEARCHED = 50_000_000
 """Bytes of files that one search looks through."""
+MAX_GUESSED = 200
+"""Files whose encoding one search guesses, which takes some 10 ms for each; in others it finds only ASCII."""
 CHUNK = 1 << 16
 OUTPUTS = ".orch-outputs.tmp"
 """The folder of a checkout with what an attempt's tools gave at length; it is never committed or listed."""
@@ -90,7 +92,9 @@ def file_tools(
         parts = [part for part in text.casefold().split("*") if part]
         if not parts:
             raise ValueError("give a text to find")
-        return _found(root, _files(root, folder, allowed, workspace), allowed, parts)
+        # ASCII is the same in all encodings.
+        guesses = iter(range(0 if text.isascii() else MAX_GUESSED))
+        return _found(root, _files(root, folder, allowed, workspace), allowed, parts, guesses)
 
     def write_file(path: str, content: str) -> str:
         """Write a text file of the workspace, replacing what it held; folders are made as needed.
@@ -205,7 +209,11 @@ def _like(fd: int, content: str) -> tuple[bytes, str]:
 
 
 def _found(
-    root: Path, files: Iterator[tuple[str, int]], allowed: Collection[str], parts: list[str]
+    root: Path,
+    files: Iterator[tuple[str, int]],
+    allowed: Collection[str],
+    parts: list[str],
+    guesses: Iterator[int],
 ) -> list[str]:
     found: list[str] = []
     large: list[str] = []
@@ -215,7 +223,7 @@ def _found(
             large.append(on_one_line(path))
             continue
         left -= size
-        for number, line in _lines_with(root, path, allowed, parts):
+        for number, line in _lines_with(root, path, allowed, parts, guesses):
             if len(found) == MAX_FOUND:
                 return [*found, "… (there are more: search for a longer text, or in one folder)"]
             found.append(f"{on_one_line(path)}:{number}: {truncate(line.strip(), MAX_LINE)}")
@@ -223,9 +231,12 @@ def _found(
 
 
 def _lines_with(
-    root: Path, path: str, allowed: Collection[str], parts: list[str]
+    root: Path, path: str, allowed: Collection[str], parts: list[str], guesses: Iterator[int]
 ) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that contain all parts in order, from 1; none of what is no text."""
+    """The lines of a text file that contain all parts in order, from 1; none of what is no text.
+
+    `guesses`: has an item for each file whose encoding may be guessed.
+    """
     # A link, a pipe, or gone meanwhile.
     with (
         contextlib.suppress(ValueError, OSError),
@@ -233,14 +244,20 @@ def _lines_with(
         os.fdopen(os.dup(fd), "rb") as file,
     ):
         head = file.peek(CHUNK)
-        encoding = marked_encoding(head) or UTF8  # a guess for each file would take long
-        if encoding == UTF8 and b"\0" in head:
-            return
+        encoding = _searched(head, guesses)
         file.seek(len(encoding.mark))
         with TextIOWrapper(file, encoding.name, errors="replace") as lines:
             for number, line in enumerate(lines, start=1):
                 if _holds(line.casefold(), parts):
                     yield number, line
+
+
+def _searched(head: bytes, guesses: Iterator[int]) -> TextEncoding:
+    """The encoding to search a file in. Raises `ValueError` if it is not text."""
+    try:
+        return encoding_of(head, is_whole=False, guess=False)
+    except UnicodeDecodeError:
+        return UTF8 if next(guesses, None) is None else encoding_of(head, is_whole=False)
 
 
 def _holds(line: str, parts: list[str]) -> bool:
