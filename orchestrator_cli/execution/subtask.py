@@ -21,7 +21,8 @@ from orchestrator_cli.approvals.questions import (
     writes_questions,
 )
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import storage_faults
+from orchestrator_cli.durable.encodings import not_kept
+from orchestrator_cli.errors import WorkspaceFault, storage_faults
 from orchestrator_cli.execution.attempt import (
     GIVEN,
     AttemptOutcome,
@@ -109,6 +110,8 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
         outcome = attempt_value(run, spec, checkout, cancellation)
         cancellation.check()
     changed = checkout.changed_paths()
+    if why := not_kept(changed):
+        raise WorkspaceFault(why)  # no event can name them
     result = _result(run, spec, outcome, tuple(checkout.written_paths(changed)))
     approved = _ask_for_executed(run, checkout, result)
     _ask_for_writes(run, checkout, result.subtask, changed)
