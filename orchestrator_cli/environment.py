@@ -358,6 +358,8 @@ def network_fault() -> str:
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
         if (value := os.environ.get(name)) and not Path(value).exists():
             return f"{name} names {value}, which is not there"
+    if fault := _certificates_fault(os.environ.get("SSL_CERT_FILE")):
+        return fault
     if keys := os.environ.get("SSLKEYLOGFILE"):
         try:
             Path(keys).open("ab").close()  # Python does so for each connection
@@ -372,6 +374,20 @@ def network_fault() -> str:
             return f"{name} is a SOCKS proxy, which needs the package socksio beside orch"
         if not parts.scheme.startswith(("http", "socks")) or not parts.hostname:
             return f"{name} is not the address of a proxy"
+    return ""
+
+
+def _certificates_fault(name: str | None) -> str:
+    import ssl
+
+    if not name:
+        return ""
+    try:
+        if not Path(name).is_file():  # a pipe would be waited for
+            return f"SSL_CERT_FILE names {name}, which is not a file"
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(name)
+    except OSError as exc:
+        return f"SSL_CERT_FILE names {name}, of which no certificate can be read: {exc.strerror or exc}"
     return ""
 
 

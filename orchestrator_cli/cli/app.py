@@ -141,7 +141,8 @@ def main(end: Callable[[int], NoReturn] = os._exit) -> None:
         app()
     except SystemExit as exc:
         # CPython ends by SIGINT, whatever the code, if the interrupt once passed through `exec` of a string.
-        if interrupts.came or something_runs_beside():
+        # What a full disk does not take would be tried again at the end, which makes the code 120.
+        if interrupts.came or something_runs_beside() or not _are_flushed():
             leave(exc.code, end)
         raise
     except KeyboardInterrupt:
@@ -156,6 +157,15 @@ def main(end: Callable[[int], NoReturn] = os._exit) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Collecting garbage at exit would take more than a second, for memory that the system frees anyway.
         gc.freeze()
+
+
+def _are_flushed() -> bool:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _print_uncaught(

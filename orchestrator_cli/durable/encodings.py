@@ -1,10 +1,15 @@
 """The encoding of a text, which may come from another system or another time. Pure."""
 
 import codecs
+import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # which begins as the next does
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
@@ -13,6 +18,10 @@ _GUESSED = (
     *("cp1252", "cp1251", "cp1253", "cp1254", "koi8_r"),
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
 )
+_OF_LATIN_LETTERS = ("cp1252", "cp1254")
+"""Those in which most letters are ASCII. A short text in one would otherwise often be taken for Chinese."""
+_NO_CP1252 = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f\x81\x8d\x8f\x90\x9d]")
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 GUESSED_FROM = 64 * 1024
 """How many bytes of the beginning of a text tell its encoding."""
 
@@ -46,6 +55,12 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+def not_kept(names: Iterable[str]) -> str:
+    """Why files of these names cannot be kept; empty if they can."""
+    name = next((name for name in names if not is_utf8(name)), None)
+    return "" if name is None else f"{name!r} is not a UTF-8 name; such files cannot be committed"
+
+
 def marked_encoding(data: bytes) -> TextEncoding | None:
     """The encoding that a byte order mark names; None without a mark."""
     return next((TextEncoding(name, mark) for mark, name in _MARKS if data.startswith(mark)), None)
@@ -72,7 +87,17 @@ def encoding_of(head: bytes, *, is_whole: bool, guess: bool = True) -> TextEncod
 def _guessed(head: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(head[:GUESSED_FROM], cp_isolation=list(_GUESSED)).best()
-    if best is None:
+    text = head[:GUESSED_FROM]
+    is_latin = _is_latin(text)
+    best = from_bytes(text, cp_isolation=list(_OF_LATIN_LETTERS if is_latin else _GUESSED)).best()
+    if best is not None:
+        return best.encoding
+    if not is_latin or _NO_CP1252.search(text):
         raise ValueError("it is not text")
-    return best.encoding
+    return "cp1252"
+
+
+def _is_latin(text: bytes) -> bool:
+    """Whether what is not ASCII comes one by one, or in twos as in "größer". Other scripts make words."""
+    lengths = Counter(len(run) for run in _BEYOND_ASCII.findall(text))
+    return max(lengths) <= 2 and lengths[1] >= lengths[2]

@@ -10,14 +10,9 @@ tracked although a rule ignores them.
 import bisect
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orchestrator_cli.durable.files import read_regular
 from orchestrator_cli.durable.places import repository_around
-
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 IGNORE_FILE = ".gitignore"
 MAX_BYTES = 256 * 1024
@@ -27,6 +22,8 @@ MAX_PATH = 4096
 """A longer rule matches no path."""
 
 _STAR = "[^/]*"
+_FOLDER, _END = "(?P<ps_d>/)", "(?:(?P<ps_d>/)|$)"
+"""What it writes at the end: for a folder, or for anything."""
 _FOLDERS = re.compile(r"\(\?:(\.\+/|/\.\+)\)\?")
 """What pathspec writes for `**`. Like `_STAR`, it holds a slash, so no segment of a rule can contain it."""
 
@@ -37,16 +34,23 @@ class IgnoreRules:
     As in git, a rule in a nearer `.gitignore` overrides one in a farther file.
     """
 
-    def __init__(self, root: Path, *, alone: bool = False) -> None:
-        """`alone`: without the rules of the folders above."""
+    def __init__(self, root: Path, *, alone: bool = False, view: Path | None = None) -> None:
+        """
+        Args:
+            root: the folder whose rules these are, by the name that paths begin with.
+            alone: without the rules of the folders above.
+            view: where what is in `root` is read instead, such as in a checkout of it.
+        """
         self.faults: list[tuple[Path, str]] = []
         """The files of rules that are not obeyed, each with the reason."""
         self.size = 0
         """How many rules there are: each costs time at each path."""
+        self._root, self._view = root, view or root
         self._left = MAX_BYTES
         self._read: set[Path] = set()
-        self._specs: list[tuple[str, GitIgnoreSpec]] = []
-        """Of the folders that have rules, as the beginning of paths in them; the nearest folders first."""
+        self._rules: list[tuple[str, list[tuple[re.Pattern[str], bool]]]] = []
+        """The folders that have rules, as the beginning of paths in them, the nearest first; and the rules of
+        each, the last first."""
         top = (None if alone else repository_around(root)) or root
         for folder in (*reversed(root.parents), root):
             if folder.is_relative_to(top):
@@ -57,7 +61,8 @@ class IgnoreRules:
         if folder in self._read:
             return
         self._read.add(folder)
-        path = folder / IGNORE_FILE
+        is_inside = folder.is_relative_to(self._root)
+        path = (self._view / folder.relative_to(self._root) if is_inside else folder) / IGNORE_FILE
         try:
             if path.is_symlink():
                 raise OSError(0, "it is a symbolic link")
@@ -77,37 +82,44 @@ class IgnoreRules:
             return
         self._left -= len(content)
         self.size += len(lines)
-        spec = _spec(lines)
-        bisect.insort(self._specs, (f"{str(folder).rstrip('/')}/", spec), key=lambda row: -len(row[0]))
+        rules = list(filter(None, map(_rule, reversed(lines))))
+        bisect.insort(self._rules, (f"{str(folder).rstrip('/')}/", rules), key=lambda row: -len(row[0]))
 
     def ignore(self, path: str, is_folder: bool) -> bool:
         """Whether git ignores an absolute path; whether it ignores a folder above it is not looked at."""
-        for folder, spec in self._specs:
+        for folder, rules in self._rules:
             if path.startswith(folder):
-                include = spec.check_file(path[len(folder) :] + ("/" if is_folder else "")).include
-                if include is not None:
-                    return include
+                rest = path[len(folder) :] + ("/" if is_folder else "")
+                for pattern, include in rules:
+                    if pattern.search(rest):
+                        return include
         return False
 
 
-def _spec(lines: list[str]) -> "GitIgnoreSpec":
-    from pathspec import GitIgnoreSpec
-
-    # The other backends do not know atomic groups.
-    return GitIgnoreSpec.from_lines(_pattern, lines, backend="simple")
-
-
-def _pattern(line: str) -> "GitIgnoreSpecPattern":
-    """The pattern of a line. As in git, one that is not valid matches nothing."""
+def _rule(line: str) -> tuple[re.Pattern[str], bool] | None:
+    """What a line matches, and whether that is ignored. As in git, a line that is not valid has no effect."""
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     try:
         expression, include = GitIgnoreSpecPattern.pattern_to_regex(line)
-        if expression is not None:
-            return GitIgnoreSpecPattern(re.compile(_linear(expression)), include)
+        if expression is not None and include is not None:
+            return re.compile(_linear(_of_itself(expression, line))), include
     except (ValueError, re.error):
         pass
-    return GitIgnoreSpecPattern(None)
+    return None
+
+
+def _of_itself(expression: str, line: str) -> str:
+    """A pattern of pathspec's that matches no path only because of a folder around it.
+
+    As in git: what is in an ignored folder is not looked at, and `!folder/` brings nothing else of it back.
+    """
+    if expression.endswith(_END):
+        return expression.removesuffix(_END) + r"/?\Z"
+    if not expression.endswith(_FOLDER):  # `a/**`, which is not `a` itself
+        return f"{expression}." if expression.endswith("/") else expression
+    within = "/.+" if line.rstrip(" ").endswith("/**/") and expression != _FOLDER else ""
+    return expression.removesuffix(_FOLDER) + rf"{within}/\Z"
 
 
 def _linear(expression: str) -> str:

@@ -1,5 +1,7 @@
 """YAML that others may have written, read at a cost in proportion to its length."""
 
+import json
+import re
 from typing import Any
 
 import yaml
@@ -7,6 +9,8 @@ import yaml
 MAX_DEPTH = 100
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one of libyaml is ten times as fast, and is not there in every build."""
+
+_WITH_COLON = re.compile(r"^([A-Za-z][\w-]*):[ \t]+([A-Za-z][^\n]*: [^\n]*)$", re.MULTILINE)
 
 
 def read_yaml(text: str) -> Any:
@@ -32,13 +36,23 @@ def read_yaml(text: str) -> Any:
 def read_front_matter(text: str) -> tuple[dict[str, Any], str]:
     """The values between two lines of `---` at the beginning of a text, and what is after them.
 
-    Raises `yaml.YAMLError`.
+    A value in one line may hold a colon without quotes, as other readers allow. Raises `yaml.YAMLError`.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     ends = (number for number, line in enumerate(lines) if number and line.rstrip() == "---")
     if lines[0].rstrip() != "---" or (end := next(ends, None)) is None:
         raise yaml.YAMLError("it does not begin with values between two lines of ---")
-    values = read_yaml("\n".join(lines[1:end]))
+    head = "\n".join(lines[1:end])
+    try:
+        values = read_yaml(head)
+    except yaml.YAMLError:
+        if (quoted := _WITH_COLON.sub(_quoted, head)) == head:
+            raise
+        values = read_yaml(quoted)
     if not isinstance(values, dict):
         raise yaml.YAMLError("between its first lines of --- are no names with values")
     return values, "\n".join(lines[end + 1 :]).strip()
+
+
+def _quoted(line: re.Match[str]) -> str:
+    return f"{line[1]}: {json.dumps(line[2].rstrip(), ensure_ascii=False)}"

@@ -115,7 +115,7 @@ class ToolCalls:
         """A hand-written tool: one for files works here, any other in the run's process."""
         spec = self.attempt.spec
         if name in FILE_TOOLS:
-            return file_tools(spec.place.root, spec.allow_protected).get(name)
+            return file_tools(spec.place.root, spec.allow_protected, spec.place.workspace).get(name)
         if any(tool.name == name for tool in spec.host_tools):
             services = self.attempt.services
             return lambda **arguments: services.call_tool(name, {k: as_json(v) for k, v in arguments.items()})

@@ -20,6 +20,7 @@ from orchestrator_cli.approvals.broker import Question
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
 from orchestrator_cli.approvals.permissions import NotAllowed
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.encodings import not_kept
 from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.events import ApprovalGiven, Fact, Noticed, ResultJudged
@@ -65,6 +66,8 @@ class CheckoutRef(_Value):
     """What a sandbox is given."""
     root: Path
     """The whole view for the host."""
+    workspace: Path | None = None
+    """The folder that it is a view of; None if that is `root` itself."""
     entrance: tuple[str, ...] = ()
     """What the command of a sandbox has to begin with; empty if the checkout is a copy."""
 
@@ -289,7 +292,12 @@ class Attempt:
 
     def refusal(self, value: JsonValue) -> str | None:
         """Why a value is not what the subtask asks for, or None; a model is asked last, if at all."""
-        reason = _not_finite(value) or misfit(self.subtask.result, value) or self._check(value)
+        reason = (
+            _not_finite(value)
+            or not_kept(self.services.changed_files())
+            or misfit(self.subtask.result, value)
+            or self._check(value)
+        )
         if reason is not None or self.subtask.judge is None:
             return reason
         self.services.check_room()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
@@ -20,7 +21,8 @@ from orchestrator_cli.approvals.questions import (
     writes_questions,
 )
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import storage_faults
+from orchestrator_cli.durable.encodings import not_kept
+from orchestrator_cli.errors import WorkspaceFault, storage_faults
 from orchestrator_cli.execution.attempt import (
     GIVEN,
     AttemptOutcome,
@@ -99,7 +101,7 @@ def run_subtask(
 
 def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellation) -> Result:
     """An attempt on a checkout, committed."""
-    ref = ref_of(checkout)
+    ref = ref_of(checkout, run.workspace.root)
     if spec.process is not None:
         check_program(run, spec.process)
     spec = spec.model_copy(update={"checkout": ref, **_tools(run, spec)})
@@ -108,6 +110,8 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
         outcome = attempt_value(run, spec, checkout, cancellation)
         cancellation.check()
     changed = checkout.changed_paths()
+    if why := not_kept(changed):
+        raise WorkspaceFault(why)  # no event can name them
     result = _result(run, spec, outcome, tuple(checkout.written_paths(changed)))
     approved = _ask_for_executed(run, checkout, result)
     _ask_for_writes(run, checkout, result.subtask, changed)
@@ -118,8 +122,10 @@ def _on(run: Run, spec: AttemptSpec, checkout: Checkout, cancellation: Cancellat
     return result
 
 
-def ref_of(checkout: Checkout) -> CheckoutRef:
-    return CheckoutRef(folder=checkout.folder, root=checkout.root, entrance=checkout.entrance)
+def ref_of(checkout: Checkout, workspace: Path | None = None) -> CheckoutRef:
+    return CheckoutRef(
+        folder=checkout.folder, root=checkout.root, workspace=workspace, entrance=checkout.entrance
+    )
 
 
 def attempt_value(

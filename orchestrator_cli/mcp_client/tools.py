@@ -31,6 +31,8 @@ DESCRIPTION_CHARS = 2_000
 OUTLINE_CHARS = 800
 """How much a planner is shown of the schemas of one tool."""
 VALUE_CHARS = 1 << 20
+PART_CHARS = 1_000
+"""Of each text that says what a part is that is left out."""
 TOO_LARGE = "(too large to be kept)"
 RESERVED = frozenset(
     [
@@ -277,4 +279,7 @@ def _part(part: Mapping[str, Any]) -> str:
     inner = part.get("resource")
     if is_map(inner) and isinstance(inner.get("text"), str):
         return str(inner["text"])
-    return f"[{part.get('type', 'something')} {part.get('mimeType', '')}".rstrip() + ", left out]"
+    # What a link or a file that is no text is called, without its bytes.
+    about = {**(inner if is_map(inner) else {}), **part}
+    known = [about.get(key) for key in ("type", "title", "name", "uri", "mimeType", "description")]
+    return f"[{' · '.join(one[:PART_CHARS] for one in known if isinstance(one, str) and one)}, left out]"

@@ -160,7 +160,8 @@ class _Replay:
                 for change in work.changes
             ]
             return verdict("not replayed", files, [reason, *lost])
-        why = rerun(work, checkout, self.backend, self.tools, self.settings.allow_protected)
+        allowed, root = self.settings.allow_protected, self.where.root.resolve()
+        why = rerun(work, checkout, self.backend, self.tools, allowed, root)
         try:
             files = list(_compared(work.changes, checkout.commit(approved=None)))
         except Conflict as exc:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
@@ -205,10 +206,11 @@ def rerun(
     backend: Backend,
     tools: Mapping[str, KnownTool],
     allowed: tuple[str, ...],
+    workspace: Path | None = None,
 ) -> list[str]:
-    """Repeat the work; returns the differences."""
+    """Repeat the work; returns the differences. `workspace`: the folder that the work was done for."""
     differences: list[str] = []
-    files = file_tools(checkout.root, allowed)
+    files = file_tools(checkout.root, allowed, workspace)
     executor = open_sandbox(ref_of(checkout), backend, work.subtask.timeout_s)
     with executor:
         executor.send_variables(dict(work.inputs))

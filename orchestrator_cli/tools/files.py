@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from orchestrator_cli.durable.encodings import UTF8, encoding_of, marked_encoding
+from orchestrator_cli.durable.encodings import UTF8, TextEncoding, encoding_of
 from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.tools.file_rules import hiding_rule
@@ -28,6 +28,8 @@ MAX_PATH = 4_096
 MAX_FOUND, MAX_LINE = 200, 300
 MAX_SEARCHED = 50_000_000
 """Bytes of files that one search looks through."""
+MAX_GUESSED = 200
+"""Files whose encoding one search guesses, which takes some 10 ms for each; in others it finds only ASCII."""
 CHUNK = 1 << 16
 OUTPUTS = ".orch-outputs.tmp"
 """The folder of a checkout with what an attempt's tools gave at length; it is never committed or listed."""
@@ -35,10 +37,16 @@ SKILLS = ".orch-skills.tmp"
 """A link in a checkout to the files of skills; as above."""
 
 
-def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[..., Any]]:
+def file_tools(
+    root: Path, allowed: Collection[str] = (), workspace: Path | None = None
+) -> dict[str, Callable[..., Any]]:
     """The file tools of one checkout, by name. They raise `ValueError` and `OSError` with a plain reason.
 
-    `allowed`: protected names that they may touch.
+    Args:
+        root: the checkout's folder.
+        allowed: protected names that they may touch.
+        workspace: the folder that it is a view of, for the ignore rules of the repository around that; None
+            for a folder that is used as it is.
     """
 
     def list_files(folder: str = ".") -> list[str]:
@@ -50,7 +58,9 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
         Args:
             folder: The folder, relative to the workspace.
         """
-        found = [on_one_line(path) for path, _ in islice(_files(root, folder, allowed), MAX_LISTED + 1)]
+        found = [
+            on_one_line(path) for path, _ in islice(_files(root, folder, allowed, workspace), MAX_LISTED + 1)
+        ]
         if len(found) <= MAX_LISTED:
             return found
         return [*found[:MAX_LISTED], "… (there are more: list one of the folders)"]
@@ -82,7 +92,9 @@ def file_tools(root: Path, allowed: Collection[str] = ()) -> dict[str, Callable[
         parts = [part for part in text.casefold().split("*") if part]
         if not parts:
             raise ValueError("give a text to find")
-        return _found(root, folder, allowed, parts)
+        # ASCII is the same in all encodings.
+        guesses = iter(range(0 if text.isascii() else MAX_GUESSED))
+        return _found(root, _files(root, folder, allowed, workspace), allowed, parts, guesses)
 
     def write_file(path: str, content: str) -> str:
         """Write a text file of the workspace, replacing what it held; folders are made as needed.
@@ -119,7 +131,9 @@ def read_beginning(root: Path, path: str, limit: int) -> bytes:
         return file.read(limit)
 
 
-def _files(root: Path, folder: str, allowed: Collection[str]) -> Iterator[tuple[str, int]]:
+def _files(
+    root: Path, folder: str, allowed: Collection[str], workspace: Path | None
+) -> Iterator[tuple[str, int]]:
     """The files below a folder, or the file itself, with their sizes in bytes."""
     parts = _parts(folder, allowed)
     start = root.joinpath(*parts)
@@ -129,7 +143,7 @@ def _files(root: Path, folder: str, allowed: Collection[str]) -> Iterator[tuple[
         return
     with _folder(root, parts):
         pass  # each part is a folder and no link
-    own = OwnFiles(root, alone=True)
+    own = OwnFiles(workspace or root, view=root)
     # What is named is wanted, whatever the rules above it say.
     is_left_out = _is_below(own, root, parts)
     for place, folders, names in os.walk(start):
@@ -194,16 +208,22 @@ def _like(fd: int, content: str) -> tuple[bytes, str]:
         return content.encode(), f", as UTF-8, because {encoding.name} lacks some of its letters"
 
 
-def _found(root: Path, folder: str, allowed: Collection[str], parts: list[str]) -> list[str]:
+def _found(
+    root: Path,
+    files: Iterator[tuple[str, int]],
+    allowed: Collection[str],
+    parts: list[str],
+    guesses: Iterator[int],
+) -> list[str]:
     found: list[str] = []
     large: list[str] = []
     left = MAX_SEARCHED
-    for path, size in _files(root, folder, allowed):
+    for path, size in files:
         if size > left:
             large.append(on_one_line(path))
             continue
         left -= size
-        for number, line in _lines_with(root, path, allowed, parts):
+        for number, line in _lines_with(root, path, allowed, parts, guesses):
             if len(found) == MAX_FOUND:
                 return [*found, "… (there are more: search for a longer text, or in one folder)"]
             found.append(f"{on_one_line(path)}:{number}: {truncate(line.strip(), MAX_LINE)}")
@@ -211,9 +231,12 @@ def _found(root: Path, folder: str, allowed: Collection[str], parts: list[str]) 
 
 
 def _lines_with(
-    root: Path, path: str, allowed: Collection[str], parts: list[str]
+    root: Path, path: str, allowed: Collection[str], parts: list[str], guesses: Iterator[int]
 ) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that contain all parts in order, from 1; none of what is no text."""
+    """The lines of a text file that contain all parts in order, from 1; none of what is no text.
+
+    `guesses`: has an item for each file whose encoding may be guessed.
+    """
     # A link, a pipe, or gone meanwhile.
     with (
         contextlib.suppress(ValueError, OSError),
@@ -221,14 +244,20 @@ def _lines_with(
         os.fdopen(os.dup(fd), "rb") as file,
     ):
         head = file.peek(CHUNK)
-        encoding = marked_encoding(head) or UTF8  # a guess for each file would take long
-        if encoding == UTF8 and b"\0" in head:
-            return
+        encoding = _searched(head, guesses)
         file.seek(len(encoding.mark))
         with TextIOWrapper(file, encoding.name, errors="replace") as lines:
             for number, line in enumerate(lines, start=1):
                 if _holds(line.casefold(), parts):
                     yield number, line
+
+
+def _searched(head: bytes, guesses: Iterator[int]) -> TextEncoding:
+    """The encoding to search a file in. Raises `ValueError` if it is not text."""
+    try:
+        return encoding_of(head, is_whole=False, guess=False)
+    except UnicodeDecodeError:
+        return UTF8 if next(guesses, None) is None else encoding_of(head, is_whole=False)
 
 
 def _holds(line: str, parts: list[str]) -> bool:

@@ -18,13 +18,13 @@ PROGRAMS_OWN = frozenset(
 class OwnFiles:
     """The rules of a folder and of the repository around it. They grow with the folders that are entered."""
 
-    def __init__(self, root: Path, *, alone: bool = False) -> None:
-        """`alone`: whatever the repository around the folder says."""
+    def __init__(self, root: Path, view: Path | None = None) -> None:
+        """`view`: where the folder's files are read instead, such as in a checkout of it."""
         self._root = str(root).rstrip("/")
-        self._rules = IgnoreRules(root, alone=alone)
+        self._rules = IgnoreRules(root, view=view)
         # A repository that ignores the folder, such as one of a home folder's settings, says nothing of it.
         if any(self._rules.ignore(str(folder), True) for folder in (root, *root.parents)):
-            self._rules = IgnoreRules(root, alone=True)
+            self._rules = IgnoreRules(root, alone=True, view=view)
 
     @property
     def cost(self) -> int:

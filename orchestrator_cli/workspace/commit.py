@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator_cli.durable.encodings import not_kept
 from orchestrator_cli.durable.files import sync_folder
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.errors import Conflict, TargetChanged, WorkspaceFault
@@ -315,10 +316,8 @@ def _is_free(path: Path) -> bool:
 
 
 def _refuse_what_cannot_be_committed(tree: Root, path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise WorkspaceFault(f"{path!r} is not a UTF-8 name; such files cannot be committed") from None
+    if why := not_kept([path]):
+        raise WorkspaceFault(why)
     parts = path.split("/")[:-1]
     for end in range(len(parts), -1, -1):
         with contextlib.suppress(OSError), tree.folder("/".join(parts[:end])) as fd:

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import hostile_files
 import pytest
-from pathspec import GitIgnoreSpec
 from unprivileged import bound_by_modes
 
 from memory.knowledge.documents import walk
-from orchestrator_cli.durable.ignore_rules import IgnoreRules
 
 FILES = (
     *("a.md", "b.log", "keep.log", "build/x.md", "src/a.py", "src/build.md", "src/deep/b.log"),
@@ -112,21 +110,35 @@ def test_a_rule_of_many_stars_takes_no_time(tmp_path: Path, rule: str, name: str
 GLOBS = ("**", "*", "a", "b", "a*", "*a", "*a*b", "?a*", "*?*", "[ab]*a", "[!a]", "*[a]*?b", "a**b")
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_rules_mean_what_they_mean_to_git(tmp_path: Path) -> None:
-    """Against the pattern that pathspec makes of the same rule."""
+    """Several rules, of which later ones take back what earlier ones ignore."""
     chance = random.Random(1)
-    for _ in range(800):
-        line = chance.choice(("", "/", "!")) + "/".join(chance.choices(GLOBS, k=chance.randint(1, 5)))
-        line += chance.choice(("", "/"))
-        (tmp_path / ".gitignore").write_text(line)
-        ours, theirs = IgnoreRules(tmp_path), GitIgnoreSpec.from_lines([line], backend="simple")
-        for _ in range(3):
-            names = [
-                "".join(chance.choices("aab", k=chance.randint(1, 4))) for _ in range(chance.randint(1, 6))
-            ]
-            path = "/".join(names)
-            is_ignored = bool(theirs.check_file(path).include)
-            assert ours.ignore(str(tmp_path / path), False) == is_ignored, (line, path)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".git" / "info" / "exclude").unlink(missing_ok=True)
+    for folder in ("", "a", "a/b", "b/ab", "ba/a/b/a"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name in ("aa", "bb", "b.a"):
+            (tmp_path / folder / name).write_text("x")
+    for _ in range(120):
+        lines = [
+            chance.choice(("", "/", "!", "!/"))
+            + "/".join(chance.choices(GLOBS, k=chance.choice((1, 1, 2, 3))))
+            + chance.choice(("", "", "/"))
+            for _ in range(chance.randint(1, 4))
+        ]
+        (tmp_path / ".gitignore").write_text("\n".join(lines))
+        command = ["git", "-C", tmp_path, "ls-files", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        assert sorted(seen(tmp_path)) == sorted({*listed} - {".gitignore"}), lines
+
+
+def test_a_list_of_what_is_kept_reaches_all_folders(tmp_path: Path) -> None:
+    for name in ("a.py", "a.txt", "one/two/b.py", "one/two/b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".gitignore").write_text("*\n!*/\n!*.py\n")
+    assert sorted(seen(tmp_path)) == ["a.py", "one/two/b.py"]
 
 
 @pytest.mark.parametrize("kind", hostile_files.KINDS)

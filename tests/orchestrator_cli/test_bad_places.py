@@ -288,3 +288,18 @@ def test_a_full_standard_output_is_one_line(orch: Orch, asked: str) -> None:
         )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "No space left" in done.stderr
+
+
+def test_a_result_that_a_full_standard_output_does_not_take_has_a_code_of_ours(orch: Orch) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*orch.command, "runs", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=orch.workspace,
+            env=orch.environment(),
+        )
+    assert done.returncode == 3, done.stderr
+    assert "Exception ignored" not in done.stderr

@@ -122,6 +122,38 @@ def test_encoding_and_ends_of_lines_survive_an_edit(root: Path, kind: str) -> No
     assert path.read_bytes() == WRITTEN[kind].replace(old_end.encode(encoding), new.encode(encoding))
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("grün\nKöln\n", "cp1252"),
+        ("Name;Straße\nJürgen;größer\n", "cp1252"),
+        ("„Preis“ 5 €\n", "cp1252"),
+        ("Ça va? Où ça, à Orléans, l’été.", "cp1252"),
+        ("İstanbul çok güzel bir şehir, ağaçlar var.\n", "cp1254"),
+        ("id;имя\n1;Иван\n", "cp1251"),
+        ("Name,東京\nA,大阪\n", "shift_jis"),
+        ("\ufeffgrün\n", "utf-32-le"),
+        ("\ufeffgrün\n", "utf-32-be"),
+    ],
+)
+def test_short_texts_in_other_encodings_are_read_and_found(root: Path, text: str, encoding: str) -> None:
+    tools = file_tools(root)
+    (root / "short.txt").write_bytes(text.encode(encoding))
+    plain = text.removeprefix("\ufeff")
+    assert tools["read_file"]("short.txt") == plain
+    word = next(word for word in plain.split() if not word.isascii())
+    assert len(tools["search_files"](word)) == 1
+    tools["write_file"]("short.txt", plain + plain)
+    assert (root / "short.txt").read_bytes() == (text + plain).encode(encoding)
+
+
+@pytest.mark.parametrize("data", [b"\x80\x01a", b"PK\x03\x04\xe9ab", b"\xe9a\x7f"])
+def test_bytes_without_zeros_are_not_text(root: Path, data: bytes) -> None:
+    (root / "short.bin").write_bytes(data)
+    with pytest.raises(ValueError, match="not text"):
+        file_tools(root)["read_file"]("short.bin")
+
+
 def test_letters_that_an_encoding_lacks_are_written_as_utf_8_and_named(root: Path) -> None:
     (root / "letter.txt").write_bytes(WRITTEN["latin-1"])
     said = file_tools(root)["write_file"]("letter.txt", "猫\n")

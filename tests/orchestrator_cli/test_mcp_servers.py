@@ -414,7 +414,12 @@ def test_a_result_is_its_structure_or_its_text_within_bounds() -> None:
     image = {"type": "image", "mimeType": "image/png", "data": "…"}
     inner = {"type": "resource", "resource": {"text": "inner"}}
     assert value_of({"content": [{"type": "text", "text": "a"}, image, inner, 3]}) == (
-        "a\n[image image/png, left out]\ninner"
+        "a\n[image · image/png, left out]\ninner"
+    )
+    link = {"type": "resource_link", "uri": "https://wiki.example.org/p", "name": "p.pdf", "mimeType": None}
+    blob = {"type": "resource", "resource": {"uri": "file:///x.bin", "blob": "AAAA"}}
+    assert value_of({"content": [link, blob]}) == (
+        "[resource_link · p.pdf · https://wiki.example.org/p, left out]\n[resource · file:///x.bin, left out]"
     )
     assert value_of({"content": "nonsense"}) == ""
     assert value_of({"content": [{"type": "text", "text": "x" * 2_000_000}]}).endswith(

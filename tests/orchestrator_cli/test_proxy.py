@@ -63,6 +63,9 @@ def test_a_run_reaches_its_servers_on_loopback_without_the_proxy(
     ("name", "value"),
     [
         ("SSL_CERT_FILE", "/nowhere.pem"),
+        ("SSL_CERT_FILE", "/"),
+        ("SSL_CERT_FILE", "/dev/null"),
+        ("SSL_CERT_FILE", __file__),
         ("SSL_CERT_DIR", "/nowhere"),
         ("REQUESTS_CA_BUNDLE", "/nowhere.pem"),
         ("SSLKEYLOGFILE", "/nowhere/keys"),

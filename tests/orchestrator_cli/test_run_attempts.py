@@ -164,3 +164,21 @@ def test_prose_and_broken_tool_calls_of_an_agent_go_back_to_it(orch: Orch, endpo
     )
     done = orch("ask", "--json", "Write and look.")
     assert (done.code, done.envelope["states"]) == (0, {"write": "done", "look": "done"})
+
+
+NEW_NAME = """import os
+os.rename(b'n\\xe9w', 'new')
+final_answer('done')"""
+
+
+@pytest.mark.parametrize("step", ["open(b'n\\xe9w', 'w').close()", "import os; os.mkdir(b'n\\xe9w')"])
+def test_a_name_that_cannot_be_kept_is_refused_by_name_and_the_work_goes_on(
+    orch: Orch, endpoint: Endpoint, step: str
+) -> None:
+    endpoint.reply = Cast(
+        planner=[plan(coder("one"))],
+        agents={"Do one": [code(f"{step}; final_answer('done')"), code(NEW_NAME)]},
+    )
+    done = orch("ask", "Do it.")
+    assert (done.code, (orch.workspace / "new").exists()) == (0, True), done.err
+    assert "not a UTF-8 name" in endpoint.of("agent")[1].text

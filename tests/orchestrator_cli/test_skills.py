@@ -99,6 +99,13 @@ def test_a_broken_skill_is_left_out_and_named(home: Path, place: str, text: str 
     assert ["count" in fault for fault in faults(home)] == [True]
 
 
+def test_a_description_may_hold_a_colon_without_quotes(home: Path, tmp_path: Path) -> None:
+    about = 'Use when: the user says "count" # or so'
+    write(home / ".agents/skills", about=about)
+    (found,) = find_skills(tmp_path / "work", tmp_path / "data").skills
+    assert (found.name, found.description) == ("count", about)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("file", ["SKILL.md", "scripts/count.py"])
 def test_only_files_are_read(home: Path, file: str, kind: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,26 @@ def test_a_repository_around_that_ignores_the_folder_says_nothing(root: Path) ->
 
 def test_rules_of_the_repository_around_are_obeyed(root: Path) -> None:
     assert list(workspace(root / "src").listing().paths) == ["kept.log", "main.py", ".gitignore"]
+
+
+def test_agents_obey_the_rules_of_the_repository_around_the_workspace(
+    orch: Orch, endpoint: Endpoint, root: Path
+) -> None:
+    part = make(root / "part", **{"own.txt": "x", "run.log": "x", "data/a.csv": "x", "kept.log": "x"})
+    step = (
+        "open('.gitignore', 'w').write('!kept.log')\n"
+        "final_answer([list_files(), search_files('x'), list_files('data')])"
+    )
+    tools = ["list_files", "search_files"]
+    endpoint.reply = Cast(planner=[plan(coder("one", tools=tools))], agents={"Do one": [code(step)]})
+    done = replace(orch, workspace=part)("ask", "--json", "Do it.")
+    assert done.code == 0, done.err
+    found = ["own.txt:1: x", "kept.log:1: x"]
+    assert [sorted(part) for part in done.envelope["value"]] == [
+        [".gitignore", "kept.log", "own.txt"],
+        sorted(found),
+        ["data/a.csv"],
+    ]
 
 
 def test_a_large_folder_is_counted_by_its_parts(root: Path) -> None:
