@@ -44,7 +44,11 @@ def named(files: list[Path]) -> list[Any]:
             id=ids[file],
             marks=[
                 *([] if {file.name, file.parent.name} & set(ALWAYS) else [pytest.mark.thorough]),
-                *([pytest.mark.xfail(reason="no case notices it", strict=True)] if ids[file] in MISSED else []),
+                *(
+                    [pytest.mark.xfail(reason="no case notices it", strict=True)]
+                    if ids[file] in MISSED
+                    else []
+                ),
             ],
         )
         for file in files
