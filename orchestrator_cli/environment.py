@@ -358,7 +358,7 @@ def network_fault() -> str:
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
         if (value := os.environ.get(name)) and not Path(value).exists():
             return f"{name} names {value}, which is not there"
-    if fault := _certificates_fault(os.environ.get("SSL_CERT_FILE")):
+    if (name := os.environ.get("SSL_CERT_FILE")) and (fault := _certificates_fault(name)):
         return fault
     if keys := os.environ.get("SSLKEYLOGFILE"):
         try:
@@ -377,11 +377,7 @@ def network_fault() -> str:
     return ""
 
 
-def _certificates_fault(name: str | None) -> str:
-    import ssl
-
-    if not name:
-        return ""
+def _certificates_fault(name: str) -> str:
     try:
         if not Path(name).is_file():  # a pipe would be waited for
             return f"SSL_CERT_FILE names {name}, which is not a file"

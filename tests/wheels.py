@@ -63,8 +63,15 @@ def tiny(folder: Path) -> Path:
     return folder
 
 
-def wheel(folder: Path, name: str, version: str, files: Mapping[str, str], needs: Sequence[str] = ()) -> Path:
-    """A wheel of pure Python."""
+def wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    files: Mapping[str, str],
+    needs: Sequence[str] = (),
+    record: str = "",
+) -> Path:
+    """A wheel of pure Python. `record`: instead of its list of files."""
     info = f"{name}-{version}.dist-info"
     needed = "".join(f"Requires-Dist: {need}\n" for need in needs)
     whole = {
@@ -72,11 +79,11 @@ def wheel(folder: Path, name: str, version: str, files: Mapping[str, str], needs
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = "".join(f"{path},sha256={_short(text)},{len(text.encode())}\n" for path, text in whole.items())
+    rows = "".join(f"{path},sha256={_short(text)},{len(text.encode())}\n" for path, text in whole.items())
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(place, "w") as archive:
-        for path, text in {**whole, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
+        for path, text in {**whole, f"{info}/RECORD": f"{record or rows}{info}/RECORD,,\n"}.items():
             archive.writestr(zipfile.ZipInfo(path), text)
     return place
 

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.foreign import on_one_line, visible
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
 from orchestrator_cli.journal.journal import Emit
@@ -62,6 +63,19 @@ class Question(Part):
         words = [self.sense] if self.sense else [self.question, self.details]
         identity = json.dumps([self.what, self.subject, *words])
         return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+OWN_WORDS_CHARS = 200
+
+
+def wish(who: str, wanted: str, words: str) -> str:
+    """What something wants, as a question. Its own words come last, so they can hide and forge nothing."""
+    return f"{who} wants {wanted}. {own_words(words)}"
+
+
+def own_words(words: str) -> str:
+    """A title or a purpose that others wrote, short and on one line, as the end of a question."""
+    return f"It says of itself: {truncate(' '.join(words.split()).rstrip('.'), OWN_WORDS_CHARS)}"
 
 
 class UserReply(Part):

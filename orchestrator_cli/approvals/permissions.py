@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator_cli.approvals.broker import Question, approval_needed
+from orchestrator_cli.approvals.broker import Question, approval_needed, own_words, wish
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.durable.text import listed, truncate
+from orchestrator_cli.durable.text import listed
 from orchestrator_cli.environment import package_index, read_secret
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import ApprovalGiven, Asked
@@ -28,8 +28,6 @@ from toolsmith.packages import PATIENCE_S, Packages, ProgramResult
 from toolsmith.permissions import Installation, PackageLock, Permissions, package_name
 from toolsmith.sandbox.proxy import Dialer, Grant, grants_of_setting, parse_grants, plain_grant
 from toolsmith.spec import ToolSpec
-
-PURPOSE_CHARS = 200
 
 
 class NotAllowed(RunFailed):
@@ -109,7 +107,7 @@ class PermissionGate:
         question = Question(
             what="network",
             subject=name,
-            question=f"The subtask `{name}` ({subtask.title}) wants to reach {wanted}.",
+            question=_wish(subtask, f"to reach {wanted}"),
         )
         self._grant(question, wanted, left)
         return subtask.network
@@ -125,7 +123,7 @@ class PermissionGate:
         question = Question(
             what="packages",
             subject=name,
-            question=f"The subtask `{name}` ({subtask.title}) wants {_of_the_index(subtask.packages)}.",
+            question=_wish(subtask, _of_the_index(subtask.packages)),
             details="The packages and what they need are installed for it and run in its sandbox only.",
             sense=f"has {listed(sorted(subtask.packages))}",
         )
@@ -170,7 +168,7 @@ class PermissionGate:
         question = Question(
             what="network",
             subject=name,
-            question=f"The subtask `{name}` ({subtask.title}) wants to {wish}.",
+            question=_wish(subtask, f"to {wish}"),
             details=details,
             sense=wish,
         )
@@ -228,7 +226,7 @@ class PermissionGate:
         question = Question(
             what="tools",
             subject=tool.name,
-            question=f"Use the tool `{tool.name}` (version {tool.version})? {tool.spec.purpose}",
+            question=f"Use the tool `{tool.name}` (version {tool.version})? {own_words(tool.spec.purpose)}",
             details=tool.source,
             sense=tool.sha256,
         )
@@ -238,18 +236,17 @@ class PermissionGate:
 
     def _questions(self, spec: ToolSpec) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
         """For each question about a tool: the question, its items, and those the settings do not allow."""
-        who = f"The tool `{spec.name}` ({shortened(spec.purpose)})"
         reach = Question(
             what="network",
             subject=spec.name,
-            question=f"{who} wants to reach {listed(spec.network)}.",
+            question=_wish(spec, f"to reach {listed(spec.network)}"),
             sense=f"reaches {listed(sorted(spec.network))}",
         )
         yield reach, spec.network, self._uncovered(spec.network)
         given = Question(
             what="secrets",
             subject=spec.name,
-            question=f"{who} wants to be given {listed(spec.secrets)} from your environment.",
+            question=_wish(spec, f"to be given {listed(spec.secrets)} from your environment"),
             details=f"It can send it to {listed(spec.network) or 'no host: it has no network'}.",
             sense=f"{listed(sorted(spec.secrets))} to {listed(sorted(spec.network))}",
         )
@@ -257,7 +254,7 @@ class PermissionGate:
         brought = Question(
             what="packages",
             subject=spec.name,
-            question=f"{who} wants {_of_the_index(spec.packages)}.",
+            question=_wish(spec, _of_the_index(spec.packages)),
             details="The packages and what they need are installed for it and run in its sandbox only.",
             sense=f"has {listed(sorted(spec.packages))}",
         )
@@ -288,9 +285,10 @@ def covered(grant: Grant, domains: Sequence[str]) -> bool:
     return any(all(each.covers(grant.domain, port) for port in grant.ports) for each in allowed)
 
 
-def shortened(purpose: str) -> str:
-    """A purpose as part of a sentence."""
-    return truncate(" ".join(purpose.split()).rstrip("."), PURPOSE_CHARS)
+def _wish(who: Subtask | ToolSpec, wanted: str) -> str:
+    if isinstance(who, Subtask):
+        return wish(f"The subtask `{whole_name(who.id)}`", wanted, who.title)
+    return wish(f"The tool `{who.name}`", wanted, who.purpose)
 
 
 def _of_the_index(packages: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import JsonValue
 
+from orchestrator_cli.approvals.broker import wish
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.json_text import refuse_constant
@@ -71,7 +72,7 @@ def allow_process(run: Run, subtask: Subtask) -> None:
     process = run.settings.processes[name]
     if not process.effects:
         return
-    question = f"The process `{name}` ({process.when.rstrip('.')}) wants to run, with your rights."
+    question = wish(f"The process `{name}`", "to run, with your rights", process.when)
     run.effects.allow(f"process {name}", question, process.flow or shlex.join(process.command))
 
 

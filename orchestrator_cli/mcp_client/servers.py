@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator_cli import events
-from orchestrator_cli.approvals.broker import ApprovalBroker, Question
+from orchestrator_cli.approvals.broker import ApprovalBroker, Question, wish
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused, Effects
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.files import write_atomic
@@ -171,12 +171,11 @@ class Servers:
             question, what = _question(name, server)
             if server.url is not None:
                 # The registration is the permission; this records it.
-                host = urlsplit(server.url).hostname
                 self._broker.resolve(
                     Question(
                         what="network",
                         subject=f"mcp {name}",
-                        question=f"{question} It is at {host}.",
+                        question=question,
                         details=what,
                     )
                 )
@@ -356,7 +355,8 @@ def _question(name: str, server: McpServer) -> tuple[str, str]:
     """The question about a server, and its details."""
     names = dict.fromkeys((*server.env, *server.references))
     given = f"\nIt is given {', '.join(names)} from your environment." if names else ""
-    question = f"The MCP server `{name}` ({server.when.rstrip('.')}) wants to be used, with your rights."
+    where = f" at {urlsplit(server.url).hostname}" if server.url is not None else ""
+    question = wish(f"The MCP server `{name}`{where}", "to be used, with your rights", server.when)
     return question, (server.shown_url or shlex.join(server.shown_command)) + given
 
 

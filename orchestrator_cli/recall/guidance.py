@@ -98,9 +98,10 @@ class Brought:
     def answer(self, offers: Iterable[Offer], *, allow: bool) -> None:
         """Keep what a person has answered. Raises `ConfigError` if that cannot be written."""
         new = {one.name: one.sha256 for one in offers}
+        kept_now = _answers(self.home, self.workspace)  # another process may have changed it meanwhile
         yes, no = (
             {name: sha256 for name, sha256 in said.items() if name not in new}
-            for said in (self.answers.allowed, self.answers.declined)
+            for said in (kept_now.allowed, kept_now.declined)
         )
         kept = GuidanceAnswers(
             workspace=str(self.workspace),

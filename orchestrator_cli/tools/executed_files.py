@@ -306,6 +306,17 @@ AT_TOP = FileRule("", _INSTEAD, only="existing", beside=_PYTHON)
 """For a new module with a name of Python's own, in a folder from which tools are run: with such files, or
 the workspace."""
 
+MACHINE = FileRule(
+    "/etc /boot /var/spool",
+    "the machine runs or obeys what is there, for all its users",
+)
+"""Absolute paths. What is there is run at start, by cron, by each shell and the like."""
+MACHINE_PROGRAMS = FileRule(
+    "/usr /lib /lib32 /lib64 /bin /sbin",
+    "the machine runs the programs there, and you can change them",
+)
+"""As `MACHINE`, but many harmless links lead there, so only what the user can write to counts."""
+
 FOLLOWED = (
     FileRule(
         ".husky/* .githooks/* .git-hooks/* .huskyrc* lefthook.y*ml lefthook.json* lefthook.toml "

@@ -9,7 +9,14 @@ Not covered: what a program obeys under names of its own.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from orchestrator_cli.tools.executed_files import EXECUTES, HARMLESS, LOGINS, UNKNOWN
+from orchestrator_cli.tools.executed_files import (
+    EXECUTES,
+    HARMLESS,
+    LOGINS,
+    MACHINE,
+    MACHINE_PROGRAMS,
+    UNKNOWN,
+)
 from orchestrator_cli.tools.file_names import FileRule, FileRules, canonical
 from orchestrator_cli.tools.own_files import PROGRAMS_OWN
 
@@ -100,6 +107,9 @@ GIT_FOLDER = FileRule("", "it is a git repository by another name: git runs what
 """For a folder that git takes for its own whatever its name, see `is_git_folder`."""
 
 executes = FileRules(EXECUTES)
+machine = FileRules((MACHINE,))
+"""Asked about absolute paths, with their first `/`."""
+machine_programs = FileRules((MACHINE_PROGRAMS,))
 _harmless = FileRules((HARMLESS,))
 _ours = FileRules((OURS,))
 _hidden = FileRules((*HIDDEN, *CREDENTIALS))

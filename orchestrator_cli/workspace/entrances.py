@@ -12,15 +12,23 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator_cli.durable.places import FolderId, Places, folder_id, home_folders, xdg_folders
+from orchestrator_cli.tools.executed_files import MACHINE, MACHINE_PROGRAMS
 from orchestrator_cli.tools.file_names import FileRule, canonical
-from orchestrator_cli.tools.file_rules import HOME_FOLDERS, executes, folders_above, hiding_rule
+from orchestrator_cli.tools.file_rules import (
+    HOME_FOLDERS,
+    executes,
+    folders_above,
+    hiding_rule,
+    machine,
+    machine_programs,
+)
 from orchestrator_cli.workspace.link_names import plain
 
 MAX_DEPTH = 3
@@ -29,8 +37,10 @@ MAX_ENTRIES = 5_000
 BINARIES = (".local/bin", ".cargo/bin")
 """Links in them are the user's own programs, which may well be what they work on."""
 ON_PATH = FileRule("", "shells find programs in it, because it is on your PATH")
-HOME = FileRule("", "it is your home folder, in which shells and programs look for what they run")
+HOME = FileRule("", "it is or holds your home folder, in which shells and programs look for what they run")
 RUNNING = FileRule("", "orch itself runs from it")
+OF_MACHINE = tuple(f"{name}/" for name in (*MACHINE.names, *MACHINE_PROGRAMS.names, "/run", "/dev", "/proc"))
+"""Links there lead to each other, hundreds of them; only those that leave it are looked at closely."""
 INSTALLATION = ("bin", "lib", "lib64", "Scripts", "pyvenv.cfg")
 PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
 
@@ -58,9 +68,14 @@ class Entrance:
 class Entrances:
     """All entrances of a workspace, as they are when they are first asked for."""
 
-    def __init__(self, root: Path) -> None:
-        """`root`: the workspace, resolved."""
+    def __init__(self, root: Path, machine: tuple[Path, ...] = tuple(map(Path, MACHINE.names))) -> None:
+        """
+        Args:
+            root: the workspace, resolved.
+            machine: the folders in which links are used by the whole machine.
+        """
         self._root = root
+        self._machine = machine
 
     @cached_property
     def at_home(self) -> Mapping[FolderId, tuple[Path, str]]:
@@ -83,7 +98,7 @@ class Entrances:
     @cached_property
     def _used(self) -> tuple[Entrance, ...]:
         """Those that count whatever is in them. Only a commit asks for them."""
-        return tuple(dict.fromkeys(_used(self._root)))
+        return tuple(dict.fromkeys(_used(self._root, self._machine)))
 
     def names(self, path: str) -> Iterator[tuple[str, str]]:
         """The names of a path outside, each with the path of the workspace up to where it was entered."""
@@ -139,10 +154,24 @@ def outside_use(ways: Collection[Path]) -> FileRule | None:
     `ways`: the names of the place. Programs that the user cannot change do not count.
     """
     found = {folder_id(way) for way in ways} - {None}
-    if found & {folder_id(home) for home in home_folders()}:
+    if found & {folder_id(folder) for home in home_folders() for folder in (home, *home.parents)}:
         return HOME
+    if rule := next(filter(None, map(machine_rule, ways)), None):
+        return rule
     around = found | {folder_id(way.parent) for way in ways if os.access(way.parent, os.W_OK)}
     return ON_PATH if around & ({folder_id(folder) for folder in os.get_exec_path()} - {None}) else None
+
+
+def machine_rule(place: Path) -> FileRule | None:
+    """The rule about an absolute path that the whole machine uses, or a folder that holds such paths."""
+    name = str(place)
+    if hit := machine.within(name):
+        return hit[1]
+    if machine.begun_by(name):
+        return MACHINE
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    hit = machine_programs.within(name) if os.access(there, os.W_OK) else None
+    return hit[1] if hit else None
 
 
 def _named(root: Path) -> Iterator[Entrance]:
@@ -151,8 +180,10 @@ def _named(root: Path) -> Iterator[Entrance]:
         yield from (Entrance(place, f"{name}/{rest}".strip("/")) for place, rest in _at(folder, root, known))
 
 
-def _used(root: Path) -> Iterator[Entrance]:
+def _used(root: Path, folders: Iterable[Path]) -> Iterator[Entrance]:
     known = cache(folder_id)
+    for at in _links_out(folders, root):
+        yield from (Entrance(place, f"{at}", MACHINE) for place, _ in _at(at, root, known))
     for folder in filter(Path.is_absolute, map(Path, os.get_exec_path())):
         yield from (
             Entrance(place, f"{folder}", ON_PATH, is_flat=True)
@@ -195,6 +226,23 @@ def _links() -> Iterator[tuple[Path, str]]:
                             yield Path(entry.path), below
                     elif (is_known or below in HOME_FOLDERS) and depth < MAX_DEPTH and entry.is_dir():
                         left += [(entry.path, below, depth + is_known)] * (below not in BINARIES)
+
+
+def _links_out(folders: Iterable[Path], root: Path) -> Iterator[Path]:
+    """Links in folders, and below them, that lead to a workspace or out of what belongs to the machine."""
+    left, seen = deque([(str(folder), 0) for folder in folders]), 0
+    while left and seen < MAX_ENTRIES:
+        folder, depth = left.popleft()
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                seen += 1
+                if entry.is_symlink():
+                    text = os.readlink(entry.path)  # noqa: PTH115
+                    target = os.path.normpath(f"{folder}/" * (text[:1] != "/") + text)
+                    if not target.startswith(OF_MACHINE) or target.startswith(f"{root}/"):
+                        yield Path(entry.path)
+                elif depth < MAX_DEPTH and entry.is_dir():
+                    left.append((entry.path, depth + 1))
 
 
 def _running() -> Iterator[Path]:

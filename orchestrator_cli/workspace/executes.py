@@ -26,6 +26,7 @@ from orchestrator_cli.tools.file_rules import (
     hiding_rule,
     is_allowed,
     is_git_folder,
+    machine,
 )
 from orchestrator_cli.workspace.contents import REGISTRIES, ManifestReader, marked_lines, sites
 from orchestrator_cli.workspace.entrances import Entrances, outside_use
@@ -119,6 +120,11 @@ class Changed:
         if hit is not None and not is_allowed(hit[0].split("/"), self.allowed):
             for path in self.paths:
                 yield path, ".", f"the workspace is in {hit[0].rpartition('/')[2]}: {hit[1].why}"
+        above = "/".join(["", *self._above])
+        for path in self.paths:
+            hit = machine.within(f"{above}/{path}")
+            if hit is not None and not is_allowed([*self._above, *path.split("/")], self.allowed):
+                yield path, hit[0][len(above) + 1 :] or ".", f"it is in {hit[0]}: {hit[1].why}"
         if any(folder_id(home) == folder_id(self.before.fd) for home in home_folders()):
             for path in self.paths:
                 if canonical(path.partition("/")[0]) == "bin" and not is_allowed(["bin"], self.allowed):
@@ -230,7 +236,7 @@ class Changed:
         inside = self._names[-1].inside(place)
         if inside is None:
             return self._rule_outside(path, "/".join(place))
-        hit = executes.within(inside, self._above)
+        hit = executes.within(inside, self._above) or machine.within("/".join(["", *place]))
         rules = (hiding_rule(way, above=self._above) for way in (*folders_above(inside), inside) if way)
         return next(filter(None, rules), hit[1] if hit else None)
 

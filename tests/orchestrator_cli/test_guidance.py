@@ -9,8 +9,10 @@ from endpoint import Endpoint
 from hostile_files import KINDS, little_memory, make
 from scripted_model import Cast, answered, code, coder, decided, plan
 
+from orchestrator_cli.recall.guidance import find_guidance, forget_answers
 from orchestrator_cli.recall.instructions import FILE_BYTES, find_instructions, fitting, shown_instructions
 from orchestrator_cli.recall.skills import find_skills
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import Guidance
 
 
@@ -239,3 +241,15 @@ def test_a_resumed_run_says_what_its_models_are_given_now(orch: Orch, endpoint: 
     assert orch("resume", "last", "--max-calls", "9").code == 0
     assert "PLANTED" in endpoint.of("agent")[-1].text
     assert orch("show", "last", "--json").envelope["guidance"] == ["AGENTS.md"]
+
+
+def test_an_answer_restores_nothing_that_was_forgotten_meanwhile(tmp_path: Path) -> None:
+    root = tmp_path / "work"
+    write(root, {"AGENTS.md": "one", "sub/AGENTS.md": "two"})
+    settings = Settings(home=tmp_path / "home", workspace=root)
+    first = find_guidance(settings)
+    first.answer(first.offers[:1], allow=True)
+    asking = find_guidance(settings)
+    forget_answers(settings.home, asking.workspace)
+    asking.answer(asking.open, allow=False)
+    assert find_guidance(settings).answers.allowed == {}

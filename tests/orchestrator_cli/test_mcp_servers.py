@@ -136,7 +136,7 @@ def test_calls_with_effects_are_asked_about_once_and_not_made_twice(orch: Orch, 
     )
     paused = orch("ask", "--json", "Count.")
     assert paused.code == 6
-    assert "The MCP server `other` (Does other things) wants to be used, with your rights." in paused.error
+    assert "The MCP server `other` wants to be used, with your rights." in paused.error
     assert calls(orch) == []
     done = orch("approve", paused.envelope["run"], "--yes", "--json")
     assert (done.code, done.envelope["answer"]) == (0, "counted"), done.err

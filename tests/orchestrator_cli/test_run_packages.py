@@ -80,8 +80,8 @@ def test_each_package_is_asked_about_once_whatever_the_purpose_is_called(tmp_pat
     (asked,) = (fact for fact in here.facts if isinstance(fact, events.ApprovalAsked))
     assert (asked.what, asked.subject) == ("packages", "shout_text")
     assert asked.question == (
-        "The tool `shout_text` (Shout a text, with the package tinymark) "
-        "wants the package tinymark>=1.0 of the package index."
+        "The tool `shout_text` wants the package tinymark>=1.0 of the package index. "
+        "It says of itself: Shout a text, with the package tinymark"
     )
     assert not (tmp_path / "home" / "tools").exists(), "nothing is installed before it is allowed"
     here.broker.answer(asked.id, "no", remark="not that one")

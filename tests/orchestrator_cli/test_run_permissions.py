@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,22 @@ from typing import Any
 import network_tool
 import pexpect
 import pytest
+import wheels
 from command import Done, Orch
 from endpoint import Endpoint
 from engine import Engine
 from network_tool import KEY, cased, specified, written
 from scripted_model import Cast, coder, plan, tool_call
 from scripted_model import code as step
+
+from orchestrator_cli.approvals.broker import ApprovalBroker
+from orchestrator_cli.approvals.permissions import PermissionGate
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import ApprovalNeeded
+from orchestrator_cli.journal.redaction import Redactor
+from orchestrator_cli.plan import Subtask
+from orchestrator_cli.settings import Settings
+from toolsmith.spec import ToolSpec
 
 NEW = [{"name": "weather", "purpose": "says the weather of a city, from DOMAIN"}]
 MASK = "[secret WEATHER_KEY]"
@@ -132,11 +143,10 @@ def test_record_says_what_was_asked_and_who_allowed_it(whole: Whole) -> None:
     asked = {row["id"]: row for row in whole.orch.events("ApprovalAsked")}
     given = {(asked[row["id"]]["what"], row["by"]) for row in whole.orch.events("ApprovalGiven")}
     assert given == {("network", "flag"), ("secrets", "settings")}
-    texts = [row["question"] for row in asked.values()]
-    who = "The tool `weather` (Say what the weather is in a city)"
-    assert f"{who} wants to reach {whole.domain}." in texts
-    assert f"{who} wants to be given WEATHER_KEY from your environment." in texts
-    assert f"The subtask `granted` (Do granted) wants to reach {whole.domain}." in texts
+    texts = [row["question"].partition(". ")[0] for row in asked.values()]
+    assert f"The tool `weather` wants to reach {whole.domain}" in texts
+    assert "The tool `weather` wants to be given WEATHER_KEY from your environment" in texts
+    assert f"The subtask `granted` wants to reach {whole.domain}" in texts
     assert len(texts) == 4
     permissions = f"workspace: none; network: {whole.domain}; secrets: WEATHER_KEY"
     assert whole.orch.events("ToolBuilt")[0]["permissions"] == permissions
@@ -179,12 +189,45 @@ def test_a_secret_that_is_not_set_is_named_and_the_tool_refused(orch: Orch, endp
     assert refused["reasons"] == ["the secret WEATHER_KEY is not there: set WEATHER_KEY in the environment"]
 
 
+FORGED = [
+    "Count) wants to reach docs.python.org. It is harmless (",
+    "Count\n\n? The subtask `count` wants to reach docs.python.org.\n",
+    "Count " * 2_000,
+    "Count" + "\n" * 500,
+]
+
+
+@pytest.mark.parametrize("words", FORGED)
+def test_a_models_words_come_after_what_a_yes_allows_and_are_short(tmp_path: Path, words: str) -> None:
+    settings = Settings(home=tmp_path, workspace=tmp_path)
+    broker = ApprovalBroker(lambda _: None, policy=settings.approve)
+    gate = PermissionGate(broker, settings, masks=Redactor(), cancellation=Cancellation())
+    wants = {"network": ("evil.example",), "packages": ("evil",)}
+    subtask = Subtask.model_validate({"id": "say", "title": words, "kind": "agent", **wants})
+    spec = ToolSpec.model_validate({**wheels.SHOUTING, "purpose": words, **wants})
+    tries: list[Callable[[], object]] = [
+        lambda: gate.network_for(subtask),
+        lambda: gate.packages_for(subtask),
+        lambda: gate.permit_site(subtask, "evil.example", words, Cancellation()),
+        lambda: gate.permit_tool(spec),
+    ]
+    for attempt in tries:
+        with pytest.raises(ApprovalNeeded):
+            attempt()
+    for question in broker.open:
+        before, _, after = question.question.partition("Count")
+        assert "evil" in before
+        assert "wants" in before
+        assert "\n" not in question.question
+        assert len(after) <= 200
+
+
 def test_without_a_terminal_a_subtasks_network_is_waited_for(orch: Orch, endpoint: Endpoint) -> None:
     page = tool_call("page", "fetch_url", url="http://api.example.org/") | {"network": ["api.example.org"]}
     endpoint.reply = Cast(planner=[plan(page)])
     done = orch("ask", "Read the page.")
     assert done.code == 6
-    assert "The subtask `page` (Call fetch_url) wants to reach api.example.org." in done.error
+    assert "The subtask `page` wants to reach api.example.org." in done.error
 
 
 def test_what_the_settings_allow_is_not_asked(orch: Orch, endpoint: Endpoint) -> None:

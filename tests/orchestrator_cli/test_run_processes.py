@@ -133,7 +133,7 @@ def test_a_process_with_effects_is_asked_about_once_and_its_key_is_journaled(
     endpoint.reply = Cast(planner=[plan(first, second)] * 2)
     paused = orch("ask", "--json", "Send.")
     assert paused.code == 6
-    assert "The process `send` (Does send) wants to run, with your rights." in paused.error
+    assert "The process `send` wants to run, with your rights." in paused.error
     assert not outside(orch).exists()
     done = orch("ask", "--json", "-y", "Send.")
     assert (done.code, done.envelope["states"]) == (0, {"one": "done", "two": "done"}), done.err

@@ -347,6 +347,15 @@ def test_a_file_that_is_not_the_packed_one_is_found_out_though_uvs_cache_has_it(
             packages.ensure(lock, run)
 
 
+def test_a_record_without_proper_hashes_refuses_the_package(packages: Packages, tmp_path: Path) -> None:
+    record = "tinybad.py,sha256=no hash \u00e9,6\n"
+    wheels.wheel(tmp_path / "files", "tinybad", "1.0", {"tinybad.py": "x = 1\n"}, record=record)
+    with wheels.serving(tmp_path / "files") as address:
+        run = wheels.run_here(wheels.environment(tmp_path, UV_DEFAULT_INDEX=address))
+        with pytest.raises(PackagesUnavailable, match=r"tinybad\.py of tinybad"):
+            packages.ensure(packages.resolve(["tinybad"], run), run)
+
+
 KILLED = """
 import subprocess, sys
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Files of a workspace that the rest of the machine uses under names of its own."""
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from orchestrator_cli.data_folder import own_places
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.workspace import Workspace, WorkspaceFault
+from orchestrator_cli.workspace.entrances import Entrances
 
 
 @pytest.fixture
@@ -256,3 +258,55 @@ def test_a_link_to_what_is_executed_outside_needs_a_yes(
         link(checkout.root / "results.txt", target.format(home=home))
         found = {one.root for one in workspace.executed(checkout)}
         assert found == ({"results.txt"} if is_asked else set())
+
+
+MACHINE = [
+    # the target of a link, and whether it is asked about
+    ("/etc/cron.d", True),
+    ("/etc/cron.d/new", True),
+    ("/etc/profile.d/x.sh", True),
+    ("/etc/new-program/plugins", True),
+    ("/var/spool/cron/crontabs/ada", True),
+    ("/boot", True),
+    ("/", True),
+    ("/var", True),
+    ("{home}/..", True),
+    ("{home}/.config/systemd/user", True),
+    ("{home}/.config/autostart/x.desktop", True),
+    ("../../../../../../../../../../etc/cron.d", True),
+    ("second", True),
+    ("/var/log", False),
+    ("/srv/etc/cron.d", False),
+    ("{home}/etc/cron.d", False),
+]
+
+
+@pytest.mark.parametrize("name", ["results", "out/data.csv"])
+@pytest.mark.parametrize(("target", "is_asked"), MACHINE)
+def test_a_link_to_what_the_machine_uses_needs_a_yes(
+    home: Path, root: Path, name: str, target: str, is_asked: bool
+) -> None:
+    link(root / name.replace("results", "second").replace("data.csv", "second"), "/etc/cron.d")
+    workspace = opened(root)
+    with workspace.checkout() as checkout:
+        link(checkout.root / name, target.format(home=home))
+        assert {one.root for one in workspace.executed(checkout)} == ({name} if is_asked else set())
+
+
+def test_a_link_to_programs_of_the_machine_counts_if_the_user_can_write_there(home: Path, root: Path) -> None:
+    workspace = opened(root)
+    with workspace.checkout() as checkout:
+        link(checkout.root / "results", "/usr/lib/new/x.py")
+        asked_about = {one.root for one in workspace.executed(checkout)}
+    assert asked_about == ({"results"} if os.access("/usr/lib", os.W_OK) else set())
+
+
+def test_what_the_machine_uses_by_a_link_needs_a_yes(tmp_path: Path, root: Path) -> None:
+    etc = tmp_path / "etc"
+    link(etc / "systemd/system/x.service", f"{root}/deploy/x.service")
+    link(etc / "systemd/system/multi-user.target.wants/y.service", f"{root}/y.service")
+    link(etc / "cron.daily/report", "../../home/dotfiles/report")
+    link(etc / "alternatives/editor", "/usr/bin/vi")
+    entrances = Entrances(root, machine=(etc,))
+    used = [path for path in ("deploy/x.service", "y.service", "report", "other") if [*entrances.uses(path)]]
+    assert used == ["deploy/x.service", "y.service", "report"]
