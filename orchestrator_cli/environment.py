@@ -358,7 +358,7 @@ def network_fault() -> str:
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
         if (value := os.environ.get(name)) and not Path(value).exists():
             return f"{name} names {value}, which is not there"
-    if (name := os.environ.get("SSL_CERT_FILE")) and (fault := _certificates_fault(name)):
+    if (given := os.environ.get("SSL_CERT_FILE")) and (fault := _certificates_fault(given)):
         return fault
     if keys := os.environ.get("SSLKEYLOGFILE"):
         try:
