@@ -134,6 +134,8 @@ class _ResultEncoder(_Encoder):
     def encode(self, value: Any, depth: int) -> Json:
         if isinstance(value, float) and not math.isfinite(value):
             raise WireError(f"{value!r} is no number of JSON; pass None or a text for it")
+        if isinstance(value, datetime.datetime) and value != value:
+            raise WireError(f"{value!r} is no date; pass None or a text for it")
         if isinstance(value, bytes | bytearray):
             raise WireError("bytes are no plain data; decode them, or write them to a file")
         return super().encode(value, depth)
@@ -174,7 +176,8 @@ def _scalar(value: Any) -> Json:
         return {"$": "bytes", "v": binascii.b2a_base64(bytes(value), newline=False).decode()}
     for tag, kind in (("datetime", datetime.datetime), ("date", datetime.date), ("time", datetime.time)):
         if isinstance(value, kind):
-            return {"$": tag, "v": value.isoformat()}
+            # pandas' NaT is a datetime that is none.
+            return {"$": tag if value == value else "text", "v": value.isoformat()}
     return NotImplemented
 
 

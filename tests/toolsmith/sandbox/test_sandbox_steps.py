@@ -42,6 +42,14 @@ def test_other_values_arrive_as_text_without_addresses(sandbox: SandboxExecutor)
     assert sandbox("class Thing: pass\nThing()").output == "<__main__.Thing object>"
 
 
+NOT_A_TIME = (
+    "type('NaTType', (__import__('datetime').datetime,), "
+    "{'__eq__': lambda *_: False, '__ne__': lambda *_: True, "
+    "'isoformat': lambda _: 'NaT', '__repr__': lambda _: 'NaT'})(1, 1, 1)"
+)
+"""What pandas' NaT is."""
+
+
 @pytest.mark.parametrize(
     ("code", "value"),
     [
@@ -72,6 +80,7 @@ def test_a_result_that_json_can_hold_is_handed_over(sandbox: SandboxExecutor, co
         ("print", "a builtin_function_or_method is no plain data"),
         ("__import__('decimal').Decimal('1.1')", "a Decimal is no plain data"),
         ("b'x'", "bytes are no plain data"),
+        (NOT_A_TIME, "NaT is no date"),
         ("10**5000", "an integer has more than"),
         ("(lambda found: found.append(found) or found)([])", "it contains itself"),
         ("__import__('functools').reduce(lambda found, _: [found], range(50), 0)", "nested more than"),
