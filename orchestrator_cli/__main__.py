@@ -6,6 +6,7 @@ person may have thought better of it. The interpreter's own start before this is
 
 import os
 import sys
+from collections.abc import Callable
 
 
 def main() -> None:
@@ -16,24 +17,28 @@ def main() -> None:
         sys.stderr.write("error: Python was started without docstrings, which orch needs.\n")
         sys.stderr.write("  Unset PYTHONOPTIMIZE, and start Python without -OO.\n")
         sys.exit(3)
-    from orchestrator_cli.resident import address
-
-    next_one = None
-    if address.is_wanted():
-        from orchestrator_cli.resident import client
-
-        if (code := client.run()) is not None:
-            client.end(code)
-        next_one = client.start_next
     try:
+        start_next = _run_by_resident()
         from orchestrator_cli.cli.app import main as run
     except KeyboardInterrupt:
         sys.stderr.write("error: Interrupted.\n")
         sys.stderr.flush()
         os._exit(130)
-    if next_one is not None:
-        next_one()
+    start_next()
     run()
+
+
+def _run_by_resident() -> Callable[[], None]:
+    """End as a resident's worker has ended. Returns if there is none, with what starts the next one."""
+    from orchestrator_cli.resident import address
+
+    if not address.is_wanted():
+        return lambda: None
+    from orchestrator_cli.resident import client
+
+    if (code := client.run()) is not None:
+        client.end(code)
+    return client.start_next
 
 
 def _open_closed_streams() -> None:
