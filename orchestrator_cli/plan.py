@@ -275,6 +275,11 @@ def whole_name(name: str) -> str:
     return name.partition("[")[0]
 
 
+def place_of(instance: str) -> int:
+    """Which item an instance does, from 0."""
+    return int(instance.partition("[")[2].rstrip("]"))
+
+
 def as_name(subtask: str) -> str:
     """A subtask's id as a name in expressions."""
     return subtask.replace("-", "_")

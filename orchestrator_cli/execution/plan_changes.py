@@ -14,7 +14,17 @@ from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.errors import LimitReached, ProviderError, ReplyUnusable, RunStopped
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import ToolRegistry, ToolUnavailable
-from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask, as_name, descendants, needs, whole_name
+from orchestrator_cli.plan import (
+    NewTool,
+    Patch,
+    Plan,
+    Subtask,
+    as_name,
+    descendants,
+    needs,
+    place_of,
+    whole_name,
+)
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.planning.patching import apply as patched
 from orchestrator_cli.planning.patching import substituted
@@ -116,7 +126,8 @@ def failures(state: RunState) -> dict[str, str]:
     """Why subtasks failed or were skipped; for a `for_each`, with the values of its finished items."""
     found = dict(state.failures)
     for name, why in state.failures.items():
-        done = {one: r.value for one, r in state.instances.items() if whole_name(one) == name}
+        items = sorted((one for one in state.instances if whole_name(one) == name), key=place_of)
+        done = {one: state.instances[one].value for one in items}
         if done and name not in state.results:
             found[name] = f"{why}\nThe items that were finished: {json.dumps(done, ensure_ascii=False)}"
     return found

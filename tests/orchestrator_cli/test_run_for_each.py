@@ -11,7 +11,9 @@ from endpoint import Endpoint, call
 from scripted_model import Cast, caller, code, coder, decided, patch, plan, tool_call
 
 from orchestrator_cli.execution.map import MapRun, spread
+from orchestrator_cli.execution.plan_changes import failures
 from orchestrator_cli.plan import Result, Subtask
+from orchestrator_cli.state import RunState
 
 FINISH = call("final_answer", {"answer": "made"})
 
@@ -192,3 +194,13 @@ def test_a_goal_that_is_missed_though_all_is_done_leads_to_the_reviser(
     assert done.envelope["states"] == {"first": "done", "second": "done"}
     # The check is what the planner wrote; it still does not hold, and that is not hidden.
     assert done.code == 1
+
+
+def test_finished_items_are_in_their_order_whatever_came_first() -> None:
+    done = {
+        name: Result(subtask=name, attempt=1, plan_version=1, value=name[-2], summary="")
+        for name in ("each[10]", "each[2]", "other[0]", "each[0]")
+    }
+    found = failures(RunState(failures={"each": "one failed"}, instances=done))
+    rows = json.loads(found["each"].partition("finished: ")[2])
+    assert [*rows] == ["each[0]", "each[2]", "each[10]"]
