@@ -15,7 +15,7 @@ from orchestrator_cli.engine import server
 from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.flow_run import FlowRun
 from orchestrator_cli.errors import ConfigError, OrchError
-from orchestrator_cli.models.library import IMPORT_LOCK
+from orchestrator_cli.models.library import IMPORT_LOCK, set_variables
 from orchestrator_cli.models.sources import ModelSource
 from orchestrator_cli.settings import Settings
 
@@ -48,6 +48,7 @@ def start_engine(
             settings.prefect_api_url, home, settings.prefect_idle_minutes, cancellation
         )
         connection.open_or_do_without()
+    set_variables()
     imported = threading.Event()
     run_beside(_import, source.prepare, wanted, imported, cancellation.cancel)
     if connection is None:

@@ -89,10 +89,19 @@ _GIVEN = {
 _OF_A_PROVIDER = re.compile(r"^LITELLM_PROXY_|_(API_KEY|API_BASE)$")
 
 
-def _import_litellm() -> Any:
-    # What is set for other programs plays no part, but for keys and addresses.
-    take_from_libraries(lambda name: name.startswith("LITELLM_") and not _OF_A_PROVIDER.search(name))
+def set_variables() -> None:
+    """Set what LiteLLM reads at import. What is set for other programs plays no part, but keys and addresses.
+
+    To be called while one thread runs: others could copy the environment just then.
+    """
+    take_from_libraries(
+        lambda name: name.startswith("LITELLM_") and name not in _GIVEN and not _OF_A_PROVIDER.search(name)
+    )
     os.environ.update(_GIVEN)
+
+
+def _import_litellm() -> Any:
+    set_variables()  # does nothing if it was called before
     try:
         made: Any = importlib.import_module("litellm")
     except ValueError as exc:  # it makes numbers of some variables
