@@ -14,7 +14,7 @@ from pathlib import Path
 from orchestrator_cli.resident import address
 from orchestrator_cli.resident.frames import Hungup, receive, send, user_of
 
-PATIENCE_S = 2.0
+PATIENCE_S = 5.0
 """For a worker to begin. After that the command runs in its own process."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH, signal.SIGUSR1)
 LIMITS = tuple(sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")))

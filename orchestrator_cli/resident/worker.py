@@ -18,7 +18,7 @@ from orchestrator_cli import environment
 from orchestrator_cli.cli import app
 from orchestrator_cli.resident.frames import Hungup, receive, send
 
-PATIENCE_S = 5.0
+PATIENCE_S = 10.0
 
 
 def become(connection: socket.socket) -> NoReturn:
