@@ -54,9 +54,13 @@ OF_RUNS = (
 
 def main() -> None:
     """Serve until nothing wants it; at once if another resident of the same key does."""
-    folder = address.folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.geteuid():
+    folder, started_by = address.folder(), os.getppid()
+    if not folder.parent.is_dir():
+        _await_end(started_by)  # it may make the data folder
+    if not _is_own(folder.parent):
+        return
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not _is_own(folder):
         return
     os.chdir(folder)  # paths of sockets are short
     name = sys.argv[1]
@@ -68,13 +72,23 @@ def main() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with Path(f"{name}.log").open("w") as log:
             os.dup2(log.fileno(), 2)
-        started_by, until = os.getppid(), time.monotonic() + FIRST_S
-        while os.getppid() == started_by and time.monotonic() < until:
-            time.sleep(0.1)  # the command that wants it later imports the same now
+        _await_end(started_by)  # it imports the same now
         code = _Code()
         _import()
         if threading.active_count() == 1 and code.is_unchanged():
             _Resident(Path(f"{name}.sock"), code).serve()
+
+
+def _await_end(started_by: int) -> None:
+    """Wait until the command that has started this process has ended, but not for ever."""
+    until = time.monotonic() + FIRST_S
+    while os.getppid() == started_by and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder is there and this user's: as another user, such as root, nothing is made in it."""
+    return folder.is_dir() and folder.stat().st_uid == os.geteuid()
 
 
 def _import() -> None:

@@ -251,3 +251,17 @@ def test_a_command_outlives_the_resident(orch: Orch, endpoint: Endpoint) -> None
         out, err = process.communicate(timeout=60)
         assert (process.returncode, json.loads(out)["answer"]) == (0, "It is done."), err
         assert mine.run("runs")[0] == 0
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_resident_makes_no_data_folder_and_uses_only_its_own(tmp_path: Path, there: bool) -> None:
+    home = tmp_path / "home"
+    if there:
+        home.mkdir()
+        os.chown(home, 12_345, -1) if os.geteuid() == 0 else pytest.skip("only root can give a folder away")
+    # The shell ends at once, and the pipe with the resident.
+    command = f"{sys.executable} -P -m orchestrator_cli.resident.server key &"
+    env = {"PATH": os.environ["PATH"], "ORCH_HOME": str(home)}
+    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert not (home / "resident").exists()
