@@ -30,9 +30,9 @@ def main() -> None:
 
 def _run_by_resident() -> Callable[[], None]:
     """End as a resident's worker has ended. Returns if there is none, with what starts the next one."""
-    from orchestrator_cli.resident import address
+    from orchestrator_cli import resident
 
-    if not address.is_wanted():
+    if not resident.is_wanted():
         return lambda: None
     from orchestrator_cli.resident import client
 

@@ -37,7 +37,6 @@ from orchestrator_cli.errors import ConfigError
 LIST = "model_prices_and_context_window_backup.json"
 _VERSION = r"(\d{1,2}(?:[.-]\d{1,2})?)"
 
-
 _taken: dict[str, str] = {}
 
 
@@ -59,7 +58,8 @@ def is_of_prefect(name: str) -> bool:
 
 def for_programs() -> dict[str, str]:
     """The environment of the user's own programs; their Prefect is the run's."""
-    return {name: value for name, value in _taken.items() if name[:8].upper() != "PREFECT_"} | os.environ
+    theirs = filter(lambda row: not row[0].upper().startswith("PREFECT_"), _taken.items())
+    return {**dict(theirs), **os.environ}
 
 
 def use_whole_paths_only() -> None:

@@ -79,7 +79,7 @@ def _import(
         cancel(exc)
     except Exception as exc:  # of any library; without it nothing goes on
         what = f"{type(exc).__name__}: {exc}"
-        cancel(ConfigError(f"A library cannot be loaded: {what}.", "Install orch anew."))
+        cancel(ConfigError(f"A library cannot be loaded: {what}.", "Install orch again."))
     finally:
         gc.enable()
         imported.set()

@@ -43,7 +43,7 @@ def requirement(text: str) -> str:
 
 
 def requirement_fault(text: str) -> str:
-    """Why a text is no package that can be requested; empty if it is one."""
+    """Why a text is not a package that can be requested; empty if it is one."""
     try:
         requirement(text)
     except ValueError as exc:

@@ -282,7 +282,7 @@ def how_to_answer(run: str, questions: Sequence[Question | ApprovalAsked]) -> li
     to_all = [not needs_its_own_answer(one) for one in questions]
     in_words = [one.what == "question" for one in questions]
     if any(to_all):
-        whom = "all" if all(to_all) else "all that ask for no more than yes or no"
+        whom = "all" if all(to_all) else "all that ask for yes or no"
         ways.append(f"Say yes to {whom} with: {approve} --yes")
     if not all(in_words):
         ways.append(f"Decide one with: {approve} ID --yes | --no --because TEXT")

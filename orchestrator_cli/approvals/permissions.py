@@ -77,6 +77,8 @@ class PermissionGate:
         self._packages = Packages(settings.home / "tools" / ".packages")
         self._locks: dict[tuple[str, ...], PackageLock] = {}
         """By what was asked for, so that all attempts of a run have the same versions."""
+        self._noticed: set[str] = set()
+        """The subtasks whose versions have been said."""
         self._resolving = threading.Lock()
         self.dialer = dialer
 
@@ -128,9 +130,11 @@ class PermissionGate:
             sense=f"has {listed(sorted(subtask.packages))}",
         )
         self._grant(question, wanted, self._unknown(subtask.packages))
-        new = subtask.packages not in self._locks
         installed = self._installed(subtask.packages, PackageLock(), None)
-        if new:
+        with self._resolving:
+            is_first = name not in self._noticed
+            self._noticed.add(name)
+        if is_first:
             self._notice(f"Code of `{name}` can import {listed(installed.lock.versions)}.")
         return installed
 
@@ -148,29 +152,29 @@ class PermissionGate:
 
         Raises `PermissionRefused` and `ApprovalNeeded`.
         """
-        wish, details = f"search the web with {service}", "What it searches for is sent there."
+        wanted, details = f"search the web with {service}", "What it searches for is sent there."
         left = [] if self._settings.search else [service]
-        self._permit(subtask, wish, details, left, cancellation)
+        self._permit(subtask, wanted, details, left, cancellation)
 
     def permit_site(self, subtask: Subtask, host: str, title: str, cancellation: Cancellation) -> None:
         """Wait for the permission to read a site that a search has found.
 
         Raises `PermissionRefused` and `ApprovalNeeded`.
         """
-        wish, details = f"reach {host}, which its search found", f"The page is called: {title}"
-        self._permit(subtask, wish, details, [host], cancellation)
+        wanted, details = f"reach {host}, which its search found", f"The page is called: {title}"
+        self._permit(subtask, wanted, details, [host], cancellation)
 
     def _permit(
-        self, subtask: Subtask, wish: str, details: str, left: Sequence[str], cancellation: Cancellation
+        self, subtask: Subtask, wanted: str, details: str, left: Sequence[str], cancellation: Cancellation
     ) -> None:
         """`left`: what the settings do not allow."""
         name = whole_name(subtask.id)
         question = Question(
             what="network",
             subject=name,
-            question=_wish(subtask, f"to {wish}"),
+            question=_wish(subtask, f"to {wanted}"),
             details=details,
-            sense=wish,
+            sense=wanted,
         )
         if not self._settled(question, left):
             given = self._broker.ask(question, cancellation)

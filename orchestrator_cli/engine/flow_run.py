@@ -12,7 +12,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -57,7 +57,7 @@ class FlowRun:
         self._lock = threading.Lock()
         self._begun = self._entered = self._is_closed = False
         self._over = threading.Event()
-        self.context: Any = None
+        self._context: Any = None
         """Prefect's context, once the flow run has begun."""
         self._wanted = threading.Event()
         self._error: BaseException | None = None
@@ -176,11 +176,28 @@ class FlowRun:
         if not self._entered:
             raise RunFailed(f"Prefect did not start the flow run: {state.message or state.name}.")
 
+    def submit(self, task: Any, upstream: Iterable[UUID] = ()) -> Any:
+        """Have a task run whose edges in Prefect's graph come from the task runs `upstream`; its future.
+
+        Whoever calls this knows that what came before is done. Prefect, given futures, would wait until it
+        has recorded their ends, fetch each result, and not run what follows one that has failed.
+        """
+        from prefect.client.schemas.objects import RunInput, TaskRunResult
+
+        edges: set[RunInput] = {TaskRunResult(id=one) for one in upstream}
+        # It adds them to the edges of what is waited for; so there has to be something that is waited for.
+        nothing: Any = [None]
+        # On a busy machine Prefect was seen to have lost its context in this thread; why is not known.
+        with self._context.model_copy():
+            return self._context.task_runner.submit(
+                task, {}, wait_for=nothing, dependencies={"wait_for": edges}
+            )
+
     def _body(self) -> Any:
         from prefect.context import FlowRunContext
 
         self._entered = True
-        self.context = FlowRunContext.get()
+        self._context = FlowRunContext.get()
         try:
             # Prefect takes a state that is returned for the flow run's own.
             return self._work.get()()
@@ -189,7 +206,7 @@ class FlowRun:
             self._error = exc
             return ending(exc)
         finally:
-            self.context = None
+            self._context = None
 
 
 def ending(error: BaseException | None) -> Any:
@@ -273,22 +290,3 @@ def outcome_of(call: Call, future: Any) -> Any:
     if not call.ended:
         return RunFailed(f"Prefect did not run it: {future.state.message or future.state.name}.")
     return call.outcome
-
-
-def submit_after(task: Any, upstream: Iterable[UUID], within: Any) -> Any:
-    """Have a task run whose edges in Prefect's graph come from the task runs `upstream`; its future.
-
-    `within`: Prefect's context of the flow run.
-
-    Whoever calls this knows that what came before is done. Prefect, given futures, would wait until it has
-    recorded their ends, fetch each result, and not run what follows one that has failed.
-    """
-    from prefect.client.schemas.objects import RunInput, TaskRunResult
-    from prefect.context import FlowRunContext
-
-    edges: set[RunInput] = {TaskRunResult(id=one) for one in upstream}
-    # It adds them to the edges of what is waited for; so there has to be something that is waited for.
-    nothing: Any = [None]
-    # Prefect was seen, twice, to have lost its context in this thread; why is not known.
-    with nullcontext() if FlowRunContext.get() is not None else within.model_copy():
-        return within.task_runner.submit(task, {}, wait_for=nothing, dependencies={"wait_for": edges})

@@ -35,7 +35,7 @@ class LoopDetector:
     """Whether an agent goes in a circle: the same thing done three times, each time with the same outcome.
 
     Counted are steps: a loop within one step that calls a tool with the same arguments is one. Something that
-    was not done before, or with another outcome, is progress, and the count begins anew. Not covered: an
+    was not done before, or with another outcome, is progress, and the count starts again. Not covered: an
     agent that does something new each time it has failed, which the limit of steps ends.
     """
 

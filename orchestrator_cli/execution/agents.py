@@ -39,6 +39,7 @@ from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
 from toolsmith.library.status import judge_inner_call
+from toolsmith.sandbox.backends import TMPFS_BYTES
 from toolsmith.sandbox.session import InsideCall
 from toolsmith.sandbox.spec import Limits
 from toolsmith.smolagents_tools import SandboxedTool
@@ -173,6 +174,7 @@ def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
             packages=attempt.spec.packages.lock.versions if attempt.spec.packages else (),
             step_seconds=f"{step_seconds(attempt.subtask.timeout_s):g}",
             disk_mb=Limits().disk_mb,
+            scratch_mb=TMPFS_BYTES >> 20,
         ),
         "instructions": role.instructions,
         "max_steps": attempt.spec.max_steps,

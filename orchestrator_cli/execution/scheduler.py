@@ -16,7 +16,7 @@ from typing import Any
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import question_before, withdraw_outdated
 from orchestrator_cli.engine.artifacts import Artifacts
-from orchestrator_cli.engine.flow_run import Call, named_task, outcome_of, submit_after
+from orchestrator_cli.engine.flow_run import Call, named_task, outcome_of
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, ProviderError, concern_of
 from orchestrator_cli.execution import plan_changes
 from orchestrator_cli.execution.run import Run
@@ -121,7 +121,7 @@ class Scheduler:
     def _beside(self, work: Callable[[], Any], name: str, ended: Callable[[Any], None]) -> None:
         """Do something that is not a subtask as a task run; `ended` gets its outcome in this thread."""
         call = Call(work)
-        future = submit_after(named_task(call, name), (), self.run.flow_run.context)
+        future = self.run.flow_run.submit(named_task(call, name))
         future.add_done_callback(lambda done: self.done.put(lambda: ended(outcome_of(call, done))))
 
     def _has_room(self) -> bool:

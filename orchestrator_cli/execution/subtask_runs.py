@@ -16,7 +16,7 @@ from orchestrator_cli.approvals.effects import EffectRefused
 from orchestrator_cli.approvals.questions import question_before
 from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.engine.artifacts import Artifacts
-from orchestrator_cli.engine.flow_run import Call, named_task, outcome_of, submit_after
+from orchestrator_cli.engine.flow_run import Call, named_task, outcome_of
 from orchestrator_cli.errors import (
     ApprovalNeeded,
     OrchError,
@@ -236,7 +236,7 @@ class SubtaskRuns:
 
         work = SubtaskTaskRun(self.run, subtask, version, inputs, self.artifacts, before, on_result)
         upstream = [one for name in subtask.depends_on for one in self.task_runs.get(name, ())]
-        future = submit_after(task_of(work, subtask), upstream, self.run.flow_run.context)
+        future = self.run.flow_run.submit(task_of(work, subtask), upstream)
         self.task_runs.setdefault(whole_name(subtask.id), []).append(future.task_run_id)
 
         def over(future: Any) -> None:

@@ -279,7 +279,7 @@ def _part(part: Mapping[str, Any]) -> str:
     inner = part.get("resource")
     if is_map(inner) and isinstance(inner.get("text"), str):
         return str(inner["text"])
-    # What a link or a file that is no text is called, without its bytes.
+    # What a link or a file that is not text is called, without its bytes.
     about = {**(inner if is_map(inner) else {}), **part}
     known = [about.get(key) for key in ("type", "title", "name", "uri", "mimeType", "description")]
     return f"[{' · '.join(one[:PART_CHARS] for one in known if isinstance(one, str) and one)}, left out]"

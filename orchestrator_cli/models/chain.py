@@ -246,4 +246,5 @@ class EmbeddingModel:
     def _ask(self, request: ModelRequest) -> Embeddings:
         late = TransientError(f"{self._name} made no vectors within {self._wait_s:g} s.", unsure=True)
         with self._cancellation.limited(self._wait_s, lambda: late) as limited:
-            return limited.waiting_for(lambda: embed(request, self._wait_s))
+            # LiteLLM's own limit only ends what nothing waits for any more.
+            return limited.waiting_for(lambda: embed(request, 2 * self._wait_s))

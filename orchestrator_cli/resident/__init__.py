@@ -12,3 +12,10 @@ resident for the next one is started beside it. `ORCH_RESIDENT=auto` turns it on
 Not covered: Ctrl-Z stops the command and its client, but no programs that the command has started in sessions
 of their own; and programs that open `/dev/tty`, which is the terminal of a session.
 """
+
+import os
+
+
+def is_wanted() -> bool:
+    """Whether commands are to be run by residents. Not in CI, where no second command follows."""
+    return os.environ.get("ORCH_RESIDENT") == "auto" and not os.environ.get("CI")

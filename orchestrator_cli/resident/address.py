@@ -19,11 +19,6 @@ _OF_A_CALL = re.compile(r"_(API_KEY|BASE_URL|API_BASE)$")
 NAMESPACES = ("mnt", "net", "pid", "user", "ipc", "uts")
 
 
-def is_wanted() -> bool:
-    """Whether commands are to be run by residents. Not in CI, where no second command follows."""
-    return os.environ.get("ORCH_RESIDENT") == "auto" and not os.environ.get("CI")
-
-
 def folder() -> Path:
     """Where the sockets are, below the data folder."""
     if home := os.environ.get("ORCH_HOME"):

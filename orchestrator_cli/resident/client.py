@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator_cli.resident import address
@@ -35,13 +34,13 @@ def run() -> int | None:
             finally:
                 os.close(folder)
             worker = receive(connection)[0]["pid"]
-            with _passing_on(worker):
-                # Until here the worker waits; what does not begin here begins nowhere else.
-                send(connection, {"go": True})
-                connection.settimeout(None)
-                return _ended(connection)
+            send(connection, {"go": True})  # until here the worker waits
         except (OSError, Hungup, KeyError):
             return None
+        # A Ctrl-C before this ends the client, and with its connection the worker.
+        _pass_signals_on(worker)
+        connection.settimeout(None)
+        return _ended(connection)
 
 
 def start_next() -> None:
@@ -91,9 +90,8 @@ def _order() -> dict[str, object]:
     }
 
 
-@contextlib.contextmanager
-def _passing_on(worker: int) -> Iterator[None]:
-    """Let the worker have the signals of this process, also those of the terminal."""
+def _pass_signals_on(worker: int) -> None:
+    """Let the worker have the signals of this process from now on, also those of the terminal."""
 
     def stop(*_: object) -> None:
         _signal(worker, signal.SIGSTOP)
@@ -106,8 +104,6 @@ def _passing_on(worker: int) -> Iterator[None]:
         signal.signal(number, lambda number, _: _signal(worker, number))
     signal.signal(signal.SIGTSTP, stop)
     signal.signal(signal.SIGCONT, lambda *_: _signal(worker, signal.SIGCONT))
-    yield
-    # Handlers stay: until this process ends, a signal must not change its code.
 
 
 def _signal(worker: int, number: int) -> None:

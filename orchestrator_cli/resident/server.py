@@ -7,8 +7,6 @@ without a worker, when its code was changed, and when its socket is not there an
 import contextlib
 import errno
 import fcntl
-import gc
-import importlib
 import os
 import selectors
 import signal
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from orchestrator_cli.resident import address
 from orchestrator_cli.resident.frames import send, user_of
+from orchestrator_cli.resident.preload import preload
 
 IDLE_S = 30 * 60.0
 FIRST_S = 30.0
@@ -28,28 +27,6 @@ LOOK_S = 30.0
 """How often it looks whether it is still wanted."""
 ELSEWHERE = "http://127.0.0.1:9/api"
 """Prefect's settings are those of no server, so that each worker takes its own."""
-OF_COMMANDS = (
-    *(
-        "cli.commands.ask",
-        "cli.commands.resume",
-        "cli.commands.runs",
-        "cli.chat.repl_session",
-        "cli.foreground",
-    ),
-    *("execution.agents", "execution.scheduler", "workspace.diff", "workspace.undo", "warm_up"),
-    *("views.filelog", "views.console", "views.streams", "views.narration"),
-)
-OF_RUNS = (
-    *("prefect.artifacts", "prefect.main", "prefect.engine", "prefect.task_runners", "prefect.runtime"),
-    *("prefect.concurrency.context", "prefect.flow_engine", "prefect.task_engine"),
-    *(
-        "prefect.telemetry.run_telemetry",
-        "anyio._backends._asyncio",
-        "memory.edge",
-        "pygments.styles.monokai",
-    ),
-    *("smolagents", "graphviz", "portalocker"),
-)
 
 
 def main() -> None:
@@ -74,7 +51,7 @@ def main() -> None:
             os.dup2(log.fileno(), 2)
         _await_end(started_by)  # it imports the same now
         code = _Code()
-        _import()
+        preload(ELSEWHERE, folder.parent)
         if threading.active_count() == 1 and code.is_unchanged():
             _Resident(Path(f"{name}.sock"), code).serve()
 
@@ -89,24 +66,6 @@ def _await_end(started_by: int) -> None:
 def _is_own(folder: Path) -> bool:
     """Whether a folder is there and this user's: as another user, such as root, nothing is made in it."""
     return folder.is_dir() and folder.stat().st_uid == os.geteuid()
-
-
-def _import() -> None:
-    from orchestrator_cli import prompts
-    from orchestrator_cli.engine.server import configure_client, import_prefect
-    from orchestrator_cli.models.library import prepare, rehearse
-
-    gc.disable()
-    configure_client(ELSEWHERE, address.folder().parent)
-    prepare()
-    rehearse()
-    import_prefect()
-    for name in (*OF_RUNS, *(f"orchestrator_cli.{name}" for name in OF_COMMANDS)):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    prompts.compile_all()
-    gc.collect()
-    gc.freeze()  # or each worker would copy what was imported, by looking through it for garbage
 
 
 class _Code:

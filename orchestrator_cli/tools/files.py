@@ -233,7 +233,7 @@ def _found(
 def _lines_with(
     root: Path, path: str, allowed: Collection[str], parts: list[str], guesses: Iterator[int]
 ) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that contain all parts in order, from 1; none of what is no text.
+    """The lines of a text file that contain all parts in order, from 1; none if it is not text.
 
     `guesses`: has an item for each file whose encoding may be guessed.
     """

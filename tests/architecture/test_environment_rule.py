@@ -22,7 +22,7 @@ EXCEPTIONS = {
     ): "sets what Prefect reads at its import",
     ("orchestrator_cli/engine/server.py", "_server_environment"): "makes the server's environment",
     ("orchestrator_cli/durable/places.py", "xdg_folders"): "finds what rules of home folders are about",
-    ("orchestrator_cli/resident/address.py", "is_wanted"): "comes before the settings are read",
+    ("orchestrator_cli/resident/__init__.py", "is_wanted"): "comes before the settings are read",
     ("orchestrator_cli/resident/address.py", "folder"): "comes before the settings are read",
     ("orchestrator_cli/resident/address.py", "key"): "tells what libraries have read at their import",
     ("orchestrator_cli/resident/client.py", "_order"): "hands it over to a worker",

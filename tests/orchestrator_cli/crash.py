@@ -74,7 +74,9 @@ class Mortals:
 def serve(url: str, home: Path) -> None:
     import forkserver
 
-    forkserver._import(url, home)
+    from orchestrator_cli.resident.preload import preload
+
+    preload(url, home)
     for line in sys.stdin:
         order = json.loads(line)
         folder, started = Path(order["cwd"]), time.monotonic()

@@ -6,7 +6,6 @@ is not: start-up, which tests of a cold start and of signals run for themselves 
 
 import atexit
 import gc
-import importlib
 import json
 import os
 import subprocess
@@ -65,8 +64,10 @@ class Warm:
 
 
 def serve(url: str, home: Path) -> None:
-    """Import everything, then fork a run per line of standard input and write its exit code."""
-    _import(url, home)
+    """Import what a resident imports, then fork a run per line of standard input and write its exit code."""
+    from orchestrator_cli.resident.preload import preload
+
+    preload(url, home)
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
@@ -76,67 +77,14 @@ def serve(url: str, home: Path) -> None:
         sys.stdout.flush()
 
 
-def _import(url: str, home: Path) -> None:
-    from orchestrator_cli.engine.server import configure_client, import_prefect
-    from orchestrator_cli.models.library import prepare
-
-    configure_client(url, home)
-    prepare()
-    import_prefect()
-    for name in LOADED:
-        importlib.import_module(name)
-    _load_for_calls()
-    gc.collect()
-    gc.freeze()  # or each run would copy what was imported, by looking through it for garbage
-
-
-LOADED = (
-    *("prefect.artifacts", "prefect.main", "prefect.engine", "prefect.task_runners", "prefect.runtime"),
-    *(
-        "prefect.concurrency.context",
-        "prefect.flow_engine",
-        "prefect.input.run_input",
-        "prefect.task_engine",
-        "prefect.telemetry.run_telemetry",
-        "graphviz",
-        "portalocker",
-    ),
-    *("anyio._backends._asyncio", "litellm.proxy._types", "memory.edge", "pygments.styles.monokai"),
-    *(
-        "litellm.llms.openai.chat.gpt_audio_transformation",
-        "litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation",
-        "litellm.proxy.openai_files_endpoints.common_utils",
-        "litellm.types.integrations.prometheus",
-        "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
-    ),
-    *(f"orchestrator_cli.{name}" for name in ("runtime", "orchestrator", "workspace.diff", "workspace.undo")),
-    *(
-        f"orchestrator_cli.cli.{name}"
-        for name in ("commands.ask", "commands.resume", "commands.runs", "chat.repl_session")
-    ),
-    *(f"orchestrator_cli.execution.{name}" for name in ("agents", "scheduler")),
-    *(f"orchestrator_cli.views.{name}" for name in ("filelog", "console", "streams", "narration")),
-)
-"""What a run imports, some of it only on its way."""
-
-
-def _load_for_calls() -> None:
-    """What the first call of a model loads besides, of LiteLLM and of OpenAI's client."""
-    from openai import OpenAI
-
-    from orchestrator_cli.models.model import ModelRequest
-    from orchestrator_cli.models.pricing import quote
-
-    quote(ModelRequest(role="planner", model="openai/planner", messages=({"role": "user", "content": "x"},)))
-    assert OpenAI(api_key="none").chat.completions
-
-
 def _become(order: dict[str, Any]) -> None:
     """Turn into the command, as a fresh process would find its streams, folder and environment."""
     from disk_faults import break_disk
 
+    from orchestrator_cli import environment
     from orchestrator_cli.cli import app
 
+    gc.enable()
     os.setsid()
     os.chdir(order["cwd"])
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -145,6 +93,7 @@ def _become(order: dict[str, Any]) -> None:
         os.close(opened)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own
     home = sys.argv[2]
+    environment.forget_taken()
     os.environ.clear()
     os.environ.update(order["env"])
     sys.argv = ["orch", *order["args"]]

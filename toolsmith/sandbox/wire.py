@@ -82,13 +82,13 @@ def encode_result(value: Any) -> Json:
 
 
 class _Encoder:
+    most = 10_000
+    """How many parts an array of numpy may have."""
+
     def __init__(self, text: Callable[[str], str]) -> None:
         self.text = text
         self.left = MAX_VALUES
         self.active: set[int] = set()
-
-    most = 10_000
-    """How many parts an array of numpy may have."""
 
     def encode(self, value: Any, depth: int) -> Json:
         self.left -= 1
@@ -133,11 +133,11 @@ class _ResultEncoder(_Encoder):
 
     def encode(self, value: Any, depth: int) -> Json:
         if isinstance(value, float) and not math.isfinite(value):
-            raise WireError(f"{value!r} is no number of JSON; pass None or a text for it")
+            raise WireError(f"{value!r} is not a number in JSON; pass None or a text for it")
         if isinstance(value, datetime.datetime) and value != value:
-            raise WireError(f"{value!r} is no date; pass None or a text for it")
+            raise WireError(f"{value!r} is not a date; pass None or a text for it")
         if isinstance(value, bytes | bytearray):
-            raise WireError("bytes are no plain data; decode them, or write them to a file")
+            raise WireError("bytes are not plain data; decode them, or write them to a file")
         return super().encode(value, depth)
 
     def _container(self, value: Any, depth: int) -> Json:
@@ -160,7 +160,7 @@ class _ResultEncoder(_Encoder):
         if isinstance(value, os.PathLike):
             return os.fsdecode(value)
         raise WireError(
-            f"a {type(value).__name__} is no plain data; make it texts, numbers, lists and dicts, "
+            f"a {type(value).__name__} is not plain data; make it texts, numbers, lists and dicts, "
             "such as with list(), float() or str()"
         )
 
@@ -176,7 +176,7 @@ def _scalar(value: Any) -> Json:
         return {"$": "bytes", "v": binascii.b2a_base64(bytes(value), newline=False).decode()}
     for tag, kind in (("datetime", datetime.datetime), ("date", datetime.date), ("time", datetime.time)):
         if isinstance(value, kind):
-            # pandas' NaT is a datetime that is none.
+            # pandas' NaT is a datetime, but no date has its text.
             return {"$": tag if value == value else "text", "v": value.isoformat()}
     return NotImplemented
 

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator_cli.engine import server
 from orchestrator_cli.engine.connection import NOWHERE
-from orchestrator_cli.engine.flow_run import Call, FlowRun, named_task, outcome_of, submit_after
+from orchestrator_cli.engine.flow_run import Call, FlowRun, named_task, outcome_of
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_a_task_run_makes_no_client() -> None:
     def work() -> None:
         note()
         call = Call(note)
-        assert outcome_of(call, submit_after(named_task(call, "one"), [], flow_run.context)) is None
+        assert outcome_of(call, flow_run.submit(named_task(call, "one"))) is None
 
     flow_run = FlowRun("one", lambda: None, cast("Any", Unreachable()), threads=2, resumed=False)
     flow_run.carry_out(work)
@@ -60,9 +60,7 @@ def test_nothing_keeps_a_run_that_has_ended() -> None:
         flow_run = FlowRun("one", lambda: None, cast("Any", Unreachable()), threads=1, resumed=False)
         flow_run.when_open(lambda *_: flow_run.close())
         flow_run.carry_out(
-            lambda: outcome_of(
-                call := Call(lambda: None), submit_after(named_task(call, "one"), [], flow_run.context)
-            )
+            lambda: outcome_of(call := Call(lambda: None), flow_run.submit(named_task(call, "one")))
         )
         flow_run.close()
         return weakref.ref(flow_run)
