@@ -57,6 +57,7 @@ def open_run(
     *,
     source: ModelSource = LiveModels(),  # noqa: B008 - it is frozen
     resumed: str = "",
+    named: str = "",
     wants_engine: bool = True,
     attended: bool = False,
     unsafe: str = "",
@@ -69,6 +70,7 @@ def open_run(
         views: get every event; they are closed at the end.
         source: where the replies of models come from.
         resumed: the id of the run to resume, instead of a new one.
+        named: the id of the new run; by default one is made.
         wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
         attended: whether someone is there who can answer questions while the run goes on.
         unsafe: run code WITHOUT A SANDBOX; says how the user has allowed that.
@@ -79,7 +81,7 @@ def open_run(
     """
     check_process_limits()
     cancellation = Cancellation()
-    run = resumed or new_run_id()
+    run = resumed or named or new_run_id()
     workspace = Workspace(
         settings.workspace,
         settings.home,
@@ -182,6 +184,8 @@ def _open_record(
     """The run's lock, journal and state. Raises `UsageError` if it is taken or cannot be resumed."""
     folder, masks, views = settings.home / "runs" / run, Redactor(), list(views)
     closing.enter_context(run_lock(folder))
+    if not is_resumed and (folder / "journal.jsonl").exists():
+        raise UsageError(f"There is a run {run} already.", f"Go on with it: orch resume {run}")
     found = list(read_journal(folder / "journal.jsonl")) if is_resumed else []
     state = fold(found)
     if is_resumed:

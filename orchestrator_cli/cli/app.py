@@ -58,6 +58,7 @@ COMMANDS = {
     "runs": Lazy("runs", "List the runs of this workspace, newest first."),
     "show": Lazy("runs", "Show a run: its graph, changes, agents and cost."),
     "resume": Lazy("resume", "Resume a run that stopped or waits for you."),
+    "attach": Lazy("resume", "Watch a run in the background, and answer it."),
     "fork": Lazy("resume", "Start a new run from the finished part of another."),
     "cancel": Lazy("runs", "End a run for good; what it finished stays."),
     "undo": Lazy("runs", "Restore the workspace to before a run."),

@@ -63,6 +63,8 @@ class ForegroundRun:
     console: Console
     source: ModelSource = field(default_factory=LiveModels)
     unsafe: str = ""
+    run: str = ""
+    """The id of a new run, if it was chosen before."""
 
     def ask(self, prompt: str) -> None:
         """Run a prompt and print the answer. Raises `OrchError`, also if a part of the work failed."""
@@ -165,6 +167,7 @@ class ForegroundRun:
                 self.settings,
                 views,
                 source=self.source,
+                named=self.run if not resumed else "",
                 resumed=resumed,
                 attended=can_read_terminal(self.console),
                 unsafe=self.unsafe,

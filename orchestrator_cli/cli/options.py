@@ -57,6 +57,11 @@ NoSandbox = Annotated[
         help="Run code written by a model WITHOUT A SANDBOX, with all your rights. Asks you to confirm.",
     ),
 ]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Let it run in the background, and print its name at once.")
+]
+Background = Annotated[str, typer.Option("--background", hidden=True)]
+"""The id of the run that this process is for, which has no terminal."""
 Continue = Annotated[bool, typer.Option("-c", "--continue", help="Continue this workspace's last session.")]
 SessionName = Annotated[
     str | None, typer.Option("--session", metavar="NAME", help="Continue this session, or start it.")

@@ -29,6 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -233,18 +234,18 @@ def read_journal(path: Path) -> Iterator[Event]:
 
     Raises `RunFailed` if a value stored next to the journal is missing or damaged, and `JournalTooNew`.
     """
-    blobs = blobs_of(path)
     _check_schema(path)
-
-    def parse(line: bytes) -> Event:
-        if LARGE_MARK in line:
-            return Event.model_validate(blobs.put_back(_parsed(line)), extra="ignore")
-        return Event.model_validate_json(line, extra="ignore")
-
     try:
-        yield from read_records(path, parse)
+        yield from read_records(path, partial(event_of, blobs_of(path)))
     except BlobMissing as exc:
         raise RunFailed(f"{exc}.", "Restore it from a copy; without it the run cannot be read.") from exc
+
+
+def event_of(blobs: "Blobs", line: bytes) -> Event:
+    """The event in a line of a journal. Raises `ValueError` and `BlobMissing`."""
+    if LARGE_MARK in line:
+        return Event.model_validate(blobs.put_back(_parsed(line)), extra="ignore")
+    return Event.model_validate_json(line, extra="ignore")
 
 
 class JournalTooNew(RunFailed):

@@ -36,6 +36,10 @@ class ReplActions(Protocol):
         """Run the prompt and show what it does. Returns the exit code of the run."""
         ...
 
+    def background(self, prompt: str) -> list[str]:
+        """Run the prompt in the background. Returns lines about how to watch it."""
+        ...
+
     def plan(self, prompt: str) -> list[str]:
         """The graph of the prompt's plan as lines. Runs nothing."""
         ...
@@ -148,6 +152,9 @@ class _Loop:
             *(lines if lines is not None else ["No run yet. /plan PROMPT draws one without running it."])
         )
 
+    def background(self, prompt: str) -> None:
+        self.say(*self._actions.background(prompt))
+
     def tools(self, _: str) -> None:
         self.say(*(self._actions.tools() or ["No tools yet: they are built when a plan needs them."]))
 
@@ -186,6 +193,7 @@ COMMANDS = (
     Command(
         "plan", "/plan [PROMPT]", "draw the plan for a prompt, or the last one; runs nothing", _Loop.plan
     ),
+    Command("bg", "/bg PROMPT", "run a prompt in the background, and go on here", _Loop.background),
     Command("tools", "/tools", "list the built tools and their state", _Loop.tools),
     Command("log", "/log", "show what fileLog.md says about the last run", _Loop.log),
     Command("good", "/good [WHY]", "say that the last run was good; its plan may be used again", _Loop.good),

@@ -1,6 +1,7 @@
 """The interactive loop's session: runs its prompts and answers its slash commands."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -11,6 +12,7 @@ from orchestrator_cli.cli.chat.repl import run_repl
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.commands.memory import about_session, fact_lines, hit_lines, session_lines
+from orchestrator_cli.cli.detached import arguments_of, check_detach, start_detached, started_lines
 from orchestrator_cli.cli.foreground import confirm_no_sandbox
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions, SessionOptions
 from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
@@ -50,6 +52,7 @@ def start_repl(
             run_settings(workspace, asks=True, model=model, **flags),
             console,
             unsafe,
+            arguments=arguments_of(permissions, model=model, max_cost=max_cost),
             name=conversation.session or "",
             goes_on=conversation.goes_on,
         )
@@ -68,15 +71,18 @@ class ReplSession:
         console: Console,
         unsafe: str = "",
         *,
+        arguments: Sequence[str] = (),
         name: str = "",
         goes_on: bool = False,
     ) -> None:
         """Open the session that `name` and `goes_on` name, as in `ChatSession`. Raises `OrchError`.
 
-        `unsafe` says how the user has allowed runs WITHOUT A SANDBOX; it is empty otherwise.
+        `unsafe` says how the user has allowed runs WITHOUT A SANDBOX; it is empty otherwise. `arguments` are
+        the options of the loop, for runs in the background.
         """
         self._settings = settings
         self._unsafe = unsafe
+        self._arguments = arguments
         self._console = console
         self._latest = _Latest()
         self._chat = ChatSession(settings, self._say, name=name, goes_on=goes_on)
@@ -114,6 +120,12 @@ class ReplSession:
         self._console.print_answer(result.answer)
         self._chat.add(exchange, result.usage)
         return result.shortfall.exit_code if result.shortfall else 0
+
+    def background(self, prompt: str) -> list[str]:
+        """Run a prompt in the background. Raises `UsageError` without a sandbox."""
+        check_detach(detach=True, unsafe=bool(self._unsafe))
+        session = (f"--session={self._chat.name}",)
+        return started_lines(start_detached(self._settings, prompt, self._arguments, session))
 
     def plan(self, prompt: str) -> list[str]:
         text = checked_prompt(prompt, self._settings.home)

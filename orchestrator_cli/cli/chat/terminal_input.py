@@ -25,11 +25,11 @@ import termios
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TextIO
 
 from pydantic import JsonValue
 
-from orchestrator_cli.approvals.broker import ApprovalBroker, Question, UserReply
+from orchestrator_cli.approvals.broker import Question, UserReply
 from orchestrator_cli.environment import editor
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.planning.plan_text import may_be_edited
@@ -175,8 +175,26 @@ def can_read_terminal(console: Console, source: TextIO | None = None) -> bool:
     return console.animated and (source or sys.stdin).isatty()
 
 
+class Answers(Protocol):
+    """The open questions of a run, and the way to answer them: its broker, or one of another process."""
+
+    @property
+    def attended(self) -> bool: ...
+
+    @property
+    def open(self) -> tuple[Question, ...]: ...
+
+    def reply(self, id_: str, reply: UserReply) -> object:
+        """Raises `UsageError` if it does not fit."""
+
+    def remark(self, text: str) -> None: ...
+
+    def detach(self) -> None:
+        """Leave the questions for later."""
+
+
 @contextlib.contextmanager
-def terminal_input(broker: ApprovalBroker, console: Console, *, takes_remarks: bool) -> Iterator[None]:
+def terminal_input(broker: Answers, console: Console, *, takes_remarks: bool) -> Iterator[None]:
     """Read the terminal within the block, if the broker has a person to ask.
 
     With `takes_remarks`, a line that answers no question is a remark to the run. Otherwise keys are read only
@@ -196,7 +214,7 @@ def terminal_input(broker: ApprovalBroker, console: Console, *, takes_remarks: b
 
 
 class _Reader:
-    def __init__(self, broker: ApprovalBroker, console: Console, *, takes_remarks: bool) -> None:
+    def __init__(self, broker: Answers, console: Console, *, takes_remarks: bool) -> None:
         self.over = threading.Event()
         self._broker = broker
         self._console = console

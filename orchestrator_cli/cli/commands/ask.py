@@ -10,8 +10,11 @@ from typing import Annotated
 
 import typer
 
+from orchestrator_cli.cli.detached import arguments_of, check_detach, print_started, start_detached
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.options import (
+    Background,
+    Detach,
     Folder,
     InspectOptions,
     LimitOptions,
@@ -52,9 +55,12 @@ def ask(
     permissions: PermissionOptions,
     no_reuse: NoReuse = False,
     unsafe_no_sandbox: NoSandbox = False,
+    detach: Detach = False,
+    background: Background = "",
 ) -> None:
     """Run one prompt and print the answer."""
     with reporting(output) as console:
+        check_detach(detach=detach, unsafe=unsafe_no_sandbox)
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=permissions.yes)
         settings = run_settings(
             workspace,
@@ -64,7 +70,14 @@ def ask(
             reuse="never" if no_reuse else None,
             **run_flags(limits, permissions),
         )
-        run = ForegroundRun(settings, output, console, unsafe=unsafe)
+        if detach:
+            known = arguments_of(limits, permissions, model=model, max_parallel=max_parallel)
+            more = arguments_of(
+                no_reuse=no_reuse, session=conversation.session, **{"continue": conversation.goes_on}
+            )
+            print_started(start_detached(settings, _read(prompt), known, more), console, output)
+            return
+        run = ForegroundRun(settings, output, console, unsafe=unsafe, run=background)
         if conversation.goes_on or conversation.session is not None:
             name = conversation.session or ""
             run.ask_in_session(_read(prompt), name=name, goes_on=conversation.goes_on)

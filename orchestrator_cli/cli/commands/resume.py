@@ -15,8 +15,10 @@ from orchestrator_cli.approvals.broker import (
 from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import choice_of, edit, question_lines
 from orchestrator_cli.cli.commands.ask import model_of
+from orchestrator_cli.cli.detached import arguments_of, attach, check_detach, print_started
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.options import (
+    Detach,
     Folder,
     LimitOptions,
     MaxParallel,
@@ -36,6 +38,7 @@ from orchestrator_cli.models.sources import GivenModel, LiveModels
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.run_errors import as_orch_error
+from orchestrator_cli.runs.background import go_on
 from orchestrator_cli.runs.find import LAST, PastRun, find_run, look_at, moved_to
 from orchestrator_cli.runs.fork import fork_run
 from orchestrator_cli.state import fold
@@ -65,17 +68,24 @@ def resume(
             "depend on them, or `accept` the files as they are.",
         ),
     ] = None,
+    detach: Detach = False,
 ) -> None:
     """Resume a run that was killed, interrupted, stopped by a limit, or waits for you.
 
     If the workspace was moved, name its new place with -C, and the run by its id.
     """
     with reporting(output) as console:
+        check_detach(detach=detach, unsafe=unsafe_no_sandbox)
         flags = {**run_flags(limits, permissions), "model": model, "max_parallel": max_parallel}
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=permissions.yes)
         past = find_run(settings_of(workspace), run)
         if workspace is not None and run != LAST:
             past = moved_to(past, workspace)
+        if detach:
+            known = arguments_of(limits, permissions, model=model, max_parallel=max_parallel, changed=changed)
+            go_on(past, known)
+            print_started(past, console, output)
+            return
         _continue(past, flags, limits, output, console, unsafe, changed)
 
 
@@ -140,6 +150,17 @@ def approve(
             console.lines([f"Still open: {', '.join(left)}. To resume without them: orch resume {past.run}"])
         else:
             _continue(past, {"model": model}, LimitOptions(), output, console)
+
+
+@app.command("attach")
+@with_options
+def attach_command(run: RunName, *, workspace: Folder = None, output: Output) -> None:
+    """Watch a run of another process, answer its questions, and tell it what you want changed.
+
+    Ctrl-C leaves it running.
+    """
+    with reporting(output) as console:
+        attach(find_run(settings_of(workspace), run), console, output)
 
 
 def _continue(

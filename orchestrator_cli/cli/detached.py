@@ -1,0 +1,185 @@
+"""Runs without this terminal: start one and leave it, and watch it again from any terminal."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from orchestrator_cli.approvals.broker import Question, UserReply, check_answer, how_to_answer
+from orchestrator_cli.approvals.inbox import Answer, Remark, pending_answers, send
+from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
+from orchestrator_cli.cli.options import Output
+from orchestrator_cli.cli.reporting import print_lines
+from orchestrator_cli.errors import ApprovalNeeded, Interrupted, RunFailed, UsageError
+from orchestrator_cli.events import Event, RunFinished
+from orchestrator_cli.journal.follow import JournalFollower
+from orchestrator_cli.journal.journal import EventView, lock_owner
+from orchestrator_cli.planning.structured_output import coerce_to_schema
+from orchestrator_cli.runs.background import BackgroundRun, go_on, start
+from orchestrator_cli.runs.find import PastRun
+from orchestrator_cli.runtime import checked_prompt, new_run_id
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.state import RunState, apply
+from orchestrator_cli.views.console import Console
+from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line, write_line
+from orchestrator_cli.workspace import check_folder
+
+POLL_S = 0.1
+
+
+def arguments_of(*sets: object, **values: Any) -> tuple[str, ...]:
+    """Options as a command line gives them: those of sets of options, and others by their names."""
+    given: dict[str, Any] = {}
+    for one in sets:
+        given |= vars(one)
+    arguments: list[str] = []
+    for name, value in (given | values).items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            arguments.append(flag)
+        elif isinstance(value, list):
+            arguments += [f"{flag}={item}" for item in value]
+        elif value is not None and value is not False:
+            arguments.append(f"{flag}={value}")
+    return tuple(arguments)
+
+
+def check_detach(*, detach: bool, unsafe: bool) -> None:
+    """Raise `UsageError` for a run in the background without a sandbox, which a person allows each time."""
+    if detach and unsafe:
+        raise UsageError("--detach excludes --unsafe-no-sandbox.", "Leave one of them out.")
+
+
+def start_detached(
+    settings: Settings, prompt: str, arguments: Sequence[str], more: Sequence[str] = ()
+) -> PastRun:
+    """Start a run in the background. `more`: options that `orch resume` does not take.
+
+    Raises `OrchError` if it does not begin.
+    """
+    check_folder(settings.workspace)
+    text = checked_prompt(prompt, settings.home)
+    past = PastRun(new_run_id(), settings.home, settings.workspace.resolve())
+    about = BackgroundRun(arguments=tuple(arguments))
+    start(past.home, past.run, past.root, text, about, more)
+    return past
+
+
+def print_started(past: PastRun, console: Console, output: Output) -> None:
+    """Print the name of a run in the background, and to a person what to do with it."""
+    write_line(sys.stdout, envelope_line({"run": past.run})) if output.as_json else print_lines([past.run])
+    if output.is_for_people and not output.quiet:
+        console.lines(started_lines(past))
+
+
+def started_lines(past: PastRun) -> list[str]:
+    return [f"Run {past.run} goes on in the background. Watch it with: orch attach {past.run}"]
+
+
+# --- watching
+
+
+class RemoteAnswers:
+    """The open questions of a run in another process, and the way to answer them."""
+
+    def __init__(self, past: PastRun, *, attended: bool) -> None:
+        self._folder = past.folder
+        self._state = RunState()
+        self._sent: set[str] = set()
+        self.attended = attended
+
+    def saw(self, state: RunState) -> None:
+        """Use the questions of this state."""
+        self._state = state
+
+    @property
+    def _asked(self) -> dict[str, tuple[str, Question]]:
+        """By the id of each question as it is made here: the id that the run knows, and the question."""
+        found = {}
+        for asked in self._state.open:
+            if asked.id not in self._sent:
+                question = Question(**asked.model_dump(exclude={"kind", "id"}))
+                found[question.id] = asked.id, question
+        return found
+
+    @property
+    def open(self) -> tuple[Question, ...]:
+        """The questions that were not answered, oldest first."""
+        return tuple(question for _, question in self._asked.values())
+
+    def reply(self, id_: str, reply: UserReply) -> None:
+        """Send an answer. Raises `UsageError` if it does not fit."""
+        name, question = self._asked[id_]
+        text = coerce_to_schema(reply.text, question.result) if reply.decision == "answered" else None
+        check_answer(question, reply.decision, text)
+        send(self._folder, Answer(id=name, reply=reply))
+        self._sent.add(name)
+
+    def remark(self, text: str) -> None:
+        send(self._folder, Remark(text=text))
+
+    def detach(self) -> None:
+        """Leave the questions for later."""
+        self.attended = False
+
+
+def attach(past: PastRun, console: Console, output: Output) -> None:
+    """Show a run from its beginning until it ends, answer its questions, and pass remarks on.
+
+    A run that pauses goes on in the background as soon as its questions are answered. Raises `typer.Exit`
+    with the run's exit code; `ApprovalNeeded` if it waits and no person is here; `RunFailed` if it has died.
+    """
+    envelope = Envelope()
+    views: list[EventView] = [console, envelope]
+    if output.stream_json:
+        views.append(JsonLines(sys.stdout))
+    try:
+        state = _watch(past, console, views, attended=output.is_for_people and can_read_terminal(console))
+    except KeyboardInterrupt:
+        console.close()
+        console.lines([f"Run {past.run} goes on. End it with: orch cancel {past.run}"])
+        raise typer.Exit(Interrupted.exit_code) from None
+    finally:
+        console.close()
+    assert state.finished is not None
+    if output.as_json:
+        write_line(sys.stdout, envelope_line(envelope.result()))
+    elif not output.stream_json and state.finished.answer:
+        console.print_answer(state.finished.answer)
+    raise typer.Exit(state.finished.exit_code)
+
+
+def _watch(past: PastRun, console: Console, views: Sequence[EventView], *, attended: bool) -> RunState:
+    """The run at its end."""
+    follower, state = JournalFollower(past.journal), RunState()
+    answers = RemoteAnswers(past, attended=attended)
+    with terminal_input(answers, console, takes_remarks=True):
+        while True:
+            is_running = lock_owner(past.folder) is not None  # before its last events are read
+            for event in follower.new():
+                state = apply(state, event)
+                answers.saw(state)
+                if not (_is_pause(event) and answers.attended):
+                    for view in views:
+                        view(event, state)
+            if not is_running:
+                if state.finished is not None and not state.open:
+                    return state
+                if not state.open:
+                    raise RunFailed(
+                        f"The process of run {past.run} has died.", f"Go on with: orch resume {past.run}"
+                    )
+                if {asked.id for asked in state.open} <= pending_answers(past.folder):
+                    go_on(past)
+                elif not answers.attended:
+                    raise ApprovalNeeded(
+                        f"Run {past.run} waits for an answer.", "\n".join(how_to_answer(past.run, state.open))
+                    )
+            time.sleep(POLL_S)
+
+
+def _is_pause(event: Event) -> bool:
+    """Whether a process has ended because its run waits for a person, who may be here."""
+    return isinstance(event.data, RunFinished) and event.data.outcome == "paused"
