@@ -75,6 +75,17 @@ def run_prompt(prompt: str, run: Run, conversation: Conversation = NOTHING_SAID)
         return answer(run, work)
 
 
+def run_plan(prompt: str, given: Plan, run: Run) -> RunResult:
+    """Carry out a plan that is there already; `prompt` says what it is for. Raises as `run_prompt` does."""
+    run.emit(run.started(prompt))
+    with _ending(run) as work:
+        notice_opened(run)
+        run.emit(events.PlanProposed(plan=given))
+        approve(run, work)
+        execute(run, work)
+        return answer(run, work)
+
+
 def resume_run(
     run: Run, limits: Mapping[str, JsonValue] | None = None, changed: str | None = None
 ) -> RunResult:

@@ -197,6 +197,8 @@ class Settings(BaseSettings):
 
     processes: Asked[dict[str, Process]] = Field(default_factory=dict)
     """Your programs and Prefect flows that plans may run; see docs/processes.md."""
+    allow_processes: UserOnly[tuple[str, ...]] = ()
+    """Processes with effects that runs may start without asking, by name; an entry grants no other."""
     mcp: Asked[dict[ServerName, McpServer]] = Field(default_factory=dict)
     """MCP servers of others whose tools plans may use; see docs/mcp.md."""
     effects: Asked[Literal["ask", "retry", "skip"]] = "ask"

@@ -106,14 +106,14 @@ class Effects:
         for fact in before:
             self._note(fact)
 
-    def allow(self, name: str, question: str, details: str) -> None:
-        """Ask, once in a run, whether something may be done at all.
+    def allow(self, name: str, question: str, details: str, *, granted: bool = False) -> None:
+        """Ask, once in a run, whether something may be done at all, unless the settings grant it.
 
         Raises `EffectRefused`, and `ApprovalNeeded` until it is answered. It does not wait, so that the
         person's time does not count as the subtask's.
         """
         asked = Question(what="effects", subject=name, question=question, details=details)
-        given = self._broker.request(asked)
+        given = self._broker.resolve(asked) if granted else self._broker.request(asked)
         if given is None:
             raise approval_needed([asked])
         if given.decision == "no":

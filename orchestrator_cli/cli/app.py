@@ -51,6 +51,7 @@ class Lazy(NamedTuple):
 
 COMMANDS = {
     "ask": Lazy("ask", "Run one prompt and print the answer."),
+    "run": Lazy("ask", "Run one of your processes, without a model."),
     "plan": Lazy("ask", "Show the task graph of a prompt without running it."),
     "demo": Lazy("ask", "Watch a real run on recorded model replies."),
     "doctor": Lazy("doctor", "Check that everything orch needs is there."),

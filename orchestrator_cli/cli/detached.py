@@ -53,17 +53,21 @@ def check_detach(*, detach: bool, unsafe: bool) -> None:
 
 
 def start_detached(
-    settings: Settings, prompt: str, arguments: Sequence[str], more: Sequence[str] = ()
+    settings: Settings, command: Sequence[str], arguments: Sequence[str] = (), prompt: str = ""
 ) -> PastRun:
-    """Start a run in the background. `more`: options that `orch resume` does not take.
+    """Start a run in the background.
+
+    Args:
+        command: of `orch`, with its options.
+        arguments: those of its options that `orch resume` takes too.
+        prompt: what the command reads from standard input.
 
     Raises `OrchError` if it does not begin.
     """
     check_folder(settings.workspace)
-    text = checked_prompt(prompt, settings.home)
+    text = checked_prompt(prompt, settings.home) if prompt else ""
     past = PastRun(new_run_id(), settings.home, settings.workspace.resolve())
-    about = BackgroundRun(arguments=tuple(arguments))
-    start(past.home, past.run, past.root, text, about, more)
+    start(past, command, text, BackgroundRun(arguments=tuple(arguments)))
     return past
 
 

@@ -15,7 +15,8 @@ from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import tool_to_build
 from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import LiveModels, ModelSource
-from orchestrator_cli.orchestrator import RunResult, build_one, resume_run, run_prompt
+from orchestrator_cli.orchestrator import RunResult, build_one, resume_run, run_plan, run_prompt
+from orchestrator_cli.plan import Plan
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
@@ -109,6 +110,15 @@ class ForegroundRun:
             tool = tool_to_build(checked_prompt(purpose, self.settings.home), name, self.settings.home)
             with self._open(views) as opened:
                 return build_one(tool, opened)
+
+        self._show(begin)
+
+    def carry_out(self, prompt: str, plan: Plan) -> None:
+        """Carry out a plan and end as `ask` does; `prompt` says what it is for."""
+
+        def begin(views: list[EventView]) -> RunResult:
+            with self._open(views) as opened:
+                return run_plan(prompt, plan, opened)
 
         self._show(begin)
 

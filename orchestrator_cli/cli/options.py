@@ -45,6 +45,10 @@ Network = Annotated[
 NoReuse = Annotated[
     bool, typer.Option("--no-reuse", help="Make a new plan, even if an earlier one did well.")
 ]
+AllowProcess = Annotated[
+    list[str] | None,
+    typer.Option("--allow-process", help="Let this process run without asking; repeat for more."),
+]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Answer every question with yes.")]
 Approve = Annotated[
     str | None,
@@ -121,6 +125,7 @@ class PermissionOptions:
 
     allow_unpriced: AllowUnpriced = None
     network: Network = None
+    allow_process: AllowProcess = None
     approve: Approve = None
     yes: Yes = False
 

@@ -121,9 +121,11 @@ def run_flags(limits: LimitOptions, permissions: PermissionOptions) -> dict[str,
 
     Raises `UsageError` if `--approve` names an unknown kind.
     """
+    given = vars(permissions) | {"allow_processes": permissions.allow_process or None}
+    del given["allow_process"]
     return {
         **vars(limits),
-        **vars(permissions),
+        **given,
         "network": permissions.network or None,
         "approve": approval_kinds(permissions.approve),
         "yes": permissions.yes or None,

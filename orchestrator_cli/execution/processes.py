@@ -21,11 +21,12 @@ from orchestrator_cli.approvals.broker import wish
 from orchestrator_cli.approvals.effects import EffectCall, EffectFailed, EffectOutcome, EffectRefused
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.json_text import refuse_constant
+from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import ToolCalled
 from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFailed, CheckoutRef, pretty
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.json_schema import misfits
-from orchestrator_cli.plan import Subtask
+from orchestrator_cli.plan import Plan, Subtask
 from orchestrator_cli.settings import Process
 from orchestrator_cli.subprocesses.command import OUT_BYTES, CommandResult, run_command
 from orchestrator_cli.workspace.commands import files_named
@@ -34,6 +35,7 @@ from orchestrator_cli.workspace.tree import Root
 
 ERR_CHARS = 600
 KEY = "ORCH_IDEMPOTENCY_KEY"
+LONGEST_S = 86_400.0
 
 
 def run_process(attempt: Attempt) -> JsonValue:
@@ -73,7 +75,27 @@ def allow_process(run: Run, subtask: Subtask) -> None:
     if not process.effects:
         return
     question = wish(f"The process `{name}`", "to run, with your rights", process.when)
-    run.effects.allow(f"process {name}", question, process.flow or shlex.join(process.command))
+    granted = name in run.settings.allow_processes
+    run.effects.allow(
+        f"process {name}", question, process.flow or shlex.join(process.command), granted=granted
+    )
+
+
+def plan_of(name: str, process: Process, inputs: Mapping[str, JsonValue], retries: int = 0) -> Plan:
+    """The plan that runs a process and nothing else. Raises `UsageError` if the inputs do not fit."""
+    if process.inputs is not None and (found := misfits(process.inputs, dict(inputs))):
+        raise UsageError(f"The inputs are not those of the process {name}: {found[0].message[-240:]}")
+    only = Subtask(
+        id="process",
+        title=f"Run {name}",
+        kind="process",
+        process=name,
+        inputs=dict(inputs),
+        retries=retries,
+        on_failure="abort",
+        timeout_s=process.timeout_s or LONGEST_S,
+    )
+    return Plan(goal=f"{name} has run", subtasks=(only,))
 
 
 def command_of(process: Process, *labels: str) -> tuple[str, ...]:

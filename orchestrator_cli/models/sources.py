@@ -123,6 +123,20 @@ class RecordedModel:
         return reply
 
 
+class NoModel:
+    """Takes the place of a model in a run that asks none, such as one of a single process."""
+
+    name = "none"
+
+    def complete(
+        self,
+        request: ModelRequest,
+        on_delta: OnDelta | None = None,  # noqa: ARG002 - the protocol's
+        cancellation: Cancellation | None = None,  # noqa: ARG002
+    ) -> Completion:
+        raise RunFailed(f"This run has no model, and the {request.role} would need one.")
+
+
 class RecordingModel:
     """Asks a model and records its replies.
 
@@ -326,7 +340,7 @@ class GivenModel:
     is_repeatable: bool = True
 
     def names(self, settings: Settings) -> dict[str, str]:  # noqa: ARG002 - the protocol's
-        played = self.model.name if isinstance(self.model, RecordedModel) else "recorded"
+        played = self.model.name if isinstance(self.model, RecordedModel | NoModel) else "recorded"
         return dict.fromkeys(ROLES, played)
 
     def missing(self, name: str) -> str:  # noqa: ARG002

@@ -43,30 +43,24 @@ class NotStarted(OrchError):
 
 
 def start(
-    home: Path,
-    run: str,
-    workspace: Path,
-    prompt: str,
-    about: BackgroundRun,
-    arguments: Sequence[str] = (),
+    past: PastRun, command: Sequence[str], prompt: str, about: BackgroundRun
 ) -> "subprocess.Popen[bytes]":
     """Start a new run in the background, and return when it has begun.
 
     Args:
-        run: its id.
-        arguments: more options of `orch ask`.
+        past: its id, home and workspace.
+        command: of `orch`, with its options.
+        prompt: what the command reads from standard input.
 
     Raises `NotStarted` and `OSError`.
     """
-    past = PastRun(run, home, workspace)
     make_folders(past.folder, 0o700)
     write_atomic(past.folder / FILE, about.model_dump_json(), mode=0o600)
     # Not in the command, which other users can read.
     with tempfile.TemporaryFile() as given:
         given.write(prompt.encode())
         given.seek(0)
-        command = ("ask", "-", "--background", run, *about.arguments, *arguments)
-        return _started(past, command, given)
+        return _started(past, (*command, "--background", past.run), given)
 
 
 def go_on(past: PastRun, arguments: Sequence[str] = ()) -> "subprocess.Popen[bytes]":

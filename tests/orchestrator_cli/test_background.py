@@ -141,3 +141,41 @@ def test_the_loop_starts_one_beside_itself(orch: Orch, endpoint: Endpoint, open_
     assert orch.file("one.txt") == "made"
     screen.type("\x04")
     assert screen.end() == 0
+
+
+# --- a process as a run of its own
+
+PROCESSES = """
+[processes.echo]
+when = "gives back what it is given"
+command = ["cat"]
+inputs = {type = "object", properties = {count = {type = "integer"}}, required = ["count"]}
+
+[processes.flaky]
+when = "fails the first time"
+command = ["sh", "-c", "ls MARK || { touch MARK; exit 3; }"]
+"""
+
+
+def test_a_process_runs_without_a_model(orch: Orch) -> None:
+    (orch.workspace / "orch.toml").write_text(PROCESSES)
+    orch.trust()
+    done = orch("run", "echo", "count=3", "name=12", ORCH_MODEL="", OPENAI_API_KEY="", OPENAI_BASE_URL="")
+    assert (done.code, json.loads(done.out)) == (0, {"count": 3, "name": "12"})
+    assert orch("run", "echo", "name=x").code == 2
+    assert orch("run", "other").code == 2
+    assert [row["decision"] for row in orch.events("ApprovalGiven")] == ["yes"]
+
+
+def test_a_process_that_fails_is_tried_again_and_can_run_in_the_background(orch: Orch, tmp_path: Any) -> None:
+    mark = tmp_path / "mark"
+    text = PROCESSES.replace("MARK", str(mark))
+    (orch.workspace / "orch.toml").write_text(text)
+    orch.trust()
+    run = orch("run", "flaky", "--retries=1", "--detach").out.strip()
+    assert end(orch)["outcome"] == "completed"
+    assert [row["attempt"] for row in orch.events("SubtaskStarted")] == [1, 2]
+    assert orch.journal().parent.name == run
+    mark.unlink()
+    failed = orch("run", "flaky")
+    assert (failed.code, end(orch)["outcome"]) == (1, "failed")

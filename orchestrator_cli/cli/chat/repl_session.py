@@ -124,8 +124,8 @@ class ReplSession:
     def background(self, prompt: str) -> list[str]:
         """Run a prompt in the background. Raises `UsageError` without a sandbox."""
         check_detach(detach=True, unsafe=bool(self._unsafe))
-        session = (f"--session={self._chat.name}",)
-        return started_lines(start_detached(self._settings, prompt, self._arguments, session))
+        command = ("ask", "-", *self._arguments, f"--session={self._chat.name}")
+        return started_lines(start_detached(self._settings, command, self._arguments, prompt))
 
     def plan(self, prompt: str) -> list[str]:
         text = checked_prompt(prompt, self._settings.home)

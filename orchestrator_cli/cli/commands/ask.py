@@ -1,14 +1,16 @@
-"""`orch ask`, `orch plan` and `orch demo`: run a prompt, show its plan, or watch a recorded run."""
+"""`orch ask`, `run`, `plan` and `demo`: run a prompt or a process, show a plan, or watch a recorded run."""
 
 import contextlib
+import json
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
 from orchestrator_cli.cli.detached import arguments_of, check_detach, print_started, start_detached
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
@@ -31,10 +33,20 @@ from orchestrator_cli.cli.options import (
 )
 from orchestrator_cli.cli.reporting import print_lines, reporting, run_flags, run_settings
 from orchestrator_cli.errors import UsageError
+from orchestrator_cli.execution.processes import plan_of
 from orchestrator_cli.models.model import Model
-from orchestrator_cli.models.sources import GivenModel, LiveModels, RecordedModel, Recording, RecordingModel
+from orchestrator_cli.models.sources import (
+    GivenModel,
+    LiveModels,
+    NoModel,
+    RecordedModel,
+    Recording,
+    RecordingModel,
+)
 from orchestrator_cli.orchestrator import plan_prompt
+from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.runtime import checked_prompt, open_run
+from orchestrator_cli.settings import Process
 from orchestrator_cli.views.graph import plan_lines
 from orchestrator_cli.views.streams import write_line
 
@@ -75,7 +87,8 @@ def ask(
             more = arguments_of(
                 no_reuse=no_reuse, session=conversation.session, **{"continue": conversation.goes_on}
             )
-            print_started(start_detached(settings, _read(prompt), known, more), console, output)
+            begun = start_detached(settings, ("ask", "-", *known, *more), known, _read(prompt))
+            print_started(begun, console, output)
             return
         run = ForegroundRun(settings, output, console, unsafe=unsafe, run=background)
         if conversation.goes_on or conversation.session is not None:
@@ -83,6 +96,52 @@ def ask(
             run.ask_in_session(_read(prompt), name=name, goes_on=conversation.goes_on)
         else:
             run.ask(_read(prompt))
+
+
+@app.command("run")
+@with_options
+def run_command(
+    process: Annotated[str, typer.Argument(metavar="PROCESS", help="Its name in orch.toml.")],
+    given: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="What it is given.")
+    ] = None,
+    *,
+    retries: Annotated[int, typer.Option(min=0, max=5, help="Try again so often if it fails.")] = 0,
+    workspace: Folder = None,
+    output: Output,
+    detach: Detach = False,
+    background: Background = "",
+) -> None:
+    """Run one of your processes as a run of its own, without a model: recorded, and with an undo."""
+    with reporting(output) as console:
+        settings = run_settings(workspace, asks=output.is_for_people, allow_processes=[process])
+        if process not in settings.processes:
+            names = ", ".join(settings.processes) or "none"
+            raise UsageError(f"There is no process {process}.", f"There are: {names}. See orch scripts add.")
+        inputs = inputs_of(given or [], settings.processes[process])
+        plan = plan_of(process, settings.processes[process], inputs, retries)
+        if detach:
+            command = ("run", process, *(given or []), f"--retries={retries}")
+            print_started(start_detached(settings, command), console, output)
+            return
+        with_what = f" with {json.dumps(inputs, ensure_ascii=False)}" if inputs else ""
+        prompt = f"Run the process {process}{with_what} and give its result as JSON."
+        source = GivenModel(NoModel())
+        ForegroundRun(settings, output, console, source, run=background).carry_out(prompt, plan)
+
+
+def inputs_of(given: Sequence[str], process: Process) -> dict[str, JsonValue]:
+    """The inputs that `NAME=VALUE` say, each of the type that the process wants. Raises `UsageError`."""
+    wanted = (process.inputs or {}).get("properties")
+    schemas = wanted if isinstance(wanted, dict) else {}
+    inputs: dict[str, JsonValue] = {}
+    for one in given:
+        name, sign, text = one.partition("=")
+        if not sign:
+            raise UsageError(f"{one} does not say what it is.", "Write it as NAME=VALUE.")
+        schema = schemas.get(name)
+        inputs[name] = coerce_to_schema(text, schema if isinstance(schema, dict) else None)
+    return inputs
 
 
 @app.command()
