@@ -123,7 +123,7 @@ class RecordedModel:
         return reply
 
 
-class NoModel:
+class ModelFree:
     """Takes the place of a model in a run that asks none, such as one of a single process."""
 
     name = "none"
@@ -340,7 +340,7 @@ class GivenModel:
     is_repeatable: bool = True
 
     def names(self, settings: Settings) -> dict[str, str]:  # noqa: ARG002 - the protocol's
-        played = self.model.name if isinstance(self.model, RecordedModel | NoModel) else "recorded"
+        played = self.model.name if isinstance(self.model, RecordedModel | ModelFree) else "recorded"
         return dict.fromkeys(ROLES, played)
 
     def missing(self, name: str) -> str:  # noqa: ARG002

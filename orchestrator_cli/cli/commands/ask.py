@@ -38,7 +38,7 @@ from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import (
     GivenModel,
     LiveModels,
-    NoModel,
+    ModelFree,
     RecordedModel,
     Recording,
     RecordingModel,
@@ -126,7 +126,7 @@ def run_command(
             return
         with_what = f" with {json.dumps(inputs, ensure_ascii=False)}" if inputs else ""
         prompt = f"Run the process {process}{with_what} and give its result as JSON."
-        source = GivenModel(NoModel())
+        source = GivenModel(ModelFree())
         ForegroundRun(settings, output, console, source, run=background).carry_out(prompt, plan)
 
 

@@ -35,7 +35,7 @@ from orchestrator_cli.errors import OrchError, UsageError, storage_fault
 from orchestrator_cli.events import ApprovalAsked
 from orchestrator_cli.execution.resume import is_over
 from orchestrator_cli.models.model import Model
-from orchestrator_cli.models.sources import GivenModel, LiveModels, NoModel
+from orchestrator_cli.models.sources import GivenModel, LiveModels, ModelFree
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.run_errors import as_orch_error
@@ -187,7 +187,7 @@ def _continue(
         settings = settings.model_copy(update={"home": past.home, "prefect_home": prefect_home})
     names = {*state.started.models.values()} if state.started else set()
     model: Model | None = model_of(names) if settings.home.name == "demo" else None
-    model = NoModel() if names == {NoModel.name} else model
+    model = ModelFree() if names == {ModelFree.name} else model
     source = GivenModel(model) if model is not None else LiveModels()
     run = ForegroundRun(settings, output, console, source, unsafe)
     if state.finished is not None and is_over(state):
