@@ -32,14 +32,13 @@ from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.approvals.permissions import covered
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.environment import read_secret
-from orchestrator_cli.errors import Cancelled, OrchError, ProviderError, RunFailed
+from orchestrator_cli.errors import Cancelled, OrchError, RunFailed
 from orchestrator_cli.events import Event, Outcome, RunStarted
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.execution.subtask_runs import reason_of
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
-from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
-from orchestrator_cli.models.sources import GivenModel
+from orchestrator_cli.models.sources import GivenModel, ModelFree
 from orchestrator_cli.orchestrator import notice_opened
 from orchestrator_cli.plan import NewTool, Plan, Result, Subtask
 from orchestrator_cli.planning.answer import as_text
@@ -60,20 +59,6 @@ from toolsmith.spec import ToolSpec
 
 CALL_S = 300.0
 WHY = "A program that is connected over MCP asked for this call."
-
-
-class NoModel:
-    """The model of a run that needs none."""
-
-    name = "none"
-
-    def complete(
-        self,
-        request: ModelRequest,  # noqa: ARG002 - the protocol's
-        on_delta: OnDelta | None = None,  # noqa: ARG002
-        cancellation: Cancellation | None = None,  # noqa: ARG002
-    ) -> Completion:
-        raise ProviderError("A tool call uses no model.")
 
 
 @dataclass(frozen=True)
@@ -142,7 +127,7 @@ class ServedCall:
     def make(self) -> JsonValue:
         """Call the tool and return its value. Raises `OrchError`, also for an error of the tool itself."""
         log = FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
-        source = GivenModel(NoModel())
+        source = GivenModel(ModelFree())
         with open_run(self.settings, [log], source=source, wants_engine=False) as run:
             with self._lock:
                 self.run, self._cancellation = run.id, run.cancellation
