@@ -102,7 +102,9 @@ def open_run(
     with storage_faults(), ExitStack() as closing:
         record = _open_record(closing, settings, run, views, is_resumed=bool(resumed))
         stream = record.stream
-        engine = start_engine(closing, settings, cancellation, run, source, wants_engine, bool(resumed))
+        engine = start_engine(
+            closing, settings, cancellation, run, source, wants_engine, bool(resumed or named)
+        )
         goes_on = run if wants_engine else ""
         models = _open_models(settings, source, chosen, record, cancellation, goes_on)
         broker = ApprovalBroker(

@@ -187,3 +187,9 @@ def _bytes(path: Path, most: int) -> bytes:
         with os.fdopen(fd, "rb") as file:
             return file.read(most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     return b""
+
+
+def time_zone() -> str:
+    """The name of this machine's time zone, such as `Europe/Berlin`; `UTC` if it has none."""
+    _, found, name = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")
+    return name if found else "UTC"

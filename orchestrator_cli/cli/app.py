@@ -60,6 +60,8 @@ COMMANDS = {
     "show": Lazy("runs", "Show a run: its graph, changes, agents and cost."),
     "resume": Lazy("resume", "Resume a run that stopped or waits for you."),
     "attach": Lazy("resume", "Watch a run in the background, and answer it."),
+    "schedule": Lazy("schedule", "Manage what runs by itself."),
+    "up": Lazy("up", "Start what is scheduled, until Ctrl-C."),
     "fork": Lazy("resume", "Start a new run from the finished part of another."),
     "cancel": Lazy("runs", "End a run for good; what it finished stays."),
     "undo": Lazy("runs", "Restore the workspace to before a run."),
@@ -74,7 +76,7 @@ COMMANDS = {
     "memory": Lazy("memory", "List, search, change and move what is remembered."),
     "tools": Lazy("tools", "List, build, test, repair and share built tools."),
 }
-GROUPS = ("kb", "log", "memory", "tools")
+GROUPS = ("kb", "log", "memory", "schedule", "tools")
 """Commands that have commands of their own."""
 
 

@@ -17,7 +17,7 @@ from orchestrator_cli.events import Event, RunFinished
 from orchestrator_cli.journal.follow import JournalFollower
 from orchestrator_cli.journal.journal import EventView, lock_owner
 from orchestrator_cli.planning.structured_output import coerce_to_schema
-from orchestrator_cli.runs.background import BackgroundRun, go_on, start
+from orchestrator_cli.runs.background import BackgroundRun, await_beginning, begin, go_on, journal_size
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.runtime import checked_prompt, new_run_id
 from orchestrator_cli.settings import Settings
@@ -67,8 +67,15 @@ def start_detached(
     check_folder(settings.workspace)
     text = checked_prompt(prompt, settings.home) if prompt else ""
     past = PastRun(new_run_id(), settings.home, settings.workspace.resolve())
-    start(past, command, text, BackgroundRun(arguments=tuple(arguments)))
+    process = begin(past, command, text, BackgroundRun(arguments=tuple(arguments)))
+    await_beginning(past, process)
     return past
+
+
+def resume_detached(past: PastRun, arguments: Sequence[str] = ()) -> None:
+    """Resume a run in the background, with these options if any. Raises `OrchError` if it does not go on."""
+    before = journal_size(past)
+    await_beginning(past, go_on(past, arguments), before)
 
 
 def print_started(past: PastRun, console: Console, output: Output) -> None:
@@ -176,7 +183,7 @@ def _watch(past: PastRun, console: Console, views: Sequence[EventView], *, atten
                         f"The process of run {past.run} has died.", f"Go on with: orch resume {past.run}"
                     )
                 if {asked.id for asked in state.open} <= pending_answers(past.folder):
-                    go_on(past)
+                    resume_detached(past)
                 elif not answers.attended:
                     raise ApprovalNeeded(
                         f"Run {past.run} waits for an answer.", "\n".join(how_to_answer(past.run, state.open))

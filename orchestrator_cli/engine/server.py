@@ -14,8 +14,7 @@ A browser keeps what a page leaves behind, such as a service worker, for the nex
 address. So each server has a random host name below `localhost` for browsers, which they resolve to
 loopback themselves. They try ::1 first, so the server also holds its port there.
 
-Not covered: Windows (no inherited locks), and moving the database when Prefect is upgraded
-(Prefect migrates it at start).
+Not covered: Windows (no inherited locks).
 """
 
 import base64
@@ -432,6 +431,7 @@ def _server_environment(folder: Path, server: LocalServer) -> dict[str, str]:
         # By default the page is copied to where all users of this Python find it, and maybe cannot read it.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "page"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "14",  # for `orch up`, after a fortnight's absence
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "DO_NOT_TRACK": "1",

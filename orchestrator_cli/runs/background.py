@@ -42,17 +42,17 @@ class NotStarted(OrchError):
         self.exit_code = exit_code  # type: ignore[misc]  # that of the process
 
 
-def start(
+def begin(
     past: PastRun, command: Sequence[str], prompt: str, about: BackgroundRun
 ) -> "subprocess.Popen[bytes]":
-    """Start a new run in the background, and return when it has begun.
+    """Start a new run in the background, and return at once.
 
     Args:
         past: its id, home and workspace.
         command: of `orch`, with its options.
         prompt: what the command reads from standard input.
 
-    Raises `NotStarted` and `OSError`.
+    Raises `OSError`.
     """
     make_folders(past.folder, 0o700)
     write_atomic(past.folder / FILE, about.model_dump_json(), mode=0o600)
@@ -60,11 +60,11 @@ def start(
     with tempfile.TemporaryFile() as given:
         given.write(prompt.encode())
         given.seek(0)
-        return _started(past, (*command, "--background", past.run), given)
+        return _process(past, (*command, "--background", past.run), given)
 
 
 def go_on(past: PastRun, arguments: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
-    """Resume a run in the background, and return when it goes on. Raises as `start`.
+    """Resume a run in the background, and return at once. Raises `OSError`.
 
     `arguments`: options of `orch resume`, instead of those that it was started with.
     """
@@ -72,7 +72,7 @@ def go_on(past: PastRun, arguments: Sequence[str] = ()) -> "subprocess.Popen[byt
     if arguments or background_of(past) is None:
         about = about.model_copy(update={"arguments": tuple(arguments)})
         write_atomic(past.folder / FILE, about.model_dump_json(), mode=0o600)
-    return _started(past, ("resume", past.run, *about.arguments), subprocess.DEVNULL)
+    return _process(past, ("resume", past.run, *about.arguments), subprocess.DEVNULL)
 
 
 def background_of(past: PastRun) -> BackgroundRun | None:
@@ -83,28 +83,39 @@ def background_of(past: PastRun) -> BackgroundRun | None:
         return None
 
 
-def _started(past: PastRun, command: Sequence[str], given: IO[bytes] | int) -> "subprocess.Popen[bytes]":
-    before = _size(past.journal)
+def _process(past: PastRun, command: Sequence[str], given: IO[bytes] | int) -> "subprocess.Popen[bytes]":
     argv = [sys.executable, "-P", "-m", "orchestrator_cli", *command, "-C", str(past.root)]
-    with (past.folder / OUTPUT).open("ab") as output:
-        begin = output.tell()
-        process = subprocess.Popen(argv, stdin=given, stdout=output, stderr=output, start_new_session=True)
+    with (past.folder / OUTPUT).open("wb") as output:
+        return subprocess.Popen(argv, stdin=given, stdout=output, stderr=output, start_new_session=True)
+
+
+def await_beginning(past: PastRun, process: "subprocess.Popen[bytes]", before: int = 0) -> None:
+    """Return when a run goes on whose process was just started, or has ended.
+
+    `before`: the size of its journal until then. Raises `NotStarted` if the process ends without it.
+    """
     until = time.monotonic() + START_S
-    while process.poll() is None and time.monotonic() < until:
-        if _size(past.journal) > before and lock_owner(past.folder) is not None:
-            return process
+    while process.poll() is None:
+        if journal_size(past) > before and lock_owner(past.folder) is not None:
+            return
+        if time.monotonic() > until:
+            raise RunFailed(f"Run {past.run} has not begun within {START_S:g} s.", f"See {_output(past)}")
         time.sleep(0.02)
-    if _size(past.journal) > before:
-        return process  # it has ended already
-    said = read_regular(past.folder / OUTPUT)[begin:][-SAID_BYTES:].decode(errors="replace").strip()
-    if process.returncode is None:
-        raise RunFailed(
-            f"Run {past.run} has not begun within {START_S:g} s.", f"See: orch runs -C {past.root}"
-        )
+    if journal_size(past) <= before:
+        raise not_started(past, process.returncode)
+
+
+def not_started(past: PastRun, code: int) -> NotStarted:
+    """Why a process ended before its run began, as it said."""
+    said = read_regular(_output(past))[-SAID_BYTES:].decode(errors="replace").strip()
     message, _, remedy = said.removeprefix("error: ").partition("\n")
     remedy = "\n".join(line.strip() for line in remedy.split("\n"))
-    raise NotStarted(message or "The run ended before it began.", remedy, process.returncode)
+    return NotStarted(message or "The run ended before it began.", remedy, code)
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def journal_size(past: PastRun) -> int:
+    return past.journal.stat().st_size if past.journal.exists() else 0
+
+
+def _output(past: PastRun) -> Path:
+    return past.folder / OUTPUT

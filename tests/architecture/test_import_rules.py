@@ -25,7 +25,7 @@ PACKAGES = ("orchestrator_cli", "memory", "toolsmith")
 # on its own floor. Names are those of orchestrator_cli, but for memory and toolsmith.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__", "resident", "cli"),
-    ("admin", "replay", "runs"),
+    ("schedules", "admin", "replay", "runs"),
     ("orchestrator", "runtime", "run_errors", "warm_up"),
     ("views",),
     ("execution",),

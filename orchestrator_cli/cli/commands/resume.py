@@ -15,7 +15,7 @@ from orchestrator_cli.approvals.broker import (
 from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import choice_of, edit, question_lines
 from orchestrator_cli.cli.commands.ask import model_of
-from orchestrator_cli.cli.detached import arguments_of, attach, check_detach, print_started
+from orchestrator_cli.cli.detached import arguments_of, attach, check_detach, print_started, resume_detached
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.options import (
     Detach,
@@ -39,7 +39,6 @@ from orchestrator_cli.models.sources import GivenModel, LiveModels, ModelFree
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.run_errors import as_orch_error
-from orchestrator_cli.runs.background import go_on
 from orchestrator_cli.runs.find import LAST, PastRun, find_run, look_at, moved_to
 from orchestrator_cli.runs.fork import fork_run
 from orchestrator_cli.state import fold
@@ -84,7 +83,7 @@ def resume(
             past = moved_to(past, workspace)
         if detach:
             known = arguments_of(limits, permissions, model=model, max_parallel=max_parallel, changed=changed)
-            go_on(past, known)
+            resume_detached(past, known)
             print_started(past, console, output)
             return
         _continue(past, flags, limits, output, console, unsafe, changed)

@@ -1,0 +1,230 @@
+"""`orch schedule`: what runs by itself, and when; and `orch up`, the process that starts it."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import typer
+
+from orchestrator_cli.cli.commands.ask import inputs_of
+from orchestrator_cli.cli.detached import arguments_of
+from orchestrator_cli.cli.options import (
+    CommonOptions,
+    Folder,
+    InspectOptions,
+    LimitOptions,
+    ModelName,
+    Output,
+    PermissionOptions,
+    with_options,
+)
+from orchestrator_cli.cli.reporting import (
+    print_json,
+    print_lines,
+    reporting,
+    run_flags,
+    run_settings,
+    settings_of,
+)
+from orchestrator_cli.engine.deployments import check_timing
+from orchestrator_cli.engine.server import import_prefect
+from orchestrator_cli.errors import UsageError
+from orchestrator_cli.execution.processes import plan_of
+from orchestrator_cli.runtime import checked_prompt
+from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore, made
+from orchestrator_cli.surroundings import time_zone
+from orchestrator_cli.views.text import clean, one_line
+
+app = typer.Typer(rich_markup_mode=None, help="Manage what runs by itself.", no_args_is_help=True)
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the schedule.")]
+
+
+@app.command()
+@with_options
+def add(
+    name: ScheduleName,
+    prompt: Annotated[str, typer.Argument(help="What you want done each time.")] = "",
+    *,
+    process: Annotated[
+        str, typer.Option("--process", metavar="NAME", help="Instead of a prompt, run this process.")
+    ] = "",
+    given: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="What the process is given.")
+    ] = None,
+    cron: Annotated[str, typer.Option(help='When, as in crontab: "0 6 * * 1-5".')] = "",
+    every: Annotated[str, typer.Option(help="How often: 30s, 10m, 2h, 1d, 1w.")] = "",
+    at: Annotated[str, typer.Option(help='Once, at this time: "2027-01-31 18:00".')] = "",
+    rrule: Annotated[str, typer.Option(help="When, as a recurrence rule of iCalendar.")] = "",
+    timezone: Annotated[str, typer.Option(help="Of the times (default: this machine's).")] = "",
+    on_file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="When a file of the workspace changes that this pattern names."),
+    ] = None,
+    after: Annotated[
+        str, typer.Option(metavar="NAME", help="When a run of this schedule has completed.")
+    ] = "",
+    condition: Annotated[
+        str,
+        typer.Option(
+            "--if",
+            metavar="EXPRESSION",
+            help="With --after: only if this is true of that run's `outcome`, `answer` and `value`.",
+        ),
+    ] = "",
+    missed: Annotated[
+        Literal["skip", "once", "all"],
+        typer.Option(help="What to do about times at which orch up did not run."),
+    ] = "once",
+    overlap: Annotated[
+        Literal["skip", "queue", "cancel"],
+        typer.Option(help="What to do at a time at which the run before is at work."),
+    ] = "queue",
+    retries: Annotated[int, typer.Option(min=0, max=5, help="Try a process again so often.")] = 0,
+    max_cost_day: Annotated[
+        float | None, typer.Option(help="Start no more runs after so many US dollars a day.")
+    ] = None,
+    model: ModelName = None,
+    limits: LimitOptions,
+    permissions: PermissionOptions,
+    workspace: Folder = None,
+    output: Output,
+) -> None:
+    """Add a schedule, or replace the one of this name. orch up starts its runs."""
+    with reporting(output) as console:
+        settings = run_settings(
+            workspace, asks=output.is_for_people, model=model, **run_flags(limits, permissions)
+        )
+        store = ScheduleStore(settings.home)
+        if after and after not in store.all():
+            raise UsageError(f"There is no schedule {after} to run after.", "Add that one first.")
+        inputs = {}
+        if process:
+            if process not in settings.processes:
+                raise UsageError(f"There is no process {process}.", "See docs/processes.md.")
+            inputs = inputs_of(given or [], settings.processes[process])
+            plan_of(process, settings.processes[process], inputs)
+        schedule = made(
+            name=name,
+            workspace=str(settings.workspace.resolve()),
+            prompt=checked_prompt(prompt, settings.home) if prompt else "",
+            process=process,
+            inputs=inputs,
+            cron=cron,
+            every_s=_seconds(every) if every else None,
+            at=at or None,
+            rrule=rrule,
+            timezone=timezone or time_zone(),
+            anchor=datetime.now(UTC).replace(microsecond=0) if every else None,
+            files=on_file or (),
+            after=after,
+            condition=condition,
+            missed=missed,
+            overlap=overlap,
+            arguments=arguments_of(limits, permissions, model=model),
+            retries=retries,
+            max_cost_day=max_cost_day,
+        )
+        if schedule.timing:
+            import_prefect()
+            try:
+                check_timing(schedule.timing)
+            except ValueError as exc:
+                said = str(exc).splitlines()[2 if len(str(exc).splitlines()) > 2 else 0].strip()
+                raise UsageError(f"Prefect does not take these times: {said}") from exc
+        store.put(schedule)
+        console.lines([f"{name} runs {when_of(schedule)}, as long as orch up does."])
+
+
+@app.command("list")
+@with_options
+def list_command(common: InspectOptions) -> None:
+    """List the schedules."""
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
+        found = list(ScheduleStore(settings_of(common.workspace).home).all().values())
+        if common.as_json:
+            print_json([one.model_dump(mode="json") for one in found])
+        elif found:
+            print_lines([line for one in found for line in _lines(one)])
+        else:
+            console.lines(["There are no schedules. Add one with: orch schedule add"])
+
+
+@app.command()
+@with_options
+def show(name: ScheduleName, common: InspectOptions) -> None:
+    """Show a schedule with all that it says."""
+    with reporting(Output(quiet=True, debug=common.debug)):
+        found = ScheduleStore(settings_of(common.workspace).home).get(name)
+        if common.as_json:
+            print_json(found.model_dump(mode="json"))
+            return
+        rows = found.model_dump(mode="json", exclude_defaults=True)
+        print_lines([f"{key:<13} {clean(str(value))}" for key, value in rows.items()])
+
+
+@app.command()
+@with_options
+def run(name: ScheduleName, common: CommonOptions) -> None:
+    """Have a schedule run now, besides its times."""
+    with reporting(Output(debug=common.debug)) as console:
+        store = ScheduleStore(settings_of(common.workspace).home)
+        store.get(name)
+        store.trigger(name, "asked for with orch schedule run")
+        console.lines([f"{name} runs as soon as orch up takes it up."])
+
+
+@app.command()
+@with_options
+def pause(
+    name: ScheduleName,
+    *,
+    off: Annotated[bool, typer.Option("--off", help="Let it run again.")] = False,
+    common: CommonOptions,
+) -> None:
+    """Start no more runs of a schedule, until `--off`."""
+    with reporting(Output(debug=common.debug)) as console:
+        store = ScheduleStore(settings_of(common.workspace).home)
+        store.put(store.get(name).model_copy(update={"paused": not off}))
+        console.lines([f"{name} {'runs again' if off else 'is paused'}."])
+
+
+@app.command()
+@with_options
+def remove(name: ScheduleName, common: CommonOptions) -> None:
+    """Remove a schedule. A run of it that is at work goes on."""
+    with reporting(Output(debug=common.debug)) as console:
+        ScheduleStore(settings_of(common.workspace).home).remove(name)
+        console.lines([f"{name} is removed."])
+
+
+def _lines(one: Schedule) -> list[str]:
+    state = "  paused" if one.paused else ""
+    what = one.prompt or f"process {one.process}"
+    return [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
+
+
+def when_of(one: Schedule) -> str:
+    """When a schedule runs, in words."""
+    parts = []
+    if one.cron:
+        parts.append(f"at {one.cron} ({one.timezone})")
+    elif one.every_s:
+        parts.append(f"every {one.every_s:g} s")
+    elif one.at:
+        parts.append(f"at {one.at:%Y-%m-%d %H:%M:%S} ({one.timezone})")
+    elif one.rrule:
+        parts.append(f"by {one_line(one.rrule, 60)} ({one.timezone})")
+    if one.files:
+        parts.append(f"when {one_line(', '.join(one.files), 60)} changes")
+    if one.after:
+        parts.append(f"after {one.after}" + (f" if {one_line(one.condition, 60)}" if one.condition else ""))
+    return ", and ".join(parts) or "when you say so"
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", text.strip())
+    if not found:
+        raise UsageError(f"{text} is no length of time.", "Write 30s, 10m, 2h, 1d or 1w.")
+    return float(found[1]) * UNITS[found[2] or "s"]

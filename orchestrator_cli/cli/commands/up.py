@@ -1,0 +1,83 @@
+"""`orch up`: the process that starts what is scheduled."""
+
+import shlex
+import sys
+from datetime import datetime
+from typing import Annotated
+
+import platformdirs
+import typer
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.cli.options import CommonOptions, Output, with_options
+from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
+from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.engine.connection import PrefectConnection
+from orchestrator_cli.engine.server import import_prefect
+from orchestrator_cli.schedules.serve import Serving
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.views.text import clean
+
+app = typer.Typer(rich_markup_mode=None)
+
+UNIT = "orch-up.service"
+
+
+@app.command()
+@with_options
+def up(
+    *,
+    install: Annotated[
+        bool,
+        typer.Option("--install", help="Write a systemd unit of yours that does this from each login on."),
+    ] = False,
+    common: CommonOptions,
+) -> None:
+    """Start what is scheduled, and resume runs in the background that a restart has ended.
+
+    It runs until Ctrl-C. Runs that it has started go on.
+    """
+    with reporting(Output(debug=common.debug)) as console:
+        settings = settings_of(common.workspace)
+        if install:
+            console.lines(_install(settings))
+            return
+        cancellation = Cancellation()
+        connection = PrefectConnection(
+            settings.prefect_api_url,
+            settings.prefect_home or settings.home,
+            settings.prefect_idle_minutes,
+            cancellation,
+        )
+        connection.open()
+        import_prefect()
+        serving = Serving(settings.home, connection.client, _say)
+        _say("orch up. Ctrl-C ends it; runs at work go on.")
+        serving.serve()
+
+
+def _say(line: str) -> None:
+    print_lines([f"{datetime.now():%Y-%m-%d %H:%M:%S}  {clean(line)}"])
+    sys.stdout.flush()
+
+
+def _install(settings: Settings) -> list[str]:
+    """Write the unit. Returns how to start it."""
+    command = shlex.join([sys.executable, "-P", "-m", "orchestrator_cli", "up"])
+    unit = (
+        "[Unit]\nDescription=orch up: what is scheduled\n\n"
+        f"[Service]\nExecStart={command.replace('%', '%%')}\n"
+        f'Environment="ORCH_HOME={str(settings.home.absolute()).replace("%", "%%")}"\n'
+        "EnvironmentFile=-%h/.config/orch/environment\n"
+        # What it has started goes on when it is restarted.
+        "KillMode=process\nRestart=on-failure\nRestartSec=5\n\n"
+        "[Install]\nWantedBy=default.target\n"
+    )
+    folder = platformdirs.user_config_path() / "systemd" / "user"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / UNIT, unit)
+    return [
+        f"{folder / UNIT} is written. Keys go into ~/.config/orch/environment, as NAME=VALUE.",
+        f"Start it with: systemctl --user enable --now {UNIT}",
+        "To have it run while you are logged out: loginctl enable-linger",
+    ]

@@ -1,0 +1,135 @@
+"""Schedules as Prefect sees them: a deployment each, whose flow runs `orch up` starts when they are due.
+
+A flow run gets the name of the run of `orch` that it is, so that this run continues it on the server: its
+graph is on the page of the deployment.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+FLOW = "orch"
+TAG = "orch-schedule"
+UNDER_WAY = ("PENDING", "RUNNING", "PAUSED")
+MOST = 200
+
+
+@dataclass(frozen=True)
+class ScheduledRun:
+    """A flow run of a deployment."""
+
+    id: str
+    schedule: str
+    due: datetime
+    name: str
+    is_timed: bool
+    """Whether the scheduler made it, rather than a person or another run."""
+    state: str
+    """Such as `SCHEDULED`."""
+
+
+class Deployments:
+    """The deployments on a server. Every method raises what the client raises if the server is gone."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._ids: dict[str, str] = {}
+        """Of deployments, by the names of their schedules."""
+
+    def read(self) -> dict[str, str]:
+        """The versions of the deployments there are, by name."""
+        tagged = {"deployments": {"tags": {"all_": [TAG]}}, "limit": MOST}
+        rows = self._post("/deployments/filter", tagged)
+        self._ids = {row["name"]: str(row["id"]) for row in rows}
+        return {row["name"]: row["version"] or "" for row in rows}
+
+    def put(self, name: str, about: str, timing: dict[str, Any] | None, version: str, active: bool) -> None:
+        """Make a deployment, or replace the one of this name with all that is due of it.
+
+        `timing`: its times, in the form of Prefect's API; None if no time starts it.
+        """
+        flow = self._post("/flows/", {"name": FLOW})["id"]
+        schedules = [{"schedule": timing, "active": active}] if timing else []
+        row = {
+            "flow_id": flow,
+            "name": name,
+            "description": about,
+            "version": version,
+            "tags": [TAG],
+            "schedules": schedules,
+            "paused": not active,
+            "enforce_parameter_schema": False,
+        }
+        self._ids[name] = str(self._post("/deployments/", row)["id"])
+
+    def remove(self, name: str) -> None:
+        if name in self._ids:
+            self._client.request("DELETE", "/deployments/{id}", path_params={"id": self._ids.pop(name)})
+
+    def trigger(self, name: str, key: str, why: str) -> None:
+        """Make a flow run that is due now, once for one `key`."""
+        row = {
+            "state": {"type": "SCHEDULED", "name": "Scheduled", "message": why},
+            "idempotency_key": key,
+        }
+        self._post(f"/deployments/{self._ids[name]}/create_flow_run", row)
+
+    def due(self, before: datetime) -> list[ScheduledRun]:
+        """The flow runs that are due before a time, oldest first."""
+        if not self._ids:
+            return []
+        row = {
+            "deployment_ids": list(self._ids.values()),
+            "scheduled_before": before.isoformat(),
+            "limit": MOST,
+        }
+        return self._runs(self._post("/deployments/get_scheduled_flow_runs", row))
+
+    def under_way(self) -> list[ScheduledRun]:
+        """The flow runs that were begun and have not ended, as far as the server knows."""
+        if not self._ids:
+            return []
+        row = {
+            "flow_runs": {"state": {"type": {"any_": list(UNDER_WAY)}}},
+            "deployments": {"id": {"any_": list(self._ids.values())}},
+            "limit": MOST,
+        }
+        return self._runs(self._post("/flow_runs/filter", row))
+
+    def claim(self, run: ScheduledRun, name: str) -> bool:
+        """Give a flow run that is due to the run of this name; False if another has taken it."""
+        self._client.request("PATCH", f"/flow_runs/{run.id}", json={"name": name})
+        pending = {"state": {"type": "PENDING", "name": "Pending"}}
+        return bool(self._post(f"/flow_runs/{run.id}/set_state", pending)["status"] == "ACCEPT")
+
+    def end(self, run: ScheduledRun, state: str, name: str, message: str) -> None:
+        """Put down how a flow run has ended, or that it is not begun; `state` is a type such as `CRASHED`."""
+        row = {"state": {"type": state, "name": name, "message": message}, "force": True}
+        self._post(f"/flow_runs/{run.id}/set_state", row)
+
+    def _runs(self, rows: Iterable[dict[str, Any]]) -> list[ScheduledRun]:
+        names = {id_: name for name, id_ in self._ids.items()}
+        found = [
+            ScheduledRun(
+                id=str(row["id"]),
+                schedule=names.get(str(row["deployment_id"]), ""),
+                due=datetime.fromisoformat(row["expected_start_time"] or row["created"]),
+                name=row["name"],
+                is_timed=bool(row["auto_scheduled"]),
+                state=row["state_type"],
+            )
+            for row in rows
+        ]
+        return sorted(found, key=lambda run: run.due)
+
+    def _post(self, path: str, body: Any) -> Any:
+        return self._client.request("POST", path, json=body).json()
+
+
+def check_timing(timing: dict[str, Any]) -> None:
+    """Raise `ValueError` if Prefect does not take these times."""
+    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+
+    kind: Any = CronSchedule if "cron" in timing else RRuleSchedule if "rrule" in timing else IntervalSchedule
+    kind.model_validate(timing)

@@ -1,0 +1,52 @@
+"""Which of the runs that are due begin now: rules without effects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from orchestrator_cli.engine.deployments import ScheduledRun
+from orchestrator_cli.schedules.schedule import Schedule
+
+MISSED = "orch up did not run at that time"
+MADE_UP = "a later run makes up for it"
+BUSY = "the run before was still at work"
+REPLACED = "a newer run is due"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens now to the runs of one schedule that are due; what is not named waits."""
+
+    start: ScheduledRun | None = None
+    skip: tuple[tuple[ScheduledRun, str], ...] = field(default=())
+    """With the reason."""
+    cancels: bool = False
+    """Whether the run at work is ended for a newer one."""
+
+
+def decide(schedule: Schedule, due: Sequence[ScheduledRun], *, since: datetime, is_busy: bool) -> Decision:
+    """
+    Args:
+        due: the runs that are due, oldest first.
+        since: from when on `orch up` has run without a break.
+        is_busy: whether a run of the schedule is at work.
+    """
+    late = [run for run in due if run.is_timed and run.due < since]
+    made_up, skip = late, list[tuple[ScheduledRun, str]]()
+    if schedule.missed == "skip":
+        made_up, skip = [], [(run, MISSED) for run in late]
+    elif schedule.missed == "once":
+        made_up, skip = late[-1:], [(run, MADE_UP) for run in late[:-1]]
+    rest = [run for run in due if run in made_up or run not in late]
+    cancels = False
+    if schedule.overlap == "cancel" and len(rest) > 1:
+        skip += [(run, REPLACED) for run in rest[:-1]]
+        rest = rest[-1:]
+    if is_busy and schedule.overlap == "cancel":
+        cancels, rest = bool(rest), []
+    elif is_busy and schedule.overlap == "skip":
+        skip += [(run, BUSY) for run in rest if run not in made_up]
+        rest = []
+    elif is_busy:
+        rest = []
+    return Decision(rest[0] if rest else None, tuple(skip), cancels)

@@ -1,0 +1,187 @@
+"""What a schedule is, and the folder that the schedules of a home are in.
+
+A schedule is a file, `schedules/NAME.json` in the data folder. The process of `orch up` makes a Prefect
+deployment of each, and starts a run for each flow run of it that is due.
+"""
+
+import contextlib
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+
+from orchestrator_cli.durable.expressions import expression_faults
+from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
+from orchestrator_cli.errors import UsageError
+from orchestrator_cli.plan import FrozenModel
+
+FOLDER = "schedules"
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
+SPOOL = "due"
+"""The folder of what is to run besides the times, such as now."""
+KNOWN = frozenset({"outcome", "answer", "value"})
+"""What a condition may name: how the earlier run ended, its answer, and the value of its only subtask."""
+
+
+class Schedule(FrozenModel):
+    """What runs, when, and what happens if it cannot."""
+
+    name: str
+    workspace: str
+    prompt: str = ""
+    process: str = ""
+    inputs: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of the process."""
+    cron: str = ""
+    every_s: float | None = Field(default=None, ge=1)
+    at: datetime | None = None
+    """Once, at this time of `timezone`."""
+    rrule: str = ""
+    timezone: str = "UTC"
+    anchor: datetime | None = None
+    """When a period of `every_s` begins."""
+    files: tuple[str, ...] = ()
+    """Patterns of files in the workspace; it runs when one of them changes."""
+    after: str = ""
+    """Another schedule; it runs when a run of that one has completed."""
+    condition: str = ""
+    """An expression about that run, see `KNOWN`; it runs only if this is true."""
+    missed: Literal["skip", "once", "all"] = "once"
+    """What happens to times that went by while `orch up` did not run."""
+    overlap: Literal["skip", "queue", "cancel"] = "queue"
+    """What happens to a time at which the run before is still at work; `cancel` ends that one."""
+    arguments: tuple[str, ...] = ()
+    """Options of `orch ask`, such as its limits."""
+    retries: int = Field(default=0, ge=0, le=5)
+    """Of the process."""
+    max_cost_day: float | None = Field(default=None, gt=0)
+    """The most US dollars for its runs of one day."""
+    paused: bool = False
+
+    @field_validator("name", "after")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if value and not NAME.match(value):
+            raise ValueError(f"{value!r} is no name: use small letters, digits, - and _")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (OSError, ValueError, LookupError) as exc:
+            raise ValueError(f"{value!r} is no time zone: write one such as Europe/Berlin") from exc
+        return value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Schedule":
+        if bool(self.prompt) == bool(self.process):
+            raise ValueError("give it either a prompt or a process")
+        times = [self.cron, self.every_s, self.at, self.rrule]
+        if sum(bool(one) for one in times) > 1:
+            raise ValueError("give it one of --cron, --every, --at and --rrule")
+        if self.condition and not self.after:
+            raise ValueError("a condition is about the run of another schedule: name it with --after")
+        if self.after == self.name:
+            raise ValueError("it cannot run after itself")
+        if faults := expression_faults(self.condition, KNOWN) if self.condition else ():
+            raise ValueError(f"the condition {faults[0]}")
+        return self
+
+    @property
+    def timing(self) -> dict[str, Any] | None:
+        """The schedule in the form of Prefect's API; None if no time starts it."""
+        zone = {"timezone": self.timezone}
+        if self.cron:
+            return {"cron": self.cron, **zone}
+        if self.every_s:
+            anchor = {"anchor_date": self.anchor.isoformat()} if self.anchor else {}
+            return {"interval": self.every_s, **anchor, **zone}
+        if self.at:
+            return {"rrule": f"DTSTART:{self.at:%Y%m%dT%H%M%S}\nRRULE:FREQ=DAILY;COUNT=1", **zone}
+        return {"rrule": self.rrule, **zone} if self.rrule else None
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What `orch` is called with for each run."""
+        if self.process:
+            given = (f"{name}={_text(value)}" for name, value in self.inputs.items())
+            return ("run", self.process, *given, f"--retries={self.retries}")
+        return ("ask", "-", *self.arguments)
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+class ScheduleStore:
+    """The schedules of a home."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / FOLDER
+
+    def all(self) -> dict[str, Schedule]:
+        """By name. One that cannot be read is left out; `faults` names it."""
+        found = {}
+        for path in sorted(self.folder.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                schedule = Schedule.model_validate_json(read_regular(path))
+                found[schedule.name] = schedule
+        return found
+
+    def get(self, name: str) -> Schedule:
+        """Raises `UsageError` if there is none of this name."""
+        found = self.all()
+        if name not in found:
+            names = ", ".join(found) or "none"
+            raise UsageError(f"There is no schedule {name}.", f"There are: {names}.")
+        return found[name]
+
+    def put(self, schedule: Schedule) -> None:
+        make_folders(self.folder, 0o700)
+        write_atomic(self.folder / f"{schedule.name}.json", schedule.model_dump_json(indent=1), mode=0o600)
+
+    def remove(self, name: str) -> None:
+        """Raises `UsageError` if there is none of this name."""
+        self.get(name)
+        (self.folder / f"{name}.json").unlink()
+
+    @property
+    def version(self) -> tuple[tuple[str, int], ...]:
+        """Differs after each change."""
+        return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(self.folder.glob("*.json")))
+
+    # --- what is due besides the times
+
+    def trigger(self, name: str, why: str, key: str = "") -> None:
+        """Have a schedule run as soon as possible, and only once for one `key`."""
+        folder = self.folder / SPOOL
+        make_folders(folder, 0o700)
+        key = key or uuid.uuid4().hex
+        row = {"schedule": name, "why": why, "key": key}
+        write_atomic(folder / f"{name}-{key}.json", json.dumps(row), mode=0o600)
+
+    def triggered(self) -> Iterator[tuple[Path, Mapping[str, str]]]:
+        """What was triggered and not taken up, oldest first, with the file to remove afterwards."""
+        paths = (self.folder / SPOOL).glob("*.json")
+        for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
+            with contextlib.suppress(OSError, ValueError):
+                yield path, json.loads(read_regular(path))
+
+
+def made(**fields: Any) -> Schedule:
+    """A schedule of these fields. Raises `UsageError` that names what is wrong."""
+    try:
+        return Schedule.model_validate(fields)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        said = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}: {said}." if where else f"{said[:1].upper()}{said[1:]}.") from exc

@@ -1,0 +1,359 @@
+"""The process of `orch up`: it starts what is due, and looks after the runs in the background.
+
+Prefect's scheduler makes a flow run for each time of a schedule. This process takes the ones that are due,
+names each after a run of `orch`, and starts that run in a process of its own, which outlives this one. Every
+step can be repeated: a run that was named and not begun is begun, one that died is resumed, and one whose end
+the server does not know is put down. So each due time has one run, whichever process is killed, and when.
+
+Not covered: a second computer that serves the same schedules on a shared server.
+"""
+
+import contextlib
+import hashlib
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from orchestrator_cli.approvals.inbox import send_cancel
+from orchestrator_cli.durable.expressions import ExpressionFailed, holds
+from orchestrator_cli.durable.locks import LockTimeout, acquire
+from orchestrator_cli.engine.deployments import Deployments, ScheduledRun
+from orchestrator_cli.errors import OrchError, UsageError
+from orchestrator_cli.events import RunResumed
+from orchestrator_cli.journal.journal import lock_owner
+from orchestrator_cli.runs.background import (
+    BackgroundRun,
+    background_of,
+    begin,
+    go_on,
+    journal_size,
+    not_started,
+)
+from orchestrator_cli.runs.find import FoundRun, PastRun, look_at
+from orchestrator_cli.runtime import new_run_id
+from orchestrator_cli.schedules.rules import decide
+from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore
+from orchestrator_cli.schedules.watch import FileWatch
+from orchestrator_cli.views.streams import sole_value
+
+POLL_S = 1.0
+"""Between looks at what is due and at what has ended."""
+GAP_S = 30.0
+"""A pause between two looks of more than this: the machine slept."""
+AGAIN = 5
+"""How often a run that dies is resumed."""
+RESUMABLE = ("died", "interrupted")
+OWN_S = 5.0
+"""For how long after a run what it changed may still be reported."""
+LATEST_DAYS = 7
+"""A run in the background that died before that is left to its user."""
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class _Work:
+    """A run that is at work."""
+
+    past: PastRun
+    flow: ScheduledRun | None
+    """The flow run that it belongs to; None for one that a person started."""
+    process: "subprocess.Popen[bytes] | None" = None
+    """None if an earlier process started it."""
+    size: int = 0
+    """Of its journal, if it waits for a person."""
+
+    @property
+    def is_over(self) -> bool:
+        if self.process is not None:
+            return self.process.poll() is not None
+        return lock_owner(self.past.folder) is None
+
+
+class Serving:
+    """Serves the schedules of one home until it is stopped."""
+
+    def __init__(self, home: Path, connect: Callable[[], AbstractContextManager[Any]], say: Say) -> None:
+        """
+        Args:
+            connect: a client of Prefect, as a context.
+            say: shows one line.
+        """
+        self._home = home
+        self._connect = connect
+        self._say = say
+        self._store = ScheduleStore(home)
+        self._schedules: dict[str, Schedule] = {}
+        self._version: object = None
+        self._work: list[_Work] = []
+        self._waiting: list[_Work] = []
+        """Runs that wait for a person; another process goes on with them."""
+        self._since = self._looked = datetime.now(UTC)
+        self._changes: dict[str, frozenset[str]] = {}
+        """Files that have changed, by the schedule that waits for them."""
+        self._changed_by: dict[str, tuple[frozenset[str], float]] = {}
+        """What the last run of a schedule changed, and until when that may still be reported."""
+        self._stop = threading.Event()
+        self._fault = ""
+
+    def serve(self) -> None:
+        """Return after `stop`. A server that is gone is waited for."""
+        with self._alone(), FileWatch(self._on_change) as watch:
+            self._watch = watch
+            self._adopt_detached()
+            while not self._stop.is_set():
+                try:
+                    with self._connect() as client:
+                        self._serve_with(Deployments(client))
+                except OSError as exc:
+                    self._say_once(f"The disk or the network fails: {exc}")
+                except Exception as exc:
+                    # Whatever the client raises: the server is restarting, or was killed.
+                    self._say_once(f"Prefect's server does not answer: {str(exc) or type(exc).__name__}")
+                self._stop.wait(POLL_S)
+
+    def stop(self) -> None:
+        """Have `serve` return. Runs at work go on."""
+        self._stop.set()
+
+    def _say_once(self, line: str) -> None:
+        if line != self._fault:
+            self._fault = line
+            self._say(line)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Raises `UsageError` if another process serves this home."""
+        self._store.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            lock = acquire(self._store.folder / "lock", wait_s=1.0)
+        except LockTimeout as exc:
+            raise UsageError("orch up is running already for this data folder.", "End it first.") from exc
+        with lock:
+            yield
+
+    # --- the loop
+
+    def _serve_with(self, deployments: Deployments) -> None:
+        self._version = None
+        self._sync(deployments)
+        self._adopt(deployments)
+        self._fault = ""
+        while not self._stop.is_set():
+            now = datetime.now(UTC)
+            if now - self._looked > timedelta(seconds=GAP_S):
+                self._since = now
+            self._looked = now
+            self._sync(deployments)
+            self._look_at_work(deployments)
+            self._trigger(deployments)
+            self._begin_due(deployments, now)
+            self._stop.wait(POLL_S)
+
+    def _sync(self, deployments: Deployments) -> None:
+        """Make the deployments what the schedules are. One that has not changed keeps what is due of it."""
+        if self._version == (version := self._store.version):
+            return
+        self._schedules = self._store.all()
+        there = deployments.read()
+        for name in there.keys() - self._schedules.keys():
+            deployments.remove(name)
+        for name, schedule in self._schedules.items():
+            digest = hashlib.sha256(schedule.model_dump_json().encode()).hexdigest()[:16]
+            if there.get(name) != digest:
+                about = schedule.prompt or f"Runs the process {schedule.process}."
+                deployments.put(name, about, schedule.timing, digest, not schedule.paused)
+        self._watch.follow(self._schedules.values())
+        self._version = version
+
+    def _trigger(self, deployments: Deployments) -> None:
+        """Have the server make flow runs of what was triggered, and of files that changed."""
+        busy = {work.flow.schedule for work in self._work if work.flow}
+        for name in self._changes.keys() - busy:
+            files = self._changes.pop(name) - self._own_changes(name)
+            if files:
+                self._store.trigger(name, f"changed: {', '.join(sorted(files)[:3])}")
+        for path, row in self._store.triggered():
+            if row.get("schedule") in self._schedules:
+                deployments.trigger(row["schedule"], row["key"], row["why"])
+            path.unlink(missing_ok=True)
+
+    def _on_change(self, name: str, files: frozenset[str]) -> None:
+        """In the thread that watches: what a run changes itself is not known before its end."""
+        self._changes[name] = self._changes.get(name, frozenset()) | files
+
+    def _own_changes(self, name: str) -> frozenset[str]:
+        """What the last run of a schedule has just changed."""
+        files, until = self._changed_by.get(name, (frozenset(), 0.0))
+        return files if time.monotonic() < until else frozenset()
+
+    # --- beginning
+
+    def _begin_due(self, deployments: Deployments, now: datetime) -> None:
+        due = deployments.due(now)
+        for name, runs in groupby(sorted(due, key=lambda run: run.schedule), key=lambda run: run.schedule):
+            schedule = self._schedules.get(name)
+            if schedule is None or schedule.paused:
+                continue
+            at_work = [work for work in self._work if work.flow and work.flow.schedule == name]
+            decision = decide(schedule, list(runs), since=self._since, is_busy=bool(at_work))
+            for run, why in decision.skip:
+                deployments.end(run, "CANCELLED", "Skipped", why)
+                self._say(f"{name}: skipped {run.due.astimezone():%Y-%m-%d %H:%M:%S}, because {why}")
+            if decision.cancels:
+                for work in at_work:
+                    send_cancel(work.past.folder, "a newer run is due")
+            if decision.start is not None:
+                self._begin(deployments, schedule, decision.start)
+
+    def _begin(self, deployments: Deployments, schedule: Schedule, flow: ScheduledRun) -> None:
+        past = PastRun(new_run_id(), self._home, Path(schedule.workspace))
+        left = self._left_today(schedule)
+        if left is not None and left <= 0:
+            why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
+            deployments.end(flow, "CANCELLED", "Skipped", why)
+            self._say(f"{schedule.name}: skipped, because {why}")
+        elif deployments.claim(flow, past.run):
+            self._start(schedule, past, flow, left)
+            self._say(f"{schedule.name}: run {past.run}")
+
+    def _start(
+        self, schedule: Schedule, past: PastRun, flow: ScheduledRun, left: float | None = None
+    ) -> None:
+        limit = () if left is None or schedule.process else (f"--max-cost={left:.4f}",)
+        about = BackgroundRun(arguments=(*schedule.arguments, *limit), schedule=schedule.name)
+        process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
+        self._work.append(_Work(past, flow, process))
+
+    def _left_today(self, schedule: Schedule) -> float | None:
+        """What its runs of today may still cost; None if there is no limit."""
+        if schedule.max_cost_day is None:
+            return None
+        spent = 0.0
+        for folder in (self._home / "runs").glob(f"{datetime.now():%Y%m%d}-*"):
+            past = PastRun(folder.name, self._home, Path(schedule.workspace))
+            about = background_of(past)
+            if about is not None and about.schedule == schedule.name and past.journal.exists():
+                spent += look_at(past).state.usage.cost
+        return schedule.max_cost_day - spent
+
+    # --- what is at work
+
+    def _adopt(self, deployments: Deployments) -> None:
+        """Take up the flow runs that an earlier process, or a lost connection, left."""
+        known = {work.flow.id for work in (*self._work, *self._waiting) if work.flow}
+        for flow in deployments.under_way():
+            if flow.id in known:
+                continue
+            schedule = self._schedules.get(flow.schedule)
+            where = Path(schedule.workspace) if schedule else Path()
+            past = PastRun(flow.name, self._home, where)
+            if past.journal.exists() or lock_owner(past.folder) is not None:
+                self._work.append(_Work(past, flow))
+            elif schedule is not None:
+                self._start(schedule, past, flow)
+                self._say(f"{flow.schedule}: run {flow.name}, which was not begun before")
+
+    def _adopt_detached(self) -> None:
+        """Resume the runs that a person started in the background, and that a restart has ended."""
+        oldest = f"{datetime.now() - timedelta(days=LATEST_DAYS):%Y%m%d}"
+        for path in sorted((self._home / "runs").glob("*/background.json")):
+            past = PastRun(path.parent.name, self._home, Path())
+            about = background_of(past)
+            if about is None or about.schedule or past.run < oldest or not past.journal.exists():
+                continue
+            with contextlib.suppress(OrchError, OSError):
+                if (found := look_at(past)).status in RESUMABLE:
+                    self._resume(_Work(_in_its_place(found), None), found)
+
+    def _look_at_work(self, deployments: Deployments) -> None:
+        for work in [work for work in self._waiting if journal_size(work.past) != work.size]:
+            self._waiting.remove(work)
+            self._work.append(work)
+        for work in [work for work in self._work if work.is_over]:
+            self._work.remove(work)
+            try:
+                self._go_on(deployments, work)
+            except OrchError as exc:
+                self._say(f"run {work.past.run}: {exc.message}")
+                if work.flow is not None:
+                    deployments.end(work.flow, "CRASHED", "Crashed", exc.message)
+
+    def _go_on(self, deployments: Deployments, work: _Work) -> None:
+        """Deal with a run that is not known to be at work."""
+        flow = work.flow
+        if not work.past.journal.exists():
+            if work.process is not None:
+                raise not_started(work.past, work.process.returncode)
+            return
+        found = look_at(work.past)
+        work.past = _in_its_place(found)
+        if found.status == "running":
+            self._work.append(_Work(work.past, flow))
+        elif not (found.status in RESUMABLE and self._resume(work, found)) and flow is not None:
+            self._put_down(deployments, flow, found)
+
+    def _resume(self, work: _Work, found: FoundRun) -> bool:
+        """Resume a run, unless it was resumed too often or cannot be."""
+        times = sum(isinstance(event.data, RunResumed) for event in work.past.events())
+        if times >= AGAIN or not work.past.root.is_dir():
+            return False
+        self._say(f"resuming run {work.past.run}, which {_ended(found)}")
+        self._work.append(_Work(work.past, work.flow, go_on(work.past)))
+        return True
+
+    def _put_down(self, deployments: Deployments, flow: ScheduledRun, found: FoundRun) -> None:
+        """Say how a run ended, to the user and the server, and start what comes after it."""
+        end = found.state.finished
+        message = (end.error or "").partition("\n")[0] if end else "Its process died."
+        states = {
+            "completed": ("COMPLETED", "Completed"),
+            "cancelled": ("CANCELLED", "Cancelled"),
+            "paused": ("PAUSED", "Paused"),
+            "died": ("CRASHED", "Crashed"),
+        }
+        state, name = states.get(found.status, ("FAILED", "Failed"))
+        deployments.end(flow, state, name, message)
+        self._say(
+            f"{flow.schedule}: run {found.where.run} {_ended(found)}" + (f": {message}" if message else "")
+        )
+        if found.status == "paused":
+            self._waiting.append(_Work(found.where, flow, size=journal_size(found.where)))
+            return
+        self._changed_by[flow.schedule] = frozenset(found.state.changes), time.monotonic() + OWN_S
+        for schedule in self._schedules.values():
+            if schedule.after == flow.schedule and self._follows(schedule, found):
+                self._store.trigger(schedule.name, f"after run {found.where.run}", f"after-{flow.id}")
+
+    def _follows(self, schedule: Schedule, found: FoundRun) -> bool:
+        if not schedule.condition:
+            return found.status == "completed"
+        end = found.state.finished
+        known = {
+            "outcome": found.status,
+            "answer": end.answer if end else "",
+            "value": sole_value(found.state),
+        }
+        try:
+            return holds(schedule.condition, known)
+        except ExpressionFailed as exc:
+            self._say(f"{schedule.name}: its condition cannot be evaluated: {exc}")
+            return False
+
+
+def _ended(found: FoundRun) -> str:
+    words = {"died": "has died", "paused": "waits for you", "interrupted": "was interrupted"}
+    return words.get(found.status, found.status)
+
+
+def _in_its_place(found: FoundRun) -> PastRun:
+    """The run in the workspace that its journal names."""
+    where = found.where
+    return PastRun(where.run, where.home, Path(found.state.workspace or where.root))
