@@ -32,15 +32,21 @@ class ScheduledRun:
 class Deployments:
     """The deployments on a server. Every method raises what the client raises if the server is gone."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, owner: str = "") -> None:
+        """`owner`: whose schedules they are, on a server that others use too."""
         self._client = client
+        self._flow = f"{FLOW} {owner}".strip()
         self._ids: dict[str, str] = {}
         """Of deployments, by the names of their schedules."""
 
     def read(self) -> dict[str, str]:
         """The versions of the deployments there are, by name."""
-        tagged = {"deployments": {"tags": {"all_": [TAG]}}, "limit": MOST}
-        rows = self._post("/deployments/filter", tagged)
+        own = {
+            "flows": {"name": {"any_": [self._flow]}},
+            "deployments": {"tags": {"all_": [TAG]}},
+            "limit": MOST,
+        }
+        rows = self._post("/deployments/filter", own)
         self._ids = {row["name"]: str(row["id"]) for row in rows}
         return {row["name"]: row["version"] or "" for row in rows}
 
@@ -49,7 +55,7 @@ class Deployments:
 
         `timing`: its times, in the form of Prefect's API; None if no time starts it.
         """
-        flow = self._post("/flows/", {"name": FLOW})["id"]
+        flow = self._post("/flows/", {"name": self._flow})["id"]
         schedules = [{"schedule": timing, "active": active}] if timing else []
         row = {
             "flow_id": flow,

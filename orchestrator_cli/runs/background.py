@@ -4,6 +4,7 @@ Such a run has no terminal. What it would print is in `output.log` of its folder
 and `background.json` says how to go on with it. Its events are in the journal, as those of every run.
 """
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,10 @@ class BackgroundRun(FrozenModel):
     """The options of `orch ask` that `orch resume` takes too, such as its limits."""
     schedule: str = ""
     """The schedule that started it; empty if a person did."""
+    flow_run: str = ""
+    """The flow run of the schedule that it is."""
+    is_settled: bool = False
+    """Whether `orch up` has dealt with its end, and started what comes after it."""
 
 
 class NotStarted(OrchError):
@@ -55,7 +60,7 @@ def begin(
     Raises `OSError`.
     """
     make_folders(past.folder, 0o700)
-    write_atomic(past.folder / FILE, about.model_dump_json(), mode=0o600)
+    write_background(past, about)
     # Not in the command, which other users can read.
     with tempfile.TemporaryFile() as given:
         given.write(prompt.encode())
@@ -71,7 +76,7 @@ def go_on(past: PastRun, arguments: Sequence[str] = ()) -> "subprocess.Popen[byt
     about = background_of(past) or BackgroundRun()
     if arguments or background_of(past) is None:
         about = about.model_copy(update={"arguments": tuple(arguments)})
-        write_atomic(past.folder / FILE, about.model_dump_json(), mode=0o600)
+        write_background(past, about)
     return _process(past, ("resume", past.run, *about.arguments), subprocess.DEVNULL)
 
 
@@ -81,6 +86,10 @@ def background_of(past: PastRun) -> BackgroundRun | None:
         return BackgroundRun.model_validate_json(read_regular(past.folder / FILE))
     except (OSError, ValueError):
         return None
+
+
+def write_background(past: PastRun, about: BackgroundRun) -> None:
+    write_atomic(past.folder / FILE, about.model_dump_json(), mode=0o600)
 
 
 def _process(past: PastRun, command: Sequence[str], given: IO[bytes] | int) -> "subprocess.Popen[bytes]":
@@ -107,7 +116,9 @@ def await_beginning(past: PastRun, process: "subprocess.Popen[bytes]", before: i
 
 def not_started(past: PastRun, code: int) -> NotStarted:
     """Why a process ended before its run began, as it said."""
-    said = read_regular(_output(past))[-SAID_BYTES:].decode(errors="replace").strip()
+    said = ""
+    with contextlib.suppress(OSError):
+        said = read_regular(_output(past))[-SAID_BYTES:].decode(errors="replace").strip()
     message, _, remedy = said.removeprefix("error: ").partition("\n")
     remedy = "\n".join(line.strip() for line in remedy.split("\n"))
     return NotStarted(message or "The run ended before it began.", remedy, code)

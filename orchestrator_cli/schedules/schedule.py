@@ -154,6 +154,15 @@ class ScheduleStore:
         (self.folder / f"{name}.json").unlink()
 
     @property
+    def owner(self) -> str:
+        """A name for this home on a server that others use too, made once."""
+        path = self.folder / "owner"
+        if not path.exists():
+            make_folders(self.folder, 0o700)
+            write_atomic(path, uuid.uuid4().hex[:12], mode=0o600)
+        return read_regular(path).decode()
+
+    @property
     def version(self) -> tuple[tuple[str, int], ...]:
         """Differs after each change."""
         return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(self.folder.glob("*.json")))
@@ -166,7 +175,7 @@ class ScheduleStore:
         make_folders(folder, 0o700)
         key = key or uuid.uuid4().hex
         row = {"schedule": name, "why": why, "key": key}
-        write_atomic(folder / f"{name}-{key}.json", json.dumps(row), mode=0o600)
+        write_atomic(folder / f"{key}.json", json.dumps(row), mode=0o600)
 
     def triggered(self) -> Iterator[tuple[Path, Mapping[str, str]]]:
         """What was triggered and not taken up, oldest first, with the file to remove afterwards."""

@@ -35,6 +35,7 @@ from orchestrator_cli.runs.background import (
     go_on,
     journal_size,
     not_started,
+    write_background,
 )
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at
 from orchestrator_cli.runtime import new_run_id
@@ -80,12 +81,21 @@ class _Work:
 class Serving:
     """Serves the schedules of one home until it is stopped."""
 
-    def __init__(self, home: Path, connect: Callable[[], AbstractContextManager[Any]], say: Say) -> None:
+    def __init__(
+        self,
+        home: Path,
+        connect: Callable[[], AbstractContextManager[Any]],
+        say: Say,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         """
         Args:
             connect: a client of Prefect, as a context.
             say: shows one line.
+            is_shared: whether others use the server too.
         """
+        self._is_shared = is_shared
         self._home = home
         self._connect = connect
         self._say = say
@@ -107,11 +117,10 @@ class Serving:
         """Return after `stop`. A server that is gone is waited for."""
         with self._alone(), FileWatch(self._on_change) as watch:
             self._watch = watch
-            self._adopt_detached()
             while not self._stop.is_set():
                 try:
                     with self._connect() as client:
-                        self._serve_with(Deployments(client))
+                        self._serve_with(Deployments(client, self._store.owner if self._is_shared else ""))
                 except OSError as exc:
                     self._say_once(f"The disk or the network fails: {exc}")
                 except Exception as exc:
@@ -228,7 +237,9 @@ class Serving:
         self, schedule: Schedule, past: PastRun, flow: ScheduledRun, left: float | None = None
     ) -> None:
         limit = () if left is None or schedule.process else (f"--max-cost={left:.4f}",)
-        about = BackgroundRun(arguments=(*schedule.arguments, *limit), schedule=schedule.name)
+        about = BackgroundRun(
+            arguments=(*schedule.arguments, *limit), schedule=schedule.name, flow_run=flow.id
+        )
         process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
         self._work.append(_Work(past, flow, process))
 
@@ -247,31 +258,25 @@ class Serving:
     # --- what is at work
 
     def _adopt(self, deployments: Deployments) -> None:
-        """Take up the flow runs that an earlier process, or a lost connection, left."""
-        known = {work.flow.id for work in (*self._work, *self._waiting) if work.flow}
-        for flow in deployments.under_way():
-            if flow.id in known:
-                continue
-            schedule = self._schedules.get(flow.schedule)
-            where = Path(schedule.workspace) if schedule else Path()
-            past = PastRun(flow.name, self._home, where)
-            if past.journal.exists() or lock_owner(past.folder) is not None:
-                self._work.append(_Work(past, flow))
-            elif schedule is not None:
-                self._start(schedule, past, flow)
-                self._say(f"{flow.schedule}: run {flow.name}, which was not begun before")
-
-    def _adopt_detached(self) -> None:
-        """Resume the runs that a person started in the background, and that a restart has ended."""
+        """Take up the runs that an earlier process, or a lost connection, left."""
+        known = {work.past.run for work in (*self._work, *self._waiting)}
         oldest = f"{datetime.now() - timedelta(days=LATEST_DAYS):%Y%m%d}"
         for path in sorted((self._home / "runs").glob("*/background.json")):
             past = PastRun(path.parent.name, self._home, Path())
             about = background_of(past)
-            if about is None or about.schedule or past.run < oldest or not past.journal.exists():
-                continue
-            with contextlib.suppress(OrchError, OSError):
-                if (found := look_at(past)).status in RESUMABLE:
-                    self._resume(_Work(_in_its_place(found), None), found)
+            if about is not None and not about.is_settled and past.run not in known and past.run >= oldest:
+                known.add(past.run)
+                flow = _flow_of(past, about)
+                if flow is None or past.journal.exists() or lock_owner(past.folder) is not None:
+                    self._work.append(_Work(past, flow))
+                elif schedule := self._schedules.get(flow.schedule):
+                    self._start(schedule, past, flow)
+        for flow in deployments.under_way():
+            schedule = self._schedules.get(flow.schedule)
+            past = PastRun(flow.name, self._home, Path(schedule.workspace if schedule else ""))
+            if flow.name not in known and schedule is not None and background_of(past) is None:
+                self._say(f"{flow.schedule}: run {flow.name}, which was named and not begun")
+                self._start(schedule, past, flow)
 
     def _look_at_work(self, deployments: Deployments) -> None:
         for work in [work for work in self._waiting if journal_size(work.past) != work.size]:
@@ -290,15 +295,17 @@ class Serving:
         """Deal with a run that is not known to be at work."""
         flow = work.flow
         if not work.past.journal.exists():
-            if work.process is not None:
-                raise not_started(work.past, work.process.returncode)
-            return
+            _settle(work.past)
+            raise not_started(work.past, work.process.returncode if work.process else 1)
         found = look_at(work.past)
         work.past = _in_its_place(found)
         if found.status == "running":
             self._work.append(_Work(work.past, flow))
-        elif not (found.status in RESUMABLE and self._resume(work, found)) and flow is not None:
-            self._put_down(deployments, flow, found)
+        elif not (found.status in RESUMABLE and self._resume(work, found)):
+            if flow is not None:
+                self._put_down(deployments, flow, found)
+            elif found.status != "paused":
+                _settle(work.past)
 
     def _resume(self, work: _Work, found: FoundRun) -> bool:
         """Resume a run, unless it was resumed too often or cannot be."""
@@ -330,7 +337,9 @@ class Serving:
         self._changed_by[flow.schedule] = frozenset(found.state.changes), time.monotonic() + OWN_S
         for schedule in self._schedules.values():
             if schedule.after == flow.schedule and self._follows(schedule, found):
-                self._store.trigger(schedule.name, f"after run {found.where.run}", f"after-{flow.id}")
+                key = f"{schedule.name}-after-{found.where.run}"
+                self._store.trigger(schedule.name, f"after run {found.where.run}", key)
+        _settle(found.where)
 
     def _follows(self, schedule: Schedule, found: FoundRun) -> bool:
         if not schedule.condition:
@@ -346,6 +355,19 @@ class Serving:
         except ExpressionFailed as exc:
             self._say(f"{schedule.name}: its condition cannot be evaluated: {exc}")
             return False
+
+
+def _flow_of(past: PastRun, about: BackgroundRun) -> ScheduledRun | None:
+    """The flow run that a run is; None if a person started it."""
+    if not about.schedule:
+        return None
+    return ScheduledRun(about.flow_run, about.schedule, datetime.now(UTC), past.run, False, "RUNNING")
+
+
+def _settle(past: PastRun) -> None:
+    """Put down that there is no more to be done about a run."""
+    if (about := background_of(past)) is not None:
+        write_background(past, about.model_copy(update={"is_settled": True}))
 
 
 def _ended(found: FoundRun) -> str:

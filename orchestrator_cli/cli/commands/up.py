@@ -51,7 +51,9 @@ def up(
         )
         connection.open()
         import_prefect()
-        serving = Serving(settings.home, connection.client, _say)
+        serving = Serving(
+            settings.home, connection.client, _say, is_shared=settings.prefect_api_url is not None
+        )
         _say("orch up. Ctrl-C ends it; runs at work go on.")
         serving.serve()
 

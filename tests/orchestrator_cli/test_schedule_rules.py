@@ -1,0 +1,84 @@
+"""Which of the runs that are due begin, and what becomes of the others."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orchestrator_cli.engine.deployments import ScheduledRun
+from orchestrator_cli.errors import UsageError
+from orchestrator_cli.schedules.rules import BUSY, MADE_UP, MISSED, REPLACED, decide
+from orchestrator_cli.schedules.schedule import Schedule, made
+
+UP = datetime(2027, 1, 1, 12, tzinfo=UTC)
+
+
+def schedule(**fields: object) -> Schedule:
+    return made(name="one", workspace="/w", prompt="Go.", **fields)
+
+
+def due(*minutes: int, timed: bool = True) -> list[ScheduledRun]:
+    """Runs so many minutes after `orch up` began."""
+    times = [UP + timedelta(minutes=minute) for minute in minutes]
+    return [
+        ScheduledRun(f"{n}", "one", time, "name", timed, "SCHEDULED") for n, time in enumerate(times, start=1)
+    ]
+
+
+def decided(one: Schedule, runs: list[ScheduledRun], *, busy: bool = False) -> tuple[str, str, bool]:
+    """The id of what starts, those of what is skipped, and whether the run at work is cancelled."""
+    found = decide(one, runs, since=UP, is_busy=busy)
+    return found.start.id if found.start else "", "".join(run.id for run, _ in found.skip), found.cancels
+
+
+@pytest.mark.parametrize(
+    ("missed", "expected"),
+    [("skip", ("4", "123", False)), ("once", ("3", "12", False)), ("all", ("1", "", False))],
+)
+def test_missed_times_are_skipped_made_up_for_once_or_caught_up_with(
+    missed: str, expected: tuple[str, str, bool]
+) -> None:
+    runs = due(-30, -20, -10, 1)
+    assert decided(schedule(missed=missed), runs) == expected
+    reasons = {why for _, why in decide(schedule(missed=missed), runs, since=UP, is_busy=False).skip}
+    assert reasons <= {MISSED, MADE_UP}
+
+
+def test_what_a_person_asked_for_is_never_missed() -> None:
+    assert decided(schedule(missed="skip"), due(-30, timed=False)) == ("1", "", False)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "expected", "reasons"),
+    [
+        ("queue", ("", "", False), set()),
+        ("skip", ("", "12", False), {BUSY}),
+        ("cancel", ("", "1", True), {REPLACED}),
+    ],
+)
+def test_a_run_that_is_at_work_is_waited_for_kept_or_cancelled(
+    overlap: str, expected: tuple[str, str, bool], reasons: set[str]
+) -> None:
+    one, runs = schedule(overlap=overlap), due(1, 2)
+    assert decided(one, runs, busy=True) == expected
+    assert {why for _, why in decide(one, runs, since=UP, is_busy=True).skip} == reasons
+
+
+def test_times_that_are_caught_up_with_are_not_skipped_for_the_run_at_work() -> None:
+    assert decided(schedule(missed="all", overlap="skip"), due(-2, -1, 1), busy=True) == ("", "3", False)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cron": "0 6 * * *", "every_s": 60},
+        {"timezone": "Mars/Olympus"},
+        {"condition": "outcome == 'completed'"},
+        {"after": "one"},
+        {"after": "two", "condition": "secret == 1"},
+        {"process": "backup"},
+        {"name": "Über uns"},
+    ],
+)
+def test_a_schedule_that_means_nothing_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        made(**{"name": "one", "workspace": "/w", "prompt": "Go.", **fields})

@@ -1,0 +1,152 @@
+"""Schedules as their user meets them: added, listed, served by `orch up`, and killed."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Orch
+from endpoint import Endpoint
+from engine import Engine
+from scripted_model import Cast, answered
+from test_terminal_people import wait_for
+
+PROCESSES = """
+[processes.first]
+when = "writes a line"
+command = ["sh", "-c", "echo $ORCH_IDEMPOTENCY_KEY >> RAN; echo '{\\"n\\": 3}'"]
+
+[processes.second]
+when = "writes another"
+command = ["sh", "-c", "echo $ORCH_IDEMPOTENCY_KEY >> THEN"]
+"""
+
+
+@pytest.fixture
+def place(orch: Orch, tmp_path: Path) -> Path:
+    """Where the processes write."""
+    text = PROCESSES.replace("RAN", str(tmp_path / "ran")).replace("THEN", str(tmp_path / "then"))
+    (orch.home / "orch.toml").write_text(text)
+    return tmp_path
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+class Up:
+    """`orch up` in a process of its own."""
+
+    def __init__(self, orch: Orch) -> None:
+        self.log = orch.home.parent / "up.log"
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [*orch.command, "up"], env=orch.environment(), cwd=orch.home, stdout=log, stderr=log
+            )
+
+    def end(self, by: signal.Signals = signal.SIGINT) -> None:
+        self._process.send_signal(by)
+        self._process.wait(timeout=60)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+
+@pytest.fixture
+def up(orch: Orch, engine: Engine) -> Iterator[Callable[[], Up]]:
+    begun: list[Up] = []
+
+    def begin() -> Up:
+        begun.append(Up(orch))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        if one.is_running:
+            with contextlib.suppress(OSError):
+                one.end()
+
+
+def ended(orch: Orch) -> Counter[str]:
+    journals = [path.read_text() for path in (orch.home / "runs").glob("*/journal.jsonl")]
+    ends = [json.loads(text.splitlines()[-1])["data"] for text in journals if text]
+    return Counter(end.get("outcome", "at work") for end in ends)
+
+
+def test_a_schedule_is_added_listed_paused_and_removed(orch: Orch, place: Path) -> None:
+    assert orch("schedule", "add", "news", "What is new?", "--cron", "0 6 * * 1-5", "--max-calls=5").code == 0
+    assert (
+        orch("schedule", "add", "daily", "--process=first", "--every=1d", "--timezone=Asia/Tokyo").code == 0
+    )
+    rows: list[dict[str, Any]] = json.loads(orch("schedule", "list", "--json").out)
+    assert [(row["name"], row["cron"], row["every_s"]) for row in rows] == [
+        ("daily", "", 86400.0),
+        ("news", "0 6 * * 1-5", None),
+    ]
+    assert rows[1]["arguments"] == ["--max-calls=5"]
+    assert orch("schedule", "pause", "news").code == 0
+    assert json.loads(orch("schedule", "show", "news", "--json").out)["paused"]
+    assert orch("schedule", "remove", "news").code == 0
+    assert orch("schedule", "show", "news").code == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--cron", "61 * * * *", "Go."],
+        ["--rrule", "FREQ=NEVER", "Go."],
+        ["--every", "soon", "Go."],
+        ["--at", "yesterday", "Go."],
+        ["--process", "unknown"],
+        ["--after", "unknown", "Go."],
+        [],
+    ],
+)
+def test_a_schedule_that_could_never_run_is_refused(orch: Orch, place: Path, wrong: list[str]) -> None:
+    done = orch("schedule", "add", "bad", *wrong)
+    assert done.code == 2
+    assert json.loads(orch("schedule", "list", "--json").out) == []
+
+
+def test_times_and_what_comes_after_run_once_each_also_if_orch_up_is_killed(
+    orch: Orch, place: Path, up: Callable[[], Up], engine: Engine
+) -> None:
+    ran, then = place / "ran", place / "then"
+    orch("schedule", "add", "first", "--process=first", "--every=12s", "--missed=all")
+    orch("schedule", "add", "second", "--process=second", "--after=first", "--if=value['n'] == 3")
+    orch("schedule", "add", "never", "--process=second", "--after=first", "--if=value['n'] == 4")
+    one = up()
+    wait_for(lambda: bool(lines(ran)))
+    one.end(signal.SIGKILL)
+    two = up()
+    wait_for(lambda: len(lines(ran)) >= 3)
+    orch("schedule", "pause", "first")
+    wait_for(lambda: len(lines(then)) >= len(lines(ran)) and not ended(orch)["at work"])
+    time.sleep(3)
+    two.end()
+    assert set(Counter(lines(ran) + lines(then)).values()) == {1}
+    assert len(lines(then)) == len(lines(ran))
+    assert ended(orch) == {"completed": len(lines(ran)) + len(lines(then))}
+
+
+def test_a_prompt_runs_when_a_file_changes_and_when_its_user_says_so(
+    orch: Orch, endpoint: Endpoint, up: Callable[[], Up]
+) -> None:
+    endpoint.reply = Cast(planner=[answered("One."), answered("Two.")])
+    orch("schedule", "add", "look", "What is new?", "--on-file=*.csv")
+    begun = up()
+    orch("schedule", "run", "look")
+    wait_for(lambda: ended(orch)["completed"] == 1)
+    assert Up(orch)._process.wait(timeout=60) == 2, "a second one is refused"
+    time.sleep(2)
+    (orch.workspace / "other.txt").write_text("not watched")
+    (orch.workspace / "new.csv").write_text("a,b")
+    wait_for(lambda: ended(orch)["completed"] == 2)
+    begun.end()
