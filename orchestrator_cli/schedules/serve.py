@@ -60,7 +60,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class _Work:
+class _AtWork:
     """A run that is at work."""
 
     past: PastRun
@@ -102,8 +102,8 @@ class Serving:
         self._store = ScheduleStore(home)
         self._schedules: dict[str, Schedule] = {}
         self._version: object = None
-        self._work: list[_Work] = []
-        self._waiting: list[_Work] = []
+        self._work: list[_AtWork] = []
+        self._waiting: list[_AtWork] = []
         """Runs that wait for a person; another process goes on with them."""
         self._since = self._looked = datetime.now(UTC)
         self._changes: dict[str, frozenset[str]] = {}
@@ -241,7 +241,7 @@ class Serving:
             arguments=(*schedule.arguments, *limit), schedule=schedule.name, flow_run=flow.id
         )
         process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
-        self._work.append(_Work(past, flow, process))
+        self._work.append(_AtWork(past, flow, process))
 
     def _left_today(self, schedule: Schedule) -> float | None:
         """What its runs of today may still cost; None if there is no limit."""
@@ -268,7 +268,7 @@ class Serving:
                 known.add(past.run)
                 flow = _flow_of(past, about)
                 if flow is None or past.journal.exists() or lock_owner(past.folder) is not None:
-                    self._work.append(_Work(past, flow))
+                    self._work.append(_AtWork(past, flow))
                 elif schedule := self._schedules.get(flow.schedule):
                     self._start(schedule, past, flow)
         for flow in deployments.under_way():
@@ -291,7 +291,7 @@ class Serving:
                 if work.flow is not None:
                     deployments.end(work.flow, "CRASHED", "Crashed", exc.message)
 
-    def _go_on(self, deployments: Deployments, work: _Work) -> None:
+    def _go_on(self, deployments: Deployments, work: _AtWork) -> None:
         """Deal with a run that is not known to be at work."""
         flow = work.flow
         if not work.past.journal.exists():
@@ -300,20 +300,20 @@ class Serving:
         found = look_at(work.past)
         work.past = _in_its_place(found)
         if found.status == "running":
-            self._work.append(_Work(work.past, flow))
+            self._work.append(_AtWork(work.past, flow))
         elif not (found.status in RESUMABLE and self._resume(work, found)):
             if flow is not None:
                 self._put_down(deployments, flow, found)
             elif found.status != "paused":
                 _settle(work.past)
 
-    def _resume(self, work: _Work, found: FoundRun) -> bool:
+    def _resume(self, work: _AtWork, found: FoundRun) -> bool:
         """Resume a run, unless it was resumed too often or cannot be."""
         times = sum(isinstance(event.data, RunResumed) for event in work.past.events())
         if times >= AGAIN or not work.past.root.is_dir():
             return False
         self._say(f"resuming run {work.past.run}, which {_ended(found)}")
-        self._work.append(_Work(work.past, work.flow, go_on(work.past)))
+        self._work.append(_AtWork(work.past, work.flow, go_on(work.past)))
         return True
 
     def _put_down(self, deployments: Deployments, flow: ScheduledRun, found: FoundRun) -> None:
@@ -332,7 +332,7 @@ class Serving:
             f"{flow.schedule}: run {found.where.run} {_ended(found)}" + (f": {message}" if message else "")
         )
         if found.status == "paused":
-            self._waiting.append(_Work(found.where, flow, size=journal_size(found.where)))
+            self._waiting.append(_AtWork(found.where, flow, size=journal_size(found.where)))
             return
         self._changed_by[flow.schedule] = frozenset(found.state.changes), time.monotonic() + OWN_S
         for schedule in self._schedules.values():
