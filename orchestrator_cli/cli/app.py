@@ -252,7 +252,17 @@ def start(
             model=model,
             max_cost=max_cost,
             unsafe_no_sandbox=unsafe_no_sandbox,
+            command=_from_the_loop,
         )
+
+
+def _from_the_loop(arguments: list[str]) -> int:
+    """Run a command from the interactive loop. Returns its exit code."""
+    try:
+        app(arguments)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else 1
+    return 0
 
 
 if __name__ == "__main__":

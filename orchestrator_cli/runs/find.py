@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -53,15 +54,19 @@ class PastRun:
         return list(read_journal(self.journal))
 
 
-def find_run(settings: Settings, name: str) -> PastRun:
+def find_run(settings: Settings, name: str, *, changed: bool = False) -> PastRun:
     """A run by its id, the end of its id, or `last` for the newest of this workspace.
 
+    With `changed`, `last` is the newest that has changed files, if there is one.
     Includes the runs of `orch demo`, which has a home of its own. Raises `UsageError`.
     """
     paths = _journals(settings)
     if name == LAST:
         root = settings.workspace.resolve()
-        newest = next((run for path in paths if (run := _past_run(path)) and run.root == root), None)
+        here = (run for path in paths if (run := _past_run(path)) and run.root == root)
+        newest = next(here, None)
+        if newest is not None and changed:
+            return next((run for run in chain([newest], here) if run.history.records()), newest)
         if newest is None:
             raise UsageError(
                 f"No run has worked on {root}.", "Name its workspace with -C, or the run by its id."

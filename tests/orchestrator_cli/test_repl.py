@@ -41,6 +41,19 @@ class Files:
     def plan(self, prompt):
         return [f"plan of {prompt!r}"]
 
+    def status(self):
+        return f"no model \x1b[2J· {len(self.asked)} asked"
+
+    def model(self, name):
+        return [f"model {name}"]
+
+    def command(self, arguments):
+        print("called", *arguments, flush=True)
+        return 3 if arguments[0] == "doctor" else 0
+
+    def background(self, prompt):
+        return [f"beside: {prompt}"]
+
     def last_plan(self):
         return [f"plan of {self.asked[-1]!r}"] if self.asked else None
 
@@ -274,3 +287,32 @@ def test_importing_the_loop_does_not_load_prompt_toolkit() -> None:
         "sys.exit(bool({'prompt_toolkit', 'rich'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_commands_of_the_command_line_are_about_the_last_run(repl: Repl) -> None:
+    for typed, called in {
+        "/show": "called show last",
+        "/undo --json": "called undo --json last",
+        "/diff abc": "called diff abc",
+        "/runs -n 3": "called runs -n 3",
+        '/run backup "to=a b"': "called run backup to=a b",
+    }.items():
+        repl.send(f"{typed}\r")
+        repl.expect(called)
+        repl.expect_prompt()
+    repl.send('/show "open\r')
+    repl.expect("quotation")
+
+
+@pytest.mark.parametrize("word", ["exit", "QUIT", "/exit"])
+def test_a_word_that_means_to_leave_leaves(repl: Repl, word: str) -> None:
+    repl.send(f"{word}\r")
+    repl.expect("left with 0")
+    assert not (repl.home / "asked.jsonl").exists()
+
+
+def test_clear_clears_the_screen_and_is_no_prompt(repl: Repl) -> None:
+    repl.send("clear\r")
+    repl.child.expect_exact("\x1b[H\x1b[2J")
+    repl.expect_prompt()
+    assert not (repl.home / "asked.jsonl").exists()

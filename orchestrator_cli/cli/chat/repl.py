@@ -11,6 +11,7 @@ What is typed during a run is read by `terminal_input`: it is a remark or an ans
 """
 
 import difflib
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -42,6 +43,18 @@ class ReplActions(Protocol):
 
     def plan(self, prompt: str) -> list[str]:
         """The graph of the prompt's plan as lines. Runs nothing."""
+        ...
+
+    def command(self, arguments: list[str]) -> int:
+        """Run a command of the command line in this workspace. Returns its exit code."""
+        ...
+
+    def model(self, name: str) -> list[str]:
+        """Lines about the models that are asked; with a name, ask that one from now on."""
+        ...
+
+    def status(self) -> str:
+        """The model, the folder, the session and what it has cost, in one line."""
         ...
 
     def last_plan(self) -> list[str] | None:
@@ -81,9 +94,13 @@ def run_repl(actions: ReplActions, *, input: TextIO | None = None, output: TextI
     """
     source, sink = input or sys.stdin, output or sys.stderr
     if source.isatty():
-        _Loop(actions, sink).run(_TypedLines(actions.history_path, source, sink), resilient=True)
+        _Loop(actions, sink).run(_TypedLines(actions, source, sink), resilient=True)
         return 0
     return _Loop(actions, sink).run((line.rstrip("\r\n") for line in source), resilient=False)
+
+
+MENU_LINES = 8
+"""Below the prompt, for what it may be completed to."""
 
 
 class Command(NamedTuple):
@@ -125,6 +142,8 @@ class _Loop:
         write(self._sink, "".join(f"{clean(line)}\n" for line in lines))
 
     def _do(self, line: str) -> None:
+        if line.strip().lower() in PLAIN:
+            line = f"/{line.strip().lower()}"
         if line.startswith("/"):
             name, _, rest = line[1:].replace("\n", " \n", 1).partition(" ")
             self._command(name.strip())(self, rest.strip())
@@ -134,8 +153,10 @@ class _Loop:
     def _command(self, name: str) -> Callable[["_Loop", str], None]:
         """Raises `UsageError` that suggests the nearest command."""
         found = {command.name: command.run for command in COMMANDS}
+        if name in OF_THE_COMMAND_LINE:
+            return lambda loop, rest: loop.command(name, rest)
         if name not in found:
-            near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(name, [*found, *OF_THE_COMMAND_LINE], n=1, cutoff=0.4)
             hint = f"Did you mean /{near[0]}? " if near else ""
             remedy = f"{hint}/help lists the commands. A prompt may begin with / after a space."
             raise UsageError(f"There is no command /{one_line(name, 40)}.", remedy)
@@ -145,6 +166,25 @@ class _Loop:
         self._first_failure = self._first_failure or exit_code
 
     # --- the commands
+
+    def command(self, name: str, rest: str) -> None:
+        """Run a command of the command line; one about a run is about the last one if none is named."""
+        try:
+            arguments = shlex.split(rest)
+        except ValueError as exc:
+            raise UsageError(f"/{name} cannot be read: {exc}.", "Close the quotation marks.") from exc
+        if name in ABOUT_A_RUN and not any(not one.startswith("-") for one in arguments):
+            arguments.append("last")
+        self._failed(self._actions.command([name, *arguments]))
+
+    def model(self, name: str) -> None:
+        self.say(*self._actions.model(name))
+
+    def cost(self, _: str) -> None:
+        self.say(self._actions.status())
+
+    def clear(self, _: str) -> None:
+        write(self._sink, CLEAR if self._sink.isatty() else "")
 
     def plan(self, prompt: str) -> None:
         lines = self._actions.plan(prompt) if prompt else self._actions.last_plan()
@@ -181,6 +221,8 @@ class _Loop:
         self.say(
             "Type what you want done; Enter runs it. Alt-Enter, or \\ before Enter, starts a new line.",
             *(f"  {command.usage:<{width}}  {command.help}" for command in COMMANDS),
+            f"As on the command line: {', '.join(f'/{name}' for name in OF_THE_COMMAND_LINE)}.",
+            "@ completes the name of a file. clear, exit and quit do what they say.",
             "What you type during a run is a remark to it, or the answer to its question.",
             "Ctrl-C clears the line or ends the current run; Ctrl-D leaves.",
         )
@@ -206,10 +248,39 @@ COMMANDS = (
         "show what is remembered of you, or what is related to a text",
         _Loop.memory,
     ),
+    Command("model", "/model [NAME]", "show which model is asked, or ask another from now on", _Loop.model),
+    Command("cost", "/cost", "show the model, the folder, the session and what it has cost", _Loop.cost),
+    Command("clear", "/clear", "clear the screen", _Loop.clear),
     Command("help", "/help", "show this list", _Loop.help),
     Command("quit", "/quit", "leave, as Ctrl-D does", _Loop.quit),
+    Command("exit", "/exit", "the same", _Loop.quit),
 )
-_WORDS = tuple(f"/{command.name}" for command in COMMANDS)
+OF_THE_COMMAND_LINE = {
+    "runs": "list the runs of this workspace",
+    "show": "show a run: its graph, changes, agents and cost",
+    "resume": "resume a run",
+    "attach": "watch a run in the background, and answer it",
+    "approve": "list what a run asks, or answer it",
+    "cancel": "end a run for good",
+    "undo": "restore the workspace to before a run",
+    "diff": "show what a run changed",
+    "fork": "start a new run from the finished part of another",
+    "run": "run one of your processes",
+    "schedule": "manage what runs by itself",
+    "kb": "manage the documents that agents look things up in",
+    "trust": "show what this folder asks for, and allow it",
+    "doctor": "check that everything is there",
+    "ui": "open the page that shows runs as they go",
+}
+"""Commands that the loop takes as the command line does, with what they are for."""
+ABOUT_A_RUN = frozenset({"show", "resume", "attach", "approve", "cancel", "undo", "diff"})
+PLAIN = frozenset({"exit", "quit", "clear"})
+"""Lines that no one means as a prompt."""
+CLEAR = "\x1b[H\x1b[2J"
+_MEANINGS = {f"/{command.name}": command.help for command in COMMANDS} | {
+    f"/{name}": meaning for name, meaning in OF_THE_COMMAND_LINE.items()
+}
+_WORDS = tuple(_MEANINGS)
 
 
 # --- the terminal
@@ -218,9 +289,9 @@ _WORDS = tuple(f"/{command.name}" for command in COMMANDS)
 class _TypedLines(Iterator[str]):
     """What is typed at a terminal, until Ctrl-D. Not a generator, since `KeyboardInterrupt` would end one."""
 
-    def __init__(self, history: Path, source: TextIO, sink: TextIO) -> None:
-        write(sink, "Type what you want done, or /help. Ctrl-D leaves.\n")
-        self._prompts = _prompt_session(history, source, sink)
+    def __init__(self, actions: ReplActions, source: TextIO, sink: TextIO) -> None:
+        write(sink, f"{clean(actions.status())}\nType what you want done, or /help. Ctrl-D leaves.\n")
+        self._prompts = _prompt_session(actions, source, sink)
 
     def __next__(self) -> str:
         while True:
@@ -232,7 +303,7 @@ class _TypedLines(Iterator[str]):
                 continue  # At the prompt, Ctrl-C means this line only.
 
 
-def _prompt_session(history: Path, source: TextIO, sink: TextIO) -> "PromptSession[str]":
+def _prompt_session(actions: ReplActions, source: TextIO, sink: TextIO) -> "PromptSession[str]":
     from prompt_toolkit import PromptSession
     from prompt_toolkit.input import create_input
     from prompt_toolkit.output import create_output
@@ -241,11 +312,12 @@ def _prompt_session(history: Path, source: TextIO, sink: TextIO) -> "PromptSessi
         "orch> ",
         prompt_continuation="    > ",
         multiline=True,
-        history=_history(history, sink),
+        history=_history(actions.history_path, sink),
+        bottom_toolbar=lambda: one_line(actions.status(), 400),
         key_bindings=_keys(),
         completer=_completer(),
         complete_while_typing=True,
-        reserve_space_for_menu=len(COMMANDS),
+        reserve_space_for_menu=MENU_LINES,
         input=create_input(source),
         output=create_output(sink),
     )
@@ -300,17 +372,22 @@ def _keys() -> "KeyBindings":
 
 
 def _completer() -> "Completer":
-    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
     from prompt_toolkit.document import Document
 
-    class Commands(Completer):
-        """Slash commands, at the beginning of a line only."""
+    files = PathCompleter(expanduser=False)
 
-        def get_completions(self, document: Document, _: CompleteEvent) -> Iterable[Completion]:
+    class Words(Completer):
+        """Slash commands at the beginning of a line, and names of files after @."""
+
+        def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
             typed = document.text
             if typed.startswith("/") and document.is_cursor_at_the_end:
-                for word, command in zip(_WORDS, COMMANDS, strict=True):
+                for word, meaning in _MEANINGS.items():
                     if word.startswith(typed):
-                        yield Completion(word, -len(typed), display_meta=command.help)
+                        yield Completion(word, -len(typed), display_meta=meaning)
+            name = document.get_word_before_cursor(WORD=True)
+            if name.startswith("@"):
+                yield from files.get_completions(Document(name[1:]), event)
 
-    return Commands()
+    return Words()

@@ -1,7 +1,7 @@
 """The interactive loop's session: runs its prompts and answers its slash commands."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -19,6 +19,7 @@ from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import EventView
+from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import exchange_of
@@ -28,9 +29,11 @@ from orchestrator_cli.runs.verify import read_file_log
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
+from orchestrator_cli.values import Usage
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import EntryFilter, FileLog, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.graph import plan_lines
+from orchestrator_cli.views.text import one_line, spent
 from orchestrator_cli.views.tools import list_lines
 
 
@@ -43,15 +46,20 @@ def start_repl(
     model: str | None,
     max_cost: float | None,
     unsafe_no_sandbox: bool,
+    command: Callable[[list[str]], int],
 ) -> None:
-    """Run the interactive loop until the user leaves. Raises `typer.Exit` with the exit code."""
+    """Run the interactive loop until the user leaves. Raises `typer.Exit` with the exit code.
+
+    `command` runs a command of the command line, and returns its exit code.
+    """
     with reporting(output) as console:
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=False)
         flags = run_flags(LimitOptions(max_cost=max_cost), permissions)
         session = ReplSession(
-            run_settings(workspace, asks=True, model=model, **flags),
+            lambda chosen: run_settings(workspace, asks=True, model=chosen or model, **flags),
             console,
             unsafe,
+            command=command,
             arguments=arguments_of(permissions, model=model, max_cost=max_cost),
             name=conversation.session or "",
             goes_on=conversation.goes_on,
@@ -67,20 +75,26 @@ class ReplSession:
 
     def __init__(
         self,
-        settings: Settings,
+        load: Callable[[str], Settings],
         console: Console,
         unsafe: str = "",
         *,
+        command: Callable[[list[str]], int],
         arguments: Sequence[str] = (),
         name: str = "",
         goes_on: bool = False,
     ) -> None:
         """Open the session that `name` and `goes_on` name, as in `ChatSession`. Raises `OrchError`.
 
+        `load` reads the settings anew, with another model if one is named; `command` is as in `start_repl`.
         `unsafe` says how the user has allowed runs WITHOUT A SANDBOX; it is empty otherwise. `arguments` are
         the options of the loop, for runs in the background.
         """
-        self._settings = settings
+        self._load = load
+        self._settings = settings = load("")
+        self._command = command
+        self._spent = Usage()
+        self._model = _planner(settings)
         self._unsafe = unsafe
         self._arguments = arguments
         self._console = console
@@ -119,6 +133,7 @@ class ReplSession:
             return exc.exit_code
         self._console.print_answer(result.answer)
         self._chat.add(exchange, result.usage)
+        self._spent += result.usage
         return result.shortfall.exit_code if result.shortfall else 0
 
     def background(self, prompt: str) -> list[str]:
@@ -126,6 +141,29 @@ class ReplSession:
         check_detach(detach=True, unsafe=bool(self._unsafe))
         command = ("ask", "-", *self._arguments, f"--session={self._chat.name}")
         return started_lines(start_detached(self._settings, command, self._arguments, prompt))
+
+    def command(self, arguments: list[str]) -> int:
+        """Run a command of the command line in this workspace. Returns its exit code."""
+        return self._command([*arguments, "-C", str(self._settings.workspace)])
+
+    def model(self, name: str) -> list[str]:
+        """Lines about the models that are asked; with a name, ask that one from now on.
+
+        Raises `ConfigError` if it cannot be asked; nothing is changed then.
+        """
+        settings = self._load(name) if name else self._settings
+        names = LiveModels().names(settings)
+        if name:
+            others = (one for one in self._arguments if not one.startswith("--model="))
+            self._arguments = (*others, f"--model={name}")
+            self._settings, self._model = settings, names["planner"]
+        return [f"{role:<9} {one_line(model)}" for role, model in names.items()]
+
+    def status(self) -> str:
+        """The model, the folder, the session and what it has cost, in one line."""
+        return " · ".join(
+            (self._model, str(self._settings.workspace), f"session {self._chat.name}", spent(self._spent))
+        )
 
     def plan(self, prompt: str) -> list[str]:
         text = checked_prompt(prompt, self._settings.home)
@@ -175,6 +213,14 @@ class ReplSession:
     def leave(self) -> None:
         """End the session, and remember facts about the user."""
         self._chat.leave()
+
+
+def _planner(settings: Settings) -> str:
+    """The model that plans; if there is none, why."""
+    try:
+        return LiveModels().names(settings)["planner"]
+    except OrchError as exc:
+        return exc.message
 
 
 class _Latest:

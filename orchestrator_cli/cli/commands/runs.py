@@ -90,7 +90,7 @@ def undo(
     """Restore the workspace to before a run. Refuses if a file has changed since."""
     with reporting(Output(quiet=common.as_json, debug=common.debug)) as console:
         settings = settings_of(common.workspace)
-        past = find_run(settings, run)
+        past = find_run(settings, run, changed=True)
         changes = undo_run(settings, past, to, lambda: [_log_of(past), console])
         if common.as_json:
             write_line(sys.stdout, changes_line(past.run, changes))
@@ -103,7 +103,7 @@ def undo(
 def diff(run: RunName, common: InspectOptions) -> None:
     """Show what a run changed in the workspace, as a unified diff."""
     with reporting(Output(quiet=True, debug=common.debug)) as console:
-        past = find_run(settings_of(common.workspace), run)
+        past = find_run(settings_of(common.workspace), run, changed=True)
         shown = show_changes(past)
         if common.as_json:
             write_line(sys.stdout, changes_line(past.run, shown.changes))
