@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -28,13 +29,17 @@ def folder() -> Path:
     return platformdirs.user_data_path("orch") / "resident"
 
 
-def key() -> str:
-    """What two processes must have in common for one to be forked from the other."""
-    read = {
+def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment libraries read as they are imported."""
+    return {
         name: value
-        for name, value in os.environ.items()
+        for name, value in environment.items()
         if READ_AT_IMPORT.search(name) and not _OF_A_CALL.search(name)
     }
+
+
+def key() -> str:
+    """What two processes must have in common for one to be forked from the other."""
     root = Path("/").stat()
     where = [_namespace(name) for name in NAMESPACES]
     python = [
@@ -45,7 +50,15 @@ def key() -> str:
         sys.warnoptions,
         sorted(sys._xoptions),
     ]
-    facts = [str(PACKAGE), python, sorted(read.items()), where, root.st_dev, root.st_ino, os.geteuid()]
+    facts = [
+        str(PACKAGE),
+        python,
+        sorted(read_at_import(os.environ).items()),
+        where,
+        root.st_dev,
+        root.st_ino,
+        os.geteuid(),
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

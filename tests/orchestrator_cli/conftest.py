@@ -8,6 +8,7 @@ from command import Orch
 from endpoint import Endpoint
 from engine import Engine, end, start_server
 from forkserver import Warm
+from residents import Residents
 from scripted_model import MODELS
 
 from orchestrator_cli.cancellation import Cancellation
@@ -17,11 +18,15 @@ NewUser = Callable[[Path, Endpoint], Orch]
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     home = tmp_path_factory.mktemp("prefect")
     try:
         url = start_server(home)
-        warm = Warm(url, home)  # imports while the server starts
+        warm: Warm | Residents
+        if pytestconfig.getoption("resident"):
+            warm = Residents(home, tmp_path_factory.mktemp("residents"))
+        else:
+            warm = Warm(url, home)  # imports while the server starts
         prefect_server.await_server(url, home, Cancellation())
         server = prefect_server.running_server(home)
         assert server is not None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from forkserver import Warm
+from residents import Residents
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Engine:
     home: Path
     url: str
     password: str
-    warm: Warm
+    warm: Warm | Residents
 
     def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """What Prefect's server says: to a POST where there is a body."""
