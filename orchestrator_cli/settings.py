@@ -257,6 +257,11 @@ class Settings(BaseSettings):
         return own_places(self.home, self.prefect_home, user_file())
 
     @property
+    def sandbox_verdicts(self) -> Path:
+        """Where it is kept which sandbox works."""
+        return self.home / "sandbox.json"
+
+    @property
     def origin(self) -> SettingsOrigin:
         return self._origin
 

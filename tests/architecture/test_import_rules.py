@@ -103,7 +103,7 @@ NARROW: dict[str, tuple[str, ...]] = {
     "subprocesses.limited_worker": (),
     "memory": ("durable",),
     "toolsmith": ("durable",),
-    "toolsmith.sandbox": (),
+    "toolsmith.sandbox": ("durable.files",),
     "durable": (),
 }
 
