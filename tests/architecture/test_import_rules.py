@@ -49,6 +49,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "surroundings",
         "values",
         "cancellation",
+        "afterwards",
         "http_bodies",
         "json_schema",
         "process_limits",
