@@ -234,6 +234,8 @@ class Settings(BaseSettings):
     """A Prefect server of your own; without one, a local one is kept running."""
     prefect_home: UserOnly[OwnFolder | None] = None
     """Where the local Prefect server keeps its data; by default below `home`."""
+    resident: UserOnly[Literal["auto", "never", "always"]] = "auto"
+    """Whether commands are forked from a process that stays, and so start at once; see docs/resident.md."""
     prefect_idle_minutes: UserOnly[float] = Field(default=60.0, gt=0)
     """Minutes without a request after which the local Prefect server stops."""
 

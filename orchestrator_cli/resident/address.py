@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator_cli.resident.wanted import user_folder
+
 PACKAGE = Path(__file__).parents[1]
 READ_AT_IMPORT = re.compile(
     r"^(PYTHON|LC_|LANG|LITELLM_|OPENAI_|HTTPX?_|HF_|SSL_|OTEL_|UVICORN_|DEFAULT_|MAX_|MIN_)"
@@ -17,16 +19,13 @@ READ_AT_IMPORT = re.compile(
 )
 """Variables that libraries read as they are imported. Keys and addresses are read with each call."""
 _OF_A_CALL = re.compile(r"_(API_KEY|BASE_URL|API_BASE)$")
+OF_RIGHTS = ("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp")
 NAMESPACES = ("mnt", "net", "pid", "user", "ipc", "uts")
 
 
 def folder() -> Path:
     """Where the sockets are, below the data folder."""
-    if home := os.environ.get("ORCH_HOME"):
-        return Path(home) / "resident"
-    import platformdirs  # a third of the client's time
-
-    return platformdirs.user_data_path("orch") / "resident"
+    return user_folder("XDG_DATA_HOME", ".local/share") / "resident"
 
 
 def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
@@ -60,6 +59,15 @@ def key() -> str:
         os.geteuid(),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _rights() -> list[str]:
+    """Groups, capabilities and filters: a fork has those of the resident."""
+    try:
+        rows = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [row for row in rows if row.startswith(OF_RIGHTS)]
 
 
 def _namespace(name: str) -> str:

@@ -75,6 +75,9 @@ def _take_over(order: dict[str, Any], files: list[int]) -> None:
             resource.setrlimit(which, (soft, hard))
     with contextlib.suppress(OSError):
         os.nice(max(0, order["nice"] - os.nice(0)))
+    if order["processors"]:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, order["processors"])
     sys.argv, sys.modules["__main__"] = list(order["argv"]), types.ModuleType("__main__")
     os.environ.clear()
     os.environ.update(order["environment"])

@@ -42,6 +42,10 @@ class Warm:
         """The environment of commands that are started otherwise: they have no resident."""
         return {"ORCH_RESIDENT": "never", **env}
 
+    def host(self, process: int) -> int:
+        """The process that runs a command which was started otherwise."""
+        return process
+
     def run(
         self,
         args: Sequence[str],
