@@ -22,7 +22,8 @@ class Engine:
     home: Path
     url: str
     password: str
-    warm: Warm | Residents
+    warm: Warm
+    residents: Residents
 
     def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """What Prefect's server says: to a POST where there is a body."""
