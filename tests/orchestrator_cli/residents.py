@@ -71,20 +71,23 @@ class Residents:
         streams: Mapping[str, Path],
         timeout: float,
     ) -> int:
-        with contextlib.ExitStack() as stack:
-            opened = {
-                name: stack.enter_context(path.open("rb" if name == "stdin" else "r+b", buffering=0))
-                for name, path in streams.items()
-            }
-            is_terminal = os.isatty(opened["stdin"].fileno())
-            process = subprocess.Popen(
+        # No terminal of the tests' own comes of it.
+        opened = {
+            name: os.open(path, (os.O_RDONLY if name == "stdin" else os.O_WRONLY) | os.O_NOCTTY)
+            for name, path in streams.items()
+        }
+        try:
+            process = subprocess.Popen(  # type: ignore[call-overload]
                 [PROGRAM, *args],
                 env=env,
                 cwd=cwd,
                 start_new_session=True,
-                preexec_fn=_take_terminal if is_terminal else None,
-                **opened,  # type: ignore[call-overload]
+                preexec_fn=_take_terminal if os.isatty(opened["stdin"]) else None,
+                **opened,
             )
+        finally:
+            for file in opened.values():
+                os.close(file)
         while True:
             try:
                 code = process.wait(timeout)
