@@ -114,13 +114,12 @@ class FlowRun:
                 return ""
             self._is_closed = True
         self._wanted.set()
-        is_interrupted = isinstance(error, INTERRUPTS)
-        if is_interrupted or self.outbox.fault or self._connection.unsent is None:
-            left = self._end(error, INTERRUPTED_S if is_interrupted else CLOSING_S)
-            return self._keep(left)
+        is_interrupted, unsent = isinstance(error, INTERRUPTS), self._connection.unsent
+        if is_interrupted or unsent is None or self.outbox.fault or self.outbox.lost:
+            return self._keep(self._end(error, INTERRUPTED_S if is_interrupted else CLOSING_S))
         # As far as is known the server is there: no one has to wait for its last answers.
         try:
-            kept = self.outbox.keep(self._connection.unsent, Message(STATE, _last(error)))
+            kept = self.outbox.keep(unsent, Message(STATE, _last(error)))
         except OSError:
             return self._keep(self._end(error, CLOSING_S))
         ended = threading.Event()
