@@ -30,15 +30,16 @@ def main() -> None:
 
 def _run_by_resident() -> Callable[[], None]:
     """End as a resident's worker has ended. Returns if there is none, with what starts the next one."""
-    from orchestrator_cli import resident
+    from orchestrator_cli.resident.wanted import wanted
 
-    if not resident.is_wanted():
+    may = wanted()
+    if not may.use:
         return lambda: None
     from orchestrator_cli.resident import client
 
     if (code := client.run()) is not None:
         client.end(code)
-    return client.start_next
+    return client.start_next if may.start else lambda: None
 
 
 def _open_closed_streams() -> None:

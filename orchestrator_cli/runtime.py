@@ -45,6 +45,7 @@ from orchestrator_cli.warm_up import start_engine
 from orchestrator_cli.workspace import CommitLimits, Workspace
 from toolsmith.library import Library
 from toolsmith.sandbox import Backend, SandboxUnavailable, SelfTestFault, choose_backend
+from toolsmith.sandbox.probe import choose_afresh
 from toolsmith.sandbox.proxy import Dialer
 
 MAX_PROMPT_CHARS = 200_000
@@ -308,10 +309,11 @@ def _open_services(
     return _Services(registry, memory, gate, effects)
 
 
-def choose_sandbox(settings: Settings) -> Backend:
+def choose_sandbox(settings: Settings, *, afresh: bool = False) -> Backend:
     """The sandbox of the settings. Raises `ConfigError` if it does not work."""
+    choose = choose_afresh if afresh else choose_backend
     try:
-        return choose_backend(None if settings.sandbox == "auto" else settings.sandbox)
+        return choose(None if settings.sandbox == "auto" else settings.sandbox, settings.sandbox_verdicts)
     except SelfTestFault as exc:
         raise ConfigError(*str(exc).split("\n", 1)) from exc
     except SandboxUnavailable as exc:

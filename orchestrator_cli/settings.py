@@ -236,6 +236,8 @@ class Settings(BaseSettings):
     """A Prefect server of your own; without one, a local one is kept running."""
     prefect_home: UserOnly[OwnFolder | None] = None
     """Where the local Prefect server keeps its data; by default below `home`."""
+    resident: UserOnly[Literal["auto", "never", "always"]] = "auto"
+    """Whether commands are forked from a process that stays, and so start at once; see docs/resident.md."""
     prefect_idle_minutes: UserOnly[float] = Field(default=60.0, gt=0)
     """Minutes without a request after which the local Prefect server stops."""
 
@@ -257,6 +259,11 @@ class Settings(BaseSettings):
     def own_places(self) -> tuple[Path, ...]:
         """What `orch` itself trusts, there or not: its state and your settings."""
         return own_places(self.home, self.prefect_home, user_file())
+
+    @property
+    def sandbox_verdicts(self) -> Path:
+        """Where it is kept which sandbox works."""
+        return self.home / "sandbox.json"
 
     @property
     def origin(self) -> SettingsOrigin:

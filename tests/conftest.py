@@ -21,8 +21,23 @@ settings.load_profile("orch")
 LONGEST = ("test_killed.py", "test_workspace_kill.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# Commands that tests start in ways of their own have no resident either; see `--resident`.
+os.environ["ORCH_RESIDENT"] = "never"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--resident",
+        action="store_true",
+        help="run each orch through client, resident and worker; only tests that start orch",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes longest begins first: at the end, one process would work on it while the others wait."""
+    if config.getoption("resident"):
+        items[:] = [item for item in items if "new_user" in getattr(item, "fixturenames", ())]
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 

@@ -229,6 +229,7 @@ class Converter:
 
     def __init__(self, settings: Settings, limits: Limits = LIMITS) -> None:
         self._wanted = None if settings.sandbox == "auto" else settings.sandbox
+        self._verdicts = settings.sandbox_verdicts
         self._limits = limits
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._session: SandboxSession | None = None
@@ -265,7 +266,7 @@ class Converter:
             self._session = SandboxSession(
                 Path(self._folder.name),
                 limits=self._limits,
-                backend=choose_backend(self._wanted),
+                backend=choose_backend(self._wanted, self._verdicts),
                 writable=False,
             )
         Path(self._folder.name, _FILE).write_bytes(data)

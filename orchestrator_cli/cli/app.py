@@ -22,6 +22,7 @@ import typer
 import typer.main
 from typer.core import TyperCommand
 
+from orchestrator_cli import afterwards
 from orchestrator_cli.cancellation import something_runs_beside
 from orchestrator_cli.cli.options import (
     Debug,
@@ -126,7 +127,14 @@ ENDING_S = 5.0
 """After this long, another Ctrl-C ends a process that has not ended by itself."""
 
 
-def main(end: Callable[[int], NoReturn] = os._exit) -> None:
+def end_process(code: int) -> NoReturn:
+    """End this process, when all that was to come afterwards is done."""
+    with contextlib.suppress(KeyboardInterrupt):
+        afterwards.finish()
+    os._exit(code)
+
+
+def main(end: Callable[[int], NoReturn] = end_process) -> None:
     """The `orch` command. `end` ends the process if it cannot end by itself."""
     try:
         Path.cwd()
@@ -182,7 +190,7 @@ def _print_uncaught(
         sys.stderr.write(clean("".join(traceback.format_exception(kind, exc, trace))))
 
 
-def leave(code: object, end: Callable[[int], NoReturn] = os._exit) -> NoReturn:
+def leave(code: object, end: Callable[[int], NoReturn] = end_process) -> NoReturn:
     """End the process at once. Everything that must last is on disk."""
     if terminal := sys.modules.get("orchestrator_cli.cli.chat.terminal_input"):
         terminal.restore()  # os._exit calls no exit functions

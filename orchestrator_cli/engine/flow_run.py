@@ -16,15 +16,17 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+from orchestrator_cli import afterwards
 from orchestrator_cli.cancellation import run_beside
 from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.local_api import LocalApi, collect_from_prefect, stop_collecting, unused_tls
-from orchestrator_cli.engine.outbox import CLOSING_S, STATE, PrefectOutbox
+from orchestrator_cli.engine.outbox import CLOSING_S, STATE, Message, PrefectOutbox
 from orchestrator_cli.engine.server import ui_address
 from orchestrator_cli.errors import ApprovalNeeded, Cancelled, Interrupted, RunFailed
 
 INTERRUPTED_S = 0.3
 """How long the end of an interrupted run waits for the server to be sent the last messages."""
+INTERRUPTS = (KeyboardInterrupt, Interrupted, Cancelled)
 LATER_S = 0.15
 """How long, with Prefect imported, the interpreter is left to what leads to the planner's request."""
 
@@ -102,6 +104,9 @@ class FlowRun:
     def close(self, error: BaseException | None = None) -> str:
         """End it, and send what is left; `error` is what ended the run.
 
+        If no fault of the server is known, the rest is sent beside: see `afterwards`. It is in a file
+        meanwhile, for the next run to send if this process dies or the server takes too long.
+
         Returns a sentence about what the server was not sent; empty if there is nothing to say.
         """
         with self._lock:
@@ -109,18 +114,44 @@ class FlowRun:
                 return ""
             self._is_closed = True
         self._wanted.set()
-        is_interrupted = isinstance(error, KeyboardInterrupt | Interrupted | Cancelled)
-        seconds = INTERRUPTED_S if is_interrupted else CLOSING_S
+        is_interrupted, unsent = isinstance(error, INTERRUPTS), self._connection.unsent
+        if is_interrupted or unsent is None or self.outbox.fault or self.outbox.lost:
+            return self._keep(self._end(error, INTERRUPTED_S if is_interrupted else CLOSING_S))
+        # As far as is known the server is there: no one has to wait for its last answers.
+        try:
+            kept = self.outbox.keep(unsent, Message(STATE, _last(error)))
+        except OSError:
+            return self._keep(self._end(error, CLOSING_S))
+        ended = threading.Event()
+
+        def end() -> None:
+            try:
+                kept.release(sent=not self._end(error, CLOSING_S))
+            finally:
+                ended.set()
+
+        afterwards.register(ended)
+        run_beside(end)
+        return ""
+
+    def _end(self, error: BaseException | None, seconds: float) -> int:
+        """End the flow, and wait for the last messages to be sent; how many are left."""
         if self._begun and not self._over.is_set():
             self._work.put(lambda: ending(error))
             if not self._over.wait(seconds):  # what is under way has not ended yet
-                self.outbox.put(STATE, {"state": _row(ending(error)), "force": True})
-        left, lost, fault = self.outbox.close(seconds), self.outbox.lost, self.outbox.fault
+                self.outbox.put(STATE, _last(error))
+        elif not self._begun and not isinstance(error, INTERRUPTS):
+            self.outbox.put(STATE, _last(error))
+        left = self.outbox.close(seconds)
         stop_collecting(self.outbox)
-        later = ""
+        return left
+
+    def _keep(self, left: int) -> str:
+        """Keep what is left for the next run; what to say of it."""
+        lost, fault, later = self.outbox.lost, self.outbox.fault, ""
         if left and self._connection.unsent is not None:
             try:
-                self.outbox.keep(self._connection.unsent)
+                self.outbox.keep(self._connection.unsent).release(sent=False)
                 left, later = 0, " The rest is sent with the next run, or by orch ui."
             except OSError as exc:
                 fault = f"{fault or 'it has not started yet'}, and the rest cannot be kept: {exc}"
@@ -211,25 +242,28 @@ class FlowRun:
 
 def ending(error: BaseException | None) -> Any:
     """The state of a flow run that has nothing to carry out; `error` is what ended the run before that."""
-    from prefect.states import Cancelled as CancelledState
-    from prefect.states import Failed, Paused
+    from prefect import states
 
+    name, message = _name_of_end(error)
+    return getattr(states, name)(message=message) if error is not None else None
+
+
+def _name_of_end(error: BaseException | None) -> tuple[str, str]:
+    """The name of the last state of a flow run, and its message."""
     match error:
         case None:
-            return None
+            return "Completed", ""
         case ApprovalNeeded():
-            return Paused(message=error.message)
+            return "Paused", error.message
         case Interrupted() | Cancelled() | KeyboardInterrupt():
-            return CancelledState(message=str(error) or "Interrupted.")
-    return Failed(message=str(error) or type(error).__name__)
+            return "Cancelled", str(error) or "Interrupted."
+    return "Failed", str(error) or type(error).__name__
 
 
-def _row(state: Any) -> dict[str, Any]:
-    """A state as the server takes it; None is one of a run that has completed."""
-    if state is None:
-        return {"type": "COMPLETED", "name": "Completed"}
-    row: dict[str, Any] = state.model_dump(mode="json", include={"type", "name", "message"})
-    return row
+def _last(error: BaseException | None) -> dict[str, Any]:
+    """The last state of a flow run as the server takes it; Prefect need not be imported."""
+    name, message = _name_of_end(error)
+    return {"state": {"type": name.upper(), "name": name, "message": message or None}, "force": True}
 
 
 # --- task runs

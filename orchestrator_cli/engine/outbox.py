@@ -7,17 +7,18 @@ or `orch ui`, reaches the server.
 """
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.cancellation import run_beside
-from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.engine.artifacts import MANY, together
 
 EVENTS, LOGS, ARTIFACTS, STATE = "/events", "/logs/", "/artifacts/", "/flow_runs/{id}/set_state"
@@ -42,6 +43,21 @@ class Message:
 
     path: str
     body: Any
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file with messages, which no other process sends until it is released."""
+
+    path: Path
+    file: int
+
+    def release(self, *, sent: bool) -> None:
+        """Let others send it, unless that was done."""
+        if sent:
+            with suppress(OSError):
+                self.path.unlink()
+        os.close(self.file)
 
 
 class PrefectOutbox:
@@ -118,12 +134,30 @@ class PrefectOutbox:
             self._abandoned = True
             return len(self._waiting)
 
-    def keep(self, folder: Path) -> None:
-        """Write what is left into a folder, after `close`. Raises `OSError`."""
+    def keep(self, folder: Path, *more: Message) -> "Kept":
+        """Write what is left, and `more`, into a folder. Raises `OSError`.
+
+        Other processes send it as soon as it is released, or this process has died.
+        """
         folder.mkdir(mode=0o700, exist_ok=True)
-        left = [[message.path, message.body] for message in self._waiting.values()]
+        with self._changed:
+            messages = [*self._waiting.values(), *more]
+        left = [[message.path, message.body] for message in messages]
         kept = {"name": self.name, "local_id": self.local_id, "resumed": self._resumed, "messages": left}
-        write_atomic(folder / f"{self.local_id}.json", json.dumps(kept), sync=False, mode=0o600)
+        path = folder / f"{self.local_id}.json"
+        unlocked = path.with_suffix(".tmp")
+        file = os.open(unlocked, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with suppress(LockUnsupported):
+                try_lock(file)
+            with os.fdopen(os.dup(file), "w", encoding="utf-8") as opened:
+                opened.write(json.dumps(kept))
+            unlocked.rename(path)
+        except BaseException:
+            os.close(file)
+            unlocked.unlink(missing_ok=True)
+            raise
+        return Kept(path, file)
 
     # --- the thread
 
@@ -244,12 +278,25 @@ def send_unsent(folder: Path, client: Any, on_progress: Callable[[], None] = lam
     `on_progress` is called after each request that the server has answered.
     """
     for path in sorted(folder.glob("*.json")):
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            left = [Message(str(where), body) for where, body in kept.pop("messages")]
-            outbox = PrefectOutbox(**kept, messages=left, on_progress=on_progress)
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
-            outbox = None  # another run has just sent it, or it is damaged
-        if outbox is not None:
-            outbox.send_rest(client)
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            if _is_free(file.fileno()):
+                _send_kept(file.read(), client, on_progress)
+                path.unlink()
+
+
+def _is_free(file: int) -> bool:
+    """Whether no process that is alive sends the messages of a file, or has just sent them."""
+    with suppress(LockUnsupported):
+        if not try_lock(file):
+            return False
+    return os.fstat(file).st_nlink > 0
+
+
+def _send_kept(content: bytes, client: Any, on_progress: Callable[[], None]) -> None:
+    try:
+        kept = json.loads(content)
+        left = [Message(str(where), body) for where, body in kept.pop("messages")]
+        outbox = PrefectOutbox(**kept, messages=left, on_progress=on_progress)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return  # it is damaged
+    outbox.send_rest(client)

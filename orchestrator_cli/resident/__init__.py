@@ -7,15 +7,9 @@ the worker's exit code. The resident imports and forks, and does nothing else: i
 connection. The worker is the command as it would be without all this, in a session of its own.
 
 Without a resident, or with another one than the command needs, the command runs in its own process, and a
-resident for the next one is started beside it. `ORCH_RESIDENT=auto` turns it on.
+resident for the next one is started beside it. `wanted` says when there is to be none.
 
 Not covered: Ctrl-Z stops the command and its client, but no programs that the command has started in sessions
-of their own; and programs that open `/dev/tty`, which is the terminal of a session.
+of their own; programs that open `/dev/tty`, which is the terminal of a session; and control groups, because a
+worker is in that of its resident.
 """
-
-import os
-
-
-def is_wanted() -> bool:
-    """Whether commands are to be run by residents. Not in CI, where no second command follows."""
-    return os.environ.get("ORCH_RESIDENT") == "auto" and not os.environ.get("CI")

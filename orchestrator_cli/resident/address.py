@@ -5,7 +5,10 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+from orchestrator_cli.resident.wanted import user_folder
 
 PACKAGE = Path(__file__).parents[1]
 READ_AT_IMPORT = re.compile(
@@ -16,25 +19,26 @@ READ_AT_IMPORT = re.compile(
 )
 """Variables that libraries read as they are imported. Keys and addresses are read with each call."""
 _OF_A_CALL = re.compile(r"_(API_KEY|BASE_URL|API_BASE)$")
+OF_RIGHTS = ("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp")
 NAMESPACES = ("mnt", "net", "pid", "user", "ipc", "uts")
 
 
 def folder() -> Path:
     """Where the sockets are, below the data folder."""
-    if home := os.environ.get("ORCH_HOME"):
-        return Path(home) / "resident"
-    import platformdirs  # a third of the client's time
+    return user_folder("XDG_DATA_HOME", ".local/share") / "resident"
 
-    return platformdirs.user_data_path("orch") / "resident"
+
+def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment libraries read as they are imported."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if READ_AT_IMPORT.search(name) and not _OF_A_CALL.search(name)
+    }
 
 
 def key() -> str:
     """What two processes must have in common for one to be forked from the other."""
-    read = {
-        name: value
-        for name, value in os.environ.items()
-        if READ_AT_IMPORT.search(name) and not _OF_A_CALL.search(name)
-    }
     root = Path("/").stat()
     where = [_namespace(name) for name in NAMESPACES]
     python = [
@@ -45,8 +49,25 @@ def key() -> str:
         sys.warnoptions,
         sorted(sys._xoptions),
     ]
-    facts = [str(PACKAGE), python, sorted(read.items()), where, root.st_dev, root.st_ino, os.geteuid()]
+    facts = [
+        str(PACKAGE),
+        python,
+        sorted(read_at_import(os.environ).items()),
+        where,
+        root.st_dev,
+        root.st_ino,
+        os.geteuid(),
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _rights() -> list[str]:
+    """Groups, capabilities and filters: a fork has those of the resident."""
+    try:
+        rows = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [row for row in rows if row.startswith(OF_RIGHTS)]
 
 
 def _namespace(name: str) -> str:

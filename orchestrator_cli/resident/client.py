@@ -87,6 +87,7 @@ def _order() -> dict[str, object]:
         "umask": mask,
         "limits": [(which, *resource.getrlimit(which)) for which in LIMITS],
         "nice": os.nice(0),
+        "processors": [*os.sched_getaffinity(0)] if hasattr(os, "sched_getaffinity") else [],
     }
 
 

@@ -14,7 +14,7 @@ import time
 import types
 from typing import Any, NoReturn, cast
 
-from orchestrator_cli import environment
+from orchestrator_cli import afterwards, environment
 from orchestrator_cli.cli import app
 from orchestrator_cli.resident.frames import Hungup, receive, send
 
@@ -40,9 +40,12 @@ def become(connection: socket.socket) -> NoReturn:
         ended.set()
         with contextlib.suppress(OSError):  # the resident, too, says how this process ended
             send(connection, {"code": code})
+        _leave_streams()
+        afterwards.finish()
         os._exit(code)
 
     gc.enable()
+    afterwards.leave_to_caller()
     try:
         app.main(end)
     except SystemExit as exc:
@@ -72,11 +75,22 @@ def _take_over(order: dict[str, Any], files: list[int]) -> None:
             resource.setrlimit(which, (soft, hard))
     with contextlib.suppress(OSError):
         os.nice(max(0, order["nice"] - os.nice(0)))
+    if order["processors"]:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, order["processors"])
     sys.argv, sys.modules["__main__"] = list(order["argv"]), types.ModuleType("__main__")
     os.environ.clear()
     os.environ.update(order["environment"])
     environment.forget_taken()
     time.tzset()
+
+
+def _leave_streams() -> None:
+    """Let who reads what the command writes see its end, and the terminal be of the next command."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(nowhere, number)
 
 
 def _end_with(connection: socket.socket, ended: threading.Event) -> None:

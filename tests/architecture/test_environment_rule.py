@@ -22,8 +22,10 @@ EXCEPTIONS = {
     ): "sets what Prefect reads at its import",
     ("orchestrator_cli/engine/server.py", "_server_environment"): "makes the server's environment",
     ("orchestrator_cli/durable/places.py", "xdg_folders"): "finds what rules of home folders are about",
-    ("orchestrator_cli/resident/__init__.py", "is_wanted"): "comes before the settings are read",
-    ("orchestrator_cli/resident/address.py", "folder"): "comes before the settings are read",
+    ("orchestrator_cli/resident/wanted.py", "wanted"): "comes before the settings are read",
+    ("orchestrator_cli/resident/wanted.py", "user_folder"): "comes before the settings are read",
+    ("orchestrator_cli/resident/wanted.py", "_is_another_user"): "comes before the settings are read",
+    ("orchestrator_cli/resident/wanted.py", "_is_in_container"): "comes before the settings are read",
     ("orchestrator_cli/resident/address.py", "key"): "tells what libraries have read at their import",
     ("orchestrator_cli/resident/client.py", "_order"): "hands it over to a worker",
     ("orchestrator_cli/resident/worker.py", "_take_over"): "takes it over from a client",
@@ -70,4 +72,5 @@ def test_toml_is_read_in_one_place():
     assert readers == {
         "orchestrator_cli/config_file.py",
         "orchestrator_cli/tools/manifests.py",  # parts of pyproject.toml
+        "orchestrator_cli/resident/wanted.py",  # one setting, before the others are read
     }

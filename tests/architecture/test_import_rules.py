@@ -49,6 +49,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "surroundings",
         "values",
         "cancellation",
+        "afterwards",
         "http_bodies",
         "json_schema",
         "process_limits",
@@ -103,7 +104,7 @@ NARROW: dict[str, tuple[str, ...]] = {
     "subprocesses.limited_worker": (),
     "memory": ("durable",),
     "toolsmith": ("durable",),
-    "toolsmith.sandbox": (),
+    "toolsmith.sandbox": ("durable.files",),
     "durable": (),
 }
 

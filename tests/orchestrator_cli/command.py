@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import termios
 import threading
 import time
@@ -16,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from forkserver import Warm
-
-COMMAND = (sys.executable, "-m", "orchestrator_cli")
+from residents import COMMAND, Residents
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Orch:
 
     home: Path
     workspace: Path
-    warm: Warm
+    warm: Warm | Residents
     env: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, *args: str, stdin: str = "", timeout: float = 60, **env: str) -> Done:
@@ -132,7 +130,8 @@ class Orch:
             "LC_ALL": "C.UTF-8",
             "ORCH_HOME": str(self.home),
         }
-        return {name: value for name, value in (base | dict(self.env) | env).items() if value}
+        given = base | dict(self.env) | env
+        return self.warm.prepare({name: value for name, value in given.items() if value})
 
     @property
     def _cwd(self) -> Path:

@@ -8,6 +8,7 @@ from command import Orch
 from endpoint import Endpoint
 from engine import Engine, end, start_server
 from forkserver import Warm
+from residents import Residents
 from scripted_model import MODELS
 
 from orchestrator_cli.cancellation import Cancellation
@@ -22,19 +23,30 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     try:
         url = start_server(home)
         warm = Warm(url, home)  # imports while the server starts
+        residents = Residents(home, tmp_path_factory.mktemp("residents"))
         prefect_server.await_server(url, home, Cancellation())
         server = prefect_server.running_server(home)
         assert server is not None
-        yield Engine(home, url, server.password, warm)
+        yield Engine(home, url, server.password, warm, residents)
         warm.close()
+        residents.close()
     finally:
         if found := prefect_server.running_server(home):
             end(found.pid)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The two ways of a test."""
+    if metafunc.definition.get_closest_marker("both_ways") and not metafunc.config.getoption("resident"):
+        ways = [pytest.param(False, id="alone"), pytest.param(True, id="resident")]
+        metafunc.parametrize("new_user", ways, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def new_user(engine: Engine) -> NewUser:
+def new_user(request: pytest.FixtureRequest, pytestconfig: pytest.Config, engine: Engine) -> NewUser:
     """Makes a user with an empty home and workspace below a folder, whose models are at an endpoint."""
+
+    by_resident = getattr(request, "param", pytestconfig.getoption("resident"))
 
     def make(folder: Path, endpoint: Endpoint) -> Orch:
         home, workspace = folder / "home", folder / "workspace"
@@ -46,7 +58,7 @@ def new_user(engine: Engine) -> NewUser:
             "OPENAI_API_KEY": "test-key",
             **MODELS,
         }
-        return Orch(home, workspace, engine.warm, env)
+        return Orch(home, workspace, engine.residents if by_resident else engine.warm, env)
 
     return make
 

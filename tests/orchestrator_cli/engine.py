@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from forkserver import Warm
+from residents import Residents
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Engine:
     url: str
     password: str
     warm: Warm
+    residents: Residents
 
     def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """What Prefect's server says: to a POST where there is a body."""

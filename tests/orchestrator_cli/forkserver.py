@@ -38,6 +38,14 @@ class Warm:
         """Of the process whose children the runs are."""
         return self._process.pid
 
+    def prepare(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The environment of commands that are started otherwise: they have no resident."""
+        return {"ORCH_RESIDENT": "never", **env}
+
+    def host(self, process: int) -> int:
+        """The process that runs a command which was started otherwise."""
+        return process
+
     def run(
         self,
         args: Sequence[str],
@@ -98,7 +106,7 @@ def _become(order: dict[str, Any]) -> None:
     os.environ.update(order["env"])
     sys.argv = ["orch", *order["args"]]
     break_disk(order["env"])
-    _be_patient(order["env"], home)
+    be_patient(order["env"], home)
     try:
         app.main()
     except SystemExit as exc:
@@ -108,7 +116,7 @@ def _become(order: dict[str, Any]) -> None:
         app.leave(exc.code)
 
 
-def _be_patient(env: Mapping[str, str], home: str) -> None:
+def be_patient(env: Mapping[str, str], home: str) -> None:
     """Wait at the end for the server of the tests, which look at what it was sent, on a busy machine too."""
     from orchestrator_cli.engine import flow_run, outbox
 

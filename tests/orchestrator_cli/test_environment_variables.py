@@ -87,6 +87,7 @@ def test_what_no_library_can_be_loaded_with_is_named(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.both_ways
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed_lead_nowhere(orch: Orch, closed: str) -> None:
     command = ["bash", "-c", f'"$@" {closed}', "-", *orch.command, "runs"]
@@ -99,6 +100,7 @@ def test_streams_that_are_closed_lead_nowhere(orch: Orch, closed: str) -> None:
     assert len(said) <= len(done.stderr) <= 300 * len(said)
 
 
+@pytest.mark.both_ways
 @pytest.mark.slow
 def test_a_run_without_streams_is_made(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(planner=[answered("It is done.")])

@@ -123,8 +123,8 @@ def start(orch: Orch, endpoint: Endpoint) -> Iterator[Start]:
 
 
 def importing(run: Running) -> bool:
-    """The command has begun, and imports what settings need."""
-    return "pydantic_core" in _read(Path(f"/proc/{run.child.pid}/maps"))
+    """The command has begun, and imports what settings need; a worker has all that already."""
+    return "pydantic_core" in _read(Path(f"/proc/{run.orch.warm.host(run.child.pid)}/maps"))
 
 
 def opened(run: Running) -> bool:

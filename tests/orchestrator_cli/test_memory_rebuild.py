@@ -21,7 +21,8 @@ def template(stage: tuple[Orch, Endpoint], tmp_path_factory: pytest.TempPathFact
         assert orch("ask", "--session", "capitals", prompt).code == 0
     assert orch("ask", "Capital of Norway?").code == 0
     assert orch("feedback", "last", "bad", "too short").code == 0
-    return shutil.copytree(orch.home.parent, tmp_path_factory.mktemp("template") / "user")
+    without = shutil.ignore_patterns("resident")  # sockets cannot be copied
+    return shutil.copytree(orch.home.parent, tmp_path_factory.mktemp("template") / "user", ignore=without)
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from command import Orch
 from endpoint import Endpoint
+from residents import PROGRAM
 from scripted_model import answered
 
 pytestmark = pytest.mark.slow
-PROGRAM = Path(sys.executable).with_name("orch")
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -78,8 +78,7 @@ class Warmed:
     """Of the resident."""
 
     def command(self, *args: str, **options: Any) -> "subprocess.Popen[str]":
-        env = self.orch.environment(**({"ORCH_RESIDENT": "auto"} | options.pop("env", {})))
-        env.pop("CI", None)
+        env = self.orch.environment(**({"ORCH_RESIDENT": "always"} | options.pop("env", {})))
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         cwd = options.pop("cwd", self.orch.workspace)
         return subprocess.Popen(  # type: ignore[no-any-return,call-overload]

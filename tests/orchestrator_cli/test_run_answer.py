@@ -22,6 +22,7 @@ def test_a_prompt_the_planner_can_answer_costs_exactly_one_model_call(orch: Orch
     assert orch.events("RunFinished")[0]["usage"]["calls"] == 1
 
 
+@pytest.mark.both_ways
 def test_quiet_prints_the_answer_and_nothing_else(orch: Orch, knows: Endpoint) -> None:
     done = orch("ask", "-q", "What is six times seven?")
     assert (done.code, done.out, done.err) == (0, "Forty-two.\n", "")
@@ -48,6 +49,7 @@ def test_stream_json_prints_nothing_but_numbered_lines_of_json(orch: Orch, knows
     assert lasting == list(range(1, len(lasting) + 1))
 
 
+@pytest.mark.both_ways
 @pytest.mark.parametrize("args", [["ask", "-"], ["ask"]])
 def test_a_prompt_comes_from_standard_input(orch: Orch, knows: Endpoint, args: list[str]) -> None:
     done = orch(*args, "-q", stdin="What is six\ntimes seven? Größe 漢字\n")

@@ -90,6 +90,7 @@ def open_screen(orch: Orch) -> Iterator[Callable[..., Screen]]:
 Open = Callable[..., Screen]
 
 
+@pytest.mark.both_ways
 def test_a_person_answers_remarks_and_asks_again_in_the_loop(
     open_screen: Open, orch: Orch, endpoint: Endpoint
 ) -> None:
@@ -162,6 +163,7 @@ def test_no_question_is_answered_by_what_was_typed_before_it_was_shown(
     assert len(orch.events("ApprovalGiven")) == 2
 
 
+@pytest.mark.both_ways
 def test_ctrl_c_ends_a_run_that_asks_and_gives_the_terminal_back(
     open_screen: Open, orch: Orch, endpoint: Endpoint
 ) -> None:

@@ -4,13 +4,12 @@ A probe starts a real worker and makes the attempts of escapes.py against real t
 file in the home folder and a process with a secret in its environment, which are made for the test and
 removed after it. Bubblewrap comes first, then Landlock, then macOS's sandbox-exec; if none holds, the sandbox
 refuses and says how to change that. It never falls back to running without one: `unsafe` has to be asked for
-by name.
+by name. The verdict can be kept for later processes (see verdicts.py).
 """
 
 import contextlib
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from toolsmith.sandbox import confinement
+from toolsmith.sandbox import confinement, verdicts
 from toolsmith.sandbox.backends import SANDBOX_EXEC, Bubblewrap, Landlock, Seatbelt, Unconfined
 from toolsmith.sandbox.bootstrap import source_of
 from toolsmith.sandbox.confinement import NEEDED_ABI
@@ -162,7 +161,6 @@ def _folder_at_home(stack: ExitStack, otherwise: Path) -> str:
 
 NAMES = ("bubblewrap", "landlock", "sandbox-exec")
 _UNSAFE = "unsafe"
-_SYSTEM_PROGRAM = Path("/usr/bin/bwrap")  # where distributions' AppArmor profiles expect it
 
 _INSTALL = {
     "debian": "sudo apt install bubblewrap",
@@ -189,17 +187,31 @@ _chosen: dict[str | None, tuple[Backend, Mapping[str, str]]] = {}
 _choosing = threading.Lock()
 
 
-def choose_backend(prefer: str | None = None) -> Backend:
+def choose_backend(prefer: str | None = None, kept: Path | None = None) -> Backend:
     """The first backend that holds, or the one named `prefer`; the choice lasts for the process.
 
     "unsafe" confines nothing and is the only one that is not tested.
+
+    Args:
+        kept: a file of the user's own with the verdict of an earlier process, which is taken if it still
+            counts; else that of this one is written to it.
+
     Raises SandboxUnavailable, with a hint, if none holds; SelfTestFault; ValueError for an unknown name.
     """
     if prefer == _UNSAFE:
         return Unconfined()
     if prefer is not None and prefer not in NAMES:
         raise ValueError(f"unknown sandbox backend {prefer!r}; known are {', '.join((*NAMES, _UNSAFE))}")
-    return _choice(prefer)[0]
+    return _choice(prefer, kept)[0]
+
+
+def choose_afresh(prefer: str | None = None, kept: Path | None = None) -> Backend:
+    """As `choose_backend`, but tests now, whatever was found before."""
+    with _choosing:
+        _chosen.clear()
+    if kept is not None:
+        kept.unlink(missing_ok=True)
+    return choose_backend(prefer, kept)
 
 
 def rejected_backends(prefer: str | None = None) -> Mapping[str, str]:
@@ -207,11 +219,34 @@ def rejected_backends(prefer: str | None = None) -> Mapping[str, str]:
     return {} if prefer == _UNSAFE else _choice(prefer)[1]
 
 
-def _choice(prefer: str | None) -> tuple[Backend, Mapping[str, str]]:
+def _choice(prefer: str | None, kept: Path | None = None) -> tuple[Backend, Mapping[str, str]]:
+    names = NAMES if prefer is None else (prefer,)
     with _choosing:
+        if verdicts.take_doubt():
+            _chosen.clear()
         if prefer not in _chosen:
-            _chosen[prefer] = _choose(NAMES if prefer is None else (prefer,))
+            found = _kept_choice(kept, names) if kept is not None else None
+            _chosen[prefer] = found or _choose(names)
+            if kept is not None and found is None:
+                _keep(kept, names, *_chosen[prefer])
         return _chosen[prefer]
+
+
+def _kept_choice(kept: Path, names: tuple[str, ...]) -> tuple[Backend, Mapping[str, str]] | None:
+    """The backend that an earlier process has chosen, if it is one of those that are here now."""
+    if (verdict := verdicts.read(kept, " ".join(names))) is None:
+        return None
+    here = (candidate for name in names for candidate in _candidates(name, {}))
+    found = next((candidate for candidate in here if repr(candidate) == verdict.backend), None)
+    return (found, MappingProxyType(verdict.failures)) if found is not None else None
+
+
+def _keep(kept: Path, names: tuple[str, ...], backend: Backend, failures: Mapping[str, str]) -> None:
+    best = next((candidate for name in names for candidate in _candidates(name, {})), None)
+    # What failed before it may have done so because the machine was busy.
+    lasts_s = verdicts.LASTS_S if best == backend else verdicts.SECOND_BEST_S
+    verdict = verdicts.Verdict(repr(backend), dict(failures), lasts_s)
+    verdicts.keep(kept, " ".join(names), verdict)
 
 
 def _choose(names: tuple[str, ...]) -> tuple[Backend, Mapping[str, str]]:
@@ -234,7 +269,7 @@ def _candidates(name: str, failures: dict[str, str]) -> Iterator[Backend]:
     """Backends worth a try; if there is none, the reason goes to `failures`."""
     linux = os.uname().sysname == "Linux"
     if name == "bubblewrap":
-        program = str(_SYSTEM_PROGRAM) if _SYSTEM_PROGRAM.exists() else shutil.which("bwrap")
+        program = verdicts.bubblewrap_program()
         if program is None:
             failures[name] = "not installed"
             return

@@ -33,6 +33,7 @@ from toolsmith.sandbox.spec import (
     SandboxSpec,
     SandboxUnavailable,
 )
+from toolsmith.sandbox.verdicts import doubt
 from toolsmith.sandbox.watch import StopWatch
 from toolsmith.sandbox.wire import WireError, decode, encode
 from toolsmith.sandbox.worker_process import HostTool, Rpc, WorkerLost, WorkerProcess
@@ -264,6 +265,7 @@ class SandboxSession:
             self._drop()
             if self._closed.is_set():
                 raise SandboxClosed(CLOSED) from None
+            doubt()
             message = self._secrets.mask(f"the sandbox did not start ({self._backend.detail}): {exc}")
             raise SandboxUnavailable(message) from exc
         workspace, launch = self._spec.workspace, worker.launch

@@ -147,7 +147,7 @@ def _workspace(settings: Settings) -> str:
 
 def _sandbox(settings: Settings) -> str:
     """Try to get out of the sandbox, and say how well it holds."""
-    backend = choose_sandbox(settings)
+    backend = choose_sandbox(settings, afresh=True)
     started = time.monotonic()
     found = self_test(backend)
     took = time.monotonic() - started

@@ -64,7 +64,7 @@ class Home:
         """Its API, at the server that runs now."""
         found = prefect_server.running_server(self.folder)
         assert found is not None
-        return Engine(self.folder, found.url, found.password, None)  # type: ignore[arg-type]
+        return Engine(self.folder, found.url, found.password, None, None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
