@@ -20,7 +20,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator_cli import errors, mcp_settings, model_settings, prompts, settings, trust_rules
+from orchestrator_cli import (
+    errors,
+    mcp_settings,
+    model_settings,
+    process_settings,
+    prompts,
+    settings,
+    trust_rules,
+)
 from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
@@ -219,8 +227,8 @@ def subtask_fields() -> str:
 
 
 def process_fields() -> str:
-    said = field_docs(settings.Process)
-    fields = settings.Process.model_fields.items()
+    said = field_docs(process_settings.Process)
+    fields = process_settings.Process.model_fields.items()
     return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
 
 

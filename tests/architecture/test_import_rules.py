@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "model_settings",
         "mcp_files",
         "mcp_settings",
+        "process_settings",
         "data_folder",
         "config_file",
         "trust",
