@@ -29,8 +29,7 @@ from orchestrator_cli.json_schema import schema_fault
 
 MOST_BYTES = 120_000
 """Of all arguments that inputs make. The kernel takes 128 KiB in one argument."""
-_TEMPLATE = re.compile(r"(?:(?P<option>-[^\s{}=]+)(?P<sign>[= ]))?\{(?P<name>[^{}\s]+)\}")
-_SWITCH = re.compile(r"(-[^/]+)/(-[^/]+)")
+_TEMPLATE = re.compile(r"(?:(?P<option>-[^\s{}=]{1,80})(?P<sign>[= ]))?\{(?P<name>[^{}\s]{1,80})\}")
 
 
 class Process(BaseModel):
@@ -101,9 +100,9 @@ def _parsed(text: str) -> _Template | None:
         if "{" in text or "}" in text:
             raise ValueError(f"{text!r} is no argument: write {{NAME}} or --option={{NAME}}")
         return None
-    option, switch = found["option"] or "", _SWITCH.fullmatch(found["option"] or "")
-    on, off = switch.groups() if switch else (option, "")
-    return _Template(on, off, found["sign"] != "=", found["name"])
+    option, slash, off = (found["option"] or "").partition("/-")
+    off = slash[1:] + off
+    return _Template(option, off, found["sign"] != "=", found["name"])
 
 
 def _check_templates(arguments: Sequence[str], inputs: Mapping[str, JsonValue] | None) -> None:

@@ -70,9 +70,10 @@ COMMANDS = {
     "mcp": Lazy("mcp", "Serve built tools and runs to other programs over MCP."),
     "login": Lazy("login", "Log in to an MCP server in your browser."),
     "memory": Lazy("memory", "List, search, change and move what is remembered."),
+    "scripts": Lazy("scripts", "Register the scripts of a folder as processes."),
     "tools": Lazy("tools", "List, build, test, repair and share built tools."),
 }
-GROUPS = ("kb", "log", "memory", "tools")
+GROUPS = ("kb", "log", "memory", "scripts", "tools")
 """Commands that have commands of their own."""
 
 

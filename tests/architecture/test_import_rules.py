@@ -135,6 +135,7 @@ HOMES = {
         "memory.embedder",
     ),
     "qdrant_client": ("memory.server",),
+    "tomlkit": ("orchestrator_cli.admin.own_settings",),
 }
 """The beginnings of the names of the modules that may import a large dependency."""
 
