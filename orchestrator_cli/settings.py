@@ -39,6 +39,7 @@ from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.mcp_files import USER_FILES, WORKSPACE_FILES, McpFiles, read_mcp_files
 from orchestrator_cli.mcp_settings import McpServer, ServerName
 from orchestrator_cli.model_settings import ModelId, ModelParameters, RoleModels, RoleName
+from orchestrator_cli.notify_settings import NotifySettings
 from orchestrator_cli.process_settings import Process
 from orchestrator_cli.trust import (
     Decide,
@@ -189,6 +190,8 @@ class Settings(BaseSettings):
     """Seconds that the end of a session waits for that call before rules replace it."""
     conversation_tokens: Lower[int] = Field(default=4_000, ge=200)
     """The most tokens of a session's conversation in a request; older turns are shortened."""
+    notify: UserOnly[NotifySettings] = NotifySettings()
+    """When and how you are notified; see docs/notifications.md."""
     prefect_api_url: UserOnly[str | None] = Field(default=None, validation_alias="PREFECT_API_URL")
     """A Prefect server of your own; without one, a local one is kept running."""
     prefect_home: UserOnly[OwnFolder | None] = None
