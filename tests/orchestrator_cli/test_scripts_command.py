@@ -1,6 +1,7 @@
 """`orch scripts`: a folder of real scripts, read without running any, registered and run as processes."""
 
 import json
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -59,6 +60,7 @@ def cli(): "Greets."
 @cli.command()
 @click.option("--count", default=1, help="how often")
 @click.option("--shout/--no-shout", default=False)
+@click.option("--sure", default=False)
 @click.option("--kind", type=click.Choice(["a", "b"]))
 @click.option("-p", "--pair", nargs=2, type=int)
 @click.argument("names", nargs=-1, required=True)
@@ -158,9 +160,10 @@ CALLS = [
     (
         "greet.py",
         CLICK,
-        {"greet": ["hello-all", "--count={count}", "--shout/--no-shout={shout}", "--kind={kind}",
-                   "--pair {pair}", "--", "{names}"]},
-        {"count": "integer", "shout": "boolean", "kind": ["a", "b"], "pair": "array", "names": "array"},
+        {"greet": ["hello-all", "--count={count}", "--shout/--no-shout={shout}", "--sure={sure}",
+                   "--kind={kind}", "--pair {pair}", "--", "{names}"]},
+        {"count": "integer", "shout": "boolean", "sure": ["true", "false"], "kind": ["a", "b"],
+         "pair": "array", "names": "array"},
         ["names"],
     ),
     ("double.py", ARGV, {"double": ["{number}", "{times}"]}, {"number": "integer", "times": "integer"},
@@ -230,10 +233,11 @@ def test_what_is_left_out_is_named(orch: Orch, folder: Path) -> None:
     (folder / "out.py").symlink_to("/etc/passwd")
     (folder / "notes.txt").write_text("no script")
     (folder / "bytes.py").write_bytes(b"\0\1")
+    Path(os.fsdecode(bytes(folder) + b"/\xff.py")).write_text("print(1)")
     (folder / "below").mkdir()
     done = orch("scripts", "add", str(folder), "--json")
     left = {Path(row["path"]).name: row["why"] for row in done.envelope["left_out"]}
-    assert left.keys() == {"module.py", "broken.py", "open.sh", "out.py", "bytes.py"}
+    assert left.keys() == {"module.py", "broken.py", "open.sh", "out.py", "bytes.py", "\udcff.py"}
     assert "out of the folder" in left["out.py"]
     assert [row["name"] for row in done.envelope["proposals"]] == ["good"]
 
@@ -287,6 +291,17 @@ def test_scripts_are_registered_once_and_changes_are_shown(orch: Orch, folder: P
     assert orch("scripts", "remove", "double", "-y").code == 2
     rows: Any = orch("scripts", "list", "--json").envelope
     assert [row["name"] for row in rows] == ["plain", "plain_py"]
+
+
+def test_a_table_of_another_make_is_not_changed(orch: Orch, folder: Path) -> None:
+    path, own = write(folder, "plain.py", "print(1)"), orch.home / "orch.toml"
+    text = f"[processes.mine]\nwhen = 'x'\ncommand = ['python3', '-u', '{path}']\n"
+    own.write_text(text)
+    done = orch("scripts", "add", str(folder), "-y", "--json")
+    assert (done.envelope["proposals"], done.envelope["registered"]) == ([], ["mine"])
+    assert own.read_text() == text
+    own.write_text(f"{text}arguments = []\n")
+    assert proposed(orch, folder)["mine"]["changes"] == ["command", "inputs"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from orchestrator_cli.admin.scripts.python_values import (
 )
 
 CONTEXTS = ("Context", "CallbackParam")
+_TRUTH: dict[str, JsonValue] = {"enum": ["true", "false"]}
+"""Of an option that takes a word for it, which is no flag."""
 
 
 def library_calls(tree: ast.Module, imported: frozenset[str], enums: Enums) -> list[ScriptCall]:
@@ -205,7 +207,7 @@ def _option(names: list[str], given: Mapping[str, ast.expr], enums: Enums) -> Sc
         schema = list_of(schema)
     return ScriptParameter(
         name,
-        schema_with(schema, about=about, default=default),
+        schema_with(schema, about=about, default=None if isinstance(default, bool) else default),
         option,
         is_required=value_of(given.get("required")) is True,
         is_spread=is_spread,
@@ -223,7 +225,10 @@ def _click_schema(given: Mapping[str, ast.expr], enums: Enums, default: JsonValu
         case "FLOAT" | "FloatRange":
             return {"type": "number"}
         case "BOOL":
-            return {"type": "string", "enum": ["true", "false"]}
+            return dict(_TRUTH)
         case "int" | "float":
             return schema_of(kind, enums)
-    return type_of_default(default if kind is None and not isinstance(default, list) else None)
+        case "bool":
+            return dict(_TRUTH)
+    inferred = type_of_default(default if kind is None and not isinstance(default, list) else None)
+    return inferred if inferred["type"] != "boolean" else dict(_TRUTH)

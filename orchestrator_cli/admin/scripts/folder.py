@@ -17,7 +17,7 @@ from orchestrator_cli.admin.scripts.calls import ScriptCall
 from orchestrator_cli.admin.scripts.python_calls import docstring_of, only_defines, python_calls
 from orchestrator_cli.admin.scripts.text_calls import leading_comment, text_calls
 from orchestrator_cli.data_folder import check_owned
-from orchestrator_cli.durable.encodings import encoding_of
+from orchestrator_cli.durable.encodings import encoding_of, is_utf8
 from orchestrator_cli.durable.files import read_regular
 from orchestrator_cli.errors import ConfigError
 
@@ -91,6 +91,8 @@ def read_scripts(folder: Path) -> Iterator[Script | LeftOut]:
 
 def _read(path: Path) -> Script | LeftOut | None:
     """A file as a script; None for what is none."""
+    if not is_utf8(str(path)):
+        return LeftOut(path, "its name is not UTF-8")
     if path.is_symlink():
         target = path.resolve()
         if target.is_dir() or (not target.is_file() and target.suffix not in PROGRAMS):

@@ -66,9 +66,7 @@ def propose(found: Iterable[Script | LeftOut], there: Mapping[str, Any]) -> Prop
                 left_out.append(LeftOut(one.path, foreign_line(why, 300)))
                 continue
             name = next((name for name, row in there.items() if _is_of(row, fields, call)), "")
-            changes = tuple(
-                key for key in ("arguments", "inputs") if _value(there.get(name), key) != fields.get(key)
-            )
+            changes = _changes(there[name], fields) if name else ()
             if name and not changes:
                 registered.append(name)
                 continue
@@ -103,13 +101,18 @@ def _is_of(row: Any, fields: Mapping[str, Any], call: ScriptCall) -> bool:
         return False
     if "flow" in fields:
         return bool(row.get("flow") == fields["flow"])
-    arguments = row.get("arguments", [])
+    command, arguments = row.get("command"), row.get("arguments", [])
+    if not isinstance(command, list) or not isinstance(arguments, list):
+        return False
     words = [text for text in arguments if isinstance(text, str) and "{" not in text and text != "--"]
-    return bool(row.get("command") == fields["command"] and words == list(call.words))
+    return command[-1:] == fields["command"][-1:] and words == list(call.words)
 
 
-def _value(row: Any, key: str) -> Any:
-    return row.get(key) if isinstance(row, dict) else None
+def _changes(row: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fields that are not what the script is now. A table without `arguments` was made otherwise."""
+    if "flow" not in fields and "arguments" not in row:
+        return ()
+    return tuple(key for key in ("command", "arguments", "inputs") if row.get(key) != fields.get(key))
 
 
 def _free_name(path: Path, call: ScriptCall, calls: int, taken: set[str]) -> str:
