@@ -213,6 +213,31 @@ def test_parameters_of_other_scripts(orch: Orch, folder: Path) -> None:
     assert found["old"]["when"] == "Makes the daily numbers"
 
 
+@pytest.mark.parametrize(
+    ("usage", "arguments"),
+    [
+        (
+            "# Usage: x [-v] --name NAME <in file> [more...]",
+            ["-v={v}", "--name={name}", "{in_file}", "{more}"],
+        ),
+        ("# usage: x [OPTION]... [FILE]...", ["{file}"]),
+        ("# Usage: x FILE [FILE ...]", ["{file}"]),
+        ('echo "Usage: $0 SOURCE" >&2', ["{source}"]),
+        ("# Usage: x A | B", []),
+        ("# Usage: x $(cat)", []),
+        ('echo "$usage"; exit 1', []),
+    ],
+)
+def test_usage_lines(orch: Orch, folder: Path, usage: str, arguments: list[str]) -> None:
+    write(folder, "x.pl", usage, "#!/usr/bin/perl")
+    assert proposed(orch, folder)["x"]["arguments"] == arguments
+
+
+def test_words_about_the_licence_say_nothing(orch: Orch, folder: Path) -> None:
+    write(folder, "x.sh", "# Copyright 2026 Ada\n#\n# Counts files. And more.\necho 1", "#!/bin/sh")
+    assert proposed(orch, folder)["x"]["when"] == "Counts files"
+
+
 def test_nothing_of_the_folder_is_run(orch: Orch, folder: Path) -> None:
     ran = folder.parent / "ran"
     write(folder, "a.py", f"import b\nopen({str(ran)!r}, 'w')")

@@ -11,7 +11,10 @@ from orchestrator_cli.durable.text import truncate
 HELP_CHARS = 160
 WHEN_CHARS = 200
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
-_USAGE = re.compile(r"usage\b", re.IGNORECASE)
+_NO_WORDS = re.compile(
+    r"(?:usage|synopsis|copyright|\(c\)|©|spdx|licen[cs]e|this (?:program|file|script|library) is free)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -55,25 +58,27 @@ class ScriptCall:
 
     @property
     def all_parameters(self) -> tuple[ScriptParameter, ...]:
-        """Those with a name of their own; the first of a name counts."""
+        """Those that have a name of their own; of a name, the first counts."""
         found: dict[str, ScriptParameter] = {}
         for one in (*self.common, *self.parameters):
             found.setdefault(one.name, one)
+        found.pop("", None)
         return tuple(found.values())
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """The templates of its arguments."""
-        known = self.all_parameters
-        common = [one for one in self.common if one in known]
-        options = sorted((one for one in self.parameters if one.option), key=lambda one: one.is_spread)
-        places = [one for one in self.parameters if not one.option]
+        known = {id(one) for one in self.all_parameters}
+        common = [one for one in self.common if id(one) in known]
+        own = [one for one in self.parameters if id(one) in known]
+        options = sorted((one for one in own if one.option), key=lambda one: one.is_spread)
+        places = [one.template for one in own if not one.option]
         return (
             *(one.template for one in common),
             *self.words,
-            *(one.template for one in options if one in known),
+            *(one.template for one in options),
             *(["--"] if places and self.ends_options else []),
-            *(one.template for one in places if one in known),
+            *places,
         )
 
     @property
@@ -112,14 +117,9 @@ def list_of(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def first_sentence(text: str | None) -> str:
-    """The first sentence of a description, on one line; empty if it only says how to call the script."""
-    block: list[str] = []
-    for line in (text or "").strip().splitlines():
-        if not line.strip(" #*-=") and block:
-            break
-        if line.strip(" #*-="):
-            block.append(line.strip())
-    words = " ".join(" ".join(block).split())
-    if _USAGE.match(words):
-        return ""
-    return truncate(on_one_line(_SENTENCE_END.split(words, maxsplit=1)[0]).rstrip(".: "), WHEN_CHARS)
+    """The first sentence of a description, on one line, without what is said of its licence and its usage."""
+    for paragraph in re.split(r"\n[ \t#*=-]{0,200}\n", (text or "").strip()):
+        words = " ".join(paragraph.strip(" #*-=\n").split())
+        if words and not _NO_WORDS.match(words):
+            return truncate(on_one_line(_SENTENCE_END.split(words, maxsplit=1)[0]).rstrip(".: "), WHEN_CHARS)
+    return ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.admin.scripts.calls import ScriptCall
-from orchestrator_cli.admin.scripts.python_calls import docstring_of, only_defines, python_calls
+from orchestrator_cli.admin.scripts.python_calls import read_python
 from orchestrator_cli.admin.scripts.text_calls import leading_comment, text_calls
 from orchestrator_cli.data_folder import check_owned
 from orchestrator_cli.durable.encodings import encoding_of, is_utf8
@@ -134,9 +134,9 @@ def _script(
         program = ("uv", "run", "--script")  # it names the packages that it needs
     try:
         if language == ".py":
-            if not is_executable and only_defines(source):
+            about, only_defines, calls = read_python(source)
+            if only_defines and not is_executable:
                 return LeftOut(path, "it only defines things, for other files to import")
-            about, calls = docstring_of(source), python_calls(source)
         else:
             about, calls = leading_comment(source, language), text_calls(source, language)
     except SyntaxError as exc:

@@ -5,6 +5,7 @@ Nothing of the file is imported or run. Not covered: what a file computes, such 
 
 import ast
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -30,26 +31,32 @@ from orchestrator_cli.durable.python_text import parse_module
 _ACTS = (ast.Expr, ast.For, ast.While, ast.With, ast.AsyncFor, ast.AsyncWith, ast.Delete, ast.Assert)
 
 
-def python_calls(source: str) -> list[ScriptCall]:
-    """The ways to call a script, one at least. Raises `SyntaxError`."""
+class PythonFile(NamedTuple):
+    """What a file says of itself."""
+
+    about: str
+    """The docstring of the module."""
+    only_defines: bool
+    """Whether it does nothing if it is run, but import, assign and define."""
+    calls: list[ScriptCall]
+    """The ways to call it, one at least."""
+
+
+def read_python(source: str) -> PythonFile:
+    """Read a file of Python. Raises `SyntaxError`."""
     tree, _ = parse_module(source)
-    enums, imported = enums_in(tree), _imported(tree)
     about = ast.get_docstring(tree) or ""
+    calls = _calls(tree, about)
+    only_defines = not any(map(_acts, tree.body)) and not any(call.flow for call in calls)
+    return PythonFile(about, only_defines, calls)
+
+
+def _calls(tree: ast.Module, about: str) -> list[ScriptCall]:
+    enums, imported = enums_in(tree), _imported(tree)
     if "prefect" in imported and (flows := list(_flows(tree, enums))):
         return flows
-    found = library_calls(tree, imported, enums) or (argparse_calls(tree, enums) if imported else [])
+    found = library_calls(tree, imported, enums) or argparse_calls(tree, enums)
     return found or [ScriptCall(about=about, parameters=tuple(_from_argv(tree, enums)))]
-
-
-def only_defines(source: str) -> bool:
-    """Whether a file does nothing if it is run, but import, assign and define. Raises `SyntaxError`."""
-    tree, _ = parse_module(source)
-    return not any(_acts(node) for node in tree.body) and not list(_flows(tree, {}))
-
-
-def docstring_of(source: str) -> str:
-    """The docstring of a module. Raises `SyntaxError`."""
-    return ast.get_docstring(parse_module(source)[0]) or ""
 
 
 def _acts(node: ast.stmt) -> bool:

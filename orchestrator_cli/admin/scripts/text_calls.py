@@ -19,9 +19,12 @@ _ARM = re.compile(r"^[ \t]{0,40}([a-zA-Z])\)[ \t]{0,40}(?:([A-Za-z_]\w{0,60})=)?
 _DESCRIBED = re.compile(
     r"^#?[ \t]{1,20}(-\w|--[\w-]{1,60})(?:[ =]\S{1,60})?[ \t]{2,40}(\S.{0,200})$", re.MULTILINE
 )
-_USAGE_WORD = re.compile(r"\busage:?[ \t]{0,20}(.{0,500})", re.IGNORECASE)
+_USAGE_WORD = re.compile(r"\busage:[ \t]{0,20}(\S.{0,500})", re.IGNORECASE)
 _TAKES = re.compile(r"\$(?:[1-9@*]|\{[1-9@*])")
-_TOKEN = re.compile(r"\[[^\[\]]{1,80}\](?:\.\.\.)?|[^\s\[\]]{1,80}")
+_PLACE = re.compile(r"<[\w -]{1,40}>|[A-Za-z][\w-]{0,40}")
+_OPTION = re.compile(r"(?:--[A-Za-z][\w-]{0,40}|-[A-Za-z0-9])(?:[ =](?:<[\w -]{1,40}>|[\w:/-]{1,40}))?")
+_ANY_OPTION = ("option", "options", "flag", "flags", "-h", "--help")
+_TOKEN = re.compile(r"<[^<>]{1,80}>(?:\.\.\.)?|\[[^\[\]]{1,80}\](?:\.\.\.)?|[^\s\[\]]{1,80}")
 
 
 def text_calls(source: str, ending: str) -> list[ScriptCall]:
@@ -29,6 +32,8 @@ def text_calls(source: str, ending: str) -> list[ScriptCall]:
     about, is_shell = leading_comment(source, ending), ending in (".sh", ".bash", ".zsh")
     letters = _GETOPTS.search(source) if is_shell else None
     usage = _usage_of(source)
+    if not all(_is_plain(token) for token in _TOKEN.findall(usage)):
+        usage = ""
     parameters = list(_of_usage(usage, letters[1] if letters else "", source))
     if letters is not None:
         needed = {one.option for one in parameters if one.is_required}
@@ -78,11 +83,19 @@ def _usage_of(source: str) -> str:
     """What follows the name of the script in its first line of usage."""
     for line in source.splitlines()[:MOST_LINES]:
         if (found := _USAGE_WORD.search(line)) is not None:
-            text = re.split(r"[\"'`;>]|\\n", found[1].strip(" \"'"))[0]
+            text = re.split(r"[\"'`;]|\\n|\s[12]?>", found[1].strip(" \"'"))[0]
             _, _, rest = text.partition(" ")
             if rest and "|" not in rest:
                 return rest.strip()
     return ""
+
+
+def _is_plain(token: str) -> bool:
+    """Whether a word of a usage line is an option or a place, and no prose or code."""
+    text = token.replace("...", "").strip("[] .")
+    one, _, more = text.partition(" ")
+    repeats = more.strip(" .<>[]") == one.strip("<>")
+    return not text or bool(_OPTION.fullmatch(text) or _PLACE.fullmatch(one if repeats else text))
 
 
 def _of_usage(usage: str, letters: str, source: str) -> Iterator[ScriptParameter]:
@@ -91,16 +104,17 @@ def _of_usage(usage: str, letters: str, source: str) -> Iterator[ScriptParameter
     while tokens:
         token = tokens.pop(0)
         is_optional = token.startswith("[")
-        is_many = token.endswith("...") or "..." in token
-        text = token.rstrip(".").strip("[]").replace("...", "").strip()
+        is_many = "..." in token
+        text = token.replace("...", "").strip("[] .")
         option, _, value = text.replace("=", " ").partition(" ")
-        if option.lower() in ("[options]", "options", "option", "flags", "-h", "--help", ""):
+        if option.strip("<>").lower() in (*_ANY_OPTION, ""):
             continue
         if not option.startswith("-"):
             schema: dict[str, JsonValue] = {"type": "string"}
             is_many = is_many or value.strip(" .<>[]") == option
+            place = text if text.startswith("<") else option
             yield ScriptParameter(
-                input_name(option.strip("<>$")),
+                input_name(place),
                 list_of(schema) if is_many else schema,
                 is_required=not is_optional,
             )
