@@ -60,6 +60,7 @@ class Notifications:
         self._sender = Sender(settings.home, settings.notify, say)
         self._attended = attended
         self._state = RunState()
+        self._lock = threading.Lock()
         self._told: set[str] = set()
         """Questions that the user knows of."""
         self._closed = threading.Event()
@@ -73,17 +74,25 @@ class Notifications:
                 run_beside(self._ask_later, question)
             case RunFinished() as end:
                 self._closed.set()
-                if (kind := _event_of(end)) is not None and not self._is_seen(kind, end.seconds):
+                kind = _event_of(end)
+                if kind is None or (self._attended and end.seconds < self._notify.after_s):
+                    return
+                if kind != "waiting" or self._is_news(state):
                     self._put(kind, state, end)
 
     def close(self) -> None:
         self._closed.set()
         self._sender.close()
 
-    def _is_seen(self, kind: NotifyEvent, seconds: float) -> bool:
-        if kind == "waiting" and {one.id for one in self._state.open} <= self._told:
+    def _is_news(self, state: RunState, question: str = "") -> bool:
+        """Whether the user does not know of an open question, or of this one; from now on they do."""
+        found = {one.id for one in state.open}
+        with self._lock:
+            unknown = found - self._told
+            if not unknown or (question and question not in unknown):
+                return False
+            self._told |= found
             return True
-        return self._attended and seconds < self._notify.after_s
 
     def _ask_later(self, question: str) -> None:
         """Notify of a question if it is still open after a while, together with all that are open then."""
@@ -91,14 +100,14 @@ class Notifications:
         while (left := end - time.monotonic()) > 0:
             if self._closed.wait(min(left, 0.5)) or question in self._state.given:
                 return
-        if question not in self._told and question not in self._state.given:
-            self._put("waiting", self._state, None)
+        state = self._state
+        if self._is_news(state, question):
+            self._put("waiting", state, None)
 
     def _put(self, kind: NotifyEvent, state: RunState, end: RunFinished | None) -> None:
         if kind not in self._notify.on:
             return
         asked = state.open if kind == "waiting" else ()
-        self._told |= {one.id for one in asked}
         error = (end.error or "").partition("\n")[0] if end is not None and kind != "waiting" else ""
         how = how_to_answer(state.run, asked) if asked else []
         if kind in ("failed", "over_budget"):
