@@ -20,7 +20,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator_cli import errors, mcp_settings, model_settings, prompts, settings, trust_rules
+from orchestrator_cli import (
+    errors,
+    mcp_settings,
+    model_settings,
+    notify_settings,
+    process_settings,
+    prompts,
+    settings,
+    trust_rules,
+)
 from orchestrator_cli.cli.app import app
 from orchestrator_cli.environment import FAMILIES
 from orchestrator_cli.plan import Subtask
@@ -219,14 +228,19 @@ def subtask_fields() -> str:
 
 
 def process_fields() -> str:
-    said = field_docs(settings.Process)
-    fields = settings.Process.model_fields.items()
-    return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
+    return _fields(process_settings.Process)
 
 
 def mcp_fields() -> str:
-    said = field_docs(mcp_settings.McpServer)
-    fields = mcp_settings.McpServer.model_fields.items()
+    return _fields(mcp_settings.McpServer)
+
+
+def notify_fields() -> str:
+    return _fields(notify_settings.NotifySettings)
+
+
+def _fields(model: type[BaseModel]) -> str:
+    said, fields = field_docs(model), model.model_fields.items()
     return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
 
 
@@ -236,6 +250,8 @@ def _plain(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value == () or value == {} or value == "":
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return {False: "no", True: "yes"}[value] if isinstance(value, bool) else f"`{value}`"
 
 
@@ -312,6 +328,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "subtask fields": subtask_fields,
     "process fields": process_fields,
     "mcp fields": mcp_fields,
+    "notify fields": notify_fields,
 }
 
 if __name__ == "__main__":

@@ -41,11 +41,15 @@ def read_config(path: Path, limit: int | None = None) -> tuple[bytes, dict[str, 
             "Make it smaller, or set what you need in your own file.",
         )
     try:
-        text = (marked_encoding(content) or UTF8).decode(content)
-        _check_depth(text)
-        return content, tomllib.loads(text)
+        return content, config_values((marked_encoding(content) or UTF8).decode(content))
     except (ValueError, RecursionError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}", "Correct the file, or move it away.") from exc
+
+
+def config_values(text: str) -> dict[str, Any]:
+    """The values of a file's text. Raises `ValueError` and `RecursionError`."""
+    _check_depth(text)
+    return tomllib.loads(text)
 
 
 def _check_depth(text: str) -> None:

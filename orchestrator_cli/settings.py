@@ -8,7 +8,6 @@ This is the only module beside `environment` that reads environment variables.
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    JsonValue,
     PrivateAttr,
     ValidationError,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -39,10 +36,11 @@ from orchestrator_cli.data_folder import OwnFolder, check_absolute, check_owned,
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.json_schema import schema_fault
 from orchestrator_cli.mcp_files import USER_FILES, WORKSPACE_FILES, McpFiles, read_mcp_files
 from orchestrator_cli.mcp_settings import McpServer, ServerName
 from orchestrator_cli.model_settings import ModelId, ModelParameters, RoleModels, RoleName
+from orchestrator_cli.notify_settings import NotifySettings
+from orchestrator_cli.process_settings import Process
 from orchestrator_cli.trust import (
     Decide,
     TrustQuestion,
@@ -63,44 +61,6 @@ ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "packages", "execute
 MOST_FAULTS = 5
 SEARCH_SERVICE = r"^([a-z_]{1,30}|https?://[^\s/?#@]+(/[^\s?#]*)?)$"
 """So many wrong settings are named in one message."""
-
-
-class Process(BaseModel):
-    """A program or a Prefect flow of the user's, which plans may run: `[processes.NAME]` in orch.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    when: str
-    """What it does and when to use it; the planner reads this."""
-    command: tuple[str, ...] = ()
-    """The program and its arguments; no shell reads them."""
-    flow: str | None = None
-    """Instead of a command, a Prefect flow: `path/to/file.py:function`."""
-    inputs: dict[str, JsonValue] | None = None
-    """JSON Schema of its input: an object, on standard input or as the flow's parameters."""
-    result: dict[str, JsonValue] | None = None
-    """JSON Schema of its value."""
-    effects: bool = True
-    """Whether it does something outside the workspace that must not happen twice by accident."""
-    timeout_s: float | None = Field(default=None, gt=0, le=86_400)
-    """Seconds for one attempt, whatever the plan says."""
-
-    @model_validator(mode="after")
-    def _is_one_thing(self) -> "Process":
-        if bool(self.command) == bool(self.flow):
-            raise ValueError("give it either a command or a flow")
-        if self.flow is not None and not re.fullmatch(r".+\.py:[A-Za-z_]\w*", self.flow):
-            raise ValueError(f"{self.flow!r} is not a flow: write path/to/file.py:function")
-        for schema in (self.inputs, self.result):
-            if schema is not None:
-                check_schema(schema)
-        return self
-
-
-def check_schema(schema: dict[str, JsonValue]) -> None:
-    """Raise `ValueError` if `schema` is not a JSON Schema."""
-    if fault := schema_fault(schema):
-        raise ValueError(fault)
 
 
 class MemorySettings(BaseModel):
@@ -232,6 +192,8 @@ class Settings(BaseSettings):
     """Seconds that the end of a session waits for that call before rules replace it."""
     conversation_tokens: Lower[int] = Field(default=4_000, ge=200)
     """The most tokens of a session's conversation in a request; older turns are shortened."""
+    notify: UserOnly[NotifySettings] = NotifySettings()
+    """When and how you are notified; see docs/notifications.md."""
     prefect_api_url: UserOnly[str | None] = Field(default=None, validation_alias="PREFECT_API_URL")
     """A Prefect server of your own; without one, a local one is kept running."""
     prefect_home: UserOnly[OwnFolder | None] = None

@@ -279,7 +279,7 @@ SCREEN_CHARS = 100
 """The lines of a screen, and the characters of each: what asks for more is not answered with y or N."""
 ACTING = ("memory", "network", "mcp", "processes")
 """Settings that run code or name addresses. They are shown last, next to the answer."""
-ACTING_KEYS = ("headers", "variables", "env", "url", "flow", "command")
+ACTING_KEYS = ("headers", "variables", "env", "url", "flow", "command", "arguments")
 DESCRIBING_KEYS = ("when", "inputs", "result")
 
 

@@ -75,9 +75,11 @@ COMMANDS = {
     "mcp": Lazy("mcp", "Serve built tools and runs to other programs over MCP."),
     "login": Lazy("login", "Log in to an MCP server in your browser."),
     "memory": Lazy("memory", "List, search, change and move what is remembered."),
+    "notify": Lazy("notify", "Try the ways in which you are notified."),
+    "scripts": Lazy("scripts", "Register the scripts of a folder as processes."),
     "tools": Lazy("tools", "List, build, test, repair and share built tools."),
 }
-GROUPS = ("kb", "log", "memory", "schedule", "tools")
+GROUPS = ("kb", "log", "memory", "notify", "schedule", "scripts", "tools")
 """Commands that have commands of their own."""
 
 

@@ -23,6 +23,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
+from orchestrator_cli.views.notifications import notifier
 from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line, envelope_of, write_line
 from orchestrator_cli.workspace import check_folder
 
@@ -150,6 +151,7 @@ class ForegroundRun:
         error: OrchError | None = None
         try:
             views: list[EventView] = [self._file_log(), self.console, envelope]
+            views.append(notifier(self.settings, self.console.lines))
             if output.stream_json:
                 views.append(JsonLines(sys.stdout))
             result = begin(views)

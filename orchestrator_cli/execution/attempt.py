@@ -30,8 +30,8 @@ from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
 from orchestrator_cli.plan import NewTool, Subtask
 from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.planning.checks import judge
+from orchestrator_cli.process_settings import Process
 from orchestrator_cli.roles import Role
-from orchestrator_cli.settings import Process
 from orchestrator_cli.surroundings import Surroundings
 from orchestrator_cli.values import Guidance, Usage
 from toolsmith.built import BuiltTool

@@ -1,8 +1,8 @@
 """A subtask of kind process: a command or a Prefect flow that the user registered.
 
 It runs on the host with the user's rights, in the subtask's checkout, so that what it changes
-there is committed like any other subtask's work. Its inputs are JSON on standard input; its value
-is what it prints, as JSON where that is JSON. An exit code other than 0 is a failure.
+there is committed like any other subtask's work. Its inputs are JSON on standard input, or arguments; its
+value is what it prints, as JSON where that is JSON. An exit code other than 0 is a failure.
 
 Not covered: what it does to the workspace by its own path instead of the folder it is started in,
 and what the files that it reads make it do. A program or script that its command names is not run
@@ -11,7 +11,6 @@ whatever a folder holds (make, a test runner) is the user's to register or not.
 """
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -27,7 +26,7 @@ from orchestrator_cli.execution.attempt import SHOWN_CHARS, Attempt, AttemptFail
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.json_schema import misfits
 from orchestrator_cli.plan import Plan, Subtask
-from orchestrator_cli.settings import Process
+from orchestrator_cli.process_settings import Process, arguments_of
 from orchestrator_cli.subprocesses.command import OUT_BYTES, CommandResult, run_command
 from orchestrator_cli.workspace.commands import files_named
 from orchestrator_cli.workspace.followed import is_script
@@ -49,16 +48,16 @@ def run_process(attempt: Attempt) -> JsonValue:
     if process is None:
         raise AttemptFailed(f"there is no process {name}")
     _check_inputs(name, process, spec.inputs)
-    argv = command_of(process, spec.run, spec.subtask.id)
+    argv, given = call_of(process, spec.inputs, spec.run, spec.subtask.id)
     if not process.effects:
-        return _emitted(attempt, lambda: run(argv, spec.inputs, {}, spec.place, attempt.cancellation))
+        return _emitted(attempt, lambda: run(argv, given, {}, spec.place, attempt.cancellation))
     call = EffectCall(spec.subtask.id, spec.attempt, f"process {name}", spec.inputs)
     grant = services.begin_effect(call)
     if not grant.key:
         return grant.value
     env, ok, outcome = {KEY: grant.key}, False, None
     try:
-        value = _emitted(attempt, lambda: run(argv, spec.inputs, env, spec.place, attempt.cancellation))
+        value = _emitted(attempt, lambda: run(argv, given, env, spec.place, attempt.cancellation))
         ok, outcome = True, EffectOutcome(value, tuple(services.changed_files()))
         return value
     except EffectFailed as exc:
@@ -76,9 +75,8 @@ def allow_process(run: Run, subtask: Subtask) -> None:
         return
     question = wish(f"The process `{name}`", "to run, with your rights", process.when)
     granted = name in run.settings.allow_processes
-    run.effects.allow(
-        f"process {name}", question, process.flow or shlex.join(process.command), granted=granted
-    )
+    what = process.flow or process.shown_command
+    run.effects.allow(f"process {name}", question, what, granted=granted)
 
 
 def plan_of(name: str, process: Process, inputs: Mapping[str, JsonValue], retries: int = 0) -> Plan:
@@ -98,16 +96,22 @@ def plan_of(name: str, process: Process, inputs: Mapping[str, JsonValue], retrie
     return Plan(goal=f"{name} has run", subtasks=(only,))
 
 
-def command_of(process: Process, *labels: str) -> tuple[str, ...]:
-    """What is started; the `labels` are tags of a flow's run."""
-    if process.flow is None:
-        return process.command
-    return (sys.executable, "-P", "-m", "orchestrator_cli.engine.user_flow", process.flow, *labels)
+def call_of(process: Process, inputs: Mapping[str, JsonValue], *labels: str) -> tuple[tuple[str, ...], str]:
+    """What is started, and its standard input; `labels` are tags of a flow's run. Raises `AttemptFailed`."""
+    if process.flow is not None:
+        flow = (sys.executable, "-P", "-m", "orchestrator_cli.engine.user_flow", process.flow, *labels)
+        return flow, json.dumps(dict(inputs))
+    if process.arguments is None:
+        return process.command, json.dumps(dict(inputs))
+    try:
+        return (*process.command, *arguments_of(process.arguments, inputs)), ""
+    except ValueError as exc:
+        raise AttemptFailed(f"the inputs cannot be passed on: {exc}") from exc
 
 
 def run(
     argv: Sequence[str],
-    inputs: Mapping[str, JsonValue],
+    given: str,
     env: Mapping[str, str],
     checkout: CheckoutRef,
     cancellation: Cancellation,
@@ -116,7 +120,7 @@ def run(
     ended = run_command(
         [*checkout.entrance, *argv],
         cwd=None if checkout.entrance else checkout.folder,
-        given=json.dumps(dict(inputs)),
+        given=given,
         env=env,
         cancellation=cancellation,
     )

@@ -40,6 +40,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "model_settings",
         "mcp_files",
         "mcp_settings",
+        "notify_settings",
+        "process_settings",
         "data_folder",
         "config_file",
         "trust",
@@ -135,6 +137,8 @@ HOMES = {
         "memory.embedder",
     ),
     "qdrant_client": ("memory.server",),
+    "apprise": ("orchestrator_cli.views.notify_channels",),
+    "tomlkit": ("orchestrator_cli.admin.own_settings",),
 }
 """The beginnings of the names of the modules that may import a large dependency."""
 

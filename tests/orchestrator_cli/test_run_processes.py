@@ -70,6 +70,72 @@ def test_a_process_reads_its_inputs_and_its_value_and_files_are_those_of_any_sub
     assert orch.events("EffectBegun") == []
 
 
+ARGUMENTS = ["-v/-q={loud}", "--day={day}", "--dry={dry}", "--tag={tags}", "-n {names}", "--", "{target}"]
+
+
+def test_inputs_become_arguments_and_none_becomes_an_option(orch: Orch, endpoint: Endpoint) -> None:
+    program = "import json, sys; print(json.dumps([sys.stdin.read(), *sys.argv[1:]]))"
+    plain = {"command": python(program), "effects": False}
+    loose = ["{target}", "-n {n}", "--day={day}"]
+    register(orch, show={**plain, "arguments": ARGUMENTS}, loose={**plain, "arguments": loose})
+    calls = {
+        "all": {
+            "loud": False,
+            "day": "--evil; `x`",
+            "dry": True,
+            "tags": ["a", "-b"],
+            "names": ["x", 3],
+            "target": "-rf",
+        },
+        "few": {"dry": False, "tags": [], "day": None, "loud": True},
+        "number": {"day": -3, "target": {"a": [1]}},
+    }
+    refused = {
+        "positional": {"target": "--evil"},
+        "negative": {"n": [1, -1]},
+        "unknown": {"target": "a", "more": 1},
+        "zero": {"day": "a\0b"},
+        "long": {"day": " ".join(map(str, range(25_000)))},
+    }
+    endpoint.reply = Cast(
+        planner=[
+            plan(
+                *(process(name, "show", inputs=given) for name, given in calls.items()),
+                *(process(name, "loose", inputs=given) for name, given in refused.items()),
+            )
+        ],
+        reviser=KEEP * len(refused),
+    )
+    done = orch("ask", "--json", "Show.", ORCH_MAX_PARALLEL="1")
+    values = {row["result"]["subtask"]: row["result"]["value"][1:] for row in orch.events("SubtaskFinished")}
+    assert values == {
+        "all": ["-q", "--day=--evil; `x`", *["--dry", "--tag=a", "--tag=-b", "-n", "x", "3", "--", "-rf"]],
+        "few": ["-v", "--"],
+        "number": ["--day=-3", "--", '{"a": [1]}'],
+    }, done.err
+    assert {row["result"]["value"][0] for row in orch.events("SubtaskFinished")} == {""}
+    reasons = {row["subtask"]: row["reason"] for row in orch.events("SubtaskFailed")}
+    assert reasons.keys() == refused.keys()
+    for name, word in zip(refused, ("target begins", "n begins", "more", "day holds", "bytes"), strict=True):
+        assert word in reasons[name]
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"arguments": ["{a}", "--a={a}"]}, "twice"),
+        ({"arguments": ["--a{a}"]}, "--a{a}"),
+        ({"arguments": ["{a}"], "inputs": {"properties": {"b": {}}}}, "'a'"),
+        ({"arguments": [], "command": [], "flow": "a.py:b"}, "parameters"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(orch: Orch, fields: dict[str, Any], word: str) -> None:
+    register(orch, odd={"command": ["true"], **fields})
+    done = orch("runs")
+    assert done.code == 3
+    assert word in done.error
+
+
 def test_a_program_of_the_folder_is_not_found_by_its_name(orch: Orch, endpoint: Endpoint) -> None:
     (orch.workspace / "helper").write_text(f"#!/bin/sh\ntouch {outside(orch)}\n")
     (orch.workspace / "helper").chmod(0o755)

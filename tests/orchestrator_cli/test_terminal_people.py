@@ -90,6 +90,20 @@ def open_screen(orch: Orch) -> Iterator[Callable[..., Screen]]:
 Open = Callable[..., Screen]
 
 
+def test_who_leaves_a_question_open_is_notified(orch: Orch, endpoint: Endpoint, open_screen: Open) -> None:
+    kept = orch.home.parent / "kept"
+    argv = [sys.executable, "-c", f"import sys; open({str(kept)!r}, 'a').write(sys.stdin.read() + chr(10))"]
+    notify = f"[notify]\non = ['waiting']\nafter_s = 0.3\ncommand = {json.dumps(argv)}\n"
+    (orch.home / "orch.toml").write_text(notify)
+    endpoint.reply = Cast(planner=[plan(CHOOSE)])
+    screen = open_screen("ask", "Choose.")
+    screen.when(lambda: kept.exists() and kept.read_text().endswith("\n"))
+    screen.type("red\r")
+    assert screen.end() == 0
+    (sent,) = map(json.loads, kept.read_text().splitlines())
+    assert (sent["event"], sent["outcome"], sent["detail"]) == ("waiting", "", "Which colour?")
+
+
 @pytest.mark.both_ways
 def test_a_person_answers_remarks_and_asks_again_in_the_loop(
     open_screen: Open, orch: Orch, endpoint: Endpoint

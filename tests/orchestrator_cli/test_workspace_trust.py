@@ -85,6 +85,7 @@ EXAMPLES = {
     "`remember_wait`, raised": ("remember_wait = 59", "59"),
     "`conversation_tokens`, lowered": ("conversation_tokens = 1000", ""),
     "`conversation_tokens`, raised": ("conversation_tokens = 99999", "99999"),
+    "`notify`, set": ("notify.command = ['evil']", ""),
     "`prefect_api_url`, set": ("PREFECT_API_URL = 'http://evil.example'", ""),
     "`prefect_home`, set": ("prefect_home = '/tmp/evil'", ""),
     "`prefect_idle_minutes`, set": ("prefect_idle_minutes = 1", ""),

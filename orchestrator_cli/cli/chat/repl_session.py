@@ -33,6 +33,7 @@ from orchestrator_cli.values import Usage
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import EntryFilter, FileLog, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.graph import plan_lines
+from orchestrator_cli.views.notifications import notifier
 from orchestrator_cli.views.text import one_line, spent
 from orchestrator_cli.views.tools import list_lines
 
@@ -109,6 +110,7 @@ class ReplSession:
         """Run a prompt and print what it comes to. Returns the exit code that `orch ask` would have."""
         text = checked_prompt(prompt, self._settings.home)
         views: list[EventView] = [FileLog(self._log, self._settings.home), self._console, self._latest]
+        views.append(notifier(self._settings, self._console.lines))
         try:
             with (
                 open_run(

@@ -45,8 +45,8 @@ from orchestrator_cli.models.sources import (
 )
 from orchestrator_cli.orchestrator import plan_prompt
 from orchestrator_cli.planning.structured_output import coerce_to_schema
+from orchestrator_cli.process_settings import Process
 from orchestrator_cli.runtime import checked_prompt, open_run
-from orchestrator_cli.settings import Process
 from orchestrator_cli.views.graph import plan_lines
 from orchestrator_cli.views.streams import write_line
 

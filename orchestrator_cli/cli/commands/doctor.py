@@ -17,7 +17,7 @@ from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.connection import check_server
 from orchestrator_cli.environment import find_model, read_list, retirement
-from orchestrator_cli.errors import OrchError
+from orchestrator_cli.errors import ConfigError, OrchError
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.guidance import find_guidance
@@ -27,6 +27,7 @@ from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings, user_file
 from orchestrator_cli.trust import question_lines, refuse
 from orchestrator_cli.views.filelog import check_log
+from orchestrator_cli.views.notify_channels import channels, faults
 from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox import Backend, Limits
 from toolsmith.sandbox.probe import hint_for, rejected_backends, self_test
@@ -71,9 +72,17 @@ def examine(settings: Settings) -> list[Finding]:
         ("workspace", lambda: _workspace(settings)),
         ("sandbox", lambda: _sandbox(settings)),
         ("memory", lambda: _memory(settings)),
+        ("notify", lambda: _notify(settings)),
         ("prefect", lambda: _prefect(settings)),
     ]
     return [_try(name, check) for name, check in checks]
+
+
+def _notify(settings: Settings) -> str:
+    if found := list(faults(settings.notify)):
+        raise ConfigError(f"{'; '.join(found)}.", "Correct [notify], and try it with: orch notify test")
+    names = [name for name, _ in channels(settings.notify)]
+    return ", ".join(names) if names else "nothing is set: you are not notified when a run is done"
 
 
 def report_lines(findings: list[Finding]) -> list[str]:

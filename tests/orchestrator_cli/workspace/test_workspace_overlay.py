@@ -224,7 +224,7 @@ def test_user_process_works_in_the_whole_view(workspace: Workspace, root: Path) 
     program = "import os; open('new', 'w').write(open('text').read()); print(os.path.getsize('large'))"
     with workspace.checkout() as checkout:
         assert checkout.entrance
-        value = run([sys.executable, "-c", program], {}, {}, checkout, Cancellation())
+        value = run([sys.executable, "-c", program], "{}", {}, checkout, Cancellation())
         assert not (root / "new").exists()
         checkout.commit()
     assert (value, (root / "new").read_text()) == (2 << 20, "old")

@@ -1,0 +1,48 @@
+"""`orch notify`: try the ways in which you are notified."""
+
+import typer
+
+from orchestrator_cli.cli.options import InspectOptions, Output, with_options
+from orchestrator_cli.cli.reporting import print_either, reporting, settings_of
+from orchestrator_cli.errors import ConfigError, RunFailed
+from orchestrator_cli.settings import user_file
+from orchestrator_cli.trust import shown_path
+from orchestrator_cli.views.notify_channels import send_each
+from orchestrator_cli.views.notify_spool import Notification, digest
+
+app = typer.Typer(rich_markup_mode=None, help="Try the ways in which you are notified.")
+
+
+@app.callback()
+def notify() -> None:
+    """Try the ways in which you are notified."""
+
+
+@app.command()
+@with_options
+def test(common: InspectOptions) -> None:
+    """Send a message by every way that `[notify]` of your own orch.toml sets."""
+    with reporting(Output(quiet=True, debug=common.debug)):
+        settings = settings_of(common.workspace)
+        message = Notification(
+            event="done",
+            run="test",
+            workspace=str(settings.workspace),
+            prompt="a test of notifications",
+            outcome="completed",
+            cost=0.0,
+            seconds=0.0,
+        )
+        found = list(send_each(settings.notify, *digest([message])))
+        if not found:
+            raise ConfigError(
+                "You have set no way in which you are notified.",
+                f"Set bell, desktop, command or urls in the table [notify] of {shown_path(user_file())}.",
+            )
+        print_either(
+            common.as_json,
+            [{"name": name, "ok": not failed} for name, failed in found],
+            [failed or f"{name}: sent" for name, failed in found],
+        )
+        if any(failed for _, failed in found):
+            raise RunFailed("Not every way worked.", "Correct it, and try again.")

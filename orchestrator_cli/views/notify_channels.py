@@ -1,0 +1,115 @@
+"""The ways to notify a user: the bell, the desktop, a program, and the services of Apprise.
+
+Each is tried by itself. One that fails gives a line that names it, without anything of an address but its
+first word: the rest may be a key. The network is reached only while a message is sent.
+
+Not covered: services that Apprise has no answer from, for which a sent message is a successful one.
+"""
+
+import html
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.errors import RecoverableError
+from orchestrator_cli.notify_settings import NotifySettings
+from orchestrator_cli.subprocesses.command import run_command
+from orchestrator_cli.views.streams import write
+from orchestrator_cli.views.text import one_line
+
+COMMAND_S = 10.0
+DESKTOP = "notify-send"
+_SCHEME_CHARS = 20
+
+
+class NotifyFailed(RecoverableError):
+    """Why one way did not work, in words for a person."""
+
+
+def channels(notify: NotifySettings) -> Iterator[tuple[str, Callable[[str, str, dict[str, Any]], None]]]:
+    """The ways that are set: a name, and a function of title, text and JSON object.
+
+    The function raises `NotifyFailed`, or any error of a library.
+    """
+    if notify.bell:
+        yield "bell", _ring
+    if notify.desktop:
+        yield "desktop", _show
+    if notify.command:
+        yield "command", lambda _title, _text, value: _start(notify.command, json.dumps(value))
+    for number, url in enumerate(notify.urls, start=1):
+        address = url.get_secret_value()
+        scheme = one_line(address.partition("://")[0], _SCHEME_CHARS) if "://" in address else "no address"
+        yield f"urls {number} ({scheme})", _service(address)
+
+
+def send(notify: NotifySettings, title: str, text: str, value: dict[str, Any]) -> list[str]:
+    """Send by every way. Returns a line for each that failed."""
+    return [line for _, line in send_each(notify, title, text, value) if line]
+
+
+def send_each(
+    notify: NotifySettings, title: str, text: str, value: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Send by every way: its name, and a line if it failed."""
+    for name, way in channels(notify):
+        failed = ""
+        try:
+            way(title, text, value)
+        except NotifyFailed as exc:
+            failed = f"notify: {name}: {exc}"
+        except Exception as exc:  # a library may raise anything, with an address in its message
+            failed = f"notify: {name} failed ({type(exc).__name__})"
+        yield name, failed
+
+
+def faults(notify: NotifySettings) -> Iterator[str]:
+    """What of the settings cannot work here, without anything being sent."""
+    if notify.desktop and shutil.which(DESKTOP) is None:
+        yield f"{DESKTOP} is not installed, so nothing is shown on the desktop"
+    if notify.command and shutil.which(notify.command[0]) is None:
+        yield f"the command {one_line(notify.command[0], 100)} is not there"
+    for number, url in enumerate(notify.urls, start=1):
+        import apprise
+
+        if not apprise.Apprise().add(url.get_secret_value()):
+            yield f"address {number} of urls is none that Apprise knows"
+
+
+def _ring(_title: str, _text: str, _value: dict[str, Any]) -> None:
+    if sys.stderr.isatty():
+        write(sys.stderr, "\a")
+
+
+def _show(title: str, text: str, _value: dict[str, Any]) -> None:
+    program = shutil.which(DESKTOP)
+    if program is not None:
+        # Some desktops read the text as markup.
+        _start((program, "--app-name=orch", "--", title, html.escape(text, quote=False)), "")
+
+
+def _start(argv: Sequence[str], given: str) -> None:
+    took_long = NotifyFailed(f"it took longer than {COMMAND_S:g} s")
+    with Cancellation().limited(COMMAND_S, lambda: took_long) as cancellation:
+        # In no folder whose files a program could take for its own.
+        ended = run_command(argv, cwd=Path("/"), given=given, env={}, cancellation=cancellation)
+    if ended.code:
+        said = one_line(ended.err, 200)
+        raise NotifyFailed(f"it ended with exit code {ended.code}{': ' if said else ''}{said}")
+
+
+def _service(address: str) -> Callable[[str, str, dict[str, Any]], None]:
+    def send(title: str, text: str, _value: dict[str, Any]) -> None:
+        import apprise
+
+        services = apprise.Apprise()
+        if not services.add(address):
+            raise NotifyFailed("it is no address that Apprise knows")
+        if not services.notify(text, title=title, body_format=apprise.NotifyFormat.TEXT):
+            raise NotifyFailed("it did not take the message")
+
+    return send
