@@ -31,6 +31,7 @@ from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.scheduler import Scheduler
 from orchestrator_cli.execution.turns import turn
 from orchestrator_cli.journal.journal import damage
+from orchestrator_cli.models.sources import ModelFree
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import UNWRITTEN, list_results, write_answer
 from orchestrator_cli.planning.planner import (
@@ -182,9 +183,7 @@ def _close(run: Run, work: _Work, seconds: float) -> None:
         run.notice(unsent)
     if isinstance(error, ApprovalNeeded):
         run.emit(events.RunPaused(approvals=error.approvals))
-    elif run.state.has_plan and not (
-        isinstance(error, KeyboardInterrupt) or (error is not None and storage_fault(error))
-    ):
+    elif _teaches(run, error):
         try:
             run.memory.remember(
                 run.state,
@@ -198,6 +197,12 @@ def _close(run: Run, work: _Work, seconds: float) -> None:
         except OSError as exc:
             # The work is done, and so is its answer.
             run.notice(f"The run could not be remembered: {storage_fault(exc) or exc}")
+
+
+def _teaches(run: Run, error: BaseException | None) -> bool:
+    """Whether planners can learn from a run: it has a plan of a model, and was not stopped by the machine."""
+    stopped = isinstance(error, KeyboardInterrupt) or (error is not None and storage_fault(error) is not None)
+    return run.state.has_plan and not stopped and ModelFree.name not in run.model_names.values()
 
 
 # --- recall and plan

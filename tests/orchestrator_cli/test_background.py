@@ -165,6 +165,7 @@ def test_a_process_runs_without_a_model(orch: Orch) -> None:
     assert orch("run", "echo", "name=x").code == 2
     assert orch("run", "other").code == 2
     assert [row["decision"] for row in orch.events("ApprovalGiven")] == ["yes"]
+    assert json.loads(orch("memory", "search", "process echo", "--json").out) == []
 
 
 def test_a_process_that_fails_is_tried_again_and_can_run_in_the_background(orch: Orch, tmp_path: Any) -> None:
