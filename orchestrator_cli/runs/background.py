@@ -24,6 +24,7 @@ OUTPUT = "output.log"
 START_S = 120.0
 """For a process to begin its run, on a slow machine."""
 SAID_BYTES = 2000
+LOOKED_AT = 500
 
 
 class BackgroundRun(FrozenModel):
@@ -86,6 +87,17 @@ def background_of(past: PastRun) -> BackgroundRun | None:
         return BackgroundRun.model_validate_json(read_regular(past.folder / FILE))
     except (OSError, ValueError):
         return None
+
+
+def last_of_schedules(home: Path) -> dict[str, PastRun]:
+    """The newest run of each schedule, by its name, among the last `LOOKED_AT` runs."""
+    found: dict[str, PastRun] = {}
+    for path in sorted((home / "runs").glob(f"*/{FILE}"), reverse=True)[:LOOKED_AT]:
+        past = PastRun(path.parent.name, home, Path())
+        about = background_of(past)
+        if about is not None and about.schedule and past.journal.exists():
+            found.setdefault(about.schedule, past)
+    return found
 
 
 def write_background(past: PastRun, about: BackgroundRun) -> None:

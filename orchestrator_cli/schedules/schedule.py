@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -121,6 +121,15 @@ def _text(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+class Trigger(FrozenModel):
+    """That a schedule is to run besides its times."""
+
+    schedule: str
+    why: str
+    key: str
+    """There is one run for each."""
+
+
 class ScheduleStore:
     """The schedules of a home."""
 
@@ -174,15 +183,15 @@ class ScheduleStore:
         folder = self.folder / SPOOL
         make_folders(folder, 0o700)
         key = key or uuid.uuid4().hex
-        row = {"schedule": name, "why": why, "key": key}
-        write_atomic(folder / f"{key}.json", json.dumps(row), mode=0o600)
+        trigger = Trigger(schedule=name, why=why, key=key)
+        write_atomic(folder / f"{key}.json", trigger.model_dump_json(), mode=0o600)
 
-    def triggered(self) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    def triggered(self) -> Iterator[tuple[Path, Trigger]]:
         """What was triggered and not taken up, oldest first, with the file to remove afterwards."""
         paths = (self.folder / SPOOL).glob("*.json")
         for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
             with contextlib.suppress(OSError, ValueError):
-                yield path, json.loads(read_regular(path))
+                yield path, Trigger.model_validate_json(read_regular(path))
 
 
 def made(**fields: Any) -> Schedule:

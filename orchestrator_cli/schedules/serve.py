@@ -68,6 +68,7 @@ class _AtWork:
     """The flow run that it belongs to; None for one that a person started."""
     process: "subprocess.Popen[bytes] | None" = None
     """None if an earlier process started it."""
+    is_cancelled: bool = False
     size: int = 0
     """Of its journal, if it waits for a person."""
 
@@ -189,9 +190,9 @@ class Serving:
             files = self._changes.pop(name) - self._own_changes(name)
             if files:
                 self._store.trigger(name, f"changed: {', '.join(sorted(files)[:3])}")
-        for path, row in self._store.triggered():
-            if row.get("schedule") in self._schedules:
-                deployments.trigger(row["schedule"], row["key"], row["why"])
+        for path, trigger in self._store.triggered():
+            if trigger.schedule in self._schedules:
+                deployments.trigger(trigger.schedule, trigger.key, trigger.why)
             path.unlink(missing_ok=True)
 
     def _on_change(self, name: str, files: frozenset[str]) -> None:
@@ -206,19 +207,23 @@ class Serving:
     # --- beginning
 
     def _begin_due(self, deployments: Deployments, now: datetime) -> None:
-        due = deployments.due(now)
+        at_work = {work.flow.schedule: work for work in self._work if work.flow}
+        # What waits for its own run may be much, and would hide what is due of others.
+        asked = [
+            name
+            for name, schedule in self._schedules.items()
+            if not (schedule.paused or (schedule.overlap == "queue" and name in at_work))
+        ]
+        due = deployments.due(now, asked)
         for name, runs in groupby(sorted(due, key=lambda run: run.schedule), key=lambda run: run.schedule):
-            schedule = self._schedules.get(name)
-            if schedule is None or schedule.paused:
-                continue
-            at_work = [work for work in self._work if work.flow and work.flow.schedule == name]
-            decision = decide(schedule, list(runs), since=self._since, is_busy=bool(at_work))
+            schedule = self._schedules[name]
+            decision = decide(schedule, list(runs), since=self._since, is_busy=name in at_work)
             for run, why in decision.skip:
                 deployments.end(run, "CANCELLED", "Skipped", why)
                 self._say(f"{name}: skipped {run.due.astimezone():%Y-%m-%d %H:%M:%S}, because {why}")
-            if decision.cancels:
-                for work in at_work:
-                    send_cancel(work.past.folder, "a newer run is due")
+            if decision.cancels and not at_work[name].is_cancelled:
+                at_work[name].is_cancelled = True
+                send_cancel(at_work[name].past.folder, "a newer run is due")
             if decision.start is not None:
                 self._begin(deployments, schedule, decision.start)
 

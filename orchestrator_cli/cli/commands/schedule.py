@@ -30,10 +30,13 @@ from orchestrator_cli.engine.deployments import check_timing
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.processes import plan_of
+from orchestrator_cli.runs.background import last_of_schedules
+from orchestrator_cli.runs.find import FoundRun, look_at
 from orchestrator_cli.runtime import checked_prompt
 from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore, made
 from orchestrator_cli.surroundings import time_zone
-from orchestrator_cli.views.text import clean, one_line
+from orchestrator_cli.values import seconds_between
+from orchestrator_cli.views.text import clean, duration, one_line
 
 app = typer.Typer(rich_markup_mode=None, help="Manage what runs by itself.", no_args_is_help=True)
 
@@ -142,11 +145,13 @@ def add(
 def list_command(common: InspectOptions) -> None:
     """List the schedules."""
     with reporting(Output(quiet=True, debug=common.debug)) as console:
-        found = list(ScheduleStore(settings_of(common.workspace).home).all().values())
+        home = settings_of(common.workspace).home
+        found = list(ScheduleStore(home).all().values())
+        last = {name: look_at(past) for name, past in last_of_schedules(home).items()}
         if common.as_json:
-            print_json([one.model_dump(mode="json") for one in found])
+            print_json([{**one.model_dump(mode="json"), "last": _last(last.get(one.name))} for one in found])
         elif found:
-            print_lines([line for one in found for line in _lines(one)])
+            print_lines([line for one in found for line in _lines(one, last.get(one.name))])
         else:
             console.lines(["There are no schedules. Add one with: orch schedule add"])
 
@@ -199,10 +204,19 @@ def remove(name: ScheduleName, common: CommonOptions) -> None:
         console.lines([f"{name} is removed."])
 
 
-def _lines(one: Schedule) -> list[str]:
+def _lines(one: Schedule, last: FoundRun | None) -> list[str]:
     state = "  paused" if one.paused else ""
     what = one.prompt or f"process {one.process}"
-    return [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
+    lines = [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
+    if last is not None:
+        began = last.state.began
+        age = f" {duration(seconds_between(began, datetime.now(UTC)))} ago" if began else ""
+        lines.append(f"    last: {last.status}{age}, run {last.where.run}")
+    return lines
+
+
+def _last(last: FoundRun | None) -> dict[str, str] | None:
+    return None if last is None else {"run": last.where.run, "state": last.status}
 
 
 def when_of(one: Schedule) -> str:
