@@ -9,7 +9,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -18,11 +18,13 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 
 from orchestrator_cli.durable.expressions import expression_faults
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
+from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.plan import FrozenModel
 
 FOLDER = "schedules"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
+LOCK = "lock"
 SPOOL = "due"
 """The folder of what is to run besides the times, such as now."""
 KNOWN = frozenset({"outcome", "answer", "value"})
@@ -80,6 +82,29 @@ class Schedule(FrozenModel):
             raise ValueError(f"{value!r} is no time zone: write one such as Europe/Berlin") from exc
         return value
 
+    @field_validator("files")
+    @classmethod
+    def _are_in_the_workspace(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not pattern.strip() or pattern.startswith(("/", "~", "!", "#")) or ".." in pattern.split("/"):
+                raise ValueError(f"{pattern!r} names no files of the workspace: write one such as data/*.csv")
+        return patterns
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_its_zone(cls, fields: Any) -> Any:
+        """A time with an offset is the same moment in the zone of the schedule."""
+        at = fields.get("at") if isinstance(fields, dict) else None
+        if isinstance(at, str):
+            try:
+                moment = datetime.fromisoformat(at)
+                if moment.tzinfo is not None:
+                    zone = ZoneInfo(fields.get("timezone") or "UTC")
+                    return fields | {"at": moment.astimezone(zone).replace(tzinfo=None)}
+            except (OSError, ValueError, LookupError):
+                pass  # the field, or that of the zone, is refused
+        return fields
+
     @model_validator(mode="after")
     def _is_whole(self) -> "Schedule":
         if bool(self.prompt) == bool(self.process):
@@ -94,6 +119,11 @@ class Schedule(FrozenModel):
         if faults := expression_faults(self.condition, KNOWN) if self.condition else ():
             raise ValueError(f"the condition {faults[0]}")
         return self
+
+    @property
+    def is_past(self) -> bool:
+        """Whether its only time has gone by."""
+        return self.at is not None and self.at.replace(tzinfo=ZoneInfo(self.timezone)) < datetime.now(UTC)
 
     @property
     def timing(self) -> dict[str, Any] | None:
@@ -152,6 +182,17 @@ class ScheduleStore:
             names = ", ".join(found) or "none"
             raise UsageError(f"There is no schedule {name}.", f"There are: {names}.")
         return found[name]
+
+    @property
+    def is_served(self) -> bool:
+        """Whether an `orch up` runs."""
+        try:
+            with acquire(self.folder / LOCK, wait_s=0.0):
+                return False
+        except LockTimeout:
+            return True
+        except OSError:
+            return False
 
     def put(self, schedule: Schedule) -> None:
         make_folders(self.folder, 0o700)

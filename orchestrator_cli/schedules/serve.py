@@ -40,7 +40,7 @@ from orchestrator_cli.runs.background import (
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at
 from orchestrator_cli.runtime import new_run_id
 from orchestrator_cli.schedules.rules import decide
-from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore
+from orchestrator_cli.schedules.schedule import LOCK, Schedule, ScheduleStore
 from orchestrator_cli.schedules.watch import FileWatch
 from orchestrator_cli.views.streams import sole_value
 
@@ -143,7 +143,7 @@ class Serving:
         """Raises `UsageError` if another process serves this home."""
         self._store.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            lock = acquire(self._store.folder / "lock", wait_s=1.0)
+            lock = acquire(self._store.folder / LOCK, wait_s=1.0)
         except LockTimeout as exc:
             raise UsageError("orch up is running already for this data folder.", "End it first.") from exc
         with lock:
