@@ -147,7 +147,7 @@ class ToolCalls:
             raise ToolStopped(why)
         began = time.monotonic()
         try:
-            value = self.sandboxes.of(tool).call_tool(tool.source, tool.name, dict(arguments))
+            value = self.sandboxes.call(tool, dict(arguments))
         except Exception as exc:
             self._note(tool, judge_error(tool.spec, exc, arguments), began)
             raise

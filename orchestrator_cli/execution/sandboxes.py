@@ -11,7 +11,7 @@ Not covered: the backend `unsafe`, which confines nothing.
 
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -115,26 +115,41 @@ class ToolSandboxes:
     ) -> None:
         self._open = partial(open_sandbox, checkout, backend, timeout_s, dialer=dialer, imports=False)
         self._lock = threading.Lock()
+        self._turns: dict[ToolKey, threading.Lock] = {}
         self._made: dict[ToolKey, SandboxExecutor] = {}
         self._empty: Path | None = None
         self._ended = False
 
-    def of(self, key: ToolKey, workspace: str, given: Callable[[], Permissions]) -> SandboxExecutor:
-        """That of one version of a tool, made if need be. Raises what `given` raises, and `AttemptFailed`.
+    def call(
+        self,
+        tool: ToolKey,
+        workspace: str,
+        source: str,
+        arguments: dict[str, Any],
+        args: Sequence[Any] = (),
+        *,
+        given: Callable[[], Permissions] = lambda: NO_PERMISSIONS,
+    ) -> Any:
+        """Call a tool, whose module is `source`, in its sandbox; calls of one tool wait for each other.
 
-        `workspace`: "write", "read" or "none", which anything else counts as.
+        `workspace`: "write", "read" or "none", which anything else counts as. Raises what the call and
+        `given` raise, and `AttemptFailed` if there can be no such sandbox.
         """
-        if key not in self._made:
-            permissions = given()
-            with self._lock:
-                folder = None
-                if workspace not in ("read", "write"):
-                    folder = self._empty = self._empty or Path(tempfile.mkdtemp(prefix="orch-apart-"))
-                made = self._open(folder=folder, writable=workspace == "write", given=permissions)
-                self._made[key] = made
-                if self._ended:
-                    made.interrupt()
-        return self._made[key]
+        with self._lock:
+            turn = self._turns.setdefault(tool, threading.Lock())
+        with turn:
+            made = self._made.get(tool) or self._make(tool, workspace, given())
+            return made.call_tool(source, tool[0], arguments, args)
+
+    def _make(self, tool: ToolKey, workspace: str, given: Permissions) -> SandboxExecutor:
+        with self._lock:
+            folder = None
+            if workspace not in ("read", "write"):
+                folder = self._empty = self._empty or Path(tempfile.mkdtemp(prefix="orch-apart-"))
+            made = self._made[tool] = self._open(folder=folder, writable=workspace == "write", given=given)
+            if self._ended:
+                made.interrupt()
+            return made
 
     def interrupt(self) -> None:
         """End what runs, and whatever begins later."""
@@ -176,13 +191,14 @@ class Sandboxes:
         self.own = open_sandbox(*where, given=given, dialer=host.dialer, readable=skills)
         self._tools = ToolSandboxes(*where, host.dialer)
 
-    def of(self, tool: BuiltTool) -> SandboxExecutor:
-        """The sandbox of a tool. Raises what permitting it raises, and `AttemptFailed`."""
+    def call(self, tool: BuiltTool, arguments: dict[str, Any]) -> Any:
+        """Call a built tool. Raises what the call and permitting it raise, and `AttemptFailed`."""
 
         def given() -> Permissions:
             return self.attempt.services.permit_tool(tool) if tool.spec.privileged else NO_PERMISSIONS
 
-        return self._tools.of((tool.name, tool.version), tool.spec.workspace, given)
+        key = (tool.name, tool.version)
+        return self._tools.call(key, tool.spec.workspace, tool.source, arguments, given=given)
 
     def interrupt(self) -> None:
         """End what runs, and whatever begins later."""

@@ -33,7 +33,6 @@ from orchestrator_cli.plan import Subtask, resolve, whole_name
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.workspace import Checkout
-from toolsmith.permissions import NO_PERMISSIONS
 from toolsmith.sandbox import Backend
 from toolsmith.sandbox.executor import SandboxExecutor
 from toolsmith.sandbox.spec import SandboxError
@@ -187,8 +186,8 @@ class _ToolHere:
     own_sandbox: bool = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        own = self.sandboxes.of((self.tool.name, 0), self.tool.workspace, lambda: NO_PERMISSIONS)
-        return own.call_tool(self.tool.source, self.tool.name, kwargs, args)
+        tool = self.tool
+        return self.sandboxes.call((tool.name, 0), tool.workspace, tool.source, kwargs, args)
 
 
 def reason_against(work: FinishedAttempt, tools: Mapping[str, KnownTool]) -> str:

@@ -210,6 +210,14 @@ def test_code_can_call_a_tool_often_in_a_step(folder: Path, divide: BuiltTool) -
     assert services.of("ToolCalled") == [], "the code of the step says it"
 
 
+def test_calls_of_one_tool_at_the_same_time_wait_for_each_other(folder: Path, divide: BuiltTool) -> None:
+    calls = [call("divide", {"a": str(n)}, f"call_{n}") for n in range(4)]
+    together = {"content": "", "tool_calls": [one["tool_calls"][0] for one in calls]}
+    finish = call("final_answer", {"answer": "done"})
+    _, services = run_agent(folder, [together, finish], agent="tools", built=(divide,))
+    assert sorted(fact.returned for fact in services.of("ToolCalled")) == [0, 0.5, 1, 1.5]
+
+
 def test_code_is_kept_from_a_tool_that_was_stopped(
     folder: Path, divide: BuiltTool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
