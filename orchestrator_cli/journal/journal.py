@@ -8,9 +8,8 @@ Values that would make a line long are stored next to the journal, by the hash o
 
     runs/RUN/blobs/SHA256        a text as it is, any other value as indented JSON
 
-In the line of its event, a text with the file's name replaces the value, and `large` lists the
-replaced places, so that no value can be mistaken for a reference. Contents are on the disk before
-the line that refers to them.
+In the line of its event, a text with the file's name replaces the value, and `large` lists the replaced
+places, so that no value can be mistaken for a reference. Contents are on the disk before the line.
 
 The process that executes a run holds the run's lock until it ends. The system releases the lock of a dead
 process, so an unfinished run without a lock has died.
@@ -115,17 +114,19 @@ class EventStream:
         *,
         state: RunState = RunState(),  # noqa: B008 - it is frozen
         redact: Callable[[Fact], Fact] = lambda fact: fact,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
             state: the run after the events that the journal already holds.
             redact: removes the run's secrets from a fact.
+            check: raises if nothing may be written any more.
         """
         self.run = run
         self.path = journal
         self._state = state
         self._views = tuple(views)
-        self._redact = redact
+        self._redact, self.check = redact, check
         self._writing = threading.Lock()
         self._showing = threading.RLock()
         """Acquired before `_writing` if both are needed."""
@@ -191,6 +192,7 @@ class EventStream:
             chosen = choose(self._state)
             if chosen is None:
                 return None
+            self.check()
             fact = self._redact(chosen)
             event = Event(run=self.run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
             if not isinstance(fact, AnswerDelta):

@@ -39,9 +39,17 @@ def name_changed(exc: OSError) -> bool:
 class Root:
     """An open folder. Paths are relative to it, with `/`; use it as a context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, held: int | None = None) -> None:
+        """`held`: a descriptor of the folder, which is opened from it instead of by its path."""
         self.path = path
-        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        # Not a duplicate: its readers would share one position in the folder.
+        self.fd = os.open(path, flags) if held is None else os.open(".", flags, dir_fd=held)
+
+    @property
+    def place(self) -> Path:
+        """A path that leads to the open folder as long as it is open, also for child processes."""
+        return Path(f"/proc/{os.getpid()}/fd/{self.fd}")
 
     def __enter__(self) -> "Root":
         return self
@@ -220,7 +228,7 @@ def copy_metadata(source: int, target: int, mode: int, mtime_ns: int) -> None:
 # --- whole folders
 
 
-def copy_tree(source: Path, target: Path, paths: FileTree) -> FileTree:
+def copy_tree(tree: Root, target: Path, paths: FileTree) -> FileTree:
     """Copy `paths` of a folder into an empty one; returns the states of what was copied.
 
     Paths that disappear or change their type meanwhile are left out. Raises `UsageError` if a file
@@ -229,20 +237,19 @@ def copy_tree(source: Path, target: Path, paths: FileTree) -> FileTree:
     copied: dict[str, FileStat] = {}
     path = ""
     try:
-        with Root(source) as tree:
-            for path, state in paths.items():
-                try:
-                    _copy(tree, path, state, target / path)
-                    copied[path] = state
-                except OSError as exc:
-                    if not name_changed(exc):
-                        raise
+        for path, state in paths.items():
+            try:
+                _copy(tree, path, state, target / path)
+                copied[path] = state
+            except OSError as exc:
+                if not name_changed(exc):
+                    raise
         for path, state in reversed(copied.items()):
             if state.is_folder:
                 (target / path).chmod(stat.S_IMODE(state.mode))
     except OSError as exc:
         raise UsageError(
-            f"{path} in the workspace {source} cannot be copied: {exc.strerror}.",
+            f"{path} in the workspace {tree.path} cannot be copied: {exc.strerror}.",
             "Fix its permissions, free some disk space, or choose another folder with -C.",
         ) from exc
     return copied

@@ -39,7 +39,7 @@ class Undo:
         Raises `UsageError` naming what was changed since, or a subtask that committed nothing.
         """
         try:
-            with workspace.locked(), faults_of(), Root(workspace.root) as tree:
+            with workspace.locked(), faults_of(), workspace.tree() as tree:
                 changes = squash(_since(self.history.records(), self.to))
                 self._refuse_what_changed(tree, changes)
                 author = Author(run=self.run, undo_to=self.to)
