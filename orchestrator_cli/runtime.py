@@ -16,6 +16,7 @@ from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.data_folder import exchangeable
+from orchestrator_cli.durable.files import naming
 from orchestrator_cli.durable.held_folder import HeldFolder
 from orchestrator_cli.environment import search_provider
 from orchestrator_cli.errors import ConfigError, HomeReplaced, RunTimedOut, UsageError, storage_faults
@@ -373,7 +374,8 @@ def _check_home(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            probe.write_bytes(b"written")
+            with probe.open("xb", buffering=0) as file, naming(file.fileno()):
+                file.write(b"written")
         finally:
             probe.unlink(missing_ok=True)
     except OSError as exc:

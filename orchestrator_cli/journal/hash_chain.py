@@ -34,7 +34,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.durable.files import naming, write_atomic
 
 MAX_LOG_MB = 256
 FOUND = "The text above was here before: nothing in this data folder shows that `orch` wrote it."
@@ -282,7 +282,8 @@ def note_head(home: Path, head: Head, form: str) -> None:
         write_atomic(path, text, sync=False)
         return
     try:
-        os.ftruncate(file, os.pwrite(file, text.encode(), 0))
+        with naming(file):
+            os.ftruncate(file, os.pwrite(file, text.encode(), 0))
     finally:
         os.close(file)
 

@@ -41,6 +41,7 @@ from orchestrator_cli.durable.files import (
     read_records,
     read_regular,
     read_whole,
+    sync,
     sync_folder,
     write_atomic,
 )
@@ -141,7 +142,7 @@ class EventStream:
         if new:
             sync_folder(journal.parent)
         if is_torn(self._file.fileno()):
-            self._file.write(b"\n")
+            append(self._file.fileno(), b"\n", sync=False)
 
     @property
     def state(self) -> RunState:
@@ -218,8 +219,7 @@ class EventStream:
             self._unshown = deque()
         try:
             if any(not isinstance(one.event.data, AnswerDelta) for one in pending):
-                with naming(self._file.fileno()):
-                    os.fsync(self._file.fileno())
+                sync(self._file.fileno())
             while pending:
                 one = pending.popleft()
                 one.shown = True
@@ -422,8 +422,9 @@ def run_lock(folder: Path) -> Iterator[None]:
     except LockUnsupported as exc:
         raise _no_locks(path, exc) from exc
     with lock:
-        os.ftruncate(lock.file, 0)
-        os.write(lock.file, str(os.getpid()).encode())
+        with naming(lock.file):
+            os.ftruncate(lock.file, 0)
+            os.write(lock.file, str(os.getpid()).encode())
         yield
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.durable.encodings import not_kept
-from orchestrator_cli.durable.files import sync_folder
+from orchestrator_cli.durable.files import sync, sync_folder
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.errors import Conflict, TargetChanged, WorkspaceFault
 from orchestrator_cli.workspace.file_state import Change, FileEntry, FileId, FileStat, entry_of
@@ -170,8 +170,8 @@ class Commits:
             steps=steps_for(path for path, _ in staged),
         )
         if staged:
-            os.fsync(staging)
-            os.fsync(tree.fd)
+            sync(staging)
+            sync(tree.fd)
             history.sync()
             history.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_record(self._pending, record)
@@ -198,7 +198,7 @@ class Commits:
         done = record.staging.removesuffix(".tmp") + f"{DONE}.tmp"
         with contextlib.suppress(FileNotFoundError):
             os.rename(record.staging, done, src_dir_fd=tree.fd, dst_dir_fd=tree.fd)
-            os.fsync(tree.fd)
+            sync(tree.fd)
         remove(tree.place / done)
         history.add(self._pending)
 
@@ -379,7 +379,7 @@ def _stage_file(staging: int, slot: str, history: CommitHistory, intent: Intent)
         try:
             digest = copy_hashed(source, target)
             copy_metadata(source, target, intent.after.mode, intent.after.mtime_ns)
-            os.fsync(target)
+            sync(target)
             size = os.fstat(target).st_size
             if size <= SMALL:
                 history.keep_small(os.pread(target, size, 0), digest)

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from orchestrator_cli.durable.files import naming, sync
 from orchestrator_cli.errors import UsageError, WorkspaceFault
 from orchestrator_cli.workspace.file_state import FileStat, FileTree
 
@@ -113,7 +114,7 @@ class Root:
     def sync(self, folder: str) -> None:
         """Write the names in a folder to the disk, if it still exists."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self.folder(folder) as fd:
-            os.fsync(fd)
+            sync(fd)
 
 
 def _walk(
@@ -188,11 +189,12 @@ def copy_hashed(source: int, target: int) -> str:
     if _share_blocks(source, target):
         return hashed(source)
     digest = hashlib.sha256()
-    while chunk := os.read(source, CHUNK):
-        digest.update(chunk)
-        left = memoryview(chunk)
-        while left:
-            left = left[os.write(target, left) :]
+    with naming(target):
+        while chunk := os.read(source, CHUNK):
+            digest.update(chunk)
+            left = memoryview(chunk)
+            while left:
+                left = left[os.write(target, left) :]
     return digest.hexdigest()
 
 
@@ -221,8 +223,9 @@ def copy_metadata(source: int, target: int, mode: int, mtime_ns: int) -> None:
             for name in os.listxattr(source):
                 if name.startswith("user.") and not name.startswith("user.overlay."):
                     os.setxattr(target, name, os.getxattr(source, name))
-    os.fchmod(target, stat.S_IMODE(mode))
-    os.utime(target, ns=(mtime_ns, mtime_ns))
+    with naming(target):
+        os.fchmod(target, stat.S_IMODE(mode))
+        os.utime(target, ns=(mtime_ns, mtime_ns))
 
 
 # --- whole folders
