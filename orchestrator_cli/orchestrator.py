@@ -17,6 +17,7 @@ from orchestrator_cli.engine.flow_run import ending
 from orchestrator_cli.engine.outbox import ARTIFACTS
 from orchestrator_cli.errors import (
     ApprovalNeeded,
+    HomeReplaced,
     Interrupted,
     OrchError,
     ProviderError,
@@ -165,13 +166,14 @@ def _ending(run: Run) -> Iterator[_Work]:
     finally:
         seconds = work.seconds
         try:
+            run.stream.check()
             _close(run, work, seconds)
             run.emit(_finished(run, work, seconds))
-        except StorageFault as exc:
+        except (StorageFault, HomeReplaced) as exc:
             # Without its end in the journal, the run can be resumed like one that was killed.
             error = work.error
             if error is None or not (
-                storage_fault(error) or isinstance(error, KeyboardInterrupt | Interrupted)
+                storage_fault(error) or isinstance(error, KeyboardInterrupt | Interrupted | HomeReplaced)
             ):
                 raise as_orch_error(exc, run.id) from exc
 

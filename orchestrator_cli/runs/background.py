@@ -78,7 +78,9 @@ def go_on(past: PastRun, arguments: Sequence[str] = ()) -> "subprocess.Popen[byt
     if arguments or background_of(past) is None:
         about = about.model_copy(update={"arguments": tuple(arguments)})
         write_background(past, about)
-    return _process(past, ("resume", past.run, *about.arguments), subprocess.DEVNULL)
+    # Without it, the folder counts as named by the user, and may be another one.
+    background = ("--background", past.run) if past.mark else ()
+    return _process(past, ("resume", past.run, *about.arguments, *background), subprocess.DEVNULL)
 
 
 def background_of(past: PastRun) -> BackgroundRun | None:

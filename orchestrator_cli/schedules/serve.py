@@ -37,7 +37,7 @@ from orchestrator_cli.runs.background import (
     not_started,
     write_background,
 )
-from orchestrator_cli.runs.find import FoundRun, PastRun, look_at
+from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
 from orchestrator_cli.runtime import new_run_id
 from orchestrator_cli.schedules.rules import decide
 from orchestrator_cli.schedules.schedule import LOCK, Schedule, ScheduleStore
@@ -382,5 +382,4 @@ def _ended(found: FoundRun) -> str:
 
 def _in_its_place(found: FoundRun) -> PastRun:
     """The run in the workspace that its journal names."""
-    where = found.where
-    return PastRun(where.run, where.home, Path(found.state.workspace or where.root))
+    return past_run(found.where.journal) or found.where

@@ -106,7 +106,8 @@ def _run_resumed(fact: events.RunResumed, state: RunState) -> RunState:
     kept = {name: one for name, one in state.states.items() if one in OVER and name not in again}
     started = state.started
     if started is not None and fact.workspace:
-        started = started.model_copy(update={"workspace": fact.workspace, "guidance": fact.guidance})
+        now = {"workspace": fact.workspace, "mark": fact.mark, "guidance": fact.guidance}
+        started = started.model_copy(update=now)
     return replace(
         state,
         started=started,

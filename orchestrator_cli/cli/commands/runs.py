@@ -16,8 +16,9 @@ from orchestrator_cli.cli.reporting import (
     reporting,
     settings_of,
 )
+from orchestrator_cli.durable.held_folder import has_mark
 from orchestrator_cli.journal.journal import EventView, damage
-from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, recent
+from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, named_with, recent
 from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.history import Summary, runs_lines, show_json, show_lines
@@ -76,7 +77,7 @@ def cancel(run: RunName, common: CommonOptions) -> None:
             send_cancel(past.folder)
             console.lines([f"Run {past.run} was asked to end (process {one.pid or 'unknown'})."])
             return
-        end_run(past, [_log_of(past), console])
+        end_run(past, [*_logs_of(past), console])
 
 
 @app.command()
@@ -90,8 +91,8 @@ def undo(
     """Restore the workspace to before a run. Refuses if a file has changed since."""
     with reporting(Output(quiet=common.as_json, debug=common.debug)) as console:
         settings = settings_of(common.workspace)
-        past = find_run(settings, run, changed=True)
-        changes = undo_run(settings, past, to, lambda: [_log_of(past), console])
+        past = named_with(find_run(settings, run, changed=True), run, common.workspace)
+        changes = undo_run(settings, past, to, lambda: [*_logs_of(past), console])
         if common.as_json:
             write_line(sys.stdout, changes_line(past.run, changes))
         elif not changes:
@@ -136,18 +137,20 @@ def feedback(
         past = find_run(settings, run)
         settings = settings.model_copy(update={"home": past.home})
         with contextlib.closing(open_memory(settings, lambda text: console.lines([text]))) as memory:
-            message = give_feedback(past, vote, why, memory=memory, views=lambda: [_log_of(past)])
+            message = give_feedback(past, vote, why, memory=memory, views=lambda: _logs_of(past))
         if common.as_json:
             print_json({"run": past.run, "vote": vote, "why": why, "message": message})
         else:
             console.lines([message])
 
 
-def _log_of(past: PastRun) -> EventView:
-    """The log of the run's workspace, with every entry of the run."""
+def _logs_of(past: PastRun) -> list[EventView]:
+    """The log of the run's workspace, with every entry of the run; none if another folder has its place."""
     log = FileLog(past.root / "fileLog.md", past.home)
+    if not has_mark(log.folder.fd, past.mark):
+        return []
     log.complete(past.events())
-    return log
+    return [log]
 
 
 def _summary(one: FoundRun) -> Summary:
