@@ -24,6 +24,8 @@ OUTPUT = "output.log"
 START_S = 120.0
 """For a process to begin its run, on a slow machine."""
 SAID_BYTES = 2000
+MAX_BYTES = 1 << 20
+"""Of `background.json`; a prompt is not in it."""
 LOOKED_AT = 500
 
 
@@ -86,7 +88,7 @@ def go_on(past: PastRun, arguments: Sequence[str] = ()) -> "subprocess.Popen[byt
 def background_of(past: PastRun) -> BackgroundRun | None:
     """How a run in the background was started; None for any other run."""
     try:
-        return BackgroundRun.model_validate_json(read_regular(past.folder / FILE))
+        return BackgroundRun.model_validate_json(read_regular(past.folder / FILE, MAX_BYTES))
     except (OSError, ValueError):
         return None
 
@@ -132,7 +134,7 @@ def not_started(past: PastRun, code: int) -> NotStarted:
     """Why a process ended before its run began, as it said."""
     said = ""
     with contextlib.suppress(OSError):
-        said = read_regular(_output(past))[-SAID_BYTES:].decode(errors="replace").strip()
+        said = read_regular(_output(past), MAX_BYTES)[-SAID_BYTES:].decode(errors="replace").strip()
     message, _, remedy = said.removeprefix("error: ").partition("\n")
     remedy = "\n".join(line.strip() for line in remedy.split("\n"))
     return NotStarted(message or "The run ended before it began.", remedy, code)

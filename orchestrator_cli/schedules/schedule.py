@@ -25,6 +25,8 @@ from orchestrator_cli.plan import FrozenModel
 FOLDER = "schedules"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 LOCK = "lock"
+MAX_BYTES = 1 << 20
+"""Of a file in the folder."""
 SPOOL = "due"
 """The folder of what is to run besides the times, such as now."""
 KNOWN = frozenset({"outcome", "answer", "value"})
@@ -171,7 +173,7 @@ class ScheduleStore:
         found = {}
         for path in sorted(self.folder.glob("*.json")):
             with contextlib.suppress(OSError, ValueError):
-                schedule = Schedule.model_validate_json(read_regular(path))
+                schedule = Schedule.model_validate_json(read_regular(path, MAX_BYTES))
                 found[schedule.name] = schedule
         return found
 
@@ -215,7 +217,7 @@ class ScheduleStore:
     @property
     def version(self) -> tuple[tuple[str, int], ...]:
         """Differs after each change."""
-        return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(self.folder.glob("*.json")))
+        return tuple(sorted((path.name, _changed_ns(path)) for path in self.folder.glob("*.json")))
 
     # --- what is due besides the times
 
@@ -230,9 +232,17 @@ class ScheduleStore:
     def triggered(self) -> Iterator[tuple[Path, Trigger]]:
         """What was triggered and not taken up, oldest first, with the file to remove afterwards."""
         paths = (self.folder / SPOOL).glob("*.json")
-        for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
+        for path in sorted(paths, key=_changed_ns):
             with contextlib.suppress(OSError, ValueError):
-                yield path, Trigger.model_validate_json(read_regular(path))
+                yield path, Trigger.model_validate_json(read_regular(path, MAX_BYTES))
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file was last changed; 0 for a link that leads nowhere, and for one that has just gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def made(**fields: Any) -> Schedule:
