@@ -13,6 +13,7 @@ import pwd
 import shlex
 import stat
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -124,13 +125,14 @@ def _is_of_administrators(found: os.stat_result) -> bool:
     return False
 
 
-def _unknown_owner() -> set[int]:
+@cache
+def _unknown_owner() -> frozenset[int]:
     """The owner shown in a user namespace for files of users outside of it, among them the real root."""
     with suppress(OSError, ValueError):
         rows = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
         if sum(int(row.split()[2]) for row in rows) < _ALL_USERS:
-            return {int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))}
-    return set()
+            return frozenset({int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))})
+    return frozenset()
 
 
 def _is_private(group: int, user: int) -> bool:
