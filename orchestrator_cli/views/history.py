@@ -34,11 +34,13 @@ class Summary:
     usage: Usage
     pid: int | None = None
     forked_from: str | None = None
+    schedule: str = ""
+    """The schedule that started it; empty if a person did."""
     approvals: tuple[events.ApprovalAsked, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Keys: `run`, `state`, `prompt`, `workspace`, `began`, `seconds`, `calls`, `cost`, `pid`,
-        `forked_from`. `cost` is null where a model had no known price.
+        `forked_from`, `schedule`. `cost` is null where a model had no known price.
         """
         return {
             "run": self.run,
@@ -51,6 +53,7 @@ class Summary:
             "cost": None if self.usage.unpriced else self.usage.cost,
             "pid": self.pid,
             "forked_from": self.forked_from,
+            "schedule": self.schedule,
         }
 
 
@@ -62,7 +65,8 @@ def runs_lines(rows: Sequence[Summary], *, everywhere: bool = False) -> list[str
     now, lines = datetime.now(UTC), []
     for row in rows:
         age = duration(seconds_between(row.began, now)) if row.began else "?"
-        where = f"  {one_line(row.workspace)}" if everywhere else ""
+        where = f"  schedule {row.schedule}" if row.schedule else ""
+        where += f"  {one_line(row.workspace)}" if everywhere else ""
         line = f"{row.run}  {row.state:<11} {age + ' ago':>12}  {_cost(row.usage)}{where}"
         lines += [line, f"    {one_line(row.prompt, WIDE)}"]
     return lines

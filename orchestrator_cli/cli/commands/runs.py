@@ -18,6 +18,7 @@ from orchestrator_cli.cli.reporting import (
 )
 from orchestrator_cli.durable.held_folder import has_mark
 from orchestrator_cli.journal.journal import EventView, damage
+from orchestrator_cli.runs.background import background_of
 from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, named_with, recent
 from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
@@ -165,5 +166,6 @@ def _summary(one: FoundRun) -> Summary:
         usage=state.usage,
         pid=one.pid,
         forked_from=state.started.forked_from if state.started else None,
+        schedule=about.schedule if (about := background_of(one.where)) else "",
         approvals=state.open if one.status in ("running", "paused") else (),
     )
