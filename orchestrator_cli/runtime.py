@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -208,6 +209,8 @@ def _open_record(
     """The run's lock, journal and state. Raises `UsageError` if it is taken or cannot be resumed."""
     folder, masks, views = settings.home / "runs" / run, Redactor(), list(views)
     closing.enter_context(run_lock(folder))
+    if not is_resumed and not RUN_ID.fullmatch(run):
+        raise UsageError(f"{run} is no name of a run.")
     if not is_resumed and (folder / "journal.jsonl").exists():
         raise UsageError(f"There is a run {run} already.", f"Go on with it: orch resume {run}")
     found = list(read_journal(folder / "journal.jsonl")) if is_resumed else []
@@ -347,6 +350,9 @@ def choose_sandbox(settings: Settings, *, afresh: bool = False) -> Backend:
 
 
 # --- before there is a run
+
+
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 
 
 def new_run_id() -> str:

@@ -38,7 +38,7 @@ from orchestrator_cli.runs.background import (
     write_background,
 )
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
-from orchestrator_cli.runtime import new_run_id
+from orchestrator_cli.runtime import RUN_ID, new_run_id
 from orchestrator_cli.schedules.rules import decide
 from orchestrator_cli.schedules.schedule import LOCK, Schedule, ScheduleStore
 from orchestrator_cli.schedules.watch import FileWatch
@@ -119,6 +119,7 @@ class Serving:
         with self._alone(), FileWatch(self._on_change) as watch:
             self._watch = watch
             while not self._stop.is_set():
+                self._notice_gap()
                 try:
                     with self._connect() as client:
                         self._serve_with(Deployments(client, self._store.owner if self._is_shared else ""))
@@ -157,15 +158,20 @@ class Serving:
         self._adopt(deployments)
         self._fault = ""
         while not self._stop.is_set():
-            now = datetime.now(UTC)
-            if now - self._looked > timedelta(seconds=GAP_S):
-                self._since = now
-            self._looked = now
+            now = self._notice_gap()
             self._sync(deployments)
             self._look_at_work(deployments)
             self._trigger(deployments)
             self._begin_due(deployments, now)
             self._stop.wait(POLL_S)
+
+    def _notice_gap(self) -> datetime:
+        """The time; times that went by while the machine slept are missed."""
+        now = datetime.now(UTC)
+        if now - self._looked > timedelta(seconds=GAP_S):
+            self._since = now
+        self._looked = now
+        return now
 
     def _sync(self, deployments: Deployments) -> None:
         """Make the deployments what the schedules are. One that has not changed keeps what is due of it."""
@@ -279,7 +285,9 @@ class Serving:
         for flow in deployments.under_way():
             schedule = self._schedules.get(flow.schedule)
             past = PastRun(flow.name, self._home, Path(schedule.workspace if schedule else ""))
-            if flow.name not in known and schedule is not None and background_of(past) is None:
+            if not RUN_ID.fullmatch(flow.name) or flow.name in known:
+                continue  # the name of one that something else has begun is not ours
+            if schedule is not None and background_of(past) is None:
                 self._say(f"{flow.schedule}: run {flow.name}, which was named and not begun")
                 self._start(schedule, past, flow)
 

@@ -87,6 +87,7 @@ EXAMPLES = {
     "`conversation_tokens`, raised": ("conversation_tokens = 99999", "99999"),
     "`notify`, set": ("notify.command = ['evil']", ""),
     "`prefect_api_url`, set": ("PREFECT_API_URL = 'http://evil.example'", ""),
+    "`allow_processes`, set": ("allow_processes = ['deploy']", ""),
     "`prefect_home`, set": ("prefect_home = '/tmp/evil'", ""),
     "`resident`, set": ("resident = 'always'", ""),
     "`prefect_idle_minutes`, set": ("prefect_idle_minutes = 1", ""),

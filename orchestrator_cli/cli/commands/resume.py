@@ -185,11 +185,14 @@ def _continue(
             f"If you moved it, name its new place: orch resume {past.run} -C FOLDER",
         )
     check_is_same(past, f"orch resume {past.run}")
+    names = {*state.started.models.values()} if state.started else set()
+    if names == {ModelFree.name} and state.has_plan:
+        # Who started it named its process, which is the permission that it needs.
+        flags = {**flags, "allow_processes": [one.process for one in state.plan.subtasks if one.process]}
     settings = run_settings(past.root, asks=output.is_for_people, **flags)
     if past.home != settings.home:
         prefect_home = settings.prefect_home or settings.home
         settings = settings.model_copy(update={"home": past.home, "prefect_home": prefect_home})
-    names = {*state.started.models.values()} if state.started else set()
     model: Model | None = model_of(names) if settings.home.name == "demo" else None
     model = ModelFree() if names == {ModelFree.name} else model
     source = GivenModel(model) if model is not None else LiveModels()
