@@ -36,6 +36,11 @@ class Summary:
     forked_from: str | None = None
     approvals: tuple[events.ApprovalAsked, ...] = ()
 
+    @classmethod
+    def of_plan(cls, prompt: str) -> "Summary":
+        """Of a plan that has not run."""
+        return cls("", "planned", prompt, "", None, 0.0, Usage())
+
     def as_json(self) -> dict[str, Any]:
         """Keys: `run`, `state`, `prompt`, `workspace`, `began`, `seconds`, `calls`, `cost`, `pid`,
         `forked_from`. `cost` is null where a model had no known price.

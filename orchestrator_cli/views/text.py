@@ -3,7 +3,8 @@
 Foreign text is what a model, a program, a server or a file wrote. `clean` removes what a terminal or an
 editor would obey rather than show: escape sequences, control characters, and the invisible marks that reorder
 or hide text. All text that leaves the program passes through it; JSON passes through `escaped` of
-`durable.foreign` instead, which loses nothing.
+`durable.foreign` instead, which loses nothing. Pages and drawings pass through `shown` and `label`, which
+write out what `clean` removes.
 
 Not covered: letters of one script that look like those of another, and stacks of combining marks.
 """
@@ -43,6 +44,17 @@ def clean(text: str) -> str:
 def one_line(text: str, limit: int | None = None) -> str:
     """The text on one line, at most `limit` characters long."""
     line = " ".join(clean(text).split())
+    return line if limit is None else truncate(line, limit, rstrip=True)
+
+
+def shown(text: str) -> str:
+    """The text with its line feeds and tabs, and every other control or hidden sign written out."""
+    return "\n".join(map(visible, text.replace("\r\n", "\n").split("\n")))
+
+
+def label(text: str, limit: int | None = None) -> str:
+    """The text on one line, with hidden signs written out, at most `limit` characters long."""
+    line = visible(" ".join(text.split()))
     return line if limit is None else truncate(line, limit, rstrip=True)
 
 
