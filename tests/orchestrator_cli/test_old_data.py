@@ -48,6 +48,21 @@ def test_old_runs_are_listed_and_shown(old: Orch) -> None:
     assert old("show", DEMO).code == 0
 
 
+def test_an_old_run_is_shown_in_every_format(old: Orch, tmp_path: Path) -> None:
+    assert old("show", REVISED, "--format", "text").out == old("show", REVISED).out
+    assert old("show", REVISED, "--format", "json").out == old("show", REVISED, "--json").out
+    assert old("show", REVISED, "--format", "mermaid").out.startswith("flowchart")
+    assert old("show", REVISED, "--format", "dot").out.startswith("digraph")
+    page = tmp_path / "page.html"
+    written = old("show", REVISED, "--format", "html", "-o", str(page))
+    assert (written.code, written.out) == (0, "")
+    assert page.read_text(encoding="utf-8") == old("show", REVISED, "--format", "html").out
+    ascii_page = old("show", REVISED, "--format", "html", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert "<svg" in ascii_page.out
+    assert old("show", REVISED, "--format", "html", "--json").code == 2
+    assert old("show", REVISED, "-o", str(tmp_path / "none" / "x")).code == 2
+
+
 @pytest.mark.parametrize("workspace", ["work", "demo"])
 def test_an_old_log_is_still_valid(old: Orch, workspace: str) -> None:
     folder = old.workspace.with_name(workspace)

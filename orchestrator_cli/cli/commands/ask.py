@@ -165,7 +165,7 @@ def plan(
         text = checked_prompt(_read(prompt), settings.home)
         with open_run(settings, [], wants_engine=False) as run:
             made = plan_prompt(text, run)
-        print_formatted(common, forms_of_plan(made))
+        print_formatted(common, forms_of_plan(text, made))
 
 
 def _read(prompt: str) -> str:

@@ -68,7 +68,7 @@ def show(run: RunName, common: FormatOptions) -> None:
         found = past.events()
         print_lines(damage(past.journal), sys.stderr)
         one = look_at(past, found)
-        print_formatted(common, forms_of_run(_summary(one), one.state))
+        print_formatted(common, forms_of_run(_summary(one), one.state, found))
 
 
 @app.command()
