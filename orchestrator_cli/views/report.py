@@ -12,13 +12,13 @@ from typing import NamedTuple
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import State, Subtask, whole_name
-from orchestrator_cli.state import RunState, Work
+from orchestrator_cli.state import RunState, Work, usage_of
 from orchestrator_cli.values import Usage
 from orchestrator_cli.views.diagram import GraphNode, nodes_of
 from orchestrator_cli.views.graph import SIGNS, plan_diff
 from orchestrator_cli.views.history import Summary
 from orchestrator_cli.views.streams import states_of
-from orchestrator_cli.views.text import cut, duration, size, spent, value_text
+from orchestrator_cli.views.text import cut, duration, money, size, spent, value_text
 from orchestrator_cli.views.timeline import Timeline, clocked, timeline_of
 
 VALUE_CHARS = 4_000
@@ -189,19 +189,6 @@ def _costs(found: Sequence[Event]) -> tuple[CostRow, ...]:
     return tuple(sorted(rows.values(), key=lambda row: (-row.usage.cost, -row.usage.prompt_tokens)))
 
 
-def usage_of(fact: events.Spent) -> Usage:
-    """What one try of a call adds."""
-    return Usage(
-        calls=0 if fact.fault else 1,
-        prompt_tokens=fact.prompt_tokens,
-        completion_tokens=fact.completion_tokens,
-        cached_tokens=fact.cached_tokens,
-        cost=fact.cost or 0.0,
-        unpriced=int(fact.cost is None and not fact.fault),
-        failed=int(bool(fact.fault)),
-    )
-
-
 def _subtask(state: RunState, subtask: Subtask, seconds: float | None) -> SubtaskRow:
     name, work = subtask.id, state.work.get(subtask.id, Work())
     result, is_in = state.results.get(name), state.state_of(name)
@@ -217,13 +204,6 @@ def _subtask(state: RunState, subtask: Subtask, seconds: float | None) -> Subtas
         cut(value_text(result.value), VALUE_CHARS) if result and result.value is not None else "",
         result.files if result else (),
     )
-
-
-def money(usage: Usage) -> str:
-    """`$0.0123`, `unpriced` or both."""
-    if usage.unpriced and usage.unpriced == usage.calls:
-        return "unpriced"
-    return f"${usage.cost:.4f}" + (f" + {usage.unpriced} unpriced" if usage.unpriced else "")
 
 
 def _files(state: RunState, found: Sequence[Event]) -> tuple[FileRow, ...]:

@@ -27,8 +27,8 @@ from orchestrator_cli.views.diagram import COLOURS
 from orchestrator_cli.views.graph import SIGNS
 from orchestrator_cli.views.history import Summary
 from orchestrator_cli.views.layout import Grid, drawing_of
-from orchestrator_cli.views.report import SOURCE_CHARS, money, report_of
-from orchestrator_cli.views.text import counted, cut, duration, label, shown, value_text
+from orchestrator_cli.views.report import SOURCE_CHARS, report_of
+from orchestrator_cli.views.text import counted, cut, duration, label, money, shown, value_text
 from orchestrator_cli.views.timeline import BarKind, path_steps
 
 LOOKS = {

@@ -41,6 +41,7 @@ def moved(old: Orch) -> Orch:
 def test_old_runs_are_listed_and_shown(old: Orch) -> None:
     listed = json.loads(old("runs", "--all", "--json").out)
     assert {row["run"]: row["state"] for row in listed} == dict.fromkeys((REVISED, UNDONE, DEMO), "completed")
+    assert json.loads(old("stats", "--all", "--weeks=520", "--json").out)["states"] == {"completed": 3}
     shown = json.loads(old("show", REVISED, "--json").out)
     assert shown["states"] == {"prepare": "done", "fetch": "failed", "use": "done", "write": "done"}
     assert shown["plan"]["version"] == 2
