@@ -65,7 +65,7 @@ def find_run(settings: Settings, name: str, *, changed: bool = False) -> PastRun
     With `changed`, `last` is the newest that has changed files, if there is one.
     Includes the runs of `orch demo`, which has a home of its own. Raises `UsageError`.
     """
-    paths = _journals(settings)
+    paths = journals_of(settings)
     if name == LAST:
         root = settings.workspace.resolve()
         here = (run for path in paths if (run := past_run(path)) and run.root == root)
@@ -89,7 +89,7 @@ def find_run(settings: Settings, name: str, *, changed: bool = False) -> PastRun
     return found[0]
 
 
-def _journals(settings: Settings) -> list[Path]:
+def journals_of(settings: Settings) -> list[Path]:
     """Newest first: the ids begin with the time."""
     paths = [path for home in homes_of(settings) for path in (home / "runs").glob("*/journal.jsonl")]
     return sorted(paths, key=lambda path: path.parent.name, reverse=True)
@@ -197,7 +197,7 @@ def recent(
     Those are passed to `on_unread`, each as a line for people.
     """
     root = settings.workspace.resolve()
-    for journal in _journals(settings):
+    for journal in journals_of(settings):
         try:
             where = _run_of(journal)
         except OSError as exc:

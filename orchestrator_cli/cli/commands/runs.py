@@ -7,10 +7,17 @@ from typing import Annotated, Literal
 import typer
 
 from orchestrator_cli.approvals.inbox import send_cancel
-from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, RunName, with_options
+from orchestrator_cli.cli.formats import forms_of_run, print_formatted
+from orchestrator_cli.cli.options import (
+    CommonOptions,
+    FormatOptions,
+    InspectOptions,
+    Output,
+    RunName,
+    with_options,
+)
 from orchestrator_cli.cli.reporting import (
     print_content,
-    print_either,
     print_json,
     print_lines,
     reporting,
@@ -22,7 +29,7 @@ from orchestrator_cli.runs.background import background_of
 from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, named_with, recent
 from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
-from orchestrator_cli.views.history import Summary, runs_lines, show_json, show_lines
+from orchestrator_cli.views.history import Summary, runs_lines
 from orchestrator_cli.views.streams import changes_line, write_line
 from orchestrator_cli.workspace.diff import readable
 
@@ -56,15 +63,14 @@ def runs(
 
 @app.command()
 @with_options
-def show(run: RunName, common: InspectOptions) -> None:
+def show(run: RunName, common: FormatOptions) -> None:
     """Show a run: its graph, how the plan changed, who did what, and what it cost."""
     with reporting(Output(quiet=True, debug=common.debug)):
         past = find_run(settings_of(common.workspace), run)
         found = past.events()
         print_lines(damage(past.journal), sys.stderr)
         one = look_at(past, found)
-        summary = _summary(one)
-        print_either(common.as_json, show_json(summary, one.state), show_lines(summary, one.state))
+        print_formatted(common, forms_of_run(_summary(one), one.state, found))
 
 
 @app.command()
