@@ -112,7 +112,7 @@ def set_setting(
         wanted, place = parsed(name), user_file()
         kept = set_own(place, wanted, _read(value))
         console.lines([f"{written(wanted)} = {shown(kept, text=True)} is written to {shown_path(place)}."])
-        console.lines(_overridden(common.workspace, name))
+        console.lines(overridden(common.workspace, name))
 
 
 @app.command("unset")
@@ -123,7 +123,7 @@ def unset_setting(name: Name, *, common: CommonOptions) -> None:
         place = user_file()
         unset_own(place, parts_of(name))
         console.lines([f"{name} is removed from {shown_path(place)}."])
-        console.lines(_overridden(common.workspace, name))
+        console.lines(overridden(common.workspace, name))
 
 
 @app.command("edit")
@@ -185,7 +185,7 @@ def _left_out(settings: Settings) -> list[str]:
     return [f"{shown_path(question.file)} {what} you have not allowed: {question.command}"]
 
 
-def _overridden(workspace: Path | None, name: str) -> list[str]:
+def overridden(workspace: Path | None, name: str) -> list[str]:
     """What counts instead of the user's own file in this folder, if something does."""
     try:
         found = list(rows(settings_of(workspace), parts_of(name)))
