@@ -31,7 +31,7 @@ from orchestrator_cli import (
     trust_rules,
 )
 from orchestrator_cli.cli.app import app
-from orchestrator_cli.environment import FAMILIES
+from orchestrator_cli.default_models import FAMILIES
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
 from orchestrator_cli.tools.executed_files import EXECUTES, FOLLOWED

@@ -4,15 +4,7 @@ and the model that a provider's key or a local server implies.
 Provider keys are looked for by name when no model is set. Their values go from the environment to the
 provider's library; here they are only checked for what no request can carry.
 
-The default model for a provider's key is chosen from LiteLLM's list. Each provider has one family, such as
-`claude-sonnet-*`. Of its models that chat, call tools and are not past their `deprecation_date`, the one with
-the highest version is chosen: a model that retires is left on its day, and an update of LiteLLM brings its
-successor. `*` is a version such as `4-5`; a point in it is a decimal point (grok-4.20 came before grok-4.3).
-Names with a date are snapshots of others, and are passed over.
-
-LiteLLM takes seconds to import, so its file is read without it.
-
-Not covered: whether a key may use the model, and what changed after the installed LiteLLM was released.
+Not covered: whether a key may use the model that is found.
 """
 
 import base64
@@ -25,17 +17,13 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from orchestrator_cli.default_models import FAMILIES, Choice, default_model, read_list
 from orchestrator_cli.errors import ConfigError
-
-LIST = "model_prices_and_context_window_backup.json"
-_VERSION = r"(\d{1,2}(?:[.-]\d{1,2})?)"
 
 _taken: dict[str, str] = {}
 
@@ -198,108 +186,18 @@ def editor() -> str:
     return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
 
 
-# --- the default model of a provider
-
-
-@dataclass(frozen=True)
-class Family:
-    """A provider by LiteLLM's prefix, and the names of its models that may be chosen."""
-
-    provider: str
-    pattern: str
-    """A name without the prefix, with at most one `*`."""
-    fallback: str
-    """The name that is taken if the list has none, or cannot be read."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    model: str
-    """By LiteLLM's name, with the prefix."""
-    why: str
-
-
-FAMILIES = {
-    "ANTHROPIC_API_KEY": Family("anthropic", "claude-sonnet-*", "claude-sonnet-4-6"),
-    "OPENAI_API_KEY": Family("openai", "gpt-*-mini", "gpt-5-mini"),
-    "GEMINI_API_KEY": Family("gemini", "gemini-pro-latest", "gemini-pro-latest"),
-    "MISTRAL_API_KEY": Family("mistral", "mistral-medium-latest", "mistral-medium-latest"),
-    "DEEPSEEK_API_KEY": Family("deepseek", "deepseek-v*-flash", "deepseek-v4-flash"),
-    "XAI_API_KEY": Family("xai", "grok-*", "grok-4.3"),
-    "GROQ_API_KEY": Family("groq", "openai/gpt-oss-120b", "openai/gpt-oss-120b"),
-    # LiteLLM lists no models of OpenRouter, which chooses one itself.
-    "OPENROUTER_API_KEY": Family("openrouter", "auto", "auto"),
-}
-"""The provider keys that are looked for, in this order, and the model of each."""
-
-
-def newest(family: Family, listed: Mapping[str, Mapping[str, Any]], today: date) -> Choice:
-    """The model of a family to use on a day. `listed` is LiteLLM's list: what is known of models, by name."""
-    shape = re.compile(re.escape(family.pattern).replace(r"\*", _VERSION))
-    versions = {}
-    for name, known in listed.items():
-        bare = name.removeprefix(f"{family.provider}/")
-        if (match := shape.fullmatch(bare)) and _serves(family, known, today):
-            versions[bare] = tuple(map(float, "".join(match.groups()).split("-"))) if match.groups() else ()
-    if not versions:
-        return Choice(f"{family.provider}/{family.fallback}", "LiteLLM's list has no model to choose from")
-    chosen = max(versions, key=lambda bare: (versions[bare], bare))
-    return Choice(
-        f"{family.provider}/{chosen}",
-        f"the newest {family.pattern} in LiteLLM's list that is not retired"
-        if "*" in family.pattern
-        else "in LiteLLM's list and not retired",
-    )
-
-
-def default_model(key: str) -> Choice:
-    """The default model of the provider whose key has this name."""
-    return newest(FAMILIES[key], read_list(), datetime.now(UTC).date())
-
-
-def retirement(model: str, listed: Mapping[str, Mapping[str, Any]]) -> date | None:
-    """The day on which a model retires, by its `deprecation_date` in LiteLLM's list; None if it has none."""
-    known = listed.get(model) or listed.get(model.partition("/")[2]) or {}
-    try:
-        return date.fromisoformat(str(known.get("deprecation_date")))
-    except ValueError:
-        return None
-
-
-@cache
-def read_list() -> Mapping[str, Mapping[str, Any]]:
-    """LiteLLM's list as it is installed; empty if it cannot be read."""
-    try:
-        found = importlib.util.find_spec("litellm")
-        if found is None or found.origin is None:
-            return {}
-        listed = json.loads(Path(found.origin).with_name(LIST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {name: known for name, known in listed.items() if isinstance(known, dict)}
-
-
-def _serves(family: Family, known: Mapping[str, Any], today: date) -> bool:
-    return (
-        known.get("litellm_provider") == family.provider
-        and known.get("mode") == "chat"
-        and known.get("supports_function_calling") is True
-        # Days in ISO 8601 sort as text.
-        and today.isoformat() <= str(known.get("deprecation_date") or "9999")
-    )
-
-
 # --- finding a model when none is set
 
 OLLAMA = "http://127.0.0.1:11434"
+LLAMA_CPP = "http://127.0.0.1:8080/v1"
 
-NO_MODEL = (
-    "Set one of three ways:\n"
+THREE_WAYS = (
     '  1. orch ask -m anthropic/claude-sonnet-4-6 …   (or ORCH_MODEL, or model = "…" in orch.toml)\n'
     "  2. export a provider's key, such as ANTHROPIC_API_KEY or OPENAI_API_KEY\n"
-    "  3. start a local server: Ollama, or any OpenAI-compatible one named by OPENAI_BASE_URL\n"
+    "  3. start a local server: Ollama, llama.cpp, or one named by OPENAI_BASE_URL\n"
     "Or see it work without a model: orch demo"
 )
+NO_MODEL = f"Let orch look for one and keep it: orch init\nOr set one of three ways:\n{THREE_WAYS}"
 
 
 SET_AGAIN = "Set the variable again, without quotes or line ends, or name another model with -m."
@@ -312,7 +210,7 @@ OTHER_NAMES = {
 """Variables that replace a key."""
 
 
-_COMMON = frozenset({family.provider for family in FAMILIES.values()} | {"ollama_chat"})
+_COMMON = frozenset({family.provider for family in FAMILIES.values()} | {"ollama_chat", "llamafile"})
 """Providers that are known without LiteLLM's list."""
 
 
@@ -414,37 +312,97 @@ def _fault_of(variable: str) -> str:
     return ""
 
 
-def find_model() -> Choice:
-    """A model for a user who has set none. Raises `ConfigError` with the three ways to set one.
-
-    `OPENAI_BASE_URL` comes before the keys, because `OPENAI_API_KEY` is then meant for that server.
-    """
-    if fault := next(filter(None, map(_fault_of, ("OPENAI_BASE_URL", "OPENAI_API_BASE"))), ""):
-        raise ConfigError(f"{fault}.", SET_AGAIN)
-    base = base_url()
-    if base and (name := _first_model(f"{base.rstrip('/')}/models", ("data", "id"))):
-        return Choice(f"openai/{name}", "the first model of the server at OPENAI_BASE_URL")
-    for key in FAMILIES:
-        if os.environ.get(key) and not (base and key == "OPENAI_API_KEY"):
-            chosen = default_model(key)
-            return Choice(chosen.model, f"{key} is set; {chosen.why}")
-    if name := _first_model(f"{OLLAMA}/api/tags", ("models", "name")):
-        return Choice(f"ollama_chat/{name}", f"the first model of Ollama at {OLLAMA}")
-    raise ConfigError("No model is set, and none was found.", NO_MODEL)
-
+# --- what could be asked
 
 LISTING_BYTES = 10_000_000
 """What is read of a server's list of models."""
+MOST_MODELS = 20
 
 
-def _first_model(url: str, path: tuple[str, str]) -> str | None:
-    """The first model that a local server offers; None if it does not answer within a second."""
+class ModelServer(NamedTuple):
+    """A server of models that is not a provider's, and what it offers."""
+
+    name: str
+    provider: str
+    """LiteLLM's prefix."""
+    models: tuple[str, ...]
+    """Its first models that chat, without the prefix; none if it does not answer within a second."""
+    needs: str
+    """What has to stay as it is for its models to be asked."""
+
+
+def keys_set() -> tuple[str, ...]:
+    """The names of the provider keys that are set."""
+    return tuple(filter(os.environ.get, FAMILIES))
+
+
+def own_server() -> ModelServer | None:
+    """The server at `OPENAI_BASE_URL`; None if none is set. Raises `ConfigError` for what is no address."""
+    if fault := next(filter(None, map(_fault_of, ("OPENAI_BASE_URL", "OPENAI_API_BASE"))), ""):
+        raise ConfigError(f"{fault}.", SET_AGAIN)
+    if not (base := base_url().rstrip("/")):
+        return None
+    models = _models(f"{base}/models", ("data", "id"), key=os.environ.get("OPENAI_API_KEY") or "")
+    return ModelServer("the server at OPENAI_BASE_URL", "openai", models, "OPENAI_BASE_URL set")
+
+
+def local_servers() -> Iterator[ModelServer]:
+    """Ollama and llama.cpp, at their usual ports or where the environment has LiteLLM look for them."""
+    base, where = _address("OLLAMA_API_BASE", OLLAMA)
+    models = _models(f"{base}/api/tags", ("models", "name"))
+    yield ModelServer(f"Ollama at {where}", "ollama_chat", models, "Ollama running")
+    base, where = _address("LLAMAFILE_API_BASE", LLAMA_CPP)
+    models = _models(f"{base}/models", ("data", "id"), owner="llamacpp")
+    yield ModelServer(f"llama.cpp at {where}", "llamafile", models, "llama.cpp running")
+
+
+def found_models(own: ModelServer | None, others: Iterable[ModelServer]) -> Iterator[Choice]:
+    """Models that a user who has set none could ask, the best first.
+
+    The server at `OPENAI_BASE_URL` comes before the keys, because `OPENAI_API_KEY` is then meant for it.
+    """
+    if own is not None:
+        yield from _choices(own)
+    for key in keys_set():
+        if not (own and key == "OPENAI_API_KEY"):
+            chosen = default_model(key)
+            yield Choice(chosen.model, f"{key} is set; {chosen.why}", f"{key} set")
+    for server in others:
+        yield from _choices(server)
+
+
+def find_model() -> Choice:
+    """A model for a user who has set none. Raises `ConfigError` with the ways to set one."""
+    if (found := next(found_models(own_server(), local_servers()), None)) is None:
+        raise ConfigError("No model is set, and none was found.", NO_MODEL)
+    return found
+
+
+def _choices(server: ModelServer) -> Iterator[Choice]:
+    for n, name in enumerate(server.models):
+        why = f"{'another' if n else 'the first'} model of {server.name}"
+        yield Choice(f"{server.provider}/{name}", why, server.needs)
+
+
+def _address(variable: str, usual: str) -> tuple[str, str]:
+    """The address of a server, and what is said of it: one that is set can hold a password."""
+    given = "" if _fault_of(variable) else os.environ.get(variable) or ""
+    return (given.rstrip("/"), variable) if given else (usual, usual)
+
+
+def _models(url: str, path: tuple[str, str], *, key: str = "", owner: str = "") -> tuple[str, ...]:
+    """The first models that a server offers; none if it does not answer within a second.
+
+    `owner`: whose models they must be, if another program may be at that port.
+    """
     request = urllib.request.Request(url)
-    if key := os.environ.get("OPENAI_API_KEY"):
+    if key:
         request.add_header("Authorization", f"Bearer {key}")
     try:
         with urlopen(request, timeout=1.0) as reply:
-            rows = json.loads(reply.read(LISTING_BYTES))[path[0]]
-        return str(rows[0][path[1]])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+            rows = json.loads(reply.read(LISTING_BYTES))[path[0]][: 10 * MOST_MODELS]
+        names = [str(row[path[1]]) for row in rows if not owner or row.get("owned_by") == owner]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ()
+    # A name with a space or a line end is none of LiteLLM's; an embedding model does not chat.
+    return tuple(n for n in names if re.fullmatch(r"[!-~]{1,200}", n) and "embed" not in n)[:MOST_MODELS]

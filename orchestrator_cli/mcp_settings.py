@@ -6,7 +6,7 @@ Expanding `${NAME}` is for the moment of use; see `expanded`.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -32,6 +32,7 @@ _KEY_NAME = re.compile(
 _KEY_ENDS = ("key", "token", "secret", "password")
 _RANDOM = re.compile(r"[A-Za-z0-9_+=-]{24,}")
 _SCHEME = re.compile(r"[A-Za-z]{0,20} ?")
+_USER = re.compile(r"(://)[^/\s@]*(?:@[^/\s@]*)*@")
 _QUERY = re.compile(r"([?&][\w.-]*(?:key|token|secret|password|pat)=)([^&#$]+)", re.I)
 
 ServerName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
@@ -108,13 +109,12 @@ class McpServer(BaseModel):
     @property
     def shown_command(self) -> tuple[str, ...]:
         """The command without the values of keys."""
-        before = (None, None, *self.command[1:])
-        return tuple(map(_shown_part, before, self.command))
+        return shown_parts(self.command)
 
     @property
     def shown_url(self) -> str | None:
         """The address without the values of keys."""
-        return self.url and _QUERY.sub(rf"\g<1>{HIDDEN}", self.url)
+        return self.url and shown_address(self.url)
 
     @property
     def references(self) -> dict[str, str | None]:
@@ -166,7 +166,23 @@ class McpServer(BaseModel):
 def check_address(url: str) -> None:
     """Raise `ValueError` if `url` is not an address of a server."""
     if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", url):
-        raise ValueError(f"{url!r} is not an http or https address without a password")
+        raise ValueError(f"{shown_address(url)!r} is not an http or https address without a password")
+
+
+def is_key_name(name: str) -> bool:
+    """Whether a variable, option or setting is called like a key."""
+    return bool(_KEY_NAME.search(name))
+
+
+def shown_address(text: str) -> str:
+    """A text without the keys and passwords of an address."""
+    return _USER.sub(rf"\g<1>{HIDDEN}@", _QUERY.sub(rf"\g<1>{HIDDEN}", text))
+
+
+def shown_parts(command: Sequence[str]) -> tuple[str, ...]:
+    """The parts of a command without the values of keys."""
+    before = (None, None, *command[1:])[: len(command)]
+    return tuple(map(_shown_part, before, command))
 
 
 def _shown_part(before: str | None, part: str) -> str:

@@ -8,9 +8,10 @@ This is the only module beside `environment` that reads environment variables.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import platformdirs
@@ -74,6 +75,14 @@ class MemorySettings(BaseModel):
     remembered and searched for. Without one, memory is searched by words alone."""
 
 
+class SettingsLayer(NamedTuple):
+    """What one source sets, before it is joined with the others."""
+
+    kind: Literal["flag", "environment", "workspace", "user"]
+    values: Mapping[str, Any]
+    file: Path | None = None
+
+
 @dataclass(frozen=True)
 class SettingsOrigin:
     """Where the settings of a command came from."""
@@ -86,6 +95,10 @@ class SettingsOrigin:
     """What the workspace was not allowed, if the settings are without it."""
     notices: tuple[str, ...] = ()
     """What the user should know of MCP servers that other programs' files register; a line each."""
+    layers: tuple[SettingsLayer, ...] = ()
+    """The sources, the first of which that has a setting decides it; what is in none has its default."""
+    mcp_places: Mapping[str, Path] = field(default_factory=dict)
+    """The files of other programs that MCP servers come from."""
 
 
 class Settings(BaseSettings):
@@ -279,10 +292,21 @@ def load_settings(flags: Mapping[str, Any], workspace: Path, decide: Decide = re
         theirs = {} if left_out.fault else _without_wishes(folder.values, left_out)
     files = ({folder.question.file: theirs} if theirs else {}) | folder.yours
     settings = _build({**given, "workspace": workspace}, files)
-    stronger = given.keys() | EnvSettingsSource(Settings)().keys()
+    environment = EnvSettingsSource(Settings)()
+    stronger = given.keys() | environment.keys()
     notices = (*folder.faults, *([left_out.optional_words] if left_out and left_out.is_optional else []))
     settings._origin = SettingsOrigin(
-        frozenset(given), frozenset(theirs.keys() - stronger), left_out, tuple(notices)
+        frozenset(given),
+        frozenset(theirs.keys() - stronger),
+        left_out,
+        tuple(notices),
+        layers=(
+            SettingsLayer("flag", given),
+            SettingsLayer("environment", environment),
+            SettingsLayer("workspace", theirs, folder.question.file),
+            *(SettingsLayer("user", values, file) for file, values in folder.yours.items()),
+        ),
+        mcp_places=folder.mcp_places,
     )
     return settings
 
@@ -297,6 +321,8 @@ class Folder(NamedTuple):
     """What the user's own file sets."""
     faults: tuple[str, ...] = ()
     """What other programs' files register and cannot be used."""
+    mcp_places: Mapping[str, Path] = MappingProxyType({})
+    """The files of other programs that servers come from."""
 
 
 def _without_wishes(values: Mapping[str, Any], question: TrustQuestion) -> dict[str, Any]:
@@ -352,12 +378,31 @@ def read_folder(workspace: Path, home: Path | None = None) -> Folder:
         before=allowed_before(without.home, root),
         places=theirs.places,
     )
-    return Folder(question, values, yours, (*others.faults, *theirs.faults))
+    mcp_places = {**others.places, **theirs.places}
+    return Folder(question, values, yours, (*others.faults, *theirs.faults), mcp_places)
 
 
 def _servers_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
     found = values.get("mcp")
     return found if isinstance(found, dict) else {}
+
+
+def check_user_values(values: Mapping[str, Any], file: Path) -> Settings:
+    """What the user's own file alone sets. Raises `ConfigError`, by the rules for every file of settings.
+
+    Without the environment, which would hide a wrong value that it overrides.
+    """
+    return _build_from((InitSettingsSource(Settings, dict(values)),), str(file))
+
+
+def variable_of(parts: Sequence[str]) -> str:
+    """The environment variable that gives a setting, by the parts of its name; empty if none does."""
+    alias = Settings.model_fields[parts[0]].validation_alias
+    names = ["__".join(("ORCH_" + parts[0], *parts[1:n])) for n in range(len(parts), 0, -1)]
+    if isinstance(alias, str):
+        names = [alias]
+    present = EnvSettingsSource(Settings).env_vars
+    return next((name.upper() for name in names if present.get(name.lower())), "")
 
 
 def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) -> Settings:
@@ -366,6 +411,10 @@ def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) ->
         EnvSettingsSource(Settings),
         *(InitSettingsSource(Settings, dict(values)) for values in files.values()),
     )
+    return _build_from(sources, ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)]))
+
+
+def _build_from(sources: tuple[PydanticBaseSettingsSource, ...], read: str) -> Settings:
     try:
         return Settings(_build_sources=(sources, {}))
     except ValidationError as exc:
@@ -375,7 +424,6 @@ def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) ->
         )
         if exc.error_count() > MOST_FAULTS:
             faults += f"; and {exc.error_count() - MOST_FAULTS:,} more"
-        read = ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)])
         message = f"A setting is wrong: {faults} (read from {read})"
         raise ConfigError(message, "Correct it, or remove it to use the default.") from exc
 

@@ -61,6 +61,9 @@ class Endpoint:
     def __init__(self, reply: Play | None = None) -> None:
         self.reply: Play = reply or _no_reply
         self.embed: Embed = lambda _: fault(404, "no embeddings here")
+        self.models: list[dict[str, Any]] = [{"id": "found", "object": "model"}]
+        self.keys: set[str | None] = set()
+        """What requests were authorized with."""
         self.exchanges: list[Exchange] = []
         self.embeddings: list[dict[str, Any]] = []
         """The requests for vectors."""
@@ -195,7 +198,8 @@ class _Requests(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         known = self.path.endswith("/models")
-        self._send(200 if known else 404, {"data": [{"id": "found", "object": "model"}]} if known else {})
+        self.server.endpoint.keys.add(self.headers["authorization"])
+        self._send(200 if known else 404, {"data": self.server.endpoint.models} if known else {})
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))

@@ -56,6 +56,8 @@ COMMANDS = {
     "plan": Lazy("ask", "Show the task graph of a prompt without running it."),
     "demo": Lazy("ask", "Watch a real run on recorded model replies."),
     "doctor": Lazy("doctor", "Check that everything orch needs is there."),
+    "init": Lazy("init", "Find a model and a sandbox, and write the model down."),
+    "config": Lazy("config", "List and change settings, with where each comes from."),
     "trust": Lazy("trust", "Show what this folder asks for, and allow it."),
     "runs": Lazy("runs", "List the runs of this workspace, newest first."),
     "show": Lazy("runs", "Show a run: its graph, changes, agents and cost."),
@@ -80,7 +82,7 @@ COMMANDS = {
     "scripts": Lazy("scripts", "Register the scripts of a folder as processes."),
     "tools": Lazy("tools", "List, build, test, repair and share built tools."),
 }
-GROUPS = ("kb", "log", "memory", "notify", "schedule", "scripts", "tools")
+GROUPS = ("config", "kb", "log", "memory", "notify", "schedule", "scripts", "tools")
 """Commands that have commands of their own."""
 
 

@@ -47,6 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trust",
         "trust_rules",
         "environment",
+        "default_models",
         "prompts",
         "surroundings",
         "values",

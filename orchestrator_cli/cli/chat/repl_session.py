@@ -218,11 +218,11 @@ class ReplSession:
 
 
 def _planner(settings: Settings) -> str:
-    """The model that plans; if there is none, why."""
+    """The model that plans; if there is none, why, and what helps first."""
     try:
         return LiveModels().names(settings)["planner"]
     except OrchError as exc:
-        return exc.message
+        return f"{exc.message} {exc.remedy.partition(chr(10))[0]}".strip()
 
 
 class _Latest:

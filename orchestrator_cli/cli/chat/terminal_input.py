@@ -17,20 +17,16 @@ import codecs
 import contextlib
 import os
 import select
-import shlex
-import subprocess
 import sys
-import tempfile
 import termios
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TextIO
 
 from pydantic import JsonValue
 
 from orchestrator_cli.approvals.broker import Question, UserReply
-from orchestrator_cli.environment import editor
+from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.views.console import Console, TypedLine
@@ -167,7 +163,6 @@ def edited(line: str, key: Key) -> str:
 
 
 POLL_S = 0.1
-EDITOR_REMEDY = "Name an editor that waits until it is closed, such as EDITOR=vi or EDITOR='code --wait'."
 
 
 def can_read_terminal(console: Console, source: TextIO | None = None) -> bool:
@@ -319,29 +314,6 @@ class _Reader:
                 self._broker.reply(question.id, UserReply(decision="yes", text=text or "#"))
         except UsageError as exc:
             self._console.lines([f"  {text}" for text in str(exc).split("\n")])
-
-
-def edit(text: str) -> str | None:
-    """Open a text in `$VISUAL` or `$EDITOR`. Returns what was saved, or None if nothing was.
-
-    Raises `UsageError` if the editor fails.
-    """
-    command = editor()
-    with tempfile.TemporaryDirectory(prefix="orch-") as folder:
-        path = Path(folder) / "plan.yaml"
-        path.write_text(text, encoding="utf-8")
-        # Some file systems count whole seconds: an earlier time distinguishes a quick save from none.
-        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 2))
-        before = path.stat().st_mtime_ns
-        try:
-            # Some editors obey files of the folder that they start in, which may be a stranger's.
-            code = subprocess.run([*shlex.split(command), str(path)], cwd=folder, check=False).returncode
-            if code:
-                raise UsageError(f"The editor {command} ended with exit code {code}.", EDITOR_REMEDY)
-            # Some editors replace the file by another one.
-            return path.read_text(encoding="utf-8") if path.stat().st_mtime_ns != before else None
-        except (OSError, ValueError) as exc:
-            raise UsageError(f"The editor {command} cannot be used: {exc}", EDITOR_REMEDY) from exc
 
 
 # --- rules

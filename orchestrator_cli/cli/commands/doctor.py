@@ -13,10 +13,11 @@ from memory import Scope
 from memory.dense import count_missing
 from orchestrator_cli.cli.options import InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_json, reporting, settings_of
+from orchestrator_cli.default_models import read_list, retirement
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.connection import check_server
-from orchestrator_cli.environment import find_model, read_list, retirement
+from orchestrator_cli.environment import find_model
 from orchestrator_cli.errors import ConfigError, OrchError
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel

@@ -13,9 +13,10 @@ from orchestrator_cli.approvals.broker import (
     needs_its_own_answer,
 )
 from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
-from orchestrator_cli.cli.chat.terminal_input import choice_of, edit, question_lines
+from orchestrator_cli.cli.chat.terminal_input import choice_of, question_lines
 from orchestrator_cli.cli.commands.ask import model_of
 from orchestrator_cli.cli.detached import arguments_of, attach, check_detach, print_started, resume_detached
+from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.options import (
     Background,
