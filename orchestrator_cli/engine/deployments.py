@@ -38,6 +38,7 @@ class Deployments:
         """`owner`: whose schedules they are, on a server that others use too."""
         self._client = client
         self._flow = f"{FLOW} {owner}".strip()
+        self._flow_id = ""
         self._ids: dict[str, str] = {}
         """Of deployments, by the names of their schedules."""
 
@@ -46,9 +47,8 @@ class Deployments:
         own = {
             "flows": {"name": {"any_": [self._flow]}},
             "deployments": {"tags": {"all_": [TAG]}},
-            "limit": MOST,
         }
-        rows = self._post("/deployments/filter", own)
+        rows = self._all("/deployments/filter", own)
         self._ids = {row["name"]: str(row["id"]) for row in rows}
         return {row["name"]: row["version"] or "" for row in rows}
 
@@ -57,10 +57,10 @@ class Deployments:
 
         `timing`: its times, in the form of Prefect's API; None if no time starts it.
         """
-        flow = self._post("/flows/", {"name": self._flow})["id"]
+        self._flow_id = self._flow_id or self._post("/flows/", {"name": self._flow})["id"]
         schedules = [{"schedule": timing, "active": active}] if timing else []
         row = {
-            "flow_id": flow,
+            "flow_id": self._flow_id,
             "name": name,
             "description": about,
             "version": version,
@@ -102,9 +102,8 @@ class Deployments:
         row = {
             "flow_runs": {"state": {"type": {"any_": list(UNDER_WAY)}}},
             "deployments": {"id": {"any_": list(self._ids.values())}},
-            "limit": MOST,
         }
-        return self._runs(self._post("/flow_runs/filter", row))
+        return self._runs(self._all("/flow_runs/filter", row))
 
     def claim(self, run: ScheduledRun, name: str) -> bool:
         """Give a flow run that is due to the run of this name; False if another has taken it."""
@@ -131,6 +130,15 @@ class Deployments:
             for row in rows
         ]
         return sorted(found, key=lambda run: run.due)
+
+    def _all(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """All rows that a filter finds; the server gives `MOST` at once."""
+        rows: list[dict[str, Any]] = []
+        while True:
+            found = self._post(path, {**body, "limit": MOST, "offset": len(rows)})
+            rows += found
+            if len(found) < MOST:
+                return rows
 
     def _unless_gone(self, path: str, body: Any) -> None:
         """As `_post`, for something that a person may have deleted on Prefect's page."""

@@ -1,6 +1,6 @@
 """Which of the runs that are due begin now: rules without effects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -24,14 +24,16 @@ class Decision:
     """Whether the run at work is ended for a newer one."""
 
 
-def decide(schedule: Schedule, due: Sequence[ScheduledRun], *, since: datetime, is_busy: bool) -> Decision:
+def decide(
+    schedule: Schedule, due: Sequence[ScheduledRun], *, was_missed: Callable[[datetime], bool], is_busy: bool
+) -> Decision:
     """
     Args:
         due: the runs that are due, oldest first.
-        since: from when on `orch up` has run without a break.
+        was_missed: whether `orch up` did not run at a time.
         is_busy: whether a run of the schedule is at work.
     """
-    late = [run for run in due if run.is_timed and run.due < since]
+    late = [run for run in due if run.is_timed and was_missed(run.due)]
     made_up, skip = late, list[tuple[ScheduledRun, str]]()
     if schedule.missed == "skip":
         made_up, skip = [], [(run, MISSED) for run in late]

@@ -24,7 +24,8 @@ from orchestrator_cli.plan import FrozenModel
 
 FOLDER = "schedules"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
-LOCK = "lock"
+LOCK, SERVED = "lock", "served"
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BYTES = 1 << 20
 """Of a file in the folder."""
 SPOOL = "due"
@@ -184,6 +185,20 @@ class ScheduleStore:
             names = ", ".join(found) or "none"
             raise UsageError(f"There is no schedule {name}.", f"There are: {names}.")
         return found[name]
+
+    @property
+    def served(self) -> tuple[datetime, datetime]:
+        """From when until when an `orch up` last ran; the same moment, long ago, if none has."""
+        try:
+            since, until = json.loads(read_regular(self.folder / SERVED, MAX_BYTES))
+            return datetime.fromisoformat(since), datetime.fromisoformat(until)
+        except (OSError, ValueError, TypeError):
+            return LONG_AGO, LONG_AGO
+
+    @served.setter
+    def served(self, period: tuple[datetime, datetime]) -> None:
+        text = json.dumps([moment.isoformat() for moment in period])
+        write_atomic(self.folder / SERVED, text, sync=False, mode=0o600)
 
     @property
     def is_served(self) -> bool:

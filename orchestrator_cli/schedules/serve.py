@@ -13,6 +13,7 @@ import hashlib
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -40,14 +41,18 @@ from orchestrator_cli.runs.background import (
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
 from orchestrator_cli.runtime import RUN_ID, new_run_id
 from orchestrator_cli.schedules.rules import decide
-from orchestrator_cli.schedules.schedule import LOCK, Schedule, ScheduleStore
+from orchestrator_cli.schedules.schedule import LOCK, LONG_AGO, Schedule, ScheduleStore
 from orchestrator_cli.schedules.watch import FileWatch
 from orchestrator_cli.views.streams import sole_value
 
 POLL_S = 1.0
 """Between looks at what is due and at what has ended."""
 GAP_S = 30.0
-"""A pause between two looks of more than this: the machine slept."""
+"""The machine slept if the clocks have come apart by so much."""
+KEPT_S = 3.0
+"""How often it is put down that this process runs."""
+FILES_AN_HOUR = 30
+"""How often changed files have a schedule run."""
 AGAIN = 5
 """How often a run that dies is resumed."""
 RESUMABLE = ("died", "interrupted")
@@ -106,7 +111,12 @@ class Serving:
         self._work: list[_AtWork] = []
         self._waiting: list[_AtWork] = []
         """Runs that wait for a person; another process goes on with them."""
-        self._since = self._looked = datetime.now(UTC)
+        self._since = datetime.now(UTC)
+        self._before = self._store.served
+        self._kept = LONG_AGO
+        self._looked = time.time() - time.monotonic()
+        self._files_at: dict[str, deque[float]] = {}
+        """When changed files had a schedule run."""
         self._changes: dict[str, frozenset[str]] = {}
         """Files that have changed, by the schedule that waits for them."""
         self._changed_by: dict[str, tuple[frozenset[str], float]] = {}
@@ -167,11 +177,17 @@ class Serving:
 
     def _notice_gap(self) -> datetime:
         """The time; times that went by while the machine slept are missed."""
-        now = datetime.now(UTC)
-        if now - self._looked > timedelta(seconds=GAP_S):
-            self._since = now
-        self._looked = now
+        now, looked = datetime.now(UTC), time.time() - time.monotonic()
+        if looked - self._looked > GAP_S:  # the second clock stands still meanwhile
+            self._since, self._before = now, self._store.served
+        self._looked = looked
+        if now - self._kept > timedelta(seconds=KEPT_S):
+            self._kept, self._store.served = now, (self._since, now)
         return now
+
+    def _was_missed(self, due: datetime) -> bool:
+        """Whether neither this `orch up` ran at a time, nor the one before."""
+        return due < self._since and not (self._before[0] <= due <= self._before[1])
 
     def _sync(self, deployments: Deployments) -> None:
         """Make the deployments what the schedules are. One that has not changed keeps what is due of it."""
@@ -194,12 +210,23 @@ class Serving:
         busy = {work.flow.schedule for work in self._work if work.flow}
         for name in self._changes.keys() - busy:
             files = self._changes.pop(name) - self._own_changes(name)
-            if files:
+            if files and self._may_follow(name):
                 self._store.trigger(name, f"changed: {', '.join(sorted(files)[:3])}")
         for path, trigger in self._store.triggered():
             if trigger.schedule in self._schedules:
                 deployments.trigger(trigger.schedule, trigger.key, trigger.why)
             path.unlink(missing_ok=True)
+
+    def _may_follow(self, name: str) -> bool:
+        """Whether changed files may have a schedule run again: two could change each other's without end."""
+        times = self._files_at.setdefault(name, deque(maxlen=FILES_AN_HOUR))
+        if len(times) == FILES_AN_HOUR and time.monotonic() - times[0] < 3600:
+            self._say_once(
+                f"{name}: files have changed {FILES_AN_HOUR} times within an hour; more has to wait"
+            )
+            return False
+        times.append(time.monotonic())
+        return True
 
     def _on_change(self, name: str, files: frozenset[str]) -> None:
         """In the thread that watches: what a run changes itself is not known before its end."""
@@ -223,7 +250,7 @@ class Serving:
         due = deployments.due(now, asked)
         for name, runs in groupby(sorted(due, key=lambda run: run.schedule), key=lambda run: run.schedule):
             schedule = self._schedules[name]
-            decision = decide(schedule, list(runs), since=self._since, is_busy=name in at_work)
+            decision = decide(schedule, list(runs), was_missed=self._was_missed, is_busy=name in at_work)
             for run, why in decision.skip:
                 deployments.end(run, "CANCELLED", "Skipped", why)
                 self._say(f"{name}: skipped {run.due.astimezone():%Y-%m-%d %H:%M:%S}, because {why}")

@@ -28,7 +28,7 @@ def due(*minutes: int, timed: bool = True) -> list[ScheduledRun]:
 
 def decided(one: Schedule, runs: list[ScheduledRun], *, busy: bool = False) -> tuple[str, str, bool]:
     """The id of what starts, those of what is skipped, and whether the run at work is cancelled."""
-    found = decide(one, runs, since=UP, is_busy=busy)
+    found = decide(one, runs, was_missed=UP.__gt__, is_busy=busy)
     return found.start.id if found.start else "", "".join(run.id for run, _ in found.skip), found.cancels
 
 
@@ -41,7 +41,9 @@ def test_missed_times_are_skipped_made_up_for_once_or_caught_up_with(
 ) -> None:
     runs = due(-30, -20, -10, 1)
     assert decided(schedule(missed=missed), runs) == expected
-    reasons = {why for _, why in decide(schedule(missed=missed), runs, since=UP, is_busy=False).skip}
+    reasons = {
+        why for _, why in decide(schedule(missed=missed), runs, was_missed=UP.__gt__, is_busy=False).skip
+    }
     assert reasons <= {MISSED, MADE_UP}
 
 
@@ -62,7 +64,7 @@ def test_a_run_that_is_at_work_is_waited_for_kept_or_cancelled(
 ) -> None:
     one, runs = schedule(overlap=overlap), due(1, 2)
     assert decided(one, runs, busy=True) == expected
-    assert {why for _, why in decide(one, runs, since=UP, is_busy=True).skip} == reasons
+    assert {why for _, why in decide(one, runs, was_missed=UP.__gt__, is_busy=True).skip} == reasons
 
 
 def test_times_that_are_caught_up_with_are_not_skipped_for_the_run_at_work() -> None:
