@@ -3,6 +3,7 @@
 OrchError (1)                 shown to the user, with a remedy; the number is the exit code
 ├── UsageError (2)            the command line, the prompt or the workspace
 ├── ConfigError (3)           no model, a broken file, no sandbox
+│   └── HomeReplaced (3)      the data folder is not the one that the run began with
 ├── StorageFault (3)          the disk is full, read-only or broken; decides nothing about the work
 ├── ProviderError (4)         the model's provider: unreachable, 401, 429, 5xx, too slow
 │   ├── RequestRefused (4)    this one request: too long, filtered, a parameter that it does not take
@@ -67,6 +68,10 @@ class UsageError(OrchError):
 
 class ConfigError(OrchError):
     exit_code = 3
+
+
+class HomeReplaced(ConfigError):
+    """The path of the data folder leads to another one than at the start. Nothing more is written there."""
 
 
 class StorageFault(OrchError):

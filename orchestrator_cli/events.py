@@ -32,17 +32,16 @@ class Fact(Part):
 
 class RunStarted(Fact):
     prompt: str
-    session: str = ""
-    """The session that it belongs to; empty if there is none."""
+    session: str = ""  # that it belongs to; empty if there is none
     conversation: tuple[Turn, ...] = ()
     """What was said before in the same session, oldest first."""
     earlier: str = ""
     """What the turns before these came to."""
     workspace: str
+    mark: str = ""  # of that folder: see durable.held_folder; empty in journals of earlier versions
     models: dict[str, str]
     """Model name per role; `recorded` where replies are played back."""
-    sandbox: str
-    """The backend that model-written code runs in."""
+    sandbox: str  # the backend that model-written code runs in
     version: str
     approve: tuple[str, ...] = ()
     """What the user wants to approve; it holds when the run is resumed too."""
@@ -61,6 +60,7 @@ class RunResumed(Fact):
     limits: dict[str, JsonValue] = Field(default={})
     """The limits that were said anew."""
     workspace: str = ""  # from now on; empty in journals of earlier versions
+    mark: str = ""
     guidance: tuple[str, ...] = ()
 
 

@@ -17,6 +17,7 @@ from orchestrator_cli.engine.flow_run import ending
 from orchestrator_cli.engine.outbox import ARTIFACTS
 from orchestrator_cli.errors import (
     ApprovalNeeded,
+    HomeReplaced,
     Interrupted,
     OrchError,
     ProviderError,
@@ -31,6 +32,7 @@ from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.scheduler import Scheduler
 from orchestrator_cli.execution.turns import turn
 from orchestrator_cli.journal.journal import damage
+from orchestrator_cli.models.sources import ModelFree
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import UNWRITTEN, list_results, write_answer
 from orchestrator_cli.planning.planner import (
@@ -164,13 +166,14 @@ def _ending(run: Run) -> Iterator[_Work]:
     finally:
         seconds = work.seconds
         try:
+            run.stream.check()
             _close(run, work, seconds)
             run.emit(_finished(run, work, seconds))
-        except StorageFault as exc:
+        except (StorageFault, HomeReplaced) as exc:
             # Without its end in the journal, the run can be resumed like one that was killed.
             error = work.error
             if error is None or not (
-                storage_fault(error) or isinstance(error, KeyboardInterrupt | Interrupted)
+                storage_fault(error) or isinstance(error, KeyboardInterrupt | Interrupted | HomeReplaced)
             ):
                 raise as_orch_error(exc, run.id) from exc
 
@@ -182,9 +185,7 @@ def _close(run: Run, work: _Work, seconds: float) -> None:
         run.notice(unsent)
     if isinstance(error, ApprovalNeeded):
         run.emit(events.RunPaused(approvals=error.approvals))
-    elif run.state.has_plan and not (
-        isinstance(error, KeyboardInterrupt) or (error is not None and storage_fault(error))
-    ):
+    elif _teaches(run, error):
         try:
             run.memory.remember(
                 run.state,
@@ -198,6 +199,12 @@ def _close(run: Run, work: _Work, seconds: float) -> None:
         except OSError as exc:
             # The work is done, and so is its answer.
             run.notice(f"The run could not be remembered: {storage_fault(exc) or exc}")
+
+
+def _teaches(run: Run, error: BaseException | None) -> bool:
+    """Whether planners can learn from a run: it has a plan of a model, and was not stopped by the machine."""
+    stopped = isinstance(error, KeyboardInterrupt) or (error is not None and storage_fault(error) is not None)
+    return run.state.has_plan and not stopped and ModelFree.name not in run.model_names.values()
 
 
 # --- recall and plan

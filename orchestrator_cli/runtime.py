@@ -2,9 +2,10 @@
 
 import contextlib
 import hashlib
+import re
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +16,11 @@ from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.data_folder import exchangeable
+from orchestrator_cli.durable.files import naming
+from orchestrator_cli.durable.held_folder import HeldFolder
 from orchestrator_cli.environment import search_provider
-from orchestrator_cli.errors import ConfigError, RunTimedOut, UsageError, storage_faults
+from orchestrator_cli.errors import ConfigError, HomeReplaced, RunTimedOut, UsageError, storage_faults
 from orchestrator_cli.events import Event, Noticed
 from orchestrator_cli.execution.attempt import MakeAttempt
 from orchestrator_cli.execution.kinds import run_attempt
@@ -41,6 +45,7 @@ from orchestrator_cli.state import fold
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.surroundings import Surroundings, surroundings_of
 from orchestrator_cli.tools.files import SKILLS
+from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.warm_up import start_engine
 from orchestrator_cli.workspace import CommitLimits, Workspace
 from toolsmith.library import Library
@@ -94,6 +99,10 @@ def open_run(
         cancellation=cancellation,
     )
     _check_home(settings.home)
+    home, views = _Home(settings.home), list(views)
+    for view in views:
+        if isinstance(view, FileLog) and view.path.parent.resolve() == workspace.root:
+            workspace.check_is(view.folder)
     names = source.names(settings)
     roles, lost = askable(load_roles(settings.home), source.missing)
     others = settings.alternatives if source.is_live else ()
@@ -101,7 +110,8 @@ def open_run(
     backend = choose_backend("unsafe") if unsafe else choose_sandbox(settings)
     brought = find_guidance(settings, wanted=not source.is_repeatable)
     with storage_faults(), ExitStack() as closing:
-        record = _open_record(closing, settings, run, views, is_resumed=bool(resumed))
+        closing.callback(workspace.close)
+        record = _open_record(closing, settings, run, views, home.check, is_resumed=bool(resumed))
         stream = record.stream
         engine = start_engine(
             closing, settings, cancellation, run, source, wants_engine, bool(resumed or named)
@@ -154,7 +164,7 @@ def open_run(
                 surroundings=Surroundings() if source.is_repeatable else surroundings_of(workspace.root),
                 guidance=brought.guidance(settings),
                 skills=skills.folder if skills else None,
-                left_out=tuple(brought.notices),
+                left_out=(*brought.notices, *workspace_notices(workspace.root)),
                 backend=backend,
                 sandbox=f"{backend.detail}; allowed by {unsafe}" if unsafe else backend.name,
                 registry=opened.registry,
@@ -170,6 +180,12 @@ def open_run(
             )
 
 
+def workspace_notices(root: Path) -> Iterator[str]:
+    """What a user should know about the place of a workspace."""
+    if why := exchangeable(root):
+        yield f"Other users may put another folder in the place of this workspace: {why}. A run stops then."
+
+
 # --- the record: lock, journal, state
 
 
@@ -182,11 +198,19 @@ class _Record:
 
 
 def _open_record(
-    closing: ExitStack, settings: Settings, run: str, views: Iterable[EventView], *, is_resumed: bool
+    closing: ExitStack,
+    settings: Settings,
+    run: str,
+    views: Iterable[EventView],
+    check: Callable[[], None],
+    *,
+    is_resumed: bool,
 ) -> _Record:
     """The run's lock, journal and state. Raises `UsageError` if it is taken or cannot be resumed."""
     folder, masks, views = settings.home / "runs" / run, Redactor(), list(views)
     closing.enter_context(run_lock(folder))
+    if not is_resumed and not RUN_ID.fullmatch(run):
+        raise UsageError(f"{run} is no name of a run.")
     if not is_resumed and (folder / "journal.jsonl").exists():
         raise UsageError(f"There is a run {run} already.", f"Go on with it: orch resume {run}")
     found = list(read_journal(folder / "journal.jsonl")) if is_resumed else []
@@ -196,7 +220,7 @@ def _open_record(
     for view in views:
         if isinstance(view, CatchesUp):
             view.catch_up(found)
-    stream = EventStream(run, folder / "journal.jsonl", views, state=state, redact=masks)
+    stream = EventStream(run, folder / "journal.jsonl", views, state=state, redact=masks, check=check)
     closing.callback(stream.close)
     return _Record(stream, found, masks)
 
@@ -328,6 +352,9 @@ def choose_sandbox(settings: Settings, *, afresh: bool = False) -> Backend:
 # --- before there is a run
 
 
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+
+
 def new_run_id() -> str:
     """Sorts by time, and is unique."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
@@ -357,7 +384,8 @@ def _check_home(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            probe.write_bytes(b"written")
+            with probe.open("xb", buffering=0) as file, naming(file.fileno()):
+                file.write(b"written")
         finally:
             probe.unlink(missing_ok=True)
     except OSError as exc:
@@ -365,6 +393,22 @@ def _check_home(home: Path) -> None:
             f"The data folder {home} cannot be written to: {exc.strerror}.",
             "Free some space, mend its permissions, or name another folder in ORCH_HOME.",
         ) from exc
+
+
+class _Home:
+    """The data folder of a run: an open folder, not a name. Closed when it is no longer used."""
+
+    def __init__(self, path: Path) -> None:
+        self._held = HeldFolder(path)
+
+    def check(self) -> None:
+        """Raise `HomeReplaced` if its path leads to another folder now, or to none."""
+        if not self._held.is_there():
+            raise HomeReplaced(
+                f"The data folder {self._held.path} is not the one any more that the run began with: it was "
+                "moved, replaced or deleted meanwhile.",
+                "Put it back.",
+            )
 
 
 # --- the time limit

@@ -25,6 +25,27 @@ class Usage(BaseModel):
     """What those of them whose reply was late or cut may have used at most, where a limit needed to know."""
     unsure_cost: float = 0.0
 
+    @classmethod
+    def of_try(
+        cls,
+        prompt_tokens: int,
+        completion_tokens: int,
+        cached_tokens: int,
+        cost: float | None,
+        *,
+        failed: bool,
+    ) -> "Usage":
+        """Of one try of a call. `cost` is None if the price is not known."""
+        return cls(
+            calls=int(not failed),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cached_tokens=cached_tokens,
+            cost=cost or 0.0,
+            unpriced=int(cost is None and not failed),
+            failed=int(failed),
+        )
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
 

@@ -1,10 +1,9 @@
 """Built tools for smolagents: as a Tool whose code runs in a sandbox, and as a folder to give away.
 
-An executor that runs the agent's code in a sandbox takes `sandbox_source` and defines the tool there, next to
-that code. Everything else (a ToolCallingAgent, a subtask that is one call, an agent with another executor)
-calls the object, and the call goes through `executor.call_tool`. A tool with network, secrets or packages can
-only be called that way, because next to an agent's code it would share them with that code. What the tool
-raises comes out as the executor's SandboxError, which begins with `Type: message`.
+Whoever calls the object, be it a ToolCallingAgent, a subtask that is one call or an agent's code, the call
+goes through `executor.call_tool`: next to an agent's code the tool would have what that code has. What the
+tool raises comes out as the executor's SandboxError, which begins with `Type: message`; an executor that runs
+an agent's code in a sandbox sees `own_sandbox`, and the code gets an error of the same built-in type.
 
 The folder is the layout in which smolagents shares tools, for programs without `orch`:
 
@@ -30,6 +29,7 @@ from typing import Any, NoReturn, Protocol
 
 from smolagents import Tool
 
+from orchestrator_cli.durable.foreign import as_data
 from orchestrator_cli.durable.python_text import parse_module
 from toolsmith.built import BuiltTool
 from toolsmith.errors import ToolsmithError
@@ -49,6 +49,7 @@ class Executor(Protocol):
 class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
     """A Tool whose calls run in a sandbox. It does not own the executor: who made that one ends it."""
 
+    own_sandbox = True
     # The parameters are known from the specification only, so `forward` takes any and binds them itself.
     skip_forward_signature_validation = True
 
@@ -58,8 +59,6 @@ class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
         self.description = describe(spec)
         self.inputs = smolagents_inputs(spec)
         self.output_type = spec.output_type
-        if not spec.privileged:
-            self.sandbox_source = tool.source
         self.built = tool
         self._executor = executor
         super().__init__()
@@ -86,19 +85,19 @@ class SandboxedTool(Tool):  # type: ignore[misc]  # smolagents has no types
 
 
 def describe(spec: ToolSpec) -> str:
-    """What an agent needs to call a tool: purpose, signature, result, errors, grants."""
+    """What an agent needs to call a tool: purpose, signature, result, errors, grants; as data."""
     errors = [f"Raises {error.type} when {error.when.rstrip('.')}." for error in spec.errors]
     files = [_FILES[spec.workspace]] if spec.workspace in _FILES else []
     given = [f"It alone has {asked}." for asked in [requested_grants(spec)] if asked]
     notes = [*errors, *files, *given]
     parts = [spec.purpose, f"Call: {spec.signature}", f"Returns: {spec.output_description}", *notes]
-    return "\n".join(parts)
+    return as_data("\n".join(parts))
 
 
 def smolagents_inputs(spec: ToolSpec) -> dict[str, dict[str, Any]]:
     """The inputs in smolagents' form, in which `nullable` means that the argument may be left out."""
     return {
-        name: {"type": given.type, "description": given.description}
+        name: {"type": given.type, "description": as_data(given.description)}
         | ({} if given.required else {"nullable": True})
         for name, given in spec.inputs.items()
     }
@@ -269,7 +268,7 @@ def _readme(tool: BuiltTool) -> str:
     }[spec.workspace]
     return f"""# {tool.name}
 
-{spec.purpose}
+{as_data(spec.purpose)}
 
 `{spec.signature}`
 

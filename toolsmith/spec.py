@@ -306,6 +306,24 @@ def requested_grants(spec: ToolSpec) -> str:
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
 
 
+_WORKSPACES = {
+    "none": "an empty folder instead of the workspace",
+    "read": "the workspace, which it cannot change",
+    "write": "the workspace, which it can change",
+}
+
+
+def given_at_calls(spec: ToolSpec) -> str:
+    """What the sandbox of a tool gives it at every call, and nothing else, in one line."""
+    others = [("network", spec.network), ("secrets", spec.secrets), ("packages", spec.packages)]
+    return "; ".join(
+        [
+            _WORKSPACES[spec.workspace],
+            *(f"{what} {', '.join(names)}" if names else f"no {what}" for what, names in others),
+        ]
+    )
+
+
 class Contract(NamedTuple):
     """What the rules between calls and a specification look at; None: the field is not sound itself."""
 

@@ -34,8 +34,7 @@ from orchestrator_cli.tools.file_rules import hidden_at, hiding_rule
 from orchestrator_cli.tools.web import Resolve, fetch
 from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.addresses import public_address
-from toolsmith.sandbox.session import SandboxSession, digest
-from toolsmith.sandbox.wire import encode
+from toolsmith.sandbox.session import SandboxSession
 
 OnDocument = Callable[[str, int], None]
 """Called before each document is read, with its ref and the number of documents."""
@@ -270,15 +269,8 @@ class Converter:
                 writable=False,
             )
         Path(self._folder.name, _FILE).write_bytes(data)
-        request = {
-            "t": "call_tool",
-            "function": "read_document",
-            "source": self._source,
-            "digest": digest(self._source),
-            # The worker's current folder is the document's folder, whose path differs in the sandbox.
-            "arguments": encode({"path": _FILE, "form": form}),
-        }
-        return self._session.request(request, message_first=True).value
+        # The worker's current folder is the document's folder, whose path differs in the sandbox.
+        return self._session.call(self._source, "read_document", {"path": _FILE, "form": form}).value
 
     def _message(self, exc: SandboxError) -> str:
         reason = _reason(exc)

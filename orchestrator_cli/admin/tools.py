@@ -40,6 +40,7 @@ from toolsmith.library.status import (
 from toolsmith.permissions import PackageLock
 from toolsmith.sandbox import Backend
 from toolsmith.skill_folder import export_skill
+from toolsmith.spec import given_at_calls
 
 Confirm = Callable[[str], bool]
 """Asks the user at the terminal to confirm."""
@@ -93,6 +94,7 @@ class ToolAdmin:
                 folder=str(self.library.folder(name, version)),
                 sha256=tool.sha256,
                 origin=_origin(tool),
+                enforced=given_at_calls(tool.spec),
                 functions=tuple((f.signature, f.doc) for f in tool.functions),
                 trial=_trial(tool.trial),
                 source=tool.source,

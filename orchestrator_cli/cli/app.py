@@ -61,6 +61,7 @@ COMMANDS = {
     "trust": Lazy("trust", "Show what this folder asks for, and allow it."),
     "runs": Lazy("runs", "List the runs of this workspace, newest first."),
     "show": Lazy("runs", "Show a run: its graph, changes, agents and cost."),
+    "stats": Lazy("stats", "Sum up runs: success, cost, time and tools."),
     "resume": Lazy("resume", "Resume a run that stopped or waits for you."),
     "attach": Lazy("resume", "Watch a run in the background, and answer it."),
     "schedule": Lazy("schedule", "Manage what runs by itself."),

@@ -18,6 +18,7 @@ from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.orchestrator import RunResult, build_one, resume_run, run_plan, run_prompt
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.runs.find import PastRun, check_is_same
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
@@ -123,11 +124,12 @@ class ForegroundRun:
 
         self._show(begin)
 
-    def resume(self, run: str, limits: Mapping[str, Any], changed: str | None = None) -> None:
+    def resume(self, past: PastRun, limits: Mapping[str, Any], changed: str | None = None) -> None:
         """Resume a run and end as `ask` does. `limits` and `changed` are as in `resume_run`."""
 
         def begin(views: list[EventView]) -> RunResult:
-            with self._open(views, resumed=run) as opened:
+            with self._open(views, resumed=past.run) as opened:
+                check_is_same(past, f"orch resume {past.run}", opened.workspace.fd)
                 return resume_run(opened, limits, changed)
 
         self._show(begin)

@@ -11,10 +11,12 @@ import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup, TyperOption
+
+from orchestrator_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
@@ -27,6 +29,13 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the answer and
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show every step.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsFormat = Annotated[
+    Literal["text", "json", "mermaid", "dot", "html"] | None,
+    typer.Option("--format", help="Print it as text (the default), JSON, Mermaid, DOT or a page of HTML."),
+]
+OutFile = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to this file instead.")
+]
 RunAsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object about the run.")]
 StreamJson = Annotated[bool, typer.Option("--stream-json", help="Print every event as a line of JSON.")]
 MaxCost = Annotated[float | None, typer.Option(help="End the run at this many US dollars.")]
@@ -92,6 +101,21 @@ class InspectOptions(CommonOptions):
     """What commands take that only look at something."""
 
     as_json: AsJson = False
+
+
+@dataclass(frozen=True)
+class FormatOptions(InspectOptions):
+    """What commands take that show a graph."""
+
+    form: AsFormat = None
+    output: OutFile = None
+
+    @property
+    def wanted(self) -> str:
+        """The format. Raises `UsageError` if two were given."""
+        if self.as_json and self.form not in (None, "json"):
+            raise UsageError(f"--json and --format {self.form} were both given.", "Leave out one of them.")
+        return "json" if self.as_json else self.form or "text"
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,17 @@ MAX_LOG_BYTES = 1 << 30
 """Of a log that is read as a whole."""
 
 
+def sync(descriptor: int) -> None:
+    """Bring an open file, or the names in an open folder, to the disk. Raises an `OSError` that names it."""
+    with naming(descriptor):
+        os.fsync(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from orchestrator_cli.engine.outbox import is_refused
+
 FLOW = "orch"
 TAG = "orch-schedule"
 UNDER_WAY = ("PENDING", "RUNNING", "PAUSED")
@@ -79,14 +81,15 @@ class Deployments:
             "state": {"type": "SCHEDULED", "name": "Scheduled", "message": why},
             "idempotency_key": key,
         }
-        self._post(f"/deployments/{self._ids[name]}/create_flow_run", row)
+        self._unless_gone(f"/deployments/{self._ids[name]}/create_flow_run", row)
 
-    def due(self, before: datetime) -> list[ScheduledRun]:
-        """The flow runs that are due before a time, oldest first."""
-        if not self._ids:
+    def due(self, before: datetime, of: Iterable[str]) -> list[ScheduledRun]:
+        """The flow runs of these schedules that are due before a time, oldest first, `MOST` at once."""
+        ids = [self._ids[name] for name in of if name in self._ids]
+        if not ids:
             return []
         row = {
-            "deployment_ids": list(self._ids.values()),
+            "deployment_ids": ids,
             "scheduled_before": before.isoformat(),
             "limit": MOST,
         }
@@ -112,7 +115,7 @@ class Deployments:
     def end(self, run: ScheduledRun, state: str, name: str, message: str) -> None:
         """Put down how a flow run has ended, or that it is not begun; `state` is a type such as `CRASHED`."""
         row = {"state": {"type": state, "name": name, "message": message}, "force": True}
-        self._post(f"/flow_runs/{run.id}/set_state", row)
+        self._unless_gone(f"/flow_runs/{run.id}/set_state", row)
 
     def _runs(self, rows: Iterable[dict[str, Any]]) -> list[ScheduledRun]:
         names = {id_: name for name, id_ in self._ids.items()}
@@ -128,6 +131,14 @@ class Deployments:
             for row in rows
         ]
         return sorted(found, key=lambda run: run.due)
+
+    def _unless_gone(self, path: str, body: Any) -> None:
+        """As `_post`, for something that a person may have deleted on Prefect's page."""
+        try:
+            self._post(path, body)
+        except Exception as exc:
+            if not is_refused(exc):
+                raise
 
     def _post(self, path: str, body: Any) -> Any:
         return self._client.request("POST", path, json=body).json()

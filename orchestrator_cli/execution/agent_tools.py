@@ -5,7 +5,8 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -23,10 +24,12 @@ from orchestrator_cli.execution.tool_registry import ToolUnavailable
 from orchestrator_cli.plan import NewTool
 from orchestrator_cli.tools.files import FILE_TOOLS, OUTPUTS, file_tools
 from toolsmith.built import BuiltTool
-from toolsmith.library.status import judge_error, judge_value
+from toolsmith.library.status import Judgement, judge_error, judge_value
 from toolsmith.smolagents_tools import SandboxedTool
 
 SAME = 3
+MOST_NOTED = 200
+"""Uses of built tools that are kept of one step."""
 RECORDED_CHARS = 32 << 20
 """What the calls of an attempt may pass and return, as JSON; the journal keeps all but what files hold."""
 
@@ -86,6 +89,8 @@ class ToolCalls:
     gave_up: str | None = None
     broken: OrchError | None = None
     """What ended the judging of a value or a request for a tool, and so the attempt."""
+    noted: int = 0
+    """How many uses of built tools were kept in this step."""
     recorded: int = 0
     """Characters of JSON that its calls have passed and returned."""
 
@@ -124,26 +129,49 @@ class ToolCalls:
     def call_host(self, name: str, arguments: Mapping[str, Any], call: Callable[[], Any]) -> Any:
         return self.emitted(name, arguments, lambda: self.attempt.cancellation.waiting_for(call))
 
-    def call_built(self, tool: BuiltTool, arguments: Mapping[str, Any]) -> Any:
+    def call_built(self, tool: BuiltTool, arguments: Mapping[str, Any], *, from_code: bool = False) -> Any:
         """Call a built tool in its sandbox, and keep how it did.
 
-        Raises what the call raises, and `ToolStopped` instead of calling what has failed too often.
+        A call from an agent's code is a part of the step, which is an event, and no event of its own, if it
+        can be repeated from the step's code. Raises what the call raises, and `ToolStopped` instead of
+        calling what has failed too often.
         """
-
-        def call() -> Any:
-            if why := self.attempt.services.stopped_tool(tool.name, tool.version):
-                raise ToolStopped(why)
-            began = time.monotonic()
-            try:
-                value = self.sandboxes.of(tool).call_tool(tool.source, tool.name, dict(arguments))
-            except Exception as exc:
-                if (judgement := judge_error(tool.spec, exc, arguments)) is not None:
-                    self.attempt.services.note_use(tool, judgement, time.monotonic() - began)
-                raise
-            self.attempt.services.note_use(tool, judge_value(tool.spec, value), time.monotonic() - began)
-            return value
-
+        call = partial(self._use, tool, arguments)
+        if from_code and not tool.spec.privileged:
+            with self._noticing_ends(), storage_faults():
+                return call()
         return self.emitted(tool.name, arguments, call)
+
+    def _use(self, tool: BuiltTool, arguments: Mapping[str, Any]) -> Any:
+        if why := self.attempt.services.stopped_tool(tool.name, tool.version):
+            raise ToolStopped(why)
+        began = time.monotonic()
+        try:
+            value = self.sandboxes.call(tool, dict(arguments))
+        except Exception as exc:
+            self._note(tool, judge_error(tool.spec, exc, arguments), began)
+            raise
+        self._note(tool, judge_value(tool.spec, value), began)
+        return value
+
+    def _note(self, tool: BuiltTool, judgement: Judgement | None, began: float) -> None:
+        """Keep how a call went; of the calls of one step only the first, because each is written to disk."""
+        if judgement is not None and self.noted < MOST_NOTED:
+            self.noted += 1
+            self.attempt.services.note_use(tool, judgement, time.monotonic() - began)
+
+    def end_step(self) -> None:
+        self.loops.end_step()
+        self.noted = 0
+
+    @contextmanager
+    def _noticing_ends(self) -> Iterator[None]:
+        """Nothing for an agent to deal with, such as a full disk or a person who has to decide."""
+        try:
+            yield
+        except OrchError as exc:
+            self.broken = exc
+            raise
 
     def emitted(self, name: str, arguments: Mapping[str, Any], call: Callable[[], Any]) -> Any:
         """Make a call and emit its outcome. Raises `CallsTooLarge` instead of making it."""
@@ -155,12 +183,9 @@ class ToolCalls:
             )
         self.recorded += len(passed)
         try:
-            with storage_faults():
+            with self._noticing_ends(), storage_faults():
                 value = call()
         except Exception as exc:
-            if isinstance(exc, OrchError):
-                # Nothing for an agent to deal with, such as a full disk or a person who has to decide.
-                self.broken = exc
             if not isinstance(exc, StorageFault):
                 self._emit(name, arguments, passed, f"{type(exc).__name__}: {exc}", None, ok=False)
             raise
@@ -240,13 +265,13 @@ def sandboxed_tool(tool: BuiltTool, calls: ToolCalls) -> SandboxedTool:
 
 @dataclass(frozen=True)
 class _Sandbox:
-    """The sandbox as a built tool sees it: each call from the host is an event."""
+    """The sandbox as a built tool sees it."""
 
     calls: ToolCalls
     tool: BuiltTool
 
     def call_tool(self, source: str, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ARG002
-        return self.calls.call_built(self.tool, arguments)
+        return self.calls.call_built(self.tool, arguments, from_code=self.calls.attempt.spec.writes_code)
 
 
 class FunctionTool(SmolTool):  # type: ignore[misc]  # smolagents ships no types

@@ -10,7 +10,6 @@ Not covered: images and sound, agents that manage agents, and smolagents' own pl
 """
 
 import ast
-import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,11 +37,8 @@ from orchestrator_cli.execution.sandboxes import Sandboxes, step_seconds
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.prompts import render, source
 from orchestrator_cli.roles import Role
-from toolsmith.library.status import judge_inner_call
 from toolsmith.sandbox.backends import TMPFS_BYTES
-from toolsmith.sandbox.session import InsideCall
 from toolsmith.sandbox.spec import Limits
-from toolsmith.smolagents_tools import SandboxedTool
 
 REFUSALS = 2
 
@@ -79,7 +75,6 @@ def _run_agent(calls: ToolCalls) -> JsonValue:
     if role is None:
         raise AttemptFailed(f"there is no role {spec.subtask.role}")
     agent = _make(calls, role)
-    calls.sandboxes.own.on_calls = functools.partial(_count, agent, calls)
     if role.agent == "code":
         agent.state.update(inputs)
     task = render(
@@ -119,10 +114,9 @@ def _drive(agent: MultiStepAgent, calls: ToolCalls, task: str) -> JsonValue:
             if item.error and (fault := storage_fault(item.error, attempt.spec.place.folder)):
                 raise fault
             _check_end(calls)
-            calls.loops.end_step()
+            calls.end_step()
             if item.step_number >= agent.max_steps and not item.is_final_answer:
                 break
-            _withdraw_stopped(agent, calls)
             _add_requested(agent, calls)
     reason = f"it did not finish within {agent.max_steps} steps"
     reason = f"{reason}; the last error was: {last}" if last else reason
@@ -201,30 +195,6 @@ def _add_requested(agent: MultiStepAgent, calls: ToolCalls) -> None:
         agent.tools[tool.name] = sandboxed_tool(tool, calls)
     calls.requested.clear()
     if isinstance(agent, CodingAgent):
-        calls.sandboxes.own.send_tools(agent.tools)
-
-
-def _count(agent: MultiStepAgent, calls: ToolCalls, inside: tuple[InsideCall, ...]) -> None:
-    """Keep how the built tools did that the agent's code has called."""
-    built = {name: tool.built for name, tool in agent.tools.items() if isinstance(tool, SandboxedTool)}
-    for call in inside:
-        if (tool := built.get(call.name)) is not None:
-            judgement = judge_inner_call(tool.spec, call.error, call.type)
-            calls.attempt.services.note_use(tool, judgement, call.seconds)
-
-
-def _withdraw_stopped(agent: MultiStepAgent, calls: ToolCalls) -> None:
-    """What failed too often leaves the sandbox; a call of it from now on says why."""
-    stopped = [
-        tool
-        for tool in agent.tools.values()
-        if isinstance(tool, SandboxedTool)
-        and hasattr(tool, "sandbox_source")
-        and calls.attempt.services.stopped_tool(tool.name, tool.built.version)
-    ]
-    for tool in stopped:
-        del tool.sandbox_source
-    if stopped and isinstance(agent, CodingAgent):
         calls.sandboxes.own.send_tools(agent.tools)
 
 

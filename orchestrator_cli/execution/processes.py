@@ -30,7 +30,6 @@ from orchestrator_cli.process_settings import Process, arguments_of
 from orchestrator_cli.subprocesses.command import OUT_BYTES, CommandResult, run_command
 from orchestrator_cli.workspace.commands import files_named
 from orchestrator_cli.workspace.followed import is_script
-from orchestrator_cli.workspace.tree import Root
 
 ERR_CHARS = 600
 KEY = "ORCH_IDEMPOTENCY_KEY"
@@ -149,7 +148,7 @@ def check_program(run: Run, process: Process) -> None:
     if not written:
         return
     programs = written.intersection(files_named(command[:1], root, root))
-    with Root(root) as tree:
+    with run.workspace.tree() as tree:
         states = {path: tree.stat(path) for path in written.intersection(files_named(command, root, root))}
     found = (path for path, state in states.items() if is_script(path, state) or (state and state.target))
     if ran := sorted({*programs, *found}):

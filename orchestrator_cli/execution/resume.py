@@ -20,7 +20,6 @@ from orchestrator_cli.state.run_state import OVER
 from orchestrator_cli.workspace.changed import changed_files
 from orchestrator_cli.workspace.file_state import file_changes
 from orchestrator_cli.workspace.history import CommitHistory
-from orchestrator_cli.workspace.tree import Root
 
 
 def check_resumable(state: RunState) -> None:
@@ -75,7 +74,7 @@ def recheck_files(run: Run, choice: str | None) -> None:
     `Interrupted` if the user stops.
     """
     state = run.state
-    with Root(run.workspace.root) as tree:
+    with run.workspace.tree() as tree:
         found = changed_files(run.history.records(), tree)
     changed = [one for one in found if one.author.subtask in {**state.results, **state.instances}]
     if not changed:

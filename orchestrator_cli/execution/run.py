@@ -115,6 +115,7 @@ class Run:
             conversation=conversation.turns,
             earlier=conversation.earlier,
             workspace=str(self.workspace.root),
+            mark=self.workspace.mark,
             models=self.model_names,
             sandbox=self.sandbox,
             version=__version__,
@@ -129,6 +130,7 @@ class Run:
             sandbox=self.sandbox,
             limits=dict(limits),
             workspace=str(self.workspace.root),
+            mark=self.workspace.mark,
             guidance=self.guidance.labels,
         )
 

@@ -1,14 +1,20 @@
-"""The sandboxes of one attempt: that of the agent's code, and one each for tools that have more than it.
+"""The sandboxes of one attempt: that of the agent's code, and one for each built tool.
 
-In one sandbox with an agent's code, tools with network, secrets or packages would share them with that code.
-Each of their sandboxes is made with the first call, on the attempt's checkout, with just what its tool was
-allowed; a tool whose specification says that it touches no file gets an empty folder instead.
+What the specification of a tool says is what its sandbox gives it at every call, and nothing else: the
+attempt's checkout to write, to read or, for a tool that touches no files, an empty folder instead; and the
+network, the secrets and the packages that it was allowed. In one sandbox with an agent's code, or with
+another tool, it would have what they have. A tool's sandbox is made with the first call, kept for the others
+and ended with the attempt.
+
+Not covered: the backend `unsafe`, which confines nothing.
 """
 
 import tempfile
 import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +27,9 @@ from toolsmith.sandbox.executor import SandboxExecutor
 from toolsmith.sandbox.proxy import Dialer
 from toolsmith.sandbox.removal import remove
 from toolsmith.sandbox.spec import Launch, SandboxSpec
+
+ToolKey = tuple[str, int]
+"""Name and version of a built tool: another version may be allowed other things."""
 
 STEP_WALL_S = 120.0
 ENTERING = ("bubblewrap", "landlock", "unsafe")
@@ -68,10 +77,12 @@ def open_sandbox(
     given: Permissions = NO_PERMISSIONS,
     dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
     readable: Path | None = None,
+    imports: bool = True,
 ) -> SandboxExecutor:
     """A sandbox on a checkout, or on another folder, whose steps may not outlast the attempt.
 
-    Raises `AttemptFailed` if the backend cannot see the checkout or cannot be given connections.
+    `imports` says whether code in it can import modules of the folder. Raises `AttemptFailed` if the backend
+    cannot see the checkout or cannot be given connections.
     """
     try:
         return SandboxExecutor(
@@ -84,11 +95,75 @@ def open_sandbox(
             dialer=dialer,
             packages=given.folder,
             readable=readable,
+            imports=imports,
         )
     except SandboxUnavailable as exc:
         if not given.network:
             raise
         raise AttemptFailed(str(exc)) from exc
+
+
+class ToolSandboxes:
+    """The sandboxes of built tools on one checkout. `interrupt` from any thread."""
+
+    def __init__(
+        self,
+        checkout: CheckoutRef,
+        backend: Backend,
+        timeout_s: float,
+        dialer: Dialer = Dialer(),  # noqa: B008
+    ) -> None:
+        self._open = partial(open_sandbox, checkout, backend, timeout_s, dialer=dialer, imports=False)
+        self._lock = threading.Lock()
+        self._turns: dict[ToolKey, threading.Lock] = {}
+        self._made: dict[ToolKey, SandboxExecutor] = {}
+        self._empty: Path | None = None
+        self._ended = False
+
+    def call(
+        self,
+        tool: ToolKey,
+        workspace: str,
+        source: str,
+        arguments: dict[str, Any],
+        args: Sequence[Any] = (),
+        *,
+        given: Callable[[], Permissions] = lambda: NO_PERMISSIONS,
+    ) -> Any:
+        """Call a tool, whose module is `source`, in its sandbox; calls of one tool wait for each other.
+
+        `workspace`: "write", "read" or "none", which anything else counts as. Raises what the call and
+        `given` raise, and `AttemptFailed` if there can be no such sandbox.
+        """
+        with self._lock:
+            turn = self._turns.setdefault(tool, threading.Lock())
+        with turn:
+            made = self._made.get(tool) or self._make(tool, workspace, given())
+            return made.call_tool(source, tool[0], arguments, args)
+
+    def _make(self, tool: ToolKey, workspace: str, given: Permissions) -> SandboxExecutor:
+        with self._lock:
+            folder = None
+            if workspace not in ("read", "write"):
+                folder = self._empty = self._empty or Path(tempfile.mkdtemp(prefix="orch-apart-"))
+            made = self._made[tool] = self._open(folder=folder, writable=workspace == "write", given=given)
+            if self._ended:
+                made.interrupt()
+            return made
+
+    def interrupt(self) -> None:
+        """End what runs, and whatever begins later."""
+        with self._lock:
+            self._ended = True
+            for executor in self._made.values():
+                executor.interrupt()
+
+    def close(self) -> None:
+        with self._lock:
+            for executor in self._made.values():
+                executor.cleanup()
+            if self._empty is not None:
+                remove(self._empty)
 
 
 @dataclass
@@ -97,15 +172,12 @@ class Sandboxes:
 
     attempt: Attempt
     own: SandboxExecutor = field(init=False)
-    """That of the agent's code, and of tools that have no more than it."""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _isolated: dict[str, SandboxExecutor] = field(default_factory=dict)
-    _empty: Path | None = None
-    _ended: bool = False
+    """That of the agent's code."""
+    _tools: ToolSandboxes = field(init=False)
 
     def __post_init__(self) -> None:
         """Raises `AttemptFailed` if the backend cannot be given what the attempt needs."""
-        spec = self.attempt.spec
+        spec, host = self.attempt.spec, self.attempt.host
         # The subtask's network and packages are for the agent's code, and for no built tool.
         skills = spec.skills if spec.writes_code else None
         if skills is not None:
@@ -115,50 +187,23 @@ class Sandboxes:
         given = (
             Permissions(spec.subtask.network, packages=spec.packages) if spec.writes_code else NO_PERMISSIONS
         )
-        self.own = self._new(None, given=given, readable=skills)
+        where = (spec.place, host.backend, self.attempt.subtask.timeout_s)
+        self.own = open_sandbox(*where, given=given, dialer=host.dialer, readable=skills)
+        self._tools = ToolSandboxes(*where, host.dialer)
 
-    def of(self, tool: BuiltTool) -> SandboxExecutor:
-        """The sandbox of a tool. Raises what permitting it raises, and `AttemptFailed`."""
-        if not tool.spec.privileged:
-            return self.own
-        if tool.name not in self._isolated:
-            given = self.attempt.services.permit_tool(tool)
-            with self._lock:
-                folder = None
-                if tool.spec.workspace == "none":
-                    folder = self._empty = self._empty or Path(tempfile.mkdtemp(prefix="orch-apart-"))
-                made = self._new(folder, writable=tool.spec.workspace == "write", given=given)
-                self._isolated[tool.name] = made
-                if self._ended:
-                    made.interrupt()
-        return self._isolated[tool.name]
+    def call(self, tool: BuiltTool, arguments: dict[str, Any]) -> Any:
+        """Call a built tool. Raises what the call and permitting it raise, and `AttemptFailed`."""
 
-    def _new(
-        self,
-        folder: Path | None,
-        *,
-        writable: bool = True,
-        given: Permissions = NO_PERMISSIONS,
-        readable: Path | None = None,
-    ) -> SandboxExecutor:
-        host, timeout_s = self.attempt.host, self.attempt.subtask.timeout_s
-        return open_sandbox(
-            self.attempt.spec.place,
-            host.backend,
-            timeout_s,
-            folder=folder,
-            writable=writable,
-            given=given,
-            dialer=host.dialer,
-            readable=readable,
-        )
+        def given() -> Permissions:
+            return self.attempt.services.permit_tool(tool) if tool.spec.privileged else NO_PERMISSIONS
+
+        key = (tool.name, tool.version)
+        return self._tools.call(key, tool.spec.workspace, tool.source, arguments, given=given)
 
     def interrupt(self) -> None:
         """End what runs, and whatever begins later."""
-        with self._lock:
-            self._ended = True
-            for executor in (self.own, *self._isolated.values()):
-                executor.interrupt()
+        self.own.interrupt()
+        self._tools.interrupt()
 
     def __enter__(self) -> "Sandboxes":
         self.own.__enter__()
@@ -166,10 +211,6 @@ class Sandboxes:
 
     def __exit__(self, *exc: Any) -> None:
         try:
-            with self._lock:
-                for executor in self._isolated.values():
-                    executor.cleanup()
-                if self._empty is not None:
-                    remove(self._empty)
+            self._tools.close()
         finally:
             self.own.__exit__(*exc)

@@ -68,6 +68,7 @@ def run_subtask(
     models and tools; `StorageFault` instead of what the machine's storage caused.
     """
     started = time.monotonic()
+    run.workspace.check()  # programs and servers are given its path
     run.gate.network_for(subtask)
     if run.registry.servers is not None:
         run.registry.servers.allow(subtask, run.effects, run.workspace.written)
@@ -220,7 +221,8 @@ def _ask_for_executed(run: Run, checkout: Checkout, result: Result) -> frozenset
         plan = [one for one in run.state.plan.subtasks if run.state.state_of(one.id) not in OVER]
         named = {root: why for root, why in named_in_plan(plan).items() if root not in allowed}
         paths = {path for one in open_ones for path in one.paths}
-        diffs = pending_diffs(checkout, run.workspace.root, paths, run.cancellation)
+        with run.workspace.tree() as tree:
+            diffs = pending_diffs(checkout, tree, paths, run.cancellation)
         questions = executes_questions(result.subtask, open_ones, named, diffs)
         # One that another subtask waits for may be about the same files.
         waiting = [one for one in run.broker.open if one.what == "executes"]
@@ -238,7 +240,8 @@ def _ask_for_writes(run: Run, checkout: Checkout, subtask: str, changed: Sequenc
     from orchestrator_cli.workspace.diff import pending_diffs
 
     if run.broker.needs("writes") and changed:
-        diffs = pending_diffs(checkout, run.workspace.root, cancellation=run.cancellation)
+        with run.workspace.tree() as tree:
+            diffs = pending_diffs(checkout, tree, cancellation=run.cancellation)
         _ask_all(run, writes_questions(subtask, changed, diffs), "change files")
 
 

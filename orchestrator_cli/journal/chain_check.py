@@ -3,13 +3,19 @@
 Pure functions. A fault is named by the place in the chain, counted from the head of the file, and
 by the number and run of the entry. If an entry was altered together with its seal, only its place
 is certain. The head and the journals reveal even a chain that was rewritten as a whole.
+
+A log may come from a stranger. What it says of itself is never a finding: its words are quoted, on one line
+and short, and its names are short.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
+from orchestrator_cli.durable.foreign import escaped, excerpt, foreign_line
 from orchestrator_cli.journal.hash_chain import (
     FOUND,
     NONE,
@@ -26,6 +32,8 @@ Kind = Literal["altered", "removed", "reordered", "inserted"]
 
 TRIED = 20
 """Possible beginnings of a block that are tried, from the end; each costs a hash."""
+WORDS_CHARS, NAME_CHARS, NAMES_SHOWN, NOTES_SHOWN = 200, 60, 10, 20
+"""Of the words and of each name that a log gives, and how many names and notes are shown."""
 _BEGINNING = re.compile(rb"\n(?=\n(?:### \d|\*\*\d|## Run )|# fileLog\n)")
 _NUMBER = re.compile(rb"^(?:### |\*\*)(\d+)", re.MULTILINE)
 _SEAL = b"<!-- orch entry "
@@ -69,15 +77,30 @@ class RecordedEntries:
     """Numbers of entries that another version of orch wrote, whose wording is unknown here."""
 
 
+def words_of_log(text: str) -> str:
+    """What a log says, in quotes that it cannot end."""
+    return escaped(json.dumps(excerpt(" ".join(text.split()), WORDS_CHARS), ensure_ascii=False))
+
+
+def names_of_log(names: Iterable[str]) -> str:
+    """Names that a log gives, of runs or numbers."""
+    shown = [foreign_line(name, NAME_CHARS) for name in names]
+    more = len(shown) - NAMES_SHOWN
+    return ", ".join(shown[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def check_chain(log: Log) -> Findings:
     """The first fault within a log by itself."""
-    return Findings(log, _fault_in(log), tuple(_notes(log)))
+    notes = _notes(log)
+    shown = [*islice(notes, NOTES_SHOWN)]
+    more = sum(1 for _ in notes)
+    return Findings(log, _fault_in(log), (*shown, *([f"{more:,} more such notes."] if more else ())))
 
 
 def name_of(block: SealedBlock) -> str:
     seal = block.seal
     if seal.what == "entry":
-        return f"entry {seal.seq} of run {seal.run} (place {seal.place})"
+        return f"entry {seal.seq} of run {names_of_log([seal.run])} (place {seal.place})"
     name = {
         "log": "the head of the log",
         "cut": "the fragment",
@@ -99,13 +122,13 @@ def _notes(log: Log) -> Iterator[str]:
         )
     for block in log.blocks:
         if block.seal.what == "cut":
-            yield f"The text from line {block.line} on was cut off: its writer was stopped while writing."
+            yield f"The log says that from line {block.line} on it was cut off: its writer was stopped."
         if FOUND.encode() in block.text and block.seal.what in ("log", "copy"):
             line = block.line + block.text.count(b"\n")
             yield f"Up to line {line}, this log was here before; nothing shows that orch wrote that part."
         elif block.seal.what == "copy":
-            whose = " ".join(block.text.decode("utf-8", "replace").split()).strip("*")
-            yield f"Up to line {block.line}, this log was copied from another workspace. {whose}"
+            said = words_of_log(block.text.decode("utf-8", "replace"))
+            yield f"Up to line {block.line}, this log says that it was copied from another workspace: {said}"
     if log.rest and is_torn(log.rest):
         yield (
             f"The text from line {log.rest_line} on was cut off: its writer was stopped while writing. "
@@ -204,7 +227,11 @@ def _named(text: bytes, place: int) -> str:
     if place == 0:
         return "The head of the log (place 0)"
     match = _NUMBER.search(text)
-    return f"Entry {match[1].decode()} (place {place})" if match else f"The entry at place {place}"
+    return (
+        f"Entry {names_of_log([match[1].decode()])} (place {place})"
+        if match
+        else f"The entry at place {place}"
+    )
 
 
 def _places(first: int, last: int) -> str:
@@ -304,5 +331,6 @@ def _gaps(
         known = recorded[run].entries.keys() | recorded[run].elsewhere
         if missing := sorted(number for number in known if before < number < seq):
             place = block.seal.place
-            what = f"Entry {missing[0]} of run {run} was removed before entry {seq} (place {place})."
+            name = names_of_log([run])
+            what = f"Entry {missing[0]} of run {name} was removed before entry {seq} (place {place})."
             yield ChainFault("removed", place, block.line, what)

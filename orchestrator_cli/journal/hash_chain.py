@@ -34,7 +34,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.durable.files import naming, write_atomic
 
 MAX_LOG_MB = 256
 FOUND = "The text above was here before: nothing in this data folder shows that `orch` wrote it."
@@ -149,14 +149,15 @@ def entry_head(seq: int, run: str) -> str:
     return f"entry {seq} run {_PLAIN.sub('_', run)}"
 
 
-def open_log(path: Path, flags: int = os.O_RDONLY) -> int:
+def open_log(path: Path | str, flags: int = os.O_RDONLY, folder: int | None = None) -> int:
     """The descriptor of a log that may come from a stranger: an ordinary file and no link.
 
     It is opened for writing only if it has no other name, because that may be outside of the workspace.
+    `folder`: a descriptor of the folder that `path` is relative to.
 
     Raises `OSError`, also if it is larger than `MAX_LOG_MB`.
     """
-    file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644, dir_fd=folder)
     status = os.fstat(file)
     is_one, may_write = status.st_nlink <= 1, bool(flags & (os.O_WRONLY | os.O_RDWR))
     if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_LOG_MB << 20 and (is_one or not may_write):
@@ -281,7 +282,8 @@ def note_head(home: Path, head: Head, form: str) -> None:
         write_atomic(path, text, sync=False)
         return
     try:
-        os.ftruncate(file, os.pwrite(file, text.encode(), 0))
+        with naming(file):
+            os.ftruncate(file, os.pwrite(file, text.encode(), 0))
     finally:
         os.close(file)
 

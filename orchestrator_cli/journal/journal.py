@@ -8,9 +8,8 @@ Values that would make a line long are stored next to the journal, by the hash o
 
     runs/RUN/blobs/SHA256        a text as it is, any other value as indented JSON
 
-In the line of its event, a text with the file's name replaces the value, and `large` lists the
-replaced places, so that no value can be mistaken for a reference. Contents are on the disk before
-the line that refers to them.
+In the line of its event, a text with the file's name replaces the value, and `large` lists the replaced
+places, so that no value can be mistaken for a reference. Contents are on the disk before the line.
 
 The process that executes a run holds the run's lock until it ends. The system releases the lock of a dead
 process, so an unfinished run without a lock has died.
@@ -42,6 +41,7 @@ from orchestrator_cli.durable.files import (
     read_records,
     read_regular,
     read_whole,
+    sync,
     sync_folder,
     write_atomic,
 )
@@ -115,17 +115,19 @@ class EventStream:
         *,
         state: RunState = RunState(),  # noqa: B008 - it is frozen
         redact: Callable[[Fact], Fact] = lambda fact: fact,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
             state: the run after the events that the journal already holds.
             redact: removes the run's secrets from a fact.
+            check: raises if nothing may be written any more.
         """
         self.run = run
         self.path = journal
         self._state = state
         self._views = tuple(views)
-        self._redact = redact
+        self._redact, self.check = redact, check
         self._writing = threading.Lock()
         self._showing = threading.RLock()
         """Acquired before `_writing` if both are needed."""
@@ -140,7 +142,7 @@ class EventStream:
         if new:
             sync_folder(journal.parent)
         if is_torn(self._file.fileno()):
-            self._file.write(b"\n")
+            append(self._file.fileno(), b"\n", sync=False)
 
     @property
     def state(self) -> RunState:
@@ -191,6 +193,7 @@ class EventStream:
             chosen = choose(self._state)
             if chosen is None:
                 return None
+            self.check()
             fact = self._redact(chosen)
             event = Event(run=self.run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
             if not isinstance(fact, AnswerDelta):
@@ -216,8 +219,7 @@ class EventStream:
             self._unshown = deque()
         try:
             if any(not isinstance(one.event.data, AnswerDelta) for one in pending):
-                with naming(self._file.fileno()):
-                    os.fsync(self._file.fileno())
+                sync(self._file.fileno())
             while pending:
                 one = pending.popleft()
                 one.shown = True
@@ -420,8 +422,9 @@ def run_lock(folder: Path) -> Iterator[None]:
     except LockUnsupported as exc:
         raise _no_locks(path, exc) from exc
     with lock:
-        os.ftruncate(lock.file, 0)
-        os.write(lock.file, str(os.getpid()).encode())
+        with naming(lock.file):
+            os.ftruncate(lock.file, 0)
+            os.write(lock.file, str(os.getpid()).encode())
         yield
 
 

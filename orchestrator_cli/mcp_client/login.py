@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from orchestrator_cli.durable.files import read_whole, write_atomic
+from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.peers import is_of_another
 from orchestrator_cli.errors import RecoverableError
 
@@ -222,8 +223,14 @@ def authorization(url: str, tokens: TokenFile, browser: Browser | None) -> Any:
 
 
 def check_login_address(address: str, server: str) -> None:
-    """Raise `LoginFailed` if a login would go to an address that is neither safe nor the server's own."""
+    """Raise `LoginFailed` if a login would go to an address that is neither safe nor the server's own.
+
+    Also if it begins with a name before an `@`, or has a backslash: it could pass for one of another host.
+    """
     parts, own = urlsplit(address), urlsplit(server)
+    if ("@" in parts.netloc and parts.netloc != own.netloc) or "\\" in address or not parts.hostname:
+        host = foreign_line(parts.hostname or "none", 100)
+        raise LoginFailed(f"the login goes to an address that hides its host, {host}")
     is_own = (parts.scheme, parts.hostname) == (own.scheme, own.hostname)
     is_local = parts.scheme == "http" and parts.hostname in LOOPBACK and own.hostname in LOOPBACK
     if not (parts.scheme == "https" or is_own or is_local):

@@ -213,7 +213,7 @@ def _tools(found: Iterable[Event], home: Path) -> dict[str, KnownTool]:
     for event in found:
         match event.data:
             case events.ToolBuilt(tool=name, permissions=permissions, source=source):
-                tools[name] = KnownTool(name, source, _lacks(permissions))
+                tools[name] = KnownTool(name, source, _lacks(permissions), _workspace(permissions))
             case events.ToolReused(tool=name, version=version, sha256=sha256):
                 tools[name] = _from_library(home / "tools" / name, name, version, sha256)
     return tools
@@ -224,6 +224,12 @@ def _lacks(permissions: str) -> str:
     parts = (part.strip() for part in permissions.split(";"))
     granted = [part for part in parts if not part.startswith("workspace:") and not part.endswith(": none")]
     return f"it had {'; '.join(granted)}" if granted else ""
+
+
+def _workspace(permissions: str) -> str:
+    """What a tool may do with the workspace."""
+    parts = (part.strip().partition(": ") for part in permissions.split(";"))
+    return {what: value for what, _, value in parts}.get("workspace", "none")
 
 
 def _from_library(folder: Path, name: str, version: int, sha256: str) -> KnownTool:
@@ -238,7 +244,8 @@ def _from_library(folder: Path, name: str, version: int, sha256: str) -> KnownTo
                     for what in ("network", "secrets", "packages")
                     if spec.get(what)
                 ]
-                return KnownTool(name, source.decode(), f"it had {'; '.join(granted)}" if granted else "")
+                lacks = f"it had {'; '.join(granted)}" if granted else ""
+                return KnownTool(name, source.decode(), lacks, str(spec.get("workspace", "none")))
     return KnownTool(name, "", f"its version {version} is no longer in the library, or was changed")
 
 

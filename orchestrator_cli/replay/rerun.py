@@ -14,7 +14,8 @@ once, one may have seen a commit of the other that it does not see here, or the 
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,11 +27,11 @@ from orchestrator_cli import events
 from orchestrator_cli.events import Event, FileChange
 from orchestrator_cli.execution.attempt import SHOWN_CHARS
 from orchestrator_cli.execution.map import spread
-from orchestrator_cli.execution.sandboxes import open_sandbox
+from orchestrator_cli.execution.sandboxes import ToolSandboxes, open_sandbox
 from orchestrator_cli.execution.subtask import ref_of
 from orchestrator_cli.plan import Subtask, resolve, whole_name
 from orchestrator_cli.state import RunState, apply
-from orchestrator_cli.tools.files import FILE_TOOLS, file_tools
+from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.workspace import Checkout
 from toolsmith.sandbox import Backend
 from toolsmith.sandbox.executor import SandboxExecutor
@@ -173,10 +174,20 @@ class KnownTool:
     name: str
     source: str
     lacks: str = ""
+    workspace: str = "none"
 
-    @property
-    def sandbox_source(self) -> str:
-        return self.source
+
+@dataclass(frozen=True)
+class _ToolHere:
+    """A built tool as the code of a step calls it, with arguments by place or by name."""
+
+    tool: KnownTool
+    sandboxes: ToolSandboxes
+    own_sandbox: bool = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        tool = self.tool
+        return self.sandboxes.call((tool.name, 0), tool.workspace, tool.source, kwargs, args)
 
 
 def reason_against(work: FinishedAttempt, tools: Mapping[str, KnownTool]) -> str:
@@ -193,7 +204,7 @@ def reason_against(work: FinishedAttempt, tools: Mapping[str, KnownTool]) -> str
         return "its code contained a secret, which is not kept"
     called = {call.tool for step in work.steps if step.code is None for call in step.calls}
     for name, tool in tools.items():
-        # Tools called by an agent's code inside the sandbox leave no recorded call.
+        # Tools without network, secrets or packages that an agent's code calls leave no recorded call.
         used = name in called or (tool.lacks and not tool.source and re.search(rf"\b{name}\b", text))
         if tool.lacks and used:
             return f"the tool {name}: {tool.lacks}"
@@ -211,14 +222,18 @@ def rerun(
     """Repeat the work; returns the differences. `workspace`: the folder that the work was done for."""
     differences: list[str] = []
     files = file_tools(checkout.root, allowed, workspace)
-    executor = open_sandbox(ref_of(checkout), backend, work.subtask.timeout_s)
-    with executor:
+    where = (ref_of(checkout), backend, work.subtask.timeout_s)
+    with open_sandbox(*where) as executor, closing(ToolSandboxes(*where)) as sandboxes:
         executor.send_variables(dict(work.inputs))
+        usable = {
+            name: _ToolHere(tool, sandboxes) for name, tool in tools.items() if tool.source and not tool.lacks
+        }
         for number, step in enumerate(work.steps, 1):
             if step.code is None:
-                differences += _call_again(step.calls[0], executor, files, tools)
+                differences += _call_again(step.calls[0], {**usable, **files})
             else:
-                differences += _run_again(step, number, executor, files, tools)
+                lacking = tools.keys() - usable.keys()
+                differences += _run_again(step, number, executor, {**usable, **files}, lacking)
     return differences
 
 
@@ -226,15 +241,14 @@ def _run_again(
     step: Step,
     number: int,
     executor: SandboxExecutor,
-    files: Mapping[str, Callable[..., Any]],
-    tools: Mapping[str, KnownTool],
+    here: Mapping[str, Callable[..., Any]],
+    lacking: Set[str],
 ) -> Iterator[str]:
+    """`here` are the tools that can be called, `lacking` the names of those that cannot."""
     assert step.code is not None
     recorded = _RecordedCalls(step)
-    inside = {name: tool for name, tool in tools.items() if tool.source and not tool.lacks}
-    names = {call.tool for call in step.calls} | SIGNALS | (tools.keys() - inside.keys())
-    host = {name: partial(recorded.answer, name) for name in names - inside.keys() - FILE_TOOLS}
-    executor.send_tools({**inside, **files, **host})
+    names = {call.tool for call in step.calls} | SIGNALS | lacking
+    executor.send_tools({**here, **{name: partial(recorded.answer, name) for name in names - here.keys()}})
     failed = ""
     try:
         executor(step.code)
@@ -247,25 +261,15 @@ def _run_again(
         yield f"step {number} did not fail now, and did then"
 
 
-def _call_again(
-    call: events.ToolCalled,
-    executor: SandboxExecutor,
-    files: Mapping[str, Callable[..., Any]],
-    tools: Mapping[str, KnownTool],
-) -> Iterator[str]:
+def _call_again(call: events.ToolCalled, here: Mapping[str, Callable[..., Any]]) -> Iterator[str]:
     if call.tool in SIGNALS:
         return
-    again: Callable[[], Any]
-    if call.tool in files:
-        again = partial(files[call.tool], **call.arguments)
-    elif (tool := tools.get(call.tool)) is not None and tool.source and not tool.lacks:
-        again = partial(executor.call_tool, tool.source, tool.name, dict(call.arguments))
-    else:
+    if call.tool not in here:
         yield f"{call.tool} was not called again: it needs something outside the sandbox"
         return
     failed = ""
     try:
-        again()
+        here[call.tool](**call.arguments)
     except (SandboxError, ValueError, OSError, TypeError) as exc:
         failed = f"{type(exc).__name__}: {exc}".partition("\n")[0]
     if bool(failed) == call.ok:

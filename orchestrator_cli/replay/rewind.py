@@ -45,13 +45,13 @@ def copy_as_before(
     """
     with Root(root) as tree:
         states = dict(tree.walk(hidden, hidden.enter))
-    size = sum(found.size for found in states.values())
-    if size > max_mb << 20:
-        raise UsageError(
-            f"The workspace {root} holds {size >> 20} MB, more than the {max_mb} MB that are copied.",
-            "Raise workspace_max_mb.",
-        )
-    copy_tree(root, target, states)
+        size = sum(found.size for found in states.values())
+        if size > max_mb << 20:
+            raise UsageError(
+                f"The workspace {root} holds {size >> 20} MB, more than the {max_mb} MB that are copied.",
+                "Raise workspace_max_mb.",
+            )
+        copy_tree(tree, target, states)
     # Checked last: commits during the copy are in the records by now.
     if pending_commit(root, state).exists():
         raise UsageError(f"A commit into {root} is under way.", "Try again when that run has ended.")

@@ -12,7 +12,7 @@ from orchestrator_cli.resident.wanted import user_folder
 
 PACKAGE = Path(__file__).parents[1]
 READ_AT_IMPORT = re.compile(
-    r"^(PYTHON|LC_|LANG|LITELLM_|OPENAI_|HTTPX?_|HF_|SSL_|OTEL_|UVICORN_|DEFAULT_|MAX_|MIN_)"
+    r"^(PYTHON|LD_|LC_|LANG|LITELLM_|OPENAI_|HTTPX?_|HF_|SSL_|OTEL_|UVICORN_|DEFAULT_|MAX_|MIN_)"
     r"|^(PATH|HOME|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSLKEYLOGFILE|JSON_LOGS|REQUEST_TIMEOUT|NO_COLOR)$"
     r"|_PROXY$",
     re.IGNORECASE,
@@ -57,6 +57,7 @@ def key() -> str:
         root.st_dev,
         root.st_ino,
         os.geteuid(),
+        _rights(),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 

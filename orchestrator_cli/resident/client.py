@@ -28,13 +28,12 @@ def run() -> int | None:
     with connection:
         connection.settimeout(PATIENCE_S)
         try:
+            worker = receive(connection)[0]["pid"]
             folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 send(connection, _order(), [0, 1, 2, folder])
             finally:
                 os.close(folder)
-            worker = receive(connection)[0]["pid"]
-            send(connection, {"go": True})  # until here the worker waits
         except (OSError, Hungup, KeyError):
             return None
         # A Ctrl-C before this ends the client, and with its connection the worker.

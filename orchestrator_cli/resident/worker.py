@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -26,9 +27,9 @@ def become(connection: socket.socket) -> NoReturn:
     os.setsid()
     connection.settimeout(PATIENCE_S)
     try:
-        order, files = receive(connection, 4)
+        # A client that hears nothing has sent no streams, which would wait here, open.
         send(connection, {"pid": os.getpid()})
-        receive(connection)  # the client still wants it
+        order, files = receive(connection, 4)
     except (OSError, Hungup):
         os._exit(1)
     connection.settimeout(None)
@@ -82,6 +83,7 @@ def _take_over(order: dict[str, Any], files: list[int]) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     environment.forget_taken()
+    tempfile.tempdir = None  # it is found again, with this environment
     time.tzset()
 
 

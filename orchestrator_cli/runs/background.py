@@ -24,6 +24,9 @@ OUTPUT = "output.log"
 START_S = 120.0
 """For a process to begin its run, on a slow machine."""
 SAID_BYTES = 2000
+MAX_BYTES = 1 << 20
+"""Of `background.json`; a prompt is not in it."""
+LOOKED_AT = 500
 
 
 class BackgroundRun(FrozenModel):
@@ -77,15 +80,28 @@ def go_on(past: PastRun, arguments: Sequence[str] = ()) -> "subprocess.Popen[byt
     if arguments or background_of(past) is None:
         about = about.model_copy(update={"arguments": tuple(arguments)})
         write_background(past, about)
-    return _process(past, ("resume", past.run, *about.arguments), subprocess.DEVNULL)
+    # Without it, the folder counts as named by the user, and may be another one.
+    background = ("--background", past.run) if past.mark else ()
+    return _process(past, ("resume", past.run, *about.arguments, *background), subprocess.DEVNULL)
 
 
 def background_of(past: PastRun) -> BackgroundRun | None:
     """How a run in the background was started; None for any other run."""
     try:
-        return BackgroundRun.model_validate_json(read_regular(past.folder / FILE))
+        return BackgroundRun.model_validate_json(read_regular(past.folder / FILE, MAX_BYTES))
     except (OSError, ValueError):
         return None
+
+
+def last_of_schedules(home: Path) -> dict[str, PastRun]:
+    """The newest run of each schedule, by its name, among the last `LOOKED_AT` runs."""
+    found: dict[str, PastRun] = {}
+    for path in sorted((home / "runs").glob(f"*/{FILE}"), reverse=True)[:LOOKED_AT]:
+        past = PastRun(path.parent.name, home, Path())
+        about = background_of(past)
+        if about is not None and about.schedule and past.journal.exists():
+            found.setdefault(about.schedule, past)
+    return found
 
 
 def write_background(past: PastRun, about: BackgroundRun) -> None:
@@ -118,7 +134,7 @@ def not_started(past: PastRun, code: int) -> NotStarted:
     """Why a process ended before its run began, as it said."""
     said = ""
     with contextlib.suppress(OSError):
-        said = read_regular(_output(past))[-SAID_BYTES:].decode(errors="replace").strip()
+        said = read_regular(_output(past), MAX_BYTES)[-SAID_BYTES:].decode(errors="replace").strip()
     message, _, remedy = said.removeprefix("error: ").partition("\n")
     remedy = "\n".join(line.strip() for line in remedy.split("\n"))
     return NotStarted(message or "The run ended before it began.", remedy, code)

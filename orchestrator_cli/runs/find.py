@@ -6,6 +6,7 @@ from the journal, so a run can be inspected while another process executes it.
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -14,13 +15,15 @@ from typing import Literal
 
 from orchestrator_cli import events
 from orchestrator_cli.durable.files import read_records
+from orchestrator_cli.durable.held_folder import has_mark
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import EventStream, EventView, lock_owner, read_journal, run_lock
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, fold
-from orchestrator_cli.workspace.folder import adopt_commit, check_folder, history_folder
+from orchestrator_cli.workspace.folder import adopt_commit, history_folder
 from orchestrator_cli.workspace.history import CommitHistory
+from orchestrator_cli.workspace.usable import check_folder
 
 LAST = "last"
 DEMO = "demo"
@@ -36,6 +39,8 @@ class PastRun:
     run: str
     home: Path
     root: Path
+    mark: str = ""
+    """Of the workspace, see `held_folder`; empty if it is unknown, or the user has named the folder."""
 
     @property
     def history(self) -> CommitHistory:
@@ -60,10 +65,10 @@ def find_run(settings: Settings, name: str, *, changed: bool = False) -> PastRun
     With `changed`, `last` is the newest that has changed files, if there is one.
     Includes the runs of `orch demo`, which has a home of its own. Raises `UsageError`.
     """
-    paths = _journals(settings)
+    paths = journals_of(settings)
     if name == LAST:
         root = settings.workspace.resolve()
-        here = (run for path in paths if (run := _past_run(path)) and run.root == root)
+        here = (run for path in paths if (run := past_run(path)) and run.root == root)
         newest = next(here, None)
         if newest is not None and changed:
             return next((run for run in chain([newest], here) if run.history.records()), newest)
@@ -74,7 +79,7 @@ def find_run(settings: Settings, name: str, *, changed: bool = False) -> PastRun
         return newest
     matching = [path for path in paths if path.parent.name.endswith(name)] if name else []
     exact = [path for path in matching if path.parent.name == name]
-    found = [_past_run(path) for path in exact or matching]
+    found = [past_run(path) for path in exact or matching]
     if len(found) != 1 or found[0] is None:
         which = ", ".join(sorted(path.parent.name for path in matching))
         raise UsageError(
@@ -84,7 +89,7 @@ def find_run(settings: Settings, name: str, *, changed: bool = False) -> PastRun
     return found[0]
 
 
-def _journals(settings: Settings) -> list[Path]:
+def journals_of(settings: Settings) -> list[Path]:
     """Newest first: the ids begin with the time."""
     paths = [path for home in homes_of(settings) for path in (home / "runs").glob("*/journal.jsonl")]
     return sorted(paths, key=lambda path: path.parent.name, reverse=True)
@@ -95,7 +100,7 @@ def homes_of(settings: Settings) -> tuple[Path, ...]:
     return settings.home, settings.home / DEMO
 
 
-def _past_run(journal: Path) -> PastRun | None:
+def past_run(journal: Path) -> PastRun | None:
     """The run of a journal; None if it cannot be read."""
     with contextlib.suppress(OSError):
         return _run_of(journal)
@@ -105,20 +110,49 @@ def _past_run(journal: Path) -> PastRun | None:
 def _run_of(journal: Path) -> PastRun | None:
     """The run of a journal, in the workspace that it was last resumed in. Raises `OSError`."""
     places = list(read_records(journal, _place, containing=b'"workspace":'))
-    return PastRun(places[-1][0], journal.parents[2], Path(places[-1][1])) if places else None
+    if not places:
+        return None
+    run, root, mark = places[-1]
+    return PastRun(run, journal.parents[2], Path(root), mark)
 
 
-def _place(line: bytes) -> tuple[str, str]:
-    """The run, and the workspace that its process works on. Raises `LookupError` for other events."""
+def _place(line: bytes) -> tuple[str, str, str]:
+    """The run, its workspace from now on, and the mark of that. Raises `LookupError` for other events."""
     row = json.loads(line)
     if row["data"]["kind"] not in ("RunStarted", "RunResumed"):
         raise LookupError(row["data"]["kind"])
-    return row["run"], row["data"]["workspace"]
+    return row["run"], row["data"]["workspace"], row["data"].get("mark", "")
+
+
+def check_is_same(past: PastRun, command: str, folder: int | None = None) -> None:
+    """Raise `UsageError` if the workspace is another folder than the one that the run worked on.
+
+    Args:
+        command: the one that uses the folder all the same if it is named with `-C`.
+        folder: a descriptor of the workspace, if it is open already.
+    """
+    place = past.root if folder is None else folder
+    if past.root.exists() and not has_mark(place, past.mark):
+        raise UsageError(
+            f"{past.root} is not the folder that run {past.run} worked on: another one has its place.",
+            "Nothing was changed. If you have restored or replaced it yourself, say so: "
+            f"{command} -C {shlex.quote(str(past.root))}",
+        )
+
+
+def named_with(past: PastRun, name: str, folder: Path | None) -> PastRun:
+    """The run, whatever its workspace is now if the user names that folder besides the run's own name."""
+    is_named = folder is not None and name != LAST and folder.resolve() == past.root
+    return replace(past, mark="") if is_named else past
 
 
 def moved_to(past: PastRun, folder: Path) -> PastRun:
-    """The run in the folder that its workspace was moved to; an interrupted commit moves along."""
+    """The run in a folder that the user has named: its own, or the one that its workspace was moved to.
+
+    An interrupted commit moves along.
+    """
     root = folder.resolve()
+    past = replace(past, mark="")
     if root == past.root:
         return past
     check_folder(root)
@@ -163,7 +197,7 @@ def recent(
     Those are passed to `on_unread`, each as a line for people.
     """
     root = settings.workspace.resolve()
-    for journal in _journals(settings):
+    for journal in journals_of(settings):
         try:
             where = _run_of(journal)
         except OSError as exc:

@@ -47,7 +47,7 @@ def fork_run(where: PastRun, at: str, remark: str = "") -> PastRun:
         facts = list(shared(found, state, dropped))
     if remark:
         facts.append(events.Remarked(text=remark))
-    made = PastRun(new_run_id(), where.home, where.root)
+    made = PastRun(new_run_id(), where.home, where.root, where.mark)
     stream = EventStream(made.run, made.journal, [])
     try:
         for fact in facts:
@@ -75,7 +75,8 @@ def shared(found: Iterable[Event], state: RunState, dropped: Collection[str]) ->
     for event in found:
         match event.data:
             case events.RunStarted():
-                since = {"forked_from": event.run, "version": __version__, "workspace": state.workspace}
+                place = {"workspace": state.workspace, "mark": state.mark}
+                since = {"forked_from": event.run, "version": __version__, **place}
                 yield event.data.model_copy(update=since)
             case events.ToolBuilt(tool=tool, version=version, purpose=purpose, sha256=sha256):
                 yield events.ToolReused(tool=tool, version=version, purpose=purpose, sha256=sha256)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from orchestrator_cli import events
-from orchestrator_cli.errors import UsageError, WorkspaceFault
+from orchestrator_cli.errors import UsageError, WorkspaceFault, storage_faults
 from orchestrator_cli.events import FileChange
 from orchestrator_cli.journal.journal import EventStream, EventView, read_journal, run_lock
-from orchestrator_cli.runs.find import PastRun
+from orchestrator_cli.runs.find import PastRun, check_is_same
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.workspace import Workspace
@@ -43,13 +43,16 @@ def undo_run(
 ) -> tuple[FileChange, ...]:
     """Restore the workspace to before a run, or to just after its subtask `to`.
 
-    Returns the changes made now; empty if there is nothing to undo. Raises `UsageError`.
+    Returns the changes made now; empty if there is nothing to undo. Raises `UsageError`, and `StorageFault`.
     `views` receive `RunUndone`; they are created only if there is one.
     """
     with run_lock(past.folder):
+        check_is_same(past, f"orch undo {past.run}")
         workspace = Workspace(past.root, past.home, settings.workspace_max_mb, run=past.run)
+        check_is_same(past, f"orch undo {past.run}", workspace.fd)
         undo = Undo(past.run, past.history, to, lambda path, entry: _author_of(settings, past, path, entry))
-        undone = undo.apply(workspace)
+        with storage_faults():
+            undone = undo.apply(workspace)
         records = [record for record in past.history.records() if record.author.undo_to is not None]
         _report(past, records, views)
     return file_changes(records[-1].changes) if undone else ()

@@ -23,6 +23,7 @@ from orchestrator_cli.journal.chain_check import (
     fault_of_cuts,
     fault_of_head,
     fault_of_journals,
+    names_of_log,
 )
 from orchestrator_cli.journal.hash_chain import (
     Head,
@@ -161,9 +162,9 @@ def recorded_of(found: Iterable[Event]) -> RecordedEntries:
 def _not_compared(log: Log, recorded: Mapping[str, RecordedEntries]) -> Iterator[str]:
     runs = {block.seal.run for block in log.blocks if block.seal.run}
     if unknown := sorted(runs - recorded.keys()):
-        yield f"Not compared with a journal, since none is here: {', '.join(unknown)}."
+        yield f"Not compared with a journal, since none is here: {names_of_log(unknown)}."
     if other := sorted(run for run in runs & recorded.keys() if recorded[run].elsewhere):
-        yield f"Not compared word by word, since another version wrote them: {', '.join(other)}."
+        yield f"Not compared word by word, since another version wrote them: {names_of_log(other)}."
 
 
 # --- texts too long for an entry

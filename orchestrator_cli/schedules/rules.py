@@ -7,7 +7,7 @@ from datetime import datetime
 from orchestrator_cli.engine.deployments import ScheduledRun
 from orchestrator_cli.schedules.schedule import Schedule
 
-MISSED = "orch up did not run at that time"
+MISSED = "orch up did not start it in time"
 MADE_UP = "a later run makes up for it"
 BUSY = "the run before was still at work"
 REPLACED = "a newer run is due"

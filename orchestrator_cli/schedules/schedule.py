@@ -8,8 +8,8 @@ import contextlib
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -18,11 +18,15 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 
 from orchestrator_cli.durable.expressions import expression_faults
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
+from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.plan import FrozenModel
 
 FOLDER = "schedules"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
+LOCK = "lock"
+MAX_BYTES = 1 << 20
+"""Of a file in the folder."""
 SPOOL = "due"
 """The folder of what is to run besides the times, such as now."""
 KNOWN = frozenset({"outcome", "answer", "value"})
@@ -80,6 +84,29 @@ class Schedule(FrozenModel):
             raise ValueError(f"{value!r} is no time zone: write one such as Europe/Berlin") from exc
         return value
 
+    @field_validator("files")
+    @classmethod
+    def _are_in_the_workspace(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not pattern.strip() or pattern.startswith(("/", "~", "!", "#")) or ".." in pattern.split("/"):
+                raise ValueError(f"{pattern!r} names no files of the workspace: write one such as data/*.csv")
+        return patterns
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_its_zone(cls, fields: Any) -> Any:
+        """A time with an offset is the same moment in the zone of the schedule."""
+        at = fields.get("at") if isinstance(fields, dict) else None
+        if isinstance(at, str):
+            try:
+                moment = datetime.fromisoformat(at)
+                if moment.tzinfo is not None:
+                    zone = ZoneInfo(fields.get("timezone") or "UTC")
+                    return fields | {"at": moment.astimezone(zone).replace(tzinfo=None)}
+            except (OSError, ValueError, LookupError):
+                pass  # the field, or that of the zone, is refused
+        return fields
+
     @model_validator(mode="after")
     def _is_whole(self) -> "Schedule":
         if bool(self.prompt) == bool(self.process):
@@ -94,6 +121,11 @@ class Schedule(FrozenModel):
         if faults := expression_faults(self.condition, KNOWN) if self.condition else ():
             raise ValueError(f"the condition {faults[0]}")
         return self
+
+    @property
+    def is_past(self) -> bool:
+        """Whether its only time has gone by."""
+        return self.at is not None and self.at.replace(tzinfo=ZoneInfo(self.timezone)) < datetime.now(UTC)
 
     @property
     def timing(self) -> dict[str, Any] | None:
@@ -121,6 +153,15 @@ def _text(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+class Trigger(FrozenModel):
+    """That a schedule is to run besides its times."""
+
+    schedule: str
+    why: str
+    key: str
+    """There is one run for each."""
+
+
 class ScheduleStore:
     """The schedules of a home."""
 
@@ -132,7 +173,7 @@ class ScheduleStore:
         found = {}
         for path in sorted(self.folder.glob("*.json")):
             with contextlib.suppress(OSError, ValueError):
-                schedule = Schedule.model_validate_json(read_regular(path))
+                schedule = Schedule.model_validate_json(read_regular(path, MAX_BYTES))
                 found[schedule.name] = schedule
         return found
 
@@ -143,6 +184,17 @@ class ScheduleStore:
             names = ", ".join(found) or "none"
             raise UsageError(f"There is no schedule {name}.", f"There are: {names}.")
         return found[name]
+
+    @property
+    def is_served(self) -> bool:
+        """Whether an `orch up` runs."""
+        try:
+            with acquire(self.folder / LOCK, wait_s=0.0):
+                return False
+        except LockTimeout:
+            return True
+        except OSError:
+            return False
 
     def put(self, schedule: Schedule) -> None:
         make_folders(self.folder, 0o700)
@@ -165,7 +217,7 @@ class ScheduleStore:
     @property
     def version(self) -> tuple[tuple[str, int], ...]:
         """Differs after each change."""
-        return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(self.folder.glob("*.json")))
+        return tuple(sorted((path.name, _changed_ns(path)) for path in self.folder.glob("*.json")))
 
     # --- what is due besides the times
 
@@ -174,15 +226,23 @@ class ScheduleStore:
         folder = self.folder / SPOOL
         make_folders(folder, 0o700)
         key = key or uuid.uuid4().hex
-        row = {"schedule": name, "why": why, "key": key}
-        write_atomic(folder / f"{key}.json", json.dumps(row), mode=0o600)
+        trigger = Trigger(schedule=name, why=why, key=key)
+        write_atomic(folder / f"{key}.json", trigger.model_dump_json(), mode=0o600)
 
-    def triggered(self) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    def triggered(self) -> Iterator[tuple[Path, Trigger]]:
         """What was triggered and not taken up, oldest first, with the file to remove afterwards."""
         paths = (self.folder / SPOOL).glob("*.json")
-        for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
+        for path in sorted(paths, key=_changed_ns):
             with contextlib.suppress(OSError, ValueError):
-                yield path, json.loads(read_regular(path))
+                yield path, Trigger.model_validate_json(read_regular(path, MAX_BYTES))
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file was last changed; 0 for a link that leads nowhere, and for one that has just gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def made(**fields: Any) -> Schedule:

@@ -37,10 +37,10 @@ from orchestrator_cli.runs.background import (
     not_started,
     write_background,
 )
-from orchestrator_cli.runs.find import FoundRun, PastRun, look_at
-from orchestrator_cli.runtime import new_run_id
+from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
+from orchestrator_cli.runtime import RUN_ID, new_run_id
 from orchestrator_cli.schedules.rules import decide
-from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore
+from orchestrator_cli.schedules.schedule import LOCK, Schedule, ScheduleStore
 from orchestrator_cli.schedules.watch import FileWatch
 from orchestrator_cli.views.streams import sole_value
 
@@ -68,6 +68,7 @@ class _AtWork:
     """The flow run that it belongs to; None for one that a person started."""
     process: "subprocess.Popen[bytes] | None" = None
     """None if an earlier process started it."""
+    is_cancelled: bool = False
     size: int = 0
     """Of its journal, if it waits for a person."""
 
@@ -118,6 +119,7 @@ class Serving:
         with self._alone(), FileWatch(self._on_change) as watch:
             self._watch = watch
             while not self._stop.is_set():
+                self._notice_gap()
                 try:
                     with self._connect() as client:
                         self._serve_with(Deployments(client, self._store.owner if self._is_shared else ""))
@@ -142,7 +144,7 @@ class Serving:
         """Raises `UsageError` if another process serves this home."""
         self._store.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            lock = acquire(self._store.folder / "lock", wait_s=1.0)
+            lock = acquire(self._store.folder / LOCK, wait_s=1.0)
         except LockTimeout as exc:
             raise UsageError("orch up is running already for this data folder.", "End it first.") from exc
         with lock:
@@ -156,15 +158,20 @@ class Serving:
         self._adopt(deployments)
         self._fault = ""
         while not self._stop.is_set():
-            now = datetime.now(UTC)
-            if now - self._looked > timedelta(seconds=GAP_S):
-                self._since = now
-            self._looked = now
+            now = self._notice_gap()
             self._sync(deployments)
             self._look_at_work(deployments)
             self._trigger(deployments)
             self._begin_due(deployments, now)
             self._stop.wait(POLL_S)
+
+    def _notice_gap(self) -> datetime:
+        """The time; times that went by while the machine slept are missed."""
+        now = datetime.now(UTC)
+        if now - self._looked > timedelta(seconds=GAP_S):
+            self._since = now
+        self._looked = now
+        return now
 
     def _sync(self, deployments: Deployments) -> None:
         """Make the deployments what the schedules are. One that has not changed keeps what is due of it."""
@@ -189,9 +196,9 @@ class Serving:
             files = self._changes.pop(name) - self._own_changes(name)
             if files:
                 self._store.trigger(name, f"changed: {', '.join(sorted(files)[:3])}")
-        for path, row in self._store.triggered():
-            if row.get("schedule") in self._schedules:
-                deployments.trigger(row["schedule"], row["key"], row["why"])
+        for path, trigger in self._store.triggered():
+            if trigger.schedule in self._schedules:
+                deployments.trigger(trigger.schedule, trigger.key, trigger.why)
             path.unlink(missing_ok=True)
 
     def _on_change(self, name: str, files: frozenset[str]) -> None:
@@ -206,19 +213,23 @@ class Serving:
     # --- beginning
 
     def _begin_due(self, deployments: Deployments, now: datetime) -> None:
-        due = deployments.due(now)
+        at_work = {work.flow.schedule: work for work in self._work if work.flow}
+        # What waits for its own run may be much, and would hide what is due of others.
+        asked = [
+            name
+            for name, schedule in self._schedules.items()
+            if not (schedule.paused or (schedule.overlap == "queue" and name in at_work))
+        ]
+        due = deployments.due(now, asked)
         for name, runs in groupby(sorted(due, key=lambda run: run.schedule), key=lambda run: run.schedule):
-            schedule = self._schedules.get(name)
-            if schedule is None or schedule.paused:
-                continue
-            at_work = [work for work in self._work if work.flow and work.flow.schedule == name]
-            decision = decide(schedule, list(runs), since=self._since, is_busy=bool(at_work))
+            schedule = self._schedules[name]
+            decision = decide(schedule, list(runs), since=self._since, is_busy=name in at_work)
             for run, why in decision.skip:
                 deployments.end(run, "CANCELLED", "Skipped", why)
                 self._say(f"{name}: skipped {run.due.astimezone():%Y-%m-%d %H:%M:%S}, because {why}")
-            if decision.cancels:
-                for work in at_work:
-                    send_cancel(work.past.folder, "a newer run is due")
+            if decision.cancels and not at_work[name].is_cancelled:
+                at_work[name].is_cancelled = True
+                send_cancel(at_work[name].past.folder, "a newer run is due")
             if decision.start is not None:
                 self._begin(deployments, schedule, decision.start)
 
@@ -274,7 +285,9 @@ class Serving:
         for flow in deployments.under_way():
             schedule = self._schedules.get(flow.schedule)
             past = PastRun(flow.name, self._home, Path(schedule.workspace if schedule else ""))
-            if flow.name not in known and schedule is not None and background_of(past) is None:
+            if not RUN_ID.fullmatch(flow.name) or flow.name in known:
+                continue  # the name of one that something else has begun is not ours
+            if schedule is not None and background_of(past) is None:
                 self._say(f"{flow.schedule}: run {flow.name}, which was named and not begun")
                 self._start(schedule, past, flow)
 
@@ -377,5 +390,4 @@ def _ended(found: FoundRun) -> str:
 
 def _in_its_place(found: FoundRun) -> PastRun:
     """The run in the workspace that its journal names."""
-    where = found.where
-    return PastRun(where.run, where.home, Path(found.state.workspace or where.root))
+    return past_run(found.where.journal) or found.where

@@ -106,7 +106,8 @@ def _run_resumed(fact: events.RunResumed, state: RunState) -> RunState:
     kept = {name: one for name, one in state.states.items() if one in OVER and name not in again}
     started = state.started
     if started is not None and fact.workspace:
-        started = started.model_copy(update={"workspace": fact.workspace, "guidance": fact.guidance})
+        now = {"workspace": fact.workspace, "mark": fact.mark, "guidance": fact.guidance}
+        started = started.model_copy(update=now)
     return replace(
         state,
         started=started,
@@ -137,15 +138,7 @@ def _skipped_after(state: RunState, lost: frozenset[str]) -> frozenset[str]:
 def _spent(fact: events.Spent, state: RunState) -> RunState:
     name = whole_name(fact.subtask) if fact.subtask and fact.role == "agent" else fact.role
     work = state.work.get(name, Work())
-    one = Usage(
-        calls=0 if fact.fault else 1,
-        prompt_tokens=fact.prompt_tokens,
-        completion_tokens=fact.completion_tokens,
-        cached_tokens=fact.cached_tokens,
-        cost=fact.cost or 0.0,
-        unpriced=int(fact.cost is None and not fact.fault),
-        failed=int(bool(fact.fault)),
-    )
+    one = usage_of(fact)
     work = replace(
         work,
         usage=work.usage + one,
@@ -153,6 +146,12 @@ def _spent(fact: events.Spent, state: RunState) -> RunState:
         answered_by=work.answered_by if fact.fault else work.answered_by | {fact.model},
     )
     return replace(state, usage=_newest(state.usage, fact.total), work={**state.work, name: work})
+
+
+def usage_of(fact: events.Spent) -> Usage:
+    """What one try of a call adds."""
+    tokens = (fact.prompt_tokens, fact.completion_tokens, fact.cached_tokens)
+    return Usage.of_try(*tokens, fact.cost, failed=bool(fact.fault))
 
 
 def _newest(known: Usage, total: Usage) -> Usage:

@@ -162,6 +162,11 @@ class RunState:
         return self.started.workspace if self.started else ""
 
     @property
+    def mark(self) -> str:
+        """Of the workspace."""
+        return self.started.mark if self.started else ""
+
+    @property
     def conversation(self) -> Conversation:
         if self.started is None:
             return Conversation()

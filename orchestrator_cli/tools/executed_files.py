@@ -91,9 +91,19 @@ EXECUTES = (
         ".bazelrc tools/bazel .rspec .proverc .latexmkrc latexmkrc .Rprofile .RData .octaverc .irbrc .pryrc "
         ".iex.exs .formatter.exs .ocamlinit .ghci .psqlrc .sqliterc ansible.cfg .bundle .condarc "
         ".juliarc.jl .julia/config .config/uv gunicorn.conf.py .direnv *.dist-info entry_points.txt "
-        ".jvmopts .sbtopts jupyter_config.* jupyter_*_config.* supervisord.conf .credo.exs",
+        ".jvmopts .sbtopts jupyter_config.* jupyter_*_config.* supervisord.conf .credo.exs matplotlibrc "
+        "ipython_config.py ipython_*_config.py startup.m config.nims nim.cfg *.nim.cfg "
+        "features/environment.py",
         "programs load it by themselves",
     ),
+    FileRule(
+        "user.clj",
+        "programs load it by themselves",
+        only="project",
+        beside="deps.edn project.clj shadow-cljs.edn build.boot",
+    ),
+    FileRule("scrapy.cfg", "scrapy imports the settings that it names", only="project", beside=_PYTHON),
+    FileRule("renv/activate.R", "R runs it when it starts", only="project", beside=".Rprofile renv.lock"),
     FileRule(
         ".github/workflows .github/actions .gitlab-ci.yml .gitlab/ci .circleci .travis.yml appveyor.yml "
         ".appveyor.yml .cirrus.* .semaphore .build.yml .builds cloudbuild.y*ml buildspec.y*ml Jenkinsfile "
@@ -209,7 +219,9 @@ EXECUTES = (
     ),
     FileRule(
         ".*rc .*rc.json .*rc.json5 .*rc.y*ml .*rc.toml .*rc.js .*rc.cjs .*rc.mjs .*rc.ts .*rc.py *.config.js "
-        "*.config.cjs *.config.mjs *.config.ts *.config.mts *.config.cts",
+        "*.config.cjs *.config.mjs *.config.ts *.config.mts *.config.cts *.conf.js *.conf.cjs *.conf.mjs "
+        "*.conf.ts babel.config.json jest.config.json cspell.config.json cspell.json nodemon.json "
+        "tslint.json angular.json truffle-config.js pnpmfile.js",
         "a tool loads it, with the plugins that it names",
         only="project",
         beside="package.json deno.json* pyproject.toml setup.py Cargo.toml go.mod Gemfile composer.json .git",
@@ -221,6 +233,25 @@ EXECUTES = (
         beside="pyproject.toml setup.cfg requirements*.txt",
     ),
     FileRule("build.rs", "cargo runs it", only="project", beside="Cargo.toml"),
+    FileRule(
+        "Setup.hs Setup.lhs *.cabal stack.yaml package.yaml",
+        "cabal runs it, or what it names",
+        only="project",
+        beside="*.cabal stack.yaml cabal.project",
+    ),
+    FileRule(
+        "hatch.toml poetry.toml pdm.toml pixi.toml",
+        "installers and shells run what it names",
+        only="project",
+        beside="pyproject.toml",
+    ),
+    FileRule(
+        "override.tf *_override.tf override.tf.json *_override.tf.json docker-bake.override.*",
+        "it changes what your tools for it do",
+        only="project",
+        beside="*.tf *.tf.json docker-bake.*",
+    ),
+    FileRule("zuul.y*ml zuul.d", "build servers run it, with their secrets", only="project", beside=".git"),
     FileRule("Makefile GNUmakefile BSDmakefile", "you are used to running it", only="existing"),
     FileRule("*.mk", "make runs it", only="project", beside="Makefile GNUmakefile BSDmakefile"),
     FileRule("CMakeLists.txt CMakePresets.json", "you are used to running it", only="existing"),
@@ -247,7 +278,10 @@ EXECUTES = (
         "*.fsproj *.vbproj *.csproj.user obj/*.targets obj/*.props Package.swift analysis_options.yaml "
         "nx.json .rubocop.yml .solargraph.yml pylintrc.toml .markdownlint-cli2.* .php-cs-fixer.* "
         "phpstan.neon* .sqlfluff .scalafix.conf dune-project deps.edn project.clj gradle.properties "
-        "rust-analyzer.toml cabal.project cabal.project.local rebar.config.script",
+        "rust-analyzer.toml rust-project.json cabal.project cabal.project.local rebar.config "
+        "rebar.config.script erlang_ls.config build.zig build.zig.zon *.nimble dub.json dub.sdl *.gradle "
+        "*.gradle.kts buildSrc dune dune-workspace shadow-cljs.edn bb.edn phpunit.xml* psalm.xml* rector.php "
+        "phpcs.xml* dprint.json MODULE.bazel WORKSPACE.bazel pants.toml foundry.toml Assets/Editor",
         "editors and linters run parts of it when they open the project",
         only="project",
         beside=_PROJECT,
@@ -264,6 +298,17 @@ EXECUTES = (
         for names in (
             *("pom.xml", "build.xml", "meson.build", "SConstruct", "Dockerfile Containerfile", "Vagrantfile"),
             *("compose.y*ml docker-compose.y*ml", "gulpfile.*", "Gruntfile.*", "dodo.py", "fabfile.py"),
+            *("docs/conf.py doc/conf.py", "mkdocs.y*ml", "book.toml", "dvc.yaml", "pavement.py"),
+            *(
+                "Procfile",
+                "Tiltfile",
+                "skaffold.yaml",
+                "Snakefile",
+                "Earthfile",
+                "cdk.json",
+                "serverless.y*ml",
+            ),
+            *("Podfile", "Dangerfile", "Guardfile", "Capfile", "fastlane/Fastfile", "versioneer.py"),
         )
     ),
     FileRule("gradlew* gradle/wrapper", "you are used to running it", only="existing"),

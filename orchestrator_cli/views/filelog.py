@@ -12,7 +12,8 @@ A text that is too long for an entry is cut there and kept whole beside the run,
 `entries_of` reads the entries back. An entry is found by the comment that ends it, so what a person typed
 between two entries belongs to the second; whether they are true, `orch log verify` checks.
 
-The file is never opened through a link, because code that ran in the workspace could have made one.
+The file is never opened through a link, because code that ran in the workspace could have made one. It is
+opened in the folder that the view was made for, whatever its path leads to later.
 
 Not covered: file systems without locks between processes, and an editor that saves an old copy over newer
 entries."""
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.durable.files import append
+from orchestrator_cli.durable.held_folder import HeldFolder
 from orchestrator_cli.durable.locks import LockTimeout, acquire, wait_for_lock
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
@@ -87,6 +89,9 @@ class FileLog:
 
     def __init__(self, path: Path, home: Path | None = None) -> None:
         self.path = path
+        with _translated(path):
+            self.folder = HeldFolder(path.parent)
+        self._place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
         self._home = home
         self._patience = LOCK_WAIT_S if home is None else FILE_LOCK_WAIT_S
         self._plans: dict[str, Plan] = {}
@@ -129,11 +134,11 @@ class FileLog:
         """The file, created if it is missing, open for appending, and locked."""
         with self._turn():
             while True:
-                file = _open(self.path)
+                file = open_log(self.path.name, os.O_RDWR | os.O_APPEND | os.O_CREAT, self.folder.fd)
                 try:
                     self._lock(file)
                     # The file may have been moved between opening and locking: then open it again.
-                    if _is_still(file, self.path):
+                    if self._is_still(file):
                         yield file
                         return
                 finally:
@@ -148,13 +153,19 @@ class FileLog:
         folder = self._home / "locks"
         with _recording(self._home):
             folder.mkdir(exist_ok=True)
-        place = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:16]
         try:
-            lock = acquire(folder / f"log-{place}.lock", wait_s=LOCK_WAIT_S)
+            lock = acquire(folder / f"log-{self._place}.lock", wait_s=LOCK_WAIT_S)
         except LockTimeout as exc:
             raise _held() from exc
         with lock:
             yield
+
+    def _is_still(self, file: int) -> bool:
+        try:
+            now = os.stat(self.path.name, dir_fd=self.folder.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(os.fstat(file), now)
 
     def _lock(self, file: int) -> None:
         began = time.monotonic()
@@ -172,7 +183,8 @@ class FileLog:
             return {entry_head(*entry) for entry in entries_in(_whole(file))}
 
     def close(self) -> None:
-        """Nothing is held open between entries."""
+        """Only the folder is held open between entries."""
+        self.folder.close()
 
     def _keep_plan(self, event: Event) -> None:
         if (plan := plan_after(self._plans.get(event.run), event)) is not None:
@@ -275,17 +287,6 @@ def _remedy(path: Path) -> str:
 
 def _held() -> OSError:
     return TimeoutError(0, f"another process has held its lock for {LOCK_WAIT_S:.0f} s")
-
-
-def _open(path: Path) -> int:
-    return open_log(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-
-
-def _is_still(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def _whole(file: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The task graph as text, as rows of a table, as the difference of two versions, and as Mermaid.
+"""The task graph as text, as rows of a table, and as the difference of two versions.
 
 Pure functions. Lines are plain text without colours. What a model wrote in a plan is cleaned and kept to
 one line. The order is that of the plan, so equal plans give equal lines.
@@ -7,7 +7,7 @@ one line. The order is that of the plan, so equal plans give equal lines.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import takewhile
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from orchestrator_cli.plan import Patch, Plan, State, Subtask
 from orchestrator_cli.state import Activity, RunState
@@ -32,7 +32,7 @@ def plan_lines(
     Subtasks in a cycle, which no valid plan has, are in a last layer marked `?`.
     """
     lines = []
-    for number, layer in _layers(plan):
+    for number, layer in layers(plan.subtasks):
         for position, subtask in enumerate(layer):
             margin = number if position == 0 else ""
             last = position == len(layer) - 1
@@ -70,16 +70,29 @@ def _details(plan: Plan, subtask: Subtask) -> str:
     return " · ".join(parts)
 
 
-def _layers(plan: Plan) -> list[tuple[str, list[Subtask]]]:
-    """The subtasks by the length of their longest path from one without dependencies."""
-    layers: list[tuple[str, list[Subtask]]] = []
-    waiting = list(plan.subtasks)
+class _Dependent(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def depends_on(self) -> tuple[str, ...]: ...
+
+
+D = TypeVar("D", bound=_Dependent)
+
+
+def layers(subtasks: Iterable[D]) -> list[tuple[str, list[D]]]:
+    """The subtasks by the length of their longest path from one without dependencies, each layer with its
+    number from 1. Those in a cycle come last, as layer `?`.
+    """
+    found: list[tuple[str, list[D]]] = []
+    waiting = list(subtasks)
     while waiting:
         ids = {s.id for s in waiting}
-        layer = [s for s in waiting if not ids & set(s.depends_on)]
-        layers.append((str(len(layers) + 1) if layer else "?", layer or waiting))
-        waiting = [s for s in waiting if s not in layer] if layer else []
-    return layers
+        layer = [s for s in waiting if ids.isdisjoint(s.depends_on)]
+        found.append((str(len(found) + 1) if layer else "?", layer or waiting))
+        placed = {s.id for s in layer or waiting}
+        waiting = [s for s in waiting if s.id not in placed]
+    return found
 
 
 # --- how a plan changed
@@ -154,25 +167,7 @@ def _shared(a: list[str], b: list[str]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
-# --- Mermaid
-
-
-def plan_mermaid(plan: Plan) -> str:
-    """The graph as a Mermaid flowchart. Nodes are numbered, since `end` and the like cannot be node names."""
-    numbers = {s.id: f"s{number}" for number, s in enumerate(plan.subtasks, 1)}
-    lines = ["flowchart TD"]
-    lines += [f'  {numbers[s.id]}["{_label(s)}"]' for s in plan.subtasks]
-    lines += [
-        f"  {numbers[d]} --> {numbers[s.id]}" for s in plan.subtasks for d in s.depends_on if d in numbers
-    ]
-    return "\n".join(lines)
-
-
-def _label(subtask: Subtask) -> str:
-    """Mermaid reads `#name;` as a character, and backticks or tags inside quotes as markup."""
-    label = f"{subtask.id}: {one_line(subtask.title, 80)}"
-    return "".join(f"#{ord(sign)};" if sign in '#"<>&`\\' else sign for sign in label)
-
+# --- rows
 
 DOING_CHARS = 200
 

@@ -16,7 +16,7 @@ from orchestrator_cli.state import RunState, Version
 from orchestrator_cli.values import Remembered, Usage, seconds_between
 from orchestrator_cli.views.graph import plan_diff, plan_lines, rows_of
 from orchestrator_cli.views.streams import states_of
-from orchestrator_cli.views.text import counted, duration, one_line, spent
+from orchestrator_cli.views.text import columns, counted, duration, one_line, spent
 
 WIDE = 100
 
@@ -34,11 +34,18 @@ class Summary:
     usage: Usage
     pid: int | None = None
     forked_from: str | None = None
+    schedule: str = ""
+    """The schedule that started it; empty if a person did."""
     approvals: tuple[events.ApprovalAsked, ...] = ()
+
+    @classmethod
+    def of_plan(cls, prompt: str) -> "Summary":
+        """Of a plan that has not run."""
+        return cls("", "planned", prompt, "", None, 0.0, Usage())
 
     def as_json(self) -> dict[str, Any]:
         """Keys: `run`, `state`, `prompt`, `workspace`, `began`, `seconds`, `calls`, `cost`, `pid`,
-        `forked_from`. `cost` is null where a model had no known price.
+        `forked_from`, `schedule`. `cost` is null where a model had no known price.
         """
         return {
             "run": self.run,
@@ -51,6 +58,7 @@ class Summary:
             "cost": None if self.usage.unpriced else self.usage.cost,
             "pid": self.pid,
             "forked_from": self.forked_from,
+            "schedule": self.schedule,
         }
 
 
@@ -62,7 +70,8 @@ def runs_lines(rows: Sequence[Summary], *, everywhere: bool = False) -> list[str
     now, lines = datetime.now(UTC), []
     for row in rows:
         age = duration(seconds_between(row.began, now)) if row.began else "?"
-        where = f"  {one_line(row.workspace)}" if everywhere else ""
+        where = f"  schedule {row.schedule}" if row.schedule else ""
+        where += f"  {one_line(row.workspace)}" if everywhere else ""
         line = f"{row.run}  {row.state:<11} {age + ' ago':>12}  {_cost(row.usage)}{where}"
         lines += [line, f"    {one_line(row.prompt, WIDE)}"]
     return lines
@@ -145,11 +154,7 @@ def _work_lines(state: RunState) -> list[str]:
         cost = _cost(work.usage) if work.usage.calls or work.usage.failed else ""
         models = f" ({', '.join(one_line(model, 40) for model in work.models)})" if work.models else ""
         rows.append((who, name, str(work.attempts or ""), time, cost + models))
-    if len(rows) == 1:
-        return []
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
-    return ["", *("  ".join(cells).rstrip() for cells in padded)]
+    return ["", *columns(rows)] if len(rows) > 1 else []
 
 
 def _cost(usage: Usage) -> str:

@@ -3,14 +3,15 @@
 Foreign text is what a model, a program, a server or a file wrote. `clean` removes what a terminal or an
 editor would obey rather than show: escape sequences, control characters, and the invisible marks that reorder
 or hide text. All text that leaves the program passes through it; JSON passes through `escaped` of
-`durable.foreign` instead, which loses nothing.
+`durable.foreign` instead, which loses nothing. Pages and drawings pass through `shown` and `label`, which
+write out what `clean` removes.
 
 Not covered: letters of one script that look like those of another, and stacks of combining marks.
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -43,6 +44,17 @@ def clean(text: str) -> str:
 def one_line(text: str, limit: int | None = None) -> str:
     """The text on one line, at most `limit` characters long."""
     line = " ".join(clean(text).split())
+    return line if limit is None else truncate(line, limit, rstrip=True)
+
+
+def shown(text: str) -> str:
+    """The text with its line feeds and tabs, and every other control or hidden sign written out."""
+    return "\n".join(map(visible, text.replace("\r\n", "\n").split("\n")))
+
+
+def label(text: str, limit: int | None = None) -> str:
+    """The text on one line, with hidden signs written out, at most `limit` characters long."""
+    line = visible(" ".join(text.split()))
     return line if limit is None else truncate(line, limit, rstrip=True)
 
 
@@ -102,13 +114,24 @@ def spent(usage: "Usage") -> str:
     tokens = counted(usage.prompt_tokens + usage.completion_tokens, "token")
     if usage.cached_tokens:
         tokens += f" ({usage.cached_tokens:,} from the provider's cache)"
-    if usage.unpriced == usage.calls:
-        money = "unpriced"
-    else:
-        money = f"${usage.cost:.4f}" + (f" + {usage.unpriced} unpriced" if usage.unpriced else "")
+    price = money(usage)
     if usage.unsure_cost:
-        money += f" + at most ${usage.unsure_cost:.4f} for late or cut replies"
-    return f"{counted(usage.calls, 'call')}{failed} · {tokens} · {money}"
+        price += f" + at most ${usage.unsure_cost:.4f} for late or cut replies"
+    return f"{counted(usage.calls, 'call')}{failed} · {tokens} · {price}"
+
+
+def money(usage: "Usage") -> str:
+    """`$0.0123`, `unpriced` or both. Calls without a known price are never counted as free."""
+    if usage.unpriced and usage.unpriced == usage.calls:
+        return "unpriced"
+    return f"${usage.cost:.4f}" + (f" + {usage.unpriced} unpriced" if usage.unpriced else "")
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, with its cells below those of the others."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return ["  ".join(cells).rstrip() for cells in padded]
 
 
 def short_run(run: str) -> str:

@@ -56,6 +56,8 @@ class ToolPage:
     folder: str
     sha256: str
     origin: str
+    enforced: str
+    """What its sandbox gives it at every call."""
     functions: tuple[tuple[str, str], ...]
     """Signature and documentation."""
     trial: Trial
@@ -67,7 +69,7 @@ class ToolPage:
 
     def as_json(self) -> dict[str, Any]:
         """The keys of `orch tools list`, and `shown` (the version that the rest is about), `folder`,
-        `sha256`, `origin`, `functions`, `trial`, `source`, `uses_by_version` and `decisions`.
+        `sha256`, `origin`, `enforced`, `functions`, `trial`, `source`, `uses_by_version` and `decisions`.
         """
         return {
             **self.row.as_json(),
@@ -75,6 +77,7 @@ class ToolPage:
             "folder": self.folder,
             "sha256": self.sha256,
             "origin": self.origin,
+            "enforced": self.enforced,
             "functions": [{"signature": signature, "doc": doc} for signature, doc in self.functions],
             "trial": trial_json(self.trial),
             "source": self.source,
@@ -117,6 +120,7 @@ def page_lines(page: ToolPage) -> list[str]:
         f"  purpose      {one_line(row.purpose, 4 * WIDE)}",
         f"  call         {one_line(row.signature, 4 * WIDE)}",
         f"  permissions  {one_line(row.permissions, 4 * WIDE)}",
+        f"  enforced     at every call: {one_line(page.enforced, 4 * WIDE)}",
         f"  origin       {one_line(page.origin, 2 * WIDE)}",
         f"  created      {row.created:%Y-%m-%d %H:%M:%S %Z}".rstrip() if row.created else "  created      ?",
         f"  sha256       {page.sha256}",

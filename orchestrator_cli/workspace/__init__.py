@@ -20,6 +20,7 @@ follows another within one tick and keeps the size.
 from orchestrator_cli.errors import Conflict, WorkspaceFault
 from orchestrator_cli.workspace.checkout import Checkout
 from orchestrator_cli.workspace.commit import CommitLimits
-from orchestrator_cli.workspace.folder import Workspace, check_folder
+from orchestrator_cli.workspace.folder import Workspace
+from orchestrator_cli.workspace.usable import check_folder
 
 __all__ = ["Checkout", "CommitLimits", "Conflict", "Workspace", "WorkspaceFault", "check_folder"]

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_cli.durable.encodings import not_kept
-from orchestrator_cli.durable.files import sync_folder
+from orchestrator_cli.durable.files import sync, sync_folder
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.errors import Conflict, TargetChanged, WorkspaceFault
 from orchestrator_cli.workspace.file_state import Change, FileEntry, FileId, FileStat, entry_of
@@ -39,6 +39,7 @@ from orchestrator_cli.workspace.history import (
 )
 from orchestrator_cli.workspace.steps import StagedPath, back, forward, steps_for
 from orchestrator_cli.workspace.tree import FOLDER, Root, copy_hashed, copy_metadata, name_changed, stat_at
+from orchestrator_cli.workspace.usable import WorkFolder
 from toolsmith.sandbox.removal import remove
 
 DONE = "-done"
@@ -88,10 +89,10 @@ class Commits:
     """The commits into one folder. The caller of any method holds the workspace's lock."""
 
     def __init__(
-        self, root: Path, pending: Path, prefix: str, history_of: Callable[[str], CommitHistory]
+        self, folder: WorkFolder, pending: Path, prefix: str, history_of: Callable[[str], CommitHistory]
     ) -> None:
         """`pending`: path of the record during a commit; `prefix`: of the names of staging folders."""
-        self._root = root
+        self._folder = folder
         self._pending = pending
         self._prefix = prefix
         self._history_of = history_of
@@ -102,16 +103,17 @@ class Commits:
             return ()
         history = self._history_of(author.run)
         name = f"{self._prefix}{uuid.uuid4().hex[:12]}.tmp"
-        try:
-            with Root(self._root) as tree, _staging_folder(tree, name) as staging:
-                record = self._decide(tree, staging, history, author, name, intents)
-                if record.changes:
-                    self._finish(tree, staging, record, history)
-        except OSError as exc:
-            raise _fault(exc, is_decided=self._pending.exists()) from exc
-        finally:
-            if not self._pending.exists():
-                remove(self._root / name)
+        with self._folder.open() as tree:
+            try:
+                with _staging_folder(tree, name) as staging:
+                    record = self._decide(tree, staging, history, author, name, intents)
+                    if record.changes:
+                        self._finish(tree, staging, record, history)
+            except OSError as exc:
+                raise _fault(exc, is_decided=self._pending.exists()) from exc
+            finally:
+                if not self._pending.exists():
+                    remove(tree.place / name)
         return record.changes
 
     def recover(self) -> list[str]:
@@ -126,18 +128,22 @@ class Commits:
                 repairs = [self._resume(record)]
             except OSError as exc:
                 raise WorkspaceFault(f"An interrupted commit cannot be completed: {exc}") from exc
-        for path in self.remains():
-            if _is_free(path):
-                remove(path)
+        with self._folder.open() as tree:
+            for name in self._remains(tree):
+                if _is_free(tree, name):
+                    remove(tree.place / name)
         return repairs
 
     def is_pending(self) -> bool:
         """Whether a commit is under way or was interrupted."""
-        return self._pending.exists() or any(True for _ in self.remains())
+        with self._folder.open() as tree:
+            return self._pending.exists() or bool(self._remains(tree))
 
-    def remains(self) -> Iterator[Path]:
-        """Staging folders of this home."""
-        return self._root.glob(f"{self._prefix}*.tmp")
+    def _remains(self, tree: Root) -> list[str]:
+        """The names of staging folders of this home."""
+        with os.scandir(tree.fd) as entries:
+            names = [entry.name for entry in entries]
+        return [name for name in names if name.startswith(self._prefix) and name.endswith(".tmp")]
 
     # --- until it is decided
 
@@ -158,14 +164,14 @@ class Commits:
         staged = [item for item in _each(stage, list(enumerate(intents))) if item is not None]
         record = CommitRecord(
             author=author,
-            root=str(self._root),
+            root=str(self._folder.path),
             staging=name,
             changes=tuple(change for _, change in staged),
             steps=steps_for(path for path, _ in staged),
         )
         if staged:
-            os.fsync(staging)
-            os.fsync(tree.fd)
+            sync(staging)
+            sync(tree.fd)
             history.sync()
             history.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_record(self._pending, record)
@@ -192,8 +198,8 @@ class Commits:
         done = record.staging.removesuffix(".tmp") + f"{DONE}.tmp"
         with contextlib.suppress(FileNotFoundError):
             os.rename(record.staging, done, src_dir_fd=tree.fd, dst_dir_fd=tree.fd)
-            os.fsync(tree.fd)
-        remove(self._root / done)
+            sync(tree.fd)
+        remove(tree.place / done)
         history.add(self._pending)
 
     def _roll_back(self, tree: Root, staging: int, record: CommitRecord) -> list[str]:
@@ -209,9 +215,9 @@ class Commits:
         return kept
 
     def _resume(self, record: CommitRecord) -> str:
-        what = f"A commit of {record.author} into {self._root} had been interrupted"
+        what = f"A commit of {record.author} into {self._folder.path} had been interrupted"
         history = self._history_of(record.author.run)
-        with Root(self._root) as tree:
+        with self._folder.open() as tree:
             staging = _open_staging(tree, record.staging)
             if staging is None and record.phase == "back":
                 self._pending.unlink()
@@ -303,10 +309,10 @@ def lock_folder(fd: int) -> bool:
     return True
 
 
-def _is_free(path: Path) -> bool:
+def _is_free(tree: Root, name: str) -> bool:
     """Whether no living process uses the folder."""
     try:
-        fd = os.open(path, FOLDER)
+        fd = os.open(name, FOLDER, dir_fd=tree.fd)
     except OSError:
         return False
     try:
@@ -373,7 +379,7 @@ def _stage_file(staging: int, slot: str, history: CommitHistory, intent: Intent)
         try:
             digest = copy_hashed(source, target)
             copy_metadata(source, target, intent.after.mode, intent.after.mtime_ns)
-            os.fsync(target)
+            sync(target)
             size = os.fstat(target).st_size
             if size <= SMALL:
                 history.keep_small(os.pread(target, size, 0), digest)

@@ -52,16 +52,16 @@ def diff_lines(history: CommitHistory, root: Path) -> Iterator[str]:
 
 def pending_diffs(
     checkout: Checkout,
-    root: Path,
+    before: Root,
     only: Container[str] | None = None,
     cancellation: Cancellation | None = None,
 ) -> dict[str, list[str]]:
-    """The lines of the diff between the workspace as it is now and a checkout, by path.
+    """The lines of the diff between the workspace as it is now, `before`, and a checkout, by path.
 
     `only`: the paths to compare. Raises the reason of the cancellation.
     """
     found = {}
-    with Root(root) as before, Root(checkout.root) as after:
+    with Root(checkout.root) as after:
         contents = _Contents(before, after)
         for path in checkout.changed_paths():
             name = path.rstrip("/")

@@ -15,12 +15,12 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.durable.encodings import is_utf8
+from orchestrator_cli.durable.held_folder import HeldFolder
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.durable.storage import too_small
 from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
-from orchestrator_cli.tools.file_rules import folders_above, hidden_at, is_git_folder
+from orchestrator_cli.tools.file_rules import folders_above
 from orchestrator_cli.workspace.checkout import (
     SCRATCH,
     WORK,
@@ -39,21 +39,20 @@ from orchestrator_cli.workspace.commit import (
     lock_folder,
 )
 from orchestrator_cli.workspace.contents import ManifestReader, holds_secret
-from orchestrator_cli.workspace.entrances import Entrances, real_folder
+from orchestrator_cli.workspace.entrances import Entrances
 from orchestrator_cli.workspace.executes import Changed, Executed
 from orchestrator_cli.workspace.file_state import FileStat, FileTree, differing, file_changes
 from orchestrator_cli.workspace.history import Author, CommitHistory, read_record, write_record
 from orchestrator_cli.workspace.listing import FileListing, listing
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay, hide
 from orchestrator_cli.workspace.tree import Root, copy_tree
+from orchestrator_cli.workspace.usable import WorkFolder, usable_folder
 from toolsmith.sandbox.removal import remove
 
 LOCK_WAIT_S = 120.0
 UNNAMED = "unnamed"
 COPIED_FILES = 5_000
 """More are shown by an overlay if that works here: a copy takes 0.1 ms and more for each."""
-GIT_NAMES = ("HEAD", "config", "objects", "refs", "commondir")
-"""By which `is_git_folder` knows one."""
 _COARSE = 5  # CLOCK_REALTIME_COARSE, the clock of file times
 
 
@@ -87,6 +86,7 @@ class Workspace:
         """
         entrances = Entrances(root.resolve())
         self.root = usable_folder(root, entrances)
+        self._folder = WorkFolder(self.root)
         self._allowed = allowed
         self._limits = limits
         self._cancellation = cancellation
@@ -101,7 +101,7 @@ class Workspace:
         home = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
         pending = pending_commit(self.root, state)
         self._commits = Commits(
-            self.root,
+            self._folder,
             pending,
             f"{SCRATCH[0]}{home}-",
             lambda name: CommitHistory(history_folder(state, name)),
@@ -114,15 +114,40 @@ class Workspace:
                 self.recovered = tuple(self._commits.recover())
                 self._sweep()
 
+    def check(self) -> None:
+        """Raise `UsageError` if the path leads to another folder than when the workspace was opened."""
+        self._folder.check()
+
+    def check_is(self, folder: HeldFolder) -> None:
+        """Raise as `check` if an open folder, which was opened by the same path, is another one."""
+        self._folder.check(folder)
+
+    def tree(self) -> Root:
+        """The folder, open, whatever its path leads to later. Raises as `check`, and `OSError`."""
+        return self._folder.open()
+
+    @property
+    def mark(self) -> str:
+        """By which another process knows the folder: see `held_folder`."""
+        return self._folder.held.mark
+
+    @property
+    def fd(self) -> int:
+        """A descriptor of the folder, until it is closed."""
+        return self._folder.held.fd
+
+    def close(self) -> None:
+        self._folder.held.close()
+
     def listing(self, request: str = "") -> FileListing:
         """The user's own files, for a planner, first those that the request names."""
-        with self._readable(), Root(self.root) as tree:
+        with self._readable(), self.tree() as tree:
             return listing(tree, self._hidden, self._hidden.enter, request)
 
     def holds(self, path: str) -> bool:
         """Whether there is something at a path that a run may see."""
         parts = path.strip("/").removeprefix("./")
-        with contextlib.suppress(OSError), Root(self.root) as tree:
+        with contextlib.suppress(OSError), self.tree() as tree:
             ways = [*folders_above(parts), parts][1:]
             return not any(map(self._hidden, ways)) and tree.stat(parts) is not None
         return False
@@ -153,7 +178,8 @@ class Workspace:
                 if overlay is not None:
                     copied = base
                 else:
-                    base = copy_tree(self.root, root, base)
+                    with self.tree() as tree:
+                        base = copy_tree(tree, root, base)
                     with Root(root) as tree:
                         copied = dict(tree.walk(self._hidden))
                     wait_for_clock_tick(copied)
@@ -181,8 +207,9 @@ class Workspace:
             user = os.geteuid()
             if foreign := next((p for p, s in base.items() if not s.is_folder and s.owner != user), ""):
                 raise NoOverlay(f"{foreign} belongs to another user")
-            hide(self.root, root, concealed)
-            return Overlay(self.root, root, work)
+            with self.tree() as tree:
+                hide(tree, root, concealed)
+                return Overlay(tree, root, work)
         except (NoOverlay, OSError) as exc:
             remove(work)
             if size <= self._copy_bytes:
@@ -203,7 +230,7 @@ class Workspace:
         now = checkout.now()
         paths = differing(checkout.copied, now)
         self._check({path: now.get(path) for path in paths})
-        with faults_of(), Root(self.root) as tree:
+        with faults_of(), self.tree() as tree:
             return self._executed(checkout, tree, now, paths)
 
     def _executed(
@@ -240,7 +267,7 @@ class Workspace:
         person agreed to; None for all there are.
         """
         author = Author(run=self._run, subtask=checkout.subtask, attempt=checkout.attempt)
-        with self.locked(), faults_of(), Root(self.root) as tree:
+        with self.locked(), faults_of(), self.tree() as tree:
             self._commits.recover()
             try:
                 intents = intents_of(checkout, tree)
@@ -314,7 +341,7 @@ class Workspace:
                 concealed.append(path)
             return hidden
 
-        with self._readable(), Root(self.root) as tree:
+        with self._readable(), self.tree() as tree:
             found = dict(
                 tree.walk(
                     lambda path: noted(path, hidden=self._hidden(path)),
@@ -390,56 +417,6 @@ def adopt_commit(state: Path, old: Path, new: Path) -> None:
 def history_folder(state: Path, run: str) -> Path:
     """The folder of a run's history."""
     return state / "runs" / run / "undo"
-
-
-def check_folder(root: Path, entrances: Entrances | None = None) -> Path:
-    """The `real_folder`. Raises `UsageError` if it does not exist, is a file, or holds credentials."""
-    if not root.exists():
-        raise UsageError(f"There is no folder {root}.", "Create it, or name another one with -C.")
-    if not root.is_dir():
-        raise UsageError(f"{root} is a file, not a folder.", "Name a folder with -C.")
-    entrances = entrances or Entrances(root.resolve())
-    found = real_folder(root, entrances)
-    if not is_utf8(str(found)):
-        raise UsageError(f"The path {found} is not UTF-8.", "Rename it, or name another folder with -C.")
-    names = str(found), *(name for name, _ in entrances.names(""))
-    if rule := next(filter(None, map(hidden_at, names)), None):
-        raise UsageError(
-            f"{root} is hidden from runs, so no run works there: {rule.why}.", "Name another folder with -C."
-        )
-    if folder := _git_folder_around(root.resolve()):
-        raise UsageError(
-            f"{folder} is a git repository without a work tree, so no run works in {root}: git runs what its "
-            "settings and hooks name.",
-            "Name another folder with -C, such as a clone of it.",
-        )
-    return found
-
-
-def _git_folder_around(root: Path) -> Path | None:
-    """The folder that git takes for its own and that a folder is or is in, unless a work tree is between."""
-    for folder in (root, *root.parents):
-        if (folder / ".git").exists():
-            return None
-        if is_git_folder(name for name in GIT_NAMES if (folder / name).exists()):
-            return folder
-    return None
-
-
-def usable_folder(root: Path, entrances: Entrances) -> Path:
-    """The folder, resolved. Raises `UsageError` if it cannot be written to."""
-    found = check_folder(root, entrances)
-    # os.access is wrong for root and for read-only mounts, so try a write.
-    probe = root / f".orch-{uuid.uuid4().hex[:12]}.tmp"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as exc:
-        raise UsageError(
-            f"The folder {root} cannot be written to: {exc.strerror}.",
-            "Fix its permissions, or name another one with -C.",
-        ) from exc
-    return found
 
 
 def wait_for_clock_tick(tree: FileTree) -> None:

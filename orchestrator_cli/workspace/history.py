@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from orchestrator_cli.durable.files import sync_folder, write_atomic
+from orchestrator_cli.durable.files import sync, sync_folder, write_atomic
 from orchestrator_cli.errors import WorkspaceFault
 from orchestrator_cli.events import Part
 from orchestrator_cli.workspace.file_state import Change, FileEntry, FileId
@@ -103,7 +103,7 @@ class CommitHistory:
         fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             digest = copy_hashed(source, fd)
-            os.fsync(fd)
+            sync(fd)
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise

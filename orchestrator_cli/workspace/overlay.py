@@ -47,13 +47,14 @@ class NoOverlay(RecoverableError):
 class Overlay:
     """One mounted view. `view` is all of it, for the host; `changes` is the folder of what was written."""
 
-    def __init__(self, lower: Path, changes: Path, work: Path) -> None:
+    def __init__(self, lower: Root, changes: Path, work: Path) -> None:
         """Mount `lower` below the folder `changes`, which outside stays as it is. Raises `NoOverlay`."""
         self.changes = changes
         self._fd: int | None = None
         self._programs = _programs()
-        options = f"lowerdir={lower},upperdir={changes},workdir={work},userxattr"
-        if any(sign in f"{lower}{changes}" for sign in ',:\\"'):
+        # The process is started in the open folder: its path may lead elsewhere meanwhile.
+        options = f"lowerdir=.,upperdir={changes},workdir={work},userxattr"
+        if any(sign in f"{changes}" for sign in ',:\\"'):
             raise NoOverlay("a path contains one of , : \\ and quotes")
         program = self._programs
         self._holder = subprocess.Popen(
@@ -65,6 +66,7 @@ class Overlay:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            cwd=lower.place,
             env={"PATH": _WHERE},
             start_new_session=True,
         )
@@ -136,16 +138,15 @@ def _programs() -> dict[str, str]:
     return {name: path for name, path in found.items() if path is not None}
 
 
-def hide(lower: Path, changes: Path, paths: Iterable[str]) -> None:
+def hide(tree: Root, changes: Path, paths: Iterable[str]) -> None:
     """Before the mount: hide paths of the workspace from the view. Raises `OSError`."""
-    with Root(lower) as tree:
-        for path in paths:
-            made = changes
-            for end, part in enumerate(path.split("/")[:-1], start=1):
-                made = made / part
-                if not made.exists():
-                    _make_like(tree, "/".join(path.split("/")[:end]), made)
-            os.mknod(changes / path, stat.S_IFCHR, os.makedev(0, 0))  # a whiteout; needs no privilege
+    for path in paths:
+        made = changes
+        for end, part in enumerate(path.split("/")[:-1], start=1):
+            made = made / part
+            if not made.exists():
+                _make_like(tree, "/".join(path.split("/")[:end]), made)
+        os.mknod(changes / path, stat.S_IFCHR, os.makedev(0, 0))  # a whiteout; needs no privilege
 
 
 def _make_like(tree: Root, path: str, made: Path) -> None:

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from orchestrator_cli.durable.files import naming, sync
 from orchestrator_cli.errors import UsageError, WorkspaceFault
 from orchestrator_cli.workspace.file_state import FileStat, FileTree
 
@@ -39,9 +40,17 @@ def name_changed(exc: OSError) -> bool:
 class Root:
     """An open folder. Paths are relative to it, with `/`; use it as a context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, held: int | None = None) -> None:
+        """`held`: a descriptor of the folder, which is opened from it instead of by its path."""
         self.path = path
-        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        # Not a duplicate: its readers would share one position in the folder.
+        self.fd = os.open(path, flags) if held is None else os.open(".", flags, dir_fd=held)
+
+    @property
+    def place(self) -> Path:
+        """A path that leads to the open folder as long as it is open, also for child processes."""
+        return Path(f"/proc/{os.getpid()}/fd/{self.fd}")
 
     def __enter__(self) -> "Root":
         return self
@@ -105,7 +114,7 @@ class Root:
     def sync(self, folder: str) -> None:
         """Write the names in a folder to the disk, if it still exists."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self.folder(folder) as fd:
-            os.fsync(fd)
+            sync(fd)
 
 
 def _walk(
@@ -180,11 +189,12 @@ def copy_hashed(source: int, target: int) -> str:
     if _share_blocks(source, target):
         return hashed(source)
     digest = hashlib.sha256()
-    while chunk := os.read(source, CHUNK):
-        digest.update(chunk)
-        left = memoryview(chunk)
-        while left:
-            left = left[os.write(target, left) :]
+    with naming(target):
+        while chunk := os.read(source, CHUNK):
+            digest.update(chunk)
+            left = memoryview(chunk)
+            while left:
+                left = left[os.write(target, left) :]
     return digest.hexdigest()
 
 
@@ -213,14 +223,15 @@ def copy_metadata(source: int, target: int, mode: int, mtime_ns: int) -> None:
             for name in os.listxattr(source):
                 if name.startswith("user.") and not name.startswith("user.overlay."):
                     os.setxattr(target, name, os.getxattr(source, name))
-    os.fchmod(target, stat.S_IMODE(mode))
-    os.utime(target, ns=(mtime_ns, mtime_ns))
+    with naming(target):
+        os.fchmod(target, stat.S_IMODE(mode))
+        os.utime(target, ns=(mtime_ns, mtime_ns))
 
 
 # --- whole folders
 
 
-def copy_tree(source: Path, target: Path, paths: FileTree) -> FileTree:
+def copy_tree(tree: Root, target: Path, paths: FileTree) -> FileTree:
     """Copy `paths` of a folder into an empty one; returns the states of what was copied.
 
     Paths that disappear or change their type meanwhile are left out. Raises `UsageError` if a file
@@ -229,20 +240,19 @@ def copy_tree(source: Path, target: Path, paths: FileTree) -> FileTree:
     copied: dict[str, FileStat] = {}
     path = ""
     try:
-        with Root(source) as tree:
-            for path, state in paths.items():
-                try:
-                    _copy(tree, path, state, target / path)
-                    copied[path] = state
-                except OSError as exc:
-                    if not name_changed(exc):
-                        raise
+        for path, state in paths.items():
+            try:
+                _copy(tree, path, state, target / path)
+                copied[path] = state
+            except OSError as exc:
+                if not name_changed(exc):
+                    raise
         for path, state in reversed(copied.items()):
             if state.is_folder:
                 (target / path).chmod(stat.S_IMODE(state.mode))
     except OSError as exc:
         raise UsageError(
-            f"{path} in the workspace {source} cannot be copied: {exc.strerror}.",
+            f"{path} in the workspace {tree.path} cannot be copied: {exc.strerror}.",
             "Fix its permissions, free some disk space, or choose another folder with -C.",
         ) from exc
     return copied

@@ -39,7 +39,7 @@ class Undo:
         Raises `UsageError` naming what was changed since, or a subtask that committed nothing.
         """
         try:
-            with workspace.locked(), faults_of(), Root(workspace.root) as tree:
+            with workspace.locked(), faults_of(), workspace.tree() as tree:
                 changes = squash(_since(self.history.records(), self.to))
                 self._refuse_what_changed(tree, changes)
                 author = Author(run=self.run, undo_to=self.to)
@@ -48,7 +48,8 @@ class Undo:
         except Conflict as exc:
             raise self._refusal(exc.paths) from exc
         except WorkspaceFault as exc:
-            raise UsageError(f"Run {self.run} cannot be undone: {exc}.", "Nothing was changed.") from exc
+            why = f"{exc}".removesuffix(".")
+            raise UsageError(f"Run {self.run} cannot be undone: {why}.", "Nothing was changed.") from exc
 
     def _refuse_what_changed(self, tree: Root, changes: list[Change]) -> None:
         restored = {change.path for change in changes if change.before and change.before.type == "folder"}

@@ -16,6 +16,8 @@ from orchestrator_cli.models.model import Completion, FinishReason, Message, Mod
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import Role
 from orchestrator_cli.values import Usage
+from toolsmith.built import BuiltTool
+from toolsmith.library.status import Judgement
 from toolsmith.sandbox import choose_backend
 from toolsmith.sandbox.proxy import Dialer
 
@@ -46,6 +48,8 @@ class Scripted:
     replies: list[Reply | Callable[[ModelRequest], Reply]]
     requests: list[ModelRequest] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
+    uses: list[Judgement] = field(default_factory=list)
+    stopped: str = ""
 
     def complete(self, request: ModelRequest, **_: Any) -> Completion:
         self.requests.append(request)
@@ -60,6 +64,12 @@ class Scripted:
 
     def check_room(self) -> None:
         pass
+
+    def stopped_tool(self, name: str, version: int) -> str:
+        return self.stopped
+
+    def note_use(self, tool: BuiltTool, judgement: Judgement, seconds: float) -> None:
+        self.uses.append(judgement)
 
     def of(self, kind: str) -> list[Any]:
         """The facts of a kind."""
@@ -79,21 +89,25 @@ def run_agent(
     agent: str = "code",
     max_steps: int = 12,
     context_tokens: int | None = None,
+    built: tuple[BuiltTool, ...] = (),
+    backend: str = "unsafe",
+    inputs: dict[str, Any] = {},  # noqa: B006  (read only)
     **subtask: Any,
 ) -> tuple[AttemptOutcome, Scripted]:
     """The outcome of an attempt in `folder`, and what was asked and emitted meanwhile."""
     services = Scripted(list(replies))
+    work = {"kind": "agent", "role": "worker", "instruction": "Do it.", "tools": [one.name for one in built]}
     spec = AttemptSpec(
         run="run",
-        subtask=Subtask(
-            id="one", title="Do one", kind="agent", role="worker", instruction="Do it.", **subtask
-        ),
+        subtask=Subtask.model_validate({"id": "one", "title": "Do one"} | work | subtask),
         attempt=1,
         plan_version=1,
         role=Role(name="worker", when="works", agent=agent),  # type: ignore[arg-type]
         checkout=CheckoutRef(folder=folder, root=folder),
         max_steps=max_steps,
         context_tokens=context_tokens,
+        tools=built,
+        inputs=inputs,
     )
-    host = Host(backend=choose_backend("unsafe"), dialer=Dialer(), cancellation=Cancellation())
+    host = Host(backend=choose_backend(backend), dialer=Dialer(), cancellation=Cancellation())
     return run_attempt(spec, services, host), services  # type: ignore[arg-type]

@@ -85,15 +85,15 @@ class _Disk:
             ):
                 self._since = b""
             if (path := _path(args[at])).startswith("/"):
-                self._check(path)
+                self._check(path, is_named=False)  # the kernel knows no name of a descriptor
             return real(*args)
 
         return call
 
-    def _check(self, path: str) -> None:
+    def _check(self, path: str, *, is_named: bool = True) -> None:
         if not self._since and any(fnmatch(path, place) for place in self._places):
             if self._left <= 0:
-                raise OSError(self._number, os.strerror(self._number), path)
+                raise OSError(self._number, os.strerror(self._number), *([path] if is_named else []))
             self._left -= 1
 
     def _free(self, found: os.statvfs_result, path: str) -> Any:

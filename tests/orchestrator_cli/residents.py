@@ -56,11 +56,11 @@ class Residents:
     def host(self, process: int) -> int:
         """The process that runs the command of another: the only worker that there is."""
         deadline = time.monotonic() + 60
-        while not (workers := _children(self._last).split()):
+        while not (workers := _children(self._last)):
             assert time.monotonic() < deadline, "it ran by itself"
             time.sleep(0.01)
         (worker,) = workers
-        return int(worker)
+        return worker
 
     def run(
         self,
@@ -71,6 +71,7 @@ class Residents:
         streams: Mapping[str, Path],
         timeout: float,
     ) -> int:
+        known = _children(self._last)
         # No terminal of the tests' own comes of it.
         opened = {
             name: os.open(path, (os.O_RDONLY if name == "stdin" else os.O_WRONLY) | os.O_NOCTTY)
@@ -96,7 +97,7 @@ class Residents:
                 process.send_signal(signal.SIGINT)
                 timeout = 5.0
         # A worker may still tell Prefect's server of its run, where tests look next.
-        while _children(self._last):
+        while _children(self._last) - known:
             time.sleep(0.01)
         return code
 
@@ -155,10 +156,10 @@ class Residents:
         return process, socket
 
 
-def _children(pid: int) -> str:
+def _children(pid: int) -> set[int]:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return ""
+        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    return set()
 
 
 def _take_terminal() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,6 +166,7 @@ def test_a_process_runs_without_a_model(orch: Orch) -> None:
     assert orch("run", "echo", "name=x").code == 2
     assert orch("run", "other").code == 2
     assert [row["decision"] for row in orch.events("ApprovalGiven")] == ["yes"]
+    assert json.loads(orch("memory", "search", "process echo", "--json").out) == []
 
 
 def test_a_process_that_fails_is_tried_again_and_can_run_in_the_background(orch: Orch, tmp_path: Any) -> None:
@@ -179,3 +181,21 @@ def test_a_process_that_fails_is_tried_again_and_can_run_in_the_background(orch:
     mark.unlink()
     failed = orch("run", "flaky")
     assert (failed.code, end(orch)["outcome"]) == (1, "failed")
+
+
+def test_a_process_that_was_killed_goes_on_with_the_permission_of_its_name(
+    orch: Orch, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    program = json.dumps(["sh", "-c", f"ls {mark} || {{ touch {mark}; sleep 60; }}"])
+    (orch.home / "orch.toml").write_text(f"[processes.slow]\nwhen = 'waits once'\ncommand = {program}\n")
+    run = orch("run", "slow", "--detach").out.strip()
+    wait_for(mark.exists)
+    os.kill(pid_of(orch), signal.SIGKILL)
+    time.sleep(0.2)
+    events = orch.journal().read_text().splitlines()
+    kept = [line for line in events if "ApprovalAsked" not in line and "ApprovalGiven" not in line]
+    kept = [line for line in kept if "Effect" not in line and "SubtaskStarted" not in line]
+    orch.journal().write_text("\n".join(kept) + "\n")  # as if it was killed before
+    assert orch("resume", run).code == 0
+    assert end(orch)["outcome"] == "completed"

@@ -174,8 +174,9 @@ def test_a_full_disk_under_the_workspace_changes_nothing(orch: Orch, endpoint: E
         assert "No space left" in done.error
         assert orch.files() == ["mine.txt"]
         assert orch.remains() == []
-    # On the disk below, there is room; the file that was mounted over is gone with its disk.
-    assert orch("resume", "last").code == 0
+    # On the disk below, there is room. It is another folder, so the user has to name it.
+    assert orch("resume", "last").code == 2
+    assert orch("resume", orch.journal().parent.name, "-C", str(orch.workspace)).code == 0
     assert orch.files() == ["big.bin", "small.txt"]
 
 

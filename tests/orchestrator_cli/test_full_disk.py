@@ -79,6 +79,7 @@ def test_disk_fault_stops_the_run_and_resume_goes_on(orch: Orch, endpoint: Endpo
     assert verdicts(orch) == []
     assert stopped.code == 3, stopped.err
     assert f"orch resume {orch.journal().parent.name}" in stopped.error
+    assert stopped.error.startswith(f"error: {orch.home.parent}/"), stopped.error
     assert "Traceback" not in stopped.err
     assert stopped.out == ""
     before = finished(orch)
@@ -92,6 +93,33 @@ def test_disk_fault_stops_the_run_and_resume_goes_on(orch: Orch, endpoint: Endpo
     assert orch.file("mine.txt") == ("2" if place.plan == PLAN else "mine")
     assert orch.remains() == []
     assert orch("log", "verify").code == 0
+
+
+UNDONE = (
+    disk("*/workspace/.orch-*/*"),
+    disk("*/undo/blobs/*", number=errno.EDQUOT),
+    disk("*/commits/*", number=errno.EIO),
+    disk("*/runs/*/lock"),
+)
+
+
+@pytest.fixture(scope="module")
+def changed(stage: tuple[Orch, Endpoint]) -> Orch:
+    """A user whose last run changed a file."""
+    orch, endpoint = stage
+    (orch.workspace / "mine.txt").write_text("mine")
+    write = code("open('mine.txt', 'w').write('2')\nfinal_answer('done')")
+    endpoint.reply = Cast(planner=[plan(coder("one"))], agents={"Do one": [write]})
+    assert orch("ask", "Do it.").code == 0
+    return orch
+
+
+@pytest.mark.parametrize("env", UNDONE)
+def test_an_undo_that_the_disk_does_not_take_changes_nothing(changed: Orch, env: dict[str, str]) -> None:
+    done = changed("undo", "last", **env)
+    assert (done.code, done.error.startswith(f"error: {changed.home.parent}/")) == (3, True), done.err
+    assert ".." not in done.error
+    assert (changed.file("mine.txt"), changed.remains()) == ("2", [])
 
 
 def test_full_memory_takes_no_answer_away(orch: Orch, endpoint: Endpoint) -> None:

@@ -331,6 +331,13 @@ def test_a_login_in_the_browser_serves_later_runs(orch: Orch, endpoint: Endpoint
         ("http://127.0.0.1:9/a", "https://h/mcp", False),
         ("http://localhost:9/a", "http://127.0.0.1:8/mcp", True),
         ("file:///etc/passwd", "https://h/mcp", False),
+        ("https://h@login.example/a", "https://h/mcp", False),
+        ("https://h:80@login.example/a", "https://h/mcp", False),
+        ("https://@login.example/a", "https://h/mcp", False),
+        ("https://login.example\\.h/a", "https://h/mcp", False),
+        ("https:///a", "https://h/mcp", False),
+        ("https://me:key@h/a", "https://me:key@h/mcp", True),
+        ("https://h/a?to=me@home", "https://h/mcp", True),
     ],
 )
 def test_a_login_goes_to_its_server_or_by_https(address: str, server: str, is_good: bool) -> None:

@@ -41,11 +41,27 @@ def moved(old: Orch) -> Orch:
 def test_old_runs_are_listed_and_shown(old: Orch) -> None:
     listed = json.loads(old("runs", "--all", "--json").out)
     assert {row["run"]: row["state"] for row in listed} == dict.fromkeys((REVISED, UNDONE, DEMO), "completed")
+    assert json.loads(old("stats", "--all", "--weeks=520", "--json").out)["states"] == {"completed": 3}
     shown = json.loads(old("show", REVISED, "--json").out)
     assert shown["states"] == {"prepare": "done", "fetch": "failed", "use": "done", "write": "done"}
     assert shown["plan"]["version"] == 2
     assert shown["feedback"]["vote"] == "good"
     assert old("show", DEMO).code == 0
+
+
+def test_an_old_run_is_shown_in_every_format(old: Orch, tmp_path: Path) -> None:
+    assert old("show", REVISED, "--format", "text").out == old("show", REVISED).out
+    assert old("show", REVISED, "--format", "json").out == old("show", REVISED, "--json").out
+    assert old("show", REVISED, "--format", "mermaid").out.startswith("flowchart")
+    assert old("show", REVISED, "--format", "dot").out.startswith("digraph")
+    page = tmp_path / "page.html"
+    written = old("show", REVISED, "--format", "html", "-o", str(page))
+    assert (written.code, written.out) == (0, "")
+    assert page.read_text(encoding="utf-8") == old("show", REVISED, "--format", "html").out
+    ascii_page = old("show", REVISED, "--format", "html", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert "<svg" in ascii_page.out
+    assert old("show", REVISED, "--format", "html", "--json").code == 2
+    assert old("show", REVISED, "-o", str(tmp_path / "none" / "x")).code == 2
 
 
 @pytest.mark.parametrize("workspace", ["work", "demo"])

@@ -121,7 +121,7 @@ def test_every_command_of_a_module_is_listed() -> None:
         commands = (
             {name}
             if name in cli.GROUPS
-            else {one.callback.__name__ for one in module.app.registered_commands}
+            else {one.name or one.callback.__name__ for one in module.app.registered_commands}
         )
         assert {name for name, one in cli.COMMANDS.items() if one.module == lazy.module} == commands
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,6 +239,36 @@ def test_another_environment_at_import_is_another_resident(warmed: Warmed) -> No
         for env in ({}, {"OPENAI_API_KEY": "another"}, {"PWD": "/"}, {"SSL_CERT_FILE": "/a"}, {"LANG": "C"})
     }
     assert len(keys) == 3
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not there")
+@pytest.mark.parametrize(
+    "confined", [["--no-new-privs"], ["--bounding-set", "-all"], ["--regid", "4242", "--clear-groups"]]
+)
+def test_who_has_fewer_rights_has_another_resident(warmed: Warmed, confined: list[str]) -> None:
+    if os.geteuid() != 0 and confined != ["--no-new-privs"]:
+        pytest.skip("only root can give these up")
+    program = "from orchestrator_cli.resident import address; print(address.key())"
+    found = [
+        subprocess.run(
+            [*before, sys.executable, "-c", program],
+            env=warmed.orch.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for before in ([], ["setpriv", *confined])
+    ]
+    assert found[0] != found[1]
+
+
+def test_a_resident_that_is_stopped_keeps_no_pipe_open(warmed: Warmed) -> None:
+    os.kill(warmed.pid, signal.SIGSTOP)
+    try:
+        code, _, _ = warmed.run("runs")  # returns when its pipes have ended
+    finally:
+        os.kill(warmed.pid, signal.SIGCONT)
+    assert code == 0
 
 
 def test_a_command_outlives_the_resident(orch: Orch, endpoint: Endpoint) -> None:

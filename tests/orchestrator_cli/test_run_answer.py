@@ -73,6 +73,15 @@ def test_plan_shows_the_graph_and_runs_nothing(orch: Orch, endpoint: Endpoint) -
     assert not (orch.workspace / "fileLog.md").exists()
 
 
+def test_plan_gives_the_graph_in_other_formats(orch: Orch, endpoint: Endpoint) -> None:
+    starts = {"mermaid": "flowchart", "dot": "digraph", "html": "<!doctype html>", "text": " 1 ", "json": "{"}
+    endpoint.reply = Cast(planner=[plan(coder("build"))] * len(starts))
+    for form, start in starts.items():
+        assert orch("plan", "--format", form, "Build it.").out.startswith(start)
+    assert orch("plan", "--format", "dot", "--json", "Build it.").code == 2
+    assert endpoint.arrived == len(starts)
+
+
 def test_plan_gives_the_graph_as_json(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(planner=[plan(coder("build"), caller("look", ["build"]))])
     done = orch("plan", "--json", "Build it, then look at it.")

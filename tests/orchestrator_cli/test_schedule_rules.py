@@ -1,13 +1,15 @@
 """Which of the runs that are due begin, and what becomes of the others."""
 
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from orchestrator_cli.engine.deployments import ScheduledRun
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.schedules.rules import BUSY, MADE_UP, MISSED, REPLACED, decide
-from orchestrator_cli.schedules.schedule import Schedule, made
+from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore, made
 
 UP = datetime(2027, 1, 1, 12, tzinfo=UTC)
 
@@ -82,3 +84,20 @@ def test_times_that_are_caught_up_with_are_not_skipped_for_the_run_at_work() -> 
 def test_a_schedule_that_means_nothing_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         made(**{"name": "one", "workspace": "/w", "prompt": "Go.", **fields})
+
+
+def test_broken_files_in_the_folder_hide_no_schedule(tmp_path: Path) -> None:
+    store = ScheduleStore(tmp_path)
+    store.put(schedule())
+    store.trigger("one", "now")
+    spool = store.folder / "due"
+    for folder in (store.folder, spool):
+        (folder / "nowhere.json").symlink_to("nothing")
+        (folder / "list.json").write_text("[]")
+        (folder / "number.json").write_text('{"schedule": "one", "key": 7}')
+        with (folder / "huge.json").open("wb") as file:
+            file.truncate(20 << 30)
+        os.mkfifo(folder / "pipe.json")
+    assert list(store.all()) == ["one"]
+    assert [trigger.why for _, trigger in store.triggered()] == ["now"]
+    assert len(store.version) == 6

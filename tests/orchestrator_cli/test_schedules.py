@@ -91,6 +91,9 @@ def test_a_schedule_is_added_listed_paused_and_removed(orch: Orch, place: Path) 
         ("news", "0 6 * * 1-5", None),
     ]
     assert rows[1]["arguments"] == ["--max-calls=5"]
+    there = orch("schedule", "add", "once", "Go.", "--at=2099-01-01T12:00+05:00", "--timezone=Asia/Tokyo")
+    assert there.code == 0
+    assert json.loads(orch("schedule", "show", "once", "--json").out)["at"] == "2099-01-01T16:00:00"
     assert orch("schedule", "pause", "news").code == 0
     assert json.loads(orch("schedule", "show", "news", "--json").out)["paused"]
     assert orch("schedule", "remove", "news").code == 0
@@ -104,6 +107,10 @@ def test_a_schedule_is_added_listed_paused_and_removed(orch: Orch, place: Path) 
         ["--rrule", "FREQ=NEVER", "Go."],
         ["--every", "soon", "Go."],
         ["--at", "yesterday", "Go."],
+        ["--at", "2020-01-01 12:00", "Go."],
+        ["--on-file", "../secret", "Go."],
+        ["--on-file", "", "Go."],
+        ["--process", "first", "--max-cost=1"],
         ["--process", "unknown"],
         ["--after", "unknown", "Go."],
         [],

@@ -85,6 +85,7 @@ def test_show_tells_all_about_a_version(orch: Orch, library: Library) -> None:
         "count_vowels v1 (v2 counts) · in use",
         f"sha256       {tool.sha256}",
         "is_vowel(sign: str) -> bool",
+        "enforced     at every call: an empty folder instead of the workspace; no network; no secrets",
         "ok    a word",
         "by run r1",
         "return sum(is_vowel(sign) for sign in text)",

@@ -87,7 +87,9 @@ EXAMPLES = {
     "`conversation_tokens`, raised": ("conversation_tokens = 99999", "99999"),
     "`notify`, set": ("notify.command = ['evil']", ""),
     "`prefect_api_url`, set": ("PREFECT_API_URL = 'http://evil.example'", ""),
+    "`allow_processes`, set": ("allow_processes = ['deploy']", ""),
     "`prefect_home`, set": ("prefect_home = '/tmp/evil'", ""),
+    "`resident`, set": ("resident = 'always'", ""),
     "`prefect_idle_minutes`, set": ("prefect_idle_minutes = 1", ""),
 }
 """For each row of settings, what a stranger writes, and what of it a person has to be shown."""
@@ -130,7 +132,9 @@ def happened(done: Done, shown: str) -> str:
         assert done.code == 3
         return "asked once"
     if done.code == 3:
-        assert any(word in done.error for word in ("orch.toml", "orch trust -C", "ORCH_HOME"))
+        # At a terminal a line may end within a path.
+        said = "".join(done.error.split())
+        assert any(word in said for word in ("orch.toml", "orchtrust-C", "ORCH_HOME"))
         return "refused"
     assert done.code == 0, done.err
     return "used"

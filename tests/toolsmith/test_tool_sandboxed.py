@@ -118,13 +118,17 @@ def test_a_tool_calling_agent_uses_it(built: BuiltTool, executor: SandboxExecuto
     assert "{'b': 2}" in model.asked[2]
 
 
-def test_a_code_agent_uses_it_inside_its_own_sandbox(built: BuiltTool, executor: SandboxExecutor) -> None:
+def test_a_code_agent_calls_it_away_from_its_own_code(
+    built: BuiltTool, executor: SandboxExecutor, tmp_path: Path
+) -> None:
     model = ScriptedModel(
         saying("counts = count_words('a.txt', top=1)\nprint(counts)"),
-        saying("final_answer(counts)"),
+        saying("try:\n    count_words('b.txt')\nexcept FileNotFoundError:\n    final_answer(counts)"),
     )
-    agent = CodeAgent([SandboxedTool(built, executor)], model, executor=executor, verbosity_level=0)
-    assert agent.run("Which word is the most frequent?") == {"b": 2}
+    (tmp_path / "empty").mkdir()
+    with SandboxExecutor(tmp_path / "empty") as own:
+        agent = CodeAgent([SandboxedTool(built, executor)], model, executor=own, verbosity_level=0)
+        assert agent.run("Which word is the most frequent?") == {"b": 2}
     assert "{'b': 2}" in model.asked[1]
 
 

@@ -271,47 +271,15 @@ def judge_error(spec: ToolSpec, error: BaseException, arguments: Mapping[str, An
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if text.startswith(_NOT_THE_TOOL):
         return None
-    return judge_message(spec, text, arguments)
-
-
-def judge_message(spec: ToolSpec, text: str, arguments: Mapping[str, Any] | None = None) -> Judgement:
-    """The judgement on an error given as text, `Type: message`."""
     name = text.partition(":")[0]
     raised = getattr(builtins, name, None)
     if spec.declares((name, *(kind.__name__ for kind in getattr(raised, "__mro__", ())))):
         return Judgement("declined", "")
-    if arguments is not None and spec.argument_faults(arguments):
+    if spec.argument_faults(arguments):
         return Judgement("declined", "")
     return Judgement("failure", _cut(text))
 
 
-def judge_inner_call(spec: ToolSpec, error: str, type_: str) -> Judgement:
-    """The judgement on a call from an agent's code, from the reported error or type of the value.
-
-    The arguments are unknown, so a TypeError, which may be the caller's fault, is not a failure.
-    """
-    if error:
-        if error.partition(":")[0] == "TypeError":
-            return Judgement("declined", "")
-        return judge_message(spec, error)
-    if type_ not in _JSON_TYPES:
-        return Judgement("failure", _cut(f"it returned a {type_}, which is not JSON"))
-    name = _JSON_TYPES[type_]
-    if spec.output_type in ("any", name) or (spec.output_type, name) == ("number", "integer"):
-        return Judgement("success", "")
-    return Judgement("failure", _cut(f"it returned {name} and not {spec.output_type}"))
-
-
-_JSON_TYPES = {
-    "NoneType": "null",
-    "bool": "boolean",
-    "int": "integer",
-    "float": "number",
-    "str": "string",
-    "list": "array",
-    "tuple": "array",
-    "dict": "object",
-}
 # Messages of the host about calls that never reached the tool; see `toolsmith.sandbox`.
 _NOT_THE_TOOL = ("cannot pass the arguments of ", "the sandbox is busy ")
 

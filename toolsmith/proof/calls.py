@@ -96,6 +96,7 @@ class TrialSandboxes:
             network=self.permissions.network,
             dialer=self.dialer,
             packages=self.permissions.folder,
+            imports=False,
         )
 
     def fresh(self, spec: ToolSpec, source: str, call: TrialCall) -> CallOutcome:

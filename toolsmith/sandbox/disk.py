@@ -42,7 +42,7 @@ def usage(folders: Iterable[Path], most_files: float = math.inf) -> FolderUse:
 
     Code that makes files, or digs deeper, while it is measured would otherwise keep it from ending.
     """
-    found = [_usage(folder, most_files) for folder in folders]
+    found = [FolderUse(0, 0), *(_usage(folder, most_files) for folder in folders)]
     return FolderUse(*map(sum, zip(*found, strict=True)))
 
 
@@ -195,15 +195,17 @@ class HeldFiles:
 class DiskGauge:
     """Growth of a workspace since the gauge was made, and what the sandbox's processes hold besides.
 
+    Without a workspace, as for a sandbox that cannot write there, all but its growth is measured.
+
     Walking a large tree is slow. The gauge walks it once half of the remaining allowance has gone from what
     the file system has free, and otherwise every two seconds, for at most a fifth of the time; and always at
     the end of a step.
     """
 
-    def __init__(self, workspace: Path, most: FolderUse) -> None:
+    def __init__(self, workspace: Path | None, most: FolderUse) -> None:
         self._limit = self._bound = most
-        self._workspace = workspace
-        self._baseline = usage([workspace])
+        self._written = [workspace] if workspace is not None else []
+        self._baseline = usage(self._written)
         self._grown = FolderUse(0, 0)
         self._walked_at, self._cost_s = time.monotonic(), 0.0
         self._cut = False  # whether the last walk ended early
@@ -211,7 +213,7 @@ class DiskGauge:
     def attach(self, processes: SandboxProcesses, scratch: Path | None, mounts: tuple[str, ...]) -> None:
         """Measures this worker from now on. `scratch`: its empty folder; `mounts`: where it has memory."""
         self._processes, self._mounts = processes, mounts
-        self._folders = [self._workspace] if scratch is None else [self._workspace, scratch]
+        self._folders = self._written if scratch is None else [*self._written, scratch]
         self._sum = 0
         self._walk()
         self._sum = self._free.size + self._grown.size

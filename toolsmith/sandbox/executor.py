@@ -1,15 +1,16 @@
 """smolagents' `PythonExecutor` over a sandbox: what a CodeAgent writes runs inside, and only there.
 
-Tools. An agent gets exactly the mapping it is sent. A tool with the attribute `sandbox_source` was written
-by a model: its source runs inside. `final_answer` is the worker's own. All other tools, managed agents too,
-run on the host: code inside calls a stub that sends name and arguments and receives the value or the error.
+Tools. An agent gets exactly the mapping it is sent. `final_answer` is the worker's own. All other tools,
+managed agents too, are called on the host: code inside calls a stub that sends name and arguments and
+receives the value or the error. A tool with a true attribute `own_sandbox` was written by a model, and the
+host calls it in another sandbox: its calls have a limit of their own, and its errors keep their type.
 
 Not covered: smolagents' list of authorized imports only shapes the prompt here (the sandbox is the boundary),
 and a replacement for `final_answer` is not called. Only the last *expression* of a step is its output;
 smolagents' own interpreter also shows the value of a final assignment.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,9 +19,8 @@ from smolagents.local_python_executor import CodeOutput, PythonExecutor
 
 from toolsmith.sandbox.probe import choose_backend
 from toolsmith.sandbox.proxy import Dialer
-from toolsmith.sandbox.session import NOTHING, Bindings, InsideCall, SandboxSession, StepResult, digest
-from toolsmith.sandbox.spec import Backend, Limits, SandboxError
-from toolsmith.sandbox.wire import WireError, encode
+from toolsmith.sandbox.session import NOTHING, Bindings, SandboxSession
+from toolsmith.sandbox.spec import Backend, Limits
 
 
 class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships no types
@@ -42,6 +42,7 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
         packages: Path | None = None,
         readable: Path | None = None,
+        imports: bool = True,
     ) -> None:
         """Raises SandboxUnavailable if no backend works here, FileNotFoundError without a workspace.
 
@@ -54,12 +55,10 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         connections. `dialer` resolves and checks addresses. The caller makes sure that the user approved.
 
         `packages` is a folder of installed packages that code inside can read and import; `readable` is
-        another folder that it can read.
+        another folder that it can read. `imports` says whether it can import modules of the workspace.
         """
         self.state: dict[str, Any] = {}
         """Holds `_print_outputs`, which smolagents reads after a failed step."""
-        self.on_calls: Callable[[tuple[InsideCall, ...]], None] | None = None
-        """Called after each step that called model-written tools, with these calls."""
         self.backend = backend or choose_backend()
         self._session = SandboxSession(
             Path(workspace),
@@ -71,6 +70,7 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
             dialer=dialer,
             packages=packages,
             readable=readable,
+            imports=imports,
         )
         self._steps = 0
 
@@ -82,33 +82,31 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
 
     def send_tools(self, tools: Mapping[str, Any]) -> None:
         """Makes `tools` the tools of this sandbox, in place of those sent before. Raises SandboxError."""
-        inside = {
-            name: tool.sandbox_source
-            for name, tool in tools.items()
-            if isinstance(getattr(tool, "sandbox_source", None), str)
-        }
-        host = {name: tool for name, tool in tools.items() if name not in inside and name != "final_answer"}
-        inside.pop("final_answer", None)
-        self._session.bindings = Bindings(self._session.bindings.variables, host, inside)
+        host = {name: tool for name, tool in tools.items() if name != "final_answer"}
+        built = frozenset(name for name, tool in host.items() if getattr(tool, "own_sandbox", False))
+        self._session.bindings = Bindings(self._session.bindings.variables, host, built)
         self._session.bind()
 
     def __call__(self, code_action: str) -> CodeOutput:
         """Runs one step. Raises SandboxError with the text for the agent."""
         self._steps += 1
-        result = self._request({"t": "run", "number": self._steps, "code": code_action})
+        try:
+            result = self._session.request({"t": "run", "number": self._steps, "code": code_action})
+        finally:
+            self.state["_print_outputs"] = self._session.last_output
         return CodeOutput(output=result.value, logs=result.output, is_final_answer=result.final)
 
-    def call_tool(self, source: str, function: str, arguments: dict[str, Any]) -> Any:
-        """Calls `function(**arguments)` of the module `source`, which is loaded once, inside.
+    def call_tool(
+        self, source: str, function: str, arguments: dict[str, Any], args: Sequence[Any] = ()
+    ) -> Any:
+        """Calls `function(*args, **arguments)` of the module `source`, which is loaded once, inside.
 
         Returns the plain value. Raises SandboxError, which begins with `Type: message` of the tool's failure.
         """
-        request = {"t": "call_tool", "function": function, "source": source, "digest": digest(source)}
         try:
-            request["arguments"] = encode(arguments)
-        except WireError as exc:
-            raise SandboxError(f"cannot pass the arguments of {function}: {exc}") from exc
-        return self._request(request, message_first=True).value
+            return self._session.call(source, function, arguments, args).value
+        finally:
+            self.state["_print_outputs"] = self._session.last_output
 
     def interrupt(self) -> None:
         """Ends the worker at once, from any thread; a running or later step raises SandboxClosed."""
@@ -125,11 +123,3 @@ class SandboxExecutor(PythonExecutor):  # type: ignore[misc]  # smolagents ships
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cleanup()
-
-    def _request(self, request: dict[str, Any], *, message_first: bool = False) -> StepResult:
-        try:
-            return self._session.request(request, message_first=message_first)
-        finally:
-            self.state["_print_outputs"] = self._session.last_output
-            if self.on_calls is not None and self._session.last_calls:
-                self.on_calls(self._session.last_calls)

@@ -9,23 +9,20 @@ Not covered: chained causes and the members of exception groups; `await` at top 
 
 import ast
 import contextlib
-import functools
 import linecache
 import signal
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from toolsmith.sandbox.wire import Json, decode, encode, encode_result
 
-HostCall = Callable[[str, list[Any], dict[str, Any]], Any]
+HostCall = Callable[[str, Json, Json], Any]
+"""Takes the name, the arguments by place and those by name, both encoded."""
 Outcome = dict[str, Json]
 
 MAX_MESSAGE = 4_000
-MAX_NOTED = 200
-MAX_NOTED_ERROR = 300
 SHOWN_FRAMES = 6
 _INLINED_SINCE_312 = ("<listcomp>", "<dictcomp>", "<setcomp>")
 
@@ -39,7 +36,7 @@ class StepTimeout(BaseException):
 
 
 class Interpreter:
-    """The namespace of the steps, and the model-written tools that were loaded."""
+    """The namespace of the steps, and the modules whose functions were called."""
 
     def __init__(self, call_host: HostCall) -> None:
         main = types.ModuleType("__main__")
@@ -51,8 +48,6 @@ class Interpreter:
         self._lines: dict[str, list[str]] = {}
         self._modules: dict[str, types.ModuleType] = {}
         self._bound: dict[str, Any] = {}
-        self._calls: list[Json] = []
-        """The step's calls of model-written tools; see `_recorded`."""
         # Model-written tools import `tool` and `Tool` from smolagents, which is heavy and not needed inside.
         for name in ("smolagents", "smolagents.tools"):
             stand_in = types.ModuleType(name)
@@ -61,11 +56,7 @@ class Interpreter:
 
     def perform(self, request: dict[str, Any]) -> Outcome:
         """Does what `request` asks, within `request["wall_s"]` seconds; never raises."""
-        self._calls, self._answers = [], []
-        outcome = self._outcome(request)
-        return outcome | {"calls": self._calls} if self._calls else outcome
-
-    def _outcome(self, request: dict[str, Any]) -> Outcome:
+        self._answers = []
         own_files = "<step " if request["t"] == "run" else "<tool "
         try:
             try:
@@ -115,15 +106,15 @@ class Interpreter:
 
     def _call_tool(self, request: dict[str, Any]) -> Any:
         function = self._tool(request["function"], request["source"], request["digest"])
-        return function(**decode(request["arguments"]))
+        return function(*decode(request["args"]), **decode(request["arguments"]))
 
     def _bind(self, request: dict[str, Any]) -> None:
         for name, value in self._bound.items():
             if self._names.get(name) is value:
                 del self._names[name]
-        self._bound = {name: _stub(name, self._call_host) for name in request["host"]}
-        inside = {name: self._tool(name, *source) for name, source in request["inside"].items()}
-        self._bound |= {name: self._recorded(name, tool) for name, tool in inside.items()}
+        # A built tool takes plain values only: whatever else it were given would arrive as a text.
+        wires = {name: encode_result if built else encode for name, built in request["host"].items()}
+        self._bound = {name: _stub(name, self._call_host, wire) for name, wire in wires.items()}
         self._names.update(decode(request["variables"]))
         self._names.update(self._bound)
 
@@ -139,29 +130,6 @@ class Interpreter:
         if not callable(found):
             raise AttributeError(f"the tool's source defines no function {function!r}")
         return found() if isinstance(found, type) and issubclass(found, ToolStandIn) else found
-
-    def _recorded(self, name: str, tool: Callable[..., Any]) -> Callable[..., Any]:
-        """The tool, with each completed call recorded for the host.
-
-        The step's own process records it, so the record is good enough to count and for nothing else.
-        """
-
-        def recorded(*args: Any, **kwargs: Any) -> Any:
-            began = time.monotonic()
-            try:
-                value = tool(*args, **kwargs)
-            except Exception as exc:
-                self._record(name, began, f"{_kind(exc)}: {_message(exc)}"[:MAX_NOTED_ERROR], "")
-                raise
-            self._record(name, began, "", type(value).__name__)
-            return value
-
-        functools.update_wrapper(recorded, tool, updated=())
-        return recorded
-
-    def _record(self, name: str, began: float, error: str, kind: str) -> None:
-        if len(self._calls) < MAX_NOTED:
-            self._calls.append([name, round(time.monotonic() - began, 3), error, kind])
 
     # --- describing failures ------------------------------------------------------------------------------
 
@@ -275,11 +243,12 @@ def paused_alarm() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, max(left, 0.001) if left else 0)
 
 
-def _stub(name: str, call_host: HostCall) -> Callable[..., Any]:
+def _stub(name: str, call_host: HostCall, wire: Callable[[Any], Json]) -> Callable[..., Any]:
     def stub(*args: Any, **kwargs: Any) -> Any:
-        return call_host(name, list(args), kwargs)
+        return call_host(name, wire(list(args)), wire(kwargs))
 
     stub.__name__ = stub.__qualname__ = name
+    stub.__module__ = "__main__"  # where pickle finds it, for processes of the code
     return stub
 
 

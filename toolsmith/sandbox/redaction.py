@@ -137,7 +137,7 @@ def format_error(error: Any, aliases: Aliases, *, message_first: bool = False) -
     """
     if not isinstance(error, dict):
         return "the step failed"
-    kind, message = word(error.get("type")), word(error.get("message"))
+    kind, message = _type_and_message(error)
     summary = f"{kind}: {message}" if message else kind
     frames = error.get("frames")
     lines = [_format_frame(frame) for frame in frames] if isinstance(frames, list) else []
@@ -145,6 +145,18 @@ def format_error(error: Any, aliases: Aliases, *, message_first: bool = False) -
     text = without_terminal_control("\n".join(parts))
     text = _ADDRESS.sub("", aliases.hide(text))
     return text[:MAX_ERROR_CHARS] if message_first else text[-MAX_ERROR_CHARS:]
+
+
+def error_parts(error: Any, aliases: Aliases) -> tuple[str, str]:
+    """The type and the message of a failure of code, as `format_error` shows them."""
+    kind, message = _type_and_message(error) if isinstance(error, dict) else ("RuntimeError", "")
+    shown = (without_terminal_control(aliases.hide(part)) for part in (kind, message))
+    kind, message = (_ADDRESS.sub("", part)[:MAX_ERROR_CHARS] for part in shown)
+    return kind, message
+
+
+def _type_and_message(error: Mapping[str, Any]) -> tuple[str, str]:
+    return word(error.get("type")), word(error.get("message"))
 
 
 def word(part: Any) -> str:

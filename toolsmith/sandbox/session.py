@@ -10,18 +10,17 @@ import secrets as tokens
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from toolsmith.sandbox.disk import DiskGauge, FolderUse
-from toolsmith.sandbox.interpreter import MAX_NOTED, MAX_NOTED_ERROR
 from toolsmith.sandbox.processes import Unsettled
 from toolsmith.sandbox.proxy import Dialer, parse_grants
-from toolsmith.sandbox.redaction import Aliases, Secrets, format_error, format_output
+from toolsmith.sandbox.redaction import Aliases, Secrets, error_parts, format_error, format_output
 from toolsmith.sandbox.spec import (
     SHOWN_WORKSPACE,
     Backend,
@@ -60,25 +59,14 @@ class StepResult:
     output: str
 
 
-class InsideCall(NamedTuple):
-    """A call of a model-written tool by the code of a step, as the sandbox reports it: not to be trusted."""
-
-    name: str
-    seconds: float
-    error: str
-    """`Type: message` of what it raised; empty if it returned."""
-    type: str
-    """Python's name of the type it returned; empty if it raised."""
-
-
 @dataclass
 class Bindings:
     """What the namespace holds before the first step; sent again to each new worker."""
 
     variables: dict[str, Any] = field(default_factory=dict)
     host: Mapping[str, HostTool] = field(default_factory=dict)
-    inside: Mapping[str, str] = field(default_factory=dict)
-    """Names and sources of the model-written tools."""
+    built: frozenset[str] = frozenset()
+    """The names of those that run in a sandbox of their own."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +94,7 @@ class SandboxSession:
         dialer: Dialer = Dialer(),  # noqa: B008  (frozen)
         packages: Path | None = None,
         readable: Path | None = None,
+        imports: bool = True,
     ) -> None:
         """Starts nothing yet. Raises FileNotFoundError, SandboxUnavailable, ValueError."""
         workspace = workspace.resolve(strict=True)
@@ -116,7 +105,9 @@ class SandboxSession:
         environment = {**self._secrets.values, **(PROXIES if granted else NOTHING)}
         packages = packages.resolve(strict=True) if packages is not None else None
         readable = readable.resolve(strict=True) if readable is not None else None
-        self._spec = SandboxSpec(workspace, writable, limits, environment, granted, packages, readable)
+        self._spec = SandboxSpec(
+            workspace, writable, limits, environment, granted, packages, readable, imports
+        )
         self._backend = backend
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -126,25 +117,37 @@ class SandboxSession:
         self._disk: DiskGauge | None = None
         self.bindings = Bindings()
         self.last_output = ""
-        self.last_calls: tuple[InsideCall, ...] = ()
-        """The completed calls of model-written tools by the last step."""
 
     # --- for callers --------------------------------------------------------------------------------------
 
     def bind(self) -> None:
-        """Brings `bindings` into the namespace; starts the worker only for sources. Raises SandboxError."""
+        """Brings `bindings` into the namespace of a worker that has started. Raises SandboxError."""
         with self._exclusive():
             if self._running is not None:
                 self._bind(self._running)
-            elif self.bindings.inside:
-                self._start()
 
-    def request(self, request: dict[str, Any], *, message_first: bool = False) -> StepResult:
+    def request(self, request: dict[str, Any]) -> StepResult:
         """Has the worker, started if need be, do one thing. Raises SandboxError, SandboxUnavailable."""
         with self._exclusive():
-            self.last_output, self.last_calls = "", ()
-            running = self._running or self._start()
-            return self._perform(running, request, self.bindings.host, message_first)
+            return self._perform(self._ready(), request, self.bindings)
+
+    def call(
+        self, source: str, function: str, arguments: dict[str, Any], args: Sequence[Any] = ()
+    ) -> StepResult:
+        """Has the worker call `function(*args, **arguments)` of the module `source`, which it loads once.
+
+        A text that is a path of the workspace is passed as the path that it has inside. Raises as `request`;
+        the SandboxError for what the function raised begins with `Type: message`.
+        """
+        with self._exclusive():
+            running = self._ready()
+            request = {"t": "call_tool", "function": function, "source": source, "digest": digest(source)}
+            try:
+                place = _placed(running.worker.launch.workspace)
+                request["args"], request["arguments"] = encode(list(args), place), encode(arguments, place)
+            except WireError as exc:
+                raise SandboxError(f"cannot pass the arguments of {function}: {exc}") from exc
+            return self._perform(running, request, self.bindings, message_first=True)
 
     def interrupt(self) -> None:
         """Ends the worker at once; a running or later request raises SandboxClosed."""
@@ -179,13 +182,18 @@ class SandboxSession:
             if self._closed.is_set():
                 self.close()
 
+    def _ready(self) -> _Running:
+        self.last_output = ""
+        return self._running or self._start()
+
     def _perform(
-        self, running: _Running, request: dict[str, Any], host: Mapping[str, HostTool], message_first: bool
+        self, running: _Running, request: dict[str, Any], given: Bindings, *, message_first: bool = False
     ) -> StepResult:
         worker, limits = running.worker, self._spec.limits
         rpc = Rpc(
             worker=worker,
-            host=host,
+            host=given.host,
+            built=given.built,
             monitor=LimitMonitor(worker.processes, limits, running.disk, limits.wall_s, worker.launch.mounts),
             closed=self._closed,
             outward=running.outward,
@@ -209,11 +217,12 @@ class SandboxSession:
             self._drop()
             raise
         self.last_output = self._output(running)
-        self.last_calls = tuple(self._inside_calls(answer.get("calls"), running.outward))
         if (fault := rpc.fault(answer)) is not None:
             raise SandboxError(f"{running.outward.hide(fault)}. {ROLLED_BACK}")
         if "error" in answer:
-            raise SandboxError(format_error(answer["error"], running.outward, message_first=message_first))
+            error, aliases = answer["error"], running.outward
+            text = format_error(error, aliases, message_first=message_first)
+            raise SandboxError(text, error_parts(error, aliases))
         try:
             why = running.disk.exceeded(at_end=True) if request["t"] != "bind" else ""
         except OSError as exc:  # such as for a workspace that was deleted
@@ -225,14 +234,6 @@ class SandboxSession:
         except WireError as exc:
             raise SandboxError(f"the step returned no proper value: {exc}") from exc
         return StepResult(value=value, final=answer.get("final") is True, output=self.last_output)
-
-    def _inside_calls(self, rows: Any, aliases: Aliases) -> Iterator[InsideCall]:
-        """The worker's report of calls, as far as it is well-formed."""
-        for row in rows[:MAX_NOTED] if isinstance(rows, list) else ():
-            match row:
-                case [str(name), int() | float() as seconds, str(error), str(kind)] if 0 <= seconds < 1e6:
-                    error = self._secrets.mask(aliases.hide(error))[:MAX_NOTED_ERROR]
-                    yield InsideCall(aliases.hide(name), float(seconds), error, aliases.hide(kind)[:80])
 
     def _lose(self, running: _Running, why: str) -> NoReturn:
         """Drops the worker, which is of no more use; the next request starts a new one."""
@@ -271,7 +272,8 @@ class SandboxSession:
         workspace, launch = self._spec.workspace, worker.launch
         if self._disk is None:  # a step that loses its worker must not begin to count afresh
             limits = self._spec.limits
-            self._disk = DiskGauge(workspace, FolderUse(limits.disk_mb << 20, limits.files))
+            written = workspace if self._spec.writable else None
+            self._disk = DiskGauge(written, FolderUse(limits.disk_mb << 20, limits.files))
         self._disk.attach(worker.processes, launch.scratch, launch.mounts)
         names = {str(workspace): SHOWN_WORKSPACE, launch.workspace: SHOWN_WORKSPACE}
         self._running = running = _Running(
@@ -289,10 +291,9 @@ class SandboxSession:
         request = {
             "t": "bind",
             "variables": encode(given.variables, running.inward.hide),
-            "host": sorted(given.host),
-            "inside": {name: (source, digest(source)) for name, source in sorted(given.inside.items())},
+            "host": {name: name in given.built for name in sorted(given.host)},
         }
-        self._perform(running, request, {}, message_first=True)
+        self._perform(running, request, Bindings(), message_first=True)
 
     def _drop(self) -> None:
         worker, self._worker, self._running = self._worker, None, None
@@ -314,6 +315,16 @@ def _network(backend: Backend, grants: Sequence[str], dialer: Dialer) -> Network
             "Use bubblewrap or Landlock, or do without the network."
         )
     return Network(parsed, dialer)
+
+
+def _placed(workspace: str) -> Callable[[str], str]:
+    """Replaces the workspace's name at the beginning of a text by its path inside."""
+
+    def place(text: str) -> str:
+        shown = text == SHOWN_WORKSPACE or text.startswith(f"{SHOWN_WORKSPACE}/")
+        return workspace + text[len(SHOWN_WORKSPACE) :] if shown else text
+
+    return place
 
 
 def digest(source: str) -> str:

@@ -46,7 +46,14 @@ class SelfTestFault(SandboxUnavailable):
 
 
 class SandboxError(RuntimeError):
-    """A step failed; `str()` is what the agent reads: no host paths, the same text on every backend."""
+    """A step failed; `str()` is what the agent reads: no host paths, the same text on every backend.
+
+    `raised` is the type and the message of what the code itself raised, None if something else ended it.
+    """
+
+    def __init__(self, text: str, raised: tuple[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.raised = raised
 
 
 class SandboxClosed(SandboxError):
@@ -90,6 +97,9 @@ class Limits:
     calls: int = 50
     """Hard: calls of host tools per step."""
 
+    built_calls: int = 10_000
+    """Hard: calls of built tools per step, each of which the host makes in a sandbox of the tool's own."""
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value <= 0:
@@ -131,6 +141,7 @@ def enforcement_by_rlimits(
         Enforcement("wall_s", hard="interrupted, and ended after a second of grace"),
         Enforcement("output_chars", hard="the rest is dropped"),
         Enforcement("calls", hard="further calls are refused"),
+        Enforcement("built_calls", hard="further calls are refused"),
         Enforcement("memory_mb", hard=each_process, polled="all together, every 150 ms"),
         Enforcement("processes", **counted),
         Enforcement("disk_mb", hard="each file", polled="growth of the workspace, at least every 2 s"),
@@ -212,6 +223,8 @@ class SandboxSpec:
     """A folder of installed packages, in addition to the interpreter's; resolved. Never writable inside."""
     readable: Path | None = None
     """Another folder that code inside can read, under its own path; resolved. Never writable inside."""
+    imports: bool = True
+    """Whether code inside can import modules of the workspace, which then come before all others."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ Not covered: an interpreter with several threads cannot be forked safely, and on
 orphans would be lost, so such steps have no snapshot, and their crash ends the whole sandbox.
 """
 
+import builtins
 import contextlib
+import fcntl
 import io
 import os
 import resource
@@ -21,19 +23,20 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from toolsmith.sandbox import confinement, processes
 from toolsmith.sandbox.interpreter import Interpreter, Outcome, paused_alarm
 from toolsmith.sandbox.removal import remove
-from toolsmith.sandbox.wire import Json, WireError, decode, encode, read_frame, write_frame
+from toolsmith.sandbox.wire import Json, WireError, decode, read_frame, write_frame
 
 NOT_CONFINED = 70  # exit status: the sandbox is not what the host expects
 _PARKED = {signal.SIGCHLD, signal.SIGUSR1}  # blocked, and waited for, by a snapshot
 
 
 def main(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
-    """`settings`: the backend's `Launch.settings`, with `asking` and `packages`. Ends by exiting."""
+    """`settings`: the backend's `Launch.settings`, with `asking`, `packages`, `imports`. Ends by exiting."""
     pid_namespace: bool = settings["pid_namespace"]
     if pid_namespace and os.getpid() != 1:
         os._exit(NOT_CONFINED)
@@ -94,7 +97,8 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
         resource.setrlimit(kind, (most, most))
     if settings["alone"] and not _alone(nanny):
         os._exit(NOT_CONFINED)
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a path as text)
+    if settings["imports"]:
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109  (a path as text)
     if settings["packages"] is not None:
         # After the standard library, which no package may replace, and before other packages.
         others = [at for at, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages"))]
@@ -104,7 +108,7 @@ def _generation(rx: int, tx: int, settings: dict[str, Any]) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     signal.pthread_sigmask(signal.SIG_BLOCK, _PARKED)
-    generation = Generation(rx, tx, nanny, alone=settings["alone"])
+    generation = Generation(rx, tx, nanny, settings["scratch"] or "/tmp", alone=settings["alone"])
     write_frame(tx, {"t": "ready"})
     while request := read_frame(rx):
         generation.answer(request)
@@ -125,10 +129,13 @@ def _alone(nanny: int) -> bool:
 class Generation:
     """Answers requests, each in a fork of itself if that is safe."""
 
-    def __init__(self, rx: int, tx: int, nanny: int, *, alone: bool) -> None:
-        """`alone`: no signal from here reaches a process that does not belong to this sandbox."""
+    def __init__(self, rx: int, tx: int, nanny: int, scratch: str, *, alone: bool) -> None:
+        """`scratch`: the temporary folder. `alone`: no signal from here reaches a process that does not
+        belong to this sandbox.
+        """
         self._rx, self._tx, self._nanny, self._alone = rx, tx, nanny, alone
-        self._lock = threading.Lock()
+        self._threads = threading.Lock()
+        self._processes = _unnamed_file(scratch)
         self._interpreter = Interpreter(self._call_host)
 
     def answer(self, request: dict[str, Any]) -> None:
@@ -203,16 +210,44 @@ class Generation:
             else:
                 write_frame(self._tx, reply | {"value": f"({exc})", "final": False})
 
-    def _call_host(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        call = {"t": "call", "name": name, "args": encode(args), "kwargs": encode(kwargs)}
-        with self._lock, paused_alarm():
+    @contextlib.contextmanager
+    def _alone_with_the_host(self) -> Iterator[None]:
+        """Keeps other threads, and other processes of the step, from calling the host meanwhile."""
+        with self._threads:
+            fcntl.lockf(self._processes, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._processes, fcntl.LOCK_UN)
+
+    def _call_host(self, name: str, args: Json, kwargs: Json) -> Any:
+        call = {"t": "call", "name": name, "args": args, "kwargs": kwargs}
+        with self._alone_with_the_host(), paused_alarm():
             write_frame(self._tx, call)
             reply = read_frame(self._rx)
         if reply is None:
             os._exit(0)
         if "error" in reply:
-            raise RuntimeError(reply["error"])
+            raise _raised(reply.get("type", ""), reply["error"])
         return decode(reply["value"])
+
+
+def _unnamed_file(folder: str) -> int:
+    """A descriptor of a file that each process can lock; the lock ends with the process."""
+    path = f"{folder}/.calls"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.unlink(path)  # noqa: PTH108
+    return fd
+
+
+def _raised(kind: str, message: str) -> Exception:
+    """The error of a host tool; one of a built tool is of the built-in type that the tool raised."""
+    name, _, own = kind.partition(": ")
+    found = getattr(builtins, name, None)
+    if isinstance(found, type) and issubclass(found, Exception):
+        with contextlib.suppress(TypeError):  # a type that takes more than a message
+            return found(f"{own}: {message}" if own else message)
+    return RuntimeError(f"{kind}: {message}" if kind else message)
 
 
 def _describe_exit(status: int) -> str:

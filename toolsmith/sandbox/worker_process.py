@@ -19,8 +19,9 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
@@ -59,7 +60,7 @@ class WorkerProcess:
         worker_rx, self._tx = _socket_pair()
         self._rx, worker_tx = _socket_pair()
         self._out, worker_out = os.pipe()
-        self._network, self._most = spec.network, spec.limits.processes
+        self._network, self._most, self._imports = spec.network, spec.limits.processes, spec.imports
         self._control: socket.socket | None = None
         self._broker: CallBroker | None = None
         self._asking: dict[str, Any] | None = None
@@ -103,6 +104,7 @@ class WorkerProcess:
                 **self.launch.settings,
                 "asking": self._asking,
                 "packages": self.launch.packages,
+                "imports": self._imports,
             }
             self._write(first_frame(settings), tick)
             first = self.receive(tick)["t"]
@@ -253,12 +255,15 @@ class Rpc:
 
     worker: WorkerProcess
     host: Mapping[str, HostTool]
+    built: frozenset[str]
+    """Those of `host` that the host calls in another sandbox."""
     monitor: LimitMonitor
     closed: Event
     outward: Aliases
     inward: Aliases
     mask_bytes: Callable[[bytes], bytes] = bytes
-    calls: int = 0
+    calls: Counter[bool] = field(default_factory=Counter)
+    """How many were made, of built tools and of others."""
     stopped_for: str = ""
     _stop_deadline: float = 0.0
 
@@ -307,14 +312,15 @@ class Rpc:
             self.worker.processes.end_step()
 
     def _serve(self, message: dict[str, Any]) -> dict[str, Any]:
-        name = message.get("name")
-        self.calls += 1
-        most = self.monitor.limits.calls
-        if self.calls > most + MAX_REFUSED:
+        name, limits = message.get("name"), self.monitor.limits
+        built = name in self.built
+        self.calls[built] += 1
+        most = limits.built_calls if built else limits.calls
+        if self.calls[built] > most + MAX_REFUSED:
             self._stop(f"the step went on calling tools after {MAX_REFUSED} more calls than it may make")
         if not isinstance(name, str) or name not in self.host:
             return {"error": f"PermissionError: tool {word(name)[:80]!r} is not granted"}
-        if self.calls > most:
+        if self.calls[built] > most:
             return {"error": f"PermissionError: more than {most} calls of tools in one step"}
         return self._granted(name, message)
 
@@ -324,7 +330,7 @@ class Rpc:
         self.worker.processes.suspend()
         watch = StopWatch(self.monitor, self.worker.kill)
         try:
-            outcome = self._call(self.host[name], message)
+            outcome = self._call(name, message)
         finally:
             ended_for = watch.end()
             self.worker.processes.resume()
@@ -334,12 +340,16 @@ class Rpc:
             raise WorkerLost(ended_for)
         return outcome
 
-    def _call(self, tool: HostTool, message: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, name: str, message: dict[str, Any]) -> dict[str, Any]:
         args, kwargs = self._arguments(message)
         try:
-            return {"value": encode(tool(*args, **kwargs), self.inward.hide)}
+            return {"value": encode(self.host[name](*args, **kwargs), self.inward.hide)}
         except Exception as exc:
-            return {"error": self.inward.hide(f"{type(exc).__name__}: {exc}")[:MAX_TOOL_ERROR]}
+            kind, text = type(exc).__name__, str(exc)
+            if name not in self.built:
+                return {"error": self.inward.hide(f"{kind}: {text}")[:MAX_TOOL_ERROR]}
+            kind, text = getattr(exc, "raised", None) or (kind, text)
+            return {"error": self.inward.hide(text)[:MAX_TOOL_ERROR], "type": kind}
 
     def _arguments(self, message: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         try:

@@ -258,6 +258,7 @@ COMMANDS = (
 OF_THE_COMMAND_LINE = {
     "runs": "list the runs of this workspace",
     "show": "show a run: its graph, changes, agents and cost",
+    "stats": "sum up the runs of the last weeks",
     "resume": "resume a run",
     "attach": "watch a run in the background, and answer it",
     "approve": "list what a run asks, or answer it",

@@ -14,11 +14,12 @@ from pydantic import JsonValue
 
 from orchestrator_cli.cli.detached import arguments_of, check_detach, print_started, start_detached
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
+from orchestrator_cli.cli.formats import forms_of_plan, print_formatted
 from orchestrator_cli.cli.options import (
     Background,
     Detach,
     Folder,
-    InspectOptions,
+    FormatOptions,
     LimitOptions,
     MaxParallel,
     ModelName,
@@ -31,7 +32,7 @@ from orchestrator_cli.cli.options import (
     SessionOptions,
     with_options,
 )
-from orchestrator_cli.cli.reporting import print_lines, reporting, run_flags, run_settings
+from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.processes import plan_of
 from orchestrator_cli.models.model import Model
@@ -47,8 +48,6 @@ from orchestrator_cli.orchestrator import plan_prompt
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.process_settings import Process
 from orchestrator_cli.runtime import checked_prompt, open_run
-from orchestrator_cli.views.graph import plan_lines
-from orchestrator_cli.views.streams import write_line
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -158,7 +157,7 @@ def plan(
     prompt: Prompt = "-",
     *,
     model: ModelName = None,
-    common: InspectOptions,
+    common: FormatOptions,
     network: Network = None,
     no_reuse: NoReuse = False,
 ) -> None:
@@ -166,7 +165,7 @@ def plan(
     with reporting(Output(quiet=True, debug=common.debug)):
         settings = run_settings(
             common.workspace,
-            asks=not common.as_json,
+            asks=common.wanted != "json",
             model=model,
             network=network or None,
             reuse="never" if no_reuse else None,
@@ -174,10 +173,7 @@ def plan(
         text = checked_prompt(_read(prompt), settings.home)
         with open_run(settings, [], wants_engine=False) as run:
             made = plan_prompt(text, run)
-        if common.as_json:
-            write_line(sys.stdout, made.model_dump_json(indent=2))
-        else:
-            print_lines(plan_lines(made))
+        print_formatted(common, forms_of_plan(text, made))
 
 
 def _read(prompt: str) -> str:

@@ -24,7 +24,7 @@ from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.roles import load_roles
-from orchestrator_cli.runtime import choose_sandbox
+from orchestrator_cli.runtime import choose_sandbox, workspace_notices
 from orchestrator_cli.settings import Settings, user_file
 from orchestrator_cli.trust import question_lines, refuse
 from orchestrator_cli.views.filelog import check_log
@@ -152,7 +152,8 @@ def _workspace(settings: Settings) -> str:
     workspace = Workspace(settings.workspace, settings.home, settings.workspace_max_mb)
     check_log(workspace.root / "fileLog.md")
     found = workspace.listing()
-    return f"{workspace.root}, {'' if found.is_whole else 'at least '}{len(found.paths):,} files"
+    files = f"{workspace.root}, {'' if found.is_whole else 'at least '}{len(found.paths):,} files"
+    return "\n".join([files, *(f"warning: {text}" for text in workspace_notices(workspace.root))])
 
 
 def _sandbox(settings: Settings) -> str:

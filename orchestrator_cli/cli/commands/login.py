@@ -46,7 +46,10 @@ def login(
         host = urlsplit(found.url).hostname
 
         def show(address: str) -> None:
-            print_lines([f"Log in to {server} ({host}) in your browser:", f"  {address}"], sys.stderr)
+            at = urlsplit(address).hostname
+            print_lines(
+                [f"Log in to {server} ({host}) in your browser, at {at}:", f"  {address}"], sys.stderr
+            )
 
         with browser_on_loopback(show) as browser:
             connection = Connection(

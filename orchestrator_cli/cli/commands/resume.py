@@ -19,6 +19,7 @@ from orchestrator_cli.cli.detached import arguments_of, attach, check_detach, pr
 from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.options import (
+    Background,
     Detach,
     Folder,
     LimitOptions,
@@ -40,7 +41,7 @@ from orchestrator_cli.models.sources import GivenModel, LiveModels, ModelFree
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.run_errors import as_orch_error
-from orchestrator_cli.runs.find import LAST, PastRun, find_run, look_at, moved_to
+from orchestrator_cli.runs.find import LAST, PastRun, check_is_same, find_run, look_at, moved_to, named_with
 from orchestrator_cli.runs.fork import fork_run
 from orchestrator_cli.state import fold
 from orchestrator_cli.views.console import Console
@@ -70,6 +71,7 @@ def resume(
         ),
     ] = None,
     detach: Detach = False,
+    background: Background = "",
 ) -> None:
     """Resume a run that was killed, interrupted, stopped by a limit, or waits for you.
 
@@ -80,7 +82,7 @@ def resume(
         flags = {**run_flags(limits, permissions), "model": model, "max_parallel": max_parallel}
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=permissions.yes)
         past = find_run(settings_of(workspace), run)
-        if workspace is not None and run != LAST:
+        if workspace is not None and run != LAST and not background:
             past = moved_to(past, workspace)
         if detach:
             known = arguments_of(limits, permissions, model=model, max_parallel=max_parallel, changed=changed)
@@ -107,7 +109,9 @@ def fork(
 ) -> None:
     """Start a new run from the finished part of another, without one subtask and what depends on it."""
     with reporting(output) as console:
-        made = fork_run(find_run(settings_of(workspace), run), at, prompt.strip())
+        past = named_with(find_run(settings_of(workspace), run), run, workspace)
+        check_is_same(past, f"orch fork {past.run} --at {at}")
+        made = fork_run(past, at, prompt.strip())
         flags = {**vars(limits), "model": model, "yes": yes or None}
         _continue(made, flags, limits, output, console)
 
@@ -181,11 +185,15 @@ def _continue(
             f"The workspace {past.root} of run {past.run} is gone.",
             f"If you moved it, name its new place: orch resume {past.run} -C FOLDER",
         )
+    check_is_same(past, f"orch resume {past.run}")
+    names = {*state.started.models.values()} if state.started else set()
+    if names == {ModelFree.name} and state.has_plan:
+        # Who started it named its process, which is the permission that it needs.
+        flags = {**flags, "allow_processes": [one.process for one in state.plan.subtasks if one.process]}
     settings = run_settings(past.root, asks=output.is_for_people, **flags)
     if past.home != settings.home:
         prefect_home = settings.prefect_home or settings.home
         settings = settings.model_copy(update={"home": past.home, "prefect_home": prefect_home})
-    names = {*state.started.models.values()} if state.started else set()
     model: Model | None = model_of(names) if settings.home.name == "demo" else None
     model = ModelFree() if names == {ModelFree.name} else model
     source = GivenModel(model) if model is not None else LiveModels()
@@ -195,7 +203,7 @@ def _continue(
         return
     try:
         given = {name: value for name, value in vars(limits).items() if value is not None}
-        run.resume(past.run, given, changed)
+        run.resume(past, given, changed)
     except OrchError as exc:
         if fault := storage_fault(exc):
             raise as_orch_error(fault, past.run) from exc

@@ -7,20 +7,29 @@ from typing import Annotated, Literal
 import typer
 
 from orchestrator_cli.approvals.inbox import send_cancel
-from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, RunName, with_options
+from orchestrator_cli.cli.formats import forms_of_run, print_formatted
+from orchestrator_cli.cli.options import (
+    CommonOptions,
+    FormatOptions,
+    InspectOptions,
+    Output,
+    RunName,
+    with_options,
+)
 from orchestrator_cli.cli.reporting import (
     print_content,
-    print_either,
     print_json,
     print_lines,
     reporting,
     settings_of,
 )
+from orchestrator_cli.durable.held_folder import has_mark
 from orchestrator_cli.journal.journal import EventView, damage
-from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, recent
+from orchestrator_cli.runs.background import background_of
+from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, named_with, recent
 from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
-from orchestrator_cli.views.history import Summary, runs_lines, show_json, show_lines
+from orchestrator_cli.views.history import Summary, runs_lines
 from orchestrator_cli.views.streams import changes_line, write_line
 from orchestrator_cli.workspace.diff import readable
 
@@ -54,15 +63,14 @@ def runs(
 
 @app.command()
 @with_options
-def show(run: RunName, common: InspectOptions) -> None:
+def show(run: RunName, common: FormatOptions) -> None:
     """Show a run: its graph, how the plan changed, who did what, and what it cost."""
     with reporting(Output(quiet=True, debug=common.debug)):
         past = find_run(settings_of(common.workspace), run)
         found = past.events()
         print_lines(damage(past.journal), sys.stderr)
         one = look_at(past, found)
-        summary = _summary(one)
-        print_either(common.as_json, show_json(summary, one.state), show_lines(summary, one.state))
+        print_formatted(common, forms_of_run(_summary(one), one.state, found))
 
 
 @app.command()
@@ -76,7 +84,7 @@ def cancel(run: RunName, common: CommonOptions) -> None:
             send_cancel(past.folder)
             console.lines([f"Run {past.run} was asked to end (process {one.pid or 'unknown'})."])
             return
-        end_run(past, [_log_of(past), console])
+        end_run(past, [*_logs_of(past), console])
 
 
 @app.command()
@@ -90,8 +98,8 @@ def undo(
     """Restore the workspace to before a run. Refuses if a file has changed since."""
     with reporting(Output(quiet=common.as_json, debug=common.debug)) as console:
         settings = settings_of(common.workspace)
-        past = find_run(settings, run, changed=True)
-        changes = undo_run(settings, past, to, lambda: [_log_of(past), console])
+        past = named_with(find_run(settings, run, changed=True), run, common.workspace)
+        changes = undo_run(settings, past, to, lambda: [*_logs_of(past), console])
         if common.as_json:
             write_line(sys.stdout, changes_line(past.run, changes))
         elif not changes:
@@ -136,18 +144,20 @@ def feedback(
         past = find_run(settings, run)
         settings = settings.model_copy(update={"home": past.home})
         with contextlib.closing(open_memory(settings, lambda text: console.lines([text]))) as memory:
-            message = give_feedback(past, vote, why, memory=memory, views=lambda: [_log_of(past)])
+            message = give_feedback(past, vote, why, memory=memory, views=lambda: _logs_of(past))
         if common.as_json:
             print_json({"run": past.run, "vote": vote, "why": why, "message": message})
         else:
             console.lines([message])
 
 
-def _log_of(past: PastRun) -> EventView:
-    """The log of the run's workspace, with every entry of the run."""
+def _logs_of(past: PastRun) -> list[EventView]:
+    """The log of the run's workspace, with every entry of the run; none if another folder has its place."""
     log = FileLog(past.root / "fileLog.md", past.home)
+    if not has_mark(log.folder.fd, past.mark):
+        return []
     log.complete(past.events())
-    return log
+    return [log]
 
 
 def _summary(one: FoundRun) -> Summary:
@@ -162,5 +172,6 @@ def _summary(one: FoundRun) -> Summary:
         usage=state.usage,
         pid=one.pid,
         forked_from=state.started.forked_from if state.started else None,
+        schedule=about.schedule if (about := background_of(one.where)) else "",
         approvals=state.open if one.status in ("running", "paused") else (),
     )

@@ -30,13 +30,17 @@ from orchestrator_cli.engine.deployments import check_timing
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.processes import plan_of
+from orchestrator_cli.runs.background import last_of_schedules
+from orchestrator_cli.runs.find import FoundRun, look_at
 from orchestrator_cli.runtime import checked_prompt
 from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore, made
 from orchestrator_cli.surroundings import time_zone
-from orchestrator_cli.views.text import clean, one_line
+from orchestrator_cli.values import seconds_between
+from orchestrator_cli.views.text import clean, duration, one_line
 
 app = typer.Typer(rich_markup_mode=None, help="Manage what runs by itself.", no_args_is_help=True)
 
+NOT_SERVED = "orch up does not run, so nothing starts by itself. Start it with: orch up"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the schedule.")]
 
@@ -100,6 +104,11 @@ def add(
         if after and after not in store.all():
             raise UsageError(f"There is no schedule {after} to run after.", "Add that one first.")
         inputs = {}
+        if process and (others := arguments_of(limits, permissions, model=model)):
+            raise UsageError(
+                f"A process does not take {others[0].partition('=')[0]}.",
+                "Leave it out; timeout_s of the process in orch.toml limits its time.",
+            )
         if process:
             if process not in settings.processes:
                 raise UsageError(f"There is no process {process}.", "See docs/processes.md.")
@@ -131,10 +140,15 @@ def add(
             try:
                 check_timing(schedule.timing)
             except ValueError as exc:
-                said = str(exc).splitlines()[2 if len(str(exc).splitlines()) > 2 else 0].strip()
-                raise UsageError(f"Prefect does not take these times: {said}") from exc
+                said = str(exc).splitlines()[-2 if "\n" in str(exc) else 0].strip()
+                said = said.removeprefix("Value error, ").partition(" [type=")[0]
+                raise UsageError(f"These times cannot be used: {said}.") from exc
+        if schedule.is_past:
+            raise UsageError(f"{at} has gone by ({schedule.timezone}).", "Name a time that is to come.")
+        replaced = " It replaces the one of this name." if name in store.all() else ""
         store.put(schedule)
-        console.lines([f"{name} runs {when_of(schedule)}, as long as orch up does."])
+        console.lines([f"{name} runs {when_of(schedule)}, as long as orch up does.{replaced}"])
+        console.lines([] if store.is_served else [NOT_SERVED])
 
 
 @app.command("list")
@@ -142,11 +156,14 @@ def add(
 def list_command(common: InspectOptions) -> None:
     """List the schedules."""
     with reporting(Output(quiet=True, debug=common.debug)) as console:
-        found = list(ScheduleStore(settings_of(common.workspace).home).all().values())
+        home = settings_of(common.workspace).home
+        found = list(ScheduleStore(home).all().values())
+        last = {name: look_at(past) for name, past in last_of_schedules(home).items()}
         if common.as_json:
-            print_json([one.model_dump(mode="json") for one in found])
+            print_json([{**one.model_dump(mode="json"), "last": _last(last.get(one.name))} for one in found])
         elif found:
-            print_lines([line for one in found for line in _lines(one)])
+            print_lines([line for one in found for line in _lines(one, last.get(one.name))])
+            console.lines([] if ScheduleStore(home).is_served else [NOT_SERVED])
         else:
             console.lines(["There are no schedules. Add one with: orch schedule add"])
 
@@ -173,6 +190,7 @@ def run(name: ScheduleName, common: CommonOptions) -> None:
         store.get(name)
         store.trigger(name, "asked for with orch schedule run")
         console.lines([f"{name} runs as soon as orch up takes it up."])
+        console.lines([] if store.is_served else [NOT_SERVED])
 
 
 @app.command()
@@ -199,10 +217,19 @@ def remove(name: ScheduleName, common: CommonOptions) -> None:
         console.lines([f"{name} is removed."])
 
 
-def _lines(one: Schedule) -> list[str]:
+def _lines(one: Schedule, last: FoundRun | None) -> list[str]:
     state = "  paused" if one.paused else ""
     what = one.prompt or f"process {one.process}"
-    return [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
+    lines = [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
+    if last is not None:
+        began = last.state.began
+        age = f" {duration(seconds_between(began, datetime.now(UTC)))} ago" if began else ""
+        lines.append(f"    last: {last.status}{age}, run {last.where.run}")
+    return lines
+
+
+def _last(last: FoundRun | None) -> dict[str, str] | None:
+    return None if last is None else {"run": last.where.run, "state": last.status}
 
 
 def when_of(one: Schedule) -> str:

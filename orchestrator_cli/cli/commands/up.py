@@ -55,7 +55,10 @@ def up(
             settings.home, connection.client, _say, is_shared=settings.prefect_api_url is not None
         )
         _say("orch up. Ctrl-C ends it; runs at work go on.")
-        serving.serve()
+        try:
+            serving.serve()
+        except KeyboardInterrupt:
+            _say("orch up has ended. Runs at work go on.")
 
 
 def _say(line: str) -> None:

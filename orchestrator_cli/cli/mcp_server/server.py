@@ -28,6 +28,7 @@ from pydantic import JsonValue
 
 from orchestrator_cli import __version__
 from orchestrator_cli.cli.mcp_server.calls import AskCall, Served, ServedCall, answer_text, served
+from orchestrator_cli.durable.foreign import as_data
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.settings import Settings
@@ -228,8 +229,13 @@ def file_times(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def tool_of(tool: BuiltTool) -> types.Tool:
-    """A tool of the library as MCP describes one."""
+    """A tool of the library as MCP describes one.
+
+    The annotations are what its sandbox enforces at every call, and say no more. `destructive` is also what
+    reaches a server, of which no one here knows what it does.
+    """
     spec = tool.spec
+    read_only = spec.workspace != "write" and not spec.network
     return types.Tool(
         name=spec.name,
         description=describe(spec),
@@ -241,8 +247,8 @@ def tool_of(tool: BuiltTool) -> types.Tool:
         },
         output_schema=_output_schema(spec.output_type),
         annotations=types.ToolAnnotations(
-            read_only_hint=spec.workspace != "write" and not spec.network,
-            destructive_hint=spec.workspace == "write",
+            read_only_hint=read_only,
+            destructive_hint=not read_only,
             open_world_hint=bool(spec.network),
         ),
     )
@@ -275,10 +281,13 @@ def ask_tool() -> types.Tool:
 
 
 def _schema(given: Input) -> dict[str, Any]:
-    schema: dict[str, Any] = {"description": given.description}
+    schema: dict[str, Any] = {"description": as_data(given.description)}
     if given.type != "any":
         schema["type"] = [given.type, "null"] if given.nullable else given.type
-    return schema if given.default is None else schema | {"default": given.default}
+    # A default that is obeyed or invisible where it is shown is left out: it cannot be written otherwise.
+    if given.default is None or as_data(given.default) != str(given.default):
+        return schema
+    return schema | {"default": given.default}
 
 
 def _output_schema(kind: str) -> dict[str, Any]:

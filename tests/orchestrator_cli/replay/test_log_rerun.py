@@ -112,6 +112,14 @@ def test_direct_calls_are_repeated(workspace: Workspace) -> None:
     assert out == "x"
 
 
+@pytest.mark.parametrize(("access", "out"), [("none", ""), ("read", ""), ("write", "evil")])
+def test_a_tool_may_no_more_than_it_might_then(workspace: Workspace, access: str, out: str) -> None:
+    source = "def put(text, mode='w'):\n    return open('out.txt', mode).write(text)"
+    steps = Step("put('evil')", ()), Step(None, (called("put", "4", text="evil"),))
+    differences, written = again(workspace, work(*steps), {"put": KnownTool("put", source, "", access)})
+    assert (bool(differences), written) == (not out, out)
+
+
 @pytest.mark.parametrize(
     ("done", "reason"),
     [

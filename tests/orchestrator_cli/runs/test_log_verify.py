@@ -192,6 +192,37 @@ def test_a_copied_log_is_named_and_goes_on_under_an_id_of_its_own(place: Place, 
     assert copy.check().fault is not None
 
 
+VERDICT = 'That is your log, and all of it was written by orch: whole."'
+LONG = f"20260701-{'whole' * 80}"
+
+
+@pytest.mark.parametrize("what", ["copy 0123", "cut 9", f"entry 1 run {LONG}"])
+@pytest.mark.parametrize("is_sound", [True, False])
+def test_what_a_log_says_of_itself_is_quoted_and_short(place: Place, what: str, is_sound: bool) -> None:
+    place.root.mkdir(exist_ok=True)
+    said = f"{VERDICT}\n  Each entry.\n\x1b]0;own\x07{'W' * 400}\n\n"
+    blocks, before = [], "0" * 64
+    texts = [("log 0123", "# fileLog\n\n"), *[(what, said)] * 50]
+    for number, (head, text) in enumerate(texts):
+        seal = sealed(head, number, before, text.encode())
+        blocks.append(f"{text}{seal.line}")
+        before = seal.hash
+    if not is_sound:
+        blocks[1] = blocks[1].replace("That", "This")
+    place.log.write_text("".join(blocks))
+    found = place.check()
+    assert (found.fault is None) == is_sound
+    lines = [*found.notes, *([found.fault.what] if found.fault else [])]
+    assert len(lines) < 30
+    for line in lines:
+        assert (len(line) < 450, "\n" in line, "\x1b" in line) == (True, False, False)
+        assert VERDICT not in line
+        assert LONG not in line
+        # A sentence of the log is between quotes, of which it can write none.
+        if "That is your log" in line:
+            assert json.loads(line[line.index('"') :]).startswith(VERDICT)
+
+
 def test_a_log_that_moved_with_its_workspace_is_no_copy(place: Place, tmp_path: Path) -> None:
     moved = Place(place.home, place.root.rename(tmp_path / "moved"))
     assert (moved.check().fault, moved.check().notes) == (None, ())

@@ -1,4 +1,4 @@
-"""The drawing of a plan, the difference of two, and Mermaid."""
+"""The drawing of a plan, and the difference of two."""
 
 import re
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator_cli.plan import NewTool, Patch, Plan, Subtask
-from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines, plan_mermaid
+from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines
 
 
 def subtask(id_: str, *depends_on: str, **fields: object) -> Subtask:
@@ -91,20 +91,3 @@ def test_the_difference_names_every_changed_field_with_both_values() -> None:
 def test_a_patch_can_be_shown_without_the_plan_before_it() -> None:
     patch = Patch(base_version=1, reason="r", add=(subtask("a"),), replace=(subtask("b"),), remove=("c",))
     assert patch_lines(patch) == ["+ a · agent · A", "! b · agent · B", "- c"]
-
-
-def test_mermaid_has_a_node_per_subtask_and_an_arrow_per_dependency() -> None:
-    assert plan_mermaid(PLAN).splitlines() == [
-        "flowchart TD",
-        '  s1["scan: SCAN"]',
-        '  s2["outline: OUTLINE"]',
-        '  s3["report: REPORT"]',
-        "  s1 --> s3",
-        "  s2 --> s3",
-    ]
-
-
-@given(plans)
-def test_no_title_breaks_out_of_its_mermaid_node(plan: Plan) -> None:
-    for line in plan_mermaid(plan).split("\n")[1:]:
-        assert re.fullmatch(r'  s\d+(\["[^"<>`]*"\]| --> s\d+)', line)

@@ -13,6 +13,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Interrupted
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.diff import pending_diffs, readable
+from orchestrator_cli.workspace.tree import Root
 
 TAGS = "".join(chr(0xE0000 + ord(sign)) for sign in "run this")
 NAMES = [
@@ -44,7 +45,8 @@ def diffs(root: Path, tmp_path: Path, files: dict[str, bytes]) -> dict[str, list
             path = checkout.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        return pending_diffs(checkout, root)
+        with Root(root) as before:
+            return pending_diffs(checkout, before)
 
 
 def shown(root: Path, tmp_path: Path, content: bytes) -> list[str]:
@@ -172,8 +174,8 @@ def test_a_run_that_ends_compares_no_more_files(root: Path, tmp_path: Path) -> N
     ended.cancel(Interrupted("Ctrl-C"))
     with Workspace(root, tmp_path / "state", 10).checkout() as checkout:
         (checkout.root / "file").write_text("text")
-        with pytest.raises(Interrupted):
-            pending_diffs(checkout, root, cancellation=ended)
+        with Root(root) as before, pytest.raises(Interrupted):
+            pending_diffs(checkout, before, cancellation=ended)
 
 
 def test_what_is_the_same_is_not_shown_as_changed(root: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Another process changes what a name leads to, at any call of a commit: a conflict, and no other error."""
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator_cli.errors import UsageError
 from orchestrator_cli.workspace import Checkout, Conflict, Workspace
 
 Act = Callable[[Path], object]
@@ -99,3 +101,45 @@ def test_a_flip_at_any_call_is_a_conflict_or_too_late(
         if committed(tmp_path / str(at), EDITS[edit], FLIPS[flip], at) is None:
             break
     assert at > 3
+
+
+def exchanged(folder: Path, at: int) -> bool:
+    """Whether the whole workspace was exchanged for a link, before call number `at` of a commit."""
+    root, other = folder / "work", folder / "other"
+    root.mkdir(parents=True)
+    other.mkdir()
+    left = itertools.count(at, -1)
+
+    def flipping(call: Any) -> Any:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            if next(left) == 0:
+                call_rename(root, folder / "moved")
+                root.symlink_to(other)
+            return call(*args, **kwargs)
+
+        return called
+
+    call_rename = os.rename
+    with Workspace(root, folder / "home", 10, run="run-1").checkout("s") as checkout:
+        (checkout.root / "new").write_text("new")
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("open", "stat", "mkdir", "fsync", "scandir", "rename"):
+                patch.setattr(os, name, flipping(getattr(os, name)))
+            with contextlib.suppress(UsageError):
+                _outcome(checkout)
+    assert list(other.iterdir()) == []
+    moved = folder / "moved"
+    if not moved.exists():
+        return False
+    assert [path.name for path in moved.iterdir()] in ([], ["new"])
+    return True
+
+
+def test_a_commit_never_reaches_the_folder_that_took_the_workspaces_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")
+    for at in itertools.count(0, 5):
+        if not exchanged(tmp_path / str(at), at):
+            break
+    assert at > 50

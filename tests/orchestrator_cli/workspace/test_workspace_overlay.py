@@ -17,6 +17,7 @@ from orchestrator_cli.execution.subtask import ref_of
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.workspace import Checkout, Conflict, Workspace
 from orchestrator_cli.workspace.overlay import NoOverlay, Overlay
+from orchestrator_cli.workspace.tree import Root
 from toolsmith.sandbox import SandboxUnavailable, choose_backend
 from toolsmith.sandbox.probe import self_test
 
@@ -34,7 +35,8 @@ def can_mount(folder: Path) -> bool:
     for name in ("lower", "upper", "work"):
         (folder / name).mkdir(parents=True)
     try:
-        Overlay(folder / "lower", folder / "upper", folder / "work").close()
+        with Root(folder / "lower") as lower:
+            Overlay(lower, folder / "upper", folder / "work").close()
     except NoOverlay:
         return False
     return True

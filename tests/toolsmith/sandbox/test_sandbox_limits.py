@@ -277,7 +277,7 @@ while not hasattr(frame.f_locals.get("self"), "_call_host"):
 call = frame.f_locals["self"]._call_host
 while True:
     try:
-        call({!r}, [], {{}})
+        call({!r}, [], {{'$': 'dict', 'v': []}})
     except RuntimeError:
         pass
 """

@@ -1,0 +1,65 @@
+"""A folder that is held open, so that what its path leads to later can be compared with it.
+
+A path is only a name: whoever may write to a folder above it can put another folder there, or a link. While a
+folder is open, no other has its device and inode.
+
+A mark is the identity as text, for another process. Devices may be numbered anew when the machine starts, so
+after that the inode alone counts.
+
+Not covered: a mark is also that of a folder that got the inode after the first was deleted, or, once the
+machine was started again, of the one with that inode on another file system.
+"""
+
+import os
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator_cli.durable.places import folder_id
+
+FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class HeldFolder:
+    """An open folder and the path by which it was opened. It is closed with `close`, or when unused."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `OSError`."""
+        self.path = path
+        self.fd = os.open(path, FLAGS)
+        self.id = folder_id(self.fd)
+        self._close = weakref.finalize(self, os.close, self.fd)
+
+    def is_there(self) -> bool:
+        """Whether the path still leads to this folder."""
+        return folder_id(self.path) == self.id
+
+    @property
+    def mark(self) -> str:
+        return f"{self.id.device}:{self.id.inode}:{_boot()}" if self.id is not None else ""
+
+    def close(self) -> None:
+        """Idempotent."""
+        self.fd = -1
+        self._close()
+
+
+def has_mark(place: Path | int, mark: str) -> bool:
+    """Whether a path or descriptor is of the folder with a mark. True for a mark that says nothing."""
+    try:
+        device, inode, boot = mark.split(":")
+        wanted = int(device), int(inode)
+    except ValueError:
+        return True
+    found = folder_id(place)
+    if found is None or found.inode != wanted[1]:
+        return False
+    return found.device == wanted[0] or boot != _boot()
+
+
+def _boot() -> str:
+    """Names the time since the machine was started; empty if that is unknown."""
+    with suppress(OSError):
+        return _BOOT.read_text(encoding="ascii").strip()
+    return ""
