@@ -122,6 +122,21 @@ class ToolAdmin:
                 lines += (line.removesuffix("\n") for line in found)
             return lines
 
+    def in_use(self, wanted: str) -> BuiltTool:
+        """The current version of a tool. Raises `UsageError` if it is out of use, with the reason."""
+        with _translated():
+            name, version = self._parsed(wanted)
+            if version != self.library.current_version(name):
+                raise UsageError(
+                    f"v{version} of {name} is not in use.",
+                    f"Go back to it first: orch tools rollback {name} {version}",
+                )
+            if (row := self._row(name)).state != "in use":
+                raise UsageError(
+                    f"The tool {name} v{version} is not in use: {row.state}.", "\n".join(row.why)
+                )
+            return self.library.version(name, version)
+
     # --- deciding
 
     def test(self, wanted: str) -> Tested:

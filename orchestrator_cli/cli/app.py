@@ -79,6 +79,7 @@ COMMANDS = {
     "login": Lazy("login", "Log in to an MCP server in your browser."),
     "memory": Lazy("memory", "List, search, change and move what is remembered."),
     "notify": Lazy("notify", "Try the ways in which you are notified."),
+    "roles": Lazy("roles", "List the roles that agents are made from."),
     "scripts": Lazy("scripts", "Register the scripts of a folder as processes."),
     "tools": Lazy("tools", "List, build, test, repair and share built tools."),
 }

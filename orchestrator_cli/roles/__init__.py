@@ -12,7 +12,7 @@
 The user's own are in `roles/` of the data folder and replace built-in roles of the same name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -48,14 +48,25 @@ class Role(FrozenModel):
 
 def load_roles(home: Path) -> dict[str, Role]:
     """All roles by name. Raises `ConfigError` naming the file."""
-    built_in = sorted(resources.files(__name__).iterdir(), key=lambda entry: entry.name)
-    roles = [parse_role(e.name, e.read_text(encoding="utf-8")) for e in built_in if e.name.endswith(".md")]
+    return {role.name: role for role, _ in _read(home)}
+
+
+def role_files(home: Path) -> dict[str, Path | None]:
+    """The file of each role of the user's own; None for a role that is built in. Raises as `load_roles`."""
+    return {role.name: path for role, path in _read(home)}
+
+
+def _read(home: Path) -> Iterator[tuple[Role, Path | None]]:
+    """Each role with the user's file that it is from; a later one replaces one of the same name."""
+    for entry in sorted(resources.files(__name__).iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".md"):
+            yield parse_role(entry.name, entry.read_text(encoding="utf-8")), None
     for path in sorted((home / "roles").glob("*.md")):
         try:
-            roles.append(parse_role(str(path), read_regular(path).decode("utf-8")))
+            text = read_regular(path).decode("utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError(f"The role file {path} cannot be read: {exc}", "Mend or remove it.") from exc
-    return {role.name: role for role in roles}
+        yield parse_role(str(path), text), path
 
 
 def askable(

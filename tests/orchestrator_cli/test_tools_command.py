@@ -106,6 +106,64 @@ def test_unknown_tool_names_the_nearest(orch: Orch, library: Library) -> None:
     assert "It has v1." in orch("tools", "show", "count_vowels@9").error
 
 
+def test_a_tool_is_run_with_arguments_and_its_value_is_json(orch: Orch, library: Library) -> None:
+    keep(library)
+    done = orch("tools", "run", "count_vowels", "text=a=1 e")
+    assert (done.code, done.out) == (0, "2\n"), done.err
+    (run,) = json.loads(orch("runs", "--json").out)
+    assert run["state"] == "completed"
+    assert "You asked for this call" in orch.log
+    assert (library.status("count_vowels").tally(1).calls, orch.remains()) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["count_vowels"], 2, "count_vowels(text: string)"),
+        (["count_vowels", "text=a", "more=1"], 2, "more"),
+        (["count_vowels", "text"], 2, "NAME=VALUE"),
+        (["count_vowels", "text="], 1, "the text is empty"),
+        (["count_vowel", "text=a"], 2, "Did you mean count_vowels"),
+        (["count_vowels@1", "text=a"], 2, "orch tools rollback count_vowels 1"),
+    ],
+)
+def test_a_call_that_cannot_be_made_says_why(
+    orch: Orch, library: Library, args: list[str], code: int, said: str
+) -> None:
+    keep(library)
+    keep(library, CODE + "# two\n")
+    done = orch("tools", "run", *args)
+    assert (done.code, done.out) == (code, "")
+    assert said in done.error
+
+
+def test_a_tool_that_asks_for_more_is_run_only_after_a_yes(
+    orch: Orch, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPEC, "secrets", ["VOWEL_KEY"])
+    keep(library)
+    call = ("tools", "run", "count_vowels", "text=a")
+    assert orch(*call).code == 3
+    refused = orch(*call, VOWEL_KEY="secret-value-1")
+    assert (refused.code, "VOWEL_KEY" in refused.error) == (6, True)
+    assert not (orch.home / "runs").exists()
+    done = orch(*call, "-y", VOWEL_KEY="secret-value-1")
+    assert (done.code, done.out) == (0, "1\n"), done.err
+    asked = orch.at_terminal(*call, typed="y\n", VOWEL_KEY="secret-value-1")
+    assert (asked.code, asked.out.split()[-1]) == (0, "1")
+
+
+def test_a_tool_that_is_out_of_use_is_not_run(orch: Orch, library: Library) -> None:
+    keep(library)
+    assert orch("tools", "disable", "count_vowels").code == 0
+    done = orch("tools", "run", "count_vowels", "text=a")
+    assert (done.code, "orch tools enable" in done.error) == (2, True)
+    assert orch("tools", "enable", "count_vowels").code == 0
+    (library.folder("count_vowels", 1) / "tool.py").write_text(CODE + "# edited\n")
+    done = orch("tools", "run", "count_vowels", "text=a")
+    assert (done.code, "orch tools test" in done.error) == (2, True)
+
+
 def test_a_tool_in_quarantine_is_used_again_when_it_passed_and_was_enabled(
     orch: Orch, library: Library
 ) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -131,15 +131,23 @@ def run_command(
 
 def inputs_of(given: Sequence[str], process: Process) -> dict[str, JsonValue]:
     """The inputs that `NAME=VALUE` say, each of the type that the process wants. Raises `UsageError`."""
-    wanted = (process.inputs or {}).get("properties")
+    return named_values(given, process.inputs)
+
+
+def named_values(given: Sequence[str], schema: Mapping[str, JsonValue] | None) -> dict[str, JsonValue]:
+    """The values that `NAME=VALUE` say, each of the type that the JSON Schema of an object wants.
+
+    Raises `UsageError`.
+    """
+    wanted = (schema or {}).get("properties")
     schemas = wanted if isinstance(wanted, dict) else {}
     inputs: dict[str, JsonValue] = {}
     for one in given:
         name, sign, text = one.partition("=")
         if not sign:
             raise UsageError(f"{one} does not say what it is.", "Write it as NAME=VALUE.")
-        schema = schemas.get(name)
-        inputs[name] = coerce_to_schema(text, schema if isinstance(schema, dict) else None)
+        of_name = schemas.get(name)
+        inputs[name] = coerce_to_schema(text, of_name if isinstance(of_name, dict) else None)
     return inputs
 
 

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from orchestrator_cli.admin.tools import ToolAdmin
+from orchestrator_cli.cli.commands.ask import named_values
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
+from orchestrator_cli.cli.mcp_server.calls import ServedCall, not_allowed
 from orchestrator_cli.cli.options import (
     CommonOptions,
     Folder,
@@ -31,8 +33,9 @@ from orchestrator_cli.cli.reporting import (
     run_settings,
     settings_of,
 )
-from orchestrator_cli.errors import OrchError, RunFailed, UsageError
+from orchestrator_cli.errors import ConfigError, OrchError, RunFailed, UsageError
 from orchestrator_cli.views.tools import list_lines, page_lines, trial_json, trial_lines
+from toolsmith.spec import requested_grants
 
 app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, export and import built tools.")
 
@@ -128,6 +131,37 @@ def try_again(name: NameAt, yes: SkipConfirmation = False, *, common: InspectOpt
             console.lines([f"The edit was proved. {tested.name} v{tested.version} is the current version."])
         if tested.quarantined:
             console.lines([f"It is still in quarantine. Use it again: orch tools enable {tested.name}"])
+
+
+@app.command("run")
+@with_options
+def run_tool(
+    name: Name,
+    given: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARG=VALUE]...", help="Its arguments.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Allow what the tool asks for.")] = False,
+    *,
+    common: CommonOptions,
+) -> None:
+    """Run a built tool on this folder, in its sandbox, and print its value as JSON.
+
+    It is a run of its own, without a model: recorded, and with an undo.
+    """
+    with reporting(Output(debug=common.debug)):
+        settings = run_settings(common.workspace, asks=True, yes=yes or None)
+        tool = _admin(common.workspace).in_use(name)
+        arguments = named_values(given or [], tool.spec.arguments)
+        if faults := tool.spec.argument_faults(arguments):
+            raise UsageError(f"{'; '.join(faults)}.", f"Call it as {tool.spec.signature}")
+        if not_allowed(tool.spec, settings):
+            settings = settings.model_copy(update={"yes": True})
+            if fault := not_allowed(tool.spec, settings):
+                raise ConfigError(f"The tool {tool.name} cannot be run: {fault}.", "Set it, and try again.")
+            what = requested_grants(tool.spec)
+            confirm(f"The tool {tool.name} asks for {what}. Allow it?", f"That it gets {what}", "run")
+        call = ServedCall(tool, arguments, settings, why="You asked for this call.", asked_by="you")
+        print_json(call.make())
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""One call of `orch mcp`: a tool of the library, or a whole run of `orch ask`.
+"""One call of `orch mcp` or `orch tools run`: a tool of the library; and a whole run of `orch ask`.
 
 A call of a tool is a run of its own, without a model. It is journaled, logged, committed and undone like
 every run. The tool runs in the sandbox on a checkout of the workspace, with what its specification asks for
@@ -32,7 +32,7 @@ from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.approvals.permissions import covered
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.environment import read_secret
-from orchestrator_cli.errors import Cancelled, OrchError, RunFailed
+from orchestrator_cli.errors import Cancelled, Interrupted, OrchError, RunFailed
 from orchestrator_cli.events import Event, Outcome, RunStarted
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask import run_subtask
@@ -111,6 +111,9 @@ class ServedCall:
     tool: BuiltTool
     arguments: Mapping[str, JsonValue]
     settings: Settings
+    why: str = WHY
+    """What its log says of why it was made."""
+    asked_by: str = "MCP"
     run: str = ""
     """The id of its run, once it has one."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -138,7 +141,7 @@ class ServedCall:
     def _call(self, run: Run) -> JsonValue:
         spec, started = self.tool.spec, time.monotonic()
         prompt = call_text(spec, self.arguments)
-        plan = plan_of(spec, self.arguments)
+        plan = plan_of(spec, self.arguments, self.why)
         (subtask,) = plan.subtasks
         run.emit(run.started(prompt))
         run.emit(events.PlanProposed(plan=plan))
@@ -148,7 +151,7 @@ class ServedCall:
             notice_opened(run)
             if faults := spec.argument_faults(self.arguments):
                 raise RunFailed("; ".join(faults), spec.signature)
-            run.registry.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by="MCP")
+            run.registry.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by=self.asked_by)
             run.emit(
                 events.SubtaskStarted(subtask=subtask.id, title=subtask.title, attempt=1, plan_version=1)
             )
@@ -162,7 +165,7 @@ class ServedCall:
             run.emit(_ending(error, result, time.monotonic() - started))
 
 
-def plan_of(spec: ToolSpec, arguments: Mapping[str, JsonValue]) -> Plan:
+def plan_of(spec: ToolSpec, arguments: Mapping[str, JsonValue], why: str = WHY) -> Plan:
     """The call as a plan of one subtask."""
     subtask: dict[str, Any] = {
         "id": spec.name[:40],
@@ -173,7 +176,7 @@ def plan_of(spec: ToolSpec, arguments: Mapping[str, JsonValue]) -> Plan:
         "timeout_s": CALL_S,
         "on_failure": "abort",
     }
-    return Plan(goal=f"what {spec.name} gives is there", why=WHY, subtasks=(Subtask(**subtask),))
+    return Plan(goal=f"what {spec.name} gives is there", why=why, subtasks=(Subtask(**subtask),))
 
 
 def call_text(spec: ToolSpec, arguments: Mapping[str, JsonValue]) -> str:
@@ -187,6 +190,8 @@ def _as_ours(exc: BaseException) -> OrchError:
         return exc
     if isinstance(exc, ToolUnavailable):
         return RunFailed(str(exc))
+    if isinstance(exc, KeyboardInterrupt):
+        return Interrupted("Interrupted.")
     return RunFailed(reason_of(exc).splitlines()[0])
 
 
