@@ -107,7 +107,7 @@ NARROW: dict[str, tuple[str, ...]] = {
     "subprocesses.limited_worker": (),
     "memory": ("durable",),
     "toolsmith": ("durable",),
-    "toolsmith.sandbox": ("durable.files",),
+    "toolsmith.sandbox": (),
     "durable": (),
 }
 

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator_cli.durable.files import write_atomic
 from toolsmith.sandbox import confinement
 from toolsmith.sandbox.bootstrap import python_folders
 
@@ -76,7 +75,20 @@ def keep(file: Path, prefer: str, verdict: Verdict) -> None:
         chosen = dict(kept["chosen"]) if kept["facts"] == _facts() else {}
     with contextlib.suppress(OSError, RuntimeError):
         chosen[prefer] = vars(verdict) | {"at": _since_boot()}
-        write_atomic(file, json.dumps({"facts": _facts(), "chosen": chosen}), sync=False, mode=0o600)
+        _replace(file, json.dumps({"facts": _facts(), "chosen": chosen}))
+
+
+def _replace(file: Path, text: str) -> None:
+    """Replace a file in one step; only its owner can read it. Raises `OSError`."""
+    descriptor, scratch = tempfile.mkstemp(dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(text)
+        Path(scratch).replace(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(scratch).unlink()
+        raise
 
 
 def doubt() -> None:

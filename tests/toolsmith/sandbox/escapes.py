@@ -17,6 +17,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Callable, Iterable
@@ -497,7 +498,7 @@ def find_descriptors_of_the_host(at: Surroundings) -> object:
             link = os.readlink(f"/proc/self/fd/{number}")
             is_channel = link.startswith("socket:") and _is_unnamed(number)
             channels += is_channel
-            if not is_channel or channels > 2:
+            if (not is_channel or channels > 2) and not _is_lock(number):
                 links.append(link)
     return [link for link in links if not link.startswith(harmless)]
 
@@ -506,6 +507,12 @@ def _is_unnamed(number: int) -> bool:
     """Whether a descriptor is one end of a pair: the worker reads from one, and writes to another."""
     with socket.socket(fileno=os.dup(number)) as end:
         return end.family == socket.AF_UNIX and not end.getsockname() and not end.getpeername()
+
+
+def _is_lock(number: int) -> bool:
+    """Whether a descriptor is of an empty file without a name, which steps lock to call one at a time."""
+    found = os.fstat(number)
+    return stat.S_ISREG(found.st_mode) and not (found.st_nlink or found.st_size)
 
 
 # --- the kernel -------------------------------------------------------------------------------------------
