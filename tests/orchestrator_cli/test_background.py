@@ -114,6 +114,7 @@ def test_a_remark_reaches_it_and_ctrl_c_leaves_it_running(
     assert end(orch)["outcome"] == "cancelled"
 
 
+@pytest.mark.thorough
 def test_a_killed_run_is_named_and_resumed_in_the_background_with_its_limits(
     orch: Orch, held: Callable[[], None]
 ) -> None:

@@ -126,7 +126,7 @@ def test_times_and_what_comes_after_run_once_each_also_if_orch_up_is_killed(
     orch: Orch, place: Path, up: Callable[[], Up], engine: Engine
 ) -> None:
     ran, then = place / "ran", place / "then"
-    orch("schedule", "add", "first", "--process=first", "--every=12s", "--missed=all")
+    orch("schedule", "add", "first", "--process=first", "--every=6s", "--missed=all")
     orch("schedule", "add", "second", "--process=second", "--after=first", "--if=value['n'] == 3")
     orch("schedule", "add", "never", "--process=second", "--after=first", "--if=value['n'] == 4")
     one = up()
