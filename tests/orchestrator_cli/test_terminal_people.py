@@ -98,6 +98,7 @@ def test_who_leaves_a_question_open_is_notified(orch: Orch, endpoint: Endpoint, 
     endpoint.reply = Cast(planner=[plan(CHOOSE)])
     screen = open_screen("ask", "Choose.")
     screen.when(lambda: kept.exists() and kept.read_text().endswith("\n"))
+    screen.expect("[1-2] › ")  # what is typed before the question is shown does not answer it
     screen.type("red\r")
     assert screen.end() == 0
     (sent,) = map(json.loads, kept.read_text().splitlines())
