@@ -55,7 +55,8 @@ class Deployments:
     def put(self, name: str, about: str, timing: dict[str, Any] | None, version: str, active: bool) -> None:
         """Make a deployment, or replace the one of this name with all that is due of it.
 
-        `timing`: its times, in the form of Prefect's API; None if no time starts it.
+        `timing`: its times, in the form of Prefect's API; None if no time starts it. Raises `ValueError` if
+        the server refuses it.
         """
         self._flow_id = self._flow_id or self._post("/flows/", {"name": self._flow})["id"]
         schedules = [{"schedule": timing, "active": active}] if timing else []
@@ -69,7 +70,12 @@ class Deployments:
             "paused": not active,
             "enforce_parameter_schema": False,
         }
-        self._ids[name] = str(self._post("/deployments/", row)["id"])
+        try:
+            self._ids[name] = str(self._post("/deployments/", row)["id"])
+        except Exception as exc:
+            if is_refused(exc):
+                raise ValueError(str(exc)) from exc
+            raise
 
     def remove(self, name: str) -> None:
         if name in self._ids:
@@ -81,7 +87,8 @@ class Deployments:
             "state": {"type": "SCHEDULED", "name": "Scheduled", "message": why},
             "idempotency_key": key,
         }
-        self._unless_gone(f"/deployments/{self._ids[name]}/create_flow_run", row)
+        if name in self._ids:
+            self._unless_gone(f"/deployments/{self._ids[name]}/create_flow_run", row)
 
     def due(self, before: datetime, of: Iterable[str]) -> list[ScheduledRun]:
         """The flow runs of these schedules that are due before a time, oldest first, `MOST` at once."""

@@ -85,7 +85,7 @@ class _AtWork:
 
 
 class Serving:
-    """Serves the schedules of one home until it is stopped."""
+    """Serves the schedules of one home until its process is interrupted."""
 
     def __init__(
         self,
@@ -121,14 +121,14 @@ class Serving:
         """Files that have changed, by the schedule that waits for them."""
         self._changed_by: dict[str, tuple[frozenset[str], float]] = {}
         """What the last run of a schedule changed, and until when that may still be reported."""
-        self._stop = threading.Event()
+        self._changing = threading.Lock()
         self._fault = ""
 
     def serve(self) -> None:
-        """Return after `stop`. A server that is gone is waited for."""
+        """Start what is due, for ever. A server that is gone is waited for."""
         with self._alone(), FileWatch(self._on_change) as watch:
             self._watch = watch
-            while not self._stop.is_set():
+            while True:
                 self._notice_gap()
                 try:
                     with self._connect() as client:
@@ -138,11 +138,7 @@ class Serving:
                 except Exception as exc:
                     # Whatever the client raises: the server is restarting, or was killed.
                     self._say_once(f"Prefect's server does not answer: {str(exc) or type(exc).__name__}")
-                self._stop.wait(POLL_S)
-
-    def stop(self) -> None:
-        """Have `serve` return. Runs at work go on."""
-        self._stop.set()
+                time.sleep(POLL_S)
 
     def _say_once(self, line: str) -> None:
         if line != self._fault:
@@ -167,13 +163,13 @@ class Serving:
         self._sync(deployments)
         self._adopt(deployments)
         self._fault = ""
-        while not self._stop.is_set():
+        while True:
             now = self._notice_gap()
             self._sync(deployments)
             self._look_at_work(deployments)
             self._trigger(deployments)
             self._begin_due(deployments, now)
-            self._stop.wait(POLL_S)
+            time.sleep(POLL_S)
 
     def _notice_gap(self) -> datetime:
         """The time; times that went by while the machine slept are missed."""
@@ -201,15 +197,21 @@ class Serving:
             digest = hashlib.sha256(schedule.model_dump_json().encode()).hexdigest()[:16]
             if there.get(name) != digest:
                 about = schedule.prompt or f"Runs the process {schedule.process}."
-                deployments.put(name, about, schedule.timing, digest, not schedule.paused)
+                try:
+                    deployments.put(name, about, schedule.timing, digest, not schedule.paused)
+                except ValueError as exc:
+                    self._say(f"{name}: Prefect's server refuses it: {exc}")
         self._watch.follow(self._schedules.values())
         self._version = version
 
     def _trigger(self, deployments: Deployments) -> None:
         """Have the server make flow runs of what was triggered, and of files that changed."""
         busy = {work.flow.schedule for work in self._work if work.flow}
-        for name in self._changes.keys() - busy:
-            files = self._changes.pop(name) - self._own_changes(name)
+        for name in list(self._changes):
+            if name in busy:
+                continue
+            with self._changing:
+                files = self._changes.pop(name) - self._own_changes(name)
             if files and self._may_follow(name):
                 self._store.trigger(name, f"changed: {', '.join(sorted(files)[:3])}")
         for path, trigger in self._store.triggered():
@@ -230,7 +232,8 @@ class Serving:
 
     def _on_change(self, name: str, files: frozenset[str]) -> None:
         """In the thread that watches: what a run changes itself is not known before its end."""
-        self._changes[name] = self._changes.get(name, frozenset()) | files
+        with self._changing:
+            self._changes[name] = self._changes.get(name, frozenset()) | files
 
     def _own_changes(self, name: str) -> frozenset[str]:
         """What the last run of a schedule has just changed."""
