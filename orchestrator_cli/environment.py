@@ -337,7 +337,7 @@ def keys_set() -> tuple[str, ...]:
 
 
 def own_server() -> ModelServer | None:
-    """The server at `OPENAI_BASE_URL`; None if none is set. Raises `ConfigError` for what is no address."""
+    """The server at `OPENAI_BASE_URL`; None if none is set. Raises `ConfigError` if it is not an address."""
     if fault := next(filter(None, map(_fault_of, ("OPENAI_BASE_URL", "OPENAI_API_BASE"))), ""):
         raise ConfigError(f"{fault}.", SET_AGAIN)
     if not (base := base_url().rstrip("/")):

@@ -210,7 +210,7 @@ def _open_record(
     folder, masks, views = settings.home / "runs" / run, Redactor(), list(views)
     closing.enter_context(run_lock(folder))
     if not is_resumed and not RUN_ID.fullmatch(run):
-        raise UsageError(f"{run} is no name of a run.")
+        raise UsageError(f"{run} is not the id of a run.")
     if not is_resumed and (folder / "journal.jsonl").exists():
         raise UsageError(f"There is a run {run} already.", f"Go on with it: orch resume {run}")
     found = list(read_journal(folder / "journal.jsonl")) if is_resumed else []
@@ -396,7 +396,7 @@ def _check_home(home: Path) -> None:
 
 
 class _Home:
-    """The data folder of a run: an open folder, not a name. Closed when it is no longer used."""
+    """The data folder of a run: an open folder, not a name."""
 
     def __init__(self, path: Path) -> None:
         self._held = HeldFolder(path)

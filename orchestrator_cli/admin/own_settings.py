@@ -175,7 +175,7 @@ def _rewrite(
     refusal: ConfigError,
     check: Check = lambda _: None,
 ) -> None:
-    """Write a file anew, in the first way by which it then holds what is wanted. Raises `refusal` if none."""
+    """Rewrite a file, in the first way by which it then holds what is wanted. Raises `refusal` if none."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 

@@ -65,6 +65,11 @@ class Question(Part):
         return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
+def question_of(asked: ApprovalAsked) -> Question:
+    """What was asked. Its own id may differ, because the event does not hold all that the id is made of."""
+    return Question(**asked.model_dump(exclude={"kind", "id"}))
+
+
 OWN_WORDS_CHARS = 200
 
 
@@ -232,8 +237,7 @@ class ApprovalBroker:
             question = self._open.get(id_)
             if question is None:
                 raise UsageError(f"There is no open question {id_}.", "It may have been answered meanwhile.")
-            if decision != "no":
-                check_answer(question, decision, value)
+            check_answer(question, decision, value)
             given = ApprovalGiven(id=id_, decision=decision, value=value, remark=remark, by=by)
             self._emit(given)
             self._given[id_] = given
@@ -306,7 +310,9 @@ def approval_needed(questions: Sequence[Question]) -> ApprovalNeeded:
 
 
 def check_answer(question: Question, decision: str, value: JsonValue) -> None:
-    """Raise `UsageError` if the answer is not of the kind that the question asks for."""
+    """Raise `UsageError` if the answer is not of the kind that the question asks for; no always is."""
+    if decision == "no":
+        return
     if (question.what == "question") != (decision == "answered"):
         wanted = "an answer" if question.what == "question" else "yes or no"
         raise UsageError(f"The question wants {wanted}.", on_one_line(question.question))
@@ -316,3 +322,9 @@ def check_answer(question: Question, decision: str, value: JsonValue) -> None:
         raise UsageError(
             f"The answer does not fit: {found[0].message[-240:]}", on_one_line(question.question)
         )
+
+
+def check_reply(question: Question, reply: UserReply) -> None:
+    """As `check_answer`, with the text coerced to the question's schema."""
+    value = coerce_to_schema(reply.text, question.result) if reply.decision == "answered" else None
+    check_answer(question, reply.decision, value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from orchestrator_cli.approvals.broker import Question, UserReply, check_answer, how_to_answer
+from orchestrator_cli.approvals.broker import Question, UserReply, check_reply, how_to_answer, question_of
 from orchestrator_cli.approvals.inbox import Answer, Remark, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
@@ -16,7 +16,6 @@ from orchestrator_cli.errors import ApprovalNeeded, Interrupted, RunFailed, Usag
 from orchestrator_cli.events import Event, RunFinished
 from orchestrator_cli.journal.follow import JournalFollower
 from orchestrator_cli.journal.journal import EventView, lock_owner
-from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.runs.background import BackgroundRun, await_beginning, begin, go_on, journal_size
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.runtime import checked_prompt, new_run_id
@@ -111,7 +110,7 @@ class RemoteAnswers:
         found = {}
         for asked in self._state.open:
             if asked.id not in self._sent:
-                question = Question(**asked.model_dump(exclude={"kind", "id"}))
+                question = question_of(asked)
                 found[question.id] = asked.id, question
         return found
 
@@ -123,8 +122,7 @@ class RemoteAnswers:
     def reply(self, id_: str, reply: UserReply) -> None:
         """Send an answer. Raises `UsageError` if it does not fit."""
         name, question = self._asked[id_]
-        text = coerce_to_schema(reply.text, question.result) if reply.decision == "answered" else None
-        check_answer(question, reply.decision, text)
+        check_reply(question, reply)
         send(self._folder, Answer(id=name, reply=reply))
         self._sent.add(name)
 

@@ -1,9 +1,9 @@
 """A folder that is held open, so that what its path leads to later can be compared with it.
 
-A path is only a name: whoever may write to a folder above it can put another folder there, or a link. While a
+A path is only a name: a user who may write above it can put another folder there, or a link. While a
 folder is open, no other has its device and inode.
 
-A mark is the identity as text, for another process. Devices may be numbered anew when the machine starts, so
+A mark is the identity as text, for another process. Devices may get other numbers when the machine starts, so
 after that the inode alone counts.
 
 Not covered: a mark is also that of a folder that got the inode after the first was deleted, or, once the

@@ -73,7 +73,7 @@ class Schedule(FrozenModel):
     @classmethod
     def _is_a_name(cls, value: str) -> str:
         if value and not NAME.match(value):
-            raise ValueError(f"{value!r} is no name: use small letters, digits, - and _")
+            raise ValueError(f"{value!r} is not a valid name: use small letters, digits, - and _")
         return value
 
     @field_validator("timezone")
@@ -82,7 +82,7 @@ class Schedule(FrozenModel):
         try:
             ZoneInfo(value)
         except (OSError, ValueError, LookupError) as exc:
-            raise ValueError(f"{value!r} is no time zone: write one such as Europe/Berlin") from exc
+            raise ValueError(f"{value!r} is not a time zone: write one such as Europe/Berlin") from exc
         return value
 
     @field_validator("files")

@@ -14,7 +14,7 @@ from orchestrator_cli.views.diagram import GraphNode
 from orchestrator_cli.views.graph import layers
 
 LANES = 5
-"""Arrows between two columns that can be told apart."""
+"""Arrows between two columns that stay distinct."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The view that notifies the user: a run is done, has failed, is over budget, or waits for a person.
 
-At a terminal, a run or a question younger than `after_s` says nothing: whoever sits there sees it. Nothing
+At a terminal, a run or a question younger than `after_s` says nothing: its user sees it. Nothing
 that goes wrong here ends or delays a run, but for two seconds at its end.
 
 Not covered: runs that were killed, which tell nothing any more, and those that a person ended.

@@ -108,7 +108,7 @@ def _service(address: str) -> Callable[[str, str, dict[str, Any]], None]:
 
         services = apprise.Apprise()
         if not services.add(address):
-            raise NotifyFailed("it is no address that Apprise knows")
+            raise NotifyFailed("Apprise does not know this kind of address")
         if not services.notify(text, title=title, body_format=apprise.NotifyFormat.TEXT):
             raise NotifyFailed("it did not take the message")
 

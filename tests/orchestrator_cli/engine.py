@@ -38,6 +38,15 @@ class Engine:
         found: list[dict[str, Any]] = self.api("flow_runs/filter", {"flow_runs": {"name": {"any_": [run]}}})
         return found
 
+    def end_states(self, run: str) -> tuple[str, ...]:
+        """The states of the flow runs of one of our runs at its end, which the server is sent afterwards."""
+        until = time.monotonic() + 30
+        while True:
+            states = tuple(str(row["state_type"]) for row in self.flow_runs(run))
+            if (states and not {*states} & {"PENDING", "RUNNING"}) or time.monotonic() > until:
+                return states
+            time.sleep(0.05)
+
     def task_runs(self, run: str) -> list[dict[str, Any]]:
         flow_run = self.flow_runs(run)[0]["id"]
         found: list[dict[str, Any]] = self.api(

@@ -97,6 +97,19 @@ def test_a_person_who_attaches_answers_and_the_run_goes_on(
     assert end(orch)["outcome"] == "completed"
 
 
+def test_a_person_who_attaches_may_say_no_to_any_question(
+    orch: Orch, endpoint: Endpoint, open_screen: Open
+) -> None:
+    endpoint.reply = Cast(planner=[plan(CHOOSE | {"on_failure": "skip"})])
+    run = orch("ask", "--detach", "Paint it.").out.strip()
+    assert end(orch)["outcome"] == "paused"
+    screen = open_screen("attach", run)
+    screen.expect("[1-2] › ")
+    screen.type("/no because red is out\r")
+    screen.when(lambda: bool(orch.events("ApprovalGiven")))
+    assert orch.events("ApprovalGiven")[0]["decision"] == "no"
+
+
 def test_a_remark_reaches_it_and_ctrl_c_leaves_it_running(
     orch: Orch, held: Callable[[], None], open_screen: Open
 ) -> None:

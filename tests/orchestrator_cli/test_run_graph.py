@@ -87,7 +87,7 @@ def test_the_log_holds_every_code_operation(graph: Graph) -> None:
 
 
 def test_a_run_is_one_completed_flow_run(graph: Graph) -> None:
-    assert [run["state_type"] for run in graph.engine.flow_runs(graph.run)] == ["COMPLETED"]
+    assert graph.engine.end_states(graph.run) == ("COMPLETED",)
 
 
 def test_every_subtask_is_a_completed_task_run_of_its_name(graph: Graph) -> None:

@@ -34,7 +34,7 @@ def asked(orch: Orch) -> list[dict[str, Any]]:
 
 
 def flow_state(engine: Engine, orch: Orch) -> tuple[str, ...]:
-    return tuple(row["state_type"] for row in engine.flow_runs(run_of(orch)))
+    return engine.end_states(run_of(orch))
 
 
 def test_a_run_that_only_a_person_can_bring_on_pauses_when_all_else_is_done_and_goes_on_with_the_answer(

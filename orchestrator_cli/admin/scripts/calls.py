@@ -24,7 +24,7 @@ class ScriptParameter:
     name: str
     schema: dict[str, JsonValue]
     option: str = ""
-    """Such as `--day`, or `--on/--off`; empty for one that is told by its place."""
+    """Such as `--day`, or `--on/--off`; empty for a positional one."""
     is_required: bool = False
     is_spread: bool = False
     """Whether several values follow one option."""

@@ -87,7 +87,7 @@ class ReplSession:
     ) -> None:
         """Open the session that `name` and `goes_on` name, as in `ChatSession`. Raises `OrchError`.
 
-        `load` reads the settings anew, with another model if one is named; `command` is as in `start_repl`.
+        `load` reads the settings again, with another model if one is named; `command` is as in `start_repl`.
         `unsafe` says how the user has allowed runs WITHOUT A SANDBOX; it is empty otherwise. `arguments` are
         the options of the loop, for runs in the background.
         """

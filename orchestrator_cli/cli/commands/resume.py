@@ -8,9 +8,10 @@ import typer
 from orchestrator_cli.approvals.broker import (
     Question,
     UserReply,
-    check_answer,
+    check_reply,
     how_to_answer,
     needs_its_own_answer,
+    question_of,
 )
 from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import choice_of, question_lines
@@ -39,7 +40,6 @@ from orchestrator_cli.execution.resume import is_over
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import GivenModel, LiveModels, ModelFree
 from orchestrator_cli.planning.plan_text import may_be_edited
-from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.run_errors import as_orch_error
 from orchestrator_cli.runs.find import LAST, PastRun, check_is_same, find_run, look_at, moved_to, named_with
 from orchestrator_cli.runs.fork import fork_run
@@ -239,7 +239,7 @@ def _list(found: tuple[ApprovalAsked, ...], past: PastRun, console: Console, *, 
         console.lines([f"Run {past.run} asks nothing."])
     else:
         for asked in found:
-            console.lines(question_lines(asked.id, _question(asked)))
+            console.lines(question_lines(asked.id, question_of(asked)))
         console.lines(how_to_answer(past.run, found))
 
 
@@ -264,17 +264,15 @@ def _questions(
 
 def _reply(asked: ApprovalAsked, given: ApprovalAnswer) -> UserReply:
     """Raises `UsageError` if the answer does not fit the question."""
-    question = _question(asked)
+    question = question_of(asked)
     if given.edit:
         return UserReply(decision="yes", text=_edited(question), remark=given.because)
+    reply = UserReply(decision="yes" if given.yes else "no", remark=given.because)
     if given.answer is not None:
         text = choice_of(question, given.answer)
-        check_answer(question, "answered", coerce_to_schema(text, question.result))
-        return UserReply(decision="answered", text=text, remark=given.because)
-    if given.yes:
-        check_answer(question, "yes", None)
-        return UserReply(decision="yes", remark=given.because)
-    return UserReply(decision="no", remark=given.because)
+        reply = UserReply(decision="answered", text=text, remark=given.because)
+    check_reply(question, reply)
+    return reply
 
 
 def _edited(question: Question) -> str:
@@ -284,8 +282,3 @@ def _edited(question: Question) -> str:
     if text is None:
         raise UsageError("Nothing was saved.", "Say --yes to run the plan as it is.")
     return text or "#"
-
-
-def _question(asked: ApprovalAsked) -> Question:
-    """What was asked. Its own id may differ, because the event does not hold all that the id is made of."""
-    return Question(**asked.model_dump(exclude={"kind", "id"}))

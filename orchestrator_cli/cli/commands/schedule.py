@@ -238,7 +238,7 @@ def when_of(one: Schedule) -> str:
     if one.cron:
         parts.append(f"at {one.cron} ({one.timezone})")
     elif one.every_s:
-        parts.append(f"every {one.every_s:g} s")
+        parts.append(f"every {_length(one.every_s)}")
     elif one.at:
         parts.append(f"at {one.at:%Y-%m-%d %H:%M:%S} ({one.timezone})")
     elif one.rrule:
@@ -250,8 +250,14 @@ def when_of(one: Schedule) -> str:
     return ", and ".join(parts) or "when you say so"
 
 
+def _length(seconds: float) -> str:
+    """A length of time as `--every` takes it."""
+    unit = next((name for name in reversed(UNITS) if seconds % UNITS[name] == 0), "s")
+    return f"{seconds / UNITS[unit]:g}{unit}"
+
+
 def _seconds(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", text.strip())
     if not found:
-        raise UsageError(f"{text} is no length of time.", "Write 30s, 10m, 2h, 1d or 1w.")
+        raise UsageError(f"{text} is not a length of time.", "Write 30s, 10m, 2h, 1d or 1w.")
     return float(found[1]) * UNITS[found[2] or "s"]

@@ -173,7 +173,7 @@ def _page(folder: Path, found: Proposals) -> Iterator[str]:
     if changed:
         yield "Changed since they were registered:"
         for one in changed:
-            yield from (*_proposal_lines(one), f"    sets anew: {', '.join(one.changes)}")
+            yield from (*_proposal_lines(one), f"    replaces: {', '.join(one.changes)}")
     if found.registered:
         yield f"Registered already: {', '.join(found.registered)}"
     if found.left_out:

@@ -1,4 +1,4 @@
-"""What a built tool may do in use is what its specification says, whoever calls it."""
+"""What a built tool may do in use is what its specification says, for every caller."""
 
 import json
 import time
