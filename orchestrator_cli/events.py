@@ -5,29 +5,24 @@ they do not know: newer versions add kinds and optional fields, and raise `SCHEM
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from orchestrator_cli.plan import Patch, Plan, Result
+from orchestrator_cli.tool_events import ToolBuilt as ToolBuilt
+from orchestrator_cli.tool_events import ToolNeeded as ToolNeeded
+from orchestrator_cli.tool_events import ToolRefused as ToolRefused
+from orchestrator_cli.tool_events import ToolReused as ToolReused
+from orchestrator_cli.tool_events import ToolTried as ToolTried
 from orchestrator_cli.values import Asked as Asked
+from orchestrator_cli.values import Fact as Fact
 from orchestrator_cli.values import FileChange as FileChange
-from orchestrator_cli.values import FunctionDoc, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import Outcome as Outcome
 from orchestrator_cli.values import Part as Part
+from orchestrator_cli.values import Remembered, Swapped, Turn, Usage
 
 SCHEMA = 1
-
-
-class Fact(Part):
-    """Something that happened. Each class is a kind, which has the name of the class."""
-
-    kind: str = ""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        cls.__annotations__["kind"] = Literal[cls.__name__]
-        cls.kind = cls.__name__
 
 
 class RunStarted(Fact):
@@ -205,54 +200,6 @@ class ToolCalled(Fact):
     """The whole value, where the same call could give another one later."""
 
 
-class ToolNeeded(Fact):
-    tool: str
-    purpose: str
-    asked_by: str
-    """`plan`, or the subtask whose agent asked."""
-
-
-class ToolTried(Fact):
-    """One round of writing and trying a tool."""
-
-    tool: str
-    round: int
-    passed: bool
-    results: tuple[str, ...]
-    """A line per trial case, or the checker's faults."""
-    source: str = ""
-    """The code of the round."""
-
-
-class ToolBuilt(Fact):
-    tool: str
-    version: int
-    purpose: str
-    functions: tuple[FunctionDoc, ...]
-    permissions: str
-    trial: tuple[str, ...]
-    sha256: str
-    source: str
-
-
-class ToolReused(Fact):
-    """A tool came from the library instead of being built again."""
-
-    tool: str
-    version: int
-    purpose: str
-    sha256: str
-    instead_of: str = ""
-    """The tool that was asked for, where it is served by one of another name."""
-    reason: str = ""
-    """Why that one serves."""
-
-
-class ToolRefused(Fact):
-    tool: str
-    reasons: tuple[str, ...]
-
-
 class FilesChanged(Fact):
     """The changes of one subtask, as they were committed to the workspace."""
 
@@ -375,6 +322,14 @@ class ResultJudged(Fact):
     reason: str
 
 
+class ModelAsked(Fact):
+    """A model call begins; its `Spent` ends it. Only shown, see `UNWRITTEN`."""
+
+    role: str
+    subtask: str | None
+    model: str
+
+
 class Spent(Fact):
     """One try of a model call. `cost`: US dollars, null if unknown; `cached_tokens`: of the prompt."""
 
@@ -408,6 +363,10 @@ class AnswerDelta(Fact):
     text: str
 
 
+UNWRITTEN = (ModelAsked, AnswerDelta)
+"""What is shown while it happens, and is not in the journal."""
+
+
 class RunFinished(Fact):
     outcome: Outcome
     answer: str
@@ -424,8 +383,8 @@ AnyFact = Annotated[
     | SubtaskStarted | SubtaskWaiting | AgentStepped | CodeRan | FunctionRepeated | ToolCalled
     | ToolNeeded | ToolTried | ToolBuilt | ToolReused | ToolRefused | FilesChanged | RunUndone
     | SubtaskAccepted | SubtaskFinished | SubtaskFailed | SubtaskSkipped | SubtasksReopened | LateResult
-    | ApprovalAsked | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged | Spent | Noticed
-    | FlowStarted | AnswerDelta | RunFinished,
+    | ApprovalAsked | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged | ModelAsked
+    | Spent | Noticed | FlowStarted | AnswerDelta | RunFinished,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

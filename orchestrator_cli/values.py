@@ -1,7 +1,7 @@
 """The smaller values that events, plans and the state of a run are made of."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -59,6 +59,17 @@ class Part(BaseModel):
     """A frozen piece of a fact."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class Fact(Part):
+    """Something that happened. Each class is a kind, which has the name of the class."""
+
+    kind: str = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__annotations__["kind"] = Literal[cls.__name__]
+        cls.kind = cls.__name__
 
 
 class Turn(Part):

@@ -17,6 +17,7 @@ from orchestrator_cli.views.graph import plan_lines
 from orchestrator_cli.views.history import Summary, show_json, show_lines
 from orchestrator_cli.views.streams import states_of, write, write_line
 from orchestrator_cli.views.text import clean
+from orchestrator_cli.views.tree import tree_lines
 
 Forms = Mapping[str, Callable[[], str]]
 """What makes the text of each format, without control characters but for JSON."""
@@ -27,6 +28,7 @@ def forms_of_run(summary: Summary, state: RunState, found: Sequence[Event]) -> F
     plans = [version.plan for version in state.versions]
     return {
         "text": lambda: _text(show_lines(summary, state)),
+        "tree": lambda: _text(tree_lines(plans[-1], states_of(state)) if plans else []),
         "json": lambda: json.dumps(show_json(summary, state), ensure_ascii=False),
         "mermaid": lambda: mermaid(nodes_of(plans, states_of(state))),
         "dot": lambda: dot(nodes_of(plans, states_of(state))),
@@ -38,6 +40,7 @@ def forms_of_plan(prompt: str, plan: Plan) -> Forms:
     """The formats of a plan that has not run."""
     return {
         "text": lambda: _text(plan_lines(plan)),
+        "tree": lambda: _text(tree_lines(plan, {})),
         "json": lambda: plan.model_dump_json(indent=2),
         "mermaid": lambda: mermaid(nodes_of([plan], {})),
         "dot": lambda: dot(nodes_of([plan], {})),

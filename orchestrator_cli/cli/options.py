@@ -30,8 +30,8 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show every step.
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsFormat = Annotated[
-    Literal["text", "json", "mermaid", "dot", "html"] | None,
-    typer.Option("--format", help="Print it as text (the default), JSON, Mermaid, DOT or a page of HTML."),
+    Literal["text", "tree", "json", "mermaid", "dot", "html"] | None,
+    typer.Option("--format", help="Print it as text (the default), as a tree, or in one of these formats."),
 ]
 OutFile = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to this file instead.")

@@ -1,8 +1,7 @@
 """The journal of a run, its lock, and the one place where events are numbered and sent to the views.
 
-A fact is numbered, written to `journal.jsonl` and fsynced, and only then shown: what a person
-saw is on disk. Pieces of the streamed answer are shown but not journaled; `RunFinished`
-holds the whole.
+A fact is numbered, written to `journal.jsonl` and fsynced, and only then shown: what a person saw is on disk.
+Those that are `UNWRITTEN` are only shown.
 
 Values that would make a line long are stored next to the journal, by the hash of their content:
 
@@ -49,10 +48,11 @@ from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire
 from orchestrator_cli.errors import RecoverableError, RunFailed, StorageFault, UsageError, storage_faults
 from orchestrator_cli.events import (
     SCHEMA,
+    UNWRITTEN,
     AgentStepped,
-    AnswerDelta,
     Event,
     Fact,
+    ModelAsked,
     Spent,
     SubtaskStarted,
 )
@@ -66,7 +66,7 @@ LARGE = 64 << 10
 
 LARGE_MARK = b',"large":['
 
-PASSING = (SubtaskStarted, AgentStepped, Spent)
+PASSING = (SubtaskStarted, AgentStepped, ModelAsked, Spent)
 """Facts that need no fsync of their own: nothing depends on them before the next one is on disk."""
 
 Emit = Callable[[Fact], None]
@@ -196,7 +196,7 @@ class EventStream:
             self.check()
             fact = self._redact(chosen)
             event = Event(run=self.run, seq=self._seq + 1, time=datetime.now(UTC), data=fact)
-            if not isinstance(fact, AnswerDelta):
+            if not isinstance(fact, UNWRITTEN):
                 self._append(event)
             self._state = apply(self._state, event)
             written = _Written(event, self._state)
@@ -218,7 +218,7 @@ class EventStream:
             pending = self._unshown
             self._unshown = deque()
         try:
-            if any(not isinstance(one.event.data, AnswerDelta) for one in pending):
+            if any(not isinstance(one.event.data, UNWRITTEN) for one in pending):
                 sync(self._file.fileno())
             while pending:
                 one = pending.popleft()

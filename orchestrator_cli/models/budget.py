@@ -22,7 +22,7 @@ from typing import TypeVar
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import LimitReached, OrchError, ProviderError
-from orchestrator_cli.events import Fact, Noticed, Spent
+from orchestrator_cli.events import Fact, ModelAsked, Noticed, Spent
 from orchestrator_cli.models.model import (
     Completion,
     Embeddings,
@@ -249,6 +249,8 @@ class MeteredModel:
         return self._call(request, self._admit(request, quote, None), ask)
 
     def _call(self, request: ModelRequest, admitted: Admitted, ask: Callable[[], Answer]) -> Answer:
+        subtask, model = request.subject or None, request.model or ""
+        self._emit(ModelAsked(role=request.role, subtask=subtask, model=model))
         started = time.monotonic()
         try:
             answer = ask()

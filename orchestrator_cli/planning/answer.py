@@ -16,6 +16,8 @@ from orchestrator_cli.prompts import render
 
 OUTCOME_CHARS = 6_000
 SUMMARY_CHARS = 300
+INNER_CHARS, INNER_ITEMS = 80, 12
+"""Of a value within another, as far as a summary shows it."""
 TRIES = 2
 LIST_ITEMS = 10
 UNWRITTEN = "The answer could not be written."
@@ -177,7 +179,19 @@ def _summary_text(value: JsonValue) -> str:
 def _label(value: JsonValue) -> str:
     """A value within a line: text, a number, the first text of an object, or a count."""
     if isinstance(value, dict):
-        return next((item for item in value.values() if isinstance(item, str)), f"{len(value)} keys")
+        return next((item for item in value.values() if isinstance(item, str)), _inner(value))
     if isinstance(value, list):
-        return f"{len(value)} item{'' if len(value) == 1 else 's'}"
+        return _inner(value)
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _inner(value: list[JsonValue] | dict[str, JsonValue]) -> str:
+    """A value within another: its own values if they are few and flat, else a count."""
+    pairs = list(value.items()) if isinstance(value, dict) else [("", item) for item in value]
+    flat = len(pairs) <= INNER_ITEMS and not any(isinstance(item, list | dict) for _, item in pairs)
+    texts = [(key, item if isinstance(item, str) else json.dumps(item)) for key, item in pairs if flat]
+    shown = ", ".join(f"{key} {text}".strip() for key, text in texts)
+    if 0 < len(shown) <= INNER_CHARS:
+        return shown
+    noun = "key" if isinstance(value, dict) else "item"
+    return f"{len(value)} {noun}{'' if len(value) == 1 else 's'}"

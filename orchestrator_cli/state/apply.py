@@ -13,7 +13,7 @@ from orchestrator_cli.events import Event, FileChange
 from orchestrator_cli.plan import Plan, State, descendants, whole_name
 from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.state.duplicate_code import HINT, cause_of
-from orchestrator_cli.state.run_state import OVER, Accepted, Activity, RunState, Version, Work
+from orchestrator_cli.state.run_state import OVER, Accepted, Activity, PendingCall, RunState, Version, Work
 from orchestrator_cli.values import Usage, seconds_between
 
 GOAL = "the goal is not met"
@@ -47,9 +47,12 @@ def _change(fact: events.Fact, state: RunState) -> RunState:  # noqa: C901 - a c
         case events.RunFinished():
             # Its own count of the seconds: a run that is cancelled later was dead in between.
             state = replace(state, finished=fact, before_s=fact.seconds, since=None, phase=fact.outcome)
-            return replace(state, usage=_newest(state.usage, fact.usage), building={})
+            return replace(state, usage=_newest(state.usage, fact.usage), building={}, asking=())
         case events.FlowStarted():
             return replace(state, flow_run=fact.flow_run, url=fact.url)
+        case events.ModelAsked():
+            call = PendingCall(fact.role, fact.subtask or "", fact.model, state.now)
+            return replace(state, asking=(*state.asking, call))
         case events.AnswerDelta():
             return replace(state, phase="writing the answer")
         case events.FeedbackGiven():
@@ -138,6 +141,7 @@ def _skipped_after(state: RunState, lost: frozenset[str]) -> frozenset[str]:
 def _spent(fact: events.Spent, state: RunState) -> RunState:
     name = whole_name(fact.subtask) if fact.subtask and fact.role == "agent" else fact.role
     work = state.work.get(name, Work())
+    state = replace(state, asking=_without(state.asking, fact.role, fact.subtask or ""))
     one = usage_of(fact)
     work = replace(
         work,
@@ -146,6 +150,12 @@ def _spent(fact: events.Spent, state: RunState) -> RunState:
         answered_by=work.answered_by if fact.fault else work.answered_by | {fact.model},
     )
     return replace(state, usage=_newest(state.usage, fact.total), work={**state.work, name: work})
+
+
+def _without(asking: tuple[PendingCall, ...], role: str, subtask: str) -> tuple[PendingCall, ...]:
+    """All but the oldest call of a role about a subtask."""
+    ended = next((call for call in asking if (call.role, call.subtask) == (role, subtask)), None)
+    return tuple(call for call in asking if call is not ended)
 
 
 def usage_of(fact: events.Spent) -> Usage:

@@ -9,6 +9,7 @@ Not covered: a question that was withdrawn leaves no event, and counts as open u
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from orchestrator_cli import events
 from orchestrator_cli.plan import Patch, Plan, Result, State, Subtask, order, ready, unstarted, whole_name
@@ -54,6 +55,16 @@ class Activity:
     """Of a `for_each` subtask: the length of its list."""
     ended: frozenset[str] = frozenset()
     """Its instances that have ended."""
+
+
+class PendingCall(NamedTuple):
+    """A model call that has not ended."""
+
+    role: str
+    subtask: str
+    """Empty if it is about the run as a whole."""
+    model: str
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,8 @@ class RunState:
     accepted: Mapping[str, Accepted] = field(default_factory=dict)
     """Results that were accepted and not yet said to be finished."""
     activity: Mapping[str, Activity] = field(default_factory=dict)
+    asking: tuple[PendingCall, ...] = ()
+    """Model calls under way, oldest first; empty in a state that was read from a journal."""
     work: Mapping[str, Work] = field(default_factory=dict)
     """By subtask; model calls for none by their role."""
     starts: Mapping[str, datetime] = field(default_factory=dict)

@@ -1,10 +1,10 @@
 """What a person sees during a run, on standard error; only the answer goes to standard output.
 
-On a terminal, a live table of the subtasks is shown below the lines; otherwise there are only lines. Foreign
-text is never read as markup and contains no escape sequences. `NO_COLOR`, `TERM=dumb` and encodings without
-Unicode are respected.
+On a terminal, the live view is shown below the lines; otherwise there are only lines. Foreign text is never
+read as markup and contains no escape sequences. `NO_COLOR`, `TERM=dumb` and encodings without Unicode are
+respected.
 
-The table is drawn by a thread of its own, from the frozen state that came with the latest event;
+The live view is drawn by a thread of its own, from the frozen state that came with the latest event;
 nothing here is held while printing, so the two cannot wait for each other.
 """
 
@@ -13,47 +13,25 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 from rich.console import Console as RichConsole
-from rich.console import Group, OverflowMethod, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.events import Event, RunFinished, RunResumed, RunStarted
+from orchestrator_cli.events import AnswerDelta, Event, RunFinished, RunResumed, RunStarted
 from orchestrator_cli.state import RunState
-from orchestrator_cli.values import seconds_between
 from orchestrator_cli.views import text
-from orchestrator_cli.views.graph import SIGNS, Row, rows_of
+from orchestrator_cli.views.live import REFRESHES_PER_S, Seen, Size, TypedLine, live_view
 from orchestrator_cli.views.narration import OUTCOMES, Line, narrate
 from orchestrator_cli.views.streams import write
 
-NARROW = 60
-"""Below this many columns, the table leaves out the role."""
-REFRESHES_PER_S = 8
-_STYLES = {
-    "pending": "dim",
-    "waiting": "bold magenta",
-    "running": "bold cyan",
-    "done": "green",
-    "failed": "bold red",
-    "skipped": "dim",
-}
-_RANK = {"waiting": 0, "running": 0, "failed": 1, "pending": 2, "skipped": 3, "done": 4}
 OVER = frozenset(OUTCOMES)
 """The phases of a run in which nothing more happens."""
-_SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
-
-
-class TypedLine(NamedTuple):
-    """A line that a person types, and the question that it answers."""
-
-    asked: str
-    wanted: str
-    line: str
 
 
 class Console:
@@ -77,7 +55,7 @@ class Console:
         self._terminal = self._rich.file.isatty()
         self._animated = self._terminal and not quiet and not self._rich.is_dumb_terminal
         self._ascii = not self._rich.encoding.lower().startswith("utf")
-        self._overflow: OverflowMethod = "crop" if self._ascii else "ellipsis"
+        self._answer = ""
         self._state = RunState()
         self._live: Live | None = None
         self._shown_error = ""
@@ -86,7 +64,7 @@ class Console:
 
     @property
     def animated(self) -> bool:
-        """Whether a table is shown during a run."""
+        """Whether a live view is shown during a run."""
         return self._animated
 
     @property
@@ -100,8 +78,10 @@ class Console:
         if self._quiet:
             return
         if isinstance(event.data, RunStarted | RunResumed):
-            self._shown_error = ""
+            self._shown_error = self._answer = ""
             self._start()
+        elif isinstance(event.data, AnswerDelta):
+            self._answer += event.data.text
         elif isinstance(event.data, RunFinished):
             self._stop()
             if event.data.error:
@@ -109,7 +89,7 @@ class Console:
         self._say(narrate(event, before, live=self._live is not None, verbose=self._verbose))
 
     def close(self) -> None:
-        """Remove the table and restore the terminal. May be called again."""
+        """Remove the live view and restore the terminal. May be called again."""
         self._stop()
 
     def error(self, exc: OrchError) -> None:
@@ -121,7 +101,7 @@ class Console:
         self._say([Line("", text.clean(line)) for line in lines])
 
     def show_typed(self, typed: TypedLine | None) -> None:
-        """Show what a person types below the table; None shows nothing."""
+        """Show what a person types below the live view; None shows nothing."""
         if typed != self._typed:
             self._typed = typed
             if (live := self._live) is not None:
@@ -188,14 +168,14 @@ class Console:
         words = text.clean(words)
         return Text(text.ascii_only(words) if self._ascii else words, style)
 
-    # --- the table
+    # --- the live view
 
     def _start(self) -> None:
         self._stop()
         if self._animated:
             self._live = Live(
                 console=self._rich,
-                get_renderable=self._table,
+                get_renderable=self._shown,
                 refresh_per_second=REFRESHES_PER_S,
                 transient=True,
                 redirect_stdout=False,
@@ -211,70 +191,10 @@ class Console:
             self._live = None
             atexit.unregister(self.close)
 
-    def _table(self) -> RenderableType:
-        state, now = self._state, datetime.now(UTC)
-        rows = rows_of(state)
-        # The rows that fit, active ones before finished ones.
-        room = max(1, self._rich.height - 6 - len(state.building))
-        chosen = {row.id for row in sorted(rows, key=lambda row: _RANK[row.state])[:room]}
-        shown = [row for row in rows if row.id in chosen]
-        hidden = [row for row in rows if row.id not in chosen]
-        grid = Table.grid(padding=(0, 1), expand=True)
-        wide = self._rich.width >= NARROW
-        grid.add_column(width=1)
-        grid.add_column(no_wrap=True, max_width=24 if wide else 12, overflow=self._overflow)
-        if wide:
-            grid.add_column(no_wrap=True, max_width=14, overflow=self._overflow, style="dim")
-        grid.add_column(no_wrap=True, justify="right", min_width=6)
-        grid.add_column(no_wrap=True, ratio=1, overflow=self._overflow)
-        for row in shown:
-            grid.add_row(*self._cells(row, now, wide))
-        parts: list[RenderableType] = ["", grid] if shown else [""]
-        if hidden:
-            states = [row.state for row in hidden]
-            counts = ", ".join(f"{states.count(state)} {state}" for state in SIGNS if state in states)
-            parts.append(self._text(f"  … and {counts}", "dim"))
-        parts += [self._tool_line(tool, doing) for tool, doing in state.building.items()]
-        parts.append(self._status(state, rows, now))
-        if self._typed is not None:
-            parts.append(self._typed_line(self._typed))
-        return Group(*parts)
-
-    def _typed_line(self, typed: TypedLine) -> Text:
-        """The end of the line is always visible, and so is the form of the answer."""
-        room = max(4, self._rich.width // 2 - len(typed.wanted))
-        parts = (text.one_line(typed.asked, room), typed.wanted, "› ")
-        prompt = self._text(" ".join(filter(None, parts)), "magenta")
-        words = self._text(typed.line, "bold")
-        while words.cell_len > max(10, self._rich.width - prompt.cell_len - 2):
-            words = words[1:]
-        line = prompt + words + self._text("_" if self._ascii else "▏", "blink")
-        line.no_wrap, line.overflow = True, self._overflow
-        return line
-
-    def _cells(self, row: Row, now: datetime, wide: bool) -> list[Text]:
-        style = _STYLES[row.state]
-        seconds = seconds_between(row.since, now) if row.since is not None else row.seconds
-        cells = [self._text(SIGNS[row.state], style), self._text(row.id, style if row.since else "")]
-        cells += [self._text(row.label)] if wide else []
-        cells.append(self._text("" if seconds is None else text.duration(seconds), "dim"))
-        return [*cells, self._text(row.doing, "" if row.since is not None else "dim")]
-
-    def _tool_line(self, tool: str, doing: str) -> Text:
-        line = self._text("tool  ", "magenta") + self._text(
-            f"{text.one_line(tool, 60)} · {text.one_line(doing, 200)}"
-        )
-        line.no_wrap, line.overflow = True, self._overflow
-        return line
-
-    def _status(self, state: RunState, rows: list[Row], now: datetime) -> Text:
-        frames = _ASCII_SPINNER if self._ascii else _SPINNER
-        frame = frames[int(now.timestamp() * REFRESHES_PER_S) % len(frames)]
-        over = sum(row.state in ("done", "skipped") for row in rows)
-        phase = f"{state.phase} {over}/{len(rows)}" if rows else state.phase
-        elapsed = text.duration(seconds_between(state.since, now)) if state.since is not None else ""
-        words = f"{phase} · {elapsed} · {text.spent(state.usage)}"
-        return self._text(f"{frame} ", "cyan") + self._text(words, "dim")
+    def _shown(self) -> RenderableType:
+        size = Size(self._rich.width, self._rich.height)
+        seen = Seen(self._state, datetime.now(UTC), self._answer, self._typed)
+        return live_view(seen, size, ascii_only=self._ascii)
 
 
 @contextlib.contextmanager

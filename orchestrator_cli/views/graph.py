@@ -1,16 +1,14 @@
-"""The task graph as text, as rows of a table, and as the difference of two versions.
+"""The task graph as text, and the difference of two versions.
 
 Pure functions. Lines are plain text without colours. What a model wrote in a plan is cleaned and kept to
 one line. The order is that of the plan, so equal plans give equal lines.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from itertools import takewhile
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from orchestrator_cli.plan import Patch, Plan, State, Subtask
-from orchestrator_cli.state import Activity, RunState
 from orchestrator_cli.views import text
 from orchestrator_cli.views.text import one_line
 
@@ -70,14 +68,16 @@ def _details(plan: Plan, subtask: Subtask) -> str:
     return " · ".join(parts)
 
 
-class _Dependent(Protocol):
+class Dependent(Protocol):
+    """A node of a graph."""
+
     @property
     def id(self) -> str: ...
     @property
     def depends_on(self) -> tuple[str, ...]: ...
 
 
-D = TypeVar("D", bound=_Dependent)
+D = TypeVar("D", bound=Dependent)
 
 
 def layers(subtasks: Iterable[D]) -> list[tuple[str, list[D]]]:
@@ -165,37 +165,3 @@ def _differing(old: str, new: str, limit: int) -> tuple[str, str]:
 def _shared(a: list[str], b: list[str]) -> int:
     """The number of words that both lists start with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
-
-
-# --- rows
-
-DOING_CHARS = 200
-
-
-class Row(NamedTuple):
-    """One subtask."""
-
-    id: str
-    label: str = ""
-    """Its role, or its kind if it has none."""
-    state: State = "pending"
-    doing: str = ""
-    since: datetime | None = None
-    """When it started, while it runs."""
-    seconds: float | None = None
-    """How long it took, once it has ended."""
-
-
-def rows_of(state: RunState) -> list[Row]:
-    """A row per subtask, in plan order."""
-    return [_row(state, subtask) for subtask in state.plan.subtasks] if state.has_plan else []
-
-
-def _row(run: RunState, subtask: Subtask) -> Row:
-    state, activity = run.state_of(subtask.id), run.activity.get(subtask.id, Activity())
-    doing = activity.doing
-    if state == "pending" and subtask.depends_on:
-        doing = "waits for " + ", ".join(one_line(name, 40) for name in subtask.depends_on)
-    label = one_line(subtask.role or subtask.kind, 24)
-    doing = one_line(doing, DOING_CHARS)
-    return Row(subtask.id, label, state, doing, activity.since, activity.seconds)

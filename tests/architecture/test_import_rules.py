@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("planning", "models", "tools", "subprocesses"),
     (
         "events",
+        "tool_events",
         "plan",
         "settings",
         "model_settings",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import Interrupted, LimitReached, ProviderError
-from orchestrator_cli.events import Noticed, Spent
+from orchestrator_cli.events import Fact, ModelAsked, Noticed, Spent
 from orchestrator_cli.models.budget import (
     REPLY_TOKENS,
     SHORTEST_REPLY,
@@ -55,7 +55,12 @@ def metered(model: Any = None, quote: Quote = QUOTE, **options: Any) -> tuple[Me
     facts: list[Any] = []
     limits = {name: options.pop(name, None) for name in ("max_calls", "max_tokens", "max_cost")}
     settings = Settings.model_construct(**limits)
-    return MeteredModel(model or Fixed(), settings, facts.append, quote=lambda _: quote, **options), facts
+
+    def emit(fact: Fact) -> None:
+        if not isinstance(fact, ModelAsked):
+            facts.append(fact)
+
+    return MeteredModel(model or Fixed(), settings, emit, quote=lambda _: quote, **options), facts
 
 
 @pytest.mark.parametrize(

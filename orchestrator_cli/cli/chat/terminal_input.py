@@ -29,7 +29,8 @@ from orchestrator_cli.approvals.broker import Question, UserReply
 from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.planning.plan_text import may_be_edited
-from orchestrator_cli.views.console import Console, TypedLine
+from orchestrator_cli.views.console import Console
+from orchestrator_cli.views.live import TypedLine
 from orchestrator_cli.views.streams import write
 from orchestrator_cli.views.text import choices, clean, numbered, one_line, value_text
 

@@ -16,7 +16,7 @@ from orchestrator_cli.plan import NewTool, Patch, Plan, Result, Subtask
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.values import Usage
 from orchestrator_cli.views.console import Console
-from orchestrator_cli.views.graph import rows_of
+from orchestrator_cli.views.progress import rows_of
 
 PLAN = Plan(
     goal="Count words",
@@ -256,11 +256,10 @@ RUN = (
 def test_a_terminal_shows_what_each_subtask_is_doing(tmp_path: Path) -> None:
     child = played(tmp_path, *RUN[:4], how="wait")
     child.expect("I look around", timeout=20)
-    child.expect("running 0/2")
+    child.expect("1 running · 0 of 2 done")
     child.sendintr()
     text = plain(screen(child))
-    assert "○ report" in text
-    assert "waits for scan" in text
+    assert "└ ○ report" in text
 
 
 def test_the_cursor_is_back_after_a_run(tmp_path: Path) -> None:
@@ -271,7 +270,7 @@ def test_the_cursor_is_back_after_a_run(tmp_path: Path) -> None:
 
 def test_the_cursor_is_back_after_ctrl_c(tmp_path: Path) -> None:
     child = played(tmp_path, *RUN, how="wait")
-    child.expect("running 0/3")
+    child.expect("0 of 3 done")
     child.sendintr()
     child.expect("stopped by the user")
     text = screen(child)

@@ -20,7 +20,7 @@ from orchestrator_cli.events import Event, Fact
 from orchestrator_cli.journal.journal import read_journal
 from orchestrator_cli.plan import Patch, Plan, Result, Subtask
 from orchestrator_cli.state import RunState, fold
-from orchestrator_cli.values import Usage
+from orchestrator_cli.values import FunctionDoc, Usage
 from orchestrator_cli.views.diagram import nodes_of
 from orchestrator_cli.views.history import Summary
 from orchestrator_cli.views.layout import Grid, drawing_of
@@ -272,7 +272,7 @@ def hostile_run() -> list[Event]:
     first = subtask("a", title=bad, instruction=bad, role=bad, inputs={"x": bad}, when=bad, tools=(bad,))
     plan = Plan(goal=bad, subtasks=(first, *PLAN.subtasks[1:]))
     after = Plan(goal=bad, subtasks=(*plan.subtasks[:2], subtask("d", "a", title=bad)), version=2)
-    doc = events.FunctionDoc(name=bad, signature=bad, doc=bad)
+    doc = FunctionDoc(name=bad, signature=bad, doc=bad)
     built = events.ToolBuilt(
         tool=bad, version=1, purpose=bad, functions=(doc,), permissions=bad, trial=(bad,), sha256="0",
         source=bad,

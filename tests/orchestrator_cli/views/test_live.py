@@ -1,0 +1,153 @@
+"""The live view: a tree that fits the terminal, and a name for every wait."""
+
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from orchestrator_cli import events
+from orchestrator_cli.events import AnyFact, Event
+from orchestrator_cli.plan import Plan, Result, Subtask
+from orchestrator_cli.state import RunState, fold
+from orchestrator_cli.values import Usage
+from orchestrator_cli.views.live import Seen, Size, TypedLine, live_view
+from orchestrator_cli.views.progress import wait_of
+from orchestrator_cli.views.tree import DEEPEST, tree_lines, tree_of
+
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+STARTED = events.RunStarted(prompt="p", workspace="/w", models={}, sandbox="bubblewrap", version="0.1.0")
+USAGE = Usage(calls=4, prompt_tokens=12_000, completion_tokens=345, cost=0.0123)
+
+
+def node(name: str, *after: str) -> Subtask:
+    return Subtask(id=name, title=f"Do {name} " * 9, kind="agent", role="researcher", depends_on=after)
+
+
+def plan_of(*nodes: Subtask) -> Plan:
+    return Plan(goal="g", subtasks=nodes)
+
+
+DIAMOND = plan_of(node("scan"), node("a", "scan"), node("b", "scan"), node("sum", "a", "b"), node("alone"))
+
+
+def after(*facts: AnyFact) -> RunState:
+    return fold(Event(run="r", seq=n, time=NOW, data=fact) for n, fact in enumerate(facts, 1))
+
+
+def asked(role: str, subtask: str | None = None) -> events.ModelAsked:
+    return events.ModelAsked(role=role, subtask=subtask, model="m")
+
+
+def spent(role: str, subtask: str | None = None) -> events.Spent:
+    return events.Spent(
+        role=role, subtask=subtask, model="m", prompt_tokens=1, completion_tokens=1, cost=0,
+        seconds=1, total=USAGE,
+    )  # fmt: skip
+
+
+def begun(name: str) -> events.SubtaskStarted:
+    return events.SubtaskStarted(subtask=name, title="t", attempt=1, plan_version=1)
+
+
+def done(name: str, summary: str = "") -> events.SubtaskFinished:
+    result = Result(subtask=name, attempt=1, plan_version=1, summary=summary)
+    return events.SubtaskFinished(subtask=name, result=result, seconds=2)
+
+
+def drawn(seen: Seen, size: Size, *, ascii_only: bool = False) -> list[str]:
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=size.width, height=size.height, force_terminal=True, color_system=None
+    )
+    console.print(live_view(seen, size, ascii_only=ascii_only))
+    return stream.getvalue().rstrip("\n").split("\n")
+
+
+def test_a_subtask_is_below_the_last_one_that_it_waits_for() -> None:
+    lines = [(one.drawn, one.node.id, one.others) for one in tree_of(DIAMOND.subtasks)]
+    assert lines == [
+        ("", "scan", ()), ("├ ", "a", ()), ("└ ", "b", ()), ("  └ ", "sum", ("a",)), ("", "alone", ()),
+    ]  # fmt: skip
+
+
+def test_long_chains_and_cycles_have_every_node_once() -> None:
+    chain = [node(f"n{i}", *([f"n{i - 1}"] if i else [])) for i in range(3_000)]
+    found = tree_of(chain)
+    assert [one.node.id for one in found] == [one.id for one in chain]
+    assert max(len(one.drawn) for one in found) == 2 * DEEPEST
+    cycle = [node("a", "c"), node("b", "a"), node("c", "b"), node("d", "x")]
+    assert {one.node.id for one in tree_of(cycle)} == {"a", "b", "c", "d"}
+
+
+def test_a_tree_names_states_and_other_dependencies() -> None:
+    lines = tree_lines(DIAMOND, {"a": "done", "sum": "running"})
+    assert [line.split(" · ")[0] for line in lines] == ["○ scan", "├ ✓ a", "└ ○ b", "  └ ● sum", "○ alone"]
+    assert lines[3].endswith("after a too")
+
+
+PLANNED = (STARTED, events.PlanProposed(plan=DIAMOND))
+WAITS: Sequence[tuple[str, tuple[AnyFact, ...], str]] = (
+    ("recall", (STARTED,), "recalling and planning"),
+    ("planner", (STARTED, events.Recalled(), asked("planner")), "the planner thinks"),
+    ("prefect", PLANNED, "starting Prefect"),
+    ("work", (*PLANNED, begun("scan"), begun("alone")), "2 running"),
+    ("reviser", (*PLANNED, begun("scan"), asked("reviser")), "the reviser thinks"),
+    ("answer", (*PLANNED, asked("answer")), "the answer is written"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "what"), [row[1:] for row in WAITS], ids=[row[0] for row in WAITS])
+def test_every_wait_has_a_name(facts: tuple[AnyFact, ...], what: str) -> None:
+    assert wait_of(after(*facts)).what == what
+
+
+def test_a_question_is_what_a_run_waits_for() -> None:
+    question = events.ApprovalAsked(id="q", what="question", subject="scan", question="Which?")
+    waiting = events.SubtaskWaiting(subtask="scan", approval="q")
+    state = after(STARTED, events.PlanProposed(plan=plan_of(node("scan"))), question, waiting)
+    assert wait_of(state).what == "waits for you"
+
+
+def test_a_call_is_under_way_until_it_is_counted() -> None:
+    facts = [STARTED, events.PlanProposed(plan=DIAMOND), begun("a"), asked("agent", "a"), asked("agent", "a")]
+    assert len(after(*facts).asking) == 2
+    assert len(after(*facts, spent("agent", "a"), spent("agent", "b")).asking) == 1
+    ended = events.RunFinished(outcome="failed", answer="", seconds=1, usage=USAGE)
+    assert after(*facts, ended).asking == ()
+
+
+def test_a_row_says_how_long_a_model_thinks_and_what_came_out() -> None:
+    state = after(
+        STARTED, events.PlanProposed(plan=DIAMOND), begun("scan"), done("scan", "north 3, south 5"),
+        begun("a"), asked("agent", "a"),
+    )  # fmt: skip
+    lines = drawn(Seen(state, NOW + timedelta(seconds=7)), Size(120, 24))
+    assert "north 3, south 5" in next(line for line in lines if "scan" in line)
+    assert "thinks 7.0 s · t" in next(line for line in lines if "● a" in line)
+    assert "after a too" in next(line for line in lines if "sum" in line)
+
+
+@pytest.mark.parametrize("size", [Size(80, 24), Size(160, 50), Size(30, 8), Size(12, 5)], ids=str)
+@pytest.mark.parametrize("count", [3, 60])
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_it_is_lower_than_the_terminal_and_no_wider(size: Size, count: int, ascii_only: bool) -> None:
+    nodes = [node("scan_語言_" + "x" * 40), *(node(f"n{i}", "scan_語言_" + "x" * 40) for i in range(count))]
+    building = [events.ToolNeeded(tool=f"t{i}", purpose="p " * 90, asked_by="plan") for i in range(9)]
+    state = after(
+        STARTED, events.PlanProposed(plan=plan_of(*nodes)), *building, begun("n1"), asked("agent", "n1")
+    )
+    typed = TypedLine("Which one of them is it that you want?", "[yes/no]", "語" * 90)
+    lines = drawn(Seen(state, NOW, "# Title\n\n" + "語言 word " * 900, typed), size, ascii_only=ascii_only)
+    assert len(lines) <= max(size.height - 1, 5)
+    assert max(map(cell_len, lines)) <= size.width
+
+
+def test_the_end_of_an_answer_is_seen_while_it_is_written() -> None:
+    state = after(STARTED, events.PlanProposed(plan=DIAMOND), asked("answer"))
+    answer = "\n\n".join(f"Part **{i}** \x1b[2J" for i in range(50))
+    lines = drawn(Seen(state, NOW, answer), Size(80, 24))
+    assert any(line.startswith("Part 49") for line in lines)
+    assert not any("\x1b" in line or "**" in line for line in lines)
