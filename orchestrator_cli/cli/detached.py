@@ -154,7 +154,7 @@ def attach(past: PastRun, console: Console, output: Output) -> None:
         console.close()
     assert state.finished is not None
     if output.as_json:
-        write_line(sys.stdout, envelope_line(envelope.result()))
+        console.print_envelope(envelope.result())
     elif not output.stream_json and state.finished.answer:
         console.print_answer(state.finished.answer)
     raise typer.Exit(state.finished.exit_code)

@@ -25,7 +25,7 @@ from orchestrator_cli.state import fold
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.notifications import notifier
-from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line, envelope_of, write_line
+from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_of
 from orchestrator_cli.workspace import check_folder
 
 NO_SANDBOX_FLAG = "--unsafe-no-sandbox"
@@ -142,7 +142,7 @@ class ForegroundRun:
         self._file_log().catch_up(found)
         message, _, remedy = (end.error or "").partition("\n")
         if self.output.as_json:
-            write_line(sys.stdout, envelope_line(envelope_of(fold(found))))
+            self.console.print_envelope(envelope_of(fold(found)))
         elif not self.output.stream_json:
             self.console.print_answer(end.answer)
         if end.exit_code:
@@ -163,7 +163,7 @@ class ForegroundRun:
             raise
         finally:
             if output.as_json:
-                write_line(sys.stdout, envelope_line(envelope.result(error)))
+                self.console.print_envelope(envelope.result(error))
         if not (output.as_json or output.stream_json):
             self.console.print_answer(result.answer)
         if error is not None:

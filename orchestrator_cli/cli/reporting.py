@@ -34,7 +34,7 @@ from orchestrator_cli.trust import (
     trust_command,
 )
 from orchestrator_cli.views.console import Console
-from orchestrator_cli.views.streams import write, write_line
+from orchestrator_cli.views.streams import Envelope, write, write_line
 from orchestrator_cli.views.text import clean
 
 
@@ -145,6 +145,8 @@ def reporting(output: Output) -> Iterator[Console]:
         yield console
     except OrchError as exc:
         console.close()
+        if output.as_json:
+            console.print_envelope(Envelope().result(exc))  # of a run that did not begin
         if output.debug:
             write(sys.stderr, clean(traceback.format_exc()))
         console.error(exc)
@@ -153,11 +155,15 @@ def reporting(output: Output) -> Iterator[Console]:
         if (fault := storage_fault(exc)) is None:
             raise
         console.close()
+        if output.as_json:
+            console.print_envelope(Envelope().result(fault))
         console.error(fault)
         raise typer.Exit(fault.exit_code) from exc
     except KeyboardInterrupt:
         console.close()
         interrupted = Interrupted("Interrupted.")
+        if output.as_json:
+            console.print_envelope(Envelope().result(interrupted))
         console.error(interrupted)
         raise typer.Exit(interrupted.exit_code) from None
     finally:

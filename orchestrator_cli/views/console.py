@@ -13,7 +13,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.console import Group, RenderableType
@@ -28,7 +28,7 @@ from orchestrator_cli.state import RunState
 from orchestrator_cli.views import text
 from orchestrator_cli.views.live import REFRESHES_PER_S, Seen, Size, TypedLine, live_view
 from orchestrator_cli.views.narration import OUTCOMES, Line, narrate
-from orchestrator_cli.views.streams import write
+from orchestrator_cli.views.streams import envelope_line, write, write_line
 
 OVER = frozenset(OUTCOMES)
 """The phases of a run in which nothing more happens."""
@@ -56,6 +56,7 @@ class Console:
         self._animated = self._terminal and not quiet and not self._rich.is_dumb_terminal
         self._ascii = not self._rich.encoding.lower().startswith("utf")
         self._answer = ""
+        self._enveloped = False
         self._state = RunState()
         self._live: Live | None = None
         self._shown_error = ""
@@ -138,6 +139,12 @@ class Console:
 
         # Links are spelled out, because a link can show another address than its own.
         screen.print("", Markdown(answer, hyperlinks=False))
+
+    def print_envelope(self, result: dict[str, Any]) -> None:
+        """Print a run as one JSON object on standard output; only the first one is printed."""
+        if not self._enveloped:
+            self._enveloped = True
+            write_line(self._stdout or sys.stdout, envelope_line(result))
 
     # --- lines
 

@@ -22,6 +22,7 @@ import pytest
 from command import Orch
 from endpoint import Endpoint, call
 from engine import Engine
+from processes import processes_in
 from scripted_model import Cast, caller, code, coder, plan, process, tool_call
 from toolsmith_replies import CASED, SPECIFIED
 
@@ -70,27 +71,13 @@ class Running:
 
     def processes(self) -> list[str]:
         """Command lines of all living processes that this run started: they hold its home or workspace."""
-        marks = [str(self.orch.home), str(self.orch.workspace)]
-        found = []
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit() and int(folder.name) != os.getpid():
-                text = _read(folder / "environ") + _read(folder / "cmdline")
-                if any(mark in text for mark in marks):
-                    found.append(_read(folder / "cmdline").replace("\0", " "))
-        return found
+        return list(processes_in(self.orch.home, self.orch.workspace).values())
 
     def ends(self) -> str:
         """Wait for the end; what the terminal showed since the signal."""
         self.child.expect(pexpect.EOF, timeout=ENDED_S)
         self.child.close()
         return str(self.child.before)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
 
 
 Start = Callable[[Cast], Running]
@@ -124,7 +111,8 @@ def start(orch: Orch, endpoint: Endpoint) -> Iterator[Start]:
 
 def importing(run: Running) -> bool:
     """The command has begun, and imports what settings need; a worker has all that already."""
-    return "pydantic_core" in _read(Path(f"/proc/{run.orch.warm.host(run.child.pid)}/maps"))
+    maps = Path(f"/proc/{run.orch.warm.host(run.child.pid)}/maps")
+    return maps.exists() and "pydantic_core" in maps.read_text()
 
 
 def opened(run: Running) -> bool:

@@ -154,6 +154,41 @@ def test_a_person_answers_remarks_and_asks_again_in_the_loop(
     assert screen.end() == 0
 
 
+def test_a_run_is_remarked_on_stopped_resumed_and_taken_back_in_one_loop(
+    open_screen: Open, orch: Orch, endpoint: Endpoint
+) -> None:
+    def never(_: dict[str, Any]) -> Any:
+        wait_for(lambda: bool(orch.events("RunFinished")))
+        return FINISH
+
+    endpoint.reply = Cast(
+        planner=[plan(WRITE, caller("slow", ["write"]))],
+        agents={"Do slow": [never, FINISH], "Do more": [FINISH]},
+        reviser=[patch("The user asks for more.", add=[caller("more", ["write"])])],
+    )
+    screen = open_screen()
+    screen.expect_prompt()
+    screen.type("Write it.\r")
+    screen.expect("slow")
+    screen.when(lambda: bool(orch.events("FilesChanged")))
+    screen.type("and more\r")
+    screen.when(lambda: bool(orch.events("PlanRevised")))
+    screen.type("\x03")
+    screen.expect("Interrupted")
+    screen.expect_prompt()
+    screen.type("/resume\r")
+    screen.expect("All is done.")
+    assert {row["subtask"] for row in orch.events("SubtaskFinished")} == {"write", "slow", "more"}
+    screen.expect_prompt()
+    assert orch.file("one.txt") == "made"
+    screen.type("/undo\r")
+    screen.when(lambda: bool(orch.events("RunUndone")))
+    screen.expect_prompt()
+    assert orch.files() == []
+    screen.type("exit\r")
+    assert screen.end() == 0
+
+
 @pytest.mark.parametrize("mode", ["ask", "loop"])
 def test_no_question_is_answered_by_what_was_typed_before_it_was_shown(
     mode: str, open_screen: Open, orch: Orch, endpoint: Endpoint

@@ -18,6 +18,7 @@ from endpoint import Endpoint, Reply
 from engine import Engine, end, start_server
 from forkserver import SERVER_GONE
 from forwarder import Forwarder
+from processes import processes_in
 from scripted_model import Cast, code, coder, plan
 
 from orchestrator_cli.engine import server as prefect_server
@@ -78,18 +79,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
     made.closing.close()
     if found := prefect_server.running_server(folder):
         end(found.pid)
-    for process_id in started_for(folder):
+    # Those that runs with this folder started, such as a server that is not up yet.
+    for process_id in processes_in(folder):
         end(process_id)
-
-
-def started_for(folder: Path) -> list[int]:
-    """Processes that runs with this folder started, such as a server that is not up yet."""
-    found = []
-    for path in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if path.name.isdigit() and os.fsencode(folder) in (path / "environ").read_bytes():
-                found.append(int(path.name))
-    return found
 
 
 @pytest.fixture
