@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from orchestrator_cli.plan import Patch, Plan, Result
 from orchestrator_cli.values import Asked as Asked
+from orchestrator_cli.values import Attachment, FunctionDoc, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import FileChange as FileChange
-from orchestrator_cli.values import FunctionDoc, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import Outcome as Outcome
 from orchestrator_cli.values import Part as Part
 
@@ -33,32 +33,28 @@ class Fact(Part):
 class RunStarted(Fact):
     prompt: str
     session: str = ""  # that it belongs to; empty if there is none
-    conversation: tuple[Turn, ...] = ()
-    """What was said before in the same session, oldest first."""
-    earlier: str = ""
-    """What the turns before these came to."""
+    conversation: tuple[Turn, ...] = ()  # what was said before in the same session, oldest first
+    earlier: str = ""  # what the turns before these came to
     workspace: str
     mark: str = ""  # of that folder: see durable.held_folder; empty in journals of earlier versions
-    models: dict[str, str]
-    """Model name per role; `recorded` where replies are played back."""
+    models: dict[str, str]  # model name per role; `recorded` where replies are played back
     sandbox: str  # the backend that model-written code runs in
     version: str
     approve: tuple[str, ...] = ()
     """What the user wants to approve; it holds when the run is resumed too."""
-    forked_from: str | None = None
-    """The run whose finished part this one shares."""
-    guidance: tuple[str, ...] = ()
-    """The files of instructions and the skills that models are given."""
+    forked_from: str | None = None  # the run whose finished part this one shares
+    guidance: tuple[str, ...] = ()  # the files of instructions and the skills that models are given
+    attachments: tuple[Attachment, ...] = ()
+    answer_schema: dict[str, JsonValue] | None = None
+    """The JSON Schema that the answer has to satisfy; null if it is in words."""
 
 
 class RunResumed(Fact):
     """Another process went on with a run that had stopped."""
 
     version: str
-    sandbox: str = ""
-    """The backend from now on; empty in journals of versions that did not say it."""
-    limits: dict[str, JsonValue] = Field(default={})
-    """The limits that were said anew."""
+    sandbox: str = ""  # the backend from now on; empty in journals of versions that did not say it
+    limits: dict[str, JsonValue] = Field(default={})  # the limits that were said anew
     workspace: str = ""  # from now on; empty in journals of earlier versions
     mark: str = ""
     guidance: tuple[str, ...] = ()
@@ -67,27 +63,29 @@ class RunResumed(Fact):
 class RunPaused(Fact):
     """Nothing more can be done before a person has answered."""
 
-    approvals: tuple[str, ...]
-    """The ids of the open questions."""
+    approvals: tuple[str, ...]  # the ids of the open questions
 
 
 class Recalled(Fact):
     """What memory brought before planning."""
 
-    runs: tuple[str, ...] = ()
-    """Earlier prompts, most similar first."""
+    runs: tuple[str, ...] = ()  # earlier prompts, most similar first
     tools: tuple[str, ...] = ()
-    facts: tuple[str, ...] = ()
-    """What is remembered of the user."""
-    used: tuple[Remembered, ...] = ()
-    """The same runs and those that are withheld, each with its use."""
+    facts: tuple[str, ...] = ()  # what is remembered of the user
+    used: tuple[Remembered, ...] = ()  # the same runs and those that are withheld, each with its use
+
+
+class Transcribed(Fact):
+    """A model has written down an attached recording."""
+
+    attachment: str  # its name
+    text: str
 
 
 class PlanReused(Fact):
     """The plan of an earlier run is used again, and no planner is asked."""
 
-    earlier: str
-    """The run that it comes from."""
+    earlier: str  # the run that it comes from
     swapped: tuple[Swapped, ...] = ()
     reason: str
 
@@ -137,8 +135,7 @@ class PlanRefused(Fact):
 class PlanRevised(Fact):
     plan: Plan
     patch: Patch
-    cause: str
-    """The failure, failed check or surprise that led to it."""
+    cause: str  # the failure, failed check or surprise that led to it
     causes: tuple[str, ...] = ()
     """The ids of the causes that it settles; empty in journals of earlier versions."""
 
@@ -156,8 +153,7 @@ class SubtaskStarted(Fact):
     title: str
     attempt: int
     plan_version: int
-    items: int | None = None
-    """For a `for_each` subtask as a whole, how many items its list has."""
+    items: int | None = None  # for a `for_each` subtask as a whole, how many items its list has
 
 
 class SubtaskWaiting(Fact):
@@ -186,11 +182,9 @@ class CodeRan(Fact):
 class FunctionRepeated(Fact):
     """Agents of the run have written the same function for the third time."""
 
-    subtask: str
-    """Where it was written the third time."""
+    subtask: str  # where it was written the third time
     function: str
-    mark: str
-    """The same for every function that does the same in the same way."""
+    mark: str  # the same for every function that does the same in the same way
 
 
 class ToolCalled(Fact):
@@ -419,13 +413,13 @@ class RunFinished(Fact):
 
 
 AnyFact = Annotated[
-    RunStarted | RunResumed | RunPaused | Recalled | PlanReused | ReuseDeclined | FeedbackGiven
-    | PlanProposed | PlanApproved | PlanRepaired | PlanRefused | PlanRevised | RevisionDeclined
-    | SubtaskStarted | SubtaskWaiting | AgentStepped | CodeRan | FunctionRepeated | ToolCalled
-    | ToolNeeded | ToolTried | ToolBuilt | ToolReused | ToolRefused | FilesChanged | RunUndone
-    | SubtaskAccepted | SubtaskFinished | SubtaskFailed | SubtaskSkipped | SubtasksReopened | LateResult
-    | ApprovalAsked | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged | Spent | Noticed
-    | FlowStarted | AnswerDelta | RunFinished,
+    RunStarted | RunResumed | RunPaused | Recalled | Transcribed | PlanReused | ReuseDeclined
+    | FeedbackGiven | PlanProposed | PlanApproved | PlanRepaired | PlanRefused | PlanRevised
+    | RevisionDeclined | SubtaskStarted | SubtaskWaiting | AgentStepped | CodeRan | FunctionRepeated
+    | ToolCalled | ToolNeeded | ToolTried | ToolBuilt | ToolReused | ToolRefused | FilesChanged
+    | RunUndone | SubtaskAccepted | SubtaskFinished | SubtaskFailed | SubtaskSkipped | SubtasksReopened
+    | LateResult | ApprovalAsked | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged
+    | Spent | Noticed | FlowStarted | AnswerDelta | RunFinished,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

@@ -5,7 +5,7 @@ of it next are ours.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -25,6 +25,7 @@ from orchestrator_cli.execution.agent_outputs import REST
 from orchestrator_cli.execution.code_block import CLOSING, NO_CODE, OPENING, find_code
 from orchestrator_cli.models.endings import reply_fault
 from orchestrator_cli.models.model import Message
+from orchestrator_cli.values import AttachedFile
 
 NO_CALL = (
     "Your reply calls no tool. Call one of the tools you were given; if the work is done, call final_answer "
@@ -53,6 +54,8 @@ class _OurSteps:
     logger: Any
     shorten: Callable[[str], str]
     """What the model reads of a long output."""
+    attached: Sequence[AttachedFile]
+    """The attachments that it is shown."""
     shortened = 0
     """How many of the first steps are shortened."""
 
@@ -89,7 +92,12 @@ class _OurSteps:
     def _messages(self) -> tuple[Message, ...]:
         steps = [one for one in self.memory.steps if isinstance(one, ActionStep)]
         rows = (self.of_step(one, is_short=n < self.shortened) for n, one in enumerate(steps))
-        return joined([*first_messages(self.memory), *(message for messages in rows for message in messages)])
+        return joined(
+            [
+                *first_messages(self.memory, self.attached),
+                *(message for messages in rows for message in messages),
+            ]
+        )
 
     def of_step(self, step: ActionStep, *, is_short: bool) -> list[Message]:
         return step_messages(step, is_short=is_short)
@@ -99,10 +107,15 @@ class CodingAgent(_OurSteps, CodeAgent):  # type: ignore[misc]  # smolagents shi
     """An agent that writes code."""
 
     def __init__(
-        self, *, observe: Callable[[CodeOutput], str], shorten: Callable[[str], str], **rest: Any
+        self,
+        *,
+        observe: Callable[[CodeOutput], str],
+        shorten: Callable[[str], str],
+        attached: Sequence[AttachedFile],
+        **rest: Any,
     ) -> None:
         """`observe`: what the model reads of a step's output."""
-        self._observe, self.shorten = observe, shorten
+        self._observe, self.shorten, self.attached = observe, shorten, attached
         self.output = CodeOutput(output=None, logs="", is_final_answer=False)
         """That of the last step."""
         super().__init__(**rest)
@@ -134,8 +147,10 @@ class CodingAgent(_OurSteps, CodeAgent):  # type: ignore[misc]  # smolagents shi
 class CallingAgent(_OurSteps, ToolCallingAgent):  # type: ignore[misc]
     """An agent that calls tools. Calls of one step are made side by side."""
 
-    def __init__(self, *, shorten: Callable[[str], str], **rest: Any) -> None:
-        self.shorten = shorten
+    def __init__(
+        self, *, shorten: Callable[[str], str], attached: Sequence[AttachedFile], **rest: Any
+    ) -> None:
+        self.shorten, self.attached = shorten, attached
         self._results: dict[int, list[CallResult]] = {}
         """By step: the results of the calls that the model made as such, or of several that it wrote."""
         super().__init__(**rest)
