@@ -164,6 +164,7 @@ def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
         "model": AgentModel(attempt, role, room),
         "shorten": calls.long_outputs.shown,
         "attached": attempt.spec.attached,
+        "looked": calls.looked,
         "prompt_templates": _templates(
             prompt,
             network=attempt.subtask.network,

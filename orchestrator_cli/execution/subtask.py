@@ -37,7 +37,7 @@ from orchestrator_cli.execution.attempt import (
 from orchestrator_cli.execution.processes import allow_process, check_program
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
-from orchestrator_cli.plan import NewTool, Result, Subtask
+from orchestrator_cli.plan import READ_IMAGE, NewTool, Result, Subtask
 from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.planning.routing import chosen_model
 from orchestrator_cli.recall.attachments import AGENT_CHARS, MAX_CHARS
@@ -186,7 +186,8 @@ def _tools(run: Run, spec: AttemptSpec) -> dict[str, object]:
     if spec.subtask.kind == "agent":
         names = (*names, *GIVEN)
     hosted = registry.hosted(spec.subtask, spec.attempt, run.effects, run.cancellation)
-    others = [name for name in spec.subtask.tools if name not in hosted and name not in FILE_TOOLS]
+    ours = {*hosted, *FILE_TOOLS, READ_IMAGE}
+    others = [name for name in spec.subtask.tools if name not in ours]
     built = {name: registry.built(name) for name in others}
     return {
         "tools": tuple(tool for tool in built.values() if tool is not None),

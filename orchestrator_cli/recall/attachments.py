@@ -149,26 +149,29 @@ def _converted(file: FoundFile, convert: Converter) -> tuple[str, bytes, str]:
     if file.kind == "audio":
         return file.media, file.data, ""
     if file.kind == "image":
-        return _picture(convert.image(file.data))
+        return picture(convert.image(file.data))
     text = _text(read_bytes(file.path.name, file.data, convert))
     if len(text) > MAX_CHARS:
         raise UnreadableDocument(f"it holds more than {MAX_CHARS:,} characters of text")
     return file.media, text.encode(), f"{len(text):,} characters"
 
 
-def _picture(row: Mapping[str, object]) -> tuple[str, bytes, str]:
-    """An image out of the converter's reply, which is untrusted."""
-    try:
-        data = base64.b64decode(str(row["data"]), validate=True)
-    except (KeyError, ValueError) as exc:
-        raise UnreadableDocument("it could not be converted") from exc
-    form = image_form(data)
-    if form not in ("png", "jpeg"):
-        raise UnreadableDocument("it could not be converted")
+def picture(row: object) -> tuple[str, bytes, str]:
+    """The media type, content and size of an image in the reply of a converter, which is untrusted.
+
+    Raises `UnreadableDocument`.
+    """
     match row:
-        case {"width": int() as width, "height": int() as height, "from": [int() as wide, int() as high]}:
+        case {
+            "data": str() as text,
+            "width": int() as width,
+            "height": int() as height,
+            "from": [int() as wide, int() as high],
+        }:
+            data = base64.b64decode(text)
             was = f", scaled down from {wide} x {high}" if max(wide, high) > max(width, height) else ""
-            return f"image/{form}", data, f"{width} x {height} pixels{was}"
+            if (form := image_form(data)) in ("png", "jpeg"):
+                return f"image/{form}", data, f"{width} x {height} pixels{was}"
     raise UnreadableDocument("it could not be converted")
 
 
@@ -218,7 +221,7 @@ def shown(
             name=one.name,
             line=one.line,
             text=texts.get(one.name, ""),
-            image=_address(one, contents) if one.kind == "image" and sees else "",
+            image=address(one.media, contents[one.kept]) if one.kind == "image" and sees else "",
         )
         for one in found
     )
@@ -228,5 +231,6 @@ def _words(one: Attachment, contents: Mapping[str, bytes], transcripts: Mapping[
     return transcripts.get(one.name, "") if one.kind == "audio" else contents[one.kept].decode()
 
 
-def _address(one: Attachment, contents: Mapping[str, bytes]) -> str:
-    return f"data:{one.media};base64,{base64.b64encode(contents[one.kept]).decode()}"
+def address(media: str, data: bytes) -> str:
+    """A content as a `data:` address."""
+    return f"data:{media};base64,{base64.b64encode(data).decode()}"
