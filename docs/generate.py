@@ -221,9 +221,9 @@ def subtask_fields() -> str:
     fields = Subtask.model_fields
     rows = [
         (f"`{row.name}`", _plain(fields[row.name]), row.about)
-        for row in prompts.subtask_fields(processes=True)
+        for row in prompts.subtask_fields(processes=True, attachments=True)
     ]
-    assert {row.name for row in prompts.subtask_fields(processes=True)} == fields.keys()
+    assert {row.name for row in prompts.subtask_fields(processes=True, attachments=True)} == fields.keys()
     return table(("field", "default", "what the planner is told"), rows)
 
 

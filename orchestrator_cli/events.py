@@ -16,11 +16,11 @@ from orchestrator_cli.tool_events import ToolRefused as ToolRefused
 from orchestrator_cli.tool_events import ToolReused as ToolReused
 from orchestrator_cli.tool_events import ToolTried as ToolTried
 from orchestrator_cli.values import Asked as Asked
+from orchestrator_cli.values import Attachment, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import Fact as Fact
 from orchestrator_cli.values import FileChange as FileChange
 from orchestrator_cli.values import Outcome as Outcome
 from orchestrator_cli.values import Part as Part
-from orchestrator_cli.values import Remembered, Swapped, Turn, Usage
 
 SCHEMA = 1
 
@@ -44,6 +44,9 @@ class RunStarted(Fact):
     """The run whose finished part this one shares."""
     guidance: tuple[str, ...] = ()
     """The files of instructions and the skills that models are given."""
+    attachments: tuple[Attachment, ...] = ()
+    answer_schema: dict[str, JsonValue] | None = None
+    """The JSON Schema that the answer has to satisfy; null if it is in words."""
 
 
 class RunResumed(Fact):
@@ -76,6 +79,14 @@ class Recalled(Fact):
     """What is remembered of the user."""
     used: tuple[Remembered, ...] = ()
     """The same runs and those that are withheld, each with its use."""
+
+
+class Transcribed(Fact):
+    """A model has written down an attached recording."""
+
+    attachment: str
+    """Its name."""
+    text: str
 
 
 class PlanReused(Fact):
@@ -378,13 +389,13 @@ class RunFinished(Fact):
 
 
 AnyFact = Annotated[
-    RunStarted | RunResumed | RunPaused | Recalled | PlanReused | ReuseDeclined | FeedbackGiven
-    | PlanProposed | PlanApproved | PlanRepaired | PlanRefused | PlanRevised | RevisionDeclined
-    | SubtaskStarted | SubtaskWaiting | AgentStepped | CodeRan | FunctionRepeated | ToolCalled
-    | ToolNeeded | ToolTried | ToolBuilt | ToolReused | ToolRefused | FilesChanged | RunUndone
-    | SubtaskAccepted | SubtaskFinished | SubtaskFailed | SubtaskSkipped | SubtasksReopened | LateResult
-    | ApprovalAsked | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged | ModelAsked
-    | Spent | Noticed | FlowStarted | AnswerDelta | RunFinished,
+    RunStarted | RunResumed | RunPaused | Recalled | Transcribed | PlanReused | ReuseDeclined
+    | FeedbackGiven | PlanProposed | PlanApproved | PlanRepaired | PlanRefused | PlanRevised
+    | RevisionDeclined | SubtaskStarted | SubtaskWaiting | AgentStepped | CodeRan | FunctionRepeated
+    | ToolCalled | ToolNeeded | ToolTried | ToolBuilt | ToolReused | ToolRefused | FilesChanged
+    | RunUndone | SubtaskAccepted | SubtaskFinished | SubtaskFailed | SubtaskSkipped | SubtasksReopened
+    | LateResult | ApprovalAsked | ApprovalGiven | Remarked | EffectBegun | EffectEnded | ResultJudged
+    | ModelAsked | Spent | Noticed | FlowStarted | AnswerDelta | RunFinished,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

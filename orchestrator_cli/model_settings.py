@@ -1,4 +1,4 @@
-"""Settings of models, for each role: the names by which they are asked, and parameters."""
+"""Settings of models: for each role the names by which they are asked and parameters; and of memory."""
 
 import re
 from typing import Annotated, Literal, get_args
@@ -56,3 +56,14 @@ class ModelParameters(BaseModel):
     def over(self, others: "ModelParameters | None") -> "ModelParameters":
         """These, and those of `others` that are not set here."""
         return others.model_copy(update=self.model_dump(exclude_defaults=True)) if others else self
+
+
+class MemorySettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = None
+    """A Qdrant server; without one, Qdrant Edge keeps the memory in the data folder."""
+    api_key: str | None = None
+    dense: ModelId | None = None
+    """An embedding model by LiteLLM's name, such as `ollama/nomic-embed-text`. It is sent what is
+    remembered and searched for. Without one, memory is searched by words alone."""

@@ -26,6 +26,7 @@ from orchestrator_cli.errors import (
     StorageFault,
     storage_fault,
 )
+from orchestrator_cli.execution.attaching import attach, write_down
 from orchestrator_cli.execution.plan_changes import failures, goal_missed
 from orchestrator_cli.execution.resume import has_work, missing_facts, recheck_files
 from orchestrator_cli.execution.run import Run
@@ -49,7 +50,9 @@ from orchestrator_cli.planning.routing import route
 from orchestrator_cli.recall.run_memory import uses_of
 from orchestrator_cli.run_errors import as_orch_error, outcome_of, remembered_as
 from orchestrator_cli.state import RunState
-from orchestrator_cli.values import Conversation, Swapped, Usage
+from orchestrator_cli.values import Conversation, PromptOptions, Swapped, Usage
+
+NO_OPTIONS = PromptOptions()
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,19 @@ class RunResult:
     seconds: float
 
 
-def run_prompt(prompt: str, run: Run, conversation: Conversation = NOTHING_SAID) -> RunResult:
+def run_prompt(
+    prompt: str,
+    run: Run,
+    conversation: Conversation = NOTHING_SAID,
+    options: PromptOptions = NO_OPTIONS,
+) -> RunResult:
     """Do what the prompt asks, and remember how it went.
 
     `conversation` is what was said before in the same session. Everything that happens is an event; the
-    last one is always `RunFinished`. Raises `OrchError` with the exit code of what ended the run.
+    last one is always `RunFinished`. Raises `OrchError` with the exit code of what ended the run, and before
+    there is an event if a file of `options` cannot be used.
     """
-    run.emit(run.started(prompt, conversation))
+    begin(prompt, run, conversation, options)
     with _ending(run) as work:
         plan(run, work)
         approve(run, work)
@@ -120,11 +129,21 @@ def build_one(tool: NewTool, run: Run) -> RunResult:
         return answer(run, work)
 
 
-def plan_prompt(prompt: str, run: Run, conversation: Conversation = NOTHING_SAID) -> Plan:
+def plan_prompt(
+    prompt: str,
+    run: Run,
+    conversation: Conversation = NOTHING_SAID,
+    options: PromptOptions = NO_OPTIONS,
+) -> Plan:
     """Only the plan: recalled, written and validated, but not run and not remembered."""
-    run.emit(run.started(prompt, conversation))
+    begin(prompt, run, conversation, options)
     plan(run, _Work(run))
     return run.state.plan
+
+
+def begin(prompt: str, run: Run, conversation: Conversation, options: PromptOptions) -> None:
+    """Take in what goes with the prompt, and emit the first event. Raises `UsageError` and `ConfigError`."""
+    run.emit(run.started(prompt, conversation, attach(run, options.attach), options.answer_schema))
 
 
 @dataclass
@@ -214,6 +233,7 @@ def plan(run: Run, work: _Work) -> None:
     """Recall, then use an earlier plan again or have one written; it is proposed, not yet approved."""
     state = run.state
     notice_opened(run)
+    write_down(run)
     recalled = run.memory.recall(state.prompt)
     fact = events.Recalled(
         runs=tuple(one.prompt for one in recalled.runs),
@@ -242,8 +262,8 @@ def plan(run: Run, work: _Work) -> None:
 
 
 def _reused_plan(run: Run, recalled: RecallResult) -> Plan | None:
-    """The plan of an earlier run; None if a planner has to be asked."""
-    if run.settings.reuse == "never" or not recalled.plans:
+    """The plan of an earlier run; None if a planner has to be asked, as for files that none has seen."""
+    if run.settings.reuse == "never" or not recalled.plans or run.state.attachments:
         return None
     for earlier in recalled.plans:
         why = reuse_reason(earlier.run, earlier.swaps, earlier.runs)

@@ -24,6 +24,8 @@ ID = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 REFERENCE = re.compile(r"\$([a-z][a-z0-9_-]{0,39})\.(value|summary|files)((?:\.[A-Za-z0-9_-]+)*)\Z")
 ITEM = re.compile(r"\$(?:item((?:\.[A-Za-z0-9_-]+)*)|index)\Z")
 """References of a `for_each` instance to its own item and its index, from 0."""
+READ_IMAGE = "read_image"
+"""A tool that agents are given whose model sees; no plan has to name it."""
 RESERVED = frozenset({"item", "index"})
 """Ids that no subtask may have, because `$item` and `$index` mean something else."""
 
@@ -56,6 +58,7 @@ class Subtask(FrozenModel):
     role: str | None = None
     tools: tuple[str, ...] = ()
     process: str | None = None
+    attachments: tuple[str, ...] = ()
     network: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     result: dict[str, JsonValue] | None = None
@@ -173,6 +176,8 @@ class Catalogue(FrozenModel):
     roles: frozenset[str]
     tools: frozenset[str]
     processes: frozenset[str] = frozenset()
+    attachments: frozenset[str] = frozenset()
+    """Names of the files that the user attached."""
     tool_inputs: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     """JSON Schemas of the arguments of tools, as far as they are known."""
     process_inputs: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)

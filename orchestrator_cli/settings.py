@@ -16,8 +16,6 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import platformdirs
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -39,7 +37,7 @@ from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.mcp_files import USER_FILES, WORKSPACE_FILES, McpFiles, read_mcp_files
 from orchestrator_cli.mcp_settings import McpServer, ServerName
-from orchestrator_cli.model_settings import ModelId, ModelParameters, RoleModels, RoleName
+from orchestrator_cli.model_settings import MemorySettings, ModelId, ModelParameters, RoleModels, RoleName
 from orchestrator_cli.notify_settings import NotifySettings
 from orchestrator_cli.process_settings import Process
 from orchestrator_cli.trust import (
@@ -62,17 +60,6 @@ ASKED_ANYWAY: tuple[Approval, ...] = ("network", "secrets", "packages", "execute
 MOST_FAULTS = 5
 SEARCH_SERVICE = r"^([a-z_]{1,30}|https?://[^\s/?#@]+(/[^\s?#]*)?)$"
 """So many wrong settings are named in one message."""
-
-
-class MemorySettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str | None = None
-    """A Qdrant server; without one, Qdrant Edge keeps the memory in the data folder."""
-    api_key: str | None = None
-    dense: ModelId | None = None
-    """An embedding model by LiteLLM's name, such as `ollama/nomic-embed-text`. It is sent what is
-    remembered and searched for. Without one, memory is searched by words alone."""
 
 
 class SettingsLayer(NamedTuple):
@@ -122,6 +109,15 @@ class Settings(BaseSettings):
     """Models tried in turn when a provider fails."""
     parameters: Asked[dict[RoleName, ModelParameters]] = Field(default_factory=dict)
     """Parameters of a role's requests, such as `{planner = {temperature = 0.2}}`; see docs/models.md."""
+
+    vision_models: Free[tuple[ModelId, ...]] = ()
+    """Models that see images, of which LiteLLM's list does not say so."""
+    transcription_model: Asked[ModelId | None] = None
+    """The model that writes down attached recordings, such as `openai/whisper-1`."""
+    speech_model: Asked[ModelId | None] = None
+    """The model that speaks answers for `--speak`, such as `openai/tts-1`."""
+    speech_voice: Free[str] = "alloy"
+    """The voice in which it speaks; which ones there are depends on the model."""
 
     max_parallel: Lower[int] = Field(default=4, ge=1, le=64)
     """The most subtasks that run at once."""

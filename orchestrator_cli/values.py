@@ -1,9 +1,10 @@
 """The smaller values that events, plans and the state of a run are made of."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 
 class Usage(BaseModel):
@@ -157,6 +158,53 @@ class Guidance(Part):
     def labels(self) -> tuple[str, ...]:
         """For people: each file and each skill."""
         return (*(file.label for file in self.files), *(f"skill {skill.name}" for skill in self.skills))
+
+
+class Attachment(Part):
+    """A file that the user gave a run, as the journal keeps it."""
+
+    name: str
+    """How prompts and plans call it; unique in its run."""
+    path: str
+    """Where it was read."""
+    kind: Literal["text", "image", "audio"]
+    media: str
+    """The media type of what is kept."""
+    size: int
+    """Bytes of the file."""
+    sha256: str
+    """The hash of the file."""
+    kept: str
+    """The hash of what is kept in `blobs/` of the run: Markdown, an image for models, or a recording."""
+    about: str = ""
+    """What of it is kept, in a few words."""
+
+    @property
+    def line(self) -> str:
+        """For people and models: its kind and size, and what of it is kept."""
+        return ", ".join(filter(None, (self.media, f"{self.size:,} bytes", self.about)))
+
+
+class PromptOptions(Part):
+    """What goes with a prompt."""
+
+    attach: tuple[Path, ...] = ()
+    """Files for models, which the user named."""
+    answer_schema: dict[str, JsonValue] | None = None
+    """The JSON Schema that the answer has to satisfy; None for an answer in words."""
+    speak: Path | None = None
+    """The file that gets the answer as sound."""
+
+
+class AttachedFile(Part):
+    """An attachment as models are given it."""
+
+    name: str
+    line: str
+    """As in `Attachment`."""
+    text: str = ""
+    image: str = ""
+    """An image as a `data:` address."""
 
 
 class FileChange(Part):

@@ -14,12 +14,16 @@ Both streamed and whole replies are spoken. Every exchange is kept with the time
 request arrived and its reply began.
 
 `embed(request)` is given the JSON of a request for vectors and returns one for each text, or a dict
-as above; without one, such requests are refused. They are kept apart, in `embeddings`.
+as above; without one, such requests are refused. They are kept apart, in `embeddings`. So it is with
+`hear(fields)` for recordings, which is given the fields of the form and returns what is said, and with
+`speak(request)`, which returns the bytes of a sound; they are kept in `recordings` and `speeches`.
 
-Not covered: images, more than one choice.
+Not covered: more than one choice.
 """
 
+import base64
 import contextlib
+import email
 import json
 import socket
 import sys
@@ -61,6 +65,10 @@ class Endpoint:
     def __init__(self, reply: Play | None = None) -> None:
         self.reply: Play = reply or _no_reply
         self.embed: Embed = lambda _: fault(404, "no embeddings here")
+        self.hear: Callable[[dict[str, bytes]], str | dict[str, Any]] = lambda _: fault(404, "no ears here")
+        self.speak: Callable[[dict[str, Any]], bytes | dict[str, Any]] = lambda _: fault(404, "no voice here")
+        self.recordings: list[dict[str, bytes]] = []
+        self.speeches: list[dict[str, Any]] = []
         self.models: list[dict[str, Any]] = [{"id": "found", "object": "model"}]
         self.keys: set[str | None] = set()
         """What requests were authorized with."""
@@ -111,6 +119,14 @@ class Endpoint:
         # In another order than they were asked in, which a provider may do.
         body = {"object": "list", "model": request["model"], "data": rows[::-1], "usage": usage}
         return {"status": 200, "body": body}
+
+
+def images_of(request: dict[str, Any]) -> list[bytes]:
+    """The images that a request sends, in order."""
+    contents = (message.get("content") for message in request["messages"])
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    return [base64.b64decode(url.partition(";base64,")[2], validate=True) for url in urls]
 
 
 def texts_of(request: dict[str, Any]) -> str:
@@ -202,7 +218,12 @@ class _Requests(BaseHTTPRequestHandler):
         self._send(200 if known else 404, {"data": self.server.endpoint.models} if known else {})
 
     def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if "/audio/" in self.path:
+            with contextlib.suppress(ConnectionError):
+                self._sound(body)
+            return
+        request = json.loads(body)
         with contextlib.suppress(ConnectionError):
             is_embedding = self.path.endswith("/embeddings")
             ours = self.server.endpoint
@@ -213,6 +234,26 @@ class _Requests(BaseHTTPRequestHandler):
                 self._stream(request, reply)
             else:
                 self._whole(request, reply)
+
+    def _sound(self, body: bytes) -> None:
+        ours = self.server.endpoint
+        found: Any
+        if self.path.endswith("/speech"):
+            ours.speeches.append(json.loads(body))
+            found = ours.speak(ours.speeches[-1])
+        else:
+            ours.recordings.append(_fields(self.headers["content-type"], body))
+            found = ours.hear(ours.recordings[-1])
+        if isinstance(found, dict):
+            self._send(found["status"], found.get("body", {}), found.get("headers"))
+        elif isinstance(found, bytes):
+            self.send_response(200)
+            self.send_header("content-type", "audio/mpeg")
+            self.send_header("content-length", str(len(found)))
+            self.end_headers()
+            self.wfile.write(found)
+        else:
+            self._send(200, {"text": found})
 
     def _send(self, status: int, body: Any, headers: dict[str, str] | None = None, cut: bool = False) -> None:
         data = json.dumps(body).encode()
@@ -243,6 +284,19 @@ class _Requests(BaseHTTPRequestHandler):
         if not reply.get("cut"):
             self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
+
+
+def _fields(kind: str, body: bytes) -> dict[str, bytes]:
+    """The fields of a form; the name of a file is the field `filename`."""
+    form = email.message_from_bytes(b"content-type: " + kind.encode() + b"\r\n\r\n" + body)
+    found: dict[str, bytes] = {}
+    for part in form.walk():
+        name = part.get_param("name", header="content-disposition")
+        if isinstance(name, str):
+            found[name] = bytes(part.get_payload(decode=True))  # type: ignore[arg-type]
+            if file := part.get_filename():
+                found["filename"] = file.encode()
+    return found
 
 
 def _frame(request: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -2,21 +2,13 @@
 
 Pages are fetched because the user names them, from public addresses only, including redirects.
 
-One sandboxed worker converts all documents of a command: PDF, Office files, HTML and Python. It sees one
-file at a time, cannot write, has no network, and may use a minute and a gigabyte of memory for each file; a
-file that needs more is reported. Without a sandbox nothing is converted.
-
-Not covered: a file that takes over the worker could falsify the files that are read after it.
+One sandboxed worker converts all documents of a command: see `recall.converter`.
 """
 
 import contextlib
-import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any, Self
 
 from memory import MemoryFault, Scope
 from memory.knowledge import FoundChunk as FoundChunk
@@ -25,16 +17,14 @@ from memory.knowledge.documents import MAX_BYTES, UnreadableDocument, is_file
 from memory.knowledge.ingest import FetchedPage, Ingester
 from memory.knowledge.ingest import IngestReport as IngestReport
 from orchestrator_cli.durable.places import Places
-from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import RunFailed, UsageError
+from orchestrator_cli.recall.converter import REASON_CHARS, Converter
 from orchestrator_cli.recall.knowledge import open_knowledge, project_of
 from orchestrator_cli.recall.run_memory import open_dense
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.file_rules import hidden_at, hiding_rule
 from orchestrator_cli.tools.web import Resolve, fetch
-from toolsmith.sandbox import Limits, SandboxError, SandboxUnavailable, choose_backend
 from toolsmith.sandbox.addresses import public_address
-from toolsmith.sandbox.session import SandboxSession
 
 OnDocument = Callable[[str, int], None]
 """Called before each document is read, with its ref and the number of documents."""
@@ -210,79 +200,3 @@ class IngestRun:
             for name, value in vars(part).items():
                 setattr(total, name, getattr(total, name) + value)
         return total
-
-
-LIMITS = Limits(wall_s=60.0, memory_mb=1024, processes=8, disk_mb=64)
-REASON_CHARS = 200
-
-_FILE = "document"
-_LIBRARY = re.compile(r"\A[A-Z]\w*: ")
-"""The name of a library's exception, which means nothing to the user."""
-
-
-class Converter:
-    """`memory.knowledge.formats.read_document` in a sandbox, which starts with the first document.
-
-    A context manager: the sandbox ends with it.
-    """
-
-    def __init__(self, settings: Settings, limits: Limits = LIMITS) -> None:
-        self._wanted = None if settings.sandbox == "auto" else settings.sandbox
-        self._verdicts = settings.sandbox_verdicts
-        self._limits = limits
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._session: SandboxSession | None = None
-        self._unavailable = ""
-        self._source = resources.files("memory.knowledge").joinpath("formats.py").read_text(encoding="utf-8")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._session is not None:
-            self._session.close()
-        if self._folder is not None:
-            self._folder.cleanup()
-
-    def __call__(self, data: bytes, form: str) -> Mapping[str, Any]:
-        """The text of a document. Raises `UnreadableDocument`."""
-        if self._unavailable:
-            raise UnreadableDocument(self._unavailable)
-        try:
-            found = self._converted(data, form)
-        except SandboxUnavailable as exc:
-            self._unavailable = f"no sandbox works here: {_reason(exc)}"
-            raise UnreadableDocument(self._unavailable) from exc
-        except SandboxError as exc:
-            raise UnreadableDocument(self._message(exc)) from exc
-        if not isinstance(found, dict):
-            raise UnreadableDocument("it could not be converted")
-        return found
-
-    def _converted(self, data: bytes, form: str) -> Any:
-        if self._session is None or self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="orch-document-")
-            self._session = SandboxSession(
-                Path(self._folder.name),
-                limits=self._limits,
-                backend=choose_backend(self._wanted, self._verdicts),
-                writable=False,
-            )
-        Path(self._folder.name, _FILE).write_bytes(data)
-        # The worker's current folder is the document's folder, whose path differs in the sandbox.
-        return self._session.call(self._source, "read_document", {"path": _FILE, "form": form}).value
-
-    def _message(self, exc: SandboxError) -> str:
-        reason = _reason(exc)
-        if reason.startswith("TimeoutError"):
-            return f"it takes longer than {self._limits.wall_s:g} s to read"
-        if reason.startswith("MemoryError"):
-            return f"it takes more than {self._limits.memory_mb} MB of memory to read"
-        return f"it is damaged, or not what its name says ({reason})" if _LIBRARY.match(reason) else reason
-
-
-def _reason(exc: Exception) -> str:
-    """The first line, without the exception's name if the message is plain text."""
-    line = str(exc).partition("\n")[0].removeprefix("ValueError: ")
-    line = line.removeprefix("Exception: ")  # what a library's own errors are kinds of
-    return truncate(line, REASON_CHARS)

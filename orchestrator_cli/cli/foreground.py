@@ -15,13 +15,21 @@ from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.tool_registry import tool_to_build
 from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import LiveModels, ModelSource
-from orchestrator_cli.orchestrator import RunResult, build_one, resume_run, run_plan, run_prompt
+from orchestrator_cli.orchestrator import (
+    NO_OPTIONS,
+    RunResult,
+    build_one,
+    resume_run,
+    run_plan,
+    run_prompt,
+)
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runs.find import PastRun, check_is_same
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
+from orchestrator_cli.values import PromptOptions
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.notifications import notifier
@@ -69,17 +77,19 @@ class ForegroundRun:
     run: str = ""
     """The id of a new run, if it was chosen before."""
 
-    def ask(self, prompt: str) -> None:
+    def ask(self, prompt: str, options: PromptOptions = NO_OPTIONS) -> None:
         """Run a prompt and print the answer. Raises `OrchError`, also if a part of the work failed."""
 
         def begin(views: list[EventView]) -> RunResult:
             text = checked_prompt(prompt, self.settings.home)
             with self._open(views) as opened:
-                return run_prompt(text, opened)
+                return run_prompt(text, opened, options=options)
 
         self._show(begin)
 
-    def ask_in_session(self, prompt: str, *, name: str, goes_on: bool) -> None:
+    def ask_in_session(
+        self, prompt: str, options: PromptOptions = NO_OPTIONS, *, name: str, goes_on: bool
+    ) -> None:
         """Run a prompt in a session, and remember facts about the user when it ends."""
         text = checked_prompt(prompt, self.settings.home)
         check_folder(self.settings.workspace)
@@ -90,7 +100,7 @@ class ForegroundRun:
         def begin(views: list[EventView]) -> RunResult:
             with self._open(views) as opened:
                 try:
-                    result = run_prompt(text, opened, session.conversation())
+                    result = run_prompt(text, opened, session.conversation(), options)
                 except Interrupted:
                     raise  # A user who wants to leave does not wait for what is to be remembered.
                 except OrchError:

@@ -79,6 +79,14 @@ Continue = Annotated[bool, typer.Option("-c", "--continue", help="Continue this 
 SessionName = Annotated[
     str | None, typer.Option("--session", metavar="NAME", help="Continue this session, or start it.")
 ]
+Attach = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--attach",
+        metavar="FILE",
+        help="Give this file to the models: text, PDF, Office, image or recording; repeat for more.",
+    ),
+]
 Prompt = Annotated[str, typer.Argument(help="What you want done; - reads it from standard input.")]
 RunName = Annotated[
     str,
@@ -160,6 +168,13 @@ class SessionOptions:
 
     goes_on: Continue = False
     session: SessionName = None
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """The files that go with a prompt."""
+
+    attach: Attach = None
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

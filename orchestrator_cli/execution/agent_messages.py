@@ -18,7 +18,8 @@ from smolagents.utils import AgentParsingError
 
 from orchestrator_cli.durable.foreign import as_data, excerpt, foreign_line
 from orchestrator_cli.execution.code_block import CLOSING, OPENING, find_code
-from orchestrator_cli.models.model import Message
+from orchestrator_cli.models.model import Message, with_images
+from orchestrator_cli.values import AttachedFile
 
 NOT_HANDED_OVER = (
     "(Nothing was handed over: only you see this. If it is the result the task asks for, call final_answer "
@@ -125,11 +126,11 @@ def _titled(number: int, one: CallResult) -> str:
     return f"Result of call {number}, {one.title}:\n{_marked(one.text)}"
 
 
-def first_messages(memory: AgentMemory) -> list[Message]:
-    """The instructions and the task."""
+def first_messages(memory: AgentMemory, attached: Iterable[AttachedFile] = ()) -> list[Message]:
+    """The instructions and the task, with the images that were attached to it."""
     return [
         _row("system", memory.system_prompt.system_prompt),
-        _row("user", f"New task:\n{memory.steps[0].task}"),
+        with_images(f"New task:\n{memory.steps[0].task}", attached),
     ]
 
 
@@ -139,10 +140,21 @@ def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
     for message in messages:
         last = rows[-1] if rows else {}
         if set(message) == set(last) == {"role", "content"} and message["role"] == last["role"]:
-            rows[-1] = _row(message["role"], f"{last['content']}\n{message['content']}")
+            rows[-1] = {"role": message["role"], "content": _joined(last["content"], message["content"])}
         else:
             rows.append(message)
     return tuple(rows)
+
+
+def _joined(one: Any, other: Any) -> Any:
+    if isinstance(one, str) and isinstance(other, str):
+        return f"{one}\n{other}"
+    return [part for content in (one, other) for part in text_parts(content)]
+
+
+def text_parts(content: Any) -> list[dict[str, Any]]:
+    """The content of a message as parts."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
 def _row(role: str, text: str) -> Message:

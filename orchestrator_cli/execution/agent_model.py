@@ -36,7 +36,7 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
         """Whether a request fills at most this share of the context, as far as that is known."""
         most = self._room.prompt_bytes
         sent = [*messages, *(self._schema(tool) for tool in tools or ())]
-        return most is None or len(json.dumps(sent, ensure_ascii=False).encode()) <= most * share
+        return most is None or _bytes_of(sent) <= most * share
 
     def generate(
         self, messages: tuple[Message, ...], tools_to_call_from: list[SmolTool] | None = None, **_: Any
@@ -75,6 +75,22 @@ class AgentModel(SmolModel):  # type: ignore[misc]  # smolagents ships no types
             answer = {"description": "The value the task asks for."} | (self._attempt.subtask.result or {})
             parameters["properties"]["answer"] = answer
         return schema
+
+
+IMAGE_BYTES = 6_000
+"""What an image takes of a context: some 2,000 tokens, whatever its file has."""
+
+
+def _bytes_of(sent: list[Any]) -> int:
+    images = [
+        len(part["image_url"]["url"])
+        for row in sent
+        if isinstance(row.get("content"), list)
+        for part in row["content"]
+        if part["type"] == "image_url"
+    ]
+    whole = len(json.dumps(sent, ensure_ascii=False).encode())
+    return whole - sum(images) + IMAGE_BYTES * len(images)
 
 
 def written_calls(text: str) -> list[ChatMessageToolCall]:

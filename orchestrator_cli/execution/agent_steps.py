@@ -5,7 +5,7 @@ of it next are ours.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -19,12 +19,14 @@ from smolagents.models import ChatMessage
 from smolagents.utils import AgentError, AgentExecutionError, AgentParsingError
 
 from orchestrator_cli.durable.foreign import first_line
+from orchestrator_cli.execution.agent_images import LookedAt
 from orchestrator_cli.execution.agent_messages import CallResult, first_messages, joined, step_messages
 from orchestrator_cli.execution.agent_model import AgentModel, written_calls
 from orchestrator_cli.execution.agent_outputs import REST
 from orchestrator_cli.execution.code_block import CLOSING, NO_CODE, OPENING, find_code
 from orchestrator_cli.models.endings import reply_fault
 from orchestrator_cli.models.model import Message
+from orchestrator_cli.values import AttachedFile
 
 NO_CALL = (
     "Your reply calls no tool. Call one of the tools you were given; if the work is done, call final_answer "
@@ -53,6 +55,10 @@ class _OurSteps:
     logger: Any
     shorten: Callable[[str], str]
     """What the model reads of a long output."""
+    attached: Sequence[AttachedFile]
+    """The attachments that it is shown."""
+    looked: LookedAt
+    """The images that it has looked at."""
     shortened = 0
     """How many of the first steps are shortened."""
 
@@ -69,6 +75,7 @@ class _OurSteps:
 
     def ask(self, step: ActionStep, tools: list[Any] | None = None) -> ChatMessage:
         """The model's reply to everything so far, kept in `step`. Raises `AgentGenerationError`."""
+        self.looked.end_step(step.step_number - 1)
         try:
             said = self.model.generate(self._fitting(tools), tools_to_call_from=tools)
         except Exception as exc:
@@ -88,8 +95,17 @@ class _OurSteps:
 
     def _messages(self) -> tuple[Message, ...]:
         steps = [one for one in self.memory.steps if isinstance(one, ActionStep)]
-        rows = (self.of_step(one, is_short=n < self.shortened) for n, one in enumerate(steps))
-        return joined([*first_messages(self.memory), *(message for messages in rows for message in messages)])
+        rows = (self._rows(one, is_short=n < self.shortened) for n, one in enumerate(steps))
+        return joined(
+            [
+                *first_messages(self.memory, self.attached),
+                *(message for messages in rows for message in messages),
+            ]
+        )
+
+    def _rows(self, step: ActionStep, *, is_short: bool) -> list[Message]:
+        images = [] if is_short else self.looked.message(step.step_number)
+        return [*self.of_step(step, is_short=is_short), *images]
 
     def of_step(self, step: ActionStep, *, is_short: bool) -> list[Message]:
         return step_messages(step, is_short=is_short)
@@ -99,10 +115,16 @@ class CodingAgent(_OurSteps, CodeAgent):  # type: ignore[misc]  # smolagents shi
     """An agent that writes code."""
 
     def __init__(
-        self, *, observe: Callable[[CodeOutput], str], shorten: Callable[[str], str], **rest: Any
+        self,
+        *,
+        observe: Callable[[CodeOutput], str],
+        shorten: Callable[[str], str],
+        attached: Sequence[AttachedFile],
+        looked: LookedAt,
+        **rest: Any,
     ) -> None:
         """`observe`: what the model reads of a step's output."""
-        self._observe, self.shorten = observe, shorten
+        self._observe, self.shorten, self.attached, self.looked = observe, shorten, attached, looked
         self.output = CodeOutput(output=None, logs="", is_final_answer=False)
         """That of the last step."""
         super().__init__(**rest)
@@ -134,8 +156,15 @@ class CodingAgent(_OurSteps, CodeAgent):  # type: ignore[misc]  # smolagents shi
 class CallingAgent(_OurSteps, ToolCallingAgent):  # type: ignore[misc]
     """An agent that calls tools. Calls of one step are made side by side."""
 
-    def __init__(self, *, shorten: Callable[[str], str], **rest: Any) -> None:
-        self.shorten = shorten
+    def __init__(
+        self,
+        *,
+        shorten: Callable[[str], str],
+        attached: Sequence[AttachedFile],
+        looked: LookedAt,
+        **rest: Any,
+    ) -> None:
+        self.shorten, self.attached, self.looked = shorten, attached, looked
         self._results: dict[int, list[CallResult]] = {}
         """By step: the results of the calls that the model made as such, or of several that it wrote."""
         super().__init__(**rest)

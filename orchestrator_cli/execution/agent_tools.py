@@ -17,11 +17,12 @@ from smolagents._function_type_hints_utils import get_json_schema
 from orchestrator_cli.durable.foreign import marked_words
 from orchestrator_cli.errors import OrchError, RecoverableError, StorageFault, storage_faults
 from orchestrator_cli.events import ToolCalled
+from orchestrator_cli.execution.agent_images import LookedAt, can_look, image_reader
 from orchestrator_cli.execution.agent_outputs import OUTPUT_CHARS, LongOutputs, Room
 from orchestrator_cli.execution.attempt import GIVEN, SHOWN_CHARS, Attempt, AttemptFailed, as_json, pretty
 from orchestrator_cli.execution.sandboxes import Sandboxes
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
-from orchestrator_cli.plan import NewTool
+from orchestrator_cli.plan import READ_IMAGE, NewTool
 from orchestrator_cli.tools.files import FILE_TOOLS, OUTPUTS, file_tools
 from toolsmith.built import BuiltTool
 from toolsmith.library.status import Judgement, judge_error, judge_value
@@ -87,6 +88,7 @@ class ToolCalls:
     refusals: list[str] = field(default_factory=list)
     """Why its values were not accepted."""
     gave_up: str | None = None
+    looked: LookedAt = field(default_factory=LookedAt)
     broken: OrchError | None = None
     """What ended the judging of a value or a request for a tool, and so the attempt."""
     noted: int = 0
@@ -215,14 +217,16 @@ class ToolCalls:
 
 def agent_tools(calls: ToolCalls) -> list[SmolTool]:
     """The tools that the subtask names, those that every agent is given, and three to talk to the run."""
-    extra = {
+    extra: dict[str, Callable[..., Any]] = {
         "report_surprise": _report_surprise(calls),
         "give_up": _give_up(calls),
         "request_tool": _request_tool(calls),
     }
     spec = calls.attempt.spec
+    if can_look(spec):
+        extra[READ_IMAGE] = image_reader(spec, calls.looked, calls.sandboxes.read_image)
     given = [one.name for one in spec.host_tools if one.name in GIVEN and one.name not in spec.subtask.tools]
-    named = [_agent_tool(name, calls) for name in (*spec.subtask.tools, *given)]
+    named = [_agent_tool(name, calls) for name in (*spec.subtask.tools, *given) if name != READ_IMAGE]
     return named + [
         FunctionTool(name, function, form_of(function), calls) for name, function in extra.items()
     ]

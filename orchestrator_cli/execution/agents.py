@@ -5,7 +5,7 @@ An agent gets the tools its subtask names, `final_answer`, `report_surprise`, `g
 subtask's schema and check; the first refusal goes back to the agent, the second ends the attempt.
 What a step is: `agent_steps`. What the model reads: `agent_messages`.
 
-Not covered: images and sound, agents that manage agents, and smolagents' own planning steps
+Not covered: sound, agents that manage agents, and smolagents' own planning steps
 (planning is the orchestrator's).
 """
 
@@ -88,6 +88,7 @@ def _run_agent(calls: ToolCalls) -> JsonValue:
         failure=spec.failure,
         here=spec.surroundings,
         guidance=spec.guidance,
+        attached=spec.attached,
         max_steps=agent.max_steps,
     )
     try:
@@ -162,6 +163,8 @@ def _make(calls: ToolCalls, role: Role) -> MultiStepAgent:
         "tools": agent_tools(calls),
         "model": AgentModel(attempt, role, room),
         "shorten": calls.long_outputs.shown,
+        "attached": attempt.spec.attached,
+        "looked": calls.looked,
         "prompt_templates": _templates(
             prompt,
             network=attempt.subtask.network,

@@ -33,7 +33,7 @@ from orchestrator_cli.planning.checks import judge
 from orchestrator_cli.process_settings import Process
 from orchestrator_cli.roles import Role
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import Guidance, Usage
+from orchestrator_cli.values import AttachedFile, Guidance, Usage
 from toolsmith.built import BuiltTool
 from toolsmith.library.status import Judgement
 from toolsmith.permissions import Installation, Permissions
@@ -117,6 +117,10 @@ class AttemptSpec(_Value):
     """A folder that code of an agent can read, with the files of skills."""
     context_tokens: int | None = None
     """What the model of an agent takes; None if that is unknown."""
+    sees: bool = False
+    """Whether the model of an agent takes images."""
+    attached: tuple[AttachedFile, ...] = ()
+    """The attachments that the subtask names, as the model of its agent is given them."""
     allow_protected: tuple[str, ...] = ()
     """Protected names that file tools may touch."""
 

@@ -1,6 +1,6 @@
 """`Run`: the services of one run, as `runtime.open_run` opens them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from orchestrator_cli.engine.flow_run import FlowRun
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.execution.attempt import MakeAttempt
 from orchestrator_cli.execution.tool_registry import ToolRegistry
-from orchestrator_cli.journal.journal import EventStream
+from orchestrator_cli.journal.journal import BlobMissing, EventStream
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.model import Model
 from orchestrator_cli.models.sources import ModelSource, model_fault
 from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, ProcessCard
 from orchestrator_cli.planning.routing import RoutingEvidence, past_outcomes
+from orchestrator_cli.recall.attachments import PLANNER_CHARS, shown
 from orchestrator_cli.recall.instructions import fitting
 from orchestrator_cli.recall.run_memory import RunMemory
 from orchestrator_cli.roles import Role
@@ -29,7 +30,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import Conversation, Guidance, Usage
+from orchestrator_cli.values import AttachedFile, Attachment, Conversation, Guidance, Usage
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
 from orchestrator_cli.workspace.history import CommitHistory
@@ -108,7 +109,13 @@ class Run:
 
     # --- its first event
 
-    def started(self, prompt: str, conversation: Conversation = NOTHING_SAID) -> events.RunStarted:
+    def started(
+        self,
+        prompt: str,
+        conversation: Conversation = NOTHING_SAID,
+        attachments: tuple[Attachment, ...] = (),
+        answer_schema: dict[str, JsonValue] | None = None,
+    ) -> events.RunStarted:
         return events.RunStarted(
             prompt=prompt,
             session=conversation.session,
@@ -121,6 +128,8 @@ class Run:
             version=__version__,
             approve=self.settings.approve,
             guidance=self.guidance.labels,
+            attachments=attachments,
+            answer_schema=answer_schema,
         )
 
     def resumed(self, limits: Mapping[str, JsonValue]) -> events.RunResumed:
@@ -134,7 +143,27 @@ class Run:
             guidance=self.guidance.labels,
         )
 
-    # --- what planning is given
+    # --- what models are given
+
+    def sees(self, model: str) -> bool | None:
+        """Whether a model takes images; None if that is unknown."""
+        return True if model in self.settings.vision_models else self.source.sees(model)
+
+    def attached(
+        self, model: str, most_chars: int, names: Collection[str] | None = None
+    ) -> tuple[AttachedFile, ...]:
+        """The attachments, or those of these names, as a model is given them. Raises `RunFailed`."""
+        found = [one for one in self.state.attachments if names is None or one.name in names]
+        sees = any(one.kind == "image" for one in found) and bool(self.sees(model))
+        contents = {one.kept: self.kept(one) for one in found}
+        return shown(found, contents, self.state.transcripts, most_chars=most_chars, sees=sees)
+
+    def kept(self, attachment: Attachment) -> bytes:
+        """What the run keeps of an attachment. Raises `RunFailed`."""
+        try:
+            return self.stream.blobs.content(attachment.kept)
+        except BlobMissing as exc:
+            raise RunFailed(f"{exc}.", "Start the run again with the files attached.") from exc
 
     def planner_context(self, recalled: Iterable[str] = ()) -> PlannerContext:
         """What a plan may count on; `recalled` are names of tools."""
@@ -150,6 +179,8 @@ class Run:
             max_subtasks=self.settings.max_subtasks,
             surroundings=self.surroundings,
             guidance=fitting(self.guidance, self.settings.context_tokens),
+            attached=self.attached(self.model_names["planner"], PLANNER_CHARS),
+            answer_schema=self.state.answer_schema,
         )
 
     def routing_evidence(self, prompt: str) -> RoutingEvidence:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from orchestrator_cli.execution.attempt import Attempt, AttemptFailed, CheckoutRef
+from orchestrator_cli.plan import READ_IMAGE
+from orchestrator_cli.recall.converter import source_of
 from orchestrator_cli.tools.files import SKILLS
 from toolsmith.built import BuiltTool
 from toolsmith.permissions import NO_PERMISSIONS, Permissions
@@ -199,6 +201,10 @@ class Sandboxes:
 
         key = (tool.name, tool.version)
         return self._tools.call(key, tool.spec.workspace, tool.source, arguments, given=given)
+
+    def read_image(self, path: str) -> Any:
+        """An image of the checkout, as `pictures.read_image` gives it. Raises what that call raises."""
+        return self._tools.call((READ_IMAGE, 0), "read", source_of("pictures"), {"path": path})
 
     def interrupt(self) -> None:
         """End what runs, and whatever begins later."""

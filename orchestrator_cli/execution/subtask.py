@@ -25,6 +25,7 @@ from orchestrator_cli.durable.encodings import not_kept
 from orchestrator_cli.errors import WorkspaceFault, storage_faults
 from orchestrator_cli.execution.attempt import (
     GIVEN,
+    AttemptFailed,
     AttemptOutcome,
     AttemptSpec,
     CheckoutRef,
@@ -36,9 +37,10 @@ from orchestrator_cli.execution.attempt import (
 from orchestrator_cli.execution.processes import allow_process, check_program
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.models.model import Completion, ModelRequest, OnDelta
-from orchestrator_cli.plan import NewTool, Result, Subtask
+from orchestrator_cli.plan import READ_IMAGE, NewTool, Result, Subtask
 from orchestrator_cli.planning.answer import summarise
 from orchestrator_cli.planning.routing import chosen_model
+from orchestrator_cli.recall.attachments import AGENT_CHARS, MAX_CHARS
 from orchestrator_cli.recall.instructions import fitting
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state.run_state import OVER
@@ -151,11 +153,20 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, Any]:
     role = run.roles.get(subtask.role or "")
     if role is None or subtask.kind != "agent":
         return {}
-    if model := chosen_model(run.state.plan, subtask, run.alternatives):
+    images = {one.name for one in run.state.attachments if one.kind == "image"} & {*subtask.attachments}
+    model = chosen_model(run.state.plan, subtask, run.alternatives)
+    if model and (not images or run.sees(model)):
         role = role.model_copy(update={"model": model})
-    context = run.source.context_tokens(role.model or run.model_names["agent"])
-    context = context or run.settings.context_tokens
+    name = role.model or run.model_names["agent"]
+    sees = bool(run.sees(name))
+    if images and not sees:
+        raise AttemptFailed(
+            f"{', '.join(sorted(images))}: the model of {role.name}, {name}, does not see images"
+        )
+    context = run.source.context_tokens(name) or run.settings.context_tokens
     return {
+        "sees": sees,
+        "attached": run.attached(name, _text_chars(context), subtask.attachments),
         "role": role,
         "surroundings": run.surroundings,
         "guidance": fitting(run.guidance, context),
@@ -164,13 +175,19 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, Any]:
     }
 
 
+def _text_chars(context_tokens: int | None) -> int:
+    """How much text of attachments an agent is shown: what is left is for its work."""
+    return AGENT_CHARS if context_tokens is None else min(MAX_CHARS, context_tokens)
+
+
 def _tools(run: Run, spec: AttemptSpec) -> dict[str, object]:
     """What the attempt is given of the tools that the subtask names."""
     names, registry = spec.subtask.tools, run.registry
     if spec.subtask.kind == "agent":
         names = (*names, *GIVEN)
     hosted = registry.hosted(spec.subtask, spec.attempt, run.effects, run.cancellation)
-    others = [name for name in spec.subtask.tools if name not in hosted and name not in FILE_TOOLS]
+    ours = {*hosted, *FILE_TOOLS, READ_IMAGE}
+    others = [name for name in spec.subtask.tools if name not in ours]
     built = {name: registry.built(name) for name in others}
     return {
         "tools": tuple(tool for tool in built.values() if tool is not None),

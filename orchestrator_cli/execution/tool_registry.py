@@ -21,7 +21,7 @@ from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.endings import reply_fault
 from orchestrator_cli.models.model import Completion, Model, ModelRequest
 from orchestrator_cli.models.search import WebSearch
-from orchestrator_cli.plan import NewTool, Subtask
+from orchestrator_cli.plan import READ_IMAGE, NewTool, Subtask
 from orchestrator_cli.planning.planner import ServerCard, ToolCard
 from orchestrator_cli.recall.knowledge import KnowledgeReader, knowledge_tools
 from orchestrator_cli.recall.skills import SkillReader, skill_tools
@@ -171,7 +171,7 @@ class ToolRegistry:
         """Whether a subtask that names this tool could start now."""
         known = knowledge_tools(self._knowledge) if self._knowledge is not None else {}
         written = self._written_tools() | known
-        return name in written or self._is_theirs(name) or self.built(name) is not None
+        return name in written or name == READ_IMAGE or self._is_theirs(name) or self.built(name) is not None
 
     def _written_tools(self) -> dict[str, Tool]:
         """The hand-written tools that are offered, to be described and not called."""

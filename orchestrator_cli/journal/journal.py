@@ -65,7 +65,6 @@ LARGE = 64 << 10
 """A value of more bytes as JSON is stored apart."""
 
 LARGE_MARK = b',"large":['
-
 PASSING = (SubtaskStarted, AgentStepped, ModelAsked, Spent)
 """Facts that need no fsync of their own: nothing depends on them before the next one is on disk."""
 
@@ -135,7 +134,7 @@ class EventStream:
         # Events of a later version, which this one skips, have numbers too.
         written = read_records(journal, lambda line: int(_parsed(line)["seq"])) if journal.exists() else ()
         self._seq = max((state.last, *written))
-        self._blobs = blobs_of(journal)
+        self.blobs = blobs_of(journal)
         make_folders(journal.parent, 0o700)
         new = not journal.exists()
         self._file = journal.open("a+b", buffering=0)
@@ -206,7 +205,7 @@ class EventStream:
     def _append(self, event: Event) -> None:
         line = event.json_line()
         if len(line) > LARGE:
-            row = self._blobs.take_out(json.loads(line))
+            row = self.blobs.take_out(json.loads(line))
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
         # Synced when it is shown, with the others written meanwhile.
         append(self._file.fileno(), line.encode() + b"\n", sync=False)
@@ -358,7 +357,7 @@ class Blobs:
                 around = around[step]
             if not _DIGEST.fullmatch(large["sha256"]):
                 raise ValueError(large["sha256"])  # it would name a file elsewhere
-            text = self._content(large["sha256"])
+            text = self.content(large["sha256"]).decode()
             around[last] = text if large["form"] == "text" else json.loads(text)
         return row
 
@@ -386,7 +385,8 @@ class Blobs:
         write_atomic(path, content)
         return digest
 
-    def _content(self, digest: str) -> str:
+    def content(self, digest: str) -> bytes:
+        """A content by its hash. Raises `BlobMissing`."""
         path = self._folder / digest
         try:
             content = read_whole(path)
@@ -394,7 +394,7 @@ class Blobs:
             raise BlobMissing(f"{path}, a part of the run's journal, cannot be read: {exc.strerror}") from exc
         if hashlib.sha256(content).hexdigest() != digest:
             raise BlobMissing(f"{path}, a part of the run's journal, is damaged")
-        return content.decode()
+        return content
 
 
 def blobs_of(journal: Path) -> Blobs:

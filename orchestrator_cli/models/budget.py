@@ -244,8 +244,8 @@ class MeteredModel:
             self._emit(Noticed(message=f"The run's limit left a reply of {reply.model} no room; it is cut."))
         return reply
 
-    def embed(self, request: ModelRequest, quote: Quoting, ask: Callable[[], Embeddings]) -> Embeddings:
-        """An embedding call, admitted and counted like any other."""
+    def count(self, request: ModelRequest, quote: Quoting, ask: Callable[[], Answer]) -> Answer:
+        """A call of another kind, such as an embedding, admitted and counted like any other."""
         return self._call(request, self._admit(request, quote, None), ask)
 
     def _call(self, request: ModelRequest, admitted: Admitted, ask: Callable[[], Answer]) -> Answer:

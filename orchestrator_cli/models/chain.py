@@ -237,7 +237,7 @@ class EmbeddingModel:
         # The import takes seconds that do not count against the provider.
         self._cancellation.waiting_for(lambda: prepare(tools=False))
         if self._meter is not None:
-            answer = self._meter.embed(request, quote_embedding, lambda: self._ask(request))
+            answer = self._meter.count(request, quote_embedding, lambda: self._ask(request))
         else:
             answer = self._ask(request)
         self.used += answer.usage

@@ -4,7 +4,7 @@ Each call runs in its own daemon thread, so that a provider that does not answer
 cancelled run. One call is one try; `chain` retries. Only a parameter that the model
 refuses is left out at once, see `parameters`. LiteLLM's errors become ours here.
 
-Not covered: audio and image content, and providers' batch interfaces.
+Not covered: replies of images and sound, and providers' batch interfaces. Recordings: see `media`.
 """
 
 import queue

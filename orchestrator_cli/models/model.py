@@ -1,17 +1,30 @@
 """What a model is asked and what it answers: values, and the protocol that every model fulfils."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.durable.foreign import as_data, on_one_line
 from orchestrator_cli.errors import ProviderError
 from orchestrator_cli.model_settings import ModelParameters
-from orchestrator_cli.values import Usage
+from orchestrator_cli.values import AttachedFile, Usage
 
 Message = dict[str, Any]
 OnDelta = Callable[[str], None]
+
+
+def with_images(text: str, files: Iterable[AttachedFile]) -> Message:
+    """A user's message with the images among the files after its text, each under its name."""
+    images = [file for file in files if file.image]
+    if not images:
+        return {"role": "user", "content": text}
+    parts: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    for file in images:
+        parts.append({"type": "text", "text": f"{on_one_line(as_data(file.name))}:"})
+        parts.append({"type": "image_url", "image_url": {"url": file.image}})
+    return {"role": "user", "content": parts}
 
 
 class ToolCall(BaseModel):

@@ -149,3 +149,25 @@ def _cost(name: str, answer: Any, call: str = "completion") -> float | None:
     except Exception:  # LiteLLM raises a bare Exception if it does not know
         return None
     return cost if math.isfinite(cost) and cost >= 0 else None
+
+
+def usage_of_media(name: str, answer: Any, call: str) -> Usage:
+    """What a call for sound used. `answer`: of a transcription the provider's, of speech the text spoken."""
+    is_speech = call == "speech"
+    cost = None
+    if _has_price(name):
+        try:
+            given = {"prompt": answer} if is_speech else {"completion_response": answer}
+            cost = float(litellm().completion_cost(model=name, call_type=call, **given))
+        except Exception:  # as above
+            cost = None
+    used = None if is_speech else getattr(answer, "usage", None)
+    sent, received = (_amount(getattr(used, key, 0)) for key in ("input_tokens", "output_tokens"))
+    known = cost is not None and math.isfinite(cost) and cost >= 0
+    return Usage(
+        calls=1,
+        prompt_tokens=sent,
+        completion_tokens=received,
+        cost=cost if known and cost is not None else 0.0,
+        unpriced=0 if known else 1,
+    )

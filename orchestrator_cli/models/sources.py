@@ -30,6 +30,7 @@ from orchestrator_cli.model_settings import ROLES
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
 from orchestrator_cli.models.client_errors import NAME_A_PROVIDER
 from orchestrator_cli.models.library import litellm, prepare
+from orchestrator_cli.models.media import sees
 from orchestrator_cli.models.model import Completion, Model, ModelRequest, OnDelta, ToolCall
 from orchestrator_cli.models.pricing import context_tokens
 from orchestrator_cli.settings import Settings
@@ -233,6 +234,9 @@ class ModelSource(Protocol):
     def context_tokens(self, name: str) -> int | None:
         """The longest prompt that a model takes; None if that is unknown."""
 
+    def sees(self, name: str) -> bool | None:
+        """Whether a model takes images; None if that is unknown."""
+
     def prepare(self) -> None:
         """Do the slow part of the first call, beside other work."""
 
@@ -309,6 +313,9 @@ class LiveModels:
     def context_tokens(self, name: str) -> int | None:
         return context_tokens(name)
 
+    def sees(self, name: str) -> bool | None:
+        return sees(name)
+
     def prepare(self) -> None:
         prepare(tools=False)
         # The planner's request, which waited for LiteLLM, goes out before more is imported.
@@ -348,6 +355,9 @@ class GivenModel:
 
     def context_tokens(self, name: str) -> int | None:  # noqa: ARG002
         return None
+
+    def sees(self, name: str) -> bool | None:  # noqa: ARG002
+        return False
 
     def prepare(self) -> None:
         """Nothing has to be imported."""

@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol
 from pydantic import Field, JsonValue
 
 from orchestrator_cli.events import Fact, PlanRefused, PlanRepaired
-from orchestrator_cli.models.model import Message, Model
-from orchestrator_cli.plan import Catalogue, FrozenModel, Plan, needs
+from orchestrator_cli.models.model import Message, Model, with_images
+from orchestrator_cli.plan import READ_IMAGE, Catalogue, FrozenModel, Plan, needs
 from orchestrator_cli.planning.structured_output import (
     RUNTIME_FIELDS,
     Unusable,
@@ -25,7 +25,7 @@ from orchestrator_cli.planning.structured_output import (
 )
 from orchestrator_cli.prompts import render, subtask_fields
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import Conversation, Guidance
+from orchestrator_cli.values import AttachedFile, Conversation, Guidance
 
 
 class RoleCard(FrozenModel):
@@ -81,12 +81,17 @@ class PlannerContext(FrozenModel):
     max_subtasks: int = 20
     surroundings: Surroundings = Surroundings()
     guidance: Guidance = Guidance()
+    attached: tuple[AttachedFile, ...] = ()
+    """The files that the user gave the run, as its planner is shown them."""
+    answer_schema: dict[str, JsonValue] | None = None
+    """What the answer has to satisfy; None if it is in words."""
 
     @property
     def catalogue(self) -> Catalogue:
         return Catalogue(
             roles=frozenset(role.name for role in self.roles),
-            tools=frozenset(tool.name for tool in self.tools),
+            tools=frozenset((*(tool.name for tool in self.tools), READ_IMAGE)),
+            attachments=frozenset(file.name for file in self.attached),
             processes=frozenset(process.name for process in self.processes),
             tool_inputs=_schemas(self.tools),
             process_inputs=_schemas(self.processes),
@@ -139,7 +144,9 @@ def make_plan(
             "role": "system",
             "content": render(
                 "planner",
-                fields=subtask_fields(processes=bool(planner_context.processes)),
+                fields=subtask_fields(
+                    processes=bool(planner_context.processes), attachments=bool(planner_context.attached)
+                ),
                 roles=planner_context.roles,
                 tools=planner_context.tools,
                 silent=planner_context.silent,
@@ -147,9 +154,8 @@ def make_plan(
                 max_subtasks=planner_context.max_subtasks,
             ),
         },
-        {
-            "role": "user",
-            "content": render(
+        with_images(
+            render(
                 "planner_request",
                 prompt=prompt,
                 runs=runs,
@@ -158,8 +164,11 @@ def make_plan(
                 conversation=conversation,
                 here=planner_context.surroundings,
                 guidance=planner_context.guidance,
+                attached=planner_context.attached,
+                answer_schema=planner_context.answer_schema,
             ),
-        },
+            planner_context.attached,
+        ),
     ]
     return ask_for_object(
         model,

@@ -133,7 +133,9 @@ def _messages(situation: Situation, planner_context: PlannerContext) -> list[Mes
     whole |= {name for name, state in situation.states.items() if state == "failed"}
     system = render(
         "reviser",
-        fields=subtask_fields(processes=bool(planner_context.processes)),
+        fields=subtask_fields(
+            processes=bool(planner_context.processes), attachments=bool(planner_context.attached)
+        ),
         roles=planner_context.roles,
         tools=planner_context.tools,
         silent=planner_context.silent,
@@ -158,6 +160,7 @@ def _messages(situation: Situation, planner_context: PlannerContext) -> list[Mes
         lessons=situation.lessons,
         guidance=planner_context.guidance,
         here=planner_context.surroundings,
+        attached=[file.model_copy(update={"text": "", "image": ""}) for file in planner_context.attached],
         pending=[s.id for s in plan.subtasks if s.id in changeable],
     )
     return [{"role": "system", "content": system}, {"role": "user", "content": request}]

@@ -12,6 +12,7 @@ from orchestrator_cli.json_schema import schema_fault
 from orchestrator_cli.plan import (
     ID,
     ITEM,
+    READ_IMAGE,
     REFERENCE,
     RESERVED,
     Catalogue,
@@ -42,6 +43,7 @@ def faults(plan: Plan, catalogue: Catalogue) -> list[PlanFault]:
         found += _kind_faults(subtask, catalogue)
         found += _tool_faults(subtask, catalogue)
         found += _package_faults(subtask)
+        found += _attachment_faults(subtask, catalogue)
         found += _input_faults(plan, subtask)
         found += _call_faults(subtask, catalogue)
         found += _schema_faults(subtask)
@@ -171,6 +173,21 @@ def _package_faults(subtask: Subtask) -> list[PlanFault]:
         _fault(subtask, "packages", f"names {name} more than once; put all its bounds into one")
         for name in twice
     ]
+
+
+def _attachment_faults(subtask: Subtask, catalogue: Catalogue) -> list[PlanFault]:
+    """Attachments that nothing would look at, or that the user did not give."""
+    if subtask.attachments and subtask.kind != "agent":
+        return [_fault(subtask, "attachments", "only an agent is shown attached files; leave it out")]
+    known = ", ".join(sorted(catalogue.attachments)) or "none"
+    found = [
+        _fault(subtask, "attachments", f"{name!r} is not attached; these are: {known}")
+        for name in subtask.attachments
+        if name not in catalogue.attachments
+    ]
+    if subtask.kind == "tool" and READ_IMAGE in subtask.tools:
+        found.append(_fault(subtask, "tools", f"only an agent can look at an image with {READ_IMAGE}"))
+    return found
 
 
 def _input_faults(plan: Plan, subtask: Subtask) -> list[PlanFault]:

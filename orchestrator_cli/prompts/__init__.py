@@ -26,10 +26,11 @@ class FieldText(NamedTuple):
 
 
 @cache
-def subtask_fields(*, processes: bool) -> tuple[FieldText, ...]:
+def subtask_fields(*, processes: bool, attachments: bool = False) -> tuple[FieldText, ...]:
     """The fields of a subtask in the order in which they are explained.
 
-    `processes`: whether any are registered; if not, the field `process` is left out.
+    `processes`: whether any are registered; if not, the field `process` is left out. `attachments`: whether
+    the user attached files; likewise.
     """
     from orchestrator_cli.durable.yaml_text import read_yaml
 
@@ -45,7 +46,7 @@ def subtask_fields(*, processes: bool) -> tuple[FieldText, ...]:
     return tuple(
         FieldText(name, filled(field["about"]), filled(field.get("short", "")))
         for name, field in fields.items()
-        if processes or name != "process"
+        if (processes or name != "process") and (attachments or name != "attachments")
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from orchestrator_cli import __version__, events
 from orchestrator_cli.errors import UsageError, WorkspaceFault
 from orchestrator_cli.events import Event, Fact
-from orchestrator_cli.journal.journal import EventStream, run_lock
+from orchestrator_cli.journal.journal import BlobMissing, EventStream, blobs_of, run_lock
 from orchestrator_cli.plan import descendants, whole_name
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.runtime import new_run_id
@@ -50,8 +50,14 @@ def fork_run(where: PastRun, at: str, remark: str = "") -> PastRun:
     made = PastRun(new_run_id(), where.home, where.root, where.mark)
     stream = EventStream(made.run, made.journal, [])
     try:
+        for one in state.attachments:
+            stream.blobs.keep(blobs_of(where.journal).content(one.kept))
         for fact in facts:
             stream.emit(fact)
+    except BlobMissing as exc:
+        raise UsageError(
+            f"Run {where.run} cannot be forked: {exc}.", "Start it again with its files."
+        ) from exc
     finally:
         stream.close()
     return made
@@ -59,6 +65,7 @@ def fork_run(where: PastRun, at: str, remark: str = "") -> PastRun:
 
 KEPT = (
     events.Recalled,
+    events.Transcribed,
     events.PlanProposed,
     events.PlanApproved,
     events.PlanRevised,

@@ -59,6 +59,8 @@ def _change(fact: events.Fact, state: RunState) -> RunState:  # noqa: C901 - a c
             return replace(state, feedback=fact)
         case events.Recalled():
             return replace(state, recalled=fact, reused=None, declined=(), phase="planning")
+        case events.Transcribed():
+            return replace(state, transcripts={**state.transcripts, fact.attachment: fact.text})
         case events.PlanReused():
             return replace(state, reused=fact)
         case events.ReuseDeclined():

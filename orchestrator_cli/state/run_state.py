@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
 from orchestrator_cli import events
 from orchestrator_cli.plan import Patch, Plan, Result, State, Subtask, order, ready, unstarted, whole_name
 from orchestrator_cli.planning.reviser import Cause
-from orchestrator_cli.values import Conversation, Usage, seconds_between
+from orchestrator_cli.values import Attachment, Conversation, Usage, seconds_between
 
 OVER: frozenset[State] = frozenset({"done", "failed", "skipped"})
 
@@ -95,6 +97,8 @@ class RunState:
     """The time of the last event at which a process had the run."""
     started: events.RunStarted | None = None
     recalled: events.Recalled | None = None
+    transcripts: Mapping[str, str] = field(default_factory=dict)
+    """What is said in attached recordings, by the names of these."""
     reused: events.PlanReused | None = None
     declined: tuple[events.ReuseDeclined, ...] = ()
     feedback: events.FeedbackGiven | None = None
@@ -185,6 +189,16 @@ class RunState:
             return Conversation()
         begun = self.started
         return Conversation(session=begun.session, earlier=begun.earlier, turns=begun.conversation)
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The files that the user gave the run."""
+        return self.started.attachments if self.started else ()
+
+    @property
+    def answer_schema(self) -> dict[str, JsonValue] | None:
+        """What the answer has to satisfy; None if it is in words."""
+        return self.started.answer_schema if self.started else None
 
     @property
     def has_plan(self) -> bool:

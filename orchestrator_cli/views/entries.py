@@ -101,6 +101,10 @@ def _section(event: Event, fact: events.RunStarted) -> str:
         f"- orch {code(fact.version)}",
     ]
     about += _given(fact.guidance)
+    about += [
+        f"- attached {code(one.name)}: {prose(one.line)}, SHA-256 {code(one.sha256)}, from {code(one.path)}"
+        for one in fact.attachments
+    ]
     if fact.forked_from:
         about.append(f"- goes on from the finished part of run {code(fact.forked_from)}")
     heading = f"## Run {prose(event.run)} — {_time(event)}"
@@ -391,6 +395,11 @@ def _tool_built(fact: events.ToolBuilt) -> _EntryText:
 
 
 # --- the run
+
+
+@_entry.register
+def _transcribed(fact: events.Transcribed) -> _EntryText:
+    return _EntryText(f"recording {code(fact.attachment)} written down", said(fact.text))
 
 
 @_entry.register

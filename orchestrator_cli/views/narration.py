@@ -12,6 +12,7 @@ from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan, whole_name
 from orchestrator_cli.state import RunState
+from orchestrator_cli.values import Attachment
 from orchestrator_cli.views.graph import patch_lines, plan_diff, plan_lines
 from orchestrator_cli.views.text import (
     NO_SANDBOX,
@@ -67,7 +68,8 @@ def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool
     """
     if isinstance(event.data, events.RunStarted):
         place = f"run {short_run(event.run)} in {one_line(event.data.workspace)}"
-        return [*_warning(event.data.sandbox), Line("", place, "dim"), *_guidance(event.data.guidance)]
+        given = (*_guidance(event.data.guidance), *map(_attached, event.data.attachments))
+        return [*_warning(event.data.sandbox), Line("", place, "dim"), *given]
     if not verbose and _is_detail(event.data, live):
         return []
     plan = before.plan if before.has_plan else None
@@ -101,6 +103,11 @@ def _guidance(labels: tuple[str, ...]) -> list[Line]:
     return [Line("", f"models are given {named}", "dim")] if labels else []
 
 
+def _attached(one: Attachment) -> Line:
+    words = f"{file_name(one.name)} · {one.line} · from {file_name(one.path)}"
+    return Line("attached  ", one_line(words, NOTICE), sign_style="bold")
+
+
 @singledispatch
 def _lines(fact: events.Fact) -> list[Line]:
     line = _line(fact)
@@ -110,6 +117,9 @@ def _lines(fact: events.Fact) -> list[Line]:
 def _line(fact: events.Fact) -> Line | None:  # noqa: C901 - a case for each kind
     """The line of a fact that needs one only; None for a fact that is not shown."""
     match fact:
+        case events.Transcribed():
+            words = f"{one_line(fact.attachment, 100)}: {one_line(fact.text, LONG)}"
+            return Line("written down  ", words, sign_style="bold")
         case events.PlanReused():
             return Line("", one_line(fact.reason, LONG), "dim")
         case events.ReuseDeclined():

@@ -10,7 +10,7 @@ from openpyxl import Workbook
 from pptx import Presentation
 
 from memory.knowledge.documents import UnreadableDocument, read_bytes
-from orchestrator_cli.admin.knowledge import Converter
+from orchestrator_cli.recall.converter import Converter
 from orchestrator_cli.settings import Settings, load_settings
 from toolsmith.sandbox import Limits
 

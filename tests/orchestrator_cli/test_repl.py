@@ -26,7 +26,9 @@ class Files:
     def __init__(self):
         self.asked = []
 
-    def ask(self, prompt):
+    def ask(self, prompt, pasted):
+        with (home / "pasted.jsonl").open("a") as file:
+            file.write(json.dumps(pasted) + "\\n")
         with (home / "asked.jsonl").open("a") as file:
             file.write(json.dumps(prompt) + "\\n")
         if prompt == "slow":
@@ -38,7 +40,13 @@ class Files:
         print(f"answer {len(self.asked)}", flush=True)
         return 1 if prompt == "fails" else 0
 
-    def plan(self, prompt):
+    def files(self):
+        return ["."]
+
+    def attach(self, names):
+        return [f"attached {name}" for name in names]
+
+    def plan(self, prompt, pasted):
         return [f"plan of {prompt!r}"]
 
     def status(self):
@@ -51,7 +59,7 @@ class Files:
         print("called", *arguments, flush=True)
         return 3 if arguments[0] == "doctor" else 0
 
-    def background(self, prompt):
+    def background(self, prompt, pasted):
         return [f"beside: {prompt}"]
 
     def last_plan(self):
@@ -118,6 +126,18 @@ def repl(tmp_path: Path) -> Iterator[Repl]:
     repl = Repl(tmp_path)
     yield repl
     repl.child.close(force=True)
+
+
+def test_what_was_pasted_is_known_and_files_are_attached_by_name(repl: Repl) -> None:
+    repl.send(f"see {PASTE}@a.txt\rhere{END_OF_PASTE}\r")
+    repl.expect("answer 1")
+    repl.expect_prompt()
+    repl.send("/file two b\r")
+    repl.expect("attached two")
+    repl.expect("attached b")
+    repl.expect_prompt()
+    repl.leave()
+    assert json.loads((repl.home / "pasted.jsonl").read_text()) == ["@a.txt\nhere"]
 
 
 def test_enter_runs_a_prompt_and_an_empty_line_does_nothing(repl: Repl) -> None:

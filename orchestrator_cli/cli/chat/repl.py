@@ -13,7 +13,7 @@ What is typed during a run is read by `terminal_input`: it is a remark or an ans
 import difflib
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TextIO
 
@@ -33,15 +33,26 @@ class ReplActions(Protocol):
 
     history_path: Path
 
-    def ask(self, prompt: str) -> int:
-        """Run the prompt and show what it does. Returns the exit code of the run."""
+    def ask(self, prompt: str, pasted: Sequence[str] | None) -> int:
+        """Run the prompt and show what it does. Returns the exit code of the run.
+
+        `pasted`: the texts that were pasted into it; None if it was not typed at all.
+        """
         ...
 
-    def background(self, prompt: str) -> list[str]:
+    def files(self) -> list[str]:
+        """The folder that names after @ are relative to."""
+        ...
+
+    def background(self, prompt: str, pasted: Sequence[str] | None) -> list[str]:
         """Run the prompt in the background. Returns lines about how to watch it."""
         ...
 
-    def plan(self, prompt: str) -> list[str]:
+    def attach(self, names: list[str]) -> list[str]:
+        """Attach files to the next prompt. Returns a line for each that waits for it."""
+        ...
+
+    def plan(self, prompt: str, pasted: Sequence[str] | None) -> list[str]:
         """The graph of the prompt's plan as lines. Runs nothing."""
         ...
 
@@ -121,9 +132,11 @@ class _Loop:
         self._actions = actions
         self._sink = sink
         self._first_failure = 0
+        self._pasted: Sequence[str] | None = None
 
     def run(self, lines: Iterator[str], *, resilient: bool) -> int:
         """With `resilient`, Ctrl-C ends the current action, not the loop."""
+        self._pasted = lines.pasted if isinstance(lines, _TypedLines) else None
         while True:
             try:
                 self._do(next(lines))
@@ -148,7 +161,7 @@ class _Loop:
             name, _, rest = line[1:].replace("\n", " \n", 1).partition(" ")
             self._command(name.strip())(self, rest.strip())
         elif line.strip():
-            self._failed(self._actions.ask(line.strip()))
+            self._failed(self._actions.ask(line.strip(), self._pasted))
 
     def _command(self, name: str) -> Callable[["_Loop", str], None]:
         """Raises `UsageError` that suggests the nearest command."""
@@ -169,13 +182,13 @@ class _Loop:
 
     def command(self, name: str, rest: str) -> None:
         """Run a command of the command line; one about a run is about the last one if none is named."""
-        try:
-            arguments = shlex.split(rest)
-        except ValueError as exc:
-            raise UsageError(f"/{name} cannot be read: {exc}.", "Close the quotation marks.") from exc
+        arguments = _words(name, rest)
         if name in ABOUT_A_RUN and not any(not one.startswith("-") for one in arguments):
             arguments.append("last")
         self._failed(self._actions.command([name, *arguments]))
+
+    def file(self, names: str) -> None:
+        self.say(*self._actions.attach(_words("file", names)))
 
     def model(self, name: str) -> None:
         self.say(*self._actions.model(name))
@@ -187,13 +200,13 @@ class _Loop:
         write(self._sink, CLEAR if self._sink.isatty() else "")
 
     def plan(self, prompt: str) -> None:
-        lines = self._actions.plan(prompt) if prompt else self._actions.last_plan()
+        lines = self._actions.plan(prompt, self._pasted) if prompt else self._actions.last_plan()
         self.say(
             *(lines if lines is not None else ["No run yet. /plan PROMPT draws one without running it."])
         )
 
     def background(self, prompt: str) -> None:
-        self.say(*self._actions.background(prompt))
+        self.say(*self._actions.background(prompt, self._pasted))
 
     def tools(self, _: str) -> None:
         self.say(*(self._actions.tools() or ["No tools yet: they are built when a plan needs them."]))
@@ -222,7 +235,7 @@ class _Loop:
             "Type what you want done; Enter runs it. Alt-Enter, or \\ before Enter, starts a new line.",
             *(f"  {command.usage:<{width}}  {command.help}" for command in COMMANDS),
             f"As on the command line: {', '.join(f'/{name}' for name in OF_THE_COMMAND_LINE)}.",
-            "@ completes the name of a file. clear, exit and quit do what they say.",
+            "@ before the name of a file attaches it. clear, exit and quit do what they say.",
             "What you type during a run is a remark to it, or the answer to its question.",
             "Ctrl-C clears the line or ends the current run; Ctrl-D leaves.",
         )
@@ -231,11 +244,20 @@ class _Loop:
         raise _Quit
 
 
+def _words(name: str, rest: str) -> list[str]:
+    """What follows a command, as a shell reads it. Raises `UsageError`."""
+    try:
+        return shlex.split(rest)
+    except ValueError as exc:
+        raise UsageError(f"/{name} cannot be read: {exc}.", "Close the quotation marks.") from exc
+
+
 COMMANDS = (
     Command(
         "plan", "/plan [PROMPT]", "draw the plan for a prompt, or the last one; runs nothing", _Loop.plan
     ),
     Command("bg", "/bg PROMPT", "run a prompt in the background, and go on here", _Loop.background),
+    Command("file", "/file NAME...", "attach files to the next prompt", _Loop.file),
     Command("tools", "/tools", "list the built tools and their state", _Loop.tools),
     Command("log", "/log", "show what fileLog.md says about the last run", _Loop.log),
     Command("good", "/good [WHY]", "say that the last run was good; its plan may be used again", _Loop.good),
@@ -292,7 +314,9 @@ class _TypedLines(Iterator[str]):
 
     def __init__(self, actions: ReplActions, source: TextIO, sink: TextIO) -> None:
         write(sink, f"{clean(actions.status())}\nType what you want done, or /help. Ctrl-D leaves.\n")
-        self._prompts = _prompt_session(actions, source, sink)
+        self.pasted: list[str] = []
+        """What was pasted. It may come back from the history."""
+        self._prompts = _prompt_session(actions, source, sink, self.pasted)
 
     def __next__(self) -> str:
         while True:
@@ -304,7 +328,9 @@ class _TypedLines(Iterator[str]):
                 continue  # At the prompt, Ctrl-C means this line only.
 
 
-def _prompt_session(actions: ReplActions, source: TextIO, sink: TextIO) -> "PromptSession[str]":
+def _prompt_session(
+    actions: ReplActions, source: TextIO, sink: TextIO, pasted: list[str]
+) -> "PromptSession[str]":
     from prompt_toolkit import PromptSession
     from prompt_toolkit.input import create_input
     from prompt_toolkit.output import create_output
@@ -315,8 +341,8 @@ def _prompt_session(actions: ReplActions, source: TextIO, sink: TextIO) -> "Prom
         multiline=True,
         history=_history(actions.history_path, sink),
         bottom_toolbar=lambda: one_line(actions.status(), 400),
-        key_bindings=_keys(),
-        completer=_completer(),
+        key_bindings=_keys(pasted),
+        completer=_completer(actions.files),
         complete_while_typing=True,
         reserve_space_for_menu=MENU_LINES,
         input=create_input(source),
@@ -338,11 +364,19 @@ def _history(path: Path, sink: TextIO) -> "History":
     return FileHistory(str(path))
 
 
-def _keys() -> "KeyBindings":
+def _keys(pasted: list[str]) -> "KeyBindings":
+    """`pasted` gets the texts that are pasted."""
     from prompt_toolkit.document import Document
     from prompt_toolkit.key_binding import KeyBindings
+    from prompt_toolkit.keys import Keys
 
     keys = KeyBindings()
+
+    @keys.add(Keys.BracketedPaste)
+    def paste(event: "KeyPressEvent") -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        pasted.append(text)
+        event.current_buffer.insert_text(text)
 
     @keys.add("enter")
     def submit(event: "KeyPressEvent") -> None:
@@ -372,11 +406,11 @@ def _keys() -> "KeyBindings":
     return keys
 
 
-def _completer() -> "Completer":
+def _completer(folders: Callable[[], list[str]]) -> "Completer":
     from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
     from prompt_toolkit.document import Document
 
-    files = PathCompleter(expanduser=False)
+    files = PathCompleter(get_paths=folders, expanduser=True)
 
     class Words(Completer):
         """Slash commands at the beginning of a line, and names of files after @."""

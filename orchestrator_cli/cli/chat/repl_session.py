@@ -14,6 +14,7 @@ from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal
 from orchestrator_cli.cli.commands.memory import about_session, fact_lines, hit_lines, session_lines
 from orchestrator_cli.cli.detached import arguments_of, check_detach, start_detached, started_lines
 from orchestrator_cli.cli.foreground import confirm_no_sandbox
+from orchestrator_cli.cli.mentions import NOTHING_NAMED, mentions, named_file
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions, SessionOptions
 from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
@@ -21,6 +22,7 @@ from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
+from orchestrator_cli.recall.attachments import find_files
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runs.feedback import Vote, give_feedback
@@ -29,7 +31,7 @@ from orchestrator_cli.runs.verify import read_file_log
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
-from orchestrator_cli.values import Usage
+from orchestrator_cli.values import PromptOptions, Usage
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import EntryFilter, FileLog, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.graph import plan_lines
@@ -98,6 +100,8 @@ class ReplSession:
         self._model = _planner(settings)
         self._unsafe = unsafe
         self._arguments = arguments
+        self._waiting: tuple[Path, ...] = ()
+        """Files for the next prompt."""
         self._console = console
         self._latest = _Latest()
         self._chat = ChatSession(settings, self._say, name=name, goes_on=goes_on)
@@ -106,9 +110,9 @@ class ReplSession:
         if self._chat.exchanges:
             console.lines(about_session(self._chat.name, self._chat.exchanges))
 
-    def ask(self, prompt: str) -> int:
+    def ask(self, prompt: str, pasted: Sequence[str] | None) -> int:
         """Run a prompt and print what it comes to. Returns the exit code that `orch ask` would have."""
-        text = checked_prompt(prompt, self._settings.home)
+        text, options = checked_prompt(prompt, self._settings.home), self._options(prompt, pasted)
         views: list[EventView] = [FileLog(self._log, self._settings.home), self._console, self._latest]
         views.append(notifier(self._settings, self._console.lines))
         try:
@@ -119,7 +123,7 @@ class ReplSession:
                 terminal_input(run.broker, self._console, takes_remarks=True),
             ):
                 try:
-                    result = run_prompt(text, run, self._chat.conversation())
+                    result = run_prompt(text, run, self._chat.conversation(), options)
                 except OrchError:
                     self._chat.failed(run.masks(text), run.usage)
                     raise
@@ -138,10 +142,30 @@ class ReplSession:
         self._spent += result.usage
         return result.shortfall.exit_code if result.shortfall else 0
 
-    def background(self, prompt: str) -> list[str]:
+    def _options(self, prompt: str, pasted: Sequence[str] | None) -> PromptOptions:
+        """The files that wait for the prompt, and those that it names with @ if it was typed."""
+        found = mentions(prompt, self._settings.workspace, pasted) if pasted is not None else NOTHING_NAMED
+        if found.pasted:
+            names = one_line(", ".join(found.pasted), 200)
+            self._say(f"note  {names} was pasted and is not attached; /file NAME attaches a file.")
+        attach, self._waiting = (*self._waiting, *found.files), ()
+        return PromptOptions(attach=tuple(dict.fromkeys(path.absolute() for path in attach)))
+
+    def attach(self, names: list[str]) -> list[str]:
+        """Attach files to the next prompt. Raises `UsageError` for one that cannot be attached."""
+        files = [named_file(name, self._settings.workspace) for name in names]
+        find_files(files, self._settings)
+        self._waiting = (*self._waiting, *files)
+        return [f"attached to the next prompt: {path}" for path in self._waiting] or ["Nothing is attached."]
+
+    def files(self) -> list[str]:
+        return [str(self._settings.workspace)]
+
+    def background(self, prompt: str, pasted: Sequence[str] | None) -> list[str]:
         """Run a prompt in the background. Raises `UsageError` without a sandbox."""
         check_detach(detach=True, unsafe=bool(self._unsafe))
-        command = ("ask", "-", *self._arguments, f"--session={self._chat.name}")
+        files = arguments_of(attach=list(self._options(prompt, pasted).attach))
+        command = ("ask", "-", *self._arguments, *files, f"--session={self._chat.name}")
         return started_lines(start_detached(self._settings, command, self._arguments, prompt))
 
     def command(self, arguments: list[str]) -> int:
@@ -169,11 +193,11 @@ class ReplSession:
             (self._model, str(self._settings.workspace), f"session {self._chat.name}", spent(self._spent))
         )
 
-    def plan(self, prompt: str) -> list[str]:
-        text = checked_prompt(prompt, self._settings.home)
+    def plan(self, prompt: str, pasted: Sequence[str] | None) -> list[str]:
+        text, options = checked_prompt(prompt, self._settings.home), self._options(prompt, pasted)
         self._console.lines(["planning …"])
         with open_run(self._settings, [], wants_engine=False) as run:
-            return plan_lines(plan_prompt(text, run, self._chat.conversation()))
+            return plan_lines(plan_prompt(text, run, self._chat.conversation(), options))
 
     def last_plan(self) -> list[str] | None:
         state = self._latest.state

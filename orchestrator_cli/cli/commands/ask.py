@@ -15,9 +15,12 @@ from pydantic import JsonValue
 from orchestrator_cli.cli.detached import arguments_of, check_detach, print_started, start_detached
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.formats import forms_of_plan, print_formatted
+from orchestrator_cli.cli.mentions import mentions
 from orchestrator_cli.cli.options import (
+    Attach,
     Background,
     Detach,
+    FileOptions,
     Folder,
     FormatOptions,
     LimitOptions,
@@ -48,6 +51,8 @@ from orchestrator_cli.orchestrator import plan_prompt
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.process_settings import Process
 from orchestrator_cli.runtime import checked_prompt, open_run
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.values import PromptOptions
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -60,6 +65,7 @@ def ask(
     model: ModelName = None,
     workspace: Folder = None,
     conversation: SessionOptions,
+    files: FileOptions,
     output: Output,
     limits: LimitOptions,
     max_parallel: MaxParallel = None,
@@ -81,10 +87,14 @@ def ask(
             reuse="never" if no_reuse else None,
             **run_flags(limits, permissions),
         )
+        options = options_of(files, prompt, settings)
         if detach:
             known = arguments_of(limits, permissions, model=model, max_parallel=max_parallel)
             more = arguments_of(
-                no_reuse=no_reuse, session=conversation.session, **{"continue": conversation.goes_on}
+                no_reuse=no_reuse,
+                session=conversation.session,
+                attach=list(options.attach),
+                **{"continue": conversation.goes_on},
             )
             begun = start_detached(settings, ("ask", "-", *known, *more), known, _read(prompt))
             print_started(begun, console, output)
@@ -92,9 +102,16 @@ def ask(
         run = ForegroundRun(settings, output, console, unsafe=unsafe, run=background)
         if conversation.goes_on or conversation.session is not None:
             name = conversation.session or ""
-            run.ask_in_session(_read(prompt), name=name, goes_on=conversation.goes_on)
+            run.ask_in_session(_read(prompt), options, name=name, goes_on=conversation.goes_on)
         else:
-            run.ask(_read(prompt))
+            run.ask(_read(prompt), options)
+
+
+def options_of(files: FileOptions, prompt: str, settings: Settings) -> PromptOptions:
+    """What goes with a prompt; `prompt` is as it was typed, and names files with @."""
+    typed = mentions(prompt, settings.workspace).files if prompt != "-" else ()
+    attach = (*(path.expanduser().absolute() for path in files.attach or ()), *typed)
+    return PromptOptions(attach=tuple(dict.fromkeys(path.absolute() for path in attach)))
 
 
 @app.command("run")
@@ -160,6 +177,7 @@ def plan(
     common: FormatOptions,
     network: Network = None,
     no_reuse: NoReuse = False,
+    attach: Attach = None,
 ) -> None:
     """Show the task graph of a prompt without running it."""
     with reporting(Output(quiet=True, debug=common.debug)):
@@ -172,7 +190,8 @@ def plan(
         )
         text = checked_prompt(_read(prompt), settings.home)
         with open_run(settings, [], wants_engine=False) as run:
-            made = plan_prompt(text, run)
+            options = options_of(FileOptions(attach=attach), prompt, settings)
+            made = plan_prompt(text, run, options=options)
         print_formatted(common, forms_of_plan(text, made))
 
 
