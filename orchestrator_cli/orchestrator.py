@@ -71,16 +71,18 @@ def run_prompt(
     run: Run,
     conversation: Conversation = NOTHING_SAID,
     options: PromptOptions = NO_OPTIONS,
+    given: Plan | None = None,
 ) -> RunResult:
     """Do what the prompt asks, and remember how it went.
 
-    `conversation` is what was said before in the same session. Everything that happens is an event; the
+    `conversation` is what was said before in the same session. With `given`, a plan that was made before and
+    may have been edited, no planner is asked. Everything that happens is an event; the
     last one is always `RunFinished`. Raises `OrchError` with the exit code of what ended the run, and before
     there is an event if a file of `options` cannot be used.
     """
     begin(prompt, run, conversation, options)
     with _ending(run) as work:
-        plan(run, work)
+        plan(run, work, given)
         approve(run, work)
         execute(run, work)
         return answer(run, work)
@@ -229,7 +231,7 @@ def _teaches(run: Run, error: BaseException | None) -> bool:
 # --- recall and plan
 
 
-def plan(run: Run, work: _Work) -> None:
+def plan(run: Run, work: _Work, given: Plan | None = None) -> None:
     """Recall, then use an earlier plan again or have one written; it is proposed, not yet approved."""
     state = run.state
     notice_opened(run)
@@ -244,17 +246,21 @@ def plan(run: Run, work: _Work) -> None:
     if fact != state.recalled:
         run.emit(fact)
     files = run.workspace.listing(state.prompt)
-    proposed = _reused_plan(run, recalled) or make_plan(
-        state.prompt,
-        runs=recalled.runs,
-        conversation=state.conversation,
-        facts=recalled.facts,
-        files=files.rows,
-        planner_context=work.context,
-        model=run.model,
-        emit=run.emit,
+    proposed = (
+        given
+        or _reused_plan(run, recalled)
+        or make_plan(
+            state.prompt,
+            runs=recalled.runs,
+            conversation=state.conversation,
+            facts=recalled.facts,
+            files=files.rows,
+            planner_context=work.context,
+            model=run.model,
+            emit=run.emit,
+        )
     )
-    if any(subtask.kind == "agent" for subtask in proposed.subtasks):
+    if given is None and any(subtask.kind == "agent" for subtask in proposed.subtasks):
         proposed = route(proposed, run.routing_evidence(state.prompt))
     run.emit(events.PlanProposed(plan=proposed))
     # A prompt that needs what was said before cannot be understood without it.

@@ -228,6 +228,11 @@ class RunState:
         """The names of the tools that the run built."""
         return tuple(built.tool for built in self.built)
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """What the user said and no reviser has dealt with."""
+        return tuple(cause.text for cause in self.causes if cause.what == "the user said")
+
     def waits(self, blocked: Mapping[str, str]) -> frozenset[str]:
         """Of names with the approval that each waits for, those without an answer."""
         return frozenset(name for name, approval in blocked.items() if approval not in self.given)

@@ -115,7 +115,7 @@ NARROW: dict[str, tuple[str, ...]] = {
 HOMES = {
     "typer": ("orchestrator_cli.cli",),
     "rich": ("orchestrator_cli.views",),
-    "prompt_toolkit": ("orchestrator_cli.cli.chat.repl", "orchestrator_cli.cli.chat.terminal_input"),
+    "prompt_toolkit": ("orchestrator_cli.cli.chat.prompt_line", "orchestrator_cli.cli.chat.terminal_input"),
     "prefect": ("orchestrator_cli.engine",),
     "uvicorn": ("orchestrator_cli.engine.serving",),
     "fastapi": (),

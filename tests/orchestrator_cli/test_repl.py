@@ -9,6 +9,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from orchestrator_cli.cli.chat.templates import from_template, templates
+
 SCRIPT = '''
 import json, sys, time
 from pathlib import Path
@@ -61,6 +63,28 @@ class Files:
 
     def background(self, prompt, pasted):
         return [f"beside: {prompt}"]
+
+    def left(self):
+        return "left over" if self.asked == ["leaves"] else ""
+
+    def words(self, command):
+        return ["last", "20260101-000000-abcdef"] if command == "show" else []
+
+    def templates(self):
+        return {"review": "Review a file"}
+
+    def from_template(self, name, words):
+        return f"{name} of {words}"
+
+    def budget(self, dollars):
+        return [f"budget {dollars}"]
+
+    def run_planned(self):
+        print("ran the plan", flush=True)
+        return 0
+
+    def edit_planned(self):
+        return ["edited"]
 
     def last_plan(self):
         return [f"plan of {self.asked[-1]!r}"] if self.asked else None
@@ -218,7 +242,7 @@ def test_an_error_is_shown_with_its_remedy_and_the_loop_goes_on(repl: Repl) -> N
 
 
 def test_the_commands_show_plan_tools_and_log(repl: Repl) -> None:
-    for before, after in (("/plan", "No run yet."), ("/tools", "No tools yet"), ("/log", "No run yet.")):
+    for before, after in (("/plan", "No plan yet."), ("/tools", "No tools yet"), ("/log", "No run yet.")):
         repl.send(f"{before}\r")
         repl.expect(after)
         repl.expect_prompt()
@@ -336,3 +360,69 @@ def test_clear_clears_the_screen_and_is_no_prompt(repl: Repl) -> None:
     repl.child.expect_exact("\x1b[H\x1b[2J")
     repl.expect_prompt()
     assert not (repl.home / "asked.jsonl").exists()
+
+
+def test_ctrl_c_twice_at_an_empty_line_leaves(repl: Repl) -> None:
+    repl.send("half\x03")
+    repl.expect_prompt()
+    repl.send("\x03")
+    repl.expect("Ctrl-C again leaves")
+    repl.expect_prompt()
+    repl.send("\x03")
+    repl.expect("left with 0")
+
+
+def test_what_was_typed_too_late_for_a_run_is_the_next_prompt(repl: Repl) -> None:
+    repl.send("leaves\r")
+    repl.expect("answer 1")
+    repl.expect("left over")
+    repl.send(" and more\r")
+    repl.expect("answer 2")
+    assert repl.asked() == ["leaves", "left over and more"]
+
+
+def test_a_plan_that_was_drawn_is_edited_and_run(repl: Repl) -> None:
+    repl.send("/plan edit\r")
+    repl.expect("edited")
+    repl.send("/run\r")
+    repl.expect("ran the plan")
+    repl.send("/run backup a=1\r")
+    repl.expect("called run backup a=1")
+    repl.send("/budget 0.5\r")
+    repl.expect("budget 0.5")
+
+
+def test_a_template_is_a_command_of_its_own(repl: Repl) -> None:
+    repl.send("/help\r")
+    repl.expect("/review  Review a file")
+    repl.send("/review a.py\r")
+    repl.expect("answer 1")
+    assert repl.asked() == ["review of a.py"]
+
+
+def test_tab_completes_what_follows_a_command(repl: Repl) -> None:
+    repl.send("/show 2026")
+    repl.expect("0101-000000-abcdef")  # in the menu
+    repl.send("\t\r")
+    repl.expect("called show 20260101-000000-abcdef")
+
+
+TEXT = "Review a file\n\nLook at $1 first, then: $ARGUMENTS. $2$9"
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "prompt"),
+    [
+        (TEXT, "'a b' c", "Review a file\n\nLook at a b first, then: 'a b' c. c"),
+        (TEXT, "it's", "Review a file\n\nLook at it's first, then: it's."),
+        ("Say hello.\n", "to $ARGUMENTS", "Say hello.\n\nto $ARGUMENTS"),
+        ("Costs $100", "x", "Costs x00"),
+    ],
+)
+def test_a_template_takes_what_follows_it(tmp_path: Path, text: str, words: str, prompt: str) -> None:
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "review.md").write_text(text)
+    (tmp_path / "prompts" / "No-Name.md").write_text(text)
+    (tmp_path / "prompts" / "0123.txt").write_text(text)
+    assert list(templates(tmp_path)) == ["review"]
+    assert from_template(tmp_path, "review", words) == prompt

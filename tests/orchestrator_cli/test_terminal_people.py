@@ -189,6 +189,29 @@ def test_a_run_is_remarked_on_stopped_resumed_and_taken_back_in_one_loop(
     assert screen.end() == 0
 
 
+def test_a_plan_is_drawn_and_run_and_what_comes_too_late_is_the_next_prompt(
+    open_screen: Open, orch: Orch, endpoint: Endpoint
+) -> None:
+    def at_last(_: dict[str, Any]) -> Any:
+        wait_for(lambda: bool(orch.events("Remarked")))
+        return "All is done."
+
+    endpoint.reply = Cast(planner=[plan(WRITE, tool_call("other", "list_files"))], answer=[at_last])
+    screen = open_screen()
+    screen.expect_prompt()
+    screen.type("/plan Write it.\r")
+    screen.expect("/run runs it")
+    screen.expect_prompt()
+    assert orch.files() == []
+    screen.type("/run\r")
+    screen.expect("the answer is written")
+    screen.type("and another\r")
+    screen.expect("All is done.")
+    screen.expect("orch> and another")
+    assert len(endpoint.of("planner")) == 1
+    assert orch.file("one.txt") == "made"
+
+
 @pytest.mark.parametrize("mode", ["ask", "loop"])
 def test_no_question_is_answered_by_what_was_typed_before_it_was_shown(
     mode: str, open_screen: Open, orch: Orch, endpoint: Endpoint

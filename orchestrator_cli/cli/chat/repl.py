@@ -13,35 +13,23 @@ What is typed during a run is read by `terminal_input`: it is a remark or an ans
 import difflib
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, TextIO
 
+from orchestrator_cli.cli.chat.prompt_line import Prompted, TypedLines
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.views.streams import show_page, write
 from orchestrator_cli.views.text import clean, one_line
 
-if TYPE_CHECKING:
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import Completer
-    from prompt_toolkit.history import History
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-
-class ReplActions(Protocol):
+class ReplActions(Prompted, Protocol):
     """What the loop can do. Every method may raise `OrchError`, which is shown."""
-
-    history_path: Path
 
     def ask(self, prompt: str, pasted: Sequence[str] | None) -> int:
         """Run the prompt and show what it does. Returns the exit code of the run.
 
         `pasted`: the texts that were pasted into it; None if it was not typed at all.
         """
-        ...
-
-    def files(self) -> list[str]:
-        """The folder that names after @ are relative to."""
         ...
 
     def background(self, prompt: str, pasted: Sequence[str] | None) -> list[str]:
@@ -64,8 +52,24 @@ class ReplActions(Protocol):
         """Lines about the models that are asked; with a name, ask that one from now on."""
         ...
 
-    def status(self) -> str:
-        """The model, the folder, the session and what it has cost, in one line."""
+    def budget(self, dollars: str) -> list[str]:
+        """Lines about what a prompt may cost; with a number, what it may cost from now on."""
+        ...
+
+    def run_planned(self) -> int:
+        """Run the plan that `plan` has drawn last. Returns the exit code of the run."""
+        ...
+
+    def edit_planned(self) -> list[str]:
+        """Have the user edit that plan. Returns its graph as lines."""
+        ...
+
+    def templates(self) -> Mapping[str, str]:
+        """The user's own slash commands, each with what it does."""
+        ...
+
+    def from_template(self, name: str, words: str) -> str:
+        """The prompt that one of them makes of what follows it."""
         ...
 
     def last_plan(self) -> list[str] | None:
@@ -105,13 +109,10 @@ def run_repl(actions: ReplActions, *, input: TextIO | None = None, output: TextI
     """
     source, sink = input or sys.stdin, output or sys.stderr
     if source.isatty():
-        _Loop(actions, sink).run(_TypedLines(actions, source, sink), resilient=True)
+        meanings = MEANINGS | {f"/{name}": what for name, what in actions.templates().items()}
+        _Loop(actions, sink).run(TypedLines(actions, meanings, source, sink), resilient=True)
         return 0
     return _Loop(actions, sink).run((line.rstrip("\r\n") for line in source), resilient=False)
-
-
-MENU_LINES = 8
-"""Below the prompt, for what it may be completed to."""
 
 
 class Command(NamedTuple):
@@ -136,7 +137,7 @@ class _Loop:
 
     def run(self, lines: Iterator[str], *, resilient: bool) -> int:
         """With `resilient`, Ctrl-C ends the current action, not the loop."""
-        self._pasted = lines.pasted if isinstance(lines, _TypedLines) else None
+        self._pasted = lines.pasted if isinstance(lines, TypedLines) else None
         while True:
             try:
                 self._do(next(lines))
@@ -168,8 +169,12 @@ class _Loop:
         found = {command.name: command.run for command in COMMANDS}
         if name in OF_THE_COMMAND_LINE:
             return lambda loop, rest: loop.command(name, rest)
+        templates = self._actions.templates() if name not in found else {}
+        if name in templates:
+            return lambda loop, rest: loop.template(name, rest)
         if name not in found:
-            near = difflib.get_close_matches(name, [*found, *OF_THE_COMMAND_LINE], n=1, cutoff=0.4)
+            known = [*found, *OF_THE_COMMAND_LINE, *templates]
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"Did you mean /{near[0]}? " if near else ""
             remedy = f"{hint}/help lists the commands. A prompt may begin with / after a space."
             raise UsageError(f"There is no command /{one_line(name, 40)}.", remedy)
@@ -181,11 +186,24 @@ class _Loop:
     # --- the commands
 
     def command(self, name: str, rest: str) -> None:
-        """Run a command of the command line; one about a run is about the last one if none is named."""
+        """Run a command of the command line; one about a run is about the last one if none is named.
+
+        `/run` alone runs the plan that was drawn.
+        """
         arguments = _words(name, rest)
+        if name == "run" and not arguments:
+            self._failed(self._actions.run_planned())
+            return
         if name in ABOUT_A_RUN and not any(not one.startswith("-") for one in arguments):
             arguments.append("last")
         self._failed(self._actions.command([name, *arguments]))
+
+    def template(self, name: str, words: str) -> None:
+        """Run the prompt that one of the user's own commands makes of these words."""
+        prompt = self._actions.from_template(name, words)
+        # What is not of these words was not typed.
+        pasted = None if self._pasted is None else [*self._pasted, prompt.replace(words, "")]
+        self._failed(self._actions.ask(prompt, pasted))
 
     def file(self, names: str) -> None:
         self.say(*self._actions.attach(_words("file", names)))
@@ -200,10 +218,14 @@ class _Loop:
         write(self._sink, CLEAR if self._sink.isatty() else "")
 
     def plan(self, prompt: str) -> None:
-        lines = self._actions.plan(prompt, self._pasted) if prompt else self._actions.last_plan()
-        self.say(
-            *(lines if lines is not None else ["No run yet. /plan PROMPT draws one without running it."])
-        )
+        if prompt == "edit":
+            lines: list[str] | None = self._actions.edit_planned()
+        else:
+            lines = self._actions.plan(prompt, self._pasted) if prompt else self._actions.last_plan()
+        self.say(*(lines if lines is not None else ["No plan yet. /plan PROMPT draws one, /run runs it."]))
+
+    def budget(self, dollars: str) -> None:
+        self.say(*self._actions.budget(dollars))
 
     def background(self, prompt: str) -> None:
         self.say(*self._actions.background(prompt, self._pasted))
@@ -235,9 +257,10 @@ class _Loop:
             "Type what you want done; Enter runs it. Alt-Enter, or \\ before Enter, starts a new line.",
             *(f"  {command.usage:<{width}}  {command.help}" for command in COMMANDS),
             f"As on the command line: {', '.join(f'/{name}' for name in OF_THE_COMMAND_LINE)}.",
+            *(f"  /{name}  {what}" for name, what in self._actions.templates().items()),
             "@ before the name of a file attaches it. clear, exit and quit do what they say.",
             "What you type during a run is a remark to it, or the answer to its question.",
-            "Ctrl-C clears the line or ends the current run; Ctrl-D leaves.",
+            "Ctrl-C clears the line or ends the current run; twice at an empty line, or Ctrl-D, leaves.",
         )
 
     def quit(self, _: str) -> None:
@@ -254,7 +277,10 @@ def _words(name: str, rest: str) -> list[str]:
 
 COMMANDS = (
     Command(
-        "plan", "/plan [PROMPT]", "draw the plan for a prompt, or the last one; runs nothing", _Loop.plan
+        "plan",
+        "/plan [PROMPT]",
+        "draw the plan for a prompt, or the last one; /plan edit changes it, /run runs it",
+        _Loop.plan,
     ),
     Command("bg", "/bg PROMPT", "run a prompt in the background, and go on here", _Loop.background),
     Command("file", "/file NAME...", "attach files to the next prompt", _Loop.file),
@@ -272,6 +298,7 @@ COMMANDS = (
     ),
     Command("model", "/model [NAME]", "show which model is asked, or ask another from now on", _Loop.model),
     Command("cost", "/cost", "show the model, the folder, the session and what it has cost", _Loop.cost),
+    Command("budget", "/budget [DOLLARS]", "show or set what each prompt may cost", _Loop.budget),
     Command("clear", "/clear", "clear the screen", _Loop.clear),
     Command("help", "/help", "show this list", _Loop.help),
     Command("quit", "/quit", "leave, as Ctrl-D does", _Loop.quit),
@@ -288,7 +315,8 @@ OF_THE_COMMAND_LINE = {
     "undo": "restore the workspace to before a run",
     "diff": "show what a run changed",
     "fork": "start a new run from the finished part of another",
-    "run": "run one of your processes",
+    "run": "run the plan that /plan has drawn, or one of your processes",
+    "roles": "list the roles that agents are made from",
     "schedule": "manage what runs by itself",
     "kb": "manage the documents that agents look things up in",
     "trust": "show what this folder asks for, and allow it",
@@ -300,129 +328,7 @@ ABOUT_A_RUN = frozenset({"show", "resume", "attach", "approve", "cancel", "undo"
 PLAIN = frozenset({"exit", "quit", "clear"})
 """Lines that no one means as a prompt."""
 CLEAR = "\x1b[H\x1b[2J"
-_MEANINGS = {f"/{command.name}": command.help for command in COMMANDS} | {
+MEANINGS = {f"/{command.name}": command.help for command in COMMANDS} | {
     f"/{name}": meaning for name, meaning in OF_THE_COMMAND_LINE.items()
 }
-_WORDS = tuple(_MEANINGS)
-
-
-# --- the terminal
-
-
-class _TypedLines(Iterator[str]):
-    """What is typed at a terminal, until Ctrl-D. Not a generator, since `KeyboardInterrupt` would end one."""
-
-    def __init__(self, actions: ReplActions, source: TextIO, sink: TextIO) -> None:
-        write(sink, f"{clean(actions.status())}\nType what you want done, or /help. Ctrl-D leaves.\n")
-        self.pasted: list[str] = []
-        """What was pasted. It may come back from the history."""
-        self._prompts = _prompt_session(actions, source, sink, self.pasted)
-
-    def __next__(self) -> str:
-        while True:
-            try:
-                return self._prompts.prompt()
-            except EOFError:
-                raise StopIteration from None
-            except KeyboardInterrupt:
-                continue  # At the prompt, Ctrl-C means this line only.
-
-
-def _prompt_session(
-    actions: ReplActions, source: TextIO, sink: TextIO, pasted: list[str]
-) -> "PromptSession[str]":
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.input import create_input
-    from prompt_toolkit.output import create_output
-
-    return PromptSession(
-        "orch> ",
-        prompt_continuation="    > ",
-        multiline=True,
-        history=_history(actions.history_path, sink),
-        bottom_toolbar=lambda: one_line(actions.status(), 400),
-        key_bindings=_keys(pasted),
-        completer=_completer(actions.files),
-        complete_while_typing=True,
-        reserve_space_for_menu=MENU_LINES,
-        input=create_input(source),
-        output=create_output(sink),
-    )
-
-
-def _history(path: Path, sink: TextIO) -> "History":
-    """The history in the file; if the file cannot be used, a history of this process only."""
-    from prompt_toolkit.history import FileHistory, InMemoryHistory
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.open("ab").close()
-    except OSError as exc:
-        write(sink, f"note  Prompts are not saved: {path}: {exc.strerror}.\n")
-        return InMemoryHistory()
-    return FileHistory(str(path))
-
-
-def _keys(pasted: list[str]) -> "KeyBindings":
-    """`pasted` gets the texts that are pasted."""
-    from prompt_toolkit.document import Document
-    from prompt_toolkit.key_binding import KeyBindings
-    from prompt_toolkit.keys import Keys
-
-    keys = KeyBindings()
-
-    @keys.add(Keys.BracketedPaste)
-    def paste(event: "KeyPressEvent") -> None:
-        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-        pasted.append(text)
-        event.current_buffer.insert_text(text)
-
-    @keys.add("enter")
-    def submit(event: "KeyPressEvent") -> None:
-        buffer = event.current_buffer
-        if buffer.document.is_cursor_at_the_end and buffer.text.endswith("\\"):
-            buffer.delete_before_cursor()
-            buffer.newline(copy_margin=False)
-        else:
-            buffer.validate_and_handle()
-
-    @keys.add("escape", "enter")
-    def new_line(event: "KeyPressEvent") -> None:
-        event.current_buffer.newline(copy_margin=False)
-
-    @keys.add("tab")
-    def complete(event: "KeyPressEvent") -> None:
-        buffer = event.current_buffer
-        found = [word for word in _WORDS if buffer.text.startswith("/") and word.startswith(buffer.text)]
-        if len(found) == 1:
-            # Not through the menu, which ignores Tab while it is being made for the last letter.
-            buffer.document = Document(found[0])
-        elif buffer.complete_state:
-            buffer.complete_next()
-        else:
-            buffer.start_completion(insert_common_part=True)
-
-    return keys
-
-
-def _completer(folders: Callable[[], list[str]]) -> "Completer":
-    from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
-    from prompt_toolkit.document import Document
-
-    files = PathCompleter(get_paths=folders, expanduser=True)
-
-    class Words(Completer):
-        """Slash commands at the beginning of a line, and names of files after @."""
-
-        def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
-            typed = document.text
-            if typed.startswith("/") and document.is_cursor_at_the_end:
-                for word, meaning in _MEANINGS.items():
-                    if word.startswith(typed):
-                        yield Completion(word, -len(typed), display_meta=meaning)
-            name = document.get_word_before_cursor(WORD=True)
-            if name.startswith("@"):
-                yield from files.get_completions(Document(name[1:]), event)
-
-    return Words()
+"""What each slash command does."""

@@ -1,18 +1,22 @@
 """The interactive loop's session: runs its prompts and answers its slash commands."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.admin.tools import ToolAdmin
-from orchestrator_cli.cli.chat.repl import run_repl
+from orchestrator_cli.cli.chat.repl import ABOUT_A_RUN, run_repl
 from orchestrator_cli.cli.chat.session import ChatSession
+from orchestrator_cli.cli.chat.templates import from_template, templates
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.commands.memory import about_session, fact_lines, hit_lines, session_lines
 from orchestrator_cli.cli.detached import arguments_of, check_detach, start_detached, started_lines
+from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.cli.foreground import confirm_no_sandbox
 from orchestrator_cli.cli.mentions import NOTHING_NAMED, mentions, named_file
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions, SessionOptions
@@ -22,11 +26,14 @@ from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
+from orchestrator_cli.plan import Catalogue, Plan
+from orchestrator_cli.planning.plan_text import edited_text, plan_text, read_plan_text
+from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.recall.attachments import find_files
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runs.feedback import Vote, give_feedback
-from orchestrator_cli.runs.find import find_run
+from orchestrator_cli.runs.find import find_run, recent
 from orchestrator_cli.runs.verify import read_file_log
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
@@ -38,6 +45,8 @@ from orchestrator_cli.views.graph import plan_lines
 from orchestrator_cli.views.notifications import notifier
 from orchestrator_cli.views.text import one_line, spent
 from orchestrator_cli.views.tools import list_lines
+
+OFFERED_RUNS = 20
 
 
 def start_repl(
@@ -59,7 +68,7 @@ def start_repl(
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=False)
         flags = run_flags(LimitOptions(max_cost=max_cost), permissions)
         session = ReplSession(
-            lambda chosen: run_settings(workspace, asks=True, model=chosen or model, **flags),
+            lambda chosen: run_settings(workspace, asks=True, **flags | {"model": model} | chosen),
             console,
             unsafe,
             command=command,
@@ -78,7 +87,7 @@ class ReplSession:
 
     def __init__(
         self,
-        load: Callable[[str], Settings],
+        load: Callable[[dict[str, Any]], Settings],
         console: Console,
         unsafe: str = "",
         *,
@@ -89,12 +98,14 @@ class ReplSession:
     ) -> None:
         """Open the session that `name` and `goes_on` name, as in `ChatSession`. Raises `OrchError`.
 
-        `load` reads the settings again, with another model if one is named; `command` is as in `start_repl`.
+        `load` reads the settings again, with some of them changed; `command` is as in `start_repl`.
         `unsafe` says how the user has allowed runs WITHOUT A SANDBOX; it is empty otherwise. `arguments` are
         the options of the loop, for runs in the background.
         """
         self._load = load
-        self._settings = settings = load("")
+        self._settings = settings = load({})
+        self._changed: dict[str, Any] = {}
+        """Settings that were changed in the loop."""
         self._command = command
         self._spent = Usage()
         self._model = _planner(settings)
@@ -102,6 +113,9 @@ class ReplSession:
         self._arguments = arguments
         self._waiting: tuple[Path, ...] = ()
         """Files for the next prompt."""
+        self._left = ""
+        self._words: dict[str, tuple[str, ...]] = {}
+        self._planned: _Planned | None = None
         self._console = console
         self._latest = _Latest()
         self._chat = ChatSession(settings, self._say, name=name, goes_on=goes_on)
@@ -112,7 +126,14 @@ class ReplSession:
 
     def ask(self, prompt: str, pasted: Sequence[str] | None) -> int:
         """Run a prompt and print what it comes to. Returns the exit code that `orch ask` would have."""
-        text, options = checked_prompt(prompt, self._settings.home), self._options(prompt, pasted)
+        return self._run(checked_prompt(prompt, self._settings.home), self._options(prompt, pasted))
+
+    def run_planned(self) -> int:
+        """Run the plan that was drawn last, once. Raises `UsageError` if there is none."""
+        planned, self._planned = self._drawn(), None
+        return self._run(planned.prompt, planned.options, planned.plan)
+
+    def _run(self, text: str, options: PromptOptions, given: Plan | None = None) -> int:
         views: list[EventView] = [FileLog(self._log, self._settings.home), self._console, self._latest]
         views.append(notifier(self._settings, self._console.lines))
         try:
@@ -120,10 +141,10 @@ class ReplSession:
                 open_run(
                     self._settings, views, attended=can_read_terminal(self._console), unsafe=self._unsafe
                 ) as run,
-                terminal_input(run.broker, self._console, takes_remarks=True),
+                terminal_input(run.broker, self._console, takes_remarks=True) as unfinished,
             ):
                 try:
-                    result = run_prompt(text, run, self._chat.conversation(), options)
+                    result = run_prompt(text, run, self._chat.conversation(), options, given)
                 except OrchError:
                     self._chat.failed(run.masks(text), run.usage)
                     raise
@@ -138,6 +159,9 @@ class ReplSession:
             self._console.error(exc)
             return exc.exit_code
         self._console.print_answer(result.answer)
+        if late := self._latest.state.unread:
+            self._say("note  The run had ended when you said that; it is your next prompt, if you like.")
+        self._left = "\n".join(filter(None, (*late, unfinished())))
         self._chat.add(exchange, result.usage)
         self._spent += result.usage
         return result.shortfall.exit_code if result.shortfall else 0
@@ -161,6 +185,34 @@ class ReplSession:
     def files(self) -> list[str]:
         return [str(self._settings.workspace)]
 
+    def left(self) -> str:
+        """What was typed during the last run and came too late for it; it is returned once."""
+        left, self._left = self._left, ""
+        self._words.clear()
+        return left
+
+    def words(self, command: str) -> Sequence[str]:
+        """What may follow a slash command, as it is when the line begins."""
+        if command not in self._words:
+            self._words[command] = ()
+            with contextlib.suppress(OrchError):
+                self._words[command] = tuple(self._offered(command))
+        return self._words[command]
+
+    def _offered(self, command: str) -> Iterator[str]:
+        if command in ABOUT_A_RUN:
+            yield "last"
+            for one in recent(self._settings, everywhere=False, limit=OFFERED_RUNS):
+                yield one.where.run
+        elif command == "session":
+            yield from (one.name for one in self._chat.all())
+
+    def templates(self) -> Mapping[str, str]:
+        return templates(self._settings.home)
+
+    def from_template(self, name: str, words: str) -> str:
+        return from_template(self._settings.home, name, words)
+
     def background(self, prompt: str, pasted: Sequence[str] | None) -> list[str]:
         """Run a prompt in the background. Raises `UsageError` without a sandbox."""
         check_detach(detach=True, unsafe=bool(self._unsafe))
@@ -179,13 +231,34 @@ class ReplSession:
 
         Raises `ConfigError` if it cannot be asked; nothing is changed then.
         """
-        settings = self._load(name) if name else self._settings
+        settings = self._load(self._changed | {"model": name}) if name else self._settings
         names = LiveModels().names(settings)
         if name:
-            others = (one for one in self._arguments if not one.startswith("--model="))
-            self._arguments = (*others, f"--model={name}")
-            self._settings, self._model = settings, names["planner"]
+            self._change(settings, "model", name)
+            self._model = names["planner"]
         return [f"{role:<9} {one_line(model)}" for role, model in names.items()]
+
+    def budget(self, dollars: str) -> list[str]:
+        """Lines about what a prompt may cost; with a number, what it may cost from now on.
+
+        Raises `UsageError` if it is none.
+        """
+        if dollars:
+            try:
+                amount = float(dollars.strip().lstrip("$"))
+            except ValueError:
+                raise UsageError(f"{one_line(dollars, 40)} is no amount.", "Say /budget 0.50") from None
+            self._change(self._load(self._changed | {"max_cost": amount}), "max_cost", amount)
+        limit = self._settings.max_cost
+        most = "is not limited" if limit is None else f"is at most ${limit:.2f}"
+        return [f"The cost of each prompt {most}. This session: {spent(self._spent)}."]
+
+    def _change(self, settings: Settings, name: str, value: object) -> None:
+        """Use these settings from now on, also in the background."""
+        option = f"--{name.replace('_', '-')}="
+        others = (one for one in self._arguments if not one.startswith(option))
+        self._arguments = (*others, f"{option}{value}")
+        self._settings, self._changed = settings, self._changed | {name: value}
 
     def status(self) -> str:
         """The model, the folder, the session and what it has cost, in one line."""
@@ -197,7 +270,38 @@ class ReplSession:
         text, options = checked_prompt(prompt, self._settings.home), self._options(prompt, pasted)
         self._console.lines(["planning …"])
         with open_run(self._settings, [], wants_engine=False) as run:
-            return plan_lines(plan_prompt(text, run, self._chat.conversation(), options))
+            made = plan_prompt(text, run, self._chat.conversation(), options)
+            recalled = run.state.recalled
+            catalogue = run.planner_context(recalled.tools if recalled else ()).catalogue
+        self._planned = _Planned(text, options, made, catalogue)
+        return [*plan_lines(made), "/run runs it, /plan edit changes it."]
+
+    def edit_planned(self) -> list[str]:
+        """Open the plan that was drawn last in the user's editor. Returns its graph as lines.
+
+        Raises `UsageError` if there is none, or if it cannot run as it is now; what was written is kept then.
+        """
+        planned = self._drawn()
+        with self._console.held():
+            text = edit(planned.text)
+        if text is None:
+            return ["Nothing was changed."]
+        try:
+            plan, repairs = read_plan_text(text, planned.catalogue)
+        except Unusable as exc:
+            self._planned = replace(planned, text=edited_text(text, exc.faults))
+            raise UsageError(
+                "\n".join(["It cannot run like this:", *(f"- {one}" for one in exc.faults)]),
+                "/plan edit opens what you wrote again.",
+            ) from exc
+        plan = plan.model_copy(update={"version": planned.plan.version, "routes": planned.plan.routes})
+        self._planned = replace(planned, plan=plan, text=plan_text(plan))
+        return [*(f"set right: {one}" for one in repairs), *plan_lines(plan)]
+
+    def _drawn(self) -> "_Planned":
+        if self._planned is None:
+            raise UsageError("No plan waits to be run.", "Draw one with /plan PROMPT.")
+        return self._planned
 
     def last_plan(self) -> list[str] | None:
         state = self._latest.state
@@ -249,6 +353,22 @@ def _planner(settings: Settings) -> str:
         return LiveModels().names(settings)["planner"]
     except OrchError as exc:
         return f"{exc.message} {exc.remedy.partition(chr(10))[0]}".strip()
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A plan that was drawn and did not run."""
+
+    prompt: str
+    options: PromptOptions
+    plan: Plan
+    catalogue: Catalogue
+    text: str = ""
+    """What an editor is given; it may hold what was written and cannot run."""
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            object.__setattr__(self, "text", plan_text(self.plan))
 
 
 class _Latest:

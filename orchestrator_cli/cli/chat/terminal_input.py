@@ -20,7 +20,7 @@ import select
 import sys
 import termios
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TextIO
 
 from pydantic import JsonValue
@@ -190,20 +190,20 @@ class Answers(Protocol):
 
 
 @contextlib.contextmanager
-def terminal_input(broker: Answers, console: Console, *, takes_remarks: bool) -> Iterator[None]:
+def terminal_input(broker: Answers, console: Console, *, takes_remarks: bool) -> Iterator[Callable[[], str]]:
     """Read the terminal within the block, if the broker has a person to ask.
 
     With `takes_remarks`, a line that answers no question is a remark to the run. Otherwise keys are read only
-    while a question is open.
+    while a question is open. After the block, what it yields returns the line that was not finished.
     """
     if not broker.attended:
-        yield
+        yield lambda: ""
         return
     reader = _Reader(broker, console, takes_remarks=takes_remarks)
     thread = threading.Thread(target=reader.run, name="orch: terminal", daemon=True)
     thread.start()
     try:
-        yield
+        yield lambda: reader.line
     finally:
         reader.over.set()
         thread.join()
@@ -219,6 +219,11 @@ class _Reader:
         self._started_for: str | None = None
         """The question that was open when the first key of the line was typed."""
         self._wants_editor: Question | None = None
+
+    @property
+    def line(self) -> str:
+        """What was typed and is neither an answer nor sent."""
+        return self._line if self._started_for is None else ""
 
     def run(self) -> None:
         try:
