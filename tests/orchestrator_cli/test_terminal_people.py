@@ -164,7 +164,7 @@ def test_a_run_is_remarked_on_stopped_resumed_and_taken_back_in_one_loop(
     endpoint.reply = Cast(
         planner=[plan(WRITE, caller("slow", ["write"]))],
         agents={"Do slow": [never, FINISH], "Do more": [FINISH]},
-        reviser=[patch("The user asks for more.", add=[caller("more", ["write"])])],
+        reviser=[patch("The user asks for more.", add=[caller("more", ["slow"])])],
     )
     screen = open_screen()
     screen.expect_prompt()
