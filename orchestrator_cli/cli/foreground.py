@@ -18,6 +18,7 @@ from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.orchestrator import RunResult, build_one, resume_run, run_plan, run_prompt
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.runs.background import BackgroundRun, background_of
 from orchestrator_cli.runs.find import PastRun, check_is_same
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
@@ -169,6 +170,13 @@ class ForegroundRun:
         if error is not None:
             raise error
 
+    @property
+    def _background(self) -> BackgroundRun | None:
+        """How a new run in the background was started."""
+        if not self.run:
+            return None
+        return background_of(PastRun(self.run, self.settings.home, self.settings.workspace))
+
     def _file_log(self) -> FileLog:
         """The log of the workspace. Raises `UsageError` if the workspace is not a folder."""
         check_folder(self.settings.workspace)
@@ -182,6 +190,7 @@ class ForegroundRun:
                 views,
                 source=self.source,
                 named=self.run if not resumed else "",
+                occasion=about.occasion if (about := self._background) else "",
                 resumed=resumed,
                 attended=can_read_terminal(self.console),
                 unsafe=self.unsafe,

@@ -15,6 +15,8 @@ FLOW = "orch"
 TAG = "orch-schedule"
 UNDER_WAY = ("PENDING", "RUNNING", "PAUSED")
 MOST = 200
+SOURCE, OCCASION = "source", "occasion"
+"""Parameters of a flow run."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class ScheduledRun:
     """Whether the scheduler made it, rather than a person or another run."""
     state: str
     """Such as `SCHEDULED`."""
+    source: str = ""
+    """What made it, if not a time: `files`, `webhook` or `event`."""
+    occasion: str = ""
+    """What it wrote: foreign text."""
 
 
 class Deployments:
@@ -81,11 +87,20 @@ class Deployments:
         if name in self._ids:
             self._client.request("DELETE", "/deployments/{id}", path_params={"id": self._ids.pop(name)})
 
-    def trigger(self, name: str, key: str, why: str) -> None:
-        """Make a flow run that is due now, once for one `key`."""
+    def trigger(
+        self, name: str, key: str, why: str, *, run: str = "", source: str = "", occasion: str = ""
+    ) -> None:
+        """Make a flow run that is due now, once for one `key`.
+
+        Args:
+            run: its name; by default the server makes one up.
+            source: what it is made for, and `occasion` what that wrote: see `ScheduledRun`.
+        """
         row = {
             "state": {"type": "SCHEDULED", "name": "Scheduled", "message": why},
             "idempotency_key": key,
+            "parameters": {SOURCE: source, OCCASION: occasion} if source else {},
+            **({"name": run} if run else {}),
         }
         if name in self._ids:
             self._unless_gone(f"/deployments/{self._ids[name]}/create_flow_run", row)
@@ -133,6 +148,8 @@ class Deployments:
                 name=row["name"],
                 is_timed=bool(row["auto_scheduled"]),
                 state=row["state_type"],
+                source=_text(row, SOURCE),
+                occasion=_text(row, OCCASION),
             )
             for row in rows
         ]
@@ -157,6 +174,12 @@ class Deployments:
 
     def _post(self, path: str, body: Any) -> Any:
         return self._client.request("POST", path, json=body).json()
+
+
+def _text(row: dict[str, Any], parameter: str) -> str:
+    """A parameter of a flow run, which a person may have written on Prefect's page."""
+    value = (row.get("parameters") or {}).get(parameter, "")
+    return value if isinstance(value, str) else ""
 
 
 def check_timing(timing: dict[str, Any]) -> None:

@@ -121,6 +121,7 @@ class Run:
             version=__version__,
             approve=self.settings.approve,
             guidance=self.guidance.labels,
+            occasion=self.surroundings.occasion,
         )
 
     def resumed(self, limits: Mapping[str, JsonValue]) -> events.RunResumed:

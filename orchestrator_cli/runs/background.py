@@ -38,6 +38,8 @@ class BackgroundRun(FrozenModel):
     """The schedule that started it; empty if a person did."""
     flow_run: str = ""
     """The flow run of the schedule that it is."""
+    occasion: str = ""
+    """What set it off besides a time, such as the body of a request: foreign text."""
     is_settled: bool = False
     """Whether `orch up` has dealt with its end, and started what comes after it."""
 

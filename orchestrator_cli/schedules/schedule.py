@@ -7,6 +7,8 @@ deployment of each, and starts a run for each flow run of it that is due.
 import contextlib
 import json
 import re
+import secrets
+import socket
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,6 +30,8 @@ LOCK, SERVED = "lock", "served"
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BYTES = 1 << 20
 """Of a file in the folder."""
+HOOK_HOST, HOOKS, PORT, TOKENS = "127.0.0.1", "/hooks/", "port", "tokens"
+"""Where `orch up` takes requests; the files with its port and with the token of each schedule."""
 SPOOL = "due"
 """The folder of what is to run besides the times, such as now."""
 KNOWN = frozenset({"outcome", "answer", "value"})
@@ -57,6 +61,8 @@ class Schedule(FrozenModel):
     """Another schedule; it runs when a run of that one has completed."""
     condition: str = ""
     """An expression about that run, see `KNOWN`; it runs only if this is true."""
+    webhook: bool = False
+    """Whether a request to `orch up` sets it off."""
     missed: Literal["skip", "once", "all"] = "once"
     """What happens to times that went by while `orch up` did not run."""
     overlap: Literal["skip", "queue", "cancel"] = "queue"
@@ -161,6 +167,11 @@ class Trigger(FrozenModel):
     why: str
     key: str
     """There is one run for each."""
+    run: str = ""
+    """The name that it will have; empty if that does not matter."""
+    source: Literal["", "files", "webhook"] = ""
+    occasion: str = ""
+    """What the source wrote: the body of a request, or the names of files."""
 
 
 class ScheduleStore:
@@ -219,6 +230,7 @@ class ScheduleStore:
         """Raises `UsageError` if there is none of this name."""
         self.get(name)
         (self.folder / f"{name}.json").unlink()
+        self.forget_token(name)
 
     @property
     def owner(self) -> str:
@@ -234,14 +246,53 @@ class ScheduleStore:
         """Differs after each change."""
         return tuple(sorted((path.name, _changed_ns(path)) for path in self.folder.glob("*.json")))
 
+    # --- requests
+
+    def hook_port(self) -> int:
+        """The port of all webhooks of this home, chosen once. Raises `OSError`."""
+        path = self.folder / PORT
+        with contextlib.suppress(OSError, ValueError):
+            return int(read_regular(path, MAX_BYTES))
+        with socket.socket() as chosen:
+            chosen.bind((HOOK_HOST, 0))
+            port: int = chosen.getsockname()[1]
+        make_folders(self.folder, 0o700)
+        write_atomic(path, str(port), mode=0o600)
+        return port
+
+    def hook_url(self, name: str = "NAME") -> str:
+        return f"http://{HOOK_HOST}:{self.hook_port()}{HOOKS}{name}"
+
+    def token(self, name: str) -> str | None:
+        """What a request has to show; None if no token was made."""
+        try:
+            return read_regular(self.folder / TOKENS / name, MAX_BYTES).decode()
+        except (OSError, ValueError):
+            return None
+
+    def make_token(self, name: str) -> str | None:
+        """A token for a schedule; None if it has one. Raises `OSError`."""
+        if self.token(name) is not None:
+            return None
+        make_folders(self.folder / TOKENS, 0o700)
+        made = secrets.token_urlsafe(32)
+        write_atomic(self.folder / TOKENS / name, made, mode=0o600)
+        return made
+
+    def forget_token(self, name: str) -> None:
+        (self.folder / TOKENS / name).unlink(missing_ok=True)
+
     # --- what is due besides the times
 
-    def trigger(self, name: str, why: str, key: str = "") -> None:
-        """Have a schedule run as soon as possible, and only once for one `key`."""
+    def trigger(self, name: str, why: str, key: str = "", **more: Any) -> None:
+        """Have a schedule run as soon as possible, and only once for one `key`.
+
+        `more`: other fields of the `Trigger`. Raises `OSError`.
+        """
         folder = self.folder / SPOOL
         make_folders(folder, 0o700)
         key = key or uuid.uuid4().hex
-        trigger = Trigger(schedule=name, why=why, key=key)
+        trigger = Trigger(schedule=name, why=why, key=key, **more)
         write_atomic(folder / f"{key}.json", trigger.model_dump_json(), mode=0o600)
 
     def triggered(self) -> Iterator[tuple[Path, Trigger]]:

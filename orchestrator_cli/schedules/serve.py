@@ -11,9 +11,7 @@ Not covered: a second computer that serves the same schedules on a shared server
 import contextlib
 import hashlib
 import subprocess
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -40,9 +38,11 @@ from orchestrator_cli.runs.background import (
 )
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
 from orchestrator_cli.runtime import RUN_ID, new_run_id
+from orchestrator_cli.schedules.rates import HourlyRate
 from orchestrator_cli.schedules.rules import decide
 from orchestrator_cli.schedules.schedule import LOCK, LONG_AGO, Schedule, ScheduleStore
-from orchestrator_cli.schedules.watch import FileWatch
+from orchestrator_cli.schedules.watch import FileChanges, FileWatch, names_of
+from orchestrator_cli.schedules.webhooks import Webhooks
 from orchestrator_cli.views.streams import sole_value
 
 POLL_S = 1.0
@@ -56,8 +56,6 @@ FILES_AN_HOUR = 30
 AGAIN = 5
 """How often a run that dies is resumed."""
 RESUMABLE = ("died", "interrupted")
-OWN_S = 5.0
-"""For how long after a run what it changed may still be reported."""
 LATEST_DAYS = 7
 """A run in the background that died before that is left to its user."""
 
@@ -115,21 +113,18 @@ class Serving:
         self._before = self._store.served
         self._kept = LONG_AGO
         self._looked = time.time() - time.monotonic()
-        self._files_at: dict[str, deque[float]] = {}
-        """When changed files had a schedule run."""
-        self._changes: dict[str, frozenset[str]] = {}
-        """Files that have changed, by the schedule that waits for them."""
-        self._changed_by: dict[str, tuple[frozenset[str], float]] = {}
-        """What the last run of a schedule changed, and until when that may still be reported."""
-        self._changing = threading.Lock()
+        self._files = FileChanges()
+        self._file_rate = HourlyRate(FILES_AN_HOUR)
+        self._hooks = Webhooks(self._store, say)
         self._fault = ""
 
     def serve(self) -> None:
         """Start what is due, for ever. A server that is gone is waited for."""
-        with self._alone(), FileWatch(self._on_change) as watch:
+        with self._alone(), FileWatch(self._files.add) as watch, self._hooks:
             self._watch = watch
             while True:
                 self._notice_gap()
+                self._hooks.listen()
                 try:
                     with self._connect() as client:
                         self._serve_with(Deployments(client, self._store.owner if self._is_shared else ""))
@@ -165,6 +160,7 @@ class Serving:
         self._fault = ""
         while True:
             now = self._notice_gap()
+            self._hooks.listen()
             self._sync(deployments)
             self._look_at_work(deployments)
             self._trigger(deployments)
@@ -207,38 +203,25 @@ class Serving:
     def _trigger(self, deployments: Deployments) -> None:
         """Have the server make flow runs of what was triggered, and of files that changed."""
         busy = {work.flow.schedule for work in self._work if work.flow}
-        for name in list(self._changes):
-            if name in busy:
-                continue
-            with self._changing:
-                files = self._changes.pop(name) - self._own_changes(name)
-            if files and self._may_follow(name):
-                self._store.trigger(name, f"changed: {', '.join(sorted(files)[:3])}")
+        for name, files in self._files.take(busy):
+            if self._file_rate.takes(name):  # two could change each other's files without end
+                why = f"changed: {', '.join(files[:3])}"
+                self._store.trigger(name, why, source="files", occasion=names_of(files))
+            else:
+                self._say_once(
+                    f"{name}: files have changed {FILES_AN_HOUR} times within an hour; more has to wait"
+                )
         for path, trigger in self._store.triggered():
             if trigger.schedule in self._schedules:
-                deployments.trigger(trigger.schedule, trigger.key, trigger.why)
+                deployments.trigger(
+                    trigger.schedule,
+                    trigger.key,
+                    trigger.why,
+                    run=trigger.run,
+                    source=trigger.source,
+                    occasion=trigger.occasion,
+                )
             path.unlink(missing_ok=True)
-
-    def _may_follow(self, name: str) -> bool:
-        """Whether changed files may have a schedule run again: two could change each other's without end."""
-        times = self._files_at.setdefault(name, deque(maxlen=FILES_AN_HOUR))
-        if len(times) == FILES_AN_HOUR and time.monotonic() - times[0] < 3600:
-            self._say_once(
-                f"{name}: files have changed {FILES_AN_HOUR} times within an hour; more has to wait"
-            )
-            return False
-        times.append(time.monotonic())
-        return True
-
-    def _on_change(self, name: str, files: frozenset[str]) -> None:
-        """In the thread that watches: what a run changes itself is not known before its end."""
-        with self._changing:
-            self._changes[name] = self._changes.get(name, frozenset()) | files
-
-    def _own_changes(self, name: str) -> frozenset[str]:
-        """What the last run of a schedule has just changed."""
-        files, until = self._changed_by.get(name, (frozenset(), 0.0))
-        return files if time.monotonic() < until else frozenset()
 
     # --- beginning
 
@@ -264,7 +247,7 @@ class Serving:
                 self._begin(deployments, schedule, decision.start)
 
     def _begin(self, deployments: Deployments, schedule: Schedule, flow: ScheduledRun) -> None:
-        past = PastRun(new_run_id(), self._home, Path(schedule.workspace))
+        past = PastRun(_run_id(flow, self._home), self._home, Path(schedule.workspace))
         left = self._left_today(schedule)
         if left is not None and left <= 0:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
@@ -279,7 +262,10 @@ class Serving:
     ) -> None:
         limit = () if left is None or schedule.process else (f"--max-cost={left:.4f}",)
         about = BackgroundRun(
-            arguments=(*schedule.arguments, *limit), schedule=schedule.name, flow_run=flow.id
+            arguments=(*schedule.arguments, *limit),
+            schedule=schedule.name,
+            flow_run=flow.id,
+            occasion=flow.occasion,
         )
         process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
         self._work.append(_AtWork(past, flow, process))
@@ -377,7 +363,7 @@ class Serving:
         if found.status == "paused":
             self._waiting.append(_AtWork(found.where, flow, size=journal_size(found.where)))
             return
-        self._changed_by[flow.schedule] = frozenset(found.state.changes), time.monotonic() + OWN_S
+        self._files.ran(flow.schedule, found.state.changes)
         for schedule in self._schedules.values():
             if schedule.after == flow.schedule and self._follows(schedule, found):
                 key = f"{schedule.name}-after-{found.where.run}"
@@ -404,7 +390,21 @@ def _flow_of(past: PastRun, about: BackgroundRun) -> ScheduledRun | None:
     """The flow run that a run is; None if a person started it."""
     if not about.schedule:
         return None
-    return ScheduledRun(about.flow_run, about.schedule, datetime.now(UTC), past.run, False, "RUNNING")
+    return ScheduledRun(
+        about.flow_run,
+        about.schedule,
+        datetime.now(UTC),
+        past.run,
+        is_timed=False,
+        state="RUNNING",
+        occasion=about.occasion,
+    )
+
+
+def _run_id(flow: ScheduledRun, home: Path) -> str:
+    """The name of a flow run if it was chosen for its run, as that of a request is, or a new one."""
+    is_free = RUN_ID.fullmatch(flow.name) and not (home / "runs" / flow.name).exists()
+    return flow.name if is_free else new_run_id()
 
 
 def _settle(past: PastRun) -> None:

@@ -101,6 +101,8 @@ def _section(event: Event, fact: events.RunStarted) -> str:
         f"- orch {code(fact.version)}",
     ]
     about += _given(fact.guidance)
+    if fact.occasion:
+        about.append(f"- set off by {code(fact.occasion)}")
     if fact.forked_from:
         about.append(f"- goes on from the finished part of run {code(fact.forked_from)}")
     heading = f"## Run {prose(event.run)} — {_time(event)}"

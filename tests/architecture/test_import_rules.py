@@ -116,7 +116,7 @@ HOMES = {
     "rich": ("orchestrator_cli.views",),
     "prompt_toolkit": ("orchestrator_cli.cli.chat.repl", "orchestrator_cli.cli.chat.terminal_input"),
     "prefect": ("orchestrator_cli.engine",),
-    "uvicorn": ("orchestrator_cli.engine.serving",),
+    "uvicorn": ("orchestrator_cli.engine.serving", "orchestrator_cli.schedules.webhooks"),
     "fastapi": (),
     "mcp": (
         "orchestrator_cli.cli.mcp_server.server",

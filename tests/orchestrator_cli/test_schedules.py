@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from command import Orch
-from endpoint import Endpoint
+from endpoint import Endpoint, texts_of
 from engine import Engine
 from scripted_model import Cast, answered
 from test_terminal_people import wait_for
@@ -72,6 +72,14 @@ def up(orch: Orch, engine: Engine) -> Iterator[Callable[[], Up]]:
         if one.is_running:
             with contextlib.suppress(OSError):
                 one.end()
+
+
+SET_OFF = '<untrusted source="what set the run off">'
+
+
+def set_off_by(request: dict[str, Any]) -> str:
+    """What a model is shown of what set the run off."""
+    return texts_of(request).split(SET_OFF)[1].partition("</untrusted>")[0].strip()
 
 
 def ended(orch: Orch) -> Counter[str]:
@@ -157,3 +165,6 @@ def test_a_prompt_runs_when_a_file_changes_and_when_its_user_says_so(
     (orch.workspace / "new.csv").write_text("a,b")
     wait_for(lambda: ended(orch)["completed"] == 2)
     begun.end()
+    by_hand, by_file = endpoint.of("planner")
+    assert SET_OFF not in texts_of(by_hand.request)
+    assert set_off_by(by_file.request).endswith("- new.csv")

@@ -66,6 +66,10 @@ def add(
         list[str] | None,
         typer.Option(metavar="GLOB", help="When a file of the workspace changes that this pattern names."),
     ] = None,
+    webhook: Annotated[
+        bool,
+        typer.Option("--webhook", help="When a request comes in with the token that this command shows."),
+    ] = False,
     after: Annotated[
         str, typer.Option(metavar="NAME", help="When a run of this schedule has completed.")
     ] = "",
@@ -127,6 +131,7 @@ def add(
             timezone=timezone or time_zone(),
             anchor=datetime.now(UTC).replace(microsecond=0) if every else None,
             files=on_file or (),
+            webhook=webhook,
             after=after,
             condition=condition,
             missed=missed,
@@ -146,8 +151,13 @@ def add(
         if schedule.is_past:
             raise UsageError(f"{at} has gone by ({schedule.timezone}).", "Name a time that is to come.")
         replaced = " It replaces the one of this name." if name in store.all() else ""
+        if not webhook:
+            store.forget_token(name)
+        token = store.make_token(name) if webhook else None
         store.put(schedule)
         console.lines([f"{name} runs {when_of(schedule)}, as long as orch up does.{replaced}"])
+        if webhook:
+            console.lines(_hook_lines(store, name, token))
         console.lines([] if store.is_served else [NOT_SERVED])
 
 
@@ -170,14 +180,32 @@ def list_command(common: InspectOptions) -> None:
 
 @app.command()
 @with_options
-def show(name: ScheduleName, common: InspectOptions) -> None:
+def show(
+    name: ScheduleName,
+    *,
+    token: Annotated[
+        bool, typer.Option("--token", help="Show the token of its webhook, and nothing else.")
+    ] = False,
+    common: InspectOptions,
+) -> None:
     """Show a schedule with all that it says."""
     with reporting(Output(quiet=True, debug=common.debug)):
-        found = ScheduleStore(settings_of(common.workspace).home).get(name)
-        if common.as_json:
-            print_json(found.model_dump(mode="json"))
+        store = ScheduleStore(settings_of(common.workspace).home)
+        found = store.get(name)
+        if token:
+            secret = store.token(name) if found.webhook else None
+            if secret is None:
+                raise UsageError(f"{name} has no webhook.", "Add it again with --webhook.")
+            if common.as_json:
+                print_json({"url": store.hook_url(name), "token": secret})
+            else:
+                print_lines([secret])
             return
-        rows = found.model_dump(mode="json", exclude_defaults=True)
+        url = {"url": store.hook_url(name)} if found.webhook else {}
+        if common.as_json:
+            print_json(found.model_dump(mode="json") | url)
+            return
+        rows = found.model_dump(mode="json", exclude_defaults=True) | url
         print_lines([f"{key:<13} {clean(str(value))}" for key, value in rows.items()])
 
 
@@ -232,6 +260,13 @@ def _last(last: FoundRun | None) -> dict[str, str] | None:
     return None if last is None else {"run": last.where.run, "state": last.status}
 
 
+def _hook_lines(store: ScheduleStore, name: str, token: str | None) -> list[str]:
+    """How to call a webhook; `token` is None if it was shown before."""
+    again = f"orch schedule show {name} --token"
+    said = f"Token: {token} (again with: {again})" if token else f"Its token is the one before: {again}"
+    return [f"Call it with: POST {store.hook_url(name)} and Authorization: Bearer TOKEN", said]
+
+
 def when_of(one: Schedule) -> str:
     """When a schedule runs, in words."""
     parts = []
@@ -245,6 +280,8 @@ def when_of(one: Schedule) -> str:
         parts.append(f"by {one_line(one.rrule, 60)} ({one.timezone})")
     if one.files:
         parts.append(f"when {one_line(', '.join(one.files), 60)} changes")
+    if one.webhook:
+        parts.append("when a request comes in")
     if one.after:
         parts.append(f"after {one.after}" + (f" if {one_line(one.condition, 60)}" if one.condition else ""))
     return ", and ".join(parts) or "when you say so"
