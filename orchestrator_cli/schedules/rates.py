@@ -15,12 +15,16 @@ class HourlyRate:
         self._now = now
         self._had: dict[str, deque[tuple[float, int]]] = {}
 
+    def has_room(self, name: str, amount: int = 1) -> bool:
+        """Whether so much may still be had."""
+        had = self._had.setdefault(name, deque())
+        while had and had[0][0] <= self._now() - HOUR_S:
+            had.popleft()
+        return sum(one for _, one in had) + amount <= self._most
+
     def takes(self, name: str, amount: int = 1) -> bool:
         """Count an amount, unless it would be more than there may be."""
-        had, now = self._had.setdefault(name, deque()), self._now()
-        while had and had[0][0] <= now - HOUR_S:
-            had.popleft()
-        if sum(one for _, one in had) + amount > self._most:
+        if not self.has_room(name, amount):
             return False
-        had.append((now, amount))
+        self._had[name].append((self._now(), amount))
         return True

@@ -11,6 +11,7 @@ MISSED = "orch up did not start it in time"
 MADE_UP = "a later run makes up for it"
 BUSY = "the run before was still at work"
 REPLACED = "a newer run is due"
+TOO_MANY = "events have set it off too often within an hour"
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,28 @@ class Decision:
 
 
 def decide(
-    schedule: Schedule, due: Sequence[ScheduledRun], *, was_missed: Callable[[datetime], bool], is_busy: bool
+    schedule: Schedule,
+    due: Sequence[ScheduledRun],
+    *,
+    was_missed: Callable[[datetime], bool],
+    is_busy: bool,
+    takes_events: bool = True,
 ) -> Decision:
     """
     Args:
         due: the runs that are due, oldest first.
         was_missed: whether `orch up` did not run at a time.
         is_busy: whether a run of the schedule is at work.
+        takes_events: whether events may set it off; not if they did so too often.
     """
+    skip = [] if takes_events else [(run, TOO_MANY) for run in due if run.source == "event"]
+    due = [run for run in due if takes_events or run.source != "event"]
     late = [run for run in due if run.is_timed and was_missed(run.due)]
-    made_up, skip = late, list[tuple[ScheduledRun, str]]()
+    made_up = late
     if schedule.missed == "skip":
-        made_up, skip = [], [(run, MISSED) for run in late]
+        made_up, skip = [], [*skip, *((run, MISSED) for run in late)]
     elif schedule.missed == "once":
-        made_up, skip = late[-1:], [(run, MADE_UP) for run in late[:-1]]
+        made_up, skip = late[-1:], [*skip, *((run, MADE_UP) for run in late[:-1])]
     rest = [run for run in due if run in made_up or run not in late]
     cancels = False
     if schedule.overlap == "cancel" and len(rest) > 1:

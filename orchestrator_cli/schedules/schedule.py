@@ -26,6 +26,7 @@ from orchestrator_cli.plan import FrozenModel
 
 FOLDER = "schedules"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
+EVENT_NAME = re.compile(r"(?=.)[\w.:/-]{0,199}\*?\Z", re.ASCII)
 LOCK, SERVED = "lock", "served"
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BYTES = 1 << 20
@@ -61,6 +62,10 @@ class Schedule(FrozenModel):
     """Another schedule; it runs when a run of that one has completed."""
     condition: str = ""
     """An expression about that run, see `KNOWN`; it runs only if this is true."""
+    event: str = ""
+    """A name of events of Prefect, which may end in `*`; it runs at each of them."""
+    resource: str = ""
+    """The id of what the events have to be about."""
     webhook: bool = False
     """Whether a request to `orch up` sets it off."""
     missed: Literal["skip", "once", "all"] = "once"
@@ -89,6 +94,15 @@ class Schedule(FrozenModel):
             ZoneInfo(value)
         except (OSError, ValueError, LookupError) as exc:
             raise ValueError(f"{value!r} is not a time zone: write one such as Europe/Berlin") from exc
+        return value
+
+    @field_validator("event", "resource")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        if value and not EVENT_NAME.match(value):
+            raise ValueError(
+                f"{value!r} is not a valid name: it may have letters, digits, . _ : / - and end in *"
+            )
         return value
 
     @field_validator("files")
@@ -121,6 +135,13 @@ class Schedule(FrozenModel):
         times = [self.cron, self.every_s, self.at, self.rrule]
         if sum(bool(one) for one in times) > 1:
             raise ValueError("give it one of --cron, --every, --at and --rrule")
+        if self.resource and not self.event:
+            raise ValueError("a resource is that of an event: name one with --on-event")
+        if _may_be_of_runs(self.event) and (not self.resource or "*" in self.resource):
+            raise ValueError(
+                "its own runs would cause such events and start it again without end: "
+                "name what they are about with --resource, without a *"
+            )
         if self.condition and not self.after:
             raise ValueError("a condition is about the run of another schedule: name it with --after")
         if self.after == self.name:
@@ -154,6 +175,12 @@ class Schedule(FrozenModel):
             given = (f"{name}={_text(value)}" for name, value in self.inputs.items())
             return ("run", self.process, *given, f"--retries={self.retries}")
         return ("ask", "-", *self.arguments)
+
+
+def _may_be_of_runs(event: str) -> bool:
+    """Whether a name of events may be that of one that Prefect makes of runs."""
+    beginning, star, _ = event.partition("*")
+    return event.startswith("prefect.") or bool(star and "prefect.".startswith(beginning))
 
 
 def _text(value: JsonValue) -> str:

@@ -51,8 +51,8 @@ GAP_S = 30.0
 """The machine slept if the clocks have come apart by so much."""
 KEPT_S = 3.0
 """How often it is put down that this process runs."""
-FILES_AN_HOUR = 30
-"""How often changed files have a schedule run."""
+FILES_AN_HOUR, EVENTS_AN_HOUR = 30, 30
+"""How often changed files, and events, have a schedule run: a run may cause more of them."""
 AGAIN = 5
 """How often a run that dies is resumed."""
 RESUMABLE = ("died", "interrupted")
@@ -114,7 +114,7 @@ class Serving:
         self._kept = LONG_AGO
         self._looked = time.time() - time.monotonic()
         self._files = FileChanges()
-        self._file_rate = HourlyRate(FILES_AN_HOUR)
+        self._file_rate, self._event_rate = HourlyRate(FILES_AN_HOUR), HourlyRate(EVENTS_AN_HOUR)
         self._hooks = Webhooks(self._store, say)
         self._fault = ""
 
@@ -194,7 +194,8 @@ class Serving:
             if there.get(name) != digest:
                 about = schedule.prompt or f"Runs the process {schedule.process}."
                 try:
-                    deployments.put(name, about, schedule.timing, digest, not schedule.paused)
+                    events = schedule.event, schedule.resource
+                    deployments.put(name, about, schedule.timing, digest, not schedule.paused, events)
                 except ValueError as exc:
                     self._say(f"{name}: Prefect's server refuses it: {exc}")
         self._watch.follow(self._schedules.values())
@@ -236,7 +237,13 @@ class Serving:
         due = deployments.due(now, asked)
         for name, runs in groupby(sorted(due, key=lambda run: run.schedule), key=lambda run: run.schedule):
             schedule = self._schedules[name]
-            decision = decide(schedule, list(runs), was_missed=self._was_missed, is_busy=name in at_work)
+            decision = decide(
+                schedule,
+                list(runs),
+                was_missed=self._was_missed,
+                is_busy=name in at_work,
+                takes_events=self._event_rate.has_room(name),
+            )
             for run, why in decision.skip:
                 deployments.end(run, "CANCELLED", "Skipped", why)
                 self._say(f"{name}: skipped {run.due.astimezone():%Y-%m-%d %H:%M:%S}, because {why}")
@@ -254,6 +261,8 @@ class Serving:
             deployments.end(flow, "CANCELLED", "Skipped", why)
             self._say(f"{schedule.name}: skipped, because {why}")
         elif deployments.claim(flow, past.run):
+            if flow.source == "event":
+                self._event_rate.takes(schedule.name)
             self._start(schedule, past, flow, left)
             self._say(f"{schedule.name}: run {past.run}")
 

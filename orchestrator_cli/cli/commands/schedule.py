@@ -66,6 +66,12 @@ def add(
         list[str] | None,
         typer.Option(metavar="GLOB", help="When a file of the workspace changes that this pattern names."),
     ] = None,
+    on_event: Annotated[
+        str, typer.Option(metavar="NAME", help="At each event of Prefect of this name, which may end in *.")
+    ] = "",
+    resource: Annotated[
+        str, typer.Option(metavar="ID", help="With --on-event: only if the event is about this.")
+    ] = "",
     webhook: Annotated[
         bool,
         typer.Option("--webhook", help="When a request comes in with the token that this command shows."),
@@ -131,6 +137,8 @@ def add(
             timezone=timezone or time_zone(),
             anchor=datetime.now(UTC).replace(microsecond=0) if every else None,
             files=on_file or (),
+            event=on_event,
+            resource=resource,
             webhook=webhook,
             after=after,
             condition=condition,
@@ -280,6 +288,8 @@ def when_of(one: Schedule) -> str:
         parts.append(f"by {one_line(one.rrule, 60)} ({one.timezone})")
     if one.files:
         parts.append(f"when {one_line(', '.join(one.files), 60)} changes")
+    if one.event:
+        parts.append(f"at each event {one.event}" + (f" about {one.resource}" if one.resource else ""))
     if one.webhook:
         parts.append("when a request comes in")
     if one.after:
