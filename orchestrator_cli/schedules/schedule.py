@@ -22,6 +22,7 @@ from orchestrator_cli.durable.expressions import expression_faults
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.errors import UsageError
+from orchestrator_cli.notify_settings import NotifyEvent
 from orchestrator_cli.plan import FrozenModel
 
 FOLDER = "schedules"
@@ -78,6 +79,8 @@ class Schedule(FrozenModel):
     """Of the process."""
     max_cost_day: float | None = Field(default=None, gt=0)
     """The most US dollars for its runs of one day."""
+    notify: tuple[NotifyEvent, ...] | None = None
+    """What of its runs their user is notified of; None if the settings say that."""
     paused: bool = False
 
     @field_validator("name", "after")
@@ -257,7 +260,7 @@ class ScheduleStore:
         """Raises `UsageError` if there is none of this name."""
         self.get(name)
         (self.folder / f"{name}.json").unlink()
-        self.forget_token(name)
+        self.make_token(name, wanted=False)
 
     @property
     def owner(self) -> str:
@@ -297,17 +300,17 @@ class ScheduleStore:
         except (OSError, ValueError):
             return None
 
-    def make_token(self, name: str) -> str | None:
-        """A token for a schedule; None if it has one. Raises `OSError`."""
+    def make_token(self, name: str, *, wanted: bool = True) -> str | None:
+        """A token for a schedule; None if it has one. If none is `wanted`, that goes. Raises `OSError`."""
+        if not wanted:
+            (self.folder / TOKENS / name).unlink(missing_ok=True)
+            return None
         if self.token(name) is not None:
             return None
         make_folders(self.folder / TOKENS, 0o700)
         made = secrets.token_urlsafe(32)
         write_atomic(self.folder / TOKENS / name, made, mode=0o600)
         return made
-
-    def forget_token(self, name: str) -> None:
-        (self.folder / TOKENS / name).unlink(missing_ok=True)
 
     # --- what is due besides the times
 

@@ -13,7 +13,7 @@ import hashlib
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -27,6 +27,7 @@ from orchestrator_cli.engine.deployments import Deployments, ScheduledRun
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.events import RunResumed
 from orchestrator_cli.journal.journal import lock_owner
+from orchestrator_cli.notify_settings import NotifySettings
 from orchestrator_cli.runs.background import (
     BackgroundRun,
     background_of,
@@ -38,6 +39,7 @@ from orchestrator_cli.runs.background import (
 )
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
 from orchestrator_cli.runtime import RUN_ID, new_run_id
+from orchestrator_cli.schedules.news import News
 from orchestrator_cli.schedules.rates import HourlyRate
 from orchestrator_cli.schedules.rules import decide
 from orchestrator_cli.schedules.schedule import LOCK, LONG_AGO, Schedule, ScheduleStore
@@ -91,12 +93,14 @@ class Serving:
         connect: Callable[[], AbstractContextManager[Any]],
         say: Say,
         *,
+        notify: NotifySettings = NotifySettings(),  # noqa: B008 - it is frozen
         is_shared: bool = False,
     ) -> None:
         """
         Args:
             connect: a client of Prefect, as a context.
             say: shows one line.
+            notify: how the user is notified of what no run can say.
             is_shared: whether others use the server too.
         """
         self._is_shared = is_shared
@@ -116,11 +120,12 @@ class Serving:
         self._files = FileChanges()
         self._file_rate, self._event_rate = HourlyRate(FILES_AN_HOUR), HourlyRate(EVENTS_AN_HOUR)
         self._hooks = Webhooks(self._store, say)
+        self._news = News(home, notify, say)
         self._fault = ""
 
     def serve(self) -> None:
         """Start what is due, for ever. A server that is gone is waited for."""
-        with self._alone(), FileWatch(self._files.add) as watch, self._hooks:
+        with self._alone(), FileWatch(self._files.add) as watch, self._hooks, closing(self._news):
             self._watch = watch
             while True:
                 self._notice_gap()
@@ -260,6 +265,7 @@ class Serving:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
             deployments.end(flow, "CANCELLED", "Skipped", why)
             self._say(f"{schedule.name}: skipped, because {why}")
+            self._news.over_budget(schedule, why)
         elif deployments.claim(flow, past.run):
             if flow.source == "event":
                 self._event_rate.takes(schedule.name)
@@ -275,6 +281,7 @@ class Serving:
             schedule=schedule.name,
             flow_run=flow.id,
             occasion=flow.occasion,
+            notify=schedule.notify,
         )
         process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
         self._work.append(_AtWork(past, flow, process))
@@ -328,6 +335,7 @@ class Serving:
                 self._say(f"run {work.past.run}: {exc.message}")
                 if work.flow is not None:
                     deployments.end(work.flow, "CRASHED", "Crashed", exc.message)
+                    self._tell_failed(work.flow, work.past.run, exc.message)
 
     def _go_on(self, deployments: Deployments, work: _AtWork) -> None:
         """Deal with a run that is not known to be at work."""
@@ -369,6 +377,8 @@ class Serving:
         self._say(
             f"{flow.schedule}: run {found.where.run} {_ended(found)}" + (f": {message}" if message else "")
         )
+        if found.status == "died":  # any other run has notified its user itself
+            self._tell_failed(flow, found.where.run, message)
         if found.status == "paused":
             self._waiting.append(_AtWork(found.where, flow, size=journal_size(found.where)))
             return
@@ -378,6 +388,10 @@ class Serving:
                 key = f"{schedule.name}-after-{found.where.run}"
                 self._store.trigger(schedule.name, f"after run {found.where.run}", key)
         _settle(found.where)
+
+    def _tell_failed(self, flow: ScheduledRun, run: str, why: str) -> None:
+        if schedule := self._schedules.get(flow.schedule):
+            self._news.failed(schedule, run, why)
 
     def _follows(self, schedule: Schedule, found: FoundRun) -> bool:
         if not schedule.condition:

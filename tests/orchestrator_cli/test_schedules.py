@@ -15,7 +15,10 @@ from command import Orch
 from endpoint import Endpoint, texts_of
 from engine import Engine
 from scripted_model import Cast, answered
+from test_notifications import command, sent_by_command
 from test_terminal_people import wait_for
+
+from orchestrator_cli.schedules.schedule import ScheduleStore
 
 PROCESSES = """
 [processes.first]
@@ -168,3 +171,56 @@ def test_a_prompt_runs_when_a_file_changes_and_when_its_user_says_so(
     by_hand, by_file = endpoint.of("planner")
     assert SET_OFF not in texts_of(by_hand.request)
     assert set_off_by(by_file.request).endswith("- new.csv")
+
+
+def sent(path: Path) -> list[tuple[str, str]]:
+    """The messages that a program was given: event and prompt."""
+    return [(one["event"], one["prompt"]) for row in sent_by_command(path) for one in row["messages"]]
+
+
+def test_a_schedule_says_what_its_user_is_notified_of(
+    orch: Orch, up: Callable[[], Up], tmp_path: Path, engine: Engine
+) -> None:
+    kept = tmp_path / "kept"
+    notify = f"""
+[notify]
+digest_s = 0
+on = ["done"]
+command = {json.dumps(command(kept))}
+
+[processes.works]
+when = "works"
+command = ["true"]
+
+[processes.fails]
+when = "fails"
+command = ["false"]
+"""
+    (orch.home / "orch.toml").write_text(notify)
+    for name, options in {
+        "settings-works": [],
+        "settings-fails": [],
+        "quiet-works": ["--no-notify"],
+        "loud-fails": ["--notify=failed,budget"],
+        "loud-works": ["--notify=failed"],
+    }.items():
+        done = orch("schedule", "add", name, f"--process={name.partition('-')[2]}", *options)
+        assert done.code == 0
+        assert orch("schedule", "run", name).code == 0
+    # What is begun in a folder that is gone says nothing itself.
+    orch("schedule", "add", "gone", "--process=works", "--notify=failed")
+    store = ScheduleStore(orch.home)
+    store.put(store.get("gone").model_copy(update={"workspace": str(tmp_path / "gone")}))
+    orch("schedule", "run", "gone")
+    begun = up()
+    wait_for(lambda: sum(ended(orch).values()) == 5 and not ended(orch)["at work"])
+    wait_for(lambda: len(sent(kept)) >= 3)
+    begun.end()
+    found = sorted((event, prompt.partition(":")[0]) for event, prompt in sent(kept))
+    assert [event for event, _ in found] == ["done", "failed", "failed"]
+    assert "gone" in {name for _, name in found}
+
+
+@pytest.mark.parametrize("wrong", [["--notify=sometimes"], ["--notify=done", "--no-notify"], ["--notify=,"]])
+def test_notifications_that_there_are_not_are_refused(orch: Orch, wrong: list[str]) -> None:
+    assert orch("schedule", "add", "bad", "Go.", *wrong).code == 2

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -30,10 +30,12 @@ from orchestrator_cli.engine.deployments import check_timing
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.processes import plan_of
+from orchestrator_cli.notify_settings import NotifyEvent
 from orchestrator_cli.runs.background import last_of_schedules
 from orchestrator_cli.runs.find import FoundRun, look_at
 from orchestrator_cli.runtime import checked_prompt
 from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore, made
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.surroundings import time_zone
 from orchestrator_cli.values import seconds_between
 from orchestrator_cli.views.text import clean, duration, one_line
@@ -99,6 +101,16 @@ def add(
     max_cost_day: Annotated[
         float | None, typer.Option(help="Start no more runs after so many US dollars a day.")
     ] = None,
+    notify: Annotated[
+        str,
+        typer.Option(
+            metavar="EVENTS",
+            help="What of its runs to notify you of: done,failed,waiting,budget (default: orch.toml).",
+        ),
+    ] = "",
+    no_notify: Annotated[
+        bool, typer.Option("--no-notify", help="Notify you of nothing of its runs.")
+    ] = False,
     model: ModelName = None,
     limits: LimitOptions,
     permissions: PermissionOptions,
@@ -147,6 +159,7 @@ def add(
             arguments=arguments_of(limits, permissions, model=model),
             retries=retries,
             max_cost_day=max_cost_day,
+            notify=_notified(notify, never=no_notify),
         )
         if schedule.timing:
             import_prefect()
@@ -159,14 +172,10 @@ def add(
         if schedule.is_past:
             raise UsageError(f"{at} has gone by ({schedule.timezone}).", "Name a time that is to come.")
         replaced = " It replaces the one of this name." if name in store.all() else ""
-        if not webhook:
-            store.forget_token(name)
-        token = store.make_token(name) if webhook else None
+        token = store.make_token(name, wanted=webhook)
         store.put(schedule)
         console.lines([f"{name} runs {when_of(schedule)}, as long as orch up does.{replaced}"])
-        if webhook:
-            console.lines(_hook_lines(store, name, token))
-        console.lines([] if store.is_served else [NOT_SERVED])
+        console.lines(_remarks(store, schedule, token, settings))
 
 
 @app.command("list")
@@ -268,11 +277,16 @@ def _last(last: FoundRun | None) -> dict[str, str] | None:
     return None if last is None else {"run": last.where.run, "state": last.status}
 
 
-def _hook_lines(store: ScheduleStore, name: str, token: str | None) -> list[str]:
-    """How to call a webhook; `token` is None if it was shown before."""
-    again = f"orch schedule show {name} --token"
-    said = f"Token: {token} (again with: {again})" if token else f"Its token is the one before: {again}"
-    return [f"Call it with: POST {store.hook_url(name)} and Authorization: Bearer TOKEN", said]
+def _remarks(store: ScheduleStore, one: Schedule, token: str | None, settings: Settings) -> list[str]:
+    """What else its user should know of a new schedule. `token` is None if it was shown before."""
+    lines = []
+    if one.webhook:
+        again = f"orch schedule show {one.name} --token"
+        lines.append(f"Call it with: POST {store.hook_url(one.name)} and Authorization: Bearer TOKEN")
+        lines.append(f"Token: {token} (again with: {again})" if token else f"Its token is as before: {again}")
+    if one.notify and not settings.notify.has_way:
+        lines.append("Nothing is sent before your orch.toml says how. See docs/notifications.md.")
+    return lines if store.is_served else [*lines, NOT_SERVED]
 
 
 def when_of(one: Schedule) -> str:
@@ -295,6 +309,18 @@ def when_of(one: Schedule) -> str:
     if one.after:
         parts.append(f"after {one.after}" + (f" if {one_line(one.condition, 60)}" if one.condition else ""))
     return ", and ".join(parts) or "when you say so"
+
+
+def _notified(text: str, *, never: bool) -> tuple[str, ...] | None:
+    """The events that `--notify` names; None if the settings hold. Raises `UsageError`."""
+    if text and never:
+        raise UsageError("--notify excludes --no-notify.", "Leave one of them out.")
+    if not text:
+        return () if never else None
+    events = tuple("over_budget" if one == "budget" else one for one in map(str.strip, text.split(",")))
+    if unknown := [one for one in events if one not in get_args(NotifyEvent)]:
+        raise UsageError(f"{unknown[0]!r} is not an event.", "Name some of: done,failed,waiting,budget.")
+    return events
 
 
 def _length(seconds: float) -> str:
