@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.engine.deployments import ScheduledRun
+from orchestrator_cli.runs.find import FoundRun
 from orchestrator_cli.schedules.schedule import Schedule
+from orchestrator_cli.views.streams import sole_value
 
 MISSED = "orch up did not start it in time"
 MADE_UP = "a later run makes up for it"
@@ -23,6 +26,22 @@ class Decision:
     """With the reason."""
     cancels: bool = False
     """Whether the run at work is ended for a newer one."""
+
+
+def objection(schedule: Schedule, found: FoundRun) -> str:
+    """Why a schedule does not run after a run that has ended; empty if it does."""
+    if not schedule.condition:
+        return "" if found.status == "completed" else f"that run ended as {found.status}"
+    end = found.state.finished
+    known = {
+        "outcome": found.status,
+        "answer": end.answer if end else "",
+        "value": sole_value(found.state),
+    }
+    try:
+        return "" if holds(schedule.condition, known) else "its condition is false"
+    except ExpressionFailed as exc:
+        return f"its condition cannot be evaluated: {exc}"
 
 
 def decide(

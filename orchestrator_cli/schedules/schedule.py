@@ -34,6 +34,8 @@ MAX_BYTES = 1 << 20
 """Of a file in the folder."""
 HOOK_HOST, HOOKS, PORT, TOKENS = "127.0.0.1", "/hooks/", "port", "tokens"
 """Where `orch up` takes requests; the files with its port and with the token of each schedule."""
+NOTES = "notes"
+"""The folder of why schedules did not run."""
 SPOOL = "due"
 """The folder of what is to run besides the times, such as now."""
 KNOWN = frozenset({"outcome", "answer", "value"})
@@ -204,6 +206,13 @@ class Trigger(FrozenModel):
     """What the source wrote: the body of a request, or the names of files."""
 
 
+class Note(FrozenModel):
+    """That a schedule did not run when it might have."""
+
+    time: datetime
+    why: str
+
+
 class ScheduleStore:
     """The schedules of a home."""
 
@@ -261,6 +270,7 @@ class ScheduleStore:
         self.get(name)
         (self.folder / f"{name}.json").unlink()
         self.make_token(name, wanted=False)
+        (self.folder / NOTES / f"{name}.json").unlink(missing_ok=True)
 
     @property
     def owner(self) -> str:
@@ -275,6 +285,21 @@ class ScheduleStore:
     def version(self) -> tuple[tuple[str, int], ...]:
         """Differs after each change."""
         return tuple(sorted((path.name, _changed_ns(path)) for path in self.folder.glob("*.json")))
+
+    # --- what did not happen
+
+    def note(self, name: str, why: str) -> None:
+        """Keep why a schedule did not run, instead of what was kept before. Raises `OSError`."""
+        make_folders(self.folder / NOTES, 0o700)
+        note = Note(time=datetime.now(UTC), why=why)
+        write_atomic(self.folder / NOTES / f"{name}.json", note.model_dump_json(), sync=False, mode=0o600)
+
+    def noted(self, name: str) -> Note | None:
+        """Why a schedule last did not run; None if it always did."""
+        try:
+            return Note.model_validate_json(read_regular(self.folder / NOTES / f"{name}.json", MAX_BYTES))
+        except (OSError, ValueError):
+            return None
 
     # --- requests
 

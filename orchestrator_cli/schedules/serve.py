@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.approvals.inbox import send_cancel
-from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.engine.deployments import Deployments, ScheduledRun
 from orchestrator_cli.errors import OrchError, UsageError
@@ -41,11 +40,10 @@ from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
 from orchestrator_cli.runtime import RUN_ID, new_run_id
 from orchestrator_cli.schedules.news import News
 from orchestrator_cli.schedules.rates import HourlyRate
-from orchestrator_cli.schedules.rules import decide
+from orchestrator_cli.schedules.rules import decide, objection
 from orchestrator_cli.schedules.schedule import LOCK, LONG_AGO, Schedule, ScheduleStore
 from orchestrator_cli.schedules.watch import FileChanges, FileWatch, names_of
 from orchestrator_cli.schedules.webhooks import Webhooks
-from orchestrator_cli.views.streams import sole_value
 
 POLL_S = 1.0
 """Between looks at what is due and at what has ended."""
@@ -202,7 +200,7 @@ class Serving:
                     events = schedule.event, schedule.resource
                     deployments.put(name, about, schedule.timing, digest, not schedule.paused, events)
                 except ValueError as exc:
-                    self._say(f"{name}: Prefect's server refuses it: {exc}")
+                    self._left_out(name, f"Prefect's server refuses it: {exc}")
         self._watch.follow(self._schedules.values())
         self._version = version
 
@@ -214,9 +212,7 @@ class Serving:
                 why = f"changed: {', '.join(files[:3])}"
                 self._store.trigger(name, why, source="files", occasion=names_of(files))
             else:
-                self._say_once(
-                    f"{name}: files have changed {FILES_AN_HOUR} times within an hour; more has to wait"
-                )
+                self._left_out(name, f"files have changed {FILES_AN_HOUR} times within an hour")
         for path, trigger in self._store.triggered():
             if trigger.schedule in self._schedules:
                 deployments.trigger(
@@ -251,7 +247,7 @@ class Serving:
             )
             for run, why in decision.skip:
                 deployments.end(run, "CANCELLED", "Skipped", why)
-                self._say(f"{name}: skipped {run.due.astimezone():%Y-%m-%d %H:%M:%S}, because {why}")
+                self._left_out(name, why, f"at {run.due.astimezone():%Y-%m-%d %H:%M:%S}")
             if decision.cancels and not at_work[name].is_cancelled:
                 at_work[name].is_cancelled = True
                 send_cancel(at_work[name].past.folder, "a newer run is due")
@@ -264,7 +260,7 @@ class Serving:
         if left is not None and left <= 0:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
             deployments.end(flow, "CANCELLED", "Skipped", why)
-            self._say(f"{schedule.name}: skipped, because {why}")
+            self._left_out(schedule.name, why)
             self._news.over_budget(schedule, why)
         elif deployments.claim(flow, past.run):
             if flow.source == "event":
@@ -384,29 +380,25 @@ class Serving:
             return
         self._files.ran(flow.schedule, found.state.changes)
         for schedule in self._schedules.values():
-            if schedule.after == flow.schedule and self._follows(schedule, found):
-                key = f"{schedule.name}-after-{found.where.run}"
-                self._store.trigger(schedule.name, f"after run {found.where.run}", key)
+            if schedule.after != flow.schedule:
+                continue
+            after = f"after run {found.where.run}"
+            if why_not := objection(schedule, found):
+                self._left_out(schedule.name, why_not, after)
+            else:
+                self._store.trigger(schedule.name, after, f"{schedule.name}-after-{found.where.run}")
         _settle(found.where)
+
+    def _left_out(self, name: str, why: str, when: str = "") -> None:
+        """Say that a schedule does not run, and keep that for `orch schedule show`."""
+        said = f"{when}: {why}".removeprefix(": ")
+        self._say_once(f"{name} does not run{' ' if when else ', because '}{said}")
+        with contextlib.suppress(OSError):
+            self._store.note(name, said)
 
     def _tell_failed(self, flow: ScheduledRun, run: str, why: str) -> None:
         if schedule := self._schedules.get(flow.schedule):
             self._news.failed(schedule, run, why)
-
-    def _follows(self, schedule: Schedule, found: FoundRun) -> bool:
-        if not schedule.condition:
-            return found.status == "completed"
-        end = found.state.finished
-        known = {
-            "outcome": found.status,
-            "answer": end.answer if end else "",
-            "value": sole_value(found.state),
-        }
-        try:
-            return holds(schedule.condition, known)
-        except ExpressionFailed as exc:
-            self._say(f"{schedule.name}: its condition cannot be evaluated: {exc}")
-            return False
 
 
 def _flow_of(past: PastRun, about: BackgroundRun) -> ScheduledRun | None:

@@ -173,6 +173,40 @@ def test_a_prompt_runs_when_a_file_changes_and_when_its_user_says_so(
     assert set_off_by(by_file.request).endswith("- new.csv")
 
 
+def not_run(orch: Orch, name: str) -> str:
+    """Why a schedule last did not run."""
+    found = json.loads(orch("schedule", "show", name, "--json").out)["not_run"]
+    return str(found["why"]) if found else ""
+
+
+def test_why_a_schedule_did_not_run_is_shown_afterwards(
+    orch: Orch, place: Path, up: Callable[[], Up]
+) -> None:
+    orch("schedule", "add", "first", "--process=first")
+    conditions = {"true": "value['n'] == 3", "false": "value['n'] == 4", "broken": "value['m'] == 4"}
+    for name, condition in conditions.items():
+        orch("schedule", "add", name, "--process=second", "--after=first", f"--if={condition}")
+    orch("schedule", "add", "then", "--process=second", "--after=false")
+    orch("schedule", "run", "first")
+    begun = up()
+    wait_for(lambda: ended(orch)["completed"] == 2)
+    begun.end()
+    [run] = [
+        path.parent.name
+        for path in (orch.home / "runs").glob("*/background.json")
+        if '"first"' in path.read_text()
+    ]
+    assert not_run(orch, "true") == not_run(orch, "then") == ""
+    assert run in not_run(orch, "false")
+    assert not_run(orch, "false").endswith("its condition is false")
+    assert "'m'" in not_run(orch, "broken")
+    assert "false" in orch("schedule", "show", "false").out.splitlines()[-1]
+    assert "did not run" in orch("schedule", "list").out
+    orch("schedule", "remove", "false")
+    orch("schedule", "add", "false", "--process=second")
+    assert not_run(orch, "false") == ""
+
+
 def sent(path: Path) -> list[tuple[str, str]]:
     """The messages that a program was given: event and prompt."""
     return [(one["event"], one["prompt"]) for row in sent_by_command(path) for one in row["messages"]]

@@ -184,13 +184,16 @@ def list_command(common: InspectOptions) -> None:
     """List the schedules."""
     with reporting(Output(quiet=True, debug=common.debug)) as console:
         home = settings_of(common.workspace).home
-        found = list(ScheduleStore(home).all().values())
+        store = ScheduleStore(home)
+        found = list(store.all().values())
         last = {name: look_at(past) for name, past in last_of_schedules(home).items()}
         if common.as_json:
-            print_json([{**one.model_dump(mode="json"), "last": _last(last.get(one.name))} for one in found])
+            print_json(
+                [one.model_dump(mode="json") | _latest(store, one.name, last.get(one.name)) for one in found]
+            )
         elif found:
-            print_lines([line for one in found for line in _lines(one, last.get(one.name))])
-            console.lines([] if ScheduleStore(home).is_served else [NOT_SERVED])
+            print_lines([line for one in found for line in _lines(store, one, last.get(one.name))])
+            console.lines([] if store.is_served else [NOT_SERVED])
         else:
             console.lines(["There are no schedules. Add one with: orch schedule add"])
 
@@ -218,12 +221,14 @@ def show(
             else:
                 print_lines([secret])
             return
+        last = look_at(past) if (past := last_of_schedules(store.folder.parent).get(name)) else None
         url = {"url": store.hook_url(name)} if found.webhook else {}
         if common.as_json:
-            print_json(found.model_dump(mode="json") | url)
+            print_json(found.model_dump(mode="json") | url | _latest(store, name, last))
             return
         rows = found.model_dump(mode="json", exclude_defaults=True) | url
         print_lines([f"{key:<13} {clean(str(value))}" for key, value in rows.items()])
+        print_lines([clean(line) for line in _latest_lines(store, name, last)])
 
 
 @app.command()
@@ -262,19 +267,35 @@ def remove(name: ScheduleName, common: CommonOptions) -> None:
         console.lines([f"{name} is removed."])
 
 
-def _lines(one: Schedule, last: FoundRun | None) -> list[str]:
+def _lines(store: ScheduleStore, one: Schedule, last: FoundRun | None) -> list[str]:
     state = "  paused" if one.paused else ""
     what = one.prompt or f"process {one.process}"
     lines = [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
+    return lines + [f"    {one_line(line, 200)}" for line in _latest_lines(store, one.name, last)]
+
+
+def _latest_lines(store: ScheduleStore, name: str, last: FoundRun | None) -> list[str]:
+    """What became of a schedule last: its newest run, and why it did not run since, newest first."""
+    note, began = store.noted(name), last.state.began if last else None
+    lines = []
     if last is not None:
-        began = last.state.began
-        age = f" {duration(seconds_between(began, datetime.now(UTC)))} ago" if began else ""
-        lines.append(f"    last: {last.status}{age}, run {last.where.run}")
+        lines.append(f"last: {last.status}{_ago(began) if began else ''}, run {last.where.run}")
+    if note is not None and (began is None or note.time > began):
+        lines.insert(0, f"last: did not run,{_ago(note.time)}: {note.why}")
     return lines
 
 
-def _last(last: FoundRun | None) -> dict[str, str] | None:
-    return None if last is None else {"run": last.where.run, "state": last.status}
+def _ago(time: datetime) -> str:
+    return f" {duration(seconds_between(time, datetime.now(UTC)))} ago"
+
+
+def _latest(store: ScheduleStore, name: str, last: FoundRun | None) -> dict[str, object]:
+    """The same as JSON: the newest run, and when and why it last did not run."""
+    note = store.noted(name)
+    return {
+        "last": None if last is None else {"run": last.where.run, "state": last.status},
+        "not_run": None if note is None else note.model_dump(mode="json"),
+    }
 
 
 def _remarks(store: ScheduleStore, one: Schedule, token: str | None, settings: Settings) -> list[str]:
