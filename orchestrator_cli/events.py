@@ -38,6 +38,7 @@ class RunStarted(Fact):
     """Model name per role; `recorded` where replies are played back."""
     sandbox: str  # the backend that model-written code runs in
     version: str
+    occasion: str = ""  # what set a run of a schedule off: see Surroundings
     approve: tuple[str, ...] = ()
     """What the user wants to approve; it holds when the run is resumed too."""
     forked_from: str | None = None
@@ -55,8 +56,7 @@ class RunResumed(Fact):
     version: str
     sandbox: str = ""
     """The backend from now on; empty in journals of versions that did not say it."""
-    limits: dict[str, JsonValue] = Field(default={})
-    """The limits that were said anew."""
+    limits: dict[str, JsonValue] = Field(default={})  # those that were said anew
     workspace: str = ""  # from now on; empty in journals of earlier versions
     mark: str = ""
     guidance: tuple[str, ...] = ()

@@ -28,6 +28,11 @@ class NotifySettings(BaseModel):
     """Messages within so many seconds of the last one become one message."""
 
     @property
+    def has_way(self) -> bool:
+        """Whether there is a way to notify anyone."""
+        return bool(self.bell or self.desktop or self.command or self.urls)
+
+    @property
     def is_on(self) -> bool:
-        """Whether there is a way to notify anyone, and something to notify of."""
-        return bool(self.on) and bool(self.bell or self.desktop or self.command or self.urls)
+        """Whether there is also something to notify of."""
+        return bool(self.on) and self.has_way

@@ -263,13 +263,14 @@ def plan(run: Run, work: _Work, given: Plan | None = None) -> None:
     if given is None and any(subtask.kind == "agent" for subtask in proposed.subtasks):
         proposed = route(proposed, run.routing_evidence(state.prompt))
     run.emit(events.PlanProposed(plan=proposed))
-    # A prompt that needs what was said before cannot be understood without it.
-    work.files = None if state.conversation else files.paths
+    # A prompt that needs what was said before, or what set it off, cannot be understood without it.
+    work.files = None if state.conversation or state.occasion else files.paths
 
 
 def _reused_plan(run: Run, recalled: RecallResult) -> Plan | None:
     """The plan of an earlier run; None if a planner has to be asked, as for files that none has seen."""
-    if run.settings.reuse == "never" or not recalled.plans or run.state.attachments:
+    state = run.state
+    if run.settings.reuse == "never" or state.occasion or state.attachments or not recalled.plans:
         return None
     for earlier in recalled.plans:
         why = reuse_reason(earlier.run, earlier.swaps, earlier.runs)

@@ -67,6 +67,7 @@ def open_run(
     wants_engine: bool = True,
     attended: bool = False,
     unsafe: str = "",
+    occasion: str = "",
     dialer: Dialer = Dialer(),  # noqa: B008 - it is frozen
     make_attempt: MakeAttempt = run_attempt,
 ) -> Iterator[Run]:
@@ -80,6 +81,7 @@ def open_run(
         wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
         attended: whether someone is there who can answer questions while the run goes on.
         unsafe: run code WITHOUT A SANDBOX; says how the user has allowed that.
+        occasion: what sets a new run off, besides its prompt; a resumed run keeps its own.
         dialer: resolves and checks the addresses of what may be reached.
         make_attempt: makes the attempts at subtasks, in this process or elsewhere.
 
@@ -141,6 +143,8 @@ def open_run(
             dialer,
             skills,
         )
+        here = Surroundings() if source.is_repeatable else surroundings_of(workspace.root)
+        occasion = stream.state.occasion if resumed else occasion
         inbox = Inbox(
             settings.home / "runs" / run, broker, cancellation, stream.emit, [a.id for a in stream.state.open]
         )
@@ -161,7 +165,7 @@ def open_run(
                 roles=chosen.roles,
                 lost_models=chosen.lost,
                 workspace=workspace,
-                surroundings=Surroundings() if source.is_repeatable else surroundings_of(workspace.root),
+                surroundings=here.model_copy(update={"occasion": occasion}),
                 guidance=brought.guidance(settings),
                 skills=skills.folder if skills else None,
                 left_out=(*brought.notices, *workspace_notices(workspace.root)),

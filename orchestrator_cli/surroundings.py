@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator_cli.durable.foreign import excerpt
+
 PACKAGES = (
     *("numpy", "pandas", "polars", "scipy", "sklearn", "matplotlib", "PIL", "openpyxl", "pypdf", "docx"),
     *("requests", "httpx", "bs4", "lxml", "yaml", "jinja2", "pydantic", "jsonschema", "sqlalchemy", "pytest"),
@@ -33,6 +35,7 @@ VERSIONED = {name: name for name in ("numpy", "pandas", "polars", "scipy", "matp
     "sqlalchemy": "SQLAlchemy",
 }
 """Those of which models know several versions that differ in use, with their packages."""
+OCCASION_CHARS = 20_000
 FILE_BYTES, INDEX_BYTES, HASHED_BYTES = 256 << 10, 16 << 20, 4 << 20
 TRACKED_FILES = 5_000
 """More are not looked at: the planner's request waits for it, 30 ms for so many."""
@@ -60,6 +63,13 @@ class Surroundings(BaseModel):
     """Whether tracked files differ from git's index; None if that is not known."""
     tests: tuple[str, ...] = ()
     """The commands that run the project's tests."""
+    occasion: str = ""
+    """What set a run of a schedule off, such as the body of a request: foreign text."""
+
+    @property
+    def shown_occasion(self) -> str:
+        """As models see it; a process is given all of it."""
+        return excerpt(self.occasion, OCCASION_CHARS)
 
 
 def surroundings_of(root: Path) -> Surroundings:

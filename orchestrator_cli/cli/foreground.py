@@ -25,6 +25,7 @@ from orchestrator_cli.orchestrator import (
 )
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.runs.background import BackgroundRun, background_of
 from orchestrator_cli.runs.find import PastRun, check_is_same
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
@@ -75,7 +76,7 @@ class ForegroundRun:
     source: ModelSource = field(default_factory=LiveModels)
     unsafe: str = ""
     run: str = ""
-    """The id of a new run, if it was chosen before."""
+    """The id of a run to resume, or of a new one if it was chosen before."""
 
     def ask(self, prompt: str, options: PromptOptions = NO_OPTIONS) -> None:
         """Run a prompt and print the answer. Raises `OrchError`, also if a part of the work failed."""
@@ -163,7 +164,7 @@ class ForegroundRun:
         error: OrchError | None = None
         try:
             views: list[EventView] = [self._file_log(), self.console, envelope]
-            views.append(notifier(self.settings, self.console.lines))
+            views.append(notifier(self._notified, self.console.lines))
             if output.stream_json:
                 views.append(JsonLines(sys.stdout))
             result = begin(views)
@@ -179,6 +180,22 @@ class ForegroundRun:
         if error is not None:
             raise error
 
+    @property
+    def _background(self) -> BackgroundRun | None:
+        """How the run was started, if it is in the background, or was when it began."""
+        if not self.run:
+            return None
+        return background_of(PastRun(self.run, self.settings.home, self.settings.workspace))
+
+    @property
+    def _notified(self) -> Settings:
+        """The settings, with what the schedule says of notifications."""
+        about = self._background
+        if about is None or about.notify is None:
+            return self.settings
+        notify = self.settings.notify.model_copy(update={"on": about.notify})
+        return self.settings.model_copy(update={"notify": notify})
+
     def _file_log(self) -> FileLog:
         """The log of the workspace. Raises `UsageError` if the workspace is not a folder."""
         check_folder(self.settings.workspace)
@@ -192,6 +209,7 @@ class ForegroundRun:
                 views,
                 source=self.source,
                 named=self.run if not resumed else "",
+                occasion=about.occasion if not resumed and (about := self._background) else "",
                 resumed=resumed,
                 attended=can_read_terminal(self.console),
                 unsafe=self.unsafe,

@@ -15,6 +15,16 @@ FLOW = "orch"
 TAG = "orch-schedule"
 UNDER_WAY = ("PENDING", "RUNNING", "PAUSED")
 MOST = 200
+SOURCE, OCCASION = "source", "occasion"
+"""Parameters of a flow run."""
+RUN_EVENTS = ("prefect.flow-run.", "prefect.task-run.")
+EVENT = (
+    "{% filter truncate(65536, True) %}"
+    '{"event": {{ event.event | tojson }}, "occurred": {{ event.occurred | string | tojson }}, '
+    '"resource": {{ event.resource.id | tojson }}, "payload": {{ event.payload | tojson }}}'
+    "{% endfilter %}"
+)
+"""What a run is given of an event, as Prefect's server fills it in."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,10 @@ class ScheduledRun:
     """Whether the scheduler made it, rather than a person or another run."""
     state: str
     """Such as `SCHEDULED`."""
+    source: str = ""
+    """What made it, if not a time: `files`, `webhook` or `event`."""
+    occasion: str = ""
+    """What it wrote: foreign text."""
 
 
 class Deployments:
@@ -52,11 +66,22 @@ class Deployments:
         self._ids = {row["name"]: str(row["id"]) for row in rows}
         return {row["name"]: row["version"] or "" for row in rows}
 
-    def put(self, name: str, about: str, timing: dict[str, Any] | None, version: str, active: bool) -> None:
+    def put(
+        self,
+        name: str,
+        about: str,
+        timing: dict[str, Any] | None,
+        version: str,
+        active: bool,
+        events: tuple[str, str] = ("", ""),
+    ) -> None:
         """Make a deployment, or replace the one of this name with all that is due of it.
 
-        `timing`: its times, in the form of Prefect's API; None if no time starts it. Raises `ValueError` if
-        the server refuses it.
+        Args:
+            timing: its times, in the form of Prefect's API; None if no time starts it.
+            events: a name of events that start it, which may end in `*`, and the id of a resource.
+
+        Raises `ValueError` if the server refuses it, or if its own runs would start it.
         """
         self._flow_id = self._flow_id or self._post("/flows/", {"name": self._flow})["id"]
         schedules = [{"schedule": timing, "active": active}] if timing else []
@@ -64,7 +89,7 @@ class Deployments:
             "flow_id": self._flow_id,
             "name": name,
             "description": about,
-            "version": version,
+            "version": "" if events[0] else version,  # until its automation is there too
             "tags": [TAG],
             "schedules": schedules,
             "paused": not active,
@@ -72,20 +97,70 @@ class Deployments:
         }
         try:
             self._ids[name] = str(self._post("/deployments/", row)["id"])
+            self._remove_automation(name)
+            if events[0]:
+                self._check_is_foreign(events[1])
+                self._post("/automations/", self._automation(name, about, events, active))
+                self._post("/deployments/", {**row, "version": version})
         except Exception as exc:
             if is_refused(exc):
                 raise ValueError(str(exc)) from exc
             raise
 
+    def _check_is_foreign(self, resource: str) -> None:
+        """Raise `ValueError` if events about a resource are those of runs of these deployments.
+
+        Each such run would start another without end, on the server alone.
+        """
+        own = {f"prefect.flow.{self._flow_id}", f"prefect.tag.{TAG}"}
+        if resource in own | {f"prefect.deployment.{one}" for one in self._ids.values()}:
+            raise ValueError(f"{resource} is a schedule of orch: use --after instead of --on-event")
+
+    def _automation(self, name: str, about: str, events: tuple[str, str], active: bool) -> dict[str, Any]:
+        """Starts the deployment at each event, with what the event says."""
+        return {
+            "name": f"{FLOW} schedule {name}",
+            "description": about,
+            "enabled": active,
+            "tags": [TAG],
+            "trigger": {"type": "event", "posture": "Reactive", **_matching(*events)},
+            "actions": [
+                {
+                    "type": "run-deployment",
+                    "source": "selected",
+                    "deployment_id": self._ids[name],
+                    "parameters": {
+                        SOURCE: "event",
+                        OCCASION: {"__prefect_kind": "jinja", "template": EVENT},
+                    },
+                }
+            ],
+            "owner_resource": f"prefect.deployment.{self._ids[name]}",
+        }
+
+    def _remove_automation(self, name: str) -> None:
+        path, owner = "/automations/owned-by/{resource_id}", f"prefect.deployment.{self._ids[name]}"
+        self._client.request("DELETE", path, path_params={"resource_id": owner})
+
     def remove(self, name: str) -> None:
         if name in self._ids:
+            self._remove_automation(name)
             self._client.request("DELETE", "/deployments/{id}", path_params={"id": self._ids.pop(name)})
 
-    def trigger(self, name: str, key: str, why: str) -> None:
-        """Make a flow run that is due now, once for one `key`."""
+    def trigger(
+        self, name: str, key: str, why: str, *, run: str = "", source: str = "", occasion: str = ""
+    ) -> None:
+        """Make a flow run that is due now, once for one `key`.
+
+        Args:
+            run: its name; by default the server makes one up.
+            source: what it is made for, and `occasion` what that wrote: see `ScheduledRun`.
+        """
         row = {
             "state": {"type": "SCHEDULED", "name": "Scheduled", "message": why},
             "idempotency_key": key,
+            "parameters": {SOURCE: source, OCCASION: occasion} if source else {},
+            **({"name": run} if run else {}),
         }
         if name in self._ids:
             self._unless_gone(f"/deployments/{self._ids[name]}/create_flow_run", row)
@@ -133,6 +208,8 @@ class Deployments:
                 name=row["name"],
                 is_timed=bool(row["auto_scheduled"]),
                 state=row["state_type"],
+                source=_text(row, SOURCE),
+                occasion=_text(row, OCCASION),
             )
             for row in rows
         ]
@@ -157,6 +234,21 @@ class Deployments:
 
     def _post(self, path: str, body: Any) -> Any:
         return self._client.request("POST", path, json=body).json()
+
+
+def _matching(event: str, resource: str) -> dict[str, Any]:
+    """Which events a trigger matches. Events of a run are about it, and its deployment is related to it."""
+    found: dict[str, Any] = {"expect": [event]}
+    if not resource:
+        return found
+    of_runs = event.startswith(RUN_EVENTS) and not resource.startswith(RUN_EVENTS)
+    return found | {"match_related" if of_runs else "match": {"prefect.resource.id": resource}}
+
+
+def _text(row: dict[str, Any], parameter: str) -> str:
+    """A parameter of a flow run, which a person may have written on Prefect's page."""
+    value = (row.get("parameters") or {}).get(parameter, "")
+    return value if isinstance(value, str) else ""
 
 
 def check_timing(timing: dict[str, Any]) -> None:

@@ -147,24 +147,29 @@ class IdleWatch:
         return 0.0 if self._open else time.monotonic() - self._last
 
 
-class HttpProtocol(H11Protocol):
-    """Closes a connection of another user before anything of it is read, and one that sends no request.
+class TimelyProtocol(H11Protocol):
+    """Closes a connection that sends no request, for which uvicorn waits for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(UNKNOWN_S, self._close_unused)
+
+    def _close_unused(self) -> None:
+        # A WebSocket has another protocol.
+        if self.cycle is None and self.transport.get_protocol() is self:
+            self.transport.close()
+
+
+class HttpProtocol(TimelyProtocol):
+    """Closes a connection of another user before anything of it is read.
 
     What others send, or leave open, would take memory and descriptors before anything asks for the password.
-    uvicorn waits for the first request for ever.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if self.client is None or is_of_another(self.client, transport.get_extra_info("sockname")):
             transport.abort()
-        else:
-            self.loop.call_later(UNKNOWN_S, self._close_unused)
-
-    def _close_unused(self) -> None:
-        # A WebSocket has another protocol.
-        if self.cycle is None and self.transport.get_protocol() is self:
-            self.transport.close()
 
 
 class Gate:

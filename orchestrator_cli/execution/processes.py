@@ -32,7 +32,7 @@ from orchestrator_cli.workspace.commands import files_named
 from orchestrator_cli.workspace.followed import is_script
 
 ERR_CHARS = 600
-KEY = "ORCH_IDEMPOTENCY_KEY"
+KEY, OCCASION = "ORCH_IDEMPOTENCY_KEY", "ORCH_OCCASION"
 LONGEST_S = 86_400.0
 
 
@@ -48,13 +48,14 @@ def run_process(attempt: Attempt) -> JsonValue:
         raise AttemptFailed(f"there is no process {name}")
     _check_inputs(name, process, spec.inputs)
     argv, given = call_of(process, spec.inputs, spec.run, spec.subtask.id)
+    env = {OCCASION: spec.surroundings.occasion} if spec.surroundings.occasion else {}
     if not process.effects:
-        return _emitted(attempt, lambda: run(argv, given, {}, spec.place, attempt.cancellation))
+        return _emitted(attempt, lambda: run(argv, given, env, spec.place, attempt.cancellation))
     call = EffectCall(spec.subtask.id, spec.attempt, f"process {name}", spec.inputs)
     grant = services.begin_effect(call)
     if not grant.key:
         return grant.value
-    env, ok, outcome = {KEY: grant.key}, False, None
+    env, ok, outcome = {**env, KEY: grant.key}, False, None
     try:
         value = _emitted(attempt, lambda: run(argv, given, env, spec.place, attempt.cancellation))
         ok, outcome = True, EffectOutcome(value, tuple(services.changed_files()))

@@ -130,6 +130,7 @@ class Run:
             guidance=self.guidance.labels,
             attachments=attachments,
             answer_schema=answer_schema,
+            occasion=self.surroundings.occasion,
         )
 
     def resumed(self, limits: Mapping[str, JsonValue]) -> events.RunResumed:

@@ -149,7 +149,9 @@ def time_limit(subtask: Subtask, settings: Settings) -> float:
 
 
 def _agent(run: Run, subtask: Subtask) -> dict[str, Any]:
-    """The role of an agent, with the model that was chosen for it, and what that model takes."""
+    """The role of an agent, with the model that was chosen for it, and what it and a process are given."""
+    if subtask.kind == "process":
+        return {"surroundings": run.surroundings}
     role = run.roles.get(subtask.role or "")
     if role is None or subtask.kind != "agent":
         return {}

@@ -73,7 +73,8 @@ def _run_record(state: RunState, outcome: str, offline: Collection[str]) -> Reco
         outcome,
         state.finished.answer if state.finished else "",
         state.finished.seconds if state.finished else 0.0,
-        reads_outside=reads_outside(plans, PlannerContext(roles=(), tools=()), unknown),
+        reads_outside=bool(state.occasion)
+        or reads_outside(plans, PlannerContext(roles=(), tools=()), unknown),
         files=None,
         masks=Redactor(),
         ended=ended,

@@ -207,7 +207,9 @@ class RunMemory:
         """
         prompt = self.masks(state.prompt)
         networked = [tool.name for tool in used if tool.spec.network]
-        outside = reads_outside((*state.earlier, state.plan), planner_context, networked)
+        outside = bool(state.occasion) or reads_outside(
+            (*state.earlier, state.plan), planner_context, networked
+        )
         run = record_of(state, outcome, answer, seconds, reads_outside=outside, files=files, masks=self.masks)
         session = state.conversation.session
         try:

@@ -16,6 +16,7 @@ from typing import IO
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
 from orchestrator_cli.errors import OrchError, RunFailed
 from orchestrator_cli.journal.journal import lock_owner
+from orchestrator_cli.notify_settings import NotifyEvent
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.runs.find import PastRun
 
@@ -38,6 +39,10 @@ class BackgroundRun(FrozenModel):
     """The schedule that started it; empty if a person did."""
     flow_run: str = ""
     """The flow run of the schedule that it is."""
+    occasion: str = ""
+    """What set it off besides a time, such as the body of a request: foreign text."""
+    notify: tuple[NotifyEvent, ...] | None = None
+    """What of it its user is notified of; None if the settings say that."""
     is_settled: bool = False
     """Whether `orch up` has dealt with its end, and started what comes after it."""
 

@@ -4,13 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.engine.deployments import ScheduledRun
+from orchestrator_cli.runs.find import FoundRun
 from orchestrator_cli.schedules.schedule import Schedule
+from orchestrator_cli.views.streams import sole_value
 
 MISSED = "orch up did not start it in time"
 MADE_UP = "a later run makes up for it"
 BUSY = "the run before was still at work"
 REPLACED = "a newer run is due"
+TOO_MANY = "events have set it off too often within an hour"
 
 
 @dataclass(frozen=True)
@@ -24,21 +28,45 @@ class Decision:
     """Whether the run at work is ended for a newer one."""
 
 
+def objection(schedule: Schedule, found: FoundRun) -> str:
+    """Why a schedule does not run after a run that has ended; empty if it does."""
+    if not schedule.condition:
+        return "" if found.status == "completed" else f"that run ended as {found.status}"
+    end = found.state.finished
+    known = {
+        "outcome": found.status,
+        "answer": end.answer if end else "",
+        "value": sole_value(found.state),
+    }
+    try:
+        return "" if holds(schedule.condition, known) else "its condition is false"
+    except ExpressionFailed as exc:
+        return f"its condition cannot be evaluated: {exc}"
+
+
 def decide(
-    schedule: Schedule, due: Sequence[ScheduledRun], *, was_missed: Callable[[datetime], bool], is_busy: bool
+    schedule: Schedule,
+    due: Sequence[ScheduledRun],
+    *,
+    was_missed: Callable[[datetime], bool],
+    is_busy: bool,
+    takes_events: bool = True,
 ) -> Decision:
     """
     Args:
         due: the runs that are due, oldest first.
         was_missed: whether `orch up` did not run at a time.
         is_busy: whether a run of the schedule is at work.
+        takes_events: whether events may set it off; not if they did so too often.
     """
+    skip = [] if takes_events else [(run, TOO_MANY) for run in due if run.source == "event"]
+    due = [run for run in due if takes_events or run.source != "event"]
     late = [run for run in due if run.is_timed and was_missed(run.due)]
-    made_up, skip = late, list[tuple[ScheduledRun, str]]()
+    made_up = late
     if schedule.missed == "skip":
-        made_up, skip = [], [(run, MISSED) for run in late]
+        made_up, skip = [], [*skip, *((run, MISSED) for run in late)]
     elif schedule.missed == "once":
-        made_up, skip = late[-1:], [(run, MADE_UP) for run in late[:-1]]
+        made_up, skip = late[-1:], [*skip, *((run, MADE_UP) for run in late[:-1])]
     rest = [run for run in due if run in made_up or run not in late]
     cancels = False
     if schedule.overlap == "cancel" and len(rest) > 1:

@@ -7,6 +7,8 @@ deployment of each, and starts a run for each flow run of it that is due.
 import contextlib
 import json
 import re
+import secrets
+import socket
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,14 +22,20 @@ from orchestrator_cli.durable.expressions import expression_faults
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.errors import UsageError
+from orchestrator_cli.notify_settings import NotifyEvent
 from orchestrator_cli.plan import FrozenModel
 
 FOLDER = "schedules"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
+EVENT_NAME = re.compile(r"(?=.)[\w.:/-]{0,199}\*?\Z", re.ASCII)
 LOCK, SERVED = "lock", "served"
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BYTES = 1 << 20
 """Of a file in the folder."""
+HOOK_HOST, HOOKS, PORT, TOKENS = "127.0.0.1", "/hooks/", "port", "tokens"
+"""Where `orch up` takes requests; the files with its port and with the token of each schedule."""
+NOTES = "notes"
+"""The folder of why schedules did not run."""
 SPOOL = "due"
 """The folder of what is to run besides the times, such as now."""
 KNOWN = frozenset({"outcome", "answer", "value"})
@@ -57,6 +65,12 @@ class Schedule(FrozenModel):
     """Another schedule; it runs when a run of that one has completed."""
     condition: str = ""
     """An expression about that run, see `KNOWN`; it runs only if this is true."""
+    event: str = ""
+    """A name of events of Prefect, which may end in `*`; it runs at each of them."""
+    resource: str = ""
+    """The id of what the events have to be about."""
+    webhook: bool = False
+    """Whether a request to `orch up` sets it off."""
     missed: Literal["skip", "once", "all"] = "once"
     """What happens to times that went by while `orch up` did not run."""
     overlap: Literal["skip", "queue", "cancel"] = "queue"
@@ -67,6 +81,8 @@ class Schedule(FrozenModel):
     """Of the process."""
     max_cost_day: float | None = Field(default=None, gt=0)
     """The most US dollars for its runs of one day."""
+    notify: tuple[NotifyEvent, ...] | None = None
+    """What of its runs their user is notified of; None if the settings say that."""
     paused: bool = False
 
     @field_validator("name", "after")
@@ -83,6 +99,15 @@ class Schedule(FrozenModel):
             ZoneInfo(value)
         except (OSError, ValueError, LookupError) as exc:
             raise ValueError(f"{value!r} is not a time zone: write one such as Europe/Berlin") from exc
+        return value
+
+    @field_validator("event", "resource")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        if value and not EVENT_NAME.match(value):
+            raise ValueError(
+                f"{value!r} is not a valid name: it may have letters, digits, . _ : / - and end in *"
+            )
         return value
 
     @field_validator("files")
@@ -115,6 +140,13 @@ class Schedule(FrozenModel):
         times = [self.cron, self.every_s, self.at, self.rrule]
         if sum(bool(one) for one in times) > 1:
             raise ValueError("give it one of --cron, --every, --at and --rrule")
+        if self.resource and not self.event:
+            raise ValueError("a resource is that of an event: name one with --on-event")
+        if _may_be_of_runs(self.event) and (not self.resource or "*" in self.resource):
+            raise ValueError(
+                "its own runs would cause such events and start it again without end: "
+                "name what they are about with --resource, without a *"
+            )
         if self.condition and not self.after:
             raise ValueError("a condition is about the run of another schedule: name it with --after")
         if self.after == self.name:
@@ -150,6 +182,12 @@ class Schedule(FrozenModel):
         return ("ask", "-", *self.arguments)
 
 
+def _may_be_of_runs(event: str) -> bool:
+    """Whether a name of events may be that of one that Prefect makes of runs."""
+    beginning, star, _ = event.partition("*")
+    return event.startswith("prefect.") or bool(star and "prefect.".startswith(beginning))
+
+
 def _text(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
@@ -161,6 +199,18 @@ class Trigger(FrozenModel):
     why: str
     key: str
     """There is one run for each."""
+    run: str = ""
+    """The name that it will have; empty if that does not matter."""
+    source: Literal["", "files", "webhook"] = ""
+    occasion: str = ""
+    """What the source wrote: the body of a request, or the names of files."""
+
+
+class Note(FrozenModel):
+    """That a schedule did not run when it might have."""
+
+    time: datetime
+    why: str
 
 
 class ScheduleStore:
@@ -219,6 +269,8 @@ class ScheduleStore:
         """Raises `UsageError` if there is none of this name."""
         self.get(name)
         (self.folder / f"{name}.json").unlink()
+        self.make_token(name, wanted=False)
+        (self.folder / NOTES / f"{name}.json").unlink(missing_ok=True)
 
     @property
     def owner(self) -> str:
@@ -234,14 +286,68 @@ class ScheduleStore:
         """Differs after each change."""
         return tuple(sorted((path.name, _changed_ns(path)) for path in self.folder.glob("*.json")))
 
+    # --- what did not happen
+
+    def note(self, name: str, why: str) -> None:
+        """Keep why a schedule did not run, instead of what was kept before. Raises `OSError`."""
+        make_folders(self.folder / NOTES, 0o700)
+        note = Note(time=datetime.now(UTC), why=why)
+        write_atomic(self.folder / NOTES / f"{name}.json", note.model_dump_json(), sync=False, mode=0o600)
+
+    def noted(self, name: str) -> Note | None:
+        """Why a schedule last did not run; None if it always did."""
+        try:
+            return Note.model_validate_json(read_regular(self.folder / NOTES / f"{name}.json", MAX_BYTES))
+        except (OSError, ValueError):
+            return None
+
+    # --- requests
+
+    def hook_port(self) -> int:
+        """The port of all webhooks of this home, chosen once. Raises `OSError`."""
+        path = self.folder / PORT
+        with contextlib.suppress(OSError, ValueError):
+            return int(read_regular(path, MAX_BYTES))
+        with socket.socket() as chosen:
+            chosen.bind((HOOK_HOST, 0))
+            port: int = chosen.getsockname()[1]
+        make_folders(self.folder, 0o700)
+        write_atomic(path, str(port), mode=0o600)
+        return port
+
+    def hook_url(self, name: str = "NAME") -> str:
+        return f"http://{HOOK_HOST}:{self.hook_port()}{HOOKS}{name}"
+
+    def token(self, name: str) -> str | None:
+        """What a request has to show; None if no token was made."""
+        try:
+            return read_regular(self.folder / TOKENS / name, MAX_BYTES).decode()
+        except (OSError, ValueError):
+            return None
+
+    def make_token(self, name: str, *, wanted: bool = True) -> str | None:
+        """A token for a schedule; None if it has one. If none is `wanted`, that goes. Raises `OSError`."""
+        if not wanted:
+            (self.folder / TOKENS / name).unlink(missing_ok=True)
+            return None
+        if self.token(name) is not None:
+            return None
+        make_folders(self.folder / TOKENS, 0o700)
+        made = secrets.token_urlsafe(32)
+        write_atomic(self.folder / TOKENS / name, made, mode=0o600)
+        return made
+
     # --- what is due besides the times
 
-    def trigger(self, name: str, why: str, key: str = "") -> None:
-        """Have a schedule run as soon as possible, and only once for one `key`."""
+    def trigger(self, name: str, why: str, key: str = "", **more: Any) -> None:
+        """Have a schedule run as soon as possible, and only once for one `key`.
+
+        `more`: other fields of the `Trigger`. Raises `OSError`.
+        """
         folder = self.folder / SPOOL
         make_folders(folder, 0o700)
         key = key or uuid.uuid4().hex
-        trigger = Trigger(schedule=name, why=why, key=key)
+        trigger = Trigger(schedule=name, why=why, key=key, **more)
         write_atomic(folder / f"{key}.json", trigger.model_dump_json(), mode=0o600)
 
     def triggered(self) -> Iterator[tuple[Path, Trigger]]:

@@ -11,11 +11,9 @@ Not covered: a second computer that serves the same schedules on a shared server
 import contextlib
 import hashlib
 import subprocess
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -23,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.approvals.inbox import send_cancel
-from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.engine.deployments import Deployments, ScheduledRun
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.events import RunResumed
 from orchestrator_cli.journal.journal import lock_owner
+from orchestrator_cli.notify_settings import NotifySettings
 from orchestrator_cli.runs.background import (
     BackgroundRun,
     background_of,
@@ -40,10 +38,12 @@ from orchestrator_cli.runs.background import (
 )
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
 from orchestrator_cli.runtime import RUN_ID, new_run_id
-from orchestrator_cli.schedules.rules import decide
+from orchestrator_cli.schedules.news import News
+from orchestrator_cli.schedules.rates import HourlyRate
+from orchestrator_cli.schedules.rules import decide, objection
 from orchestrator_cli.schedules.schedule import LOCK, LONG_AGO, Schedule, ScheduleStore
-from orchestrator_cli.schedules.watch import FileWatch
-from orchestrator_cli.views.streams import sole_value
+from orchestrator_cli.schedules.watch import FileChanges, FileWatch, names_of
+from orchestrator_cli.schedules.webhooks import Webhooks
 
 POLL_S = 1.0
 """Between looks at what is due and at what has ended."""
@@ -51,13 +51,11 @@ GAP_S = 30.0
 """The machine slept if the clocks have come apart by so much."""
 KEPT_S = 3.0
 """How often it is put down that this process runs."""
-FILES_AN_HOUR = 30
-"""How often changed files have a schedule run."""
+FILES_AN_HOUR, EVENTS_AN_HOUR = 30, 30
+"""How often changed files, and events, have a schedule run: a run may cause more of them."""
 AGAIN = 5
 """How often a run that dies is resumed."""
 RESUMABLE = ("died", "interrupted")
-OWN_S = 5.0
-"""For how long after a run what it changed may still be reported."""
 LATEST_DAYS = 7
 """A run in the background that died before that is left to its user."""
 
@@ -93,12 +91,14 @@ class Serving:
         connect: Callable[[], AbstractContextManager[Any]],
         say: Say,
         *,
+        notify: NotifySettings = NotifySettings(),  # noqa: B008 - it is frozen
         is_shared: bool = False,
     ) -> None:
         """
         Args:
             connect: a client of Prefect, as a context.
             say: shows one line.
+            notify: how the user is notified of what no run can say.
             is_shared: whether others use the server too.
         """
         self._is_shared = is_shared
@@ -115,21 +115,19 @@ class Serving:
         self._before = self._store.served
         self._kept = LONG_AGO
         self._looked = time.time() - time.monotonic()
-        self._files_at: dict[str, deque[float]] = {}
-        """When changed files had a schedule run."""
-        self._changes: dict[str, frozenset[str]] = {}
-        """Files that have changed, by the schedule that waits for them."""
-        self._changed_by: dict[str, tuple[frozenset[str], float]] = {}
-        """What the last run of a schedule changed, and until when that may still be reported."""
-        self._changing = threading.Lock()
+        self._files = FileChanges()
+        self._file_rate, self._event_rate = HourlyRate(FILES_AN_HOUR), HourlyRate(EVENTS_AN_HOUR)
+        self._hooks = Webhooks(self._store, say)
+        self._news = News(home, notify, say)
         self._fault = ""
 
     def serve(self) -> None:
         """Start what is due, for ever. A server that is gone is waited for."""
-        with self._alone(), FileWatch(self._on_change) as watch:
+        with self._alone(), FileWatch(self._files.add) as watch, self._hooks, closing(self._news):
             self._watch = watch
             while True:
                 self._notice_gap()
+                self._hooks.listen()
                 try:
                     with self._connect() as client:
                         self._serve_with(Deployments(client, self._store.owner if self._is_shared else ""))
@@ -165,6 +163,7 @@ class Serving:
         self._fault = ""
         while True:
             now = self._notice_gap()
+            self._hooks.listen()
             self._sync(deployments)
             self._look_at_work(deployments)
             self._trigger(deployments)
@@ -198,47 +197,33 @@ class Serving:
             if there.get(name) != digest:
                 about = schedule.prompt or f"Runs the process {schedule.process}."
                 try:
-                    deployments.put(name, about, schedule.timing, digest, not schedule.paused)
+                    events = schedule.event, schedule.resource
+                    deployments.put(name, about, schedule.timing, digest, not schedule.paused, events)
                 except ValueError as exc:
-                    self._say(f"{name}: Prefect's server refuses it: {exc}")
+                    self._left_out(name, f"Prefect's server refuses it: {exc}")
         self._watch.follow(self._schedules.values())
         self._version = version
 
     def _trigger(self, deployments: Deployments) -> None:
         """Have the server make flow runs of what was triggered, and of files that changed."""
         busy = {work.flow.schedule for work in self._work if work.flow}
-        for name in list(self._changes):
-            if name in busy:
-                continue
-            with self._changing:
-                files = self._changes.pop(name) - self._own_changes(name)
-            if files and self._may_follow(name):
-                self._store.trigger(name, f"changed: {', '.join(sorted(files)[:3])}")
+        for name, files in self._files.take(busy):
+            if self._file_rate.takes(name):  # two could change each other's files without end
+                why = f"changed: {', '.join(files[:3])}"
+                self._store.trigger(name, why, source="files", occasion=names_of(files))
+            else:
+                self._left_out(name, f"files have changed {FILES_AN_HOUR} times within an hour")
         for path, trigger in self._store.triggered():
             if trigger.schedule in self._schedules:
-                deployments.trigger(trigger.schedule, trigger.key, trigger.why)
+                deployments.trigger(
+                    trigger.schedule,
+                    trigger.key,
+                    trigger.why,
+                    run=trigger.run,
+                    source=trigger.source,
+                    occasion=trigger.occasion,
+                )
             path.unlink(missing_ok=True)
-
-    def _may_follow(self, name: str) -> bool:
-        """Whether changed files may have a schedule run again: two could change each other's without end."""
-        times = self._files_at.setdefault(name, deque(maxlen=FILES_AN_HOUR))
-        if len(times) == FILES_AN_HOUR and time.monotonic() - times[0] < 3600:
-            self._say_once(
-                f"{name}: files have changed {FILES_AN_HOUR} times within an hour; more has to wait"
-            )
-            return False
-        times.append(time.monotonic())
-        return True
-
-    def _on_change(self, name: str, files: frozenset[str]) -> None:
-        """In the thread that watches: what a run changes itself is not known before its end."""
-        with self._changing:
-            self._changes[name] = self._changes.get(name, frozenset()) | files
-
-    def _own_changes(self, name: str) -> frozenset[str]:
-        """What the last run of a schedule has just changed."""
-        files, until = self._changed_by.get(name, (frozenset(), 0.0))
-        return files if time.monotonic() < until else frozenset()
 
     # --- beginning
 
@@ -253,10 +238,16 @@ class Serving:
         due = deployments.due(now, asked)
         for name, runs in groupby(sorted(due, key=lambda run: run.schedule), key=lambda run: run.schedule):
             schedule = self._schedules[name]
-            decision = decide(schedule, list(runs), was_missed=self._was_missed, is_busy=name in at_work)
+            decision = decide(
+                schedule,
+                list(runs),
+                was_missed=self._was_missed,
+                is_busy=name in at_work,
+                takes_events=self._event_rate.has_room(name),
+            )
             for run, why in decision.skip:
                 deployments.end(run, "CANCELLED", "Skipped", why)
-                self._say(f"{name}: skipped {run.due.astimezone():%Y-%m-%d %H:%M:%S}, because {why}")
+                self._left_out(name, why, f"at {run.due.astimezone():%Y-%m-%d %H:%M:%S}")
             if decision.cancels and not at_work[name].is_cancelled:
                 at_work[name].is_cancelled = True
                 send_cancel(at_work[name].past.folder, "a newer run is due")
@@ -264,13 +255,16 @@ class Serving:
                 self._begin(deployments, schedule, decision.start)
 
     def _begin(self, deployments: Deployments, schedule: Schedule, flow: ScheduledRun) -> None:
-        past = PastRun(new_run_id(), self._home, Path(schedule.workspace))
+        past = PastRun(_run_id(flow, self._home), self._home, Path(schedule.workspace))
         left = self._left_today(schedule)
         if left is not None and left <= 0:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
             deployments.end(flow, "CANCELLED", "Skipped", why)
-            self._say(f"{schedule.name}: skipped, because {why}")
+            self._left_out(schedule.name, why)
+            self._news.over_budget(schedule, why)
         elif deployments.claim(flow, past.run):
+            if flow.source == "event":
+                self._event_rate.takes(schedule.name)
             self._start(schedule, past, flow, left)
             self._say(f"{schedule.name}: run {past.run}")
 
@@ -279,7 +273,11 @@ class Serving:
     ) -> None:
         limit = () if left is None or schedule.process else (f"--max-cost={left:.4f}",)
         about = BackgroundRun(
-            arguments=(*schedule.arguments, *limit), schedule=schedule.name, flow_run=flow.id
+            arguments=(*schedule.arguments, *limit),
+            schedule=schedule.name,
+            flow_run=flow.id,
+            occasion=flow.occasion,
+            notify=schedule.notify,
         )
         process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
         self._work.append(_AtWork(past, flow, process))
@@ -333,6 +331,7 @@ class Serving:
                 self._say(f"run {work.past.run}: {exc.message}")
                 if work.flow is not None:
                     deployments.end(work.flow, "CRASHED", "Crashed", exc.message)
+                    self._tell_failed(work.flow, work.past.run, exc.message)
 
     def _go_on(self, deployments: Deployments, work: _AtWork) -> None:
         """Deal with a run that is not known to be at work."""
@@ -374,37 +373,53 @@ class Serving:
         self._say(
             f"{flow.schedule}: run {found.where.run} {_ended(found)}" + (f": {message}" if message else "")
         )
+        if found.status == "died":  # any other run has notified its user itself
+            self._tell_failed(flow, found.where.run, message)
         if found.status == "paused":
             self._waiting.append(_AtWork(found.where, flow, size=journal_size(found.where)))
             return
-        self._changed_by[flow.schedule] = frozenset(found.state.changes), time.monotonic() + OWN_S
+        self._files.ran(flow.schedule, found.state.changes)
         for schedule in self._schedules.values():
-            if schedule.after == flow.schedule and self._follows(schedule, found):
-                key = f"{schedule.name}-after-{found.where.run}"
-                self._store.trigger(schedule.name, f"after run {found.where.run}", key)
+            if schedule.after != flow.schedule:
+                continue
+            after = f"after run {found.where.run}"
+            if why_not := objection(schedule, found):
+                self._left_out(schedule.name, why_not, after)
+            else:
+                self._store.trigger(schedule.name, after, f"{schedule.name}-after-{found.where.run}")
         _settle(found.where)
 
-    def _follows(self, schedule: Schedule, found: FoundRun) -> bool:
-        if not schedule.condition:
-            return found.status == "completed"
-        end = found.state.finished
-        known = {
-            "outcome": found.status,
-            "answer": end.answer if end else "",
-            "value": sole_value(found.state),
-        }
-        try:
-            return holds(schedule.condition, known)
-        except ExpressionFailed as exc:
-            self._say(f"{schedule.name}: its condition cannot be evaluated: {exc}")
-            return False
+    def _left_out(self, name: str, why: str, when: str = "") -> None:
+        """Say that a schedule does not run, and keep that for `orch schedule show`."""
+        said = f"{when}: {why}".removeprefix(": ")
+        self._say_once(f"{name} does not run{' ' if when else ', because '}{said}")
+        with contextlib.suppress(OSError):
+            self._store.note(name, said)
+
+    def _tell_failed(self, flow: ScheduledRun, run: str, why: str) -> None:
+        if schedule := self._schedules.get(flow.schedule):
+            self._news.failed(schedule, run, why)
 
 
 def _flow_of(past: PastRun, about: BackgroundRun) -> ScheduledRun | None:
     """The flow run that a run is; None if a person started it."""
     if not about.schedule:
         return None
-    return ScheduledRun(about.flow_run, about.schedule, datetime.now(UTC), past.run, False, "RUNNING")
+    return ScheduledRun(
+        about.flow_run,
+        about.schedule,
+        datetime.now(UTC),
+        past.run,
+        is_timed=False,
+        state="RUNNING",
+        occasion=about.occasion,
+    )
+
+
+def _run_id(flow: ScheduledRun, home: Path) -> str:
+    """The name of a flow run if it was chosen for its run, as that of a request is, or a new one."""
+    is_free = RUN_ID.fullmatch(flow.name) and not (home / "runs" / flow.name).exists()
+    return flow.name if is_free else new_run_id()
 
 
 def _settle(past: PastRun) -> None:

@@ -1,7 +1,8 @@
 """Changes of files that a schedule waits for."""
 
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 from pathspec import PathSpec
 from watchfiles import DefaultFilter, watch
 
+from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.schedules.schedule import Schedule
 
 QUIET_MS = 1600
@@ -16,7 +18,52 @@ QUIET_MS = 1600
 OWN = frozenset({"fileLog.md"})
 """Written by each run."""
 
+OWN_S = 5.0
+"""For how long after a run what it changed may still be reported."""
+MOST_NAMED = 50
+
 Changed = Callable[[str, frozenset[str]], None]
+
+
+class FileChanges:
+    """Files that have changed, by the schedule that waits for them; without what its own run changed.
+
+    `add` may be called from any thread. What a run changes itself is not known before its end, so nothing is
+    taken while one is at work.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._changed: dict[str, frozenset[str]] = {}
+        self._own: dict[str, tuple[frozenset[str], float]] = {}
+        """What the last run of a schedule changed, and until when that may still be reported."""
+
+    def add(self, name: str, files: frozenset[str]) -> None:
+        with self._lock:
+            self._changed[name] = self._changed.get(name, frozenset()) | files
+
+    def ran(self, name: str, changed: Iterable[str]) -> None:
+        """A run of the schedule has ended, which has changed these."""
+        self._own[name] = frozenset(changed), time.monotonic() + OWN_S
+
+    def take(self, busy: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+        """The schedules that are not busy, with the files that have changed since."""
+        with self._lock:
+            names = [name for name in self._changed if name not in busy]
+        for name in names:
+            own, until = self._own.get(name, (frozenset(), 0.0))
+            with self._lock:
+                files = self._changed.pop(name) - (own if time.monotonic() < until else frozenset())
+            if files:
+                yield name, sorted(files)
+
+
+def names_of(files: Sequence[str]) -> str:
+    """The names, a line each, for the run that they set off."""
+    more = len(files) - MOST_NAMED
+    rows = [f"- {on_one_line(name)}" for name in files[:MOST_NAMED]]
+    rows += [f"- and {more:,} more"] if more > 0 else []
+    return "\n".join(["These files have changed:", *rows])
 
 
 class FileWatch:

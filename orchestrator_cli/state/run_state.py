@@ -184,6 +184,11 @@ class RunState:
         return self.started.mark if self.started else ""
 
     @property
+    def occasion(self) -> str:
+        """What set it off, if a schedule did besides its times."""
+        return self.started.occasion if self.started else ""
+
+    @property
     def conversation(self) -> Conversation:
         if self.started is None:
             return Conversation()

@@ -105,6 +105,8 @@ def _section(event: Event, fact: events.RunStarted) -> str:
         f"- attached {code(one.name)}: {prose(one.line)}, SHA-256 {code(one.sha256)}, from {code(one.path)}"
         for one in fact.attachments
     ]
+    if fact.occasion:
+        about.append(f"- set off by {code(fact.occasion)}")
     if fact.forked_from:
         about.append(f"- goes on from the finished part of run {code(fact.forked_from)}")
     heading = f"## Run {prose(event.run)} — {_time(event)}"

@@ -50,6 +50,7 @@ class Notification(BaseModel):
 
     event: NotifyEvent
     run: str
+    """Empty if it is about no run, but its schedule."""
     workspace: str
     prompt: str
     """The first line."""
@@ -71,6 +72,8 @@ class Notification(BaseModel):
     def text(self) -> str:
         cost = "" if self.cost is None else f" · ${self.cost:.4f}"
         head = f"run {short_run(self.run)} in {self.workspace} · {duration(self.seconds)}{cost}"
+        if not self.run:
+            head = f"in {self.workspace}"
         return "\n".join(filter(None, (head, self.detail, *self.how)))
 
 

@@ -117,7 +117,7 @@ HOMES = {
     "rich": ("orchestrator_cli.views",),
     "prompt_toolkit": ("orchestrator_cli.cli.chat.prompt_line", "orchestrator_cli.cli.chat.terminal_input"),
     "prefect": ("orchestrator_cli.engine",),
-    "uvicorn": ("orchestrator_cli.engine.serving",),
+    "uvicorn": ("orchestrator_cli.engine.serving", "orchestrator_cli.schedules.webhooks"),
     "fastapi": (),
     "mcp": (
         "orchestrator_cli.cli.mcp_server.server",

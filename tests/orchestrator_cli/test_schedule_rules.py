@@ -1,6 +1,7 @@
 """Which of the runs that are due begin, and what becomes of the others."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from orchestrator_cli.engine.deployments import ScheduledRun
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.schedules.rules import BUSY, MADE_UP, MISSED, REPLACED, decide
+from orchestrator_cli.schedules.rates import HOUR_S, HourlyRate
+from orchestrator_cli.schedules.rules import BUSY, MADE_UP, MISSED, REPLACED, TOO_MANY, decide
 from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore, made
 
 UP = datetime(2027, 1, 1, 12, tzinfo=UTC)
@@ -65,6 +67,28 @@ def test_a_run_that_is_at_work_is_waited_for_kept_or_cancelled(
     one, runs = schedule(overlap=overlap), due(1, 2)
     assert decided(one, runs, busy=True) == expected
     assert {why for _, why in decide(one, runs, was_missed=UP.__gt__, is_busy=True).skip} == reasons
+
+
+def test_events_set_no_run_off_once_they_were_too_many() -> None:
+    by_event = [replace(run, source="event") for run in due(1, 2, timed=False)]
+    by_hand = replace(due(3, timed=False)[0], id="3")
+    found = decide(schedule(), [*by_event, by_hand], was_missed=UP.__gt__, is_busy=False, takes_events=False)
+    assert (found.start, found.skip) == (by_hand, tuple((run, TOO_MANY) for run in by_event))
+
+
+def test_an_hourly_rate_counts_amounts_by_schedule() -> None:
+    now = 0.0
+    rate = HourlyRate(3, lambda: now)
+    assert [rate.takes("one", 2), rate.takes("one", 2), rate.takes("one"), rate.takes("two", 3)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    now = HOUR_S - 1
+    assert not rate.has_room("one")
+    now = HOUR_S
+    assert rate.takes("one", 3)
 
 
 def test_times_that_are_caught_up_with_are_not_skipped_for_the_run_at_work() -> None:

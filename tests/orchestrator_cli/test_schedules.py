@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 from command import Orch
-from endpoint import Endpoint
+from endpoint import Endpoint, texts_of
 from engine import Engine
 from scripted_model import Cast, answered
+from test_notifications import command, sent_by_command
 from test_terminal_people import wait_for
+
+from orchestrator_cli.schedules.schedule import ScheduleStore
 
 PROCESSES = """
 [processes.first]
@@ -72,6 +75,14 @@ def up(orch: Orch, engine: Engine) -> Iterator[Callable[[], Up]]:
         if one.is_running:
             with contextlib.suppress(OSError):
                 one.end()
+
+
+SET_OFF = '<untrusted source="what set the run off">'
+
+
+def set_off_by(request: dict[str, Any]) -> str:
+    """What a model is shown of what set the run off."""
+    return texts_of(request).split(SET_OFF)[1].partition("</untrusted>")[0].strip()
 
 
 def ended(orch: Orch) -> Counter[str]:
@@ -157,3 +168,93 @@ def test_a_prompt_runs_when_a_file_changes_and_when_its_user_says_so(
     (orch.workspace / "new.csv").write_text("a,b")
     wait_for(lambda: ended(orch)["completed"] == 2)
     begun.end()
+    by_hand, by_file = endpoint.of("planner")
+    assert SET_OFF not in texts_of(by_hand.request)
+    assert set_off_by(by_file.request).endswith("- new.csv")
+
+
+def not_run(orch: Orch, name: str) -> str:
+    """Why a schedule last did not run."""
+    found = json.loads(orch("schedule", "show", name, "--json").out)["not_run"]
+    return str(found["why"]) if found else ""
+
+
+def test_why_a_schedule_did_not_run_is_shown_afterwards(
+    orch: Orch, place: Path, up: Callable[[], Up]
+) -> None:
+    orch("schedule", "add", "first", "--process=first")
+    conditions = {"true": "value['n'] == 3", "false": "value['n'] == 4", "broken": "value['m'] == 4"}
+    for name, condition in conditions.items():
+        orch("schedule", "add", name, "--process=second", "--after=first", f"--if={condition}")
+    orch("schedule", "add", "then", "--process=second", "--after=false")
+    orch("schedule", "run", "first")
+    begun = up()
+    wait_for(lambda: ended(orch)["completed"] == 2)
+    begun.end()
+    [run] = [
+        path.parent.name
+        for path in (orch.home / "runs").glob("*/background.json")
+        if '"first"' in path.read_text()
+    ]
+    assert not_run(orch, "true") == not_run(orch, "then") == ""
+    assert run in not_run(orch, "false")
+    assert not_run(orch, "false").endswith("its condition is false")
+    assert "'m'" in not_run(orch, "broken")
+    assert "false" in orch("schedule", "show", "false").out.splitlines()[-1]
+    assert "did not run" in orch("schedule", "list").out
+    orch("schedule", "remove", "false")
+    orch("schedule", "add", "false", "--process=second")
+    assert not_run(orch, "false") == ""
+
+
+def sent(path: Path) -> list[tuple[str, str]]:
+    """The messages that a program was given: event and prompt."""
+    return [(one["event"], one["prompt"]) for row in sent_by_command(path) for one in row["messages"]]
+
+
+def test_a_schedule_says_what_its_user_is_notified_of(
+    orch: Orch, up: Callable[[], Up], tmp_path: Path, engine: Engine
+) -> None:
+    kept = tmp_path / "kept"
+    notify = f"""
+[notify]
+digest_s = 0
+on = ["done"]
+command = {json.dumps(command(kept))}
+
+[processes.works]
+when = "works"
+command = ["true"]
+
+[processes.fails]
+when = "fails"
+command = ["false"]
+"""
+    (orch.home / "orch.toml").write_text(notify)
+    for name, options in {
+        "settings-works": [],
+        "settings-fails": [],
+        "quiet-works": ["--no-notify"],
+        "loud-fails": ["--notify=failed,budget"],
+        "loud-works": ["--notify=failed"],
+    }.items():
+        done = orch("schedule", "add", name, f"--process={name.partition('-')[2]}", *options)
+        assert done.code == 0
+        assert orch("schedule", "run", name).code == 0
+    # What is begun in a folder that is gone says nothing itself.
+    orch("schedule", "add", "gone", "--process=works", "--notify=failed")
+    store = ScheduleStore(orch.home)
+    store.put(store.get("gone").model_copy(update={"workspace": str(tmp_path / "gone")}))
+    orch("schedule", "run", "gone")
+    begun = up()
+    wait_for(lambda: sum(ended(orch).values()) == 5 and not ended(orch)["at work"])
+    wait_for(lambda: len(sent(kept)) >= 3)
+    begun.end()
+    found = sorted((event, prompt.partition(":")[0]) for event, prompt in sent(kept))
+    assert [event for event, _ in found] == ["done", "failed", "failed"]
+    assert "gone" in {name for _, name in found}
+
+
+@pytest.mark.parametrize("wrong", [["--notify=sometimes"], ["--notify=done", "--no-notify"], ["--notify=,"]])
+def test_notifications_that_there_are_not_are_refused(orch: Orch, wrong: list[str]) -> None:
+    assert orch("schedule", "add", "bad", "Go.", *wrong).code == 2

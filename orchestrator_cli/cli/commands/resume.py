@@ -197,7 +197,7 @@ def _continue(
     model: Model | None = model_of(names) if settings.home.name == "demo" else None
     model = ModelFree() if names == {ModelFree.name} else model
     source = GivenModel(model) if model is not None else LiveModels()
-    run = ForegroundRun(settings, output, console, source, unsafe)
+    run = ForegroundRun(settings, output, console, source, unsafe, past.run)
     if state.finished is not None and is_over(state):
         run.show_again(events, state.finished)
         return

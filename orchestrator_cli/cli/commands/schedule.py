@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -30,10 +30,12 @@ from orchestrator_cli.engine.deployments import check_timing
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.processes import plan_of
+from orchestrator_cli.notify_settings import NotifyEvent
 from orchestrator_cli.runs.background import last_of_schedules
 from orchestrator_cli.runs.find import FoundRun, look_at
 from orchestrator_cli.runtime import checked_prompt
 from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore, made
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.surroundings import time_zone
 from orchestrator_cli.values import seconds_between
 from orchestrator_cli.views.text import clean, duration, one_line
@@ -66,6 +68,16 @@ def add(
         list[str] | None,
         typer.Option(metavar="GLOB", help="When a file of the workspace changes that this pattern names."),
     ] = None,
+    on_event: Annotated[
+        str, typer.Option(metavar="NAME", help="At each event of Prefect of this name, which may end in *.")
+    ] = "",
+    resource: Annotated[
+        str, typer.Option(metavar="ID", help="With --on-event: only if the event is about this.")
+    ] = "",
+    webhook: Annotated[
+        bool,
+        typer.Option("--webhook", help="When a request comes in with the token that this command shows."),
+    ] = False,
     after: Annotated[
         str, typer.Option(metavar="NAME", help="When a run of this schedule has completed.")
     ] = "",
@@ -89,6 +101,16 @@ def add(
     max_cost_day: Annotated[
         float | None, typer.Option(help="Start no more runs after so many US dollars a day.")
     ] = None,
+    notify: Annotated[
+        str,
+        typer.Option(
+            metavar="EVENTS",
+            help="What of its runs to notify you of: done,failed,waiting,budget (default: orch.toml).",
+        ),
+    ] = "",
+    no_notify: Annotated[
+        bool, typer.Option("--no-notify", help="Notify you of nothing of its runs.")
+    ] = False,
     model: ModelName = None,
     limits: LimitOptions,
     permissions: PermissionOptions,
@@ -127,6 +149,9 @@ def add(
             timezone=timezone or time_zone(),
             anchor=datetime.now(UTC).replace(microsecond=0) if every else None,
             files=on_file or (),
+            event=on_event,
+            resource=resource,
+            webhook=webhook,
             after=after,
             condition=condition,
             missed=missed,
@@ -134,6 +159,7 @@ def add(
             arguments=arguments_of(limits, permissions, model=model),
             retries=retries,
             max_cost_day=max_cost_day,
+            notify=_notified(notify, never=no_notify),
         )
         if schedule.timing:
             import_prefect()
@@ -146,9 +172,10 @@ def add(
         if schedule.is_past:
             raise UsageError(f"{at} has gone by ({schedule.timezone}).", "Name a time that is to come.")
         replaced = " It replaces the one of this name." if name in store.all() else ""
+        token = store.make_token(name, wanted=webhook)
         store.put(schedule)
         console.lines([f"{name} runs {when_of(schedule)}, as long as orch up does.{replaced}"])
-        console.lines([] if store.is_served else [NOT_SERVED])
+        console.lines(_remarks(store, schedule, token, settings))
 
 
 @app.command("list")
@@ -157,28 +184,51 @@ def list_command(common: InspectOptions) -> None:
     """List the schedules."""
     with reporting(Output(quiet=True, debug=common.debug)) as console:
         home = settings_of(common.workspace).home
-        found = list(ScheduleStore(home).all().values())
+        store = ScheduleStore(home)
+        found = list(store.all().values())
         last = {name: look_at(past) for name, past in last_of_schedules(home).items()}
         if common.as_json:
-            print_json([{**one.model_dump(mode="json"), "last": _last(last.get(one.name))} for one in found])
+            print_json(
+                [one.model_dump(mode="json") | _latest(store, one.name, last.get(one.name)) for one in found]
+            )
         elif found:
-            print_lines([line for one in found for line in _lines(one, last.get(one.name))])
-            console.lines([] if ScheduleStore(home).is_served else [NOT_SERVED])
+            print_lines([line for one in found for line in _lines(store, one, last.get(one.name))])
+            console.lines([] if store.is_served else [NOT_SERVED])
         else:
             console.lines(["There are no schedules. Add one with: orch schedule add"])
 
 
 @app.command()
 @with_options
-def show(name: ScheduleName, common: InspectOptions) -> None:
+def show(
+    name: ScheduleName,
+    *,
+    token: Annotated[
+        bool, typer.Option("--token", help="Show the token of its webhook, and nothing else.")
+    ] = False,
+    common: InspectOptions,
+) -> None:
     """Show a schedule with all that it says."""
     with reporting(Output(quiet=True, debug=common.debug)):
-        found = ScheduleStore(settings_of(common.workspace).home).get(name)
-        if common.as_json:
-            print_json(found.model_dump(mode="json"))
+        store = ScheduleStore(settings_of(common.workspace).home)
+        found = store.get(name)
+        if token:
+            secret = store.token(name) if found.webhook else None
+            if secret is None:
+                raise UsageError(f"{name} has no webhook.", "Add it again with --webhook.")
+            if common.as_json:
+                print_json({"url": store.hook_url(name), "token": secret})
+            else:
+                print_lines([secret])
             return
-        rows = found.model_dump(mode="json", exclude_defaults=True)
+        last = look_at(past) if (past := last_of_schedules(store.folder.parent).get(name)) else None
+        url = {"url": store.hook_url(name)} if found.webhook else {}
+        if common.as_json:
+            print_json(found.model_dump(mode="json") | url | _latest(store, name, last))
+            return
+        rows = found.model_dump(mode="json", exclude_defaults=True) | url
         print_lines([f"{key:<13} {clean(str(value))}" for key, value in rows.items()])
+        print_lines([clean(line) for line in _latest_lines(store, name, last)])
 
 
 @app.command()
@@ -217,19 +267,47 @@ def remove(name: ScheduleName, common: CommonOptions) -> None:
         console.lines([f"{name} is removed."])
 
 
-def _lines(one: Schedule, last: FoundRun | None) -> list[str]:
+def _lines(store: ScheduleStore, one: Schedule, last: FoundRun | None) -> list[str]:
     state = "  paused" if one.paused else ""
     what = one.prompt or f"process {one.process}"
     lines = [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
+    return lines + [f"    {one_line(line, 200)}" for line in _latest_lines(store, one.name, last)]
+
+
+def _latest_lines(store: ScheduleStore, name: str, last: FoundRun | None) -> list[str]:
+    """What became of a schedule last: its newest run, and why it did not run since, newest first."""
+    note, began = store.noted(name), last.state.began if last else None
+    lines = []
     if last is not None:
-        began = last.state.began
-        age = f" {duration(seconds_between(began, datetime.now(UTC)))} ago" if began else ""
-        lines.append(f"    last: {last.status}{age}, run {last.where.run}")
+        lines.append(f"last: {last.status}{_ago(began) if began else ''}, run {last.where.run}")
+    if note is not None and (began is None or note.time > began):
+        lines.insert(0, f"last: did not run,{_ago(note.time)}: {note.why}")
     return lines
 
 
-def _last(last: FoundRun | None) -> dict[str, str] | None:
-    return None if last is None else {"run": last.where.run, "state": last.status}
+def _ago(time: datetime) -> str:
+    return f" {duration(seconds_between(time, datetime.now(UTC)))} ago"
+
+
+def _latest(store: ScheduleStore, name: str, last: FoundRun | None) -> dict[str, object]:
+    """The same as JSON: the newest run, and when and why it last did not run."""
+    note = store.noted(name)
+    return {
+        "last": None if last is None else {"run": last.where.run, "state": last.status},
+        "not_run": None if note is None else note.model_dump(mode="json"),
+    }
+
+
+def _remarks(store: ScheduleStore, one: Schedule, token: str | None, settings: Settings) -> list[str]:
+    """What else its user should know of a new schedule. `token` is None if it was shown before."""
+    lines = []
+    if one.webhook:
+        again = f"orch schedule show {one.name} --token"
+        lines.append(f"Call it with: POST {store.hook_url(one.name)} and Authorization: Bearer TOKEN")
+        lines.append(f"Token: {token} (again with: {again})" if token else f"Its token is as before: {again}")
+    if one.notify and not settings.notify.has_way:
+        lines.append("Nothing is sent before your orch.toml says how. See docs/notifications.md.")
+    return lines if store.is_served else [*lines, NOT_SERVED]
 
 
 def when_of(one: Schedule) -> str:
@@ -245,9 +323,25 @@ def when_of(one: Schedule) -> str:
         parts.append(f"by {one_line(one.rrule, 60)} ({one.timezone})")
     if one.files:
         parts.append(f"when {one_line(', '.join(one.files), 60)} changes")
+    if one.event:
+        parts.append(f"at each event {one.event}" + (f" about {one.resource}" if one.resource else ""))
+    if one.webhook:
+        parts.append("when a request comes in")
     if one.after:
         parts.append(f"after {one.after}" + (f" if {one_line(one.condition, 60)}" if one.condition else ""))
     return ", and ".join(parts) or "when you say so"
+
+
+def _notified(text: str, *, never: bool) -> tuple[str, ...] | None:
+    """The events that `--notify` names; None if the settings hold. Raises `UsageError`."""
+    if text and never:
+        raise UsageError("--notify excludes --no-notify.", "Leave one of them out.")
+    if not text:
+        return () if never else None
+    events = tuple("over_budget" if one == "budget" else one for one in map(str.strip, text.split(",")))
+    if unknown := [one for one in events if one not in get_args(NotifyEvent)]:
+        raise UsageError(f"{unknown[0]!r} is not an event.", "Name some of: done,failed,waiting,budget.")
+    return events
 
 
 def _length(seconds: float) -> str:

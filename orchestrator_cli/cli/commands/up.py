@@ -1,8 +1,10 @@
 """`orch up`: the process that starts what is scheduled."""
 
+import os
 import shlex
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import platformdirs
@@ -14,13 +16,13 @@ from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.server import import_prefect
+from orchestrator_cli.schedules.schedule import FOLDER
 from orchestrator_cli.schedules.serve import Serving
+from orchestrator_cli.schedules.service_files import LABEL, UNIT, launchd_agent, systemd_unit
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.text import clean
 
 app = typer.Typer(rich_markup_mode=None)
-
-UNIT = "orch-up.service"
 
 
 @app.command()
@@ -29,7 +31,10 @@ def up(
     *,
     install: Annotated[
         bool,
-        typer.Option("--install", help="Write a systemd unit of yours that does this from each login on."),
+        typer.Option(
+            "--install",
+            help="Write a systemd unit or a launchd agent of yours that does this from each login on.",
+        ),
     ] = False,
     common: CommonOptions,
 ) -> None:
@@ -52,7 +57,11 @@ def up(
         connection.open()
         import_prefect()
         serving = Serving(
-            settings.home, connection.client, _say, is_shared=settings.prefect_api_url is not None
+            settings.home,
+            connection.client,
+            _say,
+            notify=settings.notify,
+            is_shared=settings.prefect_api_url is not None,
         )
         _say("orch up. Ctrl-C ends it; runs at work go on.")
         try:
@@ -67,22 +76,26 @@ def _say(line: str) -> None:
 
 
 def _install(settings: Settings) -> list[str]:
-    """Write the unit. Returns how to start it."""
-    command = shlex.join([sys.executable, "-P", "-m", "orchestrator_cli", "up"])
-    unit = (
-        "[Unit]\nDescription=orch up: what is scheduled\n\n"
-        f"[Service]\nExecStart={command.replace('%', '%%')}\n"
-        f'Environment="ORCH_HOME={str(settings.home.absolute()).replace("%", "%%")}"\n'
-        "EnvironmentFile=-%h/.config/orch/environment\n"
-        # What it has started goes on when it is restarted.
-        "KillMode=process\nRestart=on-failure\nRestartSec=5\n\n"
-        "[Install]\nWantedBy=default.target\n"
-    )
-    folder = platformdirs.user_config_path() / "systemd" / "user"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / UNIT, unit)
+    """Write the unit or the agent. Returns how to start it."""
+    command, home = (sys.executable, "-P", "-m", "orchestrator_cli", "up"), settings.home.absolute()
+    keys = "Keys go into ~/.config/orch/environment, as NAME=VALUE."
+    if sys.platform == "darwin":
+        agent = Path.home() / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+        (home / FOLDER).mkdir(parents=True, exist_ok=True, mode=0o700)  # for its log
+        _write(agent, launchd_agent(command, home))
+        return [
+            f"{agent} is written. {keys}",
+            f"Start it with: launchctl bootstrap gui/{os.getuid()} {shlex.quote(str(agent))}",
+        ]
+    unit = platformdirs.user_config_path() / "systemd" / "user" / UNIT
+    _write(unit, systemd_unit(command, home).encode())
     return [
-        f"{folder / UNIT} is written. Keys go into ~/.config/orch/environment, as NAME=VALUE.",
+        f"{unit} is written. {keys}",
         f"Start it with: systemctl --user enable --now {UNIT}",
         "To have it run while you are logged out: loginctl enable-linger",
     ]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content)
