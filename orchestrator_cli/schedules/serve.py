@@ -43,7 +43,7 @@ from orchestrator_cli.runtime import RUN_ID, new_run_id
 from orchestrator_cli.schedules.rules import decide
 from orchestrator_cli.schedules.schedule import LOCK, LONG_AGO, Schedule, ScheduleStore
 from orchestrator_cli.schedules.watch import FileWatch
-from orchestrator_cli.views.streams import sole_value
+from orchestrator_cli.views.envelope import sole_value
 
 POLL_S = 1.0
 """Between looks at what is due and at what has ended."""

@@ -29,7 +29,7 @@ from orchestrator_cli.values import seconds_between
 from orchestrator_cli.views import text
 from orchestrator_cli.views.graph import SIGNS, Row, rows_of
 from orchestrator_cli.views.narration import OUTCOMES, Line, narrate
-from orchestrator_cli.views.streams import write
+from orchestrator_cli.views.streams import write, write_line
 
 NARROW = 60
 """Below this many columns, the table leaves out the role."""
@@ -140,12 +140,17 @@ class Console:
                 self._start()
             self._say(lines)
 
-    def print_answer(self, answer: str) -> None:
+    def print_answer(self, answer: str, *, is_data: bool = False) -> None:
         """Print the answer on standard output: rendered on a terminal, otherwise as it was written.
 
-        In neither case does it hold anything that a terminal would obey: a pipe may lead to one.
+        In neither case does it hold anything that a terminal would obey: a pipe may lead to one. An answer
+        that is JSON (`is_data`) is printed as such.
         """
         stdout = self._stdout or sys.stdout
+        if is_data:
+            if answer:
+                write_line(stdout, answer)
+            return
         answer = text.clean(answer)
         if not stdout.isatty():
             write(stdout, answer if answer.endswith("\n") else answer + "\n")
