@@ -28,7 +28,7 @@ from orchestrator_cli.state import RunState
 from orchestrator_cli.values import seconds_between
 from orchestrator_cli.views import text
 from orchestrator_cli.views.graph import SIGNS, Row, rows_of
-from orchestrator_cli.views.narration import OUTCOMES, Line, narrate
+from orchestrator_cli.views.narration import OUTCOMES, Line, file_lines, narrate
 from orchestrator_cli.views.streams import write, write_line
 
 NARROW = 60
@@ -144,8 +144,14 @@ class Console:
         """Print the answer on standard output: rendered on a terminal, otherwise as it was written.
 
         In neither case does it hold anything that a terminal would obey: a pipe may lead to one. An answer
-        that is JSON (`is_data`) is printed as such.
+        that is JSON (`is_data`) is printed as such. After it, the files that the run changed are listed, on
+        standard error.
         """
+        self._print(answer, is_data=is_data)
+        if not self._quiet:
+            self._say(file_lines(self._state))
+
+    def _print(self, answer: str, *, is_data: bool) -> None:
         stdout = self._stdout or sys.stdout
         if is_data:
             if answer:
