@@ -190,6 +190,7 @@ MEANINGS = {
     4: "the model's provider failed",
     5: "a limit was reached",
     6: "an approval is missing",
+    7: "the answer does not fit the schema of `--schema`",
     124: "the run took longer than it may",
     130: "interrupted",
 }

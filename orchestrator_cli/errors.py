@@ -12,6 +12,7 @@ OrchError (1)                 shown to the user, with a remedy; the number is th
 │   └── NotApproved (1)       the user rejected the plan
 ├── LimitReached (5)          money, tokens, calls, revisions
 ├── ApprovalNeeded (6)        a question needs a person, and none is there
+├── AnswerMisfit (7)          the answer does not fit the schema that the user gave
 ├── RunTimedOut (124)
 └── Interrupted (130)
     └── Cancelled (130)       by the user, from another process
@@ -177,6 +178,12 @@ class ApprovalNeeded(OrchError):
         super().__init__(message, remedy)
         self.approvals = approvals
         """The ids of the questions."""
+
+
+class AnswerMisfit(OrchError):
+    """The answer does not fit its JSON Schema, in any of the model's attempts."""
+
+    exit_code = 7
 
 
 class RunTimedOut(OrchError):

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 
-from memory import RecallResult
 from orchestrator_cli import events
 from orchestrator_cli.approvals.questions import approved_plan
 from orchestrator_cli.engine.artifacts import Artifacts
@@ -19,38 +19,34 @@ from orchestrator_cli.errors import (
     ApprovalNeeded,
     HomeReplaced,
     Interrupted,
+    LimitReached,
     OrchError,
     ProviderError,
     RunFailed,
     RunStopped,
     StorageFault,
+    UsageError,
     storage_fault,
 )
 from orchestrator_cli.execution.attaching import attach, write_down
 from orchestrator_cli.execution.plan_changes import failures, goal_missed
 from orchestrator_cli.execution.resume import has_work, missing_facts, recheck_files
+from orchestrator_cli.execution.reuse import reused_plan
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.scheduler import Scheduler
+from orchestrator_cli.execution.speaking import check_speech, speak_answer
 from orchestrator_cli.execution.turns import turn
 from orchestrator_cli.journal.journal import damage
 from orchestrator_cli.models.sources import ModelFree
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import UNWRITTEN, list_results, write_answer
-from orchestrator_cli.planning.planner import (
-    NOTHING_SAID,
-    Declined,
-    PlannerContext,
-    make_plan,
-    newer_fact_reason,
-    plan_again,
-    reuse_reason,
-    tools_of,
-)
+from orchestrator_cli.planning.data_answer import check_schema
+from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, make_plan
 from orchestrator_cli.planning.routing import route
 from orchestrator_cli.recall.run_memory import uses_of
 from orchestrator_cli.run_errors import as_orch_error, outcome_of, remembered_as
 from orchestrator_cli.state import RunState
-from orchestrator_cli.values import Conversation, PromptOptions, Swapped, Usage
+from orchestrator_cli.values import Conversation, PromptOptions, Usage
 
 NO_OPTIONS = PromptOptions()
 
@@ -64,6 +60,8 @@ class RunResult:
     """Set if a part of the work failed for good; the answer says what there is."""
     usage: Usage
     seconds: float
+    is_data: bool = False
+    """Whether the answer is JSON that satisfies the schema of the prompt."""
 
 
 def run_prompt(
@@ -85,7 +83,8 @@ def run_prompt(
         plan(run, work, given)
         approve(run, work)
         execute(run, work)
-        return answer(run, work)
+        result = answer(run, work)
+        return _spoken(result, run, work, options.speak) if options.speak else result
 
 
 def run_plan(prompt: str, given: Plan, run: Run) -> RunResult:
@@ -145,6 +144,10 @@ def plan_prompt(
 
 def begin(prompt: str, run: Run, conversation: Conversation, options: PromptOptions) -> None:
     """Take in what goes with the prompt, and emit the first event. Raises `UsageError` and `ConfigError`."""
+    if options.speak is not None:
+        check_speech(run, options.speak)
+    if options.answer_schema is not None:
+        check_schema(options.answer_schema)
     run.emit(run.started(prompt, conversation, attach(run, options.attach), options.answer_schema))
 
 
@@ -248,7 +251,7 @@ def plan(run: Run, work: _Work, given: Plan | None = None) -> None:
     files = run.workspace.listing(state.prompt)
     proposed = (
         given
-        or _reused_plan(run, recalled)
+        or reused_plan(run, recalled)
         or make_plan(
             state.prompt,
             runs=recalled.runs,
@@ -265,34 +268,6 @@ def plan(run: Run, work: _Work, given: Plan | None = None) -> None:
     run.emit(events.PlanProposed(plan=proposed))
     # A prompt that needs what was said before, or what set it off, cannot be understood without it.
     work.files = None if state.conversation or state.occasion else files.paths
-
-
-def _reused_plan(run: Run, recalled: RecallResult) -> Plan | None:
-    """The plan of an earlier run; None if a planner has to be asked, as for files that none has seen."""
-    state = run.state
-    if run.settings.reuse == "never" or state.occasion or state.attachments or not recalled.plans:
-        return None
-    for earlier in recalled.plans:
-        why = reuse_reason(earlier.run, earlier.swaps, earlier.runs)
-        newer = earlier.unknown(recalled.known)
-        reason = earlier.unmapped or (newer_fact_reason(newer.line) if newer else "")
-        found = (
-            Declined(reason=reason)
-            if reason
-            else plan_again(
-                earlier.plan,
-                why=why,
-                needed=earlier.files,
-                planner_context=run.planner_context(tools_of(earlier.plan)),
-                is_there=run.workspace.holds,
-            )
-        )
-        if isinstance(found, Plan):
-            swapped = tuple(Swapped(old=old, new=new) for old, new in earlier.swaps)
-            run.emit(events.PlanReused(earlier=earlier.run, swapped=swapped, reason=why))
-            return found
-        run.emit(events.ReuseDeclined(earlier=earlier.run, reason=found.reason))
-    return None
 
 
 def restore(run: Run, work: _Work, changed: str | None) -> None:
@@ -378,8 +353,16 @@ def execute(run: Run, work: _Work) -> None:
 
 
 def answer(run: Run, work: _Work) -> RunResult:
-    """Word the answer; if the provider fails at this last step or before it, the results are the answer."""
+    """Word the answer; if the provider fails at this last step or before it, the results are the answer.
+
+    An answer that has to satisfy a schema is there as such or not at all: what is short raises its error.
+    """
     cut = work.cut_short
+    if run.state.answer_schema is not None:
+        if (short := cut or shortfall_of(run.state)) is not None:
+            raise short
+        work.answer = _written(run, "")
+        return RunResult(run.id, work.answer, run.state.plan, None, run.usage, work.seconds, is_data=True)
     unwritten = cut if isinstance(cut, ProviderError) else None
     if unwritten is None:
         try:
@@ -401,6 +384,16 @@ def answer(run: Run, work: _Work) -> RunResult:
     return RunResult(run.id, work.answer, state.plan, shortfall, run.usage, work.seconds)
 
 
+def _spoken(result: RunResult, run: Run, work: _Work, file: Path) -> RunResult:
+    """The result, once its answer is in a file as sound; an answer that cannot be spoken is there anyway."""
+    try:
+        speak_answer(run, result.answer, file)
+    except (ProviderError, LimitReached, UsageError) as exc:
+        work.error = shortfall = result.shortfall or exc
+        return replace(result, shortfall=shortfall)
+    return replace(result, usage=run.usage)
+
+
 def _written(run: Run, stopped: str) -> str:
     state = run.state
     return write_answer(
@@ -415,6 +408,7 @@ def _written(run: Run, stopped: str) -> str:
         reused=run.registry.reused,
         lessons=state.lessons,
         facts=state.facts,
+        schema=state.answer_schema,
         model=run.model,
         on_delta=lambda text: run.emit(events.AnswerDelta(text=text)),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from orchestrator_cli.approvals.broker import how_to_answer
 from orchestrator_cli.errors import (
+    AnswerMisfit,
     ApprovalNeeded,
     Cancelled,
     ConfigError,
@@ -25,7 +26,7 @@ from orchestrator_cli.process_limits import limit_met
 
 PASSING = (
     *(UsageError, ConfigError, StorageFault, ProviderError),
-    *(LimitReached, ApprovalNeeded, RunTimedOut, Interrupted),
+    *(LimitReached, ApprovalNeeded, RunTimedOut, Interrupted, AnswerMisfit),
 )
 """What ends a run that may be resumed."""
 

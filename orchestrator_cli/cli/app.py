@@ -81,6 +81,7 @@ COMMANDS = {
     "notify": Lazy("notify", "Try the ways in which you are notified."),
     "roles": Lazy("roles", "List the roles that agents are made from."),
     "scripts": Lazy("scripts", "Register the scripts of a folder as processes."),
+    "schema": Lazy("schema", "Print the JSON Schema of what --json prints."),
     "tools": Lazy("tools", "List, build, test, repair and share built tools."),
 }
 GROUPS = ("config", "kb", "log", "memory", "notify", "schedule", "scripts", "tools")

@@ -22,7 +22,8 @@ from orchestrator_cli.runtime import checked_prompt, new_run_id
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.views.console import Console
-from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line, write_line
+from orchestrator_cli.views.envelope import Envelope
+from orchestrator_cli.views.streams import JsonLines, envelope_line, write_line
 from orchestrator_cli.workspace import check_folder
 
 POLL_S = 0.1
@@ -156,7 +157,7 @@ def attach(past: PastRun, console: Console, output: Output) -> None:
     if output.as_json:
         console.print_envelope(envelope.result())
     elif not output.stream_json and state.finished.answer:
-        console.print_answer(state.finished.answer)
+        console.print_answer(state.finished.answer, is_data=state.answer_schema is not None)
     raise typer.Exit(state.finished.exit_code)
 
 

@@ -32,9 +32,10 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.values import PromptOptions
 from orchestrator_cli.views.console import Console
+from orchestrator_cli.views.envelope import Envelope, envelope_of
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.notifications import notifier
-from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_of
+from orchestrator_cli.views.streams import JsonLines
 from orchestrator_cli.workspace import check_folder
 
 NO_SANDBOX_FLAG = "--unsafe-no-sandbox"
@@ -152,10 +153,11 @@ class ForegroundRun:
         """
         self._file_log().catch_up(found)
         message, _, remedy = (end.error or "").partition("\n")
+        state = fold(found)
         if self.output.as_json:
-            self.console.print_envelope(envelope_of(fold(found)))
+            self.console.print_envelope(envelope_of(state))
         elif not self.output.stream_json:
-            self.console.print_answer(end.answer)
+            self.console.print_answer(end.answer, is_data=state.answer_schema is not None)
         if end.exit_code:
             raise RunFailed(message, remedy)
 
@@ -176,7 +178,7 @@ class ForegroundRun:
             if output.as_json:
                 self.console.print_envelope(envelope.result(error))
         if not (output.as_json or output.stream_json):
-            self.console.print_answer(result.answer)
+            self.console.print_answer(result.answer, is_data=result.is_data)
         if error is not None:
             raise error
 

@@ -13,9 +13,10 @@ from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.state import RunState, Version
 from orchestrator_cli.views.diagram import dot, mermaid, nodes_of
+from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import plan_lines
 from orchestrator_cli.views.history import Summary, show_json, show_lines
-from orchestrator_cli.views.streams import states_of, write, write_line
+from orchestrator_cli.views.streams import write, write_line
 from orchestrator_cli.views.text import clean
 from orchestrator_cli.views.tree import tree_lines
 

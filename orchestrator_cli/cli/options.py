@@ -87,6 +87,16 @@ Attach = Annotated[
         help="Give this file to the models: text, PDF, Office, image or recording; repeat for more.",
     ),
 ]
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--schema", metavar="FILE", help="Print the answer as JSON that satisfies this JSON Schema."
+    ),
+]
+SpeechFile = Annotated[
+    Path | None,
+    typer.Option("--speak", metavar="FILE", help="Also write the answer to this file as sound."),
+]
 Prompt = Annotated[str, typer.Argument(help="What you want done; - reads it from standard input.")]
 RunName = Annotated[
     str,
@@ -175,6 +185,8 @@ class FileOptions:
     """The files that go with a prompt."""
 
     attach: Attach = None
+    schema: SchemaFile = None
+    speak: SpeechFile = None
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -34,7 +34,8 @@ from orchestrator_cli.trust import (
     trust_command,
 )
 from orchestrator_cli.views.console import Console
-from orchestrator_cli.views.streams import Envelope, write, write_line
+from orchestrator_cli.views.envelope import Envelope
+from orchestrator_cli.views.streams import write, write_line
 from orchestrator_cli.views.text import clean
 
 

@@ -20,6 +20,7 @@ from orchestrator_cli.model_settings import ModelParameters
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.client import LiteLLMModel, embed
 from orchestrator_cli.models.library import prepare
+from orchestrator_cli.models.media import sees
 from orchestrator_cli.models.model import (
     Completion,
     Embeddings,
@@ -27,6 +28,7 @@ from orchestrator_cli.models.model import (
     ModelRequest,
     OnDelta,
     TransientError,
+    has_images,
 )
 from orchestrator_cli.models.parameters import with_parameters
 from orchestrator_cli.models.pricing import quote, quote_embedding, unpriced
@@ -71,6 +73,7 @@ def open_models(
         parameters={str(role): chosen for role, chosen in settings.parameters.items()},
         retries=settings.model_retries,
         notice=notice,
+        sees=lambda name: name in settings.vision_models or bool(sees(name)),
     )
     return ModelChain(model, meter)
 
@@ -114,6 +117,7 @@ class RetryingModel:
         fallbacks: names asked in turn when a provider fails.
         retries: further tries after a transient failure.
         notice: receives one line for each retry and fallback.
+        sees: whether a model takes images; a fallback that does not is not asked about any.
     """
 
     def __init__(
@@ -126,8 +130,10 @@ class RetryingModel:
         parameters: Mapping[str, ModelParameters] = {},
         retries: int = 2,
         notice: Callable[[str], None] = lambda _: None,
+        sees: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._model = model
+        self._sees = sees
         self._names = names
         self._cancellation = cancellation
         self._fallbacks = tuple(fallbacks)
@@ -140,7 +146,8 @@ class RetryingModel:
     ) -> Completion:
         cancellation = cancellation or self._cancellation
         request = with_parameters(request, self._parameters.get(request.role))
-        names = [request.model or self._names[request.role], *self._fallbacks]
+        others = [one for one in self._fallbacks if not has_images(request) or self._sees(one)]
+        names = [request.model or self._names[request.role], *others]
         for name, following in zip(names, [*names[1:], None], strict=True):
             asked = request.model_copy(update={"model": name})
             try:

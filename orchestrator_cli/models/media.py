@@ -1,6 +1,7 @@
 """Images and sound: which models see, a recording written down, a text spoken. One try each.
 
-A worst case is estimated from bytes for what providers bill by the second. LiteLLM's errors become ours here.
+What providers bill by the second is estimated from bytes before the call, and after it if they do not say how
+long a recording was. LiteLLM's errors become ours here.
 
 Not covered: recordings and texts that are longer than the provider takes.
 """
@@ -49,7 +50,7 @@ def transcribe(request: ModelRequest, data: bytes, file: str, media: str, timeou
         raise RequestRefused(
             f"{name} found no words in {file}.", "Leave it out, or set another transcription_model."
         )
-    used = usage_of_media(name, answer, TRANSCRIPTION)
+    used = usage_of_media(name, answer, TRANSCRIPTION, quote_recording(name, data).prompt_cost)
     return Completion(text=text[:MAX_TRANSCRIPT], model=name, usage=used, seconds=time.monotonic() - started)
 
 
@@ -68,7 +69,7 @@ def speak(
         raise translate(exc, name) from exc
     if not data:
         raise RequestRefused(f"{name} gave no sound.", "Set another speech_model.")
-    used = usage_of_media(name, text, SPEECH)
+    used = usage_of_media(name, text, SPEECH, quote_speech(name, text).prompt_cost)
     return data, Completion(text="", model=name, usage=used, seconds=time.monotonic() - started)
 
 

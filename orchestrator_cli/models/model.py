@@ -58,6 +58,13 @@ class ModelRequest(BaseModel):
     checked as if it had not been sent."""
 
 
+def has_images(request: ModelRequest) -> bool:
+    """Whether a request sends images."""
+    contents = (message.get("content") for message in request.messages)
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return any(part.get("type") == "image_url" for part in parts)
+
+
 FinishReason = Literal["stop", "length", "time", "tool_calls", "content_filter", "refusal", "repetition", ""]
 """Why a reply ended; empty if that is unknown.
 

@@ -151,23 +151,27 @@ def _cost(name: str, answer: Any, call: str = "completion") -> float | None:
     return cost if math.isfinite(cost) and cost >= 0 else None
 
 
-def usage_of_media(name: str, answer: Any, call: str) -> Usage:
-    """What a call for sound used. `answer`: of a transcription the provider's, of speech the text spoken."""
-    is_speech = call == "speech"
-    cost = None
+def usage_of_media(name: str, answer: Any, call: str, most: float) -> Usage:
+    """What a call for sound used.
+
+    Args:
+        answer: of a transcription the provider's; of speech the text that was spoken.
+        most: what it may have cost, in US dollars. It counts if the provider does not say how long it was.
+    """
+    cost, is_speech = None, call == "speech"
     if _has_price(name):
+        given = {"prompt": answer} if is_speech else {"completion_response": answer}
         try:
-            given = {"prompt": answer} if is_speech else {"completion_response": answer}
             cost = float(litellm().completion_cost(model=name, call_type=call, **given))
         except Exception:  # as above
-            cost = None
+            cost = 0.0
+        cost = cost if math.isfinite(cost) and cost > 0 else most
     used = None if is_speech else getattr(answer, "usage", None)
     sent, received = (_amount(getattr(used, key, 0)) for key in ("input_tokens", "output_tokens"))
-    known = cost is not None and math.isfinite(cost) and cost >= 0
     return Usage(
         calls=1,
         prompt_tokens=sent,
         completion_tokens=received,
-        cost=cost if known and cost is not None else 0.0,
-        unpriced=0 if known else 1,
+        cost=cost or 0.0,
+        unpriced=1 if cost is None else 0,
     )

@@ -12,6 +12,7 @@ from orchestrator_cli.errors import ReplyUnusable
 from orchestrator_cli.models.endings import reply_fault
 from orchestrator_cli.models.model import Message, Model, ModelRequest
 from orchestrator_cli.plan import Plan, Result, State, order
+from orchestrator_cli.planning.data_answer import ask_for_data, value_of_plan
 from orchestrator_cli.prompts import render
 
 OUTCOME_CHARS = 6_000
@@ -38,10 +39,13 @@ def write_answer(
     lessons: Sequence[str],
     stopped: str = "",
     facts: Sequence[str] = (),
+    schema: Mapping[str, JsonValue] | None = None,
     model: Model,
     on_delta: Callable[[str], None],
 ) -> str:
     """The answer, in Markdown. No model is asked if `plain_answer` has one, or if nothing was done.
+
+    With a `schema`, the answer is a JSON value that satisfies it, on one line.
 
     Args:
         answered: the failed subtasks after which the plan was changed.
@@ -50,10 +54,15 @@ def write_answer(
         stopped: why the work ended before its end.
         facts: what is remembered of the user.
 
-    Raises `ReplyUnusable`, and what `Model.complete` raises.
+    Raises `ReplyUnusable`, `AnswerMisfit` with a schema, and what `Model.complete` raises.
     """
-    if stopped and not results:
-        plain: str | None = list_results(plan, states=states, results=results, failures=failures, why=stopped)
+    if schema is not None:
+        if (value := value_of_plan(plan, results, schema)) is not None:
+            plain: str | None = json.dumps(value[0], ensure_ascii=False)
+        else:
+            plain = None
+    elif stopped and not results:
+        plain = list_results(plan, states=states, results=results, failures=failures, why=stopped)
     else:
         plain = None if stopped else plain_answer(prompt, plan, results)
     if plain is not None:
@@ -70,8 +79,9 @@ def write_answer(
         }
         for name in order(plan)
     ]
+    system = render("answer") if schema is None else render("answer_data", schema=schema)
     messages = (
-        {"role": "system", "content": render("answer")},
+        {"role": "system", "content": system},
         {
             "role": "user",
             "content": render(
@@ -86,7 +96,11 @@ def write_answer(
             ),
         },
     )
-    return _whole_answer(list(messages), model, on_delta)
+    if schema is None:
+        return _whole_answer(list(messages), model, on_delta)
+    data = json.dumps(ask_for_data(list(messages), schema, model), ensure_ascii=False)
+    on_delta(data)
+    return data
 
 
 def _whole_answer(messages: list[Message], model: Model, on_delta: Callable[[str], None]) -> str:

@@ -8,7 +8,7 @@ from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.engine.deployments import ScheduledRun
 from orchestrator_cli.runs.find import FoundRun
 from orchestrator_cli.schedules.schedule import Schedule
-from orchestrator_cli.views.streams import sole_value
+from orchestrator_cli.views.envelope import sole_value
 
 MISSED = "orch up did not start it in time"
 MADE_UP = "a later run makes up for it"

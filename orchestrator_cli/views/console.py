@@ -27,7 +27,7 @@ from orchestrator_cli.events import AnswerDelta, Event, RunFinished, RunResumed,
 from orchestrator_cli.state import RunState
 from orchestrator_cli.views import text
 from orchestrator_cli.views.live import REFRESHES_PER_S, Seen, Size, TypedLine, live_view
-from orchestrator_cli.views.narration import OUTCOMES, Line, narrate
+from orchestrator_cli.views.narration import OUTCOMES, Line, file_lines, narrate
 from orchestrator_cli.views.streams import envelope_line, write, write_line
 
 OVER = frozenset(OUTCOMES)
@@ -121,12 +121,23 @@ class Console:
                 self._start()
             self._say(lines)
 
-    def print_answer(self, answer: str) -> None:
+    def print_answer(self, answer: str, *, is_data: bool = False) -> None:
         """Print the answer on standard output: rendered on a terminal, otherwise as it was written.
 
-        In neither case does it hold anything that a terminal would obey: a pipe may lead to one.
+        In neither case does it hold anything that a terminal would obey: a pipe may lead to one. An answer
+        that is JSON (`is_data`) is printed as such. After it, the files that the run changed are listed, on
+        standard error.
         """
+        self._print(answer, is_data=is_data)
+        if not self._quiet:
+            self._say(file_lines(self._state))
+
+    def _print(self, answer: str, *, is_data: bool) -> None:
         stdout = self._stdout or sys.stdout
+        if is_data:
+            if answer:
+                write_line(stdout, answer)
+            return
         answer = text.clean(answer)
         if not stdout.isatty():
             write(stdout, answer if answer.endswith("\n") else answer + "\n")

@@ -14,9 +14,9 @@ from orchestrator_cli.events import SCHEMA
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.state import RunState, Version
 from orchestrator_cli.values import Remembered, Usage, seconds_between
+from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import plan_diff, plan_lines
 from orchestrator_cli.views.progress import rows_of
-from orchestrator_cli.views.streams import states_of
 from orchestrator_cli.views.text import columns, counted, duration, one_line, spent
 
 WIDE = 100

@@ -36,6 +36,8 @@ NOTICE = 4_000
 """Characters of a notice: a sentence of ours with paths in it, and the remedy comes last."""
 DETAIL_LINES = 120
 """Lines of the details of a question; fileLog.md has all of them."""
+MOST_FILES = 20
+"""Files that are listed after an answer."""
 OUTCOMES = {
     "completed": ("done", "bold green"),
     "failed": ("failed", "bold red"),
@@ -379,6 +381,16 @@ def _run_resumed(event: Event, fact: events.RunResumed, before: RunState) -> lis
         *_guidance(fact.guidance),
         Line("resumed  ", f"{how_far}{limits}", sign_style="bold"),
     ]
+
+
+def file_lines(state: RunState) -> list[Line]:
+    """The files that a run has made, changed or deleted, each with its whole path; none if there are none."""
+    root, changes = state.workspace.rstrip("/"), list(state.changes.values())
+    whole = [one.model_copy(update={"path": f"{root}/{one.path}"}) for one in changes[:MOST_FILES]]
+    lines = [_change_line(one, "") for one in whole]
+    if (left := len(changes) - len(whole)) > 0:
+        lines.append(Line("", f"  … and {left:,} more files: orch diff {state.run}", "dim"))
+    return lines
 
 
 def _run_finished(fact: events.RunFinished, before: RunState) -> list[Line]:

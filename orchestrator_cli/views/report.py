@@ -15,9 +15,9 @@ from orchestrator_cli.plan import State, Subtask, whole_name
 from orchestrator_cli.state import RunState, Work, usage_of
 from orchestrator_cli.values import Usage
 from orchestrator_cli.views.diagram import GraphNode, nodes_of
+from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import SIGNS, plan_diff
 from orchestrator_cli.views.history import Summary
-from orchestrator_cli.views.streams import states_of
 from orchestrator_cli.views.text import cut, duration, money, size, spent, value_text
 from orchestrator_cli.views.timeline import Timeline, clocked, timeline_of
 

@@ -17,7 +17,7 @@ from orchestrator_cli.planning.reviser import Cause
 from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.state.duplicate_code import HINT
 from orchestrator_cli.values import Usage
-from orchestrator_cli.views.streams import envelope_of
+from orchestrator_cli.views.envelope import envelope_of
 
 
 class Model:

@@ -91,6 +91,29 @@ def test_a_model_that_does_not_see_is_named_before_anything_is_spent(
     assert "vision_models" in done.error
 
 
+def test_a_fallback_that_does_not_see_is_not_sent_images(
+    orch: Orch, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    def reply(request: dict[str, object], _n: int) -> object:
+        return answered("Red.") if request["model"] == "gpt-4o" else {"status": 401, "body": {}}
+
+    endpoint.reply = reply  # type: ignore[assignment]
+    others = '["openai/gpt-3.5-turbo", "openai/gpt-4o"]'
+    done = orch("ask", "What?", "--attach", str(image(tmp_path / "a.png")), ORCH_FALLBACKS=others, **SEES)
+    assert (done.code, done.out) == (0, "Red.\n")
+    assert [one.model for one in endpoint.exchanges] == ["planner", "gpt-4o"]
+
+
+def test_an_image_counts_as_an_image_in_a_limit(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.effect_noise((1500, 1500), 90).save(tmp_path / "noise.png")
+    endpoint.reply = Cast(planner=[answered("Noise.")])
+    given = ("--attach", str(tmp_path / "noise.png"), "--max-tokens", "40000")
+    assert orch("ask", "What?", *given, **SEES).code == 0
+    assert len(images_of(endpoint.exchanges[0].request)[0]) > 1_000_000
+
+
 def test_recording_is_written_down_once(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
     endpoint.hear = lambda _: "Buy seven geese."
     endpoint.reply = Cast(planner=[answered("Geese.")])
@@ -104,7 +127,14 @@ def test_recording_is_written_down_once(orch: Orch, endpoint: Endpoint, tmp_path
     assert "Buy seven geese." in endpoint.exchanges[0].text
     spent = orch.events("Spent")
     assert [row["role"] for row in spent] == ["transcription", "planner"]
+    assert 0 < spent[0]["cost"] < 0.001
     assert orch.events("Transcribed")[0]["text"] == "Buy seven geese."
+
+
+def test_recording_counts_before_it_is_sent(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
+    sound = recording(tmp_path / "memo.wav")
+    done = orch("ask", "What?", "--attach", str(sound), "--max-cost", "0.0001", "--allow-unpriced", **HEARS)
+    assert (done.code, endpoint.recordings, endpoint.arrived) == (5, [], 0)
 
 
 def test_recording_needs_a_model(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:

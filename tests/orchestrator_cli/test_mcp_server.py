@@ -284,6 +284,15 @@ def test_a_run_that_needs_a_person_says_so_and_how_to_go_on(server: Connected) -
     assert (done.code, done.envelope["answer"]) == (0, "this"), done.err
 
 
+def test_ask_gives_data_if_a_schema_is_given(server: Connected) -> None:
+    server.endpoint.reply = Cast(planner=[answered('{"geese": 7}')])
+    schema = {"type": "object", "required": ["geese"]}
+    result = server.call("ask", prompt="How many?", schema=schema)
+    assert (result.is_error, result.structured_content["value"]) == (False, {"geese": 7})
+    with pytest.raises(MCPError, match="schema"):
+        server.call("ask", prompt="How many?", schema={"type": "goose"})
+
+
 def test_cancelling_ask_cancels_the_run(server: Connected) -> None:
     server.endpoint.reply = lambda _request, _n: {"content": answered("late"), "sleep": 50}
     before = server.endpoint.arrived
@@ -304,7 +313,7 @@ def test_what_keeps_a_run_from_starting_is_the_result(server: Connected) -> None
     result = server.call("ask", prompt="  ")
     assert result.is_error
     assert "The prompt is empty." in text_of(result)
-    with pytest.raises(MCPError, match="ask takes one argument"):
+    with pytest.raises(MCPError, match="ask takes prompt"):
         server.call("ask", question="?")
 
 

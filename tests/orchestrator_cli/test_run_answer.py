@@ -86,3 +86,19 @@ def test_plan_gives_the_graph_as_json(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(planner=[plan(coder("build"), caller("look", ["build"]))])
     done = orch("plan", "--json", "Build it, then look at it.")
     assert [subtask["id"] for subtask in json.loads(done.out)["subtasks"]] == ["build", "look"]
+
+
+def test_files_that_were_changed_are_listed_after_the_answer(orch: Orch, endpoint: Endpoint) -> None:
+    (orch.workspace / "old.txt").write_text("old")
+    work = "import os\nos.remove('old.txt')\nfor n in range(25):\n    open(f'{n}.txt', 'w').write('x')\n"
+    step = f"<code>\n{work}final_answer('written')\n</code>"
+    endpoint.reply = Cast(planner=[plan(coder("write"))], agents={"Do write": [step]})
+    done = orch.at_terminal("ask", "Write.", typed="")
+    after = done.out.rpartition("written\n")[2].replace("\n", "")
+    assert f"{orch.workspace}/0.txt" in after.replace(" ", "")
+    assert "6 more files" in after
+    endpoint.reply = Cast(
+        planner=[plan(coder("write"))], agents={"Do write": [step.replace("os.remove", "print")]}
+    )
+    quiet = orch("ask", "-q", "Write.")
+    assert (quiet.out, quiet.err) == ("written\n", "")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from pydantic import JsonValue
@@ -36,6 +36,7 @@ from orchestrator_cli.cli.options import (
     with_options,
 )
 from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
+from orchestrator_cli.durable.files import read_whole
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.processes import plan_of
 from orchestrator_cli.models.model import Model
@@ -48,6 +49,7 @@ from orchestrator_cli.models.sources import (
     RecordingModel,
 )
 from orchestrator_cli.orchestrator import plan_prompt
+from orchestrator_cli.planning.data_answer import check_schema
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.process_settings import Process
 from orchestrator_cli.runtime import checked_prompt, open_run
@@ -55,6 +57,7 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import PromptOptions
 
 app = typer.Typer(rich_markup_mode=None)
+MAX_SCHEMA_BYTES = 1 << 20
 
 
 @app.command()
@@ -94,6 +97,8 @@ def ask(
                 no_reuse=no_reuse,
                 session=conversation.session,
                 attach=list(options.attach),
+                schema=files.schema.expanduser().absolute() if files.schema else None,
+                speak=options.speak,
                 **{"continue": conversation.goes_on},
             )
             begun = start_detached(settings, ("ask", "-", *known, *more), known, _read(prompt))
@@ -111,7 +116,23 @@ def options_of(files: FileOptions, prompt: str, settings: Settings) -> PromptOpt
     """What goes with a prompt; `prompt` is as it was typed, and names files with @."""
     typed = mentions(prompt, settings.workspace).files if prompt != "-" else ()
     attach = (*(path.expanduser().absolute() for path in files.attach or ()), *typed)
-    return PromptOptions(attach=tuple(dict.fromkeys(path.absolute() for path in attach)))
+    return PromptOptions(
+        attach=tuple(dict.fromkeys(path.absolute() for path in attach)),
+        answer_schema=read_schema(files.schema) if files.schema else None,
+        speak=files.speak.expanduser().absolute() if files.speak else None,
+    )
+
+
+def read_schema(path: Path) -> dict[str, JsonValue]:
+    """The JSON Schema in a file. Raises `UsageError`."""
+    try:
+        found: JsonValue = json.loads(read_whole(path.expanduser(), MAX_SCHEMA_BYTES))
+    except OSError as exc:
+        raise UsageError(f"The schema {path} cannot be read: {exc.strerror}.", "Name a file.") from exc
+    except (ValueError, RecursionError) as exc:
+        raise UsageError(f"The schema {path} is not JSON: {exc}.", "Correct it.") from exc
+    check_schema(found)
+    return cast(dict[str, JsonValue], found)
 
 
 @app.command("run")

@@ -16,11 +16,13 @@ with that reason and writes nothing.
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -47,9 +49,9 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.subprocesses.command import open_process
 from orchestrator_cli.values import Usage
+from orchestrator_cli.views.envelope import Envelope
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.narration import narrate
-from orchestrator_cli.views.streams import Envelope
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError
 from toolsmith.library import Library
@@ -229,8 +231,17 @@ class AskCall:
     _run: str = ""
     _errors: str = ""
 
-    async def ask(self, prompt: str, progress: Progress, *, connected: Callable[[], bool]) -> dict[str, Any]:
+    async def ask(
+        self,
+        prompt: str,
+        progress: Progress,
+        *,
+        schema: Mapping[str, JsonValue] | None = None,
+        connected: Callable[[], bool],
+    ) -> dict[str, Any]:
         """Run a prompt, with a line to `progress` for each step. Returns the result of `answer_of`.
+
+        `schema`: the JSON Schema that the answer has to satisfy.
 
         If a client that is still `connected` cancels the request, the run is cancelled for good. If the
         client has disconnected, the run can be resumed.
@@ -238,7 +249,8 @@ class AskCall:
         command = [sys.executable, "-P", "-m", "orchestrator_cli", "ask", "--stream-json", *self.flags]
         folder = ["-C", str(self.settings.workspace.resolve()), "-"]
         async with (
-            open_process([*command, *folder], stderr=subprocess.PIPE) as process,
+            _in_a_file(schema) as given,
+            open_process([*command, *given, *folder], stderr=subprocess.PIPE) as process,
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(self._read_errors, process)
@@ -284,6 +296,18 @@ class AskCall:
             self._errors = f"{self._errors}\n{line.decode(errors='replace')}".strip()[-ERR_CHARS:]
 
 
+@asynccontextmanager
+async def _in_a_file(schema: Mapping[str, JsonValue] | None) -> AsyncIterator[list[str]]:
+    """The arguments of `orch ask` that give it a schema."""
+    if schema is None:
+        yield []
+        return
+    with tempfile.TemporaryDirectory(prefix="orch-schema-") as folder:
+        path = Path(folder, "schema.json")
+        path.write_text(json.dumps(schema), encoding="utf-8")
+        yield ["--schema", str(path)]
+
+
 async def lines(stream: ByteReceiveStream | None) -> AsyncIterator[bytes]:
     """The lines of a stream, to its end."""
     left = b""
@@ -309,6 +333,7 @@ def answer_of(envelope: Mapping[str, Any], code: int, errors: str) -> dict[str, 
         "run": run,
         "outcome": envelope["outcome"],
         "answer": envelope["answer"],
+        "value": envelope["value"],
         "exit_code": code,
         "files": [change["path"] for change in envelope["files"]],
         "cost": envelope["usage"]["cost"],

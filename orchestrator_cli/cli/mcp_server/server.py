@@ -31,6 +31,7 @@ from orchestrator_cli.cli.mcp_server.calls import AskCall, Served, ServedCall, a
 from orchestrator_cli.durable.foreign import as_data
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.planning.answer import as_text
+from orchestrator_cli.planning.data_answer import check_schema
 from orchestrator_cli.settings import Settings
 from toolsmith.built import BuiltTool
 from toolsmith.library import Library
@@ -143,9 +144,14 @@ class _Service:
     async def _ask(
         self, context: ServerRequestContext[Any], arguments: Mapping[str, JsonValue]
     ) -> types.CallToolResult:
-        prompt = arguments.get("prompt")
-        if not isinstance(prompt, str) or set(arguments) != {"prompt"}:
-            raise MCPError(types.INVALID_PARAMS, "ask takes one argument: prompt, a text.")
+        prompt, schema = arguments.get("prompt"), arguments.get("schema")
+        if not isinstance(prompt, str) or not arguments.keys() <= {"prompt", "schema"}:
+            raise MCPError(types.INVALID_PARAMS, "ask takes prompt, a text, and schema, a JSON Schema.")
+        try:
+            if schema is not None:
+                check_schema(schema)
+        except OrchError as exc:
+            raise MCPError(types.INVALID_PARAMS, exc.message) from exc
         lines = 0
 
         async def progress(line: str) -> None:
@@ -154,7 +160,8 @@ class _Service:
             await context.session.report_progress(lines, message=line)
 
         call = AskCall(self.settings, self.flags)
-        answer = await call.ask(prompt, progress, connected=lambda: self.connected)
+        wanted = schema if isinstance(schema, dict) else None
+        answer = await call.ask(prompt, progress, schema=wanted, connected=lambda: self.connected)
         return types.CallToolResult(
             content=[_text(answer_text(answer))],
             structured_content=answer,
@@ -261,7 +268,10 @@ def ask_tool() -> types.Tool:
         description=ABOUT_ASK,
         input_schema={
             "type": "object",
-            "properties": {"prompt": prompt},
+            "properties": {
+                "prompt": prompt,
+                "schema": {"type": "object", "description": "A JSON Schema that the answer has to satisfy."},
+            },
             "required": ["prompt"],
             "additionalProperties": False,
         },
@@ -271,6 +281,7 @@ def ask_tool() -> types.Tool:
                 "run": {"type": ["string", "null"]},
                 "outcome": {"enum": ["completed", "failed", "interrupted", "paused", "cancelled"]},
                 "answer": {"type": "string"},
+                "value": {"description": "The answer as data, if a schema was given."},
                 "approvals": {"type": "array", "items": {"type": "object"}},
                 "go_on": {"type": ["string", "null"]},
             },

@@ -13,7 +13,8 @@ from orchestrator_cli.events import AnyFact, Event, FileChange
 from orchestrator_cli.plan import Patch, Plan, Result, Subtask
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.values import Usage
-from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line
+from orchestrator_cli.views.envelope import Envelope
+from orchestrator_cli.views.streams import JsonLines, envelope_line
 
 PLAN = Plan(goal="g", subtasks=(Subtask(id="a", title="A", kind="agent"),))
 ADDED = Subtask(id="b", title="B", kind="agent")

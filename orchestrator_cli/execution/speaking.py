@@ -1,0 +1,56 @@
+"""Writes the answer of a run to a file as sound.
+
+Not covered: what is beyond the length that speech models take; the answer in words has it.
+"""
+
+from pathlib import Path
+
+from orchestrator_cli.durable.files import write_atomic
+from orchestrator_cli.errors import UsageError
+from orchestrator_cli.execution.attaching import check_sound
+from orchestrator_cli.execution.run import Run
+from orchestrator_cli.models.media import SPEECH, SPEECH_CHARS, quote_speech, speak
+from orchestrator_cli.models.model import Completion, ModelRequest
+
+FORMS = ("mp3", "wav", "opus", "aac", "flac")
+
+
+def check_speech(run: Run, file: Path) -> None:
+    """Raise `UsageError` and `ConfigError` for what would fail once there is an answer."""
+    if _form(file) not in FORMS:
+        forms = ", ".join(f".{form}" for form in FORMS)
+        raise UsageError(f"{file} does not name a form of sound.", f"End its name with one of {forms}.")
+    if not file.parent.is_dir() or file.is_dir():
+        raise UsageError(f"{file} cannot be written.", "Name a file in a folder that is there.")
+    check_sound(run, "speech_model", "A model speaks the answer")
+
+
+def speak_answer(run: Run, text: str, file: Path) -> None:
+    """Have the answer spoken, and write the file, in place of what it held.
+
+    Raises `ProviderError`, `LimitReached` and `UsageError`.
+    """
+    if not text.strip():
+        return
+    model = check_sound(run, "speech_model", "A model speaks the answer")
+    if len(text) > SPEECH_CHARS:
+        run.notice(f"The first {SPEECH_CHARS:,} characters of the answer are spoken.")
+        text = text[:SPEECH_CHARS]
+    request = ModelRequest(role=SPEECH, model=model, messages=())
+    voice, seconds, sound = run.settings.speech_voice, run.settings.model_timeout, b""
+
+    def ask() -> Completion:
+        nonlocal sound
+        sound, reply = run.cancellation.waiting_for(lambda: speak(request, text, voice, _form(file), seconds))
+        return reply
+
+    run.meter.count(request, lambda _: quote_speech(model, text), ask)
+    try:
+        write_atomic(file, sound)
+    except OSError as exc:
+        raise UsageError(f"{file} cannot be written: {exc.strerror}.", "Name another file.") from exc
+    run.notice(f"The answer is spoken in {file}")
+
+
+def _form(file: Path) -> str:
+    return file.suffix.lower().removeprefix(".")
