@@ -17,9 +17,11 @@ UNDER_WAY = ("PENDING", "RUNNING", "PAUSED")
 MOST = 200
 SOURCE, OCCASION = "source", "occasion"
 """Parameters of a flow run."""
+OCCASION_BYTES = 64 * 1024
+"""Linux gives a program at most twice as much in one variable."""
 RUN_EVENTS = ("prefect.flow-run.", "prefect.task-run.")
 EVENT = (
-    "{% filter truncate(65536, True) %}"
+    f"{{% filter truncate({OCCASION_BYTES}, True) %}}"
     '{"event": {{ event.event | tojson }}, "occurred": {{ event.occurred | string | tojson }}, '
     '"resource": {{ event.resource.id | tojson }}, "payload": {{ event.payload | tojson }}}'
     "{% endfilter %}"
@@ -248,7 +250,13 @@ def _matching(event: str, resource: str) -> dict[str, Any]:
 def _text(row: dict[str, Any], parameter: str) -> str:
     """A parameter of a flow run, which a person may have written on Prefect's page."""
     value = (row.get("parameters") or {}).get(parameter, "")
-    return value if isinstance(value, str) else ""
+    return as_occasion(value) if isinstance(value, str) else ""
+
+
+def as_occasion(text: str) -> str:
+    """The text as any program can be given it in its environment: at most `OCCASION_BYTES` of UTF-8."""
+    encoded = text.replace("\0", "\ufffd").encode(errors="replace")
+    return encoded[:OCCASION_BYTES].decode(errors="ignore")
 
 
 def check_timing(timing: dict[str, Any]) -> None:

@@ -21,12 +21,13 @@ import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from orchestrator_cli.engine.deployments import OCCASION_BYTES
 from orchestrator_cli.engine.serving import TimelyProtocol
 from orchestrator_cli.runtime import new_run_id
 from orchestrator_cli.schedules.rates import HourlyRate
 from orchestrator_cli.schedules.schedule import HOOK_HOST, HOOKS, ScheduleStore
 
-BODY_BYTES = 64 * 1024
+BODY_BYTES = OCCASION_BYTES
 HOOKS_AN_HOUR, BYTES_AN_HOUR = 60, 1 << 20
 """Of each schedule; the bytes are those of the bodies."""
 MOST_WAITING = 100

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import time
 import uuid
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from engine import Engine
 from test_schedules import Up, ended, lines, up  # noqa: F401 - a fixture
 from test_terminal_people import wait_for
 
+from orchestrator_cli.engine.deployments import as_occasion
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.schedules.schedule import made
 
@@ -86,6 +88,16 @@ def test_an_event_runs_a_schedule_through_an_automation_of_prefects(
     wait_for(lambda: not automations(engine, "note"))
     begun.end()
     assert ended(orch) == {"completed": 1}
+
+
+@pytest.mark.parametrize("text", ["ä" * 70_000, "\U0001f600" * 70_000, "a\0b\ud800", "", "x" * 65_536])
+def test_what_sets_a_run_off_fits_into_the_environment_of_a_program(text: str) -> None:
+    found = as_occasion(text)
+    done = subprocess.run(["printenv", "IT"], env={"IT": found}, capture_output=True, check=True)
+    assert done.stdout.decode().rstrip("\n") == found
+    assert len(found.encode()) <= 65_536
+    if len(text) == 65_536:
+        assert found == text
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,7 @@ def test_why_a_schedule_did_not_run_is_shown_afterwards(
     assert not_run(orch, "false").endswith("its condition is false")
     assert "'m'" in not_run(orch, "broken")
     assert "false" in orch("schedule", "show", "false").out.splitlines()[-1]
+    assert "not run" not in orch("schedule", "show", "true").out
     assert "did not run" in orch("schedule", "list").out
     orch("schedule", "remove", "false")
     orch("schedule", "add", "false", "--process=second")

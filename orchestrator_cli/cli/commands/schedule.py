@@ -228,7 +228,7 @@ def show(
             return
         rows = found.model_dump(mode="json", exclude_defaults=True) | url
         print_lines([f"{key:<13} {clean(str(value))}" for key, value in rows.items()])
-        print_lines([clean(line) for line in _latest_lines(store, name, last)])
+        print_lines([clean(line) for line in _latest_lines(store, name, last, whole=True)])
 
 
 @app.command()
@@ -274,14 +274,16 @@ def _lines(store: ScheduleStore, one: Schedule, last: FoundRun | None) -> list[s
     return lines + [f"    {one_line(line, 200)}" for line in _latest_lines(store, one.name, last)]
 
 
-def _latest_lines(store: ScheduleStore, name: str, last: FoundRun | None) -> list[str]:
-    """What became of a schedule last: its newest run, and why it did not run since, newest first."""
+def _latest_lines(
+    store: ScheduleStore, name: str, last: FoundRun | None, *, whole: bool = False
+) -> list[str]:
+    """What became of a schedule last: its newest run, and why it did not run since, or at all if `whole`."""
     note, began = store.noted(name), last.state.began if last else None
     lines = []
     if last is not None:
         lines.append(f"last: {last.status}{_ago(began) if began else ''}, run {last.where.run}")
-    if note is not None and (began is None or note.time > began):
-        lines.insert(0, f"last: did not run,{_ago(note.time)}: {note.why}")
+    if note is not None and (whole or began is None or note.time > began):
+        lines.append(f"last: did not run,{_ago(note.time)}: {note.why}")
     return lines
 
 
