@@ -247,7 +247,8 @@ class Serving:
             )
             for run, why in decision.skip:
                 deployments.end(run, "CANCELLED", "Skipped", why)
-                self._left_out(name, why, f"at {run.due.astimezone():%Y-%m-%d %H:%M:%S}")
+                # With its name: two may have come in the same second.
+                self._left_out(name, why, f"at {run.due.astimezone():%Y-%m-%d %H:%M:%S} ({run.name})")
             if decision.cancels and not at_work[name].is_cancelled:
                 at_work[name].is_cancelled = True
                 send_cancel(at_work[name].past.folder, "a newer run is due")
