@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from orchestrator_cli.plan import Patch, Plan, Result
+from orchestrator_cli.values import AnsweredBy, Deadline, FunctionDoc, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import Asked as Asked
 from orchestrator_cli.values import FileChange as FileChange
-from orchestrator_cli.values import FunctionDoc, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import Outcome as Outcome
 from orchestrator_cli.values import Part as Part
 
@@ -35,8 +35,7 @@ class RunStarted(Fact):
     session: str = ""  # that it belongs to; empty if there is none
     conversation: tuple[Turn, ...] = ()
     """What was said before in the same session, oldest first."""
-    earlier: str = ""
-    """What the turns before these came to."""
+    earlier: str = ""  # what the turns before these came to
     workspace: str
     mark: str = ""  # of that folder: see durable.held_folder; empty in journals of earlier versions
     models: dict[str, str]
@@ -322,6 +321,7 @@ class ApprovalAsked(Fact):
     """For a `question` the JSON Schema of its answer, where it has one."""
     items: tuple[str, ...] = ()
     """For `executes`, the paths that a yes allows; for `effects`, the key of a call made before."""
+    deadline: Deadline | None = None  # for a person who is not there
 
 
 class ApprovalGiven(Fact):
@@ -331,7 +331,7 @@ class ApprovalGiven(Fact):
     """For a `question`, the answer."""
     remark: str = ""
     """What the person said along with it."""
-    by: Literal["user", "flag", "settings"] = "user"
+    by: AnsweredBy = "user"
 
     @property
     def reason(self) -> str:

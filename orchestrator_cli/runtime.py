@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator_cli.approvals.broker import ApprovalBroker
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
 from orchestrator_cli.approvals.permissions import PermissionGate
@@ -66,6 +67,7 @@ def open_run(
     named: str = "",
     wants_engine: bool = True,
     attended: bool = False,
+    patience: Patience | None = None,
     unsafe: str = "",
     dialer: Dialer = Dialer(),  # noqa: B008 - it is frozen
     make_attempt: MakeAttempt = run_attempt,
@@ -79,6 +81,7 @@ def open_run(
         named: the id of the new run; by default one is made.
         wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
         attended: whether someone is there who can answer questions while the run goes on.
+        patience: how long questions are open while no one is there; None for no limit.
         unsafe: run code WITHOUT A SANDBOX; says how the user has allowed that.
         dialer: resolves and checks the addresses of what may be reached.
         make_attempt: makes the attempts at subtasks, in this process or elsewhere.
@@ -124,6 +127,8 @@ def open_run(
             yes=settings.yes,
             attended=attended,
             before=stream.state.given.values(),
+            patience=patience,
+            asked_before=stream.state.asked,
         )
         skills = brought.open_skills(settings.home / "runs" / run, SKILLS)
         if skills is not None:

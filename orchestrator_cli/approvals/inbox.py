@@ -116,6 +116,10 @@ class Inbox:
             except (OSError, UsageError, ValidationError) as exc:
                 self._put_aside(name, exc)
 
+    def pass_deadlines(self) -> None:
+        """Answer the questions that waited long enough; an answer that has arrived counts first."""
+        self._broker.pass_deadlines()
+
     def _names(self) -> list[str]:
         try:
             found = self._inbox.stat(follow_symlinks=False)
@@ -203,6 +207,7 @@ def inbox_thread(inbox: Inbox) -> Iterator[None]:
         with contextlib.suppress(OrchError):
             while not over.wait(EVERY_S):
                 inbox.read()
+                inbox.pass_deadlines()
 
     inbox.read()
     thread = threading.Thread(target=watch, name="orch: inbox", daemon=True)

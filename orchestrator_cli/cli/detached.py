@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from orchestrator_cli.approvals.broker import Question, UserReply, check_reply, how_to_answer, question_of
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.inbox import Answer, Remark, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
@@ -52,7 +53,11 @@ def check_detach(*, detach: bool, unsafe: bool) -> None:
 
 
 def start_detached(
-    settings: Settings, command: Sequence[str], arguments: Sequence[str] = (), prompt: str = ""
+    settings: Settings,
+    command: Sequence[str],
+    arguments: Sequence[str] = (),
+    prompt: str = "",
+    patience: Patience | None = None,
 ) -> PastRun:
     """Start a run in the background.
 
@@ -60,21 +65,25 @@ def start_detached(
         command: of `orch`, with its options.
         arguments: those of its options that `orch resume` takes too.
         prompt: what the command reads from standard input.
+        patience: how long its questions are open.
 
     Raises `OrchError` if it does not begin.
     """
     check_folder(settings.workspace)
     text = checked_prompt(prompt, settings.home) if prompt else ""
     past = PastRun(new_run_id(), settings.home, settings.workspace.resolve())
-    process = begin(past, command, text, BackgroundRun(arguments=tuple(arguments)))
+    process = begin(past, command, text, BackgroundRun(arguments=tuple(arguments), patience=patience))
     await_beginning(past, process)
     return past
 
 
-def resume_detached(past: PastRun, arguments: Sequence[str] = ()) -> None:
-    """Resume a run in the background, with these options if any. Raises `OrchError` if it does not go on."""
+def resume_detached(past: PastRun, arguments: Sequence[str] = (), patience: Patience | None = None) -> None:
+    """Resume a run in the background, with these options and this patience if any.
+
+    Raises `OrchError` if it does not go on.
+    """
     before = journal_size(past)
-    await_beginning(past, go_on(past, arguments), before)
+    await_beginning(past, go_on(past, arguments, patience), before)
 
 
 def print_started(past: PastRun, console: Console, output: Output) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
@@ -18,6 +19,7 @@ from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.orchestrator import RunResult, build_one, resume_run, run_plan, run_prompt
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.runs.background import background_of
 from orchestrator_cli.runs.find import PastRun, check_is_same
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
@@ -68,6 +70,8 @@ class ForegroundRun:
     unsafe: str = ""
     run: str = ""
     """The id of a new run, if it was chosen before."""
+    patience: Patience | None = None
+    """How long questions are open without a terminal; if None, as the run was started."""
 
     def ask(self, prompt: str) -> None:
         """Run a prompt and print the answer. Raises `OrchError`, also if a part of the work failed."""
@@ -176,6 +180,8 @@ class ForegroundRun:
 
     @contextlib.contextmanager
     def _open(self, views: list[EventView], resumed: str = "") -> Iterator[Run]:
+        past = PastRun(resumed or self.run, self.settings.home, self.settings.workspace)
+        about = background_of(past) if past.run else None
         with (
             open_run(
                 self.settings,
@@ -184,6 +190,7 @@ class ForegroundRun:
                 named=self.run if not resumed else "",
                 resumed=resumed,
                 attended=can_read_terminal(self.console),
+                patience=self.patience or (about.patience if about else None),
                 unsafe=self.unsafe,
             ) as opened,
             terminal_input(opened.broker, self.console, takes_remarks=False),

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.expressions import expression_faults
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
 from orchestrator_cli.durable.locks import LockTimeout, acquire
@@ -67,6 +68,8 @@ class Schedule(FrozenModel):
     """Of the process."""
     max_cost_day: float | None = Field(default=None, gt=0)
     """The most US dollars for its runs of one day."""
+    patience: Patience | None = None
+    """How long the questions of its runs are open, and the answer then."""
     paused: bool = False
 
     @field_validator("name", "after")

@@ -279,7 +279,10 @@ class Serving:
     ) -> None:
         limit = () if left is None or schedule.process else (f"--max-cost={left:.4f}",)
         about = BackgroundRun(
-            arguments=(*schedule.arguments, *limit), schedule=schedule.name, flow_run=flow.id
+            arguments=(*schedule.arguments, *limit),
+            patience=schedule.patience,
+            schedule=schedule.name,
+            flow_run=flow.id,
         )
         process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
         self._work.append(_AtWork(past, flow, process))

@@ -16,6 +16,7 @@ from orchestrator_cli.cli.detached import arguments_of, check_detach, print_star
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.formats import forms_of_plan, print_formatted
 from orchestrator_cli.cli.options import (
+    AnswerOptions,
     Background,
     Detach,
     Folder,
@@ -64,6 +65,7 @@ def ask(
     limits: LimitOptions,
     max_parallel: MaxParallel = None,
     permissions: PermissionOptions,
+    answers: AnswerOptions,
     no_reuse: NoReuse = False,
     unsafe_no_sandbox: NoSandbox = False,
     detach: Detach = False,
@@ -86,10 +88,13 @@ def ask(
             more = arguments_of(
                 no_reuse=no_reuse, session=conversation.session, **{"continue": conversation.goes_on}
             )
-            begun = start_detached(settings, ("ask", "-", *known, *more), known, _read(prompt))
+            begun = start_detached(
+                settings, ("ask", "-", *known, *more), known, _read(prompt), answers.patience
+            )
             print_started(begun, console, output)
             return
-        run = ForegroundRun(settings, output, console, unsafe=unsafe, run=background)
+        patience = answers.patience
+        run = ForegroundRun(settings, output, console, unsafe=unsafe, run=background, patience=patience)
         if conversation.goes_on or conversation.session is not None:
             name = conversation.session or ""
             run.ask_in_session(_read(prompt), name=name, goes_on=conversation.goes_on)
@@ -106,6 +111,7 @@ def run_command(
     ] = None,
     *,
     retries: Annotated[int, typer.Option(min=0, max=5, help="Try again so often if it fails.")] = 0,
+    answers: AnswerOptions,
     workspace: Folder = None,
     output: Output,
     detach: Detach = False,
@@ -121,12 +127,14 @@ def run_command(
         plan = plan_of(process, settings.processes[process], inputs, retries)
         if detach:
             command = ("run", process, *(given or []), f"--retries={retries}")
-            print_started(start_detached(settings, command), console, output)
+            begun = start_detached(settings, command, patience=answers.patience)
+            print_started(begun, console, output)
             return
         with_what = f" with {json.dumps(inputs, ensure_ascii=False)}" if inputs else ""
         prompt = f"Run the process {process}{with_what} and give its result as JSON."
         source = GivenModel(ModelFree())
-        ForegroundRun(settings, output, console, source, run=background).carry_out(prompt, plan)
+        run = ForegroundRun(settings, output, console, source, run=background, patience=answers.patience)
+        run.carry_out(prompt, plan)
 
 
 def inputs_of(given: Sequence[str], process: Process) -> dict[str, JsonValue]:

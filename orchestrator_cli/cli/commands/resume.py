@@ -13,6 +13,7 @@ from orchestrator_cli.approvals.broker import (
     needs_its_own_answer,
     question_of,
 )
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import choice_of, question_lines
 from orchestrator_cli.cli.commands.ask import model_of
@@ -20,6 +21,7 @@ from orchestrator_cli.cli.detached import arguments_of, attach, check_detach, pr
 from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.options import (
+    AnswerOptions,
     Background,
     Detach,
     Folder,
@@ -61,6 +63,7 @@ def resume(
     limits: LimitOptions,
     max_parallel: MaxParallel = None,
     permissions: PermissionOptions,
+    answers: AnswerOptions,
     unsafe_no_sandbox: NoSandbox = False,
     changed: Annotated[
         WhatOfChanged | None,
@@ -86,10 +89,10 @@ def resume(
             past = moved_to(past, workspace)
         if detach:
             known = arguments_of(limits, permissions, model=model, max_parallel=max_parallel, changed=changed)
-            resume_detached(past, known)
+            resume_detached(past, known, answers.patience)
             print_started(past, console, output)
             return
-        _continue(past, flags, limits, output, console, unsafe, changed)
+        _continue(past, flags, limits, output, console, unsafe, changed, answers.patience)
 
 
 @app.command()
@@ -176,6 +179,7 @@ def _continue(
     console: Console,
     unsafe: str = "",
     changed: WhatOfChanged | None = None,
+    patience: Patience | None = None,
 ) -> None:
     """Resume a run in its own workspace and home, with recorded models if it had them."""
     events = past.events()
@@ -197,7 +201,7 @@ def _continue(
     model: Model | None = model_of(names) if settings.home.name == "demo" else None
     model = ModelFree() if names == {ModelFree.name} else model
     source = GivenModel(model) if model is not None else LiveModels()
-    run = ForegroundRun(settings, output, console, source, unsafe)
+    run = ForegroundRun(settings, output, console, source, unsafe, patience=patience)
     if state.finished is not None and is_over(state):
         run.show_again(events, state.finished)
         return
