@@ -15,6 +15,7 @@ from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
+from orchestrator_cli.approvals.page_mirror import QuestionMirror
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.data_folder import exchangeable
@@ -149,6 +150,11 @@ def open_run(
         inbox = Inbox(
             settings.home / "runs" / run, broker, cancellation, stream.emit, [a.id for a in stream.state.open]
         )
+        if engine is not None:
+            folder = settings.home / "runs" / run
+            own = engine.is_on_own_server
+            mirror = QuestionMirror(engine.outbox, folder, broker, lambda: stream.state, is_own=own)
+            engine.outbox.attend(mirror.look, mirror.details)
         spent_s = stream.state.seconds
         with (
             inbox_thread(inbox) if wants_engine else contextlib.nullcontext(),

@@ -131,7 +131,7 @@ class ApprovalBroker:
         self._open: dict[str, Question] = {}
         self._callbacks: dict[str, list[OnAnswer]] = {}
         self._remarks: list[str] = []
-        self._preloaded: dict[str, UserReply] = {}
+        self._preloaded: dict[str, tuple[UserReply, AnsweredBy]] = {}
         self._patience = patience
         self._deadlines = {
             id_: one.deadline for id_, one in (asked_before or {}).items() if one.deadline is not None
@@ -196,10 +196,9 @@ class ApprovalBroker:
 
     def _preloaded_answer(self, question: Question) -> ApprovalGiven | None:
         """The preloaded answer, if there is one and it fits; otherwise the question stays open."""
-        reply = self._preloaded.pop(question.id, None)
-        if reply is not None:
+        if preloaded := self._preloaded.pop(question.id, None):
             with contextlib.suppress(UsageError):
-                return self.reply(question.id, reply)
+                return self.reply(question.id, *preloaded)
         return None
 
     def on_answer(self, id_: str, callback: OnAnswer) -> None:
@@ -320,10 +319,10 @@ class ApprovalBroker:
                 value = coerce_to_schema(reply.text, question.result)
             return self.answer(id_, reply.decision, value=value, remark=reply.remark, by=by)
 
-    def preload(self, id_: str, reply: UserReply) -> None:
+    def preload(self, id_: str, reply: UserReply, by: AnsweredBy = "user") -> None:
         """Store the answer to a question of an earlier process, for when it is asked again."""
         with self._lock:
-            self._preloaded[id_] = reply
+            self._preloaded[id_] = reply, by
 
     def remark(self, text: str) -> None:
         """Add a remark that concerns the whole run."""

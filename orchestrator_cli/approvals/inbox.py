@@ -44,6 +44,8 @@ class Answer(_Message):
     id: str = ""
     """The question's id; empty for the only open one."""
     reply: UserReply
+    by: Literal["user", "page"] = "user"
+    """As in `AnsweredBy`."""
 
 
 class Remark(_Message):
@@ -158,13 +160,13 @@ class Inbox:
             self._kept.pop(name, None)
             return True
         if any(question.id == asked for question in self._broker.open):
-            self._broker.reply(asked, message.reply)
+            self._broker.reply(asked, message.reply, message.by)
             return True
         if asked not in self._asked_before:
             raise UsageError(f"There is no open question {asked}.")
         if name not in self._kept:
             self._kept[name] = asked
-            self._broker.preload(asked, message.reply)
+            self._broker.preload(asked, message.reply, message.by)
         return False
 
     def _only_one(self) -> str:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -19,6 +20,7 @@ from orchestrator_cli.journal.follow import JournalFollower
 from orchestrator_cli.journal.journal import EventView, lock_owner
 from orchestrator_cli.runs.background import BackgroundRun, await_beginning, begin, go_on, journal_size
 from orchestrator_cli.runs.find import PastRun
+from orchestrator_cli.runs.page_answers import take_page_answers
 from orchestrator_cli.runtime import checked_prompt, new_run_id
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply
@@ -27,6 +29,8 @@ from orchestrator_cli.views.streams import Envelope, JsonLines, envelope_line, w
 from orchestrator_cli.workspace import check_folder
 
 POLL_S = 0.1
+PAGE_S = 2.0
+"""Between looks for an answer on Prefect's page, to a run without a process."""
 
 
 def arguments_of(*sets: object, **values: Any) -> tuple[str, ...]:
@@ -143,7 +147,7 @@ class RemoteAnswers:
         self.attended = False
 
 
-def attach(past: PastRun, console: Console, output: Output) -> None:
+def attach(past: PastRun, settings: Settings, console: Console, output: Output) -> None:
     """Show a run from its beginning until it ends, answer its questions, and pass remarks on.
 
     A run that pauses goes on in the background as soon as its questions are answered. Raises `typer.Exit`
@@ -154,7 +158,8 @@ def attach(past: PastRun, console: Console, output: Output) -> None:
     if output.stream_json:
         views.append(JsonLines(sys.stdout))
     try:
-        state = _watch(past, console, views, attended=output.is_for_people and can_read_terminal(console))
+        attended = output.is_for_people and can_read_terminal(console)
+        state = _watch(past, settings, console, views, attended=attended)
     except KeyboardInterrupt:
         console.close()
         console.lines([f"Run {past.run} goes on. End it with: orch cancel {past.run}"])
@@ -169,9 +174,27 @@ def attach(past: PastRun, console: Console, output: Output) -> None:
     raise typer.Exit(state.finished.exit_code)
 
 
-def _watch(past: PastRun, console: Console, views: Sequence[EventView], *, attended: bool) -> RunState:
+@dataclass
+class _PageLook:
+    """Looks for answers on Prefect's page now and then."""
+
+    past: PastRun
+    settings: Settings
+    looked: float = -PAGE_S
+
+    def has_answer(self, state: RunState) -> bool:
+        if time.monotonic() - self.looked < PAGE_S:
+            return False
+        self.looked = time.monotonic()
+        return take_page_answers(self.past, state, self.settings)
+
+
+def _watch(
+    past: PastRun, settings: Settings, console: Console, views: Sequence[EventView], *, attended: bool
+) -> RunState:
     """The run at its end."""
     follower, state = JournalFollower(past.journal), RunState()
+    page = _PageLook(past, settings)
     answers = RemoteAnswers(past, attended=attended)
     with terminal_input(answers, console, takes_remarks=True):
         while True:
@@ -189,7 +212,8 @@ def _watch(past: PastRun, console: Console, views: Sequence[EventView], *, atten
                     raise RunFailed(
                         f"The process of run {past.run} has died.", f"Go on with: orch resume {past.run}"
                     )
-                if {asked.id for asked in state.open} <= pending_answers(past.folder):
+                is_answered = {asked.id for asked in state.open} <= pending_answers(past.folder)
+                if is_answered or page.has_answer(state):
                     resume_detached(past)
                 elif not answers.attended:
                     raise ApprovalNeeded(

@@ -39,6 +39,7 @@ from orchestrator_cli.runs.background import (
     write_background,
 )
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
+from orchestrator_cli.runs.page_answers import answered_on_page
 from orchestrator_cli.runtime import RUN_ID, new_run_id
 from orchestrator_cli.schedules.rules import decide
 from orchestrator_cli.schedules.schedule import LOCK, LONG_AGO, Schedule, ScheduleStore
@@ -94,14 +95,16 @@ class Serving:
         say: Say,
         *,
         is_shared: bool = False,
+        unsent: Path | None = None,
     ) -> None:
         """
         Args:
             connect: a client of Prefect, as a context.
             say: shows one line.
             is_shared: whether others use the server too.
+            unsent: as in `Deployments`.
         """
-        self._is_shared = is_shared
+        self._is_shared, self._unsent = is_shared, unsent
         self._home = home
         self._connect = connect
         self._say = say
@@ -132,7 +135,8 @@ class Serving:
                 self._notice_gap()
                 try:
                     with self._connect() as client:
-                        self._serve_with(Deployments(client, self._store.owner if self._is_shared else ""))
+                        owner = self._store.owner if self._is_shared else ""
+                        self._serve_with(Deployments(client, owner, self._unsent))
                 except OSError as exc:
                     self._say_once(f"The disk or the network fails: {exc}")
                 except Exception as exc:
@@ -167,6 +171,7 @@ class Serving:
             now = self._notice_gap()
             self._sync(deployments)
             self._look_at_work(deployments)
+            self._look_at_page(deployments)
             self._trigger(deployments)
             self._begin_due(deployments, now)
             time.sleep(POLL_S)
@@ -337,6 +342,16 @@ class Serving:
                 if work.flow is not None:
                     deployments.end(work.flow, "CRASHED", "Crashed", exc.message)
 
+    def _look_at_page(self, deployments: Deployments) -> None:
+        """Go on with runs that wait and were answered on Prefect's page."""
+        deployments.send_unsent()
+        waiting = {work.past.run: work for work in self._waiting}
+        asked = [work.past for work in waiting.values()]
+        for past in answered_on_page(deployments.request, asked, is_own=not self._is_shared):
+            self._waiting.remove(waiting[past.run])
+            self._say(f"run {past.run} was answered on Prefect's page")
+            self._work.append(_AtWork(past, waiting[past.run].flow, go_on(past)))
+
     def _go_on(self, deployments: Deployments, work: _AtWork) -> None:
         """Deal with a run that is not known to be at work."""
         flow = work.flow
@@ -350,7 +365,9 @@ class Serving:
         elif not (found.status in RESUMABLE and self._resume(work, found)):
             if flow is not None:
                 self._put_down(deployments, flow, found)
-            elif found.status != "paused":
+            elif found.status == "paused":
+                self._waiting.append(_AtWork(work.past, None, size=journal_size(work.past)))
+            else:
                 _settle(work.past)
 
     def _resume(self, work: _AtWork, found: FoundRun) -> bool:
@@ -369,16 +386,16 @@ class Serving:
         states = {
             "completed": ("COMPLETED", "Completed"),
             "cancelled": ("CANCELLED", "Cancelled"),
-            "paused": ("PAUSED", "Paused"),
             "died": ("CRASHED", "Crashed"),
         }
         state, name = states.get(found.status, ("FAILED", "Failed"))
-        deployments.end(flow, state, name, message)
+        if found.status != "paused":  # the run itself has said that, with a form for the answer
+            deployments.end(flow, state, name, message)
         self._say(
             f"{flow.schedule}: run {found.where.run} {_ended(found)}" + (f": {message}" if message else "")
         )
         if found.status == "paused":
-            self._waiting.append(_AtWork(found.where, flow, size=journal_size(found.where)))
+            self._waiting.append(_AtWork(_in_its_place(found), flow, size=journal_size(found.where)))
             return
         self._changed_by[flow.schedule] = frozenset(found.state.changes), time.monotonic() + OWN_S
         for schedule in self._schedules.values():

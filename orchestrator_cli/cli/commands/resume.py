@@ -45,6 +45,7 @@ from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.run_errors import as_orch_error
 from orchestrator_cli.runs.find import LAST, PastRun, check_is_same, find_run, look_at, moved_to, named_with
 from orchestrator_cli.runs.fork import fork_run
+from orchestrator_cli.runs.page_answers import take_page_answers
 from orchestrator_cli.state import fold
 from orchestrator_cli.views.console import Console
 
@@ -168,7 +169,8 @@ def attach_command(run: RunName, *, workspace: Folder = None, output: Output) ->
     Ctrl-C leaves it running.
     """
     with reporting(output) as console:
-        attach(find_run(settings_of(workspace), run), console, output)
+        settings = settings_of(workspace)
+        attach(find_run(settings, run), settings, console, output)
 
 
 def _continue(
@@ -205,6 +207,7 @@ def _continue(
     if state.finished is not None and is_over(state):
         run.show_again(events, state.finished)
         return
+    take_page_answers(past, state, settings)
     try:
         given = {name: value for name, value in vars(limits).items() if value is not None}
         run.resume(past, given, changed)

@@ -52,7 +52,11 @@ def up(
         connection.open()
         import_prefect()
         serving = Serving(
-            settings.home, connection.client, _say, is_shared=settings.prefect_api_url is not None
+            settings.home,
+            connection.client,
+            _say,
+            is_shared=settings.prefect_api_url is not None,
+            unsent=connection.unsent,
         )
         _say("orch up. Ctrl-C ends it; runs at work go on.")
         try:
