@@ -20,6 +20,7 @@ from typing import Any
 from orchestrator_cli.cancellation import run_beside
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.engine.artifacts import MANY, together
+from orchestrator_cli.environment import is_deployed_run
 
 EVENTS, LOGS, ARTIFACTS, STATE = "/events", "/logs/", "/artifacts/", "/flow_runs/{id}/set_state"
 INPUT = "/flow_runs/{id}/input"
@@ -102,6 +103,8 @@ class PrefectOutbox:
         self._on_open: Callable[[str], None] | None = None
         self._look: Callable[[Any], None] | None = None
         self._details: Callable[[], dict[str, Any]] = dict
+        self._sets_states = not is_deployed_run(name)
+        """Whether the states of the flow run are those of this run."""
         self._is_running = False
         """Whether the last state that the engine gave the flow run is that."""
 
@@ -130,7 +133,8 @@ class PrefectOutbox:
         with self._changed:
             if path == STATE:
                 self._is_running = body["state"]["type"] == "RUNNING"
-            self._append(message)
+            if path != STATE or self._sets_states:
+                self._append(message)
 
     def _append(self, message: Message) -> None:
         if self._abandoned:
@@ -179,7 +183,7 @@ class PrefectOutbox:
         Other processes send it as soon as it is released, or this process has died.
         """
         folder.mkdir(mode=0o700, exist_ok=True)
-        last = [self._with_details(message) for message in more]
+        last = [self._with_details(message) for message in more if self._sets_states]
         with self._changed:
             messages = [*self._waiting.values(), *last]
         left = [[message.path, message.body] for message in messages]

@@ -41,6 +41,7 @@ from orchestrator_cli.runs.background import (
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
 from orchestrator_cli.runs.page_answers import answered_on_page
 from orchestrator_cli.runtime import RUN_ID, new_run_id
+from orchestrator_cli.schedules.limits import left_today
 from orchestrator_cli.schedules.rules import decide
 from orchestrator_cli.schedules.schedule import LOCK, LONG_AGO, Schedule, ScheduleStore
 from orchestrator_cli.schedules.watch import FileWatch
@@ -270,7 +271,7 @@ class Serving:
 
     def _begin(self, deployments: Deployments, schedule: Schedule, flow: ScheduledRun) -> None:
         past = PastRun(new_run_id(), self._home, Path(schedule.workspace))
-        left = self._left_today(schedule)
+        left = left_today(self._home, schedule)
         if left is not None and left <= 0:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
             deployments.end(flow, "CANCELLED", "Skipped", why)
@@ -291,18 +292,6 @@ class Serving:
         )
         process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
         self._work.append(_AtWork(past, flow, process))
-
-    def _left_today(self, schedule: Schedule) -> float | None:
-        """What its runs of today may still cost; None if there is no limit."""
-        if schedule.max_cost_day is None:
-            return None
-        spent = 0.0
-        for folder in (self._home / "runs").glob(f"{datetime.now():%Y%m%d}-*"):
-            past = PastRun(folder.name, self._home, Path(schedule.workspace))
-            about = background_of(past)
-            if about is not None and about.schedule == schedule.name and past.journal.exists():
-                spent += look_at(past).state.usage.cost
-        return schedule.max_cost_day - spent
 
     # --- what is at work
 
