@@ -134,6 +134,19 @@ def is_within_a_run() -> bool:
     return os.environ.get(_WITHIN) not in (None, str(os.getpid()))
 
 
+_DEPLOYED = "ORCH_DEPLOYED_RUN"
+
+
+def name_deployed_run(run: str) -> None:
+    """Let the process of a run know that a worker of Prefect sets the states of its flow run."""
+    os.environ[_DEPLOYED] = run
+
+
+def is_deployed_run(run: str) -> bool:
+    """Whether a worker of Prefect has this run done, and sets the states of its flow run."""
+    return os.environ.get(_DEPLOYED) == run
+
+
 def mark_what_is_started() -> None:
     """Let the processes that this one starts know that they are within a run."""
     os.environ[_WITHIN] = str(os.getpid())

@@ -15,8 +15,8 @@ from orchestrator_cli.tool_events import ToolNeeded as ToolNeeded
 from orchestrator_cli.tool_events import ToolRefused as ToolRefused
 from orchestrator_cli.tool_events import ToolReused as ToolReused
 from orchestrator_cli.tool_events import ToolTried as ToolTried
+from orchestrator_cli.values import AnsweredBy, Attachment, Deadline, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import Asked as Asked
-from orchestrator_cli.values import Attachment, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import Fact as Fact
 from orchestrator_cli.values import FileChange as FileChange
 from orchestrator_cli.values import Outcome as Outcome
@@ -30,8 +30,7 @@ class RunStarted(Fact):
     session: str = ""  # that it belongs to; empty if there is none
     conversation: tuple[Turn, ...] = ()
     """What was said before in the same session, oldest first."""
-    earlier: str = ""
-    """What the turns before these came to."""
+    earlier: str = ""  # what the turns before these came to
     workspace: str
     mark: str = ""  # of that folder: see durable.held_folder; empty in journals of earlier versions
     models: dict[str, str]
@@ -280,6 +279,7 @@ class ApprovalAsked(Fact):
     """For a `question` the JSON Schema of its answer, where it has one."""
     items: tuple[str, ...] = ()
     """For `executes`, the paths that a yes allows; for `effects`, the key of a call made before."""
+    deadline: Deadline | None = None  # for a person who is not there
 
 
 class ApprovalGiven(Fact):
@@ -289,7 +289,7 @@ class ApprovalGiven(Fact):
     """For a `question`, the answer."""
     remark: str = ""
     """What the person said along with it."""
-    by: Literal["user", "flag", "settings"] = "user"
+    by: AnsweredBy = "user"
 
     @property
     def reason(self) -> str:

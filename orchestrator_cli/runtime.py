@@ -12,8 +12,10 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator_cli.approvals.broker import ApprovalBroker
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
+from orchestrator_cli.approvals.page_mirror import QuestionMirror
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.data_folder import exchangeable
@@ -66,6 +68,7 @@ def open_run(
     named: str = "",
     wants_engine: bool = True,
     attended: bool = False,
+    patience: Patience | None = None,
     unsafe: str = "",
     occasion: str = "",
     dialer: Dialer = Dialer(),  # noqa: B008 - it is frozen
@@ -80,6 +83,7 @@ def open_run(
         named: the id of the new run; by default one is made.
         wants_engine: whether the plan will be run; `orch plan` needs no Prefect.
         attended: whether someone is there who can answer questions while the run goes on.
+        patience: how long questions are open while no one is there; None for no limit.
         unsafe: run code WITHOUT A SANDBOX; says how the user has allowed that.
         occasion: what sets a new run off, besides its prompt; a resumed run keeps its own.
         dialer: resolves and checks the addresses of what may be reached.
@@ -126,8 +130,11 @@ def open_run(
             yes=settings.yes,
             attended=attended,
             before=stream.state.given.values(),
+            patience=patience,
+            asked_before=stream.state.asked,
         )
-        skills = brought.open_skills(settings.home / "runs" / run, SKILLS)
+        folder = settings.home / "runs" / run
+        skills = brought.open_skills(folder, SKILLS)
         if skills is not None:
             closing.callback(skills.close)
         opened = _open_services(
@@ -145,9 +152,11 @@ def open_run(
         )
         here = Surroundings() if source.is_repeatable else surroundings_of(workspace.root)
         occasion = stream.state.occasion if resumed else occasion
-        inbox = Inbox(
-            settings.home / "runs" / run, broker, cancellation, stream.emit, [a.id for a in stream.state.open]
-        )
+        inbox = Inbox(folder, broker, cancellation, stream.emit, [a.id for a in stream.state.open])
+        if engine is not None:
+            own = engine.is_on_own_server
+            mirror = QuestionMirror(engine.outbox, folder, broker, lambda: stream.state, is_own=own)
+            engine.outbox.attend(mirror.look, mirror.details)
         spent_s = stream.state.seconds
         with (
             inbox_thread(inbox) if wants_engine else contextlib.nullcontext(),

@@ -1,6 +1,6 @@
 """The smaller values that events, plans and the state of a run are made of."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +71,23 @@ class Fact(Part):
         super().__init_subclass__(**options)
         cls.__annotations__["kind"] = Literal[cls.__name__]
         cls.kind = cls.__name__
+
+
+class Deadline(Part):
+    """When a question is answered for a person who has not, by the clocks of the moment it was asked."""
+
+    asked: datetime
+    within_s: float
+    default: str | None = None
+    """The answer, if the question is one in words."""
+    boot: str = ""
+    """The boot of the machine; empty if it is not known."""
+    boot_s: float = 0.0
+    """By the clock of that boot."""
+
+    @property
+    def until(self) -> datetime:
+        return self.asked + timedelta(seconds=self.within_s)
 
 
 class Turn(Part):
@@ -216,6 +233,8 @@ class FileChange(Part):
     after_sha256: str | None = None
 
 
+AnsweredBy = Literal["user", "page", "flag", "settings", "deadline"]
+"""Who answered; `page` is the user on Prefect's page, and `deadline` that no one did in time."""
 Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled"]
 """How a run ended."""
 Asked = Literal[

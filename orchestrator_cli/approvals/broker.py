@@ -14,19 +14,22 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
+from orchestrator_cli.approvals.deadlines import Moment, Patience, deadline_of, left_s
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.foreign import on_one_line, visible
+from orchestrator_cli.durable.lengths import length_text
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
 from orchestrator_cli.events import ApprovalAsked, ApprovalGiven, Asked, Part, Remarked
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.json_schema import misfits
 from orchestrator_cli.planning.structured_output import coerce_to_schema
+from orchestrator_cli.values import AnsweredBy, Deadline
 
 GRANTS = frozenset({"network", "secrets", "packages", "executes", "effects"})
 """Kinds that are recorded even if the settings allow them without a question."""
@@ -55,6 +58,8 @@ class Question(Part):
     items: tuple[str, ...] = ()
     """As in `ApprovalAsked`."""
 
+    deadline: Deadline | None = Field(default=None, exclude=True)
+    """As in `ApprovalAsked`, if it was read from one."""
     sense: str = Field(default="", exclude=True)
     """Identifies the question if a model may word it differently next time."""
 
@@ -67,7 +72,8 @@ class Question(Part):
 
 def question_of(asked: ApprovalAsked) -> Question:
     """What was asked. Its own id may differ, because the event does not hold all that the id is made of."""
-    return Question(**asked.model_dump(exclude={"kind", "id"}))
+    fields = asked.model_dump(exclude={"kind", "id", "deadline"})
+    return Question(**fields, deadline=asked.deadline)
 
 
 OWN_WORDS_CHARS = 200
@@ -103,6 +109,8 @@ class ApprovalBroker:
         yes: bool = False,
         attended: bool = False,
         before: Iterable[ApprovalGiven] = (),
+        patience: Patience | None = None,
+        asked_before: Mapping[str, ApprovalAsked] | None = None,
     ) -> None:
         """
         Args:
@@ -110,6 +118,8 @@ class ApprovalBroker:
             yes: answer yes to every question that takes yes or no.
             attended: whether a person may answer while the run goes on.
             before: answers given to earlier processes of the run.
+            patience: how long questions are open while no person is attached; None for no limit.
+            asked_before: questions of earlier processes, which keep their deadlines.
         """
         self._emit = emit
         self._policy = policy
@@ -121,7 +131,14 @@ class ApprovalBroker:
         self._open: dict[str, Question] = {}
         self._callbacks: dict[str, list[OnAnswer]] = {}
         self._remarks: list[str] = []
-        self._preloaded: dict[str, UserReply] = {}
+        self._preloaded: dict[str, tuple[UserReply, AnsweredBy]] = {}
+        self._patience = patience
+        self._deadlines = {
+            id_: one.deadline for id_, one in (asked_before or {}).items() if one.deadline is not None
+        }
+        self._passed: set[str] = set()
+        """Questions whose deadline has passed without an answer to give."""
+        self._began = Moment.now()
 
     # --- asking
 
@@ -136,7 +153,7 @@ class ApprovalBroker:
                 return given
             while (found := self._given.get(question.id)) is None:
                 cancellation.check()
-                if not self.attended:
+                if not self._may_be_answered(question.id):
                     raise approval_needed([question])
                 # Short waits, because a cancellation does not wake this up.
                 self._answered.wait(0.2)
@@ -160,7 +177,7 @@ class ApprovalBroker:
                 self._open[question.id] = question
                 if given := self._preloaded_answer(question):
                     return given
-                self._emit(_asked(question))
+                self._emit(self._asked(question))
             if self._yes and not needs_its_own_answer(question):
                 return self.answer(question.id, "yes", by="flag")
             return None
@@ -173,16 +190,15 @@ class ApprovalBroker:
                 given = ApprovalGiven(id=question.id, decision="yes", by="settings")
                 self._given[given.id] = given
                 if question.what in GRANTS:
-                    self._emit(_asked(question))
+                    self._emit(asked_event(question))
                     self._emit(given)
             return given
 
     def _preloaded_answer(self, question: Question) -> ApprovalGiven | None:
         """The preloaded answer, if there is one and it fits; otherwise the question stays open."""
-        reply = self._preloaded.pop(question.id, None)
-        if reply is not None:
+        if preloaded := self._preloaded.pop(question.id, None):
             with contextlib.suppress(UsageError):
-                return self.reply(question.id, reply)
+                return self.reply(question.id, *preloaded)
         return None
 
     def on_answer(self, id_: str, callback: OnAnswer) -> None:
@@ -204,10 +220,56 @@ class ApprovalBroker:
         with self._lock:
             return id_ in self._given
 
-    def check_attended(self) -> None:
-        """Raise `ApprovalNeeded` if questions are open and no person is there to answer."""
-        if self.open and not self.attended:
+    @property
+    def waits(self) -> bool:
+        """Whether an open question may still be answered while the run goes on."""
+        with self._lock:
+            return self.attended or any(map(self._may_be_answered, self._open))
+
+    def check_answerable(self) -> None:
+        """Raise `ApprovalNeeded` if questions are open and the run does not wait for their answers."""
+        if self.open and not self.waits:
             raise approval_needed(self.open)
+
+    def _may_be_answered(self, id_: str) -> bool:
+        return self.attended or (id_ in self._deadlines and id_ not in self._passed)
+
+    def _asked(self, question: Question) -> ApprovalAsked:
+        """The event of a question that opens, with its deadline."""
+        patience = None if self.attended else self._patience
+        deadline = deadline_of(patience, self._deadlines.get(question.id), Moment.now())
+        if deadline is not None:
+            self._deadlines[question.id] = deadline
+        return asked_event(question, deadline)
+
+    def pass_deadlines(self) -> None:
+        """Answer the open questions whose deadline has passed, unless a person is attached.
+
+        That grants nothing: what asks for yes or no is answered with no, and a question of the plan with the
+        default that was given for it. Any other stays open, and the run does not wait for it.
+        """
+        with self._answered:
+            now = Moment.now()
+            for question in () if self.attended else self.open:
+                deadline = self._deadlines.get(question.id)
+                if deadline is None or question.id in self._passed or left_s(deadline, now, self._began) > 0:
+                    continue
+                try:
+                    self._answer_for_no_one(question, deadline)
+                except UsageError:  # the default does not fit
+                    self._passed.add(question.id)
+            self._answered.notify_all()
+
+    def _answer_for_no_one(self, question: Question, deadline: Deadline) -> None:
+        """Raises `UsageError` if there is no answer to give."""
+        remark = f"no one answered within {length_text(deadline.within_s)}"
+        if question.what != "question":
+            self.answer(question.id, "no", remark=remark, by="deadline")
+        elif deadline.default is None or not question.subject:
+            raise UsageError("There is no default answer.")
+        else:
+            value = coerce_to_schema(deadline.default, question.result)
+            self.answer(question.id, "answered", value=value, remark=remark, by="deadline")
 
     @property
     def open(self) -> tuple[Question, ...]:
@@ -230,7 +292,7 @@ class ApprovalBroker:
         *,
         value: JsonValue = None,
         remark: str = "",
-        by: Literal["user", "flag"] = "user",
+        by: AnsweredBy = "user",
     ) -> ApprovalGiven:
         """Answer an open question. Raises `UsageError` if it is not open or the answer does not fit."""
         with self._answered:
@@ -248,19 +310,19 @@ class ApprovalBroker:
             callback(given)
         return given
 
-    def reply(self, id_: str, reply: UserReply) -> ApprovalGiven:
+    def reply(self, id_: str, reply: UserReply, by: AnsweredBy = "user") -> ApprovalGiven:
         """As `answer`, with the text coerced to the question's schema. Raises `UsageError`."""
         with self._lock:
             question = self._open.get(id_)
             value: JsonValue = reply.text or None
             if question is not None and question.what == "question" and reply.decision == "answered":
                 value = coerce_to_schema(reply.text, question.result)
-            return self.answer(id_, reply.decision, value=value, remark=reply.remark)
+            return self.answer(id_, reply.decision, value=value, remark=reply.remark, by=by)
 
-    def preload(self, id_: str, reply: UserReply) -> None:
+    def preload(self, id_: str, reply: UserReply, by: AnsweredBy = "user") -> None:
         """Store the answer to a question of an earlier process, for when it is asked again."""
         with self._lock:
-            self._preloaded[id_] = reply
+            self._preloaded[id_] = reply, by
 
     def remark(self, text: str) -> None:
         """Add a remark that concerns the whole run."""
@@ -295,8 +357,8 @@ def how_to_answer(run: str, questions: Sequence[Question | ApprovalAsked]) -> li
     return ways
 
 
-def _asked(question: Question) -> ApprovalAsked:
-    return ApprovalAsked(id=question.id, **question.model_dump())
+def asked_event(question: Question, deadline: Deadline | None = None) -> ApprovalAsked:
+    return ApprovalAsked(id=question.id, deadline=deadline, **question.model_dump())
 
 
 def approval_needed(questions: Sequence[Question]) -> ApprovalNeeded:

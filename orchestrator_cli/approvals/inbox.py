@@ -44,6 +44,8 @@ class Answer(_Message):
     id: str = ""
     """The question's id; empty for the only open one."""
     reply: UserReply
+    by: Literal["user", "page"] = "user"
+    """As in `AnsweredBy`."""
 
 
 class Remark(_Message):
@@ -116,6 +118,10 @@ class Inbox:
             except (OSError, UsageError, ValidationError) as exc:
                 self._put_aside(name, exc)
 
+    def pass_deadlines(self) -> None:
+        """Answer the questions that waited long enough; an answer that has arrived counts first."""
+        self._broker.pass_deadlines()
+
     def _names(self) -> list[str]:
         try:
             found = self._inbox.stat(follow_symlinks=False)
@@ -154,13 +160,13 @@ class Inbox:
             self._kept.pop(name, None)
             return True
         if any(question.id == asked for question in self._broker.open):
-            self._broker.reply(asked, message.reply)
+            self._broker.reply(asked, message.reply, message.by)
             return True
         if asked not in self._asked_before:
             raise UsageError(f"There is no open question {asked}.")
         if name not in self._kept:
             self._kept[name] = asked
-            self._broker.preload(asked, message.reply)
+            self._broker.preload(asked, message.reply, message.by)
         return False
 
     def _only_one(self) -> str:
@@ -203,6 +209,7 @@ def inbox_thread(inbox: Inbox) -> Iterator[None]:
         with contextlib.suppress(OrchError):
             while not over.wait(EVERY_S):
                 inbox.read()
+                inbox.pass_deadlines()
 
     inbox.read()
     thread = threading.Thread(target=watch, name="orch: inbox", daemon=True)

@@ -66,6 +66,7 @@ COMMANDS = {
     "attach": Lazy("resume", "Watch a run in the background, and answer it."),
     "schedule": Lazy("schedule", "Manage what runs by itself."),
     "up": Lazy("up", "Start what is scheduled, until Ctrl-C."),
+    "deploy": Lazy("deploy", "Have Prefect's workers run schedules."),
     "fork": Lazy("resume", "Start a new run from the finished part of another."),
     "cancel": Lazy("runs", "End a run for good; what it finished stays."),
     "undo": Lazy("runs", "Restore the workspace to before a run."),

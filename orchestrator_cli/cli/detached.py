@@ -3,11 +3,13 @@
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
 
 from orchestrator_cli.approvals.broker import Question, UserReply, check_reply, how_to_answer, question_of
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.inbox import Answer, Remark, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
@@ -18,6 +20,7 @@ from orchestrator_cli.journal.follow import JournalFollower
 from orchestrator_cli.journal.journal import EventView, lock_owner
 from orchestrator_cli.runs.background import BackgroundRun, await_beginning, begin, go_on, journal_size
 from orchestrator_cli.runs.find import PastRun
+from orchestrator_cli.runs.page_answers import take_page_answers
 from orchestrator_cli.runtime import checked_prompt, new_run_id
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply
@@ -27,6 +30,8 @@ from orchestrator_cli.views.streams import JsonLines, envelope_line, write_line
 from orchestrator_cli.workspace import check_folder
 
 POLL_S = 0.1
+PAGE_S = 2.0
+"""Between looks for an answer on Prefect's page, to a run without a process."""
 
 
 def arguments_of(*sets: object, **values: Any) -> tuple[str, ...]:
@@ -53,7 +58,11 @@ def check_detach(*, detach: bool, unsafe: bool) -> None:
 
 
 def start_detached(
-    settings: Settings, command: Sequence[str], arguments: Sequence[str] = (), prompt: str = ""
+    settings: Settings,
+    command: Sequence[str],
+    arguments: Sequence[str] = (),
+    prompt: str = "",
+    patience: Patience | None = None,
 ) -> PastRun:
     """Start a run in the background.
 
@@ -61,21 +70,25 @@ def start_detached(
         command: of `orch`, with its options.
         arguments: those of its options that `orch resume` takes too.
         prompt: what the command reads from standard input.
+        patience: how long its questions are open.
 
     Raises `OrchError` if it does not begin.
     """
     check_folder(settings.workspace)
     text = checked_prompt(prompt, settings.home) if prompt else ""
     past = PastRun(new_run_id(), settings.home, settings.workspace.resolve())
-    process = begin(past, command, text, BackgroundRun(arguments=tuple(arguments)))
+    process = begin(past, command, text, BackgroundRun(arguments=tuple(arguments), patience=patience))
     await_beginning(past, process)
     return past
 
 
-def resume_detached(past: PastRun, arguments: Sequence[str] = ()) -> None:
-    """Resume a run in the background, with these options if any. Raises `OrchError` if it does not go on."""
+def resume_detached(past: PastRun, arguments: Sequence[str] = (), patience: Patience | None = None) -> None:
+    """Resume a run in the background, with these options and this patience if any.
+
+    Raises `OrchError` if it does not go on.
+    """
     before = journal_size(past)
-    await_beginning(past, go_on(past, arguments), before)
+    await_beginning(past, go_on(past, arguments, patience), before)
 
 
 def print_started(past: PastRun, console: Console, output: Output) -> None:
@@ -135,7 +148,7 @@ class RemoteAnswers:
         self.attended = False
 
 
-def attach(past: PastRun, console: Console, output: Output) -> None:
+def attach(past: PastRun, settings: Settings, console: Console, output: Output) -> None:
     """Show a run from its beginning until it ends, answer its questions, and pass remarks on.
 
     A run that pauses goes on in the background as soon as its questions are answered. Raises `typer.Exit`
@@ -146,7 +159,8 @@ def attach(past: PastRun, console: Console, output: Output) -> None:
     if output.stream_json:
         views.append(JsonLines(sys.stdout))
     try:
-        state = _watch(past, console, views, attended=output.is_for_people and can_read_terminal(console))
+        attended = output.is_for_people and can_read_terminal(console)
+        state = _watch(past, settings, console, views, attended=attended)
     except KeyboardInterrupt:
         console.close()
         console.lines([f"Run {past.run} goes on. End it with: orch cancel {past.run}"])
@@ -161,9 +175,27 @@ def attach(past: PastRun, console: Console, output: Output) -> None:
     raise typer.Exit(state.finished.exit_code)
 
 
-def _watch(past: PastRun, console: Console, views: Sequence[EventView], *, attended: bool) -> RunState:
+@dataclass
+class _PageLook:
+    """Looks for answers on Prefect's page now and then."""
+
+    past: PastRun
+    settings: Settings
+    looked: float = -PAGE_S
+
+    def has_answer(self, state: RunState) -> bool:
+        if time.monotonic() - self.looked < PAGE_S:
+            return False
+        self.looked = time.monotonic()
+        return take_page_answers(self.past, state, self.settings)
+
+
+def _watch(
+    past: PastRun, settings: Settings, console: Console, views: Sequence[EventView], *, attended: bool
+) -> RunState:
     """The run at its end."""
     follower, state = JournalFollower(past.journal), RunState()
+    page = _PageLook(past, settings)
     answers = RemoteAnswers(past, attended=attended)
     with terminal_input(answers, console, takes_remarks=True):
         while True:
@@ -181,7 +213,8 @@ def _watch(past: PastRun, console: Console, views: Sequence[EventView], *, atten
                     raise RunFailed(
                         f"The process of run {past.run} has died.", f"Go on with: orch resume {past.run}"
                     )
-                if {asked.id for asked in state.open} <= pending_answers(past.folder):
+                is_answered = {asked.id for asked in state.open} <= pending_answers(past.folder)
+                if is_answered or page.has_answer(state):
                     resume_detached(past)
                 elif not answers.attended:
                     raise ApprovalNeeded(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
@@ -78,6 +79,8 @@ class ForegroundRun:
     unsafe: str = ""
     run: str = ""
     """The id of a run to resume, or of a new one if it was chosen before."""
+    patience: Patience | None = None
+    """How long questions are open without a terminal; if None, as the run was started."""
 
     def ask(self, prompt: str, options: PromptOptions = NO_OPTIONS) -> None:
         """Run a prompt and print the answer. Raises `OrchError`, also if a part of the work failed."""
@@ -205,15 +208,18 @@ class ForegroundRun:
 
     @contextlib.contextmanager
     def _open(self, views: list[EventView], resumed: str = "") -> Iterator[Run]:
+        past = PastRun(resumed or self.run, self.settings.home, self.settings.workspace)
+        about = background_of(past) if past.run else None
         with (
             open_run(
                 self.settings,
                 views,
                 source=self.source,
                 named=self.run if not resumed else "",
-                occasion=about.occasion if not resumed and (about := self._background) else "",
+                occasion=about.occasion if about and not resumed else "",
                 resumed=resumed,
                 attended=can_read_terminal(self.console),
+                patience=self.patience or (about.patience if about else None),
                 unsafe=self.unsafe,
             ) as opened,
             terminal_input(opened.broker, self.console, takes_remarks=False),

@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup, TyperOption
 
+from orchestrator_cli.approvals.deadlines import Patience
+from orchestrator_cli.durable.lengths import seconds_of
 from orchestrator_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
+
+LONGEST_S = 52 * 604_800.0
+"""How long a question can wait."""
 
 ModelName = Annotated[str | None, typer.Option("-m", "--model", help="Use this model, by LiteLLM's name.")]
 Folder = Annotated[
@@ -75,6 +80,23 @@ Detach = Annotated[
 ]
 Background = Annotated[str, typer.Option("--background", hidden=True)]
 """The id of the run that this process is for, which has no terminal."""
+AnswerWithin = Annotated[
+    str | None,
+    typer.Option(
+        "--answer-within",
+        metavar="TIME",
+        help="Without a terminal, wait so long for the answer to a question, such as 30m, 2h or 1d; "
+        "what asks for permission is then refused.",
+    ),
+]
+DefaultAnswer = Annotated[
+    str | None,
+    typer.Option(
+        "--default-answer",
+        metavar="TEXT",
+        help="With --answer-within: the answer to a question in words when that time is over.",
+    ),
+]
 Continue = Annotated[bool, typer.Option("-c", "--continue", help="Continue this workspace's last session.")]
 SessionName = Annotated[
     str | None, typer.Option("--session", metavar="NAME", help="Continue this session, or start it.")
@@ -170,6 +192,29 @@ class PermissionOptions:
     allow_process: AllowProcess = None
     approve: Approve = None
     yes: Yes = False
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How long questions are open without a terminal, and the answer then."""
+
+    answer_within: AnswerWithin = None
+    default_answer: DefaultAnswer = None
+
+    @property
+    def patience(self) -> Patience | None:
+        """None without a deadline. Raises `UsageError`."""
+        if self.answer_within is None:
+            if self.default_answer is not None:
+                raise UsageError("--default-answer has no effect without --answer-within.", "Give both.")
+            return None
+        try:
+            seconds = seconds_of(self.answer_within)
+        except ValueError as exc:
+            raise UsageError(f"{exc}.", "Write --answer-within 30m, 2h or 1d.") from exc
+        if not 0 < seconds <= LONGEST_S:
+            raise UsageError("--answer-within is more than nothing and at most 52w.", "Write 30m, 2h or 1d.")
+        return Patience(within_s=seconds, default=self.default_answer)
 
 
 @dataclass(frozen=True)

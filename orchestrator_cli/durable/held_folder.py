@@ -12,13 +12,12 @@ machine was started again, of the one with that inode on another file system.
 
 import os
 import weakref
-from contextlib import suppress
 from pathlib import Path
 
+from orchestrator_cli.durable.boot_clock import boot_id
 from orchestrator_cli.durable.places import folder_id
 
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class HeldFolder:
@@ -37,7 +36,7 @@ class HeldFolder:
 
     @property
     def mark(self) -> str:
-        return f"{self.id.device}:{self.id.inode}:{_boot()}" if self.id is not None else ""
+        return f"{self.id.device}:{self.id.inode}:{boot_id()}" if self.id is not None else ""
 
     def close(self) -> None:
         """Idempotent."""
@@ -55,11 +54,4 @@ def has_mark(place: Path | int, mark: str) -> bool:
     found = folder_id(place)
     if found is None or found.inode != wanted[1]:
         return False
-    return found.device == wanted[0] or boot != _boot()
-
-
-def _boot() -> str:
-    """Names the time since the machine was started; empty if that is unknown."""
-    with suppress(OSError):
-        return _BOOT.read_text(encoding="ascii").strip()
-    return ""
+    return found.device == wanted[0] or boot != boot_id()

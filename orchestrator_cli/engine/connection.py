@@ -9,7 +9,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from orchestrator_cli.errors import ConfigError, OrchError
 NOWHERE = "http://127.0.0.1:9/api"
 """An address for Prefect's settings if no server can be started: without one, Prefect starts its own."""
 CHECK_S = 10.0
+SHORT_S = 2.0
+REPLY_BYTES = 16 << 20
 MANY_FAILURES = 3
 """A server that has not come up so often is not started again."""
 CLOUD = "prefect.cloud"
@@ -49,6 +51,11 @@ class PrefectConnection:
         self._is_open = False
         self.url = NOWHERE
         """Of the API of the server that is used now."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the server is the home's own, which only who has its password can use."""
+        return self._url is None
 
     @property
     def unsent(self) -> Path | None:
@@ -100,6 +107,35 @@ class PrefectConnection:
             server.import_prefect()
             with suppress(Exception), self.client() as client:
                 send_unsent(self.unsent, client)
+
+
+def plain_request(url: str | None, home: Path) -> Callable[[str, str, Any], Any] | None:
+    """A function that makes a request of a Prefect server and returns its JSON, without a client of Prefect.
+
+    `url`: the API of the user's own server; None for that of `home`, if it runs. The function takes a method,
+    a path and JSON, waits at most `SHORT_S` for each part of the reply, and raises `OSError` and
+    `ValueError`.
+    """
+    headers, tls = {"content-type": "application/json"}, None
+    if url and not server.is_of_home(url, home):
+        headers |= prefect_headers()
+        tls = prefect_tls()
+    else:
+        own = server.running_server(home)
+        if own is None:
+            return None
+        url = own.url
+        headers["Authorization"] = server.authorization(own.password)
+    base = url.rstrip("/")
+
+    def request(method: str, path: str, body: Any) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        asked = urllib.request.Request(base + path, data, headers, method=method)
+        with urlopen(asked, timeout=SHORT_S, tls=tls) as reply:
+            content = reply.read(REPLY_BYTES)
+        return json.loads(content) if content else None
+
+    return request
 
 
 def check_server(url: str) -> None:

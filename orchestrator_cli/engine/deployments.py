@@ -7,9 +7,10 @@ graph is on the page of the deployment.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from orchestrator_cli.engine.outbox import is_refused
+from orchestrator_cli.engine.outbox import is_refused, send_unsent
 
 FLOW = "orch"
 TAG = "orch-schedule"
@@ -50,9 +51,14 @@ class ScheduledRun:
 class Deployments:
     """The deployments on a server. Every method raises what the client raises if the server is gone."""
 
-    def __init__(self, client: Any, owner: str = "") -> None:
-        """`owner`: whose schedules they are, on a server that others use too."""
+    def __init__(self, client: Any, owner: str = "", unsent: Path | None = None) -> None:
+        """
+        Args:
+            owner: whose schedules they are, on a server that others use too.
+            unsent: the folder of what runs could not send, if they keep it.
+        """
         self._client = client
+        self._unsent = unsent
         self._flow = f"{FLOW} {owner}".strip()
         self._flow_id = ""
         self._ids: dict[str, str] = {}
@@ -199,6 +205,16 @@ class Deployments:
         """Put down how a flow run has ended, or that it is not begun; `state` is a type such as `CRASHED`."""
         row = {"state": {"type": state, "name": name, "message": message}, "force": True}
         self._unless_gone(f"/flow_runs/{run.id}/set_state", row)
+
+    def send_unsent(self) -> None:
+        """Send what runs could not, such as one that has ended before it had reached the server."""
+        if self._unsent is not None:
+            send_unsent(self._unsent, self._client)
+
+    def request(self, method: str, path: str, body: Any) -> Any:
+        """Make any request; its JSON."""
+        reply = self._client.request(method, path, json=body)
+        return reply.json() if reply.content else None
 
     def _runs(self, rows: Iterable[dict[str, Any]]) -> list[ScheduledRun]:
         names = {id_: name for name, id_ in self._ids.items()}

@@ -77,6 +77,11 @@ class FlowRun:
         run_beside(self._live, ready)
         self.outbox.start(connect, connection.unsent)
 
+    @property
+    def is_on_own_server(self) -> bool:
+        """Whether its server is the home's own."""
+        return self._connection.is_own
+
     def when_open(self, call: Callable[[str, str], None]) -> None:
         """Have `call` called with its id on the server and where its page is, now or once it is there."""
 

@@ -20,8 +20,10 @@ from typing import Any
 from orchestrator_cli.cancellation import run_beside
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.engine.artifacts import MANY, together
+from orchestrator_cli.environment import is_deployed_run
 
 EVENTS, LOGS, ARTIFACTS, STATE = "/events", "/logs/", "/artifacts/", "/flow_runs/{id}/set_state"
+INPUT = "/flow_runs/{id}/input"
 CAPACITY = 20_000
 """How many messages wait at most; what comes then is dropped, except states of the flow run."""
 AT_ONCE = 200
@@ -29,6 +31,8 @@ AT_ONCE = 200
 REQUEST_S = 10.0
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 5.0
 """Between attempts to reach the server; each pause is twice the one before."""
+LOOK_S = 1.0
+"""How often `attend`ed to."""
 CLOSING_S, STALLED_S = 3.0, 1.0
 """How long the end of a run waits for the last messages at most, and without progress."""
 GONE = "The process that ran it has ended; orch continued the run in another one."
@@ -97,18 +101,57 @@ class PrefectOutbox:
         self._on_progress = on_progress
         self._advance()
         self._on_open: Callable[[str], None] | None = None
+        self._look: Callable[[Any], None] | None = None
+        self._details: Callable[[], dict[str, Any]] = dict
+        self._sets_states = not is_deployed_run(name)
+        """Whether the states of the flow run are those of this run."""
+        self._is_running = False
+        """Whether the last state that the engine gave the flow run is that."""
+
+    def attend(self, look: Callable[[Any], None], details: Callable[[], dict[str, Any]]) -> None:
+        """Have `look` called with the client every `LOOK_S` seconds until `close`, while the server answers.
+
+        `details`: what a state has besides in which the flow run ends paused.
+        """
+        with self._changed:
+            self._look, self._details = look, details
+            self._changed.notify()
+
+    def put_input(self, key: str, content: Any) -> None:
+        """Add something that the server keeps for the flow run; `content` is JSON."""
+        self.put(INPUT, {"key": key, "value": json.dumps(content), "sender": "orch"})
+
+    def put_between(self, state: dict[str, Any]) -> None:
+        """Add a state that the server shows while the flow run runs; after that it does nothing."""
+        with self._changed:
+            if self._is_running:
+                self._append(Message(STATE, {"state": state, "force": True}))
 
     def put(self, path: str, body: Any) -> None:
         """Add a message. Returns at once; after `close` it does nothing."""
+        message = self._with_details(Message(path, body))
         with self._changed:
-            if self._abandoned:
-                return
-            if len(self._waiting) >= CAPACITY and path != STATE:
-                self.lost += 1
-                return
-            self._waiting[self._next] = Message(path, body)
-            self._next += 1
-            self._changed.notify()
+            if path == STATE:
+                self._is_running = body["state"]["type"] == "RUNNING"
+            if path != STATE or self._sets_states:
+                self._append(message)
+
+    def _append(self, message: Message) -> None:
+        if self._abandoned:
+            return
+        if len(self._waiting) >= CAPACITY and message.path != STATE:
+            self.lost += 1
+            return
+        self._waiting[self._next] = message
+        self._next += 1
+        self._changed.notify()
+
+    def _with_details(self, message: Message) -> Message:
+        if message.path != STATE or message.body["state"]["type"] != "PAUSED":
+            return message
+        state = message.body["state"]
+        details = {**(state.get("state_details") or {}), **self._details()}
+        return Message(STATE, message.body | {"state": state | {"state_details": details}})
 
     def when_open(self, call: Callable[[str], None]) -> None:
         """Have `call` called with the server's id of the flow run, now or as soon as there is one."""
@@ -140,8 +183,9 @@ class PrefectOutbox:
         Other processes send it as soon as it is released, or this process has died.
         """
         folder.mkdir(mode=0o700, exist_ok=True)
+        last = [self._with_details(message) for message in more if self._sets_states]
         with self._changed:
-            messages = [*self._waiting.values(), *more]
+            messages = [*self._waiting.values(), *last]
         left = [[message.path, message.body] for message in messages]
         kept = {"name": self.name, "local_id": self.local_id, "resumed": self._resumed, "messages": left}
         path = folder / f"{self.local_id}.json"
@@ -189,8 +233,12 @@ class PrefectOutbox:
 
     def _send(self, client: Any) -> None:
         """Send what waits and what comes, until the outbox is closed."""
-        while batch := self._batch():
-            for path, body in requests(list(batch.values())):
+        looked = time.monotonic()
+        while (batch := self._batch()) is not None:
+            if self._look is not None and not self._closing and time.monotonic() - looked >= LOOK_S:
+                looked = time.monotonic()
+                self._look(client)
+            for path, body in requests(list(batch.values())) if batch else ():
                 self._post(client, path, body)
                 self._advance()
             with self._changed:
@@ -198,12 +246,14 @@ class PrefectOutbox:
                     del self._waiting[number]
         self._is_empty.set()
 
-    def _batch(self) -> dict[int, Message]:
-        """Messages to the path that is first in line, once there is one; none at the end."""
+    def _batch(self) -> dict[int, Message] | None:
+        """Messages to the path that is first in line, or none after a while; None at the end."""
         with self._changed:
-            while not self._waiting and not self._closing:
-                self._changed.wait()
-            if not self._waiting or self._abandoned:
+            if not self._waiting and not self._closing:
+                self._changed.wait(LOOK_S if self._look is not None else None)
+            if self._abandoned or (self._closing and not self._waiting):
+                return None
+            if not self._waiting:
                 return {}
             path = next(iter(self._waiting.values())).path
             alike = (item for item in self._waiting.items() if item[1].path == path)
@@ -217,6 +267,8 @@ class PrefectOutbox:
         except Exception as exc:
             if not is_refused(exc):
                 raise
+            if path == INPUT:
+                return  # it was sent before, and the reply was lost
             self.lost += 1
             self.fault = str(exc)
 
@@ -268,7 +320,8 @@ def requests(messages: list[Message]) -> list[tuple[str, Any]]:
 
 def is_refused(exc: Exception) -> bool:
     """Whether the server did not accept a message and would not accept it later."""
-    status = getattr(getattr(exc, "response", None), "status_code", 0)
+    # Prefect's client has a response; urllib has the code.
+    status = getattr(getattr(exc, "response", None), "status_code", 0) or getattr(exc, "code", 0)
     return 400 <= status < 500 and status not in (401, 403, 408, 425, 429)
 
 

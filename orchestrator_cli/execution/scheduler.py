@@ -85,7 +85,7 @@ class Scheduler:
         if not self._is_idle():
             return True
         if self._waits_for_people():
-            self.run.broker.check_attended()
+            self.run.broker.check_answerable()
             return True
         if self.unheard is not None:
             causes, error = self.unheard
@@ -109,7 +109,7 @@ class Scheduler:
                 break
             if self.state.given is not seen.given or self.state.causes is not seen.causes:
                 return
-            if not self.run.broker.attended and self._is_idle() and self._waits_for_people():
+            if not self.run.broker.waits and self._is_idle() and self._waits_for_people():
                 return
         # What ended at the same time belongs to the same picture, before the reviser is shown it.
         while not self.done.empty():

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
 from orchestrator_cli.errors import OrchError, RunFailed
 from orchestrator_cli.journal.journal import lock_owner
@@ -35,6 +36,8 @@ class BackgroundRun(FrozenModel):
 
     arguments: tuple[str, ...] = ()
     """The options of `orch ask` that `orch resume` takes too, such as its limits."""
+    patience: Patience | None = None
+    """How long its questions are open; not in a command, which other users can read."""
     schedule: str = ""
     """The schedule that started it; empty if a person did."""
     flow_run: str = ""
@@ -76,12 +79,19 @@ def begin(
         return _process(past, (*command, "--background", past.run), given)
 
 
-def go_on(past: PastRun, arguments: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+def go_on(
+    past: PastRun, arguments: Sequence[str] = (), patience: Patience | None = None
+) -> "subprocess.Popen[bytes]":
     """Resume a run in the background, and return at once. Raises `OSError`.
 
-    `arguments`: options of `orch resume`, instead of those that it was started with.
+    Args:
+        arguments: options of `orch resume`, instead of those that it was started with.
+        patience: instead of that which it was started with.
     """
     about = background_of(past) or BackgroundRun()
+    if patience is not None:
+        about = about.model_copy(update={"patience": patience})
+        write_background(past, about)
     if arguments or background_of(past) is None:
         about = about.model_copy(update={"arguments": tuple(arguments)})
         write_background(past, about)

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.expressions import expression_faults
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
 from orchestrator_cli.durable.locks import LockTimeout, acquire
@@ -83,6 +84,8 @@ class Schedule(FrozenModel):
     """The most US dollars for its runs of one day."""
     notify: tuple[NotifyEvent, ...] | None = None
     """What of its runs their user is notified of; None if the settings say that."""
+    patience: Patience | None = None
+    """How long the questions of its runs are open, and the answer then."""
     paused: bool = False
 
     @field_validator("name", "after")

@@ -37,7 +37,9 @@ from orchestrator_cli.runs.background import (
     write_background,
 )
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
+from orchestrator_cli.runs.page_answers import answered_on_page
 from orchestrator_cli.runtime import RUN_ID, new_run_id
+from orchestrator_cli.schedules.limits import left_today
 from orchestrator_cli.schedules.news import News
 from orchestrator_cli.schedules.rates import HourlyRate
 from orchestrator_cli.schedules.rules import decide, objection
@@ -93,6 +95,7 @@ class Serving:
         *,
         notify: NotifySettings = NotifySettings(),  # noqa: B008 - it is frozen
         is_shared: bool = False,
+        unsent: Path | None = None,
     ) -> None:
         """
         Args:
@@ -100,8 +103,9 @@ class Serving:
             say: shows one line.
             notify: how the user is notified of what no run can say.
             is_shared: whether others use the server too.
+            unsent: as in `Deployments`.
         """
-        self._is_shared = is_shared
+        self._is_shared, self._unsent = is_shared, unsent
         self._home = home
         self._connect = connect
         self._say = say
@@ -130,7 +134,8 @@ class Serving:
                 self._hooks.listen()
                 try:
                     with self._connect() as client:
-                        self._serve_with(Deployments(client, self._store.owner if self._is_shared else ""))
+                        owner = self._store.owner if self._is_shared else ""
+                        self._serve_with(Deployments(client, owner, self._unsent))
                 except OSError as exc:
                     self._say_once(f"The disk or the network fails: {exc}")
                 except Exception as exc:
@@ -166,6 +171,7 @@ class Serving:
             self._hooks.listen()
             self._sync(deployments)
             self._look_at_work(deployments)
+            self._look_at_page(deployments)
             self._trigger(deployments)
             self._begin_due(deployments, now)
             time.sleep(POLL_S)
@@ -257,7 +263,7 @@ class Serving:
 
     def _begin(self, deployments: Deployments, schedule: Schedule, flow: ScheduledRun) -> None:
         past = PastRun(_run_id(flow, self._home), self._home, Path(schedule.workspace))
-        left = self._left_today(schedule)
+        left = left_today(self._home, schedule)
         if left is not None and left <= 0:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
             deployments.end(flow, "CANCELLED", "Skipped", why)
@@ -275,6 +281,7 @@ class Serving:
         limit = () if left is None or schedule.process else (f"--max-cost={left:.4f}",)
         about = BackgroundRun(
             arguments=(*schedule.arguments, *limit),
+            patience=schedule.patience,
             schedule=schedule.name,
             flow_run=flow.id,
             occasion=flow.occasion,
@@ -282,18 +289,6 @@ class Serving:
         )
         process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
         self._work.append(_AtWork(past, flow, process))
-
-    def _left_today(self, schedule: Schedule) -> float | None:
-        """What its runs of today may still cost; None if there is no limit."""
-        if schedule.max_cost_day is None:
-            return None
-        spent = 0.0
-        for folder in (self._home / "runs").glob(f"{datetime.now():%Y%m%d}-*"):
-            past = PastRun(folder.name, self._home, Path(schedule.workspace))
-            about = background_of(past)
-            if about is not None and about.schedule == schedule.name and past.journal.exists():
-                spent += look_at(past).state.usage.cost
-        return schedule.max_cost_day - spent
 
     # --- what is at work
 
@@ -334,6 +329,16 @@ class Serving:
                     deployments.end(work.flow, "CRASHED", "Crashed", exc.message)
                     self._tell_failed(work.flow, work.past.run, exc.message)
 
+    def _look_at_page(self, deployments: Deployments) -> None:
+        """Go on with runs that wait and were answered on Prefect's page."""
+        deployments.send_unsent()
+        waiting = {work.past.run: work for work in self._waiting}
+        asked = [work.past for work in waiting.values()]
+        for past in answered_on_page(deployments.request, asked, is_own=not self._is_shared):
+            self._waiting.remove(waiting[past.run])
+            self._say(f"run {past.run} was answered on Prefect's page")
+            self._work.append(_AtWork(past, waiting[past.run].flow, go_on(past)))
+
     def _go_on(self, deployments: Deployments, work: _AtWork) -> None:
         """Deal with a run that is not known to be at work."""
         flow = work.flow
@@ -347,7 +352,9 @@ class Serving:
         elif not (found.status in RESUMABLE and self._resume(work, found)):
             if flow is not None:
                 self._put_down(deployments, flow, found)
-            elif found.status != "paused":
+            elif found.status == "paused":
+                self._waiting.append(_AtWork(work.past, None, size=journal_size(work.past)))
+            else:
                 _settle(work.past)
 
     def _resume(self, work: _AtWork, found: FoundRun) -> bool:
@@ -366,18 +373,18 @@ class Serving:
         states = {
             "completed": ("COMPLETED", "Completed"),
             "cancelled": ("CANCELLED", "Cancelled"),
-            "paused": ("PAUSED", "Paused"),
             "died": ("CRASHED", "Crashed"),
         }
         state, name = states.get(found.status, ("FAILED", "Failed"))
-        deployments.end(flow, state, name, message)
+        if found.status != "paused":  # the run itself has said that, with a form for the answer
+            deployments.end(flow, state, name, message)
         self._say(
             f"{flow.schedule}: run {found.where.run} {_ended(found)}" + (f": {message}" if message else "")
         )
         if found.status == "died":  # any other run has notified its user itself
             self._tell_failed(flow, found.where.run, message)
         if found.status == "paused":
-            self._waiting.append(_AtWork(found.where, flow, size=journal_size(found.where)))
+            self._waiting.append(_AtWork(_in_its_place(found), flow, size=journal_size(found.where)))
             return
         self._files.ran(flow.schedule, found.state.changes)
         for schedule in self._schedules.values():

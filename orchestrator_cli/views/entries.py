@@ -15,6 +15,7 @@ from typing import NamedTuple
 import yaml
 
 from orchestrator_cli import events
+from orchestrator_cli.durable.lengths import length_text
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan, Route, Subtask
 from orchestrator_cli.values import Remembered
@@ -349,6 +350,11 @@ def _approval_asked(fact: events.ApprovalAsked) -> _EntryText:
         parts.append(fence(fact.details, "diff" if fact.what in ("writes", "executes") else "text", WHOLE))
     if fact.result is not None:
         parts += ["The answer has to fit:", fence(json.dumps(fact.result, ensure_ascii=False), "json")]
+    if fact.deadline is not None:
+        has_default = fact.deadline.default is not None and fact.subject
+        in_words = "it gets its default answer" if has_default else "the run stops"
+        then = in_words if fact.what == "question" else "the answer is no"
+        parts.append(f"It waits {length_text(fact.deadline.within_s)} for a person; then {then}.")
     return _EntryText(
         f"asked about {fact.what}: {code(fact.subject)}, question {code(fact.id)}", "\n\n".join(parts)
     )
@@ -356,7 +362,13 @@ def _approval_asked(fact: events.ApprovalAsked) -> _EntryText:
 
 @_entry.register
 def _approval_given(fact: events.ApprovalGiven) -> _EntryText:
-    whose = {"user": "the user", "flag": "the flag -y", "settings": "the settings"}[fact.by]
+    whose = {
+        "user": "the user",
+        "page": "the user on Prefect's page",
+        "flag": "the flag -y",
+        "settings": "the settings",
+        "deadline": "the deadline",
+    }[fact.by]
     title = f"question {code(fact.id)}: {fact.decision}, by {whose}"
     parts = [] if fact.decision != "answered" else [said(value_text(fact.value), WHOLE)]
     parts += ["Because:", said(fact.remark)] if fact.remark.strip() else []

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from orchestrator_cli import events
+from orchestrator_cli.approvals.deadlines import left_of
 from orchestrator_cli.events import SCHEMA
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.state import RunState, Version
@@ -39,6 +40,11 @@ class Summary:
     """The schedule that started it; empty if a person did."""
     approvals: tuple[events.ApprovalAsked, ...] = ()
 
+    @property
+    def left_s(self) -> float | None:
+        """How long the first of its questions still waits for a person; None if none has a deadline."""
+        return min((left for one in self.approvals if (left := left_of(one.deadline))), default=None)
+
     @classmethod
     def of_plan(cls, prompt: str) -> "Summary":
         """Of a plan that has not run."""
@@ -46,7 +52,8 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         """Keys: `run`, `state`, `prompt`, `workspace`, `began`, `seconds`, `calls`, `cost`, `pid`,
-        `forked_from`, `schedule`. `cost` is null where a model had no known price.
+        `forked_from`, `schedule`, `answer_within_s`. `cost` is null where a model had no known price, and
+        `answer_within_s` if no question waits until a deadline.
         """
         return {
             "run": self.run,
@@ -60,6 +67,7 @@ class Summary:
             "pid": self.pid,
             "forked_from": self.forked_from,
             "schedule": self.schedule,
+            "answer_within_s": self.left_s,
         }
 
 
@@ -73,6 +81,7 @@ def runs_lines(rows: Sequence[Summary], *, everywhere: bool = False) -> list[str
         age = duration(seconds_between(row.began, now)) if row.began else "?"
         where = f"  schedule {row.schedule}" if row.schedule else ""
         where += f"  {one_line(row.workspace)}" if everywhere else ""
+        where += f"  asks, {duration(left)} left to answer" if (left := row.left_s) else ""
         line = f"{row.run}  {row.state:<11} {age + ' ago':>12}  {_cost(row.usage)}{where}"
         lines += [line, f"    {one_line(row.prompt, WIDE)}"]
     return lines
@@ -105,6 +114,7 @@ def show_lines(summary: Summary, state: RunState) -> list[str]:
     lines += _work_lines(state)
     for asked in summary.approvals:
         lines += ["", f"open question {asked.id} about {asked.what}: {one_line(asked.question, 4 * WIDE)}"]
+        lines += [f"  {duration(left)} left to answer"] if (left := left_of(asked.deadline)) else []
     if summary.approvals:
         lines.append(f"  answer it with: orch approve {summary.run}")
     if summary.state in ("died", "interrupted", "paused", "failed"):

@@ -30,6 +30,13 @@ from orchestrator_cli.views.text import (
     value_text,
 )
 
+ANSWERED_BY = {
+    "user": "",
+    "page": " (on Prefect's page)",
+    "flag": " (-y)",
+    "settings": " (allowed in the settings)",
+    "deadline": " (by the deadline)",
+}
 LONG = 400
 """Characters of a reason or a summary."""
 NOTICE = 4_000
@@ -154,7 +161,7 @@ def _line(fact: events.Fact) -> Line | None:  # noqa: C901 - a case for each kin
             answered = fact.decision == "answered"
             decision = f"answered: {value_text(fact.value)}" if answered else fact.decision
             remark = f", because {one_line(fact.remark, LONG)}" if fact.remark else ""
-            whose = {"user": "", "flag": " (-y)", "settings": " (allowed in the settings)"}[fact.by]
+            whose = ANSWERED_BY[fact.by]
             return Line("  ", f"{fact.id} {one_line(decision, LONG)}{remark}{whose}", "dim")
         case events.Remarked():
             return Line("you  ", one_line(fact.text, LONG), sign_style="bold magenta")

@@ -116,7 +116,7 @@ HOMES = {
     "typer": ("orchestrator_cli.cli",),
     "rich": ("orchestrator_cli.views",),
     "prompt_toolkit": ("orchestrator_cli.cli.chat.prompt_line", "orchestrator_cli.cli.chat.terminal_input"),
-    "prefect": ("orchestrator_cli.engine",),
+    "prefect": ("orchestrator_cli.engine", "orchestrator_cli.schedules.worker_flow"),
     "uvicorn": ("orchestrator_cli.engine.serving", "orchestrator_cli.schedules.webhooks"),
     "fastapi": (),
     "mcp": (

@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, Text
 from pydantic import JsonValue
 
 from orchestrator_cli.approvals.broker import Question, UserReply
+from orchestrator_cli.approvals.deadlines import left_of
 from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.live import TypedLine
 from orchestrator_cli.views.streams import write
-from orchestrator_cli.views.text import choices, clean, numbered, one_line, value_text
+from orchestrator_cli.views.text import choices, clean, duration, numbered, one_line, value_text
 
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyPress
@@ -266,7 +267,7 @@ class _Reader:
             self._line, self._started_for = "", None  # it was answered elsewhere
         asked = question is not None and not (self._line and self._started_for is None)
         if asked and question is not None:
-            self._console.show_typed(TypedLine(question.question, answer_form(question), self._line))
+            self._console.show_typed(TypedLine(question.question, _form_and_time(question), self._line))
         else:
             self._console.show_typed(TypedLine("you", "", self._line) if self._line else None)
 
@@ -340,6 +341,12 @@ def answer_form(question: Question) -> str:
     return "" if form in (None, "string") else f"[{one_line(str(form))}]"
 
 
+def _form_and_time(question: Question) -> str:
+    """The form of an answer, and how long the question still waits for it."""
+    left = left_of(question.deadline)
+    return f"{answer_form(question)} ({duration(left)} left)".strip() if left else answer_form(question)
+
+
 def choices_of(question: Question) -> list[JsonValue]:
     return choices(question.result) if question.what == "question" else []
 
@@ -384,5 +391,5 @@ def choice_of(question: Question, line: str) -> str:
 def question_lines(name: str, question: Question) -> list[str]:
     """A question in a list: its id, its text, the form of an answer, the details and the choices."""
     details = [f"    {line}" for line in clean(question.details).split("\n")] if question.details else []
-    head = f"{name}  {one_line(question.question)} {answer_form(question)}".rstrip()
+    head = f"{name}  {one_line(question.question)} {_form_and_time(question)}".rstrip()
     return [head, *details, *choice_lines(question)]

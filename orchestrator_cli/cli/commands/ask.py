@@ -17,6 +17,7 @@ from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.formats import forms_of_plan, print_formatted
 from orchestrator_cli.cli.mentions import mentions
 from orchestrator_cli.cli.options import (
+    AnswerOptions,
     Attach,
     Background,
     Detach,
@@ -73,6 +74,7 @@ def ask(
     limits: LimitOptions,
     max_parallel: MaxParallel = None,
     permissions: PermissionOptions,
+    answers: AnswerOptions,
     no_reuse: NoReuse = False,
     unsafe_no_sandbox: NoSandbox = False,
     detach: Detach = False,
@@ -101,10 +103,13 @@ def ask(
                 speak=options.speak,
                 **{"continue": conversation.goes_on},
             )
-            begun = start_detached(settings, ("ask", "-", *known, *more), known, _read(prompt))
+            begun = start_detached(
+                settings, ("ask", "-", *known, *more), known, _read(prompt), answers.patience
+            )
             print_started(begun, console, output)
             return
-        run = ForegroundRun(settings, output, console, unsafe=unsafe, run=background)
+        patience = answers.patience
+        run = ForegroundRun(settings, output, console, unsafe=unsafe, run=background, patience=patience)
         if conversation.goes_on or conversation.session is not None:
             name = conversation.session or ""
             run.ask_in_session(_read(prompt), options, name=name, goes_on=conversation.goes_on)
@@ -144,6 +149,7 @@ def run_command(
     ] = None,
     *,
     retries: Annotated[int, typer.Option(min=0, max=5, help="Try again so often if it fails.")] = 0,
+    answers: AnswerOptions,
     workspace: Folder = None,
     output: Output,
     detach: Detach = False,
@@ -159,12 +165,14 @@ def run_command(
         plan = plan_of(process, settings.processes[process], inputs, retries)
         if detach:
             command = ("run", process, *(given or []), f"--retries={retries}")
-            print_started(start_detached(settings, command), console, output)
+            begun = start_detached(settings, command, patience=answers.patience)
+            print_started(begun, console, output)
             return
         with_what = f" with {json.dumps(inputs, ensure_ascii=False)}" if inputs else ""
         prompt = f"Run the process {process}{with_what} and give its result as JSON."
         source = GivenModel(ModelFree())
-        ForegroundRun(settings, output, console, source, run=background).carry_out(prompt, plan)
+        run = ForegroundRun(settings, output, console, source, run=background, patience=answers.patience)
+        run.carry_out(prompt, plan)
 
 
 def inputs_of(given: Sequence[str], process: Process) -> dict[str, JsonValue]:

@@ -13,6 +13,7 @@ from orchestrator_cli.approvals.broker import (
     needs_its_own_answer,
     question_of,
 )
+from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import choice_of, question_lines
 from orchestrator_cli.cli.commands.ask import model_of
@@ -20,6 +21,7 @@ from orchestrator_cli.cli.detached import arguments_of, attach, check_detach, pr
 from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.options import (
+    AnswerOptions,
     Background,
     Detach,
     Folder,
@@ -43,6 +45,7 @@ from orchestrator_cli.planning.plan_text import may_be_edited
 from orchestrator_cli.run_errors import as_orch_error
 from orchestrator_cli.runs.find import LAST, PastRun, check_is_same, find_run, look_at, moved_to, named_with
 from orchestrator_cli.runs.fork import fork_run
+from orchestrator_cli.runs.page_answers import take_page_answers
 from orchestrator_cli.state import fold
 from orchestrator_cli.views.console import Console
 
@@ -61,6 +64,7 @@ def resume(
     limits: LimitOptions,
     max_parallel: MaxParallel = None,
     permissions: PermissionOptions,
+    answers: AnswerOptions,
     unsafe_no_sandbox: NoSandbox = False,
     changed: Annotated[
         WhatOfChanged | None,
@@ -86,10 +90,10 @@ def resume(
             past = moved_to(past, workspace)
         if detach:
             known = arguments_of(limits, permissions, model=model, max_parallel=max_parallel, changed=changed)
-            resume_detached(past, known)
+            resume_detached(past, known, answers.patience)
             print_started(past, console, output)
             return
-        _continue(past, flags, limits, output, console, unsafe, changed)
+        _continue(past, flags, limits, output, console, unsafe, changed, answers.patience)
 
 
 @app.command()
@@ -165,7 +169,8 @@ def attach_command(run: RunName, *, workspace: Folder = None, output: Output) ->
     Ctrl-C leaves it running.
     """
     with reporting(output) as console:
-        attach(find_run(settings_of(workspace), run), console, output)
+        settings = settings_of(workspace)
+        attach(find_run(settings, run), settings, console, output)
 
 
 def _continue(
@@ -176,6 +181,7 @@ def _continue(
     console: Console,
     unsafe: str = "",
     changed: WhatOfChanged | None = None,
+    patience: Patience | None = None,
 ) -> None:
     """Resume a run in its own workspace and home, with recorded models if it had them."""
     events = past.events()
@@ -197,10 +203,11 @@ def _continue(
     model: Model | None = model_of(names) if settings.home.name == "demo" else None
     model = ModelFree() if names == {ModelFree.name} else model
     source = GivenModel(model) if model is not None else LiveModels()
-    run = ForegroundRun(settings, output, console, source, unsafe, past.run)
+    run = ForegroundRun(settings, output, console, source, unsafe, past.run, patience=patience)
     if state.finished is not None and is_over(state):
         run.show_again(events, state.finished)
         return
+    take_page_answers(past, state, settings)
     try:
         given = {name: value for name, value in vars(limits).items() if value is not None}
         run.resume(past, given, changed)

@@ -1,6 +1,5 @@
 """`orch schedule`: what runs by itself, and when; and `orch up`, the process that starts it."""
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, get_args
 
@@ -9,6 +8,7 @@ import typer
 from orchestrator_cli.cli.commands.ask import inputs_of
 from orchestrator_cli.cli.detached import arguments_of
 from orchestrator_cli.cli.options import (
+    AnswerOptions,
     CommonOptions,
     Folder,
     InspectOptions,
@@ -26,6 +26,7 @@ from orchestrator_cli.cli.reporting import (
     run_settings,
     settings_of,
 )
+from orchestrator_cli.durable.lengths import length_text, seconds_of
 from orchestrator_cli.engine.deployments import check_timing
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
@@ -43,7 +44,6 @@ from orchestrator_cli.views.text import clean, duration, one_line
 app = typer.Typer(rich_markup_mode=None, help="Manage what runs by itself.", no_args_is_help=True)
 
 NOT_SERVED = "orch up does not run, so nothing starts by itself. Start it with: orch up"
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the schedule.")]
 
 
@@ -114,6 +114,7 @@ def add(
     model: ModelName = None,
     limits: LimitOptions,
     permissions: PermissionOptions,
+    answers: AnswerOptions,
     workspace: Folder = None,
     output: Output,
 ) -> None:
@@ -160,6 +161,7 @@ def add(
             retries=retries,
             max_cost_day=max_cost_day,
             notify=_notified(notify, never=no_notify),
+            patience=answers.patience,
         )
         if schedule.timing:
             import_prefect()
@@ -318,7 +320,7 @@ def when_of(one: Schedule) -> str:
     if one.cron:
         parts.append(f"at {one.cron} ({one.timezone})")
     elif one.every_s:
-        parts.append(f"every {_length(one.every_s)}")
+        parts.append(f"every {length_text(one.every_s)}")
     elif one.at:
         parts.append(f"at {one.at:%Y-%m-%d %H:%M:%S} ({one.timezone})")
     elif one.rrule:
@@ -346,14 +348,8 @@ def _notified(text: str, *, never: bool) -> tuple[str, ...] | None:
     return events
 
 
-def _length(seconds: float) -> str:
-    """A length of time as `--every` takes it."""
-    unit = next((name for name in reversed(UNITS) if seconds % UNITS[name] == 0), "s")
-    return f"{seconds / UNITS[unit]:g}{unit}"
-
-
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", text.strip())
-    if not found:
-        raise UsageError(f"{text} is not a length of time.", "Write 30s, 10m, 2h, 1d or 1w.")
-    return float(found[1]) * UNITS[found[2] or "s"]
+    try:
+        return seconds_of(text)
+    except ValueError as exc:
+        raise UsageError(f"{exc}.", "Write 30s, 10m, 2h, 1d or 1w.") from exc

@@ -62,6 +62,7 @@ def up(
             _say,
             notify=settings.notify,
             is_shared=settings.prefect_api_url is not None,
+            unsent=connection.unsent,
         )
         _say("orch up. Ctrl-C ends it; runs at work go on.")
         try:
