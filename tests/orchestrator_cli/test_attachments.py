@@ -260,3 +260,14 @@ def test_names_of_files_are_unique(orch: Orch, endpoint: Endpoint, tmp_path: Pat
     endpoint.reply = Cast(planner=[answered("Done.")])
     assert orch("ask", "What?", *(f"--attach={path}" for path in (*paths, paths[0]))).code == 0
     assert [one["name"] for one in attached(orch)] == ["a.txt", "a-2.txt", "a-3.txt"]
+
+
+def test_a_plan_about_a_file_is_not_used_again(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("seven geese")
+    given = ("--attach", str(tmp_path / "a.txt"))
+    for n, more in enumerate((given, (), given), 1):
+        endpoint.reply = Cast(
+            planner=[plan(caller("count"))], agents={"Do count": [call("final_answer", {"answer": "seven"})]}
+        )
+        assert orch("ask", "How many geese are there in the note?", *more).code == 0
+        assert len(endpoint.of("planner")) == n
