@@ -266,8 +266,8 @@ def plan(run: Run, work: _Work, given: Plan | None = None) -> None:
     if given is None and any(subtask.kind == "agent" for subtask in proposed.subtasks):
         proposed = route(proposed, run.routing_evidence(state.prompt))
     run.emit(events.PlanProposed(plan=proposed))
-    # A prompt that needs what was said before, or what set it off, cannot be understood without it.
-    work.files = None if state.conversation or state.occasion else files.paths
+    # A prompt that needs what was said before, or what came with it, cannot be understood without it.
+    work.files = None if state.conversation or state.is_more_than_its_prompt else files.paths
 
 
 def restore(run: Run, work: _Work, changed: str | None) -> None:

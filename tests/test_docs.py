@@ -223,6 +223,13 @@ def test_the_python_example_in_the_readme_runs(place, endpoint, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_python_example_with_a_file_runs(place, endpoint, tmp_path):
+    (tmp_path / "lease.txt").write_text("Due in May.")
+    (code,) = blocks((ROOT / "docs" / "attachments.md").read_text(encoding="utf-8"), "python")
+    assert _python(["-c", code], place, endpoint, tmp_path) == "One file, one line.\n"
+
+
+@pytest.mark.slow
 def test_the_example_with_a_view_runs(place, endpoint, tmp_path):
     example = str(ROOT / "examples" / "watch.py")
     assert _python([example, "How many lines?"], place, endpoint, tmp_path) == "One file, one line.\n"

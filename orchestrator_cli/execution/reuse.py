@@ -15,9 +15,8 @@ from orchestrator_cli.values import Swapped
 
 
 def reused_plan(run: Run, recalled: RecallResult) -> Plan | None:
-    """The plan of an earlier run; None if a planner has to be asked, as for files that none has seen."""
-    state = run.state
-    if run.settings.reuse == "never" or state.occasion or state.attachments or not recalled.plans:
+    """The plan of an earlier run; None if a planner has to be asked, as for what is more than its prompt."""
+    if run.settings.reuse == "never" or not recalled.plans or run.state.is_more_than_its_prompt:
         return None
     for earlier in recalled.plans:
         why = reuse_reason(earlier.run, earlier.swaps, earlier.runs)

@@ -206,6 +206,11 @@ class RunState:
         return self.started.answer_schema if self.started else None
 
     @property
+    def is_more_than_its_prompt(self) -> bool:
+        """Whether its plan is about more than the prompt says: files, the form of the answer, an occasion."""
+        return bool(self.attachments or self.occasion) or self.answer_schema is not None
+
+    @property
     def has_plan(self) -> bool:
         return bool(self.versions)
 

@@ -231,6 +231,7 @@ def test_what_cannot_be_attached_is_named(orch: Orch, endpoint: Endpoint, tmp_pa
     done = orch("ask", "What?", "--attach", str(path), **SEES)
     assert (done.code, endpoint.arrived) == (2, 0)
     assert path.name in done.error
+    assert json.loads(orch("runs", "--json").out or "[]") == []
 
 
 def test_a_typed_prompt_names_files_and_a_piped_one_does_not(orch: Orch, endpoint: Endpoint) -> None:
@@ -260,3 +261,25 @@ def test_names_of_files_are_unique(orch: Orch, endpoint: Endpoint, tmp_path: Pat
     endpoint.reply = Cast(planner=[answered("Done.")])
     assert orch("ask", "What?", *(f"--attach={path}" for path in (*paths, paths[0]))).code == 0
     assert [one["name"] for one in attached(orch)] == ["a.txt", "a-2.txt", "a-3.txt"]
+
+
+def test_a_plan_about_a_file_is_not_used_again(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("seven geese")
+    given = ("--attach", str(tmp_path / "a.txt"))
+    for n, more in enumerate((given, (), given), 1):
+        endpoint.reply = Cast(
+            planner=[plan(caller("count"))], agents={"Do count": [call("final_answer", {"answer": "seven"})]}
+        )
+        assert orch("ask", "How many geese are there in the note?", *more).code == 0
+        assert len(endpoint.of("planner")) == n
+
+
+def test_the_loop_attaches_what_is_typed_and_not_what_is_pasted(orch: Orch, endpoint: Endpoint) -> None:
+    for name in ("geese", "ducks", "swans"):
+        (orch.workspace / f"{name}.txt").write_text(f"seven {name}")
+    endpoint.reply = Cast(planner=[answered("Seven.")])
+    typed = "/file swans.txt\rCount @geese.txt \x1b[200~and @ducks.txt\x1b[201~\r/quit\r"
+    done = orch.at_terminal(typed=typed, TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1")
+    assert done.code == 0, done.out
+    assert [one["name"] for one in attached(orch)] == ["swans.txt", "geese.txt"]
+    assert "@ducks.txt was pasted" in done.out
