@@ -123,6 +123,8 @@ class Settings(BaseSettings):
     """The most subtasks that run at once."""
     max_runs: UserOnly[int] = Field(default=12, ge=1, le=1000)
     """The most runs that work at once on one data folder; the others wait for their turn."""
+    keep_runs_days: UserOnly[int | None] = Field(default=None, ge=1)
+    """Runs that are over and older than so many days are removed by `orch up`; by default none are."""
     max_parallel_roles: Lower[dict[str, Annotated[int, Field(ge=1)]]] = Field(default_factory=dict)
     """Fewer of them for a role of agents, such as `{coder = 2}`."""
     max_parallel_models: Lower[dict[str, Annotated[int, Field(ge=1)]]] = Field(default_factory=dict)

@@ -71,6 +71,7 @@ COMMANDS = {
     "cancel": Lazy("runs", "End a run for good; what it finished stays."),
     "undo": Lazy("runs", "Restore the workspace to before a run."),
     "diff": Lazy("runs", "Show what a run changed, as a unified diff."),
+    "prune": Lazy("runs", "Remove runs that are over and old."),
     "approve": Lazy("resume", "List what a run asks, or answer it."),
     "feedback": Lazy("runs", "Say whether a run was good or bad."),
     "ui": Lazy("ui", "Open the page that shows runs as they go."),

@@ -96,6 +96,7 @@ class Serving:
         notify: NotifySettings = NotifySettings(),  # noqa: B008 - it is frozen
         is_shared: bool = False,
         unsent: Path | None = None,
+        often: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -103,9 +104,10 @@ class Serving:
             say: shows one line.
             notify: how the user is notified of what no run can say.
             is_shared: whether others use the server too.
+            often: is called in every round.
             unsent: as in `Deployments`.
         """
-        self._is_shared, self._unsent = is_shared, unsent
+        self._is_shared, self._unsent, self._often = is_shared, unsent, often
         self._home = home
         self._connect = connect
         self._say = say
@@ -169,6 +171,7 @@ class Serving:
         while True:
             now = self._notice_gap()
             self._hooks.listen()
+            self._often()
             self._sync(deployments)
             self._look_at_work(deployments)
             self._look_at_page(deployments)

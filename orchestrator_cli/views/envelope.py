@@ -10,7 +10,7 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Event, FileChange
 from orchestrator_cli.plan import Patch, Plan, State
 from orchestrator_cli.state import RunState
-from orchestrator_cli.values import Asked, Outcome, Usage
+from orchestrator_cli.values import Asked, Deadline, Outcome, Usage
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -29,6 +29,7 @@ class OpenApproval(_Shape):
     details: str = ""
     result: dict[str, JsonValue] | None = None
     items: tuple[str, ...] = ()
+    deadline: Deadline | None = None
 
 
 class RevisionShape(_Shape):

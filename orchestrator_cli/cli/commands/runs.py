@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 import typer
@@ -17,6 +18,7 @@ from orchestrator_cli.cli.options import (
     with_options,
 )
 from orchestrator_cli.cli.reporting import (
+    confirm,
     print_content,
     print_json,
     print_lines,
@@ -24,6 +26,8 @@ from orchestrator_cli.cli.reporting import (
     settings_of,
 )
 from orchestrator_cli.durable.held_folder import has_mark
+from orchestrator_cli.durable.lengths import seconds_of
+from orchestrator_cli.errors import UsageError
 from orchestrator_cli.journal.journal import EventView, damage
 from orchestrator_cli.runs.background import background_of
 from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, named_with, recent
@@ -31,9 +35,13 @@ from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.history import Summary, runs_lines
 from orchestrator_cli.views.streams import changes_line, write_line
+from orchestrator_cli.views.text import counted, size
 from orchestrator_cli.workspace.diff import readable
 
 app = typer.Typer(rich_markup_mode=None)
+
+NAMED = 20
+"""Runs that are named before they are removed."""
 
 
 @app.command()
@@ -123,6 +131,43 @@ def diff(run: RunName, common: InspectOptions) -> None:
             console.lines([f"Run {past.run} changed no files."])
         elif shown.undone:
             console.lines([f"Run {past.run} was undone since."])
+
+
+@app.command()
+@with_options
+def prune(
+    *,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="LENGTH", help="Remove what began before that: 12h, 30d.")
+    ],
+    everywhere: Annotated[bool, typer.Option("--all", help="Remove runs of every workspace.")] = False,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Remove them without a question.")] = False,
+    common: InspectOptions,
+) -> None:
+    """Remove runs that are over and old, with what undo would need. Files and fileLog.md stay as they are."""
+    with reporting(Output(quiet=common.as_json, debug=common.debug)) as console:
+        from orchestrator_cli.runs.prune import finish_removals, prunable, remove_run
+
+        settings = settings_of(common.workspace)
+        try:
+            before = datetime.now() - timedelta(seconds=seconds_of(older_than))
+        except (ValueError, OverflowError) as exc:
+            raise UsageError(f"{exc}.", "Write 12h, 30d or 8w.") from exc
+        root = None if everywhere else settings.workspace.resolve()
+        found = list(prunable(settings.home, before, root))
+        what = f"{counted(len(found), 'run')}, {size(sum(one.size for one in found))}"
+        if found and not dry_run:
+            if not yes:
+                console.lines([f"{one.past.run}  {one.past.root}" for one in found[:NAMED]])
+                confirm(f"Remove {what}? They can no longer be undone or shown.", "Removing runs", "removed")
+            finish_removals(settings.home)
+            for one in found:
+                remove_run(one.past)
+        if common.as_json:
+            print_json({"runs": [one.past.run for one in found], "bytes": sum(one.size for one in found)})
+        else:
+            print_lines([f"{what} {'would be removed' if dry_run else 'removed'}"])
 
 
 @app.command()

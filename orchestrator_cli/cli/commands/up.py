@@ -16,6 +16,7 @@ from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.server import import_prefect
+from orchestrator_cli.runs.prune import DailyPruning
 from orchestrator_cli.schedules.schedule import FOLDER
 from orchestrator_cli.schedules.serve import Serving
 from orchestrator_cli.schedules.service_files import LABEL, UNIT, launchd_agent, systemd_unit
@@ -63,6 +64,7 @@ def up(
             notify=settings.notify,
             is_shared=settings.prefect_api_url is not None,
             unsent=connection.unsent,
+            often=DailyPruning(settings.home, settings.keep_runs_days, _say).look,
         )
         _say("orch up. Ctrl-C ends it; runs at work go on.")
         try:

@@ -1,0 +1,87 @@
+"""Runs that are over and old are removed; what is open stays, and so does everything else."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Orch
+from endpoint import Endpoint
+from scripted_model import Cast, plan, tool_call
+
+from orchestrator_cli.runs.prune import DailyPruning, finish_removals
+
+WRITE = plan(tool_call("write", "write_file", path="one.txt", content="made"))
+ASKED = plan(tool_call("ask", "list_files") | {"approve": True})
+
+
+def aged(orch: Orch, run: str, days: int) -> str:
+    """The run as if it had begun so many days ago."""
+    old = f"{datetime.now() - timedelta(days=days):%Y%m%d-%H%M%S}-{run[-6:]}"
+    folder = orch.home / "runs" / run
+    journal = folder / "journal.jsonl"
+    journal.write_text(journal.read_text().replace(run, old))
+    folder.rename(folder.with_name(old))
+    return old
+
+
+@pytest.fixture
+def runs(orch: Orch, endpoint: Endpoint) -> list[str]:
+    """An old run that is done, an old one that waits for a person, and a new one."""
+    made = []
+    for reply, days in ((WRITE, 40), (ASKED, 40), (WRITE, 0)):
+        endpoint.reply = Cast(planner=[reply])
+        run: str = orch("ask", "--json", "--no-reuse", "Do it.").envelope["run"]
+        made.append(aged(orch, run, days) if days else run)
+    return made
+
+
+def left(orch: Orch) -> set[str]:
+    return {path.name for path in (orch.home / "runs").iterdir()}
+
+
+def test_only_what_is_old_and_over_is_removed(orch: Orch, runs: list[str]) -> None:
+    before = (orch.workspace / "fileLog.md").read_bytes()
+    tried = orch("prune", "--older-than", "30d", "--dry-run", "--json")
+    assert json.loads(tried.out)["runs"] == [runs[0]]
+    assert left(orch) == set(runs)
+    asked = orch("prune", "--older-than", "30d")
+    assert (asked.code, left(orch)) == (6, set(runs))
+    done = orch("prune", "--older-than", "30d", "-y")
+    assert (done.code, left(orch)) == (0, set(runs[1:]))
+    assert (orch.workspace / "fileLog.md").read_bytes() == before
+    assert orch.file("one.txt") == "made"
+    assert orch("log", "verify").code == 0
+    assert orch("undo", runs[2]).code == 0
+
+
+@pytest.mark.parametrize("length", ["soon", "-1d", "99999999999d", ""])
+def test_a_length_that_is_none_removes_nothing(orch: Orch, length: str) -> None:
+    assert orch("prune", "--older-than", length, "-y").code == 2
+
+
+def test_orch_up_removes_once_a_day(orch: Orch, runs: list[str]) -> None:
+    said: list[str] = []
+    daily = DailyPruning(orch.home, 30, said.append)
+    daily.look()
+    assert left(orch) == set(runs[1:])
+    assert len(said) == 1
+    moved = aged(orch, runs[2], 31)
+    daily.look(datetime.now() + timedelta(hours=1))
+    assert moved in left(orch)
+    daily.look(datetime.now() + timedelta(hours=25))
+    assert left(orch) == {runs[1]}
+
+
+def test_a_removal_that_was_killed_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    going = tmp_path / "runs" / ".removed-20260101-000000-abcdef"
+    going.mkdir(parents=True)
+    (going / "journal.jsonl").write_text("{}")
+    never: Callable[..., Any] = pytest.fail
+    monkeypatch.setattr("orchestrator_cli.runs.prune.remove_run", never)
+    DailyPruning(tmp_path, None, never).look()
+    assert going.exists()
+    finish_removals(tmp_path)
+    assert list((tmp_path / "runs").iterdir()) == []
