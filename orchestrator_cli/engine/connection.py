@@ -4,6 +4,7 @@ The home's own server is started if none runs, also when it has died during the 
 checked before the run costs anything, because an address or a password that is wrong stays wrong.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import urllib.error
@@ -58,9 +59,10 @@ class PrefectConnection:
         return self._url is None
 
     @property
-    def unsent(self) -> Path | None:
-        """Where messages are kept that could not be sent; None for a server of the user."""
-        return None if self._url else self._home / "prefect" / "unsent"
+    def unsent(self) -> Path:
+        """Where messages are kept that could not be sent to this server."""
+        folder = self._home / "prefect" / "unsent"
+        return folder / hashlib.sha256(self._url.encode()).hexdigest()[:16] if self._url else folder
 
     def open(self) -> str:
         """Start the server, if need be, and name it to Prefect; its address. Raises why that fails."""
@@ -102,7 +104,7 @@ class PrefectConnection:
 
     def send_unsent(self) -> None:
         """Send what earlier runs could not, if there is any. What is refused again is left for later."""
-        if self.unsent is not None and any(self.unsent.glob("*.json")):
+        if any(self.unsent.glob("*.json")):
             self.open()
             server.import_prefect()
             with suppress(Exception), self.client() as client:

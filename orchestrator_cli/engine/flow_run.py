@@ -119,12 +119,12 @@ class FlowRun:
                 return ""
             self._is_closed = True
         self._wanted.set()
-        is_interrupted, unsent = isinstance(error, INTERRUPTS), self._connection.unsent
-        if is_interrupted or unsent is None or self.outbox.fault or self.outbox.lost:
+        is_interrupted = isinstance(error, INTERRUPTS)
+        if is_interrupted or self.outbox.fault or self.outbox.lost:
             return self._keep(self._end(error, INTERRUPTED_S if is_interrupted else CLOSING_S))
         # As far as is known the server is there: no one has to wait for its last answers.
         try:
-            kept = self.outbox.keep(unsent, Message(STATE, _last(error)))
+            kept = self.outbox.keep(self._connection.unsent, Message(STATE, _last(error)))
         except OSError:
             return self._keep(self._end(error, CLOSING_S))
         ended = threading.Event()
@@ -154,10 +154,11 @@ class FlowRun:
     def _keep(self, left: int) -> str:
         """Keep what is left for the next run; what to say of it."""
         lost, fault, later = self.outbox.lost, self.outbox.fault, ""
-        if left and self._connection.unsent is not None:
+        if left:
             try:
                 self.outbox.keep(self._connection.unsent).release(sent=False)
-                left, later = 0, " The rest is sent with the next run, or by orch ui."
+                left, later = 0, " The rest is sent with the next run"
+                later += ", or by orch ui." if self._connection.is_own else "."
             except OSError as exc:
                 fault = f"{fault or 'it has not started yet'}, and the rest cannot be kept: {exc}"
         if left + lost or (later and fault):

@@ -160,7 +160,7 @@ class PrefectOutbox:
             if self.flow_run:
                 call(self.flow_run)
 
-    def start(self, connect: Connect, unsent: Path | None = None) -> None:
+    def start(self, connect: Connect, unsent: Path) -> None:
         """Send in a thread until `close`. `unsent`: a folder with what earlier runs could not send."""
         run_beside(self._send_until_closed, connect, unsent)
 
@@ -182,7 +182,7 @@ class PrefectOutbox:
 
         Other processes send it as soon as it is released, or this process has died.
         """
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True, parents=True)
         last = [self._with_details(message) for message in more if self._sets_states]
         with self._changed:
             messages = [*self._waiting.values(), *last]
@@ -205,14 +205,13 @@ class PrefectOutbox:
 
     # --- the thread
 
-    def _send_until_closed(self, connect: Connect, unsent: Path | None) -> None:
+    def _send_until_closed(self, connect: Connect, unsent: Path) -> None:
         pause = FIRST_PAUSE_S
         while not self._is_over():
             try:
                 with connect() as client:
                     self._is_unreachable = False
-                    if unsent is not None:
-                        send_unsent(unsent, client, self._advance)
+                    send_unsent(unsent, client, self._advance)
                     self._open(client)
                     pause = FIRST_PAUSE_S
                     self._send(client)

@@ -45,7 +45,7 @@ class Server:
 
 
 class Connection:
-    url = NOWHERE
+    url, is_own = NOWHERE, True
 
     def __init__(self, server: Server, unsent: Path) -> None:
         self.server, self.unsent = server, unsent

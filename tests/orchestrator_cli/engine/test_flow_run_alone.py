@@ -29,7 +29,7 @@ def prefect(tmp_path: Path) -> Iterator[None]:
 class Unreachable:
     """A connection to no server."""
 
-    url, unsent = NOWHERE, None
+    url, unsent, is_own = NOWHERE, Path("/dev/null/unsent"), True
 
     def client(self) -> Any:
         raise ConnectionError
