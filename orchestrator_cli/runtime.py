@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.effects import Effects
@@ -121,7 +122,7 @@ def open_run(
         broker = ApprovalBroker(
             stream.emit,
             policy={*settings.approve, *(stream.state.started.approve if stream.state.started else ())},
-            yes=settings.yes,
+            yes=_says_yes(settings),
             attended=attended,
             before=stream.state.given.values(),
         )
@@ -178,6 +179,11 @@ def open_run(
                 engine=engine,
                 make_attempt=make_attempt,
             )
+
+
+def _says_yes(settings: Settings) -> Literal["", "flag", "settings"]:
+    """What answers every question with yes, as the log names it; empty if a person answers."""
+    return "" if not settings.yes else "flag" if "yes" in settings.origin.flags else "settings"
 
 
 def workspace_notices(root: Path) -> Iterator[str]:
@@ -322,7 +328,7 @@ def _open_services(
         skills=skills,
         search=WebSearch(service) if (service := settings.search or search_provider()) else None,
     )
-    registry.restore(state.made, state.borrowed)
+    registry.restore(state.made, state.borrowed, state.had)
     effects = Effects(
         stream.run,
         broker=broker,

@@ -100,14 +100,14 @@ class ApprovalBroker:
         emit: Emit,
         *,
         policy: Container[str],
-        yes: bool = False,
+        yes: Literal["", "flag", "settings"] = "",
         attended: bool = False,
         before: Iterable[ApprovalGiven] = (),
     ) -> None:
         """
         Args:
             policy: the kinds of questions to ask.
-            yes: answer yes to every question that takes yes or no.
+            yes: what answers yes to every question that takes yes or no; empty if nothing does.
             attended: whether a person may answer while the run goes on.
             before: answers given to earlier processes of the run.
         """
@@ -162,7 +162,7 @@ class ApprovalBroker:
                     return given
                 self._emit(_asked(question))
             if self._yes and not needs_its_own_answer(question):
-                return self.answer(question.id, "yes", by="flag")
+                return self.answer(question.id, "yes", by=self._yes)
             return None
 
     def resolve(self, question: Question) -> ApprovalGiven:
@@ -230,7 +230,7 @@ class ApprovalBroker:
         *,
         value: JsonValue = None,
         remark: str = "",
-        by: Literal["user", "flag"] = "user",
+        by: Literal["user", "flag", "settings"] = "user",
     ) -> ApprovalGiven:
         """Answer an open question. Raises `UsageError` if it is not open or the answer does not fit."""
         with self._answered:

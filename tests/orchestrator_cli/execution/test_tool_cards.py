@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_cli.execution.tool_registry import card
+from orchestrator_cli.execution.tool_cards import card
 from orchestrator_cli.mcp_client.tools import read_listing
 from orchestrator_cli.plan import Plan, Subtask
 from orchestrator_cli.planning.planner import PlannerContext, ToolCard
