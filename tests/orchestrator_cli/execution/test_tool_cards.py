@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator_cli.execution.tool_cards import card
 from orchestrator_cli.mcp_client.tools import read_listing
@@ -13,6 +14,7 @@ from orchestrator_cli.planning.validation import faults
 from orchestrator_cli.recall.knowledge import knowledge_tools
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
+from toolsmith.names import AGENT_TOOLS, identifier, name_fault
 from toolsmith.spec import ToolSpec
 
 SPEC = ToolSpec.model_validate(
@@ -77,3 +79,10 @@ def test_every_hand_written_tool_has_a_schema_that_names_its_arguments():
     cards = [card(name, tool) for name, tool in tools.items()]
     assert all(one.inputs and one.inputs["additionalProperties"] is False for one in cards)
     assert all(f"{name}:" in one.signature for one in cards for name in one.inputs["properties"])  # type: ignore
+
+
+@pytest.mark.parametrize("name", sorted(AGENT_TOOLS))
+def test_no_built_tool_has_the_name_of_a_hand_written_one(name: str):
+    with pytest.raises(ValidationError, match="choose another"):
+        ToolSpec.model_validate(SPEC.model_dump() | {"name": name})
+    assert name_fault(identifier(name)) is None
