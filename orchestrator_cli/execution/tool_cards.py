@@ -1,12 +1,13 @@
 """Tools as a planner is shown them, and as the log names them. Pure."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from orchestrator_cli import events
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.planning.planner import ToolCard
 from orchestrator_cli.values import FunctionDoc
 from toolsmith.built import BuiltTool
@@ -29,6 +30,36 @@ def built_card(tool: BuiltTool) -> ToolCard:
         purpose = f"{purpose} The user is asked for {asked}."
     signature, inputs = tool.spec.signature, tool.spec.arguments
     return ToolCard(name=tool.name, signature=signature, purpose=purpose, built=True, inputs=inputs)
+
+
+PURPOSE_CHARS = 1_500
+"""The most that a planner is shown of what others say of one tool."""
+ALL_CHARS = 80_000
+"""The most that it is shown of all tools together."""
+
+
+def within_bounds(cards: Sequence[ToolCard]) -> tuple[ToolCard, ...]:
+    """The cards in at most `ALL_CHARS`.
+
+    The words of others get shorter first. Then the last tools of others are left out: they cannot be planned.
+    """
+    left = ALL_CHARS - sum(len(one.signature) + (0 if one.source else len(one.purpose)) for one in cards)
+    shown = list(cards)
+    while left < 0 and (last := _last_of_others(shown)) is not None:
+        left += len(shown.pop(last).signature)
+    others = sum(bool(one.source) for one in shown)
+    most = min(PURPOSE_CHARS, max(left, 0) // others) if others else 0
+    return tuple(_with_less(one, most) if one.source else one for one in shown)
+
+
+def _last_of_others(cards: Sequence[ToolCard]) -> int | None:
+    return next((at for at in reversed(range(len(cards))) if cards[at].source), None)
+
+
+def _with_less(one: ToolCard, most: int) -> ToolCard:
+    if len(one.purpose) <= most:
+        return one
+    return one.model_copy(update={"purpose": truncate(one.purpose, most) if most > 1 else ""})
 
 
 def permissions_of(tool: BuiltTool) -> str:

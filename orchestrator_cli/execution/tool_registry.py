@@ -13,7 +13,14 @@ from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, RecoverableError, UsageError, storage_faults
 from orchestrator_cli.execution.built_tools import BuiltTools
-from orchestrator_cli.execution.tool_cards import Tool, built_card, built_event, card, reused_event
+from orchestrator_cli.execution.tool_cards import (
+    Tool,
+    built_card,
+    built_event,
+    card,
+    reused_event,
+    within_bounds,
+)
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.endings import reply_fault
@@ -154,7 +161,7 @@ class ToolRegistry:
         hand = [card(name, tool) for name, tool in written.items()]
         kept = (self.built(name) or self.built_tools.glance(name) for name in recalled)
         theirs = self.servers.cards() if self.servers is not None else ()
-        return (*hand, *theirs, *(built_card(tool) for tool in kept if tool is not None))
+        return within_bounds([*hand, *theirs, *(built_card(tool) for tool in kept if tool is not None)])
 
     def silent(self) -> tuple[ServerCard, ...]:
         """The MCP servers that did not answer when they were asked for their tools."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestrator_cli.execution.tool_cards import card
+from orchestrator_cli.execution.tool_cards import ALL_CHARS, PURPOSE_CHARS, card, within_bounds
 from orchestrator_cli.mcp_client.tools import read_listing
 from orchestrator_cli.plan import Plan, Subtask
 from orchestrator_cli.planning.planner import PlannerContext, ToolCard
@@ -47,6 +47,25 @@ CARDS = {
     "built": ToolCard(name="count", signature=SPEC.signature, purpose="counts", inputs=SPEC.arguments),
     "of a server": server_card(LISTED),
 }
+
+
+def test_a_planner_is_shown_a_bounded_catalogue():
+    ours = ToolCard(name="read", signature="read()", purpose="o" * 3_000)
+    said = [
+        ToolCard(
+            name=f"t{n}", signature=f"t{n}()", purpose="p" * 2_000, server="s" if n % 2 else "", built=True
+        )
+        for n in range(200)
+    ]
+    few = within_bounds([ours, *said[:3]])
+    assert [len(one.purpose) for one in few] == [3_000, *[PURPOSE_CHARS] * 3]
+    many = within_bounds([ours, *said])
+    assert [one.name for one in many] == ["read", *(one.name for one in said)]
+    assert ALL_CHARS // 2 < sum(len(one.signature) + len(one.purpose) for one in many) <= ALL_CHARS
+    wide = [one.model_copy(update={"signature": "s" * 9_000}) for one in said]
+    left = within_bounds([ours, *wide])
+    assert sum(len(one.signature) + len(one.purpose) for one in left) <= ALL_CHARS
+    assert (left[0], left[1].name, 1 < len(left) < 10) == (ours, "t0", True)
 
 
 def fault_count(known: ToolCard, inputs: dict[str, Any]) -> int:
