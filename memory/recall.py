@@ -257,19 +257,35 @@ def _best_once(runs: list[RecalledRun], prompt: str) -> list[RecalledRun]:
     return list(first.values())
 
 
+_FIRST_TOKENS = 4 * RECALL_TOKENS
+"""The most for the run that fits best."""
+
+
 def _within_budget(runs: list[RecalledRun]) -> tuple[RecalledRun, ...]:
-    """The runs that fit the budget, but at least the first one; most similar first."""
+    """The runs that fit the budget, most similar first.
+
+    The first one is kept without its graph if that alone does not fit, and left out if its words do not.
+    """
     kept: list[RecalledRun] = []
     left = RECALL_TOKENS
     for run in runs:
-        plan = (
-            f"{row.get('id')} {row.get('title')} {row.get('tools')} {row.get('role')}" for row in run.plan
-        )
-        left -= tokens("\n".join([run.shown, run.lesson, run.reason, run.why, *plan]))
-        if left < 0 and kept:
+        most = left if kept else _FIRST_TOKENS
+        if _cost(run) > most and not kept:
+            run = run.model_copy(update={"plan": ()})  # noqa: PLW2901
+        if (cost := _cost(run)) > most:
             break
+        left -= cost
         kept.append(run)
     return tuple(sorted(kept, key=lambda run: -run.score))
+
+
+def _cost(run: RecalledRun) -> int:
+    plan = (
+        f"{row.get('id')} {row.get('kind')} {row.get('title')} {row.get('tools')} {row.get('role')} "
+        f"{row.get('depends_on')} {row.get('state')}"
+        for row in run.plan
+    )
+    return tokens("\n".join([run.shown, run.outcome, run.lesson, run.reason, run.why, *plan]))
 
 
 def _plain(prompt: str) -> str:

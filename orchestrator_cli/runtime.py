@@ -3,13 +3,13 @@
 import contextlib
 import hashlib
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.deadlines import Patience
@@ -22,12 +22,13 @@ from orchestrator_cli.data_folder import exchangeable
 from orchestrator_cli.durable.files import naming
 from orchestrator_cli.durable.held_folder import HeldFolder
 from orchestrator_cli.environment import search_provider
-from orchestrator_cli.errors import ConfigError, HomeReplaced, RunTimedOut, UsageError, storage_faults
+from orchestrator_cli.errors import ConfigError, HomeReplaced, UsageError, storage_faults
 from orchestrator_cli.events import Event, Noticed
 from orchestrator_cli.execution.attempt import MakeAttempt
 from orchestrator_cli.execution.kinds import run_attempt
 from orchestrator_cli.execution.resume import check_resumable
 from orchestrator_cli.execution.run import Run
+from orchestrator_cli.execution.time_limit import time_limit
 from orchestrator_cli.execution.tool_registry import ToolRegistry
 from orchestrator_cli.journal.journal import CatchesUp, EventStream, EventView, read_journal, run_lock
 from orchestrator_cli.journal.redaction import RedactedModel, Redactor
@@ -127,7 +128,7 @@ def open_run(
         broker = ApprovalBroker(
             stream.emit,
             policy={*settings.approve, *(stream.state.started.approve if stream.state.started else ())},
-            yes=settings.yes,
+            yes=_says_yes(settings),
             attended=attended,
             before=stream.state.given.values(),
             patience=patience,
@@ -160,7 +161,7 @@ def open_run(
         spent_s = stream.state.seconds
         with (
             inbox_thread(inbox) if wants_engine else contextlib.nullcontext(),
-            _time_limit(settings, cancellation, run=goes_on, spent_s=spent_s),
+            time_limit(settings, cancellation, run=goes_on, spent_s=spent_s),
         ):
             yield Run(
                 id=run,
@@ -191,6 +192,11 @@ def open_run(
                 engine=engine,
                 make_attempt=make_attempt,
             )
+
+
+def _says_yes(settings: Settings) -> Literal["", "flag", "settings"]:
+    """What answers every question with yes, as the log names it; empty if a person answers."""
+    return "" if not settings.yes else "flag" if "yes" in settings.origin.flags else "settings"
 
 
 def workspace_notices(root: Path) -> Iterator[str]:
@@ -335,7 +341,7 @@ def _open_services(
         skills=skills,
         search=WebSearch(service) if (service := settings.search or search_provider()) else None,
     )
-    registry.restore(state.made, state.borrowed)
+    registry.restore(state.made, state.borrowed, state.had)
     effects = Effects(
         stream.run,
         broker=broker,
@@ -422,29 +428,3 @@ class _Home:
                 "moved, replaced or deleted meanwhile.",
                 "Put it back.",
             )
-
-
-# --- the time limit
-
-
-@contextlib.contextmanager
-def _time_limit(
-    settings: Settings, cancellation: Cancellation, *, run: str = "", spent_s: float = 0.0
-) -> Iterator[None]:
-    """Cancel after the run's time; `spent_s` is what earlier processes of the same run took of it."""
-    seconds = settings.timeout
-    if seconds is None:
-        yield
-        return
-    remedy = f"Go on with more: orch resume {run} --timeout {2 * seconds:g}" if run else ""
-    reason = RunTimedOut(
-        f"The run took longer than its {seconds:g} s.{settings.set_by('timeout')}",
-        remedy or "Give it more with ORCH_TIMEOUT.",
-    )
-    timer = threading.Timer(max(0.0, seconds - spent_s), cancellation.cancel, [reason])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

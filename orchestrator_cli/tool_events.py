@@ -31,6 +31,8 @@ class ToolBuilt(Fact):
     trial: tuple[str, ...]
     sha256: str
     source: str
+    fingerprint: str = ""
+    """That of `BuiltTool`; empty in a journal from before there was one."""
 
 
 class ToolReused(Fact):
@@ -44,6 +46,8 @@ class ToolReused(Fact):
     """The tool that was asked for, where it is served by one of another name."""
     reason: str = ""
     """Why that one serves."""
+    fingerprint: str = ""
+    """As in `ToolBuilt`."""
 
 
 class ToolRefused(Fact):

@@ -305,7 +305,7 @@ def usable_tool(name: str, library: Library, adopt: Adopt) -> tuple[BuiltTool | 
 
 
 def edit_prover(
-    library: Library, backend: "Backend | None", permit: Callable[[ToolSpec, PackageLock], Permissions]
+    library: Library, backend: "Backend | None", permit: Callable[[BuiltTool, PackageLock], Permissions]
 ) -> Adopt:
     """An `Adopt` that proves an edit with what `permit` grants.
 
@@ -319,8 +319,14 @@ def edit_prover(
             # If it asks for the same packages, it is tried with the very versions that it was proved with.
             proved = library.fallback(tool.name)
             same = proved is not None and proved.spec.packages == tool.spec.packages
-            given = permit(tool.spec, proved.lock if proved is not None and same else PackageLock())
-        return adopt_edit(name, library=library, backend=backend, permit=lambda _: given)
+            given = permit(tool, proved.lock if proved is not None and same else PackageLock())
+
+        def granted(spec: ToolSpec) -> Permissions:
+            if tool is None or spec != tool.spec:  # edited again while the question was open
+                raise PermissionRefused("it was changed after its permissions were granted; try it again")
+            return given
+
+        return adopt_edit(name, library=library, backend=backend, permit=granted)
 
     return adopt
 

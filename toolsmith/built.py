@@ -1,5 +1,7 @@
 """What a build makes: a tool with its proof, and the steps reported meanwhile. Frozen values."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -115,6 +117,10 @@ class Origin(FrozenValue):
     imported_from: str | None = None
     """The folder or file that it was imported from."""
 
+    def is_built_by(self, run: str) -> bool:
+        """Whether this run built the version itself; it did not if a person edited or imported it since."""
+        return self.run == run and self.edit_of is None and self.imported_from is None
+
 
 class BuiltTool(FrozenValue):
     """A tool of the library: its module passed every case."""
@@ -137,6 +143,16 @@ class BuiltTool(FrozenValue):
     def lock(self) -> PackageLock:
         """The exact packages that it was proved with, and is used with."""
         return self.trial.lock
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over what it does and asks for: its specification and its module.
+
+        A permission for a tool is for this and not for its name, which another version may have later.
+        """
+        parts = [self.spec.model_dump(mode="json"), self.source]
+        text = json.dumps(parts, ensure_ascii=False, sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # --- steps of a build

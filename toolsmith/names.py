@@ -17,7 +17,18 @@ from itertools import islice
 from orchestrator_cli.durable.text import Similarity
 
 _MAX_CHARS = 60
-_RESERVED = {"final_answer", "tool"} | set(dir(builtins))
+OF_EVERY_AGENT = ("final_answer", "give_up", "report_surprise", "request_tool")
+"""The tools that every agent has, whatever its subtask names."""
+AGENT_TOOLS = frozenset(
+    [
+        *OF_EVERY_AGENT,
+        "read_output",
+        *("list_files", "read_file", "search_files", "write_file", "fetch_url", "search_web"),
+        *("read_skill", "search_knowledge", "read_knowledge"),
+    ]
+)
+"""The names of all hand-written tools. No built tool and no tool of an MCP server can have one of them."""
+_RESERVED = {"tool"} | AGENT_TOOLS | set(dir(builtins))
 
 
 def identifier(name: str) -> str:

@@ -29,6 +29,17 @@ from pydantic import (
 )
 
 from orchestrator_cli.durable.expressions import ExpressionFailed, expression_faults, names_in
+from toolsmith.bounds import (
+    MAX_ERRORS,
+    MAX_GRANTS,
+    MAX_INPUTS,
+    NAME_CHARS,
+    TEXT_CHARS,
+    TITLE_CHARS,
+    VALUE_CHARS,
+    at_most,
+    case_fault,
+)
 from toolsmith.names import identifier, name_fault
 from toolsmith.permissions import MAX_PACKAGES, repeated_names, requirement
 from toolsmith.sandbox.proxy import plain_grant
@@ -50,6 +61,8 @@ def _checked(fault_of: Callable[[str], str | None]) -> AfterValidator:
 
 
 def _parameter_fault(name: str) -> str | None:
+    if len(name) > NAME_CHARS:
+        return f"the input {name[:40]!r}… has more than {NAME_CHARS} characters"
     if name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_") and name != "self":
         return None
     return f"the input {name!r} must be a Python identifier that does not start with _"
@@ -96,12 +109,13 @@ def check_faults(text: str) -> tuple[str, ...]:
     return faults
 
 
-CheckText = Annotated[str, _checked(lambda text: "; ".join(check_faults(text)))]
-Domain = Annotated[str, AfterValidator(plain_grant)]
-SecretName = Annotated[str, _checked(check_name)]
+CheckText = Annotated[str, at_most(TEXT_CHARS), _checked(lambda text: "; ".join(check_faults(text)))]
+Domain = Annotated[str, at_most(300), AfterValidator(plain_grant)]
+SecretName = Annotated[str, at_most(NAME_CHARS), _checked(check_name)]
 Package = Annotated[str, AfterValidator(requirement)]
 Packages = Annotated[tuple[Package, ...], Field(max_length=MAX_PACKAGES), AfterValidator(_different)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1), at_most(TEXT_CHARS)]
+Title = Annotated[str, Field(min_length=1), at_most(TITLE_CHARS)]
 Workspace = Literal["none", "read", "write"]
 
 
@@ -125,8 +139,8 @@ class Need(SpecModel):
 
     name: str
     """What the plan calls it."""
-    purpose: Text
-    """What it is to do, in the asker's words."""
+    purpose: Annotated[str, Field(min_length=1)]
+    """What it is to do, in the asker's words, however many."""
     context: str = ""
     """What the asker wants to do with it."""
     calls: tuple[dict[str, Any], ...] = ()
@@ -177,6 +191,8 @@ class Input(SpecModel):
             raise ValueError(
                 "default: must be a plain value; make the input nullable and describe what null means"
             )
+        if len(repr(self.default)) > VALUE_CHARS:
+            raise ValueError(f"default: has more than {VALUE_CHARS} characters")
         if self.default is not None and not is_of_type(self.default, self.type):
             raise ValueError(f"default: {short_json(self.default)} is not of type {self.type}")
         return self
@@ -208,7 +224,7 @@ class ErrorSpec(SpecModel):
 class Case(SpecModel):
     """One call with its outcome: exactly one of `expected`, `check` and `error`."""
 
-    title: Text
+    title: Title
     files: dict[RelativePath, str] = {}
     """The workspace before the call."""
     arguments: dict[str, JsonValue] = {}
@@ -227,6 +243,8 @@ class Case(SpecModel):
             raise ValueError(
                 f"has {' and '.join(said) or 'none'} of expected, check and error; give exactly one"
             )
+        if fault := case_fault(self.model_dump_json()):
+            raise ValueError(fault)
         for path in self.files:
             if above := [str(folder) for folder in PurePosixPath(path).parents if str(folder) in self.files]:
                 raise ValueError(f"files: {above[0]!r} is a file and the folder of {path!r}")
@@ -250,14 +268,14 @@ class ToolSpec(SpecModel):
 
     name: ToolName
     purpose: Text
-    inputs: dict[Parameter, Input]
+    inputs: Annotated[dict[Parameter, Input], at_most(MAX_INPUTS)]
     output_type: TypeName
     output_description: Text
-    errors: tuple[ErrorSpec, ...] = ()
+    errors: Annotated[tuple[ErrorSpec, ...], at_most(MAX_ERRORS)] = ()
     workspace: Workspace = "none"
-    network: tuple[Domain, ...] = ()
+    network: Annotated[tuple[Domain, ...], at_most(MAX_GRANTS)] = ()
     """What it may reach, as `api.example.org`; `.example.org` is that name with all below it."""
-    secrets: tuple[SecretName, ...] = ()
+    secrets: Annotated[tuple[SecretName, ...], at_most(MAX_GRANTS)] = ()
     """Environment variables that it is given."""
     packages: Packages = ()
     """Packages of the package index that it imports, as `markdown>=3.6`."""

@@ -17,7 +17,7 @@ from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded, ConfigError, RunFailed, UsageError
 from orchestrator_cli.events import ApprovalGiven, Asked
-from orchestrator_cli.execution.tool_registry import permissions_of
+from orchestrator_cli.execution.tool_cards import permissions_of
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.recall.run_memory import IndexChanges, open_memory, reindex_tools
 from orchestrator_cli.runtime import choose_sandbox
@@ -155,7 +155,9 @@ class ToolAdmin:
     def _tested_edit(self, name: str, version: int) -> Tested:
         gate = self._gate()
         adopt = edit_prover(
-            self.library, self._backend(), lambda spec, lock: gate.permit_tool(spec, None, lock)
+            self.library,
+            self._backend(),
+            lambda tool, lock: gate.permit_tool(tool.spec, None, lock, version=tool),
         )
         settled = settle_edit(name, self.library, adopt)
         tool = settled.tool if settled is not None and settled.adopted else self.library.edited(name)
@@ -315,7 +317,7 @@ class ToolAdmin:
         """Without a lock its packages are resolved again, because a foreign lock could name others."""
         gate = self._gate()
         return prove_again(
-            tool, backend=self._backend(), permit=lambda spec: gate.permit_tool(spec, lock=lock)
+            tool, backend=self._backend(), permit=lambda spec: gate.permit_tool(spec, lock=lock, version=tool)
         )
 
 
@@ -346,6 +348,9 @@ class _Asks:
 
     def resolve(self, question: Question) -> ApprovalGiven:
         return ApprovalGiven(id=question.id, decision="yes", by="settings")
+
+    def is_answered(self, id_: str) -> bool:  # noqa: ARG002
+        return False
 
 
 @contextlib.contextmanager

@@ -106,7 +106,7 @@ class ApprovalBroker:
         emit: Emit,
         *,
         policy: Container[str],
-        yes: bool = False,
+        yes: Literal["", "flag", "settings"] = "",
         attended: bool = False,
         before: Iterable[ApprovalGiven] = (),
         patience: Patience | None = None,
@@ -115,7 +115,7 @@ class ApprovalBroker:
         """
         Args:
             policy: the kinds of questions to ask.
-            yes: answer yes to every question that takes yes or no.
+            yes: what answers yes to every question that takes yes or no; empty if nothing does.
             attended: whether a person may answer while the run goes on.
             before: answers given to earlier processes of the run.
             patience: how long questions are open while no person is attached; None for no limit.
@@ -179,7 +179,7 @@ class ApprovalBroker:
                     return given
                 self._emit(self._asked(question))
             if self._yes and not needs_its_own_answer(question):
-                return self.answer(question.id, "yes", by="flag")
+                return self.answer(question.id, "yes", by=self._yes)
             return None
 
     def resolve(self, question: Question) -> ApprovalGiven:

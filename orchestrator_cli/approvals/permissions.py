@@ -27,7 +27,7 @@ from toolsmith.errors import PackagesUnavailable, PermissionRefused
 from toolsmith.packages import PATIENCE_S, Packages, ProgramResult
 from toolsmith.permissions import Installation, PackageLock, Permissions, package_name
 from toolsmith.sandbox.proxy import Dialer, Grant, grants_of_setting, parse_grants, plain_grant
-from toolsmith.spec import ToolSpec
+from toolsmith.spec import ToolSpec, given_at_calls
 
 
 class NotAllowed(RunFailed):
@@ -48,6 +48,9 @@ class QuestionSink(Protocol):
 
     def resolve(self, question: Question) -> ApprovalGiven:
         """Answer yes because the settings allow it; recorded once."""
+
+    def is_answered(self, id_: str) -> bool:
+        """Whether the question with this id was answered in this run."""
 
 
 class PermissionGate:
@@ -186,13 +189,16 @@ class PermissionGate:
         spec: ToolSpec,
         cancellation: Cancellation | None = None,
         lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
+        *,
+        version: BuiltTool | None = None,
     ) -> Permissions:
         """Wait for the permissions that a tool needs. Its packages are those of `lock`, if it has any.
 
+        `version`: the one that asks, and the only one that gets them; None while it is being built.
         Raises `PermissionRefused`, `PackagesUnavailable` and `ApprovalNeeded`.
         """
         values = {name: _value(name) for name in spec.secrets}
-        for question, things, open_ones in self._questions(spec):
+        for question, things, open_ones in self._questions(spec, version):
             if things and not self._settled(question, open_ones):
                 given = self._broker.ask(question, cancellation or self._cancellation)
                 if given.decision == "no":
@@ -227,40 +233,40 @@ class PermissionGate:
         """Ask the person to review a tool's code. Raises `PermissionRefused` and `ApprovalNeeded`."""
         if not self._broker.needs("tools"):
             return
-        question = Question(
-            what="tools",
-            subject=tool.name,
-            question=f"Use the tool `{tool.name}` (version {tool.version})? {own_words(tool.spec.purpose)}",
-            details=tool.source,
-            sense=tool.sha256,
-        )
-        given = self._broker.ask(question, cancellation or self._cancellation)
+        given = self._broker.ask(_use_of(tool), cancellation or self._cancellation)
         if given.decision == "no":
             raise PermissionRefused(f"the user did not allow it{given.reason}")
 
-    def _questions(self, spec: ToolSpec) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
+    def may_use(self, tool: BuiltTool) -> bool:
+        """Whether `permit_use` would ask nothing: its code needs no review, or was reviewed in this run."""
+        return not self._broker.needs("tools") or self._broker.is_answered(_use_of(tool).id)
+
+    def _questions(
+        self, spec: ToolSpec, version: BuiltTool | None
+    ) -> Iterator[tuple[Question, Sequence[str], Sequence[str]]]:
         """For each question about a tool: the question, its items, and those the settings do not allow."""
+        of = f" as {version.fingerprint}" if version is not None else ""
         reach = Question(
             what="network",
             subject=spec.name,
-            question=_wish(spec, f"to reach {listed(spec.network)}"),
-            sense=f"reaches {listed(sorted(spec.network))}",
+            question=_wish(spec, f"to reach {listed(spec.network)}", version),
+            sense=f"reaches {listed(sorted(spec.network))}{of}",
         )
         yield reach, spec.network, self._uncovered(spec.network)
         given = Question(
             what="secrets",
             subject=spec.name,
-            question=_wish(spec, f"to be given {listed(spec.secrets)} from your environment"),
+            question=_wish(spec, f"to be given {listed(spec.secrets)} from your environment", version),
             details=f"It can send it to {listed(spec.network) or 'no host: it has no network'}.",
-            sense=f"{listed(sorted(spec.secrets))} to {listed(sorted(spec.network))}",
+            sense=f"{listed(sorted(spec.secrets))} to {listed(sorted(spec.network))}{of}",
         )
         yield given, spec.secrets, [name for name in spec.secrets if name not in self._settings.secrets]
         brought = Question(
             what="packages",
             subject=spec.name,
-            question=_wish(spec, _of_the_index(spec.packages)),
+            question=_wish(spec, _of_the_index(spec.packages), version),
             details="The packages and what they need are installed for it and run in its sandbox only.",
-            sense=f"has {listed(sorted(spec.packages))}",
+            sense=f"has {listed(sorted(spec.packages))}{of}",
         )
         yield brought, spec.packages, self._unknown(spec.packages)
 
@@ -289,10 +295,22 @@ def covered(grant: Grant, domains: Sequence[str]) -> bool:
     return any(all(each.covers(grant.domain, port) for port in grant.ports) for each in allowed)
 
 
-def _wish(who: Subtask | ToolSpec, wanted: str) -> str:
+def _wish(who: Subtask | ToolSpec, wanted: str, version: BuiltTool | None = None) -> str:
     if isinstance(who, Subtask):
         return wish(f"The subtask `{whole_name(who.id)}`", wanted, who.title)
-    return wish(f"The tool `{who.name}`", wanted, who.purpose)
+    number = f" (version {version.version})" if version is not None else ""
+    return wish(f"The tool `{who.name}`{number}", wanted, who.purpose)
+
+
+def _use_of(tool: BuiltTool) -> Question:
+    return Question(
+        what="tools",
+        subject=tool.name,
+        question=f"Use the tool `{tool.name}` (version {tool.version})? It gets {given_at_calls(tool.spec)}. "
+        f"{own_words(tool.spec.purpose)}",
+        details=tool.source,
+        sense=tool.fingerprint,
+    )
 
 
 def _of_the_index(packages: Sequence[str]) -> str:

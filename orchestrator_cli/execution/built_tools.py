@@ -30,7 +30,6 @@ from toolsmith.library import Library
 from toolsmith.library.status import Judgement
 from toolsmith.permissions import PackageLock, Permissions
 from toolsmith.sandbox import Backend
-from toolsmith.spec import ToolSpec
 
 
 class BuiltTools:
@@ -67,8 +66,8 @@ class BuiltTools:
         of an edit.
         """
 
-        def permit(spec: ToolSpec, lock: PackageLock) -> Permissions:
-            return self._gate.permit_tool(spec, cancellation, lock)
+        def permit(tool: BuiltTool, lock: PackageLock) -> Permissions:
+            return self._gate.permit_tool(tool.spec, cancellation, lock, version=tool)
 
         name, adopt = self._library.stored_name(name), edit_prover(self._library, self._backend, permit)
         try:
@@ -85,6 +84,20 @@ class BuiltTools:
         if settled is not None:
             self._tell(_about(name, settled))
         return tool
+
+    def kept(self, name: str, version: int, fingerprint: str) -> BuiltTool | None:
+        """The very version that was shown or used before, whether it is the current one or not.
+
+        None if it is gone, was changed since, or may not be used any more.
+        """
+        try:
+            if version not in self._library.versions(name):
+                return None
+            status, tool = self._library.status(name), self._library.version(name, version)
+        except LibraryError:
+            return None
+        out_of_use = status.disabled is not None or bool(status.quarantine(version))
+        return None if out_of_use or tool.edited or tool.fingerprint != fingerprint else tool
 
     def glance(self, name: str) -> BuiltTool | None:
         """The tool as a planner is shown it; None if it is not to be shown. Never asks the user."""

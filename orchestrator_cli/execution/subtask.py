@@ -339,7 +339,7 @@ class RunServices:
         )
 
     def permit_tool(self, tool: BuiltTool) -> Permissions:
-        return self.run.gate.permit_tool(tool.spec, self.cancellation, tool.lock)
+        return self.run.registry.permit(tool, self.cancellation)
 
     def stopped_tool(self, name: str, version: int) -> str:
         return self.run.registry.built_tools.stopped(name, version)

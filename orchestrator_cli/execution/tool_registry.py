@@ -1,6 +1,5 @@
 """The tools of a run: hand-written ones, and those that the toolsmith has built or builds now."""
 
-import inspect
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,14 +7,20 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from orchestrator_cli import events
 from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, RecoverableError, UsageError, storage_faults
 from orchestrator_cli.execution.built_tools import BuiltTools
+from orchestrator_cli.execution.tool_cards import (
+    Tool,
+    built_card,
+    built_event,
+    card,
+    reused_event,
+    within_bounds,
+)
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.mcp_client.servers import Servers
 from orchestrator_cli.models.endings import reply_fault
@@ -28,7 +33,6 @@ from orchestrator_cli.recall.skills import SkillReader, skill_tools
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
 from orchestrator_cli.tools.web_search import FoundSites, search_tools
-from orchestrator_cli.values import FunctionDoc
 from toolsmith.build import BuildStep, CodeFaulty, CodeWritten, NotExtended, Searched, TrialRan, build_tool
 from toolsmith.built import BuiltTool
 from toolsmith.errors import (
@@ -46,9 +50,7 @@ from toolsmith.permissions import PackageLock, Permissions
 from toolsmith.sandbox import Backend, SandboxUnavailable
 from toolsmith.sandbox.proxy import parse_grants
 from toolsmith.search import Recall, Search
-from toolsmith.spec import Need, ToolSpec, requested_grants
-
-Tool = Callable[..., Any]
+from toolsmith.spec import Need, ToolSpec
 
 
 def whole_text(reply: Completion) -> str:
@@ -109,6 +111,8 @@ class ToolRegistry:
         self.made: list[str] = []
         """Names of the tools that this run built, in order."""
         self.reused: list[str] = []
+        self._had: Mapping[str, events.ToolBuilt | events.ToolReused] = {}
+        """The versions that an earlier process of this run used."""
         self._served: dict[str, str] = {}
         """The tool that serves, by the name that was asked for."""
         self._reasons: dict[str, str] = {}
@@ -155,9 +159,9 @@ class ToolRegistry:
         # A planner has the same rule everywhere: it names the domains it needs, and the user allows them.
         written = self._written_tools()
         hand = [card(name, tool) for name, tool in written.items()]
-        kept = (self.built_tools.glance(name) for name in recalled)
+        kept = (self.built(name) or self.built_tools.glance(name) for name in recalled)
         theirs = self.servers.cards() if self.servers is not None else ()
-        return (*hand, *theirs, *(built_card(tool) for tool in kept if tool is not None))
+        return within_bounds([*hand, *theirs, *(built_card(tool) for tool in kept if tool is not None)])
 
     def silent(self) -> tuple[ServerCard, ...]:
         """The MCP servers that did not answer when they were asked for their tools."""
@@ -198,16 +202,40 @@ class ToolRegistry:
     def used(self) -> tuple[BuiltTool, ...]:
         """The built tools that this run made or took from the library."""
         found = (
-            self._built.get(name) or self.built_tools.glance(name) for name in (*self.made, *self.reused)
+            self._built.get(name) or self._had_version(name) or self.built_tools.glance(name)
+            for name in (*self.made, *self.reused)
         )
         return tuple(tool for tool in found if tool is not None)
 
-    def restore(self, made: Iterable[str], reused: Iterable[str]) -> None:
-        """Have what an earlier process of this run had; permissions are looked at when a tool is needed."""
-        self.made, self.reused = list(made), list(reused)
-        for tool in self.used():
-            if not tool.spec.privileged:
-                self._built[tool.name] = tool
+    def restore(
+        self,
+        made: Iterable[str],
+        reused: Iterable[str],
+        had: Mapping[str, events.ToolBuilt | events.ToolReused],
+    ) -> None:
+        """Have the versions that an earlier process of this run used, and no others.
+
+        One that is gone or was changed, or that needs a permission, is looked at when it is needed.
+        """
+        self.made, self.reused, self._had = list(made), list(reused), had
+        for name in had:
+            tool = self._had_version(name)
+            if tool is not None and not tool.spec.privileged and self._gate.may_use(tool):
+                self._built[name] = tool
+
+    def _had_version(self, name: str) -> BuiltTool | None:
+        had = self._had.get(name)
+        return self.built_tools.kept(name, had.version, had.fingerprint) if had is not None else None
+
+    def use(self, tool: BuiltTool, cancellation: Cancellation | None = None) -> None:
+        """Have this very version, which someone has chosen, from now on.
+
+        Raises `ToolUnavailable` if the library has it no more, or if it is refused.
+        """
+        if self.built_tools.kept(tool.name, tool.version, tool.fingerprint) is None:
+            raise self._refusal(tool.name, f"its version {tool.version} was changed or taken out of use")
+        self._check_permitted(tool, cancellation)
+        self._keep(tool, made=False, asked_for=tool.name)
 
     def ensure(
         self,
@@ -248,7 +276,7 @@ class ToolRegistry:
                     backend=self._backend,
                     emit=self._progress,
                     run=self._run,
-                    permit=lambda spec: self._permit(spec, cancellation),
+                    permit=lambda spec: self._permit(spec, cancellation),  # no version of it exists yet
                     dialer=self._gate.dialer,
                     search=Search(self._recall),
                 )
@@ -264,25 +292,35 @@ class ToolRegistry:
         except ToolsmithError as exc:
             raise ToolUnavailable(f"the tool {tool.name} cannot be used: {exc}") from exc
         self._check_permitted(built, cancellation)
-        self._keep(built, made=built.origin.run == self._run, asked_for=tool.name)
+        self._keep(built, made=built.origin.is_built_by(self._run), asked_for=tool.name)
         return built
+
+    def permit(self, tool: BuiltTool, cancellation: Cancellation | None) -> Permissions:
+        """Wait for the permissions of a tool that exists; a yes is for this version alone.
+
+        What this run built itself was asked about before there was a version of it.
+        Raises `PermissionRefused`, `PackagesUnavailable` and `ApprovalNeeded`.
+        """
+        version = None if tool.origin.is_built_by(self._run) else tool
+        return self._permit(tool.spec, cancellation, tool.lock, version)
 
     def _permit(
         self,
         spec: ToolSpec,
         cancellation: Cancellation | None,
         lock: PackageLock = PackageLock(),  # noqa: B008  (frozen)
+        version: BuiltTool | None = None,
     ) -> Permissions:
         """Raises `PermissionRefused` and `PackagesUnavailable`."""
         if spec.network and self._backend.connections == "never":
             raise PermissionRefused(f"the sandbox {self._backend.name} can give no tool a network")
-        return self._gate.permit_tool(spec, cancellation, lock)
+        return self._gate.permit_tool(spec, cancellation, lock, version=version)
 
     def _check_permitted(self, tool: BuiltTool, cancellation: Cancellation | None) -> None:
         """Raise `ToolUnavailable` where this run may not use what the library has."""
         try:
             if tool.spec.privileged:
-                self._permit(tool.spec, cancellation, tool.lock)
+                self.permit(tool, cancellation)
             self._gate.permit_use(tool, cancellation)
         except (PermissionRefused, PackagesUnavailable) as exc:
             self._emit(events.ToolRefused(tool=tool.name, reasons=(str(exc),)))
@@ -293,7 +331,8 @@ class ToolRegistry:
             return tool
         try:
             with storage_faults():
-                known = self.built_tools.take(name, cancellation)
+                had = self._had_version(self._library.stored_name(name))
+                known = had or self.built_tools.take(name, cancellation)
         except ToolDisabled as exc:
             raise self._refusal(name, str(exc).partition("\n")[0]) from exc
         except ToolQuarantined as exc:
@@ -306,7 +345,7 @@ class ToolRegistry:
         if known is not None:
             self._check_permitted(known, cancellation)
             # Its maker may have been killed before it could say so.
-            self._keep(known, made=known.origin.run == self._run, asked_for=name)
+            self._keep(known, made=known.origin.is_built_by(self._run), asked_for=name)
         return known
 
     def _refusal(self, name: str, why: str) -> ToolUnavailable:
@@ -318,21 +357,24 @@ class ToolRegistry:
         """Have a tool from now on. `asked_for`: by which name, where that may be another than its own."""
         instead_of = asked_for if asked_for != tool.name else ""
         with self._lock:
-            before = self._built.get(tool.name)
+            before = self._built.get(tool.name) or self._had.get(tool.name)
             listed = tool.name in (*self.made, *self.reused)
             self._built[tool.name] = tool
             if instead_of:
                 self._served[instead_of] = tool.name
-            known = listed if before is None else before.version == tool.version
+            known = before is not None and (before.version, before.fingerprint) == (
+                tool.version,
+                tool.fingerprint,
+            )
             if known and not instead_of:
                 return
             if not listed:
                 (self.made if made else self.reused).append(tool.name)
         if made and not known:
-            self._emit(_built_event(tool))
+            self._emit(built_event(tool))
         else:
             reason = self._reasons.get(identifier(instead_of), "it is the same name")
-            self._emit(_reused_event(tool, instead_of, reason if instead_of else ""))
+            self._emit(reused_event(tool, instead_of, reason if instead_of else ""))
 
     def _complete(
         self, name: str, prompt: str, schema: dict[str, Any] | None, cancellation: Cancellation | None
@@ -379,53 +421,3 @@ def tool_to_build(purpose: str, name: str, home: Path) -> NewTool:
     if not made:
         raise UsageError("No name can be made of that.", "Give one with --name: letters, digits and _.")
     return NewTool(name=made, purpose=purpose)
-
-
-def card(name: str, tool: Tool) -> ToolCard:
-    """A hand-written tool as a planner is shown it: its signature and what its docstring begins with."""
-    signature = inspect.signature(tool)
-    purpose = (inspect.getdoc(tool) or "").split("\n\n")[0].replace("\n", " ")
-    inputs = TypeAdapter(tool).json_schema()  # type: ignore[arg-type]  # a function is one too
-    return ToolCard(name=name, signature=f"{name}{signature}", purpose=purpose, inputs=inputs)
-
-
-def built_card(tool: BuiltTool) -> ToolCard:
-    purpose = f"{tool.spec.purpose} Returns: {tool.spec.output_description}"
-    if asked := requested_grants(tool.spec):
-        purpose = f"{purpose} The user is asked for {asked}."
-    signature, inputs = tool.spec.signature, tool.spec.arguments
-    return ToolCard(name=tool.name, signature=signature, purpose=purpose, built=True, inputs=inputs)
-
-
-def permissions_of(tool: BuiltTool) -> str:
-    """What a built tool may have, in one line, with the exact versions of its packages."""
-    spec = tool.spec
-    network, secrets = ", ".join(spec.network) or "none", ", ".join(spec.secrets) or "none"
-    needs = f"workspace: {spec.workspace}; network: {network}; secrets: {secrets}"
-    if not spec.packages:
-        return needs
-    return f"{needs}; packages: {', '.join(spec.packages)} (installed: {', '.join(tool.lock.versions)})"
-
-
-def _built_event(tool: BuiltTool) -> events.ToolBuilt:
-    return events.ToolBuilt(
-        tool=tool.name,
-        version=tool.version,
-        purpose=tool.spec.purpose,
-        functions=tuple(FunctionDoc(name=f.name, signature=f.signature, doc=f.doc) for f in tool.functions),
-        permissions=permissions_of(tool),
-        trial=tool.trial.lines,
-        sha256=tool.sha256,
-        source=tool.source,
-    )
-
-
-def _reused_event(tool: BuiltTool, instead_of: str, reason: str) -> events.ToolReused:
-    return events.ToolReused(
-        tool=tool.name,
-        version=tool.version,
-        purpose=tool.spec.purpose,
-        sha256=tool.sha256,
-        instead_of=instead_of,
-        reason=reason,
-    )

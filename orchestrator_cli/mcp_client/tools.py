@@ -25,6 +25,7 @@ from orchestrator_cli.mcp_client.schemas import (
     read_inputs,
     with_marks,
 )
+from toolsmith.names import AGENT_TOOLS
 
 MAX_TOOLS = 100
 DESCRIPTION_CHARS = 2_000
@@ -34,25 +35,6 @@ VALUE_CHARS = 1 << 20
 PART_CHARS = 1_000
 """Of each text that says what a part is that is left out."""
 TOO_LARGE = "(too large to be kept)"
-RESERVED = frozenset(
-    [
-        "final_answer",
-        "give_up",
-        "report_surprise",
-        "request_tool",
-        "read_output",
-        "fetch_url",
-        "search_web",
-        "read_skill",
-        "search_knowledge",
-        "read_knowledge",
-        "list_files",
-        "read_file",
-        "search_files",
-        "write_file",
-    ]
-)
-"""Names of tools that agents have anyway."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +206,7 @@ def read_listing(
     prefix = f"{server}_"
     longer = tuple(f"{one}_" for one in others if one.startswith(prefix))
     names = identifiers(
-        listed, prefix=prefix, word="tool", taken=lambda made: made in RESERVED or made.startswith(longer)
+        listed, prefix=prefix, word="tool", taken=lambda made: made in AGENT_TOOLS or made.startswith(longer)
     )
     tools: list[ServerTool] = []
     budget = SchemaBudget()

@@ -33,6 +33,7 @@ from orchestrator_cli.plan import (
     texts,
 )
 from orchestrator_cli.planning.reference_forms import as_reference, letters_of, with_texts
+from toolsmith.names import OF_EVERY_AGENT
 
 ID_CHARS = 40
 A_REFERENCE = re.compile(r"\$(.{1,200}?)(\.(?:value|summary|files)(?:\.[A-Za-z0-9_-]++)*+)\Z", re.DOTALL)
@@ -249,12 +250,23 @@ def _free(name: str, taken: Collection[str]) -> str:
 def _tools(plan: Plan, catalogue: Catalogue) -> tuple[Plan, list[Repair]]:
     """Correct the names of tools to existing or announced ones, and make them valid function names."""
     known = _by_unique(catalogue.tools, letters_of)
+    ours = [tool.name for tool in plan.new_tools if tool.name in OF_EVERY_AGENT]
+    plan = plan.model_copy(
+        update={"new_tools": tuple(tool for tool in plan.new_tools if tool.name not in ours)}
+    )
     announced = {
         tool.name: known.get(letters_of(tool.name)) or _as_function(tool.name) for tool in plan.new_tools
     }
     new = _by_unique(set(announced.values()), letters_of)
     rows, repairs = [], []
+    for name in ours:
+        repairs.append(Repair(subtask="plan", field="new_tools", message=f"every agent has {name!r}"))
     for subtask in plan.subtasks:
+        given = [name for name in subtask.tools if subtask.kind == "agent" and name in OF_EVERY_AGENT]
+        if given:
+            repairs.append(_repair(subtask, "tools", f"every agent has {', '.join(map(repr, given))}"))
+            rest = tuple(name for name in subtask.tools if name not in given)
+            subtask = _changed(subtask, tools=rest)  # noqa: PLW2901
         tools = tuple(
             name
             if name in catalogue.tools

@@ -28,6 +28,7 @@ from orchestrator_cli.plan import (
 )
 from orchestrator_cli.planning.call_arguments import argument_faults
 from orchestrator_cli.planning.reference_forms import form_fault, reference_within
+from toolsmith.names import OF_EVERY_AGENT
 from toolsmith.permissions import MAX_PACKAGES, repeated_names, requirement_fault
 
 
@@ -150,6 +151,11 @@ def _tool_faults(subtask: Subtask, catalogue: Catalogue) -> list[PlanFault]:
         _fault(subtask, "tools", f"{tool!r} is no tool's name: use letters, digits and _")
         for tool in subtask.tools
         if not tool.isidentifier()
+    ]
+    found += [
+        _fault(subtask, "tools", f"{tool!r} is called by agents only, and each of them has it")
+        for tool in subtask.tools
+        if tool in OF_EVERY_AGENT
     ]
     gone = {tool: absence(tool, catalogue.absent) for tool in subtask.tools if tool not in catalogue.tools}
     return found + [

@@ -76,6 +76,9 @@ KEPT = (
 """Facts that hold for the new run unchanged."""
 
 
+_OF_A_TOOL = ("tool", "version", "purpose", "sha256", "fingerprint")
+
+
 def shared(found: Iterable[Event], state: RunState, dropped: Collection[str]) -> Iterable[Fact]:
     """The facts of a run that still hold if its `dropped` subtasks are pending again."""
     left_out = {*dropped, *state.stranded}
@@ -85,8 +88,8 @@ def shared(found: Iterable[Event], state: RunState, dropped: Collection[str]) ->
                 place = {"workspace": state.workspace, "mark": state.mark}
                 since = {"forked_from": event.run, "version": __version__, **place}
                 yield event.data.model_copy(update=since)
-            case events.ToolBuilt(tool=tool, version=version, purpose=purpose, sha256=sha256):
-                yield events.ToolReused(tool=tool, version=version, purpose=purpose, sha256=sha256)
+            case events.ToolBuilt() as built:
+                yield events.ToolReused(**{name: getattr(built, name) for name in _OF_A_TOOL})
             case events.PlanRepaired(plan=repaired) as fact if repaired is not None:
                 yield fact
             case fact if isinstance(fact, KEPT) or _is_of(fact, state, left_out):

@@ -85,7 +85,8 @@ def _change(fact: events.Fact, state: RunState) -> RunState:  # noqa: C901 - a c
             doing = "passed its trial" if fact.passed else f"failed round {fact.round}, writing again"
             return replace(state, building={**state.building, fact.tool: doing})
         case events.ToolBuilt():
-            return replace(_built(state, fact.tool), built=(*state.built, fact))
+            had = {**state.had, fact.tool: fact}
+            return replace(_built(state, fact.tool), built=(*state.built, fact), had=had)
         case events.ToolRefused():
             return _built(state, fact.tool)
         case events.ApprovalAsked():
@@ -393,7 +394,7 @@ def _tool_reused(fact: events.ToolReused, state: RunState) -> RunState:
     state = _built(_built(state, fact.tool), fact.instead_of)
     # One that serves under several names is named for each.
     borrowed = state.borrowed if fact.tool in state.borrowed else (*state.borrowed, fact.tool)
-    return replace(state, borrowed=borrowed)
+    return replace(state, borrowed=borrowed, had={**state.had, fact.tool: fact})
 
 
 def _built(state: RunState, tool: str) -> RunState:

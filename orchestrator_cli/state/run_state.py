@@ -152,6 +152,8 @@ class RunState:
     """Tools that the run built, in order."""
     borrowed: tuple[str, ...] = ()
     """Tools that the run took from the library."""
+    had: Mapping[str, events.ToolBuilt | events.ToolReused] = field(default_factory=dict)
+    """The version of each of them that the run used last."""
     asked: Mapping[str, events.ApprovalAsked] = field(default_factory=dict)
     given: Mapping[str, events.ApprovalGiven] = field(default_factory=dict)
     effects: Mapping[str, events.EffectBegun] = field(default_factory=dict)

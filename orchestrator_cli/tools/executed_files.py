@@ -38,7 +38,8 @@ EXECUTES = (
         ".gitpod.yml .idx .exrc _exrc .nvim.lua .nvimrc .lvimrc .vim .vimrc _vimrc .gvimrc _gvimrc "
         ".config/nvim .helix .config/helix .kakrc .config/kak .config/Code* .emacs .emacs.d .dir-locals*.el "
         ".ycm_extra_conf.py .bsp .metals .project.vim .lvim .spacemacs .doom.d .config/emacs .config/doom "
-        ".config/zed .config/sublime-text .lsp .externalToolBuilders omnisharp.json .merlin",
+        ".config/zed .config/sublime-text .lsp .externalToolBuilders omnisharp.json .merlin .lazy.lua .nova "
+        ".lapce .c9 devfile.yaml .devfile.yaml",
         "editors load it and run its tasks when they open the folder",
     ),
     FileRule(
@@ -50,7 +51,8 @@ EXECUTES = (
         ".github/copilot-setup-steps.yml .github/instructions .github/prompts .github/agents "
         ".github/chatmodes .github/skills .github/hooks .agent .factory .iflow IFLOW.md .codebuddy "
         "CODEBUDDY.md .aiassistant .claude-plugin .vibe .codesandbox .replit replit.md CRUSH.md "
-        "CRUSH.local.md GROK.md firebender.json .github/copilot .specify",
+        "CRUSH.local.md GROK.md firebender.json .github/copilot .specify .goose .gptme gptme.toml .plandex "
+        ".ruler .jules JULES.md",
         "other agents obey it",
     ),
     LOGINS,
@@ -58,7 +60,7 @@ EXECUTES = (
         ".husky .huskyrc* .githooks .git-hooks lefthook.y*ml lefthook.json* lefthook.toml lefthook-local.* "
         ".lefthook* .pre-commit-config.y*ml .pre-commit-hooks.yaml .overcommit.yml .lintstagedrc* "
         "lint-staged.config.* .simple-git-hooks.* simple-git-hooks.* prek.toml .gitlint captainhook.json "
-        ".cargo-husky .rusty-hook.toml hk.pkl",
+        ".cargo-husky .rusty-hook.toml hk.pkl grumphp.y*ml grumphp.dist.y*ml grumphp.y*ml.dist",
         "its commands run when someone commits",
     ),
     FileRule(
@@ -74,7 +76,7 @@ EXECUTES = (
         ".zinit .pam_environment .rhosts .shosts .cargo/bin .local/bin .local/lib/python* "
         ".local/share/applications .local/share/systemd .local/share/dbus-1 .tmux.conf .config/tmux "
         ".screenrc .direnvrc .mise* mise.toml mise.*.toml .config/mise* .tool-versions "
-        "mise/config.toml .autoenv* .flox .shadowenv.d .rtx.toml",
+        "mise/config.toml .autoenv* .flox .shadowenv.d .rtx.toml .rvmrc .tmuxinator.* .tmuxp.*",
         "shells and desktops run it",
     ),
     FileRule(
@@ -93,11 +95,23 @@ EXECUTES = (
         ".juliarc.jl .julia/config .config/uv gunicorn.conf.py .direnv *.dist-info entry_points.txt "
         ".jvmopts .sbtopts jupyter_config.* jupyter_*_config.* supervisord.conf .credo.exs matplotlibrc "
         "ipython_config.py ipython_*_config.py startup.m config.nims nim.cfg *.nim.cfg "
-        "features/environment.py",
+        "features/environment.py .erlang .chef Saltfile",
         "programs load it by themselves",
     ),
     FileRule(
-        "user.clj",
+        "prefect.yaml invoke.y*ml invoke.json",
+        "prefect and invoke load it by themselves, and run what it names",
+        only="project",
+        beside=_PYTHON,
+    ),
+    FileRule(
+        ".bazelversion",
+        "bazelisk fetches and runs the Bazel that it names",
+        lines=r".*[/\\]",
+        lines_are="a fork or a path",
+    ),
+    FileRule(
+        "user.clj profiles.clj",
         "programs load it by themselves",
         only="project",
         beside="deps.edn project.clj shadow-cljs.edn build.boot",
@@ -221,7 +235,7 @@ EXECUTES = (
         ".*rc .*rc.json .*rc.json5 .*rc.y*ml .*rc.toml .*rc.js .*rc.cjs .*rc.mjs .*rc.ts .*rc.py *.config.js "
         "*.config.cjs *.config.mjs *.config.ts *.config.mts *.config.cts *.conf.js *.conf.cjs *.conf.mjs "
         "*.conf.ts babel.config.json jest.config.json cspell.config.json cspell.json nodemon.json "
-        "tslint.json angular.json truffle-config.js pnpmfile.js",
+        "tslint.json angular.json truffle-config.js pnpmfile.js typedoc.json",
         "a tool loads it, with the plugins that it names",
         only="project",
         beside="package.json deno.json* pyproject.toml setup.py Cargo.toml go.mod Gemfile composer.json .git",
@@ -261,6 +275,21 @@ EXECUTES = (
         only="existing",
         beside="compose.y*ml docker-compose.y*ml",
     ),
+    FileRule(
+        "package.json5",
+        "pnpm runs its commands",
+        only="project",
+        beside="pnpm-lock.yaml pnpm-workspace.yaml",
+    ),
+    FileRule(
+        "deno.json deno.jsonc",
+        "deno and editors run its tasks and plugins",
+        only="keys",
+        beside="package.json .git",
+        keys="imports@ scopes@",
+        harmless="name version license exports publish compilerOptions fmt test bench include exclude "
+        "lint.rules lint.include lint.exclude unstable nodeModulesDir vendor lock imports scopes",
+    ),
     FileRule("pnpm-workspace.yaml", "pnpm obeys it", only="project", beside="package.json"),
     FileRule(
         "Directory.Build.* Directory.Packages.props nuget.config",
@@ -274,7 +303,8 @@ EXECUTES = (
     FileRule("noxfile.py", "you are used to running it", only="existing"),
     FileRule(
         "hie.yaml lean-toolchain lakefile.lean lakefile.toml .factorypath .project .classpath build.gradle "
-        "build.gradle.kts settings.gradle settings.gradle.kts mix.exs build.sbt project/*.sbt *.csproj "
+        "build.gradle.kts settings.gradle settings.gradle.kts mix.exs build.sbt project/*.sbt "
+        "project/*.scala build.mill* build.sc sgconfig.y*ml Steepfile *.csproj "
         "*.fsproj *.vbproj *.csproj.user obj/*.targets obj/*.props Package.swift analysis_options.yaml "
         "nx.json .rubocop.yml .solargraph.yml pylintrc.toml .markdownlint-cli2.* .php-cs-fixer.* "
         "phpstan.neon* .sqlfluff .scalafix.conf dune-project deps.edn project.clj gradle.properties "
@@ -309,6 +339,9 @@ EXECUTES = (
                 "serverless.y*ml",
             ),
             *("Podfile", "Dangerfile", "Guardfile", "Capfile", "fastlane/Fastfile", "versioneer.py"),
+            *("Thorfile", "Brewfile", "cpanfile", "Makefile.PL", "Build.PL", "wscript", "Makefile.toml"),
+            *("default.nix", "Pulumi.y*ml", "helmfile.y*ml", "terragrunt.hcl", "_targets.R", "magefile.go"),
+            *("dbt_project.yml", "castor.php", "RoboFile.php", "devspace.yaml", "build.clj", "Trunk.toml"),
         )
     ),
     FileRule("gradlew* gradle/wrapper", "you are used to running it", only="existing"),

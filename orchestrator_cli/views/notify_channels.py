@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RecoverableError
@@ -28,6 +28,18 @@ _SCHEME_CHARS = 20
 
 class NotifyFailed(RecoverableError):
     """Why one way did not work, in words for a person."""
+
+
+class NotHere(NotifyFailed):
+    """A way that does not exist here. A run passes over it, because there may be a desktop the next time."""
+
+
+class NotifyAttempt(NamedTuple):
+    name: str
+    """Of the way."""
+    failed: str
+    """A line for a person; empty if the message was sent."""
+    is_here: bool = True
 
 
 def channels(notify: NotifySettings) -> Iterator[tuple[str, Callable[[str, str, dict[str, Any]], None]]]:
@@ -49,22 +61,25 @@ def channels(notify: NotifySettings) -> Iterator[tuple[str, Callable[[str, str, 
 
 def send(notify: NotifySettings, title: str, text: str, value: dict[str, Any]) -> list[str]:
     """Send by every way. Returns a line for each that failed."""
-    return [line for _, line in send_each(notify, title, text, value) if line]
+    tried = send_each(notify, title, text, value)
+    return [one.failed for one in tried if one.failed and one.is_here]
 
 
 def send_each(
     notify: NotifySettings, title: str, text: str, value: dict[str, Any]
-) -> Iterator[tuple[str, str]]:
-    """Send by every way: its name, and a line if it failed."""
+) -> Iterator[NotifyAttempt]:
+    """Send by every way."""
     for name, way in channels(notify):
-        failed = ""
+        failed, is_here = "", True
         try:
             way(title, text, value)
+        except NotHere as exc:
+            failed, is_here = f"notify: {name}: {exc}", False
         except NotifyFailed as exc:
             failed = f"notify: {name}: {exc}"
         except Exception as exc:  # a library may raise anything, with an address in its message
             failed = f"notify: {name} failed ({type(exc).__name__})"
-        yield name, failed
+        yield NotifyAttempt(name, failed, is_here)
 
 
 def faults(notify: NotifySettings) -> Iterator[str]:
@@ -81,15 +96,17 @@ def faults(notify: NotifySettings) -> Iterator[str]:
 
 
 def _ring(_title: str, _text: str, _value: dict[str, Any]) -> None:
-    if sys.stderr.isatty():
-        write(sys.stderr, "\a")
+    if not sys.stderr.isatty():
+        raise NotHere("there is no terminal")
+    write(sys.stderr, "\a")
 
 
 def _show(title: str, text: str, _value: dict[str, Any]) -> None:
     program = shutil.which(DESKTOP)
-    if program is not None:
-        # Some desktops read the text as markup.
-        _start((program, "--app-name=orch", "--", title, html.escape(text, quote=False)), "")
+    if program is None:
+        raise NotHere(f"{DESKTOP} is not installed")
+    # Some desktops read the text as markup.
+    _start((program, "--app-name=orch", "--", title, html.escape(text, quote=False)), "")
 
 
 def _start(argv: Sequence[str], given: str) -> None:

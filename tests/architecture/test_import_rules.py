@@ -74,9 +74,10 @@ NARROW: dict[str, tuple[str, ...]] = {
         "durable.expressions",
         "planning.reference_forms",
         "planning.call_arguments",
+        "toolsmith.names",
         "toolsmith.permissions",
     ),
-    "planning.repair": ("plan", "durable.expressions", "planning.reference_forms"),
+    "planning.repair": ("plan", "durable.expressions", "planning.reference_forms", "toolsmith.names"),
     "planning.patching": ("plan", "errors", "planning.validation", "planning.repair"),
     "journal.hash_chain": ("durable",),
     "workspace": (

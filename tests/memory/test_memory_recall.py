@@ -140,6 +140,16 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> MemoryStore:
     return store
 
 
+@pytest.mark.parametrize("large", ["plan", "lesson", "outcome"])
+def test_one_run_that_is_too_large_is_not_shown_whole(store: MemoryStore, large: str) -> None:
+    record, long = past("r1", "Count the words of a.txt"), "x" * 200_000
+    rows: list[JsonValue] = [{"id": "a", "title": long, "kind": "agent", "tools": [], "depends_on": []}]
+    store.add([record.model_copy(update={"data": record.data | {large: rows if large == "plan" else long}})])
+    found = recall(store, "Count the words of a.txt", scope=ME).runs
+    assert sum(len(run.model_dump_json()) for run in found) < 10_000
+    assert [run.plan for run in found] == ([()] if large == "plan" else [])
+
+
 def test_an_empty_memory_recalls_nothing(store: MemoryStore) -> None:
     found = recall(store, "Make a report on bitcoin prices", scope=ME)
     assert found.runs == ()

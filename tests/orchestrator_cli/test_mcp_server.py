@@ -237,6 +237,19 @@ def test_new_tool_in_the_library_changes_the_list(server: Connected) -> None:
     assert "later" in server.names()
 
 
+def test_a_tool_that_changed_since_it_was_listed_is_listed_again_before_it_is_called(
+    server: Connected,
+) -> None:
+    keep(server.orch, "turned", SHOUT.replace("shout", "turned"), INPUTS)
+    assert "turned" in server.names()
+    assert text_of(server.call("turned", text="a")) == "A"
+    keep(server.orch, "turned", SHOUT.replace("shout", "turned"), INPUTS, workspace="write")
+    with pytest.raises(MCPError, match="changed since it was listed"):
+        server.call("turned", text="a")
+    assert "turned" in server.names()
+    assert text_of(server.call("turned", text="a")) == "A"
+
+
 def test_a_call_that_is_cancelled_ends_its_tool_and_its_run(server: Connected) -> None:
     async def cancelled() -> None:
         with anyio.move_on_after(1.5):

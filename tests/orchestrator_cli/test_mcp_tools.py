@@ -16,12 +16,13 @@ from test_mcp_servers import OTHER, notes, register
 
 from orchestrator_cli.durable.names import identifiers
 from orchestrator_cli.mcp_client.schemas import SCHEMA_CHARS
-from orchestrator_cli.mcp_client.tools import RESERVED, ServerTool, read_listing
+from orchestrator_cli.mcp_client.tools import ServerTool, read_listing
 from orchestrator_cli.recall.knowledge import knowledge_tools
 from orchestrator_cli.recall.skills import skill_tools
 from orchestrator_cli.tools.files import file_tools
 from orchestrator_cli.tools.web import web_tools
 from orchestrator_cli.tools.web_search import search_tools
+from toolsmith.names import AGENT_TOOLS
 
 LIBRARY = str(Path(__file__).with_name("mcp_library.py"))
 FILTER = {
@@ -181,7 +182,7 @@ def test_every_name_is_an_identifier_and_none_is_one_that_agents_have(run: Finis
     assert run.names["plain"] == "read_get_page"
     assert run.names["file"] != "read_file"
     # Those that every agent has beside its own.
-    assert run.native.keys() - set(run.names.values()) <= RESERVED
+    assert run.native.keys() - set(run.names.values()) <= AGENT_TOOLS
 
 
 def test_a_planner_sees_what_is_below_an_object_as_data(run: Finished) -> None:
@@ -319,7 +320,7 @@ def test_reserved_names_are_those_of_hand_written_tools() -> None:
     nothing: Any = None
     written = (file_tools(Path()), web_tools(()), knowledge_tools(nothing), skill_tools(nothing))
     searching = search_tools(nothing, nothing, nothing)
-    assert {name for tools in (*written, searching) for name in tools} <= RESERVED
+    assert {name for tools in (*written, searching) for name in tools} <= AGENT_TOOLS
 
 
 def branching(depth: int) -> dict[str, Any]:

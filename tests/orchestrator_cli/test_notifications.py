@@ -240,6 +240,14 @@ def test_the_ways_can_be_tried(orch: Orch, receiver: Receiver) -> None:
     assert "urls 1" in failed.out
 
 
+def test_a_way_that_does_not_exist_here_is_not_called_sent(orch: Orch, tmp_path: Path) -> None:
+    (orch.home / "orch.toml").write_text("[notify]\nbell = true\ndesktop = true\n")
+    done = orch("notify", "test", "--json", PATH=str(tmp_path))
+    rows: Any = done.envelope
+    assert (done.code, {row["name"]: row["ok"] for row in rows}) == (1, {"bell": False, "desktop": False})
+    assert "sent" not in orch("notify", "test", PATH=str(tmp_path)).out
+
+
 def test_a_workspace_cannot_have_its_programs_started(orch: Orch, endpoint: Endpoint) -> None:
     kept = orch.home.parent / "kept"
     (orch.workspace / "orch.toml").write_text(f"[notify]\ncommand = {json.dumps(command(kept))}")

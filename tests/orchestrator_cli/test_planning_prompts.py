@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_cli.execution.tool_registry import card
+from orchestrator_cli.execution.tool_cards import card
 from orchestrator_cli.models.model import Message, ModelRequest
 from orchestrator_cli.plan import Plan, Subtask, references
 from orchestrator_cli.planning.planner import PlannerContext, RoleCard, ToolCard, make_plan

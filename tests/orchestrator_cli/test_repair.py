@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_cli.plan import Catalogue, Plan, Subtask, order
+from orchestrator_cli.plan import Catalogue, NewTool, Plan, Subtask, order
 from orchestrator_cli.planning.repair import repaired
 from orchestrator_cli.planning.validation import faults
+from toolsmith.names import OF_EVERY_AGENT
 
 CATALOGUE = Catalogue(roles=frozenset({"coder", "writer"}), tools=frozenset({"read_file", "list_files"}))
 
@@ -34,6 +35,16 @@ def left(made: Plan) -> list[str]:
     found, repairs = repaired(made, CATALOGUE)
     assert (found, repairs) == (made, ())
     return [str(fault) for fault in faults(found, CATALOGUE)]
+
+
+@pytest.mark.parametrize("name", OF_EVERY_AGENT)
+def test_a_tool_that_every_agent_has_is_named_by_none_and_built_by_no_one(name: str):
+    found, repairs = mended(
+        plan(subtask("a", tools=("read_file", name)), new_tools=(NewTool(name=name, purpose="does it"),))
+    )
+    assert (found["a"].tools, found.new_tools, len(repairs)) == (("read_file",), (), 2)
+    called = {"kind": "tool", "tools": (name,), "role": None, "instruction": ""}
+    assert "agents only" in left(plan(subtask("a", **called)))[0]
 
 
 def test_an_id_that_is_none_is_spelled_as_one_along_with_everything_that_names_it():

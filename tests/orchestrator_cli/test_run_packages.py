@@ -44,7 +44,7 @@ class Room:
     def __init__(self, home: Path, **settings: Any) -> None:
         self.facts: list[Any] = []
         made = Settings(home=home, **settings)
-        self.broker = ApprovalBroker(self.facts.append, policy=made.approve, yes=made.yes)
+        self.broker = ApprovalBroker(self.facts.append, policy=made.approve, yes="flag" if made.yes else "")
         self.gate = PermissionGate(self.broker, made, masks=Redactor(), cancellation=Cancellation())
 
 

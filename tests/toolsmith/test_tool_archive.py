@@ -12,8 +12,9 @@ import pytest
 from toolsmith.build import prove_again
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError, ToolNotBuilt
-from toolsmith.library import Library
+from toolsmith.library import Library, records
 from toolsmith.library.archive import MANIFEST, MAX_FILE, MAX_TOOLS, export, import_tool, read_archive
+from toolsmith.proof.checker import check
 
 
 @pytest.fixture
@@ -51,6 +52,84 @@ def test_what_the_tool_was_made_for_stays_at_home(tmp_path: Path, library: Libra
     assert "secret plan" not in text
     assert "$write.value" not in text
     assert '"run": "r1"' not in text
+
+
+LONG = "x" * 5_000
+LARGE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "spec.purpose": lambda spec: spec.update(purpose=LONG),
+    "spec.output_description": lambda spec: spec.update(output_description=LONG),
+    "inputs": lambda spec: spec["inputs"].update({f"i{n}": spec["inputs"]["path"] for n in range(60)}),
+    "inputs.path.description": lambda spec: spec["inputs"]["path"].update(description=LONG),
+    "default": lambda spec: spec["inputs"]["path"].update(default=LONG),
+    "number": lambda spec: spec["inputs"]["top"].update(default=10**4_000),
+    "name of an input": lambda spec: spec["inputs"].update({LONG: spec["inputs"]["path"]}),
+    "errors": lambda spec: spec.update(errors=spec["errors"] * 60),
+    "errors.when": lambda spec: spec["errors"][0].update(when=LONG),
+    "network": lambda spec: spec.update(network=[f"a{n}.example.org" for n in range(60)]),
+    "secrets": lambda spec: spec.update(secrets=["K" * 500]),
+    "examples.title": lambda spec: spec["examples"][0].update(title=LONG),
+    "examples.files": lambda spec: spec["examples"][0].update(files={"a.txt": LONG * 100}),
+    "examples.check": lambda spec: spec["examples"][0].update(check=f"value == '{LONG}'"),
+}
+
+
+@pytest.mark.parametrize("large", LARGE)
+def test_a_tool_whose_specification_is_too_large_is_refused(
+    tmp_path: Path, tool: BuiltTool, large: str
+) -> None:
+    """With hashes and seals that fit: whoever makes an archive makes those too."""
+    record = records.record_of(tool)
+    LARGE[large](record["spec"])
+    place = tmp_path / "gift" / tool.name / "v1"
+    records.write(place, place.with_name(".scratch"), record, tool.source)
+    rows = [{"name": tool.name, "version": 1, "sha256": tool.sha256}]
+    (tmp_path / "gift" / MANIFEST).write_text(json.dumps({"format": 1, "tools": rows}))
+    with pytest.raises(LibraryError, match=r"at most|more than|identifier") as caught:
+        read_archive(tmp_path / "gift")
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "".join(f'\n\ndef f{n}() -> None:\n    """It."""\n' for n in range(400)),
+        f'\n\ndef f() -> None:\n    """{"x" * 50_000}"""\n',
+        f'\n\ndef f({", ".join(f"a{n}: int" for n in range(500))}) -> None:\n    """It."""\n',
+        f"\n\nTEXT = '{'x' * 600_000}'\n",
+    ],
+    ids=["functions", "docstring", "signature", "module"],
+)
+def test_a_module_that_is_too_large_is_refused_when_it_is_read_and_when_it_is_checked(
+    library: Library, sample: Any, more: str
+) -> None:
+    source = sample.code + more
+    assert any("at most" in fault or "more than" in fault for fault in check(source, sample.spec))
+    tool = library.add(sample.spec, sample.code, sample.report, sample.origin, sample.suite)
+    record = records.record_of(tool) | {"sha256": records.sha256(source.encode())}
+    place = library.folder(tool.name, 1)
+    records.write(place, place.with_name(".scratch"), record, source)
+    with pytest.raises(LibraryError, match=r"at most|more than"):
+        library.get(tool.name)
+
+
+def test_where_a_tool_says_that_it_comes_from_is_not_believed(
+    tmp_path: Path, tool: BuiltTool, other: Library
+) -> None:
+    need = tool.origin.need.model_copy(update={"context": "x" * 5_000})
+    origin = tool.origin.model_copy(update={"run": "20260101-000000-abcdef", "need": need})
+    taken = import_tool(tool.model_copy(update={"origin": origin}), other, prove_again, source="gift")
+    kept = taken.tool.origin
+    assert (kept.run, kept.need.context, kept.imported_from) == (None, "", "gift")
+
+
+def test_a_tool_that_came_meanwhile_is_not_replaced(tool: BuiltTool, other: Library, sample: Any) -> None:
+    def prove(one: BuiltTool) -> Any:
+        other.add(sample.spec, sample.code + "# mine\n", sample.report, sample.origin, sample.suite)
+        return prove_again(one)
+
+    with pytest.raises(LibraryError, match="meanwhile"):
+        import_tool(tool, other, prove, source="gift")
+    assert other.versions(tool.name) == (1,)
 
 
 def test_nothing_is_written_over(tmp_path: Path, tool: BuiltTool) -> None:

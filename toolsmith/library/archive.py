@@ -144,7 +144,10 @@ def import_tool(
     reasons, report = prove(tool)
     if report is None or not report.passed:
         raise ToolNotBuilt(tool.name, reasons)
-    origin = tool.origin.model_copy(update={"imported_from": source})
+    if library.current_version(tool.name) != number:
+        raise LibraryError(f"The tool '{tool.name}' of the library changed meanwhile.\nImport it again.")
+    # Its own account of where it comes from is a stranger's.
+    origin = Origin(need=Need(name=tool.name, purpose=tool.spec.purpose), imported_from=source)
     return ImportedTool(library.keep(tool.model_copy(update={"trial": report, "origin": origin})), new=True)
 
 

@@ -20,13 +20,15 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from orchestrator_cli.durable.files import append_line, read_records, sync_folder, write_atomic, write_synced
+from orchestrator_cli.durable.text import truncate
 from toolsmith.built import BuiltTool, Origin, TrialReport
 from toolsmith.library.status import Entry, RolledBack, ToolStatus, Used, Uses, compacted, status_of
 from toolsmith.proof.cases import Suite
 from toolsmith.proof.checker import functions
+from toolsmith.reader import validation_faults
 from toolsmith.spec import ToolSpec
 
 FORMAT = 2
@@ -49,6 +51,9 @@ def read(folder: Path, name: str, version: int) -> BuiltTool:
             raise ValueError(f"its specification is that of '{record['spec']['name']}'")
         edited = record.get("sha256") != sha256(source) or record.get("seal") != seal(record)
         return _built(record, source.decode(), edited=edited)
+    except ValidationError as exc:
+        place, colon, what = next(validation_faults(exc)).partition(": ")
+        raise UnreadableVersion(f"{truncate(place, 80)}{colon}{truncate(what, 300)}") from exc
     # The last two are the parsers' for what is nested too deeply.
     except (
         OSError,

@@ -22,10 +22,11 @@ examples of the specification, which cannot be challenged; a second wrong case.
 import builtins
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from toolsmith.bounds import KEPT_CASES, KEPT_PROPERTIES, at_most, case_fault
 from toolsmith.proof.schemas import schema_faults
 from toolsmith.spec import (
     Case,
@@ -35,7 +36,7 @@ from toolsmith.spec import (
     Input,
     RelativePath,
     SpecModel,
-    Text,
+    Title,
     ToolSpec,
 )
 
@@ -53,7 +54,7 @@ Kind = Literal["always", "idempotent", "round_trip", "order_free"]
 class Property(SpecModel):
     """Something that holds for all inputs of a kind."""
 
-    title: Text
+    title: Title
     kind: Kind
     inputs: dict[str, dict[str, Any]]
     """Input → schema of the values that are tried."""
@@ -70,6 +71,8 @@ class Property(SpecModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if fault := case_fault(self.model_dump_json()):
+            raise ValueError(fault)
         if faults := list(self._faults()):
             raise ValueError("\n".join(faults))
         return self
@@ -97,8 +100,8 @@ class Property(SpecModel):
 class Suite(SpecModel):
     """The cases and properties of one tool."""
 
-    cases: tuple[Case, ...]
-    properties: tuple[Property, ...] = ()
+    cases: Annotated[tuple[Case, ...], at_most(KEPT_CASES)]
+    properties: Annotated[tuple[Property, ...], at_most(KEPT_PROPERTIES)] = ()
 
     def of(self, spec: ToolSpec) -> tuple[Case, ...]:
         """All cases that a tool is tried on: the examples of its specification, and these."""

@@ -23,6 +23,8 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from orchestrator_cli.durable.python_text import parse_module
+from orchestrator_cli.durable.text import truncate
+from toolsmith.bounds import TEXT_CHARS, function_faults, source_fault
 from toolsmith.built import FunctionSignature
 from toolsmith.proof.cases import Suite
 from toolsmith.proof.rules import Fault, module_faults
@@ -169,12 +171,15 @@ def check(
     `modules` are the names that the packages of the specification can be imported by. With the `suite` that
     the module will be tried on, answers that were made for it are among the breaches.
     """
+    if too_long := source_fault(source):
+        return (f"line 1: {too_long}",)
     try:
         tree, doubts = parse_module(source)
     except SyntaxError as exc:
         return (f"line {exc.lineno or 1}: is not Python: {exc.msg}; return one whole module",)
     prose = _prose(spec)
     faults = {*module_faults(tree, spec, prose, modules), *_tool_faults(tree, spec), *_undocumented(tree)}
+    faults |= {*function_faults(list(_functions(tree)))}
     if suite is not None:
         faults |= {*overfitting_faults(tree, spec, suite, prose)}
     return (
@@ -196,14 +201,20 @@ def functions(source: str) -> tuple[FunctionSignature, ...]:
 
     Raises:
         SyntaxError: the source is not Python.
+        ValueError: it, or a part of it, is too long.
     """
+    if too_long := source_fault(source):
+        raise ValueError(too_long)
     tree, _ = parse_module(source)
+    if faults := list(function_faults(list(_functions(tree)))):
+        raise ValueError(faults[0][1])
     found = []
     for name, node in _functions(tree):
         result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
         paragraph = re.split(r"\n\s*\n", ast.get_docstring(node) or "", maxsplit=1)[0]
         signature = f"{name}({ast.unparse(node.args)}){result}"
-        found.append(FunctionSignature(name=name, signature=signature, doc=" ".join(paragraph.split())))
+        doc = truncate(" ".join(paragraph.split()), TEXT_CHARS)
+        found.append(FunctionSignature(name=name, signature=signature, doc=doc))
     return tuple(found)
 
 

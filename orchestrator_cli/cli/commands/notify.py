@@ -41,8 +41,8 @@ def test(common: InspectOptions) -> None:
             )
         print_either(
             common.as_json,
-            [{"name": name, "ok": not failed} for name, failed in found],
-            [failed or f"{name}: sent" for name, failed in found],
+            [{"name": one.name, "ok": not one.failed} for one in found],
+            [one.failed or f"{one.name}: sent" for one in found],
         )
-        if any(failed for _, failed in found):
+        if any(one.failed for one in found):
             raise RunFailed("Not every way worked.", "Correct it, and try again.")

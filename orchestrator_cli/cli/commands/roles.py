@@ -13,10 +13,10 @@ from orchestrator_cli.roles import load_roles, role_files
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.trust import shown_path
 from orchestrator_cli.views.text import one_line
+from toolsmith.names import OF_EVERY_AGENT
 
 app = typer.Typer(rich_markup_mode=None)
 
-OF_EVERY_AGENT = ("final_answer", "give_up", "report_surprise", "request_tool")
 BUILT_IN = "built in"
 
 

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 from orchestrator_cli.admin.tools import ToolAdmin
+from orchestrator_cli.cli.chat.terminal_input import can_read_terminal
 from orchestrator_cli.cli.commands.ask import named_values
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
-from orchestrator_cli.cli.mcp_server.calls import ServedCall, not_allowed
+from orchestrator_cli.cli.mcp_server.calls import ServedCall, not_allowed, unset_secrets
 from orchestrator_cli.cli.options import (
     CommonOptions,
     Folder,
@@ -33,7 +34,7 @@ from orchestrator_cli.cli.reporting import (
     run_settings,
     settings_of,
 )
-from orchestrator_cli.errors import ConfigError, OrchError, RunFailed, UsageError
+from orchestrator_cli.errors import ApprovalNeeded, ConfigError, OrchError, RunFailed, UsageError
 from orchestrator_cli.views.tools import list_lines, page_lines, trial_json, trial_lines
 from toolsmith.spec import requested_grants
 
@@ -140,27 +141,30 @@ def run_tool(
     given: Annotated[
         list[str] | None, typer.Argument(metavar="[ARG=VALUE]...", help="Its arguments.")
     ] = None,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Allow what the tool asks for.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Say yes to every question of the run.")] = False,
     *,
     common: CommonOptions,
 ) -> None:
     """Run a built tool on this folder, in its sandbox, and print its value as JSON.
 
-    It is a run of its own, without a model: recorded, and with an undo.
+    It is a run of its own, without a model: recorded, with an undo, and with the questions of any run.
     """
-    with reporting(Output(debug=common.debug)):
+    with reporting(Output(debug=common.debug)) as console:
         settings = run_settings(common.workspace, asks=True, yes=yes or None)
         tool = _admin(common.workspace).in_use(name)
         arguments = named_values(given or [], tool.spec.arguments)
         if faults := tool.spec.argument_faults(arguments):
             raise UsageError(f"{'; '.join(faults)}.", f"Call it as {tool.spec.signature}")
-        if not_allowed(tool.spec, settings):
-            settings = settings.model_copy(update={"yes": True})
-            if fault := not_allowed(tool.spec, settings):
-                raise ConfigError(f"The tool {tool.name} cannot be run: {fault}.", "Set it, and try again.")
+        if fault := unset_secrets(tool.spec):
+            raise ConfigError(f"The tool {tool.name} cannot be run: {fault}.", "Set it, and try again.")
+        screen = console if can_read_terminal(console) else None
+        if screen is None and not_allowed(tool.spec, settings):
             what = requested_grants(tool.spec)
-            confirm(f"The tool {tool.name} asks for {what}. Allow it?", f"That it gets {what}", "run")
-        call = ServedCall(tool, arguments, settings, why="You asked for this call.", asked_by="you")
+            raise ApprovalNeeded(
+                f"The tool {tool.name} asks for {what}, and no one can be asked here.",
+                "Add -y to allow it, and whatever else the run asks.",
+            )
+        call = ServedCall(tool, arguments, settings, why="You asked for this call.", screen=screen)
         print_json(call.make())
 
 

@@ -9,8 +9,10 @@ or unreadable, and none that asks for a domain, a secret or a package that the s
 work at once. It sends events, one a line, and is cancelled as from any other process. It ends with this
 process, however that ends.
 
-Not covered: a call that the settings want a person to approve (`approve = ["tools", "writes"]`). It fails
-with that reason and writes nothing.
+A call is of the very version that was chosen, even if the library has a newer one by the time that it starts.
+
+Not covered: a call over MCP that the settings want a person to approve (`approve = ["tools", "writes"]`). It
+fails with that reason and writes nothing.
 """
 
 import json
@@ -20,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from orchestrator_cli import events
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.approvals.permissions import covered
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.cli.chat.terminal_input import terminal_input
 from orchestrator_cli.environment import read_secret
 from orchestrator_cli.errors import Cancelled, Interrupted, OrchError, RunFailed
 from orchestrator_cli.events import Event, Outcome, RunStarted
@@ -40,15 +43,17 @@ from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.subtask import run_subtask
 from orchestrator_cli.execution.subtask_runs import reason_of
 from orchestrator_cli.execution.tool_registry import ToolUnavailable
+from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import GivenModel, ModelFree
 from orchestrator_cli.orchestrator import notice_opened
-from orchestrator_cli.plan import NewTool, Plan, Result, Subtask
+from orchestrator_cli.plan import Plan, Result, Subtask
 from orchestrator_cli.planning.answer import as_text
 from orchestrator_cli.runtime import open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.subprocesses.command import open_process
 from orchestrator_cli.values import Usage
+from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.envelope import Envelope
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.narration import narrate
@@ -101,9 +106,13 @@ def not_allowed(spec: ToolSpec, settings: Settings) -> str:
     for setting, (does, names) in open_ones.items():
         if names and not settings.yes:
             return f"it {does} {', '.join(names)}, which is not among `{setting}` in orch.toml"
-    if unset := [name for name in spec.secrets if read_secret(name) is None]:
-        return f"{', '.join(unset)} is not set in the environment"
-    return ""
+    return unset_secrets(spec)
+
+
+def unset_secrets(spec: ToolSpec) -> str:
+    """Which secrets of a tool are not there, in words; empty if it has all."""
+    unset = [name for name in spec.secrets if read_secret(name) is None]
+    return f"{', '.join(unset)} is not set in the environment" if unset else ""
 
 
 @dataclass
@@ -115,7 +124,8 @@ class ServedCall:
     settings: Settings
     why: str = WHY
     """What its log says of why it was made."""
-    asked_by: str = "MCP"
+    screen: Console | None = None
+    """Shows the run to a person at the terminal, who is asked what it asks; None if no one is there."""
     run: str = ""
     """The id of its run, once it has one."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -133,7 +143,19 @@ class ServedCall:
         """Call the tool and return its value. Raises `OrchError`, also for an error of the tool itself."""
         log = FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
         source = GivenModel(ModelFree())
-        with open_run(self.settings, [log], source=source, wants_engine=False) as run:
+        views: list[EventView] = [log] if self.screen is None else [log, self.screen]
+        with ExitStack() as closing:
+            run = closing.enter_context(
+                open_run(
+                    self.settings,
+                    views,
+                    source=source,
+                    wants_engine=False,
+                    attended=self.screen is not None,
+                )
+            )
+            if self.screen is not None:
+                closing.enter_context(terminal_input(run.broker, self.screen, takes_remarks=False))
             with self._lock:
                 self.run, self._cancellation = run.id, run.cancellation
             if self._ended:
@@ -153,7 +175,7 @@ class ServedCall:
             notice_opened(run)
             if faults := spec.argument_faults(self.arguments):
                 raise RunFailed("; ".join(faults), spec.signature)
-            run.registry.ensure(NewTool(name=spec.name, purpose=spec.purpose), asked_by=self.asked_by)
+            run.registry.use(self.tool)
             run.emit(
                 events.SubtaskStarted(subtask=subtask.id, title=subtask.title, attempt=1, plan_version=1)
             )

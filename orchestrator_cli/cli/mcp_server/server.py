@@ -76,6 +76,8 @@ class _Service:
     connected: bool = True
     _bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
     _session: ServerSession | None = None
+    _listed: Mapping[str, str] = field(default_factory=dict)
+    """The fingerprints of the tools that the client was shown last, by name."""
     _reported: tuple[str, ...] = ()
     """Why tools are not served, as far as it was shown."""
 
@@ -99,6 +101,7 @@ class _Service:
     ) -> types.ListToolsResult:
         self._session = context.session
         found = await self._served()
+        self._listed = {tool.name: tool.fingerprint for tool in found.tools}
         return types.ListToolsResult(tools=[ask_tool(), *map(tool_of, found.tools)])
 
     async def _call(
@@ -113,6 +116,9 @@ class _Service:
         if tool is None:
             why = [reason for reason in found.refused if f"'{params.name}'" in reason]
             raise MCPError(types.INVALID_PARAMS, " ".join(why) or f"There is no tool {params.name}.")
+        if self._listed.get(tool.name, tool.fingerprint) != tool.fingerprint:
+            changed = f"The tool '{tool.name}' has changed since it was listed. List the tools again."
+            raise MCPError(types.INVALID_PARAMS, changed)
         return await self._use(tool, arguments)
 
     async def _use(self, tool: BuiltTool, arguments: Mapping[str, JsonValue]) -> types.CallToolResult:

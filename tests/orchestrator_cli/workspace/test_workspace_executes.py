@@ -68,6 +68,14 @@ NAMES = {
     ".vs\u200dcode/tasks.json": ".vs\u200dcode",
     ".vscode. /tasks.json": ".vscode. ",
     ".vscode::$INDEX_ALLOCATION/tasks.json": ".vscode::$INDEX_ALLOCATION",
+    ".lazy.lua": ".lazy.lua",
+    "gptme.toml": "gptme.toml",
+    "grumphp.yml.dist": "grumphp.yml.dist",
+    ".rvmrc": ".rvmrc",
+    "a/.erlang": "a/.erlang",
+    ".chef/config.rb": ".chef",
+    "Saltfile": "Saltfile",
+    "devfile.yaml": "devfile.yaml",
 }
 
 
@@ -270,7 +278,42 @@ BESIDE = [
     (".yarn/releases/a.cjs", ".yarn/releases/a.cjs", ".yarn/releases"),
     ("gradlew", "gradlew", "gradlew"),
     ("gradle/wrapper/a.jar", "gradle/wrapper/a.jar", "gradle/wrapper"),
+    ("flow.py", "prefect.yaml", "prefect.yaml"),
+    ("tasks.py", "invoke.yml", "invoke.yml"),
+    ("project.clj", "profiles.clj", "profiles.clj"),
+    ("build.sbt", "project/Evil.scala", "project/Evil.scala"),
+    ("pnpm-lock.yaml", "package.json5", "package.json5"),
+    ("Gemfile", "Steepfile", "Steepfile"),
+    ("Cargo.toml", "sgconfig.yml", "sgconfig.yml"),
+    ("Makefile.PL", "Makefile.PL", "Makefile.PL"),
+    ("dbt_project.yml", "dbt_project.yml", "dbt_project.yml"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"), [("7.4.1", False), ("evil/7.4.1", True), ("7.4.1\nevil/7.4.1", True)]
+)
+def test_a_version_that_names_where_it_is_fetched_from_needs_a_yes(
+    workspace: Workspace, text: str, asked: bool
+) -> None:
+    with workspace.checkout() as checkout:
+        write(checkout.root, ".bazelversion", text)
+        assert roots(workspace, checkout) == ({".bazelversion"} if asked else set())
+
+
+@pytest.mark.parametrize(
+    ("after", "asked"),
+    [
+        ({"fmt": {"lineWidth": 90}}, False),
+        ({"tasks": {"dev": "x"}}, True),
+        ({"lint": {"plugins": ["./x.ts"]}}, True),
+    ],
+)
+def test_what_deno_runs_needs_a_yes(workspace: Workspace, root: Path, after: object, asked: bool) -> None:
+    write(root, "deno.json", "{}")
+    with workspace.checkout() as checkout:
+        write(checkout.root, "deno.json", json.dumps(after))
+        assert roots(workspace, checkout) == ({"deno.json"} if asked else set())
 
 
 @pytest.mark.parametrize(("there", "path", "asked"), BESIDE)
