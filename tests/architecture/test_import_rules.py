@@ -54,6 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "values",
         "cancellation",
         "afterwards",
+        "signals",
         "http_bodies",
         "json_schema",
         "process_limits",
