@@ -97,6 +97,7 @@ def open_run(
         allowed=settings.allow_protected,
         limits=CommitLimits(settings.commit_max_mb, settings.commit_max_files),
         cancellation=cancellation,
+        mark=settings.origin.mark,
     )
     _check_home(settings.home)
     home, views = _Home(settings.home), list(views)

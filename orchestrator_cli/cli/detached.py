@@ -19,6 +19,7 @@ from orchestrator_cli.journal.journal import EventView, lock_owner
 from orchestrator_cli.runs.background import BackgroundRun, await_beginning, begin, go_on, journal_size
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.runtime import checked_prompt, new_run_id
+from orchestrator_cli.same_folder import check_same
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.views.console import Console
@@ -63,9 +64,11 @@ def start_detached(
 
     Raises `OrchError` if it does not begin.
     """
+    mark = settings.origin.mark
+    check_same(settings.workspace, mark)
     check_folder(settings.workspace)
     text = checked_prompt(prompt, settings.home) if prompt else ""
-    past = PastRun(new_run_id(), settings.home, settings.workspace.resolve())
+    past = PastRun(new_run_id(), settings.home, settings.workspace.resolve(), mark)
     process = begin(past, command, text, BackgroundRun(arguments=tuple(arguments)))
     await_beginning(past, process)
     return past

@@ -75,6 +75,8 @@ Detach = Annotated[
 ]
 Background = Annotated[str, typer.Option("--background", hidden=True)]
 """The id of the run that this process is for, which has no terminal."""
+Mark = Annotated[str, typer.Option("--mark", hidden=True)]
+"""Of the workspace, as the process that starts this one has found it; see `same_folder`."""
 Continue = Annotated[bool, typer.Option("-c", "--continue", help="Continue this workspace's last session.")]
 SessionName = Annotated[
     str | None, typer.Option("--session", metavar="NAME", help="Continue this session, or start it.")

@@ -15,7 +15,7 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator_cli.durable.places import folder_id
+from orchestrator_cli.durable.places import FolderId, folder_id
 
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -37,12 +37,17 @@ class HeldFolder:
 
     @property
     def mark(self) -> str:
-        return f"{self.id.device}:{self.id.inode}:{_boot()}" if self.id is not None else ""
+        return _mark(self.id)
 
     def close(self) -> None:
         """Idempotent."""
         self.fd = -1
         self._close()
+
+
+def mark_of(path: Path) -> str:
+    """The mark of the folder that a path leads to now; empty if there is none."""
+    return _mark(folder_id(path))
 
 
 def has_mark(place: Path | int, mark: str) -> bool:
@@ -56,6 +61,10 @@ def has_mark(place: Path | int, mark: str) -> bool:
     if found is None or found.inode != wanted[1]:
         return False
     return found.device == wanted[0] or boot != _boot()
+
+
+def _mark(found: FolderId | None) -> str:
+    return f"{found.device}:{found.inode}:{_boot()}" if found is not None else ""
 
 
 def _boot() -> str:

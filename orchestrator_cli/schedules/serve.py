@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -264,9 +264,12 @@ class Serving:
                 self._begin(deployments, schedule, decision.start)
 
     def _begin(self, deployments: Deployments, schedule: Schedule, flow: ScheduledRun) -> None:
-        past = PastRun(new_run_id(), self._home, Path(schedule.workspace))
+        past = PastRun(new_run_id(), self._home, Path(schedule.workspace), schedule.mark)
         left = self._left_today(schedule)
-        if left is not None and left <= 0:
+        if why := schedule.replaced:
+            deployments.end(flow, "CRASHED", "Crashed", why)
+            self._say(f"{schedule.name}: not started, because {why}")
+        elif left is not None and left <= 0:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
             deployments.end(flow, "CANCELLED", "Skipped", why)
             self._say(f"{schedule.name}: skipped, because {why}")
@@ -311,15 +314,15 @@ class Serving:
                 if flow is None or past.journal.exists() or lock_owner(past.folder) is not None:
                     self._work.append(_AtWork(past, flow))
                 elif schedule := self._schedules.get(flow.schedule):
-                    self._start(schedule, past, flow)
+                    self._start(schedule, _in_place_of(schedule, past), flow)
         for flow in deployments.under_way():
             schedule = self._schedules.get(flow.schedule)
-            past = PastRun(flow.name, self._home, Path(schedule.workspace if schedule else ""))
+            past = PastRun(flow.name, self._home, Path())
             if not RUN_ID.fullmatch(flow.name) or flow.name in known:
                 continue  # the name of one that something else has begun is not ours
             if schedule is not None and background_of(past) is None:
                 self._say(f"{flow.schedule}: run {flow.name}, which was named and not begun")
-                self._start(schedule, past, flow)
+                self._start(schedule, _in_place_of(schedule, past), flow)
 
     def _look_at_work(self, deployments: Deployments) -> None:
         for work in [work for work in self._waiting if journal_size(work.past) != work.size]:
@@ -416,6 +419,11 @@ def _settle(past: PastRun) -> None:
 def _ended(found: FoundRun) -> str:
     words = {"died": "has died", "paused": "waits for you", "interrupted": "was interrupted"}
     return words.get(found.status, found.status)
+
+
+def _in_place_of(schedule: Schedule, past: PastRun) -> PastRun:
+    """A run that has not begun, in the workspace of its schedule."""
+    return replace(past, root=Path(schedule.workspace), mark=schedule.mark)
 
 
 def _in_its_place(found: FoundRun) -> PastRun:

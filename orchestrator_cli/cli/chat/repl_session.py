@@ -27,6 +27,7 @@ from orchestrator_cli.runs.feedback import Vote, give_feedback
 from orchestrator_cli.runs.find import find_run
 from orchestrator_cli.runs.verify import read_file_log
 from orchestrator_cli.runtime import checked_prompt, open_run
+from orchestrator_cli.same_folder import check_same
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.values import Usage
@@ -55,9 +56,10 @@ def start_repl(
     """
     with reporting(output) as console:
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=False)
+        place = workspace or Path.cwd()  # what it is called now: a folder that is moved has another name
         flags = run_flags(LimitOptions(max_cost=max_cost), permissions)
         session = ReplSession(
-            lambda chosen: run_settings(workspace, asks=True, model=chosen or model, **flags),
+            lambda chosen, mark: run_settings(place, asks=True, mark=mark, model=chosen or model, **flags),
             console,
             unsafe,
             command=command,
@@ -76,7 +78,7 @@ class ReplSession:
 
     def __init__(
         self,
-        load: Callable[[str], Settings],
+        load: Callable[[str, str], Settings],
         console: Console,
         unsafe: str = "",
         *,
@@ -87,12 +89,13 @@ class ReplSession:
     ) -> None:
         """Open the session that `name` and `goes_on` name, as in `ChatSession`. Raises `OrchError`.
 
-        `load` reads the settings again, with another model if one is named; `command` is as in `start_repl`.
+        `load` reads the settings again, with another model if one is named, for the folder with a mark if
+        there is one; `command` is as in `start_repl`.
         `unsafe` says how the user has allowed runs WITHOUT A SANDBOX; it is empty otherwise. `arguments` are
         the options of the loop, for runs in the background.
         """
         self._load = load
-        self._settings = settings = load("")
+        self._settings = settings = load("", "")
         self._command = command
         self._spent = Usage()
         self._model = _planner(settings)
@@ -109,7 +112,7 @@ class ReplSession:
     def ask(self, prompt: str) -> int:
         """Run a prompt and print what it comes to. Returns the exit code that `orch ask` would have."""
         text = checked_prompt(prompt, self._settings.home)
-        views: list[EventView] = [FileLog(self._log, self._settings.home), self._console, self._latest]
+        views: list[EventView] = [self._file_log(), self._console, self._latest]
         views.append(notifier(self._settings, self._console.lines))
         try:
             with (
@@ -146,6 +149,7 @@ class ReplSession:
 
     def command(self, arguments: list[str]) -> int:
         """Run a command of the command line in this workspace. Returns its exit code."""
+        self._check_folder()
         # One of several commands, without its own name, has no options.
         folder = [] if arguments in (["schedule"], ["kb"]) else ["-C", str(self._settings.workspace)]
         return self._command([*arguments, *folder])
@@ -155,7 +159,7 @@ class ReplSession:
 
         Raises `ConfigError` if it cannot be asked; nothing is changed then.
         """
-        settings = self._load(name) if name else self._settings
+        settings = self._load(name, self._settings.origin.mark) if name else self._settings
         names = LiveModels().names(settings)
         if name:
             others = (one for one in self._arguments if not one.startswith("--model="))
@@ -184,6 +188,7 @@ class ReplSession:
 
     def log_tail(self) -> str:
         """The section of fileLog.md about the last run."""
+        self._check_folder()
         if not self._log.exists():
             return ""
         return markdown_of(select_entries(entries_of(read_file_log(self._log)), EntryFilter(run="last")))
@@ -192,9 +197,10 @@ class ReplSession:
         """Say how the last run of this loop was. Raises `UsageError` before the first one."""
         if self._latest.state.finished is None:
             raise UsageError("There is no run yet.", "/good [WHY] and /bad [WHY] are about the last run.")
+        self._check_folder()
         where = find_run(self._settings, self._latest.state.run)
         with contextlib.closing(open_memory(self._settings, self._say)) as memory:
-            log = [FileLog(self._log, self._settings.home)]
+            log = [self._file_log()]
             return [give_feedback(where, vote, why.strip().strip('"'), memory=memory, views=lambda: log)]
 
     def session(self, name: str) -> list[str]:
@@ -210,6 +216,12 @@ class ReplSession:
         """Lines about what is remembered of the user; with a text, only what is related to it."""
         keeping = MemoryAdmin(self._settings, warn=self._say)
         return hit_lines(keeping.search(text, limit=10)) if text else fact_lines(keeping.facts())
+
+    def _file_log(self) -> FileLog:
+        return FileLog(self._log, self._settings.home, self._settings.origin.mark)
+
+    def _check_folder(self) -> None:
+        check_same(self._settings.workspace, self._settings.origin.mark)
 
     def _say(self, line: str) -> None:
         self._console.lines([line])

@@ -129,7 +129,8 @@ class ServedCall:
 
     def make(self) -> JsonValue:
         """Call the tool and return its value. Raises `OrchError`, also for an error of the tool itself."""
-        log = FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
+        settings = self.settings
+        log = FileLog(settings.workspace / "fileLog.md", settings.home, settings.origin.mark)
         source = GivenModel(ModelFree())
         with open_run(self.settings, [log], source=source, wants_engine=False) as run:
             with self._lock:
@@ -236,7 +237,7 @@ class AskCall:
         client has disconnected, the run can be resumed.
         """
         command = [sys.executable, "-P", "-m", "orchestrator_cli", "ask", "--stream-json", *self.flags]
-        folder = ["-C", str(self.settings.workspace.resolve()), "-"]
+        folder = ["-C", str(self.settings.workspace.resolve()), f"--mark={self.settings.origin.mark}", "-"]
         async with (
             open_process([*command, *folder], stderr=subprocess.PIPE) as process,
             anyio.create_task_group() as tasks,
