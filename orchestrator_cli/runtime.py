@@ -104,7 +104,7 @@ def open_run(
     for view in views:
         if isinstance(view, FileLog) and view.path.parent.resolve() == workspace.root:
             workspace.check_is(view.folder)
-    names = source.names(settings)
+    names, found_model = source.choose(settings)
     roles, lost = askable(load_roles(settings.home), source.missing)
     others = settings.alternatives if source.is_live else ()
     chosen = _Chosen(names, tuple(name for name in others if not source.missing(name)), roles, lost)
@@ -158,6 +158,7 @@ def open_run(
                 meter=models.meter,
                 source=source,
                 model_names=chosen.names,
+                found_model=found_model,
                 alternatives=chosen.alternatives,
                 roles=chosen.roles,
                 lost_models=chosen.lost,

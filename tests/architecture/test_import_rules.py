@@ -48,6 +48,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trust",
         "trust_rules",
         "environment",
+        "local_servers",
         "default_models",
         "prompts",
         "surroundings",
